@@ -1,0 +1,1 @@
+"""Feature declarations, event-time windows, and the Feast objects built from them."""

@@ -1,0 +1,1 @@
+"""Events, topics, the fold, and everything that runs it: Faust worker, outbox, simulation, clients."""

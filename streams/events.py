@@ -1,0 +1,150 @@
+"""The typed event contract: what may enter the log, and how it is written there.
+
+Events are JSON objects `{"type": tag, "id": ..., "at": RFC 3339 with a zone, ...fields}`.
+All encoding and decoding of events happens in this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Annotated, Any, Union, get_args, get_type_hints
+
+import msgspec
+
+from streams.errors import DeclarationError, Refused
+
+MAX_MAGNITUDE = 1e15
+"""Numbers beyond this are refused: their squares and sums would no longer be exact or finite."""
+
+
+class Event(
+    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, tag_field="type", gc=False
+):
+    """Something that happened. Subclass it with a `tag` and the fields it carries.
+
+    `id` is unique over the case; `at` is the event's own time, with a zone.
+
+    >>> class Arrived(Event, tag="arrived"):
+    ...     flight: str
+    ...     delay: float
+    """
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Reference(Event):
+    """A fact that holds for every partition (a plane, a product); it does not move time."""
+
+
+class Clock(Event, tag="clock"):
+    """Says that time has come to `at`: lets windows and waits end where no other event arrives."""
+
+
+def _numeric_fields(event_type: type[Event]) -> tuple[str, ...]:
+    """Names of the fields that may hold a number."""
+
+    def numeric(hint: Any) -> bool:
+        return hint in (int, float) or any(numeric(part) for part in get_args(hint))
+
+    hints = get_type_hints(event_type)
+    return tuple(name for name in event_type.__struct_fields__ if numeric(hints[name]))
+
+
+class EventCodec:
+    """Encodes and decodes the events of one case.
+
+    `types` are the case's event classes; `key` names the field that holds the partition key in
+    every event that is not a `Reference` or `Clock`; `max_bytes` bounds one encoded event.
+    """
+
+    def __init__(self, types: Sequence[type[Event]], key: str, max_bytes: int) -> None:
+        tags: dict[str, type[Event]] = {"clock": Clock}
+        for event_type in types:
+            tag = event_type.__struct_config__.tag
+            if not isinstance(tag, str):
+                raise DeclarationError(
+                    f"{event_type.__name__} has no tag: write class {event_type.__name__}(Event, tag=...)"
+                )
+            if tag in tags:
+                raise DeclarationError(
+                    f"tag {tag!r} names both {tags[tag].__name__} and {event_type.__name__}"
+                )
+            tags[tag] = event_type
+            if not issubclass(event_type, Reference) and key not in event_type.__struct_fields__:
+                raise DeclarationError(f"{event_type.__name__} lacks the partition key field {key!r}")
+        self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
+            Union[(*types, Clock)],  # noqa: UP007 - built at run time
+        )
+        self._encoder = msgspec.json.Encoder()
+        self._max_bytes = max_bytes
+        self._key_field = key
+        self._key_of = attrgetter(key)
+        self.broadcast = frozenset(t for t in (*types, Clock) if issubclass(t, (Reference, Clock)))
+        self._checks: dict[type[Event], Callable[[Event], Any] | None] = {}
+        self._names: dict[type[Event], tuple[str, ...]] = {}
+        for event_type in (*types, Clock):
+            names = _numeric_fields(event_type)
+            self._names[event_type] = names
+            # attrgetter returns a bare value for one name: asking twice keeps it a tuple
+            self._checks[event_type] = attrgetter(*names, *names[:1]) if names else None
+
+    def decode(self, raw: bytes | None, key: bytes | None) -> Event:
+        """The event in `raw`, whose record key is `key`; raises `Refused` with stage and reason."""
+        if not raw:
+            raise Refused("decode", "the record has no value")
+        if len(raw) > self._max_bytes:
+            raise Refused("decode", f"{len(raw)} bytes exceed the case's limit of {self._max_bytes}")
+        try:
+            event = self._decoder.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise Refused("decode", str(error)) from None
+        kind = type(event)
+        numbers = self._checks[kind]
+        if numbers is not None:
+            for value in numbers(event):
+                if value is not None and value.__class__ is not str and not -1e15 <= value <= 1e15:
+                    raise self._out_of_range(event)
+        if kind not in self.broadcast and (
+            key is None or key != str(self._key_of(event)).encode()
+        ):
+            found = "missing" if key is None else repr(key[:64])
+            raise Refused(
+                "key", f"record key is {found}, field {self._key_field!r} is {self._key_of(event)!r}"
+            )
+        return event
+
+    def _out_of_range(self, event: Event) -> Refused:
+        for name in self._names[type(event)]:
+            value = getattr(event, name)
+            if isinstance(value, (int, float)) and not -MAX_MAGNITUDE <= value <= MAX_MAGNITUDE:
+                return Refused("decode", f"{name} is {value!r}, beyond ±{MAX_MAGNITUDE:g}")
+        raise AssertionError("no field is out of range")
+
+    def encode(self, event: Event) -> bytes:
+        """The event's JSON; raises `Refused` for what `decode` would refuse."""
+        raw = self._encoder.encode(event)
+        self.decode(raw, self.key(event))
+        return raw
+
+    def encode_trusted(self, event: Event) -> bytes:
+        """The event's JSON without a check: the fold will refuse what is wrong with it."""
+        return self._encoder.encode(event)
+
+    def key(self, event: Event) -> bytes | None:
+        """The record key; None for events that go to every partition."""
+        if type(event) in self.broadcast:
+            return None
+        return str(self._key_of(event)).encode()
+
+
+def seconds(at: datetime) -> float:
+    """Seconds since the epoch; distinct microseconds of this century stay distinct."""
+    return at.timestamp()
+
+
+def moment(at: float) -> datetime:
+    """The UTC datetime of `at` seconds since the epoch, to the microsecond."""
+    return datetime.fromtimestamp(at, UTC)

@@ -1,0 +1,32 @@
+"""What one step of the fold puts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Output(NamedTuple):
+    """One output record. (offset, ordinal) is its source position: the input record's offset and
+    the count of earlier records it caused in the same topic. `headers` are extra ones."""
+
+    offset: int
+    ordinal: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(slots=True)
+class Outputs:
+    """Output records by topic, and the newest online feature row of each key that changed.
+
+    `rows` maps (view, key values) to (event time in seconds, values by feature name).
+    """
+
+    predictions: list[Output] = field(default_factory=list)
+    outcomes: list[Output] = field(default_factory=list)
+    drift: list[Output] = field(default_factory=list)
+    models: list[Output] = field(default_factory=list)
+    dead_letters: list[Output] = field(default_factory=list)
+    rows: dict[tuple[str, tuple[str, ...]], tuple[float, dict[str, Any]]] = field(default_factory=dict)

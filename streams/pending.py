@@ -1,0 +1,162 @@
+"""Predictions that wait for their label, and the join with it.
+
+A label answers every request with its key whose own time is not after the label's. A label whose
+time lies after the request's deadline counts as late whatever the watermark says, so the result
+does not depend on how records of different types were interleaved.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from online_models.pool import Forecast
+
+Status = Literal["open", "labelled", "unlabelled", "void"]
+
+
+class Pending:
+    """One prediction until its label can no longer change."""
+
+    __slots__ = (
+        "at", "deadline", "event_id", "forecast", "key", "keys", "label", "learned", "prediction",
+        "prediction_id", "revision", "status", "when", "x",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        prediction_id: str,
+        event_id: str,
+        at: float,
+        when: Any,
+        key: str,
+        keys: dict[str, Any],
+        x: dict[str, Any],
+        forecast: Forecast,
+        prediction: Any,
+        deadline: float,
+    ) -> None:
+        self.prediction_id = prediction_id
+        self.event_id = event_id
+        self.at = at
+        self.when = when
+        self.key = key
+        self.keys = keys
+        self.x = x
+        self.forecast = forecast
+        self.prediction = prediction
+        self.deadline = deadline
+        self.status: Status = "open"
+        self.label: Any = None
+        self.learned = False
+        self.revision = -1
+
+
+class Example(NamedTuple):
+    """What became of one prediction, for the learner: label is None unless status is labelled."""
+
+    pending: Pending
+    status: Status
+    label: Any
+    at: float
+
+
+class _Early(NamedTuple):
+    at: float
+    status: Status
+    label: Any
+
+
+class PendingPredictions:
+    """Open and recently closed predictions of one partition, by label key.
+
+    `wait`, `corrections` and `lateness` are seconds; after deadline + corrections a prediction is
+    forgotten. `expiry` is what the outcome is at the deadline: (status, label).
+    """
+
+    def __init__(
+        self, wait: float, corrections: float, lateness: float, expiry: tuple[Status, Any]
+    ) -> None:
+        self.wait = wait
+        self._corrections = corrections
+        self._lateness = lateness
+        self._expiry = expiry
+        self._by_label: dict[Any, list[Pending]] = {}
+        self._deadlines: list[tuple[float, int, Any, Pending]] = []
+        self._sequence = 0
+        self._forget: deque[tuple[float, Any, Pending]] = deque()
+        self._early: dict[Any, _Early] = {}
+        self._early_order: deque[tuple[float, Any]] = deque()
+        self.open = 0
+
+    def add(self, label_key: Any, pending: Pending) -> Iterator[Example]:
+        """Wait for the label of a new prediction; yields at once when it came before the request."""
+        self._sequence += 1
+        heapq.heappush(self._deadlines, (pending.deadline, self._sequence, label_key, pending))
+        self._by_label.setdefault(label_key, []).append(pending)
+        self.open += 1
+        early = self._early.get(label_key) if self._early else None
+        if early is not None and early.at >= pending.at:
+            yield from self._answer(pending, early.status, early.label, early.at)
+
+    def answer(self, label_key: Any, status: Status, label: Any, at: float) -> Iterator[Example]:
+        """Apply a label (or a void) to every request of its key that it can answer."""
+        for pending in self._by_label.get(label_key, ()):
+            if pending.at <= at:
+                yield from self._answer(pending, status, label, at)
+        if self._lateness > 0:
+            known = self._early.get(label_key)
+            if known is None or at >= known.at:
+                self._early[label_key] = _Early(at, status, label)
+                self._early_order.append((at, label_key))
+
+    def _answer(self, pending: Pending, status: Status, label: Any, at: float) -> Iterator[Example]:
+        if pending.status == "open":
+            self.open -= 1
+            if at > pending.deadline:
+                yield self._close(pending, *self._expiry, pending.deadline)
+            else:
+                yield self._close(pending, status, label, at)
+                return
+        if status == "labelled" and (pending.status != "labelled" or pending.label != label):
+            yield self._close(pending, status, label, at)
+
+    @staticmethod
+    def _close(pending: Pending, status: Status, label: Any, at: float) -> Example:
+        pending.revision += 1
+        example = Example(pending, status, label, at)
+        return example
+
+    def expire(self, watermark: float) -> Iterator[Example]:
+        """Close what has waited past its deadline, and forget what can no longer be corrected."""
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][0] < watermark:
+            deadline, _, label_key, pending = heapq.heappop(deadlines)
+            if pending.status == "open":
+                self.open -= 1
+                yield self._close(pending, *self._expiry, deadline)
+            self._forget.append((deadline + self._corrections, label_key, pending))
+        forget = self._forget
+        while forget and forget[0][0] < watermark:
+            _, label_key, pending = forget.popleft()
+            waiting = self._by_label[label_key]
+            waiting.remove(pending)
+            if not waiting:
+                del self._by_label[label_key]
+        early = self._early_order
+        while early and early[0][0] < watermark:
+            at, label_key = early.popleft()
+            known = self._early.get(label_key)
+            if known is not None and known.at <= at:
+                del self._early[label_key]
+
+    def next_deadline(self) -> float:
+        """When, in event time, `expire` next has something to do."""
+        times = [self._deadlines[0][0]] if self._deadlines else []
+        if self._forget:
+            times.append(self._forget[0][0])
+        if self._early_order:
+            times.append(self._early_order[0][0])
+        return min(times, default=float("inf"))

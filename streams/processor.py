@@ -1,0 +1,64 @@
+"""The fold over one partition of the log: pure, deterministic, the same in simulation and production."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from online_models.pool import merged_report
+from streams.learner import Learner
+from streams.outputs import Outputs
+from streams.scorer import Record, Scorer
+from streams.usecase import UseCase
+
+
+class PartitionProcessor:
+    """State and step of one partition.
+
+    However the same records are cut into steps, the outputs have the same bytes. With `rows` the
+    outputs also carry the newest online feature row of each key touched.
+    """
+
+    def __init__(self, case: UseCase, partition: int, *, rows: bool = False) -> None:
+        self.case = case
+        self.partition = partition
+        self.next_offset = 0
+        self.learner = Learner(case, partition)
+        self.scorer = Scorer(case, self.learner, rows)
+
+    def step(self, records: Iterable[Record]) -> Outputs:
+        """Fold records of this partition, in the log's order, and return what they cause."""
+        out = Outputs()
+        take = self.scorer.take
+        learn = self.learner.take
+        for record in records:
+            offset = record.offset
+            for example in take(record, out):
+                learn(example, offset, out)
+            self.next_offset = offset + 1
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts and progressive metrics over a set of partitions."""
+
+    counts: dict[str, int]
+    models: dict[str, dict[str, Any]]
+
+
+def summarize(processors: Iterable[PartitionProcessor]) -> Summary:
+    """Counts added, and metrics merged, over the partitions."""
+    processors = list(processors)
+    counts = {
+        name: sum(getattr(p.scorer, name) for p in processors)
+        for name in ("events", "predictions", "dead_letters", "duplicates", "late")
+    }
+    counts |= {
+        name: sum(getattr(p.learner, name) for p in processors)
+        for name in ("labelled", "unlabelled", "void", "drift_events")
+    }
+    counts["pending"] = sum(p.scorer.open_predictions for p in processors)
+    pools = [p.learner.pools[key] for p in processors for key in sorted(p.learner.pools)]
+    return Summary(counts, merged_report(pools))

@@ -1,0 +1,31 @@
+"""JSON Schema of every topic of a case."""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+import msgspec
+
+from streams.events import Clock
+from streams.messages import DriftEvent, ModelEvent, Outcome, Prediction
+from streams.usecase import UseCase
+
+
+def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
+    """JSON Schema (2020-12) of the records of each topic, by topic name."""
+    topics = case.topics(namespace)
+    union: Any = Union[(*case.events, Clock)]  # noqa: UP007 - built at run time
+    schemas = {
+        topics.log: msgspec.json.schema(union),
+        topics.predictions: msgspec.json.schema(Prediction),
+        topics.outcomes: msgspec.json.schema(Outcome),
+        topics.drift: msgspec.json.schema(DriftEvent),
+        topics.models: msgspec.json.schema(ModelEvent),
+        topics.dead_letters: {
+            "description": "A refused record, verbatim: any bytes. Headers: source (offset:ordinal), "
+            "stage and reason, all text."
+        },
+    }
+    for schema in schemas.values():
+        schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schemas

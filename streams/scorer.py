@@ -1,0 +1,189 @@
+"""First half of the fold: from a record of the log to a prediction, and to the label joined with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import Any, Protocol
+
+import msgspec
+
+from features.errors import FeatureValueError
+from features.state import FeatureState
+from online_models.pool import Forecast
+from online_models.task import UNLABELLED
+from streams.deduplication import SeenIds
+from streams.errors import Refused
+from streams.events import Clock, Event, Reference
+from streams.messages import ModelVersion, Prediction
+from streams.outputs import Output, Outputs
+from streams.pending import Example, Pending, PendingPredictions
+from streams.usecase import UseCase
+from streams.watermark import Watermark
+
+RETAIN_EVERY = 256
+"""Records between clean-ups of windows; what is read never depends on it."""
+
+
+class Record(Protocol):
+    """One record of the log's partition."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class Models(Protocol):
+    """What serves: answers for a key, features, time, offset and prediction id."""
+
+    def forecast(
+        self, key: str, x: dict[str, Any], at: float, offset: int, prediction_id: str, out: Outputs
+    ) -> Forecast: ...
+
+
+class Scorer:
+    """Validate, deduplicate, update features, predict, remember, join."""
+
+    def __init__(self, case: UseCase, models: Models, rows: bool) -> None:
+        task = case.task
+        self._models = models
+        self._task = task
+        self._codec = case.codec()
+        self._watermark = Watermark(case.lateness, case.max_jump)
+        self._seen = SeenIds(case.dedup_horizon)
+        self._features = FeatureState(
+            case.features, task.ask, case.key, case.views() if rows else ()
+        )
+        self._rows = rows
+        label = task.label
+        self._label_event = label.event
+        self._label_value: Callable[[Any], Any] = label.value
+        self._void = tuple(label.void)
+        self._join_key = attrgetter(label.on)
+        expiry = ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)
+        corrections = label.wait if label.corrections is None else label.corrections
+        self._pending = PendingPredictions(label.wait, corrections, case.lateness, expiry)  # type: ignore[arg-type]
+        self._next_deadline = float("inf")
+        self._partition_key = attrgetter(case.key)
+        self._key_fields = tuple(
+            (name, attrgetter(name)) for name in dict.fromkeys((case.key, label.on, *case.slices))
+        )
+        self._suffix = f":{task.name}"
+        self._encode = msgspec.json.Encoder().encode
+        self._records = 0
+        self.events = 0
+        self.predictions = 0
+        self.dead_letters = 0
+        self.duplicates = 0
+        self.late = 0
+
+    @property
+    def open_predictions(self) -> int:
+        """Predictions without an outcome so far."""
+        return self._pending.open
+
+    @property
+    def max_at(self) -> float:
+        """Newest event time seen, in seconds since the epoch."""
+        return self._watermark.max_at
+
+    def take(self, record: Record, out: Outputs) -> Iterator[Example]:
+        """Fold one record in; yields examples as they become known, in order.
+
+        The caller must consume each example before asking for the next.
+        """
+        self._records += 1
+        if self._records % RETAIN_EVERY == 0:
+            self._features.retain(self._watermark.value)
+        try:
+            yield from self._accept(record, out)
+        except Refused as refused:
+            self._refuse(record, refused.stage, refused.reason, out)
+
+    def _refuse(self, record: Record, stage: str, reason: str, out: Outputs) -> None:
+        self.dead_letters += 1
+        headers = (("stage", stage.encode()), ("reason", reason.encode("utf-8", "replace")[:4096]))
+        out.dead_letters.append(Output(record.offset, 0, record.key, record.value or b"", headers))
+
+    def _accept(self, record: Record, out: Outputs) -> Iterator[Example]:
+        event = self._codec.decode(record.value, record.key)
+        watermark = self._watermark
+        now = watermark.max_at
+        if self._seen.is_duplicate(event.id, now):
+            self.duplicates += 1
+            return
+        at = event.at.timestamp()
+        if not isinstance(event, Reference):
+            verdict = watermark.judge(at, event.id)
+            if verdict != "on time":
+                raise self._untimely(verdict, event)
+            if watermark.value > self._next_deadline:
+                yield from self._pending.expire(watermark.value)
+                self._next_deadline = self._pending.next_deadline()
+        kind = type(event)
+        label: Any = None
+        if kind is self._label_event:
+            label = self._label_of(event)
+        try:
+            x = self._features.read(event, at) if kind is self._task.ask else None
+            self._features.update(event, at, out.rows if self._rows else None)
+        except FeatureValueError as error:
+            raise Refused("features", str(error)) from error
+        self._seen.add(event.id, watermark.max_at)
+        if kind is not Clock:
+            self.events += 1
+        if x is not None:
+            yield from self._predict(event, at, x, record.offset, out)
+        if label is not None:
+            yield from self._pending.answer(self._join_key(event), "labelled", label, at)
+        elif kind in self._void:
+            yield from self._pending.answer(self._join_key(event), "void", None, at)
+
+    def _untimely(self, verdict: str, event: Event) -> Refused:
+        if verdict == "late":
+            self.late += 1
+            return Refused("late", f"at {event.at.isoformat()} is before the watermark")
+        return Refused(
+            "time", f"at {event.at.isoformat()} is from the future: more than max_jump ahead of all others"
+        )
+
+    def _label_of(self, event: Event) -> Any:
+        try:
+            value = self._label_value(event)
+            return None if value is None else self._task.check_label(value)
+        except Exception as error:
+            raise Refused("label", f"{type(error).__name__}: {error}") from error
+
+    def _predict(
+        self, event: Event, at: float, x: dict[str, Any], offset: int, out: Outputs
+    ) -> Iterator[Example]:
+        key = str(self._partition_key(event))
+        prediction_id = event.id + self._suffix
+        forecast = self._models.forecast(key, x, at, offset, prediction_id, out)
+        keys = {name: get(event) for name, get in self._key_fields}
+        point = self._task.point(forecast.output)
+        value = self._encode(
+            Prediction(
+                prediction_id,
+                event.id,
+                self._task.name,
+                event.at,
+                keys,
+                point,
+                self._task.probabilities(forecast.output),
+                ModelVersion(forecast.serving, forecast.version, forecast.learned_through),
+                x,
+            )
+        )
+        out.predictions.append(Output(offset, 0, key.encode(), value))
+        self.predictions += 1
+        deadline = at + self._pending.wait
+        pending = Pending(
+            prediction_id, event.id, at, event.at, key, keys, x, forecast, point, deadline
+        )
+        yield from self._pending.add(self._join_key(event), pending)
+        if deadline < self._next_deadline:
+            self._next_deadline = deadline

@@ -1,0 +1,69 @@
+"""The topics of a case: names, partition counts, retention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DAY_MS = 86_400_000
+INPUT_LIMIT = 1_048_588
+"""Largest record batch of the log in bytes (Kafka's default)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic to create: its name, partition count and Kafka configuration."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names of a case's topics; `namespace` keeps teams apart on one cluster."""
+
+    case: str
+    partitions: int
+    namespace: str = ""
+
+    def _name(self, kind: str) -> str:
+        prefix = f"{self.namespace}." if self.namespace else ""
+        return f"{prefix}{self.case}.{kind}"
+
+    @property
+    def log(self) -> str:
+        return self._name("events")
+
+    @property
+    def predictions(self) -> str:
+        return self._name("predictions")
+
+    @property
+    def outcomes(self) -> str:
+        return self._name("outcomes")
+
+    @property
+    def drift(self) -> str:
+        return self._name("drift")
+
+    @property
+    def models(self) -> str:
+        return self._name("models")
+
+    @property
+    def dead_letters(self) -> str:
+        return self._name("dead-letters")
+
+    def all(self) -> list[TopicSpec]:
+        """Every topic: deleted by append time, never by event time; dead letters hold any input."""
+        outputs = [self.log, self.predictions, self.outcomes, self.drift, self.models]
+        config = {
+            "cleanup.policy": "delete",
+            "message.timestamp.type": "LogAppendTime",
+            "retention.ms": str(30 * DAY_MS),
+            "max.message.bytes": str(INPUT_LIMIT),
+        }
+        refused = {**config, "max.message.bytes": str(INPUT_LIMIT + 65_536)}
+        return [TopicSpec(name, self.partitions, config) for name in outputs] + [
+            TopicSpec(self.dead_letters, self.partitions, refused)
+        ]
