@@ -1,0 +1,66 @@
+"""Online machine learning on event streams: Kafka in, Feast features, River models, predictions out.
+
+The public names, imported when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from features.declaration import (
+        DAY,
+        HOUR,
+        MINUTE,
+        SECOND,
+        count,
+        derive,
+        field,
+        last,
+        latest,
+        lookup,
+        max,
+        mean,
+        min,
+        rate,
+        std,
+        sum,
+    )
+    from online_models.member import Member, PerKey, Shared
+    from online_models.task import Binary, Decision, Label, Multiclass, Regression
+    from streams.events import Clock, Event, Reference
+    from streams.sdk import EventProducer, PredictionConsumer
+    from streams.usecase import UseCase, load_case
+
+_HOMES = {
+    "features.declaration": (
+        "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
+        "mean", "min", "rate", "std", "sum",
+    ),
+    "online_models.member": ("Member", "PerKey", "Shared"),
+    "online_models.task": ("Binary", "Decision", "Label", "Multiclass", "Regression"),
+    "streams.events": ("Clock", "Event", "Reference"),
+    "streams.sdk": ("EventProducer", "PredictionConsumer"),
+    "streams.usecase": ("UseCase", "load_case"),
+}  # fmt: skip
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604, RUF022 - the TYPE_CHECKING imports above, in their order
+    "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max", "mean",
+    "min", "rate", "std", "sum", "Member", "PerKey", "Shared", "Binary", "Decision", "Label", "Multiclass",
+    "Regression", "Clock", "Event", "Reference", "EventProducer", "PredictionConsumer", "UseCase", "load_case",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'driftline' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME_OF)

@@ -1,0 +1,1 @@
+"""Use cases as their users write them."""

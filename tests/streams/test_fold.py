@@ -1,0 +1,438 @@
+"""The fold: chunk independence, label semantics, time, faults of user code, bad input."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from driftline import (
+    HOUR,
+    Binary,
+    Clock,
+    Event,
+    Label,
+    Member,
+    PerKey,
+    Reference,
+    UseCase,
+    count,
+    derive,
+    field,
+    lookup,
+    mean,
+    std,
+)
+from streams.errors import DeclarationError
+from streams.outputs import Outputs
+from streams.processor import PartitionProcessor, summarize
+from streams.sources import LogRecord
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+class Asked(Event, tag="asked"):
+    order: str
+    shop: str
+    amount: float
+    product: str | None = None
+
+
+class Settled(Event, tag="settled"):
+    order: str
+    shop: str
+    bad: float
+
+
+class Dropped(Event, tag="dropped"):
+    order: str
+    shop: str
+
+
+class Product(Reference, tag="product"):
+    product: str
+    weight: float
+
+
+def logistic() -> Any:
+    from river import linear_model, preprocessing
+
+    return preprocessing.StandardScaler() | linear_model.LogisticRegression()
+
+
+def case(**changes: Any) -> UseCase:
+    label = Label(Settled, on="order", value=lambda e: e.bad > 0.5, wait=2 * HOUR, void=[Dropped])
+    declared = UseCase(
+        "orders",
+        key="shop",
+        events=[Asked, Settled, Dropped, Product],
+        features={
+            "amount": field("amount"),
+            "hour": derive(lambda e: e.at.hour),
+            "bad_1h": mean(Settled, "bad", by="shop", over=HOUR),
+            "spread_1h": std(Settled, "bad", by="shop", over=HOUR),
+            "asked_1h": count(Asked, by="shop", over=HOUR),
+            "weight": lookup(Product, "weight", by="product"),
+        },
+        task=Binary("bad", ask=Asked, label=label),
+        models=PerKey(champion=Member("logistic", logistic), frozen_after=20),
+        max_jump=24 * HOUR,
+    )
+    return replace(declared, **changes)
+
+
+class Log:
+    """Builds the records of one partition; times are minutes after the start."""
+
+    def __init__(self) -> None:
+        self.records: list[LogRecord] = []
+
+    def raw(self, value: bytes | None, key: bytes | None = b"s") -> Log:
+        self.records.append(LogRecord(len(self.records), key, value))  # type: ignore[arg-type]
+        return self
+
+    def event(self, event_type: str, minute: float, name: str, **fields: Any) -> Log:
+        at = (START + timedelta(minutes=minute)).isoformat()
+        body = {"type": event_type, "id": fields.pop("id", f"{event_type}-{name}-{minute}"), "at": at}
+        key = b"s"
+        if event_type not in ("clock", "product"):
+            body |= {"order": name, "shop": "s"}
+        return self.raw(json.dumps(body | fields).encode(), key)
+
+    def ask(self, minute: float, name: str, amount: float = 1.0, **fields: Any) -> Log:
+        return self.event("asked", minute, name, amount=amount, **fields)
+
+    def settle(self, minute: float, name: str, bad: float = 1.0, **fields: Any) -> Log:
+        return self.event("settled", minute, name, bad=bad, **fields)
+
+    def drop(self, minute: float, name: str) -> Log:
+        return self.event("dropped", minute, name)
+
+    def clock(self, minute: float) -> Log:
+        return self.event("clock", minute, "c")
+
+
+def fold(declared: UseCase, log: Log) -> tuple[PartitionProcessor, Outputs]:
+    processor = PartitionProcessor(declared, 0)
+    return processor, processor.step(log.records)
+
+
+def outcomes(out: Outputs) -> list[dict[str, Any]]:
+    return [json.loads(o.value) for o in out.outcomes]
+
+
+def refusals(out: Outputs) -> list[tuple[str, str]]:
+    return [(dict(o.headers)["stage"].decode(), dict(o.headers)["reason"].decode()) for o in out.dead_letters]
+
+
+def busy_log(steps: list[tuple[int, int, float]]) -> Log:
+    """A log from drawn numbers: asks, labels, voids, repeats, references, bad records, clocks."""
+    log = Log()
+    minute = 0.0
+    for n, (what, ahead, value) in enumerate(steps):
+        minute += ahead
+        name = f"o{n}"
+        earlier = f"o{max(0, n - 1 - ahead)}"
+        if what <= 3:
+            log.ask(minute, name, amount=value, product="p" if what == 1 else None)
+        elif what <= 6:
+            log.settle(minute - (5 if what == 6 else 0), earlier, bad=value)
+        elif what == 7:
+            log.drop(minute, earlier)
+        elif what == 8:
+            log.raw(b"broken")
+        elif what == 9:
+            log.event("product", minute, "p", product="p", weight=value)
+        elif what == 10:
+            log.clock(minute)
+        elif log.records:
+            log.raw(log.records[-1].value)
+    return log
+
+
+steps = st.lists(
+    st.tuples(st.integers(0, 11), st.integers(0, 20), st.floats(0, 1).map(lambda v: round(v, 3))),
+    min_size=1,
+    max_size=80,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps, st.lists(st.integers(1, 9), min_size=1, max_size=40))
+def test_cutting_the_records_into_any_steps_gives_the_same_bytes(
+    drawn: list[tuple[int, int, float]], cuts: list[int]
+) -> None:
+    declared = case(lateness=10 * 60.0)
+    log = busy_log(drawn)
+    whole = PartitionProcessor(declared, 0)
+    expected = whole.step(log.records)
+    parts = PartitionProcessor(declared, 0, rows=True)
+    found = Outputs()
+    at = 0
+    for cut in cuts * len(log.records):
+        out = parts.step(log.records[at : at + cut])
+        for name in ("predictions", "outcomes", "drift", "models", "dead_letters"):
+            getattr(found, name).extend(getattr(out, name))
+        at += cut
+    for name in ("predictions", "outcomes", "drift", "models", "dead_letters"):
+        assert getattr(found, name) == getattr(expected, name), name
+    assert summarize([parts]).counts == summarize([whole]).counts
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_every_record_is_accounted_for(drawn: list[tuple[int, int, float]]) -> None:
+    log = busy_log(drawn).clock(10_000.0 / 60 + sum(s[1] for s in drawn))
+    processor, out = fold(case(lateness=600.0), log)
+    counts = summarize([processor]).counts
+    clocks = sum(b'"clock"' in r.value for r in log.records)
+    accepted = counts["events"] + counts["dead_letters"] + counts["duplicates"]
+    assert len(log.records) - clocks <= accepted <= len(log.records)
+    assert counts["predictions"] == len(out.predictions)
+    assert counts["predictions"] == sum(counts[s] for s in ("labelled", "unlabelled", "void", "pending"))
+    firsts = [o for o in outcomes(out) if "revision" not in o]
+    assert len(firsts) == counts["predictions"] - counts["pending"]
+
+
+def test_a_request_sees_what_came_before_it_and_not_itself() -> None:
+    log = Log().settle(0, "x", bad=0.25).ask(10, "a").ask(20, "b").ask(90, "c")
+    _, out = fold(case(), log)
+    seen = [json.loads(o.value)["features"] for o in out.predictions]
+    assert [x["asked_1h"] for x in seen] == [0, 1, 0]
+    assert [x.get("bad_1h") for x in seen] == [0.25, 0.25, None]
+    assert [x["hour"] for x in seen] == [0, 0, 1]
+    assert "weight" not in seen[0]
+
+
+def test_references_are_looked_up_by_the_newest() -> None:
+    log = Log().event("product", -999999, "p", product="p", weight=2.0).ask(0, "a", product="p")
+    _, out = fold(case(), log)
+    assert json.loads(out.predictions[0].value)["features"]["weight"] == 2.0
+
+
+def test_a_label_closes_its_request_with_loss_and_horizon() -> None:
+    processor, out = fold(case(), Log().ask(0, "a").settle(30, "a"))
+    (outcome,) = outcomes(out)
+    assert outcome["status"] == "labelled"
+    assert outcome["label"] is True
+    assert outcome["horizon"] == 1800.0
+    assert math.isclose(outcome["loss"], math.log(2))
+    assert processor.scorer.open_predictions == 0
+
+
+def test_one_label_answers_every_open_request_of_its_key() -> None:
+    _, out = fold(case(), Log().ask(0, "a").ask(1, "a").settle(30, "a"))
+    assert [o["event_id"] for o in outcomes(out)] == ["asked-a-0", "asked-a-1"]
+    assert [o.ordinal for o in out.outcomes] == [0, 1]
+
+
+def test_a_void_closes_without_a_label_and_expiry_leaves_it_unlabelled() -> None:
+    log = Log().ask(0, "a").ask(1, "b").drop(5, "a").clock(130)
+    processor, out = fold(case(), log)
+    assert [(o["event_id"], o["status"]) for o in outcomes(out)] == [
+        ("asked-a-0", "void"),
+        ("asked-b-1", "unlabelled"),
+    ]
+    counts = summarize([processor]).counts
+    assert (counts["void"], counts["unlabelled"], counts["pending"]) == (1, 1, 0)
+
+
+def test_a_label_after_the_wait_is_a_revision_that_is_learned() -> None:
+    log = Log().ask(0, "a").settle(150, "a")
+    processor, out = fold(case(), log)
+    first, second = outcomes(out)
+    assert first["status"] == "unlabelled"
+    assert (second["status"], second["revision"], second["corrects"]) == ("labelled", 1, 0)
+    assert summarize([processor]).models["logistic"]["n"] == 1
+
+
+def test_a_late_label_gives_the_same_outcomes_whether_or_not_the_watermark_had_passed() -> None:
+    once = Log().ask(0, "a").settle(150, "a")
+    twice = Log().ask(0, "a").clock(149).settle(150, "a")
+    assert outcomes(fold(case(), once)[1]) == outcomes(fold(case(), twice)[1])
+
+
+def test_a_corrected_label_amends_metrics_and_is_not_learned_again() -> None:
+    log = Log().ask(0, "a").settle(10, "a", bad=1.0).settle(20, "a", bad=0.0).settle(21, "a", bad=0.0)
+    processor, out = fold(case(), log)
+    assert [(o["label"], o.get("corrects")) for o in outcomes(out)] == [(True, None), (False, 0)]
+    summary = summarize([processor]).models["logistic"]
+    assert summary["n"] == 1
+    assert math.isclose(summary["brier"], 0.25)
+
+
+def test_a_declared_value_at_expiry_is_a_label() -> None:
+    declared = case()
+    label = replace(declared.task.label, at_expiry=False)
+    declared = replace(declared, task=Binary("bad", ask=Asked, label=label))
+    _, out = fold(declared, Log().ask(0, "a").clock(130))
+    (outcome,) = outcomes(out)
+    assert (outcome["status"], outcome["label"]) == ("labelled", False)
+
+
+def test_a_label_before_its_request_in_the_log_still_answers_it() -> None:
+    log = Log().clock(0).settle(8, "a").ask(5, "a")
+    _, out = fold(case(lateness=600.0), log)
+    assert [o["status"] for o in outcomes(out)] == ["labelled"]
+
+
+def test_a_repeated_id_is_dropped_within_the_horizon_only() -> None:
+    log = Log().ask(0, "a", id="same").ask(1, "b", id="same").clock(119).ask(120, "c", id="same")
+    processor, out = fold(case(dedup_horizon=HOUR), log)
+    assert [json.loads(o.value)["at"] for o in out.predictions] == [
+        "2024-01-01T00:00:00Z",
+        "2024-01-01T02:00:00Z",
+    ]
+    assert summarize([processor]).counts["duplicates"] == 1
+
+
+def test_late_events_within_the_lateness_count_and_later_ones_are_dead_letters() -> None:
+    log = Log().ask(60, "a").settle(55, "x", bad=0.5).settle(40, "y", bad=0.9).ask(61, "b")
+    processor, out = fold(case(lateness=600.0), log)
+    assert json.loads(out.predictions[1].value)["features"]["bad_1h"] == 0.5
+    assert [stage for stage, _ in refusals(out)] == ["late"]
+    assert summarize([processor]).counts["late"] == 1
+
+
+@pytest.mark.parametrize("position", [0, 1, 5])
+def test_one_event_dated_2099_expires_nothing(position: int) -> None:
+    def build(wrong: bool) -> Log:
+        log = Log()
+        for n in range(8):
+            if wrong and n == position:
+                log.settle(40_000_000, "wrong")
+            log.ask(n, f"a{n}")
+        return log.settle(30, "a0")
+
+    declared = case()
+    _, out = fold(declared, build(True))
+    _, clean = fold(declared, build(False))
+    assert [o.value for o in out.predictions][1:] == [o.value for o in clean.predictions][1:] or position == 0
+    assert [o["status"] for o in outcomes(out)] == ["labelled"]
+    assert len(out.predictions) == 8
+    if position:
+        assert [stage for stage, _ in refusals(out)] == ["time"]
+
+
+def test_time_moves_on_when_several_ids_agree() -> None:
+    log = Log().ask(0, "a").ask(1, "b").ask(2, "c")
+    for n in range(4):
+        log.ask(10_000 + n, f"d{n}")
+    processor, out = fold(case(), log)
+    assert [stage for stage, _ in refusals(out)] == ["time", "time"]
+    assert summarize([processor]).counts["predictions"] == 5
+
+
+def test_a_feature_that_raises_is_a_dead_letter_and_the_fold_goes_on() -> None:
+    def fragile(event: Any) -> float:
+        if event.order == "a1":
+            raise ZeroDivisionError("no divisor")
+        return float("nan") if event.order == "a2" else 1.0
+
+    declared = case(features={"fragile": derive(fragile)})
+    log = Log()
+    for n in range(4):
+        log.ask(n, f"a{n}")
+    _, out = fold(declared, log)
+    assert len(out.predictions) == 2
+    first, second = refusals(out)
+    assert first[0] == second[0] == "features"
+    assert "no divisor" in first[1]
+    assert "fragile" in first[1]
+    assert "nan" in second[1]
+
+
+def test_a_label_rule_that_raises_is_a_dead_letter_and_the_request_stays_open() -> None:
+    declared = case()
+    label = replace(declared.task.label, value=lambda e: 1 / 0)
+    declared = replace(declared, task=Binary("bad", ask=Asked, label=label))
+    processor, out = fold(declared, Log().ask(0, "a").settle(1, "a"))
+    assert [stage for stage, _ in refusals(out)] == ["label"]
+    assert processor.scorer.open_predictions == 1
+
+
+class TurnsNaN:
+    """An estimator whose probabilities stop being numbers."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def learn_one(self, x: dict[str, Any], y: bool) -> None:
+        self.seen += 1
+
+    def predict_proba_one(self, x: dict[str, Any]) -> dict[bool, float]:
+        return {True: float("nan") if self.seen >= 3 else 0.75}
+
+
+def test_an_estimator_that_turns_nan_is_quarantined_and_the_next_in_line_serves() -> None:
+    models = PerKey(champion=Member("nan", TurnsNaN), challengers=[Member("logistic", logistic)])
+    log = Log()
+    for n in range(8):
+        log.ask(2 * n, f"a{n}").settle(2 * n + 1, f"a{n}", bad=float(n % 2))
+    _, out = fold(case(models=models), log)
+    served = [json.loads(o.value)["model"]["name"] for o in out.predictions]
+    assert served == ["nan"] * 3 + ["logistic"] * 5
+    changes = [json.loads(o.value) for o in out.models]
+    (quarantine,) = [c for c in changes if c["kind"] == "quarantine" and c["member"] == "nan"]
+    assert quarantine["serving"] == "logistic"
+    for output in out.predictions:
+        assert all(math.isfinite(p) for p in json.loads(output.value)["probabilities"].values())
+
+
+BAD = [
+    b"no json",
+    b"",
+    b"null",
+    b'{"type":"asked"}',
+    b'{"type":"nobody","id":"1","at":"2024-01-01T00:00:00Z"}',
+    b'{"type":"asked","id":"1","at":"2024-01-01T00:00:00Z","order":"a","shop":"s","amount":NaN}',
+    b'{"type":"asked","id":"1","at":"2024-01-01T00:00:00Z","order":"a","shop":"s","amount":1e999}',
+    b'{"type":"asked","id":"1","at":"2024-01-01T00:00:00Z","order":"a","shop":"s","amount":"1"}',
+    b'{"type":"asked","id":"1","at":"2024-01-01T00:00:00Z","order":"a","shop":"s","amount":1,"z":1}',
+    b'{"type":"asked","id":"1","at":"2024-01-01T00:00:00Z","order":"a","shop":"t","amount":1}',
+]
+
+
+def test_bad_input_becomes_one_dead_letter_each_and_nothing_else_changes() -> None:
+    clean = Log()
+    dirty = Log()
+    for n in range(20):
+        for log in (clean, dirty):
+            log.ask(2 * n, f"a{n}").settle(2 * n + 1, f"a{n}", bad=float(n % 2))
+        dirty.raw(BAD[n % len(BAD)])
+    first, expected = fold(case(), clean)
+    second, found = fold(case(), dirty)
+    assert [o.value for o in found.dead_letters] == [BAD[n % len(BAD)] for n in range(20)]
+
+    def answers(out: Outputs) -> list[Any]:
+        return [(p["event_id"], p["probabilities"], p["features"]) for p in (json.loads(o.value) for o in out.predictions)]
+
+    assert answers(found) == answers(expected)
+    assert summarize([first]).models == summarize([second]).models
+
+
+def test_state_stays_bounded_when_keys_and_labels_pass() -> None:
+    processor = PartitionProcessor(case(), 0)
+    log = Log()
+    for n in range(3000):
+        log.ask(n, f"a{n}").settle(n + 0.5, f"a{n}", bad=0.0)
+    processor.step(log.records)
+    assert len(processor.scorer._pending._by_label) <= 2 * 120 + 2
+    assert len(processor.scorer._seen) <= 2 * 2 * 24 * 60 + 2
+
+
+def test_clock_is_no_event_of_the_case() -> None:
+    processor, _ = fold(case(), Log().clock(0).clock(1))
+    assert summarize([processor]).counts["events"] == 0
+    assert Clock.__struct_config__.tag == "clock"
+
+
+def test_a_window_without_the_partition_key_is_refused_by_name() -> None:
+    with pytest.raises(DeclarationError, match="'lost'.*partition key 'shop'"):
+        case(features={"lost": mean(Settled, "bad", by="order", over=HOUR)})
