@@ -61,7 +61,7 @@ class _Table:
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """How one event type feeds one table."""
+    """How one event type feeds one table; `name` is for errors."""
 
     name: str
     table: _Table

@@ -16,11 +16,6 @@ class SeenIds:
         self._older: dict[str, float] = {}
         self._turn = NEVER
 
-    def first_seen(self, event_id: str) -> float | None:
-        """When (partition time, seconds) the id was accepted; None when unknown."""
-        seen = self._newer.get(event_id)
-        return self._older.get(event_id) if seen is None else seen
-
     def add(self, event_id: str, now: float) -> None:
         """Remember an accepted id at partition time `now`."""
         if now - self._turn > self.horizon:
@@ -31,7 +26,9 @@ class SeenIds:
 
     def is_duplicate(self, event_id: str, now: float) -> bool:
         """True when the id was accepted within the horizon before `now`."""
-        seen = self.first_seen(event_id)
+        seen = self._newer.get(event_id)
+        if seen is None:
+            seen = self._older.get(event_id)
         return seen is not None and now - seen <= self.horizon
 
     def __len__(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from online_models.pool import Forecast
@@ -73,12 +73,19 @@ class PendingPredictions:
     """Open and recently closed predictions of one partition, by label key.
 
     `wait`, `corrections` and `lateness` are seconds; after deadline + corrections a prediction is
-    forgotten. `expiry` is what the outcome is at the deadline: (status, label).
+    forgotten. `expiry` is what the outcome is at the deadline: (status, label). Every example goes
+    to `known` the moment it is known.
     """
 
     def __init__(
-        self, wait: float, corrections: float, lateness: float, expiry: tuple[Status, Any]
+        self,
+        wait: float,
+        corrections: float,
+        lateness: float,
+        expiry: tuple[Status, Any],
+        known: Callable[[Example], None],
     ) -> None:
+        self._known = known
         self.wait = wait
         self._corrections = corrections
         self._lateness = lateness
@@ -91,52 +98,50 @@ class PendingPredictions:
         self._early_order: deque[tuple[float, Any]] = deque()
         self.open = 0
 
-    def add(self, label_key: Any, pending: Pending) -> Iterator[Example]:
-        """Wait for the label of a new prediction; yields at once when it came before the request."""
+    def add(self, label_key: Any, pending: Pending) -> None:
+        """Wait for the label of a new prediction; it is known at once when it came before the request."""
         self._sequence += 1
         heapq.heappush(self._deadlines, (pending.deadline, self._sequence, label_key, pending))
         self._by_label.setdefault(label_key, []).append(pending)
         self.open += 1
         early = self._early.get(label_key) if self._early else None
         if early is not None and early.at >= pending.at:
-            yield from self._answer(pending, early.status, early.label, early.at)
+            self._answer(pending, early.status, early.label, early.at)
 
-    def answer(self, label_key: Any, status: Status, label: Any, at: float) -> Iterator[Example]:
+    def answer(self, label_key: Any, status: Status, label: Any, at: float) -> None:
         """Apply a label (or a void) to every request of its key that it can answer."""
         for pending in self._by_label.get(label_key, ()):
             if pending.at <= at:
-                yield from self._answer(pending, status, label, at)
+                self._answer(pending, status, label, at)
         if self._lateness > 0:
             known = self._early.get(label_key)
             if known is None or at >= known.at:
                 self._early[label_key] = _Early(at, status, label)
                 self._early_order.append((at, label_key))
 
-    def _answer(self, pending: Pending, status: Status, label: Any, at: float) -> Iterator[Example]:
+    def _answer(self, pending: Pending, status: Status, label: Any, at: float) -> None:
         if pending.status == "open":
             self.open -= 1
             if at > pending.deadline:
-                yield self._close(pending, *self._expiry, pending.deadline)
+                self._close(pending, *self._expiry, pending.deadline)
             else:
-                yield self._close(pending, status, label, at)
+                self._close(pending, status, label, at)
                 return
         if status == "labelled" and (pending.status != "labelled" or pending.label != label):
-            yield self._close(pending, status, label, at)
+            self._close(pending, status, label, at)
 
-    @staticmethod
-    def _close(pending: Pending, status: Status, label: Any, at: float) -> Example:
+    def _close(self, pending: Pending, status: Status, label: Any, at: float) -> None:
         pending.revision += 1
-        example = Example(pending, status, label, at)
-        return example
+        self._known(Example(pending, status, label, at))
 
-    def expire(self, watermark: float) -> Iterator[Example]:
+    def expire(self, watermark: float) -> None:
         """Close what has waited past its deadline, and forget what can no longer be corrected."""
         deadlines = self._deadlines
         while deadlines and deadlines[0][0] < watermark:
             deadline, _, label_key, pending = heapq.heappop(deadlines)
             if pending.status == "open":
                 self.open -= 1
-                yield self._close(pending, *self._expiry, deadline)
+                self._close(pending, *self._expiry, deadline)
             self._forget.append((deadline + self._corrections, label_key, pending))
         forget = self._forget
         while forget and forget[0][0] < watermark:

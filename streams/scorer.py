@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -37,11 +37,27 @@ class Record(Protocol):
 
 
 class Models(Protocol):
-    """What serves: answers for a key, features, time, offset and prediction id."""
+    """What serves and learns: the second half of the fold, or a stand-in for it."""
 
     def forecast(
         self, key: str, x: dict[str, Any], at: float, offset: int, prediction_id: str, out: Outputs
-    ) -> Forecast: ...
+    ) -> Forecast:
+        """Answer a request with features `x` of the pool `key`."""
+        ...
+
+    def take(self, example: Example, offset: int, out: Outputs) -> None:
+        """Learn what became of a prediction, made known by the record at `offset`."""
+        ...
+
+
+class _Route(NamedTuple):
+    """What an event type means to the case."""
+
+    moves_time: bool
+    counted: bool
+    asks: bool
+    labels: bool
+    voids: bool
 
 
 class Scorer:
@@ -59,13 +75,23 @@ class Scorer:
         )
         self._rows = rows
         label = task.label
-        self._label_event = label.event
         self._label_value: Callable[[Any], Any] = label.value
-        self._void = tuple(label.void)
+        self._routes = {
+            kind: _Route(
+                moves_time=not issubclass(kind, Reference),
+                counted=kind is not Clock,
+                asks=kind is task.ask,
+                labels=kind is label.event,
+                voids=kind in label.void,
+            )
+            for kind in (*case.events, Clock)
+        }
+        self._offset = -1
+        self._out = Outputs()
         self._join_key = attrgetter(label.on)
         expiry = ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)
         corrections = label.wait if label.corrections is None else label.corrections
-        self._pending = PendingPredictions(label.wait, corrections, case.lateness, expiry)  # type: ignore[arg-type]
+        self._pending = PendingPredictions(label.wait, corrections, case.lateness, expiry, self._known)  # type: ignore[arg-type]
         self._next_deadline = float("inf")
         self._partition_key = attrgetter(case.key)
         self._key_fields = tuple(
@@ -90,57 +116,56 @@ class Scorer:
         """Newest event time seen, in seconds since the epoch."""
         return self._watermark.max_at
 
-    def take(self, record: Record, out: Outputs) -> Iterator[Example]:
-        """Fold one record in; yields examples as they become known, in order.
-
-        The caller must consume each example before asking for the next.
-        """
+    def take(self, record: Record, out: Outputs) -> None:
+        """Fold one record in; examples go to the models as they become known, in order."""
         self._records += 1
         if self._records % RETAIN_EVERY == 0:
             self._features.retain(self._watermark.value)
+        self._offset = record.offset
+        self._out = out
         try:
-            yield from self._accept(record, out)
+            self._accept(record, out)
         except Refused as refused:
             self._refuse(record, refused.stage, refused.reason, out)
+
+    def _known(self, example: Example) -> None:
+        self._models.take(example, self._offset, self._out)
 
     def _refuse(self, record: Record, stage: str, reason: str, out: Outputs) -> None:
         self.dead_letters += 1
         headers = (("stage", stage.encode()), ("reason", reason.encode("utf-8", "replace")[:4096]))
         out.dead_letters.append(Output(record.offset, 0, record.key, record.value or b"", headers))
 
-    def _accept(self, record: Record, out: Outputs) -> Iterator[Example]:
+    def _accept(self, record: Record, out: Outputs) -> None:
         event = self._codec.decode(record.value, record.key)
         watermark = self._watermark
-        now = watermark.max_at
-        if self._seen.is_duplicate(event.id, now):
+        if self._seen.is_duplicate(event.id, watermark.max_at):
             self.duplicates += 1
             return
         at = event.at.timestamp()
-        if not isinstance(event, Reference):
+        route = self._routes[type(event)]
+        if route.moves_time:
             verdict = watermark.judge(at, event.id)
             if verdict != "on time":
                 raise self._untimely(verdict, event)
             if watermark.value > self._next_deadline:
-                yield from self._pending.expire(watermark.value)
+                self._pending.expire(watermark.value)
                 self._next_deadline = self._pending.next_deadline()
-        kind = type(event)
-        label: Any = None
-        if kind is self._label_event:
-            label = self._label_of(event)
+        label = self._label_of(event) if route.labels else None
         try:
-            x = self._features.read(event, at) if kind is self._task.ask else None
+            x = self._features.read(event, at) if route.asks else None
             self._features.update(event, at, out.rows if self._rows else None)
         except FeatureValueError as error:
             raise Refused("features", str(error)) from error
         self._seen.add(event.id, watermark.max_at)
-        if kind is not Clock:
+        if route.counted:
             self.events += 1
         if x is not None:
-            yield from self._predict(event, at, x, record.offset, out)
+            self._predict(event, at, x, record.offset, out)
         if label is not None:
-            yield from self._pending.answer(self._join_key(event), "labelled", label, at)
-        elif kind in self._void:
-            yield from self._pending.answer(self._join_key(event), "void", None, at)
+            self._pending.answer(self._join_key(event), "labelled", label, at)
+        elif route.voids:
+            self._pending.answer(self._join_key(event), "void", None, at)
 
     def _untimely(self, verdict: str, event: Event) -> Refused:
         if verdict == "late":
@@ -159,7 +184,7 @@ class Scorer:
 
     def _predict(
         self, event: Event, at: float, x: dict[str, Any], offset: int, out: Outputs
-    ) -> Iterator[Example]:
+    ) -> None:
         key = str(self._partition_key(event))
         prediction_id = event.id + self._suffix
         forecast = self._models.forecast(key, x, at, offset, prediction_id, out)
@@ -184,6 +209,6 @@ class Scorer:
         pending = Pending(
             prediction_id, event.id, at, event.at, key, keys, x, forecast, point, deadline
         )
-        yield from self._pending.add(self._join_key(event), pending)
+        self._pending.add(self._join_key(event), pending)
         if deadline < self._next_deadline:
             self._next_deadline = deadline

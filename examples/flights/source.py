@@ -222,7 +222,7 @@ class _Flights:
 def _weather() -> Kind:
     table = _read("weather.csv", "origin time_hour " + " ".join(WEATHER_COLUMNS.values()))
     origins = _texts(table, "origin")
-    hours = _plain(table, "time_hour").astype("datetime64[m]")
+    hours = table["time_hour"].to_numpy().astype("datetime64[m]")
     known = (hours - np.datetime64(FIRST_DAY, "m")).astype(np.int64) + 60
     values = [_numbers(table, column) for column in WEATHER_COLUMNS.values()]
 
@@ -309,13 +309,7 @@ def _read(name: str, columns: str) -> Table:
 
 def _numbers(table: Table, name: str) -> Column:
     """A column as floats, NaN where missing."""
-    return np.asarray(_plain(table, name), dtype=np.float64)
-
-
-def _plain(table: Table, name: str) -> Column:
-    """A column as numpy has it; one array, because converting several would import pandas."""
-    column: Column = table[name].combine_chunks().to_numpy(zero_copy_only=False)
-    return column
+    return np.asarray(table[name].to_numpy(), dtype=np.float64)
 
 
 def _texts(table: Table, name: str) -> Column:

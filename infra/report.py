@@ -1,0 +1,614 @@
+"""The report of one run: a self-contained HTML page made from what the topics hold.
+
+`Evidence` collects predictions, outcomes and drift events as they are read back; `Sample`s are the
+worker's own progress, taken while it ran. The page has no scripts and loads nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from html import escape
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from infra.charts import Bin, Line, Mark, calibration_chart, time_chart
+from streams.messages import DriftEvent
+
+INTERVALS = 80
+"""Most points a rolling curve has."""
+
+HALF = 500
+"""Width of a chart that shares its row."""
+
+LOSSES = {"log_loss": "log loss", "mse": "squared error", "mae": "absolute error"}
+RANKS = {"roc_auc": "ROC AUC", "accuracy": "accuracy", "r2": "R²"}
+
+FEATURE_SAMPLE = 20_000
+"""About so many predictions keep their features, evenly spread over the run."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The worker at one moment.
+
+    `at` is event time (seconds since the epoch), `wall` seconds since the start, `rss` bytes of
+    memory, `models` the cumulative metrics of each member.
+    """
+
+    at: float
+    wall: float
+    events: int
+    rss: int | None
+    models: dict[str, dict[str, Any]]
+
+
+class _Asked(msgspec.Struct, gc=False):
+    id: str
+    at: datetime
+    prediction: Any
+    probabilities: dict[str, float] | None
+    features: msgspec.Raw
+
+
+class _Became(msgspec.Struct, gc=False):
+    prediction_id: str
+    status: str
+    prediction: Any
+    label: Any = None
+
+
+class FeatureRow(msgspec.Struct, frozen=True, gc=False):
+    """Features of one sampled prediction; `at` in seconds since the epoch."""
+
+    at: float
+    key: str
+    values: dict[str, Any]
+
+
+class Shift(msgspec.Struct, frozen=True):
+    """A change of a feature's mean, `size` in its standard deviations over the whole run."""
+
+    feature: str
+    event: DriftEvent
+    size: float
+
+
+class Evidence:
+    """What the report needs of the records of a run; one in `every` predictions keeps its features."""
+
+    def __init__(self, every: int = 1) -> None:
+        self._every = max(1, every)
+        self._asked = msgspec.json.Decoder(_Asked)
+        self._became = msgspec.json.Decoder(_Became)
+        self._drift = msgspec.json.Decoder(DriftEvent)
+        self._values: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+        self._scores: dict[str, float] = {}
+        self._labels: dict[str, float] = {}
+        self._seen = 0
+        self.first_at = math.inf
+        self.last_at = -math.inf
+        self.features: list[FeatureRow] = []
+        self.drifts: list[DriftEvent] = []
+
+    def prediction(self, key: bytes | None, value: bytes) -> None:
+        """Add a record of the predictions topic."""
+        asked = self._asked.decode(value)
+        at = asked.at.timestamp()
+        self.first_at = min(self.first_at, at)
+        self.last_at = max(self.last_at, at)
+        score = _score(asked.prediction, asked.probabilities)
+        if score is not None:
+            self._scores[asked.id] = score
+        if self._seen % self._every == 0:
+            values = self._values.decode(asked.features)
+            self.features.append(FeatureRow(at, (key or b"").decode("utf-8", "replace"), values))
+        self._seen += 1
+
+    def outcome(self, value: bytes) -> None:
+        """Add a record of the outcomes topic; a correction replaces what it corrects."""
+        became = self._became.decode(value)
+        if became.status != "labelled":
+            self._labels.pop(became.prediction_id, None)
+            return
+        label = became.label
+        if isinstance(label, str):
+            label = label == became.prediction
+        self._labels[became.prediction_id] = float(label)
+
+    def drift(self, value: bytes) -> None:
+        """Add a record of the drift topic."""
+        self.drifts.append(self._drift.decode(value))
+
+    def calibration(self, count: int = 20) -> list[Bin]:
+        """Mean prediction and mean outcome: equal bins of [0, 1], or of equal count for other values."""
+        pairs = [(self._scores[i], y) for i, y in self._labels.items() if i in self._scores]
+        if not pairs:
+            return []
+        if all(0 <= p <= 1 for p, _ in pairs):
+            groups: list[list[tuple[float, float]]] = [[] for _ in range(count)]
+            for p, y in pairs:
+                groups[min(int(p * count), count - 1)].append((p, y))
+        else:
+            pairs.sort()
+            size = math.ceil(len(pairs) / count)
+            groups = [pairs[i : i + size] for i in range(0, len(pairs), size)]
+        return [
+            Bin(sum(p for p, _ in g) / len(g), sum(y for _, y in g) / len(g), len(g)) for g in groups if g
+        ]
+
+    def biggest_shift(self) -> Shift | None:
+        """The drift event that moved a feature's mean the most, in its standard deviations."""
+        spread = {name: _deviation(self._column(name)) for name in self._numeric_names()}
+        best: Shift | None = None
+        for event in self.drifts:
+            name = feature_of(event.subject)
+            if name is None or not spread.get(name):
+                continue
+            size = abs(event.after.mean - event.before.mean) / spread[name]
+            if best is None or size > best.size:
+                best = Shift(name, event, size)
+        return best
+
+    def feature_over_time(self, name: str, key: str, points: int = 120) -> list[tuple[float, float]]:
+        """(event time, mean) of a feature of one key in so many equal pieces of the run."""
+        span = max(self.last_at - self.first_at, 1.0)
+        sums = [[0.0, 0] for _ in range(points)]
+        for row in self.features:
+            value = row.values.get(name)
+            if row.key == key and isinstance(value, (int, float)):
+                piece = sums[min(int((row.at - self.first_at) / span * points), points - 1)]
+                piece[0] += value
+                piece[1] += 1
+        width = span / points
+        return [(self.first_at + (i + 0.5) * width, total / n) for i, (total, n) in enumerate(sums) if n]
+
+    def _numeric_names(self) -> list[str]:
+        names: dict[str, None] = {}
+        for row in self.features:
+            for name, value in row.values.items():
+                if isinstance(value, (int, float)):
+                    names[name] = None
+        return list(names)
+
+    def _column(self, name: str) -> list[float]:
+        values = (row.values.get(name) for row in self.features)
+        return [float(value) for value in values if isinstance(value, (int, float))]
+
+
+def feature_of(subject: str) -> str | None:
+    """The feature whose mean a drift event is about; None for a loss or a spread.
+
+    >>> feature_of("feature wind"), feature_of("feature wind squared deviation"), feature_of("loss")
+    ('wind', None, None)
+    """
+    words = subject.replace(":", " ").split()
+    return words[1] if len(words) == 2 and words[0] == "feature" else None
+
+
+def _score(prediction: Any, probabilities: dict[str, float] | None) -> float | None:
+    """The number to compare with the outcome: p(true), p(predicted class), or the value."""
+    if probabilities is not None:
+        if "true" in probabilities:
+            return probabilities["true"]
+        return probabilities.get(str(prediction))
+    return float(prediction) if isinstance(prediction, (int, float)) else None
+
+
+def _deviation(values: Sequence[float]) -> float:
+    if len(values) < 2:
+        return 0.0
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / len(values))
+
+
+def rolling(samples: Sequence[Sample], member: str, metric: str) -> list[tuple[float, float]]:
+    """(event time, mean of a per-label metric) between samples, from its cumulative means.
+
+    `metric` must be a mean over labels (log loss, Brier, squared error): differences of n x mean are
+    then exact. At most about `INTERVALS` points; intervals with few labels are joined.
+    """
+    states = [
+        (s.at, s.models[member]["n"], s.models[member][metric])
+        for s in samples
+        if member in s.models and s.models[member].get(metric) is not None
+    ]
+    if not states:
+        return []
+    least = max(100, states[-1][1] / INTERVALS * 0.8)
+    points = []
+    last_at, last_n, last_sum = samples[0].at, 0, 0.0
+    for at, n, mean in states:
+        if n - last_n >= least:
+            points.append(((last_at + at) / 2, (n * mean - last_sum) / (n - last_n)))
+            last_at, last_n, last_sum = at, n, n * mean
+    return points
+
+
+def over_time(samples: Sequence[Sample], member: str, metric: str) -> list[tuple[float, float]]:
+    """(event time, value) of a metric over its fading window, or since the start where there is none."""
+    points = []
+    for sample in _thinned(samples):
+        state = sample.models.get(member, {})
+        value = state.get("fading", state).get(metric)
+        if value is not None and state.get("n", 0) >= 200:
+            points.append((sample.at, value))
+    return points
+
+
+def _thinned(samples: Sequence[Sample]) -> Sequence[Sample]:
+    step = math.ceil(len(samples) / (2 * INTERVALS)) or 1
+    return samples[::step]
+
+
+def write(
+    path: Path,
+    title: str,
+    result: dict[str, Any],
+    samples: Sequence[Sample],
+    evidence: Evidence,
+    *,
+    description: str = "",
+    made: datetime | None = None,
+) -> None:
+    """Write the page, replacing an older one in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    draft.write_text(page(title, result, samples, evidence, description=description, made=made), "utf-8")
+    draft.replace(path)
+
+
+def page(
+    title: str,
+    result: dict[str, Any],
+    samples: Sequence[Sample],
+    evidence: Evidence,
+    *,
+    description: str = "",
+    made: datetime | None = None,
+) -> str:
+    """The whole report as HTML. `result` is the object that `demo --json` prints."""
+    samples = sorted(samples, key=lambda s: s.wall)
+    made = made or datetime.now(UTC)
+    style = resources.files("infra").joinpath("report.css").read_text("utf-8")
+    styles = member_styles(result["models"])
+    sections = [
+        _headline(result),
+        _performance(samples, evidence, styles),
+        _models_table(result["models"], styles),
+        _pair(_calibration(evidence), _biggest_shift(evidence)),
+        _drift_table(evidence.drifts),
+        _pair(_memory(samples), _speed(samples)),
+        _totals(result),
+    ]
+    lead = f"<p class=lead>{escape(description)}</p>" if description else ""
+    return (
+        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)} - driftline</title>"
+        '<meta name=viewport content="width=device-width,initial-scale=1">'
+        f"<style>{style}</style></head><body><main><header><p class=brand>driftline</p>"
+        f"<h1>{escape(title)}</h1>{lead}<p class=quiet>{_span(evidence)} &middot; report of "
+        f"{made:%-d %B %Y, %H:%M} UTC</p></header>{''.join(sections)}</main></body></html>\n"
+    )
+
+
+def member_styles(models: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """CSS class of each member, champion first, then challengers, frozen and prior."""
+    order = ("champion", "challenger", "frozen", "prior")
+    ranked = sorted(
+        models, key=lambda name: order.index(role) if (role := role_of(name, models[name])) in order else 9
+    )
+    styles = {}
+    challengers = 0
+    for name in ranked:
+        role = role_of(name, models[name])
+        if role == "challenger":
+            challengers += 1
+            role = f"challenger{min(challengers, 3)}"
+        styles[name] = role
+    return styles
+
+
+def role_of(name: str, state: dict[str, Any]) -> str:
+    """champion, challenger, frozen or prior."""
+    role = str(state.get("role", ""))
+    return name if role == "baseline" else role
+
+
+def _span(evidence: Evidence) -> str:
+    if not math.isfinite(evidence.first_at):
+        return "no predictions"
+    first, last = (datetime.fromtimestamp(at, UTC) for at in (evidence.first_at, evidence.last_at))
+    return f"{first:%-d %B %Y} to {last:%-d %B %Y}"
+
+
+def _figure(value: Any, digits: int = 3) -> str:
+    if value is None:
+        return "&ndash;"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return escape(str(value))
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+def _main_metric(models: dict[str, dict[str, Any]]) -> tuple[str, str]:
+    """(key, name) of the metric that heads the page."""
+    states = list(models.values())
+    for key, name in (("roc_auc", "ROC AUC"), ("log_loss", "log loss"), ("rmse", "RMSE"), ("mae", "MAE")):
+        if any(state.get(key) is not None for state in states):
+            return key, name
+    return "accuracy", "accuracy"
+
+
+def _headline(result: dict[str, Any]) -> str:
+    models = result["models"]
+    key, name = _main_metric(models)
+    by_role = {role_of(member, state): state.get(key) for member, state in models.items()}
+    beside = ", ".join(
+        f"{role} {_figure(by_role[role])}" for role in ("frozen", "prior") if by_role.get(role) is not None
+    )
+    tiles = [
+        (_figure(by_role.get("champion")), f"{name} of the champion", beside),
+        (
+            _figure(result["predictions"]),
+            "predictions",
+            f"{result['labelled']:,} labelled, {result['pending']:,} pending",
+        ),
+        (
+            _figure(result.get("events_per_second"), 0),
+            "events a second",
+            f"{result['events']:,} events in {result['seconds']:,.1f} s",
+        ),
+        (_figure(result.get("cpu_us_per_event"), 0) + "<small> µs</small>", "CPU an event, worker", ""),
+        (_figure(result["drift_events"]), "drift events", f"{result['dead_letters']:,} dead letters"),
+    ]
+    return (
+        "<section class=tiles>"
+        + "".join(
+            f"<div class=tile><b>{value}</b><span>{label}</span><i>{note or '&nbsp;'}</i></div>"
+            for value, label, note in tiles
+        )
+        + "</section>"
+    )
+
+
+def _legend(lines: Iterable[Line], extra: str = "") -> str:
+    keys = "".join(f"<span><i class='key {line.style}'></i>{escape(line.name)}</span>" for line in lines)
+    return f"<div class=legend>{keys}{extra}</div>"
+
+
+def _drift_marks(drifts: Sequence[DriftEvent]) -> list[Mark]:
+    marks = []
+    for event in drifts:
+        style, row = ("of-loss", 1) if "loss" in event.subject else ("of-feature", 2)
+        marks.append(Mark(event.at.timestamp(), _drift_title(event), style, row))
+    return marks
+
+
+def _drift_title(event: DriftEvent) -> str:
+    return (
+        f"{event.at:%-d %b %Y %H:%M} {event.key} {event.subject}: "
+        f"{event.before.mean:.4g} → {event.after.mean:.4g}"
+    )
+
+
+def _performance(samples: Sequence[Sample], evidence: Evidence, styles: dict[str, str]) -> str:
+    if len(samples) < 2:
+        return ""
+    span = (samples[0].at, samples[-1].at)
+    marks = [m for m in _drift_marks(evidence.drifts) if span[0] <= m.x <= span[1]]
+    last = samples[-1].models
+    loss = _first_of(LOSSES, last)
+    ranked = _first_of(RANKS, last)
+    ticks = (
+        "<span><i class='key tickmark of-loss'></i>drift of the champion's loss</span>"
+        "<span><i class='key tickmark of-feature'></i>drift of a feature</span>"
+        if marks
+        else ""
+    )
+    out = []
+    for metric, series, note in (
+        (loss, rolling, "mean over the labels that came in each interval; lower is better"),
+        (ranked, over_time, "higher is better"),
+    ):
+        if metric is None:
+            continue
+        heading = f"Rolling {(LOSSES | RANKS)[metric]}"
+        lines = [
+            Line(_titled(name, style), style, series(samples, name, metric))
+            for name, style in reversed(styles.items())
+            if not (metric == "roc_auc" and style == "prior")
+        ]
+        chart = time_chart(lines, span, label=heading, marks=marks)
+        if chart:
+            shown = [line for line in reversed(lines) if len(line.points) > 1]
+            out.append(
+                f"<section><h2>{heading}</h2>"
+                f"<p class=quiet>Over event time; {note}.</p>" + _legend(shown, ticks) + chart + "</section>"
+            )
+    return "".join(out)
+
+
+def _first_of(metrics: Iterable[str], models: dict[str, dict[str, Any]]) -> str | None:
+    """The first metric that any member has."""
+    return next((m for m in metrics if any(m in state for state in models.values())), None)
+
+
+def _titled(member: str, style: str) -> str:
+    role = style.rstrip("0123456789")
+    return member if member == role else f"{member} ({role})"
+
+
+def _models_table(models: dict[str, dict[str, Any]], styles: dict[str, str]) -> str:
+    columns = [
+        (key, name)
+        for key, name in (
+            ("roc_auc", "ROC AUC"), ("pr_auc", "PR AUC"), ("log_loss", "log loss"), ("brier", "Brier"),
+            ("mae", "MAE"), ("rmse", "RMSE"), ("r2", "R²"), ("accuracy", "accuracy"), ("kappa", "kappa"),
+            ("kappa_temporal", "kappa temporal"), ("cost", "cost"), ("n", "labels"),
+        )
+        if any(state.get(key) is not None for state in models.values())
+    ]  # fmt: skip
+    head = "".join(f"<th>{name}</th>" for _, name in columns)
+    rows = "".join(
+        f"<tr><td><i class='key {style}'></i>{escape(name)}</td>"
+        f"<td>{escape(role_of(name, models[name]))}</td>"
+        + "".join(f"<td>{_figure(models[name].get(key), 4)}</td>" for key, _ in columns)
+        + "</tr>"
+        for name, style in styles.items()
+    )
+    return (
+        "<section><h2>Models</h2><p class=quiet>Each prediction was made before its label was known; every "
+        "member saw the same examples.</p><div class=scroll><table><thead><tr><th>member</th><th>role</th>"
+        f"{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+    )
+
+
+def _pair(left: str, right: str) -> str:
+    if left and right:
+        return f"<div class=pair>{left}{right}</div>"
+    return left + right
+
+
+def _calibration(evidence: Evidence) -> str:
+    bins = evidence.calibration()
+    chart = calibration_chart(bins, label="Calibration of the champion", size=390)
+    if not chart:
+        return ""
+    total = sum(b.count for b in bins)
+    error = sum(b.count * abs(b.predicted - b.observed) for b in bins) / total
+    return (
+        "<section><h2>Calibration of the champion</h2><p class=quiet>Observed against predicted, as served: "
+        f"expected calibration error {error:.4f} over {total:,} labels. Bars: how many.</p>{chart}</section>"
+    )
+
+
+def _biggest_shift(evidence: Evidence) -> str:
+    shift = evidence.biggest_shift()
+    if shift is None:
+        return ""
+    event = shift.event
+    points = evidence.feature_over_time(shift.feature, event.key)
+    start, end, at = evidence.first_at, evidence.last_at, event.at.timestamp()
+    others = sorted(
+        e.at.timestamp()
+        for e in evidence.drifts
+        if e.key == event.key and feature_of(e.subject) == shift.feature
+    )
+    previous = max((t for t in others if t < at), default=start)
+    following = min((t for t in others if t > at), default=end)
+    least = (end - start) * 0.04
+    lines = [
+        Line("mean of the feature", "champion", points),
+        Line("before", "level", [(min(previous, at - least), event.before.mean), (at, event.before.mean)]),
+        Line("after", "level", [(at, event.after.mean), (max(following, at + least), event.after.mean)]),
+    ]
+    marks = [Mark(at, _drift_title(event), "of-loss", 0)]
+    chart = time_chart(
+        lines, (start, end), label=f"{shift.feature} over time", marks=marks, width=HALF, height=330
+    )
+    if not chart:
+        return ""
+    return (
+        f"<section><h2>Biggest drift of a feature: {escape(shift.feature)}</h2><p class=quiet>Key "
+        f"{escape(event.key)}, {event.at:%-d %B %Y %H:%M} UTC, by {escape(event.detector)}: mean "
+        f"{event.before.mean:.4g} over {event.before.count:,} values, then {event.after.mean:.4g} over "
+        f"{event.after.count:,} ({shift.size:.1f} standard deviations).</p>{chart}</section>"
+    )
+
+
+def _drift_table(drifts: Sequence[DriftEvent], most: int = 200) -> str:
+    if not drifts:
+        return "<section><h2>Drift events</h2><p class=quiet>None were found.</p></section>"
+    counts: dict[str, int] = {}
+    for event in drifts:
+        counts[event.subject] = counts.get(event.subject, 0) + 1
+    top = max(counts.values())
+    bars = "".join(
+        f"<tr><td>{escape(subject)}</td><td class=wide>"
+        f"<i class=barline style='width:{n / top * 100:.1f}%'></i></td><td>{n:,}</td></tr>"
+        for subject, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:15]
+    )
+    rows = "".join(
+        f"<tr><td>{e.at:%Y-%m-%d %H:%M}</td><td>{escape(e.key)}</td><td>{escape(e.subject)}</td>"
+        f"<td>{e.before.mean:.4g}</td><td>{e.after.mean:.4g}</td><td>{e.after.count:,}</td><td>{e.offset:,}</td></tr>"
+        for e in sorted(drifts, key=lambda e: (e.at, e.id))[:most]
+    )
+    shown = f"first {most} of {len(drifts):,}" if len(drifts) > most else f"all {len(drifts):,}"
+    return (
+        "<section><h2>Drift events</h2><p class=quiet>How often each subject drifted, most often first.</p>"
+        f"<table class=counts><tbody>{bars}</tbody></table><details><summary>The events ({shown})</summary>"
+        "<div class=scroll><table><thead><tr><th>event time (UTC)</th><th>key</th><th>subject</th>"
+        "<th>mean before</th><th>mean after</th><th>values after</th><th>offset</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div></details></section>"
+    )
+
+
+def memory(samples: Sequence[Sample]) -> tuple[float, float, bool] | None:
+    """Memory in MB after the first third and at the end, and whether it is flat (within 10 %)."""
+    known = [s for s in samples if s.rss]
+    if len(known) < 6:
+        return None
+    third = known[len(known) // 3 : len(known) // 3 + max(1, len(known) // 10)]
+    last = known[-max(1, len(known) // 10) :]
+    warm, end = (sum(s.rss or 0 for s in part) / len(part) / 1e6 for part in (third, last))
+    return warm, end, end <= warm * 1.1
+
+
+def _memory(samples: Sequence[Sample]) -> str:
+    points = [(s.at, s.rss / 1e6) for s in _thinned(samples) if s.rss]
+    if len(points) < 2:
+        return ""
+    line = Line("resident memory", "champion", points)
+    chart = time_chart(
+        [line], (samples[0].at, samples[-1].at), label="Memory", floor=0.0, width=HALF, height=200
+    )
+    found = memory(samples)
+    note = ""
+    if found is not None:
+        warm, end, flat = found
+        verdict = "flat" if flat else f"grew by {end - warm:,.0f} MB"
+        note = f": {warm:,.0f} MB after a third of the run, {end:,.0f} MB at its end ({verdict})"
+    return f"<section><h2>Memory of the worker</h2><p class=quiet>MB resident{note}.</p>{chart}</section>"
+
+
+def _speed(samples: Sequence[Sample]) -> str:
+    thin = _thinned(samples)
+    points = [
+        ((a.at + b.at) / 2, (b.events - a.events) / (b.wall - a.wall))
+        for a, b in pairwise(thin)
+        if b.wall > a.wall
+    ]
+    line = Line("events a second", "champion", points)
+    chart = (
+        time_chart(
+            [line], (samples[0].at, samples[-1].at), label="Throughput", floor=0.0, width=HALF, height=200
+        )
+        if len(points) > 1
+        else ""
+    )
+    if not chart:
+        return ""
+    return (
+        "<section><h2>Throughput</h2><p class=quiet>Events folded a second of wall time, by the event time "
+        f"they belong to.</p>{chart}</section>"
+    )
+
+
+def _totals(result: dict[str, Any]) -> str:
+    names = (
+        "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",
+        "late", "drift_events", "partitions", "seconds", "events_per_second", "cpu_us_per_event",
+    )  # fmt: skip
+    cells = "".join(
+        f"<div><dt>{name.replace('_', ' ')}</dt><dd>{_figure(result[name], 1)}</dd></div>"
+        for name in names
+        if result.get(name) is not None
+    )
+    return (
+        f"<section><h2>Totals</h2><dl class=totals>{cells}</dl>"
+        "<p class=quiet>Digest of all predictions, equal to that of <code>driftline simulate</code> over the same events:</p>"
+        f"<p><code>{escape(result['digest'])}</code></p></section>"
+    )

@@ -1,0 +1,1 @@
+"""Tasks, members, pools, baselines, progressive metrics, drift: models that learn from each label as it comes."""

@@ -1,0 +1,245 @@
+"""The models of one key: who serves, who learns beside it, and what happens when one fails."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from online_models.baselines import RunningPrior
+from online_models.drift import Drift, FeatureMonitor, Monitor
+from online_models.errors import ModelsError
+from online_models.member import Member, PerKey
+from online_models.metrics import Metrics, metrics_of
+from online_models.task import Task
+
+
+class Forecast:
+    """What a pool answered to one request: the serving member's output, and every member's."""
+
+    __slots__ = ("learned_through", "output", "outputs", "serving", "version")
+
+    def __init__(
+        self, serving: str, version: str, learned_through: int, output: Any, outputs: tuple[Any, ...]
+    ) -> None:
+        self.serving = serving
+        self.version = version
+        self.learned_through = learned_through
+        self.output = output
+        self.outputs = outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of what serves or learns."""
+
+    kind: str
+    member: str
+    stage: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Learned:
+    """What learning one example showed: the serving output's loss, changes, drifts."""
+
+    loss: float
+    changes: Sequence[Change] = ()
+    drifts: Sequence[Drift] = ()
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A member at work. `live` ends with its quarantine, `learning` with that or its freezing."""
+
+    name: str
+    role: str
+    estimator: Any
+    member: Member | None
+    metrics: Metrics | None
+    live: bool = True
+    learning: bool = True
+    weighted: bool = field(default=False)
+    sampled: bool = field(default=False)
+
+
+def _accepts_weight(estimator: Any) -> bool:
+    """Whether the estimator (a pipeline's last step) learns with a weight `w`."""
+    steps = getattr(estimator, "steps", None)
+    last = list(steps.values())[-1] if steps else estimator
+    return "w" in inspect.signature(last.learn_one).parameters
+
+
+class Pool:
+    """Champion, challengers and baselines of one key; all learn from the same examples.
+
+    Deterministic: it depends on the order of calls and their arguments only.
+    """
+
+    def __init__(self, task: Task, scope: PerKey, key: str, partition: int) -> None:
+        self._task = task
+        self._scope = scope
+        self.key = key
+        self._partition = partition
+        self._learned_through = -1
+        self._labels = 0
+        members = [(scope.champion, "champion"), *((m, "challenger") for m in scope.challengers)]
+        self._seats = [self._seat(member, member.name, role) for member, role in members]
+        if scope.baselines:
+            self._seats.append(self._seat(scope.champion, "frozen", "baseline"))
+            self._seats.append(
+                _Seat("prior", "baseline", RunningPrior(task.kind), None, metrics_of(task) if scope.metrics else None)
+            )
+        self._last_resort = RunningPrior(task.kind)
+        self._serving = 0
+        self._version = ""
+        self._loss_monitor: Monitor | None = None
+        self._feature_monitors: dict[str, FeatureMonitor] = {}
+        self._renew_version()
+
+    def _seat(self, member: Member, name: str, role: str) -> _Seat:
+        estimator = member.born()
+        weighted = bool(member.class_weight)
+        if weighted and not _accepts_weight(estimator):
+            raise ModelsError(
+                f"member {member.name!r}: class_weight needs an estimator that learns with a weight; "
+                "use sampling instead"
+            )
+        metrics = metrics_of(self._task) if self._scope.metrics else None
+        return _Seat(name, role, estimator, member, metrics, weighted=weighted, sampled=bool(member.sampling))
+
+    @property
+    def serving(self) -> str:
+        """Name of the member that answers."""
+        return self._seats[self._serving].name if self._serving < len(self._seats) else "prior"
+
+    def _renew_version(self) -> None:
+        self._version = f"{self.serving}@{self._partition}:{self._learned_through}"
+
+    def observe(self, x: dict[str, Any], at: float, offset: int) -> Sequence[Drift]:
+        """Watch the numeric features of a request; returns the changes found."""
+        if not self._scope.monitors:
+            return ()
+        found: list[Drift] = []
+        monitors = self._feature_monitors
+        for name, value in x.items():
+            kind = value.__class__
+            if kind is float or kind is int:
+                monitor = monitors.get(name)
+                if monitor is None:
+                    if name in self._scope.unmonitored:
+                        continue
+                    monitor = monitors[name] = FeatureMonitor(name, self._scope.delta, offset)
+                monitor.update(value, at, offset, found)
+        return found
+
+    def predict(self, x: dict[str, Any]) -> tuple[Forecast, Sequence[Change]]:
+        """Ask every live member; the first in line that can answer serves."""
+        outputs: list[Any] = []
+        changes: list[Change] | None = None
+        predict = self._task.predict
+        for seat in self._seats:
+            output = None
+            if seat.live:
+                try:
+                    output = predict(seat.estimator, x)
+                    if seat.sampled and seat.member is not None and self._task.kind == "binary":
+                        output = seat.member.corrected(output)
+                except Exception as error:
+                    changes = changes if changes is not None else []
+                    self._quarantine(seat, "predict", error, changes)
+            outputs.append(output)
+        serving = self._serving
+        output = outputs[serving] if serving < len(outputs) else predict(self._last_resort, x)
+        forecast = Forecast(self.serving, self._version, self._learned_through, output, tuple(outputs))
+        return forecast, changes or ()
+
+    def _quarantine(self, seat: _Seat, stage: str, error: Exception, changes: list[Change]) -> None:
+        seat.live = seat.learning = False
+        while self._serving < len(self._seats) and not self._seats[self._serving].live:
+            self._serving += 1
+        self._renew_version()
+        changes.append(Change("quarantine", seat.name, stage, f"{type(error).__name__}: {error}"))
+
+    def learn(
+        self, x: dict[str, Any], y: Any, forecast: Forecast, at: float, offset: int, prediction_id: str
+    ) -> Learned:
+        """Score every member's output of that request, then let the members learn."""
+        task = self._task
+        learned = Learned(task.loss(y, forecast.output))
+        changes: list[Change] | None = None
+        outputs = forecast.outputs
+        for index, seat in enumerate(self._seats):
+            output = outputs[index]
+            if seat.metrics is not None and output is not None:
+                seat.metrics.update(y, output)
+            if not seat.learning:
+                continue
+            try:
+                self._teach(seat, x, y, prediction_id)
+            except Exception as error:
+                changes = changes if changes is not None else []
+                self._quarantine(seat, "learn", error, changes)
+        if not self._scope.baselines:
+            self._last_resort.learn_one(x, y)
+        self._labels += 1
+        self._learned_through = offset
+        self._version = f"{self.serving}@{self._partition}:{offset}"
+        if self._labels == self._scope.frozen_after:
+            changes = self._freeze(changes)
+        if changes is not None:
+            learned.changes = changes
+        if self._scope.monitors:
+            monitor = self._loss_monitor
+            if monitor is None:
+                monitor = self._loss_monitor = Monitor("loss", self._scope.delta, offset)
+            drift = monitor.update(learned.loss, at, offset)
+            if drift is not None:
+                learned.drifts = (drift,)
+        return learned
+
+    @staticmethod
+    def _teach(seat: _Seat, x: dict[str, Any], y: Any, prediction_id: str) -> None:
+        member = seat.member
+        if member is None or not (seat.sampled or seat.weighted):
+            seat.estimator.learn_one(x, y)
+        elif member.learns(y, prediction_id):
+            if seat.weighted and member.class_weight is not None:
+                seat.estimator.learn_one(x, y, w=member.class_weight.get(y, 1.0))
+            else:
+                seat.estimator.learn_one(x, y)
+
+    def _freeze(self, changes: list[Change] | None) -> list[Change] | None:
+        for seat in self._seats:
+            if seat.name == "frozen" and seat.live:
+                seat.learning = False
+                changes = changes if changes is not None else []
+                changes.append(Change("frozen", "frozen", "learn", f"after {self._labels} labels"))
+        return changes
+
+    def revise(self, y_old: Any, y_new: Any, forecast: Forecast) -> None:
+        """Amend the metrics for a corrected label; nothing is learned again."""
+        for seat, output in zip(self._seats, forecast.outputs, strict=True):
+            if seat.metrics is not None and output is not None:
+                seat.metrics.amend(y_old, y_new, output)
+
+
+def merged_report(pools: Iterable[Pool]) -> dict[str, dict[str, Any]]:
+    """{member: {role, whole-run metrics, fading: {...}}} over several pools of one task."""
+    seats: dict[str, list[_Seat]] = {}
+    tasks = {}
+    for pool in pools:
+        for seat in pool._seats:
+            seats.setdefault(seat.name, []).append(seat)
+            tasks[seat.name] = pool._task
+    report = {}
+    for name, found in seats.items():
+        whole = [seat.metrics for seat in found if seat.metrics is not None]
+        entry: dict[str, Any] = {"role": found[0].role, "live": all(seat.live for seat in found)}
+        if whole:
+            merged = metrics_of(tasks[name])
+            merged.merge(whole)  # type: ignore[arg-type]
+            entry |= merged.summary() | {"fading": merged.fading()}
+        report[name] = entry
+    return report

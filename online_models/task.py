@@ -1,0 +1,218 @@
+"""What is predicted: the request, the label, and how an estimator's answer is read and scored.
+
+An *output* is what a task reads from an estimator: binary p(True), multiclass a dict of label to
+probability, regression a float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import isfinite, log
+from typing import Any, Final, Protocol
+
+from online_models.errors import ModelsError, NotFinite
+
+FLOOR = 1e-15
+"""Probabilities are clipped to it in the log loss."""
+
+
+class _Unlabelled:
+    def __repr__(self) -> str:
+        return "UNLABELLED"
+
+
+UNLABELLED: Final = _Unlabelled()
+"""At expiry there is no label: the outcome says so and nothing is learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """How the truth becomes known.
+
+    `event` carries it, `value` reads it; it answers the requests whose field `on` is the same.
+    `wait` is how long (seconds of event time) a request waits; `void` events say that there will
+    be no label; `at_expiry` is the label when none came (fraud, clicks and churn need False);
+    `corrections` is how long after the wait a later label still corrects (default: `wait`).
+    """
+
+    event: type
+    on: str = field(kw_only=True)
+    value: Callable[[Any], Any] = field(kw_only=True)
+    wait: float = field(kw_only=True)
+    void: Sequence[type] = field(default=(), kw_only=True)
+    at_expiry: Any = field(default=UNLABELLED, kw_only=True)
+    corrections: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.wait > 0:
+            raise ModelsError(f"Label(wait={self.wait!r}): a request must wait more than 0 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Turns a probability into a decision by its costs (in any one unit).
+
+    Deciding True costs `false_positive` when wrong, deciding False costs `false_negative`; the
+    expected cost is least at the threshold fp / (fp + fn) (Elkan 2001, The foundations of
+    cost-sensitive learning).
+
+    >>> Decision(false_positive=1, false_negative=4).threshold
+    0.2
+    """
+
+    false_positive: float
+    false_negative: float
+
+    def __post_init__(self) -> None:
+        if not (self.false_positive > 0 and self.false_negative > 0):
+            raise ModelsError("Decision: both costs must be > 0")
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which True is decided."""
+        return self.false_positive / (self.false_positive + self.false_negative)
+
+    def decide(self, p: float) -> bool:
+        """The decision of least expected cost."""
+        return p >= self.threshold
+
+    def cost(self, y: bool, p: float) -> float:
+        """What deciding at probability `p` cost when the truth is `y`."""
+        if self.decide(p):
+            return 0.0 if y else self.false_positive
+        return self.false_negative if y else 0.0
+
+
+class Task(Protocol):
+    """What a pool and the fold need of a task."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def ask(self) -> type: ...
+    @property
+    def label(self) -> Label: ...
+    @property
+    def decision(self) -> Decision | None: ...
+    def predict(self, estimator: Any, x: dict[str, Any]) -> Any:
+        """The output for `x`; raises NotFinite."""
+        ...
+
+    def check_label(self, y: Any) -> Any:
+        """The label, normalised; raises ValueError."""
+        ...
+
+    def loss(self, y: Any, output: Any) -> float:
+        """The finite loss of an output."""
+        ...
+
+    def point(self, output: Any) -> Any:
+        """The prediction to publish."""
+        ...
+
+    def probabilities(self, output: Any) -> dict[str, float] | None:
+        """Probabilities to publish, by label."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """True or false, with p(True) as output and log loss in nats."""
+
+    name: str
+    ask: type = field(kw_only=True)
+    label: Label = field(kw_only=True)
+    decision: Decision | None = field(default=None, kw_only=True)
+    kind: str = field(default="binary", init=False)
+
+    def predict(self, estimator: Any, x: dict[str, Any]) -> float:
+        probabilities = estimator.predict_proba_one(x)
+        p = probabilities.get(True)
+        if p is None:
+            p = 1.0 - probabilities[False] if False in probabilities else 0.5
+        if 0.0 <= p <= 1.0:
+            return float(p)
+        raise NotFinite(f"p(True) is {p!r}")
+
+    def check_label(self, y: Any) -> bool:
+        if y is True or y is False:
+            return bool(y)
+        if y in (0, 1):
+            return bool(y)
+        raise ValueError(f"{y!r} is not true or false")
+
+    def loss(self, y: Any, output: float) -> float:
+        p = output if y else 1.0 - output
+        return -log(p if p > FLOOR else FLOOR)
+
+    def point(self, output: float) -> bool:
+        return output >= 0.5 if self.decision is None else self.decision.decide(output)
+
+    def probabilities(self, output: float) -> dict[str, float]:
+        return {"false": 1.0 - output, "true": output}
+
+
+@dataclass(frozen=True, slots=True)
+class Multiclass:
+    """One of several labels (text), with a dict of probabilities as output."""
+
+    name: str
+    ask: type = field(kw_only=True)
+    label: Label = field(kw_only=True)
+    decision: Decision | None = field(default=None, init=False)
+    kind: str = field(default="multiclass", init=False)
+
+    def predict(self, estimator: Any, x: dict[str, Any]) -> dict[str, float]:
+        output = {str(label): float(p) for label, p in estimator.predict_proba_one(x).items()}
+        for label, p in output.items():
+            if not 0.0 <= p <= 1.0 + 1e-9:
+                raise NotFinite(f"p({label}) is {p!r}")
+        return output
+
+    def check_label(self, y: Any) -> str:
+        if isinstance(y, (str, bool, int)):
+            return str(y)
+        raise ValueError(f"{y!r} is no class label")
+
+    def loss(self, y: Any, output: dict[str, float]) -> float:
+        return -log(min(max(output.get(y, 0.0), FLOOR), 1.0))
+
+    def point(self, output: dict[str, float]) -> str | None:
+        return max(sorted(output), key=output.__getitem__) if output else None
+
+    def probabilities(self, output: dict[str, float]) -> dict[str, float]:
+        return output
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """A number, with squared error."""
+
+    name: str
+    ask: type = field(kw_only=True)
+    label: Label = field(kw_only=True)
+    decision: Decision | None = field(default=None, init=False)
+    kind: str = field(default="regression", init=False)
+
+    def predict(self, estimator: Any, x: dict[str, Any]) -> float:
+        value = float(estimator.predict_one(x))
+        if not abs(value) <= 1e150:
+            raise NotFinite(f"the prediction is {value!r}")
+        return value
+
+    def check_label(self, y: Any) -> float:
+        if isinstance(y, (int, float)) and isfinite(y) and abs(y) <= 1e15:
+            return float(y)
+        raise ValueError(f"{y!r} is no finite number")
+
+    def loss(self, y: Any, output: float) -> float:
+        return float((y - output) ** 2)
+
+    def point(self, output: float) -> float:
+        return output
+
+    def probabilities(self, output: float) -> None:
+        return None
