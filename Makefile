@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup demo test check bench soak clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv with driftline and everything it needs
+
+$(STAMP): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "driftline needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: setup ## a year of flights through a real Kafka: predictions, features, drift, a report
+	$(BIN)/driftline demo
+
+test: setup ## the tests, on a real local Kafka
+	$(BIN)/python -m pytest
+
+check: setup ## lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## measure against bare River, plain Faust, Quix Streams, aiokafka
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "quixstreams>=3.20"
+	$(BIN)/driftline bench
+
+soak: setup ## the long property runs
+	$(BIN)/python -m pytest --hypothesis-profile=soak
+
+clean: ## remove what setup and the runs made (a running broker is stopped first)
+	@if [ -x $(BIN)/driftline ] && [ -d .driftline ]; then $(BIN)/driftline down; fi
+	rm -rf .venv .driftline .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,1 @@
+"""Command line, settings, local Kafka, demo and its report."""

@@ -1,0 +1,5 @@
+"""Errors of the infra package."""
+
+
+class InfraError(Exception):
+    """Something of the surroundings (broker, port, settings) is not as needed; the message says what to do."""
