@@ -45,8 +45,8 @@ class Summary:
     models: dict[str, dict[str, Any]]
 
 
-def summarize(processors: Iterable[PartitionProcessor]) -> Summary:
-    """Counts added, and metrics merged, over the partitions."""
+def summarize(processors: Iterable[PartitionProcessor], *, models: bool = True) -> Summary:
+    """Counts added over the partitions and, with `models`, metrics merged."""
     processors = list(processors)
     counts = {
         name: sum(getattr(p.scorer, name) for p in processors)
@@ -58,4 +58,4 @@ def summarize(processors: Iterable[PartitionProcessor]) -> Summary:
     }
     counts["pending"] = sum(p.scorer.open_predictions for p in processors)
     pools = [p.learner.pools[key] for p in processors for key in sorted(p.learner.pools)]
-    return Summary(counts, merged_report(pools))
+    return Summary(counts, merged_report(pools) if models else {})

@@ -67,7 +67,9 @@ flights = UseCase(
         "late_arrivals_1h": mean(Arrived, late, by="origin", over=HOUR),
         "carrier_late_3h": mean(Departed, late, by=("origin", "carrier"), over=3 * HOUR),
         "dest_late_6h": mean(Arrived, late, by=("origin", "dest"), over=6 * HOUR),
-        "number_delay_30d": mean(Arrived, bounded_delay, by=("origin", "number"), over=30 * DAY, unit="minutes"),
+        "number_delay_30d": mean(
+            Arrived, bounded_delay, by=("origin", "number"), over=30 * DAY, unit="minutes"
+        ),
         "plane_delay": latest(Arrived, "delay", by=("origin", "tailnum"), ttl=12 * HOUR, unit="minutes"),
         "wind": latest(Weather, "wind", by="origin", ttl=3 * HOUR, unit="mph"),
         "visibility": latest(Weather, "visibility", by="origin", ttl=3 * HOUR, unit="miles"),

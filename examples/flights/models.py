@@ -33,4 +33,6 @@ def logistic() -> Any:
     from river import compose, linear_model, optim, preprocessing
 
     scaled = compose.FuncTransformer(quantities) | preprocessing.StandardScaler()
-    return (scaled + compose.FuncTransformer(indicators)) | linear_model.LogisticRegression(optim.AdaGrad(0.05))
+    return (scaled + compose.FuncTransformer(indicators)) | linear_model.LogisticRegression(
+        optim.AdaGrad(0.05)
+    )

