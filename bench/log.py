@@ -1,0 +1,70 @@
+"""The events to measure on, laid out as a log once, for every process of the bench."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from streams.sources import LogRecord, layout, open_source, with_closing_clock
+from streams.usecase import UseCase
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """(partition, record) in the order of the source, and the number of partitions."""
+
+    partitions: int
+    sequence: list[tuple[int, LogRecord]]
+
+    @classmethod
+    def of(cls, case: UseCase, limit: int) -> Log:
+        """The first `limit` events of the case's source, and the clock events that close them."""
+        events = with_closing_clock(case, open_source(case, None, limit))
+        return cls(case.partitions, list(layout(case, events, case.partitions)))
+
+    def __len__(self) -> int:
+        return len(self.sequence)
+
+    def by_partition(self) -> list[list[LogRecord]]:
+        """The records of each partition."""
+        found: list[list[LogRecord]] = [[] for _ in range(self.partitions)]
+        for partition, record in self.sequence:
+            found[partition].append(record)
+        return found
+
+    def chunks(self, size: int) -> list[tuple[int, list[LogRecord]]]:
+        """The partitions' records in chunks, in the order in which `simulate` folds them."""
+        done: list[tuple[int, list[LogRecord]]] = []
+        waiting: list[list[LogRecord]] = [[] for _ in range(self.partitions)]
+        for partition, record in self.sequence:
+            waiting[partition].append(record)
+            if len(waiting[partition]) >= size:
+                done.append((partition, waiting[partition]))
+                waiting[partition] = []
+        return done + [(partition, left) for partition, left in enumerate(waiting) if left]
+
+    def save(self, path: Path) -> None:
+        """Write the log to a file."""
+        rows = [(partition, *record) for partition, record in self.sequence]
+        path.write_bytes(msgspec.msgpack.encode((self.partitions, rows)))
+
+    @classmethod
+    def load(cls, path: Path) -> Log:
+        """The log that `save` wrote."""
+        kind = tuple[int, list[tuple[int, int, bytes | None, bytes]]]
+        partitions, rows = msgspec.msgpack.decode(path.read_bytes(), type=kind)
+        return cls(partitions, [(row[0], LogRecord(*row[1:])) for row in rows])
+
+    def produce(self, bootstrap: str, topic: str) -> None:
+        """Append the log to a topic, each record to its partition."""
+        from kafka import KafkaProducer
+
+        producer = KafkaProducer(
+            bootstrap_servers=bootstrap, acks="all", linger_ms=50, batch_size=262_144, buffer_memory=1 << 28
+        )
+        for partition, record in self.sequence:
+            producer.send(topic, value=record.value, key=record.key, partition=partition)
+        producer.flush()
+        producer.close()

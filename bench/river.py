@@ -1,0 +1,84 @@
+"""Bare River on ready feature dicts: predict at the request, learn at the label, in the log's order.
+
+Nothing that serves River models online can cost less than this.
+"""
+
+from __future__ import annotations
+
+from time import process_time
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bench.cases import without_extras
+from bench.log import Log
+from streams.simulate import Simulation
+from streams.usecase import UseCase
+
+
+class Step(NamedTuple):
+    """Predict for key and features, or learn the label of an earlier one."""
+
+    key: str
+    x: dict[str, Any]
+    learn: bool
+    label: Any
+
+
+class Ready(NamedTuple):
+    """The steps, and the probabilities (or values) that driftline published, for the check."""
+
+    steps: list[Step]
+    published: list[Any]
+
+
+def ready(case: UseCase, log: Log) -> Ready:
+    """The steps over a log, taken from the predictions and outcomes that the fold puts out."""
+    simulation = Simulation(without_extras(case))
+    steps: list[Step] = []
+    published: list[Any] = []
+    asked: dict[str, Step] = {}
+    for partition, records in log.chunks(500):
+        out = simulation.step(partition, records)
+        # at one record, labels that expire come before its own prediction
+        made = [(o.offset, 0, o) for o in out.outcomes] + [(o.offset, 1, o) for o in out.predictions]
+        for _, is_prediction, output in sorted(made, key=lambda item: item[:2]):
+            message = msgspec.json.decode(output.value)
+            if is_prediction:
+                step = Step((output.key or b"").decode(), message["features"], False, None)
+                asked[message["id"]] = step
+                steps.append(step)
+                published.append(message["probabilities"])
+            elif message["status"] == "labelled" and not message.get("revision"):
+                request = asked.pop(message["prediction_id"])
+                steps.append(request._replace(learn=True, label=message["label"]))
+    return Ready(steps, published)
+
+
+class Outcome(NamedTuple):
+    """CPU seconds over all steps, and whether every prediction was the published one."""
+
+    cpu_seconds: float
+    same_predictions: bool
+
+
+def run(case: UseCase, work: Ready) -> Outcome:
+    """Go through the steps with new estimators."""
+    champion = case.models.champion
+    models = {key: champion.born() for key in dict.fromkeys(step.key for step in work.steps)}
+    outputs: list[Any] = []
+    predict = "predict_one" if case.task.kind == "regression" else "predict_proba_one"
+    asks = {key: getattr(model, predict) for key, model in models.items()}
+    learns = {key: model.learn_one for key, model in models.items()}
+    started = process_time()
+    for key, x, learn, label in work.steps:
+        if learn:
+            learns[key](x, label)
+        else:
+            outputs.append(asks[key](x))
+    spent = process_time() - started
+    if case.task.kind == "binary":
+        same = [p["true"] for p in work.published] == [p.get(True, 0.5) for p in outputs]
+    else:
+        same = len(outputs) == len(work.published)
+    return Outcome(spent, same)

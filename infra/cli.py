@@ -1,0 +1,273 @@
+"""The command `driftline`. What a command needs is imported inside it, so that help comes at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="driftline",
+    help="Online machine learning on event streams: Kafka in, Feast features, River models, predictions out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+features_app = typer.Typer(help="The online features.", no_args_is_help=True)
+app.add_typer(features_app, name="features")
+
+DEMO_CASE = "examples.flights:flights"
+Case = Annotated[str, typer.Argument(help="module:attribute, or a name from [tool.driftline.cases]")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many events")]
+Partitions = Annotated[int | None, typer.Option("--partitions", min=1, help="Instead of the case's own")]
+
+
+def _settings() -> Any:
+    from infra.settings import Settings
+
+    return Settings.from_environment()
+
+
+def _case_path(name: str) -> str:
+    """module:attribute of a case, from its short name where one is given."""
+    if ":" in name:
+        return name
+    import tomllib
+
+    try:
+        project = tomllib.loads(Path("pyproject.toml").read_text())
+        return str(project["tool"]["driftline"]["cases"][name])
+    except (OSError, KeyError):
+        from infra.errors import InfraError
+
+        raise InfraError(
+            f"{name!r} is neither module:attribute nor a name under [tool.driftline.cases] in ./pyproject.toml"
+        ) from None
+
+
+def _case(name: str, partitions: int | None = None) -> Any:
+    from dataclasses import replace
+
+    from streams.usecase import load_case
+
+    case = load_case(_case_path(name))
+    return case if partitions is None else replace(case, partitions=partitions)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _print(value: Any) -> None:
+    print(json.dumps(value, default=str))
+
+
+@app.command()
+def up(
+    port: Annotated[int | None, typer.Option(help="Port of the broker (default: a free one)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start the local Kafka, or find the one that runs."""
+    from infra.kafka import LocalStack
+
+    broker = LocalStack(_settings().home, port).up()
+    if as_json:
+        _print({"bootstrap": broker.bootstrap, "pid": broker.pid})
+    else:
+        _say(f"Kafka answers at {broker.bootstrap} (process {broker.pid})")
+
+
+@app.command()
+def down(
+    wipe: Annotated[bool, typer.Option("--wipe", help="Remove its data too")] = False,
+) -> None:
+    """Stop the local Kafka; its data stays."""
+    from infra.kafka import LocalStack
+
+    stopped = LocalStack(_settings().home).down(wipe=wipe)
+    _say(("Kafka stopped" if stopped else "no Kafka was running") + (", data removed" if wipe else ""))
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """What runs, and how far each worker has come. Exit code 1 when no broker runs."""
+    from infra.status import collect, render
+
+    found = collect(_settings())
+    if as_json:
+        _print(found)
+    else:
+        _say(render(found))
+    if not found["broker"]["running"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def worker(case: Case) -> None:
+    """Serve a case: fold its log, answer, learn, until SIGTERM."""
+    from infra.serve import run_worker
+
+    run_worker(_case_path(case), _settings())
+
+
+@app.command()
+def produce(
+    case: Case,
+    source: Annotated[str | None, typer.Argument(help="module:function, .jsonl, .csv, .parquet or -")] = None,
+    limit: Limit = None,
+    close: Annotated[bool, typer.Option(help="End with a clock event, so that nothing stays pending")] = True,
+) -> None:
+    """Send a source's events to the case's log."""
+    from infra.serve import bootstrap_of
+    from infra.topics_admin import ensure_topics
+    from streams.sdk import EventProducer
+    from streams.sources import open_source, with_closing_clock
+
+    settings = _settings()
+    declared = _case(case)
+    bootstrap = bootstrap_of(settings)
+    ensure_topics(bootstrap, declared.topics(settings.namespace).all())
+    events = open_source(declared, source, limit)
+    count = 0
+    with EventProducer(declared, bootstrap, namespace=settings.namespace) as producer:
+        for event in with_closing_clock(declared, events) if close else events:
+            producer.send(event)
+            count += 1
+    _say(f"{count:,} events sent to {declared.topics(settings.namespace).log}")
+
+
+@app.command()
+def simulate(
+    case: Case,
+    source: Annotated[str | None, typer.Argument(help="module:function, .jsonl, .csv, .parquet or -")] = None,
+    limit: Limit = None,
+    partitions: Partitions = None,
+    chunk: Annotated[int, typer.Option(min=1, help="Records a step; the result is the same for any")] = 500,
+    as_json: AsJson = False,
+) -> None:
+    """The same fold over a file or the case's own source, without Kafka."""
+    from infra.summary import table
+    from streams.simulate import simulate as run
+
+    found = run(_case(case, partitions), source, limit=limit, chunk=chunk)
+    if as_json:
+        _print(found)
+    else:
+        table(found)
+
+
+@app.command()
+def demo(
+    case: Annotated[str, typer.Argument(help="The case to show")] = DEMO_CASE,
+    limit: Limit = None,
+    partitions: Partitions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Everything at once: Kafka, Feast, a worker, a year of flights, a report."""
+    from infra.demo import run
+
+    found = run(_case_path(case), _settings(), limit=limit, partitions=partitions)
+    if as_json:
+        _print(found)
+
+
+@app.command()
+def schema(case: Case) -> None:
+    """JSON Schema of every topic of a case."""
+    from streams.schema import topic_schemas
+
+    print(json.dumps(topic_schemas(_case(case), _settings().namespace), indent=2))
+
+
+@app.command()
+def bench(
+    limit: Annotated[int, typer.Option(min=1000, help="Events a run")] = 60_000, as_json: AsJson = False
+) -> None:
+    """Measure against bare River and other frameworks, on this machine."""
+    from bench.run import main as run
+
+    found = run(_settings(), limit=limit)
+    if as_json:
+        _print(found)
+
+
+def _tail_command(kind: str) -> None:
+    group = typer.Typer(help=f"The {kind} topic.", no_args_is_help=True)
+
+    @group.callback()
+    def of() -> None: ...
+
+    @group.command()
+    def tail(
+        case: Case,
+        max_records: Annotated[int, typer.Option("--max", min=1, help="How many of the newest")] = 10,
+        as_json: AsJson = False,
+    ) -> None:
+        """The newest records."""
+        from infra.serve import bootstrap_of
+        from infra.tail import newest
+
+        settings = _settings()
+        topics = _case(case).topics(settings.namespace)
+        records = newest(bootstrap_of(settings), getattr(topics, kind.replace("-", "_")), max_records)
+        if as_json:
+            _print(records)
+        else:
+            for record in records:
+                print(json.dumps(record))
+
+    app.add_typer(group, name=kind)
+
+
+for _kind in ("predictions", "outcomes", "drift", "models", "dead-letters"):
+    _tail_command(_kind)
+
+
+@features_app.command("get")
+def features_get(
+    case: Case,
+    view: Annotated[str, typer.Argument(help="Name of the feature view")],
+    keys: Annotated[list[str], typer.Argument(help="key=value ...")],
+    as_json: AsJson = False,
+) -> None:
+    """The newest online feature values of one key."""
+    from features.online import read
+    from features.registry import OnlineStoreRepo
+    from infra.errors import InfraError
+
+    wrong = [pair for pair in keys if "=" not in pair]
+    if wrong:
+        raise InfraError(f"{wrong[0]!r} is not of the form key=value")
+    declared = _case(case)
+    repo = OnlineStoreRepo(_settings().feast_repo(declared.name), declared.name, declared.views())
+    found = read(repo, view, dict(pair.split("=", 1) for pair in keys))
+    if as_json:
+        _print(found)
+    else:
+        for name, entry in found["features"].items():
+            print(f"{name}\t{entry['value']}\t{entry['status']}")
+
+
+def main() -> None:
+    """Entry point; our own errors are one line and exit code 1."""
+    try:
+        app()
+    except Exception as error:
+        from features.errors import FeaturesError
+        from infra.errors import InfraError
+        from online_models.errors import ModelsError
+        from streams.errors import StreamsError
+
+        if not isinstance(error, (FeaturesError, InfraError, ModelsError, StreamsError)):
+            raise
+        _say(f"driftline: {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

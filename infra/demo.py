@@ -1,0 +1,485 @@
+"""The demo: a case's own source through a real Kafka, a worker beside it, and a report of what came out.
+
+Worker and producer are processes of their own. What is printed and drawn is read back from the
+topics, as any consumer would read it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from infra import report
+from infra.errors import InfraError
+from infra.kafka import LocalStack
+from infra.progress import Moment, View, members_table, view
+from infra.serve import status_path
+from infra.settings import Settings
+from infra.topics_admin import ensure_topics
+from streams.digest import PartitionDigest, combined
+from streams.messages import Prediction
+from streams.processor import Summary
+from streams.simulate import result
+from streams.topics import Topics
+from streams.usecase import UseCase, load_case
+
+if TYPE_CHECKING:
+    from kafka import KafkaConsumer
+
+POLL_EVERY = 0.5
+READY_WITHIN = 90.0
+STALLED_AFTER = 120.0
+STOPS_WITHIN = 30.0
+
+
+class OutputRecord(NamedTuple):
+    """A record of an output topic; (offset, ordinal) is its source position."""
+
+    partition: int
+    offset: int
+    ordinal: int
+    key: bytes | None
+    value: bytes
+
+
+@dataclass(slots=True)
+class Run:
+    """What was seen of the worker while it ran."""
+
+    samples: list[report.Sample] = field(default_factory=list)
+    status: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    ends: dict[int, int] = field(default_factory=dict)
+
+
+def run(
+    case_path: str = "examples.flights:flights",
+    *,
+    limit: int | None = None,
+    partitions: int | None = None,
+    json_output: bool = False,
+    settings: Settings | None = None,
+) -> dict[str, Any]:
+    """Run the case over its own source (`limit` events of it) and return the contract's object.
+
+    The case's topics on the local broker are made anew; on a broker named in the settings nothing is
+    deleted, a namespace of its own is used. Progress goes to standard error; with `json_output` the
+    object goes to standard output. Raises InfraError when worker or producer fail.
+    """
+    settings = settings or Settings.from_environment()
+    console = Console(stderr=True)
+    case = load_case(case_path)
+    if partitions is not None:
+        case = replace(case, partitions=partitions)
+    if case.source is None:
+        raise InfraError(f"{case.name} declares no source: the demo has nothing to stream")
+    settings = _prepared(case, settings, console)
+    topics = case.topics(settings.namespace)
+    options = [] if partitions is None else ["--partitions", str(partitions)]
+    with _process(["worker", case_path, *options], settings, "worker") as worker:
+        before = _ready(worker, status_path(settings, case.name))
+        produce = ["produce", case_path, *options]
+        if limit is not None:
+            produce += ["--limit", str(limit)]
+        with _process(produce, settings, "producer") as producer, view(case.name, console) as shown:
+            outcome = _Watch(case, settings, topics, worker, producer, before).until_folded(shown)
+            shown.note("Everything is folded. Reading the topics back ...")
+            worker.stop()
+    evidence, digest = read_back(str(settings.bootstrap), topics, outcome.status["counts"]["predictions"])
+    summary = Summary(outcome.status["counts"], outcome.status["models"])
+    document = result(case, summary, outcome.seconds, outcome.cpu_seconds, digest)
+    page = settings.home / "reports" / f"{case.name}.html"
+    document |= {"partitions": case.partitions, "report": str(page)}
+    report.write(page, case.name, document, outcome.samples, evidence, description=case.description)
+    _print_summary(console, case_path, case, document, settings)
+    if json_output:
+        print(json.dumps(document), flush=True)
+    return document
+
+
+def _prepared(case: UseCase, settings: Settings, console: Console) -> Settings:
+    """Settings that name a broker with fresh topics for the case."""
+    if settings.bootstrap is not None:
+        namespace = f"{settings.namespace or 'demo'}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+        settings = replace(settings, namespace=namespace)
+        ensure_topics(str(settings.bootstrap), case.topics(namespace).all())
+        return settings
+    _refuse_second_worker(case, settings)
+    stack = LocalStack(settings.home)
+    if stack.status() is None:
+        console.print("Starting Apache Kafka (the first time it is fetched: about 45 MB) ...", highlight=False)
+    broker = stack.up()
+    console.print(f"Kafka runs at {broker.bootstrap}", highlight=False)
+    ensure_topics(broker.bootstrap, case.topics(settings.namespace).all(), fresh=True)
+    # rows of an earlier run would be newer than this run's first ones and win
+    shutil.rmtree(settings.feast_repo(case.name), ignore_errors=True)
+    status_path(settings, case.name).unlink(missing_ok=True)
+    return replace(settings, bootstrap=broker.bootstrap)
+
+
+def _refuse_second_worker(case: UseCase, settings: Settings) -> None:
+    status = _read_status(status_path(settings, case.name))
+    if status is None or time.time() - status["at"] > 10:
+        return
+    try:
+        os.kill(status["pid"], 0)
+    except ProcessLookupError:
+        return
+    raise InfraError(
+        f"a worker of {case.name} runs (process {status['pid']}), and the demo makes its topics anew: stop it "
+        "first, or choose another namespace by DRIFTLINE_NAMESPACE"
+    )
+
+
+class _Process:
+    """A `driftline` command that runs beside us; what it says goes to a file."""
+
+    def __init__(self, arguments: Sequence[str], settings: Settings, name: str) -> None:
+        self.name = name
+        self.log = settings.home / "logs" / f"{name}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        environment = os.environ | {
+            "DRIFTLINE_HOME": str(settings.home),
+            "DRIFTLINE_BOOTSTRAP": str(settings.bootstrap),
+            "DRIFTLINE_NAMESPACE": settings.namespace,
+        }
+        with self.log.open("wb") as out:
+            self._process = self._start(arguments, environment, out)
+
+    @staticmethod
+    def _start(arguments: Sequence[str], environment: dict[str, str], out: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "infra.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=environment,
+            start_new_session=True,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ended(self) -> bool:
+        """True when it ended well; raises InfraError, with the end of its log, when it failed."""
+        code = self._process.poll()
+        if code:
+            raise self.failure(f"the {self.name} ended with {code}")
+        return code is not None
+
+    def failure(self, what: str) -> InfraError:
+        """An error that shows the end of the process's log."""
+        tail = self.log.read_text(errors="replace")[-3000:].strip()
+        return InfraError(f"{what}; its log {self.log} ends with:\n{tail}")
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL when that does not end it."""
+        if self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOPS_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def _process(arguments: Sequence[str], settings: Settings, name: str) -> Iterator[_Process]:
+    process = _Process(arguments, settings, name)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+def _read_status(path: Path) -> dict[str, Any] | None:
+    try:
+        status: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return status
+
+
+def _ready(worker: _Process, path: Path) -> dict[str, Any]:
+    """The worker's first status."""
+    deadline = time.monotonic() + READY_WITHIN
+    while time.monotonic() < deadline:
+        if worker.ended():
+            raise worker.failure("the worker ended before it had anything to do")
+        status = _read_status(path)
+        if status is not None and status["pid"] == worker.pid:
+            return status
+        time.sleep(0.1)
+    raise worker.failure(f"the worker was not ready within {READY_WITHIN:g} s")
+
+
+class _Watch:
+    """Follows worker and producer until every record of the log is folded and acknowledged."""
+
+    def __init__(
+        self,
+        case: UseCase,
+        settings: Settings,
+        topics: Topics,
+        worker: _Process,
+        producer: _Process,
+        before: dict[str, Any],
+    ) -> None:
+        self._bootstrap = str(settings.bootstrap)
+        self._topics = topics
+        self._path = status_path(settings, case.name)
+        self._worker = worker
+        self._producer = producer
+        self._cpu_before = float(before["cpu_seconds"])
+        self._run = Run(status=before)
+        self._started: float | None = None
+        self._advanced = time.monotonic()
+        self._rates: list[tuple[float, int]] = []
+
+    def until_folded(self, shown: View) -> Run:
+        """Show progress until all is folded; raises InfraError when something fails or stalls."""
+        with _reader(self._bootstrap) as reader:
+            while not self._folded(reader):
+                self._look(reader, shown)
+                time.sleep(POLL_EVERY)
+            run = self._run
+            run.seconds = time.monotonic() - (self._started or time.monotonic())
+            self._wait_committed(reader)
+        run.status = self._final_status()
+        run.cpu_seconds = run.status["cpu_seconds"] - self._cpu_before
+        self._sample(run.status)
+        return run
+
+    def _folded(self, reader: KafkaConsumer) -> bool:
+        done = self._producer.ended()
+        if self._worker.ended():
+            raise self._worker.failure("the worker ended while events were coming")
+        run = self._run
+        run.ends = _ends(reader, self._topics.log)
+        if self._started is None and any(run.ends.values()):
+            self._started = self._advanced = time.monotonic()
+        self._take_status()
+        return done and self._lag() == 0
+
+    def _take_status(self) -> None:
+        status = _read_status(self._path)
+        run = self._run
+        if status is None or status["at"] == run.status["at"]:
+            return
+        if status["next_offsets"] != run.status["next_offsets"]:
+            self._advanced = time.monotonic()
+        elif self._lag() and time.monotonic() - self._advanced > STALLED_AFTER:
+            raise self._worker.failure(f"the worker has not moved for {STALLED_AFTER:g} s")
+        self._sample(status)
+        run.status = status
+
+    def _sample(self, status: dict[str, Any]) -> None:
+        """Keep a status; its metrics only when they are newer than the last ones."""
+        if status["event_time"] is None or self._started is None:
+            return
+        run = self._run
+        known = next((s.models for s in reversed(run.samples) if s.models), {})
+        models = status["models"] if status["models"] != known else {}
+        run.samples.append(
+            report.Sample(
+                status["event_time"],
+                time.monotonic() - self._started,
+                status["counts"]["events"],
+                status["rss_bytes"],
+                models,
+            )
+        )
+
+    def _lag(self) -> int:
+        offsets = self._run.status["next_offsets"]
+        return sum(max(0, end - offsets.get(str(p), 0)) for p, end in self._run.ends.items())
+
+    def _look(self, reader: KafkaConsumer, shown: View) -> None:
+        if self._started is None:
+            return
+        run = self._run
+        now = time.monotonic()
+        events = run.status["counts"]["events"]
+        self._rates = [*(r for r in self._rates if now - r[0] < 5), (now, events)]
+        (first_at, first), (last_at, last) = self._rates[0], self._rates[-1]
+        shown.show(
+            Moment(
+                wall=now - self._started,
+                at=run.status["event_time"],
+                events=events,
+                events_per_second=(last - first) / (last_at - first_at) if last_at > first_at else 0.0,
+                lag=self._lag(),
+                predictions=run.status["counts"]["predictions"],
+                drift_events=run.status["counts"]["drift_events"],
+                rss=run.status["rss_bytes"],
+                models=run.status["models"],
+                newest=_newest(reader, self._topics.predictions) if shown.wants_predictions else (),
+            )
+        )
+
+    def _wait_committed(self, reader: KafkaConsumer) -> None:
+        """A frame is committed after its outputs are acknowledged: wait for the last ones."""
+        from kafka import KafkaAdminClient
+
+        group = f"{self._topics.log}.worker"
+        admin = KafkaAdminClient(bootstrap_servers=self._bootstrap)
+        try:
+            deadline = time.monotonic() + STALLED_AFTER
+            while time.monotonic() < deadline:
+                found = admin.list_group_offsets(group)
+                offsets = found.get(group, found)
+                committed = {tp.partition: at.offset for tp, at in offsets.items() if tp.topic == self._topics.log}
+                if all(committed.get(p, 0) >= end for p, end in self._run.ends.items() if end):
+                    return
+                self._worker.ended()
+                time.sleep(0.1)
+        finally:
+            admin.close()
+        raise self._worker.failure("the worker's last outputs were not acknowledged")
+
+    def _final_status(self) -> dict[str, Any]:
+        """The status whose metrics cover everything: the one written as the worker ends."""
+        self._worker.stop()
+        status = _read_status(self._path)
+        if status is None or not status["models"]:
+            raise self._worker.failure("the worker left no final status")
+        return status
+
+
+@contextmanager
+def _reader(bootstrap: str, **settings: Any) -> Iterator[KafkaConsumer]:
+    from kafka import KafkaConsumer
+
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        group_id=None,
+        **settings,
+    )
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def _places(reader: KafkaConsumer, topic: str) -> list[Any]:
+    from kafka import TopicPartition
+
+    return [TopicPartition(topic, p) for p in sorted(reader.partitions_for_topic(topic) or ())]
+
+
+def _ends(reader: KafkaConsumer, topic: str) -> dict[int, int]:
+    return {tp.partition: end for tp, end in reader.end_offsets(_places(reader, topic)).items()}
+
+
+def _newest(reader: KafkaConsumer, topic: str) -> list[Prediction]:
+    """The newest prediction of each partition."""
+    places = _places(reader, topic)
+    ends = reader.end_offsets(places)
+    reader.assign(places)
+    for tp, end in ends.items():
+        reader.seek(tp, max(0, end - 1))
+    fetched = reader.poll(timeout_ms=100, max_records=len(places))
+    return [msgspec.json.decode(found[-1].value, type=Prediction) for found in fetched.values() if found]
+
+
+def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
+    """Every committed record of an output topic up to its present end, each source position once.
+
+    Within a partition they come in the order of their source positions. Raises InfraError when they
+    are not in that order, or the end cannot be reached.
+    """
+    from streams.outbox import parse_source
+
+    with _reader(bootstrap, max_poll_records=5_000, max_partition_fetch_bytes=4_194_304) as reader:
+        places = _places(reader, topic)
+        ends = reader.end_offsets(places)
+        reader.assign(places)
+        reader.seek_to_beginning(*places)
+        seen = dict.fromkeys((tp.partition for tp in places), (-1, -1))
+        idle_since = time.monotonic()
+        while any(reader.position(tp) < end for tp, end in ends.items()):
+            fetched = reader.poll(timeout_ms=500)
+            if fetched:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > STALLED_AFTER:
+                raise InfraError(f"the end of {topic} could not be read: {ends}")
+            for tp, records in fetched.items():
+                for record in records:
+                    position = parse_source(record.headers)
+                    if position <= seen[tp.partition]:
+                        continue
+                    seen[tp.partition] = position
+                    yield OutputRecord(tp.partition, *position, record.key, record.value)
+
+
+def read_back(bootstrap: str, topics: Topics, predictions: int) -> tuple[report.Evidence, str]:
+    """What the report needs of the topics, and the digest of the predictions (about so many)."""
+    evidence = report.Evidence(every=max(1, predictions // report.FEATURE_SAMPLE))
+    digests = [PartitionDigest() for _ in range(topics.partitions)]
+    for record in read_topic(bootstrap, topics.predictions):
+        digests[record.partition].update(record.offset, record.ordinal, record.value)
+        evidence.prediction(record.key, record.value)
+    for record in read_topic(bootstrap, topics.outcomes):
+        evidence.outcome(record.value)
+    for record in read_topic(bootstrap, topics.drift):
+        evidence.drift(record.value)
+    return evidence, combined(digests)
+
+
+def _print_summary(
+    console: Console, case_path: str, case: UseCase, document: dict[str, Any], settings: Settings
+) -> None:
+    table = Table(title=f"{case.name}: what came out", title_justify="left", box=None, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    for name in (
+        "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",
+        "late", "drift_events",
+    ):  # fmt: skip
+        table.add_row(name.replace("_", " "), f"{document[name]:,}")
+    table.add_row("seconds", f"{document['seconds']:,.1f}")
+    table.add_row("events per second", f"{document['events_per_second'] or 0:,.0f}")
+    table.add_row("worker's CPU per event", f"{document['cpu_us_per_event']:,.1f} µs")
+    console.print()
+    console.print(table, highlight=False)
+    console.print()
+    console.print(members_table(document["models"]), highlight=False)
+    lines = [
+        "",
+        f"digest  {document['digest']}",
+        f"report  {document['report']}",
+        "",
+        "Kafka still runs; `driftline down` stops it. To try next:",
+        *(f"  {command}" for command in _commands(case_path, case, settings)),
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _commands(case_path: str, case: UseCase, settings: Settings) -> list[str]:
+    """Three commands that look at what the run has left behind."""
+    commands = [f"driftline predictions tail {case_path} --max 5", f"driftline drift tail {case_path} --max 5"]
+    views = case.views()
+    if views:
+        shown = views[0]
+        keys = " ".join(f"{key}={_example_key(case, settings, key)}" for key in shown.keys)
+        commands.append(f"driftline features get {case_path} {shown.name} {keys}")
+    return commands
