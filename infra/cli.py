@@ -108,11 +108,11 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def worker(case: Case) -> None:
+def worker(case: Case, partitions: Partitions = None) -> None:
     """Serve a case: fold its log, answer, learn, until SIGTERM."""
     from infra.serve import run_worker
 
-    run_worker(_case_path(case), _settings())
+    run_worker(_case(case, partitions), _settings())
 
 
 @app.command()
@@ -120,6 +120,7 @@ def produce(
     case: Case,
     source: Annotated[str | None, typer.Argument(help="module:function, .jsonl, .csv, .parquet or -")] = None,
     limit: Limit = None,
+    partitions: Partitions = None,
     close: Annotated[bool, typer.Option(help="End with a clock event, so that nothing stays pending")] = True,
 ) -> None:
     """Send a source's events to the case's log."""
@@ -129,7 +130,7 @@ def produce(
     from streams.sources import open_source, with_closing_clock
 
     settings = _settings()
-    declared = _case(case)
+    declared = _case(case, partitions)
     bootstrap = bootstrap_of(settings)
     ensure_topics(bootstrap, declared.topics(settings.namespace).all())
     events = open_source(declared, source, limit)

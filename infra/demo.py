@@ -20,12 +20,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
-from infra import report
+from infra import report, summary
 from infra.errors import InfraError
 from infra.kafka import LocalStack
-from infra.progress import Moment, View, members_table, view
+from infra.progress import Moment, View, view
 from infra.serve import status_path
 from infra.settings import Settings
 from infra.topics_admin import ensure_topics
@@ -67,20 +66,18 @@ class Run:
 
 
 def run(
-    case_path: str = "examples.flights:flights",
+    case_path: str,
+    settings: Settings,
     *,
     limit: int | None = None,
     partitions: int | None = None,
-    json_output: bool = False,
-    settings: Settings | None = None,
 ) -> dict[str, Any]:
-    """Run the case over its own source (`limit` events of it) and return the contract's object.
+    """Run the case over its own source (`limit` events of it); returns what `demo --json` prints.
 
     The case's topics on the local broker are made anew; on a broker named in the settings nothing is
-    deleted, a namespace of its own is used. Progress goes to standard error; with `json_output` the
-    object goes to standard output. Raises InfraError when worker or producer fail.
+    deleted, a namespace of its own is used. Progress goes to standard error. Raises InfraError when
+    worker or producer fail.
     """
-    settings = settings or Settings.from_environment()
     console = Console(stderr=True)
     case = load_case(case_path)
     if partitions is not None:
@@ -100,14 +97,13 @@ def run(
             shown.note("Everything is folded. Reading the topics back ...")
             worker.stop()
     evidence, digest = read_back(str(settings.bootstrap), topics, outcome.status["counts"]["predictions"])
-    summary = Summary(outcome.status["counts"], outcome.status["models"])
-    document = result(case, summary, outcome.seconds, outcome.cpu_seconds, digest)
+    totals = Summary(outcome.status["counts"], outcome.status["models"])
+    document = result(case, totals, outcome.seconds, outcome.cpu_seconds, digest)
     page = settings.home / "reports" / f"{case.name}.html"
     document |= {"partitions": case.partitions, "report": str(page)}
     report.write(page, case.name, document, outcome.samples, evidence, description=case.description)
-    _print_summary(console, case_path, case, document, settings)
-    if json_output:
-        print(json.dumps(document), flush=True)
+    summary.table(document)
+    _print_next(console, case_path, case, document, evidence)
     return document
 
 
@@ -121,7 +117,9 @@ def _prepared(case: UseCase, settings: Settings, console: Console) -> Settings:
     _refuse_second_worker(case, settings)
     stack = LocalStack(settings.home)
     if stack.status() is None:
-        console.print("Starting Apache Kafka (the first time it is fetched: about 45 MB) ...", highlight=False)
+        console.print(
+            "Starting Apache Kafka (the first time it is fetched: about 45 MB) ...", highlight=False
+        )
     broker = stack.up()
     console.print(f"Kafka runs at {broker.bootstrap}", highlight=False)
     ensure_topics(broker.bootstrap, case.topics(settings.namespace).all(), fresh=True)
@@ -140,8 +138,8 @@ def _refuse_second_worker(case: UseCase, settings: Settings) -> None:
     except ProcessLookupError:
         return
     raise InfraError(
-        f"a worker of {case.name} runs (process {status['pid']}), and the demo makes its topics anew: stop it "
-        "first, or choose another namespace by DRIFTLINE_NAMESPACE"
+        f"a worker of {case.name} runs (process {status['pid']}), and the demo makes its topics anew: stop "
+        "it first, or choose another namespace by DRIFTLINE_NAMESPACE"
     )
 
 
@@ -161,7 +159,9 @@ class _Process:
             self._process = self._start(arguments, environment, out)
 
     @staticmethod
-    def _start(arguments: Sequence[str], environment: dict[str, str], out: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _start(
+        arguments: Sequence[str], environment: dict[str, str], out: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "infra.cli", *arguments],
             stdin=subprocess.DEVNULL,
@@ -344,7 +344,9 @@ class _Watch:
             while time.monotonic() < deadline:
                 found = admin.list_group_offsets(group)
                 offsets = found.get(group, found)
-                committed = {tp.partition: at.offset for tp, at in offsets.items() if tp.topic == self._topics.log}
+                committed = {
+                    tp.partition: at.offset for tp, at in offsets.items() if tp.topic == self._topics.log
+                }
                 if all(committed.get(p, 0) >= end for p, end in self._run.ends.items() if end):
                     return
                 self._worker.ended()
@@ -444,42 +446,24 @@ def read_back(bootstrap: str, topics: Topics, predictions: int) -> tuple[report.
     return evidence, combined(digests)
 
 
-def _print_summary(
-    console: Console, case_path: str, case: UseCase, document: dict[str, Any], settings: Settings
+def _print_next(
+    console: Console, case_path: str, case: UseCase, document: dict[str, Any], evidence: report.Evidence
 ) -> None:
-    table = Table(title=f"{case.name}: what came out", title_justify="left", box=None, show_header=False)
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    for name in (
-        "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",
-        "late", "drift_events",
-    ):  # fmt: skip
-        table.add_row(name.replace("_", " "), f"{document[name]:,}")
-    table.add_row("seconds", f"{document['seconds']:,.1f}")
-    table.add_row("events per second", f"{document['events_per_second'] or 0:,.0f}")
-    table.add_row("worker's CPU per event", f"{document['cpu_us_per_event']:,.1f} µs")
-    console.print()
-    console.print(table, highlight=False)
-    console.print()
-    console.print(members_table(document["models"]), highlight=False)
+    """Where the report is, and three commands that look at what the run has left behind."""
+    commands = [
+        f"driftline predictions tail {case_path} --max 5",
+        f"driftline drift tail {case_path} --max 5",
+    ]
+    known = evidence.keys
+    shown = next((found for found in case.views() if known.keys() >= set(found.keys)), None)
+    if shown is not None:
+        keys = " ".join(f"{name}={known[name]}" for name in shown.keys)
+        commands.append(f"driftline features get {case_path} {shown.name} {keys}")
     lines = [
+        f"report {document['report']}",
         "",
-        f"digest  {document['digest']}",
-        f"report  {document['report']}",
-        "",
-        "Kafka still runs; `driftline down` stops it. To try next:",
-        *(f"  {command}" for command in _commands(case_path, case, settings)),
+        "Kafka still runs (`driftline down` stops it). To try next:",
+        *(f"  {command}" for command in commands),
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _commands(case_path: str, case: UseCase, settings: Settings) -> list[str]:
-    """Three commands that look at what the run has left behind."""
-    commands = [f"driftline predictions tail {case_path} --max 5", f"driftline drift tail {case_path} --max 5"]
-    views = case.views()
-    if views:
-        shown = views[0]
-        keys = " ".join(f"{key}={_example_key(case, settings, key)}" for key in shown.keys)
-        commands.append(f"driftline features get {case_path} {shown.name} {keys}")
-    return commands

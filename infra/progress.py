@@ -44,7 +44,9 @@ class Moment:
 
 
 class View(Protocol):
-    """Shows moments and notes."""
+    """Shows moments and notes; `wants_predictions` says whether it shows the newest ones."""
+
+    wants_predictions: bool
 
     def show(self, moment: Moment) -> None:
         """Replace what is shown."""
@@ -55,6 +57,8 @@ class View(Protocol):
 
 class _Lines:
     """Plain lines, one every few seconds."""
+
+    wants_predictions = False
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -72,6 +76,8 @@ class _Lines:
 
 class _Screen:
     """A live panel."""
+
+    wants_predictions = True
 
     def __init__(self, title: str, live: Live) -> None:
         self._title = title

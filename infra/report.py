@@ -26,8 +26,8 @@ INTERVALS = 80
 HALF = 500
 """Width of a chart that shares its row."""
 
-LOSSES = {"log_loss": "log loss", "mse": "squared error", "mae": "absolute error"}
-RANKS = {"roc_auc": "ROC AUC", "accuracy": "accuracy", "r2": "R²"}
+LOSSES = {"log_loss": "log loss", "mae": "absolute error"}
+RANKS = {"roc_auc": "ROC AUC", "accuracy": "accuracy"}
 
 FEATURE_SAMPLE = 20_000
 """About so many predictions keep their features, evenly spread over the run."""
@@ -37,7 +37,7 @@ class Sample(msgspec.Struct, frozen=True):
     """The worker at one moment.
 
     `at` is event time (seconds since the epoch), `wall` seconds since the start, `rss` bytes of
-    memory, `models` the cumulative metrics of each member.
+    memory, `models` the cumulative metrics of each member, empty where they are not newer than before.
     """
 
     at: float
@@ -50,6 +50,7 @@ class Sample(msgspec.Struct, frozen=True):
 class _Asked(msgspec.Struct, gc=False):
     id: str
     at: datetime
+    keys: msgspec.Raw
     prediction: Any
     probabilities: dict[str, float] | None
     features: msgspec.Raw
@@ -92,6 +93,7 @@ class Evidence:
         self._seen = 0
         self.first_at = math.inf
         self.last_at = -math.inf
+        self.keys: dict[str, Any] = {}
         self.features: list[FeatureRow] = []
         self.drifts: list[DriftEvent] = []
 
@@ -106,6 +108,7 @@ class Evidence:
             self._scores[asked.id] = score
         if self._seen % self._every == 0:
             values = self._values.decode(asked.features)
+            self.keys = self._values.decode(asked.keys)
             self.features.append(FeatureRow(at, (key or b"").decode("utf-8", "replace"), values))
         self._seen += 1
 
@@ -183,11 +186,11 @@ class Evidence:
 def feature_of(subject: str) -> str | None:
     """The feature whose mean a drift event is about; None for a loss or a spread.
 
-    >>> feature_of("feature wind"), feature_of("feature wind squared deviation"), feature_of("loss")
+    >>> feature_of("feature wind: mean"), feature_of("feature wind: spread"), feature_of("loss")
     ('wind', None, None)
     """
-    words = subject.replace(":", " ").split()
-    return words[1] if len(words) == 2 and words[0] == "feature" else None
+    name, _, of = subject.removeprefix("feature ").rpartition(": ")
+    return name if subject.startswith("feature ") and of == "mean" else None
 
 
 def _score(prediction: Any, probabilities: dict[str, float] | None) -> float | None:
@@ -232,7 +235,7 @@ def rolling(samples: Sequence[Sample], member: str, metric: str) -> list[tuple[f
 def over_time(samples: Sequence[Sample], member: str, metric: str) -> list[tuple[float, float]]:
     """(event time, value) of a metric over its fading window, or since the start where there is none."""
     points = []
-    for sample in _thinned(samples):
+    for sample in samples:
         state = sample.models.get(member, {})
         value = state.get("fading", state).get(metric)
         if value is not None and state.get("n", 0) >= 200:
@@ -399,7 +402,7 @@ def _performance(samples: Sequence[Sample], evidence: Evidence, styles: dict[str
         return ""
     span = (samples[0].at, samples[-1].at)
     marks = [m for m in _drift_marks(evidence.drifts) if span[0] <= m.x <= span[1]]
-    last = samples[-1].models
+    last = next((s.models for s in reversed(samples) if s.models), {})
     loss = _first_of(LOSSES, last)
     ranked = _first_of(RANKS, last)
     ticks = (
@@ -609,6 +612,7 @@ def _totals(result: dict[str, Any]) -> str:
     )
     return (
         f"<section><h2>Totals</h2><dl class=totals>{cells}</dl>"
-        "<p class=quiet>Digest of all predictions, equal to that of <code>driftline simulate</code> over the same events:</p>"
+        "<p class=quiet>Digest of all predictions, equal to that of <code>driftline simulate</code> over the "
+        "same events:</p>"
         f"<p><code>{escape(result['digest'])}</code></p></section>"
     )

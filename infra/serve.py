@@ -8,6 +8,7 @@ from pathlib import Path
 from infra.errors import InfraError
 from infra.kafka import LocalStack
 from infra.settings import Settings
+from streams.usecase import UseCase
 
 
 def bootstrap_of(settings: Settings) -> str:
@@ -26,12 +27,9 @@ def status_path(settings: Settings, case: str) -> Path:
     return settings.home / "status" / f"{name}.json"
 
 
-def run_worker(case_path: str, settings: Settings, *, features: bool = True) -> None:
+def run_worker(case: UseCase, settings: Settings, *, features: bool = True) -> None:
     """Serve a case until SIGTERM; `features` says whether online rows go to Feast."""
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
-    from streams.usecase import load_case
-
-    case = load_case(case_path)
     bootstrap = bootstrap_of(settings)
     writer = None
     if features and case.views():

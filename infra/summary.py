@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-METRICS = ("roc_auc", "pr_auc", "log_loss", "brier", "accuracy", "kappa", "kappa_temporal")
+METRICS = ("roc_auc", "log_loss", "brier", "accuracy", "kappa")
 COUNTS = (
     "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates", "late",
     "drift_events",
@@ -17,12 +17,11 @@ COUNTS = (
 def table(found: dict[str, Any]) -> None:
     """Print counts, models and digest."""
     console = Console(stderr=True)
-    counts = Table(title=f"{found['case']}: {found['seconds']:.1f} s", title_justify="left")
+    counts = Table(title=f"{found['case']}: {found['seconds']:.1f} s", title_justify="left", show_header=False)
     for name in COUNTS:
-        counts.add_column(name.replace("_", " "), justify="right")
-    counts.add_row(*(f"{found[name]:,}" for name in COUNTS))
+        counts.add_row(name.replace("_", " "), f"{found[name]:,}")
     console.print(counts)
-    models = Table(title="models, each prediction scored before its label was learned", title_justify="left")
+    models = Table(title="models, each answer scored before its label was learned", title_justify="left")
     models.add_column("model")
     models.add_column("role")
     for name in (*METRICS, "n"):

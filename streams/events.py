@@ -19,8 +19,12 @@ MAX_MAGNITUDE = 1e15
 """Numbers beyond this are refused: their squares and sums would no longer be exact or finite."""
 
 
+# given by name, mypy would ask every subclass to say frozen=True again
+_FROZEN: dict[str, Any] = {"frozen": True}
+
+
 class Event(
-    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, tag_field="type", gc=False
+    msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", gc=False, **_FROZEN
 ):
     """Something that happened. Subclass it with a `tag` and the fields it carries.
 
