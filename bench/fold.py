@@ -95,6 +95,17 @@ def _whole(case: UseCase, log: Log) -> Callable[[], None]:
     return run
 
 
+def _outputs(case: UseCase, log: Log) -> dict[str, Any]:
+    """The digest, and how much is put out: what a worker must arrive at too."""
+    simulation = Simulation(case)
+    counts = {"predictions": 0, "outcomes": 0}
+    for partition, records in log.chunks(CHUNK):
+        out = simulation.step(partition, records)
+        counts["predictions"] += len(out.predictions)
+        counts["outcomes"] += len(out.outcomes)
+    return {**counts, "digest": simulation.digest()}
+
+
 def _timed(run: Callable[[], None]) -> float:
     gc.collect()
     started = process_time()
@@ -105,6 +116,8 @@ def _timed(run: Callable[[], None]) -> float:
 def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
     """CPU us a flight (a prediction) and a record, medians of interleaved rounds."""
     work = river.ready(case, log)
+    whole = {"champion_alone": without_extras(case), "everything": case}
+    outputs = {name: _outputs(variant, log) for name, variant in whole.items()}
     gc.collect()
     gc.freeze()  # what is ready is not for the collector to walk through, in any of the runs
     runs = {
@@ -112,7 +125,7 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
         "features": _features(case, log),
         "scorer": _scorer(case, log, False),
         "scorer_with_rows": _scorer(case, log, True),
-        "champion_alone": _whole(without_extras(case), log),
+        "champion_alone": _whole(whole["champion_alone"], log),
         "with_baselines": _whole(without_extras(case, baselines=True), log),
         "with_metrics": _whole(without_extras(case, baselines=True, metrics=True), log),
         "everything": _whole(case, log),
@@ -139,6 +152,7 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
         "predictions": predictions,
         "records": len(log),
         "same_predictions_as_river": same,
+        "outputs": outputs,
         "us_per_flight": {
             "river": flight["river"],
             "champion_alone": flight["champion_alone"],

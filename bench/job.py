@@ -8,13 +8,19 @@ metrics or monitors. References and River models are always in plain memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import sys
+from collections.abc import Callable
 from math import log, sqrt
 from operator import attrgetter
+from pathlib import Path
+from time import process_time
 from typing import Any, Protocol
 
+from bench.log import Log
 from features.declaration import Derived, Lookup, RequestField, Window
-from streams.usecase import UseCase
+from streams.events import Event
+from streams.usecase import UseCase, load_case
 
 Out = tuple[str, dict[str, Any]]
 
@@ -270,13 +276,24 @@ class Job:
         return [("outcomes", outcome)]
 
 
-def expected(case: UseCase, values: list[tuple[int, Any]]) -> Mapping[str, list[dict[str, Any]]]:
-    """What the job puts out over a log's events, by topic: what a peer must put out too."""
-    out: dict[str, list[dict[str, Any]]] = {"predictions": [], "outcomes": []}
+def _measure(case: UseCase, log_: Log) -> dict[str, Any]:
+    """CPU us a record of the job from memory to messages, decoding but not encoding; what comes out."""
+    decode = case.codec().decode
     job = Job(case)
-    stores = [Memory() for _ in range(case.partitions)]
-    for partition, event in values:
-        tag = str(type(event).__struct_config__.tag)
-        for topic, message in job.take(tag, event, stores[partition]):
-            out[topic].append(message)
-    return out
+    stores = [Memory() for _ in range(log_.partitions)]
+    counts = {"predictions": 0, "outcomes": 0}
+    started = process_time()
+    for partition, record in log_.sequence:
+        event = decode(record.value, record.key)
+        for topic, _ in job.take(tag_of(event), event, stores[partition]):
+            counts[topic] += 1
+    return {"cpu_us_per_event": (process_time() - started) / len(log_) * 1e6, "outputs": counts}
+
+
+def tag_of(event: Event) -> str:
+    """The tag of an event's type."""
+    return str(type(event).__struct_config__.tag)
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure(load_case(sys.argv[1]), Log.load(Path(sys.argv[2])))))

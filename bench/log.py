@@ -62,7 +62,7 @@ class Log:
         from kafka import KafkaProducer
 
         producer = KafkaProducer(
-            bootstrap_servers=bootstrap, acks="all", linger_ms=50, batch_size=262_144, buffer_memory=1 << 28
+            bootstrap_servers=bootstrap, acks="all", linger_ms=50, batch_size=262_144
         )
         for partition, record in self.sequence:
             producer.send(topic, value=record.value, key=record.key, partition=partition)

@@ -24,7 +24,8 @@ STALLED = 60.0
 class Assignment(msgspec.Struct, frozen=True):
     """What a peer is to do: fold `log` into `predictions` and `outcomes`.
 
-    `durable` says whether its windows live in the framework's own state or in plain memory.
+    `durable` says whether a peer's windows live in the framework's own state or in plain memory,
+    `feast` whether a driftline worker writes online features too.
     """
 
     case: str
@@ -35,6 +36,7 @@ class Assignment(msgspec.Struct, frozen=True):
     outcomes: str
     home: str
     durable: bool = True
+    feast: bool = False
 
     @classmethod
     def from_arguments(cls) -> Assignment:

@@ -34,6 +34,7 @@ from streams.processor import Summary
 from streams.simulate import result
 from streams.topics import Topics
 from streams.usecase import UseCase, load_case
+from streams.watermark import NEVER
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
@@ -101,7 +102,8 @@ def run(
     document = result(case, totals, outcome.seconds, outcome.cpu_seconds, digest)
     page = settings.home / "reports" / f"{case.name}.html"
     document |= {"partitions": case.partitions, "report": str(page)}
-    report.write(page, case.name, document, outcome.samples, evidence, description=case.description)
+    samples = [evidence.dated(sample) for sample in outcome.samples]
+    report.write(page, case.name, document, samples, evidence, description=case.description)
     summary.table(document)
     _print_next(console, case_path, case, document, evidence)
     return document
@@ -216,6 +218,12 @@ def _read_status(path: Path) -> dict[str, Any] | None:
     return status
 
 
+def _event_time(status: dict[str, Any]) -> float | None:
+    """Newest event time that the worker has seen, in seconds; None before the first event."""
+    at = status["event_time"]
+    return at if at is not None and at > NEVER else None
+
+
 def _ready(worker: _Process, path: Path) -> dict[str, Any]:
     """The worker's first status."""
     deadline = time.monotonic() + READY_WITHIN
@@ -291,18 +299,20 @@ class _Watch:
 
     def _sample(self, status: dict[str, Any]) -> None:
         """Keep a status; its metrics only when they are newer than the last ones."""
-        if status["event_time"] is None or self._started is None:
+        at = _event_time(status)
+        if at is None or self._started is None:
             return
         run = self._run
         known = next((s.models for s in reversed(run.samples) if s.models), {})
         models = status["models"] if status["models"] != known else {}
         run.samples.append(
             report.Sample(
-                status["event_time"],
+                at,
                 time.monotonic() - self._started,
                 status["counts"]["events"],
                 status["rss_bytes"],
                 models,
+                {int(partition): offset for partition, offset in status["next_offsets"].items()},
             )
         )
 
@@ -321,7 +331,7 @@ class _Watch:
         shown.show(
             Moment(
                 wall=now - self._started,
-                at=run.status["event_time"],
+                at=_event_time(run.status),
                 events=events,
                 events_per_second=(last - first) / (last_at - first_at) if last_at > first_at else 0.0,
                 lag=self._lag(),
@@ -438,7 +448,7 @@ def read_back(bootstrap: str, topics: Topics, predictions: int) -> tuple[report.
     digests = [PartitionDigest() for _ in range(topics.partitions)]
     for record in read_topic(bootstrap, topics.predictions):
         digests[record.partition].update(record.offset, record.ordinal, record.value)
-        evidence.prediction(record.key, record.value)
+        evidence.prediction(record.key, record.value, record.partition, record.offset)
     for record in read_topic(bootstrap, topics.outcomes):
         evidence.outcome(record.value)
     for record in read_topic(bootstrap, topics.drift):

@@ -7,6 +7,8 @@ worker's own progress, taken while it ran. The page has no scripts and loads not
 from __future__ import annotations
 
 import math
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -37,7 +39,8 @@ class Sample(msgspec.Struct, frozen=True):
     """The worker at one moment.
 
     `at` is event time (seconds since the epoch), `wall` seconds since the start, `rss` bytes of
-    memory, `models` the cumulative metrics of each member, empty where they are not newer than before.
+    memory, `models` the cumulative metrics of each member, empty where they are not newer than before,
+    `offsets` the next position of the log by partition.
     """
 
     at: float
@@ -45,6 +48,7 @@ class Sample(msgspec.Struct, frozen=True):
     events: int
     rss: int | None
     models: dict[str, dict[str, Any]]
+    offsets: dict[int, int] = {}
 
 
 class _Asked(msgspec.Struct, gc=False):
@@ -91,18 +95,22 @@ class Evidence:
         self._scores: dict[str, float] = {}
         self._labels: dict[str, float] = {}
         self._seen = 0
+        self._times: dict[int, tuple[array[int], array[float]]] = {}
         self.first_at = math.inf
         self.last_at = -math.inf
         self.keys: dict[str, Any] = {}
         self.features: list[FeatureRow] = []
         self.drifts: list[DriftEvent] = []
 
-    def prediction(self, key: bytes | None, value: bytes) -> None:
-        """Add a record of the predictions topic."""
+    def prediction(self, key: bytes | None, value: bytes, partition: int = 0, offset: int = 0) -> None:
+        """Add a record of the predictions topic; `offset` is that of its source position."""
         asked = self._asked.decode(value)
         at = asked.at.timestamp()
         self.first_at = min(self.first_at, at)
         self.last_at = max(self.last_at, at)
+        offsets, times = self._times.setdefault(partition, (array("q"), array("d")))
+        offsets.append(offset)
+        times.append(at)
         score = _score(asked.prediction, asked.probabilities)
         if score is not None:
             self._scores[asked.id] = score
@@ -126,6 +134,18 @@ class Evidence:
     def drift(self, value: bytes) -> None:
         """Add a record of the drift topic."""
         self.drifts.append(self._drift.decode(value))
+
+    def dated(self, sample: Sample) -> Sample:
+        """The sample at the event time its partitions had come to on average.
+
+        A worker may be ahead in one partition: the newest event time of all would say too much.
+        """
+        reached = []
+        for partition, (offsets, times) in self._times.items():
+            passed = bisect_left(offsets, sample.offsets.get(partition, 0))
+            reached.append(times[max(0, passed - 1)])
+        at = math.fsum(reached) / len(reached) if reached else sample.at
+        return msgspec.structs.replace(sample, at=at)
 
     def calibration(self, count: int = 20) -> list[Bin]:
         """Mean prediction and mean outcome: equal bins of [0, 1], or of equal count for other values."""

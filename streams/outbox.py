@@ -38,13 +38,13 @@ def parse_source(headers: Sequence[tuple[str, bytes]]) -> Position:
     raise StreamsError(f"a record without the header {SOURCE!r}: somebody else writes to an output topic")
 
 
-async def read_tail(consumer: AIOKafkaConsumer, tp: TopicPartition) -> Position:
-    """Source position of the last data record of an output partition.
+async def read_tail(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> Position:
+    """Source position of the last data record of an output partition's [begin, end).
 
     The last offsets may be control markers, so ever larger pieces of the end are read.
     """
-    begin = (await consumer.beginning_offsets([tp]))[tp]
-    end = (await consumer.end_offsets([tp]))[tp]
+    if end > begin:
+        consumer.assign([tp])
     loop = asyncio.get_running_loop()
     deadline = loop.time() + TAIL_DEADLINE
     span = 1
@@ -89,11 +89,10 @@ class Outbox:
         await consumer.start()
         try:
             places = {kind: TopicPartition(name, self._partition) for kind, name in self._names.items()}
-            consumer.assign(list(places.values()))
+            begins = await consumer.beginning_offsets(list(places.values()))
+            ends = await consumer.end_offsets(list(places.values()))
             for kind, tp in places.items():
-                consumer.pause(*[other for other in places.values() if other != tp])
-                consumer.resume(tp)
-                self.tails[kind] = await read_tail(consumer, tp)
+                self.tails[kind] = await read_tail(consumer, tp, begins[tp], ends[tp])
         finally:
             await consumer.stop()
         self._producer = AIOKafkaProducer(

@@ -19,7 +19,7 @@ from streams.messages import ModelVersion, Prediction
 from streams.outputs import Output, Outputs
 from streams.pending import Example, Pending, PendingPredictions
 from streams.usecase import UseCase
-from streams.watermark import Watermark
+from streams.watermark import NEVER, Watermark
 
 RETAIN_EVERY = 256
 """Records between clean-ups of windows; what is read never depends on it."""
@@ -112,9 +112,10 @@ class Scorer:
         return self._pending.open
 
     @property
-    def max_at(self) -> float:
-        """Newest event time seen, in seconds since the epoch."""
-        return self._watermark.max_at
+    def max_at(self) -> float | None:
+        """Newest event time seen, in seconds since the epoch; None before the first event."""
+        at = self._watermark.max_at
+        return None if at == NEVER else at
 
     def take(self, record: Record, out: Outputs) -> None:
         """Fold one record in; examples go to the models as they become known, in order."""

@@ -164,7 +164,7 @@ class Worker:
             "case": self.case.name,
             "at": time.time(),
             "started": self._started,
-            "event_time": max((p.scorer.max_at for p in processors), default=None),
+            "event_time": max((at for p in processors if (at := p.scorer.max_at) is not None), default=None),
             "next_offsets": {p.partition: p.next_offset for p in processors},
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "rss_bytes": _rss_bytes(),

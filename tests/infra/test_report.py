@@ -157,6 +157,16 @@ def test_the_fading_window_is_shown_where_there_is_one() -> None:
     assert over_time([Sample(at(1), 1.0, 1, None, {"m": state})], "m", "roc_auc") == [(at(1), 0.9)]
 
 
+def test_a_sample_is_dated_by_where_its_partitions_are_on_average() -> None:
+    evidence = Evidence()
+    for hour in range(10):
+        for partition in (0, 1):
+            evidence.prediction(b"EWR", asked(hour, 0.5), partition, hour * 100)
+    ahead = Sample(at(1), 1.0, 1, None, {}, {0: 1000, 1: 101})
+    assert evidence.dated(ahead).at == START.timestamp() + (9 + 1) / 2 * 3600
+    assert Evidence().dated(ahead) == ahead
+
+
 def test_calibration_compares_what_was_said_with_what_came() -> None:
     evidence = Evidence()
     for number in range(100):

@@ -1,0 +1,45 @@
+"""One driftline worker as its own process, Kafka to Kafka, with a gauge."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+os.environ.setdefault("FAUST_LOOP", "uvloop")  # as `driftline worker` does
+
+from bench.gauge import Gauge
+from bench.peer import Assignment
+from features.online import OnlineWriter
+from features.registry import OnlineStoreRepo
+from streams.outputs import Outputs
+from streams.processor import PartitionProcessor
+from streams.scorer import Record
+from streams.usecase import UseCase, load_case
+from streams.worker import Worker, run
+
+
+def _online_writer(case: UseCase, home: Path) -> OnlineWriter:
+    repo = OnlineStoreRepo(home / "feast", case.name, case.views())
+    repo.apply()
+    return OnlineWriter(repo)
+
+
+def main(assignment: Assignment) -> None:
+    """Serve the assignment until SIGTERM."""
+    case = load_case(assignment.case)
+    home = Path(assignment.home)
+    gauge = Gauge()
+    step = PartitionProcessor.step
+
+    def gauged(self: PartitionProcessor, records: Iterable[Record]) -> Outputs:
+        gauge.event()
+        return step(self, records)
+
+    PartitionProcessor.step = gauged  # type: ignore[method-assign]
+    rows = _online_writer(case, home) if assignment.feast else None
+    run(Worker(case, assignment.bootstrap, assignment.namespace, rows, status_path=home / "status.json"))
+
+
+if __name__ == "__main__":
+    main(Assignment.from_arguments())
