@@ -117,7 +117,9 @@ class Outcome(faust.Record, serializer="json"):  # type: ignore[misc, call-arg]
     horizon: float
 
 
-RECORDS = {record.__name__.lower(): record for record in (Scheduled, Departed, Arrived, Cancelled, Weather, Plane)}
+RECORDS = {
+    record.__name__.lower(): record for record in (Scheduled, Departed, Arrived, Cancelled, Weather, Plane)
+}
 OUTPUTS = {"predictions": Prediction, "outcomes": Outcome}
 
 

@@ -177,7 +177,9 @@ class Job:
                     self._windows.append((name, feature, table))
                 case Lookup():
                     found: dict[Any, Any] = {}
-                    self._references.setdefault(tag[feature.event], []).append((attrgetter(feature.by), found))
+                    self._references.setdefault(tag[feature.event], []).append(
+                        (attrgetter(feature.by), found)
+                    )
                     self._lookups.append((name, attrgetter(feature.by), found, feature.field))
 
     def refer(self, tag: str, event: Any) -> bool:

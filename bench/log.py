@@ -61,9 +61,7 @@ class Log:
         """Append the log to a topic, each record to its partition."""
         from kafka import KafkaProducer
 
-        producer = KafkaProducer(
-            bootstrap_servers=bootstrap, acks="all", linger_ms=50, batch_size=262_144
-        )
+        producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=50, batch_size=262_144)
         for partition, record in self.sequence:
             producer.send(topic, value=record.value, key=record.key, partition=partition)
         producer.flush()

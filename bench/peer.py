@@ -158,7 +158,9 @@ def call(module: str, *arguments: str) -> dict[str, Any]:
         env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )
     if done.returncode:
-        raise PeerFailed(f"{module} ended with {done.returncode}: {done.stderr[-1500:].decode(errors='replace')}")
+        raise PeerFailed(
+            f"{module} ended with {done.returncode}: {done.stderr[-1500:].decode(errors='replace')}"
+        )
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 

@@ -46,10 +46,11 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604, RUF022 - the TYPE_CHECKING imports above, in their order
+__all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
     "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max", "mean",
     "min", "rate", "std", "sum", "Member", "PerKey", "Shared", "Binary", "Decision", "Label", "Multiclass",
-    "Regression", "Clock", "Event", "Reference", "EventProducer", "PredictionConsumer", "UseCase", "load_case",
+    "Regression", "Clock", "Event", "Reference", "EventProducer", "PredictionConsumer", "UseCase",
+    "load_case",
 ]  # fmt: skip
 
 

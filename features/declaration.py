@@ -77,7 +77,9 @@ def _window(
     aggregate: Aggregate, event: type, value: Value | None, by: By, over: float, note: dict[str, Any]
 ) -> Window:
     if not over > 0:
-        raise FeatureDeclarationError(f"{aggregate} of {event.__name__}: over must be > 0 seconds, not {over!r}")
+        raise FeatureDeclarationError(
+            f"{aggregate} of {event.__name__}: over must be > 0 seconds, not {over!r}"
+        )
     keys = (by,) if isinstance(by, str) else tuple(by)
     return Window(aggregate, event, value, keys, float(over), Note(**note))
 

@@ -52,7 +52,9 @@ class OnlineStoreRepo:
         """Feast's own store over this repository; raises FeaturesError before `apply`."""
         if self._store is None:
             if not (self.path / "feature_store.yaml").exists():
-                raise FeaturesError(f"no Feast repository at {self.path}: start a worker, or run the demo, first")
+                raise FeaturesError(
+                    f"no Feast repository at {self.path}: start a worker, or run the demo, first"
+                )
             from feast import FeatureStore
 
             self._store = FeatureStore(repo_path=str(self.path))

@@ -155,7 +155,9 @@ class FeatureState:
         self._views: dict[type, list[tuple[View, Callable[[Any], Any], list[tuple[str, Any]]]]] = {}
         self._stamps: dict[RowKey, float] = {}
         for view in views:
-            readers = [(name, _read_window(self._table(window), window)) for name, window in view.features.items()]
+            readers = [
+                (name, _read_window(self._table(window), window)) for name, window in view.features.items()
+            ]
             for event in dict.fromkeys(window.event for window in view.features.values()):
                 self._views.setdefault(event, []).append((view, attrgetter(*view.keys), readers))
 

@@ -22,6 +22,7 @@ app.add_typer(features_app, name="features")
 
 DEMO_CASE = "examples.flights:flights"
 Case = Annotated[str, typer.Argument(help="module:attribute, or a name from [tool.driftline.cases]")]
+Source = Annotated[str | None, typer.Argument(help="module:function, .jsonl, .csv, .parquet or -")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many events")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, help="Instead of the case's own")]
@@ -46,7 +47,7 @@ def _case_path(name: str) -> str:
         from infra.errors import InfraError
 
         raise InfraError(
-            f"{name!r} is neither module:attribute nor a name under [tool.driftline.cases] in ./pyproject.toml"
+            f"{name!r} is neither module:attribute nor named under [tool.driftline.cases] in ./pyproject.toml"
         ) from None
 
 
@@ -118,7 +119,7 @@ def worker(case: Case, partitions: Partitions = None) -> None:
 @app.command()
 def produce(
     case: Case,
-    source: Annotated[str | None, typer.Argument(help="module:function, .jsonl, .csv, .parquet or -")] = None,
+    source: Source = None,
     limit: Limit = None,
     partitions: Partitions = None,
     close: Annotated[bool, typer.Option(help="End with a clock event, so that nothing stays pending")] = True,
@@ -145,7 +146,7 @@ def produce(
 @app.command()
 def simulate(
     case: Case,
-    source: Annotated[str | None, typer.Argument(help="module:function, .jsonl, .csv, .parquet or -")] = None,
+    source: Source = None,
     limit: Limit = None,
     partitions: Partitions = None,
     chunk: Annotated[int, typer.Option(min=1, help="Records a step; the result is the same for any")] = 500,

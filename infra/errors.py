@@ -2,4 +2,4 @@
 
 
 class InfraError(Exception):
-    """Something of the surroundings (broker, port, settings) is not as needed; the message says what to do."""
+    """Something around us (broker, port, settings) is not as needed; the message says what to do."""

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,9 +153,7 @@ class LocalStack:
             home = self._home
             data = home / "data"
             properties = home / "server.properties"
-            properties.write_text(
-                _PROPERTIES.format(host=HOST, port=port, controller=controller, data=data)
-            )
+            properties.write_text(_PROPERTIES.format(host=HOST, port=port, controller=controller, data=data))
             (home / "log4j2.yaml").write_text(_LOG4J)
             java = self._java()
             if not (data / "meta.properties").exists():
@@ -205,10 +203,8 @@ class LocalStack:
                 return
             deadline = time.monotonic() + patience
             while time.monotonic() < deadline:
-                try:  # reaps it when it is a child of ours
+                with suppress(ChildProcessError):  # reaps it when it is a child of ours
                     os.waitpid(pid, os.WNOHANG)
-                except ChildProcessError:
-                    pass
                 if _starttime(pid) != start:
                     return
                 time.sleep(0.05)
@@ -252,14 +248,26 @@ class LocalStack:
 
     def _format(self, java: list[str], properties: Path) -> None:
         done = subprocess.run(
-            [*java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "--standalone"]
-            + ["-t", "driftlineDRIFTLINE0000", "-c", str(properties)],
+            [
+                *java,
+                "-Xmx128m",
+                "-XX:TieredStopAtLevel=1",
+                "kafka.tools.StorageTool",
+                "format",
+                "--standalone",
+                "-t",
+                "driftlineDRIFTLINE0000",
+                "-c",
+                str(properties),
+            ],
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
-            raise InfraError(f"formatting the broker's storage failed: {(done.stderr or done.stdout)[-2000:]}")
+            raise InfraError(
+                f"formatting the broker's storage failed: {(done.stderr or done.stdout)[-2000:]}"
+            )
 
     def _wait(self, bootstrap: str, process: subprocess.Popen[bytes] | None) -> None:
         deadline = time.monotonic() + DEADLINE

@@ -39,7 +39,11 @@ def collect(settings: Settings) -> dict[str, Any]:
 def render(found: dict[str, Any]) -> str:
     """The status as text."""
     broker = found["broker"]
-    lines = [f"broker   {broker['bootstrap']} (process {broker['pid']})" if broker["running"] else "broker   not running"]
+    lines = [
+        f"broker   {broker['bootstrap']} (process {broker['pid']})"
+        if broker["running"]
+        else "broker   not running"
+    ]
     for worker in found["workers"]:
         state = f"process {worker['pid']}" if worker["running"] else "not running"
         counts = worker["counts"]

@@ -9,15 +9,17 @@ from rich.table import Table
 
 METRICS = ("roc_auc", "log_loss", "brier", "accuracy", "kappa")
 COUNTS = (
-    "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates", "late",
-    "drift_events",
+    "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",
+    "late", "drift_events",
 )  # fmt: skip
 
 
 def table(found: dict[str, Any]) -> None:
     """Print counts, models and digest."""
     console = Console(stderr=True)
-    counts = Table(title=f"{found['case']}: {found['seconds']:.1f} s", title_justify="left", show_header=False)
+    counts = Table(
+        title=f"{found['case']}: {found['seconds']:.1f} s", title_justify="left", show_header=False
+    )
     for name in COUNTS:
         counts.add_row(name.replace("_", " "), f"{found[name]:,}")
     console.print(counts)

@@ -35,9 +35,7 @@ def ensure_topics(bootstrap: str, specs: Sequence[TopicSpec], *, fresh: bool = F
                 )
         missing = [spec for spec in specs if spec.name not in existing]
         if missing:
-            admin.create_topics(
-                [NewTopic(s.name, s.partitions, 1, topic_configs=s.config) for s in missing]
-            )
+            admin.create_topics([NewTopic(s.name, s.partitions, 1, topic_configs=s.config) for s in missing])
             _with(admin, [spec.name for spec in missing])
         return [spec.name for spec in missing]
     finally:

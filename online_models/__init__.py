@@ -1,1 +1,1 @@
-"""Tasks, members, pools, baselines, progressive metrics, drift: models that learn from each label as it comes."""
+"""Tasks, members, pools, baselines, metrics, drift: models that learn from each label as it comes."""

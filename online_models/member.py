@@ -42,9 +42,11 @@ class Member:
             bytes_ = io.BytesIO()
             pickle.dump(estimator, bytes_, protocol=5)
             bytes_.seek(0)
-            return pickle.load(bytes_)  # noqa: S301 - our own bytes of a moment ago
+            return pickle.load(bytes_)
         except Exception as error:
-            raise ModelsError(f"member {self.name!r} cannot be pickled, so it could not be recovered: {error}") from error
+            raise ModelsError(
+                f"member {self.name!r} cannot be pickled, so it could not be recovered: {error}"
+            ) from error
 
     def learns(self, y: Any, prediction_id: str) -> bool:
         """Whether sampling keeps this example."""

@@ -105,9 +105,7 @@ class BinaryMetrics:
         """Figures with weights that halve every `HALF_LIFE` labels."""
         import numpy as np
 
-        p, y, w = (
-            np.array(column[-FADING_LABELS:], dtype=float) for column in (self._p, self._y, self._w)
-        )
+        p, y, w = (np.array(column[-FADING_LABELS:], dtype=float) for column in (self._p, self._y, self._w))
         return self._figures(p, y, w * 0.5 ** (np.arange(len(p))[::-1] / HALF_LIFE))
 
     def _figures(self, p: Any, y: Any, w: Any) -> dict[str, Any]:

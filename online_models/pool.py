@@ -89,7 +89,13 @@ class Pool:
         if scope.baselines:
             self._seats.append(self._seat(scope.champion, "frozen", "baseline"))
             self._seats.append(
-                _Seat("prior", "baseline", RunningPrior(task.kind), None, metrics_of(task) if scope.metrics else None)
+                _Seat(
+                    "prior",
+                    "baseline",
+                    RunningPrior(task.kind),
+                    None,
+                    metrics_of(task) if scope.metrics else None,
+                )
             )
         self._last_resort = RunningPrior(task.kind)
         self._serving = 0

@@ -23,9 +23,7 @@ MAX_MAGNITUDE = 1e15
 _FROZEN: dict[str, Any] = {"frozen": True}
 
 
-class Event(
-    msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", gc=False, **_FROZEN
-):
+class Event(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", gc=False, **_FROZEN):
     """Something that happened. Subclass it with a `tag` and the fields it carries.
 
     `id` is unique over the case; `at` is the event's own time, with a zone.
@@ -80,16 +78,17 @@ class EventCodec:
             if not issubclass(event_type, Reference) and key not in event_type.__struct_fields__:
                 raise DeclarationError(f"{event_type.__name__} lacks the partition key field {key!r}")
         self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
-            Union[(*types, Clock)],  # noqa: UP007 - built at run time
+            Union[(*types, Clock)],
         )
         self._encoder = msgspec.json.Encoder()
         self._max_bytes = max_bytes
         self._key_field = key
         self._key_of = attrgetter(key)
-        self.broadcast = frozenset(t for t in (*types, Clock) if issubclass(t, (Reference, Clock)))
+        known: list[type[Event]] = [*types, Clock]
         self._checks: dict[type[Event], Callable[[Event], Any] | None] = {}
+        self.broadcast = frozenset(t for t in known if issubclass(t, (Reference, Clock)))
         self._names: dict[type[Event], tuple[str, ...]] = {}
-        for event_type in (*types, Clock):
+        for event_type in known:
             names = _numeric_fields(event_type)
             self._names[event_type] = names
             # attrgetter returns a bare value for one name: asking twice keeps it a tuple
@@ -111,9 +110,7 @@ class EventCodec:
             for value in numbers(event):
                 if value is not None and value.__class__ is not str and not -1e15 <= value <= 1e15:
                     raise self._out_of_range(event)
-        if kind not in self.broadcast and (
-            key is None or key != str(self._key_of(event)).encode()
-        ):
+        if kind not in self.broadcast and (key is None or key != str(self._key_of(event)).encode()):
             found = "missing" if key is None else repr(key[:64])
             raise Refused(
                 "key", f"record key is {found}, field {self._key_field!r} is {self._key_of(event)!r}"

@@ -67,9 +67,7 @@ class Learner:
                 pool.revise(pending.label, label, pending.forecast)
                 loss = self._task.loss(label, pending.forecast.output)
             else:
-                learned = pool.learn(
-                    pending.x, label, pending.forecast, at, offset, pending.prediction_id
-                )
+                learned = pool.learn(pending.x, label, pending.forecast, at, offset, pending.prediction_id)
                 pending.learned = True
                 loss = learned.loss
                 if learned.drifts:
@@ -123,9 +121,7 @@ class Learner:
             self.drift_events += 1
             out.drift.append(Output(offset, ordinal, key.encode(), self._encode(event)))
 
-    def _put_changes(
-        self, key: str, changes: Iterable[Change], at: float, offset: int, out: Outputs
-    ) -> None:
+    def _put_changes(self, key: str, changes: Iterable[Change], at: float, offset: int, out: Outputs) -> None:
         for change in changes:
             ordinal = _ordinal(out.models, offset)
             event = ModelEvent(

@@ -14,7 +14,7 @@ from streams.usecase import UseCase
 def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
     """JSON Schema (2020-12) of the records of each topic, by topic name."""
     topics = case.topics(namespace)
-    union: Any = Union[(*case.events, Clock)]  # noqa: UP007 - built at run time
+    union: Any = Union[(*case.events, Clock)]
     schemas = {
         topics.log: msgspec.json.schema(union),
         topics.predictions: msgspec.json.schema(Prediction),

@@ -70,12 +70,11 @@ class Scorer:
         self._codec = case.codec()
         self._watermark = Watermark(case.lateness, case.max_jump)
         self._seen = SeenIds(case.dedup_horizon)
-        self._features = FeatureState(
-            case.features, task.ask, case.key, case.views() if rows else ()
-        )
+        self._features = FeatureState(case.features, task.ask, case.key, case.views() if rows else ())
         self._rows = rows
         label = task.label
         self._label_value: Callable[[Any], Any] = label.value
+        kinds: list[type[Event]] = [*case.events, Clock]
         self._routes = {
             kind: _Route(
                 moves_time=not issubclass(kind, Reference),
@@ -84,7 +83,7 @@ class Scorer:
                 labels=kind is label.event,
                 voids=kind in label.void,
             )
-            for kind in (*case.events, Clock)
+            for kind in kinds
         }
         self._offset = -1
         self._out = Outputs()
@@ -183,9 +182,7 @@ class Scorer:
         except Exception as error:
             raise Refused("label", f"{type(error).__name__}: {error}") from error
 
-    def _predict(
-        self, event: Event, at: float, x: dict[str, Any], offset: int, out: Outputs
-    ) -> None:
+    def _predict(self, event: Event, at: float, x: dict[str, Any], offset: int, out: Outputs) -> None:
         key = str(self._partition_key(event))
         prediction_id = event.id + self._suffix
         forecast = self._models.forecast(key, x, at, offset, prediction_id, out)
@@ -207,9 +204,7 @@ class Scorer:
         out.predictions.append(Output(offset, 0, key.encode(), value))
         self.predictions += 1
         deadline = at + self._pending.wait
-        pending = Pending(
-            prediction_id, event.id, at, event.at, key, keys, x, forecast, point, deadline
-        )
+        pending = Pending(prediction_id, event.id, at, event.at, key, keys, x, forecast, point, deadline)
         self._pending.add(self._join_key(event), pending)
         if deadline < self._next_deadline:
             self._next_deadline = deadline

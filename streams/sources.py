@@ -73,7 +73,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def _union(case: UseCase) -> Any:
     from typing import Union
 
-    return Union[(*case.events, Clock)]  # noqa: UP007 - built at run time
+    return Union[(*case.events, Clock)]
 
 
 def _lines(case: UseCase, lines: IO[bytes]) -> Iterator[Event]:

@@ -53,15 +53,17 @@ class UseCase:
         label = self.task.label
         for event in (ask, label.event, *label.void):
             if event not in self.events:
-                raise DeclarationError(f"{self.name}: the task uses {event.__name__}, which is not among events")
+                raise DeclarationError(
+                    f"{self.name}: the task uses {event.__name__}, which is not among events"
+                )
             if issubclass(event, Reference):
                 raise DeclarationError(f"{self.name}: {event.__name__} is a reference; the task needs events")
-            if label.on not in event.__struct_fields__:
+            if label.on not in getattr(event, "__struct_fields__", ()):
                 raise DeclarationError(
                     f"{self.name}: labels join on {label.on!r}, which {event.__name__} lacks"
                 )
         for name in self.slices:
-            if name not in ask.__struct_fields__:
+            if name not in getattr(ask, "__struct_fields__", ()):
                 raise DeclarationError(f"{self.name}: slice {name!r} is no field of {ask.__name__}")
         if self.partitions < 1:
             raise DeclarationError(f"{self.name}: partitions must be at least 1, not {self.partitions}")
@@ -132,7 +134,9 @@ def load(path: str) -> Any:
     """The object at `module:attribute`, looked for in the current folder too."""
     module_name, _, attribute = path.partition(":")
     if not attribute:
-        raise DeclarationError(f"{path!r} is not of the form module:attribute, such as examples.flights:flights")
+        raise DeclarationError(
+            f"{path!r} is not of the form module:attribute, such as examples.flights:flights"
+        )
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)

@@ -65,7 +65,10 @@ def test_what_is_written_is_read_by_plain_feast_without_our_code(repo: OnlineSto
     now = time.time()
     write(repo, {("shops_by_shop", ("a",)): (now, {"price_1h": 2.5, "sold_1h": 3})})
     ours = read(repo, "shops_by_shop", {"shop": "a"})
-    assert {name: entry["value"] for name, entry in ours["features"].items()} == {"price_1h": 2.5, "sold_1h": 3}
+    assert {name: entry["value"] for name, entry in ours["features"].items()} == {
+        "price_1h": 2.5,
+        "sold_1h": 3,
+    }
     theirs = subprocess.run(
         [sys.executable, "-c", PLAIN_FEAST, str(repo.path)],
         capture_output=True,

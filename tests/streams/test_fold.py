@@ -411,7 +411,10 @@ def test_bad_input_becomes_one_dead_letter_each_and_nothing_else_changes() -> No
     assert [o.value for o in found.dead_letters] == [BAD[n % len(BAD)] for n in range(20)]
 
     def answers(out: Outputs) -> list[Any]:
-        return [(p["event_id"], p["probabilities"], p["features"]) for p in (json.loads(o.value) for o in out.predictions)]
+        return [
+            (p["event_id"], p["probabilities"], p["features"])
+            for p in (json.loads(o.value) for o in out.predictions)
+        ]
 
     assert answers(found) == answers(expected)
     assert summarize([first]).models == summarize([second]).models
@@ -434,5 +437,5 @@ def test_clock_is_no_event_of_the_case() -> None:
 
 
 def test_a_window_without_the_partition_key_is_refused_by_name() -> None:
-    with pytest.raises(DeclarationError, match="'lost'.*partition key 'shop'"):
+    with pytest.raises(DeclarationError, match=r"'lost'.*partition key 'shop'"):
         case(features={"lost": mean(Settled, "bad", by="order", over=HOUR)})
