@@ -28,26 +28,39 @@ class Drift:
     offset: int
 
 
-BLOCK = 32
-"""Values averaged before ADWIN sees them: it only checks every so many, neighbouring values of a
-window are alike (which ADWIN's bound assumes they are not), and 32 times fewer updates are cheap."""
+BLOCK = 8
+"""Feature values averaged before ADWIN sees them: neighbouring values of a window are alike, which
+ADWIN's bound assumes they are not, and fewer updates are cheaper."""
+WARM_UP = 200
+"""Values of a feature from which its scale is taken, once: ADWIN's bound is for values of about 1."""
 
 
 class Monitor:
-    """ADWIN over the means of blocks of one stream (Bifet and Gavalda 2007, Learning from
-    time-changing data with adaptive windowing). `delta` bounds a false alarm at each check.
+    """ADWIN over one stream (Bifet and Gavalda 2007, Learning from time-changing data with adaptive
+    windowing). `delta` bounds a false alarm at each check; values are divided by `scale` and averaged
+    over `block` before ADWIN sees them.
 
-    On a detection ADWIN keeps the window after the change; what it dropped is the level before.
-    Counts are of values, in whole blocks.
+    ADWIN drops the oldest part of its window at each check that finds a change, until what is left is
+    alike. One change is told when that has settled: what was dropped is the level before, what is
+    kept the level after. Levels are in the stream's own unit, counts are of values.
     """
 
-    __slots__ = ("_adwin", "_block", "_filled", "_first_offset", "_total", "_width", "subject")
+    __slots__ = (
+        "_adwin", "_block", "_clock", "_filled", "_first_offset", "_quiet", "_scale", "_size", "_total",
+        "_width", "subject",
+    )  # fmt: skip
 
-    def __init__(self, subject: str, delta: float, offset: int) -> None:
+    def __init__(
+        self, subject: str, delta: float, offset: int, *, block: int = 1, scale: float = 1.0
+    ) -> None:
         from river.drift import ADWIN
 
         self.subject = subject
-        self._adwin: Any = ADWIN(delta=delta, clock=1)
+        self._clock = max(1, 32 // block)
+        self._adwin: Any = ADWIN(delta=delta, clock=self._clock)
+        self._quiet = -1  # updates since the last detection; -1 when there is none to tell
+        self._size = block
+        self._scale = scale
         self._block = 0.0
         self._filled = 0
         self._width = 0
@@ -58,17 +71,26 @@ class Monitor:
         """Add one finite value; the change it reveals, if any."""
         self._block += value
         self._filled += 1
-        if self._filled < BLOCK:
+        if self._filled < self._size:
             return None
-        mean = self._block / BLOCK
+        mean = self._block / (self._size * self._scale)
         self._block = 0.0
         self._filled = 0
         self._width += 1
         self._total += mean
         adwin = self._adwin
         adwin.update(mean)
-        if not adwin.drift_detected:
+        if adwin.drift_detected:
+            self._quiet = 0
             return None
+        if self._quiet < 0:
+            return None
+        self._quiet += 1
+        return self._settled(at, offset) if self._quiet >= self._clock else None
+
+    def _settled(self, at: float, offset: int) -> Drift | None:
+        self._quiet = -1
+        adwin = self._adwin
         kept = int(adwin.width)
         after = float(adwin.estimation)
         dropped = self._width - kept
@@ -82,8 +104,8 @@ class Monitor:
             self.subject,
             "adwin",
             "recovered" if better else "drift",
-            Level(before, dropped * BLOCK),
-            Level(after, kept * BLOCK),
+            Level(before * self._scale, dropped * self._size),
+            Level(after * self._scale, kept * self._size),
             at,
             first,
             offset,
@@ -93,24 +115,37 @@ class Monitor:
 class FeatureMonitor:
     """Monitors of one numeric feature: its value, and its squared distance from its running mean."""
 
-    __slots__ = ("_count", "_mean", "_spread", "_value")
+    __slots__ = ("_count", "_delta", "_mean", "_name", "_spread", "_squares", "_value")
 
-    def __init__(self, name: str, delta: float, offset: int) -> None:
-        self._value = Monitor(f"feature {name}: mean", delta, offset)
-        self._spread = Monitor(f"feature {name}: spread", delta, offset)
+    def __init__(self, name: str, delta: float) -> None:
+        self._name = name
+        self._delta = delta
+        self._value: Monitor | None = None
+        self._spread: Monitor | None = None
         self._mean = 0.0
+        self._squares = 0.0
         self._count = 0
+
+    def _warm_up(self, distance: float, value: float, offset: int) -> None:
+        self._squares += distance * (value - self._mean)
+        if self._count == WARM_UP:
+            scale = (self._squares / WARM_UP) ** 0.5 or 1.0
+            name, delta = self._name, self._delta
+            self._value = Monitor(f"feature {name}: mean", delta, offset, block=BLOCK, scale=scale)
+            self._spread = Monitor(f"feature {name}: spread", delta, offset, block=BLOCK, scale=scale * scale)
 
     def update(self, value: float, at: float, offset: int, found: list[Drift]) -> None:
         """Add one value; what it reveals is appended to `found`."""
-        distance = value - self._mean if self._count else 0.0
+        distance = value - self._mean
+        self._count += 1
+        self._mean += distance / self._count
+        if self._value is None or self._spread is None:
+            self._warm_up(distance, value, offset)
+            return
         drift = self._value.update(value, at, offset)
         spread = self._spread.update(distance * distance, at, offset)
         if drift is not None:
             found.append(drift)
             self._mean, self._count = drift.after.mean, drift.after.count
-        else:
-            self._count += 1
-            self._mean += (value - self._mean) / self._count
         if spread is not None:
             found.append(spread)

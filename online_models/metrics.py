@@ -33,6 +33,7 @@ class BinaryMetrics:
         self._repeats = 0
         self._pairs = 0
         self._binned: Any = None
+        self._recent: list[tuple[Any, Any, Any]] = []  # fading columns of what was merged in
 
     def update(self, y: bool, p: float) -> None:
         """Score one output."""
@@ -68,8 +69,11 @@ class BinaryMetrics:
             del column[:half]
 
     def merge(self, others: Iterable[BinaryMetrics]) -> None:
-        """Add what the others have scored."""
+        """Add what the others have scored; each fades by its own labels."""
+        if not self._recent and self._p:
+            self._recent.append(self._fading_columns())
         for other in others:
+            self._recent.append(other._fading_columns())
             self._p.extend(other._p)
             self._y.extend(other._y)
             self._w.extend(other._w)
@@ -101,12 +105,18 @@ class BinaryMetrics:
             figures["kappa_temporal"] = None
         return figures
 
+    def _fading_columns(self) -> tuple[Any, Any, Any]:
+        import numpy as np
+
+        p, y, w = (np.array(column[-FADING_LABELS:], dtype=float) for column in (self._p, self._y, self._w))
+        return p, y, w * 0.5 ** (np.arange(len(p))[::-1] / HALF_LIFE)
+
     def fading(self) -> dict[str, Any]:
         """Figures with weights that halve every `HALF_LIFE` labels."""
         import numpy as np
 
-        p, y, w = (np.array(column[-FADING_LABELS:], dtype=float) for column in (self._p, self._y, self._w))
-        return self._figures(p, y, w * 0.5 ** (np.arange(len(p))[::-1] / HALF_LIFE))
+        columns = self._recent or [self._fading_columns()]
+        return self._figures(*(np.concatenate(parts) for parts in zip(*columns, strict=True)))
 
     def _figures(self, p: Any, y: Any, w: Any) -> dict[str, Any]:
         import numpy as np

@@ -136,7 +136,7 @@ class Pool:
                 if monitor is None:
                     if name in self._scope.unmonitored:
                         continue
-                    monitor = monitors[name] = FeatureMonitor(name, self._scope.delta, offset)
+                    monitor = monitors[name] = FeatureMonitor(name, self._scope.delta)
                 monitor.update(value, at, offset, found)
         return found
 
