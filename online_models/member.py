@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,16 @@ from online_models.errors import ModelsError
 
 MONITOR_DELTA = 1e-5
 """ADWIN's bound on false alarms of one check, strict because a pool has dozens of monitors."""
+
+
+def copied(estimator: Any, name: str) -> Any:
+    """The estimator by way of its pickle; `name` is the member's, for the error."""
+    try:
+        return pickle.loads(pickle.dumps(estimator, protocol=5))  # our own bytes of a moment ago
+    except Exception as error:
+        raise ModelsError(
+            f"member {name!r} cannot be pickled, so it could not be recovered: {error}"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +46,7 @@ class Member:
 
     def born(self) -> Any:
         """A new estimator that shares no object with any other."""
-        estimator = self.build()
-        try:
-            bytes_ = io.BytesIO()
-            pickle.dump(estimator, bytes_, protocol=5)
-            bytes_.seek(0)
-            return pickle.load(bytes_)
-        except Exception as error:
-            raise ModelsError(
-                f"member {self.name!r} cannot be pickled, so it could not be recovered: {error}"
-            ) from error
+        return copied(self.build(), self.name)
 
     def learns(self, y: Any, prediction_id: str) -> bool:
         """Whether sampling keeps this example."""

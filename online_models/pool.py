@@ -10,7 +10,7 @@ from typing import Any
 from online_models.baselines import RunningPrior
 from online_models.drift import Drift, FeatureMonitor, Monitor
 from online_models.errors import ModelsError
-from online_models.member import Member, PerKey
+from online_models.member import Member, PerKey, copied
 from online_models.metrics import Metrics, metrics_of
 from online_models.task import Task
 
@@ -51,7 +51,11 @@ class Learned:
 
 @dataclass(slots=True)
 class _Seat:
-    """A member at work. `live` ends with its quarantine, `learning` with that or its freezing."""
+    """A member at work. `live` ends with its quarantine, `learning` with that or its freezing.
+
+    Until it is frozen, `follows` says that the frozen baseline is the champion: having learned from
+    the same examples, a second estimator would only cost the time.
+    """
 
     name: str
     role: str
@@ -62,6 +66,7 @@ class _Seat:
     learning: bool = True
     weighted: bool = field(default=False)
     sampled: bool = field(default=False)
+    follows: bool = field(default=False)
 
 
 def _accepts_weight(estimator: Any) -> bool:
@@ -87,7 +92,9 @@ class Pool:
         members = [(scope.champion, "champion"), *((m, "challenger") for m in scope.challengers)]
         self._seats = [self._seat(member, member.name, role) for member, role in members]
         if scope.baselines:
-            self._seats.append(self._seat(scope.champion, "frozen", "baseline"))
+            frozen = _Seat("frozen", "baseline", None, None, metrics_of(task) if scope.metrics else None)
+            frozen.follows = True
+            self._seats.append(frozen)
             self._seats.append(
                 _Seat(
                     "prior",
@@ -147,7 +154,9 @@ class Pool:
         predict = self._task.predict
         for seat in self._seats:
             output = None
-            if seat.live:
+            if seat.follows:
+                output = outputs[0]
+            elif seat.live:
                 try:
                     output = predict(seat.estimator, x)
                     if seat.sampled and seat.member is not None and self._task.kind == "binary":
@@ -162,11 +171,14 @@ class Pool:
         return forecast, changes or ()
 
     def _quarantine(self, seat: _Seat, stage: str, error: Exception, changes: list[Change]) -> None:
-        seat.live = seat.learning = False
+        seat.live = seat.learning = seat.follows = False
         while self._serving < len(self._seats) and not self._seats[self._serving].live:
             self._serving += 1
         self._renew_version()
         changes.append(Change("quarantine", seat.name, stage, f"{type(error).__name__}: {error}"))
+        for other in self._seats:
+            if other.follows and seat is self._seats[0]:
+                self._quarantine(other, stage, error, changes)
 
     def learn(
         self, x: dict[str, Any], y: Any, forecast: Forecast, at: float, offset: int, prediction_id: str
@@ -180,7 +192,7 @@ class Pool:
             output = outputs[index]
             if seat.metrics is not None and output is not None:
                 seat.metrics.update(y, output)
-            if not seat.learning:
+            if seat.follows or not seat.learning:
                 continue
             try:
                 self._teach(seat, x, y, prediction_id)
@@ -218,8 +230,11 @@ class Pool:
 
     def _freeze(self, changes: list[Change] | None) -> list[Change] | None:
         for seat in self._seats:
-            if seat.name == "frozen" and seat.live:
-                seat.learning = False
+            if seat.follows:
+                champion = self._seats[0]
+                seat.estimator = copied(champion.estimator, seat.name)
+                seat.member, seat.sampled = champion.member, champion.sampled
+                seat.learning = seat.follows = False
                 changes = changes if changes is not None else []
                 changes.append(Change("frozen", "frozen", "learn", f"after {self._labels} labels"))
         return changes
