@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import os
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.declaration import View
+from features.declaration import View, Window
 from features.errors import FeaturesError
 
 if TYPE_CHECKING:
@@ -16,10 +18,10 @@ if TYPE_CHECKING:
 _CONFIG = """\
 project: {project}
 provider: local
-registry: {registry}
+registry: data/registry.db
 online_store:
   type: sqlite
-  path: {online}
+  path: data/online.db
 offline_store:
   type: file
 entity_key_serialization_version: 3
@@ -29,8 +31,8 @@ entity_key_serialization_version: 3
 class OnlineStoreRepo:
     """A Feast repository under `path`: configuration, registry and SQLite online store.
 
-    Plain `feast.FeatureStore(repo_path=...)` opens it. The folder holds no definitions, so nothing
-    is ever deleted by scanning it.
+    Plain `feast.FeatureStore(repo_path=...)` opens it. The folder holds no definitions and objects
+    are applied from code, so nothing is ever deleted by scanning it. It may be moved as a whole.
     """
 
     def __init__(self, path: Path, project: str, views: Sequence[View]) -> None:
@@ -51,50 +53,77 @@ class OnlineStoreRepo:
     def store(self) -> FeatureStore:
         """Feast's own store over this repository; raises FeaturesError before `apply`."""
         if self._store is None:
-            if not (self.path / "feature_store.yaml").exists():
+            if not self._settings.exists():
                 raise FeaturesError(
                     f"no Feast repository at {self.path}: start a worker, or run the demo, first"
                 )
-            from feast import FeatureStore
-
-            self._store = FeatureStore(repo_path=str(self.path))
+            self._store = _open(self.path, self._settings)
         return self._store
 
     def apply(self) -> None:
-        """Write the configuration and register entities and views; others' objects stay."""
+        """Write the settings and register entities, views and a feature service of the project's name.
+
+        Others' objects stay, and so do views that are declared no more: nothing is deleted. Workers
+        that start together apply one after the other, as Feast rewrites its registry file as a whole.
+        """
         data = self.path / "data"
         data.mkdir(parents=True, exist_ok=True)
-        (self.path / "feature_store.yaml").write_text(
-            _CONFIG.format(project=self.project, registry=data / "registry.db", online=data / "online.db")
-        )
-        self.store.apply(_objects(self.views.values(), data))
+        with (data / "apply.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            unfinished = self._settings.with_suffix(f".{os.getpid()}.part")
+            unfinished.write_text(_CONFIG.format(project=self.project))
+            unfinished.replace(self._settings)
+            self.store.refresh_registry()
+            self.store.apply(_objects(self.project, self.views.values()))
+
+    @property
+    def _settings(self) -> Path:
+        return self.path / "feature_store.yaml"
 
 
-def _objects(views: Any, data: Path) -> list[Any]:
-    from feast import Entity, FeatureView, Field, FileSource
+def _open(path: Path, settings: Path) -> FeatureStore:
+    """Feast with the repository's settings, but with rows that are never replaced by older ones."""
+    import yaml  # type: ignore[import-untyped]
+    from feast import FeatureStore, RepoConfig
+
+    from features.newest_sqlite import NewestSqliteOnlineStore
+
+    declared = yaml.safe_load(settings.read_text())
+    store = NewestSqliteOnlineStore
+    declared["online_store"]["type"] = f"{store.__module__}.{store.__qualname__}"
+    config = RepoConfig(**declared)
+    config.repo_path = path
+    return FeatureStore(repo_path=str(path), config=config)
+
+
+def is_whole(window: Window) -> bool:
+    """Whether the feature's values are whole numbers (Int64); all others are Float64."""
+    return window.aggregate == "count"
+
+
+def _objects(project: str, views: Iterable[View]) -> list[Any]:
+    from feast import Entity, FeatureService, FeatureView, Field, FileSource
     from feast.types import Float64, Int64, String
     from feast.value_type import ValueType
 
-    objects: list[Any] = []
     entities: dict[str, Entity] = {}
+    feature_views: list[FeatureView] = []
     for view in views:
         for key in view.keys:
-            if key not in entities:
-                entities[key] = Entity(name=key, join_keys=[key], value_type=ValueType.STRING)
-                objects.append(entities[key])
+            entities.setdefault(key, Entity(name=key, join_keys=[key], value_type=ValueType.STRING))
         fields = [Field(name=key, dtype=String) for key in view.keys]
         for name, window in view.features.items():
             tags = {"aggregate": window.aggregate, "over_seconds": f"{window.over:g}"}
             if window.note.unit:
                 tags["unit"] = window.note.unit
-            dtype = Int64 if window.aggregate == "count" else Float64
+            dtype = Int64 if is_whole(window) else Float64
             fields.append(Field(name=name, dtype=dtype, description=window.note.description, tags=tags))
         source = FileSource(
             name=f"{view.name}_history",
-            path=str(data / "history" / f"{view.name}.parquet"),
+            path=f"data/history/{view.name}.parquet",
             timestamp_field="event_timestamp",
         )
-        objects.append(
+        feature_views.append(
             FeatureView(
                 name=view.name,
                 entities=[entities[key] for key in view.keys],
@@ -104,4 +133,5 @@ def _objects(views: Any, data: Path) -> list[Any]:
                 online=True,
             )
         )
-    return objects
+    service = FeatureService(name=project, features=list(feature_views))
+    return [*entities.values(), *feature_views, service]

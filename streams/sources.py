@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import msgspec
+import msgspec.structs
 
 from streams.errors import DeclarationError
 from streams.events import Clock, Event, Reference, moment
@@ -50,19 +53,32 @@ def _file(case: UseCase, path: Path) -> Iterator[Event]:
             yield from _lines(case, lines)
         return
     union = _union(case)
-    for row in _rows(path):
-        fields = {name: value for name, value in row.items() if value is not None}
+    kinds: list[type[Event]] = [*case.events, Clock]
+    types = {event.__struct_config__.tag: event for event in kinds}
+    for number, row in enumerate(_rows(path), 1):
+        event_type = types.get(row.get("type"))
+        required = _required(event_type) if event_type is not None else ()
+        # a table has the columns of all types: an empty cell is a value only where one is required
+        fields = {name: value for name, value in row.items() if value is not None or name in required}
         at = fields.get("at")
         if isinstance(at, datetime) and at.tzinfo is None:
             fields["at"] = at.replace(tzinfo=UTC)
-        yield msgspec.convert(fields, union, strict=False)
+        try:
+            yield msgspec.convert(fields, union, strict=False)
+        except msgspec.ValidationError as error:
+            raise DeclarationError(f"{path}, row {number}: {error}") from error
+
+
+@cache
+def _required(event_type: type[Event]) -> frozenset[str]:
+    return frozenset(field.name for field in msgspec.structs.fields(event_type) if field.required)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix == ".csv":
-        from pyarrow import csv
-
-        yield from (row for batch in csv.open_csv(path) for row in batch.to_pylist())
+        with path.open(newline="") as lines:
+            for row in csv.DictReader(lines):
+                yield {name: value or None for name, value in row.items()}
     else:
         from pyarrow import parquet
 

@@ -71,17 +71,17 @@ def became(number: int, label: Any, status: str = "labelled", **more: Any) -> by
     ).encode()
 
 
-def drifted(days: float, subject: str, before: float, after: float, key: str = "EWR") -> bytes:
+def drifted(days: float, subject: str, before: float, after: float, count: int = 50) -> bytes:
     return json.dumps(
         {
             "id": f"flights:0:{int(days)}:0",
             "at": (START + timedelta(days=days)).isoformat(),
-            "key": key,
+            "key": "EWR",
             "subject": subject,
             "detector": "adwin",
             "severity": "drift",
-            "before": {"mean": before, "count": 100},
-            "after": {"mean": after, "count": 50},
+            "before": {"mean": before, "count": 1000},
+            "after": {"mean": after, "count": count},
             "first_offset": 1,
             "offset": 2,
         }
@@ -209,6 +209,17 @@ def test_the_biggest_drift_is_measured_in_standard_deviations() -> None:
     assert shift is not None
     assert shift.feature == "wind"
     assert shift.size == pytest.approx(0.7 / 0.5)
+
+
+def test_a_lasting_drift_goes_before_a_bigger_gust() -> None:
+    evidence = Evidence()
+    for number in range(200):
+        evidence.prediction(b"EWR", asked(number, 0.5, wind=float(number % 2)))
+    evidence.drift(drifted(1, "feature wind: mean", 0.0, 9.0, count=32))
+    evidence.drift(drifted(2, "feature wind: mean", 0.2, 0.9, count=500))
+    shift = evidence.biggest_shift()
+    assert shift is not None
+    assert shift.event.after.count == 500
 
 
 def test_only_one_prediction_in_so_many_keeps_its_features() -> None:

@@ -1,0 +1,108 @@
+"""Sources from files, the closing clock, and the layout of a log; simulation from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from examples.flights import flights
+from streams.errors import DeclarationError
+from streams.events import Clock
+from streams.partitioning import partition_of
+from streams.schema import topic_schemas
+from streams.simulate import simulate
+from streams.sources import layout, open_source, with_closing_clock
+
+EVENTS = 6_000
+
+
+@pytest.fixture(scope="module")
+def jsonl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("source") / "flights.jsonl"
+    codec = flights.codec()
+    with path.open("wb") as lines:
+        for event in open_source(flights, None, EVENTS):
+            lines.write(codec.encode(event) + b"\n")
+    return path
+
+
+def test_a_file_gives_what_the_source_gives_in_every_format_and_chunk(jsonl: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    read = [json.loads(line) for line in jsonl.read_bytes().splitlines()]
+    names = sorted({name for row in read for name in row})
+    rows = pa.table({name: [row.get(name) for row in read] for name in names})
+    parquet.write_table(rows, tmp_path / "flights.parquet")
+    csv.write_csv(rows, tmp_path / "flights.csv")
+    expected = simulate(flights, limit=EVENTS)["digest"]
+    assert simulate(flights, str(jsonl), chunk=7)["digest"] == expected
+    assert simulate(flights, str(tmp_path / "flights.parquet"), chunk=1)["digest"] == expected
+    assert simulate(flights, str(tmp_path / "flights.csv"))["digest"] == expected
+
+
+def test_the_command_prints_one_object_and_the_hash_seed_changes_nothing() -> None:
+    def run(seed: str, chunk: str) -> dict[str, object]:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "infra.cli", "simulate", "examples.flights:flights"),
+                *("--limit", str(EVENTS), "--chunk", chunk, "--json"),
+            ],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return dict(json.loads(done.stdout))
+
+    first, second = run("1", "500"), run("2", "13")
+    assert first["digest"] == second["digest"]
+    assert first["models"] == second["models"]
+    expected = {
+        "case", "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters",
+        "duplicates", "late", "drift_events", "seconds", "events_per_second", "cpu_us_per_event", "models",
+        "digest",
+    }  # fmt: skip
+    assert set(first) >= expected
+    assert first["predictions"] == first["labelled"] + first["unlabelled"] + first["void"]  # type: ignore[operator]
+
+
+def test_a_log_keeps_the_order_and_broadcasts_references_and_clocks() -> None:
+    events = list(with_closing_clock(flights, open_source(flights, None, 4_000)))
+    records = list(layout(flights, events, 3))
+    for partition in range(3):
+        offsets = [record.offset for p, record in records if p == partition]
+        assert offsets == list(range(len(offsets)))
+    assert all(p == partition_of(r.key, 3) for p, r in records if r.key is not None)
+    assert isinstance(events[-1], Clock)
+    copies = Counter(r.value for _, r in records if r.key is None)
+    assert set(copies.values()) == {3}
+
+
+def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DeclarationError, match="does not exist"):
+        next(open_source(flights, str(tmp_path / "none.jsonl")))
+    with pytest.raises(DeclarationError, match="module:attribute"):
+        next(open_source(flights, "nonsense"))
+
+
+def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('\n{"type": "nobody"}\n')
+    with pytest.raises(DeclarationError, match=r"line 2: .*nobody"):
+        next(open_source(flights, str(tmp_path / "bad.jsonl")))
+
+
+def test_every_topic_has_a_schema() -> None:
+    schemas = topic_schemas(flights, "team")
+    assert list(schemas) == [spec.name for spec in flights.topics("team").all()]
+    assert {"scheduled", "clock"} <= {
+        definition["properties"]["type"]["enum"][0]
+        for definition in schemas["team.flights.events"]["$defs"].values()
+        if "type" in definition.get("properties", {})
+    }
