@@ -152,7 +152,7 @@ def build(assignment: Assignment, gauge: Gauge) -> faust.App:
     }
     store: Store = TableStore(app.Table("kept")) if assignment.durable else Memory()
 
-    @app.agent(log)
+    @app.agent(log)  # type: ignore[untyped-decorator]
     async def serve(stream: Any) -> None:
         async for value in stream:
             gauge.event()
@@ -160,7 +160,7 @@ def build(assignment: Assignment, gauge: Gauge) -> faust.App:
             record = RECORDS.get(tag)
             if record is None:  # a clock event
                 continue
-            event = record(**value)
+            event: Any = record(**value)
             event.at = datetime.fromisoformat(event.at)
             for topic, message in job.take(tag, event, store):
                 await topics[topic].send(key=message["keys"]["origin"], value=OUTPUTS[topic](**message))

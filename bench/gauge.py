@@ -35,8 +35,9 @@ class Gauge:
 
     def __init__(self) -> None:
         self.first: Reading | None = None
-        # frameworks redirect the standard streams: keep the real one
+        # standard output is for the answers alone: what a framework prints goes to standard error
         self._out = os.dup(sys.stdout.fileno())
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         threading.Thread(target=self._answer, daemon=True).start()
 
     def event(self) -> None:

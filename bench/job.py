@@ -143,12 +143,13 @@ class Job:
     datetime. `take` returns what is to be put out: ("predictions" | "outcomes", message)."""
 
     def __init__(self, case: UseCase) -> None:
+        case.models.champion.born()  # imports River now, not at the first event
         self._case = case
         self._task = case.task
         label = self._task.label
         tag = {event: str(event.__struct_config__.tag) for event in case.events}
         self.asks = tag[self._task.ask]
-        self._labels = tag[label.event]  # type: ignore[index]
+        self._labels = tag[label.event]
         self._voids = {tag[event] for event in label.void}
         self._label_value = label.value
         self._join = attrgetter(label.on)

@@ -28,6 +28,7 @@ def _online_writer(case: UseCase, home: Path) -> OnlineWriter:
 def main(assignment: Assignment) -> None:
     """Serve the assignment until SIGTERM."""
     case = load_case(assignment.case)
+    case.models.champion.born()  # imports River now, not at the first event
     home = Path(assignment.home)
     gauge = Gauge()
     step = PartitionProcessor.step

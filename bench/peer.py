@@ -11,12 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from select import select
 from typing import Any
 
 import msgspec
 
 from streams.topics import TopicSpec
 
+ANSWERS_WITHIN = 30.0
 STALLED = 60.0
 """Seconds without a new output after which a peer is given up."""
 
@@ -59,6 +61,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
+            bufsize=0,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             cwd=assignment.home,
         )
@@ -68,12 +71,13 @@ class Process:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"?\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith(b'{"first"'):
-                answer: dict[str, Any] = json.loads(line)
-                return answer
-        raise self.failure("ended")
+        if not select([self._process.stdout], [], [], ANSWERS_WITHIN)[0]:
+            raise self.failure(f"did not tell its CPU within {ANSWERS_WITHIN:g} s")
+        line = self._process.stdout.readline()
+        if not line:
+            raise self.failure("ended")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def check(self) -> None:
         """Raises PeerFailed when the process has ended."""

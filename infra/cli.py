@@ -238,13 +238,12 @@ def features_get(
     as_json: AsJson = False,
 ) -> None:
     """The newest online feature values of one key."""
-    from features.online import read
-    from features.registry import OnlineStoreRepo
-    from infra.errors import InfraError
-
     wrong = [pair for pair in keys if "=" not in pair]
     if wrong:
-        raise InfraError(f"{wrong[0]!r} is not of the form key=value")
+        raise typer.BadParameter(f"{wrong[0]!r} is not of the form key=value")
+    from features.online import read
+    from features.registry import OnlineStoreRepo
+
     declared = _case(case)
     repo = OnlineStoreRepo(_settings().feast_repo(declared.name), declared.name, declared.views())
     found = read(repo, view, dict(pair.split("=", 1) for pair in keys))
@@ -255,17 +254,28 @@ def features_get(
             print(f"{name}\t{entry['value']}\t{entry['status']}")
 
 
+def _is_told(error: Exception) -> bool:
+    """Whether the message says enough: our own errors, and a broker that is out of reach."""
+    from features.errors import FeaturesError
+    from infra.errors import InfraError
+    from online_models.errors import ModelsError
+    from streams.errors import StreamsError
+
+    if isinstance(error, (FeaturesError, InfraError, ModelsError, StreamsError)):
+        return True
+    if "kafka" not in sys.modules:
+        return False
+    from kafka.errors import KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable
+
+    return isinstance(error, (KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable))
+
+
 def main() -> None:
-    """Entry point; our own errors are one line and exit code 1."""
+    """Entry point; an error whose message says enough is one line and exit code 1, without a traceback."""
     try:
         app()
     except Exception as error:
-        from features.errors import FeaturesError
-        from infra.errors import InfraError
-        from online_models.errors import ModelsError
-        from streams.errors import StreamsError
-
-        if not isinstance(error, (FeaturesError, InfraError, ModelsError, StreamsError)):
+        if not _is_told(error):
             raise
         _say(f"driftline: {error}")
         sys.exit(1)

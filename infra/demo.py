@@ -88,12 +88,12 @@ def run(
     settings = _prepared(case, settings, console)
     topics = case.topics(settings.namespace)
     options = [] if partitions is None else ["--partitions", str(partitions)]
-    with _process(["worker", case_path, *options], settings, "worker") as worker:
+    with _process("worker", ["infra.cli", "worker", case_path, *options], settings) as worker:
         before = _ready(worker, status_path(settings, case.name))
-        produce = ["produce", case_path, *options]
+        feed = ["infra.feed", case_path, *options]
         if limit is not None:
-            produce += ["--limit", str(limit)]
-        with _process(produce, settings, "producer") as producer, view(case.name, console) as shown:
+            feed += ["--limit", str(limit)]
+        with _process("producer", feed, settings) as producer, view(case.name, console) as shown:
             outcome = _Watch(case, settings, topics, worker, producer, before).until_folded(shown)
             shown.note("Everything is folded. Reading the topics back ...")
             worker.stop()
@@ -146,9 +146,9 @@ def _refuse_second_worker(case: UseCase, settings: Settings) -> None:
 
 
 class _Process:
-    """A `driftline` command that runs beside us; what it says goes to a file."""
+    """A Python module that runs beside us; what it says goes to a file."""
 
-    def __init__(self, arguments: Sequence[str], settings: Settings, name: str) -> None:
+    def __init__(self, name: str, module: Sequence[str], settings: Settings) -> None:
         self.name = name
         self.log = settings.home / "logs" / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -158,14 +158,12 @@ class _Process:
             "DRIFTLINE_NAMESPACE": settings.namespace,
         }
         with self.log.open("wb") as out:
-            self._process = self._start(arguments, environment, out)
+            self._process = self._start(module, environment, out)
 
     @staticmethod
-    def _start(
-        arguments: Sequence[str], environment: dict[str, str], out: IO[bytes]
-    ) -> subprocess.Popen[bytes]:
+    def _start(module: Sequence[str], environment: dict[str, str], out: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", *arguments],
+            [sys.executable, "-m", *module],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
@@ -202,8 +200,8 @@ class _Process:
 
 
 @contextmanager
-def _process(arguments: Sequence[str], settings: Settings, name: str) -> Iterator[_Process]:
-    process = _Process(arguments, settings, name)
+def _process(name: str, module: Sequence[str], settings: Settings) -> Iterator[_Process]:
+    process = _Process(name, module, settings)
     try:
         yield process
     finally:

