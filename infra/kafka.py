@@ -149,7 +149,7 @@ class LocalStack:
             if running is not None:
                 if self._port is not None and running.bootstrap != f"{HOST}:{self._port}":
                     raise InfraError(
-                        f"a broker runs at {running.bootstrap} already, not on port {self._port}. To move it, "
+                        f"a broker runs at {running.bootstrap} already, not on port {self._port}: "
                         "`driftline down` first; its data stays"
                     )
                 self._wait(running.bootstrap, None)
