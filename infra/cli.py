@@ -265,9 +265,9 @@ def _is_told(error: Exception) -> bool:
         return True
     if "kafka" not in sys.modules:
         return False
-    from kafka.errors import KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable
+    from kafka.errors import KafkaConnectionError, KafkaTimeoutError
 
-    return isinstance(error, (KafkaConnectionError, KafkaTimeoutError, NoBrokersAvailable))
+    return isinstance(error, (KafkaConnectionError, KafkaTimeoutError))
 
 
 def main() -> None:

@@ -35,10 +35,11 @@ def engine_missing() -> str | None:
     """Why no containers can be run, None when they can."""
     if shutil.which("docker") is None:
         return "there is no docker command"
-    asked = subprocess.run(
-        ["docker", "info", "--format", "{{.ServerVersion}}"], capture_output=True, text=True
-    )
-    return (asked.stderr.strip() or "docker info fails") if asked.returncode else None
+    for question in (["docker", "compose", "version"], ["docker", "info"]):
+        asked = subprocess.run(question, capture_output=True, text=True, check=False)
+        if asked.returncode:
+            return f"{' '.join(question)}: {(asked.stderr.strip() or 'fails').splitlines()[0]}"
+    return None
 
 
 @pytest.fixture(scope="session")

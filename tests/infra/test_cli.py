@@ -9,6 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from kafka import KafkaAdminClient
+
+from infra import cli
 
 
 def driftline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -59,14 +62,23 @@ def test_a_failure_is_one_line_and_ends_with_1(arguments: tuple[str, ...], said:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_broker_out_of_reach_is_one_line_and_ends_with_1() -> None:
+def test_a_broker_out_of_reach_is_one_line_and_ends_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-        done = driftline("drift", "tail", "examples.flights:flights", DRIFTLINE_BOOTSTRAP=address)
-    assert done.returncode == 1
-    assert address in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+
+        def reach_out() -> None:
+            KafkaAdminClient(bootstrap_servers=address, bootstrap_timeout_ms=300)
+
+        monkeypatch.setattr(cli, "app", reach_out)
+        with pytest.raises(SystemExit, match="1"):
+            cli.main()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert address in said.err
+    assert len(said.err.splitlines()) == 1
 
 
 def test_without_a_broker_status_is_json_and_ends_with_1() -> None:
