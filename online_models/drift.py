@@ -35,6 +35,8 @@ EVIDENCE = 256
 """Values after a change before it is told: fewer are a spell, not a level."""
 WARM_UP = 200
 """Values of a feature from which its scale is taken, once: ADWIN's bound is for values of about 1."""
+HUGE = 1e50
+"""Values beyond it are not watched: their squares, and the squares of those, would not be finite."""
 
 
 class Monitor:
@@ -70,7 +72,9 @@ class Monitor:
         self._first_offset = offset
 
     def update(self, value: float, at: float, offset: int) -> Drift | None:
-        """Add one finite value; the change it reveals, if any."""
+        """Add one value; the change it reveals, if any. What is not finite or beyond `HUGE` is left out."""
+        if not -HUGE < value < HUGE:
+            return None
         self._block += value
         self._filled += 1
         if self._filled < self._size:
@@ -116,6 +120,41 @@ class Monitor:
         )
 
 
+def _unit(variance: float) -> float:
+    """The scale of values with this variance; 1 where there is none, or too little to divide by."""
+    scale: float = variance**0.5
+    return scale if scale > 1.0 / HUGE else 1.0
+
+
+class ScaledMonitor:
+    """Monitor of a stream without a natural unit (a squared error): its scale is taken once, in the
+    warm-up, whose values the monitor does not see."""
+
+    __slots__ = ("_count", "_delta", "_mean", "_monitor", "_squares", "subject")
+
+    def __init__(self, subject: str, delta: float) -> None:
+        self.subject = subject
+        self._delta = delta
+        self._monitor: Monitor | None = None
+        self._mean = 0.0
+        self._squares = 0.0
+        self._count = 0
+
+    def update(self, value: float, at: float, offset: int) -> Drift | None:
+        """Add one value; the change it reveals, if any. What is not finite or beyond `HUGE` is left out."""
+        if self._monitor is not None:
+            return self._monitor.update(value, at, offset)
+        if not -HUGE < value < HUGE:
+            return None
+        distance = value - self._mean
+        self._count += 1
+        self._mean += distance / self._count
+        self._squares += distance * (value - self._mean)
+        if self._count == WARM_UP:
+            self._monitor = Monitor(self.subject, self._delta, offset, scale=_unit(self._squares / WARM_UP))
+        return None
+
+
 class FeatureMonitor:
     """Monitors of one numeric feature: its value, and its squared distance from its running mean."""
 
@@ -133,13 +172,15 @@ class FeatureMonitor:
     def _warm_up(self, distance: float, value: float, offset: int) -> None:
         self._squares += distance * (value - self._mean)
         if self._count == WARM_UP:
-            scale = (self._squares / WARM_UP) ** 0.5 or 1.0
+            scale = _unit(self._squares / WARM_UP)
             name, delta = self._name, self._delta
             self._value = Monitor(f"feature {name}: mean", delta, offset, block=BLOCK, scale=scale)
             self._spread = Monitor(f"feature {name}: spread", delta, offset, block=BLOCK, scale=scale * scale)
 
     def update(self, value: float, at: float, offset: int, found: list[Drift]) -> None:
-        """Add one value; what it reveals is appended to `found`."""
+        """Add one value; what it reveals is appended to `found`. NaN and what is `HUGE` is left out."""
+        if not -HUGE < value < HUGE:
+            return
         distance = value - self._mean
         self._count += 1
         self._mean += distance / self._count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 from zlib import crc32
 
@@ -28,8 +29,9 @@ def copied(estimator: Any, name: str) -> Any:
 class Member:
     """A named estimator: `build` makes a new one, of any River kind.
 
-    `class_weight` multiplies what a label teaches. `sampling` learns only that share of a label's
-    examples, chosen by a hash of the prediction id, and corrects the probability for it.
+    `class_weight` multiplies what a label teaches. `sampling` learns only that share, in (0, 1], of a
+    label's examples, chosen by a hash of the prediction id, and corrects the probability for it.
+    Labels that are not named have 1. Raises ModelsError where a number is out of range.
     """
 
     name: str
@@ -43,6 +45,22 @@ class Member:
         for share in (self.sampling or {}).values():
             if not 0 < share <= 1:
                 raise ModelsError(f"member {self.name!r}: a sampling share must be in (0, 1], not {share!r}")
+        for weight in (self.class_weight or {}).values():
+            if not (isfinite(weight) and weight >= 0):
+                raise ModelsError(
+                    f"member {self.name!r}: a class weight must be finite and not below 0, not {weight!r}"
+                )
+
+    def check(self, kind: str) -> None:
+        """Raises ModelsError when weights or shares name labels that a task of this kind has not."""
+        for what, given in (("class_weight", self.class_weight), ("sampling", self.sampling)):
+            if given and kind == "regression":
+                raise ModelsError(f"member {self.name!r}: {what} is for classes; the task is a regression")
+            for label in given or ():
+                if not (label in (True, False) if kind == "binary" else isinstance(label, str)):
+                    raise ModelsError(
+                        f"member {self.name!r}: {what} names {label!r}, which is no label of a {kind} task"
+                    )
 
     def born(self) -> Any:
         """A new estimator that shares no object with any other."""
@@ -53,14 +71,22 @@ class Member:
         share = self.sampling.get(y, 1.0) if self.sampling else 1.0
         return share >= 1.0 or crc32(prediction_id.encode()) < share * 2**32
 
-    def corrected(self, p: float) -> float:
-        """p(True) as it would be without sampling: odds are multiplied by share(True) / share(False)
-        inversely (Dal Pozzolo et al. 2015, Calibrating probability with undersampling)."""
-        if not self.sampling:
-            return p
-        positive = p / self.sampling.get(True, 1.0)
-        negative = (1.0 - p) / self.sampling.get(False, 1.0)
-        return positive / (positive + negative)
+    def corrected(self, output: Any) -> Any:
+        """An output (p(True), or p by label) as it would be had all examples been learned.
+
+        Keeping a share s(c) of the examples of class c multiplies its odds by s(c), so
+        p(c) = (q(c) / s(c)) / sum over k of q(k) / s(k) for the estimator's own q (Elkan 2001, theorem 2;
+        Dal Pozzolo et al. 2015, Calibrating probability with undersampling for unbalanced classification).
+        """
+        shares = self.sampling
+        if not shares:
+            return output
+        if isinstance(output, float):
+            positive = output / shares.get(True, 1.0)
+            return positive / (positive + (1.0 - output) / shares.get(False, 1.0))
+        odds = {label: p / shares.get(label, 1.0) for label, p in output.items()}
+        everything = sum(odds.values())
+        return {label: odd / everything for label, odd in odds.items()} if everything > 0 else output
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +95,8 @@ class PerKey:
 
     The champion serves; challengers learn from the same examples and stand in when it fails.
     Baselines are the running prior and the champion's own spec frozen after `frozen_after` labels.
+    `delta` bounds each monitor's false alarms; features in `unmonitored` are not watched.
+    Raises ModelsError for a name used twice or a number out of range.
     """
 
     champion: Member
@@ -84,6 +112,10 @@ class PerKey:
         names = [member.name for member in (self.champion, *self.challengers)]
         if len(set(names)) < len(names):
             raise ModelsError(f"two members share a name: {names}")
+        if self.frozen_after < 1:
+            raise ModelsError(f"frozen_after must be 1 label or more, not {self.frozen_after!r}")
+        if not 0 < self.delta < 1:
+            raise ModelsError(f"delta must be in (0, 1), not {self.delta!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from online_models.baselines import RunningPrior
-from online_models.drift import Drift, FeatureMonitor, Monitor
+from online_models.drift import Drift, FeatureMonitor, Monitor, ScaledMonitor
 from online_models.errors import ModelsError
 from online_models.member import Member, PerKey, copied
 from online_models.metrics import Metrics, metrics_of
@@ -16,9 +17,12 @@ from online_models.task import Task
 
 
 class Forecast:
-    """What a pool answered to one request: the serving member's output, and every member's."""
+    """What a pool answered to one request: the serving member's output, and every member's.
 
-    __slots__ = ("learned_through", "output", "outputs", "serving", "version")
+    `row` is the number of its label among the pool's, once learned from; -1 before.
+    """
+
+    __slots__ = ("learned_through", "output", "outputs", "row", "serving", "version")
 
     def __init__(
         self, serving: str, version: str, learned_through: int, output: Any, outputs: tuple[Any, ...]
@@ -28,6 +32,7 @@ class Forecast:
         self.learned_through = learned_through
         self.output = output
         self.outputs = outputs
+        self.row = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,19 @@ class _Seat:
     follows: bool = field(default=False)
 
 
+ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+LONGEST_REASON = 500
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without memory addresses: it must be the same when the log is folded again."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:
+        text = type(error).__name__
+    return ADDRESS.sub("0x...", text)[:LONGEST_REASON]
+
+
 def _accepts_weight(estimator: Any) -> bool:
     """Whether the estimator (a pipeline's last step) learns with a weight `w`."""
     steps = getattr(estimator, "steps", None)
@@ -107,11 +125,13 @@ class Pool:
         self._last_resort = RunningPrior(task.kind)
         self._serving = 0
         self._version = ""
-        self._loss_monitor: Monitor | None = None
+        self._frozen_through = -1
+        self._loss_monitor: Monitor | ScaledMonitor | None = None
         self._feature_monitors: dict[str, FeatureMonitor] = {}
         self._renew_version()
 
     def _seat(self, member: Member, name: str, role: str) -> _Seat:
+        member.check(self._task.kind)
         estimator = member.born()
         weighted = bool(member.class_weight)
         if weighted and not _accepts_weight(estimator):
@@ -128,7 +148,14 @@ class Pool:
         return self._seats[self._serving].name if self._serving < len(self._seats) else "prior"
 
     def _renew_version(self) -> None:
-        self._version = f"{self.serving}@{self._partition}:{self._learned_through}"
+        self._version = f"{self.serving}@{self._partition}:{self._serving_through}"
+
+    @property
+    def _serving_through(self) -> int:
+        """Offset of the last label that the serving member has learned from; -1 before the first."""
+        if self._frozen_through >= 0 and self.serving == "frozen":
+            return self._frozen_through
+        return self._learned_through
 
     def observe(self, x: dict[str, Any], at: float, offset: int) -> Sequence[Drift]:
         """Watch the numeric features of a request; returns the changes found."""
@@ -159,7 +186,7 @@ class Pool:
             elif seat.live:
                 try:
                     output = predict(seat.estimator, x)
-                    if seat.sampled and seat.member is not None and self._task.kind == "binary":
+                    if seat.sampled and seat.member is not None:
                         output = seat.member.corrected(output)
                 except Exception as error:
                     changes = changes if changes is not None else []
@@ -167,7 +194,7 @@ class Pool:
             outputs.append(output)
         serving = self._serving
         output = outputs[serving] if serving < len(outputs) else predict(self._last_resort, x)
-        forecast = Forecast(self.serving, self._version, self._learned_through, output, tuple(outputs))
+        forecast = Forecast(self.serving, self._version, self._serving_through, output, tuple(outputs))
         return forecast, changes or ()
 
     def _quarantine(self, seat: _Seat, stage: str, error: Exception, changes: list[Change]) -> None:
@@ -175,7 +202,7 @@ class Pool:
         while self._serving < len(self._seats) and not self._seats[self._serving].live:
             self._serving += 1
         self._renew_version()
-        changes.append(Change("quarantine", seat.name, stage, f"{type(error).__name__}: {error}"))
+        changes.append(Change("quarantine", seat.name, stage, _reason(error)))
         for other in self._seats:
             if other.follows and seat is self._seats[0]:
                 self._quarantine(other, stage, error, changes)
@@ -187,11 +214,15 @@ class Pool:
         task = self._task
         learned = Learned(task.loss(y, forecast.output))
         changes: list[Change] | None = None
+        forecast.row = self._labels
         outputs = forecast.outputs
         for index, seat in enumerate(self._seats):
             output = outputs[index]
-            if seat.metrics is not None and output is not None:
-                seat.metrics.update(y, output)
+            if seat.metrics is not None:
+                if output is not None:
+                    seat.metrics.update(y, output)
+                else:
+                    seat.metrics.skip()
             if seat.follows or not seat.learning:
                 continue
             try:
@@ -203,19 +234,24 @@ class Pool:
             self._last_resort.learn_one(x, y)
         self._labels += 1
         self._learned_through = offset
-        self._version = f"{self.serving}@{self._partition}:{offset}"
         if self._labels == self._scope.frozen_after:
             changes = self._freeze(changes)
+        self._renew_version()
         if changes is not None:
             learned.changes = changes
         if self._scope.monitors:
             monitor = self._loss_monitor
             if monitor is None:
-                monitor = self._loss_monitor = Monitor("loss", self._scope.delta, offset)
+                monitor = self._loss_monitor = self._new_loss_monitor(offset)
             drift = monitor.update(learned.loss, at, offset)
             if drift is not None:
                 learned.drifts = (drift,)
         return learned
+
+    def _new_loss_monitor(self, offset: int) -> Monitor | ScaledMonitor:
+        if self._task.kind == "regression":
+            return ScaledMonitor("loss", self._scope.delta)
+        return Monitor("loss", self._scope.delta, offset)  # log loss: nats are about 1
 
     @staticmethod
     def _teach(seat: _Seat, x: dict[str, Any], y: Any, prediction_id: str) -> None:
@@ -232,18 +268,33 @@ class Pool:
         for seat in self._seats:
             if seat.follows:
                 champion = self._seats[0]
-                seat.estimator = copied(champion.estimator, seat.name)
+                changes = changes if changes is not None else []
+                try:
+                    seat.estimator = copied(champion.estimator, seat.name)
+                except ModelsError as error:
+                    self._quarantine(seat, "freeze", error, changes)
+                    continue
                 seat.member, seat.sampled = champion.member, champion.sampled
                 seat.learning = seat.follows = False
-                changes = changes if changes is not None else []
+                self._frozen_through = self._learned_through
                 changes.append(Change("frozen", "frozen", "learn", f"after {self._labels} labels"))
         return changes
 
     def revise(self, y_old: Any, y_new: Any, forecast: Forecast) -> None:
-        """Amend the metrics for a corrected label; nothing is learned again."""
+        """Amend the metrics for a corrected label; nothing is learned again.
+
+        None is no label: an old one that was not scored, or a new one that withdraws it. Nothing is
+        amended for a request that was never learned from.
+        """
+        if forecast.row < 0:
+            return
         for seat, output in zip(self._seats, forecast.outputs, strict=True):
             if seat.metrics is not None and output is not None:
-                seat.metrics.amend(y_old, y_new, output)
+                seat.metrics.amend(y_old, y_new, output, forecast.row)
+
+    def report(self) -> dict[str, dict[str, Any]]:
+        """{member: {role, whole-run metrics, fading: {...}}}."""
+        return merged_report([self])
 
 
 def merged_report(pools: Iterable[Pool]) -> dict[str, dict[str, Any]]:

@@ -18,9 +18,15 @@ FLOOR = 1e-15
 
 
 class _Unlabelled:
+    def __reduce__(self) -> str:
+        return "UNLABELLED"  # pickles to itself: it is compared by identity
+
     def __repr__(self) -> str:
         return "UNLABELLED"
 
+
+TOLERANCE = 1e-9
+"""Probabilities this far outside [0, 1] are rounding, and clipped; beyond that they are refused."""
 
 UNLABELLED: Final = _Unlabelled()
 """At expiry there is no label: the outcome says so and nothing is learned."""
@@ -118,6 +124,13 @@ class Task(Protocol):
         ...
 
 
+def _clipped(label: Any, p: Any) -> float:
+    """A probability that left [0, 1] by rounding, brought back; raises NotFinite for any other."""
+    if -TOLERANCE <= p <= 1.0 + TOLERANCE:
+        return 0.0 if p < 0.0 else 1.0
+    raise NotFinite(f"p({label}) is {p!r}")
+
+
 @dataclass(frozen=True, slots=True)
 class Binary:
     """True or false, with p(True) as output and log loss in nats."""
@@ -135,7 +148,7 @@ class Binary:
             p = 1.0 - probabilities[False] if False in probabilities else 0.5
         if 0.0 <= p <= 1.0:
             return float(p)
-        raise NotFinite(f"p(True) is {p!r}")
+        return _clipped(True, p)
 
     def check_label(self, y: Any) -> bool:
         if y is True or y is False:
@@ -166,11 +179,10 @@ class Multiclass:
     kind: str = field(default="multiclass", init=False)
 
     def predict(self, estimator: Any, x: dict[str, Any]) -> dict[str, float]:
-        output = {str(label): float(p) for label, p in estimator.predict_proba_one(x).items()}
-        for label, p in output.items():
-            if not 0.0 <= p <= 1.0 + 1e-9:
-                raise NotFinite(f"p({label}) is {p!r}")
-        return output
+        return {
+            str(label): float(p) if 0.0 <= p <= 1.0 else _clipped(label, p)
+            for label, p in estimator.predict_proba_one(x).items()
+        }
 
     def check_label(self, y: Any) -> str:
         if isinstance(y, (str, bool, int)):

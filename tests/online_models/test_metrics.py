@@ -93,13 +93,33 @@ def test_merging_equals_scoring_all_in_one(
 @given(scored)
 def test_an_amended_label_counts_as_if_it_had_been_so_at_once(pairs: list[tuple[bool, float]]) -> None:
     metrics = fed(pairs)
-    y, p = pairs[0]
-    metrics.amend(y, not y, p)
-    expected = naive([(not y, p), *pairs[1:]])
-    del expected["kappa_temporal"]
-    found = metrics.summary()
-    assert found["n"] == len(pairs)
-    assert same(found, expected)
+    row = len(pairs) // 2
+    y, p = pairs[row]
+    metrics.amend(y, not y, p, row)
+    amended = [*pairs[:row], (not y, p), *pairs[row + 1 :]]
+    assert metrics.summary()["n"] == len(pairs)
+    assert same(metrics.summary(), naive(amended))
+    assert metrics.fading() == fed(amended).fading()
+
+
+@given(scored)
+def test_a_withdrawn_label_is_not_scored_and_can_come_back(pairs: list[tuple[bool, float]]) -> None:
+    metrics = fed([(True, 0.5), *pairs])
+    metrics.amend(True, None, 0.5, 0)
+    assert same(metrics.summary(), naive(pairs))
+    metrics.amend(None, False, 0.5, 0)
+    assert same(metrics.summary(), naive([(False, 0.5), *pairs]))
+
+
+@given(scored, scored)
+def test_requests_that_were_not_answered_are_not_scored(
+    first: list[tuple[bool, float]], second: list[tuple[bool, float]]
+) -> None:
+    metrics = fed(first)
+    metrics.skip()
+    for y, p in second:
+        metrics.update(y, p)
+    assert same(metrics.summary(), naive(first + second))
 
 
 def test_memory_is_bounded_and_binning_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +134,41 @@ def test_memory_is_bounded_and_binning_costs_little(monkeypatch: pytest.MonkeyPa
     exact = fed(pairs).summary()
     found = metrics.summary()
     assert found["n"] == exact["n"]
-    for name in ("roc_auc", "pr_auc", "log_loss", "brier"):
+    for name in ("log_loss", "brier", "accuracy", "kappa", "kappa_temporal"):
+        assert isclose(found[name], exact[name], rel_tol=1e-9)
+    for name in ("roc_auc", "pr_auc"):
         assert abs(found[name] - exact[name]) < 1e-3
+
+
+def test_a_label_can_be_corrected_after_its_row_was_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    import random
+
+    monkeypatch.setattr(metrics_module, "EXACT_LABELS", 100)
+    rng = random.Random(4)
+    pairs = [(rng.random() < 0.3, rng.random()) for _ in range(500)]
+    metrics = fed(pairs)
+    for row in (0, 1, 70, 499):
+        y, p = pairs[row]
+        metrics.amend(y, not y, p, row)
+        pairs[row] = (not y, p)
+    found, expected = metrics.summary(), naive(pairs)
+    del expected["kappa_temporal"]
+    for name in ("roc_auc", "pr_auc"):
+        assert abs(found[name] - (expected.pop(name) or 0.0)) < 1e-3
+    assert same(found, expected)
+
+
+def test_fading_figures_stay_figures_when_every_label_is_corrected() -> None:
+    metrics = fed([(False, 0.9)] * 3_000)
+    for row in range(3_000):
+        metrics.amend(False, row % 2 == 0, 0.9, row)
+    assert isclose(metrics.fading()["accuracy"], 0.5, abs_tol=1e-3)
+    regression = RunningMetrics(Regression("r", ask=Any_, label=LABEL))
+    for row in range(3_000):
+        regression.update(100.0 if row == 0 else 0.0, 0.0)
+    regression.amend(100.0, 0.0, 0.0, 0)
+    assert isclose(regression.fading()["rmse"], 0.0, abs_tol=1e-6)
+    assert regression.summary()["rmse"] == 0.0
 
 
 def test_fading_figures_follow_the_newest_labels() -> None:
@@ -141,8 +194,10 @@ def test_multiclass_and_regression_fit_the_same_types() -> None:
     for y, output in (("a", {"a": 0.5, "b": 0.5}), ("b", {"a": 0.2, "b": 0.8}), ("a", {"b": 1.0})):
         multiclass.update(y, output)
     assert isclose(multiclass.summary()["accuracy"], 2 / 3)
+    assert isclose(multiclass.summary()["brier"], (0.5 + 0.08 + 2.0) / 3)
     regression = metrics_of(Regression("r", ask=Any_, label=LABEL))
-    for y, output in ((1.0, 0.0), (3.0, 3.0)):
-        regression.update(y, output)
+    assert isinstance(regression, RunningMetrics)
+    for truth, value in ((1.0, 0.0), (3.0, 3.0)):
+        regression.update(truth, value)
     assert isclose(regression.summary()["rmse"], 0.5**0.5)
     assert isclose(regression.summary()["mae"], 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import random
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from online_models.errors import ModelsError
+from online_models.drift import Monitor
+from online_models.errors import ModelsError, NotFinite
 from online_models.member import Member, PerKey
 from online_models.pool import Pool, merged_report
-from online_models.task import Binary, Label, Regression
+from online_models.task import UNLABELLED, Binary, Decision, Label, Multiclass, Regression
 
 
 class Ask:
@@ -37,7 +39,7 @@ def logistic() -> Any:
 
 def stream(n: int, flip: int | None = None, seed: int = 7) -> list[tuple[dict[str, float], bool]]:
     rng = random.Random(seed)
-    found = []
+    found: list[Any] = []
     for i in range(n):
         x = {"a": rng.gauss(0, 1), "b": rng.gauss(0, 1)}
         y = x["a"] + 0.3 * rng.gauss(0, 1) > 0
@@ -109,6 +111,95 @@ def test_a_member_that_raises_is_quarantined_with_its_reason_and_the_others_go_o
     assert report["lr"]["n"] == 20
 
 
+class TurnsNaN(RaisesAt):
+    """Its third label spoils it."""
+
+    def learn_one(self, x: dict[str, Any], y: Any) -> None:
+        self.left -= 1
+
+    def predict_proba_one(self, x: dict[str, Any]) -> dict[bool, float]:
+        return {True: 0.5 if self.left > 0 else math.nan}
+
+
+def test_a_member_that_turns_nan_is_quarantined_before_it_is_put_out() -> None:
+    models = PerKey(Member("bad", lambda: TurnsNaN(3)), challengers=[Member("lr", logistic)], baselines=False)
+    pool = Pool(TASK, models, "k", 2)
+    seen = run(pool, stream(3))
+    forecast, (change,) = pool.predict({"a": 1.0})
+    assert [serving for _, serving, _, _ in seen] == ["bad"] * 3
+    assert (change.kind, change.member, change.stage) == ("quarantine", "bad", "predict")
+    assert change.reason == "NotFinite: p(True) is nan"
+    assert (forecast.serving, forecast.version, forecast.outputs[0]) == ("lr", "lr@2:2", None)
+    assert pool.predict({"a": 1.0})[1] == ()
+
+
+class Complains(RaisesAt):
+    def learn_one(self, x: dict[str, Any], y: Any) -> None:
+        raise RuntimeError(f"not this: {object()!r}" + "!" * 10_000)
+
+
+def test_a_reason_is_short_and_has_no_memory_address_in_it() -> None:
+    pool = Pool(TASK, PerKey(Member("bad", lambda: Complains(0)), baselines=False), "k", 0)
+    (change,) = pool.learn({}, True, pool.predict({})[0], 0.0, 0, "id").changes
+    assert change.reason.startswith("RuntimeError: not this: <object object at 0x...>!")
+    assert len(change.reason) == 500
+
+
+def test_what_the_frozen_baseline_serves_is_named_after_its_last_label() -> None:
+    models = PerKey(Member("bad", raises_at_five), frozen_after=3)
+    pool = Pool(TASK, models, "k", 0)
+    run(pool, stream(9))
+    forecast, _ = pool.predict({"a": 1.0})
+    assert (forecast.serving, forecast.version, forecast.learned_through) == ("frozen", "frozen@0:2", 2)
+
+
+def test_a_probability_out_of_bounds_by_rounding_is_clipped_and_any_other_refused() -> None:
+    class Says:
+        def __init__(self, p: float) -> None:
+            self.p = p
+
+        def predict_proba_one(self, x: dict[str, Any]) -> dict[bool, float]:
+            return {True: self.p}
+
+    assert TASK.predict(Says(1 + 2e-16), {}) == 1.0
+    assert TASK.predict(Says(-1e-17), {}) == 0.0
+    for p in (1.1, -0.1, math.nan, math.inf):
+        with pytest.raises(NotFinite):
+            TASK.predict(Says(p), {})
+        with pytest.raises(NotFinite):
+            Multiclass("m", ask=Ask, label=LABEL).predict(Says(p), {})
+
+
+class Unpicklable(RaisesAt):
+    """Can be pickled at birth, but no more once it has learned."""
+
+    def __init__(self) -> None:
+        super().__init__(10_000)
+
+    def learn_one(self, x: dict[str, Any], y: Any) -> None:
+        self.open = lambda: y
+
+
+def test_a_champion_that_cannot_be_copied_when_it_is_to_be_frozen_goes_on_without_the_baseline() -> None:
+    pool = Pool(TASK, PerKey(Member("odd", Unpicklable), frozen_after=3), "k", 0)
+    seen = run(pool, stream(10))
+    assert [kinds for _, _, kinds, _ in seen if kinds] == [["quarantine"]]
+    assert {serving for _, serving, _, _ in seen} == {"odd"}
+    assert pool.report()["frozen"]["n"] == 3
+
+
+def test_the_frozen_baseline_is_what_an_estimator_of_its_own_would_be() -> None:
+    examples = stream(600)
+    pool = Pool(TASK, PerKey(Member("lr", logistic), frozen_after=200), "k", 0)
+    alone = Member("lr", logistic).born()
+    for offset, (x, y) in enumerate(examples):
+        forecast, _ = pool.predict(x)
+        assert forecast.outputs[1] == TASK.predict(alone, x)
+        pool.learn(x, y, forecast, 0.0, offset, str(offset))
+        if offset < 200:
+            alone.learn_one(x, y)
+
+
 def test_when_all_members_fail_the_prior_answers() -> None:
     pool = Pool(TASK, PerKey(Member("bad", raises_at_five), baselines=False), "k", 0)
     seen = run(pool, stream(20))
@@ -150,6 +241,81 @@ def test_a_pool_goes_on_the_same_after_a_pickle() -> None:
     assert found + rest == expected
 
 
+def test_a_pool_is_pickled_apart_from_the_declaration_whose_lambdas_cannot_be() -> None:
+    task = Binary(
+        "b", ask=Ask, label=Label(Ask, on="id", value=lambda e: e, wait=1.0), decision=Decision(1.0, 3.0)
+    )
+    models = PerKey(Member("lr", lambda: logistic()), frozen_after=100)
+    declared: dict[str, Any] = {"task": task, "models": models, "lr": models.champion}
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: Any) -> str | None:
+            return next((name for name, declaration in declared.items() if obj is declaration), None)
+
+    class Unpickler(pickle.Unpickler):
+        def persistent_load(self, pid: str) -> Any:
+            return declared[pid]
+
+    examples = stream(400)
+    pool = Pool(task, models, "k", 0)
+    run(pool, examples[:200])
+    kept = io.BytesIO()
+    Pickler(kept, protocol=5).dump(pool)
+    kept.seek(0)
+    again = Unpickler(kept).load()
+    assert run(again, examples[200:]) == run(pool, examples[200:])
+    assert again.report() == pool.report()
+
+
+def test_the_unlabelled_mark_is_itself_after_a_pickle() -> None:
+    assert pickle.loads(pickle.dumps(LABEL)).at_expiry is UNLABELLED
+
+
+def test_a_corrected_label_amends_the_metrics_and_teaches_nothing() -> None:
+    examples = stream(300)
+    pool = Pool(TASK, PerKey(Member("lr", logistic), challengers=[Member("bad", raises_at_five)]), "k", 0)
+    forecasts = []
+    for offset, (x, y) in enumerate(examples):
+        forecasts.append(pool.predict(x)[0])
+        pool.learn(x, y, forecasts[-1], 0.0, offset, str(offset))
+    before = pool.predict({"a": 1.0})[0].outputs
+    right = {name: entry["accuracy"] * entry["n"] for name, entry in pool.report().items()}
+    for forecast, (_, y) in zip(forecasts, examples, strict=True):
+        pool.revise(y, not y, forecast)
+    after = pool.report()
+    assert pool.predict({"a": 1.0})[0].outputs == before
+    for name, entry in after.items():
+        assert math.isclose(entry["accuracy"] * entry["n"], entry["n"] - right[name])
+    assert after["bad"]["n"] == 5
+
+
+def test_numbers_out_of_range_are_refused_when_declared() -> None:
+    for declare in (
+        lambda: Member("m", logistic, class_weight={True: math.nan}),
+        lambda: Member("m", logistic, class_weight={True: -1.0}),
+        lambda: Member("m", logistic, sampling={False: 0.0}),
+        lambda: PerKey(Member("m", logistic), frozen_after=0),
+        lambda: PerKey(Member("m", logistic), delta=0.0),
+    ):
+        with pytest.raises(ModelsError):
+            declare()
+    with pytest.raises(ModelsError, match="no label of a binary task"):
+        Pool(TASK, PerKey(Member("m", logistic, sampling={"False": 0.1})), "k", 0)
+    with pytest.raises(ModelsError, match="regression"):
+        Pool(
+            Regression("r", ask=Ask, label=LABEL), PerKey(Member("m", logistic, sampling={True: 0.1})), "k", 0
+        )
+
+
+def test_sampling_of_several_classes_is_corrected_for_their_prior() -> None:
+    member = Member("m", logistic, sampling={"a": 0.1, "b": 0.5})
+    # of 100 a, 20 b, 20 c there were 10, 10, 20 learned: the estimator says 1/4, 1/4, 1/2
+    corrected = member.corrected({"a": 0.25, "b": 0.25, "c": 0.5})
+    assert all(math.isclose(corrected[label], p) for label, p in {"a": 5 / 7, "b": 1 / 7, "c": 1 / 7}.items())
+    kept = sum(member.learns("a", f"flight-{number}:late") for number in range(20_000))
+    assert abs(kept / 20_000 - 0.1) < 0.01
+
+
 def test_class_weight_moves_the_answer_and_needs_an_estimator_that_takes_it() -> None:
     rare = [(x, y and i % 10 == 0) for i, (x, y) in enumerate(stream(2000))]
     plain = Pool(TASK, PerKey(Member("lr", logistic)), "k", 0)
@@ -175,7 +341,7 @@ def test_sampling_is_corrected_for_the_prior() -> None:
 def test_a_changed_feature_is_found_with_its_levels() -> None:
     pool = Pool(TASK, PerKey(Member("lr", logistic)), "k", 0)
     rng = random.Random(2)
-    found = []
+    found: list[Any] = []
     for offset in range(4000):
         x = {"a": rng.gauss(0 if offset < 2000 else 2, 1), "text": "t", "flag": True}
         found += pool.observe(x, float(offset), offset)
@@ -190,10 +356,43 @@ def test_a_changed_feature_is_found_with_its_levels() -> None:
 def test_stationary_features_raise_no_alarm() -> None:
     pool = Pool(TASK, PerKey(Member("lr", logistic)), "k", 0)
     rng = random.Random(4)
-    found = []
+    found: list[Any] = []
     for offset in range(50_000):
         found += pool.observe({"a": rng.gauss(0, 1), "b": rng.random()}, float(offset), offset)
     assert found == []
+
+
+def test_values_that_are_not_finite_or_huge_are_not_watched() -> None:
+    pool = Pool(TASK, PerKey(Member("lr", logistic)), "k", 0)
+    rng = random.Random(5)
+    for offset in range(2_000):
+        odd = (math.nan, math.inf, -math.inf, 1e200, 10**400)[offset % 5]
+        x = {"a": odd if offset % 7 == 0 else rng.gauss(0, 1), "tiny": rng.random() * 1e-170}
+        assert pool.observe(x, float(offset), offset) == []
+    monitor = Monitor("loss", 1e-5, 0)
+    assert monitor.update(math.nan, 0.0, 0) is None
+    assert monitor.update(math.inf, 0.0, 1) is None
+
+
+class Zero:
+    def learn_one(self, x: dict[str, Any], y: float) -> None: ...
+
+    def predict_one(self, x: dict[str, Any]) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_the_loss_of_a_regression_is_watched_in_any_unit(unit: float) -> None:
+    task = Regression("r", ask=Ask, label=LABEL)
+    pool = Pool(task, PerKey(Member("zero", Zero), baselines=False), "k", 0)
+    rng = random.Random(6)
+    found: list[Any] = []
+    for offset in range(6_000):
+        y = unit * rng.gauss(0, 1 if offset < 4_000 else 3)
+        found += pool.learn({}, y, pool.predict({})[0], 0.0, offset, str(offset)).drifts
+    assert [drift.offset >= 4_000 for drift in found] == [True] * len(found)
+    assert 1 <= len(found) <= 3
+    assert math.isclose(found[0].before.mean, unit**2, rel_tol=0.2)
 
 
 def test_regression_fits_the_same_pool() -> None:
