@@ -120,11 +120,13 @@ async def measure(
     case: UseCase,
     log: Log,
     services: dict[str, tuple[Process, Assignment]],
-    rates: list[int],
+    pace_seconds: dict[int, float],
     rounds: int,
-    seconds: float,
 ) -> dict[str, Any]:
-    """p50 and p99 in ms of each service at each rate (events a second): medians of interleaved runs."""
+    """p50 and p99 in ms of each service at each rate (events a second): medians of interleaved runs.
+
+    `pace_seconds` is the length of one run by its rate; all are shortened alike when the log is short.
+    """
     bootstrap = next(iter(services.values()))[1].bootstrap
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=0)
     await producer.start()
@@ -137,10 +139,10 @@ async def measure(
         under_test[name] = _Service(process, assignment, consumer)
         tasks.append(asyncio.create_task(under_test[name].collect()))
     load = _Load(case, log, producer)
-    needed = int(rounds * seconds * sum(rates))
+    needed = int(rounds * sum(rate * seconds for rate, seconds in pace_seconds.items()))
     warm = max(len(load.events) - needed - 100, len(load.events) // 4)  # the rest is for the runs
     runs: dict[str, dict[int, list[tuple[float, float]]]] = {
-        name: {rate: [] for rate in rates} for name in under_test
+        name: {rate: [] for rate in pace_seconds} for name in under_test
     }
     gc.collect()
     gc.freeze()
@@ -150,7 +152,7 @@ async def measure(
             await service.all_answered()
         share = min(1.0, (len(load.events) - warm) / needed)
         for round_ in range(rounds):
-            for rate in rates:
+            for rate, seconds in pace_seconds.items():
                 length = int(rate * seconds * share)
                 order = list(under_test) if round_ % 2 == 0 else list(reversed(under_test))
                 for name in order:

@@ -34,7 +34,8 @@ from streams.usecase import UseCase, load_case
 CHAMPION_ALONE = "bench.cases:champion_alone"
 RESULTS = Path(__file__).parent / "results.json"
 README = Path(__file__).parent.parent / "README.md"
-RATES = [200, 1000]
+PACE_SECONDS = {200: 6.0, 1000: 3.0}
+"""Length of one paced run by its rate, in events a second."""
 AGREEMENT = 1e-6
 """Largest difference of a peer's probability from driftline's: theirs are summed in floats."""
 
@@ -46,10 +47,9 @@ def _say(text: str) -> None:
 class Bench:
     """One run of the bench, on one broker; its topics are removed at the end."""
 
-    def __init__(self, bootstrap: str, case_path: str, limit: int, folder: Path) -> None:
+    def __init__(self, bootstrap: str, limit: int, folder: Path) -> None:
         self._bootstrap = bootstrap
-        self._case_path = case_path
-        self.case: UseCase = load_case(case_path)
+        self.case: UseCase = load_case(FLIGHTS)
         self._folder = folder
         self._token = f"bench-{uuid4().hex[:8]}"
         self._turn = 0
@@ -63,12 +63,12 @@ class Bench:
     def fold(self, rounds: int) -> dict[str, Any]:
         """Bare River and the fold from memory."""
         _say("bare River, and the fold by stage")
-        return peer.call("bench.fold", self._case_path, str(self._log_file), str(rounds))
+        return peer.call("bench.fold", FLIGHTS, str(self._log_file), str(rounds))
 
     def handwritten(self) -> dict[str, Any]:
         """The job by hand from memory."""
         _say("the job by hand, from memory")
-        return peer.call("bench.job", self._case_path, str(self._log_file))
+        return peer.call("bench.job", FLIGHTS, str(self._log_file))
 
     def assign(self, *, own: bool = False, **options: Any) -> Assignment:
         """Fresh topics for one run: the case's own, or plain ones. The log is not yet filled."""
@@ -76,7 +76,7 @@ class Bench:
         namespace = f"{self._token}-{self._turn}"
         case_topics = self.case.topics(namespace)
         assignment = Assignment(
-            case=options.pop("case", self._case_path),
+            case=options.pop("case", FLIGHTS),
             bootstrap=self._bootstrap,
             namespace=namespace,
             log=case_topics.log,
@@ -110,21 +110,24 @@ class Bench:
         assignment = self.assign(durable=durable)
         self.log.produce(self._bootstrap, assignment.log)
         found = self._measure(module, assignment, expected)
-        found["largest_difference"] = self._difference(assignment)
-        if found["largest_difference"] > AGREEMENT:
-            raise PeerFailed(f"{module}'s predictions differ by up to {found['largest_difference']}")
+        difference = found["largest_difference"] = self._difference(assignment)
+        if difference is not None and difference > AGREEMENT:
+            raise PeerFailed(f"{module}'s predictions differ from driftline's by up to {difference}")
         return found
 
     def _measure(self, module: str, assignment: Assignment, expected: dict[str, Any]) -> dict[str, Any]:
         outputs = {getattr(assignment, kind): expected[kind] for kind in ("predictions", "outcomes")}
         return peer.measure(module, assignment, len(self.log), outputs)
 
-    def _difference(self, assignment: Assignment) -> float:
+    def _difference(self, assignment: Assignment) -> float | None:
+        """Largest difference of a probability from driftline's; None when it published none."""
+        if not self._published:
+            return None
         worst = 0.0
         for record in self._predictions(assignment):
             message = json.loads(record.value)
             p = message["probabilities"]["true"]
-            worst = max(worst, abs(p - self._published.get(message["event_id"], p)))
+            worst = max(worst, abs(p - self._published.get(message["event_id"], float("inf"))))
         return worst
 
     def _predictions(self, assignment: Assignment) -> list[Any]:
@@ -144,13 +147,13 @@ class Bench:
         finally:
             consumer.close()
 
-    def latency(self, rounds: int, seconds: float) -> dict[str, Any]:
+    def latency(self, rounds: int) -> dict[str, Any]:
         """driftline and a bare aiokafka loop under the same paced load, in turns."""
-        _say(f"latency at {' and '.join(map(str, RATES))} events a second, {rounds} runs each")
+        _say(f"latency at {' and '.join(map(str, PACE_SECONDS))} events a second, {rounds} runs each")
         ours, theirs = self.assign(own=True), self.assign()
         with peer.running("bench.kafka", ours) as worker, peer.running("bench.echo", theirs) as echo:
             services = {"driftline": (worker, ours), "aiokafka": (echo, theirs)}
-            return asyncio.run(latency.measure(self.case, self.log, services, RATES, rounds, seconds))
+            return asyncio.run(latency.measure(self.case, self.log, services, PACE_SECONDS, rounds))
 
     def clean(self) -> None:
         """Remove the run's topics."""
@@ -172,13 +175,13 @@ def _attempt(run: Callable[[], dict[str, Any]], rounds: int) -> dict[str, Any]:
         _say(str(error))
         return {"cpu_us_per_event": None, "events_per_second": None, "reason": str(error)}
     result = {name: median(one[name] for one in runs) for name in ("cpu_us_per_event", "events_per_second")}
-    differences = [one["largest_difference"] for one in runs if "largest_difference" in one]
-    extra = {"largest_difference": max(differences)} if differences else {}
+    differences = [one["largest_difference"] for one in runs if one.get("largest_difference") is not None]
+    extra = {"largest_difference_from_driftline": max(differences)} if differences else {}
     return {**result, "runs_cpu_us_per_event": [one["cpu_us_per_event"] for one in runs], **extra}
 
 
-def _missing(what: str) -> dict[str, Any]:
-    reason = f"{what} is not installed"
+def _missing(package: str) -> dict[str, Any]:
+    reason = f"{package} is not installed"
     _say(reason)
     return {"cpu_us_per_event": None, "events_per_second": None, "reason": reason}
 
@@ -187,7 +190,7 @@ def _over(above: float | None, below: float | None) -> float | None:
     return None if above is None or not below else above / below
 
 
-def measure(bench: Bench, rounds: int, latency_rounds: int, latency_seconds: float) -> dict[str, Any]:
+def measure(bench: Bench, rounds: int, latency_rounds: int) -> dict[str, Any]:
     """Everything, as it goes into results.json."""
     fold = bench.fold(rounds)
     hand = bench.handwritten()
@@ -204,17 +207,11 @@ def measure(bench: Bench, rounds: int, latency_rounds: int, latency_seconds: flo
         )
     }
     _say("driftline, Kafka to Kafka")
-    own_case = bench.case is load_case(FLIGHTS)
-    alone = CHAMPION_ALONE if own_case else None
-    for name, variant, options in (
-        ("driftline_champion", "champion_alone", {"case": alone}),
-        ("driftline", "everything", {}),
-        ("driftline_feast", "everything", {"feast": True}),
+    for name, variant, options, repeat in (
+        ("driftline_champion", "champion_alone", {"case": CHAMPION_ALONE}, rounds),
+        ("driftline", "everything", {}, rounds),
+        ("driftline_feast", "everything", {"feast": True}, 1),
     ):
-        if options.get("case", "") is None:
-            peers[name] = _missing("a champion-alone variant of this case")
-            continue
-        repeat = 1 if "feast" in options else rounds
         peers[name] = _attempt(lambda v=variant, o=options: bench.kafka(outputs[v], **o), repeat)  # type: ignore[misc]
     for name, module, package, durable, repeat in (
         ("quix", "bench.quix", "quixstreams", True, rounds),
@@ -228,7 +225,7 @@ def measure(bench: Bench, rounds: int, latency_rounds: int, latency_seconds: flo
             continue
         peers[name] = _attempt(lambda m=module, d=durable: bench.peer(m, by_hand, durable=d), repeat)  # type: ignore[misc]
     try:
-        delays = bench.latency(latency_rounds, latency_seconds)
+        delays = bench.latency(latency_rounds)
     except PeerFailed as error:
         _say(str(error))
         delays = {"reason": str(error)}
@@ -276,16 +273,13 @@ def main(
     limit: int = 60_000,
     rounds: int = 3,
     latency_rounds: int = 5,
-    latency_seconds: float = 5.0,
-    case: str = FLIGHTS,
     results: Path = RESULTS,
     readme: Path | None = README,
 ) -> dict[str, Any]:
     """Measure, write results.json and the README's table, show the tables on standard error.
 
     Uses the broker of the settings, or the local one, started when it does not run and stopped then.
-    `limit` counts source events; `rounds` are repeats of what is quick, `latency_seconds` the length
-    of one paced run.
+    `limit` counts source events; `rounds` are repeats of what is quick.
     """
     started = time.monotonic()
     stack = None if settings.bootstrap else LocalStack(settings.home)
@@ -293,9 +287,9 @@ def main(
     bootstrap = settings.bootstrap or (stack.up().bootstrap if stack else "")
     try:
         with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
-            bench = Bench(bootstrap, case, limit, Path(folder))
+            bench = Bench(bootstrap, limit, Path(folder))
             try:
-                found = measure(bench, rounds, latency_rounds, latency_seconds)
+                found = measure(bench, rounds, latency_rounds)
             finally:
                 bench.clean()
     finally:
@@ -315,8 +309,6 @@ if __name__ == "__main__":
     parser.add_argument("--limit", type=int, default=60_000, help="events of the source")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--latency-rounds", type=int, default=5)
-    parser.add_argument("--latency-seconds", type=float, default=5.0)
-    parser.add_argument("--case", default=FLIGHTS)
     arguments = vars(parser.parse_args())
     as_json = arguments.pop("json")
     answer = main(Settings.from_environment(), **arguments)
