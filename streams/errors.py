@@ -19,3 +19,11 @@ class Refused(StreamsError):
         super().__init__(f"{stage}: {reason}")
         self.stage = stage
         self.reason = reason
+
+
+class Unauthentic(StreamsError):
+    """Sealed bytes that are not what this key sealed under this label: never to be unpickled."""
+
+
+class UnusableKey(StreamsError):
+    """A sealing key that is malformed, or that others than its owner can read."""
