@@ -27,3 +27,7 @@ class Unauthentic(StreamsError):
 
 class UnusableKey(StreamsError):
     """A sealing key that is malformed, or that others than its owner can read."""
+
+
+class NoCanonicalForm(StreamsError):
+    """A value in the state whose hash would not be the same in another process."""
