@@ -1,0 +1,65 @@
+"""Which failures of an online store pass by themselves.
+
+Transient: the store is locked, full, out of reach or failing to read and write. Then the same rows
+are written again later. Everything else (a table that is not there, a value of the wrong type) fails
+the same way next time and is told to the caller.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+
+log = logging.getLogger("driftline.online")
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds between two attempts: the first, then twice as long each time."""
+WARN_EVERY = 30.0
+
+_REDIS_FAULTS = {"ConnectionError", "TimeoutError", "BusyLoadingError"}
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again makes sense.
+
+    SQLite tells bad SQL, missing tables and columns by its code 1 (SQLITE_ERROR) and busy, locked,
+    full and I/O errors by other ones, all as OperationalError. Redis errors are known by their name,
+    as the client need not be installed.
+    """
+    if isinstance(error, sqlite3.OperationalError):
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        return code & 0xFF != sqlite3.SQLITE_ERROR  # the higher bits only refine it
+    if isinstance(error, OSError):
+        return True
+    return any(
+        kind.__name__ in _REDIS_FAULTS and kind.__module__.partition(".")[0] == "redis"
+        for kind in type(error).__mro__
+    )
+
+
+class Outage:
+    """A time during which something fails again and again; said at its start, now and then, at its end."""
+
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
+        self._pause = FIRST_PAUSE
+        self._since: float | None = None
+        self._warned = float("-inf")
+
+    def failed(self, error: Exception) -> float:
+        """Note a failure; returns the seconds to wait before the next attempt."""
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+        if now - self._warned >= WARN_EVERY:
+            self._warned = now
+            log.warning("%s fails, trying again: %s: %s", self._subject, type(error).__name__, error)
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        return pause
+
+    def ended(self) -> None:
+        """Note a success."""
+        if self._since is not None:
+            log.warning("%s works again after %.1f s", self._subject, time.monotonic() - self._since)
