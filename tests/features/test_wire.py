@@ -7,7 +7,7 @@ import struct
 import pytest
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.types.Value_pb2 import Value
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features import wire
@@ -16,6 +16,7 @@ from features.online import entity_key
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
+@settings(deadline=None)
 @given(st.floats())
 @example(0.0)
 @example(-0.0)
@@ -23,6 +24,7 @@ def test_a_real_value_is_feasts(value: float) -> None:
     assert wire.real_value(value) == Value(double_val=value).SerializeToString()
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1) | st.integers(-300, 70_000))
 @example(0)
 @example(-1)
@@ -49,6 +51,7 @@ def test_a_missing_value_is_feasts() -> None:
     assert Value().SerializeToString() == wire.MISSING
 
 
+@settings(deadline=None)
 @given(st.dictionaries(TEXT.filter(bool), TEXT, min_size=1, max_size=4))
 def test_an_entity_key_is_feasts(parts: dict[str, str]) -> None:
     names, values = tuple(parts), tuple(parts.values())
