@@ -6,18 +6,23 @@ All encoding and decoding of events happens in this module.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Annotated, Any, Union, get_args, get_type_hints
 
 import msgspec
+import msgspec.structs
 
 from streams.errors import DeclarationError, Refused
 
 MAX_MAGNITUDE = 1e15
 """Numbers beyond this are refused: their squares and sums would no longer be exact or finite."""
 
+YEARS = range(2, 9999)
+"""Years that `at` may lie in: whatever its zone, it has a date in UTC."""
+COLONS_IN_TIME = 2
 
 # given by name, mypy would ask every subclass to say frozen=True again
 _FROZEN: dict[str, Any] = {"frozen": True}
@@ -43,6 +48,32 @@ class Reference(Event):
 
 class Clock(Event, tag="clock"):
     """Says that time has come to `at`: lets windows and waits end where no other event arrives."""
+
+
+def _within(value: Any) -> bool:
+    """Whether all numbers in a field's value are finite and within the magnitude allowed."""
+    if value is None or isinstance(value, (str, bytes)):
+        return True
+    if isinstance(value, (int, float)):
+        return -MAX_MAGNITUDE <= value <= MAX_MAGNITUDE
+    if isinstance(value, Mapping):
+        return all(map(_within, value.values()))
+    return not isinstance(value, Iterable) or all(map(_within, value))
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
+    """Raise when a JSON object says the same key twice: readers differ in which one they believe."""
+    names = set()
+    for name, _ in pairs:
+        if name in names:
+            raise Refused("decode", f"the object says {name!r} twice")
+        names.add(name)
+
+
+# numbers stay text: they are of no interest here, and one of a million digits costs nothing
+_REPEATS = json.JSONDecoder(
+    object_pairs_hook=_refuse_repeated, parse_int=str, parse_float=str, parse_constant=str, strict=False
+)
 
 
 def _numeric_fields(event_type: type[Event]) -> tuple[str, ...]:
@@ -88,7 +119,10 @@ class EventCodec:
         self._checks: dict[type[Event], Callable[[Event], Any] | None] = {}
         self.broadcast = frozenset(t for t in known if issubclass(t, (Reference, Clock)))
         self._names: dict[type[Event], tuple[str, ...]] = {}
+        self._fewest_colons: dict[type[Event], int] = {}
         for event_type in known:
+            required = [field for field in msgspec.structs.fields(event_type) if field.required]
+            self._fewest_colons[event_type] = 1 + len(required) + COLONS_IN_TIME
             names = _numeric_fields(event_type)
             self._names[event_type] = names
             # attrgetter returns a bare value for one name: asking twice keeps it a tuple
@@ -102,13 +136,23 @@ class EventCodec:
             raise Refused("decode", f"{len(raw)} bytes exceed the case's limit of {self._max_bytes}")
         try:
             event = self._decoder.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            kind = type(event)
+            # with no more colons than its type needs, none is left over for a repeated key
+            if raw.count(b":") > self._fewest_colons[kind] and self._encoder.encode(event) != raw:
+                _REPEATS.decode(raw.decode())
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Refused("decode", str(error)) from None
-        kind = type(event)
+        if event.at.year not in YEARS:
+            raise Refused("decode", f"at lies in the year {event.at.year}, which not every zone has")
         numbers = self._checks[kind]
         if numbers is not None:
             for value in numbers(event):
-                if value is not None and value.__class__ is not str and not -1e15 <= value <= 1e15:
+                if value is None:
+                    continue
+                if value.__class__ is float or value.__class__ is int:
+                    if not -1e15 <= value <= 1e15:
+                        raise self._out_of_range(event)
+                elif not _within(value):
                     raise self._out_of_range(event)
         if kind not in self.broadcast and (key is None or key != str(self._key_of(event)).encode()):
             found = "missing" if key is None else repr(key[:64])
@@ -120,7 +164,7 @@ class EventCodec:
     def _out_of_range(self, event: Event) -> Refused:
         for name in self._names[type(event)]:
             value = getattr(event, name)
-            if isinstance(value, (int, float)) and not -MAX_MAGNITUDE <= value <= MAX_MAGNITUDE:
+            if not _within(value):
                 return Refused("decode", f"{name} is {value!r}, beyond ±{MAX_MAGNITUDE:g}")
         raise AssertionError("no field is out of range")
 

@@ -52,6 +52,12 @@ def test_a_good_event_survives_the_round_trip(codec: EventCodec) -> None:
         (json.dumps(GOOD | {"amount": 1e300}).encode(), b"c", "decode", "beyond"),
         (json.dumps(GOOD | {"note": "x" * 1_000_000}).encode(), b"c", "decode", "limit"),
         (json.dumps(GOOD | {"at": "2024-01-01T00:00:00"}).encode(), b"c", "decode", "at"),
+        (json.dumps(GOOD | {"at": "9999-12-31T23:59:59-12:00"}).encode(), b"c", "decode", "year 9999"),
+        (json.dumps(GOOD | {"at": "0001-01-01T00:00:00+12:00"}).encode(), b"c", "decode", "year 1"),
+        (json.dumps(GOOD)[:-1].encode() + b', "amount": 2.5}', b"c", "decode", "'amount' twice"),
+        (json.dumps(GOOD)[:-1].encode() + b', "amoun\\u0074" : 1}', b"c", "decode", "'amount' twice"),
+        (json.dumps(GOOD)[:-1].encode() + b', "type": "paid"}', b"c", "decode", "'type' twice"),
+        (json.dumps(GOOD)[:-1].encode() + b', "note": "a", "note": "b"}', b"c", "decode", "'note' twice"),
         (json.dumps(GOOD | {"id": ""}).encode(), b"c", "decode", "id"),
         (b"\xff\xfe{}", b"c", "decode", ""),
         (b"[" * 50_000, b"c", "decode", ""),
@@ -66,6 +72,46 @@ def test_bad_input_is_refused_with_its_reason(
         codec.decode(raw, key)
     assert refused.value.stage == stage
     assert reason in refused.value.reason
+
+
+@pytest.mark.parametrize(
+    "note", [None, "a: b", '": "', '\\"note\\":', "{:}", "tab\tand: colon", "\u20ac: \U0001f600"]
+)
+def test_colons_in_text_and_spaces_between_are_no_repeated_keys(codec: EventCodec, note: str | None) -> None:
+    event = Paid("c", 2.5, note, id="a:b:c", at=datetime(2024, 1, 1, tzinfo=UTC))
+    assert codec.decode(codec.encode(event), b"c") == event
+    body = GOOD | {"id": "a:b:c", "note": note, "at": "2024-01-01T01:00:00+01:00"}
+    for spaced in (json.dumps(body), json.dumps(body, indent=2), json.dumps(body, ensure_ascii=False)):
+        assert codec.decode(spaced.encode(), b"c") == event
+
+
+class Basket(Event, tag="basket"):
+    card: str
+    prices: list[float]
+    weights: dict[str, float | None]
+    worth: float | str
+
+
+BASKET: dict[str, Any] = GOOD | {
+    "type": "basket",
+    "prices": [1.0, 2],
+    "weights": {"a": 1, "b": None},
+    "worth": "x",
+}
+BASKET.pop("amount")
+
+
+def test_numbers_within_lists_and_objects_are_checked_too() -> None:
+    codec = EventCodec([Basket], "card", 65_536)
+    assert codec.decode(json.dumps(BASKET).encode(), b"c") == Basket(
+        "c", [1.0, 2.0], {"a": 1.0, "b": None}, "x", id="1", at=datetime(2024, 1, 1, tzinfo=UTC)
+    )
+    for field, value in (("prices", [1e300]), ("weights", {"a": -1e16}), ("worth", 1e15 + 1)):
+        with pytest.raises(Refused, match=f"{field} is .*beyond"):
+            codec.decode(json.dumps(BASKET | {field: value}).encode(), b"c")
+    twice = json.dumps(BASKET).replace('{"a": 1,', '{"a": 1, "a": 2,')
+    with pytest.raises(Refused, match="'a' twice"):
+        codec.decode(twice.encode(), b"c")
 
 
 def test_references_have_no_key_of_their_own(codec: EventCodec) -> None:
