@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from features.declaration import Derived, Feature, Lookup, RequestField, View, Window
 from features.errors import FeatureDeclarationError, FeatureValueError
@@ -22,12 +23,68 @@ def _fields(event: type) -> tuple[str, ...]:
 
 
 def _checked(name: str, value: Any) -> Any:
-    """The value, if it may be a feature: None, text, bool or a finite number within ±1e15."""
-    if value is None or isinstance(value, (str, bool)):
+    """The value as plain None, text, bool or a finite number within ±1e15, if it is one of these."""
+    kind = value.__class__
+    if kind is float or kind is int:
+        if -_LARGEST <= value <= _LARGEST:
+            return value
+    elif kind is bool or value is None:
         return value
-    if isinstance(value, (int, float)) and -_LARGEST <= value <= _LARGEST:
-        return value
-    raise FeatureValueError(name, f"{value!r} is not a finite number, text, bool or None")
+    elif kind is str:
+        if value.isascii() or _encodable(value):
+            return value
+    else:
+        plain = _plain(value)
+        if plain is not value:
+            return _checked(name, plain)
+    raise FeatureValueError(name, f"{_shown(value)} is not a finite number, text, bool or None")
+
+
+def _called(name: str, function: Callable[[Any], Any], event: Any) -> Any:
+    """What user code gives; what it raises becomes the cause of a FeatureValueError."""
+    try:
+        return function(event)
+    except Exception as error:
+        raise FeatureValueError(name, "its function raised") from error
+
+
+def _is_number(hint: Any) -> bool:
+    """Whether a field of this type holds a number, a bool or None and nothing else."""
+    parts = [part for part in get_args(hint) if part is not NoneType]
+    return all(map(_is_number, parts)) if parts else hint in (int, float, bool)
+
+
+def _shown(value: Any) -> str:
+    """The value for a message, the same whenever the log is folded again: no memory addresses."""
+    return repr(value)[:100] if isinstance(value, (int, float, str)) else f"a {type(value).__name__}"
+
+
+def _encodable(text: str) -> bool:
+    """Whether the text can be written: half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(value: Any) -> Any:
+    """A number, bool or text of numpy or of an enumeration as Python's own; others as they are."""
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        return item()
+    for plain in (float, int, str):
+        if isinstance(value, plain):
+            return plain.__str__(value) if plain is str else plain(value)
+    return value
+
+
+def _checked_number(name: str, value: Any) -> Any:
+    """The value as `_checked` gives it, if windows can add it up (or None)."""
+    checked = _checked(name, value)
+    if checked.__class__ is str:
+        raise FeatureValueError(name, f"{value!r} is text, and windows hold numbers")
+    return checked
 
 
 class _Table:
@@ -196,6 +253,11 @@ class FeatureState:
                 need(ask, key)
             if isinstance(feature.value, str):
                 need(feature.event, feature.value)
+                if not _is_number(get_type_hints(feature.event)[feature.value]):
+                    raise FeatureDeclarationError(
+                        f"feature {name!r}: windows hold numbers, and {feature.event.__name__}."
+                        f"{feature.value} is no int, float or bool"
+                    )
             table = self._table(feature)
             table.squares = table.squares or feature.aggregate == "std"
             self._windows.append((name, _read_window(table, feature), attrgetter(*feature.by)))
@@ -227,7 +289,7 @@ class FeatureState:
                 if update.value is None:
                     value: Any = 1.0
                 elif update.is_function:
-                    value = self._call(update.name, update.value, event)
+                    value = _checked_number(update.name, _called(update.name, update.value, event))
                 else:
                     value = update.value(event)
                 if value is not None:
@@ -243,14 +305,6 @@ class FeatureState:
                 known = found.get(key)
                 if known is None or at >= known[0]:
                     found[key] = (at, event)
-
-    @staticmethod
-    def _call(name: str, function: Callable[[Any], Any], event: Any) -> Any:
-        try:
-            value = function(event)
-        except Exception as error:
-            raise FeatureValueError(name, f"raised {type(error).__name__}: {error}") from error
-        return _checked(name, value)
 
     def _changed_rows(self, kind: type, event: Any, at: float, rows: dict[RowKey, Row]) -> None:
         for view, key_of, readers in self._views.get(kind, ()):
@@ -277,7 +331,7 @@ class FeatureState:
             if value is not None:
                 x[name] = value
         for name, function in self._derived:
-            value = self._call(name, function, request)
+            value = _checked(name, _called(name, function, request))
             if value is not None:
                 x[name] = value
         for name, read, key_of in self._windows:

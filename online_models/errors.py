@@ -1,5 +1,21 @@
 """Errors of the online_models package."""
 
+from __future__ import annotations
+
+import re
+
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
+_LONGEST = 500
+
+
+def reason_of(error: BaseException) -> str:
+    """What user code raised, without memory addresses: it must be the same when the log is folded again."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:
+        text = type(error).__name__
+    return _ADDRESS.sub("0x...", text)[:_LONGEST]
+
 
 class ModelsError(Exception):
     """Root of the package's errors: a declaration that cannot be run."""

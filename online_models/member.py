@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 from zlib import crc32
 
-from online_models.errors import ModelsError
+from online_models.errors import ModelsError, reason_of
 
 MONITOR_DELTA = 1e-5
 """ADWIN's bound on false alarms of one check, strict because a pool has dozens of monitors."""
@@ -21,7 +21,7 @@ def copied(estimator: Any, name: str) -> Any:
         return pickle.loads(pickle.dumps(estimator, protocol=5))  # our own bytes of a moment ago
     except Exception as error:
         raise ModelsError(
-            f"member {name!r} cannot be pickled, so it could not be recovered: {error}"
+            f"member {name!r} cannot be pickled, so it could not be recovered: {reason_of(error)}"
         ) from error
 
 
@@ -63,8 +63,12 @@ class Member:
                     )
 
     def born(self) -> Any:
-        """A new estimator that shares no object with any other."""
-        return copied(self.build(), self.name)
+        """A new estimator that shares no object with any other; raises ModelsError when none can be made."""
+        try:
+            estimator = self.build()
+        except Exception as error:
+            raise ModelsError(f"member {self.name!r} cannot be made: {reason_of(error)}") from error
+        return copied(estimator, self.name)
 
     def learns(self, y: Any, prediction_id: str) -> bool:
         """Whether sampling keeps this example."""

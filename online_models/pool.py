@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from online_models.baselines import RunningPrior
 from online_models.drift import Drift, FeatureMonitor, Monitor, ScaledMonitor
-from online_models.errors import ModelsError
+from online_models.errors import ModelsError, reason_of
 from online_models.member import Member, PerKey, copied
 from online_models.metrics import Metrics, metrics_of
 from online_models.task import Task
@@ -72,19 +71,6 @@ class _Seat:
     weighted: bool = field(default=False)
     sampled: bool = field(default=False)
     follows: bool = field(default=False)
-
-
-ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
-LONGEST_REASON = 500
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without memory addresses: it must be the same when the log is folded again."""
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception:
-        text = type(error).__name__
-    return ADDRESS.sub("0x...", text)[:LONGEST_REASON]
 
 
 def _accepts_weight(estimator: Any) -> bool:
@@ -202,7 +188,7 @@ class Pool:
         while self._serving < len(self._seats) and not self._seats[self._serving].live:
             self._serving += 1
         self._renew_version()
-        changes.append(Change("quarantine", seat.name, stage, _reason(error)))
+        changes.append(Change("quarantine", seat.name, stage, reason_of(error)))
         for other in self._seats:
             if other.follows and seat is self._seats[0]:
                 self._quarantine(other, stage, error, changes)

@@ -32,6 +32,7 @@ class Learner:
         self._partition = partition
         self._name = case.name
         self._encode = msgspec.json.Encoder().encode
+        Pool(case.task, case.models, "", partition)  # members that cannot be made are told at the start
         self.pools: dict[str, Pool] = {}
         self.labelled = 0
         self.unlabelled = 0

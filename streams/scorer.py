@@ -10,6 +10,7 @@ import msgspec
 
 from features.errors import FeatureValueError
 from features.state import FeatureState
+from online_models.errors import reason_of
 from online_models.pool import Forecast
 from online_models.task import UNLABELLED
 from streams.deduplication import SeenIds
@@ -147,6 +148,8 @@ class Scorer:
         if route.moves_time:
             verdict = watermark.judge(at, event.id)
             if verdict != "on time":
+                if verdict == "late" and not route.counted:
+                    return  # a clock behind the others tells nothing new
                 raise self._untimely(verdict, event)
             if watermark.value > self._next_deadline:
                 self._pending.expire(watermark.value)
@@ -156,7 +159,9 @@ class Scorer:
             x = self._features.read(event, at) if route.asks else None
             self._features.update(event, at, out.rows if self._rows else None)
         except FeatureValueError as error:
-            raise Refused("features", str(error)) from error
+            cause = error.__cause__
+            reason = str(error) if cause is None else f"{error} {reason_of(cause)}"
+            raise Refused("features", reason) from error
         self._seen.add(event.id, watermark.max_at)
         if route.counted:
             self.events += 1
@@ -180,7 +185,7 @@ class Scorer:
             value = self._label_value(event)
             return None if value is None else self._task.check_label(value)
         except Exception as error:
-            raise Refused("label", f"{type(error).__name__}: {error}") from error
+            raise Refused("label", reason_of(error)) from error
 
     def _predict(self, event: Event, at: float, x: dict[str, Any], offset: int, out: Outputs) -> None:
         key = str(self._partition_key(event))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,10 +27,12 @@ from driftline import (
     count,
     derive,
     field,
+    latest,
     lookup,
     mean,
     std,
 )
+from online_models.errors import ModelsError
 from streams.errors import DeclarationError
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor, summarize
@@ -439,3 +443,94 @@ def test_clock_is_no_event_of_the_case() -> None:
 def test_a_window_without_the_partition_key_is_refused_by_name() -> None:
     with pytest.raises(DeclarationError, match=r"'lost'.*partition key 'shop'"):
         case(features={"lost": mean(Settled, "bad", by="order", over=HOUR)})
+
+
+class Unspeakable(Exception):
+    """An error of user code that cannot even say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def unspeakable(event: Any) -> float:
+    raise Unspeakable
+
+
+class Tone(enum.StrEnum):
+    HIGH = "high"
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (lambda e: float("inf"), "inf is not a finite number"),
+        (lambda e: 10**400, "1000"),
+        (lambda e: [1.0], "a list is not"),
+        (lambda e: object(), "a object is not"),
+        (lambda e: "\ud800", "is not a finite number, text"),
+        (lambda e: np.array([1.0, 2.0]), "a ndarray is not"),
+        (lambda e: np.float64("nan"), "nan is not a finite number"),
+        (unspeakable, "its function raised Unspeakable"),
+        (lambda e: e.nothing, "AttributeError"),
+    ],
+)
+def test_values_that_are_no_features_are_dead_letters(value: Any, reason: str) -> None:
+    log = Log().ask(0, "a").settle(1, "a").ask(2, "b")
+    _, out = fold(case(features={"wrong": derive(value)}), log)
+    assert [stage for stage, _ in refusals(out)] == ["features", "features"]
+    assert reason in refusals(out)[0][1]
+    assert "'wrong'" in refusals(out)[0][1]
+    window = {"wrong": mean(Settled, value, by="shop", over=HOUR)}
+    _, out = fold(case(features=window), log)
+    assert [stage for stage, _ in refusals(out)] == ["features"]
+    assert len(out.predictions) == 2
+    assert fold(case(features=window), log)[1].dead_letters == out.dead_letters
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (np.float64(1.5), 1.5),
+        (np.float32(1.5), 1.5),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (Tone.HIGH, "high"),
+        (None, None),
+    ],
+)
+def test_numbers_of_numpy_and_enumerations_are_features(value: Any, plain: Any) -> None:
+    _, out = fold(case(features={"f": derive(lambda e: value)}), Log().ask(0, "a"))
+    assert json.loads(out.predictions[0].value)["features"].get("f") == plain
+    assert refusals(out) == []
+
+
+def test_text_in_a_window_is_a_dead_letter_and_refused_where_it_is_declared() -> None:
+    features = {"tone": mean(Settled, lambda e: "high", by="shop", over=HOUR)}
+    _, out = fold(case(features=features), Log().settle(0, "a").ask(1, "a"))
+    assert refusals(out)[0][0] == "features"
+    assert "windows hold numbers" in refusals(out)[0][1]
+    with pytest.raises(DeclarationError, match=r"'order'.*Settled\.order is no int, float or bool"):
+        case(features={"order": latest(Settled, "order", by="shop", ttl=HOUR)})
+
+
+@pytest.mark.parametrize("rule", [unspeakable, lambda e: "yes", lambda e: float("nan"), lambda e: e.nothing])
+def test_labels_that_are_none_are_dead_letters(rule: Any) -> None:
+    label = Label(Settled, on="order", value=rule, wait=HOUR)
+    declared = case(task=Binary("bad", ask=Asked, label=label))
+    processor, out = fold(declared, Log().ask(0, "a").settle(1, "a"))
+    assert [stage for stage, _ in refusals(out)] == ["label"]
+    assert processor.scorer.open_predictions == 1
+
+
+def test_a_member_that_cannot_be_made_is_told_before_the_first_record() -> None:
+    models = PerKey(champion=Member("broken", lambda: 1 / 0))
+    with pytest.raises(ModelsError, match="'broken' cannot be made: ZeroDivisionError"):
+        PartitionProcessor(case(models=models), 0)
+
+
+def test_a_clock_event_behind_the_others_tells_nothing_and_is_no_dead_letter() -> None:
+    log = Log().ask(10, "a").clock(5).settle(11, "a")
+    processor, out = fold(case(), log)
+    assert refusals(out) == []
+    assert summarize([processor]).counts["late"] == 0
+    assert [o["status"] for o in outcomes(out)] == ["labelled"]
