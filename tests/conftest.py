@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from kafka import KafkaConsumer, TopicPartition
 
 from infra.kafka import LocalStack, answers
+from infra.topics_admin import ensure_topics
+from streams.digest import PartitionDigest, combined
+from streams.events import Event
+from streams.sdk import EventProducer
+from streams.topics import Topics
+from streams.usecase import UseCase, load_case
+
+CASES = Path(__file__).parent / "cases"
+"""Where the tests' own cases are, for workers to import."""
 
 settings.register_profile("soak", max_examples=5_000, deadline=None)
 
@@ -27,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses a broker is an integration test."""
     for item in items:
-        if {"bootstrap", "stack"}.intersection(getattr(item, "fixturenames", ())):
+        if {"bootstrap", "stack", "system_of"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
 
 
@@ -86,6 +101,127 @@ def eventually() -> Callable[[Callable[[], Any], float], Any]:
         pytest.fail(f"the condition did not come true within {within:g} s")
 
     return wait
+
+
+@dataclass
+class System:
+    """A case under a namespace of its own on the tests' broker, and the workers that serve it."""
+
+    case_path: str
+    case: UseCase
+    bootstrap: str
+    namespace: str
+    home: Path
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def topics(self) -> Topics:
+        return self.case.topics(self.namespace)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """That of the commands which belong to this system."""
+        return os.environ | {
+            "DRIFTLINE_HOME": str(self.home),
+            "DRIFTLINE_BOOTSTRAP": self.bootstrap,
+            "DRIFTLINE_NAMESPACE": self.namespace,
+            "PYTHONPATH": str(CASES),
+        }
+
+    @property
+    def status(self) -> dict[str, Any] | None:
+        path = self.home / "status" / f"{self.namespace}.{self.case.name}.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """One more worker."""
+        with (self.home / f"worker-{len(self.workers)}.log").open("wb") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "infra.cli", "worker", self.case_path],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+        self.workers.append(worker)
+        return worker
+
+    def stop(self, worker: subprocess.Popen[bytes]) -> None:
+        """Ask a worker to end, and see that it ends well."""
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
+
+    def places(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, p) for p in range(self.case.partitions)]
+
+    def ends(self, topic: str) -> dict[int, int]:
+        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap)
+        try:
+            return {tp.partition: end for tp, end in consumer.end_offsets(self.places(topic)).items()}
+        finally:
+            consumer.close()
+
+    def folded(self, worker: subprocess.Popen[bytes]) -> bool:
+        """Whether this worker has folded all of the log."""
+        assert worker.poll() is None, "the worker ended"
+        status = self.status
+        if status is None or status["pid"] != worker.pid:
+            return False
+        ends = self.ends(self.topics.log)
+        return all(status["next_offsets"].get(str(p), 0) >= end for p, end in ends.items())
+
+    def read(self, topic: str) -> list[Any]:
+        """All records of a topic, those of a partition in their order."""
+        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed")
+        try:
+            places = self.places(topic)
+            consumer.assign(places)
+            consumer.seek_to_beginning()
+            ends = consumer.end_offsets(places)
+            records: list[Any] = []
+            while any(consumer.position(tp) < ends[tp] for tp in places):
+                for fetched in consumer.poll(1000).values():
+                    records.extend(fetched)
+            return records
+        finally:
+            consumer.close()
+
+    def sources(self, topic: str) -> list[tuple[int, str]]:
+        return [(r.partition, dict(r.headers)["source"].decode()) for r in self.read(topic)]
+
+    def digest(self) -> str:
+        """Digest of the predictions on their topic."""
+        digests = [PartitionDigest() for _ in range(self.case.partitions)]
+        for record in self.read(self.topics.predictions):
+            offset, _, ordinal = dict(record.headers)["source"].decode().partition(":")
+            digests[record.partition].update(int(offset), int(ordinal), record.value)
+        return combined(digests)
+
+    def produce(self, events: Iterable[Event]) -> None:
+        with EventProducer(self.case, self.bootstrap, namespace=self.namespace) as producer:
+            for event in events:
+                producer.send(event)
+
+
+@pytest.fixture
+def system_of(bootstrap: str, tmp_path: Path) -> Iterator[Callable[[str], System]]:
+    """Makes a system of the case at `module:attribute`; its workers end with the test."""
+    systems: list[System] = []
+
+    def made(case_path: str) -> System:
+        case = load_case(case_path)
+        namespace = f"t{uuid.uuid4().hex[:8]}"
+        home = tmp_path / namespace
+        home.mkdir()
+        system = System(case_path, case, bootstrap, namespace, home)
+        ensure_topics(bootstrap, system.topics.all())
+        systems.append(system)
+        return system
+
+    yield made
+    for worker in (worker for system in systems for worker in system.workers):
+        if worker.poll() is None:
+            worker.kill()
+            worker.wait()
 
 
 @pytest.fixture(autouse=True)

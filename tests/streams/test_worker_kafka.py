@@ -7,20 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 
 from examples.flights import flights
-from infra.topics_admin import ensure_topics
-from streams.digest import PartitionDigest, combined
-from streams.sdk import EventProducer, PredictionConsumer
+from streams.sdk import PredictionConsumer
 from streams.simulate import simulate
 from streams.sources import open_source, with_closing_clock
 
@@ -28,99 +23,15 @@ EVENTS = 14_000
 Eventually = Callable[..., Any]
 
 
-@dataclass
-class System:
-    """One namespace on the broker, and workers of it."""
-
-    bootstrap: str
-    namespace: str
-    home: Path
-    workers: list[subprocess.Popen[bytes]]
-
-    @property
-    def status(self) -> dict[str, Any] | None:
-        path = self.home / "status" / f"{self.namespace}.flights.json"
-        return json.loads(path.read_text()) if path.exists() else None
-
-    def start(self) -> subprocess.Popen[bytes]:
-        environment = os.environ | {
-            "DRIFTLINE_HOME": str(self.home),
-            "DRIFTLINE_BOOTSTRAP": self.bootstrap,
-            "DRIFTLINE_NAMESPACE": self.namespace,
-        }
-        log = (self.home / f"worker-{len(self.workers)}.log").open("wb")
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "worker", "examples.flights:flights"],
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-        self.workers.append(worker)
-        return worker
-
-    def places(self, topic: str) -> list[TopicPartition]:
-        return [TopicPartition(topic, p) for p in range(flights.partitions)]
-
-    def ends(self, topic: str) -> dict[int, int]:
-        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap)
-        try:
-            return {tp.partition: end for tp, end in consumer.end_offsets(self.places(topic)).items()}
-        finally:
-            consumer.close()
-
-    def folded(self, worker: subprocess.Popen[bytes]) -> bool:
-        """Whether this worker has folded all of the log."""
-        assert worker.poll() is None, "the worker ended"
-        status = self.status
-        if status is None or status["pid"] != worker.pid:
-            return False
-        ends = self.ends(flights.topics(self.namespace).log)
-        return all(status["next_offsets"].get(str(p), 0) >= end for p, end in ends.items())
-
-    def read(self, topic: str) -> list[Any]:
-        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed")
-        try:
-            places = self.places(topic)
-            consumer.assign(places)
-            consumer.seek_to_beginning()
-            ends = consumer.end_offsets(places)
-            records: list[Any] = []
-            while any(consumer.position(tp) < ends[tp] for tp in places):
-                for fetched in consumer.poll(1000).values():
-                    records.extend(fetched)
-            return records
-        finally:
-            consumer.close()
-
-    def sources(self, topic: str) -> list[tuple[int, str]]:
-        return [(r.partition, dict(r.headers)["source"].decode()) for r in self.read(topic)]
-
-    def digest(self) -> str:
-        digests = [PartitionDigest() for _ in range(flights.partitions)]
-        for record in self.read(flights.topics(self.namespace).predictions):
-            offset, _, ordinal = dict(record.headers)["source"].decode().partition(":")
-            digests[record.partition].update(int(offset), int(ordinal), record.value)
-        return combined(digests)
-
-    def produce(self, start: int, stop: int) -> None:
-        events = list(with_closing_clock(flights, open_source(flights, None, EVENTS)))
-        with EventProducer(flights, self.bootstrap, namespace=self.namespace) as producer:
-            for event in events[start:stop]:
-                producer.send(event)
-
-
 @pytest.fixture
-def system(bootstrap: str, tmp_path: Path) -> Iterator[System]:
-    namespace = f"t{uuid.uuid4().hex[:8]}"
-    home = tmp_path / "home"
-    home.mkdir()
-    ensure_topics(bootstrap, flights.topics(namespace).all())
-    system = System(bootstrap, namespace, home, [])
-    yield system
-    for worker in system.workers:
-        if worker.poll() is None:
-            worker.kill()
-            worker.wait()
+def system(system_of: Callable[[str], Any]) -> Any:
+    return system_of("examples.flights:flights")
+
+
+def produce(system: Any, start: int, stop: int) -> None:
+    """Send these of the source's events, the closing clock events after the last of them."""
+    events = list(with_closing_clock(flights, open_source(flights, None, EVENTS)))
+    system.produce(events[start:stop])
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +40,10 @@ def expected() -> dict[str, Any]:
 
 
 def test_kafka_and_simulation_give_the_same_predictions_and_features(
-    system: System, expected: dict[str, Any], eventually: Eventually
+    system: Any, expected: dict[str, Any], eventually: Eventually
 ) -> None:
     worker = system.start()
-    system.produce(0, EVENTS + 1000)
+    produce(system, 0, EVENTS + 1000)
     eventually(lambda: system.folded(worker), 90)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 0
@@ -176,16 +87,16 @@ def test_kafka_and_simulation_give_the_same_predictions_and_features(
 
 
 def test_a_worker_killed_and_started_again_repeats_and_loses_nothing(
-    system: System, expected: dict[str, Any], eventually: Eventually
+    system: Any, expected: dict[str, Any], eventually: Eventually
 ) -> None:
     topics = flights.topics(system.namespace)
     killed = system.start()
-    system.produce(0, 11_000)
+    produce(system, 0, 11_000)
     eventually(lambda: sum(system.ends(topics.predictions).values()) > 200, 60)
     killed.kill()
     killed.wait()
     second = system.start()
-    system.produce(11_000, EVENTS + 1000)
+    produce(system, 11_000, EVENTS + 1000)
     eventually(lambda: system.folded(second), 90)
     second.send_signal(signal.SIGTERM)
     assert second.wait(20) == 0
@@ -196,7 +107,7 @@ def test_a_worker_killed_and_started_again_repeats_and_loses_nothing(
 
 
 def test_plain_kafka_clients_do_too_and_bad_input_is_dead_lettered_verbatim(
-    system: System, eventually: Eventually
+    system: Any, eventually: Eventually
 ) -> None:
     topics = flights.topics(system.namespace)
     worker = system.start()
