@@ -1,0 +1,82 @@
+"""A place for whole, immutable-or-replaced files: a folder, or an object store through pyarrow.fs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pyarrow import fs
+
+
+class Storage:
+    """Files by name under `uri`: a path, or any URI that pyarrow.fs knows (file://, s3://, gs://, ...).
+
+    A file appears whole or not at all. In a folder: written beside, fsynced, renamed, and the folder
+    fsynced, so a name that is there survives a power loss. Object stores make an object visible when
+    its upload ends, so there it is a plain write.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        if "://" in uri:
+            self._fs, self._root = fs.FileSystem.from_uri(uri)
+        else:
+            self._fs, self._root = fs.LocalFileSystem(), str(Path(uri).absolute())
+
+    def path(self, name: str) -> str:
+        """Where the file `name` is, for messages."""
+        return f"{self._root}/{name}"
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None when there is none of this name."""
+        try:
+            with self._fs.open_input_stream(self.path(name)) as stream:
+                content: bytes = stream.read()
+                return content
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Create or replace a file; folders in its name are made."""
+        path = self.path(name)
+        if isinstance(self._fs, fs.LocalFileSystem):
+            _write_durably(Path(path), content)
+            return
+        self._fs.create_dir(path.rpartition("/")[0], recursive=True)
+        with self._fs.open_output_stream(path) as stream:
+            stream.write(content)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    _make_folder(path.parent)
+    # a name of its own: two writers must not write into one another's file
+    descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(unfinished, 0o644)
+        os.replace(unfinished, path)
+    except BaseException:
+        Path(unfinished).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder and those above it, each durably known to the one above."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
