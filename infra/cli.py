@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 from pathlib import Path
@@ -26,6 +27,28 @@ Source = Annotated[str | None, typer.Argument(help="module:function, .jsonl, .cs
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many events")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, help="Instead of the case's own")]
+BOUND = (
+    "Where to begin, in every partition: an offset, or an RFC 3339 time. A time is the broker's append time "
+    "and is looked up in Kafka alone: one before Kafka's first record means that record"
+)
+
+
+class TopicKind(enum.StrEnum):
+    """A topic of a case, as the command line names it."""
+
+    LOG = "log"
+    PREDICTIONS = "predictions"
+    OUTCOMES = "outcomes"
+    DRIFT = "drift"
+    MODELS = "models"
+    DEAD_LETTERS = "dead-letters"
+
+    def of(self, topics: Any) -> str:
+        """The topic's name."""
+        return str(getattr(topics, self.name.lower()))
+
+
+ARCHIVED = [TopicKind.LOG, TopicKind.PREDICTIONS, TopicKind.OUTCOMES, TopicKind.MODELS]
 
 
 def _settings() -> Any:
@@ -164,6 +187,80 @@ def simulate(
 
 
 @app.command()
+def archive(
+    case: Case,
+    once: Annotated[bool, typer.Option("--once", help="Archive what is complete now, and end")] = False,
+    part_size: Annotated[
+        int | None, typer.Option(min=1, help="Offsets a part, for what is not archived yet (default: 50,000)")
+    ] = None,
+    topics: Annotated[
+        list[TopicKind], typer.Option("--topic", help="Which topics; may be given several times")
+    ] = ARCHIVED,
+) -> None:
+    """Copy a case's topics to DRIFTLINE_ARCHIVE (a folder or URI), as Parquet, until SIGTERM.
+
+    A part holds a fixed range of offsets and is written once all of it is there; the newest records,
+    short of a part, are in Kafka alone.
+    """
+    from infra.serve import run_archiver
+
+    declared = _case(case)
+    settings = _settings()
+    named = [kind.of(declared.topics(settings.namespace)) for kind in topics]
+    parts = run_archiver(declared, settings, named, part_size, once=once)
+    _say(f"{parts} parts written")
+
+
+@app.command()
+def replay(
+    case: Case,
+    topic: Annotated[TopicKind, typer.Option(help="Which topic")] = TopicKind.LOG,
+    partition: Annotated[int | None, typer.Option(min=0, help="Only this one")] = None,
+    start: Annotated[str | None, typer.Option("--from", help=BOUND)] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Where to end, itself not included")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a record")] = False,
+    values: Annotated[
+        bool, typer.Option("--values", help="The log's bare events, for: driftline simulate CASE -")
+    ] = False,
+) -> None:
+    """Print what a topic held, from Kafka and, before that, from the archive."""
+    from infra import replay as printing
+    from infra.serve import open_history
+
+    if values and (as_json or topic is not TopicKind.LOG):
+        raise typer.BadParameter("--values prints the log's events: it goes with neither --json nor --topic")
+    try:
+        begin, end = (None if text is None else printing.bound(text) for text in (start, stop))
+    except ValueError as error:
+        raise typer.BadParameter(f"neither an offset nor an RFC 3339 time: {error}") from None
+    declared = _case(case)
+    settings = _settings()
+    if partition is not None and partition >= declared.partitions:
+        raise typer.BadParameter(f"{declared.name} has partitions 0 to {declared.partitions - 1}")
+    name = topic.of(declared.topics(settings.namespace))
+    numbers = range(declared.partitions) if partition is None else (partition,)
+    write = sys.stdout.buffer.write
+    with open_history(declared, settings) as history:
+        stretches = {n: printing.stretch(history, name, n, begin, end) for n in numbers}
+        if values:
+            refused = 0
+
+            def count(*_: Any) -> None:
+                nonlocal refused
+                refused += 1
+
+            for line in printing.as_source(stretches, declared.codec(), count):
+                write(line + b"\n")
+            if refused:
+                _say(f"{refused:,} records that are no events of {declared.name} were left out")
+            return
+        shown = printing.as_json if as_json else printing.as_text
+        for number, records in stretches.items():
+            for record in records:
+                write(shown(number, record) + b"\n")
+
+
+@app.command()
 def demo(
     case: Annotated[str, typer.Argument(help="The case to show")] = DEMO_CASE,
     limit: Limit = None,
@@ -198,8 +295,8 @@ def bench(
         _print(found)
 
 
-def _tail_command(kind: str) -> None:
-    group = typer.Typer(help=f"The {kind} topic.", no_args_is_help=True)
+def _tail_command(kind: TopicKind) -> None:
+    group = typer.Typer(help=f"The {kind.value} topic.", no_args_is_help=True)
 
     @group.callback()
     def of() -> None: ...
@@ -216,18 +313,19 @@ def _tail_command(kind: str) -> None:
 
         settings = _settings()
         topics = _case(case).topics(settings.namespace)
-        records = newest(bootstrap_of(settings), getattr(topics, kind.replace("-", "_")), max_records)
+        records = newest(bootstrap_of(settings), kind.of(topics), max_records)
         if as_json:
             _print(records)
         else:
             for record in records:
                 print(json.dumps(record))
 
-    app.add_typer(group, name=kind)
+    app.add_typer(group, name=kind.value)
 
 
-for _kind in ("predictions", "outcomes", "drift", "models", "dead-letters"):
-    _tail_command(_kind)
+for _kind in list(TopicKind):
+    if _kind is not TopicKind.LOG:
+        _tail_command(_kind)
 
 
 @features_app.command("get")

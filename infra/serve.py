@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from infra.errors import InfraError
 from infra.kafka import LocalStack
 from infra.settings import Settings
 from streams.usecase import UseCase
+
+if TYPE_CHECKING:
+    from streams.history import History
 
 
 def bootstrap_of(settings: Settings) -> str:
@@ -46,3 +54,42 @@ def run_worker(case: UseCase, settings: Settings, *, features: bool = True) -> N
     path = status_path(settings, case.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     run(Worker(case, bootstrap, settings.namespace, writer, status_path=path))
+
+
+def run_archiver(
+    case: UseCase, settings: Settings, topics: Sequence[str], part_size: int | None, *, once: bool
+) -> int:
+    """Archive topics of a case until SIGTERM, or what is complete `once`; returns the parts written."""
+    from streams.archive import Archive, Manifest
+    from streams.archiver import Archiver
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    parts = 0
+
+    def tell(manifest: Manifest) -> None:
+        nonlocal parts
+        parts += 1
+        print(f"{manifest.topic}-{manifest.partition}: archived up to {manifest.end:,}", file=sys.stderr)
+
+    archiver = Archiver(
+        Archive(settings.archive_uri(case.name), part_size),
+        bootstrap_of(settings),
+        topics,
+        group=f"{case.topics(settings.namespace).log}.archiver",
+        on_part=tell,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: archiver.stop())
+    if once:
+        archiver.once()
+    else:
+        archiver.run()
+    return parts
+
+
+def open_history(case: UseCase, settings: Settings) -> History:
+    """What Kafka and the archive hold of a case's topics."""
+    from streams.archive import Archive
+    from streams.history import History
+
+    return History(bootstrap_of(settings), Archive(settings.archive_uri(case.name)))

@@ -43,7 +43,6 @@ _COLUMNS = (
         nullable=False,
     ),
 )
-_HEADER_FIELDS = list(_COLUMNS[4].type.value_type)
 
 
 class ArchiveError(StreamsError):
@@ -290,46 +289,23 @@ def _groups(records: Iterable[ArchivedRecord]) -> Iterator[list[ArchivedRecord]]
 
 
 def _table(group: list[ArchivedRecord], schema: pa.Schema) -> pa.Table:
-    ends = [0]
-    headers: list[tuple[str, bytes | None]] = []
-    for record in group:
-        headers.extend(record.headers)
-        ends.append(len(headers))
-    # whole columns: a list of dictionaries a record costs five times as much
-    entries = pa.StructArray.from_arrays(
-        [
-            pa.array([name for name, _ in headers], pa.string()),
-            pa.array([value for _, value in headers], pa.binary()),
-        ],
-        fields=_HEADER_FIELDS,
-    )
+    headers = [[{"name": name, "value": value} for name, value in record.headers] for record in group]
     return pa.Table.from_arrays(
         [
             pa.array([r.offset for r in group], pa.int64()),
             pa.array([r.timestamp for r in group], pa.int64()),
             pa.array([r.key for r in group], pa.binary()),
             pa.array([r.value for r in group], pa.binary()),
-            pa.ListArray.from_arrays(pa.array(ends, pa.int32()), entries, type=_COLUMNS[4].type),
+            pa.array(headers, schema.field("headers").type),
         ],
         schema=schema,
     )
 
 
 def _records(table: pa.Table) -> list[ArchivedRecord]:
-    lists = table.column("headers").combine_chunks()
-    starts = lists.offsets.to_pylist()
-    names = lists.values.field("name").to_pylist()
-    values = lists.values.field("value").to_pylist()
-    headers = list(zip(names, values, strict=True))
     return [
-        ArchivedRecord(offset, timestamp, key, value, tuple(headers[start:stop]))
-        for offset, timestamp, key, value, start, stop in zip(
-            table.column("offset").to_pylist(),
-            table.column("timestamp").to_pylist(),
-            table.column("key").to_pylist(),
-            table.column("value").to_pylist(),
-            starts[:-1],
-            starts[1:],
-            strict=True,
+        ArchivedRecord(offset, timestamp, key, value, tuple((h["name"], h["value"]) for h in headers))
+        for offset, timestamp, key, value, headers in zip(
+            *(table.column(field.name).to_pylist() for field in _COLUMNS), strict=True
         )
     ]

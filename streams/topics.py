@@ -56,14 +56,18 @@ class Topics:
 
     def all(self) -> list[TopicSpec]:
         """Every topic: deleted by append time, never by event time; dead letters hold any input."""
-        outputs = [self.log, self.predictions, self.outcomes, self.drift, self.models]
+        outputs = [self.log, self.predictions, self.outcomes, self.drift]
         config = {
             "cleanup.policy": "delete",
             "message.timestamp.type": "LogAppendTime",
             "retention.ms": str(30 * DAY_MS),
             "max.message.bytes": str(INPUT_LIMIT),
         }
+        # what served when is needed as long as what it served, and too sparse to fill parts of the archive
+        kept = {**config, "retention.ms": "-1"}
         refused = {**config, "max.message.bytes": str(INPUT_LIMIT + 65_536)}
-        return [TopicSpec(name, self.partitions, config) for name in outputs] + [
-            TopicSpec(self.dead_letters, self.partitions, refused)
+        return [
+            *(TopicSpec(name, self.partitions, config) for name in outputs),
+            TopicSpec(self.models, self.partitions, kept),
+            TopicSpec(self.dead_letters, self.partitions, refused),
         ]

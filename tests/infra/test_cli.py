@@ -29,14 +29,22 @@ def test_every_command_has_help() -> None:
     listed = driftline("--help").stdout
     for command in (
         "up", "down", "status", "worker", "produce", "simulate", "demo", "schema", "bench", "features",
-        "predictions", "outcomes", "drift", "models", "dead-letters",
+        "archive", "replay", "predictions", "outcomes", "drift", "models", "dead-letters",
     ):  # fmt: skip
         assert f"\n  {command} " in listed
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("nonsense",), ("simulate",), ("simulate", "x:y", "--limit", "0"), ("features", "get", "x:y", "v", "k")],
+    [
+        ("nonsense",),
+        ("simulate",),
+        ("simulate", "x:y", "--limit", "0"),
+        ("features", "get", "x:y", "v", "k"),
+        ("replay", "x:y", "--from", "noon"),
+        ("replay", "x:y", "--values", "--json"),
+        ("archive", "x:y", "--topic", "t"),
+    ],
 )
 def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
     done = driftline(*arguments)
