@@ -12,6 +12,9 @@ from bench.gauge import Gauge
 from bench.peer import Assignment
 from features.online import OnlineWriter
 from features.registry import OnlineStoreRepo
+from infra.serve import deploy
+from infra.settings import Settings
+from streams.kafka_broker import KafkaBroker
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor
 from streams.scorer import Record
@@ -39,7 +42,9 @@ def main(assignment: Assignment) -> None:
 
     PartitionProcessor.step = gauged  # type: ignore[method-assign]
     rows = _online_writer(case, home) if assignment.feast else None
-    run(Worker(case, assignment.bootstrap, assignment.namespace, rows, status_path=home / "status.json"))
+    settings = Settings(home, assignment.bootstrap, assignment.namespace)
+    deployment = deploy(case, settings, KafkaBroker(assignment.bootstrap), rows)
+    run(Worker(deployment, assignment.bootstrap, status_path=home / "status.json"))
 
 
 if __name__ == "__main__":

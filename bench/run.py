@@ -28,7 +28,7 @@ from infra.kafka import LocalStack
 from infra.settings import Settings
 from infra.topics_admin import ensure_topics
 from streams.digest import PartitionDigest, combined
-from streams.outbox import parse_source
+from streams.positions import position_of
 from streams.usecase import UseCase, load_case
 
 CHAMPION_ALONE = "bench.cases:champion_alone"
@@ -96,7 +96,7 @@ class Bench:
         found = self._measure("bench.kafka", assignment, expected)
         digests = [PartitionDigest() for _ in range(self.log.partitions)]
         for record in self._predictions(assignment):
-            offset, ordinal = parse_source(record.headers)
+            offset, ordinal = position_of(record.headers)
             digests[record.partition].update(offset, ordinal, record.value)
             message = json.loads(record.value)
             if message["probabilities"] is not None:

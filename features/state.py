@@ -351,6 +351,23 @@ class FeatureState:
         for table in self._tables.values():
             table.retain(watermark)
 
+    def state(self) -> dict[str, Any]:
+        """Windows and references in the order of declaration; nothing is copied."""
+        return {
+            "tables": [(table.windows, table.adds) for table in self._tables.values()],
+            "references": list(self._references.values()),
+            "stamps": self._stamps,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave, of the same declarations."""
+        for table, (windows, adds) in zip(self._tables.values(), state["tables"], strict=True):
+            table.windows.update(windows)
+            table.adds.extend(adds)
+        for found, known in zip(self._references.values(), state["references"], strict=True):
+            found.update(known)
+        self._stamps.update(state["stamps"])
+
     def keys_held(self) -> int:
         """Number of windows in memory, over all keys."""
         return sum(len(table.windows) for table in self._tables.values())

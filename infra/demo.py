@@ -127,6 +127,7 @@ def _prepared(case: UseCase, settings: Settings, console: Console) -> Settings:
     ensure_topics(broker.bootstrap, case.topics(settings.namespace).all(), fresh=True)
     # rows of an earlier run would be newer than this run's first ones and win
     shutil.rmtree(settings.feast_repo(case.name), ignore_errors=True)
+    shutil.rmtree(settings.checkpoints_uri(case.name), ignore_errors=True)  # they are of the topics before
     status_path(settings, case.name).unlink(missing_ok=True)
     return replace(settings, bootstrap=broker.bootstrap)
 
@@ -266,7 +267,6 @@ class _Watch:
                 time.sleep(POLL_EVERY)
             run = self._run
             run.seconds = time.monotonic() - (self._started or time.monotonic())
-            self._wait_committed(reader)
         run.status = self._final_status()
         run.cpu_seconds = run.status["cpu_seconds"] - self._cpu_before
         self._sample(run.status)
@@ -341,28 +341,6 @@ class _Watch:
             )
         )
 
-    def _wait_committed(self, reader: KafkaConsumer) -> None:
-        """A frame is committed after its outputs are acknowledged: wait for the last ones."""
-        from kafka import KafkaAdminClient
-
-        group = f"{self._topics.log}.worker"
-        admin = KafkaAdminClient(bootstrap_servers=self._bootstrap)
-        try:
-            deadline = time.monotonic() + STALLED_AFTER
-            while time.monotonic() < deadline:
-                found = admin.list_group_offsets(group)
-                offsets = found.get(group, found)
-                committed = {
-                    tp.partition: at.offset for tp, at in offsets.items() if tp.topic == self._topics.log
-                }
-                if all(committed.get(p, 0) >= end for p, end in self._run.ends.items() if end):
-                    return
-                self._worker.ended()
-                time.sleep(0.1)
-        finally:
-            admin.close()
-        raise self._worker.failure("the worker's last outputs were not acknowledged")
-
     def _final_status(self) -> dict[str, Any]:
         """The status whose metrics cover everything: the one written as the worker ends."""
         self._worker.stop()
@@ -416,7 +394,7 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
     Within a partition they come in the order of their source positions. Raises InfraError when they
     are not in that order, or the end cannot be reached.
     """
-    from streams.outbox import parse_source
+    from streams.positions import position_of
 
     with _reader(bootstrap, max_poll_records=5_000, max_partition_fetch_bytes=4_194_304) as reader:
         places = _places(reader, topic)
@@ -433,7 +411,7 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
                 raise InfraError(f"the end of {topic} could not be read: {ends}")
             for tp, records in fetched.items():
                 for record in records:
-                    position = parse_source(record.headers)
+                    position = position_of(record.headers)
                     if position <= seen[tp.partition]:
                         continue
                     seen[tp.partition] = position

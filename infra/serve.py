@@ -10,13 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.errors import FeaturesError
 from infra.errors import InfraError
 from infra.kafka import LocalStack
 from infra.settings import Settings
 from streams.usecase import UseCase
 
 if TYPE_CHECKING:
+    from features.online import OnlineWriter
+    from streams.deployment import Deployment
     from streams.history import History
+    from streams.kafka_broker import KafkaBroker
+
+log = logging.getLogger("driftline.worker")
 
 
 def bootstrap_of(settings: Settings) -> str:
@@ -35,6 +41,25 @@ def status_path(settings: Settings, case: str) -> Path:
     return settings.home / "status" / f"{name}.json"
 
 
+def deploy(
+    case: UseCase, settings: Settings, broker: KafkaBroker, rows: OnlineWriter | None = None
+) -> Deployment:
+    """The case with its code, checkpoints and seal."""
+    from streams.checkpoint_folder import open_checkpoints
+    from streams.deployment import Deployment, code_of
+    from streams.sealing import Seal, load_key
+
+    return Deployment(
+        case,
+        code_of(case),
+        case.topics(settings.namespace),
+        broker,
+        open_checkpoints(settings.checkpoints_uri(case.name), settings.home / "unfinished"),
+        Seal(load_key(settings.key_file, settings.key)),
+        rows,
+    )
+
+
 def run_worker(case: UseCase, settings: Settings, *, features: bool = True) -> None:
     """Serve a case until SIGTERM; `features` says whether online rows go to Feast."""
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
@@ -48,12 +73,26 @@ def run_worker(case: UseCase, settings: Settings, *, features: bool = True) -> N
         repo.apply()
         writer = OnlineWriter(repo)
     from infra.topics_admin import ensure_topics
+    from streams.kafka_broker import KafkaBroker
     from streams.worker import Worker, run
 
     ensure_topics(bootstrap, case.topics(settings.namespace).all())
     path = status_path(settings, case.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    run(Worker(case, bootstrap, settings.namespace, writer, status_path=path))
+    broker = KafkaBroker(bootstrap)
+    worker = Worker(deploy(case, settings, broker, writer), bootstrap, status_path=path)
+
+    async def closing() -> None:
+        try:
+            if writer is not None:
+                await writer.close()
+        except FeaturesError as error:
+            # the checkpoint is older than these rows: they are written when it is folded on
+            log.error("%s", error)
+        finally:
+            await broker.close()
+
+    run(worker, closing)
 
 
 def run_archiver(

@@ -13,31 +13,50 @@ class Settings:
 
     `home` keeps the local broker's data, the Feast repositories and reports; `bootstrap` names a
     Kafka to use instead of the local one (None: the local one); `namespace` prefixes topics, groups
-    and Feast projects so that teams can share a cluster; `archive` is the folder or pyarrow.fs URI of
-    the archive (None: below `home`, one a case).
+    and Feast projects so that teams can share a cluster. `archive` and `checkpoints` are folders or
+    pyarrow.fs URIs (None: below `home`); `key` seals checkpoints, 64 hex digits (None: one made
+    below `home`).
     """
 
     home: Path
     bootstrap: str | None
     namespace: str
     archive: str | None = None
+    checkpoints: str | None = None
+    key: str | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """DRIFTLINE_HOME (default ./.driftline), and DRIFTLINE_ with BOOTSTRAP, NAMESPACE, ARCHIVE."""
+        """DRIFTLINE_HOME (default ./.driftline), and DRIFTLINE_ with BOOTSTRAP, NAMESPACE, ARCHIVE,
+        CHECKPOINTS, KEY."""
         return cls(
             home=Path(os.environ.get("DRIFTLINE_HOME", ".driftline")).absolute(),
             bootstrap=os.environ.get("DRIFTLINE_BOOTSTRAP") or None,
             namespace=os.environ.get("DRIFTLINE_NAMESPACE", ""),
             archive=os.environ.get("DRIFTLINE_ARCHIVE") or None,
+            checkpoints=os.environ.get("DRIFTLINE_CHECKPOINTS") or None,
+            key=os.environ.get("DRIFTLINE_KEY") or None,
         )
+
+    def qualified(self, case: str) -> str:
+        """A case's name within its namespace."""
+        return f"{self.namespace}.{case}" if self.namespace else case
 
     def archive_uri(self, case: str) -> str:
         """Where the archive of a case is; one named in the settings holds every case's topics."""
-        return self.archive or str(
-            self.home / "archive" / (f"{self.namespace}.{case}" if self.namespace else case)
-        )
+        return self.archive or str(self.home / "archive" / self.qualified(case))
+
+    def checkpoints_uri(self, case: str) -> str:
+        """Where the checkpoints of a case are."""
+        if self.checkpoints is not None:
+            return f"{self.checkpoints.rstrip('/')}/{self.qualified(case)}"
+        return str(self.home / "checkpoints" / self.qualified(case))
+
+    @property
+    def key_file(self) -> Path:
+        """Where the sealing key is kept when the environment names none."""
+        return self.home / "checkpoints.key"
 
     def feast_repo(self, case: str) -> Path:
         """Folder of a case's Feast repository."""
-        return self.home / "feast" / (f"{self.namespace}.{case}" if self.namespace else case)
+        return self.home / "feast" / self.qualified(case)

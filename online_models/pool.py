@@ -80,6 +80,13 @@ def _accepts_weight(estimator: Any) -> bool:
     return "w" in inspect.signature(last.learn_one).parameters
 
 
+_STATE = (
+    "_learned_through", "_labels", "_last_resort", "_serving", "_version", "_frozen_through",
+    "_loss_monitor", "_feature_monitors",
+)  # fmt: skip
+_SEAT_STATE = ("estimator", "metrics", "live", "learning", "weighted", "sampled", "follows")
+
+
 class Pool:
     """Champion, challengers and baselines of one key; all learn from the same examples.
 
@@ -277,6 +284,21 @@ class Pool:
         for seat, output in zip(self._seats, forecast.outputs, strict=True):
             if seat.metrics is not None and output is not None:
                 seat.metrics.amend(y_old, y_new, output, forecast.row)
+
+    def state(self) -> dict[str, Any]:
+        """All that was learned, by attribute; nothing is copied."""
+        seats = [{name: getattr(seat, name) for name in _SEAT_STATE} for seat in self._seats]
+        return {name: getattr(self, name) for name in _STATE} | {"seats": seats}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave, of a pool with the same declaration."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+        for seat, found in zip(self._seats, state["seats"], strict=True):
+            for name in _SEAT_STATE:
+                setattr(seat, name, found[name])
+            if seat.role == "baseline" and seat.sampled:
+                seat.member = self._scope.champion  # frozen as a copy of it, sampling and all
 
     def report(self) -> dict[str, dict[str, Any]]:
         """{member: {role, whole-run metrics, fading: {...}}}."""

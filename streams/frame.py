@@ -17,7 +17,10 @@ from faust.types.tuples import ConsumerMessage
 
 FRAME_RECORDS = 500
 WAITING_FRAMES = 8
-"""Frames of one partition that may wait for the agent; more are left on the broker."""
+"""Frames of one partition that may wait to be acknowledged; more are left on the broker."""
+POLL = 1.0
+POLL_FULL = 0.02
+"""Seconds that a fetch waits for records; short while a partition is left out of it."""
 
 
 class FrameConsumer(driver.Consumer):  # type: ignore[misc]
@@ -37,6 +40,22 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
         self._acked_index[tp].clear()
         return None if done is None else done.offset + 1
 
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:
+        """Fetch for those partitions that have room, so that a slow one never holds up the others."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        active = self._get_active_partitions()
+        roomy = {tp for tp in active if self._waiting(tp) < WAITING_FRAMES}
+        if not roomy:
+            await asyncio.sleep(POLL_FULL)
+            return {}, active
+        patience = timeout if len(roomy) == len(active) else POLL_FULL
+        return await self._getmany(active_partitions=roomy, timeout=patience), active
+
+    def _waiting(self, tp: TP) -> int:
+        """Frames of a partition that are not acknowledged."""
+        return sum(not message.acked for message in self._frames[tp])
+
     def _is_dead(self, generation: int) -> bool:
         app = self.app
         return (
@@ -50,7 +69,7 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
-                records, active = await self._wait_next_records(1.0)
+                records, active = await self._wait_next_records(POLL)
                 generation = self.app.consumer_generation_id
                 await asyncio.sleep(0)  # the thread's answer may be ready at once, for ever
                 if not records or self.should_stop:
@@ -78,10 +97,6 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
         fresh = records if read is None else [r for r in records if r.offset > read]
         for start in range(0, len(fresh), FRAME_RECORDS):
             frame = fresh[start : start + FRAME_RECORDS]
-            while not self._is_dead(generation) and any(
-                channel.queue.qsize() >= WAITING_FRAMES for channel in channels
-            ):
-                await asyncio.sleep(0.001)
             if self._is_dead(generation):
                 return False
             last = frame[-1]

@@ -23,6 +23,9 @@ def _ordinal(outputs: list[Output], offset: int) -> int:
     return 0
 
 
+_COUNTS = ("labelled", "unlabelled", "void", "drift_events")
+
+
 class Learner:
     """The pools of one partition, one a key; folds examples into them."""
 
@@ -38,6 +41,18 @@ class Learner:
         self.unlabelled = 0
         self.void = 0
         self.drift_events = 0
+
+    def state(self) -> dict[str, Any]:
+        """Pools and counts; nothing is copied."""
+        pools = {key: pool.state() for key, pool in self.pools.items()}
+        return {name: getattr(self, name) for name in _COUNTS} | {"pools": pools}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        for name in _COUNTS:
+            setattr(self, name, state[name])
+        for key, pool_state in state["pools"].items():
+            self._pool(key).restore(pool_state)
 
     def _pool(self, key: str) -> Pool:
         pool = self.pools.get(key)

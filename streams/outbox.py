@@ -1,153 +1,129 @@
 """Sends what the fold puts out, in order, and knows how far each output topic has come.
 
-One producer a partition of the log. Batches go out in the order of source positions and each is
-awaited. When one fails the outbox is dead: nothing later is sent, so what a topic ends with always
-proves a contiguous prefix. Its owner then takes the partition over anew.
+Batches go out in the order of source positions and each is awaited. When one fails the outbox is
+dead: nothing later is sent, so what a topic ends with always proves a contiguous prefix. Its owner
+then takes the partition over anew.
+
+While the log is folded again, what lies at or before a topic's tail is not sent a second time; the
+output at the tail itself is compared with the published record.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
-
+from streams.broker import Appender, AppendFailed, Place, StoredRecord
 from streams.errors import StreamsError
-from streams.outputs import Output, Outputs
-from streams.topics import INPUT_LIMIT, Topics
-
-Position = tuple[int, int]
-"""(input offset, ordinal): the source position of an output record."""
-NOTHING: Position = (-1, -1)
-SOURCE = "source"
-TAIL_DEADLINE = 30.0
+from streams.outputs import KINDS, Output, Outputs
+from streams.positions import Position, headers_of
+from streams.tails import OutputMark, Tail
 
 
-class OutboxFailed(StreamsError):
-    """An output was not accepted; the partition has to be taken over anew."""
+class OutboxClosed(AppendFailed):
+    """An earlier output failed: the partition has to be taken over anew."""
 
 
-def parse_source(headers: Sequence[tuple[str, bytes]]) -> Position:
-    """The source position in a record's headers; raises StreamsError when there is none."""
-    for name, value in headers:
-        if name == SOURCE:
-            offset, _, ordinal = value.decode().partition(":")
-            return int(offset), int(ordinal)
-    raise StreamsError(f"a record without the header {SOURCE!r}: somebody else writes to an output topic")
-
-
-async def read_tail(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> Position:
-    """Source position of the last data record of an output partition's [begin, end).
-
-    The last offsets may be control markers, so ever larger pieces of the end are read.
-    """
-    if end > begin:
-        consumer.assign([tp])
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + TAIL_DEADLINE
-    span = 1
-    while end > begin:
-        low = max(begin, end - span)
-        consumer.seek(tp, low)
-        last: Any = None
-        while await consumer.position(tp) < end:
-            for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, ()):
-                last = record
-            if loop.time() > deadline:
-                raise StreamsError(f"the end of {tp.topic}-{tp.partition} could not be read: {low}..{end}")
-        if last is not None:
-            return parse_source(last.headers)
-        if low == begin:
-            break
-        span *= 16
-    return NOTHING
+class Diverged(StreamsError):
+    """What was published is not what the fold makes of the log."""
 
 
 class Outbox:
-    """The outputs of one partition."""
+    """The outputs of one partition, from their tails on.
 
-    def __init__(self, bootstrap: str, topics: Topics, partition: int) -> None:
-        self._bootstrap = bootstrap
-        self._partition = partition
-        self._names = {
-            "predictions": topics.predictions,
-            "outcomes": topics.outcomes,
-            "drift": topics.drift,
-            "models": topics.models,
-            "dead_letters": topics.dead_letters,
-        }
-        self._producer: AIOKafkaProducer | None = None
-        self.tails: dict[str, Position] = {}
+    `places`, `tails` and `marks` are by kind of output. Tails whose record is known are proved as the
+    fold comes past them; with `prove=False` they are not, because other code published them.
+    """
 
-    async def open(self) -> None:
-        """Read the tails and start the producer."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap, isolation_level="read_committed", enable_auto_commit=False
+    def __init__(
+        self,
+        appender: Appender,
+        places: Mapping[str, Place],
+        marks: Mapping[str, OutputMark],
+        tails: Mapping[str, Tail],
+        *,
+        prove: bool = True,
+    ) -> None:
+        self._appender: Appender | None = appender
+        self._places = places
+        self._marks = dict(marks)
+        self._tails = {kind: tail.position for kind, tail in tails.items()}
+        self._unproved: dict[str, StoredRecord] = (
+            {kind: tail.record for kind, tail in tails.items() if tail.record is not None} if prove else {}
         )
-        await consumer.start()
-        try:
-            places = {kind: TopicPartition(name, self._partition) for kind, name in self._names.items()}
-            begins = await consumer.beginning_offsets(list(places.values()))
-            ends = await consumer.end_offsets(list(places.values()))
-            for kind, tp in places.items():
-                self.tails[kind] = await read_tail(consumer, tp, begins[tp], ends[tp])
-        finally:
-            await consumer.stop()
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
-            enable_idempotence=True,
-            acks="all",
-            linger_ms=0,
-            max_batch_size=262_144,
-            max_request_size=4 * INPUT_LIMIT,
-        )
-        await self._producer.start()
+
+    @property
+    def tails(self) -> Mapping[str, Position]:
+        """The last source position of each kind on the broker."""
+        return self._tails
+
+    @property
+    def marks(self) -> dict[str, OutputMark]:
+        """What a checkpoint must remember of each kind."""
+        return dict(self._marks)
 
     async def send(self, out: Outputs) -> None:
-        """Send what lies beyond the tails and return when the broker has acknowledged all of it."""
-        deliveries: list[Any] = []
-        sent: dict[str, Position] = {}
-        try:
-            for kind in self._names:
-                outputs: list[Output] = getattr(out, kind)
-                tail = self.tails[kind]
-                # positions ascend: only the first ones can lie at or before the tail
-                fresh = (
-                    outputs
-                    if outputs and (outputs[0].offset, outputs[0].ordinal) > tail
-                    else [o for o in outputs if (o.offset, o.ordinal) > tail]
-                )
-                if fresh:
-                    await self._append(self._names[kind], fresh, deliveries)
-                    sent[kind] = (fresh[-1].offset, fresh[-1].ordinal)
-            for delivery in deliveries:
-                await delivery
-        except (KafkaError, OSError, TimeoutError) as error:
-            await self.close()
-            raise OutboxFailed(
-                f"partition {self._partition}: an output was not accepted: {type(error).__name__}: {error}"
-            ) from error
-        self.tails.update(sent)
+        """Append what lies beyond the tails and return when the broker has acknowledged all of it.
 
-    async def _append(self, topic: str, outputs: list[Output], deliveries: list[Any]) -> None:
-        producer = self._producer
-        if producer is None:
-            raise OutboxFailed(f"partition {self._partition}: the outbox is closed")
-        batch = producer.create_batch()
+        Raises AppendFailed, after which the outbox is dead, and Diverged when a published record is
+        not what was folded now.
+        """
+        fresh: dict[str, Sequence[Output]] = {}
+        for kind in KINDS:
+            outputs: list[Output] = getattr(out, kind)
+            if outputs:
+                beyond = self._beyond(kind, outputs)
+                if beyond:
+                    fresh[kind] = beyond
+        if fresh:
+            await self._append(fresh)
+
+    def _beyond(self, kind: str, outputs: list[Output]) -> Sequence[Output]:
+        tail = self._tails[kind]
+        if (outputs[0].offset, outputs[0].ordinal) > tail and kind not in self._unproved:
+            return outputs  # positions ascend: no other can lie at or before the tail
+        beyond = [output for output in outputs if (output.offset, output.ordinal) > tail]
+        if kind in self._unproved:
+            self._prove(kind, tail, outputs, passed=bool(beyond))
+        return beyond
+
+    def _prove(self, kind: str, tail: Position, outputs: Sequence[Output], *, passed: bool) -> None:
+        published = self._unproved[kind]
+        place = self._places[kind]
+        where = f"{place}, offset {published.offset} (source {tail[0]}:{tail[1]})"
         for output in outputs:
-            headers = [(SOURCE, b"%d:%d" % (output.offset, output.ordinal)), *output.headers]
-            if batch.append(key=output.key, value=output.value, timestamp=None, headers=headers) is None:
-                batch.close()
-                deliveries.append(await producer.send_batch(batch, topic, partition=self._partition))
-                batch = producer.create_batch()
-                batch.append(key=output.key, value=output.value, timestamp=None, headers=headers)
-        batch.close()
-        deliveries.append(await producer.send_batch(batch, topic, partition=self._partition))
+            if (output.offset, output.ordinal) == tail:
+                told = (published.key, published.value, list(published.headers))
+                folded = (output.key, output.value, headers_of(output))
+                if told != folded:
+                    raise Diverged(f"{where}: published is {told}, folded from the log is {folded}")
+                del self._unproved[kind]
+                return
+        if passed:
+            raise Diverged(f"{where}: the fold of the log does not put out this published record")
+
+    async def announce(self, kind: str, record: Output) -> None:
+        """Append a record that no input caused (a code epoch); the tail stays where it is."""
+        await self._append({kind: [record]}, moves_tail=False)
+
+    async def _append(self, fresh: Mapping[str, Sequence[Output]], *, moves_tail: bool = True) -> None:
+        appender = self._appender
+        if appender is None:
+            raise OutboxClosed("an earlier output failed: take the partition over anew")
+        try:
+            ends = await appender.append({self._places[kind]: outputs for kind, outputs in fresh.items()})
+        except BaseException:
+            # what is on the broker now is not known: nothing may follow it
+            self._appender = None
+            await appender.close()
+            raise
+        for kind, outputs in fresh.items():
+            if moves_tail:
+                self._tails[kind] = (outputs[-1].offset, outputs[-1].ordinal)
+            mark = self._marks[kind]
+            self._marks[kind] = OutputMark(mark.topic_id, ends[self._places[kind]], self._tails[kind])
 
     async def close(self) -> None:
-        """End the producer; what was not acknowledged is not waited for."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.stop()
+        """End the appender."""
+        appender, self._appender = self._appender, None
+        if appender is not None:
+            await appender.close()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+KINDS = ("predictions", "outcomes", "drift", "models", "dead_letters")
+"""The kinds of output: fields of `Outputs`, and attributes of `Topics` that name their topics."""
+
 
 class Output(NamedTuple):
     """One output record. (offset, ordinal) is its source position: the input record's offset and

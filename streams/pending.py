@@ -69,6 +69,11 @@ class _Early(NamedTuple):
     label: Any
 
 
+_STATE = (
+    "_by_label", "_deadlines", "_sequence", "_forget", "_early", "_early_order", "open",
+)  # fmt: skip
+
+
 class PendingPredictions:
     """Open and recently closed predictions of one partition, by label key.
 
@@ -156,6 +161,15 @@ class PendingPredictions:
             known = self._early.get(label_key)
             if known is not None and known.at <= at:
                 del self._early[label_key]
+
+    def state(self) -> dict[str, Any]:
+        """All that is waited for and remembered, by attribute; nothing is copied."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave."""
+        for name in _STATE:
+            setattr(self, name, state[name])
 
     def next_deadline(self) -> float:
         """When, in event time, `expire` next has something to do."""

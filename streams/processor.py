@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from online_models.pool import merged_report
 from streams.learner import Learner
@@ -26,6 +27,28 @@ class PartitionProcessor:
         self.next_offset = 0
         self.learner = Learner(case, partition)
         self.scorer = Scorer(case, self.learner, rows)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that later steps depend on; nothing is copied."""
+        return {
+            "next_offset": self.next_offset,
+            "scorer": self.scorer.state(),
+            "learner": self.learner.state(),
+        }
+
+    def snapshot(self) -> bytes:
+        """The pickled state. One pickle, so that what is shared within it stays shared."""
+        return pickle.dumps(self.state(), protocol=5)
+
+    @classmethod
+    def restored(cls, case: UseCase, partition: int, snapshot: bytes, *, rows: bool = False) -> Self:
+        """A processor that goes on from a snapshot, which must come from a trusted place."""
+        processor = cls(case, partition, rows=rows)
+        state = pickle.loads(snapshot)
+        processor.next_offset = state["next_offset"]
+        processor.learner.restore(state["learner"])
+        processor.scorer.restore(state["scorer"])
+        return processor
 
     def step(self, records: Iterable[Record]) -> Outputs:
         """Fold records of this partition, in the log's order, and return what they cause."""

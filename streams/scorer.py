@@ -61,6 +61,12 @@ class _Route(NamedTuple):
     voids: bool
 
 
+_STATE = (
+    "_watermark", "_seen", "_next_deadline", "_records",
+    "events", "predictions", "dead_letters", "duplicates", "late",
+)  # fmt: skip
+
+
 class Scorer:
     """Validate, deduplicate, update features, predict, remember, join."""
 
@@ -105,6 +111,18 @@ class Scorer:
         self.dead_letters = 0
         self.duplicates = 0
         self.late = 0
+
+    def state(self) -> dict[str, Any]:
+        """Everything that later records depend on; nothing is copied."""
+        own = {name: getattr(self, name) for name in _STATE}
+        return own | {"features": self._features.state(), "pending": self._pending.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+        self._features.restore(state["features"])
+        self._pending.restore(state["pending"])
 
     @property
     def open_predictions(self) -> int:

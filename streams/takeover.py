@@ -1,81 +1,412 @@
-"""A partition as a worker owns it: taken over from its outputs' tails, then folded on.
+"""Taking a partition of the log over, and folding it on.
 
-What the consumer group has committed never matters: the state is folded silently from the log's
-start up to the first record handed over, and only what lies beyond each tail is put out.
+In this order: fence out the owner before; see how far each output has come; load the newest usable
+checkpoint; fold the log silently up to what was published, comparing at the tails; go on. What the
+consumer group has committed never matters, and no earlier owner has to have ended well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
+from streams.broker import Appender, Extent, Place, StoredRecord
+from streams.checkpoint import (
+    Checkpoint,
+    CheckpointHeader,
+    Refusal,
+    Unfinished,
+    checkpoint_name,
+    encode,
+    input_hash,
+    load,
+    prune,
+)
+from streams.deployment import Deployment
+from streams.epochs import CodeEpoch, epoch_output, epochs, tails_of
 from streams.errors import StreamsError
 from streams.outbox import Outbox
-from streams.outputs import Outputs
+from streams.outputs import KINDS
 from streams.processor import PartitionProcessor
-from streams.topics import Topics
-from streams.usecase import UseCase
+from streams.tails import BrokerChanged, OutputMark, Tail, read_tail
+
+log = logging.getLogger("driftline.takeover")
+
+
+class TakeOverRefused(StreamsError):
+    """Going on could lose or repeat something; the message says what, and what to do."""
+
+
+class OtherCode(TakeOverRefused):
+    """The partition's newest outputs were published by other code."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the silent fold has come: offsets of the log."""
+
+    begin: int
+    at: int
+    until: int
+
+    @property
+    def done(self) -> bool:
+        """Whether everything that was in the log at the take-over is folded."""
+        return self.at >= self.until
+
+
+class Snapshot(NamedTuple):
+    """A checkpoint on its way, to be finished once the online rows up to `ticket` are written."""
+
+    next_offset: int
+    unfinished: Unfinished
+    ticket: int
+
+
+class _Start(NamedTuple):
+    """Where to fold from: a processor, and the header of the state it has; None for the log's start."""
+
+    processor: PartitionProcessor
+    header: CheckpointHeader | None
+    tails: dict[str, Tail]
 
 
 class OwnedPartition:
-    """Processor and outbox of one partition of the log."""
+    """Processor and outbox of one partition, from a take-over until the next one anywhere."""
 
-    def __init__(self, case: UseCase, partition: int, bootstrap: str, topics: Topics, *, rows: bool) -> None:
-        self.partition = partition
-        self.processor = PartitionProcessor(case, partition, rows=rows)
-        self._outbox = Outbox(bootstrap, topics, partition)
-        self._bootstrap = bootstrap
-        self._tp = TopicPartition(topics.log, partition)
+    def __init__(
+        self,
+        deployment: Deployment,
+        processor: PartitionProcessor,
+        outbox: Outbox,
+        log: Extent,
+        header: CheckpointHeader | None,
+    ) -> None:
+        self._deployment = deployment
+        self._outbox = outbox
+        self._log = log
+        self._last: StoredRecord | None = None
+        self._last_input = header.last_input if header is not None else ""
+        self._checkpointed = processor.next_offset
+        self.processor = processor
+        self.partition = processor.partition
+        self.is_whole = True
+        """Whether everything folded has been acknowledged."""
+        self.acknowledged = processor.next_offset
+        """The first offset whose outputs have not been acknowledged."""
+        self.progress = Progress(processor.next_offset, processor.next_offset, log.end)
 
-    async def open(self) -> None:
-        """Learn how far the outputs have come."""
-        await self._outbox.open()
+    async def recover(self) -> AsyncIterator[None]:
+        """Fold what was in the log at the take-over; only what lies beyond the tails is put out.
 
-    async def advance(self, records: Sequence[Any]) -> Outputs:
+        Yields after each chunk: the state is whole then and may be checkpointed.
+        """
+        async for _ in self._catch_up(self._log.end):
+            self.progress.at = self.processor.next_offset
+            yield
+        self.progress.at = self.progress.until
+
+    async def advance(self, records: Sequence[StoredRecord], begin: int) -> None:
         """Fold records handed over, after what is missing before them; returns when all is sent.
 
-        Records folded before are skipped.
+        `records` hold all that a reader of the log was given from offset `begin` on. Records folded
+        before are skipped.
         """
-        processor = self.processor
-        if records[0].offset < processor.next_offset:
-            records = [r for r in records if r.offset >= processor.next_offset]
-            if not records:
-                return Outputs()
-        if records[0].offset > processor.next_offset:
-            await self._catch_up(records[0].offset)
-        out = processor.step(records)
-        await self._outbox.send(out)
-        return out
+        folded = self.processor.next_offset
+        first = records[0].offset
+        if first > folded and (begin > folded or await self._deleted(folded)):
+            async for _ in self._catch_up(first):
+                pass
+        elif first < folded:
+            records = [record for record in records if record.offset >= folded]
+        if records:
+            await self._fold(records)
 
-    async def _catch_up(self, until: int) -> None:
+    async def _deleted(self, offset: int) -> bool:
+        """Whether the log no longer has an offset: a gap in what was handed over is then no marker."""
+        place = self._deployment.log(self.partition)
+        return await self._deployment.broker.first_offset(place) > offset
+
+    async def _catch_up(self, until: int) -> AsyncIterator[None]:
         """Fold [next offset, until) from the log, with a reader outside the group."""
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap, isolation_level="read_committed", enable_auto_commit=False
+        place = self._deployment.log(self.partition)
+        async for records in self._deployment.broker.read(place, self.processor.next_offset, until):
+            await self._fold(records)
+            yield
+
+    async def _fold(self, records: Sequence[StoredRecord]) -> None:
+        self.is_whole = False
+        out = self.processor.step(records)
+        self._last = records[-1]
+        await self._outbox.send(out)
+        if self._deployment.rows is not None and out.rows:
+            await self._deployment.rows.offer(out.rows)
+        self.acknowledged = self.processor.next_offset
+        self.is_whole = True
+
+    def header(self) -> CheckpointHeader:
+        """What a checkpoint of this moment is of. Everything folded has been acknowledged."""
+        deployment = self._deployment
+        if self._last is not None:
+            self._last_input = input_hash(self._last)
+            self._last = None
+        return CheckpointHeader(
+            deployment.topics.log,
+            self._log.topic_id,
+            self.partition,
+            deployment.case.partitions,
+            self.processor.next_offset,
+            self._last_input,
+            deployment.code,
+            self._outbox.marks,
         )
-        await consumer.start()
+
+    def snapshot(self) -> Snapshot | None:
+        """A checkpoint of this moment, to be given to `store`; None when there is nothing new in it."""
+        if self.processor.next_offset == self._checkpointed:
+            return None
+        self._checkpointed = self.processor.next_offset
+        deployment, header, processor = self._deployment, self.header(), self.processor
+        unfinished = deployment.checkpoints.begin(
+            checkpoint_name(header),
+            lambda: encode(Checkpoint(header, processor.snapshot()), deployment.seal),
+        )
+        rows = deployment.rows
+        return Snapshot(header.next_offset, unfinished, rows.offered() if rows is not None else 0)
+
+    async def store(self, snapshot: Snapshot) -> float:
+        """Finish a snapshot when its online rows are written, and remove the oldest checkpoints.
+
+        Returns the seconds of CPU that it took.
+        """
+        deployment = self._deployment
         try:
-            tp = self._tp
-            consumer.assign([tp])
-            start = self.processor.next_offset
-            begin = (await consumer.beginning_offsets([tp]))[tp]
-            if begin > start:
-                raise StreamsError(
-                    f"{tp.topic}-{tp.partition} begins at offset {begin}, but the state needs {start}: the "
-                    "log was trimmed, so the state cannot be folded again"
-                )
-            consumer.seek(tp, start)
-            while await consumer.position(tp) < until:
-                fetched = (await consumer.getmany(tp, timeout_ms=1000, max_records=500)).get(tp, [])
-                records = [record for record in fetched if record.offset < until]
-                if records:
-                    await self._outbox.send(self.processor.step(records))
-                if len(records) < len(fetched):
-                    break
-        finally:
-            await consumer.stop()
+            if deployment.rows is not None:
+                await deployment.rows.written(snapshot.ticket)
+        except BaseException:
+            await snapshot.unfinished.discard()
+            raise
+        cost = await snapshot.unfinished.finish()
+        await prune(deployment.checkpoints, self.partition, deployment.code)
+        return cost
 
     async def close(self) -> None:
-        """End the producer."""
+        """End the outbox."""
         await self._outbox.close()
+
+
+class Held(NamedTuple):
+    """A state of a partition that is in this process already, and what it is of."""
+
+    header: CheckpointHeader
+    processor: PartitionProcessor
+
+
+async def take_over(
+    deployment: Deployment, partition: int, held: Held | None = None, *, upgrade: bool = False
+) -> OwnedPartition:
+    """Become the owner of a partition.
+
+    `held` is a state of it in this process. With `upgrade` it is one that this code has folded beside
+    the code that serves, whose outputs it takes over as they are.
+    Raises TakeOverRefused (OtherCode when an upgrade is needed), AppendFailed and broker errors.
+    """
+    places = deployment.outputs(partition)
+    if not upgrade:
+        # newer code must not be fenced out by older code that came back
+        extents = await deployment.broker.extents([places["models"]])
+        await _refuse_other_code(deployment, partition, extents, held.header if held else None)
+    appender = await deployment.broker.fence(deployment.owner(partition), list(places.values()))
+    try:
+        return await _resume(deployment, partition, appender, held, upgrade=upgrade)
+    except BaseException:
+        await appender.close()
+        raise
+
+
+async def _resume(
+    deployment: Deployment, partition: int, appender: Appender, held: Held | None, *, upgrade: bool
+) -> OwnedPartition:
+    places = deployment.outputs(partition)
+    log_place = deployment.log(partition)
+    extents = await deployment.broker.extents([log_place, *places.values()])
+    extent = extents[log_place]
+    start = await _starting_point(deployment, partition, extents, held)
+    furthest = max(tail.position[0] for tail in start.tails.values())
+    if furthest >= extent.end:
+        raise TakeOverRefused(
+            f"{log_place} ends at {extent.end}, but offset {furthest} has been answered already: the log was "
+            "truncated. Restore it, or go on in another namespace"
+        )
+    if upgrade:
+        announced = False
+    else:
+        announced = await _refuse_other_code(deployment, partition, extents, start.header)
+    marks = {
+        kind: OutputMark(extents[place].topic_id, extents[place].end, start.tails[kind].position)
+        for kind, place in places.items()
+    }
+    outbox = Outbox(appender, places, marks, start.tails, prove=not upgrade)
+    if not announced:
+        epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(outbox.tails))
+        await outbox.announce("models", epoch_output(epoch))
+    return OwnedPartition(deployment, start.processor, outbox, extent, start.header)
+
+
+async def _refuse_other_code(
+    deployment: Deployment,
+    partition: int,
+    extents: Mapping[Place, Extent],
+    header: CheckpointHeader | None,
+) -> bool:
+    """Whether this code's epoch is the newest; False when there is none yet. Raises OtherCode."""
+    place = deployment.outputs(partition)["models"]
+    mark = header.outputs.get("models") if header is not None else None
+    begin = extents[place].begin if mark is None else max(extents[place].begin, mark.end)
+    found = await epochs(deployment.broker, place, begin, extents[place].end)
+    if not found:
+        return mark is not None
+    difference = deployment.code.difference(found[-1].code)
+    if difference is not None:
+        raise OtherCode(
+            f"{deployment.log(partition)}: what is published up to here is of {difference}. Run the worker "
+            "with that code, or take over from it by `driftline upgrade`"
+        )
+    return True
+
+
+async def _starting_point(
+    deployment: Deployment, partition: int, extents: Mapping[Place, Extent], held: Held | None
+) -> _Start:
+    """The newest state that fits what the broker holds; else the start of the log."""
+    refusals: list[Refusal] = []
+    if held is not None:
+        processor = held.processor
+        start = await _try(deployment, extents, "in memory", held.header, lambda: processor, refusals)
+        if start is not None:
+            return start
+    for name in reversed(list(await deployment.checkpoints.names(partition))):
+        try:
+            checkpoint = await load(
+                deployment.checkpoints, name, deployment.topics.log, partition, deployment.seal
+            )
+        except Refusal as error:
+            refusals.append(error)
+            continue
+        start = await _try(
+            deployment, extents, name, checkpoint.header, _builder(deployment, checkpoint), refusals
+        )
+        if start is not None:
+            return start
+    for refusal in refusals:
+        log.warning("%s", refusal)
+    if any(refusal.broker_changed for refusal in refusals):
+        raise TakeOverRefused(_no_checkpoint_fits(deployment, partition, refusals))
+    return await _from_the_start(deployment, partition, extents)
+
+
+def _builder(deployment: Deployment, checkpoint: Checkpoint) -> Callable[[], PartitionProcessor]:
+    def build() -> PartitionProcessor:
+        return PartitionProcessor.restored(
+            deployment.case,
+            checkpoint.header.partition,
+            checkpoint.state,
+            rows=deployment.rows is not None,
+        )
+
+    return build
+
+
+async def _try(
+    deployment: Deployment,
+    extents: Mapping[Place, Extent],
+    name: str,
+    header: CheckpointHeader,
+    build: Callable[[], PartitionProcessor],
+    refusals: list[Refusal],
+) -> _Start | None:
+    """The state as a starting point, or None and one more refusal."""
+    try:
+        _check_code(deployment, name, header)
+        await _check_log(deployment, name, header, extents)
+        tails = await _tails(deployment, header.partition, extents, header.outputs)
+    except BrokerChanged as error:
+        refusals.append(Refusal(name, str(error), broker_changed=True))
+        return None
+    except Refusal as error:
+        refusals.append(error)
+        return None
+    return _Start(build(), header, tails)
+
+
+def _check_code(deployment: Deployment, name: str, header: CheckpointHeader) -> None:
+    difference = deployment.code.difference(header.code)
+    if difference is not None:
+        raise Refusal(name, f"its state is of {difference}")
+    if header.partitions != deployment.case.partitions:
+        raise Refusal(
+            name,
+            f"it is of a log of {header.partitions} partitions, the case has {deployment.case.partitions}",
+        )
+
+
+async def _check_log(
+    deployment: Deployment, name: str, header: CheckpointHeader, extents: Mapping[Place, Extent]
+) -> None:
+    """Raises Refusal when the log is not the one that the state was folded from."""
+    place = deployment.log(header.partition)
+    extent = extents[place]
+    if extent.topic_id != header.log_id:
+        raise BrokerChanged(f"{place} was made anew: its topic id is {extent.topic_id}, not {header.log_id}")
+    if extent.end < header.next_offset:
+        raise BrokerChanged(
+            f"{place} ends at {extent.end}, before offset {header.next_offset}: it was truncated"
+        )
+    if extent.begin > header.next_offset:
+        raise Refusal(
+            name, f"{place} begins at {extent.begin}: offsets from {header.next_offset} on were deleted"
+        )
+    last = header.next_offset - 1
+    if header.last_input and last >= extent.begin:
+        found = [r async for records in deployment.broker.read(place, last, last + 1) for r in records]
+        if not found or input_hash(found[0]) != header.last_input:
+            raise BrokerChanged(f"{place}, offset {last}: it holds another record than the one folded before")
+
+
+async def _tails(
+    deployment: Deployment,
+    partition: int,
+    extents: Mapping[Place, Extent],
+    marks: Mapping[str, OutputMark],
+) -> dict[str, Tail]:
+    places = deployment.outputs(partition)
+    return {
+        kind: await read_tail(deployment.broker, places[kind], extents[places[kind]], marks.get(kind))
+        for kind in KINDS
+    }
+
+
+def _no_checkpoint_fits(deployment: Deployment, partition: int, refusals: Sequence[Refusal]) -> str:
+    reasons = "\n".join(f"  {refusal}" for refusal in refusals)
+    return (
+        f"{deployment.log(partition)}: no checkpoint fits what the broker holds:\n{reasons}\n"
+        "If the broker lost data, restore it. To fold the log again from its start and publish what its "
+        "outputs lack, remove this partition's checkpoints first; to begin anew, choose another namespace"
+    )
+
+
+async def _from_the_start(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> _Start:
+    place = deployment.log(partition)
+    if extents[place].begin > 0:
+        raise TakeOverRefused(
+            f"{place} begins at {extents[place].begin}, and there is no usable checkpoint: offsets 0 to "
+            f"{extents[place].begin} are needed. Restore a checkpoint, or name an archive that has them"
+        )
+    try:
+        tails = await _tails(deployment, partition, extents, {})
+    except BrokerChanged as error:
+        raise TakeOverRefused(f"{error}. Restore a checkpoint, or choose another namespace") from error
+    processor = PartitionProcessor(deployment.case, partition, rows=deployment.rows is not None)
+    return _Start(processor, None, tails)

@@ -1,4 +1,4 @@
-"""The worker: a Faust agent that folds the partitions it is given and sends what they put out."""
+"""The worker: a Faust agent that hands the partitions it is given to their custody."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import json
 import logging
 import os
 import resource
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import faust
 from aiokafka import AIOKafkaProducer
+from faust.types import TP
 
 from streams import frame
+from streams.custody import Custody, Frame
+from streams.deployment import Deployment
 from streams.events import Clock, moment
-from streams.outbox import OutboxFailed
 from streams.processor import summarize
-from streams.takeover import OwnedPartition
-from streams.topics import Topics
-from streams.usecase import UseCase
+from streams.takeover import Held, OtherCode
 
 log = logging.getLogger("driftline.worker")
 
@@ -31,45 +32,38 @@ STATUS_EVERY = 1.0
 METRICS_EVERY = 5.0
 CLOCK_AFTER = 5.0
 """Seconds without a record after which a live case's partition gets a clock event, while requests wait."""
-RETRY_AFTER = 1.0
-
-
-class RowWriter(Protocol):
-    """Takes online feature rows; waits when it cannot keep up."""
-
-    async def offer(self, rows: dict[Any, Any]) -> None: ...
-    async def close(self) -> None: ...
 
 
 class Worker:
     """The partitions of one case that this process owns.
 
     `status_path` gets a JSON status once a second, written whole or not at all; its folder is Faust's
-    data folder too.
+    data folder too. `upgrading` are states, by partition, with which it takes over from other code.
     """
 
     def __init__(
         self,
-        case: UseCase,
+        deployment: Deployment,
         bootstrap: str,
-        namespace: str = "",
-        rows: RowWriter | None = None,
         *,
         status_path: Path,
+        upgrading: Mapping[int, Held] | None = None,
     ) -> None:
-        self.case = case
+        self.case = deployment.case
+        self._deployment = deployment
         self._bootstrap = bootstrap
-        self._topics: Topics = case.topics(namespace)
-        self._rows = rows
         self._status_path = status_path
-        self._owned: dict[int, OwnedPartition] = {}
-        self._generation = -1
-        self._last_record: dict[int, float] = {}
+        self._custodies: dict[int, Custody] = {}
+        self._held: dict[int, Held] = {}
+        self._upgrading = dict(upgrading or {})
         self._clock_producer: AIOKafkaProducer | None = None
         self._models: dict[str, Any] = {}
         self._models_at = 0.0
         self._started = time.time()
-        self.app = self._build_app(f"{self._topics.log}.worker")
+        self._closing = False
+        self.failure: BaseException | None = None
+        """What ended the worker, when it was not asked to end."""
+        self.app = self._build_app(f"{deployment.topics.log}.worker.{deployment.code.short}")
 
     def _build_app(self, group: str) -> faust.App:
         app = faust.App(
@@ -89,71 +83,82 @@ class Worker:
             datadir=self._status_path.parent / "faust",
         )
         frame.install(app)
-        topic = app.topic(self._topics.log, value_type=bytes, value_serializer="raw")
-        app.agent(topic, name=f"{self.case.name}.fold")(self._fold)
+        topic = app.topic(self._deployment.topics.log, value_type=bytes, value_serializer="raw")
+        app.agent(topic, name=f"{self.case.name}.fold")(self._dispatch)
+        app.on_partitions_assigned.connect(self._assigned, weak=False)
+        app.on_partitions_revoked.connect(self._revoked, weak=False)
         app.task(self._report)
         if self.case.clock == "wall":
-            app.task(self._tick)
+            app.task(self._tell_time)
         return app
 
-    async def _fold(self, stream: Any) -> None:
+    async def _dispatch(self, stream: Any) -> None:
+        """Give each frame to its partition; each is acknowledged when its outputs are."""
         frames = stream.noack()
         async for event in frames.events():
-            message = event.message
-            await self._advance(message.partition, event.value)
-            event.ack()
+            custody = self._custodies.get(event.message.partition)
+            if custody is not None:  # else it was taken away since
+                custody.put(Frame(event.value, event.ack))
 
-    async def _advance(self, number: int, records: list[Any]) -> None:
-        generation = self.app.consumer_generation_id
-        if generation != self._generation:
-            # another worker may have written in between: take everything over anew
-            await self._drop_all()
-            self._generation = generation
-        while True:
-            try:
-                owned = self._owned.get(number)
-                if owned is None:
-                    owned = OwnedPartition(
-                        self.case, number, self._bootstrap, self._topics, rows=self._rows is not None
-                    )
-                    await owned.open()
-                    self._owned[number] = owned
-                out = await owned.advance(records)
-                break
-            except OutboxFailed as error:
-                log.error("%s; taking the partition over again", error)
-                self._owned.pop(number, None)
-                await asyncio.sleep(RETRY_AFTER)
-        self._last_record[number] = time.monotonic()
-        if self._rows is not None and out.rows:
-            await self._rows.offer(out.rows)
+    async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
+        mine = {tp.partition for tp in assigned if tp.topic == self._deployment.topics.log}
+        await self._give_back(set(self._custodies) - mine)
+        for number in sorted(mine - set(self._custodies)):
+            self._take(number, self._held.get(number))
+        self._held.clear()  # what went to somebody else is not kept
 
-    async def _drop_all(self) -> None:
-        for owned in self._owned.values():
-            await owned.close()
-        self._owned.clear()
+    async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
+        await self._give_back({tp.partition for tp in revoked} & set(self._custodies))
 
-    async def _tick(self) -> None:
+    def _take(self, number: int, held: Held | None) -> None:
+        folded = self._upgrading.pop(number, None)
+        custody = Custody(self._deployment, number, folded or held, upgrade=folded is not None)
+        self._custodies[number] = custody
+        custody.start().add_done_callback(self._ended)
+
+    async def _give_back(self, numbers: set[int]) -> None:
+        leaving = {number: self._custodies.pop(number) for number in numbers}
+        for number, held in zip(
+            leaving, await asyncio.gather(*(custody.stop() for custody in leaving.values())), strict=True
+        ):
+            if held is not None:
+                self._held[number] = held
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """End the worker as SIGTERM would; `run` then tells of the error."""
+        if self.failure is None:
+            self.failure = error
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    async def _tell_time(self) -> None:
         """Tell idle partitions of a live case what time it is, while requests wait there."""
         self._clock_producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
         await self._clock_producer.start()
         codec = self.case.codec()
         while not self.app.should_stop:
             await asyncio.sleep(1.0)
-            for number, owned in list(self._owned.items()):
-                idle = time.monotonic() - self._last_record.get(number, 0.0)
-                if idle < CLOCK_AFTER or not owned.processor.scorer.open_predictions:
+            for number, custody in list(self._custodies.items()):
+                owned = custody.owned
+                if custody.idle_seconds < CLOCK_AFTER or owned is None or custody.state != "serving":
+                    continue
+                if not owned.processor.scorer.open_predictions:
                     continue
                 now = time.time()
                 clock = Clock(id=f"clock:{number}:{int(now * 1e6)}", at=moment(now))
                 await self._clock_producer.send_and_wait(
-                    self._topics.log, codec.encode(clock), partition=number
+                    self._deployment.topics.log, codec.encode(clock), partition=number
                 )
-                self._last_record[number] = time.monotonic()
 
     def status(self) -> dict[str, Any]:
         """Counts, positions, cost and (every few seconds) metrics of this worker."""
-        processors = [self._owned[p].processor for p in sorted(self._owned)]
+        custodies = {number: self._custodies[number] for number in sorted(self._custodies)}
+        owned = [custody.owned for custody in custodies.values() if custody.owned is not None]
+        processors = [one.processor for one in owned]
         summary = summarize(processors, models=time.monotonic() - self._models_at >= METRICS_EVERY)
         if summary.models:
             self._models = summary.models
@@ -162,10 +167,13 @@ class Worker:
         return {
             "pid": os.getpid(),
             "case": self.case.name,
+            "log": self._deployment.topics.log,
+            "code": self._deployment.code.short,
             "at": time.time(),
             "started": self._started,
             "event_time": max((at for p in processors if (at := p.scorer.max_at) is not None), default=None),
-            "next_offsets": {p.partition: p.next_offset for p in processors},
+            "next_offsets": {one.partition: one.acknowledged for one in owned},
+            "partitions": {number: custody.status() for number, custody in custodies.items()},
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "rss_bytes": _rss_bytes(),
             "counts": summary.counts,
@@ -176,7 +184,7 @@ class Worker:
         """Write the status file; `final` computes the metrics anew."""
         if final:
             self._models_at = float("-inf")
-        unfinished = self._status_path.with_suffix(".part")
+        unfinished = self._status_path.with_suffix(f".{os.getpid()}.part")
         unfinished.write_text(json.dumps(self.status()))
         unfinished.replace(self._status_path)
 
@@ -186,19 +194,27 @@ class Worker:
         last: Any = None
         while not self.app.should_stop:
             await asyncio.sleep(STATUS_EVERY)
-            offsets = {p: o.processor.next_offset for p, o in self._owned.items()}
+            if self._closing:
+                return  # the last status is written by close
+            offsets = {}
+            for number, custody in list(self._custodies.items()):
+                custody.tick()
+                if custody.owned is not None:
+                    offsets[number] = custody.owned.acknowledged
+                if custody.superseded:
+                    self._fail(OtherCode(custody.reason))
             # when nothing moves any more the figures are made final at once
             self.write_status(final=offsets == last and self._models_at > 0)
             last = offsets
 
     async def close(self) -> None:
-        """Send the last rows and end the producers."""
+        """Finish what is at hand, store checkpoints, end the producers."""
+        self._closing = True
+        await asyncio.gather(*(custody.stop() for custody in self._custodies.values()))
         self.write_status(final=True)
-        await self._drop_all()
+        self._custodies.clear()
         if self._clock_producer is not None:
             await self._clock_producer.stop()
-        if self._rows is not None:
-            await self._rows.close()
 
 
 def _rss_bytes() -> int:
@@ -206,15 +222,24 @@ def _rss_bytes() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def run(worker: Worker, on_ready: Callable[[], None] | None = None) -> None:
-    """Run until SIGTERM or SIGINT; leaves the group and exits 0 then, otherwise raises SystemExit."""
+def run(worker: Worker, closing: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; leaves the group and exits 0 then, else raises what ended it.
+
+    `closing` is awaited when the partitions have been given back.
+    """
     sys.setswitchinterval(0.0005)  # the row writer's thread must not hold up answers for 5 ms
     app = worker.app
 
     @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
-    async def closing(*_: Any, **__: Any) -> None:
+    async def ending(*_: Any, **__: Any) -> None:
         await worker.close()
+        if closing is not None:
+            await closing()
 
-    if on_ready is not None:
-        on_ready()
-    faust.Worker(app, loglevel="WARN", quiet=True).execute_from_commandline()
+    try:
+        faust.Worker(app, loglevel="WARN", quiet=True).execute_from_commandline()
+    except SystemExit:
+        if worker.failure is None:
+            raise
+    if worker.failure is not None:
+        raise worker.failure

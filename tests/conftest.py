@@ -23,6 +23,7 @@ from infra.kafka import LocalStack, answers
 from infra.topics_admin import ensure_topics
 from streams.digest import PartitionDigest, combined
 from streams.events import Event
+from streams.positions import Position, source_of
 from streams.sdk import EventProducer
 from streams.topics import Topics
 from streams.usecase import UseCase, load_case
@@ -185,8 +186,10 @@ class System:
         finally:
             consumer.close()
 
-    def sources(self, topic: str) -> list[tuple[int, str]]:
-        return [(r.partition, dict(r.headers)["source"].decode()) for r in self.read(topic)]
+    def sources(self, topic: str) -> list[tuple[int, Position]]:
+        """Source positions; a code epoch on the models topic has none."""
+        positions = [(r.partition, source_of(r.headers)) for r in self.read(topic)]
+        return [(partition, position) for partition, position in positions if position is not None]
 
     def digest(self) -> str:
         """Digest of the predictions on their topic."""

@@ -13,6 +13,7 @@ from shop import FRAGILE_ORDER, HEALTHY_LABELS, asked, orders, settled, trade
 
 from streams.outputs import Output, Outputs
 from streams.partitioning import partition_of
+from streams.positions import source_of
 from streams.processor import PartitionProcessor
 
 SystemOf = Callable[[str], Any]
@@ -39,11 +40,10 @@ def published(system: Any, kind: str, partition: int) -> list[Output]:
     """The records of an output partition, as the fold would put them out."""
     outputs = []
     for record in system.read(getattr(system.topics, kind)):
-        if record.partition == partition:
-            (_, source), *headers = record.headers
-            offset, _, ordinal = source.decode().partition(":")
+        if record.partition == partition and (position := source_of(record.headers)) is not None:
+            _, *headers = record.headers  # a code epoch has no source position
             value = record.value or b""
-            outputs.append(Output(int(offset), int(ordinal), record.key, value, tuple(headers)))
+            outputs.append(Output(*position, record.key, value, tuple(headers)))
     return outputs
 
 

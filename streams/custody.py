@@ -1,0 +1,277 @@
+"""One partition in a worker's hands: taken over, caught up, served, checkpointed, given back.
+
+Each partition has a task of its own, so that one that is recovering or refused never delays the
+others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from streams.broker import AppendFailed, Fenced, StoredRecord
+from streams.cadence import Cadence
+from streams.deployment import Deployment
+from streams.errors import StreamsError
+from streams.takeover import Held, OtherCode, OwnedPartition, Snapshot, take_over
+
+log = logging.getLogger("driftline.worker")
+
+State = Literal["taking over", "recovering", "serving", "retrying", "refused", "given back"]
+RETRY_AFTER = 1.0
+FENCED_PAUSE = 3.0
+"""Seconds before a fenced partition is taken over again: a worker that was away learns from its next
+heartbeat that the partition is another's."""
+RENEW_AFTER = 12 * 3600.0
+"""Seconds without a record after which a partition is taken over anew: a broker forgets a producer,
+and with it the fence, after a day without sends."""
+RENEW_AFTER = 12 * 3600.0
+"""Seconds without a record after which a partition is taken over anew: a broker forgets a producer,
+and with it the fence, after a day without sends."""
+STOPS_WITHIN = 2.5
+"""Seconds in which the records at hand are finished, and again a last checkpoint stored."""
+
+
+class Frame(NamedTuple):
+    """Records handed over for a partition, and how to say that their outputs are acknowledged."""
+
+    records: Sequence[StoredRecord]
+    ack: Callable[[], object]
+
+
+class Custody:
+    """The task of one partition, from its assignment to its revocation."""
+
+    def __init__(
+        self, deployment: Deployment, partition: int, held: Held | None = None, *, upgrade: bool = False
+    ) -> None:
+        self._deployment = deployment
+        self._held = held
+        self._upgrade = upgrade
+        self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self._stopping = False
+        self._idle = False
+        self._owned: OwnedPartition | None = None
+        self._cadence = Cadence(time.monotonic())
+        self._storing: asyncio.Task[None] | None = None
+        self._stored: tuple[int, float] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._recovery_started = 0.0
+        self.partition = partition
+        self.state: State = "taking over"
+        self.reason = ""
+        self.superseded = False
+        """Whether newer code has taken the partition over."""
+        self._last_record = time.monotonic()
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long no record has come."""
+        return time.monotonic() - self._last_record
+
+    @property
+    def owned(self) -> OwnedPartition | None:
+        """Processor and outbox, once taken over."""
+        return self._owned
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin; the task ends when `stop` is called, or with the error that ended it."""
+        self._task = asyncio.create_task(self._run(), name=f"partition {self.partition}")
+        return self._task
+
+    def put(self, frame: Frame) -> None:
+        """Hand records over; how many wait is bounded by the transport."""
+        self._frames.put_nowait(frame)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                await self._own()
+                await self._serve()
+                await self._set_down()
+            except Fenced as error:
+                await self._again(error, FENCED_PAUSE)
+            except AppendFailed as error:
+                await self._again(error, RETRY_AFTER)
+            except OtherCode as error:
+                self.superseded = True
+                await self._refuse(error)
+            except StreamsError as error:
+                await self._refuse(error)
+            except Exception as error:
+                if not _is_broker_trouble(error):
+                    raise
+                await self._again(error, RETRY_AFTER)
+
+    async def _own(self) -> None:
+        self.state = "taking over"
+        held, self._held = self._held, None
+        self._owned = owned = await take_over(self._deployment, self.partition, held, upgrade=self._upgrade)
+        self._upgrade = False
+        self._cadence = Cadence(time.monotonic())
+        self._recovery_started = time.monotonic()
+        self.state = "recovering"
+        async for _ in owned.recover():
+            self._maybe_checkpoint()
+            if self._stopping:
+                return
+        self.state = "serving"
+        self.reason = ""
+        progress = owned.progress
+        log.info(
+            "partition %d: recovered from offset %d to %d in %.1f s",
+            self.partition,
+            progress.begin,
+            progress.until,
+            time.monotonic() - self._recovery_started,
+        )
+
+    async def _serve(self) -> None:
+        owned = self._owned
+        assert owned is not None
+        begin: int | None = None
+        while not self._stopping:
+            self._idle = True
+            frame = await self._frames.get()
+            self._idle = False
+            if frame is None:
+                return
+            records = frame.records
+            await owned.advance(records, records[0].offset if begin is None else begin)
+            begin = records[-1].offset + 1
+            frame.ack()
+            self._last_record = time.monotonic()
+            self._maybe_checkpoint()
+
+    async def _set_down(self) -> None:
+        """Close the outbox of a partition whose fence is to be renewed; its state is kept."""
+        if not self._stopping and self._owned is not None:
+            self._held = Held(self._owned.header(), self._owned.processor)
+            await self._drop()
+
+    async def _again(self, error: Exception, pause: float) -> None:
+        """Drop state and outbox, and take over anew after a pause."""
+        self.state = "retrying"
+        self.reason = f"{type(error).__name__}: {error}"
+        log.error("partition %d: %s; taking it over again", self.partition, error)
+        await self._drop()
+        await self._pause(pause)
+
+    async def _refuse(self, error: StreamsError) -> None:
+        """Stop serving this partition until it is given back: going on could lose or repeat something."""
+        self.state = "refused"
+        self.reason = str(error)
+        log.error("partition %d is not served: %s", self.partition, error)
+        await self._drop()
+        while not self._stopping:
+            await self._pause(RETRY_AFTER)
+
+    async def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+
+    async def _drop(self) -> None:
+        owned, self._owned = self._owned, None
+        if owned is not None:
+            await owned.close()
+
+    def tick(self) -> None:
+        """Called now and then: an idle partition is checkpointed too, and its fence renewed."""
+        if not self._idle:
+            return
+        self._maybe_checkpoint()
+        if self.idle_seconds > RENEW_AFTER:
+            self._last_record = time.monotonic()
+            self._frames.put_nowait(None)
+
+    def _maybe_checkpoint(self) -> None:
+        now = time.monotonic()
+        if self._owned is None or not self._cadence.due(now):
+            return
+        if self._storing is not None and not self._storing.done():
+            return  # the store is slower than the cadence
+        snapshot = self._owned.snapshot()
+        if snapshot is None:
+            return
+        self._storing = asyncio.create_task(self._store(self._owned, snapshot))
+
+    async def _store(self, owned: OwnedPartition, snapshot: Snapshot) -> None:
+        try:
+            cost = await owned.store(snapshot)
+        except Exception as error:
+            # an older checkpoint does as well: serving goes on, and the next one is tried
+            log.error("partition %d: no checkpoint: %s: %s", self.partition, type(error).__name__, error)
+            self.reason = f"checkpoint failed: {error}"
+            cost = 0.0
+        else:
+            self._stored = (snapshot.next_offset, time.monotonic())
+        self._cadence.taken(time.monotonic(), cost)
+
+    async def stop(self) -> Held | None:
+        """Finish the records at hand, store a last checkpoint, give the partition back.
+
+        Returns the state for a later take-over by this process; None when it is not whole.
+        """
+        self._stopping = True
+        while not self._frames.empty():
+            self._frames.get_nowait()
+        self._frames.put_nowait(None)
+        task = self._task
+        if task is not None and not task.done():
+            done, _ = await asyncio.wait([task], timeout=STOPS_WITHIN)
+            if not done:
+                task.cancel()
+                await asyncio.wait([task])
+                await self._drop()
+        self.state = "given back"
+        owned = self._owned  # kept for the last status
+        if owned is None:
+            return None
+        held = Held(owned.header(), owned.processor) if owned.is_whole else None
+        if held is not None:
+            await self._last_checkpoint(owned)
+        await owned.close()
+        return held
+
+    async def _last_checkpoint(self, owned: OwnedPartition) -> None:
+        if self._storing is not None:
+            await asyncio.wait([self._storing], timeout=STOPS_WITHIN)
+        snapshot = owned.snapshot()
+        if snapshot is None:
+            return
+        storing = asyncio.create_task(self._store(owned, snapshot))
+        done, _ = await asyncio.wait([storing], timeout=STOPS_WITHIN)
+        if not done:
+            storing.cancel()
+            log.error("partition %d: the last checkpoint was not stored in time", self.partition)
+
+    def status(self) -> dict[str, Any]:
+        """What `driftline status` shows of the partition."""
+        owned = self._owned
+        found: dict[str, Any] = {"state": self.state, "reason": self.reason}
+        if owned is not None:
+            found["next_offset"] = owned.acknowledged
+            if self.state == "recovering":
+                progress = owned.progress
+                seconds = max(time.monotonic() - self._recovery_started, 1e-3)
+                found["recovery"] = {
+                    "from": progress.begin,
+                    "at": progress.at,
+                    "until": progress.until,
+                    "records_per_second": round((progress.at - progress.begin) / seconds, 1),
+                }
+        if self._stored is not None:
+            offset, at = self._stored
+            found["checkpoint"] = {"next_offset": offset, "age_seconds": round(time.monotonic() - at, 1)}
+        return found
+
+
+def _is_broker_trouble(error: Exception) -> bool:
+    """Whether waiting and trying again may help."""
+    from aiokafka.errors import KafkaError
+
+    return isinstance(error, (KafkaError, OSError, TimeoutError))

@@ -1,0 +1,83 @@
+"""Code epochs: which code, under which arithmetic, published from where on.
+
+Each is a record on the models topic, written at a take-over when the code is not that of the epoch
+before. No input caused it, so it carries no source position.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+
+from streams.broker import Broker, Place, StoredRecord
+from streams.fingerprint import Fingerprint
+from streams.outputs import Output
+from streams.positions import Position
+
+EPOCH = "epoch"
+"""The header that marks a code epoch."""
+
+
+class Code(msgspec.Struct, frozen=True):
+    """What decides every byte put out: the declaration with its functions, and the arithmetic."""
+
+    spec_hash: str
+    fingerprint: Fingerprint
+
+    @property
+    def short(self) -> str:
+        """Twelve hex digits that tell one code from another."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
+
+    def difference(self, other: Code) -> str | None:
+        """In words, why `other` may put out other bytes; None when it may not."""
+        found = []
+        if self.spec_hash != other.spec_hash:
+            found.append(f"other code ({self.spec_hash[:12]} / {other.spec_hash[:12]})")
+        arithmetic = self.fingerprint.difference(other.fingerprint)
+        if arithmetic is not None:
+            found.append(arithmetic)
+        return ", ".join(found) or None
+
+
+class CodeEpoch(msgspec.Struct, frozen=True, tag="code", tag_field="kind"):
+    """From beyond `tails` on, the partition's outputs are this code's.
+
+    `tails` holds, by kind of output, the last source position that earlier code published.
+    `from_offset` is the first offset of the log that this code had not seen published.
+    """
+
+    partition: int
+    from_offset: int
+    code: Code
+    tails: dict[str, Position]
+
+
+def epoch_output(epoch: CodeEpoch) -> Output:
+    """The record to append to the models topic."""
+    return Output(-1, -1, None, msgspec.json.encode(epoch), ((EPOCH, b"%d" % epoch.from_offset),))
+
+
+def is_epoch(record: StoredRecord) -> bool:
+    """Whether a record of the models topic is a code epoch."""
+    return any(name == EPOCH for name, _ in record.headers)
+
+
+def decode_epoch(record: StoredRecord) -> CodeEpoch:
+    """The code epoch in a record."""
+    return msgspec.json.decode(record.value or b"", type=CodeEpoch)
+
+
+async def epochs(broker: Broker, place: Place, begin: int, end: int) -> list[CodeEpoch]:
+    """The code epochs among offsets [begin, end) of a partition of the models topic, oldest first."""
+    found: list[CodeEpoch] = []
+    async for records in broker.read(place, begin, end):
+        found.extend(decode_epoch(record) for record in records if is_epoch(record))
+    return found
+
+
+def tails_of(positions: Mapping[str, Position]) -> dict[str, Position]:
+    """A plain copy, in a fixed order, for the record."""
+    return {kind: positions[kind] for kind in sorted(positions)}

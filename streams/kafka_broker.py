@@ -1,0 +1,182 @@
+"""The real broker, by aiokafka, for the owners of partitions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaError,
+    ProducerFenced,
+)
+
+from streams.broker import Appender, AppendFailed, Extent, Fenced, Place, RecordsMissing, StoredRecord
+from streams.errors import StreamsError
+from streams.fence import fenced_producer
+from streams.outputs import Output
+from streams.positions import headers_of
+from streams.topics import INPUT_LIMIT
+
+CHUNK = 128
+"""Records a read hands over at once: few enough that other partitions are not held up."""
+POLL_MS = 10
+"""Milliseconds between looks at the position: aiokafka waits on where there are control markers only."""
+STALLED_AFTER = 60.0
+"""Seconds without an answer after which a read is given up."""
+
+
+class KafkaAppender:
+    """Sends batches with an idempotent producer and waits for each."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    async def append(self, batches: Mapping[Place, Sequence[Output]]) -> Mapping[Place, int]:
+        """See `Appender`."""
+        try:
+            deliveries = [
+                (place, delivery)
+                for place, outputs in batches.items()
+                for delivery in await self._send(place, outputs)
+            ]
+            return {place: (await delivery).offset + 1 for place, delivery in deliveries}
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Fenced(f"another owner has taken over: {error}") from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise AppendFailed(f"an output was not accepted: {type(error).__name__}: {error}") from error
+
+    async def _send(self, place: Place, outputs: Sequence[Output]) -> list[asyncio.Future[Any]]:
+        """Send in as few batches as there is room for; returns their deliveries, in order."""
+        producer = self._producer
+        deliveries = []
+        batch = producer.create_batch()
+        for output in outputs:
+            record = {"key": output.key, "value": output.value, "headers": headers_of(output)}
+            if batch.append(timestamp=None, **record) is None:
+                batch.close()
+                deliveries.append(await producer.send_batch(batch, place.topic, partition=place.partition))
+                batch = producer.create_batch()
+                batch.append(timestamp=None, **record)
+        batch.close()
+        deliveries.append(await producer.send_batch(batch, place.topic, partition=place.partition))
+        return deliveries
+
+    async def close(self) -> None:
+        """See `Appender`."""
+        await self._producer.stop()
+
+
+class KafkaBroker:
+    """Reads with consumers outside any group, kept for the next read; one worker's own."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._idle: list[AIOKafkaConsumer] = []
+
+    async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
+        """See `Broker`."""
+        try:
+            producer = await fenced_producer(
+                self._bootstrap,
+                owner,
+                [TopicPartition(*place) for place in places],
+                linger_ms=0,
+                max_batch_size=262_144,
+                max_request_size=4 * INPUT_LIMIT,
+            )
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise AppendFailed(f"fencing failed: {type(error).__name__}: {error}") from error
+        return KafkaAppender(producer)
+
+    async def extents(self, places: Sequence[Place]) -> Mapping[Place, Extent]:
+        """See `Broker`."""
+        wanted = [TopicPartition(*place) for place in places]
+        async with self._reader() as consumer:
+            begins = await consumer.beginning_offsets(wanted)
+            ends = await consumer.end_offsets(wanted)
+        ids = await asyncio.to_thread(topic_ids, self._bootstrap, sorted({place.topic for place in places}))
+        return {
+            place: Extent(ids[place.topic], begins[tp], ends[tp])
+            for place, tp in zip(places, wanted, strict=True)
+        }
+
+    async def first_offset(self, place: Place) -> int:
+        """See `Broker`."""
+        tp = TopicPartition(*place)
+        async with self._reader() as consumer:
+            return int((await consumer.beginning_offsets([tp]))[tp])
+
+    async def read(self, place: Place, begin: int, end: int) -> AsyncIterator[Sequence[StoredRecord]]:
+        """See `Broker`."""
+        if begin >= end:
+            return
+        tp = TopicPartition(*place)
+        async with self._reader() as consumer:
+            first = (await consumer.beginning_offsets([tp]))[tp]
+            if first > begin:
+                raise RecordsMissing(f"{place}: offsets {begin} to {min(first, end)} have been deleted")
+            consumer.assign([tp])
+            consumer.seek(tp, begin)
+            loop = asyncio.get_running_loop()
+            moved = loop.time()
+            while (position := await consumer.position(tp)) < end:
+                fetched = (await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=CHUNK)).get(tp, [])
+                records = [record for record in fetched if record.offset < end]
+                if records:
+                    yield records
+                if await consumer.position(tp) > position:
+                    moved = loop.time()
+                elif loop.time() - moved > STALLED_AFTER:
+                    raise StreamsError(f"{place}: offsets {position} to {end} could not be read")
+                await asyncio.sleep(0)  # what is fetched already is handed over without a pause
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
+        if self._idle:
+            consumer = self._idle.pop()
+        else:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap,
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                # a broker answers a connection's requests in order: a fetch that waits at a partition's
+                # end for half a second holds up the next question for as long
+                fetch_max_wait_ms=POLL_MS,
+            )
+            await consumer.start()
+        try:
+            yield consumer
+        except BaseException:
+            await consumer.stop()
+            raise
+        consumer.unsubscribe()  # else it would go on fetching
+        self._idle.append(consumer)
+
+    async def close(self) -> None:
+        """End the connections."""
+        while self._idle:
+            await self._idle.pop().stop()
+
+
+def topic_ids(bootstrap: str, topics: Sequence[str]) -> dict[str, str]:
+    """The id that the broker gave each topic when it was made; raises StreamsError for a missing one."""
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        found = {
+            described["name"]: str(described["topic_id"])
+            for described in admin.describe_topics(list(topics))
+            if not described.get("error_code")
+        }
+    finally:
+        admin.close()
+    missing = [topic for topic in topics if topic not in found]
+    if missing:
+        raise StreamsError(f"there is no topic {', '.join(missing)} at {bootstrap}")
+    return found
