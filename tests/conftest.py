@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,6 +48,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def engine_missing() -> str | None:
     """Why no containers can be run, None when they can."""
     if shutil.which("docker") is None:
@@ -76,6 +84,7 @@ def bootstrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         reason = engine_missing()
         if reason is not None:
             pytest.skip(f"--stack docker: {reason}")
+        os.environ["KAFKA_PORT"] = str(free_port())
         services: Any = request.getfixturevalue("docker_services")
         address = f"127.0.0.1:{services.port_for('kafka', 9092)}"
         services.wait_until_responsive(timeout=90, pause=0.5, check=lambda: answers(address))
@@ -131,7 +140,8 @@ class System:
 
     @property
     def status(self) -> dict[str, Any] | None:
-        path = self.home / "status" / f"{self.namespace}.{self.case.name}.json"
+        name = ".".join(filter(None, (self.namespace, self.case.name)))
+        path = self.home / "status" / f"{name}.json"
         return json.loads(path.read_text()) if path.exists() else None
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -206,14 +216,18 @@ class System:
 
 
 @pytest.fixture
-def system_of(bootstrap: str, tmp_path: Path) -> Iterator[Callable[[str], System]]:
-    """Makes a system of the case at `module:attribute`; its workers end with the test."""
+def system_of(bootstrap: str, tmp_path: Path) -> Iterator[Callable[..., System]]:
+    """Makes a system of the case at `module:attribute`; its workers end with the test.
+
+    The namespace is a new one, or the one given.
+    """
     systems: list[System] = []
 
-    def made(case_path: str) -> System:
+    def made(case_path: str, namespace: str | None = None) -> System:
         case = load_case(case_path)
-        namespace = f"t{uuid.uuid4().hex[:8]}"
-        home = tmp_path / namespace
+        if namespace is None:
+            namespace = f"t{uuid.uuid4().hex[:8]}"
+        home = tmp_path / f"system-{len(systems)}"
         home.mkdir()
         system = System(case_path, case, bootstrap, namespace, home)
         ensure_topics(bootstrap, system.topics.all())
