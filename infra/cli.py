@@ -22,6 +22,8 @@ features_app = typer.Typer(help="The online features.", no_args_is_help=True)
 app.add_typer(features_app, name="features")
 
 DEMO_CASE = "examples.flights:flights"
+SHIPPED_CASES = {"flights": DEMO_CASE}
+PACKAGES = ("driftline", "streams", "features", "online_models", "infra")
 Case = Annotated[str, typer.Argument(help="module:attribute, or a name from [tool.driftline.cases]")]
 Source = Annotated[str | None, typer.Argument(help="module:function, .jsonl, .csv, .parquet or -")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output")]
@@ -63,15 +65,21 @@ def _case_path(name: str) -> str:
         return name
     import tomllib
 
-    try:
-        project = tomllib.loads(Path("pyproject.toml").read_text())
-        return str(project["tool"]["driftline"]["cases"][name])
-    except (OSError, KeyError):
-        from infra.errors import InfraError
+    from infra.errors import InfraError
 
+    project = Path("pyproject.toml")
+    try:
+        declared = tomllib.loads(project.read_text()) if project.exists() else {}
+    except (OSError, ValueError) as error:
+        raise InfraError(
+            f"./pyproject.toml, where short names of cases are, cannot be read: {error}"
+        ) from None
+    cases = SHIPPED_CASES | declared.get("tool", {}).get("driftline", {}).get("cases", {})
+    if name not in cases:
         raise InfraError(
             f"{name!r} is neither module:attribute nor named under [tool.driftline.cases] in ./pyproject.toml"
-        ) from None
+        )
+    return str(cases[name])
 
 
 def _case(name: str, partitions: int | None = None) -> Any:
@@ -352,6 +360,17 @@ def features_get(
             print(f"{name}\t{entry['value']}\t{entry['status']}")
 
 
+def _hidden_by(folder: Path) -> Path | None:
+    """A module in `folder` that Python would take for one of ours, None when there is none."""
+    if folder.resolve() == Path(__file__).resolve().parents[1]:
+        return None
+    for name in PACKAGES:
+        for own in (folder / name / "__init__.py", folder / f"{name}.py"):
+            if own.exists():
+                return own
+    return None
+
+
 def _is_told(error: Exception) -> bool:
     """Whether the message says enough: our own errors, and a broker that is out of reach."""
     from features.errors import FeaturesError
@@ -370,6 +389,13 @@ def _is_told(error: Exception) -> bool:
 
 def main() -> None:
     """Entry point; an error whose message says enough is one line and exit code 1, without a traceback."""
+    own = _hidden_by(Path.cwd())
+    if own is not None:
+        _say(
+            f"driftline: {own} would be taken for the package of that name which driftline needs: rename it, "
+            "or run driftline in another folder"
+        )
+        sys.exit(1)
     try:
         app()
     except Exception as error:

@@ -7,11 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
 
-from infra import cli
+from infra import cli, summary
+from infra.errors import InfraError
 
 
 def driftline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -103,3 +105,60 @@ def test_the_status_of_a_broker_named_in_the_environment_is_asked_of_it(bootstra
 
 def test_schemas_are_one_json_object() -> None:
     assert json.loads(driftline("schema", "examples.flights:flights").stdout)
+
+
+@pytest.mark.parametrize("own", ["features/__init__.py", "streams.py"])
+def test_a_users_own_module_that_hides_ours_is_named(
+    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    said = capsys.readouterr().err
+    assert str(tmp_path / own) in said
+    assert len(said.splitlines()) == 1
+
+
+def test_folders_that_are_no_packages_hide_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "infra").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["driftline", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert "simulate" in capsys.readouterr().out
+
+
+def test_a_case_that_is_shipped_has_a_short_name_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli._case_path("flights") == cli.DEMO_CASE
+    (tmp_path / "pyproject.toml").write_text('[tool.driftline.cases]\nmine = "my.module:case"\n')
+    assert cli._case_path("mine") == "my.module:case"
+    assert cli._case_path("flights") == cli.DEMO_CASE
+    (tmp_path / "pyproject.toml").write_text("no toml")
+    with pytest.raises(InfraError, match=r"pyproject\.toml.*cannot be read"):
+        cli._case_path("flights")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_the_tables_of_a_run_keep_every_figure_whatever_the_width(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    metrics = {"roc_auc": 0.8647, "log_loss": 0.3724, "brier": 0.118, "accuracy": 0.8287, "kappa": 0.4746}
+    counts = dict.fromkeys(summary.COUNTS, 1_036_979)
+    found = {
+        "case": "flights", "seconds": 1.0, "events_per_second": 1.0, "cpu_us_per_event": 1.0,
+        "digest": "8c31",
+        "models": {"logistic_of_each_origin": {"role": "champion", "n": 327_346} | metrics},
+    }  # fmt: skip
+    summary.table(found | counts)
+    said = capsys.readouterr().err
+    for figure in ("1,036,979", "0.8647", "0.3724", "0.1180", "0.8287", "0.4746", "327,346"):
+        assert figure in said
+    assert "…" not in said
