@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from streams.broker import AppendFailed, Fenced, StoredRecord
+from streams.broker import AppendFailed, Fenced, RecordsMissing, StoredRecord
 from streams.cadence import Cadence
 from streams.deployment import Deployment
 from streams.errors import StreamsError
@@ -25,9 +25,6 @@ RETRY_AFTER = 1.0
 FENCED_PAUSE = 3.0
 """Seconds before a fenced partition is taken over again: a worker that was away learns from its next
 heartbeat that the partition is another's."""
-RENEW_AFTER = 12 * 3600.0
-"""Seconds without a record after which a partition is taken over anew: a broker forgets a producer,
-and with it the fence, after a day without sends."""
 RENEW_AFTER = 12 * 3600.0
 """Seconds without a record after which a partition is taken over anew: a broker forgets a producer,
 and with it the fence, after a day without sends."""
@@ -94,7 +91,8 @@ class Custody:
                 await self._set_down()
             except Fenced as error:
                 await self._again(error, FENCED_PAUSE)
-            except AppendFailed as error:
+            except (AppendFailed, RecordsMissing) as error:
+                # records that were deleted while they were read: a new take-over says what that means
                 await self._again(error, RETRY_AFTER)
             except OtherCode as error:
                 self.superseded = True

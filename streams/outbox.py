@@ -16,7 +16,7 @@ from streams.broker import Appender, AppendFailed, Place, StoredRecord
 from streams.errors import StreamsError
 from streams.outputs import KINDS, Output, Outputs
 from streams.positions import Position, headers_of
-from streams.tails import OutputMark, Tail
+from streams.tails import OutputMark
 
 
 class OutboxClosed(AppendFailed):
@@ -30,8 +30,8 @@ class Diverged(StreamsError):
 class Outbox:
     """The outputs of one partition, from their tails on.
 
-    `places`, `tails` and `marks` are by kind of output. Tails whose record is known are proved as the
-    fold comes past them; with `prove=False` they are not, because other code published them.
+    `places`, `marks` and `tails` are by kind of output. `unproved` are the records at those tails that
+    the fold has not come to yet; each is compared when it does.
     """
 
     def __init__(
@@ -39,17 +39,14 @@ class Outbox:
         appender: Appender,
         places: Mapping[str, Place],
         marks: Mapping[str, OutputMark],
-        tails: Mapping[str, Tail],
-        *,
-        prove: bool = True,
+        tails: Mapping[str, Position],
+        unproved: Mapping[str, StoredRecord],
     ) -> None:
         self._appender: Appender | None = appender
         self._places = places
         self._marks = dict(marks)
-        self._tails = {kind: tail.position for kind, tail in tails.items()}
-        self._unproved: dict[str, StoredRecord] = (
-            {kind: tail.record for kind, tail in tails.items() if tail.record is not None} if prove else {}
-        )
+        self._tails = dict(tails)
+        self._unproved = dict(unproved)
 
     @property
     def tails(self) -> Mapping[str, Position]:
@@ -61,12 +58,15 @@ class Outbox:
         """What a checkpoint must remember of each kind."""
         return dict(self._marks)
 
-    async def send(self, out: Outputs) -> None:
+    async def send(self, out: Outputs, next_offset: int) -> None:
         """Append what lies beyond the tails and return when the broker has acknowledged all of it.
 
-        Raises AppendFailed, after which the outbox is dead, and Diverged when a published record is
-        not what was folded now.
+        `out` is what the records before `next_offset` put out that were not folded before. Raises
+        AppendFailed, after which the outbox is dead, and Diverged when a published record is not what
+        was folded now.
         """
+        for kind in list(self._unproved):
+            self._prove(kind, getattr(out, kind), next_offset)
         fresh: dict[str, Sequence[Output]] = {}
         for kind in KINDS:
             outputs: list[Output] = getattr(out, kind)
@@ -79,14 +79,17 @@ class Outbox:
 
     def _beyond(self, kind: str, outputs: list[Output]) -> Sequence[Output]:
         tail = self._tails[kind]
-        if (outputs[0].offset, outputs[0].ordinal) > tail and kind not in self._unproved:
+        if (outputs[0].offset, outputs[0].ordinal) > tail:
             return outputs  # positions ascend: no other can lie at or before the tail
-        beyond = [output for output in outputs if (output.offset, output.ordinal) > tail]
-        if kind in self._unproved:
-            self._prove(kind, tail, outputs, passed=bool(beyond))
-        return beyond
+        return [output for output in outputs if (output.offset, output.ordinal) > tail]
 
-    def _prove(self, kind: str, tail: Position, outputs: Sequence[Output], *, passed: bool) -> None:
+    def prove_all(self, end: int) -> None:
+        """Raises Diverged when the fold of the log up to `end` has not put out what was published of it."""
+        for kind in list(self._unproved):
+            self._prove(kind, (), end)
+
+    def _prove(self, kind: str, outputs: Sequence[Output], next_offset: int) -> None:
+        tail = self._tails[kind]
         published = self._unproved[kind]
         place = self._places[kind]
         where = f"{place}, offset {published.offset} (source {tail[0]}:{tail[1]})"
@@ -98,7 +101,7 @@ class Outbox:
                     raise Diverged(f"{where}: published is {told}, folded from the log is {folded}")
                 del self._unproved[kind]
                 return
-        if passed:
+        if next_offset > tail[0]:
             raise Diverged(f"{where}: the fold of the log does not put out this published record")
 
     async def announce(self, kind: str, record: Output) -> None:
@@ -117,10 +120,12 @@ class Outbox:
             await appender.close()
             raise
         for kind, outputs in fresh.items():
+            mark = self._marks[kind]
+            end = ends[self._places[kind]]
             if moves_tail:
                 self._tails[kind] = (outputs[-1].offset, outputs[-1].ordinal)
-            mark = self._marks[kind]
-            self._marks[kind] = OutputMark(mark.topic_id, ends[self._places[kind]], self._tails[kind])
+            last = end - 1 if moves_tail else mark.last
+            self._marks[kind] = OutputMark(mark.topic_id, end, self._tails[kind], last)
 
     async def close(self) -> None:
         """End the appender."""

@@ -13,22 +13,25 @@ import msgspec
 from streams.broker import Broker, Extent, Place, StoredRecord
 from streams.epochs import is_epoch
 from streams.errors import StreamsError
-from streams.positions import NOTHING, Position, source_of
+from streams.positions import NOTHING, Position, position_of, source_of
 
 
 class OutputMark(msgspec.Struct, frozen=True):
-    """What a checkpoint remembers of one output partition: its topic's id, its end, and the last
-    source position before that end."""
+    """What a checkpoint remembers of one output partition: its topic's id, its end, the last source
+    position before that end, and the offset of the record that carries it (-1 when there is none)."""
 
     topic_id: str
     end: int
     position: Position
+    last: int
 
 
 class Tail(NamedTuple):
-    """Where an output partition ends: the position and, when it could be read, the record there."""
+    """Where an output partition ends: the last position, the offset of the record that carries it (-1
+    when there is none), and the record itself when it could be read."""
 
     position: Position
+    offset: int
     record: StoredRecord | None
 
 
@@ -42,35 +45,46 @@ async def read_tail(broker: Broker, place: Place, extent: Extent, known: OutputM
     Raises BrokerChanged when the topic was made anew or truncated, or when its newest records were
     deleted before anybody could know their positions.
     """
-    begin = extent.begin
     if known is not None:
-        if extent.topic_id != known.topic_id:
-            raise BrokerChanged(
-                f"{place} was made anew: its topic id is {extent.topic_id}, the checkpoint's {known.topic_id}"
-            )
-        if extent.end < known.end:
-            raise BrokerChanged(
-                f"{place} ends at {extent.end}, before the checkpoint's {known.end}: it was truncated"
-            )
-        begin = max(begin, known.end)
-    record = await _last_output(broker, place, begin, extent.end)
+        return await _tail_beyond(broker, place, extent, known)
+    record = await _last_output(broker, place, extent.begin, extent.end)
     if record is not None:
-        position = source_of(record.headers)
-        assert position is not None
-        return Tail(position, record)
-    if known is None:
-        if extent.begin > 0:
-            raise BrokerChanged(
-                f"{place} begins at {extent.begin} and holds no output: what it held was deleted, and no "
-                "checkpoint says how far it went"
-            )
-        return Tail(NOTHING, None)
+        return Tail(position_of(record.headers), record.offset, record)
+    if extent.begin > 0:
+        raise BrokerChanged(
+            f"{place} begins at {extent.begin} and holds no output: what it held was deleted, and no "
+            "checkpoint says how far it went"
+        )
+    return Tail(NOTHING, -1, None)
+
+
+async def _tail_beyond(broker: Broker, place: Place, extent: Extent, known: OutputMark) -> Tail:
+    if extent.topic_id != known.topic_id:
+        raise BrokerChanged(
+            f"{place} was made anew: its topic id is {extent.topic_id}, the checkpoint's {known.topic_id}"
+        )
+    if extent.end < known.end:
+        raise BrokerChanged(
+            f"{place} ends at {extent.end}, before the checkpoint's {known.end}: it was truncated"
+        )
+    # the markers of later fences may have filled up what was cut off, so the end alone proves nothing:
+    # the record that the checkpoint saw last, or a newer one, has to be there
+    seen = known.last if known.last >= 0 else known.end
+    record = await _last_output(broker, place, max(extent.begin, seen), extent.end)
+    position = known.position if record is None else position_of(record.headers)
+    if position < known.position or (record is None and extent.begin <= known.last):
+        raise BrokerChanged(
+            f"{place} no longer holds source {known.position[0]}:{known.position[1]} at offset {known.last}, "
+            "where the checkpoint saw it: it was truncated"
+        )
+    if record is not None:
+        return Tail(position, record.offset, record)
     if extent.begin > known.end:
         raise BrokerChanged(
             f"{place} begins at {extent.begin} and holds no output, but the checkpoint saw its end at "
             f"{known.end}: outputs written since were deleted"
         )
-    return Tail(known.position, None)
+    return Tail(known.position, known.last, None)
 
 
 async def _last_output(broker: Broker, place: Place, begin: int, end: int) -> StoredRecord | None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streams.broker import Appender, Extent, Place, StoredRecord
+from streams.broker import Appender, Extent, Fenced, Place, StoredRecord
 from streams.checkpoint import (
     Checkpoint,
     CheckpointHeader,
@@ -101,11 +101,13 @@ class OwnedPartition:
     async def recover(self) -> AsyncIterator[None]:
         """Fold what was in the log at the take-over; only what lies beyond the tails is put out.
 
-        Yields after each chunk: the state is whole then and may be checkpointed.
+        Yields after each chunk: the state is whole then and may be checkpointed. Raises Diverged when
+        something published is not what is folded.
         """
         async for _ in self._catch_up(self._log.end):
             self.progress.at = self.processor.next_offset
             yield
+        self._outbox.prove_all(self._log.end)
         self.progress.at = self.progress.until
 
     async def advance(self, records: Sequence[StoredRecord], begin: int) -> None:
@@ -140,7 +142,7 @@ class OwnedPartition:
         self.is_whole = False
         out = self.processor.step(records)
         self._last = records[-1]
-        await self._outbox.send(out)
+        await self._outbox.send(out, self.processor.next_offset)
         if self._deployment.rows is not None and out.rows:
             await self._deployment.rows.offer(out.rows)
         self.acknowledged = self.processor.next_offset
@@ -220,18 +222,40 @@ async def take_over(
         await _refuse_other_code(deployment, partition, extents, held.header if held else None)
     appender = await deployment.broker.fence(deployment.owner(partition), list(places.values()))
     try:
-        return await _resume(deployment, partition, appender, held, upgrade=upgrade)
+        log_place = deployment.log(partition)
+        extents = await deployment.broker.extents([log_place, *places.values()])
+        try:
+            return await _resume(deployment, partition, appender, extents, held, upgrade=upgrade)
+        except TakeOverRefused as error:
+            if await _changed_hands(deployment, partition, extents):
+                raise Fenced(f"{log_place}: another owner has taken it over meanwhile") from error
+            raise
     except BaseException:
         await appender.close()
         raise
 
 
+async def _changed_hands(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> bool:
+    """Whether the outputs have grown since the fence, which nobody but a newer owner can have done.
+
+    What a newer owner leaves behind (a checkpoint beyond the ends seen here) looks like lost data.
+    """
+    places = list(deployment.outputs(partition).values())
+    now = await deployment.broker.extents(places)
+    return any(now[place].end > extents[place].end for place in places)
+
+
 async def _resume(
-    deployment: Deployment, partition: int, appender: Appender, held: Held | None, *, upgrade: bool
+    deployment: Deployment,
+    partition: int,
+    appender: Appender,
+    extents: Mapping[Place, Extent],
+    held: Held | None,
+    *,
+    upgrade: bool,
 ) -> OwnedPartition:
     places = deployment.outputs(partition)
     log_place = deployment.log(partition)
-    extents = await deployment.broker.extents([log_place, *places.values()])
     extent = extents[log_place]
     start = await _starting_point(deployment, partition, extents, held)
     furthest = max(tail.position[0] for tail in start.tails.values())
@@ -245,10 +269,19 @@ async def _resume(
     else:
         announced = await _refuse_other_code(deployment, partition, extents, start.header)
     marks = {
-        kind: OutputMark(extents[place].topic_id, extents[place].end, start.tails[kind].position)
+        kind: OutputMark(extents[place].topic_id, extents[place].end, tail.position, tail.offset)
         for kind, place in places.items()
+        for tail in (start.tails[kind],)
     }
-    outbox = Outbox(appender, places, marks, start.tails, prove=not upgrade)
+    # a checkpoint may have been taken before the fold had come to what was published by then
+    folded = start.processor.next_offset
+    unproved = {
+        kind: tail.record
+        for kind, tail in start.tails.items()
+        if tail.record is not None and tail.position[0] >= folded and not upgrade  # else other code's
+    }
+    positions = {kind: tail.position for kind, tail in start.tails.items()}
+    outbox = Outbox(appender, places, marks, positions, unproved)
     if not announced:
         epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(outbox.tails))
         await outbox.announce("models", epoch_output(epoch))
