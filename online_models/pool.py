@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from online_models.baselines import RunningPrior
 from online_models.drift import Drift, FeatureMonitor, Monitor, ScaledMonitor
 from online_models.errors import ModelsError, reason_of
@@ -15,23 +17,18 @@ from online_models.metrics import Metrics, metrics_of
 from online_models.task import Task
 
 
-class Forecast:
+class Forecast(msgspec.Struct, eq=False, gc=False):
     """What a pool answered to one request: the serving member's output, and every member's.
 
     `row` is the number of its label among the pool's, once learned from; -1 before.
     """
 
-    __slots__ = ("learned_through", "output", "outputs", "row", "serving", "version")
-
-    def __init__(
-        self, serving: str, version: str, learned_through: int, output: Any, outputs: tuple[Any, ...]
-    ) -> None:
-        self.serving = serving
-        self.version = version
-        self.learned_through = learned_through
-        self.output = output
-        self.outputs = outputs
-        self.row = -1
+    serving: str
+    version: str
+    learned_through: int
+    output: Any
+    outputs: tuple[Any, ...]
+    row: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class Learner:
 
     def take(self, example: Example, offset: int, out: Outputs) -> None:
         """Score and learn one example; `offset` is that of the record which made it known."""
-        pending, status, label, at = example
+        pending, status, label, at = example.pending, example.status, example.label, example.at
         pool = self._pool(pending.key)
         loss: float | None = None
         if status == "labelled":

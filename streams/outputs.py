@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 KINDS = ("predictions", "outcomes", "drift", "models", "dead_letters")
 """The kinds of output: fields of `Outputs`, and attributes of `Topics` that name their topics."""
 
 
-class Output(NamedTuple):
+class Output(msgspec.Struct, frozen=True, gc=False):
     """One output record. (offset, ordinal) is its source position: the input record's offset and
     the count of earlier records it caused in the same topic. `headers` are extra ones."""
 

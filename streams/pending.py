@@ -3,6 +3,9 @@
 A label answers every request with its key whose own time is not after the label's. A label whose
 time lies after the request's deadline counts as late whatever the watermark says, so the result
 does not depend on how records of different types were interleaved.
+
+Thousands of predictions wait at a time and none is part of a cycle: they are structs that the
+garbage collector does not walk through (`gc=False`).
 """
 
 from __future__ import annotations
@@ -12,49 +15,32 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from online_models.pool import Forecast
 
 Status = Literal["open", "labelled", "unlabelled", "void"]
 
 
-class Pending:
+class Pending(msgspec.Struct, eq=False, gc=False):
     """One prediction until its label can no longer change."""
 
-    __slots__ = (
-        "at", "deadline", "event_id", "forecast", "key", "keys", "label", "learned", "prediction",
-        "prediction_id", "revision", "status", "when", "x",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        prediction_id: str,
-        event_id: str,
-        at: float,
-        when: Any,
-        key: str,
-        keys: dict[str, Any],
-        x: dict[str, Any],
-        forecast: Forecast,
-        prediction: Any,
-        deadline: float,
-    ) -> None:
-        self.prediction_id = prediction_id
-        self.event_id = event_id
-        self.at = at
-        self.when = when
-        self.key = key
-        self.keys = keys
-        self.x = x
-        self.forecast = forecast
-        self.prediction = prediction
-        self.deadline = deadline
-        self.status: Status = "open"
-        self.label: Any = None
-        self.learned = False
-        self.revision = -1
+    prediction_id: str
+    event_id: str
+    at: float
+    key: str
+    keys: dict[str, Any]
+    x: dict[str, Any]
+    forecast: Forecast
+    prediction: Any
+    deadline: float
+    status: Status = "open"
+    label: Any = None
+    learned: bool = False
+    revision: int = -1
 
 
-class Example(NamedTuple):
+class Example(msgspec.Struct, frozen=True, gc=False):
     """What became of one prediction, for the learner: label is None unless status is labelled."""
 
     pending: Pending

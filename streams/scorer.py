@@ -227,7 +227,7 @@ class Scorer:
         out.predictions.append(Output(offset, 0, key.encode(), value))
         self.predictions += 1
         deadline = at + self._pending.wait
-        pending = Pending(prediction_id, event.id, at, event.at, key, keys, x, forecast, point, deadline)
+        pending = Pending(prediction_id, event.id, at, key, keys, x, forecast, point, deadline)
         self._pending.add(self._join_key(event), pending)
         if deadline < self._next_deadline:
             self._next_deadline = deadline
