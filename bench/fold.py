@@ -83,6 +83,7 @@ def _scorer(case: UseCase, log: Log, rows: bool) -> Callable[[], None]:
             take = scorers[partition].take
             for record in records:
                 take(record, out)
+            scorers[partition].put_rows(out)
 
     return run
 

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from features.declaration import Derived, Feature, Lookup, RequestField, View, Window
 from features.errors import FeatureDeclarationError, FeatureValueError
-from features.window import EventWindow, mean_of, std_of
+from features.window import (
+    CountWindow,
+    EventWindow,
+    LatestWindow,
+    MaxWindow,
+    MinWindow,
+    SquareWindow,
+    SumWindow,
+)
 
 Row = tuple[float, dict[str, Any]]
 RowKey = tuple[str, tuple[str, ...]]
+MICROSECOND = 1e-6
+NEVER = -1e18
+COUNTED = -1
+"""Place among an event's values of the one that counts it."""
 _LARGEST = 1e15
 
 
@@ -90,18 +101,18 @@ def _checked_number(name: str, value: Any) -> Any:
 class _Table:
     """The windows of one declaration, by key; keys without values are forgotten."""
 
-    __slots__ = ("adds", "over", "squares", "windows")
+    __slots__ = ("adds", "kind", "over", "windows")
 
-    def __init__(self, over: float) -> None:
+    def __init__(self, kind: type[EventWindow], over: float) -> None:
+        self.kind = kind
         self.over = over
-        self.squares = False
         self.windows: dict[Any, EventWindow] = {}
         self.adds: deque[tuple[float, Any]] = deque()
 
     def add(self, key: Any, at: float, value: float) -> None:
         window = self.windows.get(key)
         if window is None:
-            window = self.windows[key] = EventWindow(self.over, self.squares)
+            window = self.windows[key] = self.kind(self.over)
         window.add(at, value)
         self.adds.append((at, key))
 
@@ -109,86 +120,140 @@ class _Table:
         """Drop what no event at or after the watermark can see."""
         bound = watermark - self.over
         adds = self.adds
+        expired = []
         while adds and adds[0][0] <= bound:
-            key = adds.popleft()[1]
+            expired.append(adds.popleft()[1])
+        for key in dict.fromkeys(expired):
             window = self.windows.get(key)
             if window is not None and not window.retain(bound):
                 del self.windows[key]
 
 
-@dataclass(frozen=True, slots=True)
-class _Update:
-    """How one event type feeds one table; `name` is for errors."""
+class _Aggregate(NamedTuple):
+    """The window that an aggregate needs, how it is read at a time, and its value for a key never seen."""
+
+    window: type[EventWindow]
+    read: Callable[[Any, float], Any]
+    missing: float | None
+
+
+_AGGREGATES = {
+    "mean": _Aggregate(SumWindow, SumWindow.mean, None),
+    "sum": _Aggregate(SumWindow, SumWindow.sum, 0.0),
+    "count": _Aggregate(CountWindow, CountWindow.count, 0),
+    "rate": _Aggregate(CountWindow, CountWindow.rate, 0.0),
+    "std": _Aggregate(SquareWindow, SquareWindow.std, None),
+    "latest": _Aggregate(LatestWindow, LatestWindow.latest, None),
+    "min": _Aggregate(MinWindow, MinWindow.min, None),
+    "max": _Aggregate(MaxWindow, MaxWindow.max, None),
+}
+
+
+class _KeyOf:
+    """Reads the distinct keys that windows of one event type go by, each of them once."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[str, ...], int] = {}
+        self._read: list[tuple[Callable[[Any], Any], bool]] = []
+
+    def place(self, by: tuple[str, ...]) -> int:
+        """Where in the keys read the one of these fields stands."""
+        place = self._places.get(by)
+        if place is None:
+            place = self._places[by] = len(self._read)
+            self._read.append((attrgetter(*by), len(by) > 1))
+        return place
+
+    def read(self, event: Any) -> list[Any]:
+        """The keys; None for one that has a missing part."""
+        keys = []
+        for get, composite in self._read:
+            key = get(event)
+            keys.append(None if composite and None in key else key)
+        return keys
+
+
+class _Intake:
+    """How one event type feeds windows: keys and values are read once, then added to the tables."""
+
+    def __init__(self) -> None:
+        self.keys = _KeyOf()
+        self._values: dict[Any, int] = {}
+        self._read: list[tuple[str, Any, bool]] = []
+        self.additions: list[tuple[_Table, int, int]] = []
+
+    def feed(self, table: _Table, feature: Window) -> None:
+        """From now on, the events' values go to the table."""
+        value = feature.value
+        place = COUNTED if value is None else self._values.get(value)
+        if place is None:
+            place = self._values[value] = len(self._read)
+            name = f"{feature.aggregate} of {feature.event.__name__}"
+            self._read.append((name, attrgetter(value) if isinstance(value, str) else value, callable(value)))
+        self.additions.append((table, self.keys.place(feature.by), place))
+
+    def values(self, event: Any) -> list[Any]:
+        """The values, None for a missing one, and last what an event counts.
+
+        Raises FeatureValueError when user code fails.
+        """
+        values = [
+            _checked_number(name, _called(name, read, event)) if is_code else read(event)
+            for name, read, is_code in self._read
+        ]
+        values.append(1.0)
+        return values
+
+
+class _Reading(NamedTuple):
+    """One windowed feature as it is read: of which key, from which windows, how."""
 
     name: str
-    table: _Table
-    key: Callable[[Any], Any]
-    value: Callable[[Any], Any] | None
-    composite: bool
-    is_function: bool
+    place: int
+    windows: dict[Any, EventWindow]
+    read: Callable[[Any, float], Any]
+    missing: float | None
 
 
-def _read_window(table: _Table, feature: Window) -> Callable[[Any, float], Any]:
-    """A function (key, at) -> value of the feature, None when missing."""
-    windows = table.windows
-    aggregate = feature.aggregate
-    over = feature.over
+class _OnlineView:
+    """The online rows of one view. A row is computed when it is asked for: of the many events of a
+    key in between, the newest one decides."""
 
-    def mean(key: Any, at: float) -> float | None:
-        window = windows.get(key)
-        if window is None:
-            return None
-        count, total, _ = window.sums(at)
-        return mean_of(count, total) if count else None
+    def __init__(self, view: View, readings: list[_Reading]) -> None:
+        self.name = view.name
+        self._readings = readings
+        self.stamps: dict[Any, float] = {}
+        self._touched: dict[Any, float] = {}
 
-    def total_(key: Any, at: float) -> float:
-        window = windows.get(key)
-        return mean_of(1, window.sums(at)[1]) if window is not None else 0.0
+    def touch(self, key: Any, at: float) -> None:
+        """An event of the key came."""
+        # equal times are told apart by a microsecond, so that the newer row always wins
+        self.stamps[key] = max(at, self.stamps.get(key, NEVER) + MICROSECOND)
+        self._touched[key] = at
 
-    def count_(key: Any, at: float) -> int:
-        window = windows.get(key)
-        return window.sums(at)[0] if window is not None else 0
+    def put_rows(self, rows: dict[RowKey, Row]) -> None:
+        """Put the rows of the keys touched, as of their newest event."""
+        for key, at in self._touched.items():
+            values = {}
+            for name, _, windows, read, missing in self._readings:
+                window = windows.get(key)
+                value = missing if window is None else read(window, at)
+                if value is not None:
+                    values[name] = value
+            names = key if isinstance(key, tuple) else (key,)
+            rows[self.name, tuple(str(part) for part in names)] = (self.stamps[key], values)
+        self._touched.clear()
 
-    def rate(key: Any, at: float) -> float:
-        return count_(key, at) / over
-
-    def std(key: Any, at: float) -> float | None:
-        window = windows.get(key)
-        if window is None:
-            return None
-        count, total, squares = window.sums(at)
-        return std_of(count, total, squares) if count else None
-
-    def latest(key: Any, at: float) -> float | None:
-        window = windows.get(key)
-        return window.latest(at) if window is not None else None
-
-    def extreme(side: int) -> Callable[[Any, float], float | None]:
-        def read(key: Any, at: float) -> float | None:
-            window = windows.get(key)
-            found = window.extremes(at) if window is not None else None
-            return found[side] if found is not None else None
-
-        return read
-
-    readers: dict[str, Callable[[Any, float], Any]] = {
-        "mean": mean,
-        "sum": total_,
-        "count": count_,
-        "rate": rate,
-        "std": std,
-        "latest": latest,
-        "min": extreme(0),
-        "max": extreme(1),
-    }
-    return readers[aggregate]
+    def retain(self, watermark: float) -> None:
+        """Forget the stamps that no event at or after the watermark can equal."""
+        self.stamps = {key: stamp for key, stamp in self.stamps.items() if stamp + MICROSECOND > watermark}
 
 
 class FeatureState:
     """Feature values of one partition, fed by events and read by requests.
 
     A value read at `t` counts the events that came before the request in the log and whose own
-    time lies in (t - over, t]. With `rows`, each change also yields the newest online row of its key.
+    time lies in (t - over, t]. Of the `views`, the newest online row of each key is put when asked for.
     """
 
     def __init__(
@@ -199,43 +264,46 @@ class FeatureState:
         views: Sequence[View] = (),
     ) -> None:
         self._tables: dict[tuple[Any, ...], _Table] = {}
-        self._updates: dict[type, list[_Update]] = {}
+        self._intakes: dict[type, _Intake] = {}
         self._references: dict[tuple[type, str], dict[Any, tuple[float, Any]]] = {}
         self._lookups: dict[type, list[tuple[dict[Any, tuple[float, Any]], Callable[[Any], Any]]]] = {}
-        self._windows: list[tuple[str, Callable[[Any, float], Any], Callable[[Any], Any]]] = []
+        self._request_keys = _KeyOf()
+        self._windows: list[_Reading] = []
         self._plain: list[tuple[str, Callable[[Any], Any]]] = []
         self._derived: list[tuple[str, Callable[[Any], Any]]] = []
-        self._found: list[tuple[str, dict[Any, tuple[float, Any]], Callable[[Any], Any], str]] = []
+        self._found: list[
+            tuple[str, dict[Any, tuple[float, Any]], Callable[[Any], Any], Callable[[Any], Any]]
+        ]
+        self._found = []
         self.order = tuple(features)
         for name, feature in features.items():
             self._declare(name, feature, ask, partition_key)
-        self._views: dict[type, list[tuple[View, Callable[[Any], Any], list[tuple[str, Any]]]]] = {}
-        self._stamps: dict[RowKey, float] = {}
+        self._views: list[_OnlineView] = []
+        self._viewed: dict[type, list[tuple[_OnlineView, int]]] = {}
         for view in views:
-            readers = [
-                (name, _read_window(self._table(window), window)) for name, window in view.features.items()
-            ]
-            for event in dict.fromkeys(window.event for window in view.features.values()):
-                self._views.setdefault(event, []).append((view, attrgetter(*view.keys), readers))
+            self._show(view)
 
     def _table(self, feature: Window) -> _Table:
-        value = feature.value
-        identity = (feature.event, value, feature.by, feature.over)
+        kind = _AGGREGATES[feature.aggregate].window
+        identity = (kind, feature.event, feature.value, feature.by, feature.over)
         table = self._tables.get(identity)
         if table is None:
-            table = self._tables[identity] = _Table(feature.over)
-            getter = attrgetter(value) if isinstance(value, str) else value
-            self._updates.setdefault(feature.event, []).append(
-                _Update(
-                    f"{feature.aggregate} of {feature.event.__name__}",
-                    table,
-                    attrgetter(*feature.by),
-                    getter,
-                    len(feature.by) > 1,
-                    callable(value),
-                )
-            )
+            table = self._tables[identity] = _Table(kind, feature.over)
+            self._intakes.setdefault(feature.event, _Intake()).feed(table, feature)
         return table
+
+    def _reading(self, name: str, feature: Window, place: int) -> _Reading:
+        aggregate = _AGGREGATES[feature.aggregate]
+        return _Reading(name, place, self._table(feature).windows, aggregate.read, aggregate.missing)
+
+    def _show(self, view: View) -> None:
+        """Keep online rows of the view."""
+        readings = [self._reading(name, window, 0) for name, window in view.features.items()]
+        online = _OnlineView(view, readings)
+        self._views.append(online)
+        for event in dict.fromkeys(window.event for window in view.features.values()):
+            place = self._intakes[event].keys.place(view.keys)
+            self._viewed.setdefault(event, []).append((online, place))
 
     def _declare(self, name: str, feature: Feature, ask: type, partition_key: str) -> None:
         def need(event: type, field: str) -> None:
@@ -258,9 +326,7 @@ class FeatureState:
                         f"feature {name!r}: windows hold numbers, and {feature.event.__name__}."
                         f"{feature.value} is no int, float or bool"
                     )
-            table = self._table(feature)
-            table.squares = table.squares or feature.aggregate == "std"
-            self._windows.append((name, _read_window(table, feature), attrgetter(*feature.by)))
+            self._windows.append(self._reading(name, feature, self._request_keys.place(feature.by)))
         elif isinstance(feature, Lookup):
             for field in (feature.by, feature.field):
                 need(feature.event, field)
@@ -269,35 +335,30 @@ class FeatureState:
             if found is None:
                 found = self._references[feature.event, feature.by] = {}
                 self._lookups.setdefault(feature.event, []).append((found, attrgetter(feature.by)))
-            self._found.append((name, found, attrgetter(feature.by), feature.field))
+            self._found.append((name, found, attrgetter(feature.by), attrgetter(feature.field)))
         elif isinstance(feature, Derived):
             self._derived.append((name, feature.function))
         elif isinstance(feature, RequestField):
             need(ask, feature.name)
             self._plain.append((name, attrgetter(feature.name)))
 
-    def update(self, event: Any, at: float, rows: dict[RowKey, Row] | None = None) -> None:
+    def update(self, event: Any, at: float) -> None:
         """Count an event; raises FeatureValueError, with nothing changed, when user code fails."""
         kind = type(event)
-        updates = self._updates.get(kind)
-        if updates is not None:
-            additions = []
-            for update in updates:
-                key = update.key(event)
-                if key is None or (update.composite and None in key):
-                    continue
-                if update.value is None:
-                    value: Any = 1.0
-                elif update.is_function:
-                    value = _checked_number(update.name, _called(update.name, update.value, event))
-                else:
-                    value = update.value(event)
-                if value is not None:
-                    additions.append((update.table, key, value))
-            for table, key, value in additions:
-                table.add(key, at, value)
-            if rows is not None:
-                self._changed_rows(kind, event, at, rows)
+        intake = self._intakes.get(kind)
+        if intake is not None:
+            values = intake.values(event)
+            keys = intake.keys.read(event)
+            for table, key_place, value_place in intake.additions:
+                key = keys[key_place]
+                value = values[value_place]
+                if key is not None and value is not None:
+                    table.add(key, at, value)
+            if self._views:
+                for view, key_place in self._viewed.get(kind, ()):
+                    key = keys[key_place]
+                    if key is not None:
+                        view.touch(key, at)
         lookups = self._lookups.get(kind)
         if lookups is not None:
             for found, key_of in lookups:
@@ -306,22 +367,14 @@ class FeatureState:
                 if known is None or at >= known[0]:
                     found[key] = (at, event)
 
-    def _changed_rows(self, kind: type, event: Any, at: float, rows: dict[RowKey, Row]) -> None:
-        for view, key_of, readers in self._views.get(kind, ()):
-            key = key_of(event)
-            names = key if isinstance(key, tuple) else (key,)
-            if None in names:
-                continue
-            row_key = (view.name, tuple(str(part) for part in names))
-            values = {}
-            for name, read in readers:
-                value = read(key, at)
-                if value is not None:
-                    values[name] = value
-            # equal times are told apart by a microsecond, so that the newer row always wins
-            stamp = max(at, self._stamps.get(row_key, -1e18) + 1e-6)
-            self._stamps[row_key] = stamp
-            rows[row_key] = (stamp, values)
+    def put_rows(self, rows: dict[RowKey, Row]) -> None:
+        """Put the newest online row of every key touched since the last time, as of its newest event.
+
+        Nothing but an event of the key, which touches it again, changes what such a row says; only
+        `retain` may drop values that the row counts, so rows must be put before it.
+        """
+        for view in self._views:
+            view.put_rows(rows)
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """The request's feature values; missing ones are absent. Raises FeatureValueError."""
@@ -334,14 +387,16 @@ class FeatureState:
             value = _checked(name, _called(name, function, request))
             if value is not None:
                 x[name] = value
-        for name, read, key_of in self._windows:
-            value = read(key_of(request), at)
+        keys = self._request_keys.read(request)
+        for name, place, windows, read, missing in self._windows:
+            window = windows.get(keys[place])
+            value = missing if window is None else read(window, at)
             if value is not None:
                 x[name] = value
-        for name, found, key_of, field in self._found:
+        for name, found, key_of, field_of in self._found:
             known = found.get(key_of(request))
             if known is not None:
-                value = getattr(known[1], field)
+                value = field_of(known[1])
                 if value is not None:
                     x[name] = value
         return x
@@ -350,13 +405,15 @@ class FeatureState:
         """Forget what no event at or after the watermark (seconds) can see."""
         for table in self._tables.values():
             table.retain(watermark)
+        for view in self._views:
+            view.retain(watermark)
 
     def state(self) -> dict[str, Any]:
         """Windows and references in the order of declaration; nothing is copied."""
         return {
             "tables": [(table.windows, table.adds) for table in self._tables.values()],
             "references": list(self._references.values()),
-            "stamps": self._stamps,
+            "stamps": {view.name: view.stamps for view in self._views},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -366,7 +423,8 @@ class FeatureState:
             table.adds.extend(adds)
         for found, known in zip(self._references.values(), state["references"], strict=True):
             found.update(known)
-        self._stamps.update(state["stamps"])
+        for view in self._views:
+            view.stamps.update(state["stamps"].get(view.name, {}))
 
     def keys_held(self) -> int:
         """Number of windows in memory, over all keys."""

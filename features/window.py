@@ -1,14 +1,18 @@
 """Event-time windows over one key: exact aggregates whatever the order of arrival.
 
-Numbers are kept as integers in units of 2**-128, so sums are exact: they do not depend on the
-order of additions, never drift, and an expired value leaves no trace. Means, sums and standard
-deviations are the correctly rounded results over the values in (t - over, t].
+Sums are kept as integers in units of 2**-128, so they are exact: they do not depend on the order
+of additions, never drift, and an expired value leaves no trace. A window keeps the running totals
+of its values in event-time order; a sum is the difference of two of them, found by bisection, so
+nothing moves at a read. Means, sums and standard deviations are the correctly rounded results over
+the values in (at - over, at].
+
+Times may come in any order and reads may ask for any `at`, as long as nothing is read from at or
+before the bound last given to `retain`.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from math import sqrt
 
 SCALE_BITS = 128
@@ -16,110 +20,239 @@ SCALE = 2.0**SCALE_BITS
 SQUARE_BITS = 2 * SCALE_BITS
 
 
-class EventWindow:
-    """The values of one key in event-time order.
+class CountWindow:
+    """How many events there were."""
 
-    The sums cover the values in (cursor - over, newest]; they move forward with the reads.
-    A read behind the cursor, or behind a value from its future, is answered by a scan.
-    `squares` says whether sums of squares are kept too (for the standard deviation).
-    """
+    __slots__ = ("ats", "over")
 
-    __slots__ = ("ats", "cursor", "first", "newest", "over", "squares", "total", "total_squares", "values")
-
-    def __init__(self, over: float, squares: bool) -> None:
+    def __init__(self, over: float) -> None:
         self.over = over
-        self.squares = squares
-        self.ats: deque[float] = deque()
-        self.values: deque[int] = deque()
-        self.first = 0  # index of the first value that the sums cover
-        self.newest = float("-inf")
-        self.cursor = float("-inf")  # values at or before it have left the sums
-        self.total = 0
-        self.total_squares = 0
+        self.ats: list[float] = []
+
+    def add(self, at: float, value: float) -> None:
+        """Count one event; its value does not matter."""
+        ats = self.ats
+        if not ats or at >= ats[-1]:
+            ats.append(at)
+        else:
+            ats.insert(bisect_right(ats, at), at)
+
+    def retain(self, bound: float) -> bool:
+        """Forget for good the events at or before `bound`; True while any is left."""
+        del self.ats[: bisect_right(self.ats, bound)]
+        return bool(self.ats)
+
+    def count(self, at: float) -> int:
+        """Number of events in (at - over, at]."""
+        ats = self.ats
+        return bisect_right(ats, at) - bisect_right(ats, at - self.over)
+
+    def rate(self, at: float) -> float:
+        """Events a second in (at - over, at]."""
+        return self.count(at) / self.over
+
+
+class SumWindow:
+    """Sums of values. `totals[i]` is the sum of all before the i-th, from an arbitrary start on."""
+
+    __slots__ = ("ats", "over", "totals")
+
+    def __init__(self, over: float) -> None:
+        self.over = over
+        self.ats: list[float] = []
+        self.totals = [0]
 
     def add(self, at: float, value: float) -> None:
         """Put one finite value at its event time."""
         scaled = int(value * SCALE)
-        if at >= self.newest:
-            self.newest = at
-            self.ats.append(at)
-            self.values.append(scaled)
+        ats, totals = self.ats, self.totals
+        if not ats or at >= ats[-1]:
+            ats.append(at)
+            totals.append(totals[-1] + scaled)
         else:
-            index = bisect_right(self.ats, at)
-            self.ats.insert(index, at)
-            self.values.insert(index, scaled)
-        if at > self.cursor:
-            self.total += scaled
-            if self.squares:
-                self.total_squares += scaled * scaled
-        else:
-            self.first += 1
+            _add_to_totals(totals, _insert_time(ats, at), scaled)
 
     def retain(self, bound: float) -> bool:
         """Forget for good the values at or before `bound`; True while any is left."""
+        past = bisect_right(self.ats, bound)
+        del self.ats[:past], self.totals[:past]
+        return bool(self.ats)
+
+    def mean(self, at: float) -> float | None:
+        """Mean of the values in (at - over, at]; None when there is none."""
         ats = self.ats
-        while ats and ats[0] <= bound:
-            ats.popleft()
-            scaled = self.values.popleft()
-            if self.first:
-                self.first -= 1
-            else:
-                self.total -= scaled
-                if self.squares:
-                    self.total_squares -= scaled * scaled
-        if bound > self.cursor:
-            self.cursor = bound
-        return bool(ats)
-
-    def sums(self, at: float) -> tuple[int, int, int]:
-        """(count, sum, sum of squares) of the values in (at - over, at], in scaled units."""
-        low = at - self.over
-        if at < self.newest or low < self.cursor:
-            return self._scan(low, at)
-        ats = self.ats
-        first = self.first
-        size = len(ats)
-        while first < size and ats[first] <= low:
-            scaled = self.values[first]
-            self.total -= scaled
-            if self.squares:
-                self.total_squares -= scaled * scaled
-            first += 1
-        self.first = first
-        self.cursor = low
-        return size - first, self.total, self.total_squares
-
-    def _scan(self, low: float, at: float) -> tuple[int, int, int]:
-        count = total = squares = 0
-        for time, scaled in zip(self.ats, self.values, strict=True):
-            if low < time <= at:
-                count += 1
-                total += scaled
-                if self.squares:
-                    squares += scaled * scaled
-        return count, total, squares
-
-    def extremes(self, at: float) -> tuple[float, float] | None:
-        """(smallest, largest) of the values in (at - over, at]; None when there is none."""
-        low = at - self.over
-        inside = [v for t, v in zip(self.ats, self.values, strict=True) if low < t <= at]
-        if not inside:
+        low, high = bisect_right(ats, at - self.over), bisect_right(ats, at)
+        if low == high:
             return None
-        return min(inside) / SCALE, max(inside) / SCALE
+        return (self.totals[high] - self.totals[low]) / (high - low << SCALE_BITS)
+
+    def sum(self, at: float) -> float:
+        """Sum of the values in (at - over, at]."""
+        ats, totals = self.ats, self.totals
+        return (totals[bisect_right(ats, at)] - totals[bisect_right(ats, at - self.over)]) / (1 << SCALE_BITS)
+
+
+class SquareWindow:
+    """Sums of values and of their squares, as in `SumWindow`."""
+
+    __slots__ = ("ats", "over", "squares", "totals")
+
+    def __init__(self, over: float) -> None:
+        self.over = over
+        self.ats: list[float] = []
+        self.totals = [0]
+        self.squares = [0]
+
+    def add(self, at: float, value: float) -> None:
+        """Put one finite value at its event time."""
+        scaled = int(value * SCALE)
+        index = _insert_time(self.ats, at)
+        _add_to_totals(self.totals, index, scaled)
+        _add_to_totals(self.squares, index, scaled * scaled)
+
+    def retain(self, bound: float) -> bool:
+        """Forget for good the values at or before `bound`; True while any is left."""
+        past = bisect_right(self.ats, bound)
+        del self.ats[:past], self.totals[:past], self.squares[:past]
+        return bool(self.ats)
+
+    def std(self, at: float) -> float | None:
+        """Population standard deviation of the values in (at - over, at], whose variance is exact before
+        rounding; None when there is none."""
+        low, high = bisect_right(self.ats, at - self.over), bisect_right(self.ats, at)
+        if low == high:
+            return None
+        count = high - low
+        total = self.totals[high] - self.totals[low]
+        squares = self.squares[high] - self.squares[low]
+        return sqrt((count * squares - total * total) / ((count * count) << SQUARE_BITS))
+
+
+class LatestWindow:
+    """Values of which the newest is asked for."""
+
+    __slots__ = ("ats", "over", "values")
+
+    def __init__(self, over: float) -> None:
+        self.over = over
+        self.ats: list[float] = []
+        self.values: list[float] = []
+
+    def add(self, at: float, value: float) -> None:
+        """Put one finite value at its event time."""
+        ats = self.ats
+        if not ats or at >= ats[-1]:
+            ats.append(at)
+            self.values.append(_real(value))
+        else:
+            self.values.insert(_insert_time(ats, at), _real(value))
+
+    def retain(self, bound: float) -> bool:
+        """Forget for good the values at or before `bound`; True while any is left."""
+        past = bisect_right(self.ats, bound)
+        del self.ats[:past], self.values[:past]
+        return bool(self.ats)
 
     def latest(self, at: float) -> float | None:
-        """The newest value at or before `at` within the window; ties go to the later arrival."""
-        index = len(self.ats) if at >= self.newest else bisect_right(self.ats, at)
+        """The newest value in (at - over, at]; ties go to the later arrival."""
+        index = bisect_right(self.ats, at)
         if not index or self.ats[index - 1] <= at - self.over:
             return None
-        return self.values[index - 1] / SCALE
+        return self.values[index - 1]
 
 
-def mean_of(count: int, total: int) -> float:
-    """The mean of a scaled sum, correctly rounded."""
-    return total / (count << SCALE_BITS)
+class MaxWindow:
+    """Values of which the largest is asked for.
+
+    `peaks` holds the values that no later one reaches, in event-time order and so descending: the
+    largest of all after a moment is the first peak after it. A value enters and leaves them once.
+    Only a read behind a value from its future looks through the window itself.
+    """
+
+    __slots__ = ("ats", "over", "peak_ats", "peaks", "values")
+
+    def __init__(self, over: float) -> None:
+        self.over = over
+        self.ats: list[float] = []
+        self.values: list[float] = []
+        self.peak_ats: list[float] = []
+        self.peaks: list[float] = []
+
+    def add(self, at: float, value: float) -> None:
+        """Put one finite value at its event time."""
+        real = _real(value)
+        self.values.insert(_insert_time(self.ats, at), real)
+        index = bisect_right(self.peak_ats, at)
+        if index < len(self.peaks) and self.peaks[index] >= real:
+            return
+        first = index
+        while first and self.peaks[first - 1] <= real:
+            first -= 1
+        self.peak_ats[first:index] = [at]
+        self.peaks[first:index] = [real]
+
+    def retain(self, bound: float) -> bool:
+        """Forget for good the values at or before `bound`; True while any is left."""
+        past = bisect_right(self.ats, bound)
+        del self.ats[:past], self.values[:past]
+        past = bisect_right(self.peak_ats, bound)
+        del self.peak_ats[:past], self.peaks[:past]
+        return bool(self.ats)
+
+    def max(self, at: float) -> float | None:
+        """Largest of the values in (at - over, at]; None when there is none."""
+        ats = self.ats
+        if ats and ats[-1] > at:
+            return max(
+                self.values[bisect_right(ats, at - self.over) : bisect_right(ats, at)],
+                default=None,
+            )
+        index = bisect_right(self.peak_ats, at - self.over)
+        return self.peaks[index] if index < len(self.peaks) else None
 
 
-def std_of(count: int, total: int, squares: int) -> float:
-    """The population standard deviation of scaled sums; the variance is exact before rounding."""
-    return sqrt((count * squares - total * total) / ((count * count) << SQUARE_BITS))
+class MinWindow:
+    """Values of which the smallest is asked for: the largest of the negated ones."""
+
+    __slots__ = ("negated",)
+
+    def __init__(self, over: float) -> None:
+        self.negated = MaxWindow(over)
+
+    def add(self, at: float, value: float) -> None:
+        """Put one finite value at its event time."""
+        self.negated.add(at, -value)
+
+    def retain(self, bound: float) -> bool:
+        """Forget for good the values at or before `bound`; True while any is left."""
+        return self.negated.retain(bound)
+
+    def min(self, at: float) -> float | None:
+        """Smallest of the values in (at - over, at]; None when there is none."""
+        largest = self.negated.max(at)
+        return None if largest is None else _real(-largest)
+
+
+EventWindow = CountWindow | SumWindow | SquareWindow | LatestWindow | MaxWindow | MinWindow
+
+
+def _insert_time(ats: list[float], at: float) -> int:
+    """Put a time after those that are not later; returns its index."""
+    if not ats or at >= ats[-1]:
+        ats.append(at)
+        return len(ats) - 1
+    index = bisect_right(ats, at)
+    ats.insert(index, at)
+    return index
+
+
+def _add_to_totals(totals: list[int], index: int, scaled: int) -> None:
+    """Insert a value as the one with `index`: all totals after it grow by it."""
+    totals.insert(index + 1, totals[index] + scaled)
+    for later in range(index + 2, len(totals)):
+        totals[later] += scaled
+
+
+def _real(value: float) -> float:
+    """The value as a float without a negative zero, which would be written as -0.0."""
+    return value + 0.0

@@ -57,6 +57,7 @@ class PartitionProcessor:
         for record in records:
             take(record, out)
             self.next_offset = record.offset + 1
+        self.scorer.put_rows(out)
         return out
 
 

@@ -78,7 +78,6 @@ class Scorer:
         self._watermark = Watermark(case.lateness, case.max_jump)
         self._seen = SeenIds(case.dedup_horizon)
         self._features = FeatureState(case.features, task.ask, case.key, case.views() if rows else ())
-        self._rows = rows
         label = task.label
         self._label_value: Callable[[Any], Any] = label.value
         kinds: list[type[Event]] = [*case.events, Clock]
@@ -139,6 +138,7 @@ class Scorer:
         """Fold one record in; examples go to the models as they become known, in order."""
         self._records += 1
         if self._records % RETAIN_EVERY == 0:
+            self._features.put_rows(out.rows)
             self._features.retain(self._watermark.value)
         self._offset = record.offset
         self._out = out
@@ -146,6 +146,10 @@ class Scorer:
             self._accept(record, out)
         except Refused as refused:
             self._refuse(record, refused.stage, refused.reason, out)
+
+    def put_rows(self, out: Outputs) -> None:
+        """Put out the online feature rows that changed since the last time."""
+        self._features.put_rows(out.rows)
 
     def _known(self, example: Example) -> None:
         self._models.take(example, self._offset, self._out)
@@ -175,7 +179,7 @@ class Scorer:
         label = self._label_of(event) if route.labels else None
         try:
             x = self._features.read(event, at) if route.asks else None
-            self._features.update(event, at, out.rows if self._rows else None)
+            self._features.update(event, at)
         except FeatureValueError as error:
             cause = error.__cause__
             reason = str(error) if cause is None else f"{error} {reason_of(cause)}"

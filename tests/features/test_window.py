@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import sqrt
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.window import EventWindow, mean_of, std_of
+from features.window import (
+    CountWindow,
+    LatestWindow,
+    MaxWindow,
+    MinWindow,
+    SquareWindow,
+    SumWindow,
+)
 
 OVER = 10.0
+KINDS = (CountWindow, SumWindow, SquareWindow, LatestWindow, MaxWindow, MinWindow)
 times = st.integers(0, 60).map(lambda n: n / 2)
-numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda v: round(v, 6))
+numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda v: round(v, 6) + 0.0)
 
 
 def exact_mean(values: list[float]) -> float:
@@ -24,41 +33,79 @@ def exact_variance(values: list[float]) -> Fraction:
     return sum((Fraction(v) - mean) ** 2 for v in values) / len(values)
 
 
+def check(windows: list[Any], everything: list[tuple[float, float]], at: float) -> None:
+    """Every window answers at `at` as the list of all (time, value) says, in order of arrival."""
+    count, sums, squares, latest, largest, smallest = windows
+    inside = [v for t, v in everything if at - OVER < t <= at]
+    assert count.count(at) == len(inside)
+    assert count.rate(at) == len(inside) / OVER
+    if not inside:
+        assert sums.sum(at) == 0.0
+        for nothing in (sums.mean, squares.std, latest.latest, largest.max, smallest.min):
+            assert nothing(at) is None
+        return
+    assert sums.mean(at) == exact_mean(inside)
+    assert sums.sum(at) == float(sum(map(Fraction, inside)))
+    deviation = sqrt(exact_variance(inside))
+    assert abs(squares.std(at) - deviation) <= 1e-9 * (1 + deviation)
+    newest = max(t for t, _ in everything if at - OVER < t <= at)
+    assert latest.latest(at) == [v for t, v in everything if t == newest][-1]
+    assert (smallest.min(at), largest.max(at)) == (min(inside), max(inside))
+
+
 @given(st.lists(st.tuples(st.sampled_from(["add", "read", "retain"]), times, numbers), max_size=60))
 def test_every_aggregate_equals_the_naive_oracle_whatever_the_order(
     steps: list[tuple[str, float, float]],
 ) -> None:
-    window = EventWindow(OVER, squares=True)
+    windows: list[Any] = [kind(OVER) for kind in KINDS]
     everything: list[tuple[float, float]] = []
     watermark = -1e18
     for what, at, value in steps:
         if what == "add" and at > watermark - OVER:
-            window.add(at, value)
+            for window in windows:
+                window.add(at, value)
             everything.append((at, value))
         elif what == "retain":
             watermark = max(watermark, at - 5.0)
-            window.retain(watermark - OVER)
+            left = any(t > watermark - OVER for t, _ in everything)
+            assert [window.retain(watermark - OVER) for window in windows] == [left] * len(windows)
         elif what == "read" and at >= watermark:
-            inside = [v for t, v in everything if at - OVER < t <= at]
-            count, total, squares = window.sums(at)
-            assert count == len(inside)
-            if not inside:
-                assert window.latest(at) is None
-                assert window.extremes(at) is None
-                continue
-            assert mean_of(count, total) == exact_mean(inside)
-            assert abs(std_of(count, total, squares) - sqrt(exact_variance(inside))) <= 1e-9 * (
-                1 + sqrt(exact_variance(inside))
-            )
-            assert window.extremes(at) == (min(inside), max(inside))
-            newest = max(t for t, _ in everything if at - OVER < t <= at)
-            assert window.latest(at) == [v for t, v in everything if t == newest][-1]
+            check(windows, everything, at)
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.floats(0, 2), numbers), min_size=1, max_size=80))
+def test_windows_equal_the_oracle_after_every_event_of_a_stream_disordered_within_its_lateness(
+    events: list[tuple[float, float, float]],
+) -> None:
+    windows: list[Any] = [kind(OVER) for kind in KINDS]
+    everything: list[tuple[float, float]] = []
+    newest = 0.0
+    for step, delay, value in events:
+        newest += step
+        everything.append((newest - delay, value))
+        for window in windows:
+            window.add(newest - delay, value)
+        for at in (newest - 2.0, newest - delay, newest):
+            check(windows, everything, at)
+        for window in windows:
+            window.retain(newest - 2.0 - OVER)
 
 
 def test_a_large_value_leaves_no_trace_when_it_expires() -> None:
-    window = EventWindow(OVER, squares=True)
-    window.add(0.0, 1e15)
-    window.add(5.0, 0.1)
-    window.sums(6.0)
-    count, total, squares = window.sums(12.0)
-    assert (count, mean_of(count, total), std_of(count, total, squares)) == (1, 0.1, 0.0)
+    sums, squares = SumWindow(OVER), SquareWindow(OVER)
+    for window in (sums, squares):
+        window.add(0.0, 1e15)
+        window.add(5.0, 0.1)
+    assert sums.mean(6.0) == 5e14 + 0.05
+    assert sums.mean(12.0) == sums.sum(12.0) == 0.1
+    assert squares.std(12.0) == 0.0
+
+
+def test_the_largest_value_is_found_among_few_when_values_mostly_rise() -> None:
+    window = MaxWindow(1e6)
+    for at in range(1_000):
+        window.add(float(at), float(at % 500))
+    assert window.max(999.0) == 499.0
+    assert len(window.peaks) == 1
+    window.add(1_000.0, 7.0)
+    assert (window.peaks, window.peak_ats) == ([499.0, 7.0], [999.0, 1_000.0])

@@ -36,6 +36,7 @@ from online_models.errors import ModelsError
 from streams.errors import DeclarationError
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor, summarize
+from streams.scorer import RETAIN_EVERY
 from streams.sources import LogRecord
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -174,7 +175,7 @@ def test_cutting_the_records_into_any_steps_gives_the_same_bytes(
 ) -> None:
     declared = case(lateness=10 * 60.0)
     log = busy_log(drawn)
-    whole = PartitionProcessor(declared, 0)
+    whole = PartitionProcessor(declared, 0, rows=True)
     expected = whole.step(log.records)
     parts = PartitionProcessor(declared, 0, rows=True)
     found = Outputs()
@@ -183,10 +184,41 @@ def test_cutting_the_records_into_any_steps_gives_the_same_bytes(
         out = parts.step(log.records[at : at + cut])
         for name in ("predictions", "outcomes", "drift", "models", "dead_letters"):
             getattr(found, name).extend(getattr(out, name))
+        found.rows.update(out.rows)
         at += cut
     for name in ("predictions", "outcomes", "drift", "models", "dead_letters"):
         assert getattr(found, name) == getattr(expected, name), name
+    assert found.rows == expected.rows
     assert summarize([parts]).counts == summarize([whole]).counts
+
+
+@pytest.mark.parametrize("cut", [1, 7, 10_000])
+def test_an_online_row_says_what_the_newest_event_of_its_key_saw_though_windows_were_cleaned_since(
+    cut: int,
+) -> None:
+    body = {"type": "settled", "id": "other", "at": START.isoformat(), "order": "o", "shop": "t", "bad": 0.25}
+    log = Log().raw(json.dumps(body).encode(), b"t")
+    for minute in range(3 * RETAIN_EVERY):
+        log.settle(minute, f"o{minute}", bad=minute % 2)
+    processor = PartitionProcessor(case(), 0, rows=True)
+    rows: dict[Any, Any] = {}
+    for start in range(0, len(log.records), cut):
+        rows.update(processor.step(log.records[start : start + cut]).rows)
+    name = "orders_by_shop"
+    none_asked = {"bad_1h": 0.25, "spread_1h": 0.0, "asked_1h": 0}
+    assert rows[name, ("t",)] == (START.timestamp(), none_asked)
+    newest = START.timestamp() + (3 * RETAIN_EVERY - 1) * 60
+    assert rows[name, ("s",)] == (newest, {"bad_1h": 0.5, "spread_1h": 0.5, "asked_1h": 0})
+
+
+def test_rows_of_one_moment_are_stamped_a_microsecond_apart_in_any_steps() -> None:
+    log = Log().settle(1, "a").settle(1, "b").settle(1, "c", bad=0.0)
+    together = PartitionProcessor(case(), 0, rows=True).step(log.records).rows
+    alone = PartitionProcessor(case(), 0, rows=True)
+    rows = [alone.step([record]).rows for record in log.records]
+    assert together == rows[-1]
+    stamps = [row["orders_by_shop", ("s",)][0] for row in rows]
+    assert stamps == sorted(set(stamps))
 
 
 @settings(max_examples=60, deadline=None)
