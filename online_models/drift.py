@@ -79,9 +79,14 @@ class Monitor:
         self._filled += 1
         if self._filled < self._size:
             return None
-        mean = self._block / (self._size * self._scale)
+        total = self._block
         self._block = 0.0
         self._filled = 0
+        return self.update_block(total, at, offset)
+
+    def update_block(self, total: float, at: float, offset: int) -> Drift | None:
+        """Add a block of values by their sum, which must be finite; the change it reveals, if any."""
+        mean = total / (self._size * self._scale)
         self._width += 1
         self._total += mean
         adwin = self._adwin
@@ -156,9 +161,15 @@ class ScaledMonitor:
 
 
 class FeatureMonitor:
-    """Monitors of one numeric feature: its value, and its squared distance from its running mean."""
+    """Monitors of one numeric feature: its value, and its squared distance from its running mean.
 
-    __slots__ = ("_count", "_delta", "_mean", "_name", "_spread", "_squares", "_value")
+    Blocks are summed here: a request has a dozen features, and most values end no block.
+    """
+
+    __slots__ = (
+        "_block", "_block_squares", "_count", "_delta", "_filled", "_mean", "_name", "_spread", "_squares",
+        "_value",
+    )  # fmt: skip
 
     def __init__(self, name: str, delta: float) -> None:
         self._name = name
@@ -168,6 +179,9 @@ class FeatureMonitor:
         self._mean = 0.0
         self._squares = 0.0
         self._count = 0
+        self._block = 0.0
+        self._block_squares = 0.0
+        self._filled = 0
 
     def _warm_up(self, distance: float, value: float, offset: int) -> None:
         self._squares += distance * (value - self._mean)
@@ -187,8 +201,15 @@ class FeatureMonitor:
         if self._value is None or self._spread is None:
             self._warm_up(distance, value, offset)
             return
-        drift = self._value.update(value, at, offset)
-        spread = self._spread.update(distance * distance, at, offset)
+        self._block += value
+        self._block_squares += distance * distance
+        self._filled += 1
+        if self._filled < BLOCK:
+            return
+        drift = self._value.update_block(self._block, at, offset)
+        spread = self._spread.update_block(self._block_squares, at, offset)
+        self._block = self._block_squares = 0.0
+        self._filled = 0
         if drift is not None:
             found.append(drift)
             self._mean, self._count = drift.after.mean, drift.after.count
