@@ -192,6 +192,20 @@ def test_cutting_the_records_into_any_steps_gives_the_same_bytes(
     assert summarize([parts]).counts == summarize([whole]).counts
 
 
+@settings(max_examples=40, deadline=None)
+@given(steps, st.integers(0, 80))
+def test_a_processor_restored_from_a_snapshot_goes_on_with_the_same_bytes_and_rows(
+    drawn: list[tuple[int, int, float]], cut: int
+) -> None:
+    declared = case(lateness=10 * 60.0)
+    log = busy_log(drawn)
+    first = PartitionProcessor(declared, 0, rows=True)
+    first.step(log.records[:cut])
+    second = PartitionProcessor.restored(declared, 0, first.snapshot(), rows=True)
+    assert second.step(log.records[cut:]) == first.step(log.records[cut:])
+    assert summarize([second]).counts == summarize([first]).counts
+
+
 @pytest.mark.parametrize("cut", [1, 7, 10_000])
 def test_an_online_row_says_what_the_newest_event_of_its_key_saw_though_windows_were_cleaned_since(
     cut: int,
