@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import sqrt
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.window import (
@@ -20,7 +20,8 @@ from features.window import (
 
 OVER = 10.0
 KINDS = (CountWindow, SumWindow, SquareWindow, LatestWindow, MaxWindow, MinWindow)
-times = st.integers(0, 60).map(lambda n: n / 2)
+times = st.integers(0, 25).map(float)
+"""So few that equal times, and times just at an edge, come up in most examples."""
 numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda v: round(v, 6) + 0.0)
 
 
@@ -53,6 +54,7 @@ def check(windows: list[Any], everything: list[tuple[float, float]], at: float) 
     assert (smallest.min(at), largest.max(at)) == (min(inside), max(inside))
 
 
+@settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["add", "read", "retain"]), times, numbers), max_size=60))
 def test_every_aggregate_equals_the_naive_oracle_whatever_the_order(
     steps: list[tuple[str, float, float]],
