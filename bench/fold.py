@@ -22,7 +22,7 @@ from bench.log import Log
 from features.state import FeatureState
 from online_models.pool import Forecast
 from streams.outputs import Outputs
-from streams.pending import Example
+from streams.pending import Example, Pending
 from streams.scorer import RETAIN_EVERY, Scorer
 from streams.simulate import Simulation
 from streams.usecase import UseCase, load_case
@@ -44,6 +44,9 @@ class NoModels:
 
     def take(self, example: Example, offset: int, out: Outputs) -> None:
         """Learn nothing."""
+
+    def publish(self, pending: Pending, offset: int, out: Outputs) -> None:
+        """Nothing is known here that was not published."""
 
 
 def _decode(case: UseCase, log: Log) -> Callable[[], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("FAUST_LOOP", "uvloop")  # as `driftline worker` does
 
@@ -36,11 +37,11 @@ def main(assignment: Assignment) -> None:
     gauge = Gauge()
     step = PartitionProcessor.step
 
-    def gauged(self: PartitionProcessor, records: Iterable[Record]) -> Outputs:
+    def gauged(self: PartitionProcessor, records: Iterable[Record], *rest: Any) -> Outputs:
         gauge.event()
-        return step(self, records)
+        return step(self, records, *rest)
 
-    PartitionProcessor.step = gauged  # type: ignore[method-assign]
+    PartitionProcessor.step = gauged  # type: ignore[method-assign,assignment]
     rows = _online_writer(case, home) if assignment.feast else None
     settings = Settings(home, assignment.bootstrap, assignment.namespace)
     deployment = deploy(case, settings, KafkaBroker(assignment.bootstrap), rows)

@@ -148,27 +148,46 @@ def worker(case: Case, partitions: Partitions = None) -> None:
 
 
 @app.command()
+def upgrade(case: Case, partitions: Partitions = None) -> None:
+    """Take a case over from other code that serves it, without an outage, and serve it until SIGTERM.
+
+    Folds the log beside the workers that serve; when it is close behind, fences them out, and they end.
+    """
+    from infra.serve import run_worker
+
+    run_worker(_case(case, partitions), _settings(), upgrade=True)
+
+
+@app.command()
 def produce(
     case: Case,
     source: Source = None,
     limit: Limit = None,
     partitions: Partitions = None,
     close: Annotated[bool, typer.Option(help="End with a clock event, so that nothing stays pending")] = True,
+    warm_up: Annotated[
+        bool, typer.Option("--warm-up", help="These are history, at the log's start: learn, answer nothing")
+    ] = False,
 ) -> None:
     """Send a source's events to the case's log."""
     from infra.serve import bootstrap_of
-    from infra.topics_admin import ensure_topics
+    from infra.topics_admin import ensure_topics, refuse_begun
     from streams.sdk import EventProducer
-    from streams.sources import open_source, with_closing_clock
+    from streams.sources import as_warm_up, open_source, with_closing_clock
 
     settings = _settings()
     declared = _case(case, partitions)
     bootstrap = bootstrap_of(settings)
     ensure_topics(bootstrap, declared.topics(settings.namespace).all())
     events = open_source(declared, source, limit)
+    if warm_up:
+        refuse_begun(bootstrap, declared.topics(settings.namespace).log)
+        events = as_warm_up(declared, events)
+    elif close:
+        events = with_closing_clock(declared, events)
     count = 0
     with EventProducer(declared, bootstrap, namespace=settings.namespace) as producer:
-        for event in with_closing_clock(declared, events) if close else events:
+        for event in events:
             producer.send(event)
             count += 1
     _say(f"{count:,} events sent to {declared.topics(settings.namespace).log}")
@@ -181,13 +200,16 @@ def simulate(
     limit: Limit = None,
     partitions: Partitions = None,
     chunk: Annotated[int, typer.Option(min=1, help="Records a step; the result is the same for any")] = 500,
+    warm_up: Annotated[
+        str | None, typer.Option("--warm-up", help="A source to learn from first, answering nothing")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """The same fold over a file or the case's own source, without Kafka."""
     from infra.summary import table
     from streams.simulate import simulate as run
 
-    found = run(_case(case, partitions), source, limit=limit, chunk=chunk)
+    found = run(_case(case, partitions), source, limit=limit, chunk=chunk, warm_up=warm_up)
     if as_json:
         _print(found)
     else:

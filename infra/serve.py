@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from streams.deployment import Deployment
     from streams.history import History
     from streams.kafka_broker import KafkaBroker
+    from streams.upgrade import Standby
 
 log = logging.getLogger("driftline.worker")
 
@@ -60,8 +62,29 @@ def deploy(
     )
 
 
-def run_worker(case: UseCase, settings: Settings, *, features: bool = True) -> None:
-    """Serve a case until SIGTERM; `features` says whether online rows go to Feast."""
+async def _approach(deployment: Deployment) -> dict[int, Standby]:
+    """Every partition folded by new code, close behind the code that serves it."""
+    from streams.upgrade import CLOSE_BEHIND, Standby
+
+    standbys = [Standby(deployment, number) for number in range(deployment.case.partitions)]
+    try:
+        before: list[int] = []
+        while True:
+            behind = [await standby.approach() for standby in standbys]
+            log.warning("upgrade: %s records behind", ", ".join(f"{count:,}" for count in behind))
+            # where nothing is published, or the other code stands still, it does not get closer
+            if max(behind) <= CLOSE_BEHIND or behind == before:
+                return {standby.partition: standby for standby in standbys}
+            before = behind
+    finally:
+        await deployment.broker.close()
+
+
+def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgrade: bool = False) -> None:
+    """Serve a case until SIGTERM; `features` says whether online rows go to Feast.
+
+    With `upgrade` the case is first folded beside the code that serves it, and then taken over.
+    """
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
     bootstrap = bootstrap_of(settings)
     writer = None
@@ -73,14 +96,17 @@ def run_worker(case: UseCase, settings: Settings, *, features: bool = True) -> N
         repo.apply()
         writer = OnlineWriter(repo)
     from infra.topics_admin import ensure_topics
+    from streams.archive import Archive
     from streams.kafka_broker import KafkaBroker
     from streams.worker import Worker, run
 
     ensure_topics(bootstrap, case.topics(settings.namespace).all())
     path = status_path(settings, case.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    broker = KafkaBroker(bootstrap)
-    worker = Worker(deploy(case, settings, broker, writer), bootstrap, status_path=path)
+    broker = KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name)))
+    deployment = deploy(case, settings, broker, writer)
+    upgrading = asyncio.run(_approach(deployment)) if upgrade else None
+    worker = Worker(deployment, bootstrap, status_path=path, upgrading=upgrading)
 
     async def closing() -> None:
         try:

@@ -41,6 +41,23 @@ def ensure_topics(bootstrap: str, specs: Sequence[TopicSpec], *, fresh: bool = F
         admin.close()
 
 
+def refuse_begun(bootstrap: str, log: str) -> None:
+    """Raises InfraError when the log holds records: only its beginning can be a warm-up."""
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
+    try:
+        numbers = consumer.partitions_for_topic(log) or ()
+        ends = consumer.end_offsets([TopicPartition(log, number) for number in numbers])
+    finally:
+        consumer.close()
+    if any(ends.values()):
+        raise InfraError(
+            f"{log} holds {sum(ends.values()):,} records already: only the beginning of a log can be a "
+            "warm-up. Use another namespace"
+        )
+
+
 def _create(admin: Any, spec: TopicSpec) -> bool:
     """Whether it was made here; False when another process was first."""
     from kafka.admin import NewTopic

@@ -123,6 +123,10 @@ class Task(Protocol):
         """Probabilities to publish, by label."""
         ...
 
+    def output_of(self, point: Any, probabilities: dict[str, float] | None) -> Any:
+        """The output that was published as `point` and `probabilities`; raises ValueError."""
+        ...
+
 
 def _clipped(label: Any, p: Any) -> float:
     """A probability that left [0, 1] by rounding, brought back; raises NotFinite for any other."""
@@ -167,6 +171,11 @@ class Binary:
     def probabilities(self, output: float) -> dict[str, float]:
         return {"false": 1.0 - output, "true": output}
 
+    def output_of(self, point: Any, probabilities: dict[str, float] | None) -> float:
+        if probabilities is None or "true" not in probabilities:
+            raise ValueError("a binary prediction was published without its probabilities")
+        return probabilities["true"]
+
 
 @dataclass(frozen=True, slots=True)
 class Multiclass:
@@ -198,6 +207,11 @@ class Multiclass:
     def probabilities(self, output: dict[str, float]) -> dict[str, float]:
         return output
 
+    def output_of(self, point: Any, probabilities: dict[str, float] | None) -> dict[str, float]:
+        if probabilities is None:
+            raise ValueError("a multiclass prediction was published without its probabilities")
+        return probabilities
+
 
 @dataclass(frozen=True, slots=True)
 class Regression:
@@ -228,3 +242,6 @@ class Regression:
 
     def probabilities(self, output: float) -> None:
         return None
+
+    def output_of(self, point: Any, probabilities: dict[str, float] | None) -> float:
+        return float(point)

@@ -44,7 +44,7 @@ class StoredRecord(Protocol):
     @property
     def value(self) -> bytes | None: ...
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
 class AppendFailed(StreamsError):
@@ -88,6 +88,10 @@ class Broker(Protocol):
 
     async def first_offset(self, place: Place) -> int:
         """The first offset that `read` can begin at."""
+        ...
+
+    async def close(self) -> None:
+        """End the connections; a later call makes new ones."""
         ...
 
     def read(self, place: Place, begin: int, end: int) -> AsyncIterator[Sequence[StoredRecord]]:

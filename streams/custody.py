@@ -17,6 +17,7 @@ from streams.cadence import Cadence
 from streams.deployment import Deployment
 from streams.errors import StreamsError
 from streams.takeover import Held, OtherCode, OwnedPartition, Snapshot, take_over
+from streams.upgrade import Standby
 
 log = logging.getLogger("driftline.worker")
 
@@ -28,6 +29,8 @@ heartbeat that the partition is another's."""
 RENEW_AFTER = 12 * 3600.0
 """Seconds without a record after which a partition is taken over anew: a broker forgets a producer,
 and with it the fence, after a day without sends."""
+LOOK_EVERY = 10.0
+"""Seconds between looks of an idle partition for somebody else's fence."""
 STOPS_WITHIN = 2.5
 """Seconds in which the records at hand are finished, and again a last checkpoint stored."""
 
@@ -43,14 +46,19 @@ class Custody:
     """The task of one partition, from its assignment to its revocation."""
 
     def __init__(
-        self, deployment: Deployment, partition: int, held: Held | None = None, *, upgrade: bool = False
+        self,
+        deployment: Deployment,
+        partition: int,
+        held: Held | None = None,
+        standby: Standby | None = None,
     ) -> None:
         self._deployment = deployment
         self._held = held
-        self._upgrade = upgrade
+        self._standby = standby
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
         self._stopping = False
         self._idle = False
+        self._looked = time.monotonic()
         self._owned: OwnedPartition | None = None
         self._cadence = Cadence(time.monotonic())
         self._storing: asyncio.Task[None] | None = None
@@ -107,8 +115,8 @@ class Custody:
     async def _own(self) -> None:
         self.state = "taking over"
         held, self._held = self._held, None
-        self._owned = owned = await take_over(self._deployment, self.partition, held, upgrade=self._upgrade)
-        self._upgrade = False
+        standby, self._standby = self._standby, None
+        self._owned = owned = await take_over(self._deployment, self.partition, held, standby)
         self._cadence = Cadence(time.monotonic())
         self._recovery_started = time.monotonic()
         self.state = "recovering"
@@ -177,14 +185,27 @@ class Custody:
         if owned is not None:
             await owned.close()
 
-    def tick(self) -> None:
-        """Called now and then: an idle partition is checkpointed too, and its fence renewed."""
+    async def tick(self) -> None:
+        """Called now and then: an idle partition is checkpointed too, its fence renewed, and a fence of
+        others noticed, which otherwise only a send would."""
         if not self._idle:
             return
         self._maybe_checkpoint()
+        owned, now = self._owned, time.monotonic()
         if self.idle_seconds > RENEW_AFTER:
-            self._last_record = time.monotonic()
+            self._last_record = now
             self._frames.put_nowait(None)
+        elif owned is not None and now - self._looked > LOOK_EVERY:
+            self._looked = now
+            try:
+                fenced = await owned.is_fenced()
+            except Exception as error:
+                if not _is_broker_trouble(error):
+                    raise
+                log.warning("partition %d: looking for a fence failed: %s", self.partition, error)
+                return
+            if fenced and self._idle:
+                self._frames.put_nowait(None)
 
     def _maybe_checkpoint(self) -> None:
         now = time.monotonic()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -70,11 +71,18 @@ def decode_epoch(record: StoredRecord) -> CodeEpoch:
     return msgspec.json.decode(record.value or b"", type=CodeEpoch)
 
 
-async def epochs(broker: Broker, place: Place, begin: int, end: int) -> list[CodeEpoch]:
+class Announced(NamedTuple):
+    """A code epoch, and the offset of its record on the models topic."""
+
+    offset: int
+    epoch: CodeEpoch
+
+
+async def epochs(broker: Broker, place: Place, begin: int, end: int) -> list[Announced]:
     """The code epochs among offsets [begin, end) of a partition of the models topic, oldest first."""
-    found: list[CodeEpoch] = []
+    found: list[Announced] = []
     async for records in broker.read(place, begin, end):
-        found.extend(decode_epoch(record) for record in records if is_epoch(record))
+        found.extend(Announced(r.offset, decode_epoch(r)) for r in records if is_epoch(r))
     return found
 
 

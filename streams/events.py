@@ -76,6 +76,19 @@ _REPEATS = json.JSONDecoder(
 )
 
 
+class WarmUp(Event, tag="warm-up"):
+    """The first record of a log that begins with history: what follows is learned from, and nothing is
+    put out, until `Serve`."""
+
+
+class Serve(Event, tag="serve"):
+    """The warm-up is over: requests from here on are answered."""
+
+
+SYSTEM_EVENTS: tuple[type[Event], ...] = (Clock, WarmUp, Serve)
+"""Events that every case has."""
+
+
 def _numeric_fields(event_type: type[Event]) -> tuple[str, ...]:
     """Names of the fields that may hold a number."""
 
@@ -90,11 +103,11 @@ class EventCodec:
     """Encodes and decodes the events of one case.
 
     `types` are the case's event classes; `key` names the field that holds the partition key in
-    every event that is not a `Reference` or `Clock`; `max_bytes` bounds one encoded event.
+    every event that is not a `Reference` or one of `SYSTEM_EVENTS`; `max_bytes` bounds one encoded event.
     """
 
     def __init__(self, types: Sequence[type[Event]], key: str, max_bytes: int) -> None:
-        tags: dict[str, type[Event]] = {"clock": Clock}
+        tags: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in SYSTEM_EVENTS}
         for event_type in types:
             tag = event_type.__struct_config__.tag
             if not isinstance(tag, str):
@@ -109,15 +122,15 @@ class EventCodec:
             if not issubclass(event_type, Reference) and key not in event_type.__struct_fields__:
                 raise DeclarationError(f"{event_type.__name__} lacks the partition key field {key!r}")
         self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
-            Union[(*types, Clock)],
+            Union[(*types, *SYSTEM_EVENTS)],
         )
         self._encoder = msgspec.json.Encoder()
         self._max_bytes = max_bytes
         self._key_field = key
         self._key_of = attrgetter(key)
-        known: list[type[Event]] = [*types, Clock]
+        known: list[type[Event]] = [*types, *SYSTEM_EVENTS]
         self._checks: dict[type[Event], Callable[[Event], Any] | None] = {}
-        self.broadcast = frozenset(t for t in known if issubclass(t, (Reference, Clock)))
+        self.broadcast = frozenset(t for t in known if issubclass(t, (Reference, *SYSTEM_EVENTS)))
         self._names: dict[type[Event], tuple[str, ...]] = {}
         self._fewest_colons: dict[type[Event], int] = {}
         for event_type in known:

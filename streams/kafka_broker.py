@@ -14,6 +14,7 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 
+from streams.archive import Archive
 from streams.broker import Appender, AppendFailed, Extent, Fenced, Place, RecordsMissing, StoredRecord
 from streams.errors import StreamsError
 from streams.fence import fenced_producer
@@ -71,10 +72,14 @@ class KafkaAppender:
 
 
 class KafkaBroker:
-    """Reads with consumers outside any group, kept for the next read; one worker's own."""
+    """Reads with consumers outside any group, kept for the next read; one worker's own.
 
-    def __init__(self, bootstrap: str) -> None:
+    What Kafka has deleted is read from the archive, where there is one that has it.
+    """
+
+    def __init__(self, bootstrap: str, archive: Archive | None = None) -> None:
         self._bootstrap = bootstrap
+        self._archive = archive
         self._idle: list[AIOKafkaConsumer] = []
 
     async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
@@ -99,16 +104,36 @@ class KafkaBroker:
             begins = await consumer.beginning_offsets(wanted)
             ends = await consumer.end_offsets(wanted)
         ids = await asyncio.to_thread(topic_ids, self._bootstrap, sorted({place.topic for place in places}))
-        return {
-            place: Extent(ids[place.topic], begins[tp], ends[tp])
-            for place, tp in zip(places, wanted, strict=True)
-        }
+        found = {}
+        for place, tp in zip(places, wanted, strict=True):
+            topic_id = ids[place.topic]
+            found[place] = Extent(topic_id, await self._earliest(place, begins[tp], topic_id), ends[tp])
+        return found
 
     async def first_offset(self, place: Place) -> int:
         """See `Broker`."""
         tp = TopicPartition(*place)
         async with self._reader() as consumer:
-            return int((await consumer.beginning_offsets([tp]))[tp])
+            return await self._earliest(place, (await consumer.beginning_offsets([tp]))[tp])
+
+    async def _earliest(self, place: Place, kept: int, topic_id: str | None = None) -> int:
+        """The first offset that Kafka or, without a gap before it, the archive (of this topic) has."""
+        if self._archive is None or kept == 0:
+            return kept
+        manifest = await asyncio.to_thread(self._archive.manifest, *place)
+        if manifest is None or manifest.end < kept or topic_id not in (None, manifest.topic_id):
+            return kept
+        return min(kept, manifest.begin)
+
+    async def _archived(self, place: Place, begin: int, end: int) -> AsyncIterator[Sequence[StoredRecord]]:
+        """What the archive has of [begin, end), which Kafka has deleted."""
+        if self._archive is None or await self._earliest(place, end) > begin:
+            raise RecordsMissing(f"{place}: offsets {begin} to {end} have been deleted and are in no archive")
+        parts = self._archive.read(*place, begin, end)
+        while records := await asyncio.to_thread(next, parts, None):
+            for start in range(0, len(records), CHUNK):
+                yield records[start : start + CHUNK]
+                await asyncio.sleep(0)
 
     async def read(self, place: Place, begin: int, end: int) -> AsyncIterator[Sequence[StoredRecord]]:
         """See `Broker`."""
@@ -118,12 +143,14 @@ class KafkaBroker:
         async with self._reader() as consumer:
             first = (await consumer.beginning_offsets([tp]))[tp]
             if first > begin:
-                raise RecordsMissing(f"{place}: offsets {begin} to {min(first, end)} have been deleted")
+                async for records in self._archived(place, begin, min(first, end)):
+                    yield records
+                begin = min(first, end)
             consumer.assign([tp])
             consumer.seek(tp, begin)
             loop = asyncio.get_running_loop()
             moved = loop.time()
-            while (position := await consumer.position(tp)) < end:
+            while begin < end and (position := await consumer.position(tp)) < end:
                 fetched = (await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=CHUNK)).get(tp, [])
                 records = [record for record in fetched if record.offset < end]
                 if records:

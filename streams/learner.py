@@ -12,7 +12,7 @@ from online_models.pool import Change, Forecast, Pool
 from streams.events import moment
 from streams.messages import DriftEvent, ModelEvent, Outcome, Side
 from streams.outputs import Output, Outputs
-from streams.pending import Example
+from streams.pending import Example, Pending
 from streams.usecase import UseCase
 
 
@@ -90,24 +90,36 @@ class Learner:
                     self._put_drifts(pending.key, learned.drifts, offset, out)
                 if learned.changes:
                     self._put_changes(pending.key, learned.changes, at, offset, out)
-        if pending.status != "open":
-            self._count(pending.status, -1)
-        self._count(status, 1)
+        if not pending.silent:
+            if pending.status != "open":
+                self._count(pending.status, -1)
+            self._count(status, 1)
         pending.status = status
         pending.label = label
+        pending.closed_at = at
+        if not pending.silent:
+            self._put_outcome(pending, loss, offset, out)
+
+    def publish(self, pending: Pending, offset: int, out: Outputs) -> None:
+        """Put out an outcome that is known, but was never published."""
+        labelled = pending.status == "labelled"
+        loss = self._task.loss(pending.label, pending.forecast.output) if labelled else None
+        self._put_outcome(pending, loss, offset, out)
+
+    def _put_outcome(self, pending: Pending, loss: float | None, offset: int, out: Outputs) -> None:
         revision = pending.revision
         outcome = Outcome(
             pending.prediction_id,
             pending.event_id,
             self._task.name,
-            moment(at),
+            moment(pending.closed_at),
             pending.keys,
-            status,  # type: ignore[arg-type]
+            pending.status,  # type: ignore[arg-type]
             pending.prediction,
             pending.forecast.version,
-            label,
+            pending.label,
             loss,
-            at - pending.at if status == "labelled" else None,
+            pending.closed_at - pending.at if pending.status == "labelled" else None,
             revision,
             revision - 1 if revision else None,
         )
@@ -134,7 +146,7 @@ class Learner:
                 first_offset=drift.first_offset,
                 offset=drift.offset,
             )
-            self.drift_events += 1
+            self.drift_events += out.heard
             out.drift.append(Output(offset, ordinal, key.encode(), self._encode(event)))
 
     def _put_changes(self, key: str, changes: Iterable[Change], at: float, offset: int, out: Outputs) -> None:

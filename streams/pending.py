@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -23,7 +23,11 @@ Status = Literal["open", "labelled", "unlabelled", "void"]
 
 
 class Pending(msgspec.Struct, eq=False, gc=False):
-    """One prediction until its label can no longer change."""
+    """One prediction until its label can no longer change.
+
+    `closed_at` is the event time of what closed it last; a `silent` one was made in a warm-up, so
+    nobody hears of its outcome.
+    """
 
     prediction_id: str
     event_id: str
@@ -38,6 +42,8 @@ class Pending(msgspec.Struct, eq=False, gc=False):
     label: Any = None
     learned: bool = False
     revision: int = -1
+    closed_at: float = 0.0
+    silent: bool = False
 
 
 class Example(msgspec.Struct, frozen=True, gc=False):
@@ -94,7 +100,7 @@ class PendingPredictions:
         self._sequence += 1
         heapq.heappush(self._deadlines, (pending.deadline, self._sequence, label_key, pending))
         self._by_label.setdefault(label_key, []).append(pending)
-        self.open += 1
+        self.open += not pending.silent
         early = self._early.get(label_key) if self._early else None
         if early is not None and early.at >= pending.at:
             self._answer(pending, early.status, early.label, early.at)
@@ -112,7 +118,7 @@ class PendingPredictions:
 
     def _answer(self, pending: Pending, status: Status, label: Any, at: float) -> None:
         if pending.status == "open":
-            self.open -= 1
+            self.open -= not pending.silent
             if at > pending.deadline:
                 self._close(pending, *self._expiry, pending.deadline)
             else:
@@ -131,7 +137,7 @@ class PendingPredictions:
         while deadlines and deadlines[0][0] < watermark:
             deadline, _, label_key, pending = heapq.heappop(deadlines)
             if pending.status == "open":
-                self.open -= 1
+                self.open -= not pending.silent
                 self._close(pending, *self._expiry, deadline)
             self._forget.append((deadline + self._corrections, label_key, pending))
         forget = self._forget
@@ -147,6 +153,22 @@ class PendingPredictions:
             known = self._early.get(label_key)
             if known is not None and known.at <= at:
                 del self._early[label_key]
+
+    def reconcile(self, published: Mapping[str, int]) -> list[Pending]:
+        """Go on from the revisions that were published; returns what is closed here, but was not there."""
+        lacking = []
+        for waiting in self._by_label.values():
+            for pending in waiting:
+                revision = published.get(pending.prediction_id, -1)
+                if revision < 0 and pending.status != "open" and not pending.silent:
+                    lacking.append(pending)
+                    revision = 0
+                pending.revision = revision
+        return lacking
+
+    def waiting(self) -> dict[str, Pending]:
+        """Every prediction that may still get an outcome or a correction, by id."""
+        return {p.prediction_id: p for waiting in self._by_label.values() for p in waiting}
 
     def state(self) -> dict[str, Any]:
         """All that is waited for and remembered, by attribute; nothing is copied."""

@@ -27,18 +27,18 @@ def parse_position(text: str) -> Position:
     return int(offset), int(ordinal)
 
 
-def source_of(headers: Sequence[tuple[str, bytes]]) -> Position | None:
+def source_of(headers: Sequence[tuple[str, bytes | None]]) -> Position | None:
     """The source position in a record's headers; None when there is none."""
     for name, value in headers:
         if name == SOURCE:
             try:
-                return parse_position(value.decode())
+                return parse_position((value or b"").decode())
             except ValueError:
                 raise StreamsError(f"the header {SOURCE!r} is {value!r}, not offset:ordinal") from None
     return None
 
 
-def position_of(headers: Sequence[tuple[str, bytes]]) -> Position:
+def position_of(headers: Sequence[tuple[str, bytes | None]]) -> Position:
     """The source position in an output's headers; raises StreamsError when there is none."""
     position = source_of(headers)
     if position is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from online_models.pool import merged_report
 from streams.learner import Learner
+from streams.messages import Prediction
 from streams.outputs import Outputs
 from streams.scorer import Record, Scorer
 from streams.usecase import UseCase
@@ -50,9 +51,14 @@ class PartitionProcessor:
         processor.scorer.restore(state["scorer"])
         return processor
 
-    def step(self, records: Iterable[Record]) -> Outputs:
-        """Fold records of this partition, in the log's order, and return what they cause."""
+    def step(self, records: Iterable[Record], published: Mapping[int, Prediction] | None = None) -> Outputs:
+        """Fold records of this partition, in the log's order, and return what they cause.
+
+        `published` are predictions, by the offset of their request, that other code has published:
+        they stand, whatever the models here would have said.
+        """
         out = Outputs()
+        self.scorer.keep(published or {})
         take = self.scorer.take
         for record in records:
             take(record, out)

@@ -6,7 +6,7 @@ from typing import Any, Union
 
 import msgspec
 
-from streams.events import Clock
+from streams.events import SYSTEM_EVENTS
 from streams.messages import DriftEvent, ModelEvent, Outcome, Prediction
 from streams.usecase import UseCase
 
@@ -14,7 +14,7 @@ from streams.usecase import UseCase
 def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
     """JSON Schema (2020-12) of the records of each topic, by topic name."""
     topics = case.topics(namespace)
-    union: Any = Union[(*case.events, Clock)]
+    union: Any = Union[(*case.events, *SYSTEM_EVENTS)]
     schemas = {
         topics.log: msgspec.json.schema(union),
         topics.predictions: msgspec.json.schema(Prediction),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +15,7 @@ from online_models.pool import Forecast
 from online_models.task import UNLABELLED
 from streams.deduplication import SeenIds
 from streams.errors import Refused
-from streams.events import Clock, Event, Reference
+from streams.events import SYSTEM_EVENTS, Event, Reference, Serve, WarmUp
 from streams.messages import ModelVersion, Prediction
 from streams.outputs import Output, Outputs
 from streams.pending import Example, Pending, PendingPredictions
@@ -50,19 +50,24 @@ class Models(Protocol):
         """Learn what became of a prediction, made known by the record at `offset`."""
         ...
 
+    def publish(self, pending: Pending, offset: int, out: Outputs) -> None:
+        """Put out an outcome that is known, but was never published."""
+        ...
+
 
 class _Route(NamedTuple):
     """What an event type means to the case."""
 
     moves_time: bool
     counted: bool
+    marks: bool
     asks: bool
     labels: bool
     voids: bool
 
 
 _STATE = (
-    "_watermark", "_seen", "_next_deadline", "_records",
+    "_watermark", "_seen", "_next_deadline", "_records", "_warming", "_unpublished",
     "events", "predictions", "dead_letters", "duplicates", "late",
 )  # fmt: skip
 
@@ -80,11 +85,12 @@ class Scorer:
         self._features = FeatureState(case.features, task.ask, case.key, case.views() if rows else ())
         label = task.label
         self._label_value: Callable[[Any], Any] = label.value
-        kinds: list[type[Event]] = [*case.events, Clock]
+        kinds: list[type[Event]] = [*case.events, *SYSTEM_EVENTS]
         self._routes = {
             kind: _Route(
-                moves_time=not issubclass(kind, Reference),
-                counted=kind is not Clock,
+                moves_time=not issubclass(kind, (Reference, WarmUp, Serve)),
+                counted=kind not in SYSTEM_EVENTS,
+                marks=kind is WarmUp or kind is Serve,
                 asks=kind is task.ask,
                 labels=kind is label.event,
                 voids=kind in label.void,
@@ -104,6 +110,9 @@ class Scorer:
         )
         self._suffix = f":{task.name}"
         self._encode = msgspec.json.Encoder().encode
+        self._warming = False
+        self._unpublished: list[Pending] = []
+        self._published: Mapping[int, Prediction] = {}
         self._records = 0
         self.events = 0
         self.predictions = 0
@@ -138,18 +147,38 @@ class Scorer:
         """Fold one record in; examples go to the models as they become known, in order."""
         self._records += 1
         if self._records % RETAIN_EVERY == 0:
-            self._features.put_rows(out.rows)
+            if not self._warming:
+                self._features.put_rows(out.rows)
             self._features.retain(self._watermark.value)
+        if self._warming:
+            out = Outputs(heard=False)
         self._offset = record.offset
         self._out = out
+        if self._unpublished:
+            self._publish(record.offset, out)
         try:
             self._accept(record, out)
         except Refused as refused:
             self._refuse(record, refused.stage, refused.reason, out)
 
     def put_rows(self, out: Outputs) -> None:
-        """Put out the online feature rows that changed since the last time."""
-        self._features.put_rows(out.rows)
+        """Put out the online feature rows that changed since the last time; a warm-up keeps them."""
+        if not self._warming:
+            self._features.put_rows(out.rows)
+
+    def reconcile(self, published: Mapping[str, int]) -> None:
+        """Take over from other code, whose outcomes have these revisions by prediction id: what it
+        did not publish, but is known here, is put out with the next record."""
+        self._unpublished = self._pending.reconcile(published)
+
+    def waiting(self) -> Mapping[str, Pending]:
+        """Every prediction that may still get an outcome or a correction, by id."""
+        return self._pending.waiting()
+
+    def _publish(self, offset: int, out: Outputs) -> None:
+        for pending in self._unpublished:
+            self._models.publish(pending, offset, out)
+        self._unpublished = []
 
     def _known(self, example: Example) -> None:
         self._models.take(example, self._offset, self._out)
@@ -167,6 +196,8 @@ class Scorer:
             return
         at = event.at.timestamp()
         route = self._routes[type(event)]
+        if route.marks:
+            self._mark(event)
         if route.moves_time:
             verdict = watermark.judge(at, event.id)
             if verdict != "on time":
@@ -194,6 +225,15 @@ class Scorer:
         elif route.voids:
             self._pending.answer(self._join_key(event), "void", None, at)
 
+    def _mark(self, event: Event) -> None:
+        """Begin or end the warm-up."""
+        begins = isinstance(event, WarmUp)
+        if begins and self._records > 1:
+            raise Refused("warm-up", "only the first record of a partition can begin a warm-up")
+        if not begins and not self._warming:
+            raise Refused("warm-up", "no warm-up is under way")
+        self._warming = begins
+
     def _untimely(self, verdict: str, event: Event) -> Refused:
         if verdict == "late":
             self.late += 1
@@ -215,6 +255,10 @@ class Scorer:
         forecast = self._models.forecast(key, x, at, offset, prediction_id, out)
         keys = {name: get(event) for name, get in self._key_fields}
         point = self._task.point(forecast.output)
+        published = self._published.get(offset) if self._published else None
+        if published is not None:
+            point = published.prediction
+            forecast = self._as_published(forecast, published)
         value = self._encode(
             Prediction(
                 prediction_id,
@@ -229,9 +273,21 @@ class Scorer:
             )
         )
         out.predictions.append(Output(offset, 0, key.encode(), value))
-        self.predictions += 1
+        self.predictions += out.heard
         deadline = at + self._pending.wait
-        pending = Pending(prediction_id, event.id, at, key, keys, x, forecast, point, deadline)
+        pending = Pending(
+            prediction_id, event.id, at, key, keys, x, forecast, point, deadline, silent=not out.heard
+        )
         self._pending.add(self._join_key(event), pending)
         if deadline < self._next_deadline:
             self._next_deadline = deadline
+
+    def _as_published(self, forecast: Forecast, published: Prediction) -> Forecast:
+        """What was answered, beside what every member here says to the same request."""
+        model = published.model
+        output = self._task.output_of(published.prediction, published.probabilities)
+        return Forecast(model.name, model.version, model.learned_through, output, forecast.outputs)
+
+    def keep(self, published: Mapping[int, Prediction]) -> None:
+        """From here on, requests at these offsets were answered so by other code."""
+        self._published = published

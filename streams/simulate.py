@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from streams.digest import PartitionDigest, combined
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor, Summary, summarize
-from streams.sources import LogRecord, layout, open_source, with_closing_clock
+from streams.sources import LogRecord, as_warm_up, layout, open_source, with_closing_clock
 from streams.usecase import UseCase
 
 
@@ -66,13 +67,15 @@ def simulate(
     limit: int | None = None,
     partitions: int | None = None,
     chunk: int = 500,
+    warm_up: str | None = None,
     on_outputs: Callable[[int, Outputs], None] | None = None,
     on_progress: Callable[[Simulation], None] | None = None,
 ) -> dict[str, Any]:
     """Fold `source` (default: the case's own) and return counts, metrics and digest.
 
     `limit` is a number of source events; `chunk` the records a step (the result is the same for
-    any). `on_outputs(partition, outputs)` sees everything put out.
+    any); `warm_up` is a source to learn from first, putting nothing out.
+    `on_outputs(partition, outputs)` sees everything put out.
     """
     started = time.perf_counter()
     simulation = Simulation(case, partitions)
@@ -87,6 +90,8 @@ def simulate(
             on_progress(simulation)
 
     events = with_closing_clock(case, open_source(case, source, limit))
+    if warm_up is not None:
+        events = chain(as_warm_up(case, open_source(case, warm_up)), events)
     for partition, record in layout(case, events, simulation.partitions):
         waiting[partition].append(record)
         if len(waiting[partition]) >= chunk:

@@ -15,7 +15,7 @@ import msgspec
 import msgspec.structs
 
 from streams.errors import DeclarationError
-from streams.events import Clock, Event, Reference, moment
+from streams.events import SYSTEM_EVENTS, Clock, Event, Reference, Serve, WarmUp, moment
 from streams.partitioning import partition_of
 from streams.usecase import UseCase, load
 
@@ -53,7 +53,7 @@ def _file(case: UseCase, path: Path) -> Iterator[Event]:
             yield from _lines(case, lines)
         return
     union = _union(case)
-    kinds: list[type[Event]] = [*case.events, Clock]
+    kinds: list[type[Event]] = [*case.events, *SYSTEM_EVENTS]
     types = {event.__struct_config__.tag: event for event in kinds}
     for number, row in enumerate(_rows(path), 1):
         event_type = types.get(row.get("type"))
@@ -89,7 +89,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def _union(case: UseCase) -> Any:
     from typing import Union
 
-    return Union[(*case.events, Clock)]
+    return Union[(*case.events, *SYSTEM_EVENTS)]
 
 
 def _lines(case: UseCase, lines: IO[bytes]) -> Iterator[Event]:
@@ -119,6 +119,18 @@ def with_closing_clock(case: UseCase, events: Iterable[Event]) -> Iterator[Event
         newest = min(end, newest + step)
         yield Clock(id=f"clock:{case.name}:end:{number}", at=moment(newest))
         number += 1
+
+
+def as_warm_up(case: UseCase, events: Iterable[Event]) -> Iterator[Event]:
+    """The events between the markers that make them history: learned from, and nothing put out."""
+    at: datetime | None = None
+    for event in events:
+        if at is None:
+            yield WarmUp(id=f"warm-up:{case.name}", at=event.at)
+        at = event.at
+        yield event
+    if at is not None:
+        yield Serve(id=f"serve:{case.name}", at=at)
 
 
 def layout(case: UseCase, events: Iterable[Event], partitions: int) -> Iterator[tuple[int, LogRecord]]:

@@ -25,12 +25,14 @@ from streams.checkpoint import (
     prune,
 )
 from streams.deployment import Deployment
-from streams.epochs import CodeEpoch, epoch_output, epochs, tails_of
+from streams.epochs import Announced, CodeEpoch, epoch_output, epochs, tails_of
 from streams.errors import StreamsError
 from streams.outbox import Outbox
-from streams.outputs import KINDS
+from streams.outputs import KINDS, Outputs
+from streams.positions import NOTHING, Position
 from streams.processor import PartitionProcessor
 from streams.tails import BrokerChanged, OutputMark, Tail, read_tail
+from streams.upgrade import Inheritance, Standby
 
 log = logging.getLogger("driftline.takeover")
 
@@ -71,6 +73,7 @@ class _Start(NamedTuple):
     processor: PartitionProcessor
     header: CheckpointHeader | None
     tails: dict[str, Tail]
+    standby: Standby | None = None
 
 
 class OwnedPartition:
@@ -83,8 +86,10 @@ class OwnedPartition:
         outbox: Outbox,
         log: Extent,
         header: CheckpointHeader | None,
+        inheritance: Inheritance | None,
     ) -> None:
         self._deployment = deployment
+        self._inheritance = inheritance
         self._outbox = outbox
         self._log = log
         self._last: StoredRecord | None = None
@@ -138,9 +143,17 @@ class OwnedPartition:
             await self._fold(records)
             yield
 
+    async def _step(self, records: Sequence[StoredRecord]) -> Outputs:
+        if self._inheritance is None:
+            return self.processor.step(records)
+        out = await self._inheritance.step(records)
+        if self._inheritance.is_over:
+            self._inheritance = None
+        return out
+
     async def _fold(self, records: Sequence[StoredRecord]) -> None:
         self.is_whole = False
-        out = self.processor.step(records)
+        out = await self._step(records)
         self._last = records[-1]
         await self._outbox.send(out, self.processor.next_offset)
         if self._deployment.rows is not None and out.rows:
@@ -166,8 +179,9 @@ class OwnedPartition:
         )
 
     def snapshot(self) -> Snapshot | None:
-        """A checkpoint of this moment, to be given to `store`; None when there is nothing new in it."""
-        if self.processor.next_offset == self._checkpointed:
+        """A checkpoint of this moment, to be given to `store`; None when there is nothing new in it, or
+        when other code's outputs are still being inherited."""
+        if self.processor.next_offset == self._checkpointed or self._inheritance is not None:
             return None
         self._checkpointed = self.processor.next_offset
         deployment, header, processor = self._deployment, self.header(), self.processor
@@ -194,6 +208,12 @@ class OwnedPartition:
         await prune(deployment.checkpoints, self.partition, deployment.code)
         return cost
 
+    async def is_fenced(self) -> bool:
+        """Whether somebody has fenced this owner out; to be asked while nothing is on its way."""
+        place = self._deployment.outputs(self.partition)["models"]
+        end = (await self._deployment.broker.extents([place]))[place].end
+        return end > self._outbox.marks["models"].end
+
     async def close(self) -> None:
         """End the outbox."""
         await self._outbox.close()
@@ -207,25 +227,25 @@ class Held(NamedTuple):
 
 
 async def take_over(
-    deployment: Deployment, partition: int, held: Held | None = None, *, upgrade: bool = False
+    deployment: Deployment, partition: int, held: Held | None = None, standby: Standby | None = None
 ) -> OwnedPartition:
     """Become the owner of a partition.
 
-    `held` is a state of it in this process. With `upgrade` it is one that this code has folded beside
-    the code that serves, whose outputs it takes over as they are.
+    `held` is a state of it in this process. `standby` is one that this code has folded beside other
+    code, whose outputs it takes over as they are.
     Raises TakeOverRefused (OtherCode when an upgrade is needed), AppendFailed and broker errors.
     """
     places = deployment.outputs(partition)
-    if not upgrade:
+    if standby is None:
         # newer code must not be fenced out by older code that came back
         extents = await deployment.broker.extents([places["models"]])
-        await _refuse_other_code(deployment, partition, extents, held.header if held else None)
+        await _epochs_of_this_code(deployment, partition, extents)
     appender = await deployment.broker.fence(deployment.owner(partition), list(places.values()))
     try:
         log_place = deployment.log(partition)
         extents = await deployment.broker.extents([log_place, *places.values()])
         try:
-            return await _resume(deployment, partition, appender, extents, held, upgrade=upgrade)
+            return await _resume(deployment, partition, appender, extents, held, standby)
         except TakeOverRefused as error:
             if await _changed_hands(deployment, partition, extents):
                 raise Fenced(f"{log_place}: another owner has taken it over meanwhile") from error
@@ -251,73 +271,97 @@ async def _resume(
     appender: Appender,
     extents: Mapping[Place, Extent],
     held: Held | None,
-    *,
-    upgrade: bool,
+    standby: Standby | None,
 ) -> OwnedPartition:
     places = deployment.outputs(partition)
     log_place = deployment.log(partition)
     extent = extents[log_place]
-    start = await _starting_point(deployment, partition, extents, held)
+    if standby is None:
+        known = await _epochs_of_this_code(deployment, partition, extents)
+        start = await _starting_point(deployment, partition, extents, held, known)
+    else:
+        known = []
+        start = await _inherited(deployment, extents, standby)
     furthest = max(tail.position[0] for tail in start.tails.values())
     if furthest >= extent.end:
         raise TakeOverRefused(
             f"{log_place} ends at {extent.end}, but offset {furthest} has been answered already: the log was "
             "truncated. Restore it, or go on in another namespace"
         )
-    if upgrade:
-        announced = False
-    else:
-        announced = await _refuse_other_code(deployment, partition, extents, start.header)
-    marks = {
-        kind: OutputMark(extents[place].topic_id, extents[place].end, tail.position, tail.offset)
-        for kind, place in places.items()
-        for tail in (start.tails[kind],)
-    }
-    # a checkpoint may have been taken before the fold had come to what was published by then
-    folded = start.processor.next_offset
-    unproved = {
-        kind: tail.record
-        for kind, tail in start.tails.items()
-        if tail.record is not None and tail.position[0] >= folded and not upgrade  # else other code's
-    }
     positions = {kind: tail.position for kind, tail in start.tails.items()}
-    outbox = Outbox(appender, places, marks, positions, unproved)
-    if not announced:
+    # up to here the outputs are other code's
+    before = known[-1].epoch.tails if known else positions if standby else {}
+    outbox = Outbox(
+        appender,
+        places,
+        {
+            kind: OutputMark(extents[place].topic_id, extents[place].end, tail.position, tail.offset)
+            for kind, place in places.items()
+            for tail in (start.tails[kind],)
+        },
+        positions,
+        _unproved(start, before),
+    )
+    if not known:
         epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(outbox.tails))
         await outbox.announce("models", epoch_output(epoch))
-    return OwnedPartition(deployment, start.processor, outbox, extent, start.header)
+    inheritance = Inheritance(start.standby, before) if start.standby is not None else None
+    return OwnedPartition(deployment, start.processor, outbox, extent, start.header, inheritance)
 
 
-async def _refuse_other_code(
-    deployment: Deployment,
-    partition: int,
-    extents: Mapping[Place, Extent],
-    header: CheckpointHeader | None,
-) -> bool:
-    """Whether this code's epoch is the newest; False when there is none yet. Raises OtherCode."""
+def _unproved(start: _Start, before: Mapping[str, Position]) -> dict[str, StoredRecord]:
+    """The records at the tails that the fold has yet to come to and that are this code's.
+
+    A checkpoint may have been taken before the fold had come to what was published by then.
+    """
+    folded = start.processor.next_offset
+    return {
+        kind: tail.record
+        for kind, tail in start.tails.items()
+        if tail.record is not None
+        and tail.position[0] >= folded
+        and tail.position > before.get(kind, NOTHING)
+    }
+
+
+async def _epochs_of_this_code(
+    deployment: Deployment, partition: int, extents: Mapping[Place, Extent]
+) -> list[Announced]:
+    """All code epochs, the newest being this code's; empty when there is none yet. Raises OtherCode."""
     place = deployment.outputs(partition)["models"]
-    mark = header.outputs.get("models") if header is not None else None
-    begin = extents[place].begin if mark is None else max(extents[place].begin, mark.end)
-    found = await epochs(deployment.broker, place, begin, extents[place].end)
-    if not found:
-        return mark is not None
-    difference = deployment.code.difference(found[-1].code)
+    found = await epochs(deployment.broker, place, extents[place].begin, extents[place].end)
+    difference = deployment.code.difference(found[-1].epoch.code) if found else None
     if difference is not None:
         raise OtherCode(
             f"{deployment.log(partition)}: what is published up to here is of {difference}. Run the worker "
             "with that code, or take over from it by `driftline upgrade`"
         )
-    return True
+    return found
+
+
+async def _inherited(deployment: Deployment, extents: Mapping[Place, Extent], standby: Standby) -> _Start:
+    """The state that was folded beside other code."""
+    header = await standby.header()
+    try:
+        await _check_log(deployment, "of the upgrade", header, extents)
+        tails = await _tails(deployment, standby.partition, extents, header.outputs)
+    except (BrokerChanged, Refusal) as error:
+        raise TakeOverRefused(f"the upgrade cannot go on: {error}") from error
+    return _Start(standby.processor, header, tails, standby)
 
 
 async def _starting_point(
-    deployment: Deployment, partition: int, extents: Mapping[Place, Extent], held: Held | None
+    deployment: Deployment,
+    partition: int,
+    extents: Mapping[Place, Extent],
+    held: Held | None,
+    known: Sequence[Announced],
 ) -> _Start:
     """The newest state that fits what the broker holds; else the start of the log."""
     refusals: list[Refusal] = []
     if held is not None:
         processor = held.processor
-        start = await _try(deployment, extents, "in memory", held.header, lambda: processor, refusals)
+        start = await _try(deployment, extents, known, "in memory", held.header, lambda: processor, refusals)
         if start is not None:
             return start
     for name in reversed(list(await deployment.checkpoints.names(partition))):
@@ -329,7 +373,7 @@ async def _starting_point(
             refusals.append(error)
             continue
         start = await _try(
-            deployment, extents, name, checkpoint.header, _builder(deployment, checkpoint), refusals
+            deployment, extents, known, name, checkpoint.header, _builder(deployment, checkpoint), refusals
         )
         if start is not None:
             return start
@@ -337,7 +381,7 @@ async def _starting_point(
         log.warning("%s", refusal)
     if any(refusal.broker_changed for refusal in refusals):
         raise TakeOverRefused(_no_checkpoint_fits(deployment, partition, refusals))
-    return await _from_the_start(deployment, partition, extents)
+    return await _from_the_start(deployment, partition, extents, known)
 
 
 def _builder(deployment: Deployment, checkpoint: Checkpoint) -> Callable[[], PartitionProcessor]:
@@ -355,6 +399,7 @@ def _builder(deployment: Deployment, checkpoint: Checkpoint) -> Callable[[], Par
 async def _try(
     deployment: Deployment,
     extents: Mapping[Place, Extent],
+    known: Sequence[Announced],
     name: str,
     header: CheckpointHeader,
     build: Callable[[], PartitionProcessor],
@@ -362,7 +407,7 @@ async def _try(
 ) -> _Start | None:
     """The state as a starting point, or None and one more refusal."""
     try:
-        _check_code(deployment, name, header)
+        _check_code(deployment, name, header, known)
         await _check_log(deployment, name, header, extents)
         tails = await _tails(deployment, header.partition, extents, header.outputs)
     except BrokerChanged as error:
@@ -374,10 +419,15 @@ async def _try(
     return _Start(build(), header, tails)
 
 
-def _check_code(deployment: Deployment, name: str, header: CheckpointHeader) -> None:
+def _check_code(
+    deployment: Deployment, name: str, header: CheckpointHeader, known: Sequence[Announced]
+) -> None:
     difference = deployment.code.difference(header.code)
     if difference is not None:
         raise Refusal(name, f"its state is of {difference}")
+    mark = header.outputs["models"]
+    if any(found.offset >= mark.end and found.epoch.code != deployment.code for found in known):
+        raise Refusal(name, "other code has published since")
     if header.partitions != deployment.case.partitions:
         raise Refusal(
             name,
@@ -430,7 +480,12 @@ def _no_checkpoint_fits(deployment: Deployment, partition: int, refusals: Sequen
     )
 
 
-async def _from_the_start(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> _Start:
+async def _from_the_start(
+    deployment: Deployment,
+    partition: int,
+    extents: Mapping[Place, Extent],
+    known: Sequence[Announced],
+) -> _Start:
     place = deployment.log(partition)
     if extents[place].begin > 0:
         raise TakeOverRefused(
@@ -441,5 +496,8 @@ async def _from_the_start(deployment: Deployment, partition: int, extents: Mappi
         tails = await _tails(deployment, partition, extents, {})
     except BrokerChanged as error:
         raise TakeOverRefused(f"{error}. Restore a checkpoint, or choose another namespace") from error
+    if any(found.epoch.code != deployment.code for found in known):
+        standby = Standby(deployment, partition)
+        return _Start(standby.processor, None, tails, standby)
     processor = PartitionProcessor(deployment.case, partition, rows=deployment.rows is not None)
     return _Start(processor, None, tails)

@@ -25,6 +25,7 @@ from streams.deployment import Deployment
 from streams.events import Clock, moment
 from streams.processor import summarize
 from streams.takeover import Held, OtherCode
+from streams.upgrade import Standby
 
 log = logging.getLogger("driftline.worker")
 
@@ -38,7 +39,7 @@ class Worker:
     """The partitions of one case that this process owns.
 
     `status_path` gets a JSON status once a second, written whole or not at all; its folder is Faust's
-    data folder too. `upgrading` are states, by partition, with which it takes over from other code.
+    data folder too. `upgrading` are partitions with which it takes over from other code.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Worker:
         bootstrap: str,
         *,
         status_path: Path,
-        upgrading: Mapping[int, Held] | None = None,
+        upgrading: Mapping[int, Standby] | None = None,
     ) -> None:
         self.case = deployment.case
         self._deployment = deployment
@@ -111,8 +112,7 @@ class Worker:
         await self._give_back({tp.partition for tp in revoked} & set(self._custodies))
 
     def _take(self, number: int, held: Held | None) -> None:
-        folded = self._upgrading.pop(number, None)
-        custody = Custody(self._deployment, number, folded or held, upgrade=folded is not None)
+        custody = Custody(self._deployment, number, held, self._upgrading.pop(number, None))
         self._custodies[number] = custody
         custody.start().add_done_callback(self._ended)
 
@@ -198,7 +198,7 @@ class Worker:
                 return  # the last status is written by close
             offsets = {}
             for number, custody in list(self._custodies.items()):
-                custody.tick()
+                await custody.tick()
                 if custody.owned is not None:
                     offsets[number] = custody.owned.acknowledged
                 if custody.superseded:
