@@ -23,23 +23,55 @@ def _alive(pid: int) -> bool:
 def collect(settings: Settings) -> dict[str, Any]:
     """{broker: {running, bootstrap, pid}, workers: [...]} from the record and status files.
 
-    A broker named in the settings is asked itself; its process id is not known (None).
+    A broker named in the settings is asked itself; its process id is not known (None). Each worker's
+    `lag` is the number of records in its partitions of the log that it has not answered yet.
     """
     named = settings.bootstrap
     broker = None if named else LocalStack(settings.home).status()
+    bootstrap = broker.bootstrap if broker else named
+    running = answers(named) if named else broker is not None
     workers = []
     for path in sorted((settings.home / "status").glob("*.json")):
         found = json.loads(path.read_text())
         found["running"] = _alive(found["pid"])
         workers.append(found)
+    if running and workers:
+        _add_lag(str(bootstrap), workers)
     return {
-        "broker": {
-            "running": answers(named) if named else broker is not None,
-            "bootstrap": broker.bootstrap if broker else named,
-            "pid": broker.pid if broker else None,
-        },
+        "broker": {"running": running, "bootstrap": bootstrap, "pid": broker.pid if broker else None},
         "workers": workers,
     }
+
+
+def _add_lag(bootstrap: str, workers: list[dict[str, Any]]) -> None:
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
+    try:
+        known = consumer.topics()
+        for worker in workers:
+            if worker["log"] not in known:
+                continue
+            numbers = {int(number): offset for number, offset in worker["next_offsets"].items()}
+            places = {number: TopicPartition(worker["log"], number) for number in numbers}
+            ends = consumer.end_offsets(list(places.values()))
+            worker["lag"] = sum(max(0, ends[places[number]] - offset) for number, offset in numbers.items())
+    finally:
+        consumer.close()
+
+
+def _partition(number: str, found: dict[str, Any]) -> str:
+    """One partition of a worker: what it does, and how old its checkpoint is."""
+    text = f"  partition {number}: {found['state']}"
+    if "recovery" in found:
+        progress = found["recovery"]
+        text += (
+            f", offset {progress['at']:,} of {progress['until']:,} "
+            f"({progress['records_per_second']:,.0f} records/s)"
+        )
+    if "checkpoint" in found:
+        text += f", checkpoint {found['checkpoint']['age_seconds']:.0f} s old"
+    return text + (f": {found['reason']}" if found["reason"] else "")
 
 
 def render(found: dict[str, Any]) -> str:
@@ -56,5 +88,7 @@ def render(found: dict[str, Any]) -> str:
         lines.append(
             f"worker   {worker['case']} ({state}): {counts['events']:,} events, "
             f"{counts['predictions']:,} predictions, {counts['drift_events']:,} drift events"
+            + (f", lag {worker['lag']:,}" if "lag" in worker else "")
         )
+        lines.extend(_partition(number, one) for number, one in worker["partitions"].items())
     return "\n".join(lines)
