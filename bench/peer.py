@@ -27,7 +27,8 @@ class Assignment(msgspec.Struct, frozen=True):
     """What a peer is to do: fold `log` into `predictions` and `outcomes`.
 
     `durable` says whether a peer's windows live in the framework's own state or in plain memory,
-    `feast` whether a driftline worker writes online features too.
+    `feast` whether a driftline worker writes online features too, `exact` whether it writes source
+    positions and checkpoints.
     """
 
     case: str
@@ -39,6 +40,7 @@ class Assignment(msgspec.Struct, frozen=True):
     home: str
     durable: bool = True
     feast: bool = False
+    exact: bool = True
 
     @classmethod
     def from_arguments(cls) -> Assignment:

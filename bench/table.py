@@ -15,6 +15,9 @@ RATIOS = {
     "quix_vs_driftline_cpu": ("Quix Streams / driftline, CPU per event", ">= 2"),
     "latency_p99_vs_aiokafka_200": ("p99 latency at 200/s / bare aiokafka loop", "<= 1.5"),
     "latency_p99_vs_aiokafka_1000": ("p99 latency at 1,000/s / bare aiokafka loop", ""),
+    "exactness_cpu": ("with / without source positions and checkpoints, CPU per event", "<= 1.1"),
+    "exactness_latency_p99_200": ("with / without them, p99 latency at 200/s", "<= 1.3"),
+    "exactness_latency_p99_1000": ("with / without them, p99 latency at 1,000/s", "<= 1.3"),
 }
 PEERS = {
     "river": "bare River, ready features, no decoding (the limit)",
@@ -23,6 +26,7 @@ PEERS = {
     "simulate": "driftline simulate, everything on",
     "driftline_champion": "**driftline, Kafka to Kafka, champion alone**",
     "driftline": "**driftline, Kafka to Kafka, everything on**",
+    "driftline_inexact": "driftline, everything on, without source positions and checkpoints",
     "driftline_feast": "driftline, everything on, and Feast online rows",
     "quix_memory": "Quix Streams, windows in a dict (lost on restart)",
     "quix": "Quix Streams, windows in State",
