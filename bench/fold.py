@@ -10,15 +10,14 @@ import gc
 import json
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from statistics import median
 from time import process_time
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench import river
 from bench.cases import without_extras
-from bench.log import Log
+from bench.log import Chunks, Log
 from features.state import FeatureState
 from online_models.pool import Forecast
 from streams.outputs import Outputs
@@ -49,22 +48,28 @@ class NoModels:
         """Nothing is known here that was not published."""
 
 
-def _decode(case: UseCase, log: Log) -> Callable[[], None]:
-    def run() -> None:
-        decode = case.codec().decode
-        for _, records in log.chunks(CHUNK):
+Fold = Callable[[Chunks], None]
+"""Folds chunks, on from those it was given before."""
+
+
+def _decode(case: UseCase) -> Fold:
+    decode = case.codec().decode
+
+    def fold(chunks: Chunks) -> None:
+        for _, records in chunks:
             for record in records:
                 decode(record.value, record.key)
 
-    return run
+    return fold
 
 
-def _features(case: UseCase, log: Log) -> Callable[[], None]:
-    def run() -> None:
-        decode = case.codec().decode
-        ask = case.task.ask
-        states = [FeatureState(case.features, ask, case.key) for _ in range(log.partitions)]
-        for partition, records in log.chunks(CHUNK):
+def _features(case: UseCase) -> Fold:
+    decode = case.codec().decode
+    ask = case.task.ask
+    states = [FeatureState(case.features, ask, case.key) for _ in range(case.partitions)]
+
+    def fold(chunks: Chunks) -> None:
+        for partition, records in chunks:
             state = states[partition]
             for number, record in enumerate(records, 1):
                 event = decode(record.value, record.key)
@@ -75,29 +80,31 @@ def _features(case: UseCase, log: Log) -> Callable[[], None]:
                 if number % RETAIN_EVERY == 0:
                     state.retain(at)
 
-    return run
+    return fold
 
 
-def _scorer(case: UseCase, log: Log, rows: bool) -> Callable[[], None]:
-    def run() -> None:
-        scorers = [Scorer(case, NoModels(), rows) for _ in range(log.partitions)]
-        for partition, records in log.chunks(CHUNK):
+def _scorer(case: UseCase, rows: bool) -> Fold:
+    scorers = [Scorer(case, NoModels(), rows) for _ in range(case.partitions)]
+
+    def fold(chunks: Chunks) -> None:
+        for partition, records in chunks:
             out = Outputs()
             take = scorers[partition].take
             for record in records:
                 take(record, out)
             scorers[partition].put_rows(out)
 
-    return run
+    return fold
 
 
-def _whole(case: UseCase, log: Log) -> Callable[[], None]:
-    def run() -> None:
-        simulation = Simulation(case)
-        for partition, records in log.chunks(CHUNK):
-            simulation.processors[partition].step(records)
+def _whole(case: UseCase) -> Fold:
+    processors = Simulation(case).processors
 
-    return run
+    def fold(chunks: Chunks) -> None:
+        for partition, records in chunks:
+            processors[partition].step(records)
+
+    return fold
 
 
 def _outputs(case: UseCase, log: Log) -> dict[str, Any]:
@@ -111,48 +118,56 @@ def _outputs(case: UseCase, log: Log) -> dict[str, Any]:
     return {**counts, "digest": simulation.digest()}
 
 
-def _timed(run: Callable[[], object]) -> float:
+class _Spent(NamedTuple):
+    """CPU seconds: on what comes before the first request, and on everything from there."""
+
+    before: float
+    flights: float
+
+
+def _timed(fold: Fold, before: Chunks, chunks: Chunks) -> _Spent:
     gc.collect()
     started = process_time()
-    run()
-    return process_time() - started
+    fold(before)
+    begun = process_time()
+    fold(chunks)
+    return _Spent(begun - started, process_time() - begun)
 
 
 def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
-    """CPU us a flight (a prediction) and a record, medians of interleaved rounds."""
+    """CPU us a flight (a prediction) and a record, medians of interleaved rounds.
+
+    What comes before the first request (the planes) is no flight's: it counts for the records alone.
+    """
     work = river.ready(case, log)
     whole = {"champion_alone": without_extras(case), "everything": case}
     outputs = {name: _outputs(variant, log) for name, variant in whole.items()}
+    first = log.first_request(case)
+    before, chunks = log.chunks(CHUNK, 0, first), log.chunks(CHUNK, first)
     gc.collect()
     gc.freeze()  # what is ready is not for the collector to walk through, in any of the runs
-    runs = {
-        "decode": _decode(case, log),
-        "features": _features(case, log),
-        "scorer": _scorer(case, log, False),
-        "scorer_with_rows": _scorer(case, log, True),
-        "champion_alone": _whole(whole["champion_alone"], log),
-        "with_baselines": _whole(without_extras(case, baselines=True), log),
-        "with_metrics": _whole(without_extras(case, baselines=True, metrics=True), log),
-        "everything": _whole(case, log),
+    folds: dict[str, Callable[[], Fold]] = {
+        "decode": lambda: _decode(case),
+        "features": lambda: _features(case),
+        "scorer": lambda: _scorer(case, False),
+        "scorer_with_rows": lambda: _scorer(case, True),
+        "champion_alone": lambda: _whole(whole["champion_alone"]),
+        "with_baselines": lambda: _whole(without_extras(case, baselines=True)),
+        "with_metrics": lambda: _whole(without_extras(case, baselines=True, metrics=True)),
+        "everything": lambda: _whole(case),
     }
-    layout_only = []
-    spent: dict[str, list[float]] = {name: [] for name in ("river", *runs)}
+    spent: dict[str, list[_Spent]] = {name: [] for name in ("river", *folds)}
     same = True
     for _ in range(rounds):
         gc.collect()
         bare = river.run(case, work)
-        spent["river"].append(bare.cpu_seconds)
+        spent["river"].append(_Spent(0.0, bare.cpu_seconds))
         same = same and bare.same_predictions
-        layout_only.append(_timed(partial(log.chunks, CHUNK)))
-        for name, run in runs.items():
-            spent[name].append(_timed(run))
-    chunking = median(layout_only)
+        for name, fold in folds.items():
+            spent[name].append(_timed(fold(), before, chunks))
     predictions = len(work.published)
-    flight = {
-        name: (median(times) - (chunking if name != "river" else 0.0)) / predictions * 1e6
-        for name, times in spent.items()
-    }
-    per_event = predictions / len(log)
+    flight = {name: median(s.flights for s in times) / predictions * 1e6 for name, times in spent.items()}
+    record = {name: median(map(sum, times)) / len(log) * 1e6 for name, times in spent.items()}
     return {
         "predictions": predictions,
         "records": len(log),
@@ -164,9 +179,9 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
             "everything": flight["everything"],
         },
         "us_per_event": {
-            "river": flight["river"] * per_event,
-            "champion_alone": flight["champion_alone"] * per_event,
-            "everything": flight["everything"] * per_event,
+            "river": record["river"],
+            "champion_alone": record["champion_alone"],
+            "everything": record["everything"],
         },
         "stages_us_per_flight": {
             "decode and check": flight["decode"],

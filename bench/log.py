@@ -10,6 +10,9 @@ import msgspec
 from streams.sources import LogRecord, layout, open_source, with_closing_clock
 from streams.usecase import UseCase
 
+Chunks = list[tuple[int, list[LogRecord]]]
+"""(partition, records), in the order in which they are folded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Log:
@@ -34,11 +37,20 @@ class Log:
             found[partition].append(record)
         return found
 
-    def chunks(self, size: int) -> list[tuple[int, list[LogRecord]]]:
-        """The partitions' records in chunks, in the order in which `simulate` folds them."""
-        done: list[tuple[int, list[LogRecord]]] = []
+    def first_request(self, case: UseCase) -> int:
+        """How many records, all of them reference data in flights, come before the first request."""
+        decode = case.codec().decode
+        for index, (_, record) in enumerate(self.sequence):
+            if isinstance(decode(record.value, record.key), case.task.ask):
+                return index
+        return len(self.sequence)
+
+    def chunks(self, size: int, begin: int = 0, end: int | None = None) -> Chunks:
+        """The partitions' records in chunks, in the order in which `simulate` folds them; of the whole
+        log, or of its records from `begin` up to `end` only."""
+        done: Chunks = []
         waiting: list[list[LogRecord]] = [[] for _ in range(self.partitions)]
-        for partition, record in self.sequence:
+        for partition, record in self.sequence[begin:end]:
             waiting[partition].append(record)
             if len(waiting[partition]) >= size:
                 done.append((partition, waiting[partition]))
