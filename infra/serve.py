@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,10 +40,25 @@ def bootstrap_of(settings: Settings) -> str:
     return broker.bootstrap
 
 
-def status_path(settings: Settings, case: str) -> Path:
-    """Where the worker of a case writes its status."""
-    name = f"{settings.namespace}.{case}" if settings.namespace else case
-    return settings.home / "status" / f"{name}.json"
+def status_path(settings: Settings, case: str, slot: int = 1) -> Path:
+    """Where a worker of a case writes its status; workers that share a home have slots 1, 2, ..."""
+    suffix = "" if slot == 1 else f"-{slot}"
+    return settings.home / "status" / f"{settings.qualified(case)}{suffix}.json"
+
+
+@contextmanager
+def _own_status(settings: Settings, case: str) -> Iterator[Path]:
+    """The status file of the first slot that no running worker has."""
+    for slot in count(1):
+        path = status_path(settings, case, slot)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go when the process ends, however
+            except BlockingIOError:
+                continue
+            yield path
+            return
 
 
 def deploy(
@@ -101,12 +119,9 @@ def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgr
     from streams.worker import Worker, run
 
     ensure_topics(bootstrap, case.topics(settings.namespace).all())
-    path = status_path(settings, case.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
     broker = KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name)))
     deployment = deploy(case, settings, broker, writer)
     upgrading = asyncio.run(_approach(deployment)) if upgrade else None
-    worker = Worker(deployment, bootstrap, status_path=path, upgrading=upgrading)
 
     async def closing() -> None:
         try:
@@ -118,7 +133,8 @@ def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgr
         finally:
             await broker.close()
 
-    run(worker, closing)
+    with _own_status(settings, case.name) as path:
+        run(Worker(deployment, bootstrap, status_path=path, upgrading=upgrading), closing)
 
 
 def run_archiver(
