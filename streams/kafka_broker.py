@@ -39,32 +39,35 @@ class KafkaAppender:
     async def append(self, batches: Mapping[Place, Sequence[Output]]) -> Mapping[Place, int]:
         """See `Appender`."""
         try:
-            deliveries = [
-                (place, delivery)
+            sent = [
+                (place, count, delivery)
                 for place, outputs in batches.items()
-                for delivery in await self._send(place, outputs)
+                for count, delivery in await self._send(place, outputs)
             ]
-            return {place: (await delivery).offset + 1 for place, delivery in deliveries}
+            # a batch is delivered at the offset of its first record
+            return {place: (await delivery).offset + count for place, count, delivery in sent}
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"another owner has taken over: {error}") from error
         except (KafkaError, OSError, TimeoutError) as error:
             raise AppendFailed(f"an output was not accepted: {type(error).__name__}: {error}") from error
 
-    async def _send(self, place: Place, outputs: Sequence[Output]) -> list[asyncio.Future[Any]]:
-        """Send in as few batches as there is room for; returns their deliveries, in order."""
+    async def _send(self, place: Place, outputs: Sequence[Output]) -> list[tuple[int, asyncio.Future[Any]]]:
+        """Send in as few batches as there is room for; returns the records and delivery of each, in order."""
         producer = self._producer
-        deliveries = []
+        sent = []
         batch = producer.create_batch()
         for output in outputs:
             record = {"key": output.key, "value": output.value, "headers": headers_of(output)}
             if batch.append(timestamp=None, **record) is None:
                 batch.close()
-                deliveries.append(await producer.send_batch(batch, place.topic, partition=place.partition))
+                delivery = await producer.send_batch(batch, place.topic, partition=place.partition)
+                sent.append((batch.record_count(), delivery))
                 batch = producer.create_batch()
                 batch.append(timestamp=None, **record)
         batch.close()
-        deliveries.append(await producer.send_batch(batch, place.topic, partition=place.partition))
-        return deliveries
+        delivery = await producer.send_batch(batch, place.topic, partition=place.partition)
+        sent.append((batch.record_count(), delivery))
+        return sent
 
     async def close(self) -> None:
         """See `Appender`."""
