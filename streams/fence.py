@@ -2,7 +2,7 @@
 
 `InitProducerId` with a transactional id bumps that id's epoch; one empty, aborted transaction over
 the output partitions leaves a marker with the new epoch in each, so that every broker knows it; then
-idempotent sends go out under the same producer id and epoch. A producer of an older epoch gets
+idempotent sends go out under the same producer id and the epoch after. A producer of an older epoch gets
 ProducerFenced (or InvalidProducerEpoch) from each of those partitions. Costs about 10 ms, once a
 take-over; later sends cost what they always do.
 
@@ -20,6 +20,8 @@ from aiokafka.errors import KafkaTimeoutError
 
 MARKED_WITHIN = 20.0
 TRANSACTION_TIMEOUT_MS = 10_000
+BACKOFF_MS = 5
+"""Milliseconds between questions whether the markers are written."""
 
 
 async def fenced_producer(
@@ -37,11 +39,19 @@ async def fenced_producer(
     )
     await marker.start()
     try:
-        manager = marker._txn_manager
         await _mark(marker, places)
-        producer_id, epoch = manager.producer_id, manager.producer_epoch
     finally:
         await marker.stop()
+    # the abort is answered before its markers are written: until they are, a place still accepts the owner
+    # before. A further epoch is given out only when all have been.
+    settled = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, transactional_id=owner, retry_backoff_ms=BACKOFF_MS, **settings
+    )
+    try:
+        await settled.start()
+        producer_id, epoch = settled._txn_manager.producer_id, settled._txn_manager.producer_epoch
+    finally:
+        await settled.stop()
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", **settings)
     producer._txn_manager.set_pid_and_epoch(producer_id, epoch)
     await producer.start()
