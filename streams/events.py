@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from operator import attrgetter
 from typing import Annotated, Any, Union, get_args, get_type_hints
 
@@ -89,6 +90,7 @@ SYSTEM_EVENTS: tuple[type[Event], ...] = (Clock, WarmUp, Serve)
 """Events that every case has."""
 
 
+@cache
 def _numeric_fields(event_type: type[Event]) -> tuple[str, ...]:
     """Names of the fields that may hold a number."""
 
