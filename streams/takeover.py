@@ -94,7 +94,7 @@ class OwnedPartition:
         self._log = log
         self._last: StoredRecord | None = None
         self._last_input = header.last_input if header is not None else ""
-        self._checkpointed = processor.next_offset
+        self._checkpointed = -1
         self.processor = processor
         self.partition = processor.partition
         self.is_whole = True
@@ -180,7 +180,11 @@ class OwnedPartition:
 
     def snapshot(self) -> Snapshot | None:
         """A checkpoint of this moment, to be given to `store`; None when there is nothing new in it, or
-        when other code's outputs are still being inherited."""
+        when other code's outputs are still being inherited.
+
+        There is after each take-over: the marks have moved, and those of a partition that is idle for
+        longer than its outputs' retention would else be older than everything the outputs still hold.
+        """
         if self.processor.next_offset == self._checkpointed or self._inheritance is not None:
             return None
         self._checkpointed = self.processor.next_offset
