@@ -1,0 +1,93 @@
+"""Runs seeds: `python -m tests.simulation --seeds 0..10000`, or `--seed 7 --verbose` to see one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import get_args
+
+from tests.simulation.chaos import Focus
+from tests.simulation.run import Verdict, run
+
+ENOUGH = 10
+"""Violations after which a run ends."""
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="one seed")
+    parser.add_argument("--seeds", help="a range A..B, B not included", default="0..1000")
+    parser.add_argument("--focus", choices=get_args(Focus), help="a fault that makes up half of what happens")
+    parser.add_argument("--verbose", action="store_true", help="print the history")
+    parser.add_argument("--processes", type=int, default=1)
+    return parser.parse_args(arguments)
+
+
+def _seeds(given: argparse.Namespace) -> range:
+    if given.seed is not None:
+        return range(given.seed, given.seed + 1)
+    first, _, last = given.seeds.partition("..")
+    return range(int(first), int(last))
+
+
+def _quiet() -> None:
+    """Do not warn of every checkpoint that is corrupt."""
+    logging.getLogger("driftline").setLevel(logging.ERROR)
+
+
+def _verdicts(seeds: range, focus: Focus | None, processes: int) -> Iterator[Verdict]:
+    one = partial(run, focus=focus)
+    if processes == 1:
+        yield from map(one, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes, _quiet) as pool:
+        yield from pool.imap(one, seeds, chunksize=50)
+
+
+def _tell(verdict: Verdict, focus: Focus | None) -> None:
+    focused = f" --focus {focus}" if focus else ""
+    print(f"seed {verdict.seed}: {verdict.violation}")
+    print(f"  replay: python -m tests.simulation --seed {verdict.seed}{focused} --verbose", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 1 when a seed violates an invariant."""
+    given = _arguments(arguments)
+    _quiet()
+    seeds = _seeds(given)
+    if given.verbose:
+        for seed in seeds:
+            verdict = run(seed, given.focus, verbose=True)
+            print("\n".join(verdict.trace))
+            print(f"seed {seed}: {verdict.violation or verdict.refused or 'everything exactly once'}")
+        return 0
+    started = time.monotonic()
+    violations = 0
+    counts: Counter[str] = Counter()
+    for verdict in _verdicts(seeds, given.focus, given.processes):
+        counts["steps"] += verdict.steps
+        counts["records"] += verdict.records
+        counts["fences"] += verdict.fences
+        counts["refused"] += verdict.refused is not None
+        if verdict.violation is not None:
+            violations += 1
+            _tell(verdict, given.focus)
+            if violations == ENOUGH:
+                break
+    seconds = time.monotonic() - started
+    print(
+        f"{len(seeds)} seeds, {violations} violations, {counts['refused']} rightly refused; "
+        f"{counts['records']} records, {counts['fences']} fences, {counts['steps']} steps; "
+        f"{seconds:.1f} s, {len(seeds) / seconds * 60:.0f} seeds a minute"
+    )
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

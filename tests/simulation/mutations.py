@@ -1,0 +1,283 @@
+"""Orders of effects, broken on purpose: the simulation must notice each.
+
+A mutation replaces text in the source of one function under test and puts the changed function in its
+place. Text that is no longer there is an error: the mutation has to follow the code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from streams import outbox, sealing, tails, takeover
+from tests.simulation import world
+from tests.simulation.chaos import Focus
+from tests.simulation.run import Verdict, run
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """In the function at `path` of a module, the text `before` becomes `after`."""
+
+    module: ModuleType
+    path: str
+    before: str
+    after: str
+
+    def _owner(self) -> tuple[Any, str]:
+        owner: Any = self.module
+        *parents, name = self.path.split(".")
+        for parent in parents:
+            owner = getattr(owner, parent)
+        return owner, name
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The changed function in the place of the real one, in every module that has imported it."""
+        owner, name = self._owner()
+        original = getattr(owner, name)
+        source = textwrap.dedent(inspect.getsource(original))
+        if source.count(self.before) != 1:
+            raise LookupError(f"{self.path} has {source.count(self.before)} times the text {self.before!r}")
+        namespace: dict[str, Any] = {}
+        code = "from __future__ import annotations\n" + source.replace(self.before, self.after)
+        exec(compile(code, f"<mutated {self.path}>", "exec"), self.module.__dict__, namespace)
+        holders = [owner] if owner is not self.module else _importers(name, original)
+        try:
+            for holder in holders:
+                setattr(holder, name, namespace[name])
+            yield
+        finally:
+            for holder in holders:
+                setattr(holder, name, original)
+
+
+def _importers(name: str, function: Any) -> list[Any]:
+    ours = [
+        module for key, module in sys.modules.items() if key.startswith(("streams.", "tests.simulation."))
+    ]
+    return [module for module in ours if getattr(module, name, None) is function]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One broken order of effects."""
+
+    name: str
+    change: Change
+    focus: Focus | None = None
+    """The fault that it takes to notice."""
+
+
+def _mutation(
+    name: str, module: ModuleType, path: str, before: str, after: str, focus: Focus | None = None
+) -> Mutation:
+    return Mutation(name, Change(module, path, before, after), focus)
+
+
+_LATE_FENCE = """
+    class LateFence:
+        appender = None
+
+        async def append(self, batches):
+            if self.appender is None:
+                self.appender = await deployment.broker.fence(
+                    deployment.owner(partition), list(places.values())
+                )
+            return await self.appender.append(batches)
+
+        async def close(self):
+            return None
+
+    appender = LateFence()
+"""
+
+MUTATIONS = (
+    _mutation(
+        "no fence", world, "StoredPlace.fence", "self.epoch = epoch", "self.epoch = max(self.epoch, 0)"
+    ),
+    _mutation(
+        "the fence comes after the tails are read",
+        takeover,
+        "take_over",
+        "    appender = await deployment.broker.fence(deployment.owner(partition), list(places.values()))\n",
+        _LATE_FENCE,
+    ),
+    _mutation(
+        "tails are not read",
+        tails,
+        "read_tail",
+        "    if known is not None:\n",
+        "    if True:\n        return Tail(NOTHING, -1, None)\n    if known is not None:\n",
+    ),
+    _mutation(
+        "a send follows a failed one",
+        outbox,
+        "Outbox._append",
+        "    except BaseException:\n",
+        "    except AppendFailed:\n        return\n    except BaseException:\n",
+    ),
+    _mutation(
+        "a checkpoint is stored before the outputs are sent",
+        takeover,
+        "OwnedPartition._fold",
+        "    await self._outbox.send(out, self.processor.next_offset)\n",
+        "    early = self.snapshot()\n"
+        "    if early is not None:\n"
+        "        await self.store(early)\n"
+        "    await self._outbox.send(out, self.processor.next_offset)\n",
+    ),
+    _mutation(
+        "a checkpoint does not wait for the online rows",
+        takeover,
+        "OwnedPartition.store",
+        "await deployment.rows.written(snapshot.ticket)",
+        "pass",
+        "crash",
+    ),
+    _mutation(
+        "the tail is what lies at end - 1",
+        tails,
+        "_last_output",
+        "    high = end\n",
+        "    high = end\n    begin = max(begin, end - 1)\n",
+    ),
+    _mutation(
+        "the checkpoint's tail counts although newer outputs are there",
+        tails,
+        "_tail_beyond",
+        "    # the markers of later fences",
+        "    return Tail(known.position, known.last, None)\n    # the markers of later fences",
+    ),
+    _mutation(
+        "the last input is not compared",
+        takeover,
+        "_check_log",
+        "if header.last_input and last >= extent.begin:",
+        "if False:",
+        "lose_inputs",
+    ),
+    _mutation(
+        "a topic that was made anew is taken for the old one",
+        tails,
+        "_tail_beyond",
+        "    if extent.topic_id != known.topic_id:\n",
+        "    if extent.topic_id != known.topic_id:\n"
+        "        return Tail(known.position, known.last, None)\n"
+        "    if False:\n",
+        "remake_output",
+    ),
+    _mutation(
+        "truncated outputs are not looked for",
+        tails,
+        "_tail_beyond",
+        "if position < known.position or (record is None and extent.begin <= known.last):",
+        "if False:",
+        "truncate_outputs",
+    ),
+    _mutation(
+        "a log that ends before what was answered is accepted",
+        takeover,
+        "_resume",
+        "if furthest >= extent.end:",
+        "if False:",
+        "lose_power",
+    ),
+    _mutation(
+        "what is missing before the records handed over is not folded",
+        takeover,
+        "OwnedPartition.advance",
+        "if first > folded and (begin > folded or await self._deleted(folded)):",
+        "if False:",
+    ),
+    _mutation(
+        "records handed over again are folded again",
+        takeover,
+        "OwnedPartition.advance",
+        "[record for record in records if record.offset >= folded]",
+        "list(records)",
+    ),
+    _mutation(
+        "torn and altered checkpoints are accepted",
+        sealing,
+        "Seal.open",
+        "    if len(payload) != length:\n",
+        "    if True:\n        return bytes(payload)\n    if len(payload) != length:\n",
+    ),
+    _mutation(
+        "what was published is not proved",
+        takeover,
+        "_unproved",
+        "and tail.position[0] >= folded",
+        "and False",
+        "lose_power",
+    ),
+    _mutation(
+        "what was published is not proved at the log's end",
+        takeover,
+        "OwnedPartition.recover",
+        "self._outbox.prove_all(self._log.end)",
+        "pass",
+        "lose_inputs",
+    ),
+    _mutation(
+        "a code epoch announced again calls what is published another code's",
+        takeover,
+        "_resume",
+        "tails_of(before))",
+        "tails_of(outbox.tails))",
+        "lose_power",
+    ),
+    _mutation(
+        "the state counts as whole before its outputs are acknowledged",
+        takeover,
+        "OwnedPartition._fold",
+        "    self.is_whole = False\n",
+        "    self.is_whole = True\n",
+        "abandon",
+    ),
+    _mutation(
+        "ordinals are not compared",
+        outbox,
+        "Outbox._beyond",
+        "[output for output in outputs if (output.offset, output.ordinal) > tail]",
+        "[output for output in outputs if output.offset > tail[0]]",
+    ),
+    _mutation(
+        "deleted outputs that nobody knows of count as none",
+        tails,
+        "read_tail",
+        "if extent.begin > 0:",
+        "if False:",
+        "trim_outputs",
+    ),
+    _mutation(
+        "outputs deleted after the checkpoint count as none",
+        tails,
+        "_tail_beyond",
+        "if extent.begin > known.end:",
+        "if False:",
+        "trim_outputs",
+    ),
+    _mutation(
+        "a take-over refuses what a newer owner has left",
+        takeover,
+        "take_over",
+        "if await _changed_hands(deployment, partition, extents):",
+        "if False:",
+        "pause",
+    ),
+)
+
+
+def first_caught(mutation: Mutation, seeds: range) -> Verdict | None:
+    """The first seed that shows the mutation; None when none does."""
+    with mutation.change.applied():
+        verdicts = (run(seed, mutation.focus) for seed in seeds)
+        return next((verdict for verdict in verdicts if verdict.violation is not None), None)

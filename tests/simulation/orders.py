@@ -1,0 +1,129 @@
+"""The use case of the simulation, and logs of it: small, cheap, and with something for every output topic.
+
+One label answers several requests, so that one input causes several outputs in a topic; some amounts break
+the champion, so that the sparse models topic gets two records from one input; poison, duplicates, late
+events and control markers are in every log.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from driftline import HOUR, MINUTE, Binary, Event, Label, Member, PerKey, UseCase, count, field, mean
+from streams.epochs import Code
+from streams.fingerprint import Fingerprint
+
+START = 1_700_000_000
+BREAKING = 13.0
+"""An amount that the champion cannot learn from."""
+Input = tuple[bytes | None, bytes]
+"""Key and value of a record of the log."""
+
+
+class Asked(Event, tag="asked"):
+    order: str
+    shop: str
+    amount: float
+
+
+class Settled(Event, tag="settled"):
+    order: str
+    shop: str
+    bad: float
+
+
+class Dropped(Event, tag="dropped"):
+    order: str
+    shop: str
+
+
+class Tally:
+    """Predicts the share of bad labels, by whether the amount is high; every label shows in the bytes."""
+
+    def __init__(self) -> None:
+        self.labels = [1, 1]
+        self.bad = [0.5, 0.5]
+
+    def predict_proba_one(self, x: dict[str, Any]) -> dict[bool, float]:
+        side = x["amount"] > 5.0
+        share = self.bad[side] / self.labels[side]
+        return {True: share, False: 1.0 - share}
+
+    def learn_one(self, x: dict[str, Any], y: bool) -> None:
+        if x["amount"] == BREAKING:
+            raise ValueError("this amount breaks the model")
+        side = x["amount"] > 5.0
+        self.labels[side] += 1
+        self.bad[side] += y
+
+
+def _case(lateness: float) -> UseCase:
+    label = Label(Settled, on="order", value=lambda e: e.bad > 0.5, wait=2 * HOUR, void=[Dropped])
+    return UseCase(
+        "orders",
+        key="shop",
+        events=[Asked, Settled, Dropped],
+        features={
+            "amount": field("amount"),
+            "bad_1h": mean(Settled, "bad", by="shop", over=HOUR),
+            "asked_1h": count(Asked, by="shop", over=HOUR),
+        },
+        task=Binary("bad", ask=Asked, label=label),
+        models=PerKey(
+            champion=Member("tally", Tally),
+            challengers=[Member("second", Tally)],
+            frozen_after=6,
+            metrics=False,
+            monitors=False,
+        ),
+        lateness=lateness,
+        max_jump=24 * HOUR,
+    )
+
+
+CASES = (_case(0.0), _case(10 * MINUTE))
+CODE = Code("simulated", Fingerprint("3.11", "simulated", "simulated"))
+OTHER_CODE = Code("another", CODE.fingerprint)
+_SHOPS = {"o1": "a", "o2": "a", "o3": "b", "o4": "b", "o5": "c"}
+
+
+def inputs(random: Random, length: int) -> list[Input | None]:
+    """The records of a log in order; None is a control marker."""
+    made: list[Input | None] = []
+    at = float(START)
+    for number in range(length):
+        at += random.choice((0.0, 1.0, 60.0, 600.0, 1800.0))
+        made.append(_input(random, number, at, made))
+    return made
+
+
+def _input(random: Random, number: int, at: float, earlier: list[Input | None]) -> Input | None:
+    chance = random.random()
+    if chance < 0.06:
+        return None
+    if chance < 0.10:
+        return b"a", b"{poison"
+    if chance < 0.14 and earlier:
+        return random.choice(earlier)
+    if chance < 0.20:
+        return None, _event("clock", number, at)
+    order = random.choice(tuple(_SHOPS))
+    shop = _SHOPS[order]
+    if random.random() < 0.15:
+        at -= random.choice((30.0, 300.0, 3000.0))
+    named = f',"order":"{order}","shop":"{shop}"'
+    if chance < 0.60:
+        amount = BREAKING if random.random() < 0.04 else random.randrange(1, 10)
+        return shop.encode(), _event("asked", number, at, f'{named},"amount":{amount}')
+    if chance < 0.94:
+        return shop.encode(), _event("settled", number, at, f'{named},"bad":{random.randrange(2)}')
+    return shop.encode(), _event("dropped", number, at, named)
+
+
+def _event(tag: str, number: int, at: float, fields: str = "") -> bytes:
+    day, seconds = divmod(int(at) - START, 86_400)
+    hour, seconds = divmod(seconds, 3600)
+    minute, second = divmod(seconds, 60)
+    when = f"2024-01-{10 + day:02d}T{hour:02d}:{minute:02d}:{second:02d}Z"
+    return f'{{"type":"{tag}","id":"e{number}","at":"{when}"{fields}}}'.encode()

@@ -1,0 +1,50 @@
+"""Exactly-once through everything that can fail, on the simulated world; and that it would be noticed."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.simulation.__main__ import main
+from tests.simulation.mutations import MUTATIONS, Mutation, first_caught
+from tests.simulation.run import run
+
+HISTORIES = range(250)
+WITHIN = range(250)
+"""Histories within which each mutation must be noticed."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    """Of every corrupt checkpoint there is a warning."""
+    caplog.set_level(logging.ERROR, logger="driftline")
+
+
+def test_through_every_fault_each_output_is_published_once_or_going_on_is_rightly_refused() -> None:
+    verdicts = [run(seed) for seed in HISTORIES]
+    assert [f"seed {v.seed}: {v.violation}" for v in verdicts if v.violation is not None] == []
+    refused = sum(verdict.refused is not None for verdict in verdicts)
+    assert 0 < refused < len(verdicts) / 2, "a simulation in which most goes wrong for good proves little"
+
+
+def test_a_seed_has_one_history() -> None:
+    first, second = (run(7, verbose=True) for _ in range(2))
+    assert first.trace == second.trace
+    assert len(first.trace) > 20
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_broken_order_of_effects_is_noticed(mutation: Mutation) -> None:
+    caught = first_caught(mutation, WITHIN)
+    assert caught is not None, f"not within {len(WITHIN)} histories"
+    assert run(caught.seed, mutation.focus).violation is None, "it is the mutation that is noticed"
+
+
+def test_a_violation_is_told_with_the_command_that_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
+    mutation = next(mutation for mutation in MUTATIONS if mutation.name == "no fence")
+    with mutation.change.applied():
+        assert main(["--seeds", "0..5"]) == 1
+    assert "replay: python -m tests.simulation --seed 0 --verbose" in capsys.readouterr().out
+    assert main(["--seed", "0", "--verbose"]) == 0
+    assert "takes over" in capsys.readouterr().out
