@@ -293,8 +293,8 @@ async def _resume(
             "truncated. Restore it, or go on in another namespace"
         )
     positions = {kind: tail.position for kind, tail in start.tails.items()}
-    # up to here the outputs are other code's
-    before = known[-1].epoch.tails if known else positions if standby else {}
+    # up to here the outputs are other code's; without any epoch they can be of none but this
+    before = known[-1].epoch.tails if known else positions if standby else dict.fromkeys(positions, NOTHING)
     outbox = Outbox(
         appender,
         places,
@@ -307,7 +307,7 @@ async def _resume(
         _unproved(start, before),
     )
     if not known:
-        epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(outbox.tails))
+        epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(before))
         await outbox.announce("models", epoch_output(epoch))
     inheritance = Inheritance(start.standby, before) if start.standby is not None else None
     return OwnedPartition(deployment, start.processor, outbox, extent, start.header, inheritance)
