@@ -116,12 +116,17 @@ def up(
 
 @app.command()
 def down(
-    wipe: Annotated[bool, typer.Option("--wipe", help="Remove its data too")] = False,
+    wipe: Annotated[bool, typer.Option("--wipe", help="Remove its data and the checkpoints too")] = False,
 ) -> None:
     """Stop the local Kafka; its data stays."""
+    import shutil
+
     from infra.kafka import LocalStack
 
-    stopped = LocalStack(_settings().home).down(wipe=wipe)
+    home = _settings().home
+    stopped = LocalStack(home).down(wipe=wipe)
+    if wipe:  # they are of the topics that are gone
+        shutil.rmtree(home / "checkpoints", ignore_errors=True)
     _say(("Kafka stopped" if stopped else "no Kafka was running") + (", data removed" if wipe else ""))
 
 
