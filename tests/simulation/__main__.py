@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import multiprocessing
 import sys
 import time
@@ -13,7 +12,7 @@ from functools import partial
 from typing import get_args
 
 from tests.simulation.chaos import Focus
-from tests.simulation.run import Verdict, run
+from tests.simulation.run import Verdict, quiet, run
 
 ENOUGH = 10
 """Violations after which a run ends."""
@@ -36,17 +35,12 @@ def _seeds(given: argparse.Namespace) -> range:
     return range(int(first), int(last))
 
 
-def _quiet() -> None:
-    """Do not warn of every checkpoint that is corrupt."""
-    logging.getLogger("driftline").setLevel(logging.ERROR)
-
-
 def _verdicts(seeds: range, focus: Focus | None, processes: int) -> Iterator[Verdict]:
     one = partial(run, focus=focus)
     if processes == 1:
         yield from map(one, seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(processes, _quiet) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, quiet) as pool:
         yield from pool.imap(one, seeds, chunksize=50)
 
 
@@ -59,7 +53,7 @@ def _tell(verdict: Verdict, focus: Focus | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 1 when a seed violates an invariant."""
     given = _arguments(arguments)
-    _quiet()
+    quiet()
     seeds = _seeds(given)
     if given.verbose:
         for seed in seeds:

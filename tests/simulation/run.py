@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,6 +41,11 @@ class Verdict:
     fences: int = 0
     records: int = 0
     trace: list[str] = field(default_factory=list)
+
+
+def quiet() -> None:
+    """Do not warn of every checkpoint that is corrupt."""
+    logging.getLogger("driftline").setLevel(logging.ERROR)
 
 
 def run(seed: int, focus: Focus | None = None, *, verbose: bool = False) -> Verdict:
