@@ -48,3 +48,8 @@ def test_a_violation_is_told_with_the_command_that_replays_it(capsys: pytest.Cap
     assert "replay: python -m tests.simulation --seed 0 --verbose" in capsys.readouterr().out
     assert main(["--seed", "0", "--verbose"]) == 0
     assert "takes over" in capsys.readouterr().out
+
+
+def test_histories_can_be_simulated_in_several_processes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seeds", "0..4", "--processes", "2"]) == 0
+    assert capsys.readouterr().out.startswith("4 seeds, 0 violations")
