@@ -33,8 +33,8 @@ bench: setup ## measure against bare River, plain Faust, Quix Streams, aiokafka
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "quixstreams>=3.20"
 	$(BIN)/driftline bench
 
-soak: setup ## the long runs: properties, and ten thousand simulated histories of faults
-	$(BIN)/python -m pytest --hypothesis-profile=soak
+soak: setup ## the long runs: properties, ten thousand simulated histories, every fault on real processes
+	$(BIN)/python -m pytest --hypothesis-profile=soak -m "soak or not soak"
 	$(BIN)/python -m tests.simulation --seeds 0..10000 --processes "$$(nproc)"
 
 clean: ## remove what setup and the runs made (a running broker is stopped first)

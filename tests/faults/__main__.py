@@ -1,0 +1,50 @@
+"""Run faults by hand: `python -m tests.faults --fault sigkill --seed 7 --events 12000`.
+
+Exit code 1 when anything is violated, and then the run's files are kept. `--all --seeds 5` is the
+whole matrix.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.faults.faults import FAULTS
+from tests.faults.lab import Lab
+from tests.faults.trial import EVENTS, trial
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--fault", choices=sorted(FAULTS), action="append")
+    which.add_argument("--all", action="store_true", help="every fault")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
+    parser.add_argument("--events", type=int, default=EVENTS)
+    given = parser.parse_args()
+    violated = []
+    measured: dict[str, list[float]] = {}
+    home = Path(tempfile.mkdtemp(prefix="driftline-faults-"))
+    with Lab(home) as lab:
+        for seed in range(given.seed, given.seed + given.seeds):
+            for name in sorted(FAULTS) if given.all else given.fault:
+                found = trial(lab, name, seed, given.events)
+                if found.violations:
+                    violated.append(found.command)
+                for what, values in found.measured.items():
+                    measured.setdefault(what, []).extend(values)
+    for what, values in measured.items():
+        middle, longest = statistics.median(values), max(values)
+        print(f"{what}: median {middle:.2f} s, longest {longest:.2f} s, {len(values)} times")
+    print(f"files are in {home}" if violated else "no violation")
+    for command in violated:
+        print(f"violated: {command}")
+    return 1 if violated else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

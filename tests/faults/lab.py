@@ -1,0 +1,551 @@
+"""The fault lab: a broker of its own, workers as processes, a paced producer, one run a namespace."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from infra.kafka import Broker, LocalStack
+from infra.settings import Settings
+from infra.topics_admin import ensure_topics
+from streams.checkpoint import SUFFIX
+from streams.events import Event
+from streams.sdk import EventProducer
+from streams.sources import open_source, with_closing_clock
+from streams.topics import Topics
+from streams.usecase import UseCase, load_case
+
+CASE = "examples.flights:flights"
+ROOT = Path(__file__).parents[2]
+PATIENCE = 180.0
+"""Seconds after which a condition is given up; nothing is decided by time but that."""
+SESSION_TIMEOUT = 10.0
+"""Seconds after which the group takes a silent worker's partitions away."""
+PIECE = 50
+"""Events that the producer sends at once."""
+PRODUCER = {"delivery_timeout_ms": 600_000, "max_block_ms": 600_000, "request_timeout_ms": 10_000}
+
+
+class LabError(Exception):
+    """The run did not come to where it could be judged."""
+
+
+def until(condition: Callable[[], Any], what: str, within: float = PATIENCE) -> Any:
+    """Wait until a condition gives something true, and return that. A broker that is away answers no."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        with suppress(KafkaError):
+            if found := condition():
+                return found
+        time.sleep(0.02)
+    raise LabError(f"not within {within:g} s: {what}")
+
+
+class Lab:
+    """One broker, that may be killed, paused and started again."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self._own = home is None
+        self.home = home or Path(tempfile.mkdtemp(prefix="driftline-faults-"))
+        self.stack = LocalStack(self.home / "broker")
+        self.broker: Broker = self.stack.up()
+
+    @property
+    def bootstrap(self) -> str:
+        return self.broker.bootstrap
+
+    def kill_broker(self) -> None:
+        """SIGKILL; returns when the process is gone."""
+        os.kill(self.broker.pid, signal.SIGKILL)
+        with suppress(ChildProcessError):  # it may have been reaped by the next process started
+            os.waitpid(self.broker.pid, 0)
+
+    def start_broker(self) -> None:
+        """Start it again on its data and port."""
+        self.broker = self.stack.up()
+
+    def pause_broker(self) -> None:
+        os.kill(self.broker.pid, signal.SIGSTOP)
+
+    def resume_broker(self) -> None:
+        os.kill(self.broker.pid, signal.SIGCONT)
+
+    def close(self, *, keep: bool = False) -> None:
+        """Stop the broker and, unless they are to be kept, remove all files."""
+        with suppress(ProcessLookupError):
+            self.resume_broker()
+        self.stack.down()
+        if self._own and not keep:
+            shutil.rmtree(self.home)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class WorkerProcess:
+    """One worker process, in a slot: a home that its successors have too."""
+
+    def __init__(self, run: Run, slot: int, options: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.home = run.home / f"slot-{slot}"
+        self.home.mkdir(exist_ok=True)
+        feast = self.home / "feast"
+        if not feast.is_symlink():  # status is a worker's own, the online store is everybody's
+            feast.symlink_to(run.home / "feast")
+        self._status = self.home / "status" / f"{run.namespace}.{run.case.name}.json"
+        self.log = self.home / "worker.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.launcher", run.case_path, *options],
+                cwd=ROOT,
+                env=os.environ | run.environment | {"DRIFTLINE_HOME": str(self.home)} | environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def status(self) -> dict[str, Any] | None:
+        """What this process last wrote, not an earlier one in its slot."""
+        if not self._status.exists():
+            return None
+        found: dict[str, Any] = json.loads(self._status.read_text())
+        return found if found["pid"] == self.process.pid else None
+
+    @property
+    def partitions(self) -> dict[int, dict[str, Any]]:
+        """Status of its partitions, by number."""
+        status = self.status
+        return {} if status is None else {int(p): found for p, found in status["partitions"].items()}
+
+    def in_state(self, state: str) -> set[int]:
+        return {p for p, found in self.partitions.items() if found["state"] == state}
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def died(self) -> bool:
+        """Whether it has ended; raises LabError when it ended otherwise than by SIGKILL."""
+        code = self.process.poll()
+        if code not in (None, -signal.SIGKILL):
+            raise LabError(f"the worker exited with {code}; see {self.log}")
+        return code is not None
+
+    def terminate(self) -> float:
+        """SIGTERM; returns the seconds until it exits, which must be with 0."""
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(PATIENCE)
+        if code != 0:
+            raise LabError(f"SIGTERM: the worker exited with {code}; see {self.log}")
+        return time.monotonic() - started
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
+class Feed(threading.Thread):
+    """Sends events at a pace, up to a gate that the run opens step by step."""
+
+    def __init__(
+        self, case: UseCase, bootstrap: str, namespace: str, events: Sequence[Event], pace: float
+    ) -> None:
+        super().__init__(name="feed", daemon=True)
+        self._producer = EventProducer(case, bootstrap, namespace=namespace, **PRODUCER)
+        self._events = events
+        self._pause = PIECE / pace
+        self._gate = 0
+        self._sent = 0
+        self._abandoned = False
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+
+    def open(self, count: int) -> None:
+        """Let the first `count` events out."""
+        with self._changed:
+            self._gate = max(self._gate, count)
+            self._changed.notify()
+
+    def run(self) -> None:
+        try:
+            with self._producer:
+                while self._sent < len(self._events) and not self._abandoned:
+                    self._send(self._events[self._sent : self._sent + PIECE])
+        except BaseException as error:
+            self._failure = error
+
+    def _send(self, piece: Sequence[Event]) -> None:
+        upto = self._sent + len(piece)
+        with self._changed:
+            if self._gate < upto:
+                self._producer.flush()
+                self._changed.wait_for(lambda: self._gate >= upto or self._abandoned)
+        for event in piece:
+            self._producer.send(event)
+        self._sent = upto
+        time.sleep(self._pause)
+
+    def is_level(self) -> bool:
+        """Whether all that the gate lets out has been acknowledged."""
+        if self._failure is not None:
+            raise self._failure
+        with self._changed:  # held while it flushes
+            return self._sent + PIECE > self._gate
+
+    def abandon(self) -> None:
+        """Send no more."""
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify()
+        self.join()
+
+    def finish(self) -> None:
+        """Send all that is left and wait for its acknowledgement."""
+        self.open(len(self._events))
+        self.join(PATIENCE * 4)
+        if self._failure is not None:
+            raise self._failure
+        if self.is_alive():
+            raise LabError("the producer did not come to its end")
+
+
+class Run:
+    """One case under faults, in a namespace of its own. Everything random comes from `random`."""
+
+    _numbers = itertools.count()
+
+    def __init__(
+        self,
+        lab: Lab,
+        seed: int,
+        limit: int,
+        *,
+        case_path: str = CASE,
+        pace: float = 2_000.0,
+        say: Callable[[str], object] = print,
+    ) -> None:
+        self.lab = lab
+        self.seed = seed
+        self.limit = limit
+        self.random = random.Random(seed)
+        self.case_path = case_path
+        self.case = load_case(case_path)
+        self.namespace = f"f{next(self._numbers)}{secrets.token_hex(3)}"
+        self.home = lab.home / self.namespace
+        (self.home / "feast").mkdir(parents=True)
+        self.key = secrets.token_hex(32)
+        self.workers: list[WorkerProcess] = []
+        self.measured: dict[str, list[float]] = {}
+        self.log_is_the_source = True
+        """Whether the log is to hold the source's events, each once and in their order."""
+        self._say = say
+        self._started = time.monotonic()
+        self._pace = pace
+        self._feed: Feed | None = None
+        self.fed = 0.0
+        self._consumer: KafkaConsumer | None = None
+        self.events: list[Event] = list(with_closing_clock(self.case, open_source(self.case, None, limit)))
+        ensure_topics(lab.bootstrap, self.topics.all())
+
+    @property
+    def topics(self) -> Topics:
+        return self.case.topics(self.namespace)
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the workers, but for what is a slot's own."""
+        return Settings(
+            self.home,
+            self.lab.bootstrap,
+            self.namespace,
+            checkpoints=str(self.home / "checkpoints"),
+            key=self.key,
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "DRIFTLINE_BOOTSTRAP": self.lab.bootstrap,
+            "DRIFTLINE_NAMESPACE": self.namespace,
+            "DRIFTLINE_CHECKPOINTS": str(self.home / "checkpoints"),
+            "DRIFTLINE_KEY": self.key,
+        }
+
+    def note(self, text: str) -> None:
+        """Tell what happens."""
+        self._say(f"  {time.monotonic() - self._started:6.1f} s  {text}")
+
+    def measure(self, what: str, value: float) -> None:
+        self.measured.setdefault(what, []).append(value)
+        self.note(f"{what}: {value:.2f} s")
+
+    # workers
+
+    def worker(self, slot: int = 0, *options: str, **environment: str) -> WorkerProcess:
+        """One more worker process."""
+        worker = WorkerProcess(self, slot, options, environment)
+        self.workers.append(worker)
+        return worker
+
+    def until_serving(self, worker: WorkerProcess, partitions: Iterable[int] | None = None) -> None:
+        """Wait until a worker serves these partitions (all of them)."""
+        wanted = set(range(self.case.partitions) if partitions is None else partitions)
+
+        def serving() -> bool:
+            self._must_live(worker)
+            return worker.in_state("serving") >= wanted
+
+        until(serving, f"a worker serves partitions {sorted(wanted)}; see {worker.log}")
+
+    def until_folded(self, worker: WorkerProcess, partitions: Iterable[int] | None = None) -> None:
+        """Wait until a worker has folded the log of these partitions (all of them) to its end."""
+        wanted = set(range(self.case.partitions) if partitions is None else partitions)
+
+        def folded() -> bool:
+            self._must_live(worker)
+            return self.all_folded(worker, wanted)
+
+        until(folded, f"a worker folds partitions {sorted(wanted)} to the end; see {worker.log}")
+
+    def all_folded(self, worker: WorkerProcess, partitions: Iterable[int] | None = None) -> bool:
+        """Whether a worker has folded all that is in the log of these partitions (all of them)."""
+        ends = self.ends(self.topics.log)
+        status = worker.status
+        return status is not None and all(
+            status["next_offsets"].get(str(p), 0) >= ends[p]
+            for p in (ends if partitions is None else partitions)
+        )
+
+    @staticmethod
+    def _must_live(worker: WorkerProcess) -> None:
+        if not worker.alive:
+            raise LabError(f"the worker exited with {worker.process.returncode}; see {worker.log}")
+
+    def until_refused(self, worker: WorkerProcess, partitions: Iterable[int], *words: str) -> None:
+        """Wait until a worker refuses these partitions for a reason that has these words in it."""
+        wanted = set(partitions)
+
+        def refused() -> bool:
+            self._must_live(worker)
+            return worker.in_state("refused") >= wanted
+
+        until(refused, f"partitions {sorted(wanted)} are refused; see {worker.log}")
+        for partition in sorted(wanted):
+            reason = worker.partitions[partition]["reason"]
+            self.note(f"partition {partition} is refused: {reason.splitlines()[0]}")
+            for word in words:
+                if word not in reason:
+                    raise LabError(f"the reason does not say {word!r}: {reason}")
+
+    # the producer
+
+    def _requests(self) -> list[int]:
+        """How many requests to predict the first n events hold, for every n."""
+        ask = self.case.task.ask
+        return list(itertools.accumulate((isinstance(event, ask) for event in self.events), initial=0))
+
+    def feed_to(self, share: float) -> None:
+        """Let the producer go on until this share of all requests is in the log."""
+        if self._feed is None:
+            self._feed = Feed(self.case, self.lab.bootstrap, self.namespace, self.events, self._pace)
+            self._counts = self._requests()
+            self._feed.start()
+        self.fed = max(self.fed, share)
+        if share >= 1:
+            self._feed.open(len(self.events))
+            return
+        # events leave in pieces
+        self._feed.open(-(-bisect_left(self._counts, share * self._counts[-1]) // PIECE) * PIECE)
+
+    def until_fed(self) -> None:
+        """Wait until all that the producer may send is acknowledged."""
+        assert self._feed is not None
+        until(self._feed.is_level, "the producer comes to its gate")
+
+    def finish_feed(self) -> None:
+        """Send everything and wait for it."""
+        self.feed_to(1)
+        assert self._feed is not None
+        self._feed.finish()
+
+    def inject(self, records: Iterable[tuple[bytes | None, bytes | None, int]]) -> None:
+        """Append (key, value, partition) to the log as any client might."""
+        self.log_is_the_source = False
+        producer = KafkaProducer(bootstrap_servers=self.lab.bootstrap, max_request_size=4 << 20, **PRODUCER)
+        try:
+            sent = [
+                producer.send(self.topics.log, value, key=key, partition=partition)
+                for key, value, partition in records
+            ]
+            for future in sent:
+                future.get(60)
+        finally:
+            producer.close()
+
+    # the broker
+
+    def places(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, p) for p in range(self.case.partitions)]
+
+    @property
+    def admin(self) -> KafkaAdminClient:
+        """A client to be closed by its user."""
+        return KafkaAdminClient(bootstrap_servers=self.lab.bootstrap)
+
+    def consumer(self) -> KafkaConsumer:
+        """A client to be closed by its user."""
+        return KafkaConsumer(
+            bootstrap_servers=self.lab.bootstrap,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            request_timeout_ms=10_000,
+        )
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The end offset of each partition of a topic."""
+        if self._consumer is None:
+            self._consumer = self.consumer()
+        try:
+            found = self._consumer.end_offsets(self.places(topic), 5_000)
+        except KafkaError:
+            consumer, self._consumer = self._consumer, None
+            consumer.close()
+            raise
+        return {tp.partition: end for tp, end in found.items()}
+
+    def begins(self, topic: str) -> dict[int, int]:
+        """The first offset that each partition of a topic still has."""
+        consumer = self.consumer()
+        try:
+            found = consumer.beginning_offsets(self.places(topic))
+        finally:
+            consumer.close()
+        return {tp.partition: begin for tp, begin in found.items()}
+
+    def read(self, topic: str) -> list[list[Any]]:
+        """All committed records of a topic, by partition."""
+        consumer = self.consumer()
+        try:
+            places = self.places(topic)
+            consumer.assign(places)
+            consumer.seek_to_beginning()
+            ends = consumer.end_offsets(places)
+            records: list[list[Any]] = [[] for _ in places]
+            while any(consumer.position(tp) < ends[tp] for tp in places):
+                for tp, fetched in consumer.poll(500).items():
+                    records[tp.partition].extend(fetched)
+            return records
+        finally:
+            consumer.close()
+
+    def delete_records(self, topic: str, ends: Mapping[int, int]) -> None:
+        """Make the broker forget what lies before these offsets."""
+        admin = self.admin
+        try:
+            admin.delete_records({TopicPartition(topic, p): end for p, end in ends.items()})
+        finally:
+            admin.close()
+
+    def until_published(self, share: float) -> None:
+        """Wait until about this share of all predictions is on its topic."""
+        # markers of fences count too, some for each take-over
+        wanted = int(share * self._counts[-1])
+        until(
+            lambda: sum(self.ends(self.topics.predictions).values()) >= wanted,
+            f"{wanted} predictions are published",
+        )
+
+    def next_prediction(self) -> Callable[[], float]:
+        """Look at the topic's end; the function returned waits for the next prediction beyond it and
+        returns the seconds since."""
+        started = time.monotonic()
+        consumer = self.consumer()
+        consumer.assign(self.places(self.topics.predictions))
+        for tp, end in consumer.end_offsets(self.places(self.topics.predictions)).items():
+            consumer.seek(tp, end)
+
+        def wait() -> float:
+            try:
+                until(lambda: consumer.poll(20), "a prediction comes")
+                return time.monotonic() - started
+            finally:
+                consumer.close()
+
+        return wait
+
+    # checkpoints
+
+    def checkpoints(self, partition: int | None = None) -> list[Path]:
+        """The checkpoints of all partitions or of one, oldest first."""
+        folder = self.home / "checkpoints" / self.settings.qualified(self.case.name)
+        inner = "*" if partition is None else f"{partition:05d}"
+        return sorted(folder.glob(f"{inner}/*{SUFFIX}"), key=lambda path: path.name)
+
+    def until_checkpoints(self, count: int = 1) -> None:
+        """Wait until each partition has so many checkpoints."""
+        until(
+            lambda: all(len(self.checkpoints(p)) >= count for p in range(self.case.partitions)),
+            f"{count} checkpoints of each partition",
+        )
+
+    def checkpoint_age(self) -> float | None:
+        """Seconds since the newest checkpoint of the partition whose newest is the oldest; None while a
+        partition has none."""
+        newest = [self.checkpoints(p)[-1:] for p in range(self.case.partitions)]
+        if not all(newest):
+            return None
+        return time.time() - min(found.stat().st_mtime for (found,) in newest)
+
+    # the end
+
+    def settle(self, worker: WorkerProcess) -> dict[str, Any]:
+        """All events are sent, every other worker is stopped; this one folds to the end and is stopped.
+
+        Returns its last status.
+        """
+        self.finish_feed()
+        for other in self.workers:
+            if other is not worker and other.alive:
+                self.measure("SIGTERM to exit", other.terminate())
+        self.until_folded(worker)
+        self.measure("SIGTERM to exit", worker.terminate())
+        status = worker.status
+        assert status is not None
+        return status
+
+    def close(self) -> None:
+        """End the producer and every process of this run."""
+        if self._feed is not None:
+            self._feed.abandon()
+        for worker in self.workers:
+            if worker.alive:
+                worker.kill()
+        if self._consumer is not None:
+            self._consumer.close()

@@ -1,0 +1,68 @@
+"""The real adapters under faults: a sample of the lab; the whole matrix is for `make soak`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults import faults
+from tests.faults.faults import FAULTS, Outcome
+from tests.faults.lab import Lab, Run, until
+from tests.faults.trial import Trial, trial
+from tests.faults.verdict import judge
+
+SAMPLE = 9_000
+SEEDS = range(5)
+MANY = 200_000
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    lab = Lab()
+    try:
+        yield lab
+    finally:
+        lab.close()
+
+
+def assert_holds(found: Trial) -> None:
+    assert not found.violations, "\n".join([found.command, *found.violations])
+
+
+def test_nothing_is_lost_or_repeated_when_workers_die_and_a_zombie_wakes(lab: Lab) -> None:
+    """Death between two topics of one frame, then at a random instant, then a zombie beside its heir."""
+
+    def course(run: Run) -> Outcome:
+        worker = run.worker(0, "--die", "within-send", "--nth", str(run.random.randint(2, 9)))
+        run.feed_to(0.2)
+        until(worker.died, f"the worker dies; see {worker.log}")
+        worker = run.worker()
+        run.feed_to(0.4)
+        run.until_published(run.random.uniform(0.2, 0.35))
+        run.feed_to(0.6)
+        return faults.zombie_of(run, worker)
+
+    assert_holds(trial(lab, "zombie", 1, SAMPLE, course=course))
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_a_topic_made_anew_is_refused(lab: Lab) -> None:
+    def course(run: Run) -> Outcome:
+        status = FAULTS["checkpoint-flipped"](run).status
+        assert judge(run, status) == []
+        faults.recreate(run, run.topics.outcomes)
+        return faults.refusal(run, range(run.case.partitions), "made anew")
+
+    assert_holds(trial(lab, "checkpoint-flipped", 1, SAMPLE, course=course))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_every_fault_comes_to_what_the_fold_says(lab: Lab, name: str, seed: int) -> None:
+    assert_holds(trial(lab, name, seed))
+
+
+@pytest.mark.soak
+def test_a_hundred_kills_over_a_long_run_lose_and_repeat_nothing(lab: Lab) -> None:
+    assert_holds(trial(lab, "sigkill", 0, MANY, course=lambda run: faults.kills(run, 100)))

@@ -1,0 +1,58 @@
+"""One fault with one seed, from the first event to the verdict."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.faults.faults import FAULTS, Fault
+from tests.faults.lab import Lab, LabError, Run
+from tests.faults.verdict import judge
+
+EVENTS = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of it: the command that repeats it, what was violated, seconds measured by name."""
+
+    command: str
+    violations: list[str]
+    measured: dict[str, list[float]]
+
+
+def trial(
+    lab: Lab,
+    name: str,
+    seed: int,
+    events: int = EVENTS,
+    *,
+    course: Fault | None = None,
+    pace: float = 2_000.0,
+) -> Trial:
+    """Run a fault and judge it; its files are kept when something is violated.
+
+    `course` is another course of things than the one registered under the name.
+    """
+    command = f"python -m tests.faults --fault {name} --seed {seed} --events {events}"
+    print(command)
+    run = Run(lab, seed, events, pace=pace)
+    try:
+        violations = _violations(run, course or FAULTS[name])
+    finally:
+        run.close()
+    for violation in violations:
+        print(f"  VIOLATED: {violation[:2000]}")
+    if not violations:
+        print("  all is as the fold says")
+        shutil.rmtree(run.home)
+    return Trial(command, violations, run.measured)
+
+
+def _violations(run: Run, course: Callable[..., object]) -> list[str]:
+    try:
+        outcome = course(run)
+    except LabError as error:
+        return [f"did not come to its end: {error}"]
+    return judge(run, outcome.status, refused=outcome.refused, trimmed=outcome.trimmed)
