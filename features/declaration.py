@@ -57,6 +57,11 @@ class Window:
     over: float
     note: Note = Note()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the values are whole numbers (Feast's Int64); all others are Float64."""
+        return self.aggregate == "count"
+
 
 @dataclass(frozen=True, slots=True)
 class Lookup:

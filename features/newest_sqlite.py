@@ -29,7 +29,6 @@ from feast.utils import to_naive_utc
 
 from features import wire
 from features.declaration import View
-from features.registry import is_whole
 from features.state import Row, RowKey
 
 BATCH = 1000
@@ -173,7 +172,7 @@ class RowsWriter:
         self._view = view
         self._names = list(view.features)
         self._encoders = [
-            (name, wire.whole_value if is_whole(window) else wire.real_value)
+            (name, wire.whole_value if window.is_whole else wire.real_value)
             for name, window in view.features.items()
         ]
         self._key = wire.entity_keys(view.keys)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from features.declaration import View, Window
+from features.declaration import View
 from features.errors import FeaturesError
 
 if TYPE_CHECKING:
@@ -117,11 +117,6 @@ def _import_feast() -> None:
         typeguard.typechecked = checked
 
 
-def is_whole(window: Window) -> bool:
-    """Whether the feature's values are whole numbers (Int64); all others are Float64."""
-    return window.aggregate == "count"
-
-
 def _objects(project: str, views: Iterable[View]) -> list[Any]:
     from feast import Entity, FeatureService, FeatureView, Field, FileSource
     from feast.types import Float64, Int64, String
@@ -137,7 +132,7 @@ def _objects(project: str, views: Iterable[View]) -> list[Any]:
             tags = {"aggregate": window.aggregate, "over_seconds": f"{window.over:g}"}
             if window.note.unit:
                 tags["unit"] = window.note.unit
-            dtype = Int64 if is_whole(window) else Float64
+            dtype = Int64 if window.is_whole else Float64
             fields.append(Field(name=name, dtype=dtype, description=window.note.description, tags=tags))
         source = FileSource(
             name=f"{view.name}_history",

@@ -65,16 +65,17 @@ def deploy(
     case: UseCase, settings: Settings, broker: KafkaBroker, rows: OnlineWriter | None = None
 ) -> Deployment:
     """The case with its code, checkpoints and seal."""
-    from streams.checkpoint_folder import open_checkpoints
+    from streams.checkpoint_folder import CheckpointFolder
     from streams.deployment import Deployment, code_of
     from streams.sealing import Seal, load_key
+    from streams.storage import Storage
 
     return Deployment(
         case,
         code_of(case),
         case.topics(settings.namespace),
         broker,
-        open_checkpoints(settings.checkpoints_uri(case.name), settings.home / "unfinished"),
+        CheckpointFolder(Storage(settings.checkpoints_uri(case.name))),
         Seal(load_key(settings.key_file, settings.key)),
         rows,
     )

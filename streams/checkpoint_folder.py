@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from streams.checkpoint import SUFFIX
+from streams.storage import Storage
 
 _LONGEST_REASON = 1000
 
@@ -26,7 +25,6 @@ class _ForkedWrite:
 
     def __init__(self, path: Path, content: Callable[[], bytes]) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._reading, writing = os.pipe()
         started = time.process_time()
         self._pid = os.fork()
@@ -75,34 +73,37 @@ def _write_and_exit(path: Path, content: Callable[[], bytes], telling: int) -> N
 
 
 class CheckpointFolder:
-    """A folder of this machine: written aside, synced, renamed, and the folder synced too."""
+    """Checkpoints as files of a storage, a folder for each partition."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
 
     async def names(self, partition: int) -> Sequence[str]:
         """See `CheckpointStore`."""
-        folder = f"{partition:05d}"
-        found = await asyncio.to_thread(_listed, self._path / folder)
-        return [f"{folder}/{name}" for name in found]
+        found = await asyncio.to_thread(self._storage.names, f"{partition:05d}")
+        return [name for name in found if name.endswith(SUFFIX)]
 
     async def load(self, name: str) -> bytes:
         """See `CheckpointStore`."""
-        return await asyncio.to_thread((self._path / name).read_bytes)
+        content = await asyncio.to_thread(self._storage.read, name)
+        if content is None:
+            raise FileNotFoundError(f"{self._storage.path(name)} is not there any more")
+        return content
 
     def begin(self, name: str, content: Callable[[], bytes]) -> _UnfinishedFile:
         """See `CheckpointStore`."""
-        return _UnfinishedFile(self._path / name, content)
+        return _UnfinishedFile(self._storage, name, content)
 
     async def remove(self, name: str) -> None:
         """See `CheckpointStore`."""
-        await asyncio.to_thread((self._path / name).unlink, missing_ok=True)
+        await asyncio.to_thread(self._storage.remove, name)
 
 
 class _UnfinishedFile:
-    def __init__(self, path: Path, content: Callable[[], bytes]) -> None:
-        self._path = path
-        self._write = _ForkedWrite(path.with_name(f".{path.name}.{os.getpid()}.part"), content)
+    def __init__(self, storage: Storage, name: str, content: Callable[[], bytes]) -> None:
+        self._storage = storage
+        self._name = name
+        self._write = _ForkedWrite(storage.aside(name), content)
 
     async def finish(self) -> float:
         cost = await self._write.done()
@@ -110,100 +111,7 @@ class _UnfinishedFile:
         return cost
 
     def _show(self) -> None:
-        self._write.path.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self._storage.adopt(self._write.path, self._name)
 
     async def discard(self) -> None:
         await self._write.abort()
-
-
-def _listed(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(SUFFIX))
-
-
-class CheckpointBucket:
-    """Any pyarrow filesystem; an object store shows an object only when it is whole.
-
-    `aside` is a folder of this machine in which a checkpoint lies until it is uploaded.
-    """
-
-    def __init__(self, filesystem: Any, path: str, aside: Path) -> None:
-        self._filesystem = filesystem
-        self._path = PurePosixPath(path)
-        self._aside = aside
-
-    async def names(self, partition: int) -> Sequence[str]:
-        """See `CheckpointStore`."""
-        return await asyncio.to_thread(self._listed, f"{partition:05d}")
-
-    def _listed(self, folder: str) -> list[str]:
-        from pyarrow.fs import FileSelector
-
-        selector = FileSelector(str(self._path / folder), allow_not_found=True)
-        names = (info.base_name for info in self._filesystem.get_file_info(selector))
-        return sorted(f"{folder}/{name}" for name in names if name.endswith(SUFFIX))
-
-    async def load(self, name: str) -> bytes:
-        """See `CheckpointStore`."""
-        return await asyncio.to_thread(self._load, name)
-
-    def _load(self, name: str) -> bytes:
-        with self._filesystem.open_input_stream(str(self._path / name)) as stream:
-            return bytes(stream.read())
-
-    def begin(self, name: str, content: Callable[[], bytes]) -> _UnfinishedObject:
-        """See `CheckpointStore`."""
-        aside = self._aside / f"{os.getpid()}-{name.replace('/', '-')}.part"
-        return _UnfinishedObject(self._filesystem, str(self._path / name), _ForkedWrite(aside, content))
-
-    async def remove(self, name: str) -> None:
-        """See `CheckpointStore`."""
-        await asyncio.to_thread(self._remove, name)
-
-    def _remove(self, name: str) -> None:
-        from pyarrow.fs import FileType
-
-        path = str(self._path / name)
-        if self._filesystem.get_file_info(path).type is not FileType.NotFound:
-            self._filesystem.delete_file(path)
-
-
-class _UnfinishedObject:
-    def __init__(self, filesystem: Any, path: str, write: _ForkedWrite) -> None:
-        self._filesystem = filesystem
-        self._path = path
-        self._write = write
-
-    async def finish(self) -> float:
-        cost = await self._write.done()
-        try:
-            await asyncio.to_thread(self._upload)
-        finally:
-            self._write.path.unlink(missing_ok=True)
-        return cost
-
-    def _upload(self) -> None:
-        self._filesystem.create_dir(str(PurePosixPath(self._path).parent), recursive=True)
-        with self._write.path.open("rb") as content, self._filesystem.open_output_stream(self._path) as out:
-            shutil.copyfileobj(content, out)
-
-    async def discard(self) -> None:
-        await self._write.abort()
-
-
-def open_checkpoints(uri: str, aside: Path) -> CheckpointFolder | CheckpointBucket:
-    """The store at a path of this machine or at a pyarrow.fs URI (s3://, gs://, ...)."""
-    if "://" not in uri:
-        return CheckpointFolder(Path(uri))
-    if uri.startswith("file://"):
-        return CheckpointFolder(Path(uri.removeprefix("file://")))
-    from pyarrow.fs import FileSystem
-
-    filesystem, path = FileSystem.from_uri(uri)
-    return CheckpointBucket(filesystem, path, aside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class Storage:
         except FileNotFoundError:
             return None
 
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder, sorted; none where there is no such folder."""
+        found = self._fs.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
+        return sorted(f"{folder}/{info.base_name}" for info in found if info.type == fs.FileType.File)
+
     def write(self, name: str, content: bytes) -> None:
         """Create or replace a file; folders in its name are made."""
         path = self.path(name)
@@ -46,6 +52,32 @@ class Storage:
         self._fs.create_dir(path.rpartition("/")[0], recursive=True)
         with self._fs.open_output_stream(path) as stream:
             stream.write(content)
+
+    def aside(self, name: str) -> Path:
+        """A path of this machine, in a folder that is there, to write what `adopt` will take as `name`."""
+        if not isinstance(self._fs, fs.LocalFileSystem):
+            return Path(tempfile.gettempdir()) / f"{name.replace('/', '-')}.{os.getpid()}.part"
+        path = Path(self.path(name))
+        _make_folder(path.parent)
+        return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+    def adopt(self, written: Path, name: str) -> None:
+        """Make a file written aside, and synced, the file `name`."""
+        path = self.path(name)
+        if isinstance(self._fs, fs.LocalFileSystem):
+            written.replace(path)
+            _sync_folder(written.parent)
+            return
+        self._fs.create_dir(path.rpartition("/")[0], recursive=True)
+        with written.open("rb") as content, self._fs.open_output_stream(path) as stream:
+            shutil.copyfileobj(content, stream)
+        written.unlink()
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is not there is no error."""
+        path = self.path(name)
+        if self._fs.get_file_info(path).type != fs.FileType.NotFound:
+            self._fs.delete_file(path)
 
 
 def _write_durably(path: Path, content: bytes) -> None:

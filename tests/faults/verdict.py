@@ -23,6 +23,7 @@ from streams.processor import PartitionProcessor, summarize
 from streams.sealing import Seal
 from streams.simulate import simulate
 from streams.sources import layout, open_source, with_closing_clock
+from streams.storage import Storage
 from streams.usecase import UseCase, load_case
 from tests.faults.lab import Run
 
@@ -208,7 +209,7 @@ async def _state(run: Run, expected: Fold) -> list[str]:
     if not found:
         return [f"partition {partition} has no checkpoint"]
     name = f"{partition:05d}/{found[-1].name}"
-    store = CheckpointFolder(found[-1].parents[1])
+    store = CheckpointFolder(Storage(str(found[-1].parents[1])))
     try:
         checkpoint = await load(store, name, run.topics.log, partition, Seal(bytes.fromhex(run.key)))
     except Refusal as error:
