@@ -207,7 +207,9 @@ class Chaos:
                 self._trim(kind, stored, self._random.choice((stored.end, last, last // 2)))
 
     def _trim(self, name: str, stored: StoredPlace, begin: int) -> None:
-        if begin > stored.begin:
+        # not where an end was cut off: retention would delete the last trace that anything was there, as
+        # it would have deleted what was there
+        if begin > stored.begin and not stored.cuts:
             stored.begin = begin
             self._world.destroyed.append(f"{name} is trimmed to {begin}")
             self._note(self._world.destroyed[-1])
