@@ -7,15 +7,20 @@ before. No input caused it, so it carries no source position.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from typing import NamedTuple
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from streams.broker import Broker, Place, StoredRecord
+from streams.errors import StreamsError
 from streams.fingerprint import Fingerprint
 from streams.outputs import Output
-from streams.positions import Position
+from streams.positions import NOTHING, Position
+
+if TYPE_CHECKING:
+    from streams.history import Past
 
 EPOCH = "epoch"
 """The header that marks a code epoch."""
@@ -67,8 +72,13 @@ def is_epoch(record: StoredRecord) -> bool:
 
 
 def decode_epoch(record: StoredRecord) -> CodeEpoch:
-    """The code epoch in a record."""
-    return msgspec.json.decode(record.value or b"", type=CodeEpoch)
+    """The code epoch in a record; raises StreamsError when it is none."""
+    try:
+        return msgspec.json.decode(record.value or b"", type=CodeEpoch)
+    except msgspec.MsgspecError as error:
+        raise StreamsError(
+            f"offset {record.offset} of the models topic is marked as a code epoch, but it is none: {error}"
+        ) from error
 
 
 class Announced(NamedTuple):
@@ -86,6 +96,41 @@ async def epochs(broker: Broker, place: Place, begin: int, end: int) -> list[Ann
     return found
 
 
+def recorded_epochs(history: Past, topic: str, partition: int) -> list[CodeEpoch]:
+    """All code epochs on a partition of the models topic, in Kafka or the archive, oldest first."""
+    begin, end = history.begin(topic, partition), history.end(topic, partition)
+    chunks = history.records(topic, partition, begin, end)
+    return [decode_epoch(record) for records in chunks for record in records if is_epoch(record)]
+
+
 def tails_of(positions: Mapping[str, Position]) -> dict[str, Position]:
     """A plain copy, in a fixed order, for the record."""
     return {kind: positions[kind] for kind in sorted(positions)}
+
+
+UNRECORDED = "no code epoch is recorded"
+
+
+class Stretches:
+    """Whether outputs of one kind may be compared with what `code` makes of the log, by source position.
+
+    An epoch's stretch begins beyond its tail and ends at the next epoch's.
+    """
+
+    def __init__(self, kind: str, epochs: Sequence[CodeEpoch], code: Code) -> None:
+        self._after = [epoch.tails.get(kind, NOTHING) for epoch in epochs]
+        self._reasons = [UNRECORDED, *(code.difference(epoch.code) for epoch in epochs)]
+
+    def reason(self, position: Position) -> str | None:
+        """In words, why the output at a source position cannot be compared; None when it can."""
+        return self._reasons[bisect_left(self._after, position)]
+
+    @property
+    def known_tail(self) -> Position:
+        """The last source position that is recorded as published."""
+        return self._after[-1] if self._after else NOTHING
+
+    @property
+    def any_own(self) -> bool:
+        """Whether any stretch is the code's own."""
+        return None in self._reasons

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Self
+from typing import Protocol, Self
 
 from streams.archive import Archive, ArchivedRecord, refuse_other_topic
 from streams.errors import StreamsError
 from streams.log_reader import LogReader, Trimmed
+
+
+class Past(Protocol):
+    """What can be read of topics, by partition and offset."""
+
+    def begin(self, topic: str, partition: int) -> int: ...
+    def end(self, topic: str, partition: int) -> int: ...
+    def records(self, topic: str, partition: int, begin: int, end: int) -> Iterator[list[ArchivedRecord]]: ...
 
 
 class History:

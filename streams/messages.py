@@ -86,3 +86,9 @@ class ModelEvent(msgspec.Struct, frozen=True):
     reason: str
     serving: str
     offset: int
+
+
+def begins_with(kind: str, prediction_id: str) -> bytes | None:
+    """What the records of one prediction begin with in the topic of a kind; None where none is of one."""
+    field = {"predictions": "id", "outcomes": "prediction_id"}.get(kind)
+    return None if field is None else b'{"%s":%s,' % (field.encode(), msgspec.json.encode(prediction_id))
