@@ -59,10 +59,8 @@ def _settings() -> Any:
     return Settings.from_environment()
 
 
-def _case_path(name: str) -> str:
-    """module:attribute of a case, from its short name where one is given."""
-    if ":" in name:
-        return name
+def _named_cases() -> dict[str, str]:
+    """module:attribute by short name: the shipped cases, and those that ./pyproject.toml names."""
     import tomllib
 
     from infra.errors import InfraError
@@ -74,12 +72,33 @@ def _case_path(name: str) -> str:
         raise InfraError(
             f"./pyproject.toml, where short names of cases are, cannot be read: {error}"
         ) from None
-    cases = SHIPPED_CASES | declared.get("tool", {}).get("driftline", {}).get("cases", {})
+    named = declared.get("tool", {}).get("driftline", {}).get("cases", {})
+    return SHIPPED_CASES | {name: str(path) for name, path in named.items()}
+
+
+def _only_case() -> str:
+    """The case meant where none is named: the only one there is, or that the project has of its own."""
+    from infra.errors import InfraError
+
+    cases = _named_cases()
+    own = [name for name, path in cases.items() if SHIPPED_CASES.get(name) != path] or list(cases)
+    if len(own) == 1:
+        return own[0]
+    raise InfraError(f"name the case: {', '.join(own)}")
+
+
+def _case_path(name: str) -> str:
+    """module:attribute of a case, from its short name where one is given."""
+    if ":" in name:
+        return name
+    cases = _named_cases()
     if name not in cases:
+        from infra.errors import InfraError
+
         raise InfraError(
             f"{name!r} is neither module:attribute nor named under [tool.driftline.cases] in ./pyproject.toml"
         )
-    return str(cases[name])
+    return cases[name]
 
 
 def _case(name: str, partitions: int | None = None) -> Any:
@@ -293,6 +312,84 @@ def replay(
         for number, records in stretches.items():
             for record in records:
                 write(shown(number, record) + b"\n")
+
+
+def _cannot(error: Exception) -> typer.Exit:
+    """Exit code 2, so that 1 says one thing alone: what is published is not what the log gives."""
+    if not _is_told(error):
+        raise error
+    _say(f"driftline: {error}")
+    return typer.Exit(2)
+
+
+@app.command()
+def audit(
+    case: Case,
+    partition: Annotated[int | None, typer.Option(min=0, help="Only this one")] = None,
+    start: Annotated[
+        int, typer.Option("--from", min=0, help="Compare what this offset of the log caused, and later ones")
+    ] = 0,
+    stop: Annotated[int | None, typer.Option("--to", min=0, help="Where to end, itself not included")] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="Compare this prediction alone, by its id, and its outcomes")
+    ] = None,
+    partitions: Partitions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what is published with what the log gives, byte by byte.
+
+    Folds the log from its start once more, out of Kafka and the archive, and holds each output against the
+    published record: key, value, headers. What other code or other arithmetic published is not compared:
+    it is counted as unchecked, with the reason.
+
+    Exit code 0: all that was compared is equal. 1: a difference, told with its place and field. 2: nothing
+    could be compared, or a part of the log is missing.
+    """
+    from infra.audit import audit as run
+    from streams.audit import Selection
+
+    try:
+        declared = _case(case, partitions)
+        if partition is not None and partition >= declared.partitions:
+            raise typer.BadParameter(f"{declared.name} has partitions 0 to {declared.partitions - 1}")
+        selection = Selection(start, stop, prediction)
+        found = run(_case_path(case), declared, _settings(), partition, selection, _say)
+    except Exception as error:
+        raise _cannot(error) from None
+    print(found.as_json() if as_json else found)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def lineage(
+    prediction: Annotated[str, typer.Argument(help="The prediction's id: event id, colon, task name")],
+    case: Annotated[
+        str | None, typer.Argument(help="As elsewhere; may be left out where only one case is known")
+    ] = None,
+    events: Annotated[int, typer.Option(min=0, help="List so many events behind each value")] = 5,
+    partitions: Partitions = None,
+    as_json: AsJson = False,
+) -> None:
+    """All that a prediction rests on: request, features and the events behind them, model, code, outcome.
+
+    Each feature value is computed again from the events behind it, apart from the fold. Exit code 1 when
+    one is not what was used, or when there is no such prediction.
+    """
+    from infra.lineage import as_json as to_json
+    from infra.lineage import as_text
+    from infra.serve import open_history
+    from streams.deployment import code_of
+    from streams.lineage import lineage as trace
+
+    declared = _case(_only_case() if case is None else case, partitions)
+    settings = _settings()
+    with open_history(declared, settings) as history:
+        topics = declared.topics(settings.namespace)
+        found = trace(history, declared, topics, code_of(declared), prediction, events)
+    print(to_json(found) if as_json else as_text(found))
+    if not found.agrees:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -31,7 +31,7 @@ def test_every_command_has_help() -> None:
     listed = driftline("--help").stdout
     for command in (
         "up", "down", "status", "worker", "produce", "simulate", "demo", "schema", "bench", "features",
-        "archive", "replay", "predictions", "outcomes", "drift", "models", "dead-letters",
+        "archive", "replay", "audit", "lineage", "predictions", "outcomes", "drift", "models", "dead-letters",
     ):  # fmt: skip
         assert f"\n  {command} " in listed
 
@@ -143,6 +143,19 @@ def test_a_case_that_is_shipped_has_a_short_name_in_any_folder(
     (tmp_path / "pyproject.toml").write_text("no toml")
     with pytest.raises(InfraError, match=r"pyproject\.toml.*cannot be read"):
         cli._case_path("flights")
+
+
+def test_the_case_may_be_left_out_where_only_one_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli._only_case() == "flights"
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[tool.driftline.cases]\nmine = "my.module:case"\n')
+    assert cli._only_case() == "mine"
+    project.write_text('[tool.driftline.cases]\nmine = "my.module:case"\nyours = "my.module:other"\n')
+    with pytest.raises(InfraError, match="name the case: mine, yours"):
+        cli._only_case()
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
