@@ -207,9 +207,9 @@ class Chaos:
                 self._trim(kind, stored, self._random.choice((stored.end, last, last // 2)))
 
     def _trim(self, name: str, stored: StoredPlace, begin: int) -> None:
-        # not where an end was cut off: retention would delete the last trace that anything was there, as
-        # it would have deleted what was there
-        if begin > stored.begin and not stored.cuts:
+        # not after an end was cut off: retention would delete the last trace of what was there
+        untouched = not stored.cuts and not self._world.log_truncated
+        if begin > stored.begin and untouched:
             stored.begin = begin
             self._world.destroyed.append(f"{name} is trimmed to {begin}")
             self._note(self._world.destroyed[-1])
