@@ -25,8 +25,8 @@ from infra import report, summary
 from infra.errors import InfraError
 from infra.kafka import LocalStack
 from infra.progress import Moment, View, view
-from infra.serve import status_path
 from infra.settings import Settings
+from infra.slot import status_path
 from infra.topics_admin import ensure_topics
 from streams.digest import PartitionDigest, combined
 from streams.messages import Prediction

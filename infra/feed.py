@@ -12,8 +12,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from infra.serve import bootstrap_of, status_path
+from infra.serve import bootstrap_of
 from infra.settings import Settings
+from infra.slot import status_path
 from streams.sdk import EventProducer
 from streams.sources import open_source, with_closing_clock
 from streams.usecase import UseCase, load_case

@@ -52,6 +52,11 @@ class Deployment:
         """The output partitions that mirror it, by kind."""
         return {kind: Place(getattr(self.topics, kind), partition) for kind in KINDS}
 
+    @property
+    def group(self) -> str:
+        """The consumer group of the workers; other code has another one."""
+        return f"{self.topics.log}.worker.{self.code.short}"
+
     def owner(self, partition: int) -> str:
         """The name under which owners of the partition fence each other."""
         return f"driftline.{self.topics.log}.{partition}"

@@ -39,7 +39,8 @@ class Worker:
     """The partitions of one case that this process owns.
 
     `status_path` gets a JSON status once a second, written whole or not at all; its folder is Faust's
-    data folder too. `upgrading` are partitions with which it takes over from other code.
+    data folder too. `client_id` is the process's name to Kafka. `upgrading` are partitions with which it
+    takes over from other code.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Worker:
         bootstrap: str,
         *,
         status_path: Path,
+        client_id: str = "driftline",
         upgrading: Mapping[int, Standby] | None = None,
     ) -> None:
         self.case = deployment.case
         self._deployment = deployment
         self._bootstrap = bootstrap
         self._status_path = status_path
+        self._client_id = client_id
         self._custodies: dict[int, Custody] = {}
         self._held: dict[int, Held] = {}
         self._upgrading = dict(upgrading or {})
@@ -64,12 +67,13 @@ class Worker:
         self._closing = False
         self.failure: BaseException | None = None
         """What ended the worker, when it was not asked to end."""
-        self.app = self._build_app(f"{deployment.topics.log}.worker.{deployment.code.short}")
+        self.app = self._build_app(deployment.group)
 
     def _build_app(self, group: str) -> faust.App:
         app = faust.App(
             group,
             broker=f"kafka://{self._bootstrap}",
+            broker_client_id=self._client_id,
             store="memory://",
             topic_disable_leader=True,
             topic_allow_declare=False,

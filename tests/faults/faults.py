@@ -78,7 +78,7 @@ def boundary(run: Run, name: str) -> Outcome:
     for number in range(2):
         nth = run.random.randint(1, 3 if "re" in name or "fork" in name else 6)
         run.note(f"dies at the {nth}. time {name}")
-        worker = run.worker(0, "--die", name, "--nth", str(nth))
+        worker = run.worker("--die", name, "--nth", str(nth))
         run.feed_to((number + 1) / 3)
         _until_dead(run, worker)
     return Outcome(run.settle(run.worker()))
@@ -125,7 +125,7 @@ def sigterm(run: Run) -> Outcome:
 @fault
 def zombie(run: Run) -> Outcome:
     """SIGSTOP past the session timeout while another worker serves, then SIGCONT."""
-    worker = run.worker(0)
+    worker = run.worker()
     run.feed_to(0.4)
     run.until_published(run.random.uniform(0.05, 0.35))
     run.feed_to(0.6)
@@ -136,7 +136,7 @@ def zombie_of(run: Run, stopped: WorkerProcess) -> Outcome:
     """Make a zombie of a worker at work, and let it or its heir end the run."""
     stopped.pause()
     run.note("SIGSTOP")
-    other = run.worker(1)
+    other = run.worker()
     run.until_serving(other)
     run.note("another worker serves all partitions")
     run.feed_to(0.9)
@@ -157,12 +157,12 @@ def _share(one: WorkerProcess, other: WorkerProcess) -> bool:
 @fault
 def scale(run: Run) -> Outcome:
     """From one worker to three and back, while events come."""
-    workers = [run.worker(0)]
+    workers = [run.worker()]
     run.feed_to(0.2)
     run.until_published(0.1)
     for slot in (1, 2):
         started = time.monotonic()
-        workers.append(run.worker(slot))
+        workers.append(run.worker())
         run.feed_to(0.2 + slot * 0.2)
         until(lambda: all(worker.in_state("serving") for worker in workers), "every worker serves")
         run.measure("start to serving beside others", time.monotonic() - started)
@@ -269,7 +269,7 @@ def store_down(run: Run) -> Outcome:
 def disk_full(run: Run) -> Outcome:
     """No room for checkpoints for a while: serving goes on, older checkpoints do, later ones come."""
     full = run.home / "full"
-    worker = run.worker(0, "--full-while", str(full))
+    worker = run.worker("--full-while", str(full))
     run.feed_to(0.3)
     run.until_checkpoints()
     full.touch()
@@ -282,7 +282,7 @@ def disk_full(run: Run) -> Outcome:
     run.until_published(0.5)
     worker.kill()
     run.note("SIGKILL")
-    worker = run.worker(0, "--full-while", str(full))
+    worker = run.worker("--full-while", str(full))
     run.feed_to(0.8)
     run.until_published(0.7)
     full.unlink()
@@ -292,7 +292,7 @@ def disk_full(run: Run) -> Outcome:
 
 def _with_checkpoints(run: Run, count: int) -> None:
     """A worker leaves so many checkpoints of each partition and is killed beyond them."""
-    worker = run.worker(0, "--checkpoint-every", "0.3")
+    worker = run.worker("--checkpoint-every", "0.3")
     for number in range(1, count + 1):
         run.feed_to(0.4 * number / count)
         run.until_checkpoints(number)  # without new records there is no new one
@@ -444,11 +444,11 @@ def outputs_deleted_and_unknown(run: Run) -> Outcome:
 
 def _beyond_checkpoints(run: Run) -> None:
     """A worker that dies with outputs newer than its checkpoints."""
-    worker = run.worker(0, "--checkpoint-every", "0.3")
+    worker = run.worker("--checkpoint-every", "0.3")
     run.feed_to(0.3)
     run.until_checkpoints()
     worker.kill()
-    worker = run.worker(0, "--checkpoint-every", "1000")
+    worker = run.worker("--checkpoint-every", "1000")
     run.until_serving(worker)
     run.feed_to(0.6)
     run.until_fed()

@@ -104,21 +104,16 @@ class Lab:
 
 
 class WorkerProcess:
-    """One worker process, in a slot: a home that its successors have too."""
+    """One worker process; all workers of a run share its home."""
 
-    def __init__(self, run: Run, slot: int, options: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.home = run.home / f"slot-{slot}"
-        self.home.mkdir(exist_ok=True)
-        feast = self.home / "feast"
-        if not feast.is_symlink():  # status is a worker's own, the online store is everybody's
-            feast.symlink_to(run.home / "feast")
-        self._status = self.home / "status" / f"{run.namespace}.{run.case.name}.json"
-        self.log = self.home / "worker.log"
-        with self.log.open("ab") as log:
+    def __init__(self, run: Run, options: Sequence[str]) -> None:
+        self._statuses = run.home / "status"
+        self.log = run.home / f"worker-{len(run.workers)}.log"
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.faults.launcher", run.case_path, *options],
                 cwd=ROOT,
-                env=os.environ | run.environment | {"DRIFTLINE_HOME": str(self.home)} | environment,
+                env=os.environ | run.environment,
                 stdout=log,
                 stderr=log,
             )
@@ -129,11 +124,12 @@ class WorkerProcess:
 
     @property
     def status(self) -> dict[str, Any] | None:
-        """What this process last wrote, not an earlier one in its slot."""
-        if not self._status.exists():
-            return None
-        found: dict[str, Any] = json.loads(self._status.read_text())
-        return found if found["pid"] == self.process.pid else None
+        """What this process last wrote."""
+        for path in self._statuses.glob("*.json"):
+            found: dict[str, Any] = json.loads(path.read_text())
+            if found["pid"] == self.process.pid:
+                return found
+        return None
 
     @property
     def partitions(self) -> dict[int, dict[str, Any]]:
@@ -259,7 +255,7 @@ class Run:
         self.case = load_case(case_path)
         self.namespace = f"f{next(self._numbers)}{secrets.token_hex(3)}"
         self.home = lab.home / self.namespace
-        (self.home / "feast").mkdir(parents=True)
+        self.home.mkdir()
         self.key = secrets.token_hex(32)
         self.workers: list[WorkerProcess] = []
         self.measured: dict[str, list[float]] = {}
@@ -280,21 +276,15 @@ class Run:
 
     @property
     def settings(self) -> Settings:
-        """Those of the workers, but for what is a slot's own."""
-        return Settings(
-            self.home,
-            self.lab.bootstrap,
-            self.namespace,
-            checkpoints=str(self.home / "checkpoints"),
-            key=self.key,
-        )
+        """Those of the workers."""
+        return Settings(self.home, self.lab.bootstrap, self.namespace, key=self.key)
 
     @property
     def environment(self) -> dict[str, str]:
         return {
+            "DRIFTLINE_HOME": str(self.home),
             "DRIFTLINE_BOOTSTRAP": self.lab.bootstrap,
             "DRIFTLINE_NAMESPACE": self.namespace,
-            "DRIFTLINE_CHECKPOINTS": str(self.home / "checkpoints"),
             "DRIFTLINE_KEY": self.key,
         }
 
@@ -308,9 +298,9 @@ class Run:
 
     # workers
 
-    def worker(self, slot: int = 0, *options: str, **environment: str) -> WorkerProcess:
-        """One more worker process."""
-        worker = WorkerProcess(self, slot, options, environment)
+    def worker(self, *options: str) -> WorkerProcess:
+        """One more worker process, with these options of the launcher."""
+        worker = WorkerProcess(self, options)
         self.workers.append(worker)
         return worker
 
@@ -504,7 +494,7 @@ class Run:
 
     def checkpoints(self, partition: int | None = None) -> list[Path]:
         """The checkpoints of all partitions or of one, oldest first."""
-        folder = self.home / "checkpoints" / self.settings.qualified(self.case.name)
+        folder = Path(self.settings.checkpoints_uri(self.case.name))
         inner = "*" if partition is None else f"{partition:05d}"
         return sorted(folder.glob(f"{inner}/*{SUFFIX}"), key=lambda path: path.name)
 

@@ -34,7 +34,7 @@ def test_nothing_is_lost_or_repeated_when_workers_die_and_a_zombie_wakes(lab: La
     """Death between two topics of one frame, then at a random instant, then a zombie beside its heir."""
 
     def course(run: Run) -> Outcome:
-        worker = run.worker(0, "--die", "within-send", "--nth", str(run.random.randint(2, 9)))
+        worker = run.worker("--die", "within-send", "--nth", str(run.random.randint(2, 9)))
         run.feed_to(0.2)
         until(worker.died, f"the worker dies; see {worker.log}")
         worker = run.worker()
