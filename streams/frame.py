@@ -94,7 +94,9 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
         """Hand over the records in frames; False when the assignment has changed meanwhile."""
         channels = self.app.topics._tp_index[tp]
         read = self._read_offset[tp]
-        fresh = records if read is None else [r for r in records if r.offset > read]
+        # a seek sets it to the next offset to read, so it has to mean that here too: Faust's own code takes
+        # it for the last one read, and skips the first record after each seek
+        fresh = records if read is None else [r for r in records if r.offset >= read]
         for start in range(0, len(fresh), FRAME_RECORDS):
             frame = fresh[start : start + FRAME_RECORDS]
             if self._is_dead(generation):
@@ -109,7 +111,7 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
             for channel in channels:
                 message.incref()
                 channel.queue.put_nowait(self.app.create_event(None, frame, {}, message))
-            self._read_offset[tp] = last.offset
+            self._read_offset[tp] = last.offset + 1
         return True
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

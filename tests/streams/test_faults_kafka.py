@@ -142,6 +142,25 @@ def test_requests_of_a_live_partition_that_falls_idle_expire_by_clock_events(
     system.stop(worker)
 
 
+def test_the_one_event_after_a_restart_is_answered_at_once(
+    system_of: SystemOf, eventually: Eventually
+) -> None:
+    system = system_of("shop:orders")
+    worker = system.start()
+    system.produce(trade(20))
+    eventually(lambda: system.folded(worker), PATIENCE)
+    system.stop(worker)
+    before = sum(system.ends(system.topics.log).values())
+    worker = system.start()
+    eventually(lambda: system.folded(worker), PATIENCE)  # it has gone to where the group had committed
+    system.produce([asked(300, 30)])
+    eventually(lambda: system.folded(worker), PATIENCE)
+    assert sum(system.ends(system.topics.log).values()) == before + 1
+    assert "asked-300" in {prediction["event_id"] for prediction in records(system, "predictions")}
+    assert_equals_the_fold(system)
+    system.stop(worker)
+
+
 def three(found: list[Any]) -> list[Any] | None:
     """The first three, once they are there."""
     return found[:3] if len(found) >= 3 else None
