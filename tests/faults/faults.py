@@ -291,7 +291,7 @@ def disk_full(run: Run) -> Outcome:
 
 
 def _with_checkpoints(run: Run, count: int) -> None:
-    """A worker leaves so many checkpoints of each partition and is killed beyond them."""
+    """A worker leaves so many checkpoints of each busy partition and is killed beyond them."""
     worker = run.worker("--checkpoint-every", "0.3")
     for number in range(1, count + 1):
         run.feed_to(0.4 * number / count)
@@ -304,7 +304,7 @@ def _with_checkpoints(run: Run, count: int) -> None:
 
 def _damaged(run: Run, harm: Callable[[Run, Any], None]) -> Outcome:
     _with_checkpoints(run, 2)
-    for partition in range(run.case.partitions):
+    for partition in run.busy:
         harm(run, run.checkpoints(partition)[-1])
     return Outcome(run.settle(run.worker()))
 
@@ -435,7 +435,7 @@ def outputs_deleted_and_known(run: Run) -> Outcome:
 def outputs_deleted_and_unknown(run: Run) -> Outcome:
     """Outputs newer than every checkpoint are deleted: how far they went nobody knows. Refused."""
     _beyond_checkpoints(run)
-    victim = run.random.randrange(run.case.partitions)
+    victim = run.random.choice(run.busy)
     topic = run.topics.predictions
     run.delete_records(topic, {victim: run.ends(topic)[victim]})
     run.note(f"{topic}-{victim} is emptied")
@@ -506,7 +506,7 @@ def log_trimmed(run: Run) -> Outcome:
 def log_trimmed_too_far(run: Run) -> Outcome:
     """The log is deleted beyond every checkpoint of one partition: offsets are missing. Refused."""
     _with_checkpoints(run, 1)
-    victim = run.random.randrange(run.case.partitions)
+    victim = run.random.choice(run.busy)
     newest = run.checkpoints(victim)[-1]
     begin = int(newest.name.partition("-")[0]) + 1
     if run.random.random() < 0.5:

@@ -28,6 +28,7 @@ from infra.settings import Settings
 from infra.topics_admin import ensure_topics
 from streams.checkpoint import SUFFIX
 from streams.events import Event
+from streams.partitioning import partition_of
 from streams.sdk import EventProducer
 from streams.sources import open_source, with_closing_clock
 from streams.topics import Topics
@@ -356,6 +357,13 @@ class Run:
 
     # the producer
 
+    @property
+    def busy(self) -> list[int]:
+        """The partitions that requests go to; few keys may leave others with broadcast events alone."""
+        codec, ask = self.case.codec(), self.case.task.ask
+        keys = {codec.key(event) for event in self.events if isinstance(event, ask)}
+        return sorted({partition_of(key, self.case.partitions) for key in keys if key is not None})
+
     def _requests(self) -> list[int]:
         """How many requests to predict the first n events hold, for every n."""
         ask = self.case.task.ask
@@ -499,16 +507,16 @@ class Run:
         return sorted(folder.glob(f"{inner}/*{SUFFIX}"), key=lambda path: path.name)
 
     def until_checkpoints(self, count: int = 1) -> None:
-        """Wait until each partition has so many checkpoints."""
+        """Wait until each busy partition has so many checkpoints."""
         until(
-            lambda: all(len(self.checkpoints(p)) >= count for p in range(self.case.partitions)),
-            f"{count} checkpoints of each partition",
+            lambda: all(len(self.checkpoints(p)) >= count for p in self.busy),
+            f"{count} checkpoints of each busy partition",
         )
 
     def checkpoint_age(self) -> float | None:
-        """Seconds since the newest checkpoint of the partition whose newest is the oldest; None while a
-        partition has none."""
-        newest = [self.checkpoints(p)[-1:] for p in range(self.case.partitions)]
+        """Seconds since the newest checkpoint of the busy partition whose newest is the oldest; None
+        while one has none."""
+        newest = [self.checkpoints(p)[-1:] for p in self.busy]
         if not all(newest):
             return None
         return time.time() - min(found.stat().st_mtime for (found,) in newest)
