@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,7 +110,9 @@ def _describe(value: Any, parts: list[str]) -> None:
             _describe(getattr(value, entry.name), parts)
         build = getattr(value, "build", None)
         if callable(build):
-            parts.append(repr(build()))
+            built = build()
+            parts.append(_without_address(repr(built)))
+            parts.append(_source(type(built)))
     elif isinstance(value, Mapping):
         for key, item in value.items():
             parts.append(repr(key))
@@ -116,10 +120,22 @@ def _describe(value: Any, parts: list[str]) -> None:
     elif isinstance(value, (list, tuple)):
         for item in value:
             _describe(item, parts)
+    elif isinstance(value, partial):
+        _describe([value.func, value.args, value.keywords], parts)
     elif callable(value):
         parts.append(_source(value))
+        # what a function was made with is not in its source
+        _describe([getattr(value, "__defaults__", None), getattr(value, "__kwdefaults__", None)], parts)
+        for cell in getattr(value, "__closure__", None) or ():
+            held = cell.cell_contents
+            parts.append(_source(held)) if callable(held) else _describe(held, parts)
     else:
-        parts.append(repr(value))
+        parts.append(_without_address(repr(value)))
+
+
+def _without_address(text: str) -> str:
+    """The default repr names an address, which is another in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def _source(function: Callable[..., Any]) -> str:
@@ -127,7 +143,7 @@ def _source(function: Callable[..., Any]) -> str:
         return inspect.getsource(function)
     except (OSError, TypeError):
         code = getattr(function, "__code__", None)
-        return repr(function) if code is None else f"{code.co_code.hex()} {code.co_consts}"
+        return _without_address(repr(function)) if code is None else f"{code.co_code.hex()} {code.co_consts}"
 
 
 def load(path: str) -> Any:
