@@ -21,7 +21,7 @@ from bench.log import Chunks, Log
 from features.state import FeatureState
 from online_models.pool import Forecast
 from streams.outputs import Outputs
-from streams.pending import Example, Pending
+from streams.pending import Example
 from streams.scorer import RETAIN_EVERY, Scorer
 from streams.simulate import Simulation
 from streams.usecase import UseCase, load_case
@@ -43,9 +43,6 @@ class NoModels:
 
     def take(self, example: Example, offset: int, out: Outputs) -> None:
         """Learn nothing."""
-
-    def publish(self, pending: Pending, offset: int, out: Outputs) -> None:
-        """Nothing is known here that was not published."""
 
 
 Fold = Callable[[Chunks], None]

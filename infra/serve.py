@@ -1,20 +1,23 @@
-"""Runs a worker with everything around it: broker address, Feast store, slot."""
+"""Runs a worker with everything around it: broker address, Feast store, status file."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from features.errors import FeaturesError
 from infra.errors import InfraError
 from infra.kafka import LocalStack
 from infra.settings import Settings
-from infra.slot import own_slot, put_out
 from streams.usecase import UseCase
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("driftline.worker")
 
+TELL_EVERY = 5.0
+
 
 def bootstrap_of(settings: Settings) -> str:
     """The broker to use: the one in the settings, else the local one if it runs."""
@@ -35,6 +40,27 @@ def bootstrap_of(settings: Settings) -> str:
     if broker is None:
         raise InfraError("no Kafka: run `driftline up`, or name one in DRIFTLINE_BOOTSTRAP")
     return broker.bootstrap
+
+
+def status_path(settings: Settings, case: str, slot: int = 1) -> Path:
+    """Where a worker of a case writes its status; workers that share a home have slots 1, 2, ..."""
+    suffix = "" if slot == 1 else f"-{slot}"
+    return settings.home / "status" / f"{settings.qualified(case)}{suffix}.json"
+
+
+@contextmanager
+def _own_status(settings: Settings, case: str) -> Iterator[Path]:
+    """The status file of the first slot that no running worker has."""
+    for slot in count(1):
+        path = status_path(settings, case, slot)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go when the process ends, however
+            except BlockingIOError:
+                continue
+            yield path
+            return
 
 
 def deploy(
@@ -58,31 +84,50 @@ def deploy(
 
 
 async def _approach(deployment: Deployment) -> dict[int, Standby]:
-    """Every partition folded by new code, close behind the code that serves it."""
-    from streams.upgrade import CLOSE_BEHIND, Standby
+    """Every partition that other code serves, folded by this code close behind it."""
+    from streams.upgrade import CLOSE_BEHIND, standbys_of
 
-    standbys = [Standby(deployment, number) for number in range(deployment.case.partitions)]
+    telling: asyncio.Task[None] | None = None
     try:
-        before: list[int] = []
-        while True:
-            behind = [await standby.approach() for standby in standbys]
-            log.warning("upgrade: %s records behind", ", ".join(f"{count:,}" for count in behind))
-            # where nothing is published, or the other code stands still, it does not get closer
-            if max(behind) <= CLOSE_BEHIND or behind == before:
-                return {standby.partition: standby for standby in standbys}
-            before = behind
+        standbys = await standbys_of(deployment)
+        if not standbys:
+            log.warning("nothing to upgrade: this code has published last; it serves on")
+            return {}
+        telling = asyncio.create_task(_tell_of(standbys))
+        # each pass is as long as the other code came on during the one before
+        while max([await standby.approach() for standby in standbys]) > CLOSE_BEHIND:
+            pass
+        return {standby.partition: standby for standby in standbys}
     finally:
+        if telling is not None:
+            telling.cancel()
         await deployment.broker.close()
 
 
-def _put_out(bootstrap: str, group: str, client_id: str) -> None:
-    """Take the place in the group of the process that was killed before this one in its slot."""
-    from kafka.errors import KafkaError
+async def _tell_of(standbys: Sequence[Standby]) -> None:
+    """Say every few seconds how far the fold beside the other code has come, and how fast it is."""
+    before = 0
+    while True:
+        await asyncio.sleep(TELL_EVERY)
+        folded = [standby.processor.next_offset for standby in standbys]
+        rate = (sum(folded) - before) / TELL_EVERY
+        before = sum(folded)
+        where = ", ".join(f"{s.partition}: {at:,}" for s, at in zip(standbys, folded, strict=True))
+        log.warning("upgrade: folded beside the code that serves up to %s (%s/s)", where, f"{rate:,.0f}")
 
-    try:
-        put_out(bootstrap, group, client_id)
-    except KafkaError as error:
-        log.warning("who died here stays in the group until its session times out: %s", error)
+
+def _approached(deployment: Deployment) -> dict[int, Standby] | None:
+    """As `_approach`; None when SIGTERM or SIGINT came first."""
+
+    async def until_asked_to_end() -> dict[int, Standby] | None:
+        task = asyncio.create_task(_approach(deployment))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        await asyncio.wait([task])
+        return None if task.cancelled() else task.result()
+
+    return asyncio.run(until_asked_to_end())
 
 
 def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgrade: bool = False) -> None:
@@ -108,7 +153,11 @@ def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgr
     ensure_topics(bootstrap, case.topics(settings.namespace).all())
     broker = KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name)))
     deployment = deploy(case, settings, broker, writer)
-    upgrading = asyncio.run(_approach(deployment)) if upgrade else None
+    upgrading = None
+    if upgrade:
+        upgrading = _approached(deployment)
+        if upgrading is None:
+            return
 
     async def closing() -> None:
         try:
@@ -120,17 +169,8 @@ def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgr
         finally:
             await broker.close()
 
-    with own_slot(settings, case.name) as slot:
-        if not slot.is_new:
-            _put_out(bootstrap, deployment.group, slot.client_id)
-        worker = Worker(
-            deployment,
-            bootstrap,
-            status_path=slot.status_path,
-            client_id=slot.client_id,
-            upgrading=upgrading,
-        )
-        run(worker, closing)
+    with _own_status(settings, case.name) as path:
+        run(Worker(deployment, bootstrap, status_path=path, upgrading=upgrading), closing)
 
 
 def run_archiver(

@@ -244,4 +244,6 @@ class Regression:
         return None
 
     def output_of(self, point: Any, probabilities: dict[str, float] | None) -> float:
+        if probabilities is not None:
+            raise ValueError("a prediction of a number was published with probabilities")
         return float(point)

@@ -115,8 +115,9 @@ class Custody:
     async def _own(self) -> None:
         self.state = "taking over"
         held, self._held = self._held, None
-        standby, self._standby = self._standby, None
-        self._owned = owned = await take_over(self._deployment, self.partition, held, standby)
+        # until the partition is this code's, the next attempt needs the standby too
+        self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
+        self._standby = None
         self._cadence = Cadence(time.monotonic())
         self._recovery_started = time.monotonic()
         self.state = "recovering"

@@ -21,6 +21,10 @@ class Refused(StreamsError):
         self.reason = reason
 
 
+class OtherTask(StreamsError):
+    """What was published answers another task than the one declared now."""
+
+
 class Unauthentic(StreamsError):
     """Sealed bytes that are not what this key sealed under this label: never to be unpickled."""
 

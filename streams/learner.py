@@ -79,7 +79,9 @@ class Learner:
         pool = self._pool(pending.key)
         loss: float | None = None
         if status == "labelled":
-            if pending.learned:
+            if pending.x is None:
+                loss = self._task.loss(label, pending.forecast.output)
+            elif pending.learned:
                 pool.revise(pending.label, label, pending.forecast)
                 loss = self._task.loss(label, pending.forecast.output)
             else:
@@ -98,15 +100,16 @@ class Learner:
         pending.label = label
         pending.closed_at = at
         if not pending.silent:
-            self._put_outcome(pending, loss, offset, out)
+            outcomes = out.outcomes
+            outcomes.append(self._outcome(pending, loss, offset, _ordinal(outcomes, offset)))
 
-    def publish(self, pending: Pending, offset: int, out: Outputs) -> None:
-        """Put out an outcome that is known, but was never published."""
+    def outcome(self, pending: Pending, offset: int, ordinal: int) -> Output:
+        """The outcome of a prediction that is closed, to be put out at a source position."""
         labelled = pending.status == "labelled"
         loss = self._task.loss(pending.label, pending.forecast.output) if labelled else None
-        self._put_outcome(pending, loss, offset, out)
+        return self._outcome(pending, loss, offset, ordinal)
 
-    def _put_outcome(self, pending: Pending, loss: float | None, offset: int, out: Outputs) -> None:
+    def _outcome(self, pending: Pending, loss: float | None, offset: int, ordinal: int) -> Output:
         revision = pending.revision
         outcome = Outcome(
             pending.prediction_id,
@@ -123,10 +126,7 @@ class Learner:
             revision,
             revision - 1 if revision else None,
         )
-        outcomes = out.outcomes
-        outcomes.append(
-            Output(offset, _ordinal(outcomes, offset), pending.key.encode(), self._encode(outcome))
-        )
+        return Output(offset, ordinal, pending.key.encode(), self._encode(outcome))
 
     def _count(self, status: str, step: int) -> None:
         setattr(self, status, getattr(self, status) + step)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -25,8 +25,9 @@ Status = Literal["open", "labelled", "unlabelled", "void"]
 class Pending(msgspec.Struct, eq=False, gc=False):
     """One prediction until its label can no longer change.
 
-    `closed_at` is the event time of what closed it last; a `silent` one was made in a warm-up, so
-    nobody hears of its outcome.
+    `closed_at` is the event time of what closed it last; a `silent` one was never published, so nobody
+    hears of its outcome. Without features `x` it is other code's, on a request that was refused here:
+    there is nothing to learn from it.
     """
 
     prediction_id: str
@@ -34,7 +35,7 @@ class Pending(msgspec.Struct, eq=False, gc=False):
     at: float
     key: str
     keys: dict[str, Any]
-    x: dict[str, Any]
+    x: dict[str, Any] | None
     forecast: Forecast
     prediction: Any
     deadline: float
@@ -93,6 +94,7 @@ class PendingPredictions:
         self._forget: deque[tuple[float, Any, Pending]] = deque()
         self._early: dict[Any, _Early] = {}
         self._early_order: deque[tuple[float, Any]] = deque()
+        self._forgotten: list[Pending] | None = None
         self.open = 0
 
     def add(self, label_key: Any, pending: Pending) -> None:
@@ -147,6 +149,8 @@ class PendingPredictions:
             waiting.remove(pending)
             if not waiting:
                 del self._by_label[label_key]
+            if self._forgotten is not None:
+                self._forgotten.append(pending)
         early = self._early_order
         while early and early[0][0] < watermark:
             at, label_key = early.popleft()
@@ -154,21 +158,43 @@ class PendingPredictions:
             if known is not None and known.at <= at:
                 del self._early[label_key]
 
-    def reconcile(self, published: Mapping[str, int]) -> list[Pending]:
-        """Go on from the revisions that were published; returns what is closed here, but was not there."""
+    def inherit(self) -> None:
+        """Until `reconcile`, outcomes are published by other code: keep what is forgotten before it was."""
+        self._forgotten = []
+
+    def settle(self, published: Container[str], own: Container[str]) -> None:
+        """The outcomes of these predictions are published; for `own` see `reconcile`."""
+        if self._forgotten:
+            self._forgotten = [
+                p
+                for p in self._forgotten
+                if not p.silent and (p.prediction_id not in published or p.prediction_id in own)
+            ]
+
+    def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[Pending]:
+        """Go on from the revisions that were published; returns what is closed here, but was not there.
+
+        An outcome published for one of the `own` predictions is of an answer that never was.
+        """
         lacking = []
-        for waiting in self._by_label.values():
-            for pending in waiting:
-                revision = published.get(pending.prediction_id, -1)
-                if revision < 0 and pending.status != "open" and not pending.silent:
-                    lacking.append(pending)
-                    revision = 0
-                pending.revision = revision
+        for pending in self._remembered():
+            revision = published.get(pending.prediction_id, -1)
+            is_told = revision >= 0 and pending.prediction_id not in own
+            if not is_told and pending.status != "open" and not pending.silent:
+                lacking.append(pending)
+                revision += 1
+            pending.revision = revision
+        self._forgotten = None
         return lacking
 
-    def waiting(self) -> dict[str, Pending]:
-        """Every prediction that may still get an outcome or a correction, by id."""
-        return {p.prediction_id: p for waiting in self._by_label.values() for p in waiting}
+    def waiting(self) -> set[str]:
+        """Ids of the predictions that may still get an outcome or a correction."""
+        return {pending.prediction_id for pending in self._remembered()}
+
+    def _remembered(self) -> Iterator[Pending]:
+        yield from self._forgotten or ()
+        for waiting in self._by_label.values():
+            yield from waiting
 
     def state(self) -> dict[str, Any]:
         """All that is waited for and remembered, by attribute; nothing is copied."""

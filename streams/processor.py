@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
 from online_models.pool import merged_report
 from streams.learner import Learner
-from streams.messages import Prediction
 from streams.outputs import Outputs
-from streams.scorer import Record, Scorer
+from streams.scorer import Answered, Record, Scorer
 from streams.usecase import UseCase
 
 
@@ -51,14 +50,13 @@ class PartitionProcessor:
         processor.scorer.restore(state["scorer"])
         return processor
 
-    def step(self, records: Iterable[Record], published: Mapping[int, Prediction] | None = None) -> Outputs:
+    def step(self, records: Iterable[Record], answered: Answered | None = None) -> Outputs:
         """Fold records of this partition, in the log's order, and return what they cause.
 
-        `published` are predictions, by the offset of their request, that other code has published:
-        they stand, whatever the models here would have said.
+        `answered` is what other code has answered to them.
         """
         out = Outputs()
-        self.scorer.keep(published or {})
+        self.scorer.keep(answered)
         take = self.scorer.take
         for record in records:
             take(record, out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,15 +18,14 @@ from streams.broker import StoredRecord
 from streams.epochs import Code, CodeEpoch, Stretches
 from streams.errors import StreamsError
 from streams.history import Past
-from streams.messages import Outcome, Prediction
+from streams.inheritance import Bequest, Inheritance
+from streams.messages import Prediction
 from streams.outputs import Outputs
 from streams.positions import NOTHING, Position, position_of
 from streams.processor import PartitionProcessor
-from streams.published import PRUNE_AT
+from streams.scorer import Answered
 from streams.topics import Topics
 from streams.usecase import UseCase
-
-_Message = TypeVar("_Message", Prediction, Outcome)
 
 
 class _Cursor:
@@ -57,10 +56,23 @@ class _Cursor:
 
 
 class _TakeOver(NamedTuple):
-    """How far other code had published when this code took over from it."""
+    """What other code had published when this code took over from it, and the last log offset that this
+    code itself had answered before that; -1 when it had not served yet."""
 
-    predictions: Position
-    outcomes: Position
+    bequest: Bequest
+    own_until: int
+
+
+def _take_overs(code: Code, epochs: Sequence[CodeEpoch]) -> Iterator[_TakeOver]:
+    own_until = NOTHING[0]
+    before: CodeEpoch | None = None
+    for epoch in epochs:
+        if before is not None and before.code != epoch.code:
+            if before.code == code:
+                own_until = epoch.from_offset - 1
+            elif epoch.code == code and epoch.from_offset > 0:
+                yield _TakeOver(Bequest.up_to(epoch.tails), own_until)
+        before = epoch
 
 
 class Refold:
@@ -79,18 +91,11 @@ class Refold:
         epochs: Sequence[CodeEpoch],
     ) -> None:
         self._processor = PartitionProcessor(case, partition)
-        self._take_overs = deque(
-            _TakeOver(epoch.tails.get("predictions", NOTHING), epoch.tails.get("outcomes", NOTHING))
-            for number, epoch in enumerate(epochs)
-            if epoch.code == code and any(before.code != code for before in epochs[:number])
-        )
+        self._take_overs = deque(_take_overs(code, epochs))
         self._stretches = Stretches("predictions", epochs, code)
         self._prediction = msgspec.json.Decoder(Prediction)
-        self._outcome = msgspec.json.Decoder(Outcome)
-        self._revisions: dict[str, int] = {}
-        self._inherited = NOTHING
         if self._take_overs:
-            self._inherited = self._take_overs[-1].predictions
+            self._inheritance = Inheritance(self._processor)
             self._predictions = _Cursor(past, topics.predictions, partition)
             self._outcomes = _Cursor(past, topics.outcomes, partition)
 
@@ -98,49 +103,37 @@ class Refold:
         """As `PartitionProcessor.step`."""
         out = Outputs()
         while self._take_overs and records:
-            through = self._take_overs[0].outcomes
-            before = [record for record in records if record.offset <= through[0]]
-            records = records[len(before) :]
-            if before:
-                own = self._fold(before)
-                self._note(before[-1].offset, through, own)
-                out.extend(own)
-            if records:
-                self._processor.scorer.reconcile(self._revisions)
+            bequest, own_until = self._take_overs[0]
+            until = own_until if records[0].offset <= own_until else bequest.furthest
+            some = [record for record in records if record.offset <= until]
+            records = records[len(some) :]
+            if some:
+                out.extend(self._fold(some, bequest, own=until == own_until))
+            if until == bequest.furthest and (records or some[-1].offset == until):
                 self._take_overs.popleft()
+                if self._take_overs:
+                    self._processor.scorer.inherit()
         if records:
-            out.extend(self._fold(records))
+            out.extend(self._processor.step(records))
         return out
 
-    def _fold(self, records: Sequence[StoredRecord]) -> Outputs:
+    def _fold(self, records: Sequence[StoredRecord], bequest: Bequest, *, own: bool) -> Outputs:
         """Fold records; what other code answered to their requests stands."""
-        if self._inherited < (records[0].offset, 0):
-            return self._processor.step(records)
-        through = min(self._inherited, (records[-1].offset + 1, -1))
-        published = {
+        beyond = (records[-1].offset + 1, -1)
+        predictions = {
             position[0]: _decoded(self._prediction, record.value)
-            for position, record in self._predictions.through(through)
+            for position, record in self._predictions.through(min(bequest.predictions, beyond))
             if self._stretches.reason(position) is not None
         }
-        return self._processor.step(records, published)
-
-    def _note(self, offset: int, through: Position, own: Outputs) -> None:
-        """Take note of the outcomes published up to an offset, and of the own ones beyond those."""
-        for _, record in self._outcomes.through(min(through, (offset + 1, -1))):
-            self._keep(record.value)
-        for output in own.outcomes:
-            if (output.offset, output.ordinal) > through:
-                self._keep(output.value)
-        if len(self._revisions) > 2 * PRUNE_AT:
-            waiting = self._processor.scorer.waiting()
-            self._revisions = {name: known for name, known in self._revisions.items() if name in waiting}
-
-    def _keep(self, outcome: bytes | None) -> None:
-        found = _decoded(self._outcome, outcome)
-        self._revisions[found.prediction_id] = found.revision
+        outcomes = [
+            record.value or b"" for _, record in self._outcomes.through(min(bequest.outcomes, beyond))
+        ]
+        if own:
+            return self._inheritance.fold(records, Answered(predictions, NOTHING[0]), outcomes)
+        return self._inheritance.step(records, bequest, predictions, outcomes)
 
 
-def _decoded(decoder: msgspec.json.Decoder[_Message], value: bytes | None) -> _Message:
+def _decoded(decoder: msgspec.json.Decoder[Prediction], value: bytes | None) -> Prediction:
     try:
         return decoder.decode(value or b"")
     except msgspec.MsgspecError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
@@ -14,7 +14,7 @@ from online_models.errors import reason_of
 from online_models.pool import Forecast
 from online_models.task import UNLABELLED
 from streams.deduplication import SeenIds
-from streams.errors import Refused
+from streams.errors import OtherTask, Refused
 from streams.events import SYSTEM_EVENTS, Event, Reference, Serve, WarmUp
 from streams.messages import ModelVersion, Prediction
 from streams.outputs import Output, Outputs
@@ -50,9 +50,14 @@ class Models(Protocol):
         """Learn what became of a prediction, made known by the record at `offset`."""
         ...
 
-    def publish(self, pending: Pending, offset: int, out: Outputs) -> None:
-        """Put out an outcome that is known, but was never published."""
-        ...
+
+class Answered(NamedTuple):
+    """What other code has published: `predictions`, by the offset of their request, stand whatever the
+    models here say; other requests up to offset `through` were not answered, and never will be.
+    Predictions are taken out as the fold comes to them."""
+
+    predictions: dict[int, Prediction]
+    through: int
 
 
 class _Route(NamedTuple):
@@ -67,7 +72,7 @@ class _Route(NamedTuple):
 
 
 _STATE = (
-    "_watermark", "_seen", "_next_deadline", "_records", "_warming", "_unpublished",
+    "_watermark", "_seen", "_next_deadline", "_records", "_warming",
     "events", "predictions", "dead_letters", "duplicates", "late",
 )  # fmt: skip
 
@@ -100,19 +105,20 @@ class Scorer:
         self._offset = -1
         self._out = Outputs()
         self._join_key = attrgetter(label.on)
+        self._label_field = label.on
         expiry = ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)
         corrections = label.wait if label.corrections is None else label.corrections
         self._pending = PendingPredictions(label.wait, corrections, case.lateness, expiry, self._known)  # type: ignore[arg-type]
         self._next_deadline = float("inf")
         self._partition_key = attrgetter(case.key)
+        self._key_field = case.key
         self._key_fields = tuple(
             (name, attrgetter(name)) for name in dict.fromkeys((case.key, label.on, *case.slices))
         )
         self._suffix = f":{task.name}"
         self._encode = msgspec.json.Encoder().encode
         self._warming = False
-        self._unpublished: list[Pending] = []
-        self._published: Mapping[int, Prediction] = {}
+        self._answered: Answered | None = None
         self._records = 0
         self.events = 0
         self.predictions = 0
@@ -154,31 +160,34 @@ class Scorer:
             out = Outputs(heard=False)
         self._offset = record.offset
         self._out = out
-        if self._unpublished:
-            self._publish(record.offset, out)
         try:
             self._accept(record, out)
         except Refused as refused:
             self._refuse(record, refused.stage, refused.reason, out)
+        if self._answered is not None:
+            self._adopt(self._answered.predictions.pop(record.offset, None))
 
     def put_rows(self, out: Outputs) -> None:
         """Put out the online feature rows that changed since the last time; a warm-up keeps them."""
         if not self._warming:
             self._features.put_rows(out.rows)
 
-    def reconcile(self, published: Mapping[str, int]) -> None:
-        """Take over from other code, whose outcomes have these revisions by prediction id: what it
-        did not publish, but is known here, is put out with the next record."""
-        self._unpublished = self._pending.reconcile(published)
+    def inherit(self) -> None:
+        """Until `reconcile`, outcomes are published by other code."""
+        self._pending.inherit()
 
-    def waiting(self) -> Mapping[str, Pending]:
-        """Every prediction that may still get an outcome or a correction, by id."""
+    def settle(self, published: Container[str], own: Container[str]) -> None:
+        """Other code has published outcomes of these predictions; for `own` see `reconcile`."""
+        self._pending.settle(published, own)
+
+    def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[Pending]:
+        """Take over from other code, whose outcomes have these revisions by prediction id; returns what
+        is closed here, but was not there. `own` are predictions which that code did not publish."""
+        return self._pending.reconcile(published, own)
+
+    def waiting(self) -> set[str]:
+        """Ids of the predictions that may still get an outcome or a correction."""
         return self._pending.waiting()
-
-    def _publish(self, offset: int, out: Outputs) -> None:
-        for pending in self._unpublished:
-            self._models.publish(pending, offset, out)
-        self._unpublished = []
 
     def _known(self, example: Example) -> None:
         self._models.take(example, self._offset, self._out)
@@ -255,10 +264,16 @@ class Scorer:
         forecast = self._models.forecast(key, x, at, offset, prediction_id, out)
         keys = {name: get(event) for name, get in self._key_fields}
         point = self._task.point(forecast.output)
-        published = self._published.get(offset) if self._published else None
-        if published is not None:
-            point = published.prediction
-            forecast = self._as_published(forecast, published)
+        silent = not out.heard
+        answered = self._answered
+        if answered is not None:
+            published = answered.predictions.pop(offset, None)
+            if published is not None:
+                prediction_id = published.id
+                point = published.prediction
+                forecast = self._as_published(published, forecast.outputs)
+            elif offset <= answered.through:
+                silent = True
         value = self._encode(
             Prediction(
                 prediction_id,
@@ -273,21 +288,41 @@ class Scorer:
             )
         )
         out.predictions.append(Output(offset, 0, key.encode(), value))
-        self.predictions += out.heard
         deadline = at + self._pending.wait
-        pending = Pending(
-            prediction_id, event.id, at, key, keys, x, forecast, point, deadline, silent=not out.heard
-        )
-        self._pending.add(self._join_key(event), pending)
-        if deadline < self._next_deadline:
-            self._next_deadline = deadline
+        pending = Pending(prediction_id, event.id, at, key, keys, x, forecast, point, deadline, silent=silent)
+        self._wait(self._join_key(event), pending)
 
-    def _as_published(self, forecast: Forecast, published: Prediction) -> Forecast:
+    def _wait(self, label_key: Any, pending: Pending) -> None:
+        self.predictions += not pending.silent
+        self._pending.add(label_key, pending)
+        if pending.deadline < self._next_deadline:
+            self._next_deadline = pending.deadline
+
+    def _adopt(self, published: Prediction | None) -> None:
+        """Other code has answered a request that is refused here: its outcome is owed all the same."""
+        if published is None:
+            return
+        at = published.at.timestamp()
+        keys = published.keys
+        forecast = self._as_published(published, ())
+        pending = Pending(
+            published.id, published.event_id, at, str(keys[self._key_field]), keys, None, forecast,
+            published.prediction, at + self._pending.wait,
+        )  # fmt: skip
+        self._wait(keys.get(self._label_field), pending)
+
+    def _as_published(self, published: Prediction, outputs: tuple[Any, ...]) -> Forecast:
         """What was answered, beside what every member here says to the same request."""
         model = published.model
-        output = self._task.output_of(published.prediction, published.probabilities)
-        return Forecast(model.name, model.version, model.learned_through, output, forecast.outputs)
+        try:
+            output = self._task.output_of(published.prediction, published.probabilities)
+        except ValueError as error:
+            raise OtherTask(
+                f"the published prediction {published.id} is no answer to this task: {error}. Code of "
+                "another task cannot take over: use another namespace"
+            ) from error
+        return Forecast(model.name, model.version, model.learned_through, output, outputs)
 
-    def keep(self, published: Mapping[int, Prediction]) -> None:
-        """From here on, requests at these offsets were answered so by other code."""
-        self._published = published
+    def keep(self, answered: Answered | None) -> None:
+        """What other code has answered to the records that follow."""
+        self._answered = answered

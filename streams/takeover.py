@@ -27,12 +27,13 @@ from streams.checkpoint import (
 from streams.deployment import Deployment
 from streams.epochs import Announced, CodeEpoch, epoch_output, epochs, tails_of
 from streams.errors import StreamsError
+from streams.inheritance import Bequest
 from streams.outbox import Outbox
 from streams.outputs import KINDS, Outputs
 from streams.positions import NOTHING, Position
 from streams.processor import PartitionProcessor
 from streams.tails import BrokerChanged, OutputMark, Tail, read_tail
-from streams.upgrade import Inheritance, Standby
+from streams.upgrade import NothingToInheritFrom, Standby, refuse_deleted
 
 log = logging.getLogger("driftline.takeover")
 
@@ -76,6 +77,13 @@ class _Start(NamedTuple):
     standby: Standby | None = None
 
 
+class Inherited(NamedTuple):
+    """A state of new code, and how far the outputs are other code's."""
+
+    standby: Standby
+    bequest: Bequest
+
+
 class OwnedPartition:
     """Processor and outbox of one partition, from a take-over until the next one anywhere."""
 
@@ -86,10 +94,10 @@ class OwnedPartition:
         outbox: Outbox,
         log: Extent,
         header: CheckpointHeader | None,
-        inheritance: Inheritance | None,
+        inherited: Inherited | None,
     ) -> None:
         self._deployment = deployment
-        self._inheritance = inheritance
+        self._inherited = inherited
         self._outbox = outbox
         self._log = log
         self._last: StoredRecord | None = None
@@ -97,11 +105,15 @@ class OwnedPartition:
         self._checkpointed = -1
         self.processor = processor
         self.partition = processor.partition
-        self.is_whole = True
-        """Whether everything folded has been acknowledged."""
+        self._all_acknowledged = True
         self.acknowledged = processor.next_offset
         """The first offset whose outputs have not been acknowledged."""
         self.progress = Progress(processor.next_offset, processor.next_offset, log.end)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything folded has been acknowledged, and nothing is left to inherit."""
+        return self._all_acknowledged and self._inherited is None
 
     async def recover(self) -> AsyncIterator[None]:
         """Fold what was in the log at the take-over; only what lies beyond the tails is put out.
@@ -144,22 +156,23 @@ class OwnedPartition:
             yield
 
     async def _step(self, records: Sequence[StoredRecord]) -> Outputs:
-        if self._inheritance is None:
+        if self._inherited is None:
             return self.processor.step(records)
-        out = await self._inheritance.step(records)
-        if self._inheritance.is_over:
-            self._inheritance = None
+        standby, bequest = self._inherited
+        out = await standby.fold(records, bequest)
+        if self.processor.next_offset > bequest.furthest:
+            self._inherited = None
         return out
 
     async def _fold(self, records: Sequence[StoredRecord]) -> None:
-        self.is_whole = False
+        self._all_acknowledged = False
         out = await self._step(records)
         self._last = records[-1]
         await self._outbox.send(out, self.processor.next_offset)
         if self._deployment.rows is not None and out.rows:
             await self._deployment.rows.offer(out.rows)
         self.acknowledged = self.processor.next_offset
-        self.is_whole = True
+        self._all_acknowledged = True
 
     def header(self) -> CheckpointHeader:
         """What a checkpoint of this moment is of. Everything folded has been acknowledged."""
@@ -185,7 +198,7 @@ class OwnedPartition:
         There is after each take-over: the marks have moved, and those of a partition that is idle for
         longer than its outputs' retention would else be older than everything the outputs still hold.
         """
-        if self.processor.next_offset == self._checkpointed or self._inheritance is not None:
+        if self.processor.next_offset == self._checkpointed or self._inherited is not None:
             return None
         self._checkpointed = self.processor.next_offset
         deployment, header, processor = self._deployment, self.header(), self.processor
@@ -309,8 +322,18 @@ async def _resume(
     if not known:
         epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(before))
         await outbox.announce("models", epoch_output(epoch))
-    inheritance = Inheritance(start.standby, before) if start.standby is not None else None
-    return OwnedPartition(deployment, start.processor, outbox, extent, start.header, inheritance)
+    return OwnedPartition(
+        deployment, start.processor, outbox, extent, start.header, _inherited_by(start, before)
+    )
+
+
+def _inherited_by(start: _Start, before: Mapping[str, Position]) -> Inherited | None:
+    """What is still to be inherited; None when other code has published nothing."""
+    if start.standby is None:
+        return None
+    start.standby.see(start.tails)
+    bequest = Bequest.up_to(before)
+    return Inherited(start.standby, bequest) if bequest.furthest > NOTHING[0] else None
 
 
 def _unproved(start: _Start, before: Mapping[str, Position]) -> dict[str, StoredRecord]:
@@ -348,8 +371,9 @@ async def _inherited(deployment: Deployment, extents: Mapping[Place, Extent], st
     header = await standby.header()
     try:
         await _check_log(deployment, "of the upgrade", header, extents)
+        refuse_deleted(deployment, standby.partition, extents)
         tails = await _tails(deployment, standby.partition, extents, header.outputs)
-    except (BrokerChanged, Refusal) as error:
+    except (BrokerChanged, NothingToInheritFrom, Refusal) as error:
         raise TakeOverRefused(f"the upgrade cannot go on: {error}") from error
     return _Start(standby.processor, header, tails, standby)
 
@@ -500,7 +524,11 @@ async def _from_the_start(
         tails = await _tails(deployment, partition, extents, {})
     except BrokerChanged as error:
         raise TakeOverRefused(f"{error}. Restore a checkpoint, or choose another namespace") from error
-    if any(found.epoch.code != deployment.code for found in known):
+    if known and Bequest.up_to(known[-1].epoch.tails).furthest > NOTHING[0]:
+        try:
+            refuse_deleted(deployment, partition, extents)
+        except NothingToInheritFrom as error:
+            raise TakeOverRefused(f"{error}, or restore a checkpoint") from error
         standby = Standby(deployment, partition)
         return _Start(standby.processor, None, tails, standby)
     processor = PartitionProcessor(deployment.case, partition, rows=deployment.rows is not None)

@@ -9,26 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streams.broker import StoredRecord
+from streams.broker import Extent, Place, StoredRecord
 from streams.checkpoint import CheckpointHeader, Refusal, input_hash, load
 from streams.deployment import Deployment
+from streams.epochs import epochs
 from streams.errors import StreamsError
-from streams.outputs import Outputs
-from streams.positions import Position
+from streams.inheritance import Bequest, Inheritance
+from streams.outputs import KINDS, Outputs
 from streams.processor import PartitionProcessor
 from streams.published import PublishedOutputs
-from streams.tails import OutputMark, read_tail
+from streams.tails import OutputMark, Tail, read_tail
 
 
 class LogRemade(StreamsError):
     """The log is another one than at the beginning of the upgrade."""
 
 
-HELD_BACK = 1_000
-"""Records that stay unfolded before the newest published prediction. The outputs of one step may be
-published in part; every step before it is published whole, and none has half as many records."""
+class NothingToInheritFrom(StreamsError):
+    """What other code answered, or the log it answered from, has been deleted."""
+
+
 CLOSE_BEHIND = 3_000
-"""Records behind the log's end at which a partition can change hands."""
+"""Records of an approach below which a partition can change hands."""
 
 
 class Standby:
@@ -38,47 +40,62 @@ class Standby:
         self._deployment = deployment
         self.partition = partition
         self.processor = PartitionProcessor(deployment.case, partition, rows=deployment.rows is not None)
+        self._inheritance = Inheritance(self.processor)
         places = deployment.outputs(partition)
         self._published = PublishedOutputs(deployment.broker, places["predictions"], places["outcomes"])
         self._last: StoredRecord | None = None
-        self._log_id = ""
+        self._log: Extent | None = None
 
     async def approach(self) -> int:
-        """Fold as far as predictions are published; returns how many records are left behind.
+        """Fold as far as all is published; returns how many records that were.
 
-        Raises RecordsMissing when the log's start is gone, and LogRemade when it was made anew.
+        What is left then cannot be folded before the other code is fenced out.
+        Raises NothingToInheritFrom, LogRemade when the log was made anew, and BrokerChanged.
         """
         deployment = self._deployment
         log_place = deployment.log(self.partition)
-        place = deployment.outputs(self.partition)["predictions"]
-        extents = await deployment.broker.extents([log_place, place])
-        log = extents[log_place]
-        if self._log_id and self._log_id != log.topic_id:
-            raise LogRemade(f"{log_place} was made anew during the upgrade: start it again")
-        self._log_id = log.topic_id
-        mark = (await self.marks()).get("predictions")
-        through = (await read_tail(deployment.broker, place, extents[place], mark)).position
+        tails = await self._tails()
+        furthest = max(tail.position[0] for tail in tails.values())
+        log_end = self._log.end if self._log is not None else 0
+        # read once more: all that is settled by the first reading is there for the second
+        tails = await self._tails()
+        self.see(tails)
+        bequest = Bequest(tails["predictions"].position, tails["outcomes"].position, furthest)
+        folded = 0
         async for records in deployment.broker.read(
-            log_place, self.processor.next_offset, min(through[0] + 1 - HELD_BACK, log.end)
+            log_place, self.processor.next_offset, min(bequest.settled + 1, log_end)
         ):
-            await self.fold(records, through)
-        return log.end - self.processor.next_offset
+            await self.fold(records, bequest)
+            folded += len(records)
+        return folded
 
-    async def fold(self, records: Sequence[StoredRecord], through: Position) -> Outputs:
-        """Fold records, of which predictions up to `through` are published."""
-        last = records[-1].offset
-        published = await self._published.predictions(min(through, (last + 1, -1)))
+    async def _tails(self) -> dict[str, Tail]:
+        deployment = self._deployment
+        log_place = deployment.log(self.partition)
+        places = deployment.outputs(self.partition)
+        extents = await deployment.broker.extents([log_place, *places.values()])
+        log = extents[log_place]
+        if self._log is not None and self._log.topic_id != log.topic_id:
+            raise LogRemade(f"{log_place} was made anew during the upgrade: start it again")
+        self._log = log
+        refuse_deleted(deployment, self.partition, extents)
+        marks = await self.marks()
+        return {
+            kind: await read_tail(deployment.broker, places[kind], extents[places[kind]], marks.get(kind))
+            for kind in KINDS
+        }
+
+    def see(self, tails: Mapping[str, Tail]) -> None:
+        """The outputs go on to here."""
+        self._published.reach(tails["predictions"].offset + 1, tails["outcomes"].offset + 1)
+
+    async def fold(self, records: Sequence[StoredRecord], bequest: Bequest) -> Outputs:
+        """Fold records of which other code has published what the bequest says."""
+        beyond = (records[-1].offset + 1, -1)
+        predictions = await self._published.predictions(min(bequest.predictions, beyond))
+        outcomes = await self._published.outcomes(min(bequest.outcomes, beyond))
         self._last = records[-1]
-        return self.processor.step(records, published)
-
-    async def reconcile(self, through: Position, own: Outputs) -> None:
-        """Outcomes up to `through` are published, by other code, and those in `own` after them."""
-        waiting = self.processor.scorer.waiting()
-        await self._published.outcomes(through, waiting)
-        for output in own.outcomes:
-            if (output.offset, output.ordinal) > through:
-                self._published.note(output.value)
-        self.processor.scorer.reconcile(self._published.revisions)
+        return self._inheritance.step(records, bequest, predictions, outcomes)
 
     async def marks(self) -> Mapping[str, OutputMark]:
         """What the newest checkpoint of any code remembers of the outputs."""
@@ -97,7 +114,7 @@ class Standby:
         """What the state is of."""
         return CheckpointHeader(
             self._deployment.topics.log,
-            self._log_id,
+            self._log.topic_id if self._log is not None else "",
             self.partition,
             self._deployment.case.partitions,
             self.processor.next_offset,
@@ -107,33 +124,25 @@ class Standby:
         )
 
 
-class Inheritance:
-    """The steps of a partition just taken over from other code, while its outputs are still that code's.
+async def standbys_of(deployment: Deployment) -> list[Standby]:
+    """One for each partition whose outputs are not this code's."""
+    found = []
+    for number in range(deployment.case.partitions):
+        place = deployment.outputs(number)["models"]
+        extent = (await deployment.broker.extents([place]))[place]
+        known = await epochs(deployment.broker, place, extent.begin, extent.end)
+        if not known or known[-1].epoch.code != deployment.code:
+            found.append(Standby(deployment, number))
+    return found
 
-    `tails` are how far the other code published, by kind of output.
-    """
 
-    def __init__(self, standby: Standby, tails: Mapping[str, Position]) -> None:
-        self._standby = standby
-        self._predictions = tails["predictions"]
-        self._outcomes = tails["outcomes"]
-        self._reconciled = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether everything from here on is this code's own."""
-        return self._reconciled and self._standby.processor.next_offset > self._predictions[0]
-
-    async def step(self, records: Sequence[StoredRecord]) -> Outputs:
-        """As `PartitionProcessor.step`."""
-        out = Outputs()
-        before = [record for record in records if record.offset <= self._outcomes[0]]
-        if before:
-            out = await self._standby.fold(before, self._predictions)
-        after = records[len(before) :]
-        if after:
-            if not self._reconciled:
-                await self._standby.reconcile(self._outcomes, out)
-                self._reconciled = True
-            out.extend(await self._standby.fold(after, self._predictions))
-        return out
+def refuse_deleted(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> None:
+    """Raises NothingToInheritFrom when the log, or what was answered and became of it, is not all there."""
+    outputs = deployment.outputs(partition)
+    for place in (deployment.log(partition), outputs["predictions"], outputs["outcomes"]):
+        begin = extents[place].begin
+        if begin > 0:
+            raise NothingToInheritFrom(
+                f"{place} begins at {begin}: offsets 0 to {begin} are needed to take over from other code. "
+                "Name an archive that has them in DRIFTLINE_ARCHIVE"
+            )

@@ -17,12 +17,14 @@ from streams.deployment import Deployment
 from streams.epochs import Code, CodeEpoch
 from streams.errors import StreamsError
 from streams.fingerprint import Fingerprint
+from streams.inheritance import Bequest
 from streams.outputs import KINDS, Output
 from streams.positions import NOTHING, Position, headers_of, position_of
 from streams.processor import PartitionProcessor
 from streams.refold import Refold
 from streams.sources import layout
-from streams.upgrade import Inheritance, Standby
+from streams.tails import Tail
+from streams.upgrade import Standby
 
 CASE = shop.orders
 OTHER_CASE = replace(CASE, models=PerKey(champion=Member("constant", shop.TurnsNaN), frozen_after=20))
@@ -73,9 +75,12 @@ class Held:
         self.epochs.append(CodeEpoch(0, furthest + 1, code, tails))
         processor = PartitionProcessor(CASES[code], 0)
         standby = Standby(Deployment(CASES[code], code, TOPICS, Broker(self), None, None), 0)  # type: ignore[arg-type]
-        inheritance = Inheritance(standby, tails)
+        standby.see(
+            {kind: Tail(at, self.end(getattr(TOPICS, kind), 0) - 1, None) for kind, at in tails.items()}
+        )
+        bequest = Bequest.up_to(tails)
         for records in self.records(TOPICS.log, 0, 0, until):
-            out = await inheritance.step(records) if inherits else processor.step(records)
+            out = await standby.fold(records, bequest) if inherits else processor.step(records)
             for kind in KINDS:
                 topic = self.topics[getattr(TOPICS, kind)]
                 for output in getattr(out, kind):
