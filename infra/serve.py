@@ -1,23 +1,20 @@
-"""Runs a worker with everything around it: broker address, Feast store, status file."""
+"""Runs a worker with everything around it: broker address, Feast store, slot."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import count
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from features.errors import FeaturesError
 from infra.errors import InfraError
 from infra.kafka import LocalStack
 from infra.settings import Settings
+from infra.slot import own_slot, put_out
 from streams.usecase import UseCase
 
 if TYPE_CHECKING:
@@ -40,27 +37,6 @@ def bootstrap_of(settings: Settings) -> str:
     if broker is None:
         raise InfraError("no Kafka: run `driftline up`, or name one in DRIFTLINE_BOOTSTRAP")
     return broker.bootstrap
-
-
-def status_path(settings: Settings, case: str, slot: int = 1) -> Path:
-    """Where a worker of a case writes its status; workers that share a home have slots 1, 2, ..."""
-    suffix = "" if slot == 1 else f"-{slot}"
-    return settings.home / "status" / f"{settings.qualified(case)}{suffix}.json"
-
-
-@contextmanager
-def _own_status(settings: Settings, case: str) -> Iterator[Path]:
-    """The status file of the first slot that no running worker has."""
-    for slot in count(1):
-        path = status_path(settings, case, slot)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.with_suffix(".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go when the process ends, however
-            except BlockingIOError:
-                continue
-            yield path
-            return
 
 
 def deploy(
@@ -130,6 +106,16 @@ def _approached(deployment: Deployment) -> dict[int, Standby] | None:
     return asyncio.run(until_asked_to_end())
 
 
+def _put_out(bootstrap: str, group: str, client_id: str) -> None:
+    """Take the place in the group of the process that was killed before this one in its slot."""
+    from kafka.errors import KafkaError
+
+    try:
+        put_out(bootstrap, group, client_id)
+    except KafkaError as error:
+        log.warning("who died here stays in the group until its session times out: %s", error)
+
+
 def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgrade: bool = False) -> None:
     """Serve a case until SIGTERM; `features` says whether online rows go to Feast.
 
@@ -169,8 +155,17 @@ def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgr
         finally:
             await broker.close()
 
-    with _own_status(settings, case.name) as path:
-        run(Worker(deployment, bootstrap, status_path=path, upgrading=upgrading), closing)
+    with own_slot(settings, case.name) as slot:
+        if not slot.is_new:
+            _put_out(bootstrap, deployment.group, slot.client_id)
+        worker = Worker(
+            deployment,
+            bootstrap,
+            status_path=slot.status_path,
+            client_id=slot.client_id,
+            upgrading=upgrading,
+        )
+        run(worker, closing)
 
 
 def run_archiver(
