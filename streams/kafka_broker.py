@@ -44,6 +44,9 @@ class KafkaAppender:
                 for place, outputs in batches.items()
                 for count, delivery in await self._send(place, outputs)
             ]
+            for _, _, delivery in sent:
+                # when one fails, nobody asks the others why
+                delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
             # a batch is delivered at the offset of its first record
             return {place: (await delivery).offset + count for place, count, delivery in sent}
         except (ProducerFenced, InvalidProducerEpoch) as error:
