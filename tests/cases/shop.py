@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -134,3 +135,15 @@ live = UseCase(
     models=PerKey(champion=Member("logistic", logistic)),
     clock="wall",
 )
+
+
+class Constant:
+    """An estimator that learns nothing."""
+
+    def learn_one(self, x: dict[str, Any], y: bool) -> None: ...
+
+    def predict_proba_one(self, x: dict[str, Any]) -> dict[bool, float]:
+        return {True: 0.125}
+
+
+orders_anew = replace(orders, models=PerKey(champion=Member("constant", Constant), frozen_after=20))
