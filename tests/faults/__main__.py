@@ -7,6 +7,7 @@ whole matrix.
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import sys
 import tempfile
@@ -40,7 +41,11 @@ def main() -> int:
     for what, values in measured.items():
         middle, longest = statistics.median(values), max(values)
         print(f"{what}: median {middle:.2f} s, longest {longest:.2f} s, {len(values)} times")
-    print(f"files are in {home}" if violated else "no violation")
+    if violated:
+        print(f"files are in {home}")
+    else:
+        print("no violation")
+        shutil.rmtree(home)
     for command in violated:
         print(f"violated: {command}")
     return 1 if violated else 0

@@ -89,12 +89,12 @@ class Lab:
     def resume_broker(self) -> None:
         os.kill(self.broker.pid, signal.SIGCONT)
 
-    def close(self, *, keep: bool = False) -> None:
-        """Stop the broker and, unless they are to be kept, remove all files."""
+    def close(self) -> None:
+        """Stop the broker and, unless the home was given, remove all files."""
         with suppress(ProcessLookupError):
             self.resume_broker()
         self.stack.down()
-        if self._own and not keep:
+        if self._own:
             shutil.rmtree(self.home)
 
     def __enter__(self) -> Self:
