@@ -16,7 +16,8 @@ from streams.broker import AppendFailed, Fenced, RecordsMissing, StoredRecord
 from streams.cadence import Cadence
 from streams.deployment import Deployment
 from streams.errors import StreamsError
-from streams.takeover import Held, OtherCode, OwnedPartition, Snapshot, take_over
+from streams.ownership import Held, OwnedPartition, Snapshot
+from streams.takeover import OtherCode, take_over
 from streams.upgrade import Standby
 
 log = logging.getLogger("driftline.worker")

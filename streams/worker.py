@@ -23,8 +23,9 @@ from streams import frame
 from streams.custody import Custody, Frame
 from streams.deployment import Deployment
 from streams.events import Clock, moment
+from streams.ownership import Held
 from streams.processor import summarize
-from streams.takeover import Held, OtherCode
+from streams.takeover import OtherCode
 from streams.upgrade import Standby
 
 log = logging.getLogger("driftline.worker")

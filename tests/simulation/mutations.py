@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from streams import outbox, sealing, tails, takeover
+from streams import outbox, ownership, sealing, starting_point, tails, takeover
 from tests.simulation import world
 from tests.simulation.chaos import Focus
 from tests.simulation.run import Verdict, run
@@ -125,7 +125,7 @@ MUTATIONS = (
     ),
     _mutation(
         "a checkpoint is stored before the outputs are sent",
-        takeover,
+        ownership,
         "OwnedPartition._fold",
         "    await self._outbox.send(out, self.processor.next_offset)\n",
         "    early = self.snapshot()\n"
@@ -135,7 +135,7 @@ MUTATIONS = (
     ),
     _mutation(
         "a checkpoint does not wait for the online rows",
-        takeover,
+        ownership,
         "OwnedPartition.store",
         "await deployment.rows.written(snapshot.ticket)",
         "pass",
@@ -157,7 +157,7 @@ MUTATIONS = (
     ),
     _mutation(
         "the last input is not compared",
-        takeover,
+        starting_point,
         "_check_log",
         "if header.last_input and last >= extent.begin:",
         "if False:",
@@ -191,14 +191,14 @@ MUTATIONS = (
     ),
     _mutation(
         "what is missing before the records handed over is not folded",
-        takeover,
+        ownership,
         "OwnedPartition.advance",
         "if first > folded and (begin > folded or await self._deleted(folded)):",
         "if False:",
     ),
     _mutation(
         "records handed over again are folded again",
-        takeover,
+        ownership,
         "OwnedPartition.advance",
         "[record for record in records if record.offset >= folded]",
         "list(records)",
@@ -220,7 +220,7 @@ MUTATIONS = (
     ),
     _mutation(
         "what was published is not proved at the log's end",
-        takeover,
+        ownership,
         "OwnedPartition.recover",
         "self._outbox.prove_all(self._log.end)",
         "pass",
@@ -236,10 +236,10 @@ MUTATIONS = (
     ),
     _mutation(
         "the state counts as whole before its outputs are acknowledged",
-        takeover,
+        ownership,
         "OwnedPartition._fold",
-        "    self.is_whole = False\n",
-        "    self.is_whole = True\n",
+        "    self._all_acknowledged = False\n",
+        "    self._all_acknowledged = True\n",
         "abandon",
     ),
     _mutation(

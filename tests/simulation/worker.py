@@ -9,7 +9,9 @@ from typing import Any
 from streams.broker import AppendFailed, Fenced, RecordsMissing
 from streams.errors import StreamsError
 from streams.outbox import Diverged
-from streams.takeover import Held, OwnedPartition, Snapshot, TakeOverRefused, take_over
+from streams.ownership import Held, OwnedPartition, Snapshot
+from streams.starting_point import TakeOverRefused
+from streams.takeover import take_over
 from tests.simulation.orders import CODE
 from tests.simulation.scheduler import TURN, Cancelled, Process, Task
 from tests.simulation.world import PARTITION, Stored, Violation, World, deployment

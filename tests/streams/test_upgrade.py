@@ -25,9 +25,11 @@ from streams.epochs import Code, decode_epoch, is_epoch
 from streams.errors import OtherTask
 from streams.fingerprint import numeric_fingerprint
 from streams.outputs import KINDS, Output
+from streams.ownership import OwnedPartition
 from streams.positions import headers_of, source_of
 from streams.sealing import KEY_BYTES, Seal
-from streams.takeover import OtherCode, OwnedPartition, TakeOverRefused, take_over
+from streams.starting_point import TakeOverRefused
+from streams.takeover import OtherCode, take_over
 from streams.topics import Topics
 from streams.upgrade import NothingToInheritFrom, Standby, standbys_of
 

@@ -1,0 +1,212 @@
+"""A partition in its owner's hands: the log is folded, what it puts out is sent, states are stored."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from streams.broker import Extent, StoredRecord
+from streams.checkpoint import (
+    Checkpoint,
+    CheckpointHeader,
+    Unfinished,
+    checkpoint_name,
+    encode,
+    input_hash,
+    prune,
+)
+from streams.deployment import Deployment
+from streams.inheritance import Bequest
+from streams.outbox import Outbox
+from streams.outputs import Outputs
+from streams.processor import PartitionProcessor
+from streams.upgrade import Standby
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far the silent fold has come: offsets of the log."""
+
+    begin: int
+    at: int
+    until: int
+
+    @property
+    def done(self) -> bool:
+        """Whether everything that was in the log at the take-over is folded."""
+        return self.at >= self.until
+
+
+class Snapshot(NamedTuple):
+    """A checkpoint on its way, to be finished once the online rows up to `ticket` are written."""
+
+    next_offset: int
+    unfinished: Unfinished
+    ticket: int
+
+
+class Inherited(NamedTuple):
+    """A state of new code, and how far the outputs are other code's."""
+
+    standby: Standby
+    bequest: Bequest
+
+
+class Held(NamedTuple):
+    """A state of a partition that is in this process already, and what it is of."""
+
+    header: CheckpointHeader
+    processor: PartitionProcessor
+
+
+class OwnedPartition:
+    """Processor and outbox of one partition, from a take-over until the next one anywhere."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        processor: PartitionProcessor,
+        outbox: Outbox,
+        log: Extent,
+        header: CheckpointHeader | None,
+        inherited: Inherited | None,
+    ) -> None:
+        self._deployment = deployment
+        self._inherited = inherited
+        self._outbox = outbox
+        self._log = log
+        self._last: StoredRecord | None = None
+        self._last_input = header.last_input if header is not None else ""
+        self._checkpointed = -1
+        self.processor = processor
+        self.partition = processor.partition
+        self._all_acknowledged = True
+        self.acknowledged = processor.next_offset
+        """The first offset whose outputs have not been acknowledged."""
+        self.progress = Progress(processor.next_offset, processor.next_offset, log.end)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything folded has been acknowledged, and nothing is left to inherit."""
+        return self._all_acknowledged and self._inherited is None
+
+    async def recover(self) -> AsyncIterator[None]:
+        """Fold what was in the log at the take-over; only what lies beyond the tails is put out.
+
+        Yields after each chunk: the state is whole then and may be checkpointed. Raises Diverged when
+        something published is not what is folded.
+        """
+        async for _ in self._catch_up(self._log.end):
+            self.progress.at = self.processor.next_offset
+            yield
+        self._outbox.prove_all(self._log.end)
+        self.progress.at = self.progress.until
+
+    async def advance(self, records: Sequence[StoredRecord], begin: int) -> None:
+        """Fold records handed over, after what is missing before them; returns when all is sent.
+
+        `records` hold all that a reader of the log was given from offset `begin` on. Records folded
+        before are skipped.
+        """
+        folded = self.processor.next_offset
+        first = records[0].offset
+        if first > folded and (begin > folded or await self._deleted(folded)):
+            async for _ in self._catch_up(first):
+                pass
+        elif first < folded:
+            records = [record for record in records if record.offset >= folded]
+        if records:
+            await self._fold(records)
+
+    async def _deleted(self, offset: int) -> bool:
+        """Whether the log no longer has an offset: a gap in what was handed over is then no marker."""
+        place = self._deployment.log(self.partition)
+        return await self._deployment.broker.first_offset(place) > offset
+
+    async def _catch_up(self, until: int) -> AsyncIterator[None]:
+        """Fold [next offset, until) from the log, with a reader outside the group."""
+        place = self._deployment.log(self.partition)
+        async for records in self._deployment.broker.read(place, self.processor.next_offset, until):
+            await self._fold(records)
+            yield
+
+    async def _step(self, records: Sequence[StoredRecord]) -> Outputs:
+        if self._inherited is None:
+            return self.processor.step(records)
+        standby, bequest = self._inherited
+        out = await standby.fold(records, bequest)
+        if self.processor.next_offset > bequest.furthest:
+            self._inherited = None
+        return out
+
+    async def _fold(self, records: Sequence[StoredRecord]) -> None:
+        self._all_acknowledged = False
+        out = await self._step(records)
+        self._last = records[-1]
+        await self._outbox.send(out, self.processor.next_offset)
+        if self._deployment.rows is not None and out.rows:
+            await self._deployment.rows.offer(out.rows)
+        self.acknowledged = self.processor.next_offset
+        self._all_acknowledged = True
+
+    def header(self) -> CheckpointHeader:
+        """What a checkpoint of this moment is of. Everything folded has been acknowledged."""
+        deployment = self._deployment
+        if self._last is not None:
+            self._last_input = input_hash(self._last)
+            self._last = None
+        return CheckpointHeader(
+            deployment.topics.log,
+            self._log.topic_id,
+            self.partition,
+            deployment.case.partitions,
+            self.processor.next_offset,
+            self._last_input,
+            deployment.code,
+            self._outbox.marks,
+        )
+
+    def snapshot(self) -> Snapshot | None:
+        """A checkpoint of this moment, to be given to `store`; None when there is nothing new in it, or
+        when other code's outputs are still being inherited.
+
+        There is after each take-over: the marks have moved, and those of a partition that is idle for
+        longer than its outputs' retention would else be older than everything the outputs still hold.
+        """
+        if self.processor.next_offset == self._checkpointed or self._inherited is not None:
+            return None
+        self._checkpointed = self.processor.next_offset
+        deployment, header, processor = self._deployment, self.header(), self.processor
+        unfinished = deployment.checkpoints.begin(
+            checkpoint_name(header),
+            lambda: encode(Checkpoint(header, processor.snapshot()), deployment.seal),
+        )
+        rows = deployment.rows
+        return Snapshot(header.next_offset, unfinished, rows.offered() if rows is not None else 0)
+
+    async def store(self, snapshot: Snapshot) -> float:
+        """Finish a snapshot when its online rows are written, and remove the oldest checkpoints.
+
+        Returns the seconds of CPU that it took.
+        """
+        deployment = self._deployment
+        try:
+            if deployment.rows is not None:
+                await deployment.rows.written(snapshot.ticket)
+        except BaseException:
+            await snapshot.unfinished.discard()
+            raise
+        cost = await snapshot.unfinished.finish()
+        await prune(deployment.checkpoints, self.partition, deployment.code)
+        return cost
+
+    async def is_fenced(self) -> bool:
+        """Whether somebody has fenced this owner out; to be asked while nothing is on its way."""
+        place = self._deployment.outputs(self.partition)["models"]
+        end = (await self._deployment.broker.extents([place]))[place].end
+        return end > self._outbox.marks["models"].end
+
+    async def close(self) -> None:
+        """End the outbox."""
+        await self._outbox.close()
