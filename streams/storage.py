@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from pyarrow import fs
+
+
+STALE = 3600.0
+"""Seconds after which nobody is writing an unfinished file any more."""
 
 
 class Storage:
@@ -59,6 +64,9 @@ class Storage:
             return Path(tempfile.gettempdir()) / f"{name.replace('/', '-')}.{os.getpid()}.part"
         path = Path(self.path(name))
         _make_folder(path.parent)
+        for left in path.parent.glob(".*.part"):  # by a process that was killed while it wrote
+            if time.time() - left.stat().st_mtime > STALE:
+                left.unlink(missing_ok=True)
         return path.with_name(f".{path.name}.{os.getpid()}.part")
 
     def adopt(self, written: Path, name: str) -> None:
