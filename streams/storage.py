@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pyarrow import fs
 
-
 STALE = 3600.0
 """Seconds after which nobody is writing an unfinished file any more."""
 
