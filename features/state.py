@@ -425,7 +425,3 @@ class FeatureState:
             found.update(known)
         for view in self._views:
             view.stamps.update(state["stamps"].get(view.name, {}))
-
-    def keys_held(self) -> int:
-        """Number of windows in memory, over all keys."""
-        return sum(len(table.windows) for table in self._tables.values())
