@@ -5,7 +5,6 @@ Nothing that serves River models online can cost less than this.
 
 from __future__ import annotations
 
-from time import process_time
 from typing import Any, NamedTuple
 
 import msgspec
@@ -55,30 +54,31 @@ def ready(case: UseCase, log: Log) -> Ready:
     return Ready(steps, published)
 
 
-class Outcome(NamedTuple):
-    """CPU seconds over all steps, and whether every prediction was the published one."""
+class Bare:
+    """New estimators, taken through the steps a stretch at a time."""
 
-    cpu_seconds: float
-    same_predictions: bool
+    def __init__(self, case: UseCase, work: Ready) -> None:
+        champion = case.models.champion
+        models = {key: champion.born() for key in dict.fromkeys(step.key for step in work.steps)}
+        predict = "predict_one" if case.task.kind == "regression" else "predict_proba_one"
+        self._asks = {key: getattr(model, predict) for key, model in models.items()}
+        self._learns = {key: model.learn_one for key, model in models.items()}
+        self._is_binary = case.task.kind == "binary"
+        self._work = work
+        self._outputs: list[Any] = []
 
+    def run(self, begin: int, end: int) -> None:
+        """Go through the steps [begin, end)."""
+        asks, learns, outputs = self._asks, self._learns, self._outputs
+        for key, x, learn, label in self._work.steps[begin:end]:
+            if learn:
+                learns[key](x, label)
+            else:
+                outputs.append(asks[key](x))
 
-def run(case: UseCase, work: Ready) -> Outcome:
-    """Go through the steps with new estimators."""
-    champion = case.models.champion
-    models = {key: champion.born() for key in dict.fromkeys(step.key for step in work.steps)}
-    outputs: list[Any] = []
-    predict = "predict_one" if case.task.kind == "regression" else "predict_proba_one"
-    asks = {key: getattr(model, predict) for key, model in models.items()}
-    learns = {key: model.learn_one for key, model in models.items()}
-    started = process_time()
-    for key, x, learn, label in work.steps:
-        if learn:
-            learns[key](x, label)
-        else:
-            outputs.append(asks[key](x))
-    spent = process_time() - started
-    if case.task.kind == "binary":
-        same = [p["true"] for p in work.published] == [p.get(True, 0.5) for p in outputs]
-    else:
-        same = len(outputs) == len(work.published)
-    return Outcome(spent, same)
+    def same_predictions(self) -> bool:
+        """Whether every prediction was the published one."""
+        published, outputs = self._work.published, self._outputs
+        if not self._is_binary:
+            return len(outputs) == len(published)
+        return [p["true"] for p in published] == [p.get(True, 0.5) for p in outputs]

@@ -89,7 +89,7 @@ def markdown(results: dict[str, Any]) -> str:
     lines = [
         f"{results['events']:,} events of the flights case ({results['predictions']:,} flights), "
         f"Python {results['machine']['python']}, {results['machine']['cores']} cores shared with the "
-        "broker; medians.",
+        "broker. Medians of the runs; of the fold and bare River, the least of each twelfth of the log.",
         "",
     ]
     for header, rows in _sections(results):
