@@ -122,7 +122,11 @@ class Custody:
         self._cadence = Cadence(time.monotonic())
         self._recovery_started = time.monotonic()
         self.state = "recovering"
+        begun = time.monotonic()
         async for _ in owned.recover():
+            now = time.monotonic()
+            self._cadence.folded(now - begun)
+            begun = now
             self._maybe_checkpoint()
             if self._stopping:
                 return
@@ -148,10 +152,12 @@ class Custody:
             if frame is None:
                 return
             records = frame.records
+            begun = time.monotonic()
             await owned.advance(records, records[0].offset if begin is None else begin)
             begin = records[-1].offset + 1
             frame.ack()
             self._last_record = time.monotonic()
+            self._cadence.folded(self._last_record - begun)
             self._maybe_checkpoint()
 
     async def _set_down(self) -> None:

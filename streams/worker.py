@@ -32,6 +32,12 @@ log = logging.getLogger("driftline.worker")
 
 STATUS_EVERY = 1.0
 METRICS_EVERY = 5.0
+METRICS_SHARE = 0.005
+"""Seconds between figures of the models, and the share of the time that computing them may take: answers
+wait meanwhile."""
+TIDY_EVERY = 60.0
+"""Seconds between full garbage collections. What survives one is left out of those between, which would
+else walk through all windows and waiting predictions."""
 CLOCK_AFTER = 5.0
 """Seconds without a record after which a live case's partition gets a clock event, while requests wait."""
 
@@ -63,7 +69,7 @@ class Worker:
         self._upgrading = dict(upgrading or {})
         self._clock_producer: AIOKafkaProducer | None = None
         self._models: dict[str, Any] = {}
-        self._models_at = 0.0
+        self._models_due = 0.0
         self._started = time.time()
         self._closing = False
         self.failure: BaseException | None = None
@@ -164,10 +170,12 @@ class Worker:
         custodies = {number: self._custodies[number] for number in sorted(self._custodies)}
         owned = [custody.owned for custody in custodies.values() if custody.owned is not None]
         processors = [one.processor for one in owned]
-        summary = summarize(processors, models=time.monotonic() - self._models_at >= METRICS_EVERY)
+        begun = time.monotonic()
+        summary = summarize(processors, models=begun >= self._models_due)
         if summary.models:
             self._models = summary.models
-            self._models_at = time.monotonic()
+            now = time.monotonic()
+            self._models_due = now + max(METRICS_EVERY, (now - begun) / METRICS_SHARE)
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "pid": os.getpid(),
@@ -188,17 +196,22 @@ class Worker:
     def write_status(self, *, final: bool = False) -> None:
         """Write the status file; `final` computes the metrics anew."""
         if final:
-            self._models_at = float("-inf")
+            self._models_due = 0.0
         unfinished = self._status_path.with_suffix(f".{os.getpid()}.part")
         unfinished.write_text(json.dumps(self.status()))
         unfinished.replace(self._status_path)
 
     async def _report(self) -> None:
-        gc.collect()
-        gc.freeze()  # what was imported never dies: do not walk it in every collection
+        tidied = float("-inf")
         last: Any = None
+        final: Any = None
         while not self.app.should_stop:
             await asyncio.sleep(STATUS_EVERY)
+            if time.monotonic() - tidied > TIDY_EVERY:
+                gc.unfreeze()
+                gc.collect()
+                gc.freeze()
+                tidied = time.monotonic()
             if self._closing:
                 return  # the last status is written by close
             offsets = {}
@@ -209,7 +222,10 @@ class Worker:
                 if custody.superseded:
                     self._fail(OtherCode(custody.reason))
             # when nothing moves any more the figures are made final at once
-            self.write_status(final=offsets == last and self._models_at > 0)
+            settled = offsets == last and offsets != final
+            self.write_status(final=settled)
+            if settled:
+                final = offsets
             last = offsets
 
     async def close(self) -> None:

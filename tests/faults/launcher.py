@@ -103,7 +103,7 @@ def main() -> None:
         _die_at(BOUNDARIES[given.die], given.nth)
     if given.full_while:
         _disk_full_while(given.full_while)
-    cadence.LEAST = given.checkpoint_every
+    cadence.MOST = given.checkpoint_every
     run_worker(load_case(given.case), Settings.from_environment())
 
 
