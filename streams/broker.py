@@ -12,8 +12,6 @@ from typing import NamedTuple, Protocol
 from streams.errors import StreamsError
 from streams.outputs import Output
 
-Headers = tuple[tuple[str, bytes], ...]
-
 
 class Place(NamedTuple):
     """One partition of one topic."""

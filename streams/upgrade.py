@@ -54,11 +54,12 @@ class Standby:
         """
         deployment = self._deployment
         log_place = deployment.log(self.partition)
-        tails = await self._tails()
+        marks = await self.marks()
+        tails = await self._tails(marks)
         furthest = max(tail.position[0] for tail in tails.values())
         log_end = self._log.end if self._log is not None else 0
         # read once more: all that is settled by the first reading is there for the second
-        tails = await self._tails()
+        tails = await self._tails(marks)
         self.see(tails)
         bequest = Bequest(tails["predictions"].position, tails["outcomes"].position, furthest)
         folded = 0
@@ -69,7 +70,7 @@ class Standby:
             folded += len(records)
         return folded
 
-    async def _tails(self) -> dict[str, Tail]:
+    async def _tails(self, marks: Mapping[str, OutputMark]) -> dict[str, Tail]:
         deployment = self._deployment
         log_place = deployment.log(self.partition)
         places = deployment.outputs(self.partition)
@@ -79,7 +80,6 @@ class Standby:
             raise LogRemade(f"{log_place} was made anew during the upgrade: start it again")
         self._log = log
         refuse_deleted(deployment, self.partition, extents)
-        marks = await self.marks()
         return {
             kind: await read_tail(deployment.broker, places[kind], extents[places[kind]], marks.get(kind))
             for kind in KINDS
