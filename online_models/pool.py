@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -304,13 +304,17 @@ class Pool:
 
 def merged_report(pools: Iterable[Pool]) -> dict[str, dict[str, Any]]:
     """{member: {role, whole-run metrics, fading: {...}}} over several pools of one task."""
+    return dict(member_reports(pools))
+
+
+def member_reports(pools: Iterable[Pool]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The entries of `merged_report` one by one: each takes milliseconds, between which others may run."""
     seats: dict[str, list[_Seat]] = {}
     tasks = {}
     for pool in pools:
         for seat in pool._seats:
             seats.setdefault(seat.name, []).append(seat)
             tasks[seat.name] = pool._task
-    report = {}
     for name, found in seats.items():
         whole = [seat.metrics for seat in found if seat.metrics is not None]
         entry: dict[str, Any] = {"role": found[0].role, "live": all(seat.live for seat in found)}
@@ -318,5 +322,4 @@ def merged_report(pools: Iterable[Pool]) -> dict[str, dict[str, Any]]:
             merged = metrics_of(tasks[name])
             merged.merge(whole)  # type: ignore[arg-type]
             entry |= merged.summary() | {"fading": merged.fading()}
-        report[name] = entry
-    return report
+        yield name, entry

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from online_models.pool import merged_report
+from online_models.pool import Pool, merged_report
 from streams.learner import Learner
 from streams.outputs import Outputs
 from streams.scorer import Answered, Record, Scorer
@@ -73,9 +73,8 @@ class Summary:
     models: dict[str, dict[str, Any]]
 
 
-def summarize(processors: Iterable[PartitionProcessor], *, models: bool = True) -> Summary:
-    """Counts added over the partitions and, with `models`, metrics merged."""
-    processors = list(processors)
+def counts_of(processors: Sequence[PartitionProcessor]) -> dict[str, int]:
+    """Counts added over the partitions."""
     counts = {
         name: sum(getattr(p.scorer, name) for p in processors)
         for name in ("events", "predictions", "dead_letters", "duplicates", "late")
@@ -85,5 +84,14 @@ def summarize(processors: Iterable[PartitionProcessor], *, models: bool = True) 
         for name in ("labelled", "unlabelled", "void", "drift_events")
     }
     counts["pending"] = sum(p.scorer.open_predictions for p in processors)
-    pools = [p.learner.pools[key] for p in processors for key in sorted(p.learner.pools)]
-    return Summary(counts, merged_report(pools) if models else {})
+    return counts
+
+
+def pools_of(processors: Sequence[PartitionProcessor]) -> list[Pool]:
+    """All pools of the partitions, in order."""
+    return [p.learner.pools[key] for p in processors for key in sorted(p.learner.pools)]
+
+
+def summarize(processors: Sequence[PartitionProcessor]) -> Summary:
+    """Counts added over the partitions, and metrics merged."""
+    return Summary(counts_of(processors), merged_report(pools_of(processors)))

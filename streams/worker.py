@@ -19,12 +19,13 @@ import faust
 from aiokafka import AIOKafkaProducer
 from faust.types import TP
 
+from online_models.pool import member_reports
 from streams import frame
 from streams.custody import Custody, Frame
 from streams.deployment import Deployment
 from streams.events import Clock, moment
 from streams.ownership import Held
-from streams.processor import summarize
+from streams.processor import counts_of, pools_of
 from streams.takeover import OtherCode
 from streams.upgrade import Standby
 
@@ -166,16 +167,10 @@ class Worker:
                 )
 
     def status(self) -> dict[str, Any]:
-        """Counts, positions, cost and (every few seconds) metrics of this worker."""
+        """Counts, positions, cost and the metrics of a while ago of this worker."""
         custodies = {number: self._custodies[number] for number in sorted(self._custodies)}
         owned = [custody.owned for custody in custodies.values() if custody.owned is not None]
         processors = [one.processor for one in owned]
-        begun = time.monotonic()
-        summary = summarize(processors, models=begun >= self._models_due)
-        if summary.models:
-            self._models = summary.models
-            now = time.monotonic()
-            self._models_due = now + max(METRICS_EVERY, (now - begun) / METRICS_SHARE)
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "pid": os.getpid(),
@@ -189,17 +184,30 @@ class Worker:
             "partitions": {number: custody.status() for number, custody in custodies.items()},
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "rss_bytes": _rss_bytes(),
-            "counts": summary.counts,
+            "counts": counts_of(processors),
             "models": self._models,
         }
 
-    def write_status(self, *, final: bool = False) -> None:
-        """Write the status file; `final` computes the metrics anew."""
-        if final:
-            self._models_due = 0.0
+    def write_status(self) -> None:
+        """Write the status file."""
         unfinished = self._status_path.with_suffix(f".{os.getpid()}.part")
         unfinished.write_text(json.dumps(self.status()))
         unfinished.replace(self._status_path)
+
+    async def _measure_models(self) -> None:
+        """Compute the figures of the models anew, a member at a time so that answers do not wait for all."""
+        begun, cost = time.monotonic(), 0.0
+        models = {}
+        owned = (self._custodies[number].owned for number in sorted(self._custodies))
+        reports = member_reports(pools_of([one.processor for one in owned if one is not None]))
+        for name, report in reports:
+            models[name] = report
+            cost += time.monotonic() - begun
+            await asyncio.sleep(0)
+            begun = time.monotonic()
+        if models:
+            self._models = models
+            self._models_due = begun + max(METRICS_EVERY, cost / METRICS_SHARE)
 
     async def _report(self) -> None:
         tidied = float("-inf")
@@ -212,8 +220,6 @@ class Worker:
                 gc.collect()
                 gc.freeze()
                 tidied = time.monotonic()
-            if self._closing:
-                return  # the last status is written by close
             offsets = {}
             for number, custody in list(self._custodies.items()):
                 await custody.tick()
@@ -223,7 +229,11 @@ class Worker:
                     self._fail(OtherCode(custody.reason))
             # when nothing moves any more the figures are made final at once
             settled = offsets == last and offsets != final
-            self.write_status(final=settled)
+            if settled or time.monotonic() >= self._models_due:
+                await self._measure_models()
+            if self._closing:
+                return  # the last status is written by close
+            self.write_status()
             if settled:
                 final = offsets
             last = offsets
@@ -232,7 +242,8 @@ class Worker:
         """Finish what is at hand, store checkpoints, end the producers."""
         self._closing = True
         await asyncio.gather(*(custody.stop() for custody in self._custodies.values()))
-        self.write_status(final=True)
+        await self._measure_models()
+        self.write_status()
         self._custodies.clear()
         if self._clock_producer is not None:
             await self._clock_producer.stop()
