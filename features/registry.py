@@ -102,8 +102,11 @@ def _import_feast() -> None:
     """Import Feast without the type checks that typeguard would build into its declarations.
 
     Building them takes 6 of the 8 seconds of CPU of `import feast`, as typeguard parses a module anew
-    for each of its functions; they would only tell of calls that mypy sees too.
+    for each of its functions; they would only tell of calls that mypy sees too. Feast also has the
+    deprecations within every library shown, which are not for those who run a worker.
     """
+    import warnings
+
     import typeguard
 
     def unchecked(target: Any = None, **_: Any) -> Any:
@@ -112,7 +115,8 @@ def _import_feast() -> None:
     checked = typeguard.typechecked
     typeguard.typechecked = unchecked
     try:
-        import feast  # noqa: F401
+        with warnings.catch_warnings():
+            import feast  # noqa: F401
     finally:
         typeguard.typechecked = checked
 

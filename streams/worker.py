@@ -268,8 +268,10 @@ def run(worker: Worker, closing: Callable[[], Awaitable[None]] | None = None) ->
         if closing is not None:
             await closing()
 
+    service = faust.Worker(app, loglevel="WARN", quiet=True)
+    service.spinner = None  # it would have every library log at DEBUG, so as to turn at each message
     try:
-        faust.Worker(app, loglevel="WARN", quiet=True).execute_from_commandline()
+        service.execute_from_commandline()
     except SystemExit:
         if worker.failure is None:
             raise
