@@ -69,12 +69,12 @@ class Log:
         partitions, rows = msgspec.msgpack.decode(path.read_bytes(), type=kind)
         return cls(partitions, [(row[0], LogRecord(*row[1:])) for row in rows])
 
-    def produce(self, bootstrap: str, topic: str) -> None:
-        """Append the log to a topic, each record to its partition."""
+    def produce(self, bootstrap: str, topic: str, begin: int = 0, end: int | None = None) -> None:
+        """Append the log, or its records from `begin` up to `end`, to a topic, each to its partition."""
         from kafka import KafkaProducer
 
         producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=50, batch_size=262_144)
-        for partition, record in self.sequence:
+        for partition, record in self.sequence[begin:end]:
             producer.send(topic, value=record.value, key=record.key, partition=partition)
         producer.flush()
         producer.close()

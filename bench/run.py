@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
-from bench import latency, peer, table
+from bench import latency, peer, recovery, table
 from bench.cases import FLIGHTS
 from bench.log import Log
 from bench.peer import Assignment, PeerFailed
@@ -166,6 +166,16 @@ class Bench:
             }
             return asyncio.run(latency.measure(self.case, self.log, services, PACE_SECONDS, rounds))
 
+    def recovery(self, rounds: int) -> dict[str, Any]:
+        """What a take-over costs, and how long a killed worker is away."""
+        _say("take-over, silent fold, a worker killed")
+        folded, killed = self.assign(own=True), self.assign(own=True)
+        self.log.produce(self._bootstrap, folded.log)
+        with peer.running("bench.kafka", folded) as worker:
+            recovery.all_answered(folded, self.log, worker)
+        found = recovery.silent_fold(folded, self.log, self._folder / "recovery", rounds)
+        return found | recovery.kill(killed, self.log)
+
     def clean(self) -> None:
         """Remove the run's topics."""
         from kafka import KafkaAdminClient
@@ -241,6 +251,11 @@ def measure(bench: Bench, rounds: int, latency_rounds: int) -> dict[str, Any]:
     except PeerFailed as error:
         _say(str(error))
         delays = {"reason": str(error)}
+    try:
+        recovered = bench.recovery(rounds)
+    except PeerFailed as error:
+        _say(str(error))
+        recovered = {"reason": str(error)}
 
     def cpu(name: str) -> float | None:
         found: float | None = peers[name]["cpu_us_per_event"]
@@ -265,6 +280,7 @@ def measure(bench: Bench, rounds: int, latency_rounds: int) -> dict[str, Any]:
             "exactness_cpu": _over(cpu("driftline"), cpu("driftline_inexact")),
             "exactness_latency_p99_200": p99(200, "driftline_inexact"),
             "exactness_latency_p99_1000": p99(1000, "driftline_inexact"),
+            "silent_fold_vs_simulate_speed": recovered.get("silent_fold_speed"),
             "faust_memory_vs_driftline_cpu": _over(cpu("faust_memory"), cpu("driftline_champion")),
             "quix_memory_vs_driftline_cpu": _over(cpu("quix_memory"), cpu("driftline_champion")),
             "kafka_with_feast_vs_simulate_cpu": _over(cpu("simulate"), cpu("driftline_feast")),
@@ -273,6 +289,7 @@ def measure(bench: Bench, rounds: int, latency_rounds: int) -> dict[str, Any]:
         "predictions": fold["predictions"],
         "peers": peers,
         "latency": delays,
+        "recovery": recovered,
         "fold": fold,
         "machine": {
             "python": platform.python_version(),

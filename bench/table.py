@@ -18,6 +18,7 @@ RATIOS = {
     "exactness_cpu": ("with / without source positions and checkpoints, CPU per event", "<= 1.1"),
     "exactness_latency_p99_200": ("with / without them, p99 latency at 200/s", "<= 1.3"),
     "exactness_latency_p99_1000": ("with / without them, p99 latency at 1,000/s", "<= 1.3"),
+    "silent_fold_vs_simulate_speed": ("silent fold of a take-over / simulate, events per second", ">= 0.9"),
 }
 PEERS = {
     "river": "bare River, ready features, no decoding (the limit)",
@@ -70,6 +71,23 @@ def latency_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
+RECOVERY = {
+    "fence_ms": ("fence of a partition, ms", 1),
+    "take_over_ms": ("take-over of a partition without a checkpoint, ms", 0),
+    "silent_fold_events_per_second": ("silent fold, events per second", 0),
+    "simulate_events_per_second": ("simulate of the same chunks, events per second", 0),
+    "kill_to_prediction_seconds": ("SIGKILL and restart to the next new prediction, s", 1),
+    "checkpoint_behind_records": ("records since the checkpoint then", 0),
+    "sigterm_to_exit_seconds": ("SIGTERM to exit, with a last checkpoint, s", 1),
+}
+
+
+def recovery_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what, figure)."""
+    found = results["recovery"]
+    return [(text, _number(found.get(name), digits)) for name, (text, digits) in RECOVERY.items()]
+
+
 def stage_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     """(stage, CPU us per flight)."""
     return [(stage, _number(us, 1)) for stage, us in results["fold"]["stages_us_per_flight"].items()]
@@ -80,6 +98,7 @@ def _sections(results: dict[str, Any]) -> list[tuple[tuple[str, ...], list[Any]]
         (("ratio", "measured", "target"), ratio_rows(results)),
         (("same job, same events", "CPU µs / event", "events / s"), peer_rows(results)),
         (("event produced to prediction consumed", "p50 ms", "p99 ms"), latency_rows(results)),
+        (("take-over and recovery", "measured"), recovery_rows(results)),
         (("stage of the fold", "CPU µs / flight"), stage_rows(results)),
     ]
 

@@ -70,6 +70,7 @@ def _results() -> dict[str, object]:
         "predictions": 1_000,
         "peers": peers,
         "latency": {"driftline": pace, "aiokafka": pace},
+        "recovery": {"fence_ms": 12.0},
         "fold": {"stages_us_per_flight": {"features": 3.0}},
         "machine": {"python": "3.11.0", "cores": 2},
     }
