@@ -71,6 +71,8 @@ def _partition(number: str, found: dict[str, Any]) -> str:
         )
     if "checkpoint" in found:
         text += f", checkpoint {found['checkpoint']['age_seconds']:.0f} s old"
+    if "checkpoint_failed" in found:
+        text += f", the next one failed: {found['checkpoint_failed']}"
     return text + (f": {found['reason']}" if found["reason"] else "")
 
 

@@ -137,8 +137,9 @@ async def load(store: CheckpointStore, name: str, log: str, partition: int, seal
         raise Refusal(name, str(error)) from error
 
 
-async def prune(store: CheckpointStore, partition: int, code: Code, keep: int = KEEP) -> None:
-    """Remove all but the newest `keep` checkpoints that this code took of a partition."""
+async def prune(store: CheckpointStore, partition: int, code: Code, stored: str, keep: int = KEEP) -> None:
+    """Remove all but `keep` of this code's checkpoints of a partition, the one just `stored` being the
+    newest. What lies beyond it, of a log that was truncated since, pushes nothing out."""
     own = [name for name in await store.names(partition) if name.endswith(f"-{code.short}{SUFFIX}")]
-    for name in own[:-keep]:
+    for name in [name for name in own if name <= stored][:-keep]:
         await store.remove(name)

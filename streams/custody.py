@@ -31,7 +31,7 @@ RENEW_AFTER = 12 * 3600.0
 """Seconds without a record after which a partition is taken over anew: a broker forgets a producer,
 and with it the fence, after a day without sends."""
 LOOK_EVERY = 10.0
-"""Seconds between looks of an idle partition for somebody else's fence."""
+"""Seconds between looks of an idle partition for somebody else's fence, and for another log."""
 STOPS_WITHIN = 2.5
 """Seconds in which the records at hand are finished, and again a last checkpoint stored."""
 
@@ -64,6 +64,7 @@ class Custody:
         self._cadence = Cadence(time.monotonic())
         self._storing: asyncio.Task[None] | None = None
         self._stored: tuple[int, float] | None = None
+        self._not_stored = ""
         self._task: asyncio.Task[None] | None = None
         self._recovery_started = 0.0
         self.partition = partition
@@ -195,7 +196,7 @@ class Custody:
 
     async def tick(self) -> None:
         """Called now and then: an idle partition is checkpointed too, its fence renewed, and a fence of
-        others noticed, which otherwise only a send would."""
+        others noticed, which otherwise only a send would, as well as a log that was made anew."""
         if not self._idle:
             return
         self._maybe_checkpoint()
@@ -206,13 +207,13 @@ class Custody:
         elif owned is not None and now - self._looked > LOOK_EVERY:
             self._looked = now
             try:
-                fenced = await owned.is_fenced()
+                outdated = await owned.is_outdated()
             except Exception as error:
                 if not _is_broker_trouble(error):
                     raise
-                log.warning("partition %d: looking for a fence failed: %s", self.partition, error)
+                log.warning("partition %d: a look at the broker failed: %s", self.partition, error)
                 return
-            if fenced and self._idle:
+            if outdated and self._idle:
                 self._frames.put_nowait(None)
 
     def _maybe_checkpoint(self) -> None:
@@ -232,10 +233,11 @@ class Custody:
         except Exception as error:
             # an older checkpoint does as well: serving goes on, and the next one is tried
             log.error("partition %d: no checkpoint: %s: %s", self.partition, type(error).__name__, error)
-            self.reason = f"checkpoint failed: {error}"
+            self._not_stored = f"{type(error).__name__}: {error}"
             cost = 0.0
         else:
             self._stored = (snapshot.next_offset, time.monotonic())
+            self._not_stored = ""
         self._cadence.taken(time.monotonic(), cost)
 
     async def stop(self) -> Held | None:
@@ -294,6 +296,8 @@ class Custody:
         if self._stored is not None:
             offset, at = self._stored
             found["checkpoint"] = {"next_offset": offset, "age_seconds": round(time.monotonic() - at, 1)}
+        if self._not_stored:
+            found["checkpoint_failed"] = self._not_stored
         return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from threading import Lock
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -87,6 +88,7 @@ class KafkaBroker:
         self._bootstrap = bootstrap
         self._archive = archive
         self._idle: list[AIOKafkaConsumer] = []
+        self._ids = TopicIds(bootstrap)
 
     async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
         """See `Broker`."""
@@ -109,7 +111,7 @@ class KafkaBroker:
         async with self._reader() as consumer:
             begins = await consumer.beginning_offsets(wanted)
             ends = await consumer.end_offsets(wanted)
-        ids = await asyncio.to_thread(topic_ids, self._bootstrap, sorted({place.topic for place in places}))
+        ids = await asyncio.to_thread(self._ids.of, sorted({place.topic for place in places}))
         found = {}
         for place, tp in zip(places, wanted, strict=True):
             topic_id = ids[place.topic]
@@ -194,22 +196,41 @@ class KafkaBroker:
         """End the connections."""
         while self._idle:
             await self._idle.pop().stop()
+        await asyncio.to_thread(self._ids.close)
 
 
-def topic_ids(bootstrap: str, topics: Sequence[str]) -> dict[str, str]:
-    """The id that the broker gave each topic when it was made; raises StreamsError for a missing one."""
-    from kafka import KafkaAdminClient
+class TopicIds:
+    """Asks for the ids of topics, over one connection that is made at the first question; thread-safe."""
 
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        found = {
-            described["name"]: str(described["topic_id"])
-            for described in admin.describe_topics(list(topics))
-            if not described.get("error_code")
-        }
-    finally:
-        admin.close()
-    missing = [topic for topic in topics if topic not in found]
-    if missing:
-        raise StreamsError(f"there is no topic {', '.join(missing)} at {bootstrap}")
-    return found
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._asking = Lock()
+        self._admin: Any = None
+
+    def of(self, topics: Sequence[str]) -> dict[str, str]:
+        """The id that the broker gave each topic when it was made; raises StreamsError for a missing one."""
+        from kafka import KafkaAdminClient
+
+        with self._asking:
+            try:
+                if self._admin is None:
+                    self._admin = KafkaAdminClient(bootstrap_servers=self._bootstrap)
+                described = self._admin.describe_topics(list(topics))
+            except BaseException:
+                self._drop()
+                raise
+        found = {each["name"]: str(each["topic_id"]) for each in described if not each.get("error_code")}
+        missing = [topic for topic in topics if topic not in found]
+        if missing:
+            raise StreamsError(f"there is no topic {', '.join(missing)} at {self._bootstrap}")
+        return found
+
+    def _drop(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            admin.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        with self._asking:
+            self._drop()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from streams.broker import Extent, StoredRecord
+from streams.broker import Extent, RecordsMissing, StoredRecord
 from streams.checkpoint import (
     Checkpoint,
     CheckpointHeader,
@@ -41,6 +41,7 @@ class Progress:
 class Snapshot(NamedTuple):
     """A checkpoint on its way, to be finished once the online rows up to `ticket` are written."""
 
+    name: str
     next_offset: int
     unfinished: Unfinished
     ticket: int
@@ -115,9 +116,26 @@ class OwnedPartition:
             async for _ in self._catch_up(first):
                 pass
         elif first < folded:
+            self._check_repeated(records)
             records = [record for record in records if record.offset >= folded]
         if records:
             await self._fold(records)
+
+    def _check_repeated(self, records: Sequence[StoredRecord]) -> None:
+        """Raises RecordsMissing when records folded before are others now: the log was rewritten."""
+        last = self.processor.next_offset - 1
+        for record in records:
+            if record.offset == last and self.last_input and input_hash(record) != self.last_input:
+                place = self._deployment.log(self.partition)
+                raise RecordsMissing(f"{place}, offset {last}: it held another record when it was folded")
+
+    @property
+    def last_input(self) -> str:
+        """Hash of the last record folded; empty before the first."""
+        if self._last is not None:
+            self._last_input = input_hash(self._last)
+            self._last = None
+        return self._last_input
 
     async def _deleted(self, offset: int) -> bool:
         """Whether the log no longer has an offset: a gap in what was handed over is then no marker."""
@@ -153,16 +171,13 @@ class OwnedPartition:
     def header(self) -> CheckpointHeader:
         """What a checkpoint of this moment is of. Everything folded has been acknowledged."""
         deployment = self._deployment
-        if self._last is not None:
-            self._last_input = input_hash(self._last)
-            self._last = None
         return CheckpointHeader(
             deployment.topics.log,
             self._log.topic_id,
             self.partition,
             deployment.case.partitions,
             self.processor.next_offset,
-            self._last_input,
+            self.last_input,
             deployment.code,
             self._outbox.marks,
         )
@@ -178,12 +193,13 @@ class OwnedPartition:
             return None
         self._checkpointed = self.processor.next_offset
         deployment, header, processor = self._deployment, self.header(), self.processor
+        name = checkpoint_name(header)
         unfinished = deployment.checkpoints.begin(
-            checkpoint_name(header),
+            name,
             lambda: encode(Checkpoint(header, processor.snapshot()), deployment.seal),
         )
         rows = deployment.rows
-        return Snapshot(header.next_offset, unfinished, rows.offered() if rows is not None else 0)
+        return Snapshot(name, header.next_offset, unfinished, rows.offered() if rows is not None else 0)
 
     async def store(self, snapshot: Snapshot) -> float:
         """Finish a snapshot when its online rows are written, and remove the oldest checkpoints.
@@ -198,14 +214,19 @@ class OwnedPartition:
             await snapshot.unfinished.discard()
             raise
         cost = await snapshot.unfinished.finish()
-        await prune(deployment.checkpoints, self.partition, deployment.code)
+        await prune(deployment.checkpoints, self.partition, deployment.code, snapshot.name)
         return cost
 
-    async def is_fenced(self) -> bool:
-        """Whether somebody has fenced this owner out; to be asked while nothing is on its way."""
-        place = self._deployment.outputs(self.partition)["models"]
-        end = (await self._deployment.broker.extents([place]))[place].end
-        return end > self._outbox.marks["models"].end
+    async def is_outdated(self) -> bool:
+        """Whether somebody has fenced this owner out, or the log is not the one it has folded; to be
+        asked while nothing is on its way."""
+        models, log = self._deployment.outputs(self.partition)["models"], self._deployment.log(self.partition)
+        extents = await self._deployment.broker.extents([models, log])
+        return (
+            extents[models].end > self._outbox.marks["models"].end
+            or extents[log].topic_id != self._log.topic_id
+            or extents[log].end < self.processor.next_offset
+        )
 
     async def close(self) -> None:
         """End the outbox."""

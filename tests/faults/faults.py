@@ -276,7 +276,7 @@ def disk_full(run: Run) -> Outcome:
     run.note("the disk is full")
     run.feed_to(0.6)
     until(
-        lambda: any("checkpoint failed" in p["reason"] for p in worker.partitions.values()),
+        lambda: any(p.get("checkpoint_failed") for p in worker.partitions.values()),
         f"a checkpoint fails; see {worker.log}",
     )
     run.until_published(0.5)

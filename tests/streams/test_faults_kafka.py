@@ -8,9 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
 from shop import FRAGILE_ORDER, HEALTHY_LABELS, asked, orders, settled, trade
 
+from infra.topics_admin import ensure_topics
 from streams.outputs import Output, Outputs
 from streams.partitioning import partition_of
 from streams.positions import source_of
@@ -158,6 +159,29 @@ def test_the_one_event_after_a_restart_is_answered_at_once(
     assert sum(system.ends(system.topics.log).values()) == before + 1
     assert "asked-300" in {prediction["event_id"] for prediction in records(system, "predictions")}
     assert_equals_the_fold(system)
+    system.stop(worker)
+
+
+def test_a_log_made_anew_under_a_worker_is_refused(system_of: SystemOf, eventually: Eventually) -> None:
+    system = system_of("shop:orders")
+    worker = system.start()
+    system.produce(trade(20))
+    eventually(lambda: system.folded(worker), PATIENCE)
+    admin = KafkaAdminClient(bootstrap_servers=system.bootstrap)
+    admin.delete_topics([system.topics.log])
+    eventually(lambda: system.topics.log not in admin.list_topics(), PATIENCE)
+    admin.close()
+    ensure_topics(system.bootstrap, system.topics.all())
+    system.produce(trade(40))
+
+    def refused() -> bool:
+        partitions = (system.status or {})["partitions"].values()
+        return all(found["state"] == "refused" for found in partitions) and bool(partitions)
+
+    eventually(refused, PATIENCE)
+    for found in system.status["partitions"].values():
+        assert "was made anew" in found["reason"]
+    assert len(system.read(system.topics.predictions)) == 20
     system.stop(worker)
 
 
