@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import inspect
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +17,7 @@ from online_models.member import PerKey, Shared
 from online_models.task import Task
 from streams.errors import DeclarationError
 from streams.events import Event, EventCodec, Reference
+from streams.specification import described
 from streams.topics import Topics
 
 
@@ -93,57 +91,8 @@ class UseCase:
 
     @property
     def spec_hash(self) -> str:
-        """sha256 over the declaration, the source of its functions and its estimators' parameters."""
-        parts: list[str] = []
-        _describe(self, parts)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _describe(value: Any, parts: list[str]) -> None:
-    """Append a canonical description of a declaration's value."""
-    if isinstance(value, type):
-        parts.append(f"type {value.__qualname__} {getattr(value, '__annotations__', {})}")
-    elif is_dataclass(value):
-        parts.append(type(value).__name__)
-        for entry in fields(value):
-            parts.append(entry.name)
-            _describe(getattr(value, entry.name), parts)
-        build = getattr(value, "build", None)
-        if callable(build):
-            built = build()
-            parts.append(_without_address(repr(built)))
-            parts.append(_source(type(built)))
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            parts.append(repr(key))
-            _describe(item, parts)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _describe(item, parts)
-    elif isinstance(value, partial):
-        _describe([value.func, value.args, value.keywords], parts)
-    elif callable(value):
-        parts.append(_source(value))
-        # what a function was made with is not in its source
-        _describe([getattr(value, "__defaults__", None), getattr(value, "__kwdefaults__", None)], parts)
-        for cell in getattr(value, "__closure__", None) or ():
-            held = cell.cell_contents
-            parts.append(_source(held)) if callable(held) else _describe(held, parts)
-    else:
-        parts.append(_without_address(repr(value)))
-
-
-def _without_address(text: str) -> str:
-    """The default repr names an address, which is another in every process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
-
-
-def _source(function: Callable[..., Any]) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        return _without_address(repr(function)) if code is None else f"{code.co_code.hex()} {code.co_consts}"
+        """sha256 over the declaration, its functions with what they use, and its estimators' parameters."""
+        return hashlib.sha256(described(self).encode()).hexdigest()
 
 
 def load(path: str) -> Any:
