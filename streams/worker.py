@@ -93,6 +93,7 @@ class Worker:
             broker_heartbeat_interval=1.0,
             broker_rebalance_timeout=20.0,
             broker_commit_interval=1.0,
+            consumer_metadata_max_age_ms=10_000,  # a log that was away is found again
             datadir=self._status_path.parent / "faust",
         )
         frame.install(app)
