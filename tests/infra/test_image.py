@@ -17,6 +17,6 @@ def test_the_image_starts_where_no_source_folder_shadows_what_is_installed() -> 
             folder = folder / rest
         elif instruction == "COPY":
             *sources, target = rest.split()
-            copied |= {source: folder / target for source in sources}
-    assert OWN_PACKAGES <= copied.keys()
+            copied |= dict.fromkeys(sources, folder / target)
+    assert copied.keys() >= OWN_PACKAGES
     assert not [source for source, target in copied.items() if target.is_relative_to(folder)]
