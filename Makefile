@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup ## a year of flights through a real Kafka: predictions, features, drift, a report
 	$(BIN)/driftline demo
 
-test: setup ## the tests, on a real local Kafka
-	$(BIN)/python -m pytest
+test: setup ## the tests, on a real local Kafka for each of two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup ## lint, types, layers
 	$(BIN)/ruff format --check .
