@@ -19,31 +19,13 @@ from bench import river
 from bench.cases import without_extras
 from bench.log import Chunks, Log
 from features.state import FeatureState
-from online_models.pool import Forecast
 from streams.outputs import Outputs
-from streams.pending import Example
-from streams.scorer import RETAIN_EVERY, Scorer
+from streams.scorer import RETAIN_EVERY, Scorer, Work
 from streams.simulate import Simulation
 from streams.usecase import UseCase, load_case
 
 CHUNK = 500
 _T = TypeVar("_T")
-
-
-class NoModels:
-    """Stands in for the pools: always the same answer, nothing learned."""
-
-    def __init__(self) -> None:
-        self._forecast = Forecast("none", "none@0:0", 0, 0.25, (0.25,))
-
-    def forecast(
-        self, key: str, x: dict[str, Any], at: float, offset: int, prediction_id: str, out: Outputs
-    ) -> Forecast:
-        """The same answer."""
-        return self._forecast
-
-    def take(self, example: Example, offset: int, out: Outputs) -> None:
-        """Learn nothing."""
 
 
 Fold = Callable[[Chunks], None]
@@ -82,14 +64,15 @@ def _features(case: UseCase) -> Fold:
 
 
 def _scorer(case: UseCase, rows: bool) -> Fold:
-    scorers = [Scorer(case, NoModels(), rows) for _ in range(case.partitions)]
+    scorers = [Scorer(case, rows) for _ in range(case.partitions)]
 
     def fold(chunks: Chunks) -> None:
         for partition, records in chunks:
             out = Outputs()
             take = scorers[partition].take
+            work: list[Work] = []
             for record in records:
-                take(record, out)
+                take(record, out, work)
             scorers[partition].put_rows(out)
 
     return fold
@@ -201,8 +184,8 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
         "stages_us_per_flight": {
             "decode and check": flight["decode"],
             "features": flight["features"] - flight["decode"],
-            "time, duplicates, join, encode prediction": flight["scorer"] - flight["features"],
-            "champion predicts and learns, encode outcome": flight["champion_alone"] - flight["scorer"],
+            "time, duplicates, join": flight["scorer"] - flight["features"],
+            "champion predicts and learns, encode both": flight["champion_alone"] - flight["scorer"],
             "baselines": flight["with_baselines"] - flight["champion_alone"],
             "metrics": flight["with_metrics"] - flight["with_baselines"],
             "challengers and drift monitors": flight["everything"] - flight["with_metrics"],

@@ -10,9 +10,10 @@ import msgspec
 from online_models.drift import Drift
 from online_models.pool import Change, Forecast, Pool
 from streams.events import moment
-from streams.messages import DriftEvent, ModelEvent, Outcome, Side
+from streams.messages import DriftEvent, ModelEvent, ModelVersion, Outcome, Prediction, Side
 from streams.outputs import Output, Outputs
-from streams.pending import Example, Pending
+from streams.pending import Example
+from streams.scorer import Question, Work, as_published
 from streams.usecase import UseCase
 
 
@@ -60,10 +61,19 @@ class Learner:
             pool = self.pools[key] = Pool(self._task, self._scope, key, self._partition)
         return pool
 
-    def forecast(
-        self, key: str, x: dict[str, Any], at: float, offset: int, prediction_id: str, out: Outputs
-    ) -> Forecast:
-        """What the key's pool answers; feature drift found on the way is put out."""
+    def fold(self, work: Iterable[Work]) -> None:
+        """Answer questions and learn examples, in order."""
+        for item, offset, out in work:
+            if item.__class__ is Question:
+                self._answer(item, offset, out)
+            else:
+                self._take(item, offset, out)  # type: ignore[arg-type]
+
+    def _answer(self, question: Question, offset: int, out: Outputs) -> None:
+        """What the key's pool says to a request; feature drift found on the way is put out."""
+        pending = question.pending
+        key, x, at = pending.key, pending.x, pending.at
+        assert x is not None
         pool = self._pool(key)
         drifts = pool.observe(x, at, offset)
         if drifts:
@@ -71,58 +81,81 @@ class Learner:
         forecast, changes = pool.predict(x)
         if changes:
             self._put_changes(key, changes, at, offset, out)
-        return forecast
+        published = question.published
+        if published is None:
+            point = self._task.point(forecast.output)
+        else:
+            point = published.prediction
+            forecast = as_published(self._task, published, forecast.outputs)
+        pending.forecast = forecast
+        pending.prediction = point
+        value = self._encode(
+            Prediction(
+                pending.prediction_id,
+                pending.event_id,
+                self._task.name,
+                question.moment,
+                pending.keys,
+                point,
+                self._task.probabilities(forecast.output),
+                ModelVersion(forecast.serving, forecast.version, forecast.learned_through),
+                x,
+            )
+        )
+        out.predictions.append(Output(offset, 0, key.encode(), value))
 
-    def take(self, example: Example, offset: int, out: Outputs) -> None:
+    def _take(self, example: Example, offset: int, out: Outputs) -> None:
         """Score and learn one example; `offset` is that of the record which made it known."""
         pending, status, label, at = example.pending, example.status, example.label, example.at
-        pool = self._pool(pending.key)
+        forecast = pending.forecast
+        assert forecast is not None
         loss: float | None = None
         if status == "labelled":
             if pending.x is None:
-                loss = self._task.loss(label, pending.forecast.output)
+                loss = self._task.loss(label, forecast.output)
             elif pending.learned:
-                pool.revise(pending.label, label, pending.forecast)
-                loss = self._task.loss(label, pending.forecast.output)
+                self._pool(pending.key).revise(example.label_before, label, forecast)
+                loss = self._task.loss(label, forecast.output)
             else:
-                learned = pool.learn(pending.x, label, pending.forecast, at, offset, pending.prediction_id)
+                pool = self._pool(pending.key)
+                learned = pool.learn(pending.x, label, forecast, at, offset, pending.prediction_id)
                 pending.learned = True
                 loss = learned.loss
                 if learned.drifts:
                     self._put_drifts(pending.key, learned.drifts, offset, out)
                 if learned.changes:
                     self._put_changes(pending.key, learned.changes, at, offset, out)
-        if not pending.silent:
-            if pending.status != "open":
-                self._count(pending.status, -1)
-            self._count(status, 1)
-        pending.status = status
-        pending.label = label
-        pending.closed_at = at
-        if not pending.silent:
-            outcomes = out.outcomes
-            outcomes.append(self._outcome(pending, loss, offset, _ordinal(outcomes, offset)))
+        if pending.silent:
+            return
+        if example.status_before != "open":
+            self._count(example.status_before, -1)
+        self._count(status, 1)
+        outcomes = out.outcomes
+        outcomes.append(self._outcome(example, forecast, loss, offset, _ordinal(outcomes, offset)))
 
-    def outcome(self, pending: Pending, offset: int, ordinal: int) -> Output:
+    def outcome(self, example: Example, offset: int, ordinal: int) -> Output:
         """The outcome of a prediction that is closed, to be put out at a source position."""
-        labelled = pending.status == "labelled"
-        loss = self._task.loss(pending.label, pending.forecast.output) if labelled else None
-        return self._outcome(pending, loss, offset, ordinal)
+        forecast = example.pending.forecast
+        assert forecast is not None
+        loss = self._task.loss(example.label, forecast.output) if example.status == "labelled" else None
+        return self._outcome(example, forecast, loss, offset, ordinal)
 
-    def _outcome(self, pending: Pending, loss: float | None, offset: int, ordinal: int) -> Output:
-        revision = pending.revision
+    def _outcome(
+        self, example: Example, forecast: Forecast, loss: float | None, offset: int, ordinal: int
+    ) -> Output:
+        pending, status, at, revision = example.pending, example.status, example.at, example.revision
         outcome = Outcome(
             pending.prediction_id,
             pending.event_id,
             self._task.name,
-            moment(pending.closed_at),
+            moment(at),
             pending.keys,
-            pending.status,  # type: ignore[arg-type]
+            status,  # type: ignore[arg-type]
             pending.prediction,
-            pending.forecast.version,
-            pending.label,
+            forecast.version,
+            example.label,
             loss,
-            pending.closed_at - pending.at if pending.status == "labelled" else None,
+            at - pending.at if status == "labelled" else None,
             revision,
             revision - 1 if revision else None,
         )

@@ -15,9 +15,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from features.evidence import Behind, Evidence, EvidenceCollector
-from online_models.baselines import RunningPrior
-from online_models.pool import Forecast
-from online_models.task import Task
 from streams.archive import ArchivedRecord
 from streams.epochs import UNRECORDED, Code, CodeEpoch, recorded_epochs
 from streams.errors import Refused, StreamsError
@@ -25,7 +22,6 @@ from streams.events import Event, EventCodec, moment
 from streams.history import Past
 from streams.messages import ModelVersion, Outcome, Prediction, begins_with
 from streams.outputs import Outputs
-from streams.pending import Example, Pending
 from streams.positions import NOTHING, Position, position_of
 from streams.scorer import Scorer
 from streams.topics import Topics
@@ -203,32 +199,13 @@ def _learned(history: Past, codec: EventCodec, topic: str, partition: int, model
     return Learned(model.name, model.version, At(model.learned_through, event.id, event.at))
 
 
-class _Unheard:
-    """Stands in for the models: what they say decides nothing about which events are accepted."""
-
-    def __init__(self, task: Task) -> None:
-        self._forecast = Forecast("", "", -1, task.predict(RunningPrior(task.kind), {}), ())
-
-    def forecast(
-        self, key: str, x: dict[str, Any], at: float, offset: int, prediction_id: str, out: Outputs
-    ) -> Forecast:
-        return self._forecast
-
-    def take(self, example: Example, offset: int, out: Outputs) -> None:
-        example.pending.status = example.status
-        example.pending.label = example.label
-
-    def publish(self, pending: Pending, offset: int, out: Outputs) -> None:
-        raise AssertionError("nothing is taken over here")
-
-
 def _accepted(case: UseCase, records: Iterable[ArchivedRecord]) -> Iterator[tuple[ArchivedRecord, Event]]:
     """Those records that entered the fold: neither refused, repeated nor late."""
     codec = case.codec()
-    scorer = Scorer(case, _Unheard(case.task), rows=False)
+    scorer = Scorer(case, rows=False)  # no model decides which events are accepted
     before = 0
     for record in records:
-        scorer.take(record, Outputs())
+        scorer.take(record, Outputs(), [])
         if scorer.events > before:
             before = scorer.events
             yield record, codec.decode(record.value, record.key)

@@ -25,9 +25,10 @@ Status = Literal["open", "labelled", "unlabelled", "void"]
 class Pending(msgspec.Struct, eq=False, gc=False):
     """One prediction until its label can no longer change.
 
-    `closed_at` is the event time of what closed it last; a `silent` one was never published, so nobody
-    hears of its outcome. Without features `x` it is other code's, on a request that was refused here:
-    there is nothing to learn from it.
+    `forecast` and `prediction` are the learner's answer, once it has come to the request. `closed_at` is
+    the event time of what closed it last; a `silent` one was never published, so nobody hears of its
+    outcome. Without features `x` it is other code's, on a request that was refused here: there is nothing
+    to learn from it.
     """
 
     prediction_id: str
@@ -36,9 +37,9 @@ class Pending(msgspec.Struct, eq=False, gc=False):
     key: str
     keys: dict[str, Any]
     x: dict[str, Any] | None
-    forecast: Forecast
-    prediction: Any
     deadline: float
+    forecast: Forecast | None = None
+    prediction: Any = None
     status: Status = "open"
     label: Any = None
     learned: bool = False
@@ -48,12 +49,18 @@ class Pending(msgspec.Struct, eq=False, gc=False):
 
 
 class Example(msgspec.Struct, frozen=True, gc=False):
-    """What became of one prediction, for the learner: label is None unless status is labelled."""
+    """What became of one prediction, for the learner, who comes to it later: the prediction may have been
+    closed anew by then. A label is None unless the status is labelled; `status_before` and `label_before`
+    are those that this one replaces.
+    """
 
     pending: Pending
     status: Status
     label: Any
     at: float
+    revision: int
+    status_before: Status = "open"
+    label_before: Any = None
 
 
 class _Early(NamedTuple):
@@ -131,7 +138,11 @@ class PendingPredictions:
 
     def _close(self, pending: Pending, status: Status, label: Any, at: float) -> None:
         pending.revision += 1
-        self._known(Example(pending, status, label, at))
+        example = Example(pending, status, label, at, pending.revision, pending.status, pending.label)
+        pending.status = status
+        pending.label = label
+        pending.closed_at = at
+        self._known(example)
 
     def expire(self, watermark: float) -> None:
         """Close what has waited past its deadline, and forget what can no longer be corrected."""
@@ -171,7 +182,7 @@ class PendingPredictions:
                 if not p.silent and (p.prediction_id not in published or p.prediction_id in own)
             ]
 
-    def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[Pending]:
+    def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[Example]:
         """Go on from the revisions that were published; returns what is closed here, but was not there.
 
         An outcome published for one of the `own` predictions is of an answer that never was.
@@ -181,8 +192,8 @@ class PendingPredictions:
             revision = published.get(pending.prediction_id, -1)
             is_told = revision >= 0 and pending.prediction_id not in own
             if not is_told and pending.status != "open" and not pending.silent:
-                lacking.append(pending)
                 revision += 1
+                lacking.append(Example(pending, pending.status, pending.label, pending.closed_at, revision))
             pending.revision = revision
         self._forgotten = None
         return lacking

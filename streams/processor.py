@@ -10,7 +10,7 @@ from typing import Any, Self
 from online_models.pool import Pool, merged_report
 from streams.learner import Learner
 from streams.outputs import Outputs
-from streams.scorer import Answered, Record, Scorer
+from streams.scorer import Answered, Record, Scorer, Work
 from streams.usecase import UseCase
 
 
@@ -26,7 +26,7 @@ class PartitionProcessor:
         self.partition = partition
         self.next_offset = 0
         self.learner = Learner(case, partition)
-        self.scorer = Scorer(case, self.learner, rows)
+        self.scorer = Scorer(case, rows)
 
     def state(self) -> dict[str, Any]:
         """Everything that later steps depend on; nothing is copied."""
@@ -58,9 +58,11 @@ class PartitionProcessor:
         out = Outputs()
         self.scorer.keep(answered)
         take = self.scorer.take
+        work: list[Work] = []
         for record in records:
-            take(record, out)
+            take(record, out, work)
             self.next_offset = record.offset + 1
+        self.learner.fold(work)
         self.scorer.put_rows(out)
         return out
 

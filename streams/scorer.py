@@ -1,8 +1,13 @@
-"""First half of the fold: from a record of the log to a prediction, and to the label joined with it."""
+"""First half of the fold: from records of the log to requests with their features, and to labels joined.
+
+What it finds for the second half, the learner, is listed in the log's order. The learner comes to it after
+some hundred records: nothing here depends on what a model says, and each half runs faster alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
+from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
@@ -12,11 +17,11 @@ from features.errors import FeatureValueError
 from features.state import FeatureState
 from online_models.errors import reason_of
 from online_models.pool import Forecast
-from online_models.task import UNLABELLED
+from online_models.task import UNLABELLED, Task
 from streams.deduplication import SeenIds
 from streams.errors import OtherTask, Refused
 from streams.events import SYSTEM_EVENTS, Event, Reference, Serve, WarmUp
-from streams.messages import ModelVersion, Prediction
+from streams.messages import Prediction
 from streams.outputs import Output, Outputs
 from streams.pending import Example, Pending, PendingPredictions
 from streams.usecase import UseCase
@@ -37,18 +42,18 @@ class Record(Protocol):
     def value(self) -> bytes | None: ...
 
 
-class Models(Protocol):
-    """What serves and learns: the second half of the fold, or a stand-in for it."""
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """A request that the learner is to answer: `moment` is its time, `published` what other code has
+    answered to it, which stands."""
 
-    def forecast(
-        self, key: str, x: dict[str, Any], at: float, offset: int, prediction_id: str, out: Outputs
-    ) -> Forecast:
-        """Answer a request with features `x` of the pool `key`."""
-        ...
+    pending: Pending
+    moment: datetime
+    published: Prediction | None
 
-    def take(self, example: Example, offset: int, out: Outputs) -> None:
-        """Learn what became of a prediction, made known by the record at `offset`."""
-        ...
+
+Work = tuple[Question | Example, int, Outputs]
+"""What the learner is to do: a question or an example, the offset of the record behind it, and where
+to put what comes of it."""
 
 
 class Answered(NamedTuple):
@@ -80,9 +85,8 @@ _STATE = (
 class Scorer:
     """Validate, deduplicate, update features, predict, remember, join."""
 
-    def __init__(self, case: UseCase, models: Models, rows: bool) -> None:
+    def __init__(self, case: UseCase, rows: bool) -> None:
         task = case.task
-        self._models = models
         self._task = task
         self._codec = case.codec()
         self._watermark = Watermark(case.lateness, case.max_jump)
@@ -104,6 +108,7 @@ class Scorer:
         }
         self._offset = -1
         self._out = Outputs()
+        self._work: list[Work] = []
         self._join_key = attrgetter(label.on)
         self._label_field = label.on
         expiry = ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)
@@ -116,7 +121,6 @@ class Scorer:
             (name, attrgetter(name)) for name in dict.fromkeys((case.key, label.on, *case.slices))
         )
         self._suffix = f":{task.name}"
-        self._encode = msgspec.json.Encoder().encode
         self._warming = False
         self._answered: Answered | None = None
         self._records = 0
@@ -149,8 +153,8 @@ class Scorer:
         at = self._watermark.max_at
         return None if at == NEVER else at
 
-    def take(self, record: Record, out: Outputs) -> None:
-        """Fold one record in; examples go to the models as they become known, in order."""
+    def take(self, record: Record, out: Outputs, work: list[Work]) -> None:
+        """Fold one record in; questions and examples are added to `work` as they become known, in order."""
         self._records += 1
         if self._records % RETAIN_EVERY == 0:
             if not self._warming:
@@ -160,8 +164,9 @@ class Scorer:
             out = Outputs(heard=False)
         self._offset = record.offset
         self._out = out
+        self._work = work
         try:
-            self._accept(record, out)
+            self._accept(record)
         except Refused as refused:
             self._refuse(record, refused.stage, refused.reason, out)
         if self._answered is not None:
@@ -180,7 +185,7 @@ class Scorer:
         """Other code has published outcomes of these predictions; for `own` see `reconcile`."""
         self._pending.settle(published, own)
 
-    def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[Pending]:
+    def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[Example]:
         """Take over from other code, whose outcomes have these revisions by prediction id; returns what
         is closed here, but was not there. `own` are predictions which that code did not publish."""
         return self._pending.reconcile(published, own)
@@ -190,14 +195,14 @@ class Scorer:
         return self._pending.waiting()
 
     def _known(self, example: Example) -> None:
-        self._models.take(example, self._offset, self._out)
+        self._work.append((example, self._offset, self._out))
 
     def _refuse(self, record: Record, stage: str, reason: str, out: Outputs) -> None:
         self.dead_letters += 1
         headers = (("stage", stage.encode()), ("reason", reason.encode("utf-8", "replace")[:4096]))
         out.dead_letters.append(Output(record.offset, 0, record.key, record.value or b"", headers))
 
-    def _accept(self, record: Record, out: Outputs) -> None:
+    def _accept(self, record: Record) -> None:
         event = self._codec.decode(record.value, record.key)
         watermark = self._watermark
         if self._seen.is_duplicate(event.id, watermark.max_at):
@@ -228,7 +233,7 @@ class Scorer:
         if route.counted:
             self.events += 1
         if x is not None:
-            self._predict(event, at, x, record.offset, out)
+            self._ask(event, at, x)
         if label is not None:
             self._pending.answer(self._join_key(event), "labelled", label, at)
         elif route.voids:
@@ -258,38 +263,21 @@ class Scorer:
         except Exception as error:
             raise Refused("label", reason_of(error)) from error
 
-    def _predict(self, event: Event, at: float, x: dict[str, Any], offset: int, out: Outputs) -> None:
-        key = str(self._partition_key(event))
+    def _ask(self, event: Event, at: float, x: dict[str, Any]) -> None:
         prediction_id = event.id + self._suffix
-        forecast = self._models.forecast(key, x, at, offset, prediction_id, out)
-        keys = {name: get(event) for name, get in self._key_fields}
-        point = self._task.point(forecast.output)
-        silent = not out.heard
-        answered = self._answered
-        if answered is not None:
-            published = answered.predictions.pop(offset, None)
+        silent = not self._out.heard
+        published = None
+        if (answered := self._answered) is not None:
+            published = answered.predictions.pop(self._offset, None)
             if published is not None:
                 prediction_id = published.id
-                point = published.prediction
-                forecast = self._as_published(published, forecast.outputs)
-            elif offset <= answered.through:
+            elif self._offset <= answered.through:
                 silent = True
-        value = self._encode(
-            Prediction(
-                prediction_id,
-                event.id,
-                self._task.name,
-                event.at,
-                keys,
-                point,
-                self._task.probabilities(forecast.output),
-                ModelVersion(forecast.serving, forecast.version, forecast.learned_through),
-                x,
-            )
-        )
-        out.predictions.append(Output(offset, 0, key.encode(), value))
+        keys = {name: get(event) for name, get in self._key_fields}
         deadline = at + self._pending.wait
-        pending = Pending(prediction_id, event.id, at, key, keys, x, forecast, point, deadline, silent=silent)
+        key = str(self._partition_key(event))
+        pending = Pending(prediction_id, event.id, at, key, keys, x, deadline, silent=silent)
+        self._work.append((Question(pending, event.at, published), self._offset, self._out))
         self._wait(self._join_key(event), pending)
 
     def _wait(self, label_key: Any, pending: Pending) -> None:
@@ -304,25 +292,25 @@ class Scorer:
             return
         at = published.at.timestamp()
         keys = published.keys
-        forecast = self._as_published(published, ())
         pending = Pending(
-            published.id, published.event_id, at, str(keys[self._key_field]), keys, None, forecast,
-            published.prediction, at + self._pending.wait,
+            published.id, published.event_id, at, str(keys[self._key_field]), keys, None,
+            at + self._pending.wait, as_published(self._task, published, ()), published.prediction,
         )  # fmt: skip
         self._wait(keys.get(self._label_field), pending)
-
-    def _as_published(self, published: Prediction, outputs: tuple[Any, ...]) -> Forecast:
-        """What was answered, beside what every member here says to the same request."""
-        model = published.model
-        try:
-            output = self._task.output_of(published.prediction, published.probabilities)
-        except ValueError as error:
-            raise OtherTask(
-                f"the published prediction {published.id} is no answer to this task: {error}. Code of "
-                "another task cannot take over: use another namespace"
-            ) from error
-        return Forecast(model.name, model.version, model.learned_through, output, outputs)
 
     def keep(self, answered: Answered | None) -> None:
         """What other code has answered to the records that follow."""
         self._answered = answered
+
+
+def as_published(task: Task, published: Prediction, outputs: tuple[Any, ...]) -> Forecast:
+    """What other code has answered, beside what every member here says to the same request."""
+    model = published.model
+    try:
+        output = task.output_of(published.prediction, published.probabilities)
+    except ValueError as error:
+        raise OtherTask(
+            f"the published prediction {published.id} is no answer to this task: {error}. Code of "
+            "another task cannot take over: use another namespace"
+        ) from error
+    return Forecast(model.name, model.version, model.learned_through, output, outputs)

@@ -12,7 +12,6 @@ from streams.deduplication import SeenIds
 from streams.pending import Example, Pending, PendingPredictions
 from streams.watermark import Watermark
 
-NO_FORECAST: Any = None
 WAIT, CORRECTIONS, LATENESS = 4, 3, 2
 Outcome = tuple[str, Any, float, int]
 """(status, label, when, revision)"""
@@ -26,15 +25,12 @@ class Join:
         self.pending = PendingPredictions(WAIT, CORRECTIONS, LATENESS, ("unlabelled", None), self._known)
 
     def _known(self, example: Example) -> None:
-        pending = example.pending
-        pending.status, pending.label = example.status, example.label
-        outcome = (example.status, example.label, example.at, pending.revision)
-        self.outcomes.setdefault(pending.prediction_id, []).append(outcome)
+        outcome = (example.status, example.label, example.at, example.revision)
+        self.outcomes.setdefault(example.pending.prediction_id, []).append(outcome)
 
     def ask(self, name: str, at: float, key: str = "k") -> None:
         waiting = Pending(
-            prediction_id=name, event_id=name, at=at, key="p", keys={}, x={}, forecast=NO_FORECAST,
-            prediction=None, deadline=at + WAIT,
+            prediction_id=name, event_id=name, at=at, key="p", keys={}, x={}, deadline=at + WAIT
         )  # fmt: skip
         self.pending.add(key, waiting)
 
