@@ -20,7 +20,7 @@ from bench.cases import without_extras
 from bench.log import Chunks, Log
 from features.state import FeatureState
 from streams.outputs import Outputs
-from streams.scorer import RETAIN_EVERY, Scorer, Work
+from streams.scorer import RETAIN_EVERY, Scorer
 from streams.simulate import Simulation
 from streams.usecase import UseCase, load_case
 
@@ -69,10 +69,7 @@ def _scorer(case: UseCase, rows: bool) -> Fold:
     def fold(chunks: Chunks) -> None:
         for partition, records in chunks:
             out = Outputs()
-            take = scorers[partition].take
-            work: list[Work] = []
-            for record in records:
-                take(record, out, work)
+            scorers[partition].fold(records, out)
             scorers[partition].put_rows(out)
 
     return fold

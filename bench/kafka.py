@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def main(assignment: Assignment) -> None:
     gauge = Gauge()
     step = PartitionProcessor.step
 
-    def gauged(self: PartitionProcessor, records: Iterable[Record], *rest: Any) -> Outputs:
+    def gauged(self: PartitionProcessor, records: Sequence[Record], *rest: Any) -> Outputs:
         gauge.event()
         return step(self, records, *rest)
 

@@ -205,7 +205,7 @@ def _accepted(case: UseCase, records: Iterable[ArchivedRecord]) -> Iterator[tupl
     scorer = Scorer(case, rows=False)  # no model decides which events are accepted
     before = 0
     for record in records:
-        scorer.take(record, Outputs(), [])
+        scorer.fold([record], Outputs())
         if scorer.events > before:
             before = scorer.events
             yield record, codec.decode(record.value, record.key)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from online_models.pool import Pool, merged_report
 from streams.learner import Learner
 from streams.outputs import Outputs
-from streams.scorer import Answered, Record, Scorer, Work
+from streams.scorer import Answered, Record, Scorer
 from streams.usecase import UseCase
 
 
@@ -50,19 +50,16 @@ class PartitionProcessor:
         processor.scorer.restore(state["scorer"])
         return processor
 
-    def step(self, records: Iterable[Record], answered: Answered | None = None) -> Outputs:
+    def step(self, records: Sequence[Record], answered: Answered | None = None) -> Outputs:
         """Fold records of this partition, in the log's order, and return what they cause.
 
         `answered` is what other code has answered to them.
         """
         out = Outputs()
         self.scorer.keep(answered)
-        take = self.scorer.take
-        work: list[Work] = []
-        for record in records:
-            take(record, out, work)
-            self.next_offset = record.offset + 1
-        self.learner.fold(work)
+        self.learner.fold(self.scorer.fold(records, out))
+        if records:
+            self.next_offset = records[-1].offset + 1
         self.scorer.put_rows(out)
         return out
 

@@ -6,7 +6,7 @@ some hundred records: nothing here depends on what a model says, and each half r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
@@ -153,8 +153,22 @@ class Scorer:
         at = self._watermark.max_at
         return None if at == NEVER else at
 
-    def take(self, record: Record, out: Outputs, work: list[Work]) -> None:
-        """Fold one record in; questions and examples are added to `work` as they become known, in order."""
+    def fold(self, records: Iterable[Record], out: Outputs) -> list[Work]:
+        """Fold records in; returns the questions and examples they make known, in order."""
+        work: list[Work] = []
+        self._work = work
+        # decoding all of them first is faster than decoding each in its turn
+        for record, event in [(record, self._decoded(record)) for record in records]:
+            self._take(record, event, out)
+        return work
+
+    def _decoded(self, record: Record) -> Event | Refused:
+        try:
+            return self._codec.decode(record.value, record.key)
+        except Refused as refused:
+            return refused
+
+    def _take(self, record: Record, event: Event | Refused, out: Outputs) -> None:
         self._records += 1
         if self._records % RETAIN_EVERY == 0:
             if not self._warming:
@@ -164,9 +178,10 @@ class Scorer:
             out = Outputs(heard=False)
         self._offset = record.offset
         self._out = out
-        self._work = work
         try:
-            self._accept(record)
+            if isinstance(event, Refused):
+                raise event
+            self._accept(event)
         except Refused as refused:
             self._refuse(record, refused.stage, refused.reason, out)
         if self._answered is not None:
@@ -202,8 +217,7 @@ class Scorer:
         headers = (("stage", stage.encode()), ("reason", reason.encode("utf-8", "replace")[:4096]))
         out.dead_letters.append(Output(record.offset, 0, record.key, record.value or b"", headers))
 
-    def _accept(self, record: Record) -> None:
-        event = self._codec.decode(record.value, record.key)
+    def _accept(self, event: Event) -> None:
         watermark = self._watermark
         if self._seen.is_duplicate(event.id, watermark.max_at):
             self.duplicates += 1
