@@ -14,6 +14,7 @@ from driftline import (
     Label,
     Member,
     PerKey,
+    Reference,
     UseCase,
     count,
     derive,
@@ -32,6 +33,7 @@ class Asked(Event, tag="asked"):
     order: str
     shop: str
     amount: float
+    product: str | None = None
     note: str | None = None
 
 
@@ -39,6 +41,16 @@ class Settled(Event, tag="settled"):
     order: str
     shop: str
     bad: float
+
+
+class Dropped(Event, tag="dropped"):
+    order: str
+    shop: str
+
+
+class Product(Reference, tag="product"):
+    product: str
+    weight: float
 
 
 def logistic() -> Any:

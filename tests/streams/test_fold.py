@@ -6,23 +6,22 @@ import enum
 import json
 import math
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shop import START, Asked, Dropped, Product, Settled, logistic
 
 from driftline import (
     HOUR,
     Binary,
     Clock,
-    Event,
     Label,
     Member,
     PerKey,
-    Reference,
     UseCase,
     count,
     derive,
@@ -38,37 +37,6 @@ from streams.outputs import Outputs
 from streams.processor import PartitionProcessor, summarize
 from streams.scorer import RETAIN_EVERY
 from streams.sources import LogRecord
-
-START = datetime(2024, 1, 1, tzinfo=UTC)
-
-
-class Asked(Event, tag="asked"):
-    order: str
-    shop: str
-    amount: float
-    product: str | None = None
-
-
-class Settled(Event, tag="settled"):
-    order: str
-    shop: str
-    bad: float
-
-
-class Dropped(Event, tag="dropped"):
-    order: str
-    shop: str
-
-
-class Product(Reference, tag="product"):
-    product: str
-    weight: float
-
-
-def logistic() -> Any:
-    from river import linear_model, preprocessing
-
-    return preprocessing.StandardScaler() | linear_model.LogisticRegression()
 
 
 def case(**changes: Any) -> UseCase:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from shop import START, Asked, Product, logistic
 
 from driftline import (
     HOUR,
@@ -19,7 +20,6 @@ from driftline import (
     Label,
     Member,
     PerKey,
-    Reference,
     UseCase,
     count,
     derive,
@@ -42,32 +42,12 @@ from streams.outputs import KINDS, Output
 from streams.positions import NOTHING, headers_of
 from streams.processor import PartitionProcessor
 
-START = datetime(2024, 1, 1, tzinfo=UTC)
-
-
-class Asked(Event, tag="asked"):
-    order: str
-    shop: str
-    amount: float
-    product: str | None = None
-
 
 class Settled(Event, tag="settled"):
     order: str
     shop: str
     product: str | None = None
     bad: float | None = None
-
-
-class Product(Reference, tag="product"):
-    product: str
-    weight: float
-
-
-def logistic() -> Any:
-    from river import linear_model, preprocessing
-
-    return preprocessing.StandardScaler() | linear_model.LogisticRegression()
 
 
 def is_bad(event: Settled) -> bool | None:
