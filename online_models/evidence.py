@@ -1,0 +1,148 @@
+"""Evidence that one model loses less than another, which may be looked at after every label.
+
+The test is an e-process: a non-negative process that starts at 1 and is expected not to grow while the
+hypothesis holds. By Ville's inequality it ever exceeds 1 / alpha with a probability of at most alpha, so
+looking at it after every label, and stopping when one likes, inflates nothing.
+"""
+
+from __future__ import annotations
+
+from math import exp, log, log1p, pi
+
+LAMBDAS = tuple(0.9 * 0.5**k for k in range(10))
+"""Stakes that are mixed, as shares of the largest admissible one: each is right for one size of gain."""
+_PSI = tuple(-log1p(-stake) - stake for stake in LAMBDAS)
+_STAKES = tuple(zip(LAMBDAS, _PSI, strict=True))
+_MIXED = log(len(LAMBDAS))
+CENTRE = 0.25
+"""A predicted difference is kept within this share of the bound, which keeps deviations from it short."""
+HALVINGS = 50
+"""Bisection steps of an interval: to 2**-50 of the bound."""
+
+
+def _log_wealth(total: float, spread: float) -> float:
+    """Log of the mean of exp(stake * total - psi(stake) * spread) over the stakes."""
+    exponents = [stake * total - psi * spread for stake, psi in _STAKES]
+    most = max(exponents)
+    return most + log(sum([exp(exponent - most) for exponent in exponents])) - _MIXED
+
+
+class PairedTest:
+    """Whether the mean difference of two losses is above a margin; differences lie in [-bound, bound].
+
+    Hypothesis: given the past, each difference is expected to be at most its margin. With d for a
+    difference, m for its margin, c for a prediction of d made before it, and psi(s) = -log(1 - s) - s,
+    each exp(s * sum(d - m) - psi(s) * sum((d - c)**2)), in units in which d - c is at least -1, is a
+    supermartingale for every 0 <= s < 1 (Howard, Ramdas, McAuliffe and Sekhon 2021, Time-uniform,
+    nonparametric, nonasymptotic confidence sequences; for losses of forecasters: Choe and Ramdas 2024,
+    Comparing sequential forecasters). The evidence is their mean over a fixed grid of s, a supermartingale
+    too; turned around, it gives a confidence sequence of the mean difference.
+
+    Losses without a bound, such as log loss, are to be clipped first: what is tested is the clipped loss.
+    "The past" is what was known when the label before came: where the order of labels depends on what
+    they say (late flights arrive late), a difference is judged in the order in which it became known.
+    """
+
+    __slots__ = ("_centre", "_margins", "_scale", "_spread", "_total", "alpha", "bound", "n")
+
+    def __init__(self, bound: float, alpha: float) -> None:
+        self.bound = bound
+        self.alpha = alpha
+        self.n = 0
+        self._centre = CENTRE * bound
+        self._scale = bound + self._centre
+        self._total = 0.0
+        self._margins = 0.0
+        self._spread = 0.0
+
+    def update(self, difference: float, margin: float = 0.0) -> None:
+        """Add one difference; `margin` must not depend on it."""
+        total = self._total
+        n = self.n + 1
+        centre = total / n
+        if not -self._centre <= centre <= self._centre:
+            centre = self._centre if centre > 0.0 else -self._centre
+        deviation = difference - centre
+        self._spread += deviation * deviation
+        self._total = total + difference
+        self._margins += margin
+        self.n = n
+
+    @property
+    def gain(self) -> float:
+        """The mean difference; 0 before the first."""
+        return self._total / self.n if self.n else 0.0
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the differences around their predictions; 0 before the first."""
+        return float((self._spread / self.n) ** 0.5) if self.n else 0.0
+
+    @property
+    def evidence(self) -> float:
+        """The natural log of the e-value against the hypothesis."""
+        scale = self._scale
+        return _log_wealth((self._total - self._margins) / scale, self._spread / scale**2)
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the evidence is at least log(1 / alpha) now."""
+        beyond = self._total - self._margins
+        # psi(s) >= s**2 / 2, so no stake has won more than this: cheap, and nearly always the answer
+        if beyond <= 0.0 or beyond * beyond < -2.0 * log(self.alpha) * self._spread:
+            return False
+        return self.evidence >= -log(self.alpha)
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Holds the mean of the expected differences, for all numbers of labels at once, but for a
+        probability of `alpha`."""
+        return self._least(self._total, alpha), -self._least(-self._total, alpha)
+
+    def _least(self, total: float, alpha: float) -> float:
+        """The least mean whose test, one-sided at alpha / 2, does not refute it."""
+        n, scale = self.n, self._scale
+        spread = self._spread / scale**2
+        enough = log(2.0 / alpha)
+        refuted, kept = -self.bound, total / n if n else -self.bound
+        if _log_wealth((total - n * refuted) / scale, spread) < enough:
+            return refuted
+        for _ in range(HALVINGS):
+            middle = (refuted + kept) / 2.0
+            if _log_wealth((total - n * middle) / scale, spread) < enough:
+                kept = middle
+            else:
+                refuted = middle
+        return refuted
+
+
+class AlphaSpending:
+    """An error budget over any number of tests: the k-th has alpha * 6 / (pi * k)**2.
+
+    The sum over all k is alpha, so whatever makes a test begin anew, the probability that any of them
+    ever errs is at most alpha.
+
+    >>> budget = AlphaSpending(0.05)
+    >>> [round(budget.next(), 5) for _ in range(3)]
+    [0.0304, 0.0076, 0.00338]
+    >>> round(budget.spent, 5)
+    0.04137
+    """
+
+    __slots__ = ("alpha", "spent", "tests")
+
+    def __init__(self, alpha: float) -> None:
+        self.alpha = alpha
+        self.spent = 0.0
+        self.tests = 0
+
+    def next(self) -> float:
+        """The error probability of one more test."""
+        self.tests += 1
+        share = self.alpha * 6.0 / (pi * self.tests) ** 2
+        self.spent += share
+        return share
+
+
+def e_value(evidence: float) -> float:
+    """The e-value of its log; the largest float where that is less."""
+    return exp(evidence) if evidence < 709.0 else 1.7e308
