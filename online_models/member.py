@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,17 @@ def copied(estimator: Any, name: str) -> Any:
         raise ModelsError(
             f"member {name!r} cannot be pickled, so it could not be recovered: {reason_of(error)}"
         ) from error
+
+
+def accepts_weight(estimator: Any) -> bool:
+    """Whether it learns with a weight `w`: of a pipeline the last step, of a wrapper what it wraps."""
+    steps = getattr(estimator, "steps", None)
+    if steps:
+        return accepts_weight(list(steps.values())[-1])
+    if "w" not in inspect.signature(estimator.learn_one).parameters:
+        return False
+    wrapped = getattr(estimator, "_wrapped_model", None)
+    return wrapped is None or accepts_weight(wrapped)
 
 
 @dataclass(frozen=True, slots=True)

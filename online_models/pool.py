@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +11,7 @@ import msgspec
 from online_models.baselines import RunningPrior
 from online_models.drift import Drift, FeatureMonitor, Monitor, ScaledMonitor
 from online_models.errors import ModelsError, reason_of
-from online_models.member import Member, PerKey, copied
+from online_models.member import Member, PerKey, accepts_weight, copied
 from online_models.metrics import Metrics, metrics_of
 from online_models.task import Task
 
@@ -70,13 +69,6 @@ class _Seat:
     follows: bool = field(default=False)
 
 
-def _accepts_weight(estimator: Any) -> bool:
-    """Whether the estimator (a pipeline's last step) learns with a weight `w`."""
-    steps = getattr(estimator, "steps", None)
-    last = list(steps.values())[-1] if steps else estimator
-    return "w" in inspect.signature(last.learn_one).parameters
-
-
 _STATE = (
     "_learned_through", "_labels", "_last_resort", "_serving", "_version", "_frozen_through",
     "_loss_monitor", "_feature_monitors",
@@ -124,7 +116,7 @@ class Pool:
         member.check(self._task.kind)
         estimator = member.born()
         weighted = bool(member.class_weight)
-        if weighted and not _accepts_weight(estimator):
+        if weighted and not accepts_weight(estimator):
             raise ModelsError(
                 f"member {member.name!r}: class_weight needs an estimator that learns with a weight; "
                 "use sampling instead"
