@@ -32,6 +32,7 @@ from streams.digest import PartitionDigest, combined
 from streams.messages import Prediction
 from streams.processor import Summary
 from streams.simulate import result
+from streams.storage import Storage
 from streams.topics import Topics
 from streams.usecase import UseCase, load_case
 from streams.watermark import NEVER
@@ -127,7 +128,7 @@ def _prepared(case: UseCase, settings: Settings, console: Console) -> Settings:
     ensure_topics(broker.bootstrap, case.topics(settings.namespace).all(), fresh=True)
     # rows of an earlier run would be newer than this run's first ones and win
     shutil.rmtree(settings.feast_repo(case.name), ignore_errors=True)
-    shutil.rmtree(settings.checkpoints_uri(case.name), ignore_errors=True)  # they are of the topics before
+    Storage(settings.checkpoints_uri(case.name)).clear()  # they are of the topics before
     status_path(settings, case.name).unlink(missing_ok=True)
     return replace(settings, bootstrap=broker.bootstrap)
 

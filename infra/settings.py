@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Settings:
     def checkpoints_uri(self, case: str) -> str:
         """Where the checkpoints of a case are."""
         if self.checkpoints is not None:
-            return f"{self.checkpoints.rstrip('/')}/{self.qualified(case)}"
+            return _below(self.checkpoints, self.qualified(case))
         return str(self.home / "checkpoints" / self.qualified(case))
 
     @property
@@ -60,3 +61,11 @@ class Settings:
     def feast_repo(self, case: str) -> Path:
         """Folder of a case's Feast repository."""
         return self.home / "feast" / self.qualified(case)
+
+
+def _below(place: str, name: str) -> str:
+    """A folder below a folder or URI; the options of a URI stay at its end."""
+    if "://" not in place:
+        return f"{place.rstrip('/')}/{name}"
+    parts = urlsplit(place)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()

@@ -7,8 +7,11 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pyarrow import fs
+from pyarrow import ArrowException, fs
+
+from streams.errors import StreamsError
 
 STALE = 3600.0
 """Seconds after which nobody is writing an unfinished file any more."""
@@ -19,13 +22,18 @@ class Storage:
 
     A file appears whole or not at all. In a folder: written beside, fsynced, renamed, and the folder
     fsynced, so a name that is there survives a power loss. Object stores make an object visible when
-    its upload ends, so there it is a plain write.
+    its upload ends, so there it is a plain write. Raises StreamsError for a URI that pyarrow.fs refuses.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         if "://" in uri:
-            self._fs, self._root = fs.FileSystem.from_uri(uri)
+            parts = urlsplit(uri)  # messages name it without what may be secret
+            self.uri = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
+            try:
+                self._fs, self._root = fs.FileSystem.from_uri(uri)
+            except (ArrowException, OSError) as error:
+                raise StreamsError(f"{self.uri} cannot be used: {error}") from error
         else:
             self._fs, self._root = fs.LocalFileSystem(), str(Path(uri).absolute())
 
@@ -79,6 +87,10 @@ class Storage:
         with written.open("rb") as content, self._fs.open_output_stream(path) as stream:
             shutil.copyfileobj(content, stream)
         written.unlink()
+
+    def clear(self) -> None:
+        """Remove every file."""
+        self._fs.delete_dir_contents(self._root, missing_dir_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is not there is no error."""
