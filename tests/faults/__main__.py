@@ -27,12 +27,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
     parser.add_argument("--events", type=int, default=EVENTS)
     given = parser.parse_args()
+    trials = 0
     violated = []
     measured: dict[str, list[float]] = {}
     home = Path(tempfile.mkdtemp(prefix="driftline-faults-"))
     with Lab(home) as lab:
         for seed in range(given.seed, given.seed + given.seeds):
             for name in sorted(FAULTS) if given.all else given.fault:
+                trials += 1
                 found = trial(lab, name, seed, given.events)
                 if found.violations:
                     violated.append(found.command)
@@ -42,9 +44,9 @@ def main() -> int:
         middle, longest = statistics.median(values), max(values)
         print(f"{what}: median {middle:.2f} s, longest {longest:.2f} s, {len(values)} times")
     if violated:
-        print(f"files are in {home}")
+        print(f"{len(violated)} of {trials} trials violated; files are in {home}")
     else:
-        print("no violation")
+        print(f"{trials} trials, no violation")
         shutil.rmtree(home)
     for command in violated:
         print(f"violated: {command}")

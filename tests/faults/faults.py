@@ -78,22 +78,25 @@ def boundary(run: Run, name: str) -> Outcome:
     for number in range(2):
         nth = run.random.randint(1, 3 if "re" in name or "fork" in name else 6)
         run.note(f"dies at the {nth}. time {name}")
-        worker = run.worker("--die", name, "--nth", str(nth))
+        worker = run.worker("--die", name, "--nth", str(nth), "--checkpoint-every", "0.2")
         run.feed_to((number + 1) / 3)
         _until_dead(run, worker)
     return Outcome(run.settle(run.worker()))
 
 
 def _until_dead(run: Run, worker: WorkerProcess) -> None:
-    """Feed on little by little whenever all is folded, so that every boundary is reached in the end."""
-    left = 1 - run.fed
-
     def dead() -> bool:
-        if not worker.died() and run.all_folded(worker) and run.fed < 0.95:
-            run.feed_to(run.fed + left / 30)
+        if not worker.died():
+            _feed_on(run, worker)
         return worker.died()
 
     until(dead, f"the worker dies; see {worker.log}")
+
+
+def _feed_on(run: Run, worker: WorkerProcess) -> None:
+    """Feed a little more when all is folded, so that every frame is reached in the end."""
+    if run.all_folded(worker) and run.fed < 0.95:
+        run.feed_to(run.fed + 0.02)
 
 
 def _register_boundaries() -> None:
@@ -224,7 +227,7 @@ def send_refused(run: Run) -> Outcome:
     _limit(run, topic, 400)
     run.note(f"{topic} takes 400 bytes at most")
     run.feed_to(0.8)
-    until(lambda: worker.in_state("retrying"), f"a send is refused; see {worker.log}")
+    _until_taken_over_again(worker, "MessageSizeTooLarge")
     _limit(run, topic, 1_048_588)
     run.note("it takes all again")
     return Outcome(run.settle(worker))
@@ -237,6 +240,51 @@ def _limit(run: Run, topic: str, size: int) -> None:
         admin.alter_configs([resource])
     finally:
         admin.close()
+
+
+@fault
+def send_timed_out(run: Run) -> Outcome:
+    """The broker answers nothing until sends time out: it may take them yet, or have taken them."""
+    worker = run.worker("--request-timeout", "2")
+    run.feed_to(0.5)
+    run.until_published(run.random.uniform(0.1, 0.4))
+    run.feed_to(0.8)
+    run.until_published(run.random.uniform(0.41, 0.6))
+    run.lab.pause_broker()
+    run.note("the broker is paused")
+    until(lambda: "RequestTimedOutError" in worker.log.read_text(), f"a send times out; see {worker.log}")
+    if run.random.random() < 0.5:
+        run.note("SIGKILL of the worker, whose sends the broker still has before it")
+        worker.kill()
+        run.lab.resume_broker()
+        worker = run.worker()
+    else:
+        run.lab.resume_broker()
+    run.measure("broker back to next prediction", run.next_prediction()())
+    return Outcome(run.settle(worker))
+
+
+def _until_taken_over_again(
+    worker: WorkerProcess, reason: str, meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    """Wait until a worker takes a partition over anew for a reason that has this in it."""
+
+    def said() -> bool:
+        meanwhile()
+        lines = worker.log.read_text().splitlines()
+        return any(reason in line and "taking it over again" in line for line in lines)
+
+    until(said, f"a partition is taken over anew; see {worker.log}")
+
+
+@fault
+def answer_lost(run: Run) -> Outcome:
+    """The broker took a frame's outputs and its answer never came: they must not be sent again."""
+    worker = run.worker("--lose-answer", str(run.random.randint(4, 12)))
+    run.feed_to(0.2)
+    for number in range(4):
+        _until_taken_over_again(worker, f"answer {number} is lost", lambda: _feed_on(run, worker))
+    return Outcome(run.settle(worker))
 
 
 @fault
@@ -269,7 +317,8 @@ def store_down(run: Run) -> Outcome:
 def disk_full(run: Run) -> Outcome:
     """No room for checkpoints for a while: serving goes on, older checkpoints do, later ones come."""
     full = run.home / "full"
-    worker = run.worker("--full-while", str(full))
+    options = ("--full-while", str(full), "--checkpoint-every", "0.3")
+    worker = run.worker(*options)
     run.feed_to(0.3)
     run.until_checkpoints()
     full.touch()
@@ -282,7 +331,7 @@ def disk_full(run: Run) -> Outcome:
     run.until_published(0.5)
     worker.kill()
     run.note("SIGKILL")
-    worker = run.worker("--full-while", str(full))
+    worker = run.worker(*options)
     run.feed_to(0.8)
     run.until_published(0.7)
     full.unlink()
@@ -515,4 +564,42 @@ def log_trimmed_too_far(run: Run) -> Outcome:
     run.delete_records(run.topics.log, {victim: begin})
     run.note(f"partition {victim} of the log begins at {begin}")
     outcome = refusal(run, {victim}, run.topics.log, str(begin))
+    return Outcome(refused=outcome.refused, trimmed=True)
+
+
+@fault
+def log_archived(run: Run) -> Outcome:
+    """The log is deleted as far as it is archived, and no checkpoint is left: the archive has the rest."""
+    ends = _archived(run)
+    run.delete_records(run.topics.log, ends)
+    run.note(f"the log begins at {ends}, where the archive ends")
+    return Outcome(run.settle(run.worker()), trimmed=True)
+
+
+def _archived(run: Run) -> dict[int, int]:
+    """A log that is archived, without checkpoints; returns where the archive ends, by partition."""
+    worker = run.worker()
+    run.feed_to(0.5)
+    run.until_published(0.45)
+    run.measure("SIGTERM to exit", worker.terminate())
+    for path in run.checkpoints():
+        path.unlink()
+    return run.archive(run.random.randint(50, 200))
+
+
+@fault
+def log_archive_gap(run: Run) -> Outcome:
+    """Between the archive and the log offsets are missing, or within the archive: refused."""
+    ends = _archived(run)
+    victim = run.random.choice([p for p in run.busy if p in ends])
+    if run.random.random() < 0.5:
+        run.delete_records(run.topics.log, {victim: ends[victim] + 1})
+        run.note(f"partition {victim} of the log begins at {ends[victim] + 1}, after the archive's end")
+        outcome = refusal(run, {victim}, run.topics.log, f"{ends[victim] + 1}", "archive")
+    else:
+        run.delete_records(run.topics.log, {victim: ends[victim]})
+        part = run.random.choice(run.archived_parts(victim))
+        part.unlink()
+        run.note(f"{part} is gone")
+        outcome = refusal(run, {victim}, run.topics.log, part.name)
     return Outcome(refused=outcome.refused, trimmed=True)

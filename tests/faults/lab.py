@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import secrets
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +26,8 @@ from kafka.errors import KafkaError
 from infra.kafka import Broker, LocalStack
 from infra.settings import Settings
 from infra.topics_admin import ensure_topics
+from streams.archive import Archive
+from streams.archiver import Archiver
 from streams.checkpoint import SUFFIX
 from streams.events import Event
 from streams.partitioning import partition_of
@@ -33,15 +35,20 @@ from streams.sdk import EventProducer
 from streams.sources import open_source, with_closing_clock
 from streams.topics import Topics
 from streams.usecase import UseCase, load_case
+from tests.faults import launcher
 
 CASE = "examples.flights:flights"
-ROOT = Path(__file__).parents[2]
 PATIENCE = 180.0
 """Seconds after which a condition is given up; nothing is decided by time but that."""
 SESSION_TIMEOUT = 10.0
 """Seconds after which the group takes a silent worker's partitions away."""
+CHECKPOINTS_EVERY = (0.1, 0.4, 1.0, 1000.0)
+"""Seconds between a worker's checkpoints, of which one is drawn: successors begin near and far behind."""
 PIECE = 50
 """Events that the producer sends at once."""
+COLD = 0.25
+"""Share of the workers that begin as a new interpreter, with hashes of their own; the others are forked
+from one that has imported everything."""
 PRODUCER = {"delivery_timeout_ms": 600_000, "max_block_ms": 600_000, "request_timeout_ms": 10_000}
 
 
@@ -89,6 +96,12 @@ class Lab:
     def resume_broker(self) -> None:
         os.kill(self.broker.pid, signal.SIGCONT)
 
+    def restore(self) -> None:
+        """The broker runs again, whatever a run that did not come to its end has left."""
+        with suppress(ProcessLookupError):
+            self.resume_broker()
+        self.start_broker()
+
     def close(self) -> None:
         """Stop the broker and, unless the home was given, remove all files."""
         with suppress(ProcessLookupError):
@@ -107,21 +120,23 @@ class Lab:
 class WorkerProcess:
     """One worker process; all workers of a run share its home."""
 
-    def __init__(self, run: Run, options: Sequence[str]) -> None:
+    def __init__(self, run: Run, options: Sequence[str], *, cold: bool) -> None:
         self._statuses = run.home / "status"
         self.log = run.home / f"worker-{len(run.workers)}.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.launcher", run.case_path, *options],
-                cwd=ROOT,
-                env=os.environ | run.environment,
-                stdout=log,
-                stderr=log,
-            )
+        self.log.touch()
+        processes = multiprocessing.get_context("spawn" if cold else "forkserver")
+        if not cold:
+            processes.set_forkserver_preload(["tests.faults.preloaded"])
+        self.process: Any = processes.Process(
+            target=launcher.launched,
+            args=([run.case_path, *options], run.environment, str(self.log)),
+            daemon=True,
+        )
+        self.process.start()
 
     @property
     def alive(self) -> bool:
-        return self.process.poll() is None
+        return self.process.exitcode is None
 
     @property
     def status(self) -> dict[str, Any] | None:
@@ -143,11 +158,11 @@ class WorkerProcess:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
     def died(self) -> bool:
         """Whether it has ended; raises LabError when it ended otherwise than by SIGKILL."""
-        code = self.process.poll()
+        code = self.process.exitcode
         if code not in (None, -signal.SIGKILL):
             raise LabError(f"the worker exited with {code}; see {self.log}")
         return code is not None
@@ -155,17 +170,17 @@ class WorkerProcess:
     def terminate(self) -> float:
         """SIGTERM; returns the seconds until it exits, which must be with 0."""
         started = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(PATIENCE)
-        if code != 0:
-            raise LabError(f"SIGTERM: the worker exited with {code}; see {self.log}")
+        self.process.terminate()
+        self.process.join(PATIENCE)
+        if self.process.exitcode != 0:
+            raise LabError(f"SIGTERM: the worker exited with {self.process.exitcode}; see {self.log}")
         return time.monotonic() - started
 
     def pause(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+        os.kill(self.process.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+        os.kill(self.process.pid, signal.SIGCONT)
 
 
 class Feed(threading.Thread):
@@ -233,6 +248,13 @@ class Feed(threading.Thread):
             raise LabError("the producer did not come to its end")
 
 
+@functools.lru_cache(maxsize=2)
+def source(case_path: str, limit: int) -> Sequence[Event]:
+    """The first events of a case's source, and the clock that closes them."""
+    case = load_case(case_path)
+    return tuple(with_closing_clock(case, open_source(case, None, limit)))
+
+
 class Run:
     """One case under faults, in a namespace of its own. Everything random comes from `random`."""
 
@@ -246,7 +268,6 @@ class Run:
         *,
         case_path: str = CASE,
         pace: float = 2_000.0,
-        say: Callable[[str], object] = print,
     ) -> None:
         self.lab = lab
         self.seed = seed
@@ -262,13 +283,12 @@ class Run:
         self.measured: dict[str, list[float]] = {}
         self.log_is_the_source = True
         """Whether the log is to hold the source's events, each once and in their order."""
-        self._say = say
         self._started = time.monotonic()
         self._pace = pace
         self._feed: Feed | None = None
         self.fed = 0.0
         self._consumer: KafkaConsumer | None = None
-        self.events: list[Event] = list(with_closing_clock(self.case, open_source(self.case, None, limit)))
+        self.events = list(source(case_path, limit))
         ensure_topics(lab.bootstrap, self.topics.all())
 
     @property
@@ -291,7 +311,7 @@ class Run:
 
     def note(self, text: str) -> None:
         """Tell what happens."""
-        self._say(f"  {time.monotonic() - self._started:6.1f} s  {text}")
+        print(f"  {time.monotonic() - self._started:6.1f} s  {text}", flush=True)
 
     def measure(self, what: str, value: float) -> None:
         self.measured.setdefault(what, []).append(value)
@@ -301,7 +321,9 @@ class Run:
 
     def worker(self, *options: str) -> WorkerProcess:
         """One more worker process, with these options of the launcher."""
-        worker = WorkerProcess(self, options)
+        if "--checkpoint-every" not in options:
+            options = (*options, "--checkpoint-every", str(self.random.choice(CHECKPOINTS_EVERY)))
+        worker = WorkerProcess(self, options, cold=self.random.random() < COLD)
         self.workers.append(worker)
         return worker
 
@@ -337,7 +359,7 @@ class Run:
     @staticmethod
     def _must_live(worker: WorkerProcess) -> None:
         if not worker.alive:
-            raise LabError(f"the worker exited with {worker.process.returncode}; see {worker.log}")
+            raise LabError(f"the worker exited with {worker.process.exitcode}; see {worker.log}")
 
     def until_refused(self, worker: WorkerProcess, partitions: Iterable[int], *words: str) -> None:
         """Wait until a worker refuses these partitions for a reason that has these words in it."""
@@ -521,6 +543,20 @@ class Run:
             return None
         return time.time() - min(found.stat().st_mtime for (found,) in newest)
 
+    # the archive
+
+    def archive(self, part_size: int) -> dict[int, int]:
+        """Archive what is complete of the log; returns the end of each partition that has any."""
+        archive = Archive(self.settings.archive_uri(self.case.name), part_size)
+        Archiver(archive, self.lab.bootstrap, [self.topics.log], f"{self.topics.log}.archiver").once()
+        ends = {p: archive.end(self.topics.log, p) for p in range(self.case.partitions)}
+        return {p: end for p, end in ends.items() if end > 0}
+
+    def archived_parts(self, partition: int) -> list[Path]:
+        """The files that the archive of a partition of the log consists of, oldest first."""
+        folder = Path(self.settings.archive_uri(self.case.name))
+        return sorted(folder.glob(f"{self.topics.log}/partition={partition}/*.parquet"))
+
     # the end
 
     def settle(self, worker: WorkerProcess) -> dict[str, Any]:
@@ -539,7 +575,7 @@ class Run:
         return status
 
     def close(self) -> None:
-        """End the producer and every process of this run."""
+        """End the producer and every process of this run, and remove its topics."""
         if self._feed is not None:
             self._feed.abandon()
         for worker in self.workers:
@@ -547,3 +583,10 @@ class Run:
                 worker.kill()
         if self._consumer is not None:
             self._consumer.close()
+        self.lab.restore()
+        admin = self.admin
+        try:
+            # a broker with the topics of a hundred runs takes minutes to start again
+            admin.delete_topics([topic.name for topic in self.topics.all()])
+        finally:
+            admin.close()

@@ -6,19 +6,24 @@ It is the real worker. Only the lab starts it; the product knows nothing of it.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import functools
 import inspect
+import itertools
 import os
 import resource
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from aiokafka.errors import KafkaTimeoutError
 
 from features.online import RowStore
 from infra.serve import run_worker
 from infra.settings import Settings
-from streams import cadence, checkpoint_folder
+from streams import cadence, checkpoint_folder, custody, kafka_broker
 from streams.kafka_broker import KafkaAppender, KafkaBroker
 from streams.outbox import Outbox
 from streams.usecase import load_case
@@ -91,21 +96,72 @@ def _disk_full_while(flag: Path) -> None:
     checkpoint_folder._write_and_exit = limited
 
 
-def main() -> None:
+def _lose_answer(every: int) -> None:
+    """Let every so manieth batch be taken by the broker without anybody learning of it."""
+    numbers = itertools.count(1)
+    send = KafkaAppender._send
+
+    async def lost(delivery: asyncio.Future[Any], number: int) -> None:
+        await delivery
+        raise KafkaTimeoutError(f"answer {number} is lost")
+
+    async def losing(self: KafkaAppender, *args: Any) -> Any:
+        sent = await send(self, *args)
+        number, left = divmod(next(numbers), every)
+        if left:
+            return sent
+        return [(count, asyncio.ensure_future(lost(delivery, number - 1))) for count, delivery in sent]
+
+    KafkaAppender._send = losing
+
+
+def _request_timeout(seconds: float) -> None:
+    kafka_broker.fenced_producer = functools.partial(
+        kafka_broker.fenced_producer, request_timeout_ms=int(seconds * 1000)
+    )
+
+
+def _checkpoint_every(seconds: float) -> None:
+    """Whatever it costs, and whether or not much is folded meanwhile."""
+    cadence.MOST = seconds
+    custody.Cadence = functools.partial(cadence.Cadence, share=1.0)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.launcher", description=__doc__)
     parser.add_argument("case", help="module:attribute")
     parser.add_argument("--die", choices=list(BOUNDARIES), help="die by SIGKILL at this boundary")
     parser.add_argument("--nth", type=int, default=1, help="the how-manieth time it is reached")
     parser.add_argument("--checkpoint-every", type=float, default=1.0, help="seconds")
     parser.add_argument("--full-while", type=Path, help="the disk is full for checkpoints while this exists")
-    given = parser.parse_args()
+    parser.add_argument("--lose-answer", type=int, help="every so manieth batch is taken, but not answered")
+    parser.add_argument("--request-timeout", type=float, help="seconds until a send is given up")
+    return parser
+
+
+def launch(options: Sequence[str]) -> None:
+    """Be the worker that these options ask for."""
+    given = _parser().parse_args(options)
     if given.die:
         _die_at(BOUNDARIES[given.die], given.nth)
+    if given.lose_answer:
+        _lose_answer(given.lose_answer)
+    if given.request_timeout:
+        _request_timeout(given.request_timeout)
     if given.full_while:
         _disk_full_while(given.full_while)
-    cadence.MOST = given.checkpoint_every
+    _checkpoint_every(given.checkpoint_every)
     run_worker(load_case(given.case), Settings.from_environment())
 
 
+def launched(options: Sequence[str], environment: Mapping[str, str], log: str) -> None:
+    """What a process of the lab does: `launch`, with this environment and what it says in a file."""
+    with open(log, "wb") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    os.environ.update(environment)
+    launch(options)
+
+
 if __name__ == "__main__":
-    main()
+    launch(sys.argv[1:])

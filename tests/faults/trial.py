@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,16 +38,21 @@ def trial(
     `course` is another course of things than the one registered under the name.
     """
     command = f"python -m tests.faults --fault {name} --seed {seed} --events {events}"
-    print(command)
+    started = time.monotonic()
+    print(command, flush=True)
     run = Run(lab, seed, events, pace=pace)
     try:
         violations = _violations(run, course or FAULTS[name])
+    except Exception:
+        # the lab's own trouble; the trials after this one are still worth their time
+        violations = [traceback.format_exc()]
     finally:
         run.close()
     for violation in violations:
-        print(f"  VIOLATED: {violation[:2000]}")
+        print(f"  VIOLATED: {violation[-2000:]}")
+    verdict = "violated" if violations else "all is as the fold says"
+    run.note(f"{name}, seed {seed}: {verdict}; {time.monotonic() - started:.0f} s")
     if not violations:
-        print("  all is as the fold says")
         shutil.rmtree(run.home)
     return Trial(command, violations, run.measured)
 
@@ -55,4 +62,5 @@ def _violations(run: Run, course: Callable[..., object]) -> list[str]:
         outcome = course(run)
     except LabError as error:
         return [f"did not come to its end: {error}"]
+    run.note("judging")
     return judge(run, outcome.status, refused=outcome.refused, trimmed=outcome.trimmed)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from features.online import entity_key
 from features.registry import OnlineStoreRepo
@@ -31,12 +32,18 @@ STEP = 500
 KEYS_AT_ONCE = 400
 
 
-class Fold(NamedTuple):
+@dataclass(frozen=True)
+class Fold:
     """What the fold makes of one partition of a log."""
 
     log: Sequence[Any]
     outputs: Outputs
     processor: PartitionProcessor
+
+    @cached_property
+    def state_hash(self) -> str:
+        """Canonical hash of its state."""
+        return state_hash(self.processor.state())
 
 
 def fold(case: UseCase, partition: int, log: Sequence[Any]) -> Fold:
@@ -216,6 +223,6 @@ async def _state(run: Run, expected: Fold) -> list[str]:
         return [str(error)]
     processor = PartitionProcessor.restored(run.case, partition, checkpoint.state, rows=True)
     processor.step(record for record in expected.log if record.offset >= processor.next_offset)
-    if state_hash(processor.state()) != state_hash(expected.processor.state()):
+    if state_hash(processor.state()) != expected.state_hash:
         return [f"partition {partition}: the state of {name}, folded on, is not that of the fold"]
     return []
