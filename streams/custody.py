@@ -60,6 +60,7 @@ class Custody:
         self._stopping = False
         self._idle = False
         self._looked = time.monotonic()
+        self._looking: asyncio.Task[None] | None = None
         self._owned: OwnedPartition | None = None
         self._cadence = Cadence(time.monotonic())
         self._storing: asyncio.Task[None] | None = None
@@ -194,7 +195,7 @@ class Custody:
         if owned is not None:
             await owned.close()
 
-    async def tick(self) -> None:
+    def tick(self) -> None:
         """Called now and then: an idle partition is checkpointed too, its fence renewed, and a fence of
         others noticed, which otherwise only a send would, as well as a log that was made anew."""
         if not self._idle:
@@ -204,17 +205,26 @@ class Custody:
         if self.idle_seconds > RENEW_AFTER:
             self._last_record = now
             self._frames.put_nowait(None)
-        elif owned is not None and now - self._looked > LOOK_EVERY:
+        elif owned is not None and now - self._looked > LOOK_EVERY and not self._is_looking:
             self._looked = now
-            try:
-                outdated = await owned.is_outdated()
-            except Exception as error:
-                if not _is_broker_trouble(error):
-                    raise
-                log.warning("partition %d: a look at the broker failed: %s", self.partition, error)
-                return
-            if outdated and self._idle:
-                self._frames.put_nowait(None)
+            # not awaited: of a broker that is away the status has to tell, not to wait for it
+            self._looking = asyncio.create_task(self._look(owned))
+
+    @property
+    def _is_looking(self) -> bool:
+        return self._looking is not None and not self._looking.done()
+
+    async def _look(self, owned: OwnedPartition) -> None:
+        """Take the partition over anew when somebody else has, or when its log is another."""
+        asked = self._last_record
+        try:
+            outdated = await owned.is_outdated()
+        except Exception as error:
+            log.warning("partition %d: a look at the broker failed: %s", self.partition, error)
+            # what waiting does not help, a new take-over tells in full
+            outdated = not _is_broker_trouble(error)
+        if outdated and self._idle and asked == self._last_record and owned is self._owned:
+            self._frames.put_nowait(None)
 
     def _maybe_checkpoint(self) -> None:
         now = time.monotonic()

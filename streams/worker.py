@@ -223,7 +223,7 @@ class Worker:
                 tidied = time.monotonic()
             offsets = {}
             for number, custody in list(self._custodies.items()):
-                await custody.tick()
+                custody.tick()
                 if custody.owned is not None:
                     offsets[number] = custody.owned.acknowledged
                 if custody.superseded:
