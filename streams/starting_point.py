@@ -181,7 +181,8 @@ async def _from_the_start(
     if extents[place].begin > 0:
         raise TakeOverRefused(
             f"{place} begins at {extents[place].begin}, and there is no usable checkpoint: offsets 0 to "
-            f"{extents[place].begin} are needed. Restore a checkpoint, or name an archive that has them"
+            f"{extents[place].begin} are needed, all of which neither Kafka nor an archive has. Restore a "
+            "checkpoint, or what the archive lacks"
         )
     try:
         tails = await _tails(deployment, partition, extents, {})
