@@ -74,14 +74,26 @@ def kills(run: Run, count: int) -> Outcome:
 
 
 def boundary(run: Run, name: str) -> Outcome:
-    """Death at one boundary, twice: early, and when its successor has come some way."""
+    """Death at one boundary, twice, with labels and predictions on their way."""
     for number in range(2):
-        nth = run.random.randint(1, 3 if "re" in name or "fork" in name else 6)
-        run.note(f"dies at the {nth}. time {name}")
-        worker = run.worker("--die", name, "--nth", str(nth), "--checkpoint-every", "0.2")
-        run.feed_to((number + 1) / 3)
-        _until_dead(run, worker)
+        dies_between(run, name, number / 3, (number + 1) / 3)
     return Outcome(run.settle(run.worker()))
+
+
+def dies_between(run: Run, name: str, begin: float, end: float) -> None:
+    """A worker dies at a boundary, somewhere between these shares of the log or soon after."""
+    # a fence is set for each partition once, rows and checkpoints are written less often than frames
+    nth = run.random.randint(1, 6 if name in ("after-step", "within-send", "after-send") else 3)
+    armed = run.home / f"armed-{len(run.workers)}"
+    if name == "after-fence":
+        armed.touch()
+    worker = run.worker("--die", name, "--nth", str(nth), "--when", str(armed), "--checkpoint-every", "0.2")
+    run.feed_to(end)
+    if not armed.exists():
+        run.until_published(run.random.uniform(begin, end))
+        armed.touch()
+    run.note(f"dies at the {nth}. time {name}")
+    _until_dead(run, worker)
 
 
 def _until_dead(run: Run, worker: WorkerProcess) -> None:

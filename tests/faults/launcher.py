@@ -52,13 +52,14 @@ BOUNDARIES = {
 """By name. All but those of rows and checkpoints are on the way of every frame, or of every take-over."""
 
 
-def _die_at(boundary: Boundary, nth: int) -> None:
+def _die_at(boundary: Boundary, nth: int, armed: Path) -> None:
+    """Die at the nth call that comes while `armed` exists."""
     called = 0
     original = getattr(boundary.owner, boundary.attribute)
 
     def count() -> None:
         nonlocal called
-        called += 1
+        called += armed.exists()
         if called == nth:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("case", help="module:attribute")
     parser.add_argument("--die", choices=list(BOUNDARIES), help="die by SIGKILL at this boundary")
     parser.add_argument("--nth", type=int, default=1, help="the how-manieth time it is reached")
+    parser.add_argument("--when", type=Path, help="only those times count at which this exists")
     parser.add_argument("--checkpoint-every", type=float, default=1.0, help="seconds")
     parser.add_argument("--full-while", type=Path, help="the disk is full for checkpoints while this exists")
     parser.add_argument("--lose-answer", type=int, help="every so manieth batch is taken, but not answered")
@@ -143,7 +145,7 @@ def launch(options: Sequence[str]) -> None:
     """Be the worker that these options ask for."""
     given = _parser().parse_args(options)
     if given.die:
-        _die_at(BOUNDARIES[given.die], given.nth)
+        _die_at(BOUNDARIES[given.die], given.nth, given.when)
     if given.lose_answer:
         _lose_answer(given.lose_answer)
     if given.request_timeout:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults import faults
 from tests.faults.faults import FAULTS, Outcome
-from tests.faults.lab import Lab, Run, until
+from tests.faults.lab import Lab, Run
 from tests.faults.trial import Trial, trial
 from tests.faults.verdict import judge
 
@@ -34,9 +34,7 @@ def test_nothing_is_lost_or_repeated_when_workers_die_and_a_zombie_wakes(lab: La
     """Death between two topics of one frame, then at a random instant, then a zombie beside its heir."""
 
     def course(run: Run) -> Outcome:
-        worker = run.worker("--die", "within-send", "--nth", str(run.random.randint(2, 9)))
-        run.feed_to(0.2)
-        until(worker.died, f"the worker dies; see {worker.log}")
+        faults.dies_between(run, "within-send", 0.0, 0.2)
         worker = run.worker()
         run.feed_to(0.4)
         run.until_published(run.random.uniform(0.2, 0.35))
