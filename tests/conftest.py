@@ -99,9 +99,12 @@ def bootstrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], Any], float], Any]:
-    """Waits until a condition gives something true, and returns that; fails at the deadline (seconds)."""
+    """Waits until a condition gives something true, and returns that; fails at the deadline (seconds).
 
-    def wait(condition: Callable[[], Any], within: float = 60.0) -> Any:
+    On a busy machine the start of a worker alone takes half a minute.
+    """
+
+    def wait(condition: Callable[[], Any], within: float = 240.0) -> Any:
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
             found = condition()

@@ -222,7 +222,7 @@ async def _state(run: Run, expected: Fold) -> list[str]:
     except Refusal as error:
         return [str(error)]
     processor = PartitionProcessor.restored(run.case, partition, checkpoint.state, rows=True)
-    processor.step(record for record in expected.log if record.offset >= processor.next_offset)
+    processor.step([record for record in expected.log if record.offset >= processor.next_offset])
     if state_hash(processor.state()) != expected.state_hash:
         return [f"partition {partition}: the state of {name}, folded on, is not that of the fold"]
     return []

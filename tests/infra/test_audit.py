@@ -85,7 +85,7 @@ def test_what_a_worker_published_is_equal_under_its_arithmetic_and_unchecked_und
 ) -> None:
     system.produce(shop.trade(100))
     worker = system.start()
-    eventually(lambda: system.folded(worker), 90)
+    eventually(lambda: system.folded(worker))
     system.stop(worker)
     published = sum(len(system.sources(getattr(system.topics, kind))) for kind in KINDS)
 

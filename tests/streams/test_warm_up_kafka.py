@@ -14,7 +14,6 @@ import shop
 from streams.events import Event
 from streams.sources import with_closing_clock
 
-PATIENCE = 240.0
 EVENTS = list(with_closing_clock(shop.orders, shop.trade(400)))
 HISTORY, LIVE = EVENTS[:300], EVENTS[300:]
 
@@ -41,7 +40,7 @@ def test_what_a_worker_answers_after_a_warm_up_is_what_simulate_answers_and_only
     assert "only the beginning of a log can be a warm-up" in again.stderr
     worker = system.start()
     assert driftline("produce", "shop:orders", live, "--no-close").returncode == 0
-    eventually(lambda: system.folded(worker), PATIENCE)
+    eventually(lambda: system.folded(worker))
     system.stop(worker)
 
     said = driftline("simulate", "shop:orders", live, "--warm-up", history, "--json")
