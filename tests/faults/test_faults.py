@@ -12,7 +12,7 @@ from tests.faults.lab import Lab, Run
 from tests.faults.trial import Trial, trial
 from tests.faults.verdict import judge
 
-SAMPLE = 9_000
+SAMPLE = 7_000
 SEEDS = range(5)
 MANY = 200_000
 
