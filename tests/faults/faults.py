@@ -445,17 +445,26 @@ def disorder(run: Run) -> Outcome:
     run.log_is_the_source = False
     events = run.events
     for _ in range(len(events) // 20):
-        index = run.random.randrange(len(events) - 1)
-        far = min(len(events) - 1, index + run.random.choice([1, 5, 50, 500]))
-        if run.random.random() < 0.5:
-            events.insert(far, events[index])
-        else:
-            events[index], events[far] = events[far], events[index]
+        _disorder(run, run.random.choice([1, 5, 20]))
+    for _ in range(3):
+        _disorder(run, 500)  # what it jumps over comes too late
     worker = run.worker()
     run.feed_to(0.7)
-    run.until_published(run.random.uniform(0.2, 0.6))
+    run.until_fed()
+    run.until_passed(worker, run.random.uniform(0.5, 0.9))
     worker = _killed(run, worker)
     return Outcome(run.settle(worker))
+
+
+def _disorder(run: Run, distance: int) -> None:
+    """An event comes again so many events later, or changes places with the one there."""
+    events = run.events
+    index = run.random.randrange(len(events) - 1)
+    far = min(len(events) - 1, index + distance)
+    if run.random.random() < 0.5:
+        events.insert(far, events[index])
+    else:
+        events[index], events[far] = events[far], events[index]
 
 
 @fault

@@ -356,6 +356,17 @@ class Run:
             for p in (ends if partitions is None else partitions)
         )
 
+    def until_passed(self, worker: WorkerProcess, share: float) -> None:
+        """Wait until a worker has folded this share of what is in the log now."""
+        wanted = share * sum(self.ends(self.topics.log).values())
+
+        def passed() -> bool:
+            self._must_live(worker)
+            status = worker.status
+            return status is not None and sum(status["next_offsets"].values()) >= wanted
+
+        until(passed, f"a worker folds {wanted:.0f} records; see {worker.log}")
+
     @staticmethod
     def _must_live(worker: WorkerProcess) -> None:
         if not worker.alive:
