@@ -11,8 +11,8 @@ FLIGHTS = "examples.flights:flights"
 
 
 def without_extras(case: UseCase, **flags: Any) -> UseCase:
-    """The case with its champion alone, or with those of baselines, metrics, monitors that are named."""
-    off: dict[str, Any] = {"challengers": (), "baselines": False, "metrics": False, "monitors": False}
+    """The case with its champion alone, or with those of baselines, metrics, monitoring that are named."""
+    off: dict[str, Any] = {"challengers": (), "baselines": False, "metrics": False, "monitoring": None}
     return replace(case, models=replace(case.models, **(off | flags)))
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         std,
         sum,
     )
+    from online_models.drift.monitoring import Monitoring
     from online_models.member import Member, PerKey, Shared
     from online_models.reactions import Background, Boosted, Recurring, Reset
     from online_models.task import Binary, Decision, Label, Multiclass, Regression
@@ -39,6 +40,7 @@ _HOMES = {
         "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
         "mean", "min", "rate", "std", "sum",
     ),
+    "online_models.drift.monitoring": ("Monitoring",),
     "online_models.member": ("Member", "PerKey", "Shared"),
     "online_models.reactions": ("Background", "Boosted", "Recurring", "Reset"),
     "online_models.task": ("Binary", "Decision", "Label", "Multiclass", "Regression"),
@@ -49,10 +51,10 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
-    "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max", "mean",
-    "min", "rate", "std", "sum", "Member", "PerKey", "Shared", "Background", "Boosted", "Recurring", "Reset",
-    "Binary", "Decision", "Label", "Multiclass", "Regression", "Clock", "Event", "Reference", "EventProducer",
-    "PredictionConsumer", "UseCase", "load_case",
+    "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
+    "mean", "min", "rate", "std", "sum", "Monitoring", "Member", "PerKey", "Shared", "Background",
+    "Boosted", "Recurring", "Reset", "Binary", "Decision", "Label", "Multiclass", "Regression", "Clock",
+    "Event", "Reference", "EventProducer", "PredictionConsumer", "UseCase", "load_case",
 ]  # fmt: skip
 
 

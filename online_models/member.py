@@ -10,10 +10,8 @@ from math import isfinite
 from typing import Any
 from zlib import crc32
 
+from online_models.drift.monitoring import Monitoring
 from online_models.errors import ModelsError, reason_of
-
-MONITOR_DELTA = 1e-5
-"""ADWIN's bound on false alarms of one check, strict because a pool has dozens of monitors."""
 
 
 def copied(estimator: Any, name: str) -> Any:
@@ -111,7 +109,7 @@ class PerKey:
 
     The champion serves; challengers learn from the same examples and stand in when it fails.
     Baselines are the running prior and the champion's own spec frozen after `frozen_after` labels.
-    `delta` bounds each monitor's false alarms; features in `unmonitored` are not watched.
+    `monitoring` watches for drift; None watches nothing.
     Raises ModelsError for a name used twice or a number out of range.
     """
 
@@ -120,9 +118,7 @@ class PerKey:
     frozen_after: int = 10_000
     baselines: bool = True
     metrics: bool = True
-    monitors: bool = True
-    delta: float = MONITOR_DELTA
-    unmonitored: frozenset[str] = frozenset()
+    monitoring: Monitoring | None = field(default_factory=Monitoring)
 
     def __post_init__(self) -> None:
         names = [member.name for member in (self.champion, *self.challengers)]
@@ -130,8 +126,6 @@ class PerKey:
             raise ModelsError(f"two members share a name: {names}")
         if self.frozen_after < 1:
             raise ModelsError(f"frozen_after must be 1 label or more, not {self.frozen_after!r}")
-        if not 0 < self.delta < 1:
-            raise ModelsError(f"delta must be in (0, 1), not {self.delta!r}")
 
 
 @dataclass(frozen=True, slots=True)

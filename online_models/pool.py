@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from online_models.baselines import RunningPrior
-from online_models.drift import Drift, FeatureMonitor, Monitor, ScaledMonitor
+from online_models.drift import Drift, DriftManager, Estimate
 from online_models.errors import ModelsError, reason_of
 from online_models.member import Member, PerKey, accepts_weight, copied
 from online_models.metrics import Metrics, metrics_of
@@ -19,7 +19,8 @@ from online_models.task import Task
 class Forecast(msgspec.Struct, eq=False, gc=False):
     """What a pool answered to one request: the serving member's output, and every member's.
 
-    `row` is the number of its label among the pool's, once learned from; -1 before.
+    `row` is the number of its label among the pool's, once learned from; -1 before. `at` (seconds of event
+    time) and `offset` are the request's.
     """
 
     serving: str
@@ -28,6 +29,8 @@ class Forecast(msgspec.Struct, eq=False, gc=False):
     output: Any
     outputs: tuple[Any, ...]
     row: int = -1
+    at: float = 0.0
+    offset: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,15 @@ class Change:
 
 @dataclass(slots=True)
 class Learned:
-    """What learning one example showed: the serving output's loss, changes, drifts."""
+    """What learning one example showed: the serving output's loss, changes, drifts.
+
+    `estimate` of the newest answers' performance comes with every so manieth label.
+    """
 
     loss: float
     changes: Sequence[Change] = ()
     drifts: Sequence[Drift] = ()
+    estimate: Estimate | None = None
 
 
 @dataclass(slots=True)
@@ -71,7 +78,6 @@ class _Seat:
 
 _STATE = (
     "_learned_through", "_labels", "_last_resort", "_serving", "_version", "_frozen_through",
-    "_loss_monitor", "_feature_monitors",
 )  # fmt: skip
 _SEAT_STATE = ("estimator", "metrics", "live", "learning", "weighted", "sampled", "follows")
 
@@ -108,8 +114,8 @@ class Pool:
         self._serving = 0
         self._version = ""
         self._frozen_through = -1
-        self._loss_monitor: Monitor | ScaledMonitor | None = None
-        self._feature_monitors: dict[str, FeatureMonitor] = {}
+        names = [member.name for member, _ in members]
+        self.drift = None if scope.monitoring is None else DriftManager(scope.monitoring, task, names)
         self._renew_version()
 
     def _seat(self, member: Member, name: str, role: str) -> _Seat:
@@ -139,22 +145,13 @@ class Pool:
             return self._frozen_through
         return self._learned_through
 
-    def observe(self, x: dict[str, Any], at: float, offset: int) -> Sequence[Drift]:
-        """Watch the numeric features of a request; returns the changes found."""
-        if not self._scope.monitors:
+    def observe(self, x: dict[str, Any], forecast: Forecast, at: float, offset: int) -> Sequence[Drift]:
+        """Watch a request and its answer; returns what they show of drift."""
+        forecast.at = at
+        forecast.offset = offset
+        if self.drift is None:
             return ()
-        found: list[Drift] = []
-        monitors = self._feature_monitors
-        for name, value in x.items():
-            kind = value.__class__
-            if kind is float or kind is int:
-                monitor = monitors.get(name)
-                if monitor is None:
-                    if name in self._scope.unmonitored:
-                        continue
-                    monitor = monitors[name] = FeatureMonitor(name, self._scope.delta)
-                monitor.update(value, at, offset, found)
-        return found
+        return self.drift.observe(x, forecast.output, at, offset)
 
     def predict(self, x: dict[str, Any]) -> tuple[Forecast, Sequence[Change]]:
         """Ask every live member; the first in line that can answer serves."""
@@ -221,19 +218,23 @@ class Pool:
         self._renew_version()
         if changes is not None:
             learned.changes = changes
-        if self._scope.monitors:
-            monitor = self._loss_monitor
-            if monitor is None:
-                monitor = self._loss_monitor = self._new_loss_monitor(offset)
-            drift = monitor.update(learned.loss, at, offset)
-            if drift is not None:
-                learned.drifts = (drift,)
+        monitoring = self._scope.monitoring
+        if self.drift is not None and monitoring is not None:
+            if self._labels % monitoring.estimate_every == 0:
+                learned.estimate = self.drift.estimate()
+            losses = self._losses(y, outputs, learned.loss)
+            learned.drifts = self.drift.learn(
+                y, forecast.output, learned.loss, losses, forecast.at, forecast.offset, at, offset
+            )
         return learned
 
-    def _new_loss_monitor(self, offset: int) -> Monitor | ScaledMonitor:
-        if self._task.kind == "regression":
-            return ScaledMonitor("loss", self._scope.delta)
-        return Monitor("loss", self._scope.delta, offset)  # log loss: nats are about 1
+    def _losses(self, y: Any, outputs: Sequence[Any], served: float) -> Sequence[float | None]:
+        """The loss of each declared member; None where it did not answer."""
+        members = 1 + len(self._scope.challengers)
+        if members == 1:
+            return (served,)
+        loss = self._task.loss
+        return [None if output is None else loss(y, output) for output in outputs[:members]]
 
     @staticmethod
     def _teach(seat: _Seat, x: dict[str, Any], y: Any, prediction_id: str) -> None:
@@ -277,12 +278,15 @@ class Pool:
     def state(self) -> dict[str, Any]:
         """All that was learned, by attribute; nothing is copied."""
         seats = [{name: getattr(seat, name) for name in _SEAT_STATE} for seat in self._seats]
-        return {name: getattr(self, name) for name in _STATE} | {"seats": seats}
+        drift = None if self.drift is None else self.drift.snapshot()
+        return {name: getattr(self, name) for name in _STATE} | {"seats": seats, "drift": drift}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave, of a pool with the same declaration."""
         for name in _STATE:
             setattr(self, name, state[name])
+        if self.drift is not None:
+            self.drift.restore(state["drift"])
         for seat, found in zip(self._seats, state["seats"], strict=True):
             for name in _SEAT_STATE:
                 setattr(seat, name, found[name])

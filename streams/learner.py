@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from online_models.drift import Drift
+from online_models.drift import Drift, Estimate
 from online_models.pool import Change, Forecast, Pool
 from streams.events import moment
-from streams.messages import DriftEvent, ModelEvent, ModelVersion, Outcome, Prediction, Side
+from streams.incidents import drift_event, estimate_of
+from streams.messages import ModelEvent, ModelVersion, Outcome, Prediction
 from streams.outputs import Output, Outputs
 from streams.pending import Example
 from streams.scorer import Question, Work, as_published
@@ -32,11 +33,11 @@ class Learner:
 
     def __init__(self, case: UseCase, partition: int) -> None:
         self._task = case.task
-        self._scope = case.models
+        self._scope = case.models_with_notes
         self._partition = partition
         self._name = case.name
         self._encode = msgspec.json.Encoder().encode
-        Pool(case.task, case.models, "", partition)  # members that cannot be made are told at the start
+        Pool(case.task, self._scope, "", partition)  # members that cannot be made are told at the start
         self.pools: dict[str, Pool] = {}
         self.labelled = 0
         self.unlabelled = 0
@@ -75,9 +76,6 @@ class Learner:
         key, x, at = pending.key, pending.x, pending.at
         assert x is not None
         pool = self._pool(key)
-        drifts = pool.observe(x, at, offset)
-        if drifts:
-            self._put_drifts(key, drifts, offset, out)
         forecast, changes = pool.predict(x)
         if changes:
             self._put_changes(key, changes, at, offset, out)
@@ -87,6 +85,9 @@ class Learner:
         else:
             point = published.prediction
             forecast = as_published(self._task, published, forecast.outputs)
+        drifts = pool.observe(x, forecast, at, offset)
+        if drifts:
+            self._put_drifts(key, drifts, offset, out)
         pending.forecast = forecast
         pending.prediction = point
         value = self._encode(
@@ -110,6 +111,7 @@ class Learner:
         forecast = pending.forecast
         assert forecast is not None
         loss: float | None = None
+        estimate: Estimate | None = None
         if status == "labelled":
             if pending.x is None:
                 loss = self._task.loss(label, forecast.output)
@@ -120,7 +122,7 @@ class Learner:
                 pool = self._pool(pending.key)
                 learned = pool.learn(pending.x, label, forecast, at, offset, pending.prediction_id)
                 pending.learned = True
-                loss = learned.loss
+                loss, estimate = learned.loss, learned.estimate
                 if learned.drifts:
                     self._put_drifts(pending.key, learned.drifts, offset, out)
                 if learned.changes:
@@ -131,17 +133,23 @@ class Learner:
             self._count(example.status_before, -1)
         self._count(status, 1)
         outcomes = out.outcomes
-        outcomes.append(self._outcome(example, forecast, loss, offset, _ordinal(outcomes, offset)))
+        outcomes.append(self._outcome(example, forecast, loss, estimate, offset, _ordinal(outcomes, offset)))
 
     def outcome(self, example: Example, offset: int, ordinal: int) -> Output:
         """The outcome of a prediction that is closed, to be put out at a source position."""
         forecast = example.pending.forecast
         assert forecast is not None
         loss = self._task.loss(example.label, forecast.output) if example.status == "labelled" else None
-        return self._outcome(example, forecast, loss, offset, ordinal)
+        return self._outcome(example, forecast, loss, None, offset, ordinal)
 
     def _outcome(
-        self, example: Example, forecast: Forecast, loss: float | None, offset: int, ordinal: int
+        self,
+        example: Example,
+        forecast: Forecast,
+        loss: float | None,
+        estimate: Estimate | None,
+        offset: int,
+        ordinal: int,
     ) -> Output:
         pending, status, at, revision = example.pending, example.status, example.at, example.revision
         outcome = Outcome(
@@ -158,6 +166,7 @@ class Learner:
             at - pending.at if status == "labelled" else None,
             revision,
             revision - 1 if revision else None,
+            None if estimate is None else estimate_of(estimate),
         )
         return Output(offset, ordinal, pending.key.encode(), self._encode(outcome))
 
@@ -167,18 +176,7 @@ class Learner:
     def _put_drifts(self, key: str, drifts: Iterable[Drift], offset: int, out: Outputs) -> None:
         for drift in drifts:
             ordinal = _ordinal(out.drift, offset)
-            event = DriftEvent(
-                id=f"{self._name}:{self._partition}:{offset}:{ordinal}",
-                at=moment(drift.at),
-                key=key,
-                subject=drift.subject,
-                detector=drift.detector,
-                severity=drift.severity,
-                before=Side(drift.before.mean, drift.before.count),
-                after=Side(drift.after.mean, drift.after.count),
-                first_offset=drift.first_offset,
-                offset=drift.offset,
-            )
+            event = drift_event(self._name, self._partition, key, drift, ordinal)
             self.drift_events += out.heard
             out.drift.append(Output(offset, ordinal, key.encode(), self._encode(event)))
 

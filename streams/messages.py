@@ -30,11 +30,25 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     features: dict[str, Any]
 
 
+class Estimate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What to expect of the newest `predictions`, whose labels are not known, by `labels` of earlier ones.
+
+    `loss` is the task's, `accuracy` the share of right answers; `withheld` says why there is neither.
+    """
+
+    predictions: int
+    labels: int
+    loss: float | None = None
+    accuracy: float | None = None
+    withheld: str = ""
+
+
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A prediction joined with what became of it.
 
     `horizon` is seconds from request to label; `loss` is the task's (log loss in nats, squared
-    error); `corrects` is the revision that this one replaces.
+    error); `corrects` is the revision that this one replaces. Every so manieth labelled outcome of a pool
+    (the use case's `Monitoring.estimate_every`) has an `estimate` of how well the model does now.
     """
 
     prediction_id: str
@@ -50,6 +64,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     horizon: float | None = None
     revision: int = 0
     corrects: int | None = None
+    estimate: Estimate | None = None
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -59,8 +74,49 @@ class Side(msgspec.Struct, frozen=True):
     count: int
 
 
+class Suspect(msgspec.Struct, frozen=True):
+    """What changed of one stream; `evidence` is about -ln of the chance of it on a stream that does not."""
+
+    subject: str
+    change: str
+    evidence: float
+    before: Side
+    after: Side
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A place in the log's partition."""
+
+    at: datetime
+    offset: int
+
+
+class Span(msgspec.Struct, frozen=True):
+    """From one position to another."""
+
+    first: Position
+    last: Position
+
+
+class AlarmBudget(msgspec.Struct, frozen=True):
+    """The promise, at most one false alarm in so many requests, and what came of it: requests and confirmed
+    incidents so far; `evidence` is what each of the monitors needs."""
+
+    false_alarm_every: int
+    requests: int
+    incidents: int
+    monitors: int
+    evidence: float
+
+
 class DriftEvent(msgspec.Struct, frozen=True):
-    """A change found in a stream of values; offsets are positions in the log's partition."""
+    """A turn of an incident: warned of, confirmed (again where it proves to be of another kind), over.
+
+    One incident is all that changes at a time, its `suspects` ranked, likeliest cause first; `subject`,
+    `before` and `after` are the first one's. `predictions` is when that was asked which shows the change,
+    `labels` when its labels came: null when it took none to see. Offsets are
+    positions in the log's partition.
+    """
 
     id: str
     at: datetime
@@ -72,6 +128,12 @@ class DriftEvent(msgspec.Struct, frozen=True):
     after: Side
     first_offset: int
     offset: int
+    incident: str = ""
+    kind: Literal["", "data break", "covariate drift", "label shift", "concept drift"] = ""
+    suspects: tuple[Suspect, ...] = ()
+    predictions: Span | None = None
+    labels: Span | None = None
+    budget: AlarmBudget | None = None
 
 
 class ModelEvent(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,6 +84,15 @@ class UseCase:
     def views(self) -> list[View]:
         """The online feature views, one a key."""
         return views(self.name, self.features)
+
+    @property
+    def models_with_notes(self) -> PerKey | Shared:
+        """The models, their monitoring without the features whose notes say so."""
+        monitoring = self.models.monitoring
+        noted = frozenset(name for name, feature in self.features.items() if not feature.note.monitor)
+        if monitoring is None or noted <= monitoring.unwatched:
+            return self.models
+        return replace(self.models, monitoring=replace(monitoring, unwatched=monitoring.unwatched | noted))
 
     def topics(self, namespace: str = "") -> Topics:
         """Names and settings of the case's topics."""

@@ -75,7 +75,7 @@ def _case(lateness: float) -> UseCase:
             challengers=[Member("second", Tally)],
             frozen_after=6,
             metrics=False,
-            monitors=False,
+            monitoring=None,
         ),
         lateness=lateness,
         max_jump=24 * HOUR,

@@ -1,0 +1,286 @@
+"""Many alarms, one incident: what kind of change it is, and what most likely began it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from online_models.drift.panel import Alarm, Level
+from online_models.drift.scale import Scale
+from online_models.drift.windows import BLOCK
+
+State = Literal["stable", "warning", "drift", "recovered"]
+Severity = Literal["warning", "drift", "recovered"]
+Kind = Literal["data break", "covariate drift", "label shift", "concept drift"]
+Change = Literal[
+    "missing rate", "unit", "frozen value", "mean", "spread", "categories", "labels", "calibration", "loss"
+]
+
+BREAKS: frozenset[Change] = frozenset({"missing rate", "unit", "frozen value"})
+SETTLING = 3
+"""Blocks after an alarm whose values tell what became of a stream: the alarm's own may be half old."""
+UNIT = 1.25
+"""A level that changed by a smaller factor is no change of unit."""
+ALIKE = 1.4
+"""How much the factors of center and width may differ: so much is chance among a few blocks of values."""
+FAR = 3.0
+"""A center near 0 cannot tell a unit from a spread: there the width must have changed by so much."""
+
+
+class Suspect(NamedTuple):
+    """What changed of one stream, most evident aspect first; `evidence` is about -ln of its chance."""
+
+    subject: str
+    stream: str
+    change: Change
+    evidence: float
+    before: Level
+    after: Level
+
+
+class Span(NamedTuple):
+    """From one position to another: event time in seconds, offset in the log."""
+
+    first_at: float
+    first_offset: int
+    last_at: float
+    last_offset: int
+
+
+class Budget(NamedTuple):
+    """The promise and what came of it: requests a false alarm, requests so far, incidents so far, monitors,
+    and the evidence that each of them needs."""
+
+    false_alarm_every: int
+    requests: int
+    incidents: int
+    monitors: int
+    evidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A turn of an incident: what leads its suspects, before and after, and where in the log.
+
+    `predictions` is when what changed was asked, `labels` when its labels came (None: no label was needed).
+    """
+
+    subject: str
+    detector: str
+    severity: Severity
+    before: Level
+    after: Level
+    at: float
+    first_offset: int
+    offset: int
+    incident: int
+    kind: Kind
+    suspects: tuple[Suspect, ...]
+    predictions: Span
+    labels: Span | None
+    budget: Budget
+
+
+class Settling(NamedTuple):
+    """A stream that changed a moment ago: since which request, its center and width before, values after."""
+
+    since: int
+    scale: tuple[float, float]
+    values: list[float]
+
+
+@dataclass(slots=True)
+class Incident:
+    """One change of the stream and all that it shows in."""
+
+    number: int
+    began: int
+    suspects: dict[str, Suspect]
+    kind: Kind
+    quiet_since: int
+    confirmed: bool = False
+    spoils_losses: bool = False
+
+
+def _change(alarm: Alarm) -> Change:
+    rises = alarm.after.mean > alarm.before.mean
+    if alarm.aspect == "missing":
+        return "missing rate" if rises else "categories"
+    if alarm.aspect == "frozen":
+        return "frozen value"
+    if alarm.stream == "label":
+        return "labels"
+    if alarm.stream == "calibration":
+        return "calibration"
+    if alarm.stream == "loss" or alarm.stream.startswith("loss of "):
+        return "loss"
+    return alarm.aspect
+
+
+def _place(suspect: Suspect) -> tuple[int, float, str]:
+    """Causes before what they cause: broken data, other features, labels, scores, losses; then evidence."""
+    if suspect.change in BREAKS and suspect.stream != "score":
+        step = 0
+    elif suspect.stream.startswith("feature "):
+        step = 1
+    elif suspect.change == "labels":
+        step = 2
+    elif suspect.change in ("calibration", "loss"):
+        step = 3
+    else:
+        step = 4
+    return step, -suspect.evidence, suspect.subject
+
+
+def ranked(suspects: Iterable[Suspect]) -> tuple[Suspect, ...]:
+    """The suspects, likeliest cause first."""
+    return tuple(sorted(suspects, key=_place))
+
+
+def kind_of(suspects: Iterable[Suspect]) -> Kind:
+    """What kind of change shows in these suspects.
+
+    A label shift leaves P(x | y) alone, so inputs and scores move with the labels, and the model, which
+    knows nothing of it, is off. Labels that move while inputs stay, or a model that is off while neither
+    moves, are a change of P(y | x): concept drift. Inputs that move while the model stays right, even if the
+    labels move with them, are a covariate drift.
+    """
+    found = list(suspects)
+    changes = {suspect.change for suspect in found}
+    if any(suspect.change in BREAKS and suspect.stream != "score" for suspect in found):
+        return "data break"
+    inputs = any(suspect.stream.startswith("feature ") or suspect.stream == "score" for suspect in found)
+    if changes & {"loss", "calibration"}:
+        return "label shift" if "labels" in changes and inputs else "concept drift"
+    if "labels" in changes and not inputs:
+        return "label shift"
+    return "covariate drift"
+
+
+def is_unit_change(before: tuple[float, float], after: tuple[float, float]) -> bool:
+    """Whether values of this (center, width) may be earlier ones times one factor: both changed by it."""
+    (old_center, old_width), (center, width) = before, after
+    wider = width / old_width
+    if abs(old_center) < old_width / 6.0:
+        return not 1.0 / FAR < wider < FAR and abs(center) < width / 3.0
+    factor = center / old_center
+    if factor <= 0.0 or 1.0 / UNIT < factor < UNIT:
+        return False
+    return 1.0 / ALIKE < wider / factor < ALIKE
+
+
+class Incidents:
+    """The state of one pool: stable, warning, drift, recovered, and the incident that is open.
+
+    `restarts` counts the incidents that spoiled comparisons of losses: they start anew with each.
+    """
+
+    __slots__ = ("_recovered_until", "_settling", "confirmed", "current", "number", "restarts", "state")
+
+    def __init__(self) -> None:
+        self.state: State = "stable"
+        self.current: Incident | None = None
+        self.number = 0
+        self.confirmed = 0
+        self.restarts = 0
+        self._recovered_until = 0
+        self._settling: dict[str, Settling] = {}
+
+    def warned(self, alarms: Sequence[Alarm], now: int) -> bool:
+        """Take alarms that are warnings; whether this is news. `now` is in requests."""
+        if self.current is not None:
+            if not self.current.confirmed:
+                self._suspect(self.current, alarms, now)
+                self.current.quiet_since = now
+            return False
+        self._open(alarms, now)
+        self.state = "warning"
+        return True
+
+    def alarmed(self, alarms: Sequence[Alarm], now: int) -> bool:
+        """Take alarms that are confirmed; whether this is news: a new incident, or another kind of one."""
+        if self.current is None:
+            self._open((), now)
+        incident = self.current
+        assert incident is not None
+        if not incident.confirmed:
+            incident.confirmed = True
+            self.confirmed += 1
+            self.state = "drift"
+            news = True
+        else:
+            news = False
+        self._suspect(incident, alarms, now)
+        incident.quiet_since = now
+        return self._judge(incident) or news
+
+    def settle(self, newest: Mapping[str, Sequence[float]], now: int) -> bool:
+        """Look at the newest values of streams that changed a moment ago; whether that is news."""
+        incident = self.current
+        assert incident is not None
+        for stream, values in newest.items():
+            settling = self._settling[stream]
+            settling.values.extend(values)
+            suspect = incident.suspects[stream]
+            if now - settling.since < SETTLING * BLOCK:
+                continue
+            del self._settling[stream]
+            if settling.values and suspect.change not in BREAKS:
+                found = Scale.of(settling.values)
+                if is_unit_change(settling.scale, (found.center, found.width)):
+                    incident.suspects[stream] = suspect._replace(change="unit")
+        return self._judge(incident) and incident.confirmed
+
+    @property
+    def settling(self) -> Sequence[str]:
+        """Streams that changed a moment ago."""
+        return tuple(self._settling)
+
+    def end(self, now: int, cooldown: int) -> Incident | None:
+        """The incident, when it has been quiet for the cooldown: it is over."""
+        incident = self.current
+        if incident is None:
+            if self.state == "recovered" and now >= self._recovered_until:
+                self.state = "stable"
+            return None
+        if now - incident.quiet_since < cooldown:
+            return None
+        self.current = None
+        self._settling.clear()
+        self.state = "recovered" if incident.confirmed else "stable"
+        self._recovered_until = now + cooldown
+        return incident
+
+    def _open(self, alarms: Sequence[Alarm], now: int) -> None:
+        self.number += 1
+        self.current = Incident(self.number, now, {}, "covariate drift", now)
+        self._suspect(self.current, alarms, now)
+        self._judge(self.current)
+
+    def _suspect(self, incident: Incident, alarms: Sequence[Alarm], now: int) -> None:
+        for alarm in alarms:
+            known = incident.suspects.get(alarm.stream)
+            change = _change(alarm)
+            if alarm.scale is not None and alarm.aspect in ("mean", "spread"):
+                self._settling.setdefault(alarm.stream, Settling(now, alarm.scale, []))
+            weaker = known is not None and (
+                (known.change in BREAKS and change not in BREAKS)
+                or (
+                    known.evidence >= alarm.evidence and not (change in BREAKS and known.change not in BREAKS)
+                )
+            )
+            if not weaker:
+                incident.suspects[alarm.stream] = Suspect(
+                    alarm.subject, alarm.stream, change, alarm.evidence, alarm.before, alarm.after
+                )
+
+    def _judge(self, incident: Incident) -> bool:
+        """Judge the kind anew; whether it is another one."""
+        before = incident.kind
+        incident.kind = kind_of(incident.suspects.values())
+        changes = {suspect.change for suspect in incident.suspects.values()}
+        if incident.confirmed and not incident.spoils_losses and changes & {"loss", "calibration", "labels"}:
+            incident.spoils_losses = True
+            self.restarts += 1
+        return incident.kind != before

@@ -1,0 +1,284 @@
+"""The monitors of streams that come in the same blocks: a request's features, or what a label shows."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from online_models.drift.scale import HUGE, Scale
+from online_models.drift.windows import BLOCK, MEAN, SQUARE, TOTAL, WEIGHT, Array, Exceedance, Windows
+
+WARM_UP = 128
+"""Values of a stream from which its scale, or its most frequent values, are taken, once."""
+LEARNING = 512
+"""As many of what labels show: a new model's losses fall, and a history of falling ones is no measure."""
+
+Aspect = Literal["mean", "spread", "missing", "frozen", "categories"]
+Columns = Mapping[str, Sequence[Any]]
+"""The `BLOCK` values of each stream; `math.nan` (that very object) or None where one is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A mean over `count` values."""
+
+    mean: float
+    count: int
+
+
+class Alarm(NamedTuple):
+    """What a monitor found: the level of `aspect` of `stream` before, and in the last `blocks` blocks.
+
+    `category` is the value whose frequency changed. `scale` is the stream's center and width
+    before, where mean and spread are both watched.
+    `column` is its place in the panel until the next block.
+    """
+
+    stream: str
+    aspect: Aspect
+    category: str
+    evidence: float
+    before: Level
+    after: Level
+    blocks: int
+    scale: tuple[float, float] | None
+    column: int
+
+    @property
+    def subject(self) -> str:
+        """What the alarm is about, in words."""
+        what = {"missing": "missing rate", "categories": f"share of {self.category}"}
+        return f"{self.stream}: {what.get(self.aspect, self.aspect)}"
+
+
+class _Text(NamedTuple):
+    """Where the monitors of a text stream are: of its values, of all others, of missing."""
+
+    values: tuple[Any, ...]
+    first: int
+
+
+class Panel:
+    """Monitors of numbers and of texts, each with its columns in `Windows`.
+
+    Numbers have one column for each of the panel's aspects (the mean alone, or all), laid out aspect by
+    aspect so that they are computed together; texts' columns come after those. Only rises alarm of a frozen
+    value and of streams in `rising` (a loss); a fall starts their history anew.
+    """
+
+    __slots__ = (
+        "_aspects", "_categories", "_last", "_most", "_newest", "_numbers", "_rising", "_scales", "_shapes",
+        "_texts", "_waiting", "_windows",
+    )  # fmt: skip
+
+    def __init__(self, whole: bool, most_categories: int, rising: frozenset[str]) -> None:
+        self._aspects: tuple[Aspect, ...] = ("mean", "spread", "missing", "frozen") if whole else ("mean",)
+        self._most = most_categories
+        self._rising = rising
+        self._windows = Windows()
+        self._numbers: dict[str, int] = {}
+        self._texts: dict[str, _Text] = {}
+        self._categories = 0  # columns of them
+        self._scales = np.zeros((4, 0, 1))
+        self._last = np.zeros(0)
+        self._shapes = 2 if whole else 1
+        self._newest = np.zeros((0, BLOCK))  # the newest block of each number
+        self._waiting: dict[str, list[Any]] = {}
+
+    @property
+    def monitors(self) -> int:
+        """How many there are."""
+        return self._windows.columns
+
+    def newest(self, stream: str) -> list[float]:
+        """The numbers of a stream in the newest block; none where it is no stream of numbers."""
+        values = self._newest[self._numbers[stream]]
+        return [value for value in values.tolist() if -HUGE < value < HUGE]
+
+    def update(self, columns: Columns, least: float) -> list[Alarm]:
+        """Fold one block; the alarms of `least` evidence or more."""
+        for name, values in columns.items():
+            if name not in self._texts and name not in self._numbers:
+                self._wait(name, values)
+        monitors = self._windows.columns
+        if not monitors:
+            return []
+        block = np.empty((4, monitors))
+        if self._numbers:
+            self._measure_numbers(columns, block)
+        if self._texts:
+            self._measure_texts(columns, block)
+        alarms = [self._alarm(exceedance) for exceedance in self._windows.update(block, least)]
+        return [alarm for alarm in alarms if alarm is not None]
+
+    def restart(self, alarm: Alarm) -> None:
+        """Compare what comes with what comes from here on: the values that alarmed give the new scale."""
+        if alarm.aspect not in ("mean", "spread"):
+            self._windows.restart(alarm.column)
+            return
+        number = self._numbers[alarm.stream]
+        for shape in range(self._shapes):
+            self._windows.restart(number + shape * len(self._numbers))
+        sample = self.newest(alarm.stream)
+        if sample:
+            self._scales[:, number, 0] = Scale.of(sample)
+
+    def _scale(self, number: int) -> tuple[float, float]:
+        center, width = self._scales[:2, number, 0].tolist()
+        return center, width
+
+    def _wait(self, name: str, values: Sequence[Any]) -> None:
+        """Collect values of a new stream until its scale is known."""
+        waiting = self._waiting.setdefault(name, [])
+        waiting.extend(value for value in values if value is not None and value == value)
+        if len(waiting) < (WARM_UP if self._shapes == 2 else LEARNING):
+            return
+        texts = [value for value in waiting if isinstance(value, (str, bool))]
+        del self._waiting[name]
+        if 2 * len(texts) > len(waiting):
+            self._watch_text(name, texts)
+        else:
+            numbers = [number for value in waiting if (number := _number(value)) == number]
+            self._watch_number(name, numbers or [0.0])
+
+    def _watch_number(self, name: str, sample: Sequence[float]) -> None:
+        numbers = len(self._numbers)
+        self._windows.insert([numbers * (place + 1) for place in range(len(self._aspects))])
+        self._numbers[name] = numbers
+        scale = np.array(Scale.of(sample)).reshape(4, 1, 1)
+        self._scales = np.concatenate([self._scales, scale], axis=1)
+        self._last = np.append(self._last, nan)
+
+    def _watch_text(self, name: str, sample: Sequence[Any]) -> None:
+        counts = sorted(Counter(sample).items(), key=lambda item: (-item[1], str(item[0])))
+        values = tuple(value for value, count in counts[: self._most] if count > 1)
+        self._texts[name] = _Text(values, self._categories)
+        new = len(values) + 2
+        self._windows.insert([self._windows.columns] * new)
+        self._categories += new
+
+    def _measure_numbers(self, columns: Columns, block: Array) -> None:
+        values = _matrix([columns[name] for name in self._numbers])
+        center, width, offset, square = self._scales
+        numbers = len(values)
+        present = np.abs(values) < HUGE
+        count = np.add.reduce(present, 1, dtype=float)
+        distance = np.where(present, values - center, 0.0)
+        u = distance / width
+        q = u / (1.0 + np.abs(u))
+        monitored = np.empty((self._shapes, numbers, BLOCK))
+        np.multiply(q - offset, present, out=monitored[0])
+        powers = np.empty((self._shapes, numbers, BLOCK))
+        powers[0] = distance
+        if self._shapes == 2:
+            np.multiply(q * q - square, present, out=monitored[1])
+            np.multiply(distance, distance, out=powers[1])
+        totals = np.add.reduce(powers, 2)
+        shapes = block[:, : self._shapes * numbers].reshape(4, self._shapes, numbers)
+        shapes[MEAN] = np.add.reduce(monitored, 2)
+        shapes[SQUARE] = np.add.reduce(monitored * monitored, 2)
+        shapes[:TOTAL] *= 1.0 / BLOCK
+        shapes[TOTAL] = totals
+        shapes[WEIGHT] = count
+        if self._shapes == 2:
+            repeats = np.empty(values.shape, dtype=bool)
+            np.equal(values[:, 1:], values[:, :-1], out=repeats[:, 1:])
+            np.equal(values[:, 0], self._last, out=repeats[:, 0])
+            rates = block[:, 2 * numbers : 4 * numbers]
+            rates[TOTAL, :numbers] = BLOCK - count
+            rates[TOTAL, numbers:] = np.add.reduce(repeats, 1, dtype=float)
+            _complete_rates(rates)
+            self._last = values[:, -1]
+        self._newest = values
+
+    def _measure_texts(self, columns: Columns, block: Array) -> None:
+        counts: list[int] = []
+        for name, texts in self._texts.items():
+            found = _counted(columns[name])
+            known = [found[value] for value in texts.values]
+            missing = found[nan] + found[None]
+            counts += known
+            counts += (BLOCK - missing - sum(known), missing)
+        rates = block[:, -len(counts) :]
+        rates[TOTAL] = counts
+        _complete_rates(rates)
+
+    def _alarm(self, exceedance: Exceedance) -> Alarm | None:
+        numbers = len(self._numbers)
+        column, blocks = exceedance.column, 2**exceedance.level
+        (total, weight), (new_total, new_weight) = exceedance.before, exceedance.after
+        before, after = total / max(weight, 1.0), new_total / max(new_weight, 1.0)
+        if column >= numbers * len(self._aspects):
+            stream, aspect, category = self._category_of(column - numbers * len(self._aspects))
+            scale = None
+        else:
+            aspect, stream, category = (
+                self._aspects[column // numbers],
+                list(self._numbers)[column % numbers],
+                "",
+            )
+            if not exceedance.rises and (aspect == "frozen" or stream in self._rising):
+                self._windows.restart(column)
+                return None
+            scale = self._scale(column % numbers) if self._shapes == 2 else None
+            if aspect == "mean":
+                center = float(self._scales[0, column % numbers, 0])
+                before, after = before + center, after + center
+            elif aspect == "spread":
+                before, after = before**0.5, after**0.5
+        return Alarm(
+            stream, aspect, category, exceedance.evidence, Level(before, int(weight)),
+            Level(after, int(new_weight)), blocks, scale, column,
+        )  # fmt: skip
+
+    def _category_of(self, place: int) -> tuple[str, Aspect, str]:
+        for name, categories in self._texts.items():
+            index = place - categories.first
+            if 0 <= index < len(categories.values):
+                return name, "categories", str(categories.values[index])
+            if index == len(categories.values):
+                return name, "categories", "others"
+            if index == len(categories.values) + 1:
+                return name, "missing", ""
+        raise AssertionError(f"column {place} is no category's")
+
+
+def _complete_rates(rates: Array) -> None:
+    """The rows of monitors of rates, whose totals are there."""
+    rates[MEAN] = rates[SQUARE] = rates[TOTAL] * (1.0 / BLOCK)
+    rates[WEIGHT] = BLOCK
+
+
+def _counted(values: Sequence[Any]) -> Counter[Any]:
+    try:
+        return Counter(values)
+    except TypeError:  # what cannot be hashed is no text
+        return Counter(value if isinstance(value, (str, bool)) else "" for value in values)
+
+
+def _matrix(columns: Sequence[Sequence[Any]]) -> Array:
+    """Streams x `BLOCK` floats; nan where a value is missing or no number."""
+    flat: list[Any] = []
+    for column in columns:
+        flat += column
+    try:
+        values = array("d", flat)
+    except (TypeError, OverflowError):
+        values = array("d", [_number(value) for value in flat])
+    return np.frombuffer(values).reshape(len(columns), BLOCK)
+
+
+def _number(value: Any) -> float:
+    """The value as a float; nan where it is none."""
+    if not isinstance(value, (int, float)):
+        return nan
+    try:
+        return float(value)
+    except OverflowError:
+        return nan

@@ -1,0 +1,270 @@
+"""Everything that watches one pool: monitors, incidents, and the estimate of its performance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from math import nan
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+from online_models.drift.incidents import Budget, Drift, Incidents, Severity, Span, State, ranked
+from online_models.drift.monitoring import Monitoring
+from online_models.drift.panel import Panel
+from online_models.drift.performance import Estimate, Performance
+from online_models.drift.thresholds import evidence_for
+from online_models.drift.windows import BLOCK, LEVELS
+from online_models.task import Task
+
+DETECTOR = "windows"
+
+
+_STATE = (
+    "_answers", "_incidents", "_known", "_label_spans", "_labelled", "_labels", "_performance",
+    "_request_spans", "_requests", "_rows", "_seen", "_started",
+)  # fmt: skip
+
+
+class DriftManager:
+    """Watches the requests and the labels of one pool, in blocks of `BLOCK`.
+
+    What needs no label (features, scores) is tested as requests come, so it warns first; losses, the
+    label's own distribution and calibration as labels come, each with the position of the request and of
+    the label. Every monitor has an equal share of the budget of false alarms.
+    """
+
+    def __init__(self, monitoring: Monitoring, task: Task, members: Sequence[str]) -> None:
+        self._monitoring = monitoring
+        self._task = task
+        self._members = tuple(members)
+        losses = tuple(f"loss of {name}" for name in members) if len(members) > 1 else ()
+        self._losses = losses
+        most = monitoring.categories
+        self._requests = Panel(True, most, frozenset())
+        self._labels = Panel(False, most, frozenset(("loss", *losses)))
+        self._incidents = Incidents()
+        self._performance = Performance()
+        self._rows: list[dict[str, Any]] = []
+        self._answers: list[Any] = []
+        self._labelled: list[tuple[Any, Any, float, Sequence[float | None], float, int, float, int]] = []
+        self._known: dict[str, str] = {}  # features watched, and their streams
+        self._started = (0.0, 0)
+        self._request_spans: list[Span] = []
+        self._label_spans: list[tuple[Span, Span]] = []
+        self._seen = 0
+        self._thresholds = (0, 0.0, 0.0)
+
+    @property
+    def state(self) -> State:
+        """stable, warning, drift or recovered."""
+        return self._incidents.state
+
+    @property
+    def restarts(self) -> int:
+        """How many confirmed incidents changed what losses mean: comparisons of them start anew with each."""
+        return self._incidents.restarts
+
+    def observe(self, x: dict[str, Any], output: Any, at: float, offset: int) -> Sequence[Drift]:
+        """Watch a request and its answer; what this shows. `x` is kept for a while, not copied."""
+        rows = self._rows
+        if not rows:
+            self._started = (at, offset)
+        rows.append(x)
+        self._answers.append(output)
+        if len(rows) < BLOCK:
+            return ()
+        return self._close_requests(at, offset)
+
+    def learn(
+        self,
+        y: Any,
+        output: Any,
+        loss: float,
+        losses: Sequence[float | None],
+        predicted_at: float,
+        predicted_offset: int,
+        at: float,
+        offset: int,
+    ) -> Sequence[Drift]:
+        """Watch a label of an answer given at `predicted_at` (offset `predicted_offset`); what this shows.
+
+        `losses` are of the members; None where one gave no answer.
+        """
+        labelled = self._labelled
+        labelled.append((y, output, loss, losses, predicted_at, predicted_offset, at, offset))
+        if len(labelled) < BLOCK:
+            return ()
+        return self._close_labels()
+
+    def estimate(self) -> Estimate:
+        """What to expect of the newest answers; withheld while an incident spoils what labels have shown."""
+        incident = self._incidents.current
+        spoiled = incident is not None and incident.spoils_losses
+        invalid = (
+            f"{incident.kind} since request {incident.began}" if incident is not None and spoiled else ""
+        )
+        return self._performance.estimate(
+            self._monitoring.estimate_labels, invalid, self._task.kind != "regression"
+        )
+
+    def _close_requests(self, at: float, offset: int) -> list[Drift]:
+        rows, answers = self._rows, self._answers
+        self._rows, self._answers = [], []
+        self._seen += BLOCK
+        first_at, first_offset = self._started
+        spans = self._request_spans
+        spans.append(Span(first_at, first_offset, at, offset))
+        del spans[: -(2 ** (LEVELS - 1))]
+        scores = [_score(output) for output in answers]
+        known = self._known
+        if not rows[-1].keys() <= known.keys():  # a rare feature is met when it comes last in a block
+            self._meet(rows)
+        columns: dict[str, Sequence[Any]] = {"score": scores}
+        for name, stream in known.items():
+            if stream:
+                try:
+                    columns[stream] = list(map(itemgetter(name), rows))
+                except KeyError:
+                    columns[stream] = [x.get(name, nan) for x in rows]
+        if self._task.kind == "multiclass":
+            columns["answer"] = [self._task.point(output) for output in answers]
+        self._performance.requests(np.array(scores))
+        found = self._judge(self._requests, columns, at, offset, labels=False)
+        settling = self._incidents.settling
+        if settling:
+            newest = {stream: self._requests.newest(stream) for stream in settling}
+            if self._incidents.settle(newest, self._seen):
+                found.append(self._told("drift", at, offset, 1, labels=False))
+        over = self._incidents.end(self._seen, self._monitoring.cooldown)
+        if over is not None:
+            self._incidents.current = over
+            found.append(self._told("recovered", at, offset, 1, labels=False))
+            self._incidents.current = None
+        return found
+
+    def _meet(self, rows: Sequence[dict[str, Any]]) -> None:
+        for x in rows:
+            for name in x:
+                if name not in self._known:
+                    watched = name not in self._monitoring.unwatched
+                    self._known[name] = f"feature {name}" if watched else ""
+
+    def _close_labels(self) -> list[Drift]:
+        labelled, self._labelled = self._labelled, []
+        truths, outputs, losses, by_member, asked_at, asked, known_at, known = zip(*labelled, strict=True)
+        first, last = asked.index(min(asked)), asked.index(max(asked))
+        spans = self._label_spans
+        spans.append(
+            (
+                Span(asked_at[first], asked[first], asked_at[last], asked[last]),
+                Span(known_at[0], known[0], known_at[-1], known[-1]),
+            )
+        )
+        del spans[: -(2 ** (LEVELS - 1))]
+        scores = [_score(output) for output in outputs]
+        point = self._task.point
+        right = [1.0 if point(output) == y else 0.0 for y, output in zip(truths, outputs, strict=True)]
+        columns: dict[str, Sequence[Any]] = {"loss": losses}
+        for stream, of_member in zip(self._losses, zip(*by_member, strict=True), strict=False):
+            columns[stream] = of_member
+        named = self._task.kind == "multiclass"
+        columns["label"] = truths if named else [float(y) for y in truths]
+        expected = right if named else columns["label"]
+        columns["calibration"] = [y - score for y, score in zip(expected, scores, strict=True)]
+        restarts = self._incidents.restarts
+        found = self._judge(self._labels, columns, known_at[-1], known[-1], labels=True)
+        if self._incidents.restarts > restarts:
+            self._performance.forget()
+        self._performance.labels(np.array(scores), np.array(losses), np.array(right))
+        return found
+
+    def _judge(
+        self, panel: Panel, columns: Mapping[str, Sequence[Any]], at: float, offset: int, *, labels: bool
+    ) -> list[Drift]:
+        _, warning, needed = self._needed()
+        alarms = panel.update(columns, warning)
+        if not alarms:
+            return []
+        confirmed = [alarm for alarm in alarms if alarm.evidence >= needed]
+        warnings = [alarm for alarm in alarms if alarm.evidence < needed]
+        blocks = max(alarm.blocks for alarm in alarms)
+        incidents = self._incidents
+        severity: Severity | None = None
+        if confirmed:
+            for alarm in confirmed:
+                panel.restart(alarm)
+            if incidents.alarmed(confirmed, self._seen):
+                severity = "drift"
+        elif incidents.warned(warnings, self._seen):
+            severity = "warning"
+        return [self._told(severity, at, offset, blocks, labels=labels)] if severity else []
+
+    def _needed(self) -> tuple[int, float, float]:
+        """(monitors, evidence of each for a warning, for a drift): an equal share of the budget."""
+        monitors = max(1, self._requests.monitors + self._labels.monitors)
+        if self._thresholds[0] != monitors:
+            blocks = self._monitoring.false_alarm_every * monitors / BLOCK
+            self._thresholds = (
+                monitors,
+                evidence_for(blocks / self._monitoring.warnings),
+                evidence_for(blocks),
+            )
+        return self._thresholds
+
+    def _told(self, severity: Severity, at: float, offset: int, blocks: int, *, labels: bool) -> Drift:
+        incident = self._incidents.current
+        assert incident is not None
+        suspects = ranked(incident.suspects.values())
+        lead = suspects[0]
+        if labels:
+            spans = list(islice(reversed(self._label_spans), blocks))
+            predictions, answered = _joined([p for p, _ in spans]), _joined([a for _, a in spans])
+        else:
+            predictions, answered = _joined(list(islice(reversed(self._request_spans), blocks))), None
+        monitors, _, needed = self._needed()
+        return Drift(
+            subject=lead.subject,
+            detector=DETECTOR,
+            severity=severity,
+            before=lead.before,
+            after=lead.after,
+            at=at,
+            first_offset=predictions.first_offset,
+            offset=offset,
+            incident=incident.number,
+            kind=incident.kind,
+            suspects=suspects,
+            predictions=predictions,
+            labels=answered,
+            budget=Budget(
+                self._monitoring.false_alarm_every,
+                self._seen,
+                self._incidents.confirmed,
+                monitors,
+                round(needed, 3),
+            ),
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that later calls depend on; nothing is copied."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `snapshot` gave."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+
+
+def _score(output: Any) -> float:
+    """What is watched of an answer: p(True), the number, or the probability of the likeliest label."""
+    if isinstance(output, float):
+        return output
+    return max(output.values(), default=0.0)
+
+
+def _joined(spans: Sequence[Span]) -> Span:
+    first = min(spans, key=lambda span: span.first_offset)
+    last = max(spans, key=lambda span: span.last_offset)
+    return Span(first.first_at, first.first_offset, last.last_at, last.last_offset)

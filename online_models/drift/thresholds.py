@@ -1,0 +1,30 @@
+"""How much evidence there must be, for a promised time between false alarms."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib import resources
+from math import log
+
+
+@cache
+def _table() -> tuple[list[float], list[float]]:
+    """(evidence, ln of the blocks between false alarms of one monitor), both rising; see `calibration`."""
+    text = resources.files("online_models.drift").joinpath("thresholds.json").read_text("utf-8")
+    table = json.loads(text)["table"]
+    return [row["evidence"] for row in table], [row["log_blocks"] for row in table]
+
+
+def evidence_for(blocks: float) -> float:
+    """The evidence that one monitor exceeds once in so many blocks of a stationary stream.
+
+    Linear in the logarithm between the table's rows, and on beyond its ends.
+    """
+    evidence, log_blocks = _table()
+    wanted = log(blocks)
+    row = 1
+    while row < len(evidence) - 1 and log_blocks[row] < wanted:
+        row += 1
+    share = (wanted - log_blocks[row - 1]) / (log_blocks[row] - log_blocks[row - 1])
+    return evidence[row - 1] + share * (evidence[row] - evidence[row - 1])
