@@ -175,7 +175,7 @@ class Evidence:
         spread = {name: _deviation(self._column(name)) for name in self._numeric_names()}
         shifts = []
         for event in self.drifts:
-            name = feature_of(event.subject)
+            name = feature_of(event.subject) if event.severity == "drift" else None
             if name is not None and spread.get(name):
                 size = abs(event.after.mean - event.before.mean) / spread[name]
                 shifts.append(Shift(name, event, size))
@@ -416,15 +416,18 @@ def _legend(lines: Iterable[Line], extra: str = "") -> str:
 def _drift_marks(drifts: Sequence[DriftEvent]) -> list[Mark]:
     marks = []
     for event in drifts:
-        style, row = ("of-loss", 1) if "loss" in event.subject else ("of-feature", 2)
-        marks.append(Mark(event.at.timestamp(), _drift_title(event), style, row))
+        if event.severity == "drift":
+            of_inputs = event.subject.startswith(("feature ", "score"))
+            style, row = ("of-feature", 2) if of_inputs else ("of-loss", 1)
+            marks.append(Mark(event.at.timestamp(), _drift_title(event), style, row))
     return marks
 
 
 def _drift_title(event: DriftEvent) -> str:
+    kind = f", {event.kind}" if event.kind else ""
     return (
         f"{event.at:%-d %b %Y %H:%M} {event.key} {event.subject}: "
-        f"{event.before.mean:.4g} → {event.after.mean:.4g}"
+        f"{event.before.mean:.4g} → {event.after.mean:.4g}{kind}"
     )
 
 
@@ -437,8 +440,8 @@ def _performance(samples: Sequence[Sample], evidence: Evidence, styles: dict[str
     loss = _first_of(LOSSES, last)
     ranked = _first_of(RANKS, last)
     ticks = (
-        "<span><i class='key tickmark of-loss'></i>drift of the champion's loss</span>"
-        "<span><i class='key tickmark of-feature'></i>drift of a feature</span>"
+        "<span><i class='key tickmark of-loss'></i>drift of losses or labels</span>"
+        "<span><i class='key tickmark of-feature'></i>drift of features or scores</span>"
         if marks
         else ""
     )
@@ -553,31 +556,85 @@ def _biggest_shift(evidence: Evidence) -> str:
     )
 
 
+class Course(msgspec.Struct, frozen=True):
+    """An incident from its first event to its last; `over` is None while it is open."""
+
+    began: datetime
+    confirmed: datetime
+    over: datetime | None
+    last: DriftEvent
+
+
+def courses(drifts: Sequence[DriftEvent]) -> list[Course]:
+    """The incidents that were confirmed, oldest first: warnings that came to nothing are left out."""
+    by_incident: dict[str, list[DriftEvent]] = {}
+    for event in sorted(drifts, key=lambda e: (e.at, e.id)):
+        by_incident.setdefault(event.incident or event.id, []).append(event)
+    found = []
+    for events in by_incident.values():
+        confirmed = next((e.at for e in events if e.severity == "drift"), None)
+        if confirmed is not None:
+            last = events[-1]
+            over = last.at if last.severity == "recovered" else None
+            found.append(Course(events[0].at, confirmed, over, last))
+    return sorted(found, key=lambda course: (course.confirmed, course.last.id))
+
+
 def _drift_table(drifts: Sequence[DriftEvent], most: int = 200) -> str:
-    if not drifts:
-        return "<section><h2>Drift events</h2><p class=quiet>None were found.</p></section>"
-    counts: dict[str, int] = {}
-    for event in drifts:
-        counts[event.subject] = counts.get(event.subject, 0) + 1
-    top = max(counts.values())
+    found = courses(drifts)
+    if not found:
+        return "<section><h2>Incidents</h2><p class=quiet>None were found.</p></section>"
+    kinds: dict[str, int] = {}
+    for course in found:
+        kind = course.last.kind or "drift"
+        kinds[kind] = kinds.get(kind, 0) + 1
+    top = max(kinds.values())
     bars = "".join(
-        f"<tr><td>{escape(subject)}</td><td class=wide>"
+        f"<tr><td>{escape(kind)}</td><td class=wide>"
         f"<i class=barline style='width:{n / top * 100:.1f}%'></i></td><td>{n:,}</td></tr>"
-        for subject, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:15]
+        for kind, n in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     )
-    rows = "".join(
-        f"<tr><td>{e.at:%Y-%m-%d %H:%M}</td><td>{escape(e.key)}</td><td>{escape(e.subject)}</td>"
-        f"<td>{e.before.mean:.4g}</td><td>{e.after.mean:.4g}</td><td>{e.after.count:,}</td><td>{e.offset:,}</td></tr>"
-        for e in sorted(drifts, key=lambda e: (e.at, e.id))[:most]
-    )
-    shown = f"first {most} of {len(drifts):,}" if len(drifts) > most else f"all {len(drifts):,}"
+    rows = "".join(_incident_row(course) for course in found[:most])
+    shown = f"first {most} of {len(found):,}" if len(found) > most else f"all {len(found):,}"
     return (
-        "<section><h2>Drift events</h2><p class=quiet>How often each subject drifted, most often first.</p>"
-        f"<table class=counts><tbody>{bars}</tbody></table><details><summary>The events ({shown})</summary>"
-        "<div class=scroll><table><thead><tr><th>event time (UTC)</th><th>key</th><th>subject</th>"
-        "<th>mean before</th><th>mean after</th><th>values after</th><th>offset</th></tr></thead>"
+        "<section><h2>Incidents</h2><p class=quiet>One incident is all that changes at a time, its "
+        f"likeliest cause first. {_promise(drifts)}</p><table class=counts><tbody>{bars}</tbody></table>"
+        f"<details open><summary>The incidents ({shown})</summary>"
+        "<div class=scroll><table><thead><tr><th>confirmed (UTC)</th><th>key</th><th>kind</th>"
+        "<th>suspects</th><th>before</th><th>after</th><th>warned before</th><th>over after</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></details></section>"
     )
+
+
+def _promise(drifts: Sequence[DriftEvent]) -> str:
+    budgets = {event.key: event.budget for event in sorted(drifts, key=lambda e: e.at) if event.budget}
+    if not budgets:
+        return ""
+    promised = max(budget.false_alarm_every for budget in budgets.values())
+    requests = sum(budget.requests for budget in budgets.values())
+    return (
+        f"Had nothing changed, at most one in {promised:,} requests of a pool would be false: "
+        f"{requests / promised:.1f} of these over {requests:,} requests."
+    )
+
+
+def _incident_row(course: Course) -> str:
+    event = course.last
+    suspects = [suspect.subject for suspect in event.suspects] or [event.subject]
+    named = escape(", ".join(suspects[:3])) + (f" and {len(suspects) - 3} more" if len(suspects) > 3 else "")
+    over = "open" if course.over is None else _lasting((course.over - course.confirmed).total_seconds())
+    warned = (course.confirmed - course.began).total_seconds()
+    return (
+        f"<tr><td>{course.confirmed:%Y-%m-%d %H:%M}</td><td>{escape(event.key)}</td>"
+        f"<td>{escape(event.kind or 'drift')}</td><td class=words>{named}</td>"
+        f"<td>{event.before.mean:.4g}</td><td>{event.after.mean:.4g}</td>"
+        f"<td>{_lasting(warned) if warned else '&ndash;'}</td><td>{over}</td></tr>"
+    )
+
+
+def _lasting(seconds: float) -> str:
+    """A duration in the unit that fits: 5 h, 3 d."""
+    return f"{seconds / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} d"
 
 
 def memory(samples: Sequence[Sample]) -> tuple[float, float, bool] | None:
