@@ -143,7 +143,7 @@ class Job:
     datetime. `take` returns what is to be put out: ("predictions" | "outcomes", message)."""
 
     def __init__(self, case: UseCase) -> None:
-        case.models.champion.born()  # imports River now, not at the first event
+        case.models.first.born()  # imports River now, not at the first event
         self._case = case
         self._task = case.task
         label = self._task.label
@@ -231,7 +231,7 @@ class Job:
     def _model(self, key: str) -> Any:
         model = self._models.get(key)
         if model is None:
-            model = self._models[key] = self._case.models.champion.born()
+            model = self._models[key] = self._case.models.first.born()
         return model
 
     def _predict(self, event: Any, at: float, x: dict[str, Any], store: Store) -> dict[str, Any]:
@@ -245,7 +245,7 @@ class Job:
             "keys": {name: getattr(event, name) for name in self._names},
             "prediction": self._task.point(output),
             "probabilities": self._task.probabilities(output),
-            "model": self._case.models.champion.name,
+            "model": self._case.models.first.name,
             "features": x,
         }
         store.set(f"waiting|{self._join(event)}", [at, output, prediction])

@@ -40,7 +40,7 @@ def _leave_out_exactness() -> None:
 def main(assignment: Assignment) -> None:
     """Serve the assignment until SIGTERM."""
     case = load_case(assignment.case)
-    case.models.champion.born()  # imports River now, not at the first event
+    case.models.first.born()  # imports River now, not at the first event
     home = Path(assignment.home)
     gauge = Gauge()
     step = PartitionProcessor.step

@@ -58,7 +58,7 @@ class Bare:
     """New estimators, taken through the steps a stretch at a time."""
 
     def __init__(self, case: UseCase, work: Ready) -> None:
-        champion = case.models.champion
+        champion = case.models.first
         models = {key: champion.born() for key in dict.fromkeys(step.key for step in work.steps)}
         predict = "predict_one" if case.task.kind == "regression" else "predict_proba_one"
         self._asks = {key: getattr(model, predict) for key, model in models.items()}

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
         std,
         sum,
     )
+    from online_models.combination import Combination
     from online_models.drift.monitoring import Monitoring
     from online_models.member import Member, PerKey, Shared
+    from online_models.promotion import Promotion
     from online_models.reactions import Background, Boosted, Recurring, Reset
     from online_models.task import Binary, Decision, Label, Multiclass, Regression
     from streams.events import Clock, Event, Reference
@@ -40,8 +42,10 @@ _HOMES = {
         "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
         "mean", "min", "rate", "std", "sum",
     ),
+    "online_models.combination": ("Combination",),
     "online_models.drift.monitoring": ("Monitoring",),
     "online_models.member": ("Member", "PerKey", "Shared"),
+    "online_models.promotion": ("Promotion",),
     "online_models.reactions": ("Background", "Boosted", "Recurring", "Reset"),
     "online_models.task": ("Binary", "Decision", "Label", "Multiclass", "Regression"),
     "streams.events": ("Clock", "Event", "Reference"),
@@ -52,9 +56,10 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
     "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
-    "mean", "min", "rate", "std", "sum", "Monitoring", "Member", "PerKey", "Shared", "Background",
-    "Boosted", "Recurring", "Reset", "Binary", "Decision", "Label", "Multiclass", "Regression", "Clock",
-    "Event", "Reference", "EventProducer", "PredictionConsumer", "UseCase", "load_case",
+    "mean", "min", "rate", "std", "sum", "Combination", "Monitoring", "Member", "PerKey", "Shared",
+    "Promotion", "Background", "Boosted", "Recurring", "Reset", "Binary", "Decision", "Label", "Multiclass",
+    "Regression", "Clock", "Event", "Reference", "EventProducer", "PredictionConsumer", "UseCase",
+    "load_case",
 ]  # fmt: skip
 
 

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from online_models.errors import ModelsError
+
+
+def check_name(name: str) -> None:
+    """Raises ModelsError for what no member can be named."""
+    if name in ("prior", "frozen") or not name:
+        raise ModelsError(f"a member cannot be named {name!r}: prior and frozen are the baselines")
+
 
 class RunningPrior:
     """Shares of the labels so far, each started at one count (Laplace); for numbers, their mean."""
@@ -26,6 +34,10 @@ class RunningPrior:
         """The label shares."""
         everything = sum(self.counts.values())
         return {label: count / everything for label, count in self.counts.items()}
+
+    def shares(self) -> list[float]:
+        """The label shares, without the labels."""
+        return list(self.predict_proba_one({}).values())
 
     def predict_one(self, x: dict[str, Any]) -> float:
         """The mean; 0 before the first label."""

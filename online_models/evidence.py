@@ -7,6 +7,7 @@ looking at it after every label, and stopping when one likes, inflates nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import exp, log, log1p, pi
 
 LAMBDAS = tuple(0.9 * 0.5**k for k in range(10))
@@ -14,7 +15,7 @@ LAMBDAS = tuple(0.9 * 0.5**k for k in range(10))
 _PSI = tuple(-log1p(-stake) - stake for stake in LAMBDAS)
 _STAKES = tuple(zip(LAMBDAS, _PSI, strict=True))
 _MIXED = log(len(LAMBDAS))
-CENTRE = 0.25
+CENTRE = 0.1
 """A predicted difference is kept within this share of the bound, which keeps deviations from it short."""
 HALVINGS = 50
 """Bisection steps of an interval: to 2**-50 of the bound."""
@@ -57,16 +58,21 @@ class PairedTest:
 
     def update(self, difference: float, margin: float = 0.0) -> None:
         """Add one difference; `margin` must not depend on it."""
-        total = self._total
-        n = self.n + 1
-        centre = total / n
-        if not -self._centre <= centre <= self._centre:
-            centre = self._centre if centre > 0.0 else -self._centre
-        deviation = difference - centre
-        self._spread += deviation * deviation
-        self._total = total + difference
-        self._margins += margin
-        self.n = n
+        self.extend((difference,), margin)
+
+    def extend(self, differences: Sequence[float], margin: float = 0.0) -> None:
+        """Add differences in their order; `margin` is that of each, and must not depend on them."""
+        total, spread, n, limit = self._total, self._spread, self.n, self._centre
+        for difference in differences:
+            n += 1
+            centre = total / n
+            if not -limit <= centre <= limit:
+                centre = limit if centre > 0.0 else -limit
+            deviation = difference - centre
+            spread += deviation * deviation
+            total += difference
+        self._margins += margin * (n - self.n)
+        self._total, self._spread, self.n = total, spread, n
 
     @property
     def gain(self) -> float:

@@ -6,12 +6,16 @@ import inspect
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from math import isfinite
 from typing import Any
 from zlib import crc32
 
+from online_models.baselines import check_name
+from online_models.combination import Combination
 from online_models.drift.monitoring import Monitoring
 from online_models.errors import ModelsError, reason_of
+from online_models.promotion import Promotion
 
 
 def copied(estimator: Any, name: str) -> Any:
@@ -41,17 +45,27 @@ class Member:
 
     `class_weight` multiplies what a label teaches. `sampling` learns only that share, in (0, 1], of a
     label's examples, chosen by a hash of the prediction id, and corrects the probability for it.
-    Labels that are not named have 1. Raises ModelsError where a number is out of range.
+    Labels that are not named have 1.
+
+    `rate` is the share of requests that it answers and learns from, chosen by a hash of the prediction
+    id, while it does not serve; `cost` is what one of them costs, in any unit (see `PerKey.budget`). One in
+    `reserve` is idle until it is added. Raises ModelsError where a number is out of range.
     """
 
     name: str
     build: Callable[[], Any]
     class_weight: Mapping[Any, float] | None = field(default=None, kw_only=True)
     sampling: Mapping[Any, float] | None = field(default=None, kw_only=True)
+    cost: float = field(default=1.0, kw_only=True)
+    rate: float = field(default=1.0, kw_only=True)
+    reserve: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.name in ("prior", "frozen") or not self.name:
-            raise ModelsError(f"a member cannot be named {self.name!r}: prior and frozen are the baselines")
+        check_name(self.name)
+        if not 0 < self.rate <= 1:
+            raise ModelsError(f"member {self.name!r}: a rate must be in (0, 1], not {self.rate!r}")
+        if not (isfinite(self.cost) and self.cost > 0):
+            raise ModelsError(f"member {self.name!r}: a cost must be finite and above 0, not {self.cost!r}")
         for share in (self.sampling or {}).values():
             if not 0 < share <= 1:
                 raise ModelsError(f"member {self.name!r}: a sampling share must be in (0, 1], not {share!r}")
@@ -85,6 +99,15 @@ class Member:
         share = self.sampling.get(y, 1.0) if self.sampling else 1.0
         return share >= 1.0 or crc32(prediction_id.encode()) < share * 2**32
 
+    @staticmethod
+    def chance(prediction_id: str) -> int:
+        """A number in [0, 2**32) by the prediction id: a rate r takes those below r * 2**32.
+
+        By another hash than that of `learns`, so that the one says nothing of the other; and a good one, as
+        ids that are counted up have checksums that are far from even.
+        """
+        return int.from_bytes(blake2b(prediction_id.encode(), digest_size=4).digest(), "little")
+
     def corrected(self, output: Any) -> Any:
         """An output (p(True), or p by label) as it would be had all examples been learned.
 
@@ -107,25 +130,45 @@ class Member:
 class PerKey:
     """One pool for each value of the partition key.
 
-    The champion serves; challengers learn from the same examples and stand in when it fails.
-    Baselines are the running prior and the champion's own spec frozen after `frozen_after` labels.
+    The champion serves; challengers learn from the same examples and stand in when it fails. A
+    combination answers with what the members say, all but other combinations.
+    Baselines are the running prior and the champion's own spec (where that is a combination, the first
+    member's) frozen after `frozen_after` labels.
+    `budget` bounds the sum of cost x rate over the members that do not serve: where they exceed it, the
+    rates of all are scaled down by one factor. While a combination serves, all members answer it.
+    With `promotion` a challenger that is proven better takes over.
     `monitoring` watches for drift; None watches nothing.
     Raises ModelsError for a name used twice or a number out of range.
     """
 
-    champion: Member
-    challengers: Sequence[Member] = ()
+    champion: Member | Combination
+    challengers: Sequence[Member | Combination] = ()
     frozen_after: int = 10_000
     baselines: bool = True
     metrics: bool = True
     monitoring: Monitoring | None = field(default_factory=Monitoring)
+    promotion: Promotion | None = None
+    budget: float | None = None
 
     def __post_init__(self) -> None:
         names = [member.name for member in (self.champion, *self.challengers)]
         if len(set(names)) < len(names):
             raise ModelsError(f"two members share a name: {names}")
+        members = sum(isinstance(member, Member) for member in (self.champion, *self.challengers))
+        if members < 1 + (members < len(names)):
+            raise ModelsError(f"a combination needs two members or more beside it; there are {names}")
+        if self.first.reserve or getattr(self.champion, "reserve", False):
+            raise ModelsError(f"the champion serves from the start: {self.first.name!r} cannot be in reserve")
+        if self.budget is not None and not self.budget > 0:
+            raise ModelsError(f"a budget must be above 0, not {self.budget!r}")
         if self.frozen_after < 1:
             raise ModelsError(f"frozen_after must be 1 label or more, not {self.frozen_after!r}")
+
+    @property
+    def first(self) -> Member:
+        """The first member that is no combination, as a rule the champion: the frozen one is its copy."""
+        everyone = (self.champion, *self.challengers)
+        return next(member for member in everyone if isinstance(member, Member))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ def _ordinal(outputs: list[Output], offset: int) -> int:
     return 0
 
 
+_PLAIN = (str, int, float, bool, type(None))
+"""Types of slice values that stand for themselves; others are told by their text."""
 _COUNTS = ("labelled", "unlabelled", "void", "drift_events")
 
 
@@ -37,7 +39,8 @@ class Learner:
         self._partition = partition
         self._name = case.name
         self._encode = msgspec.json.Encoder().encode
-        Pool(case.task, self._scope, "", partition)  # members that cannot be made are told at the start
+        self._slices = tuple(case.slices) if self._scope.promotion is not None else ()
+        self._new_pool("")  # members that cannot be made are told at the start
         self.pools: dict[str, Pool] = {}
         self.labelled = 0
         self.unlabelled = 0
@@ -59,8 +62,11 @@ class Learner:
     def _pool(self, key: str) -> Pool:
         pool = self.pools.get(key)
         if pool is None:
-            pool = self.pools[key] = Pool(self._task, self._scope, key, self._partition)
+            pool = self.pools[key] = self._new_pool(key)
         return pool
+
+    def _new_pool(self, key: str) -> Pool:
+        return Pool(self._task, self._scope, key, self._partition, self._slices)
 
     def fold(self, work: Iterable[Work]) -> None:
         """Answer questions and learn examples, in order."""
@@ -76,7 +82,7 @@ class Learner:
         key, x, at = pending.key, pending.x, pending.at
         assert x is not None
         pool = self._pool(key)
-        forecast, changes = pool.predict(x)
+        forecast, changes = pool.predict(x, pending.prediction_id)
         if changes:
             self._put_changes(key, changes, at, offset, out)
         published = question.published
@@ -120,7 +126,8 @@ class Learner:
                 loss = self._task.loss(label, forecast.output)
             else:
                 pool = self._pool(pending.key)
-                learned = pool.learn(pending.x, label, forecast, at, offset, pending.prediction_id)
+                slices = self._slice_values(pending.keys)
+                learned = pool.learn(pending.x, label, forecast, at, offset, pending.prediction_id, slices)
                 pending.learned = True
                 loss, estimate = learned.loss, learned.estimate
                 if learned.drifts:
@@ -134,6 +141,10 @@ class Learner:
         self._count(status, 1)
         outcomes = out.outcomes
         outcomes.append(self._outcome(example, forecast, loss, estimate, offset, _ordinal(outcomes, offset)))
+
+    def _slice_values(self, keys: dict[str, Any]) -> list[Any]:
+        values = [keys[name] for name in self._slices]
+        return [value if value.__class__ in _PLAIN else str(value) for value in values]
 
     def outcome(self, example: Example, offset: int, ordinal: int) -> Output:
         """The outcome of a prediction that is closed, to be put out at a source position."""
@@ -193,5 +204,6 @@ class Learner:
                 reason=change.reason,
                 serving=self._pool(key).serving,
                 offset=offset,
+                evidence=change.evidence,
             )
             out.models.append(Output(offset, ordinal, key.encode(), self._encode(event)))

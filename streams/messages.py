@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from online_models.promotion import Evidence
+
 
 class ModelVersion(msgspec.Struct, frozen=True, gc=False):
     """The model that served: `version` is a position in the log, member@partition:offset."""
@@ -136,8 +138,8 @@ class DriftEvent(msgspec.Struct, frozen=True):
     budget: AlarmBudget | None = None
 
 
-class ModelEvent(msgspec.Struct, frozen=True):
-    """A change of what serves or learns, with its reason."""
+class ModelEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A change of what serves or learns, with its reason; the evidence where it rests on a comparison."""
 
     id: str
     at: datetime
@@ -148,6 +150,7 @@ class ModelEvent(msgspec.Struct, frozen=True):
     reason: str
     serving: str
     offset: int
+    evidence: Evidence | None = None
 
 
 def begins_with(kind: str, prediction_id: str) -> bytes | None:

@@ -1,0 +1,100 @@
+"""What serves: promotions in the fold, as the topics tell of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from shop import Constant, asked, features, logistic, orders, settled
+
+from driftline import Event, Member, PerKey, Promotion, UseCase
+from streams.outputs import KINDS, Outputs
+from streams.processor import PartitionProcessor, summarize
+from streams.schema import topic_schemas
+from streams.sources import LogRecord
+
+RULES = Promotion(min_labels=50)
+
+
+def promoting(**changes: Any) -> UseCase:
+    members = PerKey(Member("constant", Constant), [Member("logistic", logistic)], promotion=RULES)
+    return replace(orders, models=members, slices=["shop", "product"], features=features, **changes)
+
+
+def trade(number: int) -> Iterator[Event]:
+    """Orders of one shop that turn out bad when their amount is high, told half a minute later."""
+    for n in range(number):
+        yield asked(n, n, product="pq"[n % 2])
+        yield settled(n, n + 0.5)
+
+
+def records(case: UseCase, events: Iterator[Event]) -> list[LogRecord]:
+    codec = case.codec()
+    return [
+        LogRecord(offset, codec.key(event), codec.encode(event))  # type: ignore[arg-type]
+        for offset, event in enumerate(events)
+    ]
+
+
+def told(outputs: Sequence[Any]) -> list[dict[str, Any]]:
+    return [json.loads(output.value) for output in outputs]
+
+
+def test_a_promotion_is_told_with_its_evidence_and_predictions_name_what_serves() -> None:
+    case = promoting()
+    processor = PartitionProcessor(case, 0)
+    out = processor.step(records(case, trade(600)))
+    (promotion,) = [change for change in told(out.models) if change["kind"] == "promotion"]
+    assert (promotion["member"], promotion["serving"], promotion["stage"]) == (
+        "logistic",
+        "logistic",
+        "promotion",
+    )
+    evidence = promotion["evidence"]
+    assert evidence["against"] == "constant"
+    assert evidence["n"] >= 50
+    assert {(entry["slice"], entry["value"]) for entry in evidence["slices"]} <= {
+        *(("product", "p"), ("product", "q"), ("shop", "s"))
+    }
+    offset = promotion["offset"]
+    for output, prediction in zip(out.predictions, told(out.predictions), strict=True):
+        name, _, position = prediction["model"]["version"].partition("@0:")
+        assert name == ("logistic" if output.offset > offset else "constant")
+        assert int(position) == prediction["model"]["learned_through"] == output.offset - 1
+    models = summarize([processor]).models
+    assert {name: model["serving"] for name, model in models.items()} == {
+        "constant": 0,
+        "logistic": 1,
+        "frozen": 0,
+        "prior": 0,
+    }
+
+
+@pytest.mark.parametrize("cut", [1, 7, 250])
+def test_promotions_come_at_the_same_record_however_the_records_are_cut(cut: int) -> None:
+    case = promoting()
+    log = records(case, trade(300))
+    expected = PartitionProcessor(case, 0).step(log)
+    assert any(change["kind"] == "promotion" for change in told(expected.models))
+    processor = PartitionProcessor(case, 0)
+    found = Outputs()
+    for start in range(0, len(log), cut):
+        found.extend(processor.step(log[start : start + cut]))
+        processor = PartitionProcessor.restored(case, 0, processor.snapshot())
+    assert all(getattr(found, kind) == getattr(expected, kind) for kind in KINDS)
+
+
+def test_a_change_without_evidence_says_nothing_of_it() -> None:
+    case = replace(promoting(), models=PerKey(Member("constant", Constant), frozen_after=5))
+    out = PartitionProcessor(case, 0).step(records(case, trade(10)))
+    assert [change["kind"] for change in told(out.models)] == ["frozen"]
+    assert "evidence" not in told(out.models)[0]
+
+
+def test_the_schema_of_the_models_topic_has_the_evidence() -> None:
+    schema = topic_schemas(orders)["orders.models"]
+    assert set(schema["$defs"]) >= {"ModelEvent", "Evidence", "SliceGain"}
+    assert "evidence" not in schema["$defs"]["ModelEvent"]["required"]
