@@ -15,6 +15,8 @@ from features.errors import FeaturesError
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+HISTORY = "data/history"
+"""The feature history's folder, below the repository's."""
 _CONFIG = """\
 project: {project}
 provider: local
@@ -23,7 +25,7 @@ online_store:
   type: sqlite
   path: data/online.db
 offline_store:
-  type: file
+  type: features.offline_store.HistoryOfflineStore
 entity_key_serialization_version: 3
 """
 
@@ -59,6 +61,11 @@ class OnlineStoreRepo:
                 )
             self._store = _open(self.path, self._settings)
         return self._store
+
+    @property
+    def history(self) -> Path:
+        """The folder of the feature history."""
+        return self.path / HISTORY
 
     def apply(self) -> None:
         """Write the settings and register entities, views and a feature service of the project's name.
@@ -140,8 +147,9 @@ def _objects(project: str, views: Iterable[View]) -> list[Any]:
             fields.append(Field(name=name, dtype=dtype, description=window.note.description, tags=tags))
         source = FileSource(
             name=f"{view.name}_history",
-            path=f"data/history/{view.name}.parquet",
+            path=f"{HISTORY}/{view.name}",
             timestamp_field="event_timestamp",
+            created_timestamp_column="created",
         )
         feature_views.append(
             FeatureView(

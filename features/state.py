@@ -215,6 +215,16 @@ class _Reading(NamedTuple):
     missing: float | None
 
 
+def texts_of(key: Any) -> tuple[str, ...]:
+    """The parts of a window's key as the feature store has them."""
+    return tuple(str(part) for part in (key if isinstance(key, tuple) else (key,)))
+
+
+def missing_value(feature: Window) -> float | None:
+    """What a windowed feature is of a key never seen; None when it is missing then."""
+    return _AGGREGATES[feature.aggregate].missing
+
+
 class _OnlineView:
     """The online rows of one view. A row is computed when it is asked for: of the many events of a
     key in between, the newest one decides."""
@@ -234,15 +244,18 @@ class _OnlineView:
     def put_rows(self, rows: dict[RowKey, Row]) -> None:
         """Put the rows of the keys touched, as of their newest event."""
         for key, at in self._touched.items():
-            values = {}
-            for name, _, windows, read, missing in self._readings:
-                window = windows.get(key)
-                value = missing if window is None else read(window, at)
-                if value is not None:
-                    values[name] = value
-            names = key if isinstance(key, tuple) else (key,)
-            rows[self.name, tuple(str(part) for part in names)] = (self.stamps[key], values)
+            rows[self.name, texts_of(key)] = (self.stamps[key], self.values(key, at))
         self._touched.clear()
+
+    def values(self, key: Any, at: float) -> dict[str, Any]:
+        """The features of a key as of `at`; missing ones are absent."""
+        values = {}
+        for name, _, windows, read, missing in self._readings:
+            window = windows.get(key)
+            value = missing if window is None else read(window, at)
+            if value is not None:
+                values[name] = value
+        return values
 
     def retain(self, watermark: float) -> None:
         """Forget the stamps that no event at or after the watermark can equal."""
@@ -296,10 +309,12 @@ class FeatureState:
         aggregate = _AGGREGATES[feature.aggregate]
         return _Reading(name, place, self._table(feature).windows, aggregate.read, aggregate.missing)
 
+    def _readings(self, view: View) -> list[_Reading]:
+        return [self._reading(name, window, 0) for name, window in view.features.items()]
+
     def _show(self, view: View) -> None:
         """Keep online rows of the view."""
-        readings = [self._reading(name, window, 0) for name, window in view.features.items()]
-        online = _OnlineView(view, readings)
+        online = _OnlineView(view, self._readings(view))
         self._views.append(online)
         for event in dict.fromkeys(window.event for window in view.features.values()):
             place = self._intakes[event].keys.place(view.keys)
@@ -375,6 +390,10 @@ class FeatureState:
         """
         for view in self._views:
             view.put_rows(rows)
+
+    def reader(self, view: View) -> Callable[[Any, float], dict[str, Any]]:
+        """A function that gives the row of a key of the view as of a time."""
+        return _OnlineView(view, self._readings(view)).values
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """The request's feature values; missing ones are absent. Raises FeatureValueError."""

@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-features_app = typer.Typer(help="The online features.", no_args_is_help=True)
+features_app = typer.Typer(help="The features: online, their history, training sets.", no_args_is_help=True)
 app.add_typer(features_app, name="features")
 
 DEMO_CASE = "examples.flights:flights"
@@ -33,6 +33,9 @@ BOUND = (
     "Where to begin, in every partition: an offset, or an RFC 3339 time. A time is the broker's append time "
     "and is looked up in Kafka alone: one before Kafka's first record means that record"
 )
+
+
+REQUEST_TIME = "Only requests from this time on (their own: RFC 3339 with a zone)"
 
 
 class TopicKind(enum.StrEnum):
@@ -482,6 +485,83 @@ def features_get(
     else:
         for name, entry in found["features"].items():
             print(f"{name}\t{entry['value']}\t{entry['status']}")
+
+
+@features_app.command("history")
+def features_history(
+    case: Case,
+    start: Annotated[
+        int,
+        typer.Option("--from", min=0, help="Write the rows that this offset of the log caused, and later"),
+    ] = 0,
+    stop: Annotated[int | None, typer.Option("--to", min=0, help="Where to end, itself not included")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to (default: where Feast's views read it)")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the rows of the feature views, as they changed, from the archived log.
+
+    Folds the archive from its start with the features' own code, every partition in a process of its own,
+    and writes Parquet parts by fixed ranges of the log's offsets. What is there is left, what is missing is
+    added, what other code wrote is written anew. Joins need the rows before the first request too: leave out
+    --from unless they are of no interest.
+    """
+    from infra.feature_history import write
+
+    report = write(_case_path(case), _case(case), _settings(), start, stop, out)
+    print(report.as_json() if as_json else report)
+
+
+@features_app.command("training-set")
+def features_training_set(
+    case: Case,
+    out: Annotated[Path, typer.Option(help="The Parquet file to write")],
+    start: Annotated[str | None, typer.Option("--from", help=REQUEST_TIME)] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Where to end, itself not included")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Features from the history, as of each archived prediction's request, with its label.
+
+    Joined by Feast's get_historical_features and compared, value by value, with what the predictions
+    published. Exit code 1 when one differs; the file is written all the same. 2 when nothing was compared.
+    """
+    from infra.training_set import write_training_set
+
+    report = write_training_set(_case(case), _settings(), *_times(start, stop), out)
+    print(report.as_json() if as_json else report)
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)
+
+
+@features_app.command("served")
+def features_served(
+    case: Case,
+    out: Annotated[Path, typer.Option(help="The Parquet file to write")],
+    start: Annotated[str | None, typer.Option("--from", help=REQUEST_TIME)] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Where to end, itself not included")] = None,
+) -> None:
+    """The training log: features as they were served, from the archived predictions, with their labels."""
+    from infra.training_set import write_training_log
+
+    rows = write_training_log(_case(case), _settings(), *_times(start, stop), out)
+    _say(f"{rows:,} predictions written to {out}")
+
+
+def _times(start: str | None, stop: str | None) -> tuple[Any, Any]:
+    """RFC 3339 times with their zone; None where there is none."""
+    from datetime import datetime
+
+    times = []
+    for text in (start, stop):
+        try:
+            moment = None if text is None else datetime.fromisoformat(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"no RFC 3339 time: {error}") from None
+        if moment is not None and moment.tzinfo is None:
+            raise typer.BadParameter(f"{text!r} has no zone: write {text}Z for UTC")
+        times.append(moment)
+    return times[0], times[1]
 
 
 def _hidden_by(folder: Path) -> Path | None:

@@ -202,7 +202,7 @@ def _learned(history: Past, codec: EventCodec, topic: str, partition: int, model
 def _accepted(case: UseCase, records: Iterable[ArchivedRecord]) -> Iterator[tuple[ArchivedRecord, Event]]:
     """Those records that entered the fold: neither refused, repeated nor late."""
     codec = case.codec()
-    scorer = Scorer(case, rows=False)  # no model decides which events are accepted
+    scorer = Scorer(case, case.feature_state())  # no model decides which events are accepted
     before = 0
     for record in records:
         scorer.fold([record], Outputs())

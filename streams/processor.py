@@ -26,7 +26,7 @@ class PartitionProcessor:
         self.partition = partition
         self.next_offset = 0
         self.learner = Learner(case, partition)
-        self.scorer = Scorer(case, rows)
+        self.scorer = Scorer(case, case.feature_state(case.views() if rows else ()))
 
     def state(self) -> dict[str, Any]:
         """Everything that later steps depend on; nothing is copied."""

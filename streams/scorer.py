@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from features.errors import FeatureValueError
-from features.state import FeatureState
+from features.state import Row, RowKey
 from online_models.errors import reason_of
 from online_models.pool import Forecast
 from online_models.task import UNLABELLED, Task
@@ -65,6 +65,17 @@ class Answered(NamedTuple):
     through: int
 
 
+class Features(Protocol):
+    """What the fold's features are kept by: `features.state.FeatureState`, or what watches over one."""
+
+    def read(self, request: Any, at: float) -> dict[str, Any]: ...
+    def update(self, event: Any, at: float) -> None: ...
+    def put_rows(self, rows: dict[RowKey, Row]) -> None: ...
+    def retain(self, watermark: float) -> None: ...
+    def state(self) -> dict[str, Any]: ...
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
 class _Route(NamedTuple):
     """What an event type means to the case."""
 
@@ -85,13 +96,13 @@ _STATE = (
 class Scorer:
     """Validate, deduplicate, update features, predict, remember, join."""
 
-    def __init__(self, case: UseCase, rows: bool) -> None:
+    def __init__(self, case: UseCase, features: Features) -> None:
         task = case.task
         self._task = task
         self._codec = case.codec()
         self._watermark = Watermark(case.lateness, case.max_jump)
         self._seen = SeenIds(case.dedup_horizon)
-        self._features = FeatureState(case.features, task.ask, case.key, case.views() if rows else ())
+        self._features = features
         label = task.label
         self._label_value: Callable[[Any], Any] = label.value
         kinds: list[type[Event]] = [*case.events, *SYSTEM_EVENTS]

@@ -73,7 +73,7 @@ class UseCase:
                 "supported yet); use PerKey, whose models do not depend on how keys fall on partitions"
             )
         try:
-            FeatureState(self.features, ask, self.key, self.views())
+            self.feature_state(self.views())
         except FeatureDeclarationError as error:
             raise DeclarationError(f"{self.name}: {error}") from error
 
@@ -93,6 +93,10 @@ class UseCase:
         if monitoring is None or noted <= monitoring.unwatched:
             return self.models
         return replace(self.models, monitoring=replace(monitoring, unwatched=monitoring.unwatched | noted))
+
+    def feature_state(self, views: Sequence[View] = ()) -> FeatureState:
+        """The feature state of one partition before its first event; it keeps online rows of the `views`."""
+        return FeatureState(self.features, self.task.ask, self.key, views)
 
     def topics(self, namespace: str = "") -> Topics:
         """Names and settings of the case's topics."""

@@ -1,0 +1,89 @@
+"""Writes the feature history of a case: each partition in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from features.registry import OnlineStoreRepo
+from infra.settings import Settings
+from streams.usecase import UseCase, load_case
+
+
+class HistoryReport(msgspec.Struct, frozen=True):
+    """What was written: offsets of the log folded, rows and parts, over all partitions."""
+
+    case: str
+    folder: str
+    offsets: int
+    rows: int
+    parts: int
+    seconds: float
+
+    def as_json(self) -> str:
+        """One JSON object."""
+        return msgspec.json.encode(self).decode()
+
+    def __str__(self) -> str:
+        """A line for people."""
+        if not self.parts:
+            return f"{self.case}: all that is asked for is in {self.folder} already"
+        return (
+            f"{self.case}: {self.rows:,} rows in {self.parts:,} parts of {self.offsets:,} offsets folded, in "
+            f"{self.seconds:.1f} s, to {self.folder}"
+        )
+
+
+class _Job(NamedTuple):
+    """The history of one partition, as its process is told of it."""
+
+    case_path: str
+    settings: Settings
+    partition: int
+    begin: int
+    end: int | None
+    folder: Path
+
+
+def write(
+    case_path: str, case: UseCase, settings: Settings, begin: int, end: int | None, folder: Path | None
+) -> HistoryReport:
+    """Write what offsets [begin, end) of the archived log caused; None is the archive's end.
+
+    `folder` defaults to where the Feast views of the case read. Raises StreamsError where the archive does
+    not have what is needed, and FeaturesError for parts that are not what was written.
+    """
+    started = time.perf_counter()
+    if folder is None:
+        folder = OnlineStoreRepo(settings.feast_repo(case.name), case.name, case.views()).history
+    jobs = [_Job(case_path, settings, n, begin, end, folder.absolute()) for n in range(case.partitions)]
+    workers = min(len(jobs), os.cpu_count() or 1)
+    # not forked: the threads of libraries would be left half way
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+        found = list(pool.map(_write_one, jobs))
+    offsets, rows, parts = (sum(counts) for counts in zip(*found, strict=True))
+    return HistoryReport(
+        case.name, str(folder), offsets, rows, parts, round(time.perf_counter() - started, 3)
+    )
+
+
+def _write_one(job: _Job) -> tuple[int, int, int]:
+    from streams.archive import Archive
+    from streams.feature_history import HistoryProgress, HistoryWriter
+
+    case = load_case(job.case_path)
+    topic = case.topics(job.settings.namespace).log
+    archive = Archive(job.settings.archive_uri(case.name))
+    writer = HistoryWriter(case, archive, topic, job.partition, job.folder)
+    progress = HistoryProgress(0, 0, 0)
+    for progress in writer.write(job.begin, job.end):
+        print(f"{topic}-{job.partition}: history up to {progress.offset:,}", file=sys.stderr)
+    return progress
