@@ -15,6 +15,7 @@ from features.errors import FeaturesError
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+OFFLINE_STORE = "features.offline_store.HistoryOfflineStore"
 HISTORY = "data/history"
 """The feature history's folder, below the repository's."""
 _CONFIG = """\
@@ -25,7 +26,7 @@ online_store:
   type: sqlite
   path: data/online.db
 offline_store:
-  type: features.offline_store.HistoryOfflineStore
+  type: file
 entity_key_serialization_version: 3
 """
 
@@ -89,7 +90,8 @@ class OnlineStoreRepo:
 
 
 def _open(path: Path, settings: Path) -> FeatureStore:
-    """Feast with the repository's settings, but with rows that are never replaced by older ones."""
+    """Feast with the repository's settings, but with rows that are never replaced by older ones, and joins
+    that scale."""
     import yaml  # type: ignore[import-untyped]
 
     _import_feast()
@@ -100,6 +102,7 @@ def _open(path: Path, settings: Path) -> FeatureStore:
     declared = yaml.safe_load(settings.read_text())
     store = NewestSqliteOnlineStore
     declared["online_store"]["type"] = f"{store.__module__}.{store.__qualname__}"
+    declared["offline_store"]["type"] = OFFLINE_STORE
     config = RepoConfig(**declared)
     config.repo_path = path
     return FeatureStore(repo_path=str(path), config=config)
@@ -149,7 +152,6 @@ def _objects(project: str, views: Iterable[View]) -> list[Any]:
             name=f"{view.name}_history",
             path=f"{HISTORY}/{view.name}",
             timestamp_field="event_timestamp",
-            created_timestamp_column="created",
         )
         feature_views.append(
             FeatureView(

@@ -128,15 +128,12 @@ def test_requests_are_chosen_by_their_own_time(home: Path, made: dict[str, Any])
     assert parquet.read_table(out).equals(expected)
 
 
-def test_feasts_own_file_store_finds_the_same(home: Path, made: dict[str, Any], tmp_path: Path) -> None:
+def test_feasts_own_file_store_finds_the_same(home: Path, made: dict[str, Any]) -> None:
     ours = repo_of(home).store
     from feast import FeatureStore
 
-    settings = repo_of(copied(home, tmp_path)).path / "feature_store.yaml"
-    own_type = "features.offline_store.HistoryOfflineStore"
-    assert own_type in settings.read_text()
-    settings.write_text(settings.read_text().replace(own_type, "file"))
-    plain = FeatureStore(repo_path=str(settings.parent))
+    plain = FeatureStore(repo_path=str(repo_of(home).path))
+    assert plain.config.offline_store.type == "file"
     table = parquet.read_table(home / "all.parquet").slice(0, 300).to_pandas()
     asked = table[["key_origin", "carrier", "event_timestamp"]].rename(columns={"key_origin": "origin"})
     asked = asked.drop_duplicates()
