@@ -504,9 +504,7 @@ def _models_table(models: dict[str, dict[str, Any]], styles: dict[str, str]) -> 
 
 
 def _pair(left: str, right: str) -> str:
-    if left and right:
-        return f"<div class=pair>{left}{right}</div>"
-    return left + right
+    return f"<div class=pair>{left}{right}</div>" if left or right else ""
 
 
 def _calibration(evidence: Evidence) -> str:
@@ -601,7 +599,8 @@ def _drift_table(drifts: Sequence[DriftEvent], most: int = 200) -> str:
         f"likeliest cause first. {_promise(drifts)}</p><table class=counts><tbody>{bars}</tbody></table>"
         f"<details open><summary>The incidents ({shown})</summary>"
         "<div class=scroll><table><thead><tr><th>confirmed (UTC)</th><th>key</th><th>kind</th>"
-        "<th>suspects</th><th>before</th><th>after</th><th>warned before</th><th>over after</th></tr></thead>"
+        "<th class=words>suspects</th><th>before</th><th>after</th><th>warned before</th>"
+        "<th>over after</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></details></section>"
     )
 
@@ -613,8 +612,8 @@ def _promise(drifts: Sequence[DriftEvent]) -> str:
     promised = max(budget.false_alarm_every for budget in budgets.values())
     requests = sum(budget.requests for budget in budgets.values())
     return (
-        f"Had nothing changed, at most one in {promised:,} requests of a pool would be false: "
-        f"{requests / promised:.1f} of these over {requests:,} requests."
+        f"The promise: at most one false one in {promised:,} requests of a key, which is "
+        f"{requests / promised:.1f} in the {requests:,} requests up to the last event."
     )
 
 

@@ -49,8 +49,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A prediction joined with what became of it.
 
     `horizon` is seconds from request to label; `loss` is the task's (log loss in nats, squared
-    error); `corrects` is the revision that this one replaces. Every so manieth labelled outcome of a pool
-    (the use case's `Monitoring.estimate_every`) has an `estimate` of how well the model does now.
+    error); `corrects` is the revision that this one replaces. Every Nth labelled outcome of a pool
+    (N is the declared `Monitoring.estimate_every`) has an `estimate` of how well the model does now.
     """
 
     prediction_id: str

@@ -58,7 +58,7 @@ class Performance:
             ordered = sorted(self._warming)
             self._edges = np.array([ordered[len(ordered) * cut // STRATA] for cut in range(1, STRATA)])
             self._warming = []
-        self._recent.append(np.bincount(np.searchsorted(self._edges, scores), minlength=STRATA))
+        self._recent.append(scores)
 
     def labels(self, scores: Array, losses: Array, right: Array) -> None:
         """A block of labels: what was answered, its loss, and whether it was right."""
@@ -76,7 +76,9 @@ class Performance:
         withheld = invalid or (f"fewer than {least} labels" if self._labels < least else "")
         if withheld or not predictions:
             return Estimate(None, None, predictions, self._labels, withheld or "no predictions")
-        now = np.add.reduce(np.array(self._recent), 0)
+        assert self._edges is not None
+        scores = np.concatenate(list(self._recent))
+        now = np.bincount(np.searchsorted(self._edges, scores), minlength=STRATA)
         count, losses, right = self._sums
         whole = np.add.reduce(self._sums, 1)
         known = np.maximum(count, 1e-9)

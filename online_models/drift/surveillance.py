@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from math import nan
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -117,17 +116,16 @@ class DriftManager:
         spans = self._request_spans
         spans.append(Span(first_at, first_offset, at, offset))
         del spans[: -(2 ** (LEVELS - 1))]
-        scores = [_score(output) for output in answers]
+        scores = self._scores(answers)
         known = self._known
         if not rows[-1].keys() <= known.keys():  # a rare feature is met when it comes last in a block
             self._meet(rows)
         columns: dict[str, Sequence[Any]] = {"score": scores}
-        for name, stream in known.items():
+        blank = dict.fromkeys(known, nan)  # each row has the known features first, and in their order
+        values = zip(*[(blank | x).values() for x in rows], strict=False)
+        for stream, column in zip(known.values(), values, strict=False):
             if stream:
-                try:
-                    columns[stream] = list(map(itemgetter(name), rows))
-                except KeyError:
-                    columns[stream] = [x.get(name, nan) for x in rows]
+                columns[stream] = column
         if self._task.kind == "multiclass":
             columns["answer"] = [self._task.point(output) for output in answers]
         self._performance.requests(np.array(scores))
@@ -143,6 +141,12 @@ class DriftManager:
             found.append(self._told("recovered", at, offset, 1, labels=False))
             self._incidents.current = None
         return found
+
+    def _scores(self, outputs: Sequence[Any]) -> Sequence[float]:
+        """What is watched of answers: p(True), the number, or the probability of the likeliest label."""
+        if self._task.kind == "multiclass":
+            return [max(output.values(), default=0.0) for output in outputs]
+        return outputs
 
     def _meet(self, rows: Sequence[dict[str, Any]]) -> None:
         for x in rows:
@@ -163,7 +167,7 @@ class DriftManager:
             )
         )
         del spans[: -(2 ** (LEVELS - 1))]
-        scores = [_score(output) for output in outputs]
+        scores = self._scores(outputs)
         point = self._task.point
         right = [1.0 if point(output) == y else 0.0 for y, output in zip(truths, outputs, strict=True)]
         columns: dict[str, Sequence[Any]] = {"loss": losses}
@@ -255,13 +259,6 @@ class DriftManager:
         """Go on from what `snapshot` gave."""
         for name in _STATE:
             setattr(self, name, state[name])
-
-
-def _score(output: Any) -> float:
-    """What is watched of an answer: p(True), the number, or the probability of the likeliest label."""
-    if isinstance(output, float):
-        return output
-    return max(output.values(), default=0.0)
 
 
 def _joined(spans: Sequence[Span]) -> Span:
