@@ -52,7 +52,7 @@ class Change:
 class Learned:
     """What learning one example showed: the serving output's loss, changes, drifts.
 
-    `estimate` of the newest answers' performance comes with every Nth label, N being `Monitoring.estimate_every`.
+    `estimate` of the newest answers' performance comes with every `Monitoring.estimate_every`th label.
     """
 
     loss: float
