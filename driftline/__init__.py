@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from online_models.promotion import Promotion
     from online_models.reactions import Background, Boosted, Recurring, Reset
     from online_models.task import Binary, Decision, Label, Multiclass, Regression
-    from streams.events import Clock, Event, Reference
+    from streams.commands import new_command
+    from streams.events import Clock, Command, Event, Reference
     from streams.sdk import EventProducer, PredictionConsumer
     from streams.usecase import UseCase, load_case
 
@@ -48,7 +49,8 @@ _HOMES = {
     "online_models.promotion": ("Promotion",),
     "online_models.reactions": ("Background", "Boosted", "Recurring", "Reset"),
     "online_models.task": ("Binary", "Decision", "Label", "Multiclass", "Regression"),
-    "streams.events": ("Clock", "Event", "Reference"),
+    "streams.commands": ("new_command",),
+    "streams.events": ("Clock", "Command", "Event", "Reference"),
     "streams.sdk": ("EventProducer", "PredictionConsumer"),
     "streams.usecase": ("UseCase", "load_case"),
 }  # fmt: skip
@@ -58,8 +60,8 @@ __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
     "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
     "mean", "min", "rate", "std", "sum", "Combination", "Monitoring", "Member", "PerKey", "Shared",
     "Promotion", "Background", "Boosted", "Recurring", "Reset", "Binary", "Decision", "Label", "Multiclass",
-    "Regression", "Clock", "Event", "Reference", "EventProducer", "PredictionConsumer", "UseCase",
-    "load_case",
+    "Regression", "new_command", "Clock", "Command", "Event", "Reference", "EventProducer",
+    "PredictionConsumer", "UseCase", "load_case",
 ]  # fmt: skip
 
 

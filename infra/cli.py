@@ -430,7 +430,7 @@ def bench(
         _print(found)
 
 
-def _tail_command(kind: TopicKind) -> None:
+def _tail_command(kind: TopicKind) -> typer.Typer:
     group = typer.Typer(help=f"The {kind.value} topic.", no_args_is_help=True)
 
     @group.callback()
@@ -456,11 +456,91 @@ def _tail_command(kind: TopicKind) -> None:
                 print(json.dumps(record))
 
     app.add_typer(group, name=kind.value)
+    return group
 
 
-for _kind in list(TopicKind):
-    if _kind is not TopicKind.LOG:
-        _tail_command(_kind)
+_groups = {kind: _tail_command(kind) for kind in TopicKind if kind is not TopicKind.LOG}
+models_app = _groups[TopicKind.MODELS]
+models_app.info.help = "The models topic, and commands to the models of a case."
+KeyFile = Annotated[Path, typer.Option("--key", help="File with the operator's private key")]
+Operator = Annotated[str, typer.Option("--operator", help="Name that the case declares the public key under")]
+PoolKey = Annotated[str, typer.Option("--pool", help="Key of the one pool meant; all without it")]
+MemberName = Annotated[str, typer.Argument(help="Name of the member")]
+
+
+@models_app.command("key")
+def models_key(
+    path: Annotated[Path, typer.Argument(help="File for the private key; it must not exist")],
+    as_json: AsJson = False,
+) -> None:
+    """Make an operator's key pair: the private key goes to a file, the public one is for the declaration."""
+    from infra.operator import make_key
+
+    public = make_key(path)
+    if as_json:
+        _print({"public_key": public})
+    else:
+        print(public)
+
+
+@models_app.command("list")
+def models_list(case: Case, as_json: AsJson = False) -> None:
+    """The declared members, and what every pool serves as far as the models topic tells."""
+    from infra.operator import members, serving
+    from infra.serve import bootstrap_of
+
+    settings = _settings()
+    declared = _case(case)
+    topic = declared.topics(settings.namespace).models
+    pools = serving(bootstrap_of(settings), topic)
+    if as_json:
+        _print({"members": members(declared), "serving": pools})
+        return
+    for member in members(declared):
+        print("\t".join(str(value) for value in member.values()))
+    for key, change in pools.items():
+        print(f"{key}: {change['serving']} ({change['kind']} {change['member']}, {change['at']})")
+
+
+def _send_command(case: str, operator: str, key: Path, **command: Any) -> None:
+    from infra.operator import send
+    from infra.serve import bootstrap_of
+
+    settings = _settings()
+    sent = send(_case(case), bootstrap_of(settings), settings.namespace, operator, key, **command)
+    _say(f"sent {sent.action} as {sent.id}: `driftline models tail {case}` shows what comes of it")
+
+
+def _member_command(action: str, text: str) -> None:
+    @models_app.command(action, help=text)
+    def command(case: Case, member: MemberName, operator: Operator, key: KeyFile, pool: PoolKey = "") -> None:
+        _send_command(case, operator, key, action=action, member=member, pool=pool)
+
+
+def _pool_command(action: str, text: str) -> None:
+    @models_app.command(action, help=text)
+    def command(case: Case, operator: Operator, key: KeyFile, pool: PoolKey = "") -> None:
+        _send_command(case, operator, key, action=action, pool=pool)
+
+
+_member_command("promote", "Let a member serve.")
+_member_command("add", "Start a member that is in reserve, removed or in quarantine, anew.")
+_member_command("remove", "Stop a challenger.")
+_pool_command("rollback", "Undo the last promotion.")
+_pool_command("freeze", "Promote nothing by evidence any more.")
+_pool_command("unfreeze", "Promote by evidence again.")
+
+
+@models_app.command("budget")
+def models_budget(
+    case: Case,
+    operator: Operator,
+    key: KeyFile,
+    budget: Annotated[float | None, typer.Argument(help="None without it: no bound")] = None,
+    pool: PoolKey = "",
+) -> None:
+    """Bound what the members that do not serve may cost."""
+    _send_command(case, operator, key, action="budget", budget=budget, pool=pool)
 
 
 @features_app.command("get")

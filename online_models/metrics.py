@@ -231,6 +231,14 @@ class RunningMetrics:
         self._last: Any = None
         self._rows = 0
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the task, whose functions need not be picklable: `Pool.restore` gives it back."""
+        return {name: value for name, value in vars(self).items() if name != "_task"}
+
+    def of(self, task: Task) -> None:
+        """After a restore: these are metrics of this task."""
+        self._task = task
+
     def update(self, y: Any, output: Any) -> None:
         """Score one output: the next row."""
         self.skip()

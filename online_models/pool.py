@@ -13,17 +13,18 @@ from online_models.baselines import RunningPrior
 from online_models.combination import Combination, Hedge
 from online_models.drift import Drift, DriftManager, Estimate
 from online_models.errors import ModelsError, reason_of
+from online_models.intervals import Intervals
 from online_models.member import Member, PerKey, accepts_weight, copied
-from online_models.metrics import Metrics, metrics_of
+from online_models.metrics import Metrics, RunningMetrics, metrics_of
 from online_models.promotion import Decision, Evidence, Referee
-from online_models.task import Task
+from online_models.task import Regression, Task
 
 
 class Forecast(msgspec.Struct, eq=False, gc=False):
     """What a pool answered to one request: the serving member's output, and every member's.
 
     `row` is the number of its label among the pool's, once learned from; -1 before. `at` (seconds of event
-    time) and `offset` are the request's.
+    time) and `offset` are the request's; `reach` is half the width of the interval told, where there is one.
     """
 
     serving: str
@@ -34,6 +35,7 @@ class Forecast(msgspec.Struct, eq=False, gc=False):
     row: int = -1
     at: float = 0.0
     offset: int = -1
+    reach: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ class Pool:
         self._members = len(members)
         names = [member.name for member, _ in members]
         self.drift = None if scope.monitoring is None else DriftManager(scope.monitoring, task, names)
+        coverage = task.coverage if isinstance(task, Regression) else None
+        self.intervals = None if coverage is None else Intervals(coverage)
         self._restarts = 0  # those of comparisons that drift has caused so far
         self._referee = self._new_referee(slices)
         self._apportion()
@@ -245,6 +249,8 @@ class Pool:
         serving = self._serving
         output = outputs[serving] if serving < len(outputs) else self._task.predict(self._last_resort, x)
         forecast = Forecast(self.serving, self._version, self._serving_through, output, tuple(outputs))
+        if self.intervals is not None:
+            forecast.reach = self.intervals.reach()
         return forecast, changes or ()
 
     def _asked(self, seat: _Seat, x: dict[str, Any], changes: list[Change]) -> Any:
@@ -341,6 +347,8 @@ class Pool:
         self._learned_through = offset
         if self._labels == self._scope.frozen_after:
             changes = self._freeze(changes)
+        if self.intervals is not None:
+            self.intervals.learn(abs(y - forecast.output), forecast.reach, forecast.serving)
         losses = self._losses(y, outputs, learned.loss)
         for index in self._combinations:
             own = losses[index]
@@ -530,7 +538,8 @@ class Pool:
         referee = None if self._referee is None else self._referee.state()
         drift = None if self.drift is None else self.drift.snapshot()
         own = {name: getattr(self, name) for name in _STATE}
-        return own | {"seats": seats, "referee": referee, "drift": drift}
+        intervals = None if self.intervals is None else self.intervals.state()
+        return own | {"seats": seats, "referee": referee, "drift": drift, "intervals": intervals}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave, of a pool with the same declaration."""
@@ -538,9 +547,13 @@ class Pool:
             setattr(self, name, state[name])
         if self.drift is not None:
             self.drift.restore(state["drift"])
+        if self.intervals is not None:
+            self.intervals.restore(state["intervals"])
         for seat, found in zip(self._seats, state["seats"], strict=True):
             for name in _SEAT_STATE:
                 setattr(seat, name, found[name])
+            if isinstance(seat.metrics, RunningMetrics):
+                seat.metrics.of(self._task)
             if seat.role == "baseline" and seat.sampled:
                 seat.member = self._scope.first  # frozen as a copy of it, sampling and all
         if self._referee is not None:
@@ -566,7 +579,8 @@ def _state_of(seat: _Seat) -> str:
 def merged_report(pools: Iterable[Pool]) -> dict[str, dict[str, Any]]:
     """{member: {role, live, serving, whole-run metrics, fading: {...}}} over several pools of one task.
 
-    `role` is as declared; `serving` is in how many of the pools it serves now.
+    `role` is as declared; `serving` is in how many of the pools it serves now. Where intervals are told,
+    `coverage` is the share of labels that those told while it served have held, `width` their mean width.
     """
     return dict(member_reports(pools))
 
@@ -575,9 +589,12 @@ def member_reports(pools: Iterable[Pool]) -> Iterator[tuple[str, dict[str, Any]]
     """The entries of `merged_report` one by one: each takes milliseconds, between which others may run."""
     seats: dict[str, list[_Seat]] = {}
     serving: dict[str, int] = {}
+    intervals: list[Intervals] = []
     tasks = {}
     for pool in pools:
         serving[pool.serving] = serving.get(pool.serving, 0) + 1
+        if pool.intervals is not None:
+            intervals.append(pool.intervals)
         for seat in pool._seats:
             seats.setdefault(seat.name, []).append(seat)
             tasks[seat.name] = pool._task
@@ -592,4 +609,7 @@ def member_reports(pools: Iterable[Pool]) -> Iterator[tuple[str, dict[str, Any]]
             merged = metrics_of(tasks[name])
             merged.merge(whole)  # type: ignore[arg-type]
             entry |= merged.summary() | {"fading": merged.fading()}
+        told = [sum(counts) for counts in zip(*(i.counts(name) for i in intervals), strict=True)]
+        if told and told[0]:
+            entry |= {"coverage": told[1] / told[0], "width": told[2] / told[0]}
         yield name, entry

@@ -215,13 +215,21 @@ class Multiclass:
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """A number, with squared error."""
+    """A number, with squared error.
+
+    With `coverage`, such as 0.9, every prediction has an interval that is to hold that share of labels.
+    """
 
     name: str
     ask: type = field(kw_only=True)
     label: Label = field(kw_only=True)
+    coverage: float | None = field(default=None, kw_only=True)
     decision: Decision | None = field(default=None, init=False)
     kind: str = field(default="regression", init=False)
+
+    def __post_init__(self) -> None:
+        if self.coverage is not None and not 0 < self.coverage < 1:
+            raise ModelsError(f"Regression(coverage={self.coverage!r}): a share must be in (0, 1)")
 
     def predict(self, estimator: Any, x: dict[str, Any]) -> float:
         value = float(estimator.predict_one(x))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
-from typing import Annotated, Any, Union, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_type_hints
 
 import msgspec
 import msgspec.structs
@@ -86,7 +86,26 @@ class Serve(Event, tag="serve"):
     """The warm-up is over: requests from here on are answered."""
 
 
-SYSTEM_EVENTS: tuple[type[Event], ...] = (Clock, WarmUp, Serve)
+Action = Literal["promote", "rollback", "freeze", "unfreeze", "add", "remove", "budget"]
+
+
+class Command(Event, tag="command"):
+    """What an operator wants of the pool of key `pool`, or of every pool ("").
+
+    `nonce` is above that of every command of the operator before it; `signature` is Ed25519, in hex (see
+    `streams.commands`). It does not move time.
+    """
+
+    action: Action
+    operator: str
+    nonce: int
+    pool: str = ""
+    member: str = ""
+    budget: float | None = None
+    signature: str = ""
+
+
+SYSTEM_EVENTS: tuple[type[Event], ...] = (Clock, WarmUp, Serve, Command)
 """Events that every case has."""
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from online_models.drift import Drift, Estimate
 from online_models.pool import Change, Forecast, Pool
-from streams.events import moment
+from streams.events import Command, moment
 from streams.incidents import drift_event, estimate_of
-from streams.messages import ModelEvent, ModelVersion, Outcome, Prediction
+from streams.messages import Interval, ModelEvent, ModelVersion, Outcome, Prediction
 from streams.outputs import Output, Outputs
+from streams.partitioning import partition_of
 from streams.pending import Example
 from streams.scorer import Question, Work, as_published
 from streams.usecase import UseCase
@@ -37,6 +39,7 @@ class Learner:
         self._task = case.task
         self._scope = case.models_with_notes
         self._partition = partition
+        self._partitions = case.partitions
         self._name = case.name
         self._encode = msgspec.json.Encoder().encode
         self._slices = tuple(case.slices) if self._scope.promotion is not None else ()
@@ -69,10 +72,12 @@ class Learner:
         return Pool(self._task, self._scope, key, self._partition, self._slices)
 
     def fold(self, work: Iterable[Work]) -> None:
-        """Answer questions and learn examples, in order."""
+        """Answer questions, learn examples and obey commands, in order."""
         for item, offset, out in work:
             if item.__class__ is Question:
                 self._answer(item, offset, out)
+            elif item.__class__ is Command:
+                self._obey(item, offset, out)
             else:
                 self._take(item, offset, out)  # type: ignore[arg-type]
 
@@ -107,6 +112,7 @@ class Learner:
                 self._task.probabilities(forecast.output),
                 ModelVersion(forecast.serving, forecast.version, forecast.learned_through),
                 x,
+                _interval(pool, forecast, published),
             )
         )
         out.predictions.append(Output(offset, 0, key.encode(), value))
@@ -145,6 +151,19 @@ class Learner:
     def _slice_values(self, keys: dict[str, Any]) -> list[Any]:
         values = [keys[name] for name in self._slices]
         return [value if value.__class__ in _PLAIN else str(value) for value in values]
+
+    def _obey(self, command: Command, offset: int, out: Outputs) -> None:
+        """Do what an operator wants, and put out what came of it: once for each pool that is meant."""
+        at = command.at.timestamp()
+        if not command.pool:
+            for key in sorted(self.pools):
+                self._put_changes(key, (_obeyed(self.pools[key], command),), at, offset, out)
+        elif command.pool in self.pools:
+            change = _obeyed(self.pools[command.pool], command)
+            self._put_changes(command.pool, (change,), at, offset, out)
+        elif partition_of(command.pool.encode(), self._partitions) == self._partition:
+            missing = Change("refused", command.member, "command", _by(command, "this key has no pool yet"))
+            self._put_changes(command.pool, (missing,), at, offset, out)
 
     def outcome(self, example: Example, offset: int, ordinal: int) -> Output:
         """The outcome of a prediction that is closed, to be put out at a source position."""
@@ -192,7 +211,9 @@ class Learner:
             out.drift.append(Output(offset, ordinal, key.encode(), self._encode(event)))
 
     def _put_changes(self, key: str, changes: Iterable[Change], at: float, offset: int, out: Outputs) -> None:
+        pool = self.pools.get(key)
         for change in changes:
+            serving = self._scope.champion.name if pool is None else pool.serving
             ordinal = _ordinal(out.models, offset)
             event = ModelEvent(
                 id=f"{self._name}:{self._partition}:{offset}:{ordinal}",
@@ -202,8 +223,39 @@ class Learner:
                 member=change.member,
                 stage=change.stage,
                 reason=change.reason,
-                serving=self._pool(key).serving,
+                serving=serving,
                 offset=offset,
                 evidence=change.evidence,
             )
             out.models.append(Output(offset, ordinal, key.encode(), self._encode(event)))
+
+
+def _interval(pool: Pool, forecast: Forecast, published: Prediction | None) -> Interval | None:
+    """The interval to tell; one that was published stands."""
+    if published is not None:
+        return published.interval
+    if pool.intervals is None or forecast.reach is None:
+        return None
+    value, reach = forecast.output, forecast.reach
+    return Interval(value - reach, value + reach, pool.intervals.coverage, pool.intervals.held)
+
+
+def _by(command: Command, what: str) -> str:
+    """The reason of a change that an operator wanted."""
+    wanted = f"{command.action} by {command.operator}"
+    return f"{wanted}: {what}" if what else wanted
+
+
+def _obeyed(pool: Pool, command: Command) -> Change:
+    """What came of a command to a pool."""
+    actions: dict[str, Callable[[], Change]] = {
+        "promote": lambda: pool.promote(command.member),
+        "rollback": pool.rollback,
+        "freeze": pool.freeze,
+        "unfreeze": pool.unfreeze,
+        "add": lambda: pool.add(command.member),
+        "remove": lambda: pool.remove(command.member),
+        "budget": lambda: pool.set_budget(command.budget),
+    }
+    change = actions[command.action]()
+    return replace(change, reason=_by(command, change.reason))

@@ -18,8 +18,20 @@ class ModelVersion(msgspec.Struct, frozen=True, gc=False):
     learned_through: int
 
 
-class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """One answer to one request. `features` are the values used; absent means missing."""
+class Interval(msgspec.Struct, frozen=True, gc=False):
+    """Where the number is to lie, in the share `coverage` of all requests; `held` is the share so far."""
+
+    low: float
+    high: float
+    coverage: float
+    held: float | None
+
+
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One answer to one request. `features` are the values used; absent means missing.
+
+    `interval` is around a number, where the task declares its coverage, once enough labels are known.
+    """
 
     id: str
     event_id: str
@@ -30,6 +42,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     probabilities: dict[str, float] | None
     model: ModelVersion
     features: dict[str, Any]
+    interval: Interval | None = None
 
 
 class Estimate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

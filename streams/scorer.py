@@ -18,9 +18,10 @@ from features.state import Row, RowKey
 from online_models.errors import reason_of
 from online_models.pool import Forecast
 from online_models.task import UNLABELLED, Task
+from streams.commands import Authority
 from streams.deduplication import SeenIds
 from streams.errors import OtherTask, Refused
-from streams.events import SYSTEM_EVENTS, Event, Reference, Serve, WarmUp
+from streams.events import SYSTEM_EVENTS, Command, Event, Reference, Serve, WarmUp
 from streams.messages import Prediction
 from streams.outputs import Output, Outputs
 from streams.pending import Example, Pending, PendingPredictions
@@ -51,9 +52,9 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     published: Prediction | None
 
 
-Work = tuple[Question | Example, int, Outputs]
-"""What the learner is to do: a question or an example, the offset of the record behind it, and where
-to put what comes of it."""
+Work = tuple[Question | Example | Command, int, Outputs]
+"""What the learner is to do: a question, an example or a command, the offset of the record behind it, and
+where to put what comes of it."""
 
 
 class Answered(NamedTuple):
@@ -132,6 +133,7 @@ class Scorer:
             (name, attrgetter(name)) for name in dict.fromkeys((case.key, label.on, *case.slices))
         )
         self._suffix = f":{task.name}"
+        self._authority = Authority(case.name, case.operators)
         self._warming = False
         self._answered: Answered | None = None
         self._records = 0
@@ -144,7 +146,11 @@ class Scorer:
     def state(self) -> dict[str, Any]:
         """Everything that later records depend on; nothing is copied."""
         own = {name: getattr(self, name) for name in _STATE}
-        return own | {"features": self._features.state(), "pending": self._pending.state()}
+        return own | {
+            "features": self._features.state(),
+            "pending": self._pending.state(),
+            "authority": self._authority.state(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave."""
@@ -152,6 +158,7 @@ class Scorer:
             setattr(self, name, state[name])
         self._features.restore(state["features"])
         self._pending.restore(state["pending"])
+        self._authority.restore(state["authority"])
 
     @property
     def open_predictions(self) -> int:
@@ -229,6 +236,9 @@ class Scorer:
         out.dead_letters.append(Output(record.offset, 0, record.key, record.value or b"", headers))
 
     def _accept(self, event: Event) -> None:
+        if event.__class__ is Command:
+            self._command(event)
+            return
         watermark = self._watermark
         if self._seen.is_duplicate(event.id, watermark.max_at):
             self.duplicates += 1
@@ -263,6 +273,13 @@ class Scorer:
             self._pending.answer(self._join_key(event), "labelled", label, at)
         elif route.voids:
             self._pending.answer(self._join_key(event), "void", None, at)
+
+    def _command(self, command: Command) -> None:
+        """A repeated command is refused, not dropped as a duplicate is: its nonce tells, not its id."""
+        reason = self._authority.refusal(command)
+        if reason is not None:
+            raise Refused("command", reason)
+        self._work.append((command, self._offset, self._out))
 
     def _mark(self, event: Event) -> None:
         """Begin or end the warm-up."""
@@ -338,4 +355,6 @@ def as_published(task: Task, published: Prediction, outputs: tuple[Any, ...]) ->
             f"the published prediction {published.id} is no answer to this task: {error}. Code of "
             "another task cannot take over: use another namespace"
         ) from error
-    return Forecast(model.name, model.version, model.learned_through, output, outputs)
+    told = published.interval
+    reach = None if told is None else (told.high - told.low) / 2.0
+    return Forecast(model.name, model.version, model.learned_through, output, outputs, reach=reach)

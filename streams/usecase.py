@@ -15,6 +15,7 @@ from features.errors import FeatureDeclarationError
 from features.state import FeatureState
 from online_models.member import PerKey, Shared
 from online_models.task import Task
+from streams.commands import check_operators
 from streams.errors import DeclarationError
 from streams.events import Event, EventCodec, Reference
 from streams.specification import described
@@ -29,6 +30,7 @@ class UseCase:
     are seconds: `lateness` is how far behind the newest event one may come, `max_jump` how far
     ahead of all others, `dedup_horizon` how long an event id is remembered. `clock="wall"` makes
     workers append clock events to idle partitions; a case fed from history uses "event".
+    `operators` are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name.
     """
 
     name: str
@@ -46,9 +48,11 @@ class UseCase:
     clock: Literal["event", "wall"] = "event"
     max_event_bytes: int = 65_536
     description: str = field(default="", kw_only=True)
+    operators: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         self.codec()
+        check_operators(self.operators)
         ask = self.task.ask
         label = self.task.label
         for event in (ask, label.event, *label.void):

@@ -159,3 +159,13 @@ class Constant:
 
 
 orders_anew = replace(orders, models=PerKey(champion=Member("constant", Constant), frozen_after=20))
+
+OPERATOR_KEY = "01" * 32
+"""The private key of ann, who operates `operated`."""
+operated = replace(
+    orders,
+    models=PerKey(
+        champion=Member("logistic", logistic), challengers=[Member("constant", Constant)], frozen_after=20
+    ),
+    operators={"ann": "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"},
+)

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from shop import Constant, asked, features, logistic, orders, settled
+from shop import Asked, Constant, Settled, asked, features, logistic, orders, settled
 
-from driftline import Event, Member, PerKey, Promotion, UseCase
+from driftline import HOUR, Event, Label, Member, PerKey, Promotion, Regression, UseCase
 from streams.outputs import KINDS, Outputs
 from streams.processor import PartitionProcessor, summarize
 from streams.schema import topic_schemas
@@ -98,3 +98,30 @@ def test_the_schema_of_the_models_topic_has_the_evidence() -> None:
     schema = topic_schemas(orders)["orders.models"]
     assert set(schema["$defs"]) >= {"ModelEvent", "Evidence", "SliceGain"}
     assert "evidence" not in schema["$defs"]["ModelEvent"]["required"]
+
+
+class Middle:
+    """An estimator of numbers that learns nothing."""
+
+    def learn_one(self, x: dict[str, Any], y: float) -> None: ...
+
+    def predict_one(self, x: dict[str, Any]) -> float:
+        return 3.0
+
+
+def test_a_prediction_of_a_number_has_its_interval_and_the_share_held_so_far() -> None:
+    label = Label(Settled, on="order", value=lambda e: 6.0 * e.bad, wait=HOUR)
+    task = Regression("bad", ask=Asked, label=label, coverage=0.8)
+    case = promoting(task=task)
+    case = replace(case, models=PerKey(Member("middle", Middle), monitoring=None))
+    log = records(case, trade(60))
+    out = PartitionProcessor(case, 0).step(log)
+    found = told(out.predictions)
+    assert all("interval" not in prediction for prediction in found[:20])
+    assert found[-1]["interval"] == {"low": 0.0, "high": 6.0, "coverage": 0.8, "held": 1.0}
+    processor = PartitionProcessor(case, 0)
+    again = Outputs()
+    for record in log:
+        again.extend(processor.step([record]))
+        processor = PartitionProcessor.restored(case, 0, processor.snapshot())
+    assert again.predictions == out.predictions

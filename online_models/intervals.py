@@ -1,0 +1,80 @@
+"""Intervals around predicted numbers that hold the truth as often as promised, whatever the data."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from math import ceil
+from typing import Any
+
+WINDOW = 500
+"""Errors of late from which the width is taken."""
+FEWEST = 20
+"""Labels before the first interval is told."""
+STEP = 0.01
+"""How far the error rate asked for moves with each label."""
+
+_STATE = ("_asked", "_counts", "_order", "_sorted")
+
+
+class Intervals:
+    """Adaptive conformal inference (Gibbs and Candes 2021, Adaptive conformal inference under distribution
+    shift) around what a pool serves; `coverage` is the share of labels that intervals are to hold.
+
+    An interval reaches as far as the quantile 1 - a of the last `WINDOW` absolute errors. After each label
+    a += STEP * (1 - coverage - missed), where `missed` is 1 if the interval that was told did not hold it,
+    so that the share held comes to `coverage` even where errors drift: over T labels it differs by at most
+    (1 + STEP) / (STEP * T), if labels come at once. Where a falls below 0, for which the method asks for
+    the whole line, the interval reaches as far as the largest error, and once more for each STEP below.
+    """
+
+    def __init__(self, coverage: float) -> None:
+        self.coverage = coverage
+        self._asked = 1.0 - coverage
+        self._order: deque[float] = deque()
+        self._sorted: list[float] = []
+        self._counts: dict[str, list[float]] = {}  # by serving member: labels, those held, sum of widths
+
+    def reach(self) -> float | None:
+        """Half the width of an interval now; None while too few errors are known."""
+        errors = self._sorted
+        if len(errors) < FEWEST:
+            return None
+        if self._asked <= 0.0:
+            return errors[-1] * (1.0 - self._asked / STEP)
+        place = ceil((1.0 - self._asked) * (len(errors) + 1)) - 1
+        return errors[min(max(place, 0), len(errors) - 1)]
+
+    def learn(self, error: float, told: float | None, serving: str) -> None:
+        """Take in an absolute error of an answer of `serving`, whose interval reached as far as `told`."""
+        if told is not None:
+            is_held = error <= told
+            self._asked += STEP * ((1.0 - self.coverage) - (not is_held))
+            counts = self._counts.setdefault(serving, [0.0, 0.0, 0.0])
+            counts[0] += 1.0
+            counts[1] += is_held
+            counts[2] += 2.0 * told
+        self._order.append(error)
+        insort(self._sorted, error)
+        if len(self._order) > WINDOW:
+            oldest = self._order.popleft()
+            del self._sorted[bisect_left(self._sorted, oldest)]
+
+    def counts(self, serving: str) -> list[float]:
+        """(labels, those held, sum of widths) of the intervals told while this member served."""
+        return self._counts.get(serving, [0.0, 0.0, 0.0])
+
+    @property
+    def held(self) -> float | None:
+        """The share of labels held so far, whoever served; None before the first."""
+        labels = sum([counts[0] for counts in self._counts.values()])
+        return sum([counts[1] for counts in self._counts.values()]) / labels if labels else None
+
+    def state(self) -> dict[str, Any]:
+        """All that later intervals depend on; nothing is copied."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        for name in _STATE:
+            setattr(self, name, state[name])
