@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from online_models.member import Member, PerKey, Shared
     from online_models.promotion import Promotion
     from online_models.reactions import Background, Boosted, Recurring, Reset
-    from online_models.task import Binary, Decision, Label, Multiclass, Regression
+    from online_models.task import Anomaly, Binary, Decision, Label, Multiclass, Regression
     from streams.commands import new_command
     from streams.events import Clock, Command, Event, Reference
     from streams.sdk import EventProducer, PredictionConsumer
@@ -48,7 +48,7 @@ _HOMES = {
     "online_models.member": ("Member", "PerKey", "Shared"),
     "online_models.promotion": ("Promotion",),
     "online_models.reactions": ("Background", "Boosted", "Recurring", "Reset"),
-    "online_models.task": ("Binary", "Decision", "Label", "Multiclass", "Regression"),
+    "online_models.task": ("Anomaly", "Binary", "Decision", "Label", "Multiclass", "Regression"),
     "streams.commands": ("new_command",),
     "streams.events": ("Clock", "Command", "Event", "Reference"),
     "streams.sdk": ("EventProducer", "PredictionConsumer"),
@@ -59,8 +59,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
     "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
     "mean", "min", "rate", "std", "sum", "Combination", "Monitoring", "Member", "PerKey", "Shared",
-    "Promotion", "Background", "Boosted", "Recurring", "Reset", "Binary", "Decision", "Label", "Multiclass",
-    "Regression", "new_command", "Clock", "Command", "Event", "Reference", "EventProducer",
+    "Promotion", "Background", "Boosted", "Recurring", "Reset", "Anomaly", "Binary", "Decision", "Label",
+    "Multiclass", "Regression", "new_command", "Clock", "Command", "Event", "Reference", "EventProducer",
     "PredictionConsumer", "UseCase", "load_case",
 ]  # fmt: skip
 

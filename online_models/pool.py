@@ -157,6 +157,10 @@ class Pool:
 
     def _seat(self, member: Member, role: str) -> _Seat:
         member.check(self._task.kind)
+        if not self._task.is_supervised and (member.class_weight or member.sampling):
+            raise ModelsError(
+                f"member {member.name!r}: class_weight and sampling need members that learn from labels"
+            )
         estimator = member.born()
         weighted = bool(member.class_weight)
         if weighted and not accepts_weight(estimator):
@@ -337,7 +341,10 @@ class Pool:
             if seat.follows or not seat.learning or output is None:
                 continue
             try:
-                self._teach(seat, x, y, prediction_id)
+                if task.is_supervised or seat.member is None:
+                    self._teach(seat, x, y, prediction_id)
+                elif not y:
+                    seat.estimator.learn_one(x)
             except Exception as error:
                 changes = changes if changes is not None else []
                 self._quarantine(seat, "learn", error, changes)
@@ -374,6 +381,19 @@ class Pool:
                 self._restarts = self.drift.restarts
                 self._compare_anew()
         return learned
+
+    def absorb(self, x: dict[str, Any], forecast: Forecast, offset: int) -> Sequence[Change]:
+        """Let the members learn from a request that got no label, as its task needs none."""
+        changes: list[Change] = []
+        for seat, output in zip(self._seats, forecast.outputs, strict=True):
+            if seat.learning and not seat.follows and seat.member is not None and output is not None:
+                try:
+                    seat.estimator.learn_one(x)
+                except Exception as error:
+                    self._quarantine(seat, "learn", error, changes)
+        self._learned_through = offset
+        self._renew_version()
+        return changes
 
     def _losses(self, y: Any, outputs: Sequence[Any], served: float) -> Sequence[float | None]:
         """The loss of every seat, once for all who need it; None where it did not answer."""

@@ -103,6 +103,8 @@ class Task(Protocol):
     def label(self) -> Label: ...
     @property
     def decision(self) -> Decision | None: ...
+    @property
+    def is_supervised(self) -> bool: ...
     def predict(self, estimator: Any, x: dict[str, Any]) -> Any:
         """The output for `x`; raises NotFinite."""
         ...
@@ -135,6 +137,17 @@ def _clipped(label: Any, p: Any) -> float:
     raise NotFinite(f"p({label}) is {p!r}")
 
 
+def _true_or_false(y: Any) -> bool:
+    if y in (0, 1):
+        return bool(y)
+    raise ValueError(f"{y!r} is not true or false")
+
+
+def _log_loss(y: Any, p: float) -> float:
+    given = p if y else 1.0 - p
+    return -log(given if given > FLOOR else FLOOR)
+
+
 @dataclass(frozen=True, slots=True)
 class Binary:
     """True or false, with p(True) as output and log loss in nats."""
@@ -144,6 +157,7 @@ class Binary:
     label: Label = field(kw_only=True)
     decision: Decision | None = field(default=None, kw_only=True)
     kind: str = field(default="binary", init=False)
+    is_supervised: bool = field(default=True, init=False)
 
     def predict(self, estimator: Any, x: dict[str, Any]) -> float:
         probabilities = estimator.predict_proba_one(x)
@@ -155,15 +169,10 @@ class Binary:
         return _clipped(True, p)
 
     def check_label(self, y: Any) -> bool:
-        if y is True or y is False:
-            return bool(y)
-        if y in (0, 1):
-            return bool(y)
-        raise ValueError(f"{y!r} is not true or false")
+        return _true_or_false(y)
 
     def loss(self, y: Any, output: float) -> float:
-        p = output if y else 1.0 - output
-        return -log(p if p > FLOOR else FLOOR)
+        return _log_loss(y, output)
 
     def point(self, output: float) -> bool:
         return output >= 0.5 if self.decision is None else self.decision.decide(output)
@@ -186,6 +195,7 @@ class Multiclass:
     label: Label = field(kw_only=True)
     decision: Decision | None = field(default=None, init=False)
     kind: str = field(default="multiclass", init=False)
+    is_supervised: bool = field(default=True, init=False)
 
     def predict(self, estimator: Any, x: dict[str, Any]) -> dict[str, float]:
         return {
@@ -226,6 +236,7 @@ class Regression:
     coverage: float | None = field(default=None, kw_only=True)
     decision: Decision | None = field(default=None, init=False)
     kind: str = field(default="regression", init=False)
+    is_supervised: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         if self.coverage is not None and not 0 < self.coverage < 1:
@@ -254,4 +265,59 @@ class Regression:
     def output_of(self, point: Any, probabilities: dict[str, float] | None) -> float:
         if probabilities is not None:
             raise ValueError("a prediction of a number was published with probabilities")
+        return float(point)
+
+
+def no_label(event: Any) -> None:
+    """The label rule of a task without labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """How odd a request is, a number in [0, 1] that an estimator's `score_one` gives.
+
+    Estimators learn from features alone, once a request's `wait` (seconds) is over or its label is known;
+    what is labelled true, an anomaly, they do not learn from. Labels are for the metrics: ranking (ROC AUC)
+    tells most, as a score is no probability; they may be left out, and `wait` is the label's where there
+    is one. A label that comes after the wait corrects the outcome, not the metrics.
+    Raises ModelsError unless just one of `label` and `wait` is given.
+    """
+
+    name: str
+    ask: type = field(kw_only=True)
+    label: Label = field(default=None, kw_only=True)  # type: ignore[assignment]  # made from `wait`
+    wait: float | None = field(default=None, kw_only=True)
+    decision: Decision | None = field(default=None, init=False)
+    kind: str = field(default="binary", init=False)
+    is_supervised: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        label = self.label
+        if self.wait is not None:
+            label = Label(self.ask, on="id", value=no_label, wait=self.wait)
+        if label is None or self.label not in (None, label):
+            raise ModelsError(f"Anomaly({self.name!r}) needs either a label or a wait after which it learns")
+        object.__setattr__(self, "label", label)
+
+    def predict(self, estimator: Any, x: dict[str, Any]) -> float:
+        score = float(estimator.score_one(x))
+        if 0.0 <= score <= 1.0:
+            return score
+        return _clipped("anomaly", score)
+
+    def check_label(self, y: Any) -> bool:
+        return _true_or_false(y)
+
+    def loss(self, y: Any, output: float) -> float:
+        return _log_loss(y, output)
+
+    def point(self, output: float) -> float:
+        return output
+
+    def probabilities(self, output: float) -> None:
+        return None
+
+    def output_of(self, point: Any, probabilities: dict[str, float] | None) -> float:
+        if probabilities is not None:
+            raise ValueError("an anomaly score was published with probabilities")
         return float(point)

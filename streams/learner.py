@@ -15,7 +15,7 @@ from streams.incidents import drift_event, estimate_of
 from streams.messages import Interval, ModelEvent, ModelVersion, Outcome, Prediction
 from streams.outputs import Output, Outputs
 from streams.partitioning import partition_of
-from streams.pending import Example
+from streams.pending import Example, Pending
 from streams.scorer import Question, Work, as_published
 from streams.usecase import UseCase
 
@@ -140,6 +140,8 @@ class Learner:
                     self._put_drifts(pending.key, learned.drifts, offset, out)
                 if learned.changes:
                     self._put_changes(pending.key, learned.changes, at, offset, out)
+        elif status == "unlabelled" and not self._task.is_supervised:
+            self._absorb(pending, forecast, at, offset, out)
         if pending.silent:
             return
         if example.status_before != "open":
@@ -147,6 +149,13 @@ class Learner:
         self._count(status, 1)
         outcomes = out.outcomes
         outcomes.append(self._outcome(example, forecast, loss, estimate, offset, _ordinal(outcomes, offset)))
+
+    def _absorb(self, pending: Pending, forecast: Forecast, at: float, offset: int, out: Outputs) -> None:
+        if pending.x is not None and not pending.learned:
+            changes = self._pool(pending.key).absorb(pending.x, forecast, offset)
+            pending.learned = True
+            if changes:
+                self._put_changes(pending.key, changes, at, offset, out)
 
     def _slice_values(self, keys: dict[str, Any]) -> list[Any]:
         values = [keys[name] for name in self._slices]
