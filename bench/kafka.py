@@ -12,6 +12,7 @@ os.environ.setdefault("FAUST_LOOP", "uvloop")  # as `driftline worker` does
 from bench.gauge import Gauge
 from bench.peer import Assignment
 from features.online import OnlineWriter
+from features.place import Place
 from features.registry import OnlineStoreRepo
 from infra.serve import deploy
 from infra.settings import Settings
@@ -26,7 +27,7 @@ from streams.worker import Worker, run
 
 
 def _online_writer(case: UseCase, home: Path) -> OnlineWriter:
-    repo = OnlineStoreRepo(home / "feast", case.name, case.views())
+    repo = OnlineStoreRepo(Place(home / "feast", case.name), case.views())
     repo.apply()
     return OnlineWriter(repo)
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from features.client import FeatureClient, FeatureRow, FeatureValue
     from features.declaration import (
         DAY,
         HOUR,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from streams.usecase import UseCase, load_case
 
 _HOMES = {
+    "features.client": ("FeatureClient", "FeatureRow", "FeatureValue"),
     "features.declaration": (
         "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
         "mean", "min", "rate", "std", "sum",
@@ -57,11 +59,11 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
-    "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
-    "mean", "min", "rate", "std", "sum", "Combination", "Monitoring", "Member", "PerKey", "Shared",
-    "Promotion", "Background", "Boosted", "Recurring", "Reset", "Anomaly", "Binary", "Decision", "Label",
-    "Multiclass", "Regression", "new_command", "Clock", "Command", "Event", "Reference", "EventProducer",
-    "PredictionConsumer", "UseCase", "load_case",
+    "FeatureClient", "FeatureRow", "FeatureValue", "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive",
+    "field", "last", "latest", "lookup", "max", "mean", "min", "rate", "std", "sum", "Combination",
+    "Monitoring", "Member", "PerKey", "Shared", "Promotion", "Background", "Boosted", "Recurring", "Reset",
+    "Anomaly", "Binary", "Decision", "Label", "Multiclass", "Regression", "new_command", "Clock", "Command",
+    "Event", "Reference", "EventProducer", "PredictionConsumer", "UseCase", "load_case",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ MINUTE = 60.0
 HOUR = 3600.0
 DAY = 86400.0
 
+Clock = Literal["event", "wall"]
 Aggregate = Literal["mean", "count", "sum", "min", "max", "std", "latest", "rate"]
 
 
@@ -149,11 +150,16 @@ def lookup(event: type, field: str, *, by: str, **note: Any) -> Lookup:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The online features of one entity: those windows that share their key fields."""
+    """The online features of one entity: those windows that share their key fields.
+
+    `clock` says whose time its rows are of: "wall" when they age as one looks on, "event" when they
+    come from history, so that the wall clock says nothing about them.
+    """
 
     name: str
     keys: tuple[str, ...]
     features: Mapping[str, Window]
+    clock: Clock = "wall"
 
     @property
     def ttl(self) -> float:
@@ -161,10 +167,10 @@ class View:
         return builtins.max(window.over for window in self.features.values())
 
 
-def views(case: str, features: Mapping[str, Feature]) -> list[View]:
+def views(case: str, features: Mapping[str, Feature], clock: Clock = "wall") -> list[View]:
     """The feature views of a case, one a key, in the order of declaration."""
     grouped: dict[tuple[str, ...], dict[str, Window]] = {}
     for name, feature in features.items():
         if isinstance(feature, Window):
             grouped.setdefault(feature.by, {})[name] = feature
-    return [View(f"{case}_by_{'_'.join(keys)}", keys, group) for keys, group in grouped.items()]
+    return [View(f"{case}_by_{'_'.join(keys)}", keys, group, clock) for keys, group in grouped.items()]

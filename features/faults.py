@@ -1,13 +1,14 @@
 """Which failures of an online store pass by themselves.
 
-Transient: the store is locked, full, out of reach or failing to read and write. Then the same rows
-are written again later. Everything else (a table that is not there, a value of the wrong type) fails
-the same way next time and is told to the caller.
+Transient: the store is locked, full, out of reach, starting, or failing to read and write. Then the
+same rows are written again later. Everything else (a table that is not there, a value of the wrong
+type, a wrong password) fails the same way next time and is told to the caller.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sqlite3
 import time
 
@@ -18,7 +19,19 @@ LONGEST_PAUSE = 2.0
 """Seconds between two attempts: the first, then twice as long each time."""
 WARN_EVERY = 30.0
 
-_REDIS_FAULTS = {"ConnectionError", "TimeoutError", "BusyLoadingError"}
+_REDIS_FAULTS = {
+    "ConnectionError",
+    "TimeoutError",
+    "BusyLoadingError",
+    "OutOfMemoryError",
+    "ReadOnlyError",
+    "TryAgainError",
+    "MasterDownError",
+}
+_REDIS_REFUSALS = {"OOM", "MISCONF", "READONLY", "NOREPLICAS", "MASTERDOWN", "BUSY", "LOADING"}
+"""First words of errors, within those of a script too, of a Redis that takes no writes for the time being."""
+_REDIS_CREDENTIALS = {"AuthenticationError", "AuthorizationError"}
+_WORD = re.compile(r"[A-Z]{3,}")
 
 
 def is_transient(error: BaseException) -> bool:
@@ -33,10 +46,24 @@ def is_transient(error: BaseException) -> bool:
         return code & 0xFF != sqlite3.SQLITE_ERROR  # the higher bits only refine it
     if isinstance(error, OSError):
         return True
-    return any(
-        kind.__name__ in _REDIS_FAULTS and kind.__module__.partition(".")[0] == "redis"
-        for kind in type(error).__mro__
-    )
+    kinds = _redis_kinds(error)
+    if not kinds.isdisjoint(_REDIS_CREDENTIALS):
+        return False
+    refused = "ResponseError" in kinds and not _REDIS_REFUSALS.isdisjoint(_WORD.findall(str(error)))
+    return refused or not kinds.isdisjoint(_REDIS_FAULTS)
+
+
+def reason(error: BaseException) -> str:
+    """What failed, for people."""
+    kinds = _redis_kinds(error)
+    if "OutOfMemoryError" in kinds or ("ResponseError" in kinds and "OOM" in _WORD.findall(str(error))):
+        return f"Redis is full: it has reached its maxmemory and may evict nothing ({error})"
+    return f"{type(error).__name__}: {error}"
+
+
+def _redis_kinds(error: BaseException) -> set[str]:
+    """Names of the client's classes that the error is of."""
+    return {kind.__name__ for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "redis"}
 
 
 class Outage:
@@ -55,7 +82,7 @@ class Outage:
             self._since = now
         if now - self._warned >= WARN_EVERY:
             self._warned = now
-            log.warning("%s fails, trying again: %s: %s", self._subject, type(error).__name__, error)
+            log.warning("%s fails, trying again: %s", self._subject, reason(error))
         pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
         return pause
 

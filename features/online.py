@@ -236,45 +236,6 @@ def _keep_newest(rows: dict[RowKey, Row], others: Mapping[RowKey, Row]) -> None:
             rows[key] = row
 
 
-def read(repo: OnlineStoreRepo, view: str, keys: Mapping[str, str]) -> dict[str, Any]:
-    """Newest values of one key: {view, keys, event_timestamp, features: {name: {value, status}}}.
-
-    Status is Feast's: PRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE. Raises FeaturesError for an
-    unknown view or wrong keys.
-    """
-    declared = repo.view(view)
-    if set(keys) != set(declared.keys):
-        given = ", ".join(keys) or "nothing"
-        raise FeaturesError(f"view {view!r} is keyed by {', '.join(declared.keys)}, not by {given}")
-    store = repo.store
-    from feast.errors import FeatureViewNotFoundException
-    from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
-
-    try:
-        feast_view = store.get_feature_view(view)
-    except FeatureViewNotFoundException:
-        raise FeaturesError(
-            f"view {view!r} is declared, but not in the registry at {repo.path}: restart the worker"
-        ) from None
-    response = store.get_online_features(
-        features=[f"{view}:{name}" for name in declared.features], entity_rows=[dict(keys)]
-    ).proto
-    found: dict[str, Any] = {}
-    for name, result in zip(response.metadata.feature_names.val, response.results, strict=True):
-        if name not in declared.features:
-            continue
-        value = result.values[0]
-        kind = value.WhichOneof("val")
-        found[name] = {
-            "value": getattr(value, kind) if kind else None,
-            "status": FieldStatus.Name(result.statuses[0]),
-        }
-    key = entity_key(declared.keys, tuple(keys[name] for name in declared.keys))
-    at = store._get_provider().online_store.newest(store.config, feast_view, key)
-    stamp = None if at is None else at.isoformat()
-    return {"view": view, "keys": dict(keys), "event_timestamp": stamp, "features": found}
-
-
 def entity_key(names: tuple[str, ...], values: tuple[str, ...]) -> Any:
     """Feast's entity key of text values."""
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey

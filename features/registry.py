@@ -1,111 +1,192 @@
-"""Feast objects built from a case's views, applied from code to a repository of its own."""
+"""Feast objects built from a case's views, applied from code to a repository of its own.
+
+The registry is Feast's SQL one: a change is a transaction on the object it is about, where Feast's
+registry file is read and written as a whole, so that of two who apply at once one undoes the other.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from features.declaration import View
 from features.errors import FeaturesError
+from features.online_stores.expiry import CLOCK
+from features.place import ONLINE_STORE, REGISTRY, Place
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+OWNER = {"managed_by": "driftline"}
+"""Tag of what was made here; an object of that name without it is another's."""
 OFFLINE_STORE = "features.offline_store.HistoryOfflineStore"
 HISTORY = "data/history"
 """The feature history's folder, below the repository's."""
-_CONFIG = """\
-project: {project}
-provider: local
-registry: data/registry.db
-online_store:
-  type: sqlite
-  path: data/online.db
-offline_store:
-  type: file
-entity_key_serialization_version: 3
-"""
+ATTEMPTS = 5
+"""How often to apply while others make the same tables and objects on a shared database."""
+PAUSE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What applying does to one object: `differences` are the names of the properties that change."""
+
+    kind: str
+    name: str
+    action: Literal["create", "change", "keep"]
+    differences: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        told = f": {', '.join(self.differences)}" if self.differences else ""
+        return f"{self.action} {self.kind} {self.name}{told}"
 
 
 class OnlineStoreRepo:
-    """A Feast repository under `path`: configuration, registry and SQLite online store.
+    """A Feast repository at a place: settings, registry, online store.
 
-    Plain `feast.FeatureStore(repo_path=...)` opens it. The folder holds no definitions and objects
-    are applied from code, so nothing is ever deleted by scanning it. It may be moved as a whole.
+    Plain `feast.FeatureStore(repo_path=...)` opens it where driftline is installed, and elsewhere with
+    `online_store.type` changed to Feast's own `sqlite` or `redis`. The folder holds no definitions and
+    objects are applied from code, so nothing is ever deleted by scanning it.
     """
 
-    def __init__(self, path: Path, project: str, views: Sequence[View]) -> None:
-        self.path = path.absolute()
-        self.project = project
+    def __init__(self, place: Place, views: Sequence[View]) -> None:
+        self.place = place
         self.views = {view.name: view for view in views}
         self._store: FeatureStore | None = None
-
-    def view(self, name: str) -> View:
-        """The view of that name; raises FeaturesError with the known ones."""
-        try:
-            return self.views[name]
-        except KeyError:
-            known = ", ".join(sorted(self.views)) or "none"
-            raise FeaturesError(f"there is no feature view {name!r}; known are: {known}") from None
 
     @property
     def store(self) -> FeatureStore:
         """Feast's own store over this repository; raises FeaturesError before `apply`."""
         if self._store is None:
-            if not self._settings.exists():
+            if not self.place.settings_file.exists():
                 raise FeaturesError(
-                    f"no Feast repository at {self.path}: start a worker, or run the demo, first"
+                    f"no Feast repository at {self.place.path}: start a worker, or run the demo, first"
                 )
-            self._store = _open(self.path, self._settings)
+            self._store = _open(self.place)
         return self._store
 
     @property
     def history(self) -> Path:
         """The folder of the feature history."""
-        return self.path / HISTORY
+        return self.place.path / HISTORY
 
-    def apply(self) -> None:
+    def plan(self) -> list[Change]:
+        """What `apply` would do to each object. Raises FeaturesError where it would change another's."""
+        with self._alone():
+            self._store = self._store or _open(self.place)
+            return [change for change, _ in self._changes()]
+
+    def apply(self) -> list[Change]:
         """Write the settings and register entities, views and a feature service of the project's name.
 
-        Others' objects stay, and so do views that are declared no more: nothing is deleted. Workers
-        that start together apply one after the other, as Feast rewrites its registry file as a whole.
+        Returns what was done. Applied again it changes nothing. Others' objects stay, and so do views
+        that are declared no more: nothing is deleted. Raises FeaturesError for an object of a name of
+        ours that somebody else made, and when the registry does not take the change.
         """
-        data = self.path / "data"
+        from sqlalchemy.exc import DBAPIError
+
+        with self._alone():
+            self._write_settings()
+            for attempt in range(ATTEMPTS):
+                if attempt:
+                    time.sleep(PAUSE * attempt)
+                try:
+                    return self._apply()
+                except DBAPIError as error:
+                    failed = error
+                    self._store = None
+        raise FeaturesError(f"the feature registry does not take the change: {failed.orig}") from failed
+
+    def _apply(self) -> list[Change]:
+        changes = self._changes()
+        store = self.store
+        if any(change.action != "keep" for change, _ in changes):
+            store.apply([declared for _, declared in changes])
+        else:
+            views = [store.get_feature_view(name) for name in self.views]
+            store._get_provider().online_store.update(store.config, [], views, [], [], True)
+        return [change for change, _ in changes]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else of this machine is at work on the repository."""
+        data = self.place.path / "data"
         data.mkdir(parents=True, exist_ok=True)
         with (data / "apply.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            unfinished = self._settings.with_suffix(f".{os.getpid()}.part")
-            unfinished.write_text(_CONFIG.format(project=self.project))
-            unfinished.replace(self._settings)
-            self.store.refresh_registry()
-            self.store.apply(_objects(self.project, self.views.values()))
+            yield
 
-    @property
-    def _settings(self) -> Path:
-        return self.path / "feature_store.yaml"
+    def _write_settings(self) -> None:
+        unfinished = self.place.settings_file.with_suffix(f".{os.getpid()}.part")
+        unfinished.write_text(_settings_text(self.place))
+        unfinished.replace(self.place.settings_file)
+
+    def _changes(self) -> list[tuple[Change, Any]]:
+        """What becomes of each declared object, and the object."""
+        registry, project = self.store.registry, self.place.project
+        held = {
+            "entity": {found.name: found for found in registry.list_entities(project)},
+            "feature view": {found.name: found for found in registry.list_all_feature_views(project)},
+            "feature service": {found.name: found for found in registry.list_feature_services(project)},
+        }
+        return [
+            (_change(kind, held[kind].get(declared.name), declared, project), declared)
+            for kind, declared in _objects(project, self.views.values())
+        ]
 
 
-def _open(path: Path, settings: Path) -> FeatureStore:
-    """Feast with the repository's settings, but with rows that are never replaced by older ones, and joins
-    that scale."""
+def _change(kind: str, held: Any, declared: Any, project: str) -> Change:
+    if held is None:
+        return Change(kind, declared.name, "create")
+    if held == declared:
+        return Change(kind, declared.name, "keep")
+    if any(held.tags.get(tag) != value for tag, value in OWNER.items()):
+        raise FeaturesError(
+            f"project {project!r} has {kind} {declared.name!r} that was not made by driftline: it would be "
+            "overwritten; rename one of them, or use a namespace"
+        )
+    before, after = held.to_proto().spec, declared.to_proto().spec
+    names = [entry.name for entry in after.DESCRIPTOR.fields if entry.name != "project"]
+    differences = tuple(
+        name
+        for name in names
+        if getattr(before, name) != getattr(after, name)
+        # messages hold what the registry adds, such as times, and the objects leave out of a comparison
+        and (not hasattr(held, name) or getattr(held, name) != getattr(declared, name))
+    )
+    return Change(kind, declared.name, "change", differences)
+
+
+def _settings_text(place: Place) -> str:
+    """feature_store.yaml; a URL with a password is not written down, Feast takes it from the environment."""
     import yaml  # type: ignore[import-untyped]
 
+    settings = place.feast_settings()
+    if place.registry is not None and "@" in place.registry:
+        settings["registry"]["path"] = f"${{{REGISTRY}}}"
+    if "@" in place.online_store:
+        settings["online_store"]["connection_string"] = f"${{{ONLINE_STORE}}}"
+    text: str = yaml.safe_dump(settings, sort_keys=False)
+    return text
+
+
+def _open(place: Place) -> FeatureStore:
+    """Feast with the repository's settings, but with joins that scale."""
     _import_feast()
     from feast import FeatureStore, RepoConfig
 
-    from features.newest_sqlite import NewestSqliteOnlineStore
-
-    declared = yaml.safe_load(settings.read_text())
-    store = NewestSqliteOnlineStore
-    declared["online_store"]["type"] = f"{store.__module__}.{store.__qualname__}"
-    declared["offline_store"]["type"] = OFFLINE_STORE
-    config = RepoConfig(**declared)
-    config.repo_path = path
-    return FeatureStore(repo_path=str(path), config=config)
+    settings = place.feast_settings()
+    settings["offline_store"] = {"type": OFFLINE_STORE}
+    config = RepoConfig(**settings)
+    config.repo_path = place.path
+    return FeatureStore(repo_path=str(place.path), config=config)
 
 
 def _import_feast() -> None:
@@ -131,7 +212,8 @@ def _import_feast() -> None:
         typeguard.typechecked = checked
 
 
-def _objects(project: str, views: Iterable[View]) -> list[Any]:
+def _objects(project: str, views: Iterable[View]) -> list[tuple[str, Any]]:
+    """Kind and Feast object of everything declared, in the order in which they need each other."""
     from feast import Entity, FeatureService, FeatureView, Field, FileSource
     from feast.types import Float64, Int64, String
     from feast.value_type import ValueType
@@ -140,7 +222,9 @@ def _objects(project: str, views: Iterable[View]) -> list[Any]:
     feature_views: list[FeatureView] = []
     for view in views:
         for key in view.keys:
-            entities.setdefault(key, Entity(name=key, join_keys=[key], value_type=ValueType.STRING))
+            entities.setdefault(
+                key, Entity(name=key, join_keys=[key], value_type=ValueType.STRING, tags=dict(OWNER))
+            )
         fields = [Field(name=key, dtype=String) for key in view.keys]
         for name, window in view.features.items():
             tags = {"aggregate": window.aggregate, "over_seconds": f"{window.over:g}"}
@@ -161,7 +245,12 @@ def _objects(project: str, views: Iterable[View]) -> list[Any]:
                 source=source,
                 ttl=timedelta(seconds=view.ttl),
                 online=True,
+                tags={**OWNER, CLOCK: view.clock},
             )
         )
-    service = FeatureService(name=project, features=list(feature_views))
-    return [*entities.values(), *feature_views, service]
+    service = FeatureService(name=project, features=list(feature_views), tags=dict(OWNER))
+    return [
+        *(("entity", entity) for entity in entities.values()),
+        *(("feature view", view) for view in feature_views),
+        ("feature service", service),
+    ]

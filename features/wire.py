@@ -19,9 +19,12 @@ MISSING = bytearray()
 """A value that is absent."""
 
 _pack_double = struct.Struct("<Bd").pack
+_unpack_double = struct.Struct("<d").unpack_from
 _pack_header = struct.Struct("<II").pack
 _DOUBLE = 5 << 3 | 1  # field double_val, eight bytes
 _INT64 = 4 << 3  # field int64_val, varint
+_SECONDS = 1 << 3  # field seconds of a Timestamp, varint
+_NANOS = 2 << 3
 _STRING = 2  # ValueType.STRING
 
 
@@ -35,13 +38,9 @@ def whole_value(value: int) -> bytearray:
     """`Value(int64_val=value)`, not to be changed; raises OverflowError beyond 64 bits."""
     if not -(1 << 63) <= value < 1 << 63:
         raise OverflowError(f"{value} does not fit 64 bits")
-    rest = value & (1 << 64) - 1
-    varint = bytearray((_INT64,))
-    while rest > 127:
-        varint.append(rest & 127 | 128)
-        rest >>= 7
-    varint.append(rest)
-    return varint
+    encoded = bytearray((_INT64,))
+    _append_varint(encoded, value)
+    return encoded
 
 
 def entity_keys(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], bytearray]:
@@ -61,3 +60,66 @@ def entity_keys(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], bytearray
         return found
 
     return key
+
+
+def value(encoded: bytes | None) -> float | int | None:
+    """What `real_value` and `whole_value` made; None of a value that is missing.
+
+    Raises ValueError for a Feast value of another type.
+    """
+    if not encoded:
+        return None
+    tag = encoded[0]
+    if tag == _DOUBLE:
+        found: float = _unpack_double(encoded, 1)[0]
+        return found
+    if tag == _INT64:
+        whole = _varint(encoded, 1)[0]
+        return whole if whole < 1 << 63 else whole - (1 << 64)
+    raise ValueError(f"a value that is neither real nor whole: {bytes(encoded[:20])!r}")
+
+
+def timestamp(microseconds: int) -> bytes:
+    """protobuf's `Timestamp` of so many microseconds since the epoch."""
+    seconds, rest = divmod(microseconds, 1_000_000)
+    encoded = bytearray()
+    for tag, number in ((_SECONDS, seconds), (_NANOS, rest * 1000)):
+        if number:
+            encoded.append(tag)
+            _append_varint(encoded, number)
+    return bytes(encoded)
+
+
+def microseconds(encoded: bytes) -> int:
+    """The whole microseconds of a `Timestamp`; raises ValueError for other bytes."""
+    seconds = nanos = at = 0
+    while at < len(encoded):
+        tag = encoded[at]
+        number, at = _varint(encoded, at + 1)
+        if tag == _SECONDS:
+            seconds = number if number < 1 << 63 else number - (1 << 64)
+        elif tag == _NANOS:
+            nanos = number
+        else:
+            raise ValueError(f"no timestamp: {encoded!r}")
+    return seconds * 1_000_000 + nanos // 1000
+
+
+def _append_varint(encoded: bytearray, number: int) -> None:
+    rest = number & (1 << 64) - 1
+    while rest > 127:
+        encoded.append(rest & 127 | 128)
+        rest >>= 7
+    encoded.append(rest)
+
+
+def _varint(encoded: bytes, at: int) -> tuple[int, int]:
+    """The number that begins there, and where it ends."""
+    number = shift = 0
+    while True:
+        byte = encoded[at]
+        at += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return number, at
+        shift += 7

@@ -554,17 +554,51 @@ def features_get(
     wrong = [pair for pair in keys if "=" not in pair]
     if wrong:
         raise typer.BadParameter(f"{wrong[0]!r} is not of the form key=value")
-    from features.online import read
+    import msgspec
+
+    from features.client import FeatureClient
+
+    declared = _case(case)
+    with FeatureClient(declared, _settings().features(declared.name)) as client:
+        found = client.get(view, dict(pair.split("=", 1) for pair in keys))
+    if as_json:
+        _print(msgspec.to_builtins(found))
+    else:
+        for name, value in found.features.items():
+            shown = "" if value.value is None else value.value
+            print(
+                f"{name}\t{shown}\t{value.status}" + ("" if value.age is None else f"\t{value.age:.1f} s old")
+            )
+
+
+def _print_changes(changes: list[Any], as_json: bool) -> None:
+    import msgspec
+
+    if as_json:
+        _print(msgspec.to_builtins(changes))
+    else:
+        for change in changes:
+            print(change)
+
+
+@features_app.command("plan")
+def features_plan(case: Case, as_json: AsJson = False) -> None:
+    """What `apply` would do to the feature registry: each object with create, change or keep."""
     from features.registry import OnlineStoreRepo
 
     declared = _case(case)
-    repo = OnlineStoreRepo(_settings().feast_repo(declared.name), declared.name, declared.views())
-    found = read(repo, view, dict(pair.split("=", 1) for pair in keys))
-    if as_json:
-        _print(found)
-    else:
-        for name, entry in found["features"].items():
-            print(f"{name}\t{entry['value']}\t{entry['status']}")
+    repo = OnlineStoreRepo(_settings().features(declared.name), declared.views())
+    _print_changes(repo.plan(), as_json)
+
+
+@features_app.command("apply")
+def features_apply(case: Case, as_json: AsJson = False) -> None:
+    """Register a case's features with Feast, as every worker does at its start; nothing is deleted."""
+    from features.registry import OnlineStoreRepo
+
+    declared = _case(case)
+    repo = OnlineStoreRepo(_settings().features(declared.name), declared.views())
+    _print_changes(repo.apply(), as_json)
 
 
 @features_app.command("history")

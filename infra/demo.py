@@ -127,7 +127,7 @@ def _prepared(case: UseCase, settings: Settings, console: Console) -> Settings:
     console.print(f"Kafka runs at {broker.bootstrap}", highlight=False)
     ensure_topics(broker.bootstrap, case.topics(settings.namespace).all(), fresh=True)
     # rows of an earlier run would be newer than this run's first ones and win
-    shutil.rmtree(settings.feast_repo(case.name), ignore_errors=True)
+    shutil.rmtree(settings.features(case.name).path, ignore_errors=True)
     Storage(settings.checkpoints_uri(case.name)).clear()  # they are of the topics before
     status_path(settings, case.name).unlink(missing_ok=True)
     return replace(settings, bootstrap=broker.bootstrap)

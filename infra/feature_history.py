@@ -62,7 +62,7 @@ def write(
     """
     started = time.perf_counter()
     if folder is None:
-        folder = OnlineStoreRepo(settings.feast_repo(case.name), case.name, case.views()).history
+        folder = OnlineStoreRepo(settings.features(case.name), case.views()).history
     jobs = [_Job(case_path, settings, n, begin, end, folder.absolute()) for n in range(case.partitions)]
     workers = min(len(jobs), os.cpu_count() or 1)
     # not forked: the threads of libraries would be left half way

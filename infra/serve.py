@@ -128,7 +128,7 @@ def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgr
         from features.online import OnlineWriter
         from features.registry import OnlineStoreRepo
 
-        repo = OnlineStoreRepo(settings.feast_repo(case.name), case.name, case.views())
+        repo = OnlineStoreRepo(settings.features(case.name), case.views())
         repo.apply()
         writer = OnlineWriter(repo)
     from infra.topics_admin import ensure_topics

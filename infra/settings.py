@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from features.place import Place
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -16,7 +18,8 @@ class Settings:
     Kafka to use instead of the local one (None: the local one); `namespace` prefixes topics, groups
     and Feast projects so that teams can share a cluster. `archive` and `checkpoints` are folders or
     pyarrow.fs URIs (None: below `home`); `key` seals checkpoints, 64 hex digits (None: one made
-    below `home`).
+    below `home`). `online_store` is "sqlite" (a file below `home`) or the URL of a Redis, `registry` the
+    URL of a database for Feast's registry (None: a SQLite file below `home`).
     """
 
     home: Path
@@ -25,11 +28,13 @@ class Settings:
     archive: str | None = None
     checkpoints: str | None = None
     key: str | None = None
+    online_store: str = "sqlite"
+    registry: str | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
         """DRIFTLINE_HOME (default ./.driftline), and DRIFTLINE_ with BOOTSTRAP, NAMESPACE, ARCHIVE,
-        CHECKPOINTS, KEY."""
+        CHECKPOINTS, KEY, ONLINE_STORE, REGISTRY."""
         return cls(
             home=Path(os.environ.get("DRIFTLINE_HOME", ".driftline")).absolute(),
             bootstrap=os.environ.get("DRIFTLINE_BOOTSTRAP") or None,
@@ -37,6 +42,8 @@ class Settings:
             archive=os.environ.get("DRIFTLINE_ARCHIVE") or None,
             checkpoints=os.environ.get("DRIFTLINE_CHECKPOINTS") or None,
             key=os.environ.get("DRIFTLINE_KEY") or None,
+            online_store=os.environ.get("DRIFTLINE_ONLINE_STORE") or "sqlite",
+            registry=os.environ.get("DRIFTLINE_REGISTRY") or None,
         )
 
     def qualified(self, case: str) -> str:
@@ -58,9 +65,9 @@ class Settings:
         """Where the sealing key is kept when the environment names none."""
         return self.home / "checkpoints.key"
 
-    def feast_repo(self, case: str) -> Path:
-        """Folder of a case's Feast repository."""
-        return self.home / "feast" / self.qualified(case)
+    def features(self, case: str) -> Place:
+        """Where a case's Feast repository and online store are."""
+        return Place.of(case, self.home, self.namespace, self.online_store, self.registry)
 
 
 def _below(place: str, name: str) -> str:

@@ -87,7 +87,7 @@ class UseCase:
 
     def views(self) -> list[View]:
         """The online feature views, one a key."""
-        return views(self.name, self.features)
+        return views(self.name, self.features, self.clock)
 
     @property
     def models_with_notes(self) -> PerKey | Shared:

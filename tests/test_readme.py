@@ -30,9 +30,9 @@ def block(words: str) -> str:
     return found
 
 
-def test_the_readme_has_a_declaration_and_three_uses() -> None:
-    uses = ("UseCase(", "EventProducer", "FeatureStore", "PredictionConsumer")
-    assert len({block(use) for use in uses}) == len(BLOCKS) == 4
+def test_the_readme_has_a_declaration_and_four_uses() -> None:
+    uses = ("UseCase(", "EventProducer", "FeatureClient", "FeatureStore", "PredictionConsumer")
+    assert len({block(use) for use in uses}) == len(BLOCKS) == 5
 
 
 def test_the_declaration_is_a_case_that_can_be_folded() -> None:
@@ -48,7 +48,7 @@ def test_the_declaration_is_a_case_that_can_be_folded() -> None:
         del sys.modules["readme"]
 
 
-def test_the_three_uses_work_when_pasted(
+def test_the_four_uses_work_when_pasted(
     system_of: Callable[..., Any], eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
     system = system_of("examples.flights:flights", namespace="")
@@ -87,6 +87,7 @@ def test_the_three_uses_work_when_pasted(
     eventually(lambda: system.folded(worker), 240)
     eventually(lambda: (system.home / "feast" / "flights" / "feature_store.yaml").exists(), 240)
 
+    assert printed(block("FeatureClient")).startswith("None missing")
     said = printed(block("FeatureStore"))
     assert "'origin': ['EWR']" in said
     assert "flights_by_origin" in block("FeatureStore")

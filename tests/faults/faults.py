@@ -305,7 +305,7 @@ def store_down(run: Run) -> Outcome:
     worker = run.worker()
     run.feed_to(0.4)
     run.until_published(run.random.uniform(0.1, 0.3))
-    database = run.settings.feast_repo(run.case.name) / "data" / "online.db"
+    database = run.settings.features(run.case.name).online_file
     lock = sqlite3.connect(database, isolation_level=None, timeout=30)
     try:
         lock.execute("BEGIN EXCLUSIVE")

@@ -8,7 +8,7 @@ from features.registry import _import_feast
 os.environ.setdefault("FAUST_LOOP", "uvloop")  # as the worker does; read when faust is imported
 _import_feast()
 for name in (
-    "features.newest_sqlite",
+    "features.online_stores.sqlite",
     "features.online",
     "infra.serve",
     "infra.topics_admin",

@@ -185,7 +185,7 @@ def _figures(run: Run, folds: Sequence[Fold], status: dict[str, Any]) -> Iterato
 def _online_rows(run: Run, folds: Sequence[Fold]) -> Iterator[str]:
     """Feast gives the newest row of each key."""
     views = run.case.views()
-    repo = OnlineStoreRepo(run.settings.feast_repo(run.case.name), run.case.name, views)
+    repo = OnlineStoreRepo(run.settings.features(run.case.name), views)
     store = repo.store
     online_store = store._get_provider().online_store
     for view in views:
@@ -195,8 +195,7 @@ def _online_rows(run: Run, folds: Sequence[Fold]) -> Iterator[str]:
             piece = rows[start : start + KEYS_AT_ONCE]
             keys = [entity_key(view.keys, key) for key, _ in piece]
             found = online_store.online_read(store.config, feast_view, keys)
-            for (key, (at, values)), entity, (_, read) in zip(piece, keys, found, strict=True):
-                stamp = online_store.newest(store.config, feast_view, entity)
+            for (key, (at, values)), (stamp, read) in zip(piece, found, strict=True):
                 got = {name: _plain(value) for name, value in (read or {}).items()}
                 wanted = {name: values.get(name) for name in view.features}
                 if got != wanted or stamp is None or round(stamp.timestamp() * 1e6) != round(at * 1e6):

@@ -66,7 +66,7 @@ def settings_of(home: Path) -> Settings:
 
 
 def repo_of(home: Path) -> OnlineStoreRepo:
-    return OnlineStoreRepo(settings_of(home).feast_repo("flights"), "flights", flights.views())
+    return OnlineStoreRepo(settings_of(home).features("flights"), flights.views())
 
 
 def copied(home: Path, place: Path) -> Path:

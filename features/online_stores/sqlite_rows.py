@@ -1,34 +1,30 @@
-"""Feast's SQLite online store, made to keep the newest row of each key.
+"""Rows in the tables of the SQLite online store.
 
-Feast's own lets an older row replace a newer one and keeps whole seconds only (it registers a
-SQLite adapter `int(datetime.timestamp())`). This one keeps the event time in microseconds in a
-column of its own and compares it within the statement that writes, so that any number of writers
-agree on the newest. Plain Feast reads and writes the same table and does not see the column.
+The event time is kept in microseconds in a column of its own and compared within the statement that
+writes, so that any number of writers agree on the newest. Plain Feast reads and writes the same table
+and does not see the column.
 
 A row of n features is n cells of that table. Finding each by its key costs more than writing it, so
 the cells of a row, made together and hence numbered in sequence, are updated as one range of numbers:
 a number is never given twice, and a range that does not hold its n cells any more is written by key.
-
-The file is in WAL mode: readers never wait for the writer, and a transaction is one fsync. The
-folder needs to be writable for readers too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
-
-from feast.infra.key_encoding_utils import serialize_entity_key
-from feast.infra.online_stores.helpers import compute_table_id
-from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
-from feast.utils import to_naive_utc
 
 from features import wire
 from features.declaration import View
+from features.online_stores.stamps import microseconds
+from features.online_stores.stored import Stored
 from features.state import Row, RowKey
 
 BATCH = 1000
@@ -39,11 +35,10 @@ CACHE_KIB = 32_000
 """Memory for the file's pages, at most: some 30,000 rows of 10 features; SQLite's own 2,000 hold 2,000."""
 MOST_KNOWN = 100_000
 """Keys of a view whose cells' numbers are remembered (some 200 bytes each)."""
+MOST_AT_ONCE = 500
+"""Keys in one statement that reads."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-_TABLE = """\
+TABLE = """\
 CREATE TABLE "{table}" (
   cell INTEGER PRIMARY KEY AUTOINCREMENT, entity_key BLOB, feature_name TEXT, value BLOB, value_text TEXT,
   vector_value BLOB, event_ts timestamp, created_ts timestamp, stamp_us INTEGER,
@@ -54,7 +49,7 @@ _NOT_OLDER = """\
 CASE WHEN "{{table}}".stamp_us IS NULL THEN {seconds} >= "{{table}}".event_ts
 ELSE {stamp} >= "{{table}}".stamp_us END"""
 
-_UPSERT = f"""\
+UPSERT = f"""\
 INSERT INTO "{{table}}" (entity_key, feature_name, value, event_ts, stamp_us) VALUES {{cells}}
 ON CONFLICT (entity_key, feature_name) DO UPDATE SET
   value = excluded.value, value_text = NULL, event_ts = excluded.event_ts, stamp_us = excluded.stamp_us
@@ -64,9 +59,9 @@ _UPDATE = f"""\
 UPDATE "{{table}}" SET value = CASE cell - ?1 {{values}} END, value_text = NULL, event_ts = ?2, stamp_us = ?3
 WHERE cell BETWEEN ?1 AND ?1 + {{last}} AND {_NOT_OLDER.format(seconds="?2", stamp="?3")}"""
 
-_REBUILD = (
+REBUILD = (
     'ALTER TABLE "{table}" RENAME TO "{table}_before"',
-    _TABLE,
+    TABLE,
     """\
 INSERT INTO "{table}" (entity_key, feature_name, value, event_ts, created_ts)
 SELECT entity_key, feature_name, value, event_ts, created_ts FROM "{table}_before" ORDER BY rowid""",
@@ -75,93 +70,74 @@ SELECT entity_key, feature_name, value, event_ts, created_ts FROM "{table}_befor
 
 _CELLS = 'SELECT cell, feature_name FROM "{table}" WHERE entity_key = ? ORDER BY cell'
 
-
-class NewestSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):  # type: ignore[misc]
-    """Feast's SQLite settings; Feast finds this class by its name."""
-
-    type: str = "features.newest_sqlite.NewestSqliteOnlineStore"
+_STORED = """\
+SELECT entity_key, feature_name, value, stamp_us, event_ts FROM "{table}" WHERE entity_key IN ({keys})"""
 
 
-class NewestSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]
-    """A row is written only when its event time is not before that of the row in the store."""
+def prepare(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Settings of a connection that writes."""
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    return connection
 
-    _conn: sqlite3.Connection | None = None
 
-    def _get_conn(self, config: Any) -> sqlite3.Connection:
-        opened = self._conn is not None
-        connection: sqlite3.Connection = super()._get_conn(config)
-        if not opened:
-            connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
-            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        return connection
+def stored(
+    connection: sqlite3.Connection, table: str, keys: Sequence[bytes]
+) -> dict[bytes, tuple[int, dict[str, bytes]]]:
+    """Event time in microseconds and values by name of those entity keys that have a row."""
+    found: dict[bytes, tuple[int, dict[str, bytes]]] = {}
+    for start in range(0, len(keys), MOST_AT_ONCE):
+        some = keys[start : start + MOST_AT_ONCE]
+        statement = _STORED.format(table=table, keys=", ".join("?" * len(some)))
+        for key, name, value, stamp, seconds in connection.execute(statement, some):
+            at = stamp if stamp is not None else _from_feast_seconds(seconds)
+            newest, values = found.get(key) or (at, {})
+            values[name] = value
+            found[key] = (at if at > newest else newest, values)
+    return found
 
-    def disconnect(self) -> None:
-        """Let go of the file; the next access opens it anew."""
-        connection, self._conn = self._conn, None
+
+class RowsReader:
+    """Reads the rows of one project on a connection of its own, from any thread."""
+
+    failures: tuple[type[Exception], ...] = (sqlite3.Error,)
+
+    def __init__(self, file: Path, project: str) -> None:
+        self.address = str(file)
+        self._uri = f"{file.absolute().as_uri()}?mode=rw"  # a file that is not there is not made
+        self._project = project
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def read(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[Stored]:
+        """The rows of entity keys, with the values of those features in their order."""
+        table = f"{self._project}_{view}".replace('"', '""')
+        with self._lock:
+            if self._connection is None:
+                self._connection = sqlite3.connect(
+                    self._uri, uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT
+                )
+            rows = stored(self._connection, table, keys)
+        found = []
+        for key in keys:
+            row = rows.get(key)
+            found.append(Stored(None, ()) if row is None else Stored(row[0], [*map(row[1].get, features)]))
+        return found
+
+    async def read_async(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[Stored]:
+        """As `read`, on another thread."""
+        return await asyncio.to_thread(self.read, view, features, keys)
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
-    def update(
-        self,
-        config: Any,
-        tables_to_delete: Sequence[Any],
-        tables_to_keep: Sequence[Any],
-        *rest: Any,
-        **named: Any,
-    ) -> None:
-        """As Feast's, with numbered cells and a column for microseconds; a table of Feast's is rebuilt."""
-        connection = self._get_conn(config)
-        connection.execute("PRAGMA journal_mode = WAL")  # the file remembers it
-        for view in tables_to_keep:
-            table = _table(config, view)
-            columns = {column[1] for column in connection.execute(f'PRAGMA table_info("{table}")')}
-            if not columns:
-                connection.execute(_TABLE.format(table=table))
-            elif "cell" not in columns:
-                with connection:
-                    connection.execute("BEGIN IMMEDIATE")
-                    for statement in _REBUILD:
-                        connection.execute(statement.format(table=table))
-        super().update(config, tables_to_delete, tables_to_keep, *rest, **named)
-        connection.commit()
-
-    def online_write_batch(
-        self,
-        config: Any,
-        table: Any,
-        data: Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]],
-        progress: Callable[[int], Any] | None,
-    ) -> None:
-        """Write Feast's own rows of one view in one transaction; older ones leave the store as it is."""
-        version = config.entity_key_serialization_version
-        cells = [
-            (key_bytes, seconds, stamp, name, value.SerializeToString())
-            for key, values, at, _ in data
-            for key_bytes in [serialize_entity_key(key, entity_key_serialization_version=version)]
-            for seconds, stamp in [(_feast_seconds(at), microseconds(at))]
-            for name, value in values.items()
-        ]
-        with self._get_conn(config) as connection:
-            connection.executemany(
-                _UPSERT.format(table=_table(config, table), cells="(?1, ?4, ?5, ?2, ?3)"), cells
-            )
-        if progress is not None:
-            progress(len(data))
-
-    def rows_writer(self, config: Any, feast_view: Any, view: View) -> RowsWriter:
-        """The writer of a view's rows."""
-        return RowsWriter(lambda: self._get_conn(config), _table(config, feast_view), view)
-
-    def newest(self, config: Any, view: Any, key: Any) -> datetime | None:
-        """Event time of the row of an entity key, to the microsecond; None when there is none."""
-        version = config.entity_key_serialization_version
-        key_bytes = serialize_entity_key(key, entity_key_serialization_version=version)
-        stamp = (
-            self._get_conn(config)
-            .execute(f'SELECT max(stamp_us) FROM "{_table(config, view)}" WHERE entity_key = ?', (key_bytes,))
-            .fetchone()[0]
-        )
-        return None if stamp is None else _EPOCH + stamp * _MICROSECOND
+    async def close_async(self) -> None:
+        """As `close`."""
+        self.close()
 
 
 class RowsWriter:
@@ -180,7 +156,7 @@ class RowsWriter:
         self._schema: int | None = None
         numbered = list(zip(count(4), self._names))
         texts = [(number, name.replace("'", "''")) for number, name in numbered]
-        self._upsert = _UPSERT.format(
+        self._upsert = UPSERT.format(
             table=table, cells=", ".join(f"(?1, '{name}', ?{number}, ?2, ?3)" for number, name in texts)
         )
         self._update = _UPDATE.format(
@@ -249,21 +225,17 @@ class RowsWriter:
         return first
 
 
-def microseconds(at: datetime) -> int:
-    """Whole microseconds since the epoch."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def _feast_seconds(at: datetime) -> int:
+def feast_seconds(at: datetime) -> int:
     """What Feast's adapter makes of an event time: UTC told as if it were local time."""
-    return int(to_naive_utc(at).timestamp())
+    naive = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
+    return int(naive.timestamp())
 
 
 @lru_cache(maxsize=4096)
 def _feast_seconds_of(second: int) -> int:
-    return _feast_seconds(datetime.fromtimestamp(second, UTC))
+    return feast_seconds(datetime.fromtimestamp(second, UTC))
 
 
-def _table(config: Any, view: Any) -> str:
-    versioned: bool = config.registry.enable_online_feature_view_versioning
-    return str(compute_table_id(config.project, view, versioned)).replace('"', '""')
+def _from_feast_seconds(seconds: int) -> int:
+    """The microseconds of what Feast's adapter wrote."""
+    return microseconds(datetime.fromtimestamp(int(seconds)))

@@ -1,0 +1,22 @@
+"""When a row says nothing any more: by the wall clock, unless its view is fed from history."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+CLOCK = "clock"
+"""Tag of a Feast view whose rows are of another time than now: "event"."""
+
+
+def lifetime(view: Any) -> timedelta | None:
+    """How long after its event time a row of a Feast view counts; None when for ever."""
+    if not view.ttl or view.tags.get(CLOCK) == "event":
+        return None
+    found: timedelta = view.ttl
+    return found
+
+
+def is_over(event_time: datetime, lived: timedelta | None) -> bool:
+    """Whether a row of that time and lifetime has expired by now."""
+    return lived is not None and datetime.now(UTC) - event_time > lived
