@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,18 @@ from features.errors import FeaturesError
 ONLINE_STORE = "DRIFTLINE_ONLINE_STORE"
 REGISTRY = "DRIFTLINE_REGISTRY"
 REDIS_SCHEMES = {"redis", "rediss", "unix"}
+
+
+def project_of(qualified: str) -> str:
+    """The Feast project of a case's name within its namespace.
+
+    Feast allows letters, digits and underscores there; names that differ elsewhere get a digest apart, as
+    rows and objects of several projects may be in one Redis and one registry.
+    """
+    project = re.sub(r"\W", "_", qualified, flags=re.ASCII)
+    if project == qualified:
+        return project
+    return f"{project}_{hashlib.sha256(qualified.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +88,8 @@ class Place:
     @classmethod
     def of(cls, case: str, home: Path, namespace: str, online_store: str, registry: str | None) -> Place:
         """That of a case within a namespace, below driftline's home."""
-        folder = f"{namespace}.{case}" if namespace else case
-        # Feast allows no dots in a project's name
-        project = f"{namespace.replace('.', '-')}--{case}" if namespace else case
-        return cls(home / "feast" / folder, project, online_store, registry)
+        qualified = f"{namespace}.{case}" if namespace else case
+        return cls(home / "feast" / qualified, project_of(qualified), online_store, registry)
 
     @classmethod
     def from_environment(cls, case: str) -> Place:

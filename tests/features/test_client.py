@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from shops import BY_SHOP, Shops, put, repo_at
+from shops import BY_SHOP, DECLARED, Shops, put, repo_at
 
 from features.client import FeatureClient, FeatureRow, Status
 from features.errors import FeaturesError
 from features.place import Place
+from features.registry import OnlineStoreRepo
 from tests.conftest import free_port
 from tests.features.redis_server import RedisServer
 
@@ -139,7 +140,13 @@ def test_a_client_reads_on_after_redis_was_restarted(
 def test_the_environment_says_where_the_features_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DRIFTLINE_HOME", str(tmp_path))
     monkeypatch.setenv("DRIFTLINE_NAMESPACE", "team.a")
-    assert Place.from_environment("shops") == Place(tmp_path / "feast" / "team.a.shops", "team-a--shops")
+    place = Place.from_environment("shops")
+    assert place.path == tmp_path / "feast" / "team.a.shops"
+    assert place.project == "team_a_shops_1cc06c8a"
+    assert place.is_sqlite
+    repo = OnlineStoreRepo(place, DECLARED)
+    repo.apply()  # Feast is particular about names
+    assert repo.store.project == place.project
     monkeypatch.setenv("DRIFTLINE_ONLINE_STORE", "postgres://x")
     with pytest.raises(FeaturesError, match="neither sqlite nor a URL"):
         Place.from_environment("shops")
