@@ -175,3 +175,21 @@ def test_the_tables_of_a_run_keep_every_figure_whatever_the_width(
     for figure in ("1,036,979", "0.8647", "0.3724", "0.1180", "0.8287", "0.4746", "327,346"):
         assert figure in said
     assert "…" not in said
+
+
+def test_features_are_planned_and_then_applied() -> None:
+    def actions(command: str) -> set[str]:
+        done = driftline("features", command, "examples.flights:flights", "--json")
+        assert done.returncode == 0, done.stderr
+        changes = json.loads(done.stdout)
+        assert {change["kind"] for change in changes} == {"entity", "feature view", "feature service"}
+        return {change["action"] for change in changes}
+
+    assert [actions(command) for command in ("plan", "apply", "plan")] == [{"create"}, {"create"}, {"keep"}]
+
+
+def test_features_of_a_store_that_is_not_there_are_one_line_and_end_with_1() -> None:
+    done = driftline("features", "get", "examples.flights:flights", "flights_by_origin", "origin=EWR")
+    assert done.returncode == 1
+    assert "a worker makes it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
