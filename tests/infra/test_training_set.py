@@ -132,7 +132,7 @@ def test_feasts_own_file_store_finds_the_same(home: Path, made: dict[str, Any]) 
     ours = repo_of(home).store
     from feast import FeatureStore
 
-    plain = FeatureStore(repo_path=str(repo_of(home).path))
+    plain = FeatureStore(repo_path=str(repo_of(home).place.path))
     assert plain.config.offline_store.type == "file"
     table = parquet.read_table(home / "all.parquet").slice(0, 300).to_pandas()
     asked = table[["key_origin", "carrier", "event_timestamp"]].rename(columns={"key_origin": "origin"})
@@ -165,7 +165,7 @@ def test_feasts_own_file_store_finds_the_same(home: Path, made: dict[str, Any]) 
 
 
 def test_a_plain_feast_script_reads_the_history(home: Path, made: dict[str, Any]) -> None:
-    script = [sys.executable, "-W", "ignore", "-c", PLAIN_FEAST, str(repo_of(home).path)]
+    script = [sys.executable, "-W", "ignore", "-c", PLAIN_FEAST, str(repo_of(home).place.path)]
     found = subprocess.run(script, capture_output=True, text=True, check=True, timeout=300)
     (row,) = json.loads(found.stdout.splitlines()[-1])
     assert row["departed_2h"] > 10
