@@ -40,9 +40,10 @@ class Promotion:
     probability that a pool ever promotes what is not better, whatever makes comparisons start anew:
     drift, another member serving, or `window` labels without a decision.
 
-    No promotion follows within `cooldown` labels of another, and within `per` labels there are at most
-    `most`. Losses are clipped at `bound`, by default log loss where a label is given less than a
-    twelfth of its share of all labels (a fixed bound would reward saying 0 for what is rare), and other
+    In a pool's first `warm_up` labels nothing is compared: how fast a member learns from nothing is not how
+    good it will be. No promotion follows within `cooldown` labels of another, and within `per` labels there
+    are at most `most`. Losses are clipped at `bound`, by default log loss where a label is given less than
+    a twelfth of its share of all labels (a fixed bound would reward saying 0 for what is rare), and other
     losses at 6 times the serving member's mean. Corrected labels change no evidence.
     Raises ModelsError for a number out of range.
     """
@@ -52,6 +53,7 @@ class Promotion:
     min_labels: int = 300
     slice_margin: float = 0.1
     slice_labels: int = 200
+    warm_up: int = 1_000
     cooldown: int = 500
     most: int = 5
     per: int = 20_000
@@ -67,8 +69,9 @@ class Promotion:
         for name in ("min_labels", "slice_labels", "most", "per", "window"):
             if getattr(self, name) < 1:
                 raise ModelsError(f"Promotion({name}={getattr(self, name)!r}): it must be 1 or more")
-        if self.cooldown < 0:
-            raise ModelsError(f"Promotion(cooldown={self.cooldown!r}): it must be 0 labels or more")
+        for name in ("cooldown", "warm_up"):
+            if getattr(self, name) < 0:
+                raise ModelsError(f"Promotion({name}={getattr(self, name)!r}): it must be 0 labels or more")
         if self.bound is not None and not (isfinite(self.bound) and self.bound > 0):
             raise ModelsError(f"Promotion(bound={self.bound!r}): it must be a finite loss above 0")
 
@@ -281,6 +284,10 @@ class Referee:
         values; returns what is to be told, a promotion last. `prior` has learned all labels so far."""
         self._labels += 1
         self._offset = offset
+        if self._labels <= self._rules.warm_up:
+            if self._labels == self._rules.warm_up:
+                self._comparisons = [self._comparison(c.index, c.test.alpha) for c in self._comparisons]
+            return ()
         if not self._comparisons:
             return ()
         rows = self._rows

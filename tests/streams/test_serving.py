@@ -16,7 +16,7 @@ from streams.processor import PartitionProcessor, summarize
 from streams.schema import topic_schemas
 from streams.sources import LogRecord
 
-RULES = Promotion(min_labels=50)
+RULES = Promotion(min_labels=50, warm_up=0)
 
 
 def promoting(**changes: Any) -> UseCase:
