@@ -6,12 +6,13 @@ Colours are CSS classes, so the page decides them for light and dark.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import escape
 
 Point = tuple[float, float]
+TicksOf = Callable[[float, float, int], list[tuple[float, str]]]
 
 WIDTH = 1040
 LEFT = 58
@@ -100,6 +101,15 @@ def time_ticks(start: float, end: float, about: int = 12) -> list[tuple[float, s
     ]
 
 
+def count_ticks(start: float, end: float, about: int = 12) -> list[tuple[float, str]]:
+    """(number, label) at round numbers within [start, end].
+
+    >>> count_ticks(0, 3000, 3)
+    [(0.0, '0'), (1000.0, '1,000'), (2000.0, '2,000'), (3000.0, '3,000')]
+    """
+    return [(tick, f"{tick:,.0f}") for tick in nice_ticks(start, end, about) if start <= tick <= end]
+
+
 def _month_ticks(start: float, end: float, about: int) -> list[tuple[float, str]]:
     months = max(1, math.ceil((end - start) / (30.5 * 86_400) / about))
     moment = datetime.fromtimestamp(start, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -121,8 +131,11 @@ def time_chart(
     floor: float | None = None,
     height: int = 260,
     width: int = WIDTH,
+    ticks_of: TicksOf = time_ticks,
 ) -> str:
     """Lines over event time (x in seconds since the epoch) with marks; `label` is read to the blind.
+
+    With `count_ticks` as `ticks_of`, x counts something else.
 
     The scale leaves out the most extreme 1 % of the values, which are drawn at its edge; `floor` is
     a value that it must reach down to. An empty string when no line has two points.
@@ -138,7 +151,7 @@ def time_chart(
     ticks = nice_ticks(low, high)
     rows = max((mark.row for mark in marks), default=0)
     plot = _Frame(span[0], max(span[1], span[0] + 1), ticks[0], ticks[-1], height, width)
-    parts = [_grid(plot, ticks), _time_axis(plot, time_ticks(*span, about=max(3, width // 80)))]
+    parts = [_grid(plot, ticks), _time_axis(plot, ticks_of(*span, max(3, width // 80)))]
     parts += [_mark(plot, mark) for mark in marks]
     parts += [_line(plot, line) for line in drawn]
     return _svg(label, plot.width, height + rows * 12, "".join(parts))

@@ -243,6 +243,61 @@ def simulate(
         table(found)
 
 
+class TaskKind(enum.StrEnum):
+    """A kind of task, as the command line names it."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+
+
+@app.command()
+def evaluate(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="CASE|FILE", help="A case, or a .csv, .jsonl or .parquet file with a header"),
+    ],
+    label: Annotated[str | None, typer.Option("--label", help="FILE: the column to predict")] = None,
+    task: Annotated[TaskKind | None, typer.Option(help="FILE: instead of what the labels look like")] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(help="Names of members with commas, the first the champion; else default ones"),
+    ] = None,
+    delay: Annotated[int, typer.Option(min=0, help="FILE: a label is known so many rows later")] = 0,
+    limit: Limit = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with tables and curves here")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """How good models, and what serves, would have been: each row is answered, then learned from.
+
+    FILE is any table: numbers, text and missing values, in the order in which the rows came. CASE is run over
+    its own source, its pools as in service. What is printed: figures of every member, of what was served, and
+    scores of detectors where changes are known.
+    """
+    from infra import evaluate as evaluation
+    from infra.evaluation_page import render
+    from infra.evaluation_table import table
+
+    path = evaluation.stream_path(what)
+    names = tuple(name.strip() for name in models.split(",")) if models else ()
+    if path is None:
+        if label is not None or task is not None or delay:
+            raise typer.BadParameter(f"{what} is a case, which has a label, a task and delays of its own")
+        found = evaluation.evaluate_case(_case(what), limit=limit, models=names)
+    elif label is None:
+        raise typer.BadParameter("name the column to predict: --label COLUMN")
+    else:
+        kind = None if task is None else task.value
+        found = evaluation.evaluate_file(path, label, kind=kind, models=names, delay=delay, limit=limit)
+    if html is not None:
+        html.write_text(render(found), "utf-8")
+        _say(f"written: {html}")
+    if as_json:
+        _print(found)
+    else:
+        table(found)
+
+
 @app.command()
 def archive(
     case: Case,

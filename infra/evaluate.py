@@ -1,0 +1,187 @@
+"""`driftline evaluate`: members, pool and detectors over a file or a case, as one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from infra.errors import InfraError
+from infra.tabular import Table, open_table
+from online_models.evaluation.detection import compare
+from online_models.evaluation.lineup import DEFAULT, scope_of
+from online_models.evaluation.prequential import SERVED, WINDOW, Found, Prequential, Row, task_of
+from online_models.evaluation.stream import Asked, Kind, Known, KnownChange, Step, Stream
+from online_models.member import Member, PerKey
+from streams.messages import Outcome, Prediction
+from streams.processor import PartitionProcessor
+from streams.sources import layout, open_source, with_closing_clock
+from streams.usecase import UseCase
+
+_KINDS: dict[str, Kind] = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
+FIGURES = ("accuracy", "kappa", "kappa_temporal", "log_loss", "roc_auc", "rmse", "mae", "n")
+ALARMS = 200
+"""So many alarms are listed; their number is told in any case."""
+
+
+def evaluate_stream(stream: Stream, scope: PerKey, reference: str, *, delay: int = 0) -> dict[str, Any]:
+    """A pool over a stream; detectors are scored where its changes are known."""
+    run = Prequential(scope, task_of(stream.kind), reference)
+    started = perf_counter()
+    run.run(stream.steps(delay))
+    found = run.found()
+    result = _result(stream.name, found, reference, perf_counter() - started) | {"delay": delay}
+    if stream.changes:
+        result["changes"] = [asdict(change) for change in stream.changes]
+        if stream.kind != "regression":
+            result["detectors"] = _detectors(found, stream.changes)
+    return result
+
+
+def evaluate_file(
+    path: Path,
+    label: str,
+    *,
+    kind: str | None = None,
+    models: Sequence[str] = (),
+    delay: int = 0,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """The default members, or the named ones, over a table. Raises InfraError, ModelsError."""
+    table = open_table(path, label, _KINDS[kind] if kind else None, limit)
+    names = models or DEFAULT[table.stream.kind]
+    result = evaluate_stream(table.stream, scope_of(table.stream.kind, models), names[0], delay=delay)
+    return result | {"table": _table(table)}
+
+
+def evaluate_case(
+    case: UseCase, source: str | None = None, *, limit: int | None = None, models: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The case's own pools, or ones of the named models, over its source; labels come when they came.
+
+    Features are computed as in service, by the fold.
+    """
+    kind = _KINDS[case.task.kind]
+    scope = scope_of(kind, models) if models else case.models
+    reference = models[0] if models else case.models.champion.name
+    run = Prequential(scope, case.task, reference)
+    started = perf_counter()
+    run.run(steps_of(case, source, limit))
+    return _result(case.name, run.found(), reference, perf_counter() - started) | {"delay": "as it came"}
+
+
+class _NoModel:
+    """Answers at no cost, where only the features and labels of a fold are wanted."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def learn_one(self, x: dict[str, Any], y: Any) -> None: ...
+
+    def predict_one(self, x: dict[str, Any]) -> float:
+        return 0.0
+
+    def predict_proba_one(self, x: dict[str, Any]) -> dict[Any, float]:
+        return {True: 0.5} if self._kind == "binary" else {}
+
+
+def steps_of(case: UseCase, source: str | None = None, limit: int | None = None) -> Iterator[Step]:
+    """The requests and labels that the fold makes of a case's events, each with its pool's key.
+
+    A corrected label is not a step: a model learns each request once.
+    """
+    kind = case.task.kind
+    bare = PerKey(Member("none", lambda: _NoModel(kind)), baselines=False, metrics=False, monitors=False)
+    processor = PartitionProcessor(replace(case, models=bare, partitions=1), 0)
+    asked_as = msgspec.json.Decoder(Prediction)
+    known_as = msgspec.json.Decoder(Outcome)
+    numbers: dict[str, int] = {}
+    number = 0
+    records = (
+        record for _, record in layout(case, with_closing_clock(case, open_source(case, source, limit)), 1)
+    )
+    for record in records:
+        out = processor.step([record])
+        for output in out.outcomes:
+            outcome = known_as.decode(output.value)
+            if outcome.revision == 0 and outcome.prediction_id in numbers:
+                label = outcome.label if outcome.status == "labelled" else None
+                yield Known(numbers.pop(outcome.prediction_id), label)
+        for output in out.predictions:
+            prediction = asked_as.decode(output.value)
+            numbers[prediction.id] = number
+            key = (output.key or b"").decode()
+            yield Asked(number, prediction.features, key)
+            number += 1
+
+
+def _result(name: str, found: Found, reference: str, seconds: float) -> dict[str, Any]:
+    members = [row.name for row in found.rows if row.role in ("champion", "challenger")]
+    best = found.best(members)
+    return {
+        "stream": name,
+        "task": found.kind,
+        "requests": found.requests,
+        "labels": found.labels,
+        "seconds": round(seconds, 3),
+        "score": found.score,
+        "served": _figures(found.row(SERVED)),
+        "default": reference,
+        "best": best.name,
+        "models": {row.name: _figures(row) for row in found.rows if row.name != SERVED},
+        "window": WINDOW,
+        "curves": {row.name: [_rounded(point) for point in row.curve] for row in found.rows},
+        "alarms": len(found.alarms),
+        "told": [asdict(alarm) for alarm in found.alarms[:ALARMS]],
+    }
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    figures = {name: _rounded(row.metrics[name]) for name in FIGURES if name in row.metrics}
+    own = {"role": row.role, "live": row.live}
+    seconds = {"seconds": None if row.seconds is None else round(row.seconds, 3), "bytes": row.bytes}
+    return own | figures | seconds
+
+
+def _rounded(value: float | None) -> float | None:
+    return value if value is None or isinstance(value, int) else float(f"{value:.6g}")
+
+
+def _detectors(found: Found, changes: Sequence[KnownChange]) -> dict[str, Any]:
+    scores = compare(found.errors, changes)
+    return {
+        name: {key: _rounded(value) for key, value in asdict(score).items()} for name, score in scores.items()
+    }
+
+
+def _table(table: Table) -> dict[str, Any]:
+    columns: Mapping[str, Any] = {name: asdict(column) for name, column in table.columns.items()}
+    used = ("number", "text")
+    return {
+        "label": table.label,
+        "positive": table.positive,
+        "rows": table.rows,
+        "unlabelled": table.unlabelled,
+        "features": [c for c, v in columns.items() if v["content"] in used and c != table.label],
+        "left_out": {
+            c: v["content"] for c, v in columns.items() if v["content"] not in used and c != table.label
+        },
+        "missing": {c: v["missing"] for c, v in columns.items() if v["missing"] and c != table.label},
+    }
+
+
+def stream_path(text: str) -> Path | None:
+    """The file that an argument names; None where it is a case, `module:attribute` or a short name.
+
+    Raises InfraError for something that looks like a file and is not there.
+    """
+    path = Path(text)
+    if path.is_file():
+        return path
+    if path.suffix.lower() in (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet"):
+        raise InfraError(f"{path} does not exist")
+    return None

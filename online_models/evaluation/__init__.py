@@ -1,0 +1,1 @@
+"""Evaluation of members, pools and detectors on streams whose truth is known or arrives late."""

@@ -1,0 +1,190 @@
+"""Streams that drift in a known way: a seed and a plan give the same examples, and the truth, each time.
+
+The classes of drift are those of Gama et al. 2014, A survey on concept drift adaptation, figure 2. A concept
+is any iterable of (features, label), such as a generator of River's; it is asked only for what is used of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count
+from math import exp
+from random import Random
+from typing import Any
+
+from online_models.evaluation.stream import ChangeKind, Example, Kind, KnownChange, Stream
+
+Concept = Iterable[tuple[dict[Any, Any], Any]]
+Label = Callable[[Any], Any]
+
+
+def _example(pair: tuple[dict[Any, Any], Any], label: Label) -> Example:
+    x, y = pair
+    return Example({str(name): value for name, value in x.items()}, label(y))
+
+
+def abrupt(
+    name: str, kind: Kind, concepts: Sequence[Concept], period: int, *, label: Label = bool, about: str = ""
+) -> Stream:
+    """Each concept for `period` examples, the last one without end."""
+
+    def source() -> Iterator[Example]:
+        feeds = [iter(concept) for concept in concepts]
+        for number in count():
+            yield _example(next(feeds[min(number // period, len(feeds) - 1)]), label)
+
+    changes = (KnownChange("abrupt", i * period, i * period) for i in range(1, len(concepts)))
+    return Stream(name, kind, source, tuple(changes), about)
+
+
+def recurring(
+    name: str,
+    kind: Kind,
+    concepts: Sequence[Concept],
+    period: int,
+    examples: int,
+    *,
+    label: Label = bool,
+    about: str = "",
+) -> Stream:
+    """The concepts in turn, over and over, each for `period` examples; each goes on where it stopped."""
+
+    def source() -> Iterator[Example]:
+        feeds = [iter(concept) for concept in concepts]
+        for number in range(examples):
+            yield _example(next(feeds[number // period % len(feeds)]), label)
+
+    kinds: list[ChangeKind] = [
+        "abrupt" if i < len(concepts) else "recurring" for i in range(examples // period + 1)
+    ]
+    changes = (KnownChange(kinds[i], i * period, i * period) for i in range(1, -(-examples // period)))
+    return Stream(name, kind, source, tuple(changes), about)
+
+
+def gradual(
+    name: str,
+    kind: Kind,
+    before: Concept,
+    after: Concept,
+    at: int,
+    width: int,
+    seed: int,
+    *,
+    label: Label = bool,
+    about: str = "",
+) -> Stream:
+    """Over `width` examples around `at`, ever more examples are of the new concept (a sigmoid of slope
+    4 / width, as in Bifet et al. 2009, New ensemble methods for evolving data streams, section 4.1)."""
+
+    def source() -> Iterator[Example]:
+        old, new, chance = iter(before), iter(after), Random(seed)
+        for number in count():
+            share = 1.0 / (1.0 + exp(min(-4.0 * (number - at) / width, 700.0)))
+            yield _example(next(new if chance.random() < share else old), label)
+
+    change = KnownChange("gradual", at - width // 2, at + width // 2)
+    return Stream(name, kind, source, (change,), about)
+
+
+def incremental(
+    name: str,
+    start: int,
+    end: int,
+    seed: int,
+    *,
+    features: int = 6,
+    noise: float = 0.05,
+    about: str = "",
+) -> Stream:
+    """A hyperplane through the middle of the unit cube that turns from one random direction to another.
+
+    Labels tell the side; a share `noise` of them is wrong.
+    """
+
+    def source() -> Iterator[Example]:
+        rng = Random(seed)
+        old, new = ([rng.gauss(0.0, 1.0) for _ in range(features)] for _ in range(2))
+        for number in count():
+            turned = min(max((number - start) / (end - start), 0.0), 1.0)
+            x = [rng.random() for _ in range(features)]
+            side = sum(
+                ((1.0 - turned) * a + turned * b) * (value - 0.5)
+                for a, b, value in zip(old, new, x, strict=True)
+            )
+            y = (side > 0.0) != (rng.random() < noise)
+            yield Example({f"x{i}": value for i, value in enumerate(x)}, y)
+
+    return Stream(name, "binary", source, (KnownChange("incremental", start, end),), about)
+
+
+def _broken(
+    stream: Stream,
+    kind: ChangeKind,
+    feature: str,
+    at: int,
+    until: int | None,
+    apply: Callable[[], Callable[[dict[str, Any]], None]],
+) -> Stream:
+    """The stream with `apply`'s function on a copy of the features of examples at .. until - 1."""
+
+    def source() -> Iterator[Example]:
+        change = apply()
+        for number, example in enumerate(stream):
+            if number >= at and (until is None or number < until):
+                x = dict(example.x)
+                change(x)
+                example = example._replace(x=x)
+            yield example
+
+    changes = [*stream.changes, KnownChange(kind, at, at, feature)]
+    if until is not None:
+        changes.append(KnownChange(kind, until, until, feature))
+    return replace(stream, source=source, changes=tuple(sorted(changes, key=lambda change: change.start)))
+
+
+def unit_change(stream: Stream, feature: str, at: int, factor: float, until: int | None = None) -> Stream:
+    """The feature is in another unit from example `at` on (until example `until`): times `factor`."""
+
+    def apply() -> Callable[[dict[str, Any]], None]:
+        def scale(x: dict[str, Any]) -> None:
+            if feature in x:
+                x[feature] *= factor
+
+        return scale
+
+    return _broken(stream, "unit change", feature, at, until, apply)
+
+
+def frozen_feature(stream: Stream, feature: str, at: int, until: int | None = None) -> Stream:
+    """The feature keeps the value it has at example `at` (until example `until`)."""
+
+    def apply() -> Callable[[dict[str, Any]], None]:
+        held: list[Any] = []
+
+        def freeze(x: dict[str, Any]) -> None:
+            if not held and feature in x:
+                held.append(x[feature])
+            if held:
+                x[feature] = held[0]
+
+        return freeze
+
+    return _broken(stream, "frozen feature", feature, at, until, apply)
+
+
+def missing_values(
+    stream: Stream, feature: str, at: int, rate: float, seed: int, until: int | None = None
+) -> Stream:
+    """The feature is missing from a share `rate` of the examples from `at` on (until example `until`)."""
+
+    def apply() -> Callable[[dict[str, Any]], None]:
+        chance = Random(seed)
+
+        def drop(x: dict[str, Any]) -> None:
+            if chance.random() < rate:
+                x.pop(feature, None)
+
+        return drop
+
+    return _broken(stream, "missing values", feature, at, until, apply)

@@ -1,0 +1,227 @@
+"""Members by name for a stream that nobody has looked at: numbers, text and missing values as they come.
+
+River is imported when a member is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from online_models.errors import ModelsError
+from online_models.evaluation.stream import Kind
+from online_models.member import Member, PerKey
+
+Build = Callable[[], Any]
+
+
+def quantities(x: dict[str, Any]) -> dict[str, float]:
+    """The numeric features."""
+    return {name: value for name, value in x.items() if value.__class__ is not str}
+
+
+def indicators(x: dict[str, Any]) -> dict[str, float]:
+    """One feature of 1 for each text value, named after both."""
+    return {f"{name}={value}": 1.0 for name, value in x.items() if value.__class__ is str}
+
+
+def _scaled(last: Any) -> Any:
+    from river import compose, preprocessing
+
+    numbers = compose.FuncTransformer(quantities) | preprocessing.StandardScaler()
+    return (numbers + compose.FuncTransformer(indicators)) | last
+
+
+def _logistic() -> Any:
+    from river import linear_model, optim
+
+    return _scaled(linear_model.LogisticRegression(optim.AdaGrad(0.1)))
+
+
+def _softmax() -> Any:
+    from river import linear_model, optim
+
+    return _scaled(linear_model.SoftmaxRegression(optim.AdaGrad(0.1)))
+
+
+def _numeric(last: Any) -> Any:
+    from river import compose
+
+    return (compose.FuncTransformer(quantities) + compose.FuncTransformer(indicators)) | last
+
+
+def _bayes() -> Any:
+    from river import naive_bayes
+
+    return _numeric(naive_bayes.GaussianNB())
+
+
+def _tree() -> Any:
+    from river import tree
+
+    return tree.HoeffdingTreeClassifier(grace_period=100)
+
+
+def _adaptive_tree() -> Any:
+    from river import tree
+
+    return tree.HoeffdingAdaptiveTreeClassifier(grace_period=100, seed=1)
+
+
+def _arf() -> Any:
+    from river import forest
+
+    return forest.ARFClassifier(n_models=10, seed=1)
+
+
+def _srp() -> Any:
+    from river import ensemble
+
+    return ensemble.SRPClassifier(n_models=10, seed=1)
+
+
+def _leveraging() -> Any:
+    from river import ensemble, tree
+
+    return ensemble.LeveragingBaggingClassifier(tree.HoeffdingTreeClassifier(), n_models=10, seed=1)
+
+
+def _adwin_bagging() -> Any:
+    from river import ensemble, tree
+
+    return ensemble.ADWINBaggingClassifier(tree.HoeffdingTreeClassifier(), n_models=10, seed=1)
+
+
+def _retraining() -> Any:
+    from river import drift, tree
+
+    return drift.DriftRetrainingClassifier(tree.HoeffdingTreeClassifier(), drift.binary.DDM())
+
+
+def _nearest() -> Any:
+    from river import neighbors
+
+    return _scaled(neighbors.KNNClassifier(n_neighbors=5, engine=neighbors.LazySearch(window_size=500)))
+
+
+def _linear() -> Any:
+    from river import linear_model, optim
+
+    return _scaled(linear_model.LinearRegression(optim.AdaGrad(0.5), intercept_lr=0.1))
+
+
+def _regression_tree() -> Any:
+    from river import tree
+
+    return _numeric(tree.HoeffdingTreeRegressor(grace_period=100))
+
+
+def _adaptive_regression_tree() -> Any:
+    from river import tree
+
+    return _numeric(tree.HoeffdingAdaptiveTreeRegressor(grace_period=100, seed=1))
+
+
+def _arf_regressor() -> Any:
+    from river import forest
+
+    return _numeric(forest.ARFRegressor(n_models=10, seed=1))
+
+
+def _reset(build: Build) -> Build:
+    def made() -> Any:
+        from online_models.reactions import Reset
+
+        return Reset(build())
+
+    return made
+
+
+def _background(build: Build) -> Build:
+    def made() -> Any:
+        from online_models.reactions import Background
+
+        return Background(build())
+
+    return made
+
+
+def _recurring(build: Build) -> Build:
+    def made() -> Any:
+        from online_models.reactions import Recurring
+
+        return Recurring(build())
+
+    return made
+
+
+def _boosted(build: Build) -> Build:
+    def made() -> Any:
+        from online_models.reactions import Boosted
+
+        return Boosted(build())
+
+    return made
+
+
+def _reacting(name: str, build: Build) -> dict[str, Build]:
+    return {
+        name: build,
+        f"{name}-reset": _reset(build),
+        f"{name}-background": _background(build),
+        f"{name}-recurring": _recurring(build),
+        f"{name}-boosted": _boosted(build),
+    }
+
+
+_CLASSES = {
+    **_reacting("bayes", _bayes),
+    **_reacting("tree", _tree),
+    "adaptive-tree": _adaptive_tree,
+    "nearest": _nearest,
+    "arf": _arf,
+    "srp": _srp,
+    "leveraging-bagging": _leveraging,
+    "adwin-bagging": _adwin_bagging,
+    "drift-retraining": _retraining,
+}
+SPECS: dict[Kind, dict[str, Build]] = {
+    "binary": _reacting("logistic", _logistic) | _CLASSES,
+    "multiclass": _reacting("logistic", _softmax) | _CLASSES,
+    "regression": {
+        **_reacting("linear", _linear),
+        **_reacting("tree", _regression_tree),
+        "adaptive-tree": _adaptive_regression_tree,
+        "arf": _arf_regressor,
+    },
+}
+DEFAULT: dict[Kind, tuple[str, ...]] = {
+    "binary": (
+        "logistic", "logistic-boosted", "logistic-recurring", "tree", "tree-background", "tree-recurring",
+        "tree-boosted", "adaptive-tree", "nearest",
+    ),
+    "multiclass": (
+        "logistic", "logistic-boosted", "logistic-recurring", "tree", "tree-background", "tree-recurring",
+        "tree-boosted", "adaptive-tree", "nearest",
+    ),
+    "regression": (
+        "linear", "linear-boosted", "linear-recurring", "tree", "tree-background", "tree-recurring",
+        "adaptive-tree",
+    ),
+}  # fmt: skip
+"""The members when none are named; the first one is the default single model."""
+
+
+def members_of(kind: Kind, names: Sequence[str]) -> list[Member]:
+    """Members of those names; raises ModelsError for one that there is not, or that comes twice."""
+    specs = SPECS[kind]
+    for name in names:
+        if name not in specs:
+            raise ModelsError(f"no model {name!r} for a {kind} task: there are {', '.join(specs)}")
+    return [Member(name, specs[name]) for name in names]
+
+
+def scope_of(kind: Kind, names: Sequence[str] = ()) -> PerKey:
+    """A pool of the named members, or of the default ones; the first is the champion."""
+    champion, *challengers = members_of(kind, names or DEFAULT[kind])
+    return PerKey(champion, challengers)

@@ -1,0 +1,302 @@
+"""Prequential evaluation: every example is first answered by the pool that would serve, then learned from.
+
+(Gama et al. 2013, On evaluating stream learning algorithms.) Requests and labels come as separate steps, so
+a label that comes late is learned late, and what a model answers is as old as it would be in service.
+"""
+
+from __future__ import annotations
+
+import pickle
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import thread_time
+from typing import Any, NamedTuple
+
+from online_models.errors import ModelsError
+from online_models.evaluation.stream import Asked, Kind, Known, Step
+from online_models.member import Member, PerKey
+from online_models.metrics import metrics_of
+from online_models.pool import Change, Forecast, Pool, merged_report
+from online_models.task import Binary, Label, Multiclass, Regression, Task
+
+WINDOW = 500
+"""Labels that one point of a curve stands for."""
+SERVED = "served"
+"""The row of what the pool answered, whichever member did."""
+
+
+class Request:
+    """Stands for the event types in a task made for an evaluation."""
+
+
+def _itself(label: Any) -> Any:
+    return label
+
+
+def task_of(kind: Kind) -> Task:
+    """A task of that kind, for pools that are not fed from a log."""
+    label = Label(Request, on="id", value=_itself, wait=1.0)
+    if kind == "binary":
+        return Binary("label", ask=Request, label=label)
+    if kind == "multiclass":
+        return Multiclass("label", ask=Request, label=label)
+    return Regression("label", ask=Request, label=label)
+
+
+class Timed:
+    """An estimator, and the CPU seconds that its calls took."""
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimator
+        self.seconds = 0.0
+
+    @property
+    def _wrapped_model(self) -> Any:
+        return self.estimator
+
+    def learn_one(self, x: dict[str, Any], y: Any, w: float = 1.0) -> None:
+        """As the estimator does."""
+        started = thread_time()
+        if w == 1.0:
+            self.estimator.learn_one(x, y)
+        else:
+            self.estimator.learn_one(x, y, w=w)
+        self.seconds += thread_time() - started
+
+    def predict_one(self, x: dict[str, Any]) -> Any:
+        """As the estimator does."""
+        started = thread_time()
+        said = self.estimator.predict_one(x)
+        self.seconds += thread_time() - started
+        return said
+
+    def predict_proba_one(self, x: dict[str, Any]) -> Any:
+        """As the estimator does."""
+        started = thread_time()
+        said = self.estimator.predict_proba_one(x)
+        self.seconds += thread_time() - started
+        return said
+
+
+def timed(scope: PerKey) -> PerKey:
+    """The same declaration, each member's estimator being timed."""
+
+    def watched(member: Any) -> Any:
+        if not isinstance(member, Member):
+            return member
+        build = member.build
+        return replace(member, build=lambda: Timed(build()))
+
+    return replace(
+        scope,
+        champion=watched(scope.champion),
+        challengers=[watched(member) for member in scope.challengers],
+    )
+
+
+def seconds_of(estimator: Any) -> float | None:
+    """CPU seconds of a timed estimator; None of any other."""
+    return estimator.seconds if isinstance(estimator, Timed) else None
+
+
+def bytes_of(estimator: Any) -> int:
+    """Bytes of memory of a River estimator (its own count), of any other those of its pickle."""
+    inner = estimator.estimator if isinstance(estimator, Timed) else estimator
+    counted = getattr(inner, "_raw_memory_usage", None)
+    return int(counted) if counted is not None else len(pickle.dumps(inner, protocol=5))
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that the pool said of itself: a drift, a change of what serves."""
+
+    request: int
+    key: str
+    kind: str
+    subject: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One member's figures: `metrics` over the run, `curve` by windows of `WINDOW` labels.
+
+    The curve is accuracy, or root mean squared error for numbers; None where nothing was answered.
+    `seconds` is CPU time, None where it is not the member's own.
+    """
+
+    name: str
+    role: str
+    metrics: Mapping[str, Any]
+    curve: Sequence[float | None]
+    seconds: float | None
+    bytes: int | None
+    live: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What an evaluation found.
+
+    `errors` are the reference member's in the order of the labels: 0 or 1, or squared errors.
+    """
+
+    kind: str
+    requests: int
+    labels: int
+    rows: Sequence[Row]
+    alarms: Sequence[Alarm]
+    errors: Sequence[float]
+
+    @property
+    def score(self) -> str:
+        """The figure by which members are ranked."""
+        return "rmse" if self.kind == "regression" else "accuracy"
+
+    def row(self, name: str) -> Row:
+        """The row of that name; raises KeyError."""
+        return {row.name: row for row in self.rows}[name]
+
+    def best(self, among: Iterable[str]) -> Row:
+        """The best in hindsight of the named rows; raises ModelsError when none of them answered."""
+        names = set(among)
+        rows = [row for row in self.rows if row.name in names and row.metrics.get(self.score) is not None]
+        if not rows:
+            raise ModelsError("no member answered a request whose label came")
+        if self.kind == "regression":
+            return min(rows, key=lambda row: float(row.metrics["rmse"]))
+        return max(rows, key=lambda row: float(row.metrics["accuracy"]))
+
+
+class _Curve:
+    """Means of a member's errors by windows of labels; `number` says that they are squared errors."""
+
+    def __init__(self, number: bool) -> None:
+        self.points: list[float | None] = []
+        self._number = number
+        self._sum = 0.0
+        self._n = 0
+        self._labels = 0
+
+    def update(self, error: float | None) -> None:
+        self._labels += 1
+        if error is not None:
+            self._sum += error
+            self._n += 1
+        if self._labels == WINDOW:
+            self.close()
+
+    def close(self) -> None:
+        """End a window, if anything is in it."""
+        if self._labels:
+            mean = self._sum / self._n if self._n else None
+            self.points.append(mean if mean is None else mean**0.5 if self._number else 1.0 - mean)
+        self._sum, self._n, self._labels = 0.0, 0, 0
+
+
+class _Waiting(NamedTuple):
+    asked: Asked
+    forecast: Forecast
+
+
+class Prequential:
+    """A pool for each key over one stream of steps.
+
+    `reference` names the member whose errors a detector is to be tried on.
+    """
+
+    def __init__(self, scope: PerKey, task: Task, reference: str) -> None:
+        self._task = task
+        self._scope = timed(scope)
+        self._pools: dict[str, Pool] = {}
+        self._names = list(self._pool("").report())
+        self._pools.clear()
+        self._reference = self._names.index(reference)
+        self._served = metrics_of(task)
+        self._curves = [_Curve(task.kind == "regression") for _ in (*self._names, SERVED)]
+        self._alarms: list[Alarm] = []
+        self._errors = array("d")
+        self._waiting: dict[int, _Waiting] = {}
+        self._requests = 0
+        self._position = -1
+
+    def _pool(self, key: str) -> Pool:
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._pools[key] = Pool(self._task, self._scope, key, 0)
+        return pool
+
+    def run(self, steps: Iterable[Step]) -> None:
+        """Answer the requests and learn the labels, in their order."""
+        for position, step in enumerate(steps):
+            self._position = position
+            if isinstance(step, Asked):
+                self._answer(step)
+            else:
+                self._learn(step)
+
+    def _answer(self, asked: Asked) -> None:
+        pool = self._pool(asked.key)
+        self._requests += 1
+        self._note(asked.key, pool.observe(asked.x, float(self._position), self._position))
+        forecast, changes = pool.predict(asked.x)
+        self._tell(asked.key, changes)
+        self._waiting[asked.number] = _Waiting(asked, forecast)
+
+    def _learn(self, known: Known) -> None:
+        asked, forecast = self._waiting.pop(known.number)
+        if known.y is None:
+            return
+        y = self._task.check_label(known.y)
+        self._served.update(y, forecast.output)
+        for curve, output in zip(self._curves, (*forecast.outputs, forecast.output), strict=True):
+            curve.update(self._error(y, output))
+        error = self._error(y, forecast.outputs[self._reference])
+        self._errors.append(1.0 if error is None else error)
+        at = float(self._position)
+        pool = self._pools[asked.key]
+        learned = pool.learn(asked.x, y, forecast, at, self._position, str(asked.number))
+        self._tell(asked.key, learned.changes)
+        self._note(asked.key, learned.drifts)
+
+    def _error(self, y: Any, output: Any) -> float | None:
+        if output is None:
+            return None
+        if self._task.kind == "regression":
+            return self._task.loss(y, output)
+        return float(self._task.point(output) != y)
+
+    def _tell(self, key: str, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._alarms.append(Alarm(self._requests - 1, key, change.kind, change.member, change.reason))
+
+    def _note(self, key: str, drifts: Sequence[Any]) -> None:
+        for drift in drifts:
+            self._alarms.append(Alarm(self._requests - 1, key, drift.severity, drift.subject))
+
+    def found(self) -> Found:
+        """The figures so far."""
+        for curve in self._curves:
+            curve.close()
+        pools = list(self._pools.values())
+        report = merged_report(pools) if pools else {}
+        rows = [Row(SERVED, "what was answered", self._served.summary(), self._curves[-1].points, None, None)]
+        for index, name in enumerate(self._names if pools else ()):
+            entry = report[name]
+            estimators = [pool.state()["seats"][index]["estimator"] for pool in pools]
+            own = [e for e in estimators if e is not None]
+            spent = [seconds_of(e) for e in own]
+            seconds = sum(s for s in spent if s is not None) if entry["role"] != "baseline" and own else None
+            rows.append(
+                Row(
+                    name,
+                    entry["role"],
+                    entry,
+                    self._curves[index].points,
+                    seconds,
+                    sum(bytes_of(e) for e in own) if own else None,
+                    entry["live"],
+                )
+            )
+        return Found(self._task.kind, self._requests, len(self._errors), rows, self._alarms, self._errors)
