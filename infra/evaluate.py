@@ -67,7 +67,7 @@ def evaluate_case(
     """
     kind = _KINDS[case.task.kind]
     scope = scope_of(kind, models) if models else case.models
-    reference = models[0] if models else case.models.champion.name
+    reference = models[0] if models else case.models.first.name
     run = Prequential(scope, case.task, reference)
     started = perf_counter()
     run.run(steps_of(case, source, limit))
@@ -95,7 +95,7 @@ def steps_of(case: UseCase, source: str | None = None, limit: int | None = None)
     A corrected label is not a step: a model learns each request once.
     """
     kind = case.task.kind
-    bare = PerKey(Member("none", lambda: _NoModel(kind)), baselines=False, metrics=False, monitors=False)
+    bare = PerKey(Member("none", lambda: _NoModel(kind)), baselines=False, metrics=False, monitoring=None)
     processor = PartitionProcessor(replace(case, models=bare, partitions=1), 0)
     asked_as = msgspec.json.Decoder(Prediction)
     known_as = msgspec.json.Decoder(Outcome)

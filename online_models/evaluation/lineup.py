@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from online_models.combination import Combination
 from online_models.errors import ModelsError
 from online_models.evaluation.stream import Kind
 from online_models.member import Member, PerKey
@@ -222,6 +223,6 @@ def members_of(kind: Kind, names: Sequence[str]) -> list[Member]:
 
 
 def scope_of(kind: Kind, names: Sequence[str] = ()) -> PerKey:
-    """A pool of the named members, or of the default ones; the first is the champion."""
-    champion, *challengers = members_of(kind, names or DEFAULT[kind])
-    return PerKey(champion, challengers)
+    """A pool of the named members, or of the default ones; their combination serves, if there are several."""
+    first, *others = members_of(kind, names or DEFAULT[kind])
+    return PerKey(Combination("combined"), [first, *others]) if others else PerKey(first)

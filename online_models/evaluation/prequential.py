@@ -239,9 +239,9 @@ class Prequential:
     def _answer(self, asked: Asked) -> None:
         pool = self._pool(asked.key)
         self._requests += 1
-        self._note(asked.key, pool.observe(asked.x, float(self._position), self._position))
-        forecast, changes = pool.predict(asked.x)
+        forecast, changes = pool.predict(asked.x, str(asked.number))
         self._tell(asked.key, changes)
+        self._note(asked.key, pool.observe(asked.x, forecast, float(self._position), self._position))
         self._waiting[asked.number] = _Waiting(asked, forecast)
 
     def _learn(self, known: Known) -> None:

@@ -31,7 +31,8 @@ def test_every_command_has_help() -> None:
     listed = driftline("--help").stdout
     for command in (
         "up", "down", "status", "worker", "produce", "simulate", "demo", "schema", "bench", "features",
-        "archive", "replay", "evaluate", "audit", "lineage", "predictions", "outcomes", "drift", "models", "dead-letters",
+        "archive", "replay", "evaluate", "audit", "lineage", "predictions", "outcomes", "drift", "models",
+        "dead-letters",
     ):  # fmt: skip
         assert f"\n  {command} " in listed
 

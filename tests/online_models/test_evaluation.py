@@ -51,7 +51,7 @@ def test_what_is_found_is_what_a_pool_fed_by_hand_answers() -> None:
     right = learned = 0
     for position, step in enumerate(stream.steps(20)):
         if isinstance(step, Asked):
-            waiting.append((step, pool.predict(step.x)[0]))
+            waiting.append((step, pool.predict(step.x, str(step.number))[0]))
         else:
             asked, forecast = waiting.pop(0)
             right += task.point(forecast.output) == step.y
@@ -114,7 +114,7 @@ def test_a_model_that_there_is_not_is_told_with_those_there_are() -> None:
     with pytest.raises(ModelsError, match=r"no model 'nonsense'.*logistic"):
         scope_of("binary", ["nonsense"])
     assert set(DEFAULT["binary"]) <= set(SPECS["binary"])
-    assert scope_of("regression").champion.name == "linear"
+    assert scope_of("regression").first.name == "linear"
 
 
 @pytest.mark.parametrize("name", [*catalogue.GENERATED, *catalogue.SHIPPED])
