@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import msgspec
-
 from infra.errors import InfraError
-from infra.tabular import Table, open_table
+from infra.tabular import SUFFIXES, Table, open_table
 from online_models.evaluation.detection import compare
 from online_models.evaluation.lineup import DEFAULT, scope_of
 from online_models.evaluation.prequential import SERVED, WINDOW, Found, Prequential, Row, task_of
 from online_models.evaluation.stream import Asked, Kind, Known, KnownChange, Step, Stream
-from online_models.member import Member, PerKey
-from streams.messages import Outcome, Prediction
-from streams.processor import PartitionProcessor
+from online_models.member import PerKey
+from streams.events import Command
+from streams.outputs import Outputs
+from streams.scorer import Question, Scorer
 from streams.sources import layout, open_source, with_closing_clock
 from streams.usecase import UseCase
 
@@ -74,49 +74,27 @@ def evaluate_case(
     return _result(case.name, run.found(), reference, perf_counter() - started) | {"delay": "as it came"}
 
 
-class _NoModel:
-    """Answers at no cost, where only the features and labels of a fold are wanted."""
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-
-    def learn_one(self, x: dict[str, Any], y: Any) -> None: ...
-
-    def predict_one(self, x: dict[str, Any]) -> float:
-        return 0.0
-
-    def predict_proba_one(self, x: dict[str, Any]) -> dict[Any, float]:
-        return {True: 0.5} if self._kind == "binary" else {}
-
-
 def steps_of(case: UseCase, source: str | None = None, limit: int | None = None) -> Iterator[Step]:
     """The requests and labels that the fold makes of a case's events, each with its pool's key.
 
     A corrected label is not a step: a model learns each request once.
     """
-    kind = case.task.kind
-    bare = PerKey(Member("none", lambda: _NoModel(kind)), baselines=False, metrics=False, monitoring=None)
-    processor = PartitionProcessor(replace(case, models=bare, partitions=1), 0)
-    asked_as = msgspec.json.Decoder(Prediction)
-    known_as = msgspec.json.Decoder(Outcome)
-    numbers: dict[str, int] = {}
-    number = 0
-    records = (
-        record for _, record in layout(case, with_closing_clock(case, open_source(case, source, limit)), 1)
-    )
-    for record in records:
-        out = processor.step([record])
-        for output in out.outcomes:
-            outcome = known_as.decode(output.value)
-            if outcome.revision == 0 and outcome.prediction_id in numbers:
-                label = outcome.label if outcome.status == "labelled" else None
-                yield Known(numbers.pop(outcome.prediction_id), label)
-        for output in out.predictions:
-            prediction = asked_as.decode(output.value)
-            numbers[prediction.id] = number
-            key = (output.key or b"").decode()
-            yield Asked(number, prediction.features, key)
-            number += 1
+    whole = replace(case, partitions=1)
+    scorer = Scorer(whole, whole.feature_state())
+    waiting: dict[str, int] = {}
+    numbers = count()
+    events = with_closing_clock(case, open_source(case, source, limit))
+    for _, record in layout(case, events, 1):
+        for item, _, _ in scorer.fold([record], Outputs()):
+            if isinstance(item, Command) or item.pending.silent:
+                continue
+            pending = item.pending
+            if isinstance(item, Question):
+                number = waiting[pending.prediction_id] = next(numbers)
+                yield Asked(number, pending.x or {}, pending.key)
+            elif item.revision == 0:
+                label = item.label if item.status == "labelled" else None
+                yield Known(waiting.pop(pending.prediction_id), label)
 
 
 def _result(name: str, found: Found, reference: str, seconds: float) -> dict[str, Any]:
@@ -182,6 +160,6 @@ def stream_path(text: str) -> Path | None:
     path = Path(text)
     if path.is_file():
         return path
-    if path.suffix.lower() in (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet"):
+    if path.suffix.lower() in SUFFIXES:
         raise InfraError(f"{path} does not exist")
     return None

@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,10 @@ from online_models.evaluation.stream import Example, Kind, Stream
 Row = Mapping[str, Any]
 Content = Literal["number", "text", "identifier", "constant", "empty"]
 
+DELIMITED = (".csv", ".tsv", ".txt")
+LINES = (".jsonl", ".ndjson")
+SUFFIXES = (*DELIMITED, *LINES, ".parquet")
+"""Ends of the names of files that can be read."""
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
 """Texts that mean that there is no value, in any case of letters."""
 TRUTHS = frozenset({"true", "yes", "y", "t", "1", "up", "positive", "pos"})
@@ -116,9 +121,9 @@ def _rows(path: Path) -> Iterator[Row]:
     """The rows of a file; raises InfraError for what cannot be read."""
     suffix = path.suffix.lower()
     try:
-        if suffix in (".csv", ".tsv", ".txt"):
+        if suffix in DELIMITED:
             yield from _csv(path)
-        elif suffix in (".jsonl", ".ndjson"):
+        elif suffix in LINES:
             yield from _jsonl(path)
         elif suffix == ".parquet":
             from pyarrow import ArrowInvalid, parquet
@@ -130,7 +135,7 @@ def _rows(path: Path) -> Iterator[Row]:
             except ArrowInvalid as error:
                 raise InfraError(f"{path} is no Parquet file: {error}") from None
         else:
-            raise InfraError(f"{path}: only .csv, .tsv, .txt, .jsonl, .ndjson and .parquet can be read")
+            raise InfraError(f"{path}: only {', '.join(SUFFIXES[:-1])} and {SUFFIXES[-1]} can be read")
     except UnicodeDecodeError as error:
         raise InfraError(f"{path} is not UTF-8 text (byte {error.start}): convert it first") from None
     except OSError as error:
@@ -226,8 +231,6 @@ def open_table(path: Path, label: str, kind: Kind | None = None, limit: int | No
 
 
 def _limited(path: Path, limit: int | None) -> Iterator[Row]:
-    from itertools import islice
-
     return islice(_rows(path), limit)
 
 

@@ -129,50 +129,19 @@ def _arf_regressor() -> Any:
     return _numeric(forest.ARFRegressor(n_models=10, seed=1))
 
 
-def _reset(build: Build) -> Build:
-    def made() -> Any:
-        from online_models.reactions import Reset
-
-        return Reset(build())
-
-    return made
-
-
-def _background(build: Build) -> Build:
-    def made() -> Any:
-        from online_models.reactions import Background
-
-        return Background(build())
-
-    return made
-
-
-def _recurring(build: Build) -> Build:
-    def made() -> Any:
-        from online_models.reactions import Recurring
-
-        return Recurring(build())
-
-    return made
-
-
-def _boosted(build: Build) -> Build:
-    def made() -> Any:
-        from online_models.reactions import Boosted
-
-        return Boosted(build())
-
-    return made
-
-
 def _reacting(name: str, build: Build) -> dict[str, Build]:
-    return {
-        name: build,
-        f"{name}-reset": _reset(build),
-        f"{name}-background": _background(build),
-        f"{name}-recurring": _recurring(build),
-        f"{name}-boosted": _boosted(build),
-    }
+    """The model alone, and with each reaction to drift around it."""
+
+    def around(reaction: str) -> Build:
+        def made() -> Any:
+            from online_models import reactions
+
+            return getattr(reactions, reaction)(build())
+
+        return made
+
+    reacting = {f"{name}-{r.lower()}": around(r) for r in ("Reset", "Background", "Recurring", "Boosted")}
+    return {name: build, **reacting}
 
 
 _CLASSES = {
@@ -196,15 +165,13 @@ SPECS: dict[Kind, dict[str, Build]] = {
         "arf": _arf_regressor,
     },
 }
+_CLASSIFIERS = (
+    "logistic", "logistic-boosted", "logistic-recurring", "tree", "tree-background", "tree-recurring",
+    "tree-boosted", "adaptive-tree", "nearest",
+)  # fmt: skip
 DEFAULT: dict[Kind, tuple[str, ...]] = {
-    "binary": (
-        "logistic", "logistic-boosted", "logistic-recurring", "tree", "tree-background", "tree-recurring",
-        "tree-boosted", "adaptive-tree", "nearest",
-    ),
-    "multiclass": (
-        "logistic", "logistic-boosted", "logistic-recurring", "tree", "tree-background", "tree-recurring",
-        "tree-boosted", "adaptive-tree", "nearest",
-    ),
+    "binary": _CLASSIFIERS,
+    "multiclass": _CLASSIFIERS,
     "regression": (
         "linear", "linear-boosted", "linear-recurring", "tree", "tree-background", "tree-recurring",
         "adaptive-tree",

@@ -250,10 +250,11 @@ class Prequential:
             return
         y = self._task.check_label(known.y)
         self._served.update(y, forecast.output)
-        for curve, output in zip(self._curves, (*forecast.outputs, forecast.output), strict=True):
-            curve.update(self._error(y, output))
-        error = self._error(y, forecast.outputs[self._reference])
-        self._errors.append(1.0 if error is None else error)
+        errors = [self._error(y, output) for output in (*forecast.outputs, forecast.output)]
+        for curve, error in zip(self._curves, errors, strict=True):
+            curve.update(error)
+        reference = errors[self._reference]
+        self._errors.append(1.0 if reference is None else reference)
         at = float(self._position)
         pool = self._pools[asked.key]
         learned = pool.learn(asked.x, y, forecast, at, self._position, str(asked.number))
@@ -281,11 +282,11 @@ class Prequential:
             curve.close()
         pools = list(self._pools.values())
         report = merged_report(pools) if pools else {}
+        seats = [pool.state()["seats"] for pool in pools]
         rows = [Row(SERVED, "what was answered", self._served.summary(), self._curves[-1].points, None, None)]
         for index, name in enumerate(self._names if pools else ()):
             entry = report[name]
-            estimators = [pool.state()["seats"][index]["estimator"] for pool in pools]
-            own = [e for e in estimators if e is not None]
+            own = [e for of_pool in seats if (e := of_pool[index]["estimator"]) is not None]
             spent = [seconds_of(e) for e in own]
             seconds = sum(s for s in spent if s is not None) if entry["role"] != "baseline" and own else None
             rows.append(
