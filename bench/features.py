@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 from bench import freshness
-from bench.peer import PeerFailed
+from bench.command import WorkerCommand
 from features import wire
 from features.client import FeatureClient
 from features.declaration import HOUR, View, count, mean, views
@@ -233,30 +233,12 @@ def fresh(bootstrap: str, folder: Path, online_store: str, name: str) -> dict[st
     settings = Settings(folder / name, bootstrap, namespace, online_store=online_store)
     settings.home.mkdir()
     ensure_topics(bootstrap, case.topics(namespace).all())
-    environment = os.environ | {
-        "DRIFTLINE_HOME": str(settings.home),
-        "DRIFTLINE_BOOTSTRAP": bootstrap,
-        "DRIFTLINE_NAMESPACE": namespace,
-        "DRIFTLINE_ONLINE_STORE": online_store,
-    }
-    log = settings.home / "worker.log"
-    with log.open("wb") as out:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "worker", "bench.freshness:ticks"],
-            env=environment,
-            stdout=out,
-            stderr=out,
-        )
-
-    def check() -> None:
-        if worker.poll() is not None:
-            raise PeerFailed(f"the worker ended with {worker.returncode}: {log.read_text()[-1500:]}")
-
+    worker = WorkerCommand("bench.freshness:ticks", settings)
     try:
-        return freshness.measure(bootstrap, namespace, settings.features(case.name), check, PACE_SECONDS)
+        place = settings.features(case.name)
+        return freshness.measure(bootstrap, namespace, place, worker.check, PACE_SECONDS)
     finally:
-        worker.terminate()
-        worker.wait(60)
+        worker.end()
 
 
 def measure(bootstrap: str, folder: Path) -> dict[str, Any]:

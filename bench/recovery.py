@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -14,8 +11,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.command import WorkerCommand
 from bench.log import Log
-from bench.peer import Assignment, PeerFailed, Process
+from bench.peer import Assignment, Process
 from infra.serve import deploy
 from infra.settings import Settings
 from streams.deployment import Deployment
@@ -102,38 +100,6 @@ def silent_fold(assignment: Assignment, log: Log, folder: Path, rounds: int) -> 
     return asyncio.run(_silent_fold(assignment, log, folder, rounds))
 
 
-class _Worker:
-    """A `driftline worker` process, as its supervisor starts it."""
-
-    def __init__(self, assignment: Assignment) -> None:
-        named = {
-            "DRIFTLINE_HOME": assignment.home,
-            "DRIFTLINE_BOOTSTRAP": assignment.bootstrap,
-            "DRIFTLINE_NAMESPACE": assignment.namespace,
-            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "worker", assignment.case],
-            env=os.environ | named,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def check(self) -> None:
-        """Raises PeerFailed when the process has ended."""
-        if self.process.poll() is not None:
-            raise self.failure(f"ended with {self.process.returncode}")
-
-    def failure(self, what: str) -> PeerFailed:
-        """The error to raise."""
-        return PeerFailed(f"driftline worker {what}")
-
-    def end(self, number: signal.Signals) -> None:
-        """Send the signal and wait for the end."""
-        self.process.send_signal(number)
-        self.process.wait(WITHIN)
-
-
 class _Predictions:
     """Reads the predictions' topic as they come."""
 
@@ -145,7 +111,7 @@ class _Predictions:
         self._reader.assign(places)
         self._reader.seek_to_beginning()
 
-    def read(self, worker: Process | _Worker, enough: int) -> None:
+    def read(self, worker: Process | WorkerCommand, enough: int) -> None:
         """Return when so many more have come; raises PeerFailed when the worker ends or is silent."""
         deadline = time.monotonic() + WITHIN
         while enough > 0:
@@ -177,25 +143,25 @@ def kill(assignment: Assignment, log: Log) -> dict[str, Any]:
     quarters = [len(log) * part // 4 for part in range(5)]
     asked = [_requests(case, log, *bounds) for bounds in pairwise(quarters)]
     predictions = _Predictions(assignment, log.partitions)
-    worker = _Worker(assignment)
+    settings = Settings(Path(assignment.home), assignment.bootstrap, assignment.namespace)
+    worker = WorkerCommand(assignment.case, settings)
     try:
         log.produce(assignment.bootstrap, assignment.log, 0, quarters[2])
         predictions.read(worker, asked[0] + asked[1])
         started = time.perf_counter()
         worker.end(signal.SIGTERM)
         stopped = time.perf_counter() - started
-        worker = _Worker(assignment)
+        worker = WorkerCommand(assignment.case, settings)
         log.produce(assignment.bootstrap, assignment.log, quarters[2], quarters[3])
         predictions.read(worker, asked[2])
         worker.end(signal.SIGKILL)
         killed = time.perf_counter()
-        worker = _Worker(assignment)
+        worker = WorkerCommand(assignment.case, settings)
         log.produce(assignment.bootstrap, assignment.log, quarters[3], quarters[4])
         predictions.read(worker, 1)
         back = time.perf_counter() - killed
     finally:
-        if worker.process.poll() is None:
-            worker.end(signal.SIGTERM)
+        worker.end()
         predictions.close()
     return {
         "kill_to_prediction_seconds": back,
