@@ -11,43 +11,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tasks import LABEL, TASK, Ask, Reads
 
 from online_models.combination import Combination, Hedge, regret_bound
 from online_models.errors import ModelsError
 from online_models.member import Member, PerKey
 from online_models.pool import Pool
 from online_models.promotion import Promotion
-from online_models.task import Binary, Label, Multiclass, Regression
+from online_models.task import Multiclass, Regression
 from streams.canonical import state_hash
-
-
-class Ask:
-    pass
-
-
-def itself(event: Any) -> Any:
-    return event
-
-
-LABEL = Label(Ask, on="id", value=itself, wait=1.0)
-TASK = Binary("b", ask=Ask, label=LABEL)
-
-
-class Reads:
-    """An estimator whose answer is one of its inputs."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def learn_one(self, x: dict[str, Any], y: Any) -> None: ...
-
-    def predict_proba_one(self, x: dict[str, Any]) -> dict[Any, float]:
-        if x[self.name] is None:
-            raise RuntimeError("no answer")
-        return x[self.name] if isinstance(x[self.name], dict) else {True: x[self.name]}
-
-    def predict_one(self, x: dict[str, Any]) -> float:
-        return float(x[self.name])
 
 
 def reads(name: str) -> Member:

@@ -6,24 +6,14 @@ import pickle
 from typing import Any
 
 import pytest
+from tasks import TASK
 
 from online_models.combination import Combination
 from online_models.errors import ModelsError
 from online_models.member import Member, PerKey
 from online_models.pool import Change, Pool
 from online_models.promotion import Promotion
-from online_models.task import Binary, Label
 
-
-class Ask:
-    pass
-
-
-def itself(event: Any) -> Any:
-    return event
-
-
-TASK = Binary("b", ask=Ask, label=Label(Ask, on="id", value=itself, wait=1.0))
 IDS = [f"request-{number}:b" for number in range(4_000)]
 
 

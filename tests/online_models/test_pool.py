@@ -11,24 +11,13 @@ import sys
 from typing import Any
 
 import pytest
+from tasks import LABEL, TASK, Ask
 
 from online_models.drift import Monitoring
 from online_models.errors import ModelsError, NotFinite
 from online_models.member import Member, PerKey
 from online_models.pool import Pool, merged_report
 from online_models.task import UNLABELLED, Binary, Decision, Label, Multiclass, Regression
-
-
-class Ask:
-    pass
-
-
-def itself(event: Any) -> Any:
-    return event
-
-
-LABEL = Label(Ask, on="id", value=itself, wait=1.0)
-TASK = Binary("b", ask=Ask, label=LABEL)
 
 
 def logistic() -> Any:

@@ -9,44 +9,17 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from tasks import LABEL, TASK, Ask, Reads
 
 from online_models.drift import Monitoring
 from online_models.errors import ModelsError
 from online_models.member import Member, PerKey
 from online_models.pool import Change, Forecast, Pool
 from online_models.promotion import BLOCK, Promotion
-from online_models.task import Binary, Label, Regression
+from online_models.task import Regression
 from streams.canonical import state_hash
 
-
-class Ask:
-    pass
-
-
-def itself(event: Any) -> Any:
-    return event
-
-
-LABEL = Label(Ask, on="id", value=itself, wait=1.0)
-TASK = Binary("b", ask=Ask, label=LABEL)
 Row = tuple[dict[str, Any], Any]
-
-
-class Reads:
-    """An estimator whose answer is one of its inputs: as good or bad as a test wants it to be."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def learn_one(self, x: dict[str, Any], y: Any) -> None: ...
-
-    def predict_proba_one(self, x: dict[str, Any]) -> dict[bool, float]:
-        if x[self.name] is None:
-            raise RuntimeError("no answer")
-        return {True: x[self.name]}
-
-    def predict_one(self, x: dict[str, Any]) -> float:
-        return float(x[self.name])
 
 
 def reads(name: str) -> Member:
