@@ -121,8 +121,7 @@ class FeatureClient:
         at: datetime | None = None,
     ) -> list[FeatureRow]:
         """As `get`, of many keys in one exchange with the store; the rows are in the order of the keys."""
-        selection = self._selection(view, features)
-        encoded = [_encoded(selection, key) for key in keys]
+        selection, encoded = self._wanted(view, keys, features)
         with self._readable() as reader:
             found = reader.read(view, selection.features, encoded)
         return _rows(selection, keys, found, at)
@@ -147,8 +146,7 @@ class FeatureClient:
         at: datetime | None = None,
     ) -> list[FeatureRow]:
         """As `get_many`."""
-        selection = self._selection(view, features)
-        encoded = [_encoded(selection, key) for key in keys]
+        selection, encoded = self._wanted(view, keys, features)
         with self._readable() as reader:
             found = await reader.read_async(view, selection.features, encoded)
         return _rows(selection, keys, found, at)
@@ -174,6 +172,13 @@ class FeatureClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close_async()
+
+    def _wanted(
+        self, view: str, keys: Sequence[Mapping[str, str]], features: Sequence[str] | None
+    ) -> tuple[_Selection, list[bytes]]:
+        """The features asked for, and the keys as the store has them."""
+        selection = self._selection(view, features)
+        return selection, [_encoded(selection, key) for key in keys]
 
     def _selection(self, view: str, features: Sequence[str] | None) -> _Selection:
         wanted = (view, None if features is None else tuple(features))

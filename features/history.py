@@ -22,7 +22,7 @@ import msgspec
 import pyarrow as pa
 from pyarrow import parquet
 
-from features.declaration import Feature, Lookup, Note, View
+from features.declaration import Feature, Lookup, Note, View, Window
 from features.errors import FeaturesError
 
 GROUP_ROWS = 50_000
@@ -86,10 +86,7 @@ def view_schema(view: View) -> pa.Schema:
         raise HistoryError(
             f"features of {view.name} cannot be called {', '.join(sorted(taken))}: rename them"
         )
-    features = [
-        _field(name, pa.int64() if window.is_whole else pa.float64(), window.note)
-        for name, window in view.features.items()
-    ]
+    features = [_field(name, window_type(window), window.note) for name, window in view.features.items()]
     return pa.schema([*(pa.field(key, pa.string()) for key in view.keys), *_stamps(), *features])
 
 
@@ -121,9 +118,19 @@ def column_type(event: type, field: str) -> pa.DataType | None:
     return _ARROW_TYPES.get(kinds[0]) if len(kinds) == 1 else None
 
 
-def _field(name: str, kind: pa.DataType, note: Note) -> pa.Field:
+def window_type(window: Window) -> pa.DataType:
+    """The Arrow type of a windowed feature."""
+    return pa.int64() if window.is_whole else pa.float64()
+
+
+def told_of(note: Note) -> dict[str, str]:
+    """The metadata of a feature's column."""
     told = {"description": note.description, "unit": note.unit}
-    return pa.field(name, kind, metadata={key: text for key, text in told.items() if text} or None)
+    return {key: text for key, text in told.items() if text}
+
+
+def _field(name: str, kind: pa.DataType, note: Note) -> pa.Field:
+    return pa.field(name, kind, metadata=told_of(note) or None)
 
 
 def encode(manifest: HistoryManifest, first: int, end: int, table: pa.Table) -> tuple[bytes, HistoryPart]:

@@ -21,7 +21,6 @@ from feast.feature_view import FeatureView
 from feast.infra.offline_stores.dask import DaskOfflineStore, DaskOfflineStoreConfig, DaskRetrievalJob
 from feast.infra.offline_stores.file_source import FileSource
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
-from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import from_feast_to_pyarrow_type
 from feast.utils import _get_requested_feature_views_to_features_dict, _get_requested_on_demand_feature_views
 
@@ -91,16 +90,6 @@ class HistoryOfflineStore(DaskOfflineStore):  # type: ignore[misc]
 
 class HistoryRetrievalJob(DaskRetrievalJob):  # type: ignore[misc]
     """A join that is made when its result is asked for, and gives Arrow types as they are stored."""
-
-    def __init__(
-        self,
-        retrieve: Any,
-        full_feature_names: bool,
-        repo_path: str,
-        on_demand: list[OnDemandFeatureView],
-        metadata: RetrievalMetadata,
-    ) -> None:
-        super().__init__(retrieve, full_feature_names, repo_path, on_demand, metadata)
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         return self.evaluation_function()

@@ -1,4 +1,4 @@
-"""Newest feature values to and from Feast's online store.
+"""Newest feature values to Feast's online store.
 
 Rows go to the plug-in store as they are: `FeatureStore.push` costs 5 ms a row, protos through
 Feast's provider some 60 us, this 10 to 15.
@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any
 
 from features.errors import FeaturesError
 from features.faults import Outage, is_transient
@@ -234,11 +233,3 @@ def _keep_newest(rows: dict[RowKey, Row], others: Mapping[RowKey, Row]) -> None:
         known = rows.get(key)
         if known is None or row[0] >= known[0]:
             rows[key] = row
-
-
-def entity_key(names: tuple[str, ...], values: tuple[str, ...]) -> Any:
-    """Feast's entity key of text values."""
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    return EntityKey(join_keys=names, entity_values=[Value(string_val=value) for value in values])

@@ -6,9 +6,12 @@ import enum
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from features.registry import OnlineStoreRepo
 
 app = typer.Typer(
     name="driftline",
@@ -626,6 +629,13 @@ def features_get(
             )
 
 
+def _feature_repo(case: str) -> OnlineStoreRepo:
+    from features.registry import OnlineStoreRepo
+
+    declared = _case(case)
+    return OnlineStoreRepo(_settings().features(declared.name), declared.views())
+
+
 def _print_changes(changes: list[Any], as_json: bool) -> None:
     import msgspec
 
@@ -639,21 +649,13 @@ def _print_changes(changes: list[Any], as_json: bool) -> None:
 @features_app.command("plan")
 def features_plan(case: Case, as_json: AsJson = False) -> None:
     """What `apply` would do to the feature registry: each object with create, change or keep."""
-    from features.registry import OnlineStoreRepo
-
-    declared = _case(case)
-    repo = OnlineStoreRepo(_settings().features(declared.name), declared.views())
-    _print_changes(repo.plan(), as_json)
+    _print_changes(_feature_repo(case).plan(), as_json)
 
 
 @features_app.command("apply")
 def features_apply(case: Case, as_json: AsJson = False) -> None:
     """Register a case's features with Feast, as every worker does at its start; nothing is deleted."""
-    from features.registry import OnlineStoreRepo
-
-    declared = _case(case)
-    repo = OnlineStoreRepo(_settings().features(declared.name), declared.views())
-    _print_changes(repo.apply(), as_json)
+    _print_changes(_feature_repo(case).apply(), as_json)
 
 
 @features_app.command("history")

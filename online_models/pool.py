@@ -122,18 +122,10 @@ class Pool:
             for member, role in members
         ]
         if scope.baselines:
-            frozen = _Seat("frozen", "baseline", None, None, metrics_of(task) if scope.metrics else None)
-            frozen.follows = True
-            self._seats.append(frozen)
-            self._seats.append(
-                _Seat(
-                    "prior",
-                    "baseline",
-                    RunningPrior(task.kind),
-                    None,
-                    metrics_of(task) if scope.metrics else None,
-                )
-            )
+            self._seats += [
+                _Seat("frozen", "baseline", None, None, self._new_metrics(), follows=True),
+                _Seat("prior", "baseline", RunningPrior(task.kind), None, self._new_metrics()),
+            ]
         self._last_resort = RunningPrior(task.kind)
         self._serving = 0
         self._previous: int | None = None
@@ -151,9 +143,11 @@ class Pool:
         self._renew_version()
 
     def _combination(self, declared: Combination, role: str) -> _Seat:
-        metrics = metrics_of(self._task) if self._scope.metrics else None
         hedge = Hedge(len(self._combined), declared.share, declared.eta)
-        return _Seat(declared.name, role, hedge, None, metrics, learning=False)
+        return _Seat(declared.name, role, hedge, None, self._new_metrics(), learning=False)
+
+    def _new_metrics(self) -> Metrics | None:
+        return metrics_of(self._task) if self._scope.metrics else None
 
     def _seat(self, member: Member, role: str) -> _Seat:
         member.check(self._task.kind)
@@ -168,10 +162,9 @@ class Pool:
                 f"member {member.name!r}: class_weight needs an estimator that learns with a weight; "
                 "use sampling instead"
             )
-        metrics = metrics_of(self._task) if self._scope.metrics else None
         return _Seat(
-            member.name, role, estimator, member, metrics, weighted=weighted, sampled=bool(member.sampling),
-            live=not member.reserve, learning=not member.reserve,
+            member.name, role, estimator, member, self._new_metrics(), weighted=weighted,
+            sampled=bool(member.sampling), live=not member.reserve, learning=not member.reserve,
         )  # fmt: skip
 
     def _new_referee(self, slices: Sequence[str]) -> Referee | None:

@@ -107,6 +107,8 @@ class Command(Event, tag="command"):
 
 SYSTEM_EVENTS: tuple[type[Event], ...] = (Clock, WarmUp, Serve, Command)
 """Events that every case has."""
+TIMELESS: tuple[type[Event], ...] = (Reference, WarmUp, Serve)
+"""Events that reach the features and say nothing of what time it is."""
 
 
 @cache

@@ -30,7 +30,7 @@ from features.state import texts_of
 from features.timeline import Timeline, TimelineRequest, TimelineRow
 from streams.archive import Archive, ArchivedRecord, ArchiveError
 from streams.errors import StreamsError
-from streams.events import Reference, Serve, WarmUp
+from streams.events import TIMELESS
 from streams.fingerprint import numeric_fingerprint
 from streams.outputs import Outputs
 from streams.scorer import Scorer
@@ -86,8 +86,7 @@ class _Unfolded:
     """The fold of one partition that gives history rows instead of outputs."""
 
     def __init__(self, case: UseCase, views: Sequence[View]) -> None:
-        timeless = (Reference, WarmUp, Serve)
-        self.timeline = Timeline(case.feature_state(), views, timeless, case.lateness)
+        self.timeline = Timeline(case.feature_state(), views, TIMELESS, case.lateness)
         self._scorer = Scorer(case, self.timeline)
 
     def fold(self, record: ArchivedRecord) -> tuple[list[TimelineRow], list[TimelineRequest]]:

@@ -21,7 +21,7 @@ from online_models.task import UNLABELLED, Task
 from streams.commands import Authority
 from streams.deduplication import SeenIds
 from streams.errors import OtherTask, Refused
-from streams.events import SYSTEM_EVENTS, Command, Event, Reference, Serve, WarmUp
+from streams.events import SYSTEM_EVENTS, TIMELESS, Command, Event, Serve, WarmUp
 from streams.messages import Prediction
 from streams.outputs import Output, Outputs
 from streams.pending import Example, Pending, PendingPredictions
@@ -109,7 +109,7 @@ class Scorer:
         kinds: list[type[Event]] = [*case.events, *SYSTEM_EVENTS]
         self._routes = {
             kind: _Route(
-                moves_time=not issubclass(kind, (Reference, WarmUp, Serve)),
+                moves_time=not issubclass(kind, TIMELESS),
                 counted=kind not in SYSTEM_EVENTS,
                 marks=kind is WarmUp or kind is Serve,
                 asks=kind is task.ask,

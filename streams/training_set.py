@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 
 from features.declaration import Derived, Feature, Lookup, RequestField, Window
-from features.history import STAMP, Dataset, column_type, requests_name
+from features.history import STAMP, Dataset, column_type, requests_name, told_of, window_type
 from features.registry import OnlineStoreRepo
 from features.state import missing_value
 from streams.archive import Archive
@@ -248,7 +248,7 @@ def _column(case: UseCase, name: str, feature: Feature, values: list[Any]) -> pa
     """Published values of one feature as its declaration types them."""
     kind = None
     if isinstance(feature, Window):
-        kind = pa.int64() if feature.is_whole else pa.float64()
+        kind = window_type(feature)
     elif isinstance(feature, Lookup):
         kind = column_type(feature.event, feature.field)
     elif isinstance(feature, RequestField):
@@ -288,7 +288,6 @@ def _table(
     for field in table.schema:
         feature = case.features.get(field.name)
         if feature is not None:
-            told = {"description": feature.note.description, "unit": feature.note.unit}
-            field = field.with_metadata({key: text for key, text in told.items() if text})
+            field = field.with_metadata(told_of(feature.note))
         fields.append(field)
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, metadata={"case": case.name}))

@@ -24,7 +24,7 @@ from streams import frame
 from streams.custody import Custody, Frame
 from streams.deployment import Deployment
 from streams.events import Clock, moment
-from streams.ownership import Held
+from streams.ownership import Held, OwnedPartition
 from streams.processor import counts_of, pools_of
 from streams.takeover import OtherCode
 from streams.upgrade import Standby
@@ -167,10 +167,15 @@ class Worker:
                     self._deployment.topics.log, codec.encode(clock), partition=number
                 )
 
+    def _owned(self) -> list[OwnedPartition]:
+        """What has been taken over, by partition."""
+        found = (self._custodies[number].owned for number in sorted(self._custodies))
+        return [owned for owned in found if owned is not None]
+
     def status(self) -> dict[str, Any]:
         """Counts, positions, cost and the metrics of a while ago of this worker."""
         custodies = {number: self._custodies[number] for number in sorted(self._custodies)}
-        owned = [custody.owned for custody in custodies.values() if custody.owned is not None]
+        owned = self._owned()
         processors = [one.processor for one in owned]
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
@@ -199,9 +204,7 @@ class Worker:
         """Compute the figures of the models anew, a member at a time so that answers do not wait for all."""
         begun, cost = time.monotonic(), 0.0
         models = {}
-        owned = (self._custodies[number].owned for number in sorted(self._custodies))
-        reports = member_reports(pools_of([one.processor for one in owned if one is not None]))
-        for name, report in reports:
+        for name, report in member_reports(pools_of([one.processor for one in self._owned()])):
             models[name] = report
             cost += time.monotonic() - begun
             await asyncio.sleep(0)

@@ -23,7 +23,7 @@ from redis.exceptions import NoScriptError, RedisError
 from features import wire
 from features.declaration import View
 from features.online_stores.connection import connect, connect_async, without_secrets
-from features.online_stores.stored import Stored
+from features.online_stores.stored import Stored, encoders
 from features.state import Row, RowKey
 
 BATCH = 1000
@@ -221,10 +221,7 @@ class RowsWriter:
         self._lifetime = lifetime
         self._layout = Layout(view.name, list(view.features))
         self._key = wire.entity_keys(view.keys)
-        self._encoders = [
-            (name, wire.whole_value if window.is_whole else wire.real_value)
-            for name, window in view.features.items()
-        ]
+        self._encoders = encoders(view)
 
     def write(self, rows: Iterable[tuple[RowKey, Row]]) -> None:
         """Write rows in exchanges of at most `BATCH`; raises redis.RedisError, some of the last written."""

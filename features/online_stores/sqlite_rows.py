@@ -24,7 +24,7 @@ from typing import Any
 from features import wire
 from features.declaration import View
 from features.online_stores.stamps import microseconds
-from features.online_stores.stored import Stored
+from features.online_stores.stored import Stored, encoders
 from features.state import Row, RowKey
 
 BATCH = 1000
@@ -147,10 +147,7 @@ class RowsWriter:
         self._connect = connect
         self._view = view
         self._names = list(view.features)
-        self._encoders = [
-            (name, wire.whole_value if window.is_whole else wire.real_value)
-            for name, window in view.features.items()
-        ]
+        self._encoders = encoders(view)
         self._key = wire.entity_keys(view.keys)
         self._first_cells: dict[tuple[str, ...], int] = {}
         self._schema: int | None = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from features import wire
+from features.declaration import View
 
 
 class Stored(NamedTuple):
@@ -11,6 +14,14 @@ class Stored(NamedTuple):
 
     stamp: int | None
     values: Sequence[bytes | None]
+
+
+def encoders(view: View) -> list[tuple[str, Callable[[Any], bytearray]]]:
+    """What makes bytes of a value, by feature of the view, in their order."""
+    return [
+        (name, wire.whole_value if window.is_whole else wire.real_value)
+        for name, window in view.features.items()
+    ]
 
 
 class RowsReader(Protocol):

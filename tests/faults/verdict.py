@@ -12,7 +12,6 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
-from features.online import entity_key
 from features.registry import OnlineStoreRepo
 from streams.canonical import state_hash
 from streams.checkpoint import Refusal, load
@@ -27,6 +26,7 @@ from streams.sources import layout, open_source, with_closing_clock
 from streams.storage import Storage
 from streams.usecase import UseCase, load_case
 from tests.faults.lab import Run
+from tests.feast_keys import entity_key
 
 STEP = 500
 KEYS_AT_ONCE = 400

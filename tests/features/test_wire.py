@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features import wire
-from features.online import entity_key
+from tests.feast_keys import entity_key
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
