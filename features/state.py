@@ -25,7 +25,7 @@ RowKey = tuple[str, tuple[str, ...]]
 MICROSECOND = 1e-6
 NEVER = -1e18
 COUNTED = -1
-"""Place among an event's values of the one that counts it."""
+"""Place among an event's values of what it counts."""
 _LARGEST = 1e15
 
 
@@ -90,43 +90,56 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _checked_number(name: str, value: Any) -> Any:
-    """The value as `_checked` gives it, if windows can add it up (or None)."""
+def _number_of(name: str, function: Callable[[Any], Any], event: Any) -> Any:
+    """What user code gives, if windows can add it up (or None)."""
+    value = _called(name, function, event)
+    if value.__class__ is float and -_LARGEST <= value <= _LARGEST:
+        return value
     checked = _checked(name, value)
     if checked.__class__ is str:
         raise FeatureValueError(name, f"{value!r} is text, and windows hold numbers")
     return checked
 
 
-class _Table:
-    """The windows of one declaration, by key; keys without values are forgotten."""
+class _Table(dict[Any, EventWindow]):
+    """The windows of one declaration, by key. A key that is asked for with `[]` gets a window; one
+    without values is forgotten.
 
-    __slots__ = ("adds", "kind", "over", "windows")
+    Each window is due to be looked at once in `over`: to follow every value would cost more than
+    to add it. So a window holds what lies less than two `over` back, at most.
+    """
+
+    __slots__ = ("due", "kind", "over", "watermark")
 
     def __init__(self, kind: type[EventWindow], over: float) -> None:
         self.kind = kind
         self.over = over
-        self.windows: dict[Any, EventWindow] = {}
-        self.adds: deque[tuple[float, Any]] = deque()
+        self.watermark = NEVER
+        self.due: deque[tuple[float, Any]] = deque()
 
-    def add(self, key: Any, at: float, value: float) -> None:
-        window = self.windows.get(key)
-        if window is None:
-            window = self.windows[key] = self.kind(self.over)
-        window.add(at, value)
-        self.adds.append((at, key))
+    def __missing__(self, key: Any) -> EventWindow:
+        window = self[key] = self.kind(self.over)
+        self.due.append((self.watermark, key))
+        return window
 
     def retain(self, watermark: float) -> None:
-        """Drop what no event at or after the watermark can see."""
+        """Drop what no event at or after the watermark can see, where it is due."""
+        self.watermark = watermark
         bound = watermark - self.over
-        adds = self.adds
-        expired = []
-        while adds and adds[0][0] <= bound:
-            expired.append(adds.popleft()[1])
-        for key in dict.fromkeys(expired):
-            window = self.windows.get(key)
-            if window is not None and not window.retain(bound):
-                del self.windows[key]
+        due = self.due
+        for _ in range(len(due)):
+            if due[0][0] > bound:
+                break
+            key = due.popleft()[1]
+            if self[key].retain(bound):
+                due.append((watermark, key))
+            else:
+                del self[key]
+
+    def restore(self, found: _Table) -> None:
+        """Take over another one's windows."""
+        self.update(found)
+        self.due, self.watermark = found.due, found.watermark
 
 
 class _Aggregate(NamedTuple):
@@ -149,60 +162,59 @@ _AGGREGATES = {
 }
 
 
-class _KeyOf:
-    """Reads the distinct keys that windows of one event type go by, each of them once."""
+class _Key:
+    """One key that windows of one event type go by, and what an event does with it."""
 
-    def __init__(self) -> None:
-        self._places: dict[tuple[str, ...], int] = {}
-        self._read: list[tuple[Callable[[Any], Any], bool]] = []
+    __slots__ = ("additions", "composite", "read", "views")
 
-    def place(self, by: tuple[str, ...]) -> int:
-        """Where in the keys read the one of these fields stands."""
-        place = self._places.get(by)
-        if place is None:
-            place = self._places[by] = len(self._read)
-            self._read.append((attrgetter(*by), len(by) > 1))
-        return place
-
-    def read(self, event: Any) -> list[Any]:
-        """The keys; None for one that has a missing part."""
-        keys = []
-        for get, composite in self._read:
-            key = get(event)
-            keys.append(None if composite and None in key else key)
-        return keys
+    def __init__(self, by: tuple[str, ...]) -> None:
+        self.read: Callable[[Any], Any] = attrgetter(*by)
+        self.composite = len(by) > 1
+        self.additions: list[tuple[_Table, int]] = []
+        self.views: list[_OnlineView] = []
 
 
 class _Intake:
     """How one event type feeds windows: keys and values are read once, then added to the tables."""
 
     def __init__(self) -> None:
-        self.keys = _KeyOf()
-        self._values: dict[Any, int] = {}
+        self._keys: dict[tuple[str, ...], _Key] = {}
+        self._places: dict[Any, int] = {}
         self._read: list[tuple[str, Any, bool]] = []
-        self.additions: list[tuple[_Table, int, int]] = []
+
+    def _key(self, by: tuple[str, ...]) -> _Key:
+        return self._keys.setdefault(by, _Key(by))
 
     def feed(self, table: _Table, feature: Window) -> None:
         """From now on, the events' values go to the table."""
         value = feature.value
-        place = COUNTED if value is None else self._values.get(value)
+        place = COUNTED if value is None else self._places.get(value)
         if place is None:
-            place = self._values[value] = len(self._read)
+            place = self._places[value] = len(self._read)
             name = f"{feature.aggregate} of {feature.event.__name__}"
             self._read.append((name, attrgetter(value) if isinstance(value, str) else value, callable(value)))
-        self.additions.append((table, self.keys.place(feature.by), place))
+        self._key(feature.by).additions.append((table, place))
 
-    def values(self, event: Any) -> list[Any]:
-        """The values, None for a missing one, and last what an event counts.
+    def show(self, view: _OnlineView, by: tuple[str, ...]) -> None:
+        """From now on, the events touch the view's rows."""
+        self._key(by).views.append(view)
 
-        Raises FeatureValueError when user code fails.
-        """
+    def take(self, event: Any, at: float) -> None:
+        """Add an event's values; raises FeatureValueError, with nothing changed, when user code fails."""
         values = [
-            _checked_number(name, _called(name, read, event)) if is_code else read(event)
-            for name, read, is_code in self._read
+            _number_of(name, read, event) if is_code else read(event) for name, read, is_code in self._read
         ]
-        values.append(1.0)
-        return values
+        values.append(1.0)  # what an event counts
+        for way in self._keys.values():
+            key = way.read(event)
+            if key is None or (way.composite and None in key):
+                continue
+            for table, place in way.additions:
+                value = values[place]
+                if value is not None:
+                    table[key].add(at, value)
+            for view in way.views:
+                view.touch(key, at)
 
 
 class _Reading(NamedTuple):
@@ -210,7 +222,7 @@ class _Reading(NamedTuple):
 
     name: str
     place: int
-    windows: dict[Any, EventWindow]
+    window_of: Callable[[Any], EventWindow | None]
     read: Callable[[Any, float], Any]
     missing: float | None
 
@@ -250,8 +262,8 @@ class _OnlineView:
     def values(self, key: Any, at: float) -> dict[str, Any]:
         """The features of a key as of `at`; missing ones are absent."""
         values = {}
-        for name, _, windows, read, missing in self._readings:
-            window = windows.get(key)
+        for name, _, window_of, read, missing in self._readings:
+            window = window_of(key)
             value = missing if window is None else read(window, at)
             if value is not None:
                 values[name] = value
@@ -280,7 +292,8 @@ class FeatureState:
         self._intakes: dict[type, _Intake] = {}
         self._references: dict[tuple[type, str], dict[Any, tuple[float, Any]]] = {}
         self._lookups: dict[type, list[tuple[dict[Any, tuple[float, Any]], Callable[[Any], Any]]]] = {}
-        self._request_keys = _KeyOf()
+        self._request_keys: dict[tuple[str, ...], int] = {}
+        self._read_keys: list[Callable[[Any], Any]] = []
         self._windows: list[_Reading] = []
         self._plain: list[tuple[str, Callable[[Any], Any]]] = []
         self._derived: list[tuple[str, Callable[[Any], Any]]] = []
@@ -292,7 +305,6 @@ class FeatureState:
         for name, feature in features.items():
             self._declare(name, feature, ask, partition_key)
         self._views: list[_OnlineView] = []
-        self._viewed: dict[type, list[tuple[_OnlineView, int]]] = {}
         for view in views:
             self._show(view)
 
@@ -307,7 +319,15 @@ class FeatureState:
 
     def _reading(self, name: str, feature: Window, place: int) -> _Reading:
         aggregate = _AGGREGATES[feature.aggregate]
-        return _Reading(name, place, self._table(feature).windows, aggregate.read, aggregate.missing)
+        return _Reading(name, place, self._table(feature).get, aggregate.read, aggregate.missing)
+
+    def _request_key(self, by: tuple[str, ...]) -> int:
+        """Where among the keys of a request the one of these fields stands."""
+        place = self._request_keys.get(by)
+        if place is None:
+            place = self._request_keys[by] = len(self._read_keys)
+            self._read_keys.append(attrgetter(*by))
+        return place
 
     def _readings(self, view: View) -> list[_Reading]:
         return [self._reading(name, window, 0) for name, window in view.features.items()]
@@ -317,8 +337,7 @@ class FeatureState:
         online = _OnlineView(view, self._readings(view))
         self._views.append(online)
         for event in dict.fromkeys(window.event for window in view.features.values()):
-            place = self._intakes[event].keys.place(view.keys)
-            self._viewed.setdefault(event, []).append((online, place))
+            self._intakes[event].show(online, view.keys)
 
     def _declare(self, name: str, feature: Feature, ask: type, partition_key: str) -> None:
         def need(event: type, field: str) -> None:
@@ -341,7 +360,7 @@ class FeatureState:
                         f"feature {name!r}: windows hold numbers, and {feature.event.__name__}."
                         f"{feature.value} is no int, float or bool"
                     )
-            self._windows.append(self._reading(name, feature, self._request_keys.place(feature.by)))
+            self._windows.append(self._reading(name, feature, self._request_key(feature.by)))
         elif isinstance(feature, Lookup):
             for field in (feature.by, feature.field):
                 need(feature.event, field)
@@ -362,18 +381,7 @@ class FeatureState:
         kind = type(event)
         intake = self._intakes.get(kind)
         if intake is not None:
-            values = intake.values(event)
-            keys = intake.keys.read(event)
-            for table, key_place, value_place in intake.additions:
-                key = keys[key_place]
-                value = values[value_place]
-                if key is not None and value is not None:
-                    table.add(key, at, value)
-            if self._views:
-                for view, key_place in self._viewed.get(kind, ()):
-                    key = keys[key_place]
-                    if key is not None:
-                        view.touch(key, at)
+            intake.take(event, at)
         lookups = self._lookups.get(kind)
         if lookups is not None:
             for found, key_of in lookups:
@@ -406,9 +414,9 @@ class FeatureState:
             value = _checked(name, _called(name, function, request))
             if value is not None:
                 x[name] = value
-        keys = self._request_keys.read(request)
-        for name, place, windows, read, missing in self._windows:
-            window = windows.get(keys[place])
+        keys = [read(request) for read in self._read_keys]
+        for name, place, window_of, read, missing in self._windows:
+            window = window_of(keys[place])
             value = missing if window is None else read(window, at)
             if value is not None:
                 x[name] = value
@@ -430,17 +438,16 @@ class FeatureState:
     def state(self) -> dict[str, Any]:
         """Windows and references in the order of declaration; nothing is copied."""
         return {
-            "tables": [(table.windows, table.adds) for table in self._tables.values()],
+            "tables": list(self._tables.values()),
             "references": list(self._references.values()),
             "stamps": {view.name: view.stamps for view in self._views},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` gave, of the same declarations."""
-        for table, (windows, adds) in zip(self._tables.values(), state["tables"], strict=True):
-            table.windows.update(windows)
-            table.adds.extend(adds)
-        for found, known in zip(self._references.values(), state["references"], strict=True):
-            found.update(known)
+        for table, found in zip(self._tables.values(), state["tables"], strict=True):
+            table.restore(found)
+        for reference, known in zip(self._references.values(), state["references"], strict=True):
+            reference.update(known)
         for view in self._views:
             view.stamps.update(state["stamps"].get(view.name, {}))

@@ -53,18 +53,24 @@ class CountWindow:
 
 
 class SumWindow:
-    """Sums of values. `totals[i]` is the sum of all before the i-th, from an arbitrary start on."""
+    """Sums of values. `totals[i]` is the sum of all before the i-th, from an arbitrary start on, in units
+    of 2**-bits."""
 
-    __slots__ = ("ats", "over", "totals")
+    __slots__ = ("ats", "bits", "over", "totals")
 
     def __init__(self, over: float) -> None:
         self.over = over
         self.ats: list[float] = []
+        self.bits = 0
         self.totals = [0]
 
     def add(self, at: float, value: float) -> None:
         """Put one finite value at its event time."""
-        scaled = int(value * SCALE)
+        scaled = int(value * SCALE) if self.bits else int(value)
+        if scaled != value and not self.bits:
+            self.bits = SCALE_BITS
+            self.totals = [total << SCALE_BITS for total in self.totals]
+            scaled = int(value * SCALE)
         ats, totals = self.ats, self.totals
         if not ats or at >= ats[-1]:
             ats.append(at)
@@ -84,12 +90,12 @@ class SumWindow:
         low, high = bisect_right(ats, at - self.over), bisect_right(ats, at)
         if low == high:
             return None
-        return (self.totals[high] - self.totals[low]) / (high - low << SCALE_BITS)
+        return (self.totals[high] - self.totals[low]) / (high - low << self.bits)
 
     def sum(self, at: float) -> float:
         """Sum of the values in (at - over, at]."""
         ats, totals = self.ats, self.totals
-        return (totals[bisect_right(ats, at)] - totals[bisect_right(ats, at - self.over)]) / (1 << SCALE_BITS)
+        return (totals[bisect_right(ats, at)] - totals[bisect_right(ats, at - self.over)]) / (1 << self.bits)
 
 
 class SquareWindow:

@@ -22,7 +22,9 @@ OVER = 10.0
 KINDS = (CountWindow, SumWindow, SquareWindow, LatestWindow, MaxWindow, MinWindow)
 times = st.integers(0, 25).map(float)
 """So few that equal times, and times just at an edge, come up in most examples."""
-numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda v: round(v, 6) + 0.0)
+fractions = st.floats(-1e6, 1e6, allow_nan=False).map(lambda v: round(v, 6) + 0.0)
+numbers = st.integers(-3, 3).map(float) | fractions
+"""Windows of whole numbers alone are summed in other units than those with fractions."""
 
 
 def exact_mean(values: list[float]) -> float:
@@ -101,6 +103,20 @@ def test_a_large_value_leaves_no_trace_when_it_expires() -> None:
     assert sums.mean(6.0) == 5e14 + 0.05
     assert sums.mean(12.0) == sums.sum(12.0) == 0.1
     assert squares.std(12.0) == 0.0
+
+
+def test_a_sum_of_whole_numbers_stays_exact_when_a_fraction_joins_and_when_it_has_expired() -> None:
+    window = SumWindow(OVER)
+    for at, value in ((0.0, 1e15), (1.0, True), (2.0, 3)):
+        window.add(at, value)
+    assert window.totals == [0, 10**15, 10**15 + 1, 10**15 + 4]
+    window.add(3.0, 0.1)
+    assert window.sum(3.0) == float(10**15 + 4 + Fraction(0.1))
+    assert window.mean(10.5) == float((4 + Fraction(0.1)) / 3)
+    assert window.sum(12.5) == 0.1
+    window.retain(3.0)
+    window.add(13.0, 5.0)
+    assert window.sum(13.5) == 5.0
 
 
 def test_the_largest_value_is_found_among_few_when_values_mostly_rise() -> None:
