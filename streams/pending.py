@@ -10,9 +10,10 @@ garbage collector does not walk through (`gc=False`).
 
 from __future__ import annotations
 
-import heapq
+from bisect import insort_right
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ import msgspec
 from online_models.pool import Forecast
 
 Status = Literal["open", "labelled", "unlabelled", "void"]
+NOTHING = float("inf")
 
 
 class Pending(msgspec.Struct, eq=False, gc=False):
@@ -35,6 +37,7 @@ class Pending(msgspec.Struct, eq=False, gc=False):
     event_id: str
     at: float
     key: str
+    label_key: Any
     keys: dict[str, Any]
     x: dict[str, Any] | None
     deadline: float
@@ -46,6 +49,9 @@ class Pending(msgspec.Struct, eq=False, gc=False):
     revision: int = -1
     closed_at: float = 0.0
     silent: bool = False
+
+
+_deadline = attrgetter("deadline")
 
 
 class Example(msgspec.Struct, frozen=True, gc=False):
@@ -69,9 +75,7 @@ class _Early(NamedTuple):
     label: Any
 
 
-_STATE = (
-    "_by_label", "_deadlines", "_sequence", "_forget", "_early", "_early_order", "open",
-)  # fmt: skip
+_STATE = ("_by_label", "_waiting", "_closing", "_early", "_early_order", "open")
 
 
 class PendingPredictions:
@@ -96,21 +100,23 @@ class PendingPredictions:
         self._lateness = lateness
         self._expiry = expiry
         self._by_label: dict[Any, list[Pending]] = {}
-        self._deadlines: list[tuple[float, int, Any, Pending]] = []
-        self._sequence = 0
-        self._forget: deque[tuple[float, Any, Pending]] = deque()
+        self._waiting: deque[Pending] = deque()  # by deadline
+        self._closing: deque[Pending] = deque()  # those past it, which may still be corrected
         self._early: dict[Any, _Early] = {}
         self._early_order: deque[tuple[float, Any]] = deque()
         self._forgotten: list[Pending] | None = None
         self.open = 0
 
-    def add(self, label_key: Any, pending: Pending) -> None:
+    def add(self, pending: Pending) -> None:
         """Wait for the label of a new prediction; it is known at once when it came before the request."""
-        self._sequence += 1
-        heapq.heappush(self._deadlines, (pending.deadline, self._sequence, label_key, pending))
-        self._by_label.setdefault(label_key, []).append(pending)
+        waiting = self._waiting
+        if not waiting or waiting[-1].deadline <= pending.deadline:
+            waiting.append(pending)
+        else:  # a late request
+            insort_right(waiting, pending, key=_deadline)
+        self._by_label.setdefault(pending.label_key, []).append(pending)
         self.open += not pending.silent
-        early = self._early.get(label_key) if self._early else None
+        early = self._early.get(pending.label_key) if self._early else None
         if early is not None and early.at >= pending.at:
             self._answer(pending, early.status, early.label, early.at)
 
@@ -146,28 +152,29 @@ class PendingPredictions:
 
     def expire(self, watermark: float) -> None:
         """Close what has waited past its deadline, and forget what can no longer be corrected."""
-        deadlines = self._deadlines
-        while deadlines and deadlines[0][0] < watermark:
-            deadline, _, label_key, pending = heapq.heappop(deadlines)
+        waiting, closing = self._waiting, self._closing
+        while waiting and waiting[0].deadline < watermark:
+            pending = waiting.popleft()
             if pending.status == "open":
                 self.open -= not pending.silent
-                self._close(pending, *self._expiry, deadline)
-            self._forget.append((deadline + self._corrections, label_key, pending))
-        forget = self._forget
-        while forget and forget[0][0] < watermark:
-            _, label_key, pending = forget.popleft()
-            waiting = self._by_label[label_key]
-            waiting.remove(pending)
-            if not waiting:
-                del self._by_label[label_key]
-            if self._forgotten is not None:
-                self._forgotten.append(pending)
+                self._close(pending, *self._expiry, pending.deadline)
+            closing.append(pending)
+        while closing and closing[0].deadline + self._corrections < watermark:
+            self._forget(closing.popleft())
         early = self._early_order
         while early and early[0][0] < watermark:
             at, label_key = early.popleft()
             known = self._early.get(label_key)
             if known is not None and known.at <= at:
                 del self._early[label_key]
+
+    def _forget(self, pending: Pending) -> None:
+        of_label = self._by_label[pending.label_key]
+        of_label.remove(pending)
+        if not of_label:
+            del self._by_label[pending.label_key]
+        if self._forgotten is not None:
+            self._forgotten.append(pending)
 
     def inherit(self) -> None:
         """Until `reconcile`, outcomes are published by other code: keep what is forgotten before it was."""
@@ -218,9 +225,9 @@ class PendingPredictions:
 
     def next_deadline(self) -> float:
         """When, in event time, `expire` next has something to do."""
-        times = [self._deadlines[0][0]] if self._deadlines else []
-        if self._forget:
-            times.append(self._forget[0][0])
+        next_one = self._waiting[0].deadline if self._waiting else NOTHING
+        if self._closing:
+            next_one = min(next_one, self._closing[0].deadline + self._corrections)
         if self._early_order:
-            times.append(self._early_order[0][0])
-        return min(times, default=float("inf"))
+            next_one = min(next_one, self._early_order[0][0])
+        return next_one

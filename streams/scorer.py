@@ -7,6 +7,7 @@ some hundred records: nothing here depends on what a model says, and each half r
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
@@ -77,7 +78,8 @@ class Features(Protocol):
     def restore(self, state: dict[str, Any]) -> None: ...
 
 
-class _Route(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Route:
     """What an event type means to the case."""
 
     moves_time: bool
@@ -318,13 +320,14 @@ class Scorer:
         keys = {name: get(event) for name, get in self._key_fields}
         deadline = at + self._pending.wait
         key = str(self._partition_key(event))
-        pending = Pending(prediction_id, event.id, at, key, keys, x, deadline, silent=silent)
+        label_key = self._join_key(event)
+        pending = Pending(prediction_id, event.id, at, key, label_key, keys, x, deadline, silent=silent)
         self._work.append((Question(pending, event.at, published), self._offset, self._out))
-        self._wait(self._join_key(event), pending)
+        self._wait(pending)
 
-    def _wait(self, label_key: Any, pending: Pending) -> None:
+    def _wait(self, pending: Pending) -> None:
         self.predictions += not pending.silent
-        self._pending.add(label_key, pending)
+        self._pending.add(pending)
         if pending.deadline < self._next_deadline:
             self._next_deadline = pending.deadline
 
@@ -335,10 +338,18 @@ class Scorer:
         at = published.at.timestamp()
         keys = published.keys
         pending = Pending(
-            published.id, published.event_id, at, str(keys[self._key_field]), keys, None,
-            at + self._pending.wait, as_published(self._task, published, ()), published.prediction,
-        )  # fmt: skip
-        self._wait(keys.get(self._label_field), pending)
+            published.id,
+            published.event_id,
+            at,
+            str(keys[self._key_field]),
+            keys.get(self._label_field),
+            keys,
+            None,
+            at + self._pending.wait,
+            as_published(self._task, published, ()),
+            published.prediction,
+        )
+        self._wait(pending)
 
     def keep(self, answered: Answered | None) -> None:
         """What other code has answered to the records that follow."""

@@ -30,9 +30,16 @@ class Join:
 
     def ask(self, name: str, at: float, key: str = "k") -> None:
         waiting = Pending(
-            prediction_id=name, event_id=name, at=at, key="p", keys={}, x={}, deadline=at + WAIT
-        )  # fmt: skip
-        self.pending.add(key, waiting)
+            prediction_id=name,
+            event_id=name,
+            at=at,
+            key="p",
+            label_key=key,
+            keys={},
+            x={},
+            deadline=at + WAIT,
+        )
+        self.pending.add(waiting)
 
     def label(self, value: Any, at: float, key: str = "k") -> None:
         self.pending.answer(key, "labelled", value, at)
