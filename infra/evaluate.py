@@ -11,7 +11,7 @@ from typing import Any
 
 from infra.errors import InfraError
 from infra.tabular import SUFFIXES, Table, open_table
-from online_models.evaluation.detection import compare
+from online_models.evaluation.detection import compare, score
 from online_models.evaluation.lineup import DEFAULT, scope_of
 from online_models.evaluation.prequential import SERVED, WINDOW, Found, Prequential, Row, task_of
 from online_models.evaluation.stream import Asked, Kind, Known, KnownChange, Step, Stream
@@ -130,9 +130,11 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _detectors(found: Found, changes: Sequence[KnownChange]) -> dict[str, Any]:
-    scores = compare(found.errors, changes)
+    """Scores of detectors on the reference's errors, and of the drifts that the pool confirmed."""
+    confirmed = [alarm.request for alarm in found.alarms if alarm.kind == "drift"]
+    scores = {"pool": score(confirmed, changes, found.requests), **compare(found.errors, changes)}
     return {
-        name: {key: _rounded(value) for key, value in asdict(score).items()} for name, score in scores.items()
+        name: {key: _rounded(value) for key, value in asdict(each).items()} for name, each in scores.items()
     }
 
 

@@ -29,6 +29,13 @@ class Combination:
     ln N + k ln(N / share) + (T - k - 1) ln(1 / (1 - share)), whatever the data. Where labels come after
     later requests were answered, weights are as old as the labels, and the bound grows with the number of
     requests that wait (Joulani, Gyorgy and Szepesvari 2013, Online learning under delayed feedback).
+    kind "stack" may be better than every member: learned mixtures of the members stand beside them as further
+    experts (see `online_models.stacking`), all weighed as above, but by wrong answers, 0 or 1, which are what
+    accuracy counts; `eta` is then 0.5 by default. Answering with one expert drawn by weight would err, on
+    average, at most (eta L + ln N) / (1 - exp(-eta)) times where the best errs L times and share is 0
+    (Freund and Schapire 1997, A decision-theoretic generalization of on-line learning); the mean of their
+    answers has no such bound for accuracy, but is measured to be better.
+
     Squared errors have no such rate: `eta` is by default half the inverse of the combination's own mean
     squared error of late, as if errors were normal, for which no bound is claimed.
 
@@ -36,14 +43,16 @@ class Combination:
     """
 
     name: str
-    kind: Literal["hedge"] = field(default="hedge", kw_only=True)
+    kind: Literal["hedge", "stack"] = field(default="hedge", kw_only=True)
     share: float = field(default=0.005, kw_only=True)
     eta: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_name(self.name)
-        if self.kind != "hedge":
-            raise ModelsError(f"combination {self.name!r}: kind must be 'hedge', not {self.kind!r}")
+        if self.kind not in ("hedge", "stack"):
+            raise ModelsError(
+                f"combination {self.name!r}: kind must be 'hedge' or 'stack', not {self.kind!r}"
+            )
         if not 0 <= self.share < 1:
             raise ModelsError(f"combination {self.name!r}: share must be in [0, 1), not {self.share!r}")
         if self.eta is not None and not (isfinite(self.eta) and self.eta > 0):

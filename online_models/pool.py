@@ -17,6 +17,7 @@ from online_models.intervals import Intervals
 from online_models.member import Member, PerKey, accepts_weight, copied
 from online_models.metrics import Metrics, RunningMetrics, metrics_of
 from online_models.promotion import Decision, Evidence, Referee
+from online_models.stacking import Stack
 from online_models.task import Regression, Task
 
 
@@ -70,7 +71,7 @@ _EVERY = 2**32
 @dataclass(slots=True, eq=False)
 class _Seat:
     """A member at work. `live` ends with its quarantine, `learning` with that or its freezing; a
-    combination, whose estimator is a `Hedge`, does not learn from examples.
+    combination, whose estimator is a `Hedge` or `Stack`, does not learn from examples.
 
     Until it is frozen, `follows` says that the frozen baseline is the first member: having learned from
     the same examples, a second estimator would only cost the time. Requests whose chance is below `reach`
@@ -89,6 +90,8 @@ class _Seat:
     follows: bool = field(default=False)
     reach: int = _EVERY
 
+
+_COMBINING = (Hedge, Stack)
 
 _STATE = (
     "_learned_through", "_labels", "_last_resort", "_serving", "_previous", "_version", "_frozen_through",
@@ -143,8 +146,10 @@ class Pool:
         self._renew_version()
 
     def _combination(self, declared: Combination, role: str) -> _Seat:
-        hedge = Hedge(len(self._combined), declared.share, declared.eta)
-        return _Seat(declared.name, role, hedge, None, self._new_metrics(), learning=False)
+        count, share, eta = len(self._combined), declared.share, declared.eta
+        stacked = declared.kind == "stack"
+        weights = Stack(count, share, eta, self._task.kind) if stacked else Hedge(count, share, eta)
+        return _Seat(declared.name, role, weights, None, self._new_metrics(), learning=False)
 
     def _new_metrics(self) -> Metrics | None:
         return metrics_of(self._task) if self._scope.metrics else None
@@ -210,7 +215,7 @@ class Pool:
     def _apportion(self) -> None:
         """Set what share of requests every member answers: the budget, or who serves, has changed."""
         serving = self._seats[self._serving] if self._serving < len(self._seats) else None
-        everyone = serving is not None and serving.estimator.__class__ is Hedge
+        everyone = serving is not None and serving.estimator.__class__ in _COMBINING
         beside = [
             (seat, seat.member)
             for seat in self._seats
@@ -234,7 +239,7 @@ class Pool:
             output = None
             if seat.follows:
                 output = outputs[self._first]
-            elif seat.live and chance < seat.reach and seat.estimator.__class__ is not Hedge:
+            elif seat.live and chance < seat.reach and seat.estimator.__class__ not in _COMBINING:
                 output = self._asked(seat, x, changes)
             outputs.append(output)
         for index in self._combinations:
@@ -352,9 +357,12 @@ class Pool:
         losses = self._losses(y, outputs, learned.loss)
         for index in self._combinations:
             own = losses[index]
-            if own is not None:
+            weights = self._seats[index].estimator
+            if own is not None and weights.__class__ is Stack:
+                weights.learn(y, [outputs[other] for other in self._combined])
+            elif own is not None:
                 combined = [losses[other] for other in self._combined]
-                self._seats[index].estimator.learn(combined, own, task.kind == "regression")
+                weights.learn(combined, own, task.kind == "regression")
         if self._referee is not None:
             for decision in self._referee.judge(losses, slices, offset, self._prior):
                 changes = changes if changes is not None else []
