@@ -98,7 +98,7 @@ def steps_of(case: UseCase, source: str | None = None, limit: int | None = None)
 
 
 def _result(name: str, found: Found, reference: str, seconds: float) -> dict[str, Any]:
-    members = [row.name for row in found.rows if row.role in ("champion", "challenger")]
+    members = [row.name for row in found.rows if row.seconds is not None]  # no combination, no baseline
     best = found.best(members)
     return {
         "stream": name,

@@ -123,7 +123,7 @@ class Row:
     """One member's figures: `metrics` over the run, `curve` by windows of `WINDOW` labels.
 
     The curve is accuracy, or root mean squared error for numbers; None where nothing was answered.
-    `seconds` is CPU time, None where it is not the member's own.
+    `seconds` is CPU time; only members have one of their own, combinations and baselines have None.
     """
 
     name: str
@@ -287,8 +287,8 @@ class Prequential:
         for index, name in enumerate(self._names if pools else ()):
             entry = report[name]
             own = [e for of_pool in seats if (e := of_pool[index]["estimator"]) is not None]
-            spent = [seconds_of(e) for e in own]
-            seconds = sum(s for s in spent if s is not None) if entry["role"] != "baseline" and own else None
+            spent = [seconds for e in own if (seconds := seconds_of(e)) is not None]
+            seconds = sum(spent) if spent and entry["role"] != "baseline" else None
             rows.append(
                 Row(
                     name,

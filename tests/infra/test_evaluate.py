@@ -76,6 +76,9 @@ def test_a_csv_never_seen_gives_one_json_object(tmp_path: Path, capsys: pytest.C
         assert found[name]
     logistic = found["models"]["logistic"]
     assert logistic["accuracy"] > found["models"]["prior"]["accuracy"]
+    assert found["best"] in ("logistic", "tree")  # not the combination, which is none of those it combines
+    assert found["models"]["combined"]["role"] == "champion"
+    assert found["served"]["accuracy"] == found["models"]["combined"]["accuracy"]
     assert {"accuracy", "kappa", "kappa_temporal", "log_loss", "roc_auc", "seconds", "bytes"} <= set(logistic)
     html = page.read_text()
     assert "churn.csv" in html
