@@ -266,7 +266,7 @@ def evaluate(
         str | None,
         typer.Option(help="Names of members with commas, the first the champion; else default ones"),
     ] = None,
-    delay: Annotated[int, typer.Option(min=0, help="FILE: a label is known so many rows later")] = 0,
+    delay: Annotated[int, typer.Option(min=0, help="FILE, STREAM: a label is known so many rows later")] = 0,
     limit: Limit = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and curves here")] = None,
     as_json: AsJson = False,
@@ -274,8 +274,8 @@ def evaluate(
     """How good models, and what serves, would have been: each row is answered, then learned from.
 
     FILE is any table: numbers, text and missing values, in the order in which the rows came. CASE is run over
-    its own source, its pools as in service. What is printed: figures of every member, of what was served, and
-    scores of detectors where changes are known.
+    its own source, its pools as in service. STREAM is one of docs/evaluation.md, such as rbf-recurring. What
+    is printed: figures of every member, of what was served, and scores of detectors where changes are known.
     """
     from infra import evaluate as evaluation
     from infra.evaluation_page import render
@@ -283,9 +283,13 @@ def evaluate(
 
     path = evaluation.stream_path(what)
     names = tuple(name.strip() for name in models.split(",")) if models else ()
-    if path is None:
-        if label is not None or task is not None or delay:
-            raise typer.BadParameter(f"{what} is a case, which has a label, a task and delays of its own")
+    if path is None and (label is not None or task is not None):
+        raise typer.BadParameter(f"{what} is no file: it has a label and a task of its own")
+    if path is None and evaluation.is_stream(what):
+        found = evaluation.evaluate_named(what, models=names, delay=delay, limit=limit)
+    elif path is None:
+        if delay:
+            raise typer.BadParameter(f"{what} is a case, whose labels have delays of their own")
         found = evaluation.evaluate_case(_case(what), limit=limit, models=names)
     elif label is None:
         raise typer.BadParameter("name the column to predict: --label COLUMN")

@@ -11,6 +11,7 @@ from typing import Any
 
 from infra.errors import InfraError
 from infra.tabular import SUFFIXES, Table, open_table
+from online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
 from online_models.evaluation.detection import compare, score
 from online_models.evaluation.lineup import DEFAULT, scope_of
 from online_models.evaluation.prequential import SERVED, WINDOW, Found, Prequential, Row, task_of
@@ -40,6 +41,22 @@ def evaluate_stream(stream: Stream, scope: PerKey, reference: str, *, delay: int
         if stream.kind != "regression":
             result["detectors"] = _detectors(found, stream.changes)
     return result
+
+
+def is_stream(name: str) -> bool:
+    """Whether it is the name of a data set of River's or of a generated stream."""
+    return name in GENERATED or name in SHIPPED
+
+
+def evaluate_named(
+    name: str, *, models: Sequence[str] = (), delay: int = 0, limit: int | None = None
+) -> dict[str, Any]:
+    """The default members, or the named ones, over a stream of the catalogue. Raises ModelsError."""
+    stream = stream_of(name)
+    if limit is not None:
+        stream = stream.take(limit)
+    names = models or DEFAULT[stream.kind]
+    return evaluate_stream(stream, scope_of(stream.kind, models), names[0], delay=delay)
 
 
 def evaluate_file(

@@ -178,6 +178,7 @@ def test_other_mistakes_of_the_command_line_are_told(
         ([str(path), "--label", "left", "--models", "nonsense"], "no model 'nonsense'", 1),
         ([str(tmp_path / "latin.csv"), "--label", "left"], "not UTF-8", 1),
         (["flights", "--label", "late"], "has a label", 2),
+        (["flights", "--delay", "3"], "delays of their own", 2),
         (["nonsense"], "neither module:attribute nor named", 1),
     ):
         monkeypatch.setattr("sys.argv", ["driftline", "evaluate", *arguments])
@@ -185,6 +186,19 @@ def test_other_mistakes_of_the_command_line_are_told(
             cli.main()
         assert ended.value.code == code
         assert said in capsys.readouterr().err
+
+
+def test_a_stream_of_the_catalogue_tells_what_is_known_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["--models", "logistic,logistic-boosted", "--limit", "7000", "--delay", "50", "--json"]
+    cli.app(["evaluate", "rbf-recurring", *told], standalone_mode=False)
+    found = json.loads(capsys.readouterr().out)
+    assert [change["start"] for change in found["changes"]] == [5000]
+    assert found["detectors"]["never"]["mtr"] == 0
+    assert found["detectors"]["always"]["mtr"] == pytest.approx(1.0)
+    assert {"pool", "ADWIN"} <= set(found["detectors"])
+    page = render(found)
+    assert page.count("known change") == 1
+    assert "Detectors on" in page
 
 
 def test_names_of_models_are_those_of_the_task(tmp_path: Path) -> None:
