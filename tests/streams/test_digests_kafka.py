@@ -18,7 +18,7 @@ def test_incidents_promotions_and_commands_have_the_digests_of_simulate_through_
     system_of: Callable[[str], Any], eventually: Callable[..., Any]
 ) -> None:
     expected = simulate(changing)
-    events = list(with_closing_clock(changing, open_source(changing)))
+    events = list(with_closing_clock(changing, open_source(changing, None)))
     system = system_of("changing:changing")
     killed = system.start()
     system.produce(events[:4_000])
