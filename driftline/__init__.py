@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         std,
         sum,
     )
+    from features.expectation import Schema
     from online_models.combination import Combination
     from online_models.drift.monitoring import Monitoring
     from online_models.member import Member, PerKey, Shared
@@ -45,6 +46,7 @@ _HOMES = {
         "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
         "mean", "min", "rate", "std", "sum",
     ),
+    "features.expectation": ("Schema",),
     "online_models.combination": ("Combination",),
     "online_models.drift.monitoring": ("Monitoring",),
     "online_models.member": ("Member", "PerKey", "Shared"),
@@ -60,10 +62,11 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
     "FeatureClient", "FeatureRow", "FeatureValue", "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive",
-    "field", "last", "latest", "lookup", "max", "mean", "min", "rate", "std", "sum", "Combination",
-    "Monitoring", "Member", "PerKey", "Shared", "Promotion", "Background", "Boosted", "Recurring", "Reset",
-    "Anomaly", "Binary", "Decision", "Label", "Multiclass", "Regression", "new_command", "Clock", "Command",
-    "Event", "Reference", "EventProducer", "PredictionConsumer", "UseCase", "load_case",
+    "field", "last", "latest", "lookup", "max", "mean", "min", "rate", "std", "sum", "Schema",
+    "Combination", "Monitoring", "Member", "PerKey", "Shared", "Promotion", "Background", "Boosted",
+    "Recurring", "Reset", "Anomaly", "Binary", "Decision", "Label", "Multiclass", "Regression",
+    "new_command", "Clock", "Command", "Event", "Reference", "EventProducer", "PredictionConsumer",
+    "UseCase", "load_case",
 ]  # fmt: skip
 
 

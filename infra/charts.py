@@ -51,6 +51,15 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """One bin on both sides: shares of the requests, from 0 to 1."""
+
+    name: str
+    reference: float
+    current: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Frame:
     """Maps data to the picture."""
 
@@ -187,6 +196,39 @@ def calibration_chart(bins: Sequence[Bin], *, label: str, size: int = 380) -> st
             f"<title>{title}</title></circle>"
         )
     return _svg(label, plot.width, size, "".join(parts))
+
+
+def paired_bars(pairs: Sequence[Pair], *, label: str, width: int = 520, height: int = 210) -> str:
+    """Two bars a bin side by side: the reference and what is current; the last bin's name, and as many of the
+    others as there is room for."""
+    most = max(max(pair.reference, pair.current) for pair in pairs) or 1.0
+    ticks = nice_ticks(0.0, most, 4)
+    plot = _Frame(0.0, float(len(pairs)), 0.0, ticks[-1], height, width)
+    parts = [_grid(plot, ticks)]
+    base = float(plot.height - BOTTOM)
+    room = plot.x(1.0) - plot.x(0.0)
+    letter = 6.5
+    right = float(plot.width - RIGHT)
+    last = pairs[-1].name
+    parts.append(_text(right, base + 16, last, "end"))
+    longest = max(len(pair.name) for pair in pairs)
+    every = max(1, math.ceil((longest * letter + 6) / room))
+    for place, pair in enumerate(pairs):
+        left = plot.x(place) + room * 0.08
+        title = escape(f"{pair.name}: reference {pair.reference:.2%}, current {pair.current:.2%}")
+        for style, share, x in (
+            ("reference", pair.reference, left),
+            ("current", pair.current, left + room * 0.42),
+        ):
+            y = plot.y(share)
+            parts.append(
+                f'<rect class="share {style}" x="{x:.1f}" y="{y:.1f}" width="{room * 0.42:.1f}" '
+                f'height="{base - y:.1f}"><title>{title}</title></rect>'
+            )
+        x = plot.x(place + 0.5)
+        if place % every == 0 and x + len(pair.name) * letter / 2 < right - (len(last) + 1) * letter:
+            parts.append(_text(x, base + 16, pair.name, "middle"))
+    return _svg(label, width, height, "".join(parts))
 
 
 def _svg(label: str, width: int, height: int, body: str) -> str:

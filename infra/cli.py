@@ -23,6 +23,10 @@ app = typer.Typer(
 )
 features_app = typer.Typer(help="The features: online, their history, training sets.", no_args_is_help=True)
 app.add_typer(features_app, name="features")
+data_app = typer.Typer(
+    help="Feature values as served: statistics, what is expected of them, anomalies.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
 
 DEMO_CASE = "examples.flights:flights"
 SHIPPED_CASES = {"flights": DEMO_CASE}
@@ -50,6 +54,8 @@ class TopicKind(enum.StrEnum):
     DRIFT = "drift"
     MODELS = "models"
     DEAD_LETTERS = "dead-letters"
+    STATISTICS = "statistics"
+    ANOMALIES = "anomalies"
 
     def of(self, topics: Any) -> str:
         """The topic's name."""
@@ -721,6 +727,142 @@ def features_served(
 
     rows = write_training_log(_case(case), _settings(), *_times(start, stop), out)
     _say(f"{rows:,} predictions written to {out}")
+
+
+SchemaFile = Annotated[
+    Path | None,
+    typer.Option("--schema", help="The schema's file (default: CASE.schema.json beside the declaration)"),
+]
+WindowFrom = Annotated[str | None, typer.Option("--from", help="Only windows from this time on (RFC 3339)")]
+WindowTo = Annotated[str | None, typer.Option("--to", help="Where to end, itself not included")]
+Skew = Annotated[
+    bool, typer.Option("--skew", help="Compare with the feature history too, which must be there")
+]
+Page = Annotated[Path | None, typer.Option("--html", help="Write a page with histograms here")]
+
+
+@data_app.command("schema")
+def data_schema(
+    case: Case,
+    start: Annotated[str | None, typer.Option("--from", help=REQUEST_TIME)] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Where to end, itself not included")] = None,
+    window: Annotated[float, typer.Option(help="Hours that statistics are told of together")] = 24.0,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Write it to its file, once")] = False,
+    schema: SchemaFile = None,
+) -> None:
+    """Infer what features are expected to be from requests that were in order, and print it.
+
+    Types, the share that may be missing, ranges, domains and bins, as JSON: with --freeze in a file of the
+    project, to be read, edited and kept with it. What it was inferred from is what drift is measured from.
+    """
+    from infra import data
+
+    declared = _case(case)
+    found = data.infer_schema(declared, _settings(), window * 3600.0, *_times(start, stop))
+    if freeze:
+        path = schema or data.schema_path(_case_path(case), declared)
+        data.freeze(found, path)
+        _say(f"written: {path}")
+    else:
+        sys.stdout.buffer.write(found.encode())
+
+
+def _expected(case: str, schema: Path | None) -> tuple[Any, Any, Any]:
+    """The case, the settings, and the frozen schema."""
+    from infra import data
+
+    declared = _case(case)
+    path = schema or data.schema_path(_case_path(case), declared)
+    return declared, _settings(), data.read_schema(path, declared)
+
+
+def _report(case: str, schema: Path | None, start: str | None, stop: str | None, html: Path | None) -> Any:
+    from infra import data
+    from infra.data_page import render
+
+    found = data.report(*_expected(case, schema), *_times(start, stop))
+    if html is not None:
+        html.write_text(render(found), "utf-8")
+        _say(f"written: {html}")
+    return found
+
+
+@data_app.command("statistics")
+def data_statistics(
+    case: Case,
+    start: WindowFrom = None,
+    stop: WindowTo = None,
+    schema: SchemaFile = None,
+    html: Page = None,
+    as_json: AsJson = False,
+) -> None:
+    """Statistics of every feature as it was served, and how far they are from the reference.
+
+    Counts the predictions in the archive, and in Kafka beyond it. What an archived part comes to is kept
+    beside the archive as Parquet.
+    """
+    from infra.data import statistics_text
+
+    found = _report(case, schema, start, stop, html)
+    print(found.as_json() if as_json else statistics_text(found))
+
+
+@data_app.command("anomalies")
+def data_anomalies(
+    case: Case,
+    start: WindowFrom = None,
+    stop: WindowTo = None,
+    schema: SchemaFile = None,
+    skew: Skew = False,
+    html: Page = None,
+    as_json: AsJson = False,
+) -> None:
+    """Windows that are not what the schema expects: presence, type, domain, range, cardinality, drift, skew.
+
+    Exit code 1 when there are any.
+    """
+    import msgspec
+
+    from infra import data
+
+    found = _report(case, schema, start, stop, html)
+    if skew:
+        differing = data.skew_of(*_expected(case, schema), *_times(start, stop))
+        found = msgspec.structs.replace(found, anomalies=(*found.anomalies, *differing))
+    print(found.as_json() if as_json else data.anomalies_text(found))
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+@data_app.command("publish")
+def data_publish(
+    case: Case,
+    schema: SchemaFile = None,
+    skew: Skew = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as windows close, until SIGTERM")] = False,
+) -> None:
+    """Write closed windows and their anomalies to the case's compacted topics; what is there is left."""
+    import signal
+
+    from infra import data
+
+    declared, settings, expected = _expected(case, schema)
+    stopped = False
+
+    def stop(*_: Any) -> None:
+        nonlocal stopped
+        stopped = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    data.publish(
+        declared,
+        settings,
+        expected,
+        data.skew_of(declared, settings, expected, None, None) if skew else None,
+        lambda told: _say(f"{told.statistics:,} windows and {told.anomalies:,} anomalies written"),
+        lambda: follow and not stopped,
+    )
 
 
 def _times(start: str | None, stop: str | None) -> tuple[Any, Any]:

@@ -54,7 +54,7 @@ def history_code(case: UseCase) -> str:
     """A hash of all that decides a history's rows: declarations with their functions, arithmetic."""
     decisive = [
         case.name, case.key, case.events, case.features, case.task, case.lateness, case.max_jump,
-        case.dedup_horizon, case.max_event_bytes,
+        case.dedup_horizon, case.max_event_bytes, case.refusals,
     ]  # fmt: skip
     return hashlib.sha256(f"{described(decisive)}\n{numeric_fingerprint()}".encode()).hexdigest()
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from features.expectation import Kind, Severity
 from online_models.promotion import Evidence
 
 
@@ -124,22 +125,13 @@ class AlarmBudget(msgspec.Struct, frozen=True):
     evidence: float
 
 
-class Toll(msgspec.Struct, frozen=True):
-    """Mean losses on the `labels` that came while an incident lasted, from its confirmation to its end: of
-    what was served, and of each member and baseline that had answered them all."""
-
-    labels: int
-    served: float
-    members: dict[str, float]
-
-
 class DriftEvent(msgspec.Struct, frozen=True):
     """A turn of an incident: warned of, confirmed (again where it proves to be of another kind), over.
 
     One incident is all that changes at a time, its `suspects` ranked, likeliest cause first; `subject`,
     `before` and `after` are the first one's. `predictions` is when that was asked which shows the change,
     `labels` when its labels came: null when it took none to see. Offsets are
-    positions in the log's partition. `toll` comes with the end of a confirmed incident.
+    positions in the log's partition.
     """
 
     id: str
@@ -158,7 +150,6 @@ class DriftEvent(msgspec.Struct, frozen=True):
     predictions: Span | None = None
     labels: Span | None = None
     budget: AlarmBudget | None = None
-    toll: Toll | None = None
 
 
 class ModelEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -174,6 +165,73 @@ class ModelEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     serving: str
     offset: int
     evidence: Evidence | None = None
+
+
+class Histogram(msgspec.Struct, frozen=True):
+    """Counts of numbers: below `low`, in each bin of width `step` from there on, and above the last bin."""
+
+    low: float
+    step: float
+    counts: tuple[int, ...]
+
+
+class FeatureDistance(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a window is from the reference: population stability index (nats), Jensen-Shannon distance
+    (base 2), Kolmogorov-Smirnov statistic (numbers alone); the `bounds` above which it is told as drift."""
+
+    psi: float
+    js: float
+    ks: float | None
+    bounds: dict[str, float] = {}
+
+
+class FeatureSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Statistics of one feature in one window. Quantiles are off by less than a bin's width; `top` are the
+    most frequent texts, `distinct` is how many there were."""
+
+    count: int
+    missing: int
+    types: dict[str, int]
+    mean: float | None = None
+    std: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    quantiles: dict[str, float] | None = None
+    histogram: Histogram | None = None
+    top: tuple[tuple[str, int], ...] = ()
+    distinct: int | None = None
+    distance: FeatureDistance | None = None
+
+
+class DataStatistics(msgspec.Struct, frozen=True):
+    """Features as served to the `requests` of one partition with event times in [`at`, `until`). `schema` is
+    the sha256 of what they were expected to be; offsets are of the first and last request in the log."""
+
+    at: datetime
+    until: datetime
+    partition: int
+    requests: int
+    first_offset: int
+    last_offset: int
+    schema: str
+    features: dict[str, FeatureSummary]
+
+
+class DataAnomaly(msgspec.Struct, frozen=True):
+    """Where a window's statistics are not what the schema expects: `count` of its `requests` show it."""
+
+    id: str
+    at: datetime
+    until: datetime
+    partition: int
+    feature: str
+    kind: Kind
+    severity: Severity
+    count: int
+    requests: int
+    expected: str
+    found: str
+    schema: str
 
 
 def begins_with(kind: str, prediction_id: str) -> bytes | None:

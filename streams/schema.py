@@ -7,7 +7,7 @@ from typing import Any, Union
 import msgspec
 
 from streams.events import SYSTEM_EVENTS
-from streams.messages import DriftEvent, ModelEvent, Outcome, Prediction
+from streams.messages import DataAnomaly, DataStatistics, DriftEvent, ModelEvent, Outcome, Prediction
 from streams.usecase import UseCase
 
 
@@ -21,6 +21,8 @@ def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
         topics.outcomes: msgspec.json.schema(Outcome),
         topics.drift: msgspec.json.schema(DriftEvent),
         topics.models: msgspec.json.schema(ModelEvent),
+        topics.statistics: msgspec.json.schema(DataStatistics),
+        topics.anomalies: msgspec.json.schema(DataAnomaly),
         topics.dead_letters: {
             "description": "A refused record, verbatim: any bytes. Headers: source (offset:ordinal), "
             "stage and reason, all text."

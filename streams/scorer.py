@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from features.errors import FeatureValueError
+from features.expectation import Refusals
 from features.state import Row, RowKey
 from online_models.errors import reason_of
 from online_models.pool import Forecast
@@ -135,6 +136,7 @@ class Scorer:
             (name, attrgetter(name)) for name in dict.fromkeys((case.key, label.on, *case.slices))
         )
         self._suffix = f":{task.name}"
+        self._refusals = case.refusals
         self._authority = Authority(case.name, case.operators)
         self._warming = False
         self._answered: Answered | None = None
@@ -261,6 +263,8 @@ class Scorer:
         label = self._label_of(event) if route.labels else None
         try:
             x = self._features.read(event, at) if route.asks else None
+            if x is not None and self._refusals is not None:
+                self._check(self._refusals, x)
             self._features.update(event, at)
         except FeatureValueError as error:
             cause = error.__cause__
@@ -275,6 +279,11 @@ class Scorer:
             self._pending.answer(self._join_key(event), "labelled", label, at)
         elif route.voids:
             self._pending.answer(self._join_key(event), "void", None, at)
+
+    def _check(self, refusals: Refusals, x: dict[str, Any]) -> None:
+        reason = refusals.reason(x)
+        if reason is not None:
+            raise Refused("schema", reason)
 
     def _command(self, command: Command) -> None:
         """A repeated command is refused, not dropped as a duplicate is: its nonce tells, not its id."""

@@ -54,6 +54,14 @@ class Topics:
     def dead_letters(self) -> str:
         return self._name("dead-letters")
 
+    @property
+    def statistics(self) -> str:
+        return self._name("statistics")
+
+    @property
+    def anomalies(self) -> str:
+        return self._name("anomalies")
+
     def all(self) -> list[TopicSpec]:
         """Every topic: deleted by append time, never by event time; dead letters hold any input."""
         outputs = [self.log, self.predictions, self.outcomes, self.drift]
@@ -66,8 +74,11 @@ class Topics:
         # what served when is needed as long as what it served, and too sparse to fill parts of the archive
         kept = {**config, "retention.ms": "-1"}
         refused = {**config, "max.message.bytes": str(INPUT_LIMIT + 65_536)}
+        # keyed by window, written by whoever counts: the newest of a key is what holds
+        compacted = {**kept, "cleanup.policy": "compact"}
         return [
             *(TopicSpec(name, self.partitions, config) for name in outputs),
             TopicSpec(self.models, self.partitions, kept),
             TopicSpec(self.dead_letters, self.partitions, refused),
+            *(TopicSpec(name, self.partitions, compacted) for name in (self.statistics, self.anomalies)),
         ]

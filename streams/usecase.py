@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from features.declaration import DAY, Feature, View, views
 from features.errors import FeatureDeclarationError
+from features.expectation import Refusals
 from features.state import FeatureState
 from online_models.member import PerKey, Shared
 from online_models.task import Task
@@ -31,6 +32,7 @@ class UseCase:
     ahead of all others, `dedup_horizon` how long an event id is remembered. `clock="wall"` makes
     workers append clock events to idle partitions; a case fed from history uses "event".
     `operators` are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name.
+    `refusals` are what a frozen schema of the features refuses: such requests are dead letters.
     """
 
     name: str
@@ -49,6 +51,7 @@ class UseCase:
     max_event_bytes: int = 65_536
     description: str = field(default="", kw_only=True)
     operators: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    refusals: Refusals | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self.codec()
@@ -69,6 +72,9 @@ class UseCase:
         for name in self.slices:
             if name not in getattr(ask, "__struct_fields__", ()):
                 raise DeclarationError(f"{self.name}: slice {name!r} is no field of {ask.__name__}")
+        for name in () if self.refusals is None else self.refusals.features:
+            if name not in self.features:
+                raise DeclarationError(f"{self.name}: requests are refused by {name!r}, which is no feature")
         if self.partitions < 1:
             raise DeclarationError(f"{self.name}: partitions must be at least 1, not {self.partitions}")
         if isinstance(self.models, Shared) and self.partitions > 1:
