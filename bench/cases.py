@@ -3,20 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from examples.flights.models import logistic
+from online_models.member import Member
+from online_models.promotion import Promotion
 from streams.usecase import UseCase, load_case
 
 FLIGHTS = "examples.flights:flights"
+CHALLENGERS = tuple(Member(f"logistic {rate}", partial(logistic, rate)) for rate in (0.02, 0.1, 0.2))
+"""Linear, as the champion is: it with other steps."""
 
 
-def without_extras(case: UseCase, **flags: Any) -> UseCase:
-    """The case with its champion alone, or with those of baselines, metrics, monitoring that are named."""
-    off: dict[str, Any] = {"challengers": (), "baselines": False, "metrics": False, "monitoring": None}
-    return replace(case, models=replace(case.models, **(off | flags)))
+def without_extras(case: UseCase, **extras: Any) -> UseCase:
+    """The case with its champion alone, or with those fields of its pools that are named."""
+    off: dict[str, Any] = {
+        "challengers": (), "baselines": False, "metrics": False, "monitoring": None, "promotion": None,
+        "budget": None,
+    }  # fmt: skip
+    return replace(case, models=replace(case.models, **(off | extras)))
+
+
+def by_default(case: UseCase) -> UseCase:
+    """The champion with all that a pool has unless told otherwise: baselines, metrics, monitoring."""
+    return without_extras(case, baselines=True, metrics=True, monitoring=case.models.monitoring)
+
+
+def challenged(case: UseCase) -> UseCase:
+    """The champion with three linear challengers, and nothing that decides between them."""
+    return without_extras(case, challengers=CHALLENGERS)
+
+
+def adapting(case: UseCase) -> UseCase:
+    """The same with drift manager and promotion, and the baselines that promotion must beat."""
+    return without_extras(
+        case,
+        challengers=CHALLENGERS,
+        baselines=True,
+        monitoring=case.models.monitoring,
+        promotion=Promotion(),
+    )
+
+
+_OF_FLIGHTS = {"champion_alone": without_extras, "everything": by_default}
 
 
 def __getattr__(name: str) -> UseCase:
-    if name == "champion_alone":
-        return without_extras(load_case(FLIGHTS))
+    if name in _OF_FLIGHTS:
+        return _OF_FLIGHTS[name](load_case(FLIGHTS))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,7 +16,7 @@ from time import process_time
 from typing import Any, TypeVar
 
 from bench import river
-from bench.cases import without_extras
+from bench.cases import adapting, by_default, challenged, without_extras
 from bench.log import Chunks, Log
 from features.state import FeatureState
 from streams.outputs import Outputs
@@ -93,7 +93,7 @@ def _outputs(case: UseCase, log: Log) -> dict[str, Any]:
         out = simulation.step(partition, records)
         counts["predictions"] += len(out.predictions)
         counts["outcomes"] += len(out.outcomes)
-    return {**counts, "digest": simulation.digest()}
+    return {**counts, "digest": simulation.digests()["predictions"]}
 
 
 SLICES = 12
@@ -128,7 +128,7 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
     What comes before the first request (the planes) is no flight's: it counts for the records alone.
     """
     work = river.ready(case, log)
-    whole = {"champion_alone": without_extras(case), "everything": case}
+    whole = {"champion_alone": without_extras(case), "everything": by_default(case)}
     outputs = {name: _outputs(variant, log) for name, variant in whole.items()}
     first = log.first_request(case)
     before, slices = log.chunks(CHUNK, 0, first), _sliced(log.chunks(CHUNK, first))
@@ -143,7 +143,9 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
         "champion_alone": lambda: _whole(whole["champion_alone"]),
         "with_baselines": lambda: _whole(without_extras(case, baselines=True)),
         "with_metrics": lambda: _whole(without_extras(case, baselines=True, metrics=True)),
-        "everything": lambda: _whole(case),
+        "everything": lambda: _whole(whole["everything"]),
+        "challenged": lambda: _whole(challenged(case)),
+        "adapting": lambda: _whole(adapting(case)),
     }
     beginnings: dict[str, list[list[float]]] = {name: [] for name in folds}
     spent: dict[str, list[list[float]]] = {name: [] for name in ("river", *folds)}
@@ -185,7 +187,9 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
             "champion predicts and learns, encode both": flight["champion_alone"] - flight["scorer"],
             "baselines": flight["with_baselines"] - flight["champion_alone"],
             "metrics": flight["with_metrics"] - flight["with_baselines"],
-            "challengers and drift monitors": flight["everything"] - flight["with_metrics"],
+            "drift monitors": flight["everything"] - flight["with_metrics"],
+            "three linear challengers": flight["challenged"] - flight["champion_alone"],
+            "drift manager and promotion, with them": flight["adapting"] - flight["challenged"],
             "online feature rows (worker only)": flight["scorer_with_rows"] - flight["scorer"],
         },
     }

@@ -32,6 +32,7 @@ from streams.positions import position_of
 from streams.usecase import UseCase, load_case
 
 CHAMPION_ALONE = "bench.cases:champion_alone"
+EVERYTHING = "bench.cases:everything"
 RESULTS = Path(__file__).parent / "results.json"
 README = Path(__file__).parent.parent / "README.md"
 PACE_SECONDS = {200: 6.0, 1000: 3.0}
@@ -76,7 +77,7 @@ class Bench:
         namespace = f"{self._token}-{self._turn}"
         case_topics = self.case.topics(namespace)
         assignment = Assignment(
-            case=options.pop("case", FLIGHTS),
+            case=options.pop("case", EVERYTHING),
             bootstrap=self._bootstrap,
             namespace=namespace,
             log=case_topics.log,
@@ -272,6 +273,9 @@ def measure(bench: Bench, rounds: int, latency_rounds: int) -> dict[str, Any]:
         "ratios": {
             "core_fold_vs_river": flight["champion_alone"] / flight["river"],
             "fold_vs_river": flight["everything"] / flight["river"],
+            "adaptation_vs_champion": 1.0
+            + fold["stages_us_per_flight"]["drift manager and promotion, with them"]
+            / flight["champion_alone"],
             "kafka_vs_simulate_cpu": _over(cpu("simulate"), cpu("driftline")),
             "faust_vs_driftline_cpu": _over(cpu("faust"), cpu("driftline_champion")),
             "quix_vs_driftline_cpu": _over(cpu("quix"), cpu("driftline_champion")),

@@ -10,6 +10,10 @@ BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 RATIOS = {
     "core_fold_vs_river": ("fold, champion alone / bare River, CPU per flight", "<= 2.5"),
     "fold_vs_river": ("fold, everything on / bare River, CPU per flight", "<= 4.0"),
+    "adaptation_vs_champion": (
+        "fold with drift manager and promotion among 3 linear challengers, less theirs / champion alone",
+        "<= 1.6",
+    ),
     "kafka_vs_simulate_cpu": ("simulate / Kafka worker, CPU per event", ">= 0.6"),
     "faust_vs_driftline_cpu": ("plain Faust / driftline, CPU per event", ">= 10"),
     "quix_vs_driftline_cpu": ("Quix Streams / driftline, CPU per event", ">= 2"),

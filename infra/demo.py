@@ -28,7 +28,8 @@ from infra.progress import Moment, View, view
 from infra.settings import Settings
 from infra.slot import status_path
 from infra.topics_admin import ensure_topics
-from streams.digest import PartitionDigest, combined
+from streams.digest import Digests
+from streams.epochs import is_epoch
 from streams.messages import Prediction
 from streams.processor import Summary
 from streams.simulate import result
@@ -98,11 +99,15 @@ def run(
             outcome = _Watch(case, settings, topics, worker, producer, before).until_folded(shown)
             shown.note("Everything is folded. Reading the topics back ...")
             worker.stop()
-    evidence, digest = read_back(str(settings.bootstrap), topics, outcome.status["counts"]["predictions"])
+    evidence, digests = read_back(str(settings.bootstrap), topics, outcome.status["counts"]["predictions"])
     totals = Summary(outcome.status["counts"], outcome.status["models"])
-    document = result(case, totals, outcome.seconds, outcome.cpu_seconds, digest)
+    document = result(case, totals, outcome.seconds, outcome.cpu_seconds, digests)
     page = settings.home / "reports" / f"{case.name}.html"
-    document |= {"partitions": case.partitions, "report": str(page)}
+    document |= {
+        "partitions": case.partitions,
+        "served": evidence.served(case.task),
+        "report": str(page),
+    }
     samples = [evidence.dated(sample) for sample in outcome.samples]
     report.write(page, case.name, document, samples, evidence, description=case.description)
     summary.table(document)
@@ -390,7 +395,8 @@ def _newest(reader: KafkaConsumer, topic: str) -> list[Prediction]:
 
 
 def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
-    """Every committed record of an output topic up to its present end, each source position once.
+    """Every committed record of an output topic up to its present end, each source position once;
+    code epochs, which no input caused, are left out.
 
     Within a partition they come in the order of their source positions. Raises InfraError when they
     are not in that order, or the end cannot be reached.
@@ -412,6 +418,8 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
                 raise InfraError(f"the end of {topic} could not be read: {ends}")
             for tp, records in fetched.items():
                 for record in records:
+                    if is_epoch(record):
+                        continue
                     position = position_of(record.headers)
                     if position <= seen[tp.partition]:
                         continue
@@ -419,18 +427,25 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
                     yield OutputRecord(tp.partition, *position, record.key, record.value)
 
 
-def read_back(bootstrap: str, topics: Topics, predictions: int) -> tuple[report.Evidence, str]:
-    """What the report needs of the topics, and the digest of the predictions (about so many)."""
+def read_back(bootstrap: str, topics: Topics, predictions: int) -> tuple[report.Evidence, dict[str, str]]:
+    """What the report needs of the topics, and their digests; there are about so many predictions."""
     evidence = report.Evidence(every=max(1, predictions // report.FEATURE_SAMPLE))
-    digests = [PartitionDigest() for _ in range(topics.partitions)]
-    for record in read_topic(bootstrap, topics.predictions):
-        digests[record.partition].update(record.offset, record.ordinal, record.value)
+    digests = Digests(topics.partitions)
+
+    def read(kind: str) -> Iterator[OutputRecord]:
+        for record in read_topic(bootstrap, getattr(topics, kind)):
+            digests.update(kind, record.partition, record.offset, record.ordinal, record.value)
+            yield record
+
+    for record in read("predictions"):
         evidence.prediction(record.key, record.value, record.partition, record.offset)
     for record in read_topic(bootstrap, topics.outcomes):
         evidence.outcome(record.value)
-    for record in read_topic(bootstrap, topics.drift):
+    for record in read("drift"):
         evidence.drift(record.value)
-    return evidence, combined(digests)
+    for record in read("models"):
+        evidence.change(record.value)
+    return evidence, digests.as_dict()
 
 
 def _print_next(

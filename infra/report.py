@@ -1,6 +1,6 @@
 """The report of one run: a self-contained HTML page made from what the topics hold.
 
-`Evidence` collects predictions, outcomes and drift events as they are read back; `Sample`s are the
+`Evidence` collects predictions, outcomes, drift and model events as they are read back; `Sample`s are the
 worker's own progress, taken while it ran. The page has no scripts and loads nothing.
 """
 
@@ -19,8 +19,12 @@ from typing import Any
 
 import msgspec
 
+from infra import adaptation
 from infra.charts import Bin, Line, Mark, calibration_chart, time_chart
-from streams.messages import DriftEvent
+from infra.figures import figure, role_of
+from online_models.metrics import metrics_of
+from online_models.task import Task
+from streams.messages import DriftEvent, ModelEvent
 
 INTERVALS = 80
 """Most points a rolling curve has."""
@@ -94,9 +98,10 @@ class Evidence:
         self._asked = msgspec.json.Decoder(_Asked)
         self._became = msgspec.json.Decoder(_Became)
         self._drift = msgspec.json.Decoder(DriftEvent)
+        self._change = msgspec.json.Decoder(ModelEvent)
         self._values: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
-        self._scores: dict[str, float] = {}
-        self._labels: dict[str, float] = {}
+        self._outputs: dict[str, Any] = {}
+        self._labels: dict[str, Any] = {}
         self._seen = 0
         self._times: dict[int, tuple[array[int], array[float]]] = {}
         self.first_at = math.inf
@@ -104,6 +109,7 @@ class Evidence:
         self.keys: dict[str, Any] = {}
         self.features: list[FeatureRow] = []
         self.drifts: list[DriftEvent] = []
+        self.changes: list[ModelEvent] = []
 
     def prediction(self, key: bytes | None, value: bytes, partition: int = 0, offset: int = 0) -> None:
         """Add a record of the predictions topic; `offset` is that of its source position."""
@@ -114,9 +120,9 @@ class Evidence:
         offsets, times = self._times.setdefault(partition, (array("q"), array("d")))
         offsets.append(offset)
         times.append(at)
-        score = _score(asked.prediction, asked.probabilities)
-        if score is not None:
-            self._scores[asked.id] = score
+        output = _output(asked.prediction, asked.probabilities)
+        if output is not None:
+            self._outputs[asked.id] = output
         if self._seen % self._every == 0:
             values = self._values.decode(asked.features)
             self.keys = self._values.decode(asked.keys)
@@ -129,14 +135,23 @@ class Evidence:
         if became.status != "labelled":
             self._labels.pop(became.prediction_id, None)
             return
-        label = became.label
-        if isinstance(label, str):
-            label = label == became.prediction
-        self._labels[became.prediction_id] = float(label)
+        self._labels[became.prediction_id] = became.label
 
     def drift(self, value: bytes) -> None:
         """Add a record of the drift topic."""
         self.drifts.append(self._drift.decode(value))
+
+    def change(self, value: bytes) -> None:
+        """Add a record of the models topic that an input caused."""
+        self.changes.append(self._change.decode(value))
+
+    def served(self, task: Task) -> dict[str, Any]:
+        """Figures, as those of a member, of what was answered, whichever member did."""
+        metrics = metrics_of(task)
+        for prediction_id, label in self._labels.items():
+            if prediction_id in self._outputs:
+                metrics.update(label, self._outputs[prediction_id])
+        return metrics.summary()
 
     def dated(self, sample: Sample) -> Sample:
         """The sample at the event time its partitions had come to on average.
@@ -152,7 +167,8 @@ class Evidence:
 
     def calibration(self, count: int = 20) -> list[Bin]:
         """Mean prediction and mean outcome: equal bins of [0, 1], or of equal count for other values."""
-        pairs = [(self._scores[i], y) for i, y in self._labels.items() if i in self._scores]
+        outputs = self._outputs
+        pairs = [_comparable(outputs[i], y) for i, y in self._labels.items() if i in outputs]
         if not pairs:
             return []
         if all(0 <= p <= 1 for p, _ in pairs):
@@ -218,13 +234,19 @@ def feature_of(subject: str) -> str | None:
     return name if subject.startswith("feature ") and of == "mean" else None
 
 
-def _score(prediction: Any, probabilities: dict[str, float] | None) -> float | None:
-    """The number to compare with the outcome: p(true), p(predicted class), or the value."""
+def _output(prediction: Any, probabilities: dict[str, float] | None) -> Any:
+    """What the pool said, as its task has it: p(true), probabilities by label, or the value."""
     if probabilities is not None:
-        if "true" in probabilities:
-            return probabilities["true"]
-        return probabilities.get(str(prediction))
+        return probabilities.get("true", probabilities)
     return float(prediction) if isinstance(prediction, (int, float)) else None
+
+
+def _comparable(output: Any, label: Any) -> tuple[float, float]:
+    """Two numbers to compare: p(true), p(likeliest class) or the value, and what came of it."""
+    if isinstance(output, dict):
+        likeliest = max(sorted(output), key=output.__getitem__, default=None)
+        return output.get(likeliest, 0.0), float(label == likeliest)
+    return output, float(label)
 
 
 def _deviation(values: Sequence[float]) -> float:
@@ -311,10 +333,12 @@ def page(
     styles = member_styles(result["models"])
     sections = [
         _headline(result),
+        adaptation.gains(result["models"], result["served"]),
         _performance(samples, evidence, styles),
         _models_table(result["models"], styles),
+        adaptation.moves(evidence.changes),
+        adaptation.incidents(evidence.drifts, evidence.changes, next(iter(styles), None)),
         _pair(_calibration(evidence), _biggest_shift(evidence)),
-        _drift_table(evidence.drifts),
         _pair(_memory(samples), _speed(samples)),
         _totals(result),
     ]
@@ -345,26 +369,11 @@ def member_styles(models: dict[str, dict[str, Any]]) -> dict[str, str]:
     return styles
 
 
-def role_of(name: str, state: dict[str, Any]) -> str:
-    """champion, challenger, frozen or prior."""
-    role = str(state.get("role", ""))
-    return name if role == "baseline" else role
-
-
 def _span(evidence: Evidence) -> str:
     if not math.isfinite(evidence.first_at):
         return "no predictions"
     first, last = (datetime.fromtimestamp(at, UTC) for at in (evidence.first_at, evidence.last_at))
     return f"{first:%-d %B %Y} to {last:%-d %B %Y}"
-
-
-def _figure(value: Any, digits: int = 3) -> str:
-    if value is None:
-        return "&ndash;"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return escape(str(value))
-    # adding 0.0 turns a rounded -0.0 into 0.0
-    return f"{value:,}" if isinstance(value, int) else f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def _main_metric(models: dict[str, dict[str, Any]]) -> tuple[str, str]:
@@ -380,23 +389,26 @@ def _headline(result: dict[str, Any]) -> str:
     models = result["models"]
     key, name = _main_metric(models)
     by_role = {role_of(member, state): state.get(key) for member, state in models.items()}
+    by_role[adaptation.ALONE] = by_role.get("champion")
     beside = ", ".join(
-        f"{role} {_figure(by_role[role])}" for role in ("frozen", "prior") if by_role.get(role) is not None
+        f"{role} {figure(by_role[role])}"
+        for role in (adaptation.ALONE, "frozen", "prior")
+        if by_role.get(role) is not None
     )
     tiles = [
-        (_figure(by_role.get("champion")), f"{name} of the champion", beside),
+        (figure(result["served"].get(key)), f"{name} of what served", beside),
         (
-            _figure(result["predictions"]),
+            figure(result["predictions"]),
             "predictions",
             f"{result['labelled']:,} labelled, {result['pending']:,} pending",
         ),
         (
-            _figure(result.get("events_per_second"), 0),
+            figure(result.get("events_per_second"), 0),
             "events a second",
             f"{result['events']:,} events in {result['seconds']:,.0f} s",
         ),
-        (_figure(result.get("cpu_us_per_event"), 0) + "<small> µs</small>", "CPU an event, worker", ""),
-        (_figure(result["drift_events"]), "drift events", f"{result['dead_letters']:,} dead letters"),
+        (figure(result.get("cpu_us_per_event"), 0) + "<small> µs</small>", "CPU an event, worker", ""),
+        (figure(result["drift_events"]), "drift events", f"{result['dead_letters']:,} dead letters"),
     ]
     return (
         "<section class=tiles>"
@@ -492,7 +504,7 @@ def _models_table(models: dict[str, dict[str, Any]], styles: dict[str, str]) -> 
     rows = "".join(
         f"<tr><td><i class='key {style}'></i>{escape(name)}</td>"
         f"<td>{escape(role_of(name, models[name]))}</td>"
-        + "".join(f"<td>{_figure(models[name].get(key), 4)}</td>" for key, _ in columns)
+        + "".join(f"<td>{figure(models[name].get(key), 4)}</td>" for key, _ in columns)
         + "</tr>"
         for name, style in styles.items()
     )
@@ -509,13 +521,13 @@ def _pair(left: str, right: str) -> str:
 
 def _calibration(evidence: Evidence) -> str:
     bins = evidence.calibration()
-    chart = calibration_chart(bins, label="Calibration of the champion", size=390)
+    chart = calibration_chart(bins, label="Calibration of what served", size=390)
     if not chart:
         return ""
     total = sum(b.count for b in bins)
     error = sum(b.count * abs(b.predicted - b.observed) for b in bins) / total
     return (
-        "<section><h2>Calibration of the champion</h2><p class=quiet>Observed against predicted, as served: "
+        "<section><h2>Calibration of what served</h2><p class=quiet>Observed against predicted, as served: "
         f"expected calibration error {error:.4f} over {total:,} labels. Bars: how many.</p>{chart}</section>"
     )
 
@@ -552,88 +564,6 @@ def _biggest_shift(evidence: Evidence) -> str:
         f"{event.before.mean:.4g} over {event.before.count:,} values, then {event.after.mean:.4g} over "
         f"{event.after.count:,} ({shift.size:.1f} standard deviations).</p>{chart}</section>"
     )
-
-
-class Course(msgspec.Struct, frozen=True):
-    """An incident from its first event to its last; `over` is None while it is open."""
-
-    began: datetime
-    confirmed: datetime
-    over: datetime | None
-    last: DriftEvent
-
-
-def courses(drifts: Sequence[DriftEvent]) -> list[Course]:
-    """The incidents that were confirmed, oldest first: warnings that came to nothing are left out."""
-    by_incident: dict[str, list[DriftEvent]] = {}
-    for event in sorted(drifts, key=lambda e: (e.at, e.id)):
-        by_incident.setdefault(event.incident or event.id, []).append(event)
-    found = []
-    for events in by_incident.values():
-        confirmed = next((e.at for e in events if e.severity == "drift"), None)
-        if confirmed is not None:
-            last = events[-1]
-            over = last.at if last.severity == "recovered" else None
-            found.append(Course(events[0].at, confirmed, over, last))
-    return sorted(found, key=lambda course: (course.confirmed, course.last.id))
-
-
-def _drift_table(drifts: Sequence[DriftEvent], most: int = 200) -> str:
-    found = courses(drifts)
-    if not found:
-        return "<section><h2>Incidents</h2><p class=quiet>None were found.</p></section>"
-    kinds: dict[str, int] = {}
-    for course in found:
-        kind = course.last.kind or "drift"
-        kinds[kind] = kinds.get(kind, 0) + 1
-    top = max(kinds.values())
-    bars = "".join(
-        f"<tr><td>{escape(kind)}</td><td class=wide>"
-        f"<i class=barline style='width:{n / top * 100:.1f}%'></i></td><td>{n:,}</td></tr>"
-        for kind, n in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-    )
-    rows = "".join(_incident_row(course) for course in found[:most])
-    shown = f"first {most} of {len(found):,}" if len(found) > most else f"all {len(found):,}"
-    return (
-        "<section><h2>Incidents</h2><p class=quiet>One incident is all that changes at a time, its "
-        f"likeliest cause first. {_promise(drifts)}</p><table class=counts><tbody>{bars}</tbody></table>"
-        f"<details open><summary>The incidents ({shown})</summary>"
-        "<div class=scroll><table><thead><tr><th>confirmed (UTC)</th><th>key</th><th>kind</th>"
-        "<th class=words>suspects</th><th>before</th><th>after</th><th>warned before</th>"
-        "<th>over after</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div></details></section>"
-    )
-
-
-def _promise(drifts: Sequence[DriftEvent]) -> str:
-    budgets = {event.key: event.budget for event in sorted(drifts, key=lambda e: e.at) if event.budget}
-    if not budgets:
-        return ""
-    promised = max(budget.false_alarm_every for budget in budgets.values())
-    requests = sum(budget.requests for budget in budgets.values())
-    return (
-        f"The promise: at most one false one in {promised:,} requests of a key, which is "
-        f"{requests / promised:.1f} in the {requests:,} requests up to the last event."
-    )
-
-
-def _incident_row(course: Course) -> str:
-    event = course.last
-    suspects = [suspect.subject for suspect in event.suspects] or [event.subject]
-    named = escape(", ".join(suspects[:3])) + (f" and {len(suspects) - 3} more" if len(suspects) > 3 else "")
-    over = "open" if course.over is None else _lasting((course.over - course.confirmed).total_seconds())
-    warned = (course.confirmed - course.began).total_seconds()
-    return (
-        f"<tr><td>{course.confirmed:%Y-%m-%d %H:%M}</td><td>{escape(event.key)}</td>"
-        f"<td>{escape(event.kind or 'drift')}</td><td class=words>{named}</td>"
-        f"<td>{event.before.mean:.4g}</td><td>{event.after.mean:.4g}</td>"
-        f"<td>{_lasting(warned) if warned else '&ndash;'}</td><td>{over}</td></tr>"
-    )
-
-
-def _lasting(seconds: float) -> str:
-    """A duration in the unit that fits: 5 h, 3 d."""
-    return f"{seconds / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} d"
 
 
 def memory(samples: Sequence[Sample]) -> tuple[float, float, bool] | None:
@@ -693,13 +623,15 @@ def _totals(result: dict[str, Any]) -> str:
         "late", "drift_events", "partitions", "seconds", "events_per_second", "cpu_us_per_event",
     )  # fmt: skip
     cells = "".join(
-        f"<div><dt>{name.replace('_', ' ')}</dt><dd>{_figure(result[name], 1)}</dd></div>"
+        f"<div><dt>{name.replace('_', ' ')}</dt><dd>{figure(result[name], 1)}</dd></div>"
         for name in names
         if result.get(name) is not None
     )
+    digests = "".join(
+        f"<p>{kind} <code>{escape(digest)}</code></p>" for kind, digest in result["digests"].items()
+    )
     return (
         f"<section><h2>Totals</h2><dl class=totals>{cells}</dl>"
-        "<p class=quiet>Digest of all predictions, equal to that of <code>driftline simulate</code> over the "
-        "same events:</p>"
-        f"<p><code>{escape(result['digest'])}</code></p></section>"
+        "<p class=quiet>Digests of what was put out, equal to those of <code>driftline simulate</code> "
+        f"over the same events:</p>{digests}</section>"
     )

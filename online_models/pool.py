@@ -137,7 +137,10 @@ class Pool:
         self._frozen_through = -1
         self._members = len(members)
         names = [member.name for member, _ in members]
-        self.drift = None if scope.monitoring is None else DriftManager(scope.monitoring, task, names)
+        baselines = [seat.name for seat in self._seats[self._members :]]
+        self.drift = (
+            None if scope.monitoring is None else DriftManager(scope.monitoring, task, names, baselines)
+        )
         coverage = task.coverage if isinstance(task, Regression) else None
         self.intervals = None if coverage is None else Intervals(coverage)
         self._restarts = 0  # those of comparisons that drift has caused so far
@@ -376,7 +379,15 @@ class Pool:
                 learned.estimate = self.drift.estimate()
             of_members = losses[: self._members]
             learned.drifts = self.drift.learn(
-                y, forecast.output, learned.loss, of_members, forecast.at, forecast.offset, at, offset
+                y,
+                forecast.output,
+                learned.loss,
+                of_members,
+                forecast.at,
+                forecast.offset,
+                at,
+                offset,
+                outputs,
             )
             if self.drift.restarts != self._restarts:
                 self._restarts = self.drift.restarts

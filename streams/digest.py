@@ -1,4 +1,4 @@
-"""Digest of predictions: equal digests mean equal source positions and bytes, in order."""
+"""Digests of output topics: equal ones mean equal source positions and bytes, in order."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 
 class PartitionDigest:
-    """sha256 over the (offset, ordinal, content) of one partition's predictions."""
+    """sha256 over the (offset, ordinal, content) of one partition's records of one topic."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self.count = 0
 
     def update(self, offset: int, ordinal: int, value: bytes) -> None:
-        """Add the next prediction."""
+        """Add the next record."""
         self._hash.update(b"%d:%d:%d:" % (offset, ordinal, len(value)))
         self._hash.update(value)
         self.count += 1
@@ -27,3 +27,22 @@ class PartitionDigest:
 def combined(partitions: Sequence[PartitionDigest]) -> str:
     """sha256, in hex, over the partitions' digests in their order."""
     return hashlib.sha256(b"".join(p.digest() for p in partitions)).hexdigest()
+
+
+DIGESTED = ("predictions", "drift", "models")
+"""The kinds of output that a run has a digest of: what was answered, and what decided who answers."""
+
+
+class Digests:
+    """Of every partition's records of each of the `DIGESTED` kinds."""
+
+    def __init__(self, partitions: int) -> None:
+        self._of = {kind: [PartitionDigest() for _ in range(partitions)] for kind in DIGESTED}
+
+    def update(self, kind: str, partition: int, offset: int, ordinal: int, value: bytes) -> None:
+        """Add the next record of a kind's topic in a partition."""
+        self._of[kind][partition].update(offset, ordinal, value)
+
+    def as_dict(self) -> dict[str, str]:
+        """{kind: digest of its topic so far, in hex}."""
+        return {kind: combined(partitions) for kind, partitions in self._of.items()}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from online_models import drift as found
 from streams.events import moment
-from streams.messages import AlarmBudget, DriftEvent, Estimate, Position, Side, Span, Suspect
+from streams.messages import AlarmBudget, DriftEvent, Estimate, Position, Side, Span, Suspect, Toll
 
 
 def drift_event(case: str, partition: int, key: str, drift: found.Drift, ordinal: int) -> DriftEvent:
     """The record of a turn of an incident of the pool `key`, the `ordinal`th one at its source position."""
-    budget = drift.budget
+    budget, toll = drift.budget, drift.toll
     return DriftEvent(
         id=f"{case}:{partition}:{drift.offset}:{ordinal}",
         at=moment(drift.at),
@@ -29,6 +29,7 @@ def drift_event(case: str, partition: int, key: str, drift: found.Drift, ordinal
         budget=AlarmBudget(
             budget.false_alarm_every, budget.requests, budget.incidents, budget.monitors, budget.evidence
         ),
+        toll=None if toll is None else Toll(toll.labels, toll.served, toll.members),
     )
 
 

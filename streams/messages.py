@@ -125,13 +125,22 @@ class AlarmBudget(msgspec.Struct, frozen=True):
     evidence: float
 
 
+class Toll(msgspec.Struct, frozen=True):
+    """Mean losses on the `labels` that came while an incident lasted, from its confirmation to its end: of
+    what was served, and of each member and baseline that had answered them all."""
+
+    labels: int
+    served: float
+    members: dict[str, float]
+
+
 class DriftEvent(msgspec.Struct, frozen=True):
     """A turn of an incident: warned of, confirmed (again where it proves to be of another kind), over.
 
     One incident is all that changes at a time, its `suspects` ranked, likeliest cause first; `subject`,
     `before` and `after` are the first one's. `predictions` is when that was asked which shows the change,
     `labels` when its labels came: null when it took none to see. Offsets are
-    positions in the log's partition.
+    positions in the log's partition. `toll` comes with the end of a confirmed incident.
     """
 
     id: str
@@ -150,6 +159,7 @@ class DriftEvent(msgspec.Struct, frozen=True):
     predictions: Span | None = None
     labels: Span | None = None
     budget: AlarmBudget | None = None
+    toll: Toll | None = None
 
 
 class ModelEvent(msgspec.Struct, frozen=True, omit_defaults=True):

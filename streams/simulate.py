@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-from streams.digest import PartitionDigest, combined
+from streams.digest import DIGESTED, Digests
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor, Summary, summarize
 from streams.sources import LogRecord, as_warm_up, layout, open_source, with_closing_clock
@@ -15,9 +15,9 @@ from streams.usecase import UseCase
 
 
 def result(
-    case: UseCase, summary: Summary, seconds: float, cpu_seconds: float, digest: str
+    case: UseCase, summary: Summary, seconds: float, cpu_seconds: float, digests: dict[str, str]
 ) -> dict[str, Any]:
-    """The one JSON object that simulate and demo print."""
+    """The one JSON object that simulate and demo print; `digest` is that of the predictions."""
     counts = summary.counts
     events = max(counts["events"], 1)
     return {
@@ -27,7 +27,8 @@ def result(
         "events_per_second": round(events / seconds, 1) if seconds else None,
         "cpu_us_per_event": round(cpu_seconds / events * 1e6, 3),
         "models": summary.models,
-        "digest": digest,
+        "digest": digests["predictions"],
+        "digests": digests,
     }
 
 
@@ -38,7 +39,7 @@ class Simulation:
         self.case = case
         self.partitions = partitions or case.partitions
         self.processors = [PartitionProcessor(case, p) for p in range(self.partitions)]
-        self._digests = [PartitionDigest() for _ in self.processors]
+        self._digests = Digests(self.partitions)
         self.cpu_seconds = 0.0
 
     def step(self, partition: int, records: list[LogRecord]) -> Outputs:
@@ -46,14 +47,14 @@ class Simulation:
         started = time.process_time()
         out = self.processors[partition].step(records)
         self.cpu_seconds += time.process_time() - started
-        digest = self._digests[partition]
-        for prediction in out.predictions:
-            digest.update(prediction.offset, prediction.ordinal, prediction.value)
+        for kind in DIGESTED:
+            for record in getattr(out, kind):
+                self._digests.update(kind, partition, record.offset, record.ordinal, record.value)
         return out
 
-    def digest(self) -> str:
-        """Digest of all predictions so far."""
-        return combined(self._digests)
+    def digests(self) -> dict[str, str]:
+        """Digests of what was put out so far, by kind."""
+        return self._digests.as_dict()
 
     def summary(self) -> Summary:
         """Counts and metrics so far."""
@@ -71,7 +72,7 @@ def simulate(
     on_outputs: Callable[[int, Outputs], None] | None = None,
     on_progress: Callable[[Simulation], None] | None = None,
 ) -> dict[str, Any]:
-    """Fold `source` (default: the case's own) and return counts, metrics and digest.
+    """Fold `source` (default: the case's own) and return counts, metrics and digests.
 
     `limit` is a number of source events; `chunk` the records a step (the result is the same for
     any); `warm_up` is a source to learn from first, putting nothing out.
@@ -99,6 +100,5 @@ def simulate(
     for partition, left in enumerate(waiting):
         if left:
             fold(partition)
-    return result(
-        case, simulation.summary(), time.perf_counter() - started, simulation.cpu_seconds, simulation.digest()
-    )
+    seconds = time.perf_counter() - started
+    return result(case, simulation.summary(), seconds, simulation.cpu_seconds, simulation.digests())

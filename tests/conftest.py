@@ -22,7 +22,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from infra.kafka import LocalStack, answers
 from infra.topics_admin import ensure_topics
-from streams.digest import PartitionDigest, combined
+from streams.digest import DIGESTED, Digests
 from streams.events import Event
 from streams.positions import Position, source_of
 from streams.sdk import EventProducer
@@ -204,13 +204,15 @@ class System:
         positions = [(r.partition, source_of(r.headers)) for r in self.read(topic)]
         return [(partition, position) for partition, position in positions if position is not None]
 
-    def digest(self) -> str:
-        """Digest of the predictions on their topic."""
-        digests = [PartitionDigest() for _ in range(self.case.partitions)]
-        for record in self.read(self.topics.predictions):
-            offset, _, ordinal = dict(record.headers)["source"].decode().partition(":")
-            digests[record.partition].update(int(offset), int(ordinal), record.value)
-        return combined(digests)
+    def digests(self) -> dict[str, str]:
+        """Digests of the topics; a code epoch on the models topic, which no input caused, has no part."""
+        digests = Digests(self.case.partitions)
+        for kind in DIGESTED:
+            for record in self.read(getattr(self.topics, kind)):
+                position = source_of(record.headers)
+                if position is not None:
+                    digests.update(kind, record.partition, *position, record.value)
+        return digests.as_dict()
 
     def produce(self, events: Iterable[Event]) -> None:
         with EventProducer(self.case, self.bootstrap, namespace=self.namespace) as producer:

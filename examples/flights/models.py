@@ -25,8 +25,8 @@ def indicators(x: dict[str, Any]) -> dict[str, float]:
     return flags
 
 
-def logistic() -> Any:
-    """Logistic regression on scaled quantities and plain indicators, with AdaGrad steps.
+def logistic(rate: float = 0.05) -> Any:
+    """Logistic regression on scaled quantities and plain indicators, with AdaGrad steps of size `rate`.
 
     AdaGrad (Duchi et al. 2011) gives rare indicators, such as small carriers, larger steps.
     """
@@ -34,5 +34,5 @@ def logistic() -> Any:
 
     scaled = compose.FuncTransformer(quantities) | preprocessing.StandardScaler()
     return (scaled + compose.FuncTransformer(indicators)) | linear_model.LogisticRegression(
-        optim.AdaGrad(0.05)
+        optim.AdaGrad(rate)
     )

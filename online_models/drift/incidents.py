@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from online_models.drift.panel import Alarm, Level
@@ -59,11 +59,55 @@ class Budget(NamedTuple):
     evidence: float
 
 
+class Toll(NamedTuple):
+    """Mean losses on the `labels` that came while an incident lasted: of what was served, and of every member
+    that had answered them all. So one may see what would have been lost had another one served."""
+
+    labels: int
+    served: float
+    members: dict[str, float]
+
+
+def _sum(losses: Sequence[float | None]) -> float | None:
+    """The sum; None where one is None."""
+    known = [loss for loss in losses if loss is not None]
+    return sum(known) if len(known) == len(losses) else None
+
+
+@dataclass(slots=True)
+class Losses:
+    """Sums of what was served and of each member's answers lost; None for one that did not answer all."""
+
+    labels: int = 0
+    served: float = 0.0
+    members: list[float | None] = field(default_factory=list)
+
+    def add(self, served: Sequence[float], members: Iterable[Sequence[float | None]]) -> None:
+        """Add one block of labels, member by member."""
+        sums = [_sum(lost) for lost in members]
+        self.members = (
+            [None if a is None or b is None else a + b for a, b in zip(self.members, sums, strict=True)]
+            if self.labels
+            else sums
+        )
+        self.served += sum(served)
+        self.labels += len(served)
+
+    def toll(self, names: Sequence[str]) -> Toll | None:
+        """The means, where there are labels."""
+        n = self.labels
+        if not n:
+            return None
+        means = {name: lost / n for name, lost in zip(names, self.members, strict=True) if lost is not None}
+        return Toll(n, self.served / n, means)
+
+
 @dataclass(frozen=True, slots=True)
 class Drift:
     """A turn of an incident: what leads its suspects, before and after, and where in the log.
 
     `predictions` is when what changed was asked, `labels` when its labels came (None: no label was needed).
+    `toll` is told when a confirmed incident is over, if labels came in it.
     """
 
     subject: str
@@ -80,6 +124,7 @@ class Drift:
     predictions: Span
     labels: Span | None
     budget: Budget
+    toll: Toll | None
 
 
 class Settling(NamedTuple):
@@ -101,6 +146,7 @@ class Incident:
     quiet_since: int
     confirmed: bool = False
     spoils_losses: bool = False
+    losses: Losses = field(default_factory=Losses)
 
 
 def _change(alarm: Alarm) -> Change:

@@ -20,6 +20,8 @@ from online_models.task import Task
 DETECTOR = "windows"
 
 
+_Labelled = tuple[Any, Any, float, Sequence[float | None], float, int, float, int, Sequence[Any]]
+
 _STATE = (
     "_answers", "_incidents", "_known", "_label_spans", "_labelled", "_labels", "_performance",
     "_request_spans", "_requests", "_rows", "_seen", "_started",
@@ -34,10 +36,12 @@ class DriftManager:
     the label. Every monitor has an equal share of the budget of false alarms.
     """
 
-    def __init__(self, monitoring: Monitoring, task: Task, members: Sequence[str]) -> None:
+    def __init__(
+        self, monitoring: Monitoring, task: Task, members: Sequence[str], baselines: Sequence[str] = ()
+    ) -> None:
         self._monitoring = monitoring
         self._task = task
-        self._members = tuple(members)
+        self._names = (*members, *baselines)
         losses = tuple(f"loss of {name}" for name in members) if len(members) > 1 else ()
         self._losses = losses
         most = monitoring.categories
@@ -47,7 +51,7 @@ class DriftManager:
         self._performance = Performance()
         self._rows: list[dict[str, Any]] = []
         self._answers: list[Any] = []
-        self._labelled: list[tuple[Any, Any, float, Sequence[float | None], float, int, float, int]] = []
+        self._labelled: list[_Labelled] = []
         self._known: dict[str, str] = {}  # features watched, and their streams
         self._started = (0.0, 0)
         self._request_spans: list[Span] = []
@@ -86,13 +90,14 @@ class DriftManager:
         predicted_offset: int,
         at: float,
         offset: int,
+        outputs: Sequence[Any],
     ) -> Sequence[Drift]:
         """Watch a label of an answer given at `predicted_at` (offset `predicted_offset`); what this shows.
 
-        `losses` are of the members; None where one gave no answer.
+        `losses` are of the members, `outputs` of members and baselines; None where one gave no answer.
         """
         labelled = self._labelled
-        labelled.append((y, output, loss, losses, predicted_at, predicted_offset, at, offset))
+        labelled.append((y, output, loss, losses, predicted_at, predicted_offset, at, offset, outputs))
         if len(labelled) < BLOCK:
             return ()
         return self._close_labels()
@@ -157,7 +162,9 @@ class DriftManager:
 
     def _close_labels(self) -> list[Drift]:
         labelled, self._labelled = self._labelled, []
-        truths, outputs, losses, by_member, asked_at, asked, known_at, known = zip(*labelled, strict=True)
+        truths, outputs, losses, by_member, asked_at, asked, known_at, known, answers = zip(
+            *labelled, strict=True
+        )
         first, last = asked.index(min(asked)), asked.index(max(asked))
         spans = self._label_spans
         spans.append(
@@ -177,12 +184,31 @@ class DriftManager:
         columns["label"] = truths if named else [float(y) for y in truths]
         expected = right if named else columns["label"]
         columns["calibration"] = [y - score for y, score in zip(expected, scores, strict=True)]
+        self._tally(truths, losses, answers)
         restarts = self._incidents.restarts
         found = self._judge(self._labels, columns, known_at[-1], known[-1], labels=True)
         if self._incidents.restarts > restarts:
             self._performance.forget()
         self._performance.labels(np.array(scores), np.array(losses), np.array(right))
         return found
+
+    def _tally(
+        self, truths: Sequence[Any], served: Sequence[float], answers: Sequence[Sequence[Any]]
+    ) -> None:
+        """What everyone lost on a block of labels, while an incident lasts."""
+        incident = self._incidents.current
+        if incident is not None and incident.confirmed:
+            loss = self._task.loss
+            incident.losses.add(
+                served,
+                [
+                    [
+                        None if output is None else loss(y, output)
+                        for y, output in zip(truths, column, strict=True)
+                    ]
+                    for column in zip(*answers, strict=True)
+                ],
+            )
 
     def _judge(
         self, panel: Panel, columns: Mapping[str, Sequence[Any]], at: float, offset: int, *, labels: bool
@@ -249,6 +275,7 @@ class DriftManager:
                 monitors,
                 round(needed, 3),
             ),
+            toll=incident.losses.toll(self._names) if severity == "recovered" else None,
         )
 
     def snapshot(self) -> dict[str, Any]:

@@ -86,4 +86,4 @@ def watched(monitoring: Monitoring, requests: Iterator[Asked], delay: int = DELA
             _, p, y = waiting[then]
             waiting[then] = waiting[0]
             loss = TASK.loss(y, p)
-            yield from manager.learn(y, p, loss, (loss,), float(then), then, float(offset), offset)
+            yield from manager.learn(y, p, loss, (loss,), float(then), then, float(offset), offset, (p,))

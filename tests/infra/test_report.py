@@ -19,7 +19,6 @@ from infra.report import (
     INTERVALS,
     Evidence,
     Sample,
-    courses,
     feature_of,
     member_styles,
     memory,
@@ -106,6 +105,8 @@ RESULT: dict[str, Any] = {
     "cpu_us_per_event": 50.0,
     "models": sample(10, 990, 0.44).models,
     "digest": "0f" * 32,
+    "digests": {"predictions": "0f" * 32, "drift": "1e" * 32, "models": "2d" * 32},
+    "served": sample(10, 990, 0.42).models["logistic"],
 }
 
 
@@ -249,8 +250,9 @@ def test_the_page_stands_alone_and_is_well_formed() -> None:
 def test_the_page_names_members_drift_calibration_memory_and_digest() -> None:
     html = full_page()
     for text in (
-        "Rolling log loss", "Rolling ROC AUC", "logistic (champion)", "frozen", "prior", RESULT["digest"],
-        "Calibration of the champion", "Biggest drift of a feature: wind", "Memory of the worker",
+        "Rolling log loss", "Rolling ROC AUC", "logistic (champion)", "frozen", "prior",
+        *RESULT["digests"].values(), "Calibration of what served", "Biggest drift of a feature: wind",
+        "Memory of the worker",
     ):  # fmt: skip
         assert text in html
     assert "prefers-color-scheme:dark" in html
@@ -276,32 +278,6 @@ def test_memory_is_flat_when_it_ends_within_a_tenth_of_where_it_was_warm() -> No
         assert found is not None
         assert found[2] is expected
     assert memory(flat[:3]) is None
-
-
-def turn(days: float, severity: str, incident: str, kind: str, subjects: list[str]) -> bytes:
-    level = {"mean": 0.5, "count": 640}
-    suspects = [
-        {"subject": name, "change": "mean", "evidence": 9.0, "before": level, "after": level}
-        for name in subjects
-    ]
-    body = json.loads(drifted(days, subjects[0], 0.5, 0.7)) | {"severity": severity, "incident": incident}
-    return json.dumps(body | {"kind": kind, "suspects": suspects}).encode()
-
-
-def test_an_incident_is_one_row_from_its_warning_to_its_end() -> None:
-    evidence = Evidence()
-    names = ["feature wind: mean", "feature miles: mean", "score: mean", "loss: mean"]
-    evidence.drift(turn(1, "warning", "i1", "covariate drift", names[:1]))
-    evidence.drift(turn(1.5, "drift", "i1", "covariate drift", names[:2]))
-    evidence.drift(turn(2, "drift", "i1", "concept drift", names))
-    evidence.drift(turn(6, "recovered", "i1", "concept drift", names))
-    evidence.drift(turn(7, "warning", "i2", "covariate drift", names[:1]))
-    evidence.drift(turn(8, "recovered", "i2", "covariate drift", names[:1]))
-    (course,) = courses(evidence.drifts)
-    assert (course.last.kind, course.confirmed - course.began) == ("concept drift", timedelta(hours=12))
-    html = page("flights", RESULT, [], evidence)
-    assert "feature wind: mean, feature miles: mean, score: mean and 1 more" in html
-    assert "<td>12 h</td><td>4 d</td>" in html
 
 
 def test_a_page_replaces_an_older_one(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_manager_goes_on_the_same_from_a_snapshot() -> None:
                 manager.restore(kept)
             shift = {"wind": x["wind"] + 9} if offset > 3_000 else {}
             seen += manager.observe(x | shift, p, float(offset), offset)
-            seen += manager.learn(y, p, TASK.loss(y, p), (None,), 0.0, offset, float(offset), offset)
+            seen += manager.learn(y, p, TASK.loss(y, p), (None,), 0.0, offset, float(offset), offset, (p,))
         told.append(seen)
         hashes.append(state_hash(manager.snapshot()))
     assert told[0]
@@ -172,7 +172,7 @@ def test_comparisons_of_losses_start_anew_when_losses_changed_and_only_then() ->
         manager = DriftManager(Monitoring(), TASK, ["m"])
         for offset, (x, p, y) in enumerate(stream(7, AT + 1_500, fault)):
             manager.observe(x, p, float(offset), offset)
-            manager.learn(y, p, TASK.loss(y, p), (None,), 0.0, offset, float(offset), offset)
+            manager.learn(y, p, TASK.loss(y, p), (None,), 0.0, offset, float(offset), offset, (p,))
         assert manager.restarts == restarts
         assert manager.state in ("drift", "recovered")
 
@@ -189,7 +189,7 @@ def test_the_estimate_follows_the_inputs_before_labels_come_and_is_withheld_when
         return truth, said, generator.random() < truth
 
     def labelled(offset: int, said: float, y: bool) -> None:
-        manager.learn(y, said, TASK.loss(y, said), (None,), 0.0, offset, float(offset), offset)
+        manager.learn(y, said, TASK.loss(y, said), (None,), 0.0, offset, float(offset), offset, (said,))
 
     for offset in range(8_000):
         _, said, y = ask(offset, generator.gauss(0, 1))
@@ -224,11 +224,11 @@ def test_numbers_and_classes_are_watched_too() -> None:
         late = offset >= 6_000
         value = 1e6 * generator.gauss(0, 3 if late else 1)
         number.observe({"a": 1.0}, 0.0, 0.0, offset)
-        told["number"] += number.learn(value, 0.0, value**2, (None,), 0.0, offset, 0.0, offset)
+        told["number"] += number.learn(value, 0.0, value**2, (None,), 0.0, offset, 0.0, offset, (0.0,))
         y = "abc"[min(int(generator.random() * (5 if late else 3)), 2)]
         output = {"a": 0.34, "b": 0.33, "c": 0.33}
         classes.observe({"a": "x"}, output, 0.0, offset)
-        told["classes"] += classes.learn(y, output, 1.1, (None,), 0.0, offset, 0.0, offset)
+        told["classes"] += classes.learn(y, output, 1.1, (None,), 0.0, offset, 0.0, offset, (output,))
     assert [d.offset >= 6_000 for d in told["number"]] == [True] * len(told["number"])
     assert told["number"][0].subject == "loss: mean"
     assert told["number"][0].before.mean == pytest.approx(1e12, rel=0.2)

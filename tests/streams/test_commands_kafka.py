@@ -59,7 +59,7 @@ def test_a_command_from_the_command_line_changes_what_serves_and_simulate_gives_
     source = tmp_path / "log.jsonl"
     lines = [*map(encode, events[:40]), command, *map(encode, events[40:])]
     source.write_bytes(b"\n".join(lines) + b"\n")
-    assert simulate(system.case, str(source))["digest"] == system.digest()
+    assert simulate(system.case, str(source))["digests"] == system.digests()
     system.stop(worker)
 
 

@@ -63,11 +63,12 @@ def test_the_command_prints_one_object_and_the_hash_seed_changes_nothing() -> No
 
     first, second = run("1", "500"), run("2", "13")
     assert first["digest"] == second["digest"]
+    assert first["digests"] == second["digests"]
     assert first["models"] == second["models"]
     expected = {
         "case", "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters",
         "duplicates", "late", "drift_events", "seconds", "events_per_second", "cpu_us_per_event", "models",
-        "digest",
+        "digest", "digests",
     }  # fmt: skip
     assert set(first) >= expected
     assert first["predictions"] == first["labelled"] + first["unlabelled"] + first["void"]  # type: ignore[operator]

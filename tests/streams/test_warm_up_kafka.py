@@ -47,5 +47,5 @@ def test_what_a_worker_answers_after_a_warm_up_is_what_simulate_answers_and_only
     expected = json.loads(said.stdout)
     answered = [json.loads(record.value)["event_id"] for record in system.read(system.topics.predictions)]
     assert sorted(answered) == sorted(event.id for event in LIVE if isinstance(event, shop.Asked))
-    assert system.digest() == expected["digest"]
+    assert system.digests() == expected["digests"]
     assert system.status["models"] == expected["models"]
