@@ -9,7 +9,8 @@ neither how values are counted (`features.statistics`) nor where they come from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -188,6 +189,11 @@ class Refusals(msgspec.Struct, frozen=True):
 def type_of(value: Any) -> Type:
     """The type of a value that is not missing."""
     return _TYPES[type(value)]
+
+
+def types_of(values: Iterable[Any]) -> dict[Type, int]:
+    """How many of the values, none of them missing, are of each type."""
+    return {_TYPES[kind]: count for kind, count in Counter(map(type, values)).items()}
 
 
 def _range(expected: FeatureSchema) -> str:

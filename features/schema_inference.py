@@ -84,14 +84,14 @@ def infer(
 
 def bins_of(numbers: Any, whole: bool) -> Bins:
     """About `ABOUT_BINS` bins of a round width over the numbers, or over the middle 98 % of them where the
-    others are far out."""
+    others are far out. Bins of whole numbers are at least 1 wide."""
     values = np.asarray(numbers, float)
     low, high = float(values.min()), float(values.max())
     inner_low, inner_high = (float(x) for x in np.percentile(values, [1, 99]))
     if inner_high > inner_low and high - low > 2.0 * (inner_high - inner_low):
         low, high = inner_low, inner_high
     step = _round_step((high - low) / ABOUT_BINS) if high > low else 1.0
-    if whole:
+    if whole or bool((values == np.rint(values)).all()):
         step = max(1.0, float(ceil(step)))
     begin = floor(low / step) * step
     return Bins(begin, step, floor((high - begin) / step) + 1)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from features.expectation import Bins, FeatureSchema, Type, type_of
+from features.expectation import Bins, FeatureSchema, Type, types_of
 
 SAMPLE = 256
 """So many texts beyond those told apart are kept, with exact counts; the number of more is estimated."""
@@ -143,7 +143,7 @@ class FeatureStatistics:
 def observed(values: Sequence[Any], expected: FeatureSchema | None) -> FeatureStatistics:
     """Statistics of some values (None: missing) under a schema; None for a feature that is not expected."""
     there = [value for value in values if value is not None]
-    types = Counter(map(type_of, there))
+    types = types_of(there)
     count, missing = len(there), len(values) - len(there)
     if expected is None:
         return FeatureStatistics(count, missing, types)

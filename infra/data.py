@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from features.distance import distances
-from features.expectation import Schema
+from features.expectation import Reference, Schema
 from features.schema_inference import infer
 from features.statistics import FeatureStatistics
 from infra.errors import InfraError
@@ -45,9 +45,9 @@ class Side(msgspec.Struct, frozen=True):
 class DataReport(msgspec.Struct, frozen=True):
     """What was served in [`start`, `end`) of event time (None: unbounded).
 
-    `current` is that, the reference left out where there is more than it; `reference` is the schema's.
-    `distances` are of the one from the other, over all windows. `windows` have closed, `open` ones can still
-    grow and are neither in `anomalies` nor published.
+    `current` is that, the reference left out where there is more than it; `reference` are the windows of
+    `reference_span`, as the schema has it. `distances` are of the one from the other, over all windows.
+    `windows` have closed, `open` ones can still grow and are neither in `anomalies` nor published.
     """
 
     case: str
@@ -56,6 +56,7 @@ class DataReport(msgspec.Struct, frozen=True):
     end: datetime | None
     windows: int
     open: int
+    reference_span: Reference
     reference: Side
     current: Side
     distances: dict[str, FeatureDistance]
@@ -161,6 +162,7 @@ def report(
         until,
         sum(map(len, closed)),
         sum(len(one.windows) for one in windows) - sum(map(len, closed)),
+        schema.reference,
         _side(schema, reference),
         _side(schema, merged),
         {

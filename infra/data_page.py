@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from html import escape
 from importlib import resources
 
@@ -19,18 +20,23 @@ def render(found: DataReport) -> str:
     style = resources.files("infra").joinpath("report.css").read_text("utf-8")
     title = f"Data: {found.case}"
     cards = "".join(_card(name, found) for name in found.current.features)
-    since = "the beginning" if found.start is None else f"{found.start:%Y-%m-%d %H:%M}"
-    until = "now" if found.end is None else f"{found.end:%Y-%m-%d %H:%M}"
+    since = found.reference_span.end if found.start is None else found.start
+    until = "now" if found.end is None else _time(found.end)
+    spans = f"{_time(found.reference_span.start)} to {_time(found.reference_span.end)}"
     return (
         f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)} - driftline</title>"
         '<meta name=viewport content="width=device-width,initial-scale=1">'
         f"<style>{style}</style></head><body><main><header><p class=brand>driftline</p>"
         f"<h1>{escape(title)}</h1>"
-        f"<p class=lead>Feature values as they were served, from {since} to {until}.</p>"
-        "<div class=legend><span><i class='key swatch reference'></i>reference</span>"
-        "<span><i class='key swatch current'></i>current</span></div>"
+        "<p class=lead>Feature values as they were served.</p>"
+        f"<div class=legend><span><i class='key swatch reference'></i>reference: {spans}</span>"
+        f"<span><i class='key swatch current'></i>current: {_time(since)} to {until}</span></div>"
         f"</header>{_tiles(found)}{_anomalies(found)}<div class=pair>{cards}</div></main></body></html>\n"
     )
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%-d %b %Y %H:%M}"
 
 
 def _tiles(found: DataReport) -> str:

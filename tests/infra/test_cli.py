@@ -32,7 +32,7 @@ def test_every_command_has_help() -> None:
     for command in (
         "up", "down", "status", "worker", "produce", "simulate", "demo", "schema", "bench", "features",
         "archive", "replay", "evaluate", "audit", "lineage", "predictions", "outcomes", "drift", "models",
-        "dead-letters",
+        "dead-letters", "data", "statistics", "anomalies",
     ):  # fmt: skip
         assert f"\n  {command} " in listed
 

@@ -24,9 +24,9 @@ EVENTS = 12_000
 UNTIL = "2013-01-03T05:00:00Z"
 
 
-def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(home: Path, *arguments: str, group: str = "data") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DRIFTLINE_HOME": str(home)}
-    command = [sys.executable, "-m", "infra.cli", "data", *arguments]
+    command = [sys.executable, "-m", "infra.cli", group, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
@@ -106,6 +106,14 @@ def test_what_a_stricter_schema_does_not_expect_is_an_anomaly(home: Path) -> Non
     assert "carrier: domain" in found.stdout
     assert "'UA'" in found.stdout
     assert "wind: range" in found.stdout
+
+
+def test_what_was_served_is_what_the_history_gives(home: Path) -> None:
+    made = run(home, "history", "flights", group="features")
+    assert made.returncode == 0, made.stderr
+    found = run(home, "anomalies", "flights", *schema_of(home), "--skew", "--json")
+    assert json.loads(found.stdout)["anomalies"] == []
+    assert found.returncode == 0
 
 
 @pytest.mark.integration
