@@ -17,6 +17,7 @@ from driftline import (
     Label,
     Member,
     PerKey,
+    Promotion,
     UseCase,
     count,
     derive,
@@ -27,7 +28,7 @@ from driftline import (
 )
 
 from .events import Arrived, Cancelled, Departed, Plane, Scheduled, Weather
-from .models import logistic
+from .models import logistic, stepped, trees
 
 NEW_YORK = ZoneInfo("America/New_York")
 LATE = 15.0
@@ -86,7 +87,15 @@ flights = UseCase(
             void=[Cancelled],
         ),
     ),
-    models=PerKey(champion=Member("logistic", logistic), frozen_after=9_000),  # about January
+    models=PerKey(
+        champion=Member("logistic", logistic),
+        challengers=[
+            Member("stepped", stepped),
+            Member("trees", trees, rate=0.1),  # worse so far, and dear: a sample will show if that changes
+        ],
+        promotion=Promotion(),
+        frozen_after=9_000,  # about January
+    ),
     slices=["origin", "carrier"],
     source="examples.flights.source:events",
     description="Arrival more than 15 minutes late, asked at the scheduled departure",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import copysign, log1p
 from typing import Any
 
@@ -25,14 +26,66 @@ def indicators(x: dict[str, Any]) -> dict[str, float]:
     return flags
 
 
-def logistic(rate: float = 0.05) -> Any:
-    """Logistic regression on scaled quantities and plain indicators, with AdaGrad steps of size `rate`.
+def apart(scaled: dict[str, float]) -> dict[str, float]:
+    """Scaled quantities, and once more for flights that have left: what matters to those is another thing."""
+    if "left_early" not in scaled:
+        return scaled
+    return scaled | {f"{name}, left": value for name, value in scaled.items()}
+
+
+def steps(x: dict[str, Any]) -> dict[str, float]:
+    """Indicators, and one for the step of each quantity that matters in no straight line: the hour, how early
+    it left, how late the plane was, how many left late in the last hour, how far one sees."""
+    flags = indicators(x)
+    flags[f"hour {int(x['hour'])}"] = 1.0
+    if "left_early" in x:
+        flags[f"carrier {x['carrier']}, left"] = 1.0
+    for name, least, most, width in STEPS:
+        value = x.get(name)
+        if value is not None:
+            flags[f"{name} {int(min(max(value, least), most) // width)}"] = 1.0
+    return flags
+
+
+STEPS = (
+    ("left_early", -15.0, 60.0, 3.0),
+    ("plane_delay", -40.0, 120.0, 10.0),
+    ("late_1h", 0.0, 1.0, 0.1),
+    ("visibility", 0.0, 10.0, 2.0),
+)
+"""Quantity, least and greatest value that is told apart, width of a step."""
+
+
+def _linear(scaled: Any, flags: Callable[..., Any], rate: float) -> Any:
+    """Logistic regression on scaled quantities and on indicators, with AdaGrad steps of size `rate`.
 
     AdaGrad (Duchi et al. 2011) gives rare indicators, such as small carriers, larger steps.
     """
-    from river import compose, linear_model, optim, preprocessing
+    from river import compose, linear_model, optim
 
-    scaled = compose.FuncTransformer(quantities) | preprocessing.StandardScaler()
-    return (scaled + compose.FuncTransformer(indicators)) | linear_model.LogisticRegression(
-        optim.AdaGrad(rate)
-    )
+    return (scaled + compose.FuncTransformer(flags)) | linear_model.LogisticRegression(optim.AdaGrad(rate))
+
+
+def _scaled() -> Any:
+    from river import compose, preprocessing
+
+    return compose.FuncTransformer(quantities) | preprocessing.StandardScaler()
+
+
+def logistic(rate: float = 0.05) -> Any:
+    """Straight lines."""
+    return _linear(_scaled(), indicators, rate)
+
+
+def stepped() -> Any:
+    """Straight lines, other ones for flights that have left, and steps."""
+    from river import compose
+
+    return _linear(_scaled() | compose.FuncTransformer(apart), steps, 0.05)
+
+
+def trees() -> Any:
+    """A Hoeffding tree that replaces branches which err more than they did (Bifet and Gavalda 2009)."""
+    from river import tree
+
+    return tree.HoeffdingAdaptiveTreeClassifier(grace_period=200, seed=1)

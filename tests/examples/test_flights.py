@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime
 from math import log1p
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from examples.flights import flights, local_hour
 from examples.flights.events import Scheduled
-from examples.flights.models import indicators, logistic, quantities
+from examples.flights.models import apart, indicators, logistic, quantities, stepped, steps
+from infra.report import Evidence
+from streams.outputs import Outputs
 from streams.simulate import simulate
 
 LEAST: dict[str, Any] = {"carrier": "UA", "scheduled_2h": 9, "departed_2h": 4, "cancelled_2h": 0}
@@ -50,18 +53,50 @@ def test_a_flight_that_left_is_told_from_one_that_has_not() -> None:
     assert indicators({**LEAST, "left_early": -3.0}) == {"carrier UA": 1.0, "left": 1.0}
 
 
-def test_the_model_learns_what_is_missing_and_survives_its_pickle() -> None:
-    model = logistic()
+def test_a_flight_that_left_has_quantities_of_its_own() -> None:
+    assert apart({"wind": 0.5}) == {"wind": 0.5}
+    assert apart({"wind": 0.5, "left_early": -1.0}) == {
+        "wind": 0.5, "left_early": -1.0, "wind, left": 0.5, "left_early, left": -1.0
+    }  # fmt: skip
+
+
+def test_steps_tell_hours_and_sizes_apart() -> None:
+    assert steps({**LEAST, "hour": 17.9, "visibility": 12.0, "plane_delay": -100.0}) == {
+        "carrier UA": 1.0, "hour 17": 1.0, "visibility 5": 1.0, "plane_delay -4": 1.0
+    }  # fmt: skip
+    left = steps({**LEAST, "hour": 5.0, "left_early": -4.0})
+    assert left == {
+        "carrier UA": 1.0,
+        "left": 1.0,
+        "hour 5": 1.0,
+        "carrier UA, left": 1.0,
+        "left_early -2": 1.0,
+    }
+
+
+@pytest.mark.parametrize("build", [logistic, stepped])
+def test_a_model_learns_what_is_missing_and_survives_its_pickle(build: Callable[[], Any]) -> None:
+    model = build()
     for step in range(50):
         late = step % 2 == 0
-        model.learn_one({**LEAST, "scheduled_2h": 20 if late else 5, "wind": 9.0}, late)
+        model.learn_one({**LEAST, "hour": 9.5, "scheduled_2h": 20 if late else 5, "wind": 9.0}, late)
     model = pickle.loads(pickle.dumps(model))
-    crowded, calm = ({**LEAST, "scheduled_2h": n} for n in (20, 5))
+    crowded, calm = ({**LEAST, "hour": 9.5, "scheduled_2h": n} for n in (20, 5))
     assert model.predict_proba_one(crowded)[True] > 0.5 > model.predict_proba_one(calm)[True]
 
 
 def test_golden_figures_of_the_first_60_000_events() -> None:
-    result = simulate(flights, limit=60_000)
+    evidence = Evidence()
+
+    def take(partition: int, out: Outputs) -> None:
+        for output in out.predictions:
+            evidence.prediction(output.key, output.value, partition, output.offset)
+        for output in out.outcomes:
+            evidence.outcome(output.value)
+        for output in out.models:
+            evidence.change(output.value)
+
+    result = simulate(flights, limit=60_000, on_outputs=take)
     counts = {name: result[name] for name in ("predictions", "labelled", "void", "unlabelled", "pending")}
     assert counts == {
         "predictions": 18_520,
@@ -75,3 +110,14 @@ def test_golden_figures_of_the_first_60_000_events() -> None:
     assert champion["roc_auc"] == pytest.approx(0.80767, abs=1e-5)
     assert champion["log_loss"] == pytest.approx(0.39320, abs=1e-5)
     assert prior["log_loss"] == pytest.approx(0.49693, abs=1e-5)
+    assert result["models"]["stepped"]["log_loss"] == pytest.approx(0.38339, abs=1e-5)
+    (promotion,) = [change for change in evidence.changes if change.kind == "promotion"]
+    assert (promotion.key, promotion.member, promotion.at.date().isoformat()) == (
+        "EWR",
+        "stepped",
+        "2013-01-14",
+    )
+    served = evidence.served(flights.task)
+    assert (served["n"], result["models"]["trees"]["n"]) == (18_112, 1_817)
+    assert served["roc_auc"] == pytest.approx(0.80794, abs=1e-5)
+    assert served["log_loss"] == pytest.approx(0.39290, abs=1e-5)
