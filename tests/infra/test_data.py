@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -122,31 +123,48 @@ def test_windows_and_anomalies_are_published_once(system_of: Any, eventually: An
     system.produce(shop.trade(300))
     worker = system.start()
     eventually(lambda: system.folded(worker))
-    system.stop(worker)
     schema = system.home / "schema.json"
 
+    def command(*arguments: str) -> list[str]:
+        return [sys.executable, "-m", "infra.cli", "data", *arguments, "shop:orders", "--schema", str(schema)]
+
     def data(*arguments: str) -> str:
-        command = [sys.executable, "-m", "infra.cli", "data", *arguments, "--schema", str(schema)]
         made = subprocess.run(
-            command, env=system.environment, capture_output=True, text=True, check=False, timeout=120
+            command(*arguments),
+            env=system.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
         assert made.returncode == 0, made.stderr
         return made.stderr
 
-    data("schema", "shop:orders", "--window", "1", "--freeze")
+    data("schema", "--window", "1", "--freeze")
     told = json.loads(schema.read_text())
     told["features"]["amount"]["high"] = 3.0
     schema.write_text(json.dumps(told))
-    assert "8 windows and 8 anomalies written" in data("publish", "shop:orders")
-    assert "0 windows and 0 anomalies written" in data("publish", "shop:orders")
+    follower = subprocess.Popen(command("publish", "--follow"), env=system.environment)
+    try:
+        eventually(lambda: len(system.read(system.topics.anomalies)) == 8)
+        # the same orders again are dropped, and those of the sixth hour close the fifth
+        system.produce(shop.trade(310))
+        eventually(lambda: len(system.read(system.topics.anomalies)) == 10)
+        follower.send_signal(signal.SIGTERM)
+        assert follower.wait(60) == 0
+    finally:
+        follower.kill()
+        follower.wait()
+    system.stop(worker)
+    assert "0 windows and 0 anomalies written" in data("publish")
     records = system.read(system.topics.statistics)
     windows = [msgspec.json.decode(record.value, type=DataStatistics) for record in records]
-    assert sum(window.requests for window in windows) == 240
+    assert sum(window.requests for window in windows) == 300
     assert {record.key.decode() for record in records} == {window.at.isoformat() for window in windows}
     anomalies = [msgspec.json.decode(r.value, type=DataAnomaly) for r in system.read(system.topics.anomalies)]
     assert {(found.feature, found.kind) for found in anomalies} == {("amount", "range")}
     told["features"]["amount"]["high"] = 300.0
     schema.write_text(json.dumps(told))
-    assert "8 windows and 8 anomalies written" in data("publish", "shop:orders")
+    assert "10 windows and 10 anomalies written" in data("publish")
     newest = {(r.partition, r.key): r.value for r in system.read(system.topics.anomalies)}
     assert set(newest.values()) == {None}
