@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from online_models.promotion import Promotion
     from online_models.reactions import Background, Boosted, Recurring, Reset
     from online_models.task import Anomaly, Binary, Decision, Label, Multiclass, Regression
+    from streams.bridge import Bridge, Enrichment, ForeignRecord
     from streams.commands import new_command
     from streams.events import Clock, Command, Event, Reference
     from streams.sdk import EventProducer, PredictionConsumer
@@ -53,6 +54,7 @@ _HOMES = {
     "online_models.promotion": ("Promotion",),
     "online_models.reactions": ("Background", "Boosted", "Recurring", "Reset"),
     "online_models.task": ("Anomaly", "Binary", "Decision", "Label", "Multiclass", "Regression"),
+    "streams.bridge": ("Bridge", "Enrichment", "ForeignRecord"),
     "streams.commands": ("new_command",),
     "streams.events": ("Clock", "Command", "Event", "Reference"),
     "streams.sdk": ("EventProducer", "PredictionConsumer"),
@@ -65,8 +67,8 @@ __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
     "field", "last", "latest", "lookup", "max", "mean", "min", "rate", "std", "sum", "Schema",
     "Combination", "Monitoring", "Member", "PerKey", "Shared", "Promotion", "Background", "Boosted",
     "Recurring", "Reset", "Anomaly", "Binary", "Decision", "Label", "Multiclass", "Regression",
-    "new_command", "Clock", "Command", "Event", "Reference", "EventProducer", "PredictionConsumer",
-    "UseCase", "load_case",
+    "Bridge", "Enrichment", "ForeignRecord", "new_command", "Clock", "Command", "Event", "Reference",
+    "EventProducer", "PredictionConsumer", "UseCase", "load_case",
 ]  # fmt: skip
 
 

@@ -75,6 +75,11 @@ class Outage:
         self._since: float | None = None
         self._warned = float("-inf")
 
+    @property
+    def seconds(self) -> float:
+        """How long it has lasted; 0 before the first failure."""
+        return 0.0 if self._since is None else time.monotonic() - self._since
+
     def failed(self, error: Exception) -> float:
         """Note a failure; returns the seconds to wait before the next attempt."""
         now = time.monotonic()
@@ -89,4 +94,4 @@ class Outage:
     def ended(self) -> None:
         """Note a success."""
         if self._since is not None:
-            log.warning("%s works again after %.1f s", self._subject, time.monotonic() - self._since)
+            log.warning("%s works again after %.1f s", self._subject, self.seconds)

@@ -187,11 +187,12 @@ def worker(case: Case, partitions: Partitions = None) -> None:
 def upgrade(case: Case, partitions: Partitions = None) -> None:
     """Take a case over from other code that serves it, without an outage, and serve it until SIGTERM.
 
-    Folds the log beside the workers that serve; when it is close behind, fences them out, and they end.
+    Folds the log beside the workers that serve, each partition in a process of its own; when it is close
+    behind, fences them out, and they end.
     """
     from infra.serve import run_worker
 
-    run_worker(_case(case, partitions), _settings(), upgrade=True)
+    run_worker(_case(case, partitions), _settings(), upgrade_path=_case_path(case))
 
 
 @app.command()
@@ -227,6 +228,32 @@ def produce(
             producer.send(event)
             count += 1
     _say(f"{count:,} events sent to {declared.topics(settings.namespace).log}")
+
+
+@app.command()
+def bridge(
+    bridge: Annotated[str, typer.Argument(metavar="BRIDGE", help="module:attribute of a Bridge")],
+    foreign: Annotated[
+        str | None, typer.Option("--from", help="host:port of the Kafka that has the topic, if another")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End where the topic ends now")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a foreign topic's records into a case's log as its events, until SIGTERM.
+
+    Fields that the bridge declares are read from online stores on the way. Records that cannot be mapped go,
+    as they are, to the bridge's dead letters. Several processes share the topic's partitions.
+    """
+    from infra.serve import run_bridge
+    from streams.bridge import load_bridge
+
+    report = run_bridge(load_bridge(bridge), _settings(), foreign, once=once)
+    if as_json:
+        import msgspec
+
+        _print(msgspec.to_builtins(report))
+    else:
+        _say(str(report))
 
 
 @app.command()

@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from features.errors import FeaturesError
@@ -19,14 +21,13 @@ from streams.usecase import UseCase
 
 if TYPE_CHECKING:
     from features.online import OnlineWriter
+    from streams.bridge import Bridge
+    from streams.bridger import BridgeReport
     from streams.deployment import Deployment
     from streams.history import History
     from streams.kafka_broker import KafkaBroker
-    from streams.upgrade import Standby
 
 log = logging.getLogger("driftline.worker")
-
-TELL_EVERY = 5.0
 
 
 def bootstrap_of(settings: Settings) -> str:
@@ -59,53 +60,6 @@ def deploy(
     )
 
 
-async def _approach(deployment: Deployment) -> dict[int, Standby]:
-    """Every partition that other code serves, folded by this code close behind it."""
-    from streams.upgrade import CLOSE_BEHIND, standbys_of
-
-    telling: asyncio.Task[None] | None = None
-    try:
-        standbys = await standbys_of(deployment)
-        if not standbys:
-            log.warning("nothing to upgrade: this code has published last; it serves on")
-            return {}
-        telling = asyncio.create_task(_tell_of(standbys))
-        # each pass is as long as the other code came on during the one before
-        while max([await standby.approach() for standby in standbys]) > CLOSE_BEHIND:
-            pass
-        return {standby.partition: standby for standby in standbys}
-    finally:
-        if telling is not None:
-            telling.cancel()
-        await deployment.broker.close()
-
-
-async def _tell_of(standbys: Sequence[Standby]) -> None:
-    """Say every few seconds how far the fold beside the other code has come, and how fast it is."""
-    before = 0
-    while True:
-        await asyncio.sleep(TELL_EVERY)
-        folded = [standby.processor.next_offset for standby in standbys]
-        rate = (sum(folded) - before) / TELL_EVERY
-        before = sum(folded)
-        where = ", ".join(f"{s.partition}: {at:,}" for s, at in zip(standbys, folded, strict=True))
-        log.warning("upgrade: folded beside the code that serves up to %s (%s/s)", where, f"{rate:,.0f}")
-
-
-def _approached(deployment: Deployment) -> dict[int, Standby] | None:
-    """As `_approach`; None when SIGTERM or SIGINT came first."""
-
-    async def until_asked_to_end() -> dict[int, Standby] | None:
-        task = asyncio.create_task(_approach(deployment))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        await asyncio.wait([task])
-        return None if task.cancelled() else task.result()
-
-    return asyncio.run(until_asked_to_end())
-
-
 def _put_out(bootstrap: str, group: str, client_id: str) -> None:
     """Take the place in the group of the process that was killed before this one in its slot."""
     from kafka.errors import KafkaError
@@ -116,10 +70,13 @@ def _put_out(bootstrap: str, group: str, client_id: str) -> None:
         log.warning("who died here stays in the group until its session times out: %s", error)
 
 
-def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgrade: bool = False) -> None:
+def run_worker(
+    case: UseCase, settings: Settings, *, features: bool = True, upgrade_path: str | None = None
+) -> None:
     """Serve a case until SIGTERM; `features` says whether online rows go to Feast.
 
-    With `upgrade` the case is first folded beside the code that serves it, and then taken over.
+    With `upgrade_path`, module:attribute of the case, it is first folded beside the code that serves it, and
+    then taken over.
     """
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
     bootstrap = bootstrap_of(settings)
@@ -140,8 +97,10 @@ def run_worker(case: UseCase, settings: Settings, *, features: bool = True, upgr
     broker = KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name)))
     deployment = deploy(case, settings, broker, writer)
     upgrading = None
-    if upgrade:
-        upgrading = _approached(deployment)
+    if upgrade_path is not None:
+        from infra.upgrade import approached
+
+        upgrading = approached(upgrade_path, deployment, replace(settings, bootstrap=bootstrap))
         if upgrading is None:
             return
 
@@ -197,6 +156,41 @@ def run_archiver(
     else:
         archiver.run()
     return parts
+
+
+def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once: bool) -> BridgeReport:
+    """Carry a foreign topic's records over a bridge until SIGTERM, or what it holds now `once`.
+
+    `foreign` is the Kafka that has the topic, when that is not the one of the log.
+    """
+    from features.client import FeatureClient
+    from infra.topics_admin import batch_limit, ensure_topics
+    from streams.bridger import Bridger
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    bootstrap = bootstrap_of(settings)
+    topics = bridge.case.topics(settings.namespace)
+    limit = batch_limit(foreign or bootstrap, bridge.topic)
+    ensure_topics(bootstrap, [*topics.all(), topics.bridge_dead_letters(bridge.name, limit)])
+
+    async def carry() -> BridgeReport:
+        async with AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(
+                    FeatureClient(declared.case, settings.features(declared.case.name))
+                )
+                for declared in bridge.enrich
+            ]
+            bridger = Bridger(bridge, bootstrap, foreign or bootstrap, settings.namespace, clients)
+            task = asyncio.create_task(bridger.run(once=once))
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+            await asyncio.wait([task])
+            if not task.cancelled():
+                task.result()
+            return bridger.report
+
+    return asyncio.run(carry())
 
 
 def open_history(case: UseCase, settings: Settings) -> History:

@@ -58,6 +58,22 @@ def refuse_begun(bootstrap: str, log: str) -> None:
         )
 
 
+def batch_limit(bootstrap: str, topic: str) -> int:
+    """The largest record batch that a topic takes, in bytes; raises InfraError where there is none."""
+    from kafka import KafkaAdminClient
+    from kafka.admin import ConfigResource
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        if topic not in admin.list_topics():
+            raise InfraError(f"there is no topic {topic} at {bootstrap}")
+        asked = ConfigResource("topic", topic, {"max.message.bytes": None})
+        found = admin.describe_configs([asked], config_filter="all")
+    finally:
+        admin.close()
+    return int(found["topic"][topic]["max.message.bytes"]["value"])
+
+
 def _create(admin: Any, spec: TopicSpec) -> bool:
     """Whether it was made here; False when another process was first."""
     from kafka.admin import NewTopic

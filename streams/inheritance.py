@@ -65,6 +65,20 @@ class Inheritance:
         self._own: set[str] = set()
         self._rows: dict[Any, Any] = {}
 
+    def state(self) -> dict[str, Any]:
+        """All that it knows beside the processor's own state; nothing is copied."""
+        return {
+            "revisions": self._revisions,
+            "own": self._own,
+            "rows": self._rows,
+            "forgotten": self._processor.scorer.forgotten,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave; the processor has been restored."""
+        self._revisions, self._own, self._rows = state["revisions"], state["own"], state["rows"]
+        self._processor.scorer.inherit(state["forgotten"])
+
     def step(
         self,
         records: Sequence[StoredRecord],

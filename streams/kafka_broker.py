@@ -16,6 +16,7 @@ from aiokafka.errors import (
 )
 
 from streams.archive import Archive
+from streams.batches import packed
 from streams.broker import Appender, AppendFailed, Extent, Fenced, Place, RecordsMissing, StoredRecord
 from streams.errors import StreamsError
 from streams.fence import fenced_producer
@@ -57,20 +58,10 @@ class KafkaAppender:
 
     async def _send(self, place: Place, outputs: Sequence[Output]) -> list[tuple[int, asyncio.Future[Any]]]:
         """Send in as few batches as there is room for; returns the records and delivery of each, in order."""
-        producer = self._producer
         sent = []
-        batch = producer.create_batch()
-        for output in outputs:
-            record = {"key": output.key, "value": output.value, "headers": headers_of(output)}
-            if batch.append(timestamp=None, **record) is None:
-                batch.close()
-                delivery = await producer.send_batch(batch, place.topic, partition=place.partition)
-                sent.append((batch.record_count(), delivery))
-                batch = producer.create_batch()
-                batch.append(timestamp=None, **record)
-        batch.close()
-        delivery = await producer.send_batch(batch, place.topic, partition=place.partition)
-        sent.append((batch.record_count(), delivery))
+        for batch in packed(self._producer, ((o.key, o.value, headers_of(o)) for o in outputs)):
+            delivery = await self._producer.send_batch(batch, place.topic, partition=place.partition)
+            sent.append((batch.record_count(), delivery))
         return sent
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import insort_right
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
@@ -176,9 +176,17 @@ class PendingPredictions:
         if self._forgotten is not None:
             self._forgotten.append(pending)
 
-    def inherit(self) -> None:
-        """Until `reconcile`, outcomes are published by other code: keep what is forgotten before it was."""
-        self._forgotten = []
+    def inherit(self, forgotten: Iterable[Pending] = ()) -> None:
+        """Until `reconcile`, outcomes are published by other code: keep what is forgotten before it was.
+
+        `forgotten` is what was kept so far, where the state was restored meanwhile.
+        """
+        self._forgotten = list(forgotten)
+
+    @property
+    def forgotten(self) -> list[Pending]:
+        """What is kept until `reconcile`; no part of `state`."""
+        return self._forgotten or []
 
     def settle(self, published: Container[str], own: Container[str]) -> None:
         """The outcomes of these predictions are published; for `own` see `reconcile`."""

@@ -44,11 +44,14 @@ class PartitionProcessor:
     def restored(cls, case: UseCase, partition: int, snapshot: bytes, *, rows: bool = False) -> Self:
         """A processor that goes on from a snapshot, which must come from a trusted place."""
         processor = cls(case, partition, rows=rows)
-        state = pickle.loads(snapshot)
-        processor.next_offset = state["next_offset"]
-        processor.learner.restore(state["learner"])
-        processor.scorer.restore(state["scorer"])
+        processor.restore(pickle.loads(snapshot))
         return processor
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.next_offset = state["next_offset"]
+        self.learner.restore(state["learner"])
+        self.scorer.restore(state["scorer"])
 
     def step(self, records: Sequence[Record], answered: Answered | None = None) -> Outputs:
         """Fold records of this partition, in the log's order, and return what they cause.

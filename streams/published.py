@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,13 @@ PIECE = 4_000
 """Offsets of an output that are read at once."""
 
 
+class CursorState(NamedTuple):
+    """How far an output has been read, and what is read ahead of what was asked for."""
+
+    at: int
+    ahead: list[tuple[Position, StoredRecord]]
+
+
 class _Cursor:
     """Reads an output partition in the order of source positions, up to offset `end`."""
 
@@ -23,6 +31,13 @@ class _Cursor:
         self._at = 0
         self._ahead: deque[tuple[Position, StoredRecord]] = deque()
         self.end = 0
+
+    def state(self) -> CursorState:
+        return CursorState(self._at, list(self._ahead))
+
+    def restore(self, state: CursorState) -> None:
+        self._at = state.at
+        self._ahead = deque(state.ahead)
 
     async def through(self, position: Position) -> list[tuple[Position, StoredRecord]]:
         """The records not given yet, up to a source position."""
@@ -45,6 +60,15 @@ class PublishedOutputs:
         self._predictions = _Cursor(broker, predictions)
         self._outcomes = _Cursor(broker, outcomes)
         self._prediction = msgspec.json.Decoder(Prediction)
+
+    def state(self) -> tuple[CursorState, CursorState]:
+        """How far both have been given; nothing of what `reach` said."""
+        return self._predictions.state(), self._outcomes.state()
+
+    def restore(self, state: tuple[CursorState, CursorState]) -> None:
+        """Go on from what `state` gave."""
+        self._predictions.restore(state[0])
+        self._outcomes.restore(state[1])
 
     def reach(self, predictions: int, outcomes: int) -> None:
         """From now on, both can be read up to these offsets."""

@@ -214,9 +214,14 @@ class Scorer:
         if not self._warming:
             self._features.put_rows(out.rows)
 
-    def inherit(self) -> None:
-        """Until `reconcile`, outcomes are published by other code."""
-        self._pending.inherit()
+    def inherit(self, forgotten: Iterable[Pending] = ()) -> None:
+        """Until `reconcile`, outcomes are published by other code; see `PendingPredictions.inherit`."""
+        self._pending.inherit(forgotten)
+
+    @property
+    def forgotten(self) -> list[Pending]:
+        """Predictions that are kept for `reconcile` alone."""
+        return self._pending.forgotten
 
     def settle(self, published: Container[str], own: Container[str]) -> None:
         """Other code has published outcomes of these predictions; for `own` see `reconcile`."""

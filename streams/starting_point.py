@@ -193,7 +193,7 @@ async def _from_the_start(
             refuse_deleted(deployment, partition, extents)
         except NothingToInheritFrom as error:
             raise TakeOverRefused(f"{error}, or restore a checkpoint") from error
-        standby = Standby(deployment, partition)
+        standby = Standby(deployment, partition, rows=deployment.rows is not None)
         return Start(standby.processor, None, tails, standby)
     processor = PartitionProcessor(deployment.case, partition, rows=deployment.rows is not None)
     return Start(processor, None, tails)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 DAY_MS = 86_400_000
 INPUT_LIMIT = 1_048_588
 """Largest record batch of the log in bytes (Kafka's default)."""
+HEADERS_LIMIT = 65_536
+"""Bytes that a refused record may grow by in the dead letters, where headers tell the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +64,36 @@ class Topics:
     def anomalies(self) -> str:
         return self._name("anomalies")
 
+    def of_bridge(self, bridge: str) -> str:
+        """Name of the topic of what a bridge into the log refused."""
+        return self._name(f"{bridge}.dead-letters")
+
+    def bridge_dead_letters(self, bridge: str, limit: int) -> TopicSpec:
+        """That topic, for records of a topic whose largest batch has `limit` bytes: its own writers, several
+        at once, so it is not one of those that mirror the log."""
+        return TopicSpec(self.of_bridge(bridge), 1, _config(limit + HEADERS_LIMIT))
+
     def all(self) -> list[TopicSpec]:
         """Every topic: deleted by append time, never by event time; dead letters hold any input."""
         outputs = [self.log, self.predictions, self.outcomes, self.drift]
-        config = {
-            "cleanup.policy": "delete",
-            "message.timestamp.type": "LogAppendTime",
-            "retention.ms": str(30 * DAY_MS),
-            "max.message.bytes": str(INPUT_LIMIT),
-        }
+        config = _config(INPUT_LIMIT)
         # what served when is needed as long as what it served, and too sparse to fill parts of the archive
         kept = {**config, "retention.ms": "-1"}
-        refused = {**config, "max.message.bytes": str(INPUT_LIMIT + 65_536)}
         # keyed by window, written by whoever counts: the newest of a key is what holds
         compacted = {**kept, "cleanup.policy": "compact"}
+        refused = _config(INPUT_LIMIT + HEADERS_LIMIT)
         return [
             *(TopicSpec(name, self.partitions, config) for name in outputs),
             TopicSpec(self.models, self.partitions, kept),
             TopicSpec(self.dead_letters, self.partitions, refused),
             *(TopicSpec(name, self.partitions, compacted) for name in (self.statistics, self.anomalies)),
         ]
+
+
+def _config(limit: int) -> dict[str, str]:
+    return {
+        "cleanup.policy": "delete",
+        "message.timestamp.type": "LogAppendTime",
+        "retention.ms": str(30 * DAY_MS),
+        "max.message.bytes": str(limit),
+    }

@@ -7,7 +7,9 @@ out, folds the rest, and serves on from there. A code epoch on the models topic 
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 from streams.broker import Extent, Place, StoredRecord
 from streams.checkpoint import CheckpointHeader, Refusal, input_hash, load
@@ -34,17 +36,43 @@ CLOSE_BEHIND = 3_000
 
 
 class Standby:
-    """One partition under new code, silent, beside the code that serves it."""
+    """One partition under new code, silent, beside the code that serves it.
 
-    def __init__(self, deployment: Deployment, partition: int) -> None:
+    `rows` says whether online rows are kept for the take-over.
+    """
+
+    def __init__(self, deployment: Deployment, partition: int, *, rows: bool) -> None:
         self._deployment = deployment
         self.partition = partition
-        self.processor = PartitionProcessor(deployment.case, partition, rows=deployment.rows is not None)
+        self.processor = PartitionProcessor(deployment.case, partition, rows=rows)
         self._inheritance = Inheritance(self.processor)
         places = deployment.outputs(partition)
         self._published = PublishedOutputs(deployment.broker, places["predictions"], places["outcomes"])
         self._last: StoredRecord | None = None
         self._log: Extent | None = None
+
+    def snapshot(self) -> bytes:
+        """The pickled state, for `restored` in another process. One pickle, so that what is shared within
+        it stays shared."""
+        state = {
+            "processor": self.processor.state(),
+            "inheritance": self._inheritance.state(),
+            "published": self._published.state(),
+            "last": self._last,
+            "log": self._log,
+        }
+        return pickle.dumps(state, protocol=5)
+
+    @classmethod
+    def restored(cls, deployment: Deployment, partition: int, snapshot: bytes, *, rows: bool) -> Self:
+        """One that goes on from a snapshot, which must come from a trusted place."""
+        standby = cls(deployment, partition, rows=rows)
+        state = pickle.loads(snapshot)
+        standby.processor.restore(state["processor"])
+        standby._inheritance.restore(state["inheritance"])
+        standby._published.restore(state["published"])
+        standby._last, standby._log = state["last"], state["log"]
+        return standby
 
     async def approach(self) -> int:
         """Fold as far as all is published; returns how many records that were.
@@ -124,15 +152,15 @@ class Standby:
         )
 
 
-async def standbys_of(deployment: Deployment) -> list[Standby]:
-    """One for each partition whose outputs are not this code's."""
+async def to_upgrade(deployment: Deployment) -> list[int]:
+    """The partitions whose outputs are not this code's."""
     found = []
     for number in range(deployment.case.partitions):
         place = deployment.outputs(number)["models"]
         extent = (await deployment.broker.extents([place]))[place]
         known = await epochs(deployment.broker, place, extent.begin, extent.end)
         if not known or known[-1].epoch.code != deployment.code:
-            found.append(Standby(deployment, number))
+            found.append(number)
     return found
 
 

@@ -169,3 +169,10 @@ operated = replace(
     ),
     operators={"ann": "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"},
 )
+
+more_features = features | {
+    "bad_2h": mean(Settled, "bad", by="shop", over=2 * HOUR),
+    "worst_order": mean(Settled, "bad", by=("shop", "order"), over=HOUR),
+}
+orders_with_more = replace(orders, features=more_features)
+"""`orders` after two features were added, one of them with a view of its own."""

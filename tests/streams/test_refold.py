@@ -74,7 +74,7 @@ class Held:
         furthest = max(position[0] for position in tails.values())
         self.epochs.append(CodeEpoch(0, furthest + 1, code, tails))
         processor = PartitionProcessor(CASES[code], 0)
-        standby = Standby(Deployment(CASES[code], code, TOPICS, Broker(self), None, None), 0)  # type: ignore[arg-type]
+        standby = Standby(Deployment(CASES[code], code, TOPICS, Broker(self), None, None), 0, rows=False)  # type: ignore[arg-type]
         standby.see(
             {kind: Tail(at, self.end(getattr(TOPICS, kind), 0) - 1, None) for kind, at in tails.items()}
         )

@@ -30,7 +30,7 @@ from streams.sealing import KEY_BYTES, Seal
 from streams.starting_point import TakeOverRefused
 from streams.takeover import OtherCode, take_over
 from streams.topics import Topics
-from streams.upgrade import NothingToInheritFrom, Standby, standbys_of
+from streams.upgrade import NothingToInheritFrom, Standby, to_upgrade
 
 STEP = 4
 """Records a step of the code that is taken over from."""
@@ -90,9 +90,13 @@ class Shop:
         return owned
 
     async def stand_by(self, case: UseCase) -> Standby:
-        standby = Standby(self.deployed(case), 0)
+        standby = Standby(self.deployed(case), 0, rows=False)
         await standby.approach()
-        return standby
+        return self.handed_over(standby, case)
+
+    def handed_over(self, standby: Standby, case: UseCase, rows: Rows | None = None) -> Standby:
+        """As a process that folds aside gives it to the one that takes over."""
+        return Standby.restored(self.deployed(case, rows), 0, standby.snapshot(), rows=rows is not None)
 
     async def serve(self, owned: OwnedPartition, records: int, step: int = STEP) -> None:
         """Fold so many more records as they come; the fold may fail in any of them."""
@@ -215,7 +219,7 @@ class Upgrade(NamedTuple):
 
 async def old_serves(world: Shop, old: UseCase, plan: Upgrade, new: UseCase) -> Standby:
     """The old code publishes up to the cut; the new one stands by."""
-    standby = Standby(world.deployed(new), 0)
+    standby = Standby(world.deployed(new), 0, rows=False)
     owned = await world.own(old)
     whole = max(plan.before - STEP, 0)
     early = min(plan.looked, whole) // STEP * STEP
@@ -416,11 +420,12 @@ def test_online_rows_of_keys_that_come_no_more_are_the_new_codes() -> None:
         if plan is None:
             owned = await world.own(new, rows=rows)
         else:
-            standby = Standby(world.deployed(new, rows), 0)
+            standby = Standby(world.deployed(new, rows), 0, rows=True)
             old = await world.own(OLD)
             await world.serve(old, plan.before)
             await standby.approach()
             assert standby.processor.next_offset
+            standby = world.handed_over(standby, new, rows)
             owned = await take_over(world.deployed(new, rows), 0, standby=standby)
             async for _ in owned.recover():
                 pass
@@ -473,8 +478,8 @@ def test_after_half_an_upgrade_only_what_is_other_codes_is_upgraded() -> None:
     async def half() -> None:
         world = Shop(BUSY)
         await world.serve(await world.own(OLD), 20)
-        assert len(await standbys_of(world.deployed(NEW["other models"]))) == 1
-        assert await standbys_of(world.deployed(OLD)) == []
+        assert await to_upgrade(world.deployed(NEW["other models"])) == [0]
+        assert await to_upgrade(world.deployed(OLD)) == []
 
     run(half())
 
@@ -485,12 +490,12 @@ def test_what_is_deleted_and_in_no_archive_is_named(kind: str) -> None:
         world = Shop(BUSY)
         new = NEW["other models"]
         await world.serve(await world.own(OLD), 40)
-        standby = Standby(world.deployed(new), 0)
+        standby = Standby(world.deployed(new), 0, rows=False)
         await standby.approach()
         place = Place(getattr(world.topics, kind), 0)
         world.broker.begins[place] = 3
         with pytest.raises(NothingToInheritFrom, match=f"{place} begins at 3: offsets 0 to 3"):
-            await Standby(world.deployed(new), 0).approach()
+            await Standby(world.deployed(new), 0, rows=False).approach()
         with pytest.raises(TakeOverRefused, match="offsets 0 to 3"):
             await world.own(new, standby)
         # nothing but a fence has happened: the old code goes on once it is there again
@@ -506,7 +511,7 @@ def test_code_of_another_task_does_not_take_over() -> None:
         await world.serve(await world.own(OLD), 40)
         other = small(label(), task=Regression("bad", ask=shop.Asked, label=label()))
         with pytest.raises(OtherTask, match="no answer to this task"):
-            await Standby(world.deployed(other), 0).approach()
+            await Standby(world.deployed(other), 0, rows=False).approach()
 
     run(other_task())
 

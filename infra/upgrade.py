@@ -1,0 +1,163 @@
+"""Folds a case beside the code that serves it, each partition in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, NamedTuple
+
+from infra.errors import InfraError
+from infra.settings import Settings
+from streams.errors import StreamsError
+from streams.usecase import UseCase, load_case
+
+if TYPE_CHECKING:
+    from streams.deployment import Deployment
+    from streams.upgrade import Standby
+
+log = logging.getLogger("driftline.worker")
+
+TELL_EVERY = 5.0
+
+
+class _Job(NamedTuple):
+    """One partition to fold, as its process is told of it."""
+
+    case_path: str
+    partitions: int
+    settings: Settings
+    partition: int
+    rows: bool
+
+
+def approached(case_path: str, deployment: Deployment, settings: Settings) -> dict[int, Standby] | None:
+    """Every partition that other code serves, folded by this code close behind it; None when SIGTERM or
+    SIGINT came first."""
+
+    async def until_asked_to_end() -> dict[int, Standby] | None:
+        task = asyncio.create_task(_approach(case_path, deployment, settings))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        await asyncio.wait([task])
+        return None if task.cancelled() else task.result()
+
+    return asyncio.run(until_asked_to_end())
+
+
+async def _approach(case_path: str, deployment: Deployment, settings: Settings) -> dict[int, Standby]:
+    from streams.upgrade import CLOSE_BEHIND, Standby, to_upgrade
+
+    case, rows = deployment.case, deployment.rows is not None
+    try:
+        partitions = await to_upgrade(deployment)
+        if not partitions:
+            log.warning("nothing to upgrade: this code has published last; it serves on")
+            return {}
+        jobs = [_Job(case_path, case.partitions, settings, number, rows) for number in partitions]
+        standbys = {
+            number: Standby.restored(deployment, number, snapshot, rows=rows)
+            for number, snapshot in zip(partitions, await _folded_aside(jobs), strict=True)
+        }
+        # what came on while states were handed over; each pass is as long as the other code came on during
+        # the one before
+        while max([await standby.approach() for standby in standbys.values()]) > CLOSE_BEHIND:
+            pass
+        return standbys
+    finally:
+        await deployment.broker.close()
+
+
+async def _folded_aside(jobs: Sequence[_Job]) -> list[bytes]:
+    """Snapshots of the jobs' standbys, folded by as many processes at once as there are cores."""
+    turns = asyncio.Semaphore(os.cpu_count() or 1)
+    tasks = [asyncio.create_task(_fold_aside(job, turns)) for job in jobs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _fold_aside(job: _Job, turns: asyncio.Semaphore) -> bytes:
+    # not forked: the threads of libraries would be left half way
+    spawn = multiprocessing.get_context("spawn")
+    async with turns:
+        receiving, sending = spawn.Pipe(duplex=False)
+        process = spawn.Process(target=_fold, args=(job, sending), daemon=True)
+        process.start()
+        sending.close()
+        try:
+            found = await asyncio.to_thread(_received, receiving)
+        finally:
+            process.terminate()  # it has nothing left to do
+            await asyncio.to_thread(process.join)
+            receiving.close()
+    if isinstance(found, bytes):
+        return found
+    raise InfraError(
+        found or f"the process that folded partition {job.partition} ended with exit code {process.exitcode}"
+    )
+
+
+def _received(receiving: Connection) -> bytes | str | None:
+    """A snapshot, what made it impossible, or None from a process that died."""
+    try:
+        found: bytes | str = receiving.recv()
+    except EOFError:
+        return None
+    return found
+
+
+def _fold(job: _Job, sending: Connection) -> None:
+    """In a process of its own: fold one partition close behind the code that serves it."""
+    from infra.serve import deploy
+    from streams.archive import Archive
+    from streams.kafka_broker import KafkaBroker
+
+    settings = job.settings
+    case: UseCase = replace(load_case(job.case_path), partitions=job.partitions)
+    broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))
+    try:
+        snapshot = asyncio.run(_close_behind(deploy(case, settings, broker), job))
+    except StreamsError as error:
+        sending.send(str(error))
+        return
+    sending.send(snapshot)
+
+
+async def _close_behind(deployment: Deployment, job: _Job) -> bytes:
+    from streams.upgrade import CLOSE_BEHIND, Standby
+
+    standby = Standby(deployment, job.partition, rows=job.rows)
+    telling = asyncio.create_task(_tell_of(standby, str(deployment.log(job.partition))))
+    try:
+        while await standby.approach() > CLOSE_BEHIND:
+            pass
+        return standby.snapshot()
+    finally:
+        telling.cancel()
+        await deployment.broker.close()
+
+
+async def _tell_of(standby: Standby, place: str) -> None:
+    """Say every few seconds how far the fold beside the other code has come, and how fast it is."""
+    before = 0
+    while True:
+        await asyncio.sleep(TELL_EVERY)
+        folded = standby.processor.next_offset
+        rate = (folded - before) / TELL_EVERY
+        before = folded
+        log.warning(
+            "upgrade: %s folded beside the code that serves up to %s (%s/s)",
+            place,
+            f"{folded:,}",
+            f"{rate:,.0f}",
+        )
