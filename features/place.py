@@ -14,6 +14,7 @@ from features.errors import FeaturesError
 
 ONLINE_STORE = "DRIFTLINE_ONLINE_STORE"
 REGISTRY = "DRIFTLINE_REGISTRY"
+OFFLINE_STORE = "features.offline_store.HistoryOfflineStore"
 REDIS_SCHEMES = {"redis", "rediss", "unix"}
 
 
@@ -81,7 +82,7 @@ class Place:
             "provider": "local",
             "registry": {"registry_type": "sql", "path": registry},
             "online_store": store,
-            "offline_store": {"type": "file"},
+            "offline_store": {"type": OFFLINE_STORE},
             "entity_key_serialization_version": 3,
         }
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 OWNER = {"managed_by": "driftline"}
 """Tag of what was made here; an object of that name without it is another's."""
-OFFLINE_STORE = "features.offline_store.HistoryOfflineStore"
 HISTORY = "data/history"
 """The feature history's folder, below the repository's."""
 ATTEMPTS = 5
@@ -52,8 +51,8 @@ class OnlineStoreRepo:
     """A Feast repository at a place: settings, registry, online store.
 
     Plain `feast.FeatureStore(repo_path=...)` opens it where driftline is installed, and elsewhere with
-    `online_store.type` changed to Feast's own `sqlite` or `redis`. The folder holds no definitions and
-    objects are applied from code, so nothing is ever deleted by scanning it.
+    `online_store.type` changed to Feast's own `sqlite` or `redis` and `offline_store.type` to `file`. The
+    folder holds no definitions and objects are applied from code, so nothing is ever deleted by scanning it.
     """
 
     def __init__(self, place: Place, views: Sequence[View]) -> None:
@@ -178,13 +177,11 @@ def _settings_text(place: Place) -> str:
 
 
 def _open(place: Place) -> FeatureStore:
-    """Feast with the repository's settings, but with joins that scale."""
+    """Feast with the repository's settings."""
     _import_feast()
     from feast import FeatureStore, RepoConfig
 
-    settings = place.feast_settings()
-    settings["offline_store"] = {"type": OFFLINE_STORE}
-    config = RepoConfig(**settings)
+    config = RepoConfig(**place.feast_settings())
     config.repo_path = place.path
     return FeatureStore(repo_path=str(place.path), config=config)
 

@@ -68,6 +68,7 @@ def by_feasts_own(repo: OnlineStoreRepo) -> Path:
         if repo.place.is_sqlite
         else {"type": "redis", "connection_string": repo.place.online_store.split("//")[1].split("/")[0]}
     )
+    settings["offline_store"] = {"type": "file"}
     folder = repo.place.path.parent / "feasts-own"
     folder.mkdir()
     (folder / "feature_store.yaml").write_text(yaml.safe_dump(settings))

@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 from archived import archive_of
 from pyarrow import compute, parquet
 
@@ -30,7 +31,7 @@ from streams.sources import open_source, with_closing_clock
 
 EVENTS = 6_000
 PLAIN_FEAST = """
-import sys
+import json, sys
 from datetime import datetime, timezone
 import pandas as pd
 from feast import FeatureStore
@@ -38,8 +39,10 @@ from feast import FeatureStore
 store = FeatureStore(repo_path=sys.argv[1])
 asked = pd.DataFrame({"origin": ["JFK"], "event_timestamp": [datetime(2013, 1, 1, 15, tzinfo=timezone.utc)]})
 found = store.get_historical_features(asked, ["flights_by_origin:departed_2h", "flights_by_origin:late_1h"])
-print(found.to_df().to_json(orient="records"))
+loaded = sorted({name.partition(".")[0] for name in sys.modules})
+print(json.dumps([loaded, found.to_df().to_json(orient="records")]))
 """
+OURS = {"driftline", "features", "infra", "online_models", "streams"}
 
 
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -128,11 +131,22 @@ def test_requests_are_chosen_by_their_own_time(home: Path, made: dict[str, Any])
     assert parquet.read_table(out).equals(expected)
 
 
-def test_feasts_own_file_store_finds_the_same(home: Path, made: dict[str, Any]) -> None:
+def without_driftline(home: Path, place: Path) -> Path:
+    """The repository as it is opened where driftline is not installed: with Feast's own stores."""
+    folder = Path(shutil.copytree(repo_of(home).place.path, place / "feasts-own"))
+    settings = yaml.safe_load((folder / "feature_store.yaml").read_text())
+    assert settings["offline_store"] == {"type": "features.offline_store.HistoryOfflineStore"}
+    settings["offline_store"] = {"type": "file"}
+    settings["online_store"]["type"] = "sqlite"
+    (folder / "feature_store.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def test_feasts_own_file_store_finds_the_same(home: Path, made: dict[str, Any], tmp_path: Path) -> None:
     ours = repo_of(home).store
     from feast import FeatureStore
 
-    plain = FeatureStore(repo_path=str(repo_of(home).place.path))
+    plain = FeatureStore(repo_path=str(without_driftline(home, tmp_path)))
     assert plain.config.offline_store.type == "file"
     table = parquet.read_table(home / "all.parquet").slice(0, 300).to_pandas()
     asked = table[["key_origin", "carrier", "event_timestamp"]].rename(columns={"key_origin": "origin"})
@@ -164,10 +178,19 @@ def test_feasts_own_file_store_finds_the_same(home: Path, made: dict[str, Any]) 
     assert len(kept) > 300
 
 
-def test_a_plain_feast_script_reads_the_history(home: Path, made: dict[str, Any]) -> None:
-    script = [sys.executable, "-W", "ignore", "-c", PLAIN_FEAST, str(repo_of(home).place.path)]
-    found = subprocess.run(script, capture_output=True, text=True, check=True, timeout=300)
-    (row,) = json.loads(found.stdout.splitlines()[-1])
+def test_a_plain_feast_script_reads_the_history_with_and_without_driftline_installed(
+    home: Path, made: dict[str, Any], tmp_path: Path
+) -> None:
+    repo_of(home).apply()
+    rows = []
+    for folder in (repo_of(home).place.path, without_driftline(home, tmp_path)):
+        script = [sys.executable, "-W", "ignore", "-c", PLAIN_FEAST, str(folder)]
+        found = subprocess.run(script, capture_output=True, text=True, check=True, timeout=300)
+        loaded, told = json.loads(found.stdout.splitlines()[-1])
+        rows.append(json.loads(told))
+    assert OURS.isdisjoint(loaded)  # the second one's
+    assert rows[0] == rows[1]
+    ((row,),) = rows[:1]
     assert row["departed_2h"] > 10
     assert 0 <= row["late_1h"] <= 1
 
