@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -163,19 +164,25 @@ def test_a_row_that_cannot_be_read_refuses_its_own_events_only(place: Place) -> 
     asyncio.run(run())
 
 
-def test_a_store_that_is_locked_is_waited_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+@contextmanager
+def away(place: Place) -> Iterator[None]:
+    """While the store's file is somewhere else, as on a disk that is not mounted."""
+    elsewhere = place.online_file.with_name("elsewhere.db")
+    place.online_file.rename(elsewhere)
+    yield
+    elsewhere.rename(place.online_file)
+
+
+def test_a_store_out_of_reach_is_waited_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        lock = sqlite3.connect(place.online_file)
-        lock.execute("BEGIN EXCLUSIVE")
         async with FeatureClient(shop.orders, place) as client, asyncio.timeout(60):
             enricher = Enricher(till.enrichment, till.sales.events, client)
-            reading = asyncio.create_task(enricher.read([sold(1, 31)]))
-            while "the online store of orders fails" not in caplog.text:
-                await asyncio.sleep(0.01)
-            assert not reading.done()
-            lock.rollback()
+            with away(place):
+                reading = asyncio.create_task(enricher.read([sold(1, 31)]))
+                while "the online store of orders fails" not in caplog.text:
+                    await asyncio.sleep(0.01)
+                assert not reading.done()
             assert values([enricher.enriched(sold(1, 31), await reading)]) == [(0.25, 3)]
-        lock.close()
 
     asyncio.run(run())
     assert "the online store of orders works again" in caplog.text
@@ -183,16 +190,13 @@ def test_a_store_that_is_locked_is_waited_for(place: Place, caplog: pytest.LogCa
 
 def test_with_little_patience_the_fields_are_missing_until_the_store_works_again(place: Place) -> None:
     async def run() -> None:
-        lock = sqlite3.connect(place.online_file)
-        lock.execute("BEGIN EXCLUSIVE")
         async with FeatureClient(shop.orders, place) as client:
             enricher = Enricher(replace(till.enrichment, patience=0.0), till.sales.events, client)
             event = sold(1, 31)
-            assert enricher.enriched(event, await enricher.read([event])) == event
-            assert (enricher.filled, enricher.missing) == (0, 2)
-            lock.rollback()
+            with away(place):
+                assert enricher.enriched(event, await enricher.read([event])) == event
+                assert (enricher.filled, enricher.missing) == (0, 2)
             assert values([enricher.enriched(event, await enricher.read([event]))]) == [(0.25, 3)]
-        lock.close()
 
     asyncio.run(run())
 
