@@ -145,11 +145,13 @@ class KafkaBroker:
                 async for records in self._archived(place, begin, min(first, end)):
                     yield records
                 begin = min(first, end)
+            if begin == end:
+                return  # a partition taken back before it is fetched from ends aiokafka's fetching for good
             consumer.assign([tp])
             consumer.seek(tp, begin)
             loop = asyncio.get_running_loop()
             moved = loop.time()
-            while begin < end and (position := await consumer.position(tp)) < end:
+            while (position := await consumer.position(tp)) < end:
                 fetched = (await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=CHUNK)).get(tp, [])
                 records = [record for record in fetched if record.offset < end]
                 if records:
