@@ -30,6 +30,7 @@ from bench.command import WorkerCommand
 from features import wire
 from features.client import FeatureClient
 from features.declaration import HOUR, View, count, mean, views
+from features.on_demand import OnDemandView
 from features.online import RowStore
 from features.online_stores.redis_rows import Layout
 from features.place import Place
@@ -64,6 +65,10 @@ class Case:
         """One view."""
         features = {f"mean_{n}h": mean(Sale, "price", by="shop", over=n * HOUR) for n in range(1, 10)}
         return views(self.name, {**features, "count_1h": count(Sale, by="shop", over=HOUR)})
+
+    def on_demand_views(self) -> list[OnDemandView]:
+        """None."""
+        return []
 
 
 (DECLARED,) = Case().views()

@@ -153,7 +153,7 @@ def _run(
         now = time.perf_counter()
         for waiting, row in zip(waiting_by_key, rows, strict=True):
             number = row["number"]
-            while number is not None and waiting and waiting[0][0] <= number:
+            while isinstance(number, (int, float)) and waiting and waiting[0][0] <= number:
                 delays.append(now - waiting.pop(0)[1])
                 progress = time.monotonic()
         if time.monotonic() - progress > READABLE_WITHIN:

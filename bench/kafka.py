@@ -27,7 +27,7 @@ from streams.worker import Worker, run
 
 
 def _online_writer(case: UseCase, home: Path) -> OnlineWriter:
-    repo = OnlineStoreRepo(Place(home / "feast", case.name), case.views())
+    repo = OnlineStoreRepo(Place(home / "feast", case.name), case.views(), case.on_demand_views())
     repo.apply()
     return OnlineWriter(repo)
 

@@ -16,15 +16,23 @@ if TYPE_CHECKING:
         MINUTE,
         SECOND,
         count,
+        decayed,
         derive,
+        difference,
+        distinct,
         field,
+        first,
+        lag,
         last,
         latest,
         lookup,
         max,
         mean,
         min,
+        on_demand,
         rate,
+        ratio,
+        since,
         std,
         sum,
     )
@@ -44,8 +52,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "features.client": ("FeatureClient", "FeatureRow", "FeatureValue"),
     "features.declaration": (
-        "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive", "field", "last", "latest", "lookup", "max",
-        "mean", "min", "rate", "std", "sum",
+        "DAY", "HOUR", "MINUTE", "SECOND", "count", "decayed", "derive", "difference", "distinct", "field",
+        "first", "lag", "last", "latest", "lookup", "max", "mean", "min", "on_demand", "rate", "ratio",
+        "since", "std", "sum",
     ),
     "features.expectation": ("Schema",),
     "online_models.combination": ("Combination",),
@@ -63,12 +72,13 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
-    "FeatureClient", "FeatureRow", "FeatureValue", "DAY", "HOUR", "MINUTE", "SECOND", "count", "derive",
-    "field", "last", "latest", "lookup", "max", "mean", "min", "rate", "std", "sum", "Schema",
-    "Combination", "Monitoring", "Member", "PerKey", "Shared", "Promotion", "Background", "Boosted",
-    "Recurring", "Reset", "Anomaly", "Binary", "Decision", "Label", "Multiclass", "Regression",
-    "Bridge", "Enrichment", "ForeignRecord", "new_command", "Clock", "Command", "Event", "Reference",
-    "EventProducer", "PredictionConsumer", "UseCase", "load_case",
+    "FeatureClient", "FeatureRow", "FeatureValue", "DAY", "HOUR", "MINUTE", "SECOND", "count", "decayed",
+    "derive", "difference", "distinct", "field", "first", "lag", "last", "latest", "lookup", "max", "mean",
+    "min", "on_demand", "rate", "ratio", "since", "std", "sum", "Schema", "Combination", "Monitoring",
+    "Member", "PerKey", "Shared", "Promotion", "Background", "Boosted", "Recurring", "Reset", "Anomaly",
+    "Binary", "Decision", "Label", "Multiclass", "Regression", "Bridge", "Enrichment", "ForeignRecord",
+    "new_command", "Clock", "Command", "Event", "Reference", "EventProducer", "PredictionConsumer",
+    "UseCase", "load_case",
 ]  # fmt: skip
 
 

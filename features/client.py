@@ -10,13 +10,14 @@ import enum
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 
 from features import wire
 from features.declaration import View
 from features.errors import FeaturesError
+from features.on_demand import AT, Evaluate, OnDemandView, evaluation
 from features.online_stores.stamps import microseconds, moment
 from features.online_stores.stored import RowsReader, Stored
 from features.place import Place
@@ -29,13 +30,14 @@ class Declared(Protocol):
     def name(self) -> str: ...
 
     def views(self) -> list[View]: ...
+    def on_demand_views(self) -> list[OnDemandView]: ...
 
 
 class Status(enum.StrEnum):
     """Whether there is a value.
 
     `missing`: the entity was never seen, the feature has no value now, or the store has let the row go
-    since it expired. `expired`: the row is there, but older than the view's ttl.
+    since it expired. `expired`: the row is there, but older than the view's ttl, or than the feature's own.
     """
 
     PRESENT = "present"
@@ -46,14 +48,17 @@ class Status(enum.StrEnum):
 class FeatureValue(msgspec.Struct, frozen=True, gc=False):
     """A value, None unless present; the event time of its row, and the seconds from that until read."""
 
-    value: float | int | None
+    value: float | int | str | None
     status: Status
     event_time: datetime | None
     age: float | None
 
 
 class FeatureRow(msgspec.Struct, frozen=True):
-    """The newest values of one key of a view; `row["delay_2h"]` is a value itself."""
+    """The newest values of one key of a view; `row["delay_2h"]` is a value itself.
+
+    Those of an on-demand view are as of the oldest row that they are computed from.
+    """
 
     view: str
     key: Mapping[str, str]
@@ -61,7 +66,7 @@ class FeatureRow(msgspec.Struct, frozen=True):
     age: float | None
     features: dict[str, FeatureValue]
 
-    def __getitem__(self, feature: str) -> float | int | None:
+    def __getitem__(self, feature: str) -> float | int | str | None:
         return self.features[feature].value
 
 
@@ -74,8 +79,108 @@ class _Selection:
         self.keys = set(view.keys)
         self.encode = wire.entity_keys(view.keys)
         self.lifetime = round(view.ttl * 1e6)
+        lifetimes = {name: round(view.features[name].lifetime * 1e6) for name in features}
+        self.shorter = {name: lived for name, lived in lifetimes.items() if lived < self.lifetime}
         self.ages = view.clock == "wall"
         self.unseen = dict.fromkeys(features, FeatureValue(None, Status.MISSING, None, None))
+
+
+class _Wanted(NamedTuple):
+    """What to compute: of which on-demand view, from which `parts` of the store (view, keys, features)."""
+
+    view: OnDemandView
+    evaluate: Evaluate
+    keys: Sequence[Mapping[str, str]]
+    features: tuple[str, ...]
+    requests: Sequence[Mapping[str, Any]]
+    parts: list[tuple[str, list[dict[str, str]], tuple[str, ...]]]
+
+    def rows(self, found: Sequence[Sequence[FeatureRow]]) -> list[FeatureRow]:
+        """The values computed from the rows of all parts."""
+        by_key = zip(*found, strict=True) if found else ((),) * len(self.keys)
+        return [
+            self._row(key, request, rows)
+            for key, request, rows in zip(self.keys, self.requests, by_key, strict=True)
+        ]
+
+    def _row(
+        self, key: Mapping[str, str], request: Mapping[str, Any], rows: Sequence[FeatureRow]
+    ) -> FeatureRow:
+        inputs = {name: value for row in rows for name, value in row.features.items()}
+        values = {name: value.value for name, value in inputs.items()}
+        try:
+            computed = self.evaluate({**values, **request})
+        except Exception as error:
+            raise FeaturesError(
+                f"the values of {dict(key)} in view {self.view.name!r} cannot be computed: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        oldest = min((row for row in rows if row.event_time), key=_event_time, default=None)
+        event_time, age = (None, None) if oldest is None else (oldest.event_time, oldest.age)
+        expired = any(value.status is Status.EXPIRED for value in inputs.values())
+        absent = Status.EXPIRED if expired else Status.MISSING
+        return FeatureRow(
+            self.view.name,
+            key,
+            event_time,
+            age,
+            {
+                name: FeatureValue(
+                    computed.get(name), Status.PRESENT if name in computed else absent, event_time, age
+                )
+                for name in self.features
+            },
+        )
+
+
+def _event_time(row: FeatureRow) -> datetime:
+    assert row.event_time is not None
+    return row.event_time
+
+
+class _Computed:
+    """An on-demand view, and the stored views that it needs."""
+
+    def __init__(self, view: OnDemandView, stored: Mapping[str, View]) -> None:
+        self._view = view
+        self._sources = [(stored[name], names) for name, names in view.sources.items()]
+        self._evaluate = evaluation(view.steps, view.unseen)
+
+    def wanted(
+        self,
+        keys: Sequence[Mapping[str, str]],
+        features: Sequence[str] | None,
+        at: datetime | None,
+        requests: Sequence[Mapping[str, Any]] | None,
+    ) -> _Wanted:
+        """What to read and compute; raises FeaturesError for what is asked wrongly."""
+        view = self._view
+        unknown = [name for name in features or () if name not in view.features]
+        if unknown:
+            raise FeaturesError(
+                f"view {view.name!r} has no feature {unknown[0]!r}; it has: {_listed(view.features)}"
+            )
+        for key in keys:
+            if key.keys() != set(view.keys):
+                raise FeaturesError(
+                    f"view {view.name!r} is keyed by {', '.join(view.keys) or 'nothing'}, "
+                    f"not by {', '.join(key) or 'nothing'}"
+                )
+        moment = {AT: (at or datetime.now(UTC)).timestamp()}
+        given = [{**moment, **request} for request in requests or [{}] * len(keys)]
+        lacking = [name for request in given for name in view.request if name not in request]
+        if lacking or len(given) != len(keys):
+            raise FeaturesError(
+                f"view {view.name!r} needs {', '.join(view.request)} of the request of each key: give them "
+                "as request={...}, or of many keys as requests=[...]"
+            )
+        parts = [
+            (source.name, [{name: key[name] for name in source.keys} for key in keys], names)
+            for source, names in self._sources
+        ]
+        return _Wanted(
+            view, self._evaluate, keys, tuple(view.features if features is None else features), given, parts
+        )
 
 
 class FeatureClient:
@@ -92,6 +197,7 @@ class FeatureClient:
     def __init__(self, case: Declared, place: Place | None = None) -> None:
         self._place = place or Place.from_environment(case.name)
         self._views = {view.name: view for view in case.views()}
+        self._computed = {view.name: _Computed(view, self._views) for view in case.on_demand_views()}
         self._selections: dict[tuple[str, tuple[str, ...] | None], _Selection] = {}
         self._opened: RowsReader | None = None
 
@@ -102,15 +208,21 @@ class FeatureClient:
         features: Sequence[str] | None = None,
         *,
         at: datetime | None = None,
+        request: Mapping[str, Any] | None = None,
     ) -> FeatureRow:
         """The newest values of one key: of the features named, or of all.
+
+        Of an on-demand view they are computed here; `request` has what it needs beside the store's values,
+        such as fields of a request. Its time is `at`.
 
         `at` is the time to which ages are told and at which rows expire. Without it that is now, and
         rows of a case that is fed from history (its clock is "event") never expire. Raises FeaturesError
         for an unknown view or feature, for keys that are not the view's or no text, and when the store
         cannot be read. An entity that was never seen is no error: its values are missing.
         """
-        return self.get_many(view, (key,), features, at=at)[0]
+        return self.get_many(view, (key,), features, at=at, requests=None if request is None else (request,))[
+            0
+        ]
 
     def get_many(
         self,
@@ -119,8 +231,16 @@ class FeatureClient:
         features: Sequence[str] | None = None,
         *,
         at: datetime | None = None,
+        requests: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[FeatureRow]:
-        """As `get`, of many keys in one exchange with the store; the rows are in the order of the keys."""
+        """As `get`, of many keys in one exchange with the store; the rows are in the order of the keys.
+
+        An on-demand view takes an exchange for each view it needs; `requests` are in the order of keys.
+        """
+        computed = self._computed.get(view)
+        if computed is not None:
+            wanted = computed.wanted(keys, features, at, requests)
+            return wanted.rows([self.get_many(*part, at=at) for part in wanted.parts])
         selection, encoded = self._wanted(view, keys, features)
         with self._readable() as reader:
             found = reader.read(view, selection.features, encoded)
@@ -133,9 +253,11 @@ class FeatureClient:
         features: Sequence[str] | None = None,
         *,
         at: datetime | None = None,
+        request: Mapping[str, Any] | None = None,
     ) -> FeatureRow:
         """As `get`."""
-        return (await self.get_many_async(view, (key,), features, at=at))[0]
+        requests = None if request is None else (request,)
+        return (await self.get_many_async(view, (key,), features, at=at, requests=requests))[0]
 
     async def get_many_async(
         self,
@@ -144,8 +266,13 @@ class FeatureClient:
         features: Sequence[str] | None = None,
         *,
         at: datetime | None = None,
+        requests: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[FeatureRow]:
         """As `get_many`."""
+        computed = self._computed.get(view)
+        if computed is not None:
+            wanted = computed.wanted(keys, features, at, requests)
+            return wanted.rows([await self.get_many_async(*part, at=at) for part in wanted.parts])
         selection, encoded = self._wanted(view, keys, features)
         with self._readable() as reader:
             found = await reader.read_async(view, selection.features, encoded)
@@ -190,7 +317,8 @@ class FeatureClient:
     def _selected(self, view: str, features: Sequence[str] | None) -> _Selection:
         declared = self._views.get(view)
         if declared is None:
-            raise FeaturesError(f"there is no feature view {view!r}; known are: {_listed(self._views)}")
+            known = {**self._views, **self._computed}
+            raise FeaturesError(f"there is no feature view {view!r}; known are: {_listed(known)}")
         unknown = [name for name in features or () if name not in declared.features]
         if unknown:
             raise FeaturesError(
@@ -258,6 +386,7 @@ def _row(selection: _Selection, key: Mapping[str, str], row: Stored, now: int, e
     if expires and now - row.stamp > selection.lifetime:
         over = FeatureValue(None, Status.EXPIRED, event_time, age)
         return FeatureRow(view, key, event_time, age, dict.fromkeys(selection.features, over))
+    elapsed = now - row.stamp if expires else 0
     missing = FeatureValue(None, Status.MISSING, event_time, age)
     try:
         values = {
@@ -268,4 +397,7 @@ def _row(selection: _Selection, key: Mapping[str, str], row: Stored, now: int, e
         }
     except ValueError as error:
         raise FeaturesError(f"the row of {dict(key)} in view {view!r} holds {error}") from None
+    for name, lifetime in selection.shorter.items():
+        if elapsed > lifetime:
+            values[name] = FeatureValue(None, Status.EXPIRED, event_time, age)
     return FeatureRow(view, key, event_time, age, values)

@@ -12,7 +12,10 @@ from math import sqrt
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from features.declaration import Derived, Feature, Lookup, RequestField, Window
+from features.catalogue import in_words
+from features.declaration import Derived, Elapsed, Feature, Lookup, Note, OnDemand, RequestField, Window
+from features.on_demand import evaluation, step
+from features.ranges import Ranges
 
 
 class Behind(NamedTuple):
@@ -53,6 +56,18 @@ _AGGREGATES: Mapping[str, Callable[[Sequence[Fraction]], float | None]] = {
 }
 
 
+def _decayed(behind: Sequence[Behind], half_life: float) -> float:
+    """Weights as the windows round them, and everything else with fractions."""
+    weights = []
+    for event in behind:
+        halvings, rest = divmod(event.at, half_life)
+        weights.append(
+            int(2.0 ** (52 + rest / half_life)) * Fraction(2) ** int(halvings - behind[0].at // half_life)
+        )
+    values = [Fraction(event.value) for event in behind]
+    return float(sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights))
+
+
 class _WindowEvidence:
     """Keeps the events of the request's key in (at - over, at] of event time."""
 
@@ -73,33 +88,44 @@ class _WindowEvidence:
             return
         value = 1 if self._value_of is None else self._value_of(event)
         if value is not None:
-            self._behind.append(Behind(offset, event.id, at, float(value)))
+            given = value if isinstance(value, str) else float(value)
+            self._behind.append(Behind(offset, event.id, at, given))
 
     def found(self) -> Evidence:
-        feature = self._feature
-        what = "" if feature.value is None else f".{_name(feature.value)}"
-        declared = (
-            f"{feature.aggregate} of {feature.event.__name__}{what} by {', '.join(feature.by)} "
-            f"over {feature.over:.15g} s"
-        )
         # of equal times the later arrival is the newer; sorted keeps the order of arrival
         behind = sorted(self._behind, key=lambda event: event.at)
-        return Evidence(declared, self._value(behind), behind)
+        return Evidence(in_words(self._feature), self._value(behind), behind)
 
     def _value(self, behind: Sequence[Behind]) -> Any:
-        aggregate = self._feature.aggregate
-        if aggregate == "latest":
-            return behind[-1].value if behind else None
+        aggregate, argument = self._feature.aggregate, self._feature.argument
         if aggregate == "rate":
             return len(behind) / self._feature.over
+        if aggregate == "distinct":
+            assert argument is not None
+            return min(len({event.value for event in behind}), int(argument))
+        if aggregate == "lag":
+            assert argument is not None
+            return behind[-int(argument)].value if len(behind) >= argument else None
+        if not behind and aggregate in ("latest", "first", "newest", "decayed"):
+            return None
+        if aggregate == "latest":
+            return behind[-1].value
+        if aggregate == "first":
+            return behind[0].value
+        if aggregate == "newest":
+            return behind[-1].at
+        if aggregate == "decayed":
+            assert argument is not None
+            return _decayed(behind, argument)
         return _AGGREGATES[aggregate]([Fraction(event.value) for event in behind])
 
 
 class _LookupEvidence:
     """Keeps the newest reference of the request's key, whatever its time."""
 
-    def __init__(self, feature: Lookup, request: Any) -> None:
+    def __init__(self, feature: Lookup, request: Any, at: float) -> None:
         self._feature = feature
+        self._at = at
         self._key_of = attrgetter(feature.by)
         self._key = self._key_of(request)
         self._newest: Behind | None = None
@@ -110,8 +136,8 @@ class _LookupEvidence:
 
     def found(self) -> Evidence:
         feature = self._feature
-        declared = f"{feature.field} of the {feature.event.__name__} with the same {feature.by}"
-        if self._newest is None:
+        declared = in_words(feature)
+        if self._newest is None or (feature.ttl is not None and self._at - self._newest.at > feature.ttl):
             return Evidence(declared, None, ())
         return Evidence(declared, self._newest.value, (self._newest,))
 
@@ -129,10 +155,12 @@ class EvidenceCollector:
         self._collecting: dict[str, _WindowEvidence | _LookupEvidence] = {}
         self._offers: dict[type, list[_WindowEvidence | _LookupEvidence]] = {}
         for name, feature in features.items():
-            if isinstance(feature, Window):
-                self._collect(name, feature.event, _WindowEvidence(feature, request, at))
+            window = feature.window if isinstance(feature, Elapsed) else feature
+            if isinstance(window, Window):
+                self._collect(name, window.event, _WindowEvidence(window, request, at))
             elif isinstance(feature, Lookup):
-                self._collect(name, feature.event, _LookupEvidence(feature, request))
+                self._collect(name, feature.event, _LookupEvidence(feature, request, at))
+        self._at = at
 
     def _collect(self, name: str, event: type, evidence: _WindowEvidence | _LookupEvidence) -> None:
         self._collecting[name] = evidence
@@ -148,17 +176,33 @@ class EvidenceCollector:
             evidence.offer(offset, event, at)
 
     def found(self) -> dict[str, Evidence]:
-        """By feature, in the order of declaration."""
-        return {name: self._found(name, feature) for name, feature in self._features.items()}
+        """By feature, in the order of declaration. What is out of its valid range is missing, as it was."""
+        values: dict[str, Any] = {}
+        found = {}
+        for name, feature in self._features.items():
+            evidence = self._found(name, feature, values)
+            value = _confined(name, feature.note, evidence.value)
+            found[name] = evidence._replace(value=value)
+            values[name] = value
+        return found
 
-    def _found(self, name: str, feature: Feature) -> Evidence:
+    def _found(self, name: str, feature: Feature, before: Mapping[str, Any]) -> Evidence:
         if isinstance(feature, RequestField):
-            return Evidence(f"{feature.name} of the request", getattr(self._request, feature.name), ())
+            return Evidence(in_words(feature), getattr(self._request, feature.name), ())
         if isinstance(feature, Derived):
-            declared = f"{_name(feature.function)} of the request"
-            return Evidence(declared, feature.function(self._request), ())
-        return self._collecting[name].found()
+            return Evidence(in_words(feature), feature.function(self._request), ())
+        if isinstance(feature, OnDemand):
+            computed = evaluation((step(name, feature),), {})(before)
+            return Evidence(in_words(feature), computed.get(name), ())
+        evidence = self._collecting[name].found()
+        if isinstance(feature, Elapsed):
+            newest = evidence.value
+            elapsed = None if newest is None else self._at - newest
+            return Evidence(in_words(feature), elapsed, evidence.behind)
+        return evidence
 
 
-def _name(value: str | Callable[[Any], Any]) -> str:
-    return value if isinstance(value, str) else value.__qualname__
+def _confined(name: str, note: Note, value: Any) -> Any:
+    x = {} if value is None else {name: value}
+    Ranges({name: note}).silently(x)
+    return x.get(name)

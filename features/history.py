@@ -29,7 +29,7 @@ GROUP_ROWS = 50_000
 STAMP = pa.timestamp("us", tz="UTC")
 ROW_COLUMNS = ("event_timestamp", "created", "offset")
 """What every row has beside its keys and features."""
-_ARROW_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+ARROW_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
 _PART = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
 
 
@@ -115,7 +115,7 @@ def column_type(event: type, field: str) -> pa.DataType | None:
     """The Arrow type of an event's field; None where it may hold values of several types, or structures."""
     hint = get_type_hints(event)[field]
     kinds = [part for part in get_args(hint) if part is not NoneType] or [hint]
-    return _ARROW_TYPES.get(kinds[0]) if len(kinds) == 1 else None
+    return ARROW_TYPES.get(kinds[0]) if len(kinds) == 1 else None
 
 
 def window_type(window: Window) -> pa.DataType:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from features.catalogue import feast_tags, owners, shared_tags
 from features.declaration import View
 from features.errors import FeaturesError
+from features.on_demand import OnDemandView
 from features.online_stores.expiry import CLOCK
 from features.place import ONLINE_STORE, REGISTRY, Place
 
@@ -55,9 +58,10 @@ class OnlineStoreRepo:
     folder holds no definitions and objects are applied from code, so nothing is ever deleted by scanning it.
     """
 
-    def __init__(self, place: Place, views: Sequence[View]) -> None:
+    def __init__(self, place: Place, views: Sequence[View], on_demand: Sequence[OnDemandView] = ()) -> None:
         self.place = place
         self.views = {view.name: view for view in views}
+        self.on_demand = tuple(on_demand)
         self._store: FeatureStore | None = None
 
     @property
@@ -107,7 +111,10 @@ class OnlineStoreRepo:
         changes = self._changes()
         store = self.store
         if any(change.action != "keep" for change, _ in changes):
-            store.apply([declared for _, declared in changes])
+            with warnings.catch_warnings():
+                # Feast calls on-demand views experimental each time
+                warnings.filterwarnings("ignore", "On demand feature view", RuntimeWarning)
+                store.apply([declared for _, declared in changes])
         else:
             views = [store.get_feature_view(name) for name in self.views]
             store._get_provider().online_store.update(store.config, [], views, [], [], True)
@@ -130,14 +137,16 @@ class OnlineStoreRepo:
     def _changes(self) -> list[tuple[Change, Any]]:
         """What becomes of each declared object, and the object."""
         registry, project = self.store.registry, self.place.project
+        views = {found.name: found for found in registry.list_all_feature_views(project)}
         held = {
             "entity": {found.name: found for found in registry.list_entities(project)},
-            "feature view": {found.name: found for found in registry.list_all_feature_views(project)},
+            "feature view": views,
+            "on-demand feature view": views,
             "feature service": {found.name: found for found in registry.list_feature_services(project)},
         }
         return [
             (_change(kind, held[kind].get(declared.name), declared, project), declared)
-            for kind, declared in _objects(project, self.views.values())
+            for kind, declared in _objects(project, self.views.values(), self.on_demand)
         ]
 
 
@@ -193,8 +202,6 @@ def _import_feast() -> None:
     for each of its functions; they would only tell of calls that mypy sees too. Feast also has the
     deprecations within every library shown, which are not for those who run a worker.
     """
-    import warnings
-
     import typeguard
 
     def unchecked(target: Any = None, **_: Any) -> Any:
@@ -209,7 +216,7 @@ def _import_feast() -> None:
         typeguard.typechecked = checked
 
 
-def _objects(project: str, views: Iterable[View]) -> list[tuple[str, Any]]:
+def _objects(project: str, views: Iterable[View], on_demand: Sequence[OnDemandView]) -> list[tuple[str, Any]]:
     """Kind and Feast object of everything declared, in the order in which they need each other."""
     from feast import Entity, FeatureService, FeatureView, Field, FileSource
     from feast.types import Float64, Int64, String
@@ -224,11 +231,16 @@ def _objects(project: str, views: Iterable[View]) -> list[tuple[str, Any]]:
             )
         fields = [Field(name=key, dtype=String) for key in view.keys]
         for name, window in view.features.items():
-            tags = {"aggregate": window.aggregate, "over_seconds": f"{window.over:g}"}
-            if window.note.unit:
-                tags["unit"] = window.note.unit
+            tags = {
+                **feast_tags(window.note),
+                "aggregate": window.aggregate,
+                "over_seconds": f"{window.over:g}",
+            }
+            if window.ttl is not None:
+                tags["ttl_seconds"] = f"{window.ttl:g}"
             dtype = Int64 if window.is_whole else Float64
             fields.append(Field(name=name, dtype=dtype, description=window.note.description, tags=tags))
+        notes = [window.note for window in view.features.values()]
         source = FileSource(
             name=f"{view.name}_history",
             path=f"{HISTORY}/{view.name}",
@@ -242,12 +254,22 @@ def _objects(project: str, views: Iterable[View]) -> list[tuple[str, Any]]:
                 source=source,
                 ttl=timedelta(seconds=view.ttl),
                 online=True,
-                tags={**OWNER, CLOCK: view.clock},
+                tags={**shared_tags(notes), **OWNER, CLOCK: view.clock},
+                owner=owners(notes),
             )
         )
-    service = FeatureService(name=project, features=list(feature_views), tags=dict(OWNER))
+    computed = []
+    if on_demand:
+        from features.feast_on_demand import feast_view
+
+        sources = {view.name: view for view in feature_views}
+        computed = [feast_view(view, sources, OWNER) for view in on_demand]
+    # whoever asks for the service need not give anything but keys
+    served = [view for view, declared in zip(computed, on_demand, strict=True) if not declared.request]
+    service = FeatureService(name=project, features=[*feature_views, *served], tags=dict(OWNER))
     return [
         *(("entity", entity) for entity in entities.values()),
         *(("feature view", view) for view in feature_views),
+        *(("on-demand feature view", view) for view in computed),
         ("feature service", service),
     ]

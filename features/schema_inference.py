@@ -133,7 +133,7 @@ def _missing(feature: Feature, seen: _Seen, asked: Mapping[int, int]) -> float:
     every = sum(asked.values())
     if seen.types.total() == every and (
         isinstance(feature, (RequestField, Derived))
-        or (isinstance(feature, Window) and feature.aggregate in ("count", "sum", "rate"))
+        or (isinstance(feature, Window) and feature.empty is not None)
     ):
         return 0.0
     shares = [1.0 - seen.there[window] / count for window, count in asked.items() if count >= LEAST_REQUESTS]

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from types import NoneType
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
-from features.declaration import Derived, Feature, Lookup, RequestField, View, Window
+from features.declaration import (
+    Derived,
+    Elapsed,
+    Feature,
+    Lookup,
+    OnDemand,
+    RequestField,
+    View,
+    Window,
+)
 from features.errors import FeatureDeclarationError, FeatureValueError
+from features.on_demand import check_inputs, evaluation, step
+from features.ranges import Ranges
 from features.window import (
     CountWindow,
+    DecayedWindow,
+    DistinctWindow,
     EventWindow,
     LatestWindow,
     MaxWindow,
@@ -27,6 +41,7 @@ NEVER = -1e18
 COUNTED = -1
 """Place among an event's values of what it counts."""
 _LARGEST = 1e15
+_NUMBERS = (int, float, bool)
 
 
 def _fields(event: type) -> tuple[str, ...]:
@@ -59,10 +74,10 @@ def _called(name: str, function: Callable[[Any], Any], event: Any) -> Any:
         raise FeatureValueError(name, "its function raised") from error
 
 
-def _is_number(hint: Any) -> bool:
-    """Whether a field of this type holds a number, a bool or None and nothing else."""
+def _holds(hint: Any, kinds: tuple[type, ...]) -> bool:
+    """Whether a field of this type holds one of these kinds or None and nothing else."""
     parts = [part for part in get_args(hint) if part is not NoneType]
-    return all(map(_is_number, parts)) if parts else hint in (int, float, bool)
+    return all(_holds(part, kinds) for part in parts) if parts else hint in kinds
 
 
 def _shown(value: Any) -> str:
@@ -90,6 +105,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _value_of(name: str, function: Callable[[Any], Any], event: Any) -> Any:
+    """What user code gives."""
+    return _checked(name, _called(name, function, event))
+
+
 def _number_of(name: str, function: Callable[[Any], Any], event: Any) -> Any:
     """What user code gives, if windows can add it up (or None)."""
     value = _called(name, function, event)
@@ -109,16 +129,17 @@ class _Table(dict[Any, EventWindow]):
     to add it. So a window holds what lies less than two `over` back, at most.
     """
 
-    __slots__ = ("due", "kind", "over", "watermark")
+    __slots__ = ("arguments", "due", "kind", "over", "watermark")
 
-    def __init__(self, kind: type[EventWindow], over: float) -> None:
-        self.kind = kind
+    def __init__(self, kind: type[EventWindow], over: float, arguments: tuple[Any, ...] = ()) -> None:
+        self.kind: Callable[..., EventWindow] = kind
         self.over = over
+        self.arguments = arguments
         self.watermark = NEVER
         self.due: deque[tuple[float, Any]] = deque()
 
     def __missing__(self, key: Any) -> EventWindow:
-        window = self[key] = self.kind(self.over)
+        window = self[key] = self.kind(self.over, *self.arguments)
         self.due.append((self.watermark, key))
         return window
 
@@ -131,46 +152,132 @@ class _Table(dict[Any, EventWindow]):
             if due[0][0] > bound:
                 break
             key = due.popleft()[1]
-            if self[key].retain(bound):
+            window = self.get(key)
+            if window is None:
+                continue  # it was evicted
+            if window.retain(bound):
                 due.append((watermark, key))
             else:
                 del self[key]
 
-    def restore(self, found: _Table) -> None:
+    def restore(self, found: Any) -> None:
         """Take over another one's windows."""
         self.update(found)
         self.due, self.watermark = found.due, found.watermark
 
 
+class _BoundedTable(_Table):
+    """A table that follows each value, to keep what it holds within a bound.
+
+    With `most_keys`, the key whose newest event is the oldest is evicted when a new one comes; of equal
+    times the one whose text comes first. Expired keys are the oldest of all, so that what is read depends on
+    the events alone. Windows that can forget more than what expired do so at every clean-up.
+    """
+
+    __slots__ = ("evicted", "line", "most_keys", "touched")
+
+    def __init__(
+        self, kind: type[EventWindow], over: float, arguments: tuple[Any, ...], most_keys: int | None
+    ) -> None:
+        super().__init__(kind, over, arguments)
+        self.most_keys = most_keys
+        self.line: list[tuple[float, str, Any]] = []
+        self.touched: dict[Any, None] = {}
+        self.evicted = 0
+
+    def put(self, key: Any, at: float, value: Any) -> Any:
+        """Add a value; returns the key that had to go for it, None when none had."""
+        is_new = key not in self
+        self[key].add(at, value)
+        if self.kind is DistinctWindow:
+            self.touched[key] = None
+        if not is_new or self.most_keys is None:
+            return None
+        heapq.heappush(self.line, (at, repr(key), key))
+        return self._evict() if len(self) > self.most_keys else None
+
+    def _evict(self) -> Any:
+        """Let the key go whose newest event is the oldest.
+
+        The line holds a key as of some event of its; one that has a newer event goes back behind it.
+        """
+        line = self.line
+        while True:
+            at, text, key = line[0]
+            window = self.get(key)
+            if window is None:
+                heapq.heappop(line)
+            elif window.ats[-1] > at:
+                heapq.heapreplace(line, (window.ats[-1], text, key))
+            else:
+                heapq.heappop(line)
+                del self[key]
+                self.evicted += 1
+                return key
+
+    def retain(self, watermark: float) -> None:
+        """As of every table."""
+        for key in self.touched:
+            window = self.get(key)
+            if window is not None and not window.retain(watermark - self.over):
+                del self[key]
+        self.touched.clear()
+        super().retain(watermark)
+        # keys that are gone are in both still
+        if len(self.line) > 2 * len(self):
+            self.line = [(self[key].ats[-1], repr(key), key) for key in self]
+            heapq.heapify(self.line)
+        if len(self.due) > 2 * len(self):
+            kept: dict[Any, float] = {}
+            for since, key in reversed(self.due):
+                if key in self:
+                    kept.setdefault(key, since)
+            self.due = deque((since, key) for key, since in reversed(kept.items()))
+
+    def restore(self, found: Any) -> None:
+        """As of every table."""
+        super().restore(found)
+        self.line, self.touched, self.evicted = found.line, found.touched, found.evicted
+
+
 class _Aggregate(NamedTuple):
-    """The window that an aggregate needs, how it is read at a time, and its value for a key never seen."""
+    """The window that an aggregate needs, and how it is read at a time.
+
+    `argument` says who needs the declaration's: the window, or the read.
+    """
 
     window: type[EventWindow]
-    read: Callable[[Any, float], Any]
-    missing: float | None
+    read: Callable[..., Any]
+    argument: Literal["", "window", "read"] = ""
 
 
 _AGGREGATES = {
-    "mean": _Aggregate(SumWindow, SumWindow.mean, None),
-    "sum": _Aggregate(SumWindow, SumWindow.sum, 0.0),
-    "count": _Aggregate(CountWindow, CountWindow.count, 0),
-    "rate": _Aggregate(CountWindow, CountWindow.rate, 0.0),
-    "std": _Aggregate(SquareWindow, SquareWindow.std, None),
-    "latest": _Aggregate(LatestWindow, LatestWindow.latest, None),
-    "min": _Aggregate(MinWindow, MinWindow.min, None),
-    "max": _Aggregate(MaxWindow, MaxWindow.max, None),
+    "mean": _Aggregate(SumWindow, SumWindow.mean),
+    "sum": _Aggregate(SumWindow, SumWindow.sum),
+    "count": _Aggregate(CountWindow, CountWindow.count),
+    "rate": _Aggregate(CountWindow, CountWindow.rate),
+    "std": _Aggregate(SquareWindow, SquareWindow.std),
+    "latest": _Aggregate(LatestWindow, LatestWindow.latest),
+    "first": _Aggregate(LatestWindow, LatestWindow.first),
+    "lag": _Aggregate(LatestWindow, LatestWindow.lag, "read"),
+    "decayed": _Aggregate(DecayedWindow, DecayedWindow.mean, "window"),
+    "distinct": _Aggregate(DistinctWindow, DistinctWindow.distinct, "window"),
+    "newest": _Aggregate(CountWindow, CountWindow.newest),
+    "min": _Aggregate(MinWindow, MinWindow.min),
+    "max": _Aggregate(MaxWindow, MaxWindow.max),
 }
 
 
 class _Key:
     """One key that windows of one event type go by, and what an event does with it."""
 
-    __slots__ = ("additions", "composite", "read", "views")
+    __slots__ = ("additions", "bounded", "composite", "read", "views")
 
     def __init__(self, by: tuple[str, ...]) -> None:
         self.read: Callable[[Any], Any] = attrgetter(*by)
         self.composite = len(by) > 1
         self.additions: list[tuple[_Table, int]] = []
+        self.bounded: list[tuple[_BoundedTable, int]] = []
         self.views: list[_OnlineView] = []
 
 
@@ -180,7 +287,7 @@ class _Intake:
     def __init__(self) -> None:
         self._keys: dict[tuple[str, ...], _Key] = {}
         self._places: dict[Any, int] = {}
-        self._read: list[tuple[str, Any, bool]] = []
+        self._read: list[tuple[str, Any, Callable[[str, Any, Any], Any] | None]] = []
 
     def _key(self, by: tuple[str, ...]) -> _Key:
         return self._keys.setdefault(by, _Key(by))
@@ -188,12 +295,19 @@ class _Intake:
     def feed(self, table: _Table, feature: Window) -> None:
         """From now on, the events' values go to the table."""
         value = feature.value
-        place = COUNTED if value is None else self._places.get(value)
+        # what is counted may be text, what is added up may not
+        identity = (value, feature.aggregate == "distinct")
+        place = COUNTED if value is None else self._places.get(identity)
         if place is None:
-            place = self._places[value] = len(self._read)
+            place = self._places[identity] = len(self._read)
             name = f"{feature.aggregate} of {feature.event.__name__}"
-            self._read.append((name, attrgetter(value) if isinstance(value, str) else value, callable(value)))
-        self._key(feature.by).additions.append((table, place))
+            checked = None if isinstance(value, str) else _value_of if identity[1] else _number_of
+            self._read.append((name, attrgetter(value) if isinstance(value, str) else value, checked))
+        key = self._key(feature.by)
+        if isinstance(table, _BoundedTable):
+            key.bounded.append((table, place))
+        else:
+            key.additions.append((table, place))
 
     def show(self, view: _OnlineView, by: tuple[str, ...]) -> None:
         """From now on, the events touch the view's rows."""
@@ -202,7 +316,8 @@ class _Intake:
     def take(self, event: Any, at: float) -> None:
         """Add an event's values; raises FeatureValueError, with nothing changed, when user code fails."""
         values = [
-            _number_of(name, read, event) if is_code else read(event) for name, read, is_code in self._read
+            read(event) if checked is None else checked(name, read, event)
+            for name, read, checked in self._read
         ]
         values.append(1.0)  # what an event counts
         for way in self._keys.values():
@@ -213,6 +328,11 @@ class _Intake:
                 value = values[place]
                 if value is not None:
                     table[key].add(at, value)
+            for bounded, place in way.bounded:
+                value = values[place]
+                if value is not None and (evicted := bounded.put(key, at, value)) is not None:
+                    for view in way.views:
+                        view.touch(evicted, at)
             for view in way.views:
                 view.touch(key, at)
 
@@ -227,14 +347,23 @@ class _Reading(NamedTuple):
     missing: float | None
 
 
+def _arguments(feature: Window) -> tuple[Any, ...]:
+    """What a window of the feature is made with, beside its length."""
+    return (feature.argument,) if _AGGREGATES[feature.aggregate].argument == "window" else ()
+
+
+def _read(feature: Window) -> Callable[[Any, float], Any]:
+    """How a windowed feature is read from its window at a time."""
+    aggregate, argument = _AGGREGATES[feature.aggregate], feature.argument
+    if aggregate.argument != "read":
+        return aggregate.read
+    read = aggregate.read
+    return lambda window, at: read(window, at, argument)
+
+
 def texts_of(key: Any) -> tuple[str, ...]:
     """The parts of a window's key as the feature store has them."""
     return tuple(str(part) for part in (key if isinstance(key, tuple) else (key,)))
-
-
-def missing_value(feature: Window) -> float | None:
-    """What a windowed feature is of a key never seen; None when it is missing then."""
-    return _AGGREGATES[feature.aggregate].missing
 
 
 class _OnlineView:
@@ -244,6 +373,7 @@ class _OnlineView:
     def __init__(self, view: View, readings: list[_Reading]) -> None:
         self.name = view.name
         self._readings = readings
+        self._ranges = Ranges({name: window.note for name, window in view.features.items()})
         self.stamps: dict[Any, float] = {}
         self._touched: dict[Any, float] = {}
 
@@ -267,6 +397,8 @@ class _OnlineView:
             value = missing if window is None else read(window, at)
             if value is not None:
                 values[name] = value
+        if self._ranges:
+            self._ranges.silently(values)
         return values
 
     def retain(self, watermark: float) -> None:
@@ -298,28 +430,39 @@ class FeatureState:
         self._plain: list[tuple[str, Callable[[Any], Any]]] = []
         self._derived: list[tuple[str, Callable[[Any], Any]]] = []
         self._found: list[
-            tuple[str, dict[Any, tuple[float, Any]], Callable[[Any], Any], Callable[[Any], Any]]
+            tuple[str, dict[Any, tuple[float, Any]], Callable[[Any], Any], Callable[[Any], Any], float]
         ]
         self._found = []
         self.order = tuple(features)
         for name, feature in features.items():
             self._declare(name, feature, ask, partition_key)
+            check_inputs(name, features, ask)
+        # what has elapsed is read from its window, as that has the time of every event
+        steps = tuple(step(name, f) for name, f in features.items() if isinstance(f, OnDemand))
+        self._computed = evaluation(steps, {}) if steps else None
+        self._ranges = Ranges({name: feature.note for name, feature in features.items()})
         self._views: list[_OnlineView] = []
         for view in views:
             self._show(view)
 
     def _table(self, feature: Window) -> _Table:
         kind = _AGGREGATES[feature.aggregate].window
-        identity = (kind, feature.event, feature.value, feature.by, feature.over)
+        arguments = _arguments(feature)
+        identity = (
+            kind, feature.event, feature.value, feature.by, feature.over, arguments, feature.max_keys,
+        )  # fmt: skip
         table = self._tables.get(identity)
         if table is None:
-            table = self._tables[identity] = _Table(kind, feature.over)
+            if feature.max_keys is None and kind is not DistinctWindow:
+                table = _Table(kind, feature.over, arguments)
+            else:
+                table = _BoundedTable(kind, feature.over, arguments, feature.max_keys)
+            self._tables[identity] = table
             self._intakes.setdefault(feature.event, _Intake()).feed(table, feature)
         return table
 
     def _reading(self, name: str, feature: Window, place: int) -> _Reading:
-        aggregate = _AGGREGATES[feature.aggregate]
-        return _Reading(name, place, self._table(feature).get, aggregate.read, aggregate.missing)
+        return _Reading(name, place, self._table(feature).get, _read(feature), feature.empty)
 
     def _request_key(self, by: tuple[str, ...]) -> int:
         """Where among the keys of a request the one of these fields stands."""
@@ -344,23 +487,30 @@ class FeatureState:
             if field not in _fields(event):
                 raise FeatureDeclarationError(f"feature {name!r}: {event.__name__} has no field {field!r}")
 
-        if isinstance(feature, Window):
-            if partition_key not in feature.by:
+        window = feature.window if isinstance(feature, Elapsed) else feature
+        if isinstance(window, Window):
+            if partition_key not in window.by:
                 raise FeatureDeclarationError(
-                    f"feature {name!r}: its key {feature.by} lacks the partition key {partition_key!r}, "
+                    f"feature {name!r}: its key {window.by} lacks the partition key {partition_key!r}, "
                     "so its events would be spread over partitions; add it to `by`"
                 )
-            for key in feature.by:
-                need(feature.event, key)
+            for key in window.by:
+                need(window.event, key)
                 need(ask, key)
-            if isinstance(feature.value, str):
-                need(feature.event, feature.value)
-                if not _is_number(get_type_hints(feature.event)[feature.value]):
+            if isinstance(window.value, str):
+                need(window.event, window.value)
+                counts = window.aggregate == "distinct"
+                kinds = (*_NUMBERS, str) if counts else _NUMBERS
+                if not _holds(get_type_hints(window.event)[window.value], kinds):
                     raise FeatureDeclarationError(
-                        f"feature {name!r}: windows hold numbers, and {feature.event.__name__}."
-                        f"{feature.value} is no int, float or bool"
+                        f"feature {name!r}: windows hold numbers{' and texts' if counts else ''}, and "
+                        f"{window.event.__name__}.{window.value} is no "
+                        f"{'int, float, bool or str' if counts else 'int, float or bool'}"
                     )
-            self._windows.append(self._reading(name, feature, self._request_key(feature.by)))
+            reading = self._reading(name, window, self._request_key(window.by))
+            if isinstance(feature, Elapsed):
+                reading = reading._replace(read=CountWindow.elapsed)
+            self._windows.append(reading)
         elif isinstance(feature, Lookup):
             for field in (feature.by, feature.field):
                 need(feature.event, field)
@@ -369,7 +519,8 @@ class FeatureState:
             if found is None:
                 found = self._references[feature.event, feature.by] = {}
                 self._lookups.setdefault(feature.event, []).append((found, attrgetter(feature.by)))
-            self._found.append((name, found, attrgetter(feature.by), attrgetter(feature.field)))
+            ttl = float("inf") if feature.ttl is None else feature.ttl
+            self._found.append((name, found, attrgetter(feature.by), attrgetter(feature.field), ttl))
         elif isinstance(feature, Derived):
             self._derived.append((name, feature.function))
         elif isinstance(feature, RequestField):
@@ -420,13 +571,34 @@ class FeatureState:
             value = missing if window is None else read(window, at)
             if value is not None:
                 x[name] = value
-        for name, found, key_of, field_of in self._found:
+        for name, found, key_of, field_of, ttl in self._found:
             known = found.get(key_of(request))
-            if known is not None:
+            if known is not None and at - known[0] <= ttl:
                 value = field_of(known[1])
                 if value is not None:
                     x[name] = value
+        if self._ranges:
+            self._ranges.confine(x)
+        if self._computed is not None:
+            computed = self._computed(x, self._problem)
+            self._ranges.settle(computed)
+            x.update(computed)
         return x
+
+    def _problem(self, name: str, value: Any, error: Exception | None) -> None:
+        if error is not None:
+            raise FeatureValueError(name, "its function raised") from error
+        self._ranges.tell(name, value)
+
+    def problems(self) -> list[str]:
+        """What there is to tell of values read since the last time: those that came to be out of their
+        valid range."""
+        told, self._ranges.told = self._ranges.told, []
+        return told
+
+    def evicted(self) -> int:
+        """How many keys had to go for others so far."""
+        return sum(table.evicted for table in self._tables.values() if isinstance(table, _BoundedTable))
 
     def retain(self, watermark: float) -> None:
         """Forget what no event at or after the watermark (seconds) can see."""
@@ -441,6 +613,7 @@ class FeatureState:
             "tables": list(self._tables.values()),
             "references": list(self._references.values()),
             "stamps": {view.name: view.stamps for view in self._views},
+            "outside": list(self._ranges.last_outside),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -451,3 +624,4 @@ class FeatureState:
             reference.update(known)
         for view in self._views:
             view.stamps.update(state["stamps"].get(view.name, {}))
+        self._ranges.last_outside = dict.fromkeys(state["outside"])

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from features.declaration import View
-from features.state import FeatureState, Row, RowKey, missing_value, texts_of
+from features.state import FeatureState, Row, RowKey, texts_of
 
 MICROSECONDS = 1_000_000
 """A second's."""
@@ -52,8 +53,8 @@ class _ViewLine:
         self._composite = len(view.keys) > 1
         self.values = values
         self.names = tuple(view.features)
-        missing = {name: missing_value(window) for name, window in view.features.items()}
-        self.unseen = {name: value for name, value in missing.items() if value is not None}
+        unseen = {name: window.empty for name, window in view.features.items()}
+        self.unseen = {name: value for name, value in unseen.items() if value is not None}
         self._last: dict[Any, dict[str, Any]] = {}
 
     def key(self, event: Any) -> Any:
@@ -91,6 +92,11 @@ class Timeline:
         self._timeless = timeless
         self._lateness = round(lateness * MICROSECONDS)
         self._lines = [_ViewLine(view, features.reader(view)) for view in views]
+        self._stored = [
+            (line, features.reader(replace(view, features=stored)))
+            for line, view in zip(self._lines, views, strict=True)
+            if (stored := {name: w for name, w in view.features.items() if name not in features.order})
+        ]
         self._feeds: dict[type, list[tuple[_ViewLine, tuple[float, ...]]]] = {}
         for line, view in zip(self._lines, views, strict=True):
             for event in dict.fromkeys(window.event for window in view.features.values()):
@@ -101,14 +107,21 @@ class Timeline:
         self._clock = 0
         self._stamp = 0
         self._asked: dict[str, Any] | None = None
+        self._seen: dict[str, Any] = {}
         self.rows: list[TimelineRow] = []
         self.requests: list[TimelineRequest] = []
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """As `FeatureState.read`; the request enters the timeline when it is counted by `update`."""
         self._asked = None
-        self._asked = self._features.read(request, at)
-        return self._asked
+        x = self._features.read(request, at)
+        # what the store has and no model sees is part of the rows too
+        self._seen = dict(x)
+        for line, read in self._stored:
+            if (key := line.key(request)) is not None:
+                self._seen.update(read(key, at))
+        self._asked = x
+        return x
 
     def update(self, event: Any, at: float) -> None:
         """As `FeatureState.update`."""
@@ -122,6 +135,14 @@ class Timeline:
 
     def put_rows(self, rows: dict[RowKey, Row]) -> None:
         """Online rows are nobody's concern here."""
+
+    def problems(self) -> list[str]:
+        """As `FeatureState.problems`."""
+        return self._features.problems()
+
+    def evicted(self) -> int:
+        """As `FeatureState.evicted`."""
+        return self._features.evicted()
 
     def retain(self, watermark: float) -> None:
         """As `FeatureState.retain`."""
@@ -175,7 +196,7 @@ class Timeline:
         behind: dict[tuple[_ViewLine, Any], None] = {}
         for line in self._lines:
             key = line.key(request)
-            read = {name: x[name] for name in line.names if name in x}
+            read = {name: self._seen[name] for name in line.names if name in self._seen}
             if key is not None and read != line.last(key):
                 self._put(line, key, stamp, read)
                 behind[line, key] = None

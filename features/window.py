@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from math import sqrt
+from typing import Any
 
 SCALE_BITS = 128
 SCALE = 2.0**SCALE_BITS
 SQUARE_BITS = 2 * SCALE_BITS
+WEIGHT_BITS = 52
+MICROSECOND = 1e-6
 
 
 class CountWindow:
@@ -50,6 +53,17 @@ class CountWindow:
     def rate(self, at: float) -> float:
         """Events a second in (at - over, at]."""
         return self.count(at) / self.over
+
+    def newest(self, at: float) -> float | None:
+        """The time of the newest event in (at - over, at]; None when there is none."""
+        ats = self.ats
+        index = bisect_right(ats, at)
+        return ats[index - 1] if index and ats[index - 1] > at - self.over else None
+
+    def elapsed(self, at: float) -> float | None:
+        """Seconds from the newest event in (at - over, at] to `at`; None when there is none."""
+        newest = self.newest(at)
+        return None if newest is None else at - newest
 
 
 class SumWindow:
@@ -135,7 +149,7 @@ class SquareWindow:
 
 
 class LatestWindow:
-    """Values of which the newest is asked for."""
+    """Values of which one is asked for by its place in time, such as the newest."""
 
     __slots__ = ("ats", "over", "values")
 
@@ -165,6 +179,126 @@ class LatestWindow:
         if not index or self.ats[index - 1] <= at - self.over:
             return None
         return self.values[index - 1]
+
+    def first(self, at: float) -> float | None:
+        """The oldest value in (at - over, at]; ties go to the earlier arrival."""
+        index = bisect_right(self.ats, at - self.over)
+        return self.values[index] if index < len(self.ats) and self.ats[index] <= at else None
+
+    def lag(self, at: float, n: int) -> float | None:
+        """The n-th newest value in (at - over, at], from 1 on; of ties the later arrival is newer."""
+        index = bisect_right(self.ats, at) - n
+        return self.values[index] if index >= 0 and self.ats[index] > at - self.over else None
+
+
+class DecayedWindow:
+    """Sums of values whose weight doubles with every half-life that they are newer, and of the weights.
+
+    A weight 2**(at / half_life) is a whole number of 53 bits, shifted by its half-lives since the oldest
+    one kept: weights are rounded once, by `at` alone, and sums of them are exact. The mean is the correctly
+    rounded quotient of two such sums, whose common unit it does not depend on. So are the others: it is the
+    same in any order of arrival, however often what expired is forgotten.
+    """
+
+    __slots__ = ("ats", "base", "half_life", "over", "totals", "weights")
+
+    def __init__(self, over: float, half_life: float) -> None:
+        self.over = over
+        self.half_life = half_life
+        self.ats: list[float] = []
+        self.base = 0
+        self.weights = [0]
+        self.totals = [0]
+
+    def add(self, at: float, value: float) -> None:
+        """Put one finite value at its event time."""
+        halvings, rest = divmod(at, self.half_life)
+        age = int(halvings)
+        if not self.ats:
+            self.base = age
+        elif age < self.base:
+            self._lower(age)
+        weight = int(2.0 ** (WEIGHT_BITS + rest / self.half_life)) << (age - self.base)
+        index = _insert_time(self.ats, at)
+        _add_to_totals(self.weights, index, weight)
+        _add_to_totals(self.totals, index, weight * int(value * SCALE))
+
+    def retain(self, bound: float) -> bool:
+        """Forget for good the values at or before `bound`; True while any is left."""
+        past = bisect_right(self.ats, bound)
+        if past:
+            del self.ats[:past], self.weights[:past], self.totals[:past]
+            self._raise()
+        return bool(self.ats)
+
+    def mean(self, at: float) -> float | None:
+        """Weighted mean of the values in (at - over, at]; None when there is none."""
+        low, high = bisect_right(self.ats, at - self.over), bisect_right(self.ats, at)
+        if low == high:
+            return None
+        total = self.totals[high] - self.totals[low]
+        return total / ((self.weights[high] - self.weights[low]) << SCALE_BITS)
+
+    def _lower(self, age: int) -> None:
+        """A value came that is older than all: weights are of its half-life from now on."""
+        shift = self.base - age
+        self.base = age
+        self.weights = [weight << shift for weight in self.weights]
+        self.totals = [total << shift for total in self.totals]
+
+    def _raise(self) -> None:
+        """Count from the oldest value that is left, so that numbers stay short."""
+        if not self.ats:
+            self.weights, self.totals = [0], [0]
+            return
+        age = int(self.ats[0] // self.half_life)
+        shift, self.base = age - self.base, age
+        first_weight, first_total = self.weights[0], self.totals[0]
+        self.weights = [(weight - first_weight) >> shift for weight in self.weights]
+        self.totals = [(total - first_total) >> shift for total in self.totals]
+
+
+class DistinctWindow:
+    """Different values, counted up to `most`.
+
+    An occurrence is kept while a read at or after the watermark may need it: none later of its value, and
+    fewer than `most` different ones later, are behind the watermark. So that is at most `most` of those
+    behind the watermark, and what is newer.
+    """
+
+    __slots__ = ("ats", "most", "over", "values")
+
+    def __init__(self, over: float, most: int) -> None:
+        self.over = over
+        self.most = most
+        self.ats: list[float] = []
+        self.values: list[Any] = []
+
+    def add(self, at: float, value: Any) -> None:
+        """Put one value at its event time."""
+        self.values.insert(_insert_time(self.ats, at), value)
+
+    def retain(self, bound: float) -> bool:
+        """Forget for good what no read at or after `bound + over` needs; True while any is left."""
+        # differences of times are rounded: a microsecond, the step of event times, on the safe side
+        settled = bisect_right(self.ats, bound + self.over - MICROSECOND)
+        kept: list[int] = []
+        later: set[Any] = set()
+        for index in range(settled - 1, bisect_right(self.ats, bound) - 1, -1):
+            if len(later) == self.most:
+                break
+            if self.values[index] not in later:
+                later.add(self.values[index])
+                kept.append(index)
+        kept.reverse()
+        self.ats[:settled] = [self.ats[index] for index in kept]
+        self.values[:settled] = [self.values[index] for index in kept]
+        return bool(self.ats)
+
+    def distinct(self, at: float) -> int:
+        """How many different values there are in (at - over, at], but `most` if there are more."""
+        low, high = bisect_right(self.ats, at - self.over), bisect_right(self.ats, at)
+        return min(len(set(self.values[low:high])), self.most)
 
 
 class MaxWindow:
@@ -225,6 +359,11 @@ class MinWindow:
     def __init__(self, over: float) -> None:
         self.negated = MaxWindow(over)
 
+    @property
+    def ats(self) -> list[float]:
+        """The times of the values."""
+        return self.negated.ats
+
     def add(self, at: float, value: float) -> None:
         """Put one finite value at its event time."""
         self.negated.add(at, -value)
@@ -239,7 +378,16 @@ class MinWindow:
         return None if largest is None else _real(-largest)
 
 
-EventWindow = CountWindow | SumWindow | SquareWindow | LatestWindow | MaxWindow | MinWindow
+EventWindow = (
+    CountWindow
+    | SumWindow
+    | SquareWindow
+    | LatestWindow
+    | DecayedWindow
+    | DistinctWindow
+    | MaxWindow
+    | MinWindow
+)
 
 
 def _insert_time(ats: list[float], at: float) -> int:

@@ -670,7 +670,7 @@ def _feature_repo(case: str) -> OnlineStoreRepo:
     from features.registry import OnlineStoreRepo
 
     declared = _case(case)
-    return OnlineStoreRepo(_settings().features(declared.name), declared.views())
+    return OnlineStoreRepo(_settings().features(declared.name), declared.views(), declared.on_demand_views())
 
 
 def _print_changes(changes: list[Any], as_json: bool) -> None:
@@ -681,6 +681,22 @@ def _print_changes(changes: list[Any], as_json: bool) -> None:
     else:
         for change in changes:
             print(change)
+
+
+@features_app.command("describe")
+def features_describe(case: Case, as_json: AsJson = False) -> None:
+    """What the features of a case are: how each is computed, its unit, valid range, owner, and its view."""
+    import msgspec
+
+    from features.catalogue import catalogue
+
+    declared = _case(case)
+    found = catalogue(declared.features, declared.task.ask, declared.views(), declared.on_demand_views())
+    if as_json:
+        _print(msgspec.to_builtins(found))
+    else:
+        for entry in found:
+            print(entry)
 
 
 @features_app.command("plan")

@@ -620,7 +620,8 @@ def _speed(samples: Sequence[Sample]) -> str:
 def _totals(result: dict[str, Any]) -> str:
     names = (
         "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",
-        "late", "drift_events", "partitions", "seconds", "events_per_second", "cpu_us_per_event",
+        "late", "evicted_keys", "drift_events", "partitions", "seconds", "events_per_second",
+        "cpu_us_per_event",
     )  # fmt: skip
     cells = "".join(
         f"<div><dt>{name.replace('_', ' ')}</dt><dd>{figure(result[name], 1)}</dd></div>"

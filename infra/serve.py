@@ -85,7 +85,7 @@ def run_worker(
         from features.online import OnlineWriter
         from features.registry import OnlineStoreRepo
 
-        repo = OnlineStoreRepo(settings.features(case.name), case.views())
+        repo = OnlineStoreRepo(settings.features(case.name), case.views(), case.on_demand_views())
         repo.apply()
         writer = OnlineWriter(repo)
     from infra.topics_admin import ensure_topics

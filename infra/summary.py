@@ -10,7 +10,7 @@ from rich.table import Table
 METRICS = ("roc_auc", "log_loss", "brier", "accuracy", "kappa")
 COUNTS = (
     "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",
-    "late", "drift_events",
+    "late", "evicted_keys", "drift_events",
 )  # fmt: skip
 
 MODELS_TITLE = "models, each answer scored before its label was learned"

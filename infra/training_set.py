@@ -79,7 +79,7 @@ def write_training_set(
 ) -> TrainingSetReport:
     """Write the training set of requests in [since, until) by their own time to a Parquet file."""
     started = time.perf_counter()
-    repo = OnlineStoreRepo(settings.features(case.name), case.views())
+    repo = OnlineStoreRepo(settings.features(case.name), case.views(), case.on_demand_views())
     repo.apply()
     found = training_set(case, _answers(case, settings, since, until), repo)
     _write(found.table, out)

@@ -79,7 +79,7 @@ def counts_of(processors: Sequence[PartitionProcessor]) -> dict[str, int]:
     """Counts added over the partitions."""
     counts = {
         name: sum(getattr(p.scorer, name) for p in processors)
-        for name in ("events", "predictions", "dead_letters", "duplicates", "late")
+        for name in ("events", "predictions", "dead_letters", "duplicates", "late", "evicted_keys")
     }
     counts |= {
         name: sum(getattr(p.learner, name) for p in processors)

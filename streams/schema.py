@@ -6,6 +6,7 @@ from typing import Any, Union
 
 import msgspec
 
+from features.catalogue import json_schema
 from streams.events import SYSTEM_EVENTS
 from streams.messages import DataAnomaly, DataStatistics, DriftEvent, ModelEvent, Outcome, Prediction
 from streams.usecase import UseCase
@@ -24,10 +25,13 @@ def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
         topics.statistics: msgspec.json.schema(DataStatistics),
         topics.anomalies: msgspec.json.schema(DataAnomaly),
         topics.dead_letters: {
-            "description": "A refused record, verbatim: any bytes. Headers: source (offset:ordinal), "
-            "stage and reason, all text."
+            "description": "A refused record, verbatim: any bytes; with stage range, one that was accepted, "
+            "but has a feature out of its valid range. Headers: source (offset:ordinal), stage and reason, "
+            "all text."
         },
     }
+    prediction = schemas[topics.predictions]["$defs"]["Prediction"]["properties"]
+    prediction["features"] = json_schema(case.features, case.task.ask)
     for schema in schemas.values():
         schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schemas

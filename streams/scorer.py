@@ -75,6 +75,8 @@ class Features(Protocol):
     def update(self, event: Any, at: float) -> None: ...
     def put_rows(self, rows: dict[RowKey, Row]) -> None: ...
     def retain(self, watermark: float) -> None: ...
+    def problems(self) -> list[str]: ...
+    def evicted(self) -> int: ...
     def state(self) -> dict[str, Any]: ...
     def restore(self, state: dict[str, Any]) -> None: ...
 
@@ -175,6 +177,11 @@ class Scorer:
         at = self._watermark.max_at
         return None if at == NEVER else at
 
+    @property
+    def evicted_keys(self) -> int:
+        """Keys of windows that had to go for others so far."""
+        return self._features.evicted()
+
     def fold(self, records: Iterable[Record], out: Outputs) -> list[Work]:
         """Fold records in; returns the questions and examples they make known, in order."""
         work: list[Work] = []
@@ -203,7 +210,7 @@ class Scorer:
         try:
             if isinstance(event, Refused):
                 raise event
-            self._accept(event)
+            self._accept(event, record)
         except Refused as refused:
             self._refuse(record, refused.stage, refused.reason, out)
         if self._answered is not None:
@@ -244,7 +251,7 @@ class Scorer:
         headers = (("stage", stage.encode()), ("reason", reason.encode("utf-8", "replace")[:4096]))
         out.dead_letters.append(Output(record.offset, 0, record.key, record.value or b"", headers))
 
-    def _accept(self, event: Event) -> None:
+    def _accept(self, event: Event, record: Record) -> None:
         if event.__class__ is Command:
             self._command(event)
             return
@@ -274,11 +281,14 @@ class Scorer:
         except FeatureValueError as error:
             cause = error.__cause__
             reason = str(error) if cause is None else f"{error} {reason_of(cause)}"
-            raise Refused("features", reason) from error
+            raise Refused("features", "; ".join([*self._features.problems(), reason])) from error
         self._seen.add(event.id, watermark.max_at)
         if route.counted:
             self.events += 1
         if x is not None:
+            problems = self._features.problems()
+            if problems:  # told, but no reason to refuse the request
+                self._refuse(record, "range", "; ".join(problems), self._out)
             self._ask(event, at, x)
         if label is not None:
             self._pending.answer(self._join_key(event), "labelled", label, at)

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import pyarrow as pa
 
-from features.declaration import Derived, Feature, Lookup, RequestField, Window
-from features.history import STAMP, Dataset, column_type, requests_name, told_of, window_type
+from features.declaration import Derived, Elapsed, Feature, Lookup, OnDemand, RequestField, Window
+from features.history import ARROW_TYPES, STAMP, Dataset, column_type, requests_name, told_of, window_type
+from features.on_demand import AT, OnDemandView, evaluation
 from features.registry import OnlineStoreRepo
-from features.state import missing_value
+from features.timeline import MICROSECONDS
 from streams.archive import Archive
 from streams.errors import StreamsError
 from streams.messages import Outcome, Prediction
@@ -138,7 +139,7 @@ def training_set(case: UseCase, answers: ArchivedAnswers, repo: OnlineStoreRepo)
     every = list(answers.predictions())
     served = [one for one in every if (one.partition, one.offset) in requests.places]
     asked = requests.table.take([requests.places[one.partition, one.offset] for one in served])
-    history = _joined(case, repo, asked)
+    history = _with_on_demand(case, served, asked, _joined(case, repo, asked))
     features = {}
     for name, feature in case.features.items():
         values = history.get(name)
@@ -184,10 +185,41 @@ def _joined(case: UseCase, repo: OnlineStoreRepo, asked: pa.Table) -> dict[str, 
         for view in case.views():
             for name, window in view.features.items():
                 values = found_table.column(name)
-                unseen = missing_value(window)
+                unseen = window.empty
                 found[name] = values if unseen is None else values.fill_null(unseen)
     looked_up = [name for name, f in case.features.items() if isinstance(f, Lookup)]
     return found | {name: asked.column(name) for name in looked_up if name in asked.column_names}
+
+
+def _with_on_demand(
+    case: UseCase, served: Sequence[Served], asked: pa.Table, joined: dict[str, pa.ChunkedArray]
+) -> dict[str, pa.ChunkedArray]:
+    """The features out of the history, those among them that are computed from others."""
+    columns = {name: column.to_pylist() for name, column in joined.items()}
+    columns[AT] = [moment / MICROSECONDS for moment in asked.column("at").cast(pa.int64()).to_pylist()]
+    found: dict[str, pa.ChunkedArray] = {name: joined[name] for name in joined if name in case.features}
+    for view in case.on_demand_views():
+        rows = _computed(view, columns, served)
+        for name, feature in view.features.items():
+            found[name] = _column(case, name, feature, [row.get(name) for row in rows])
+    return found
+
+
+def _computed(
+    view: OnDemandView, columns: Mapping[str, list[Any]], served: Sequence[Served]
+) -> list[dict[str, Any]]:
+    """The values of an on-demand view, from the history where it has what they need."""
+    evaluate = evaluation(view.steps, view.unseen)
+    inputs = [*view.request, *(name for names in view.sources.values() for name in names)]
+    return [
+        evaluate(
+            {
+                name: columns[name][row] if name in columns else one.published.features.get(name)
+                for name in inputs
+            }
+        )
+        for row, one in enumerate(served)
+    ]
 
 
 def _compared(served: Sequence[Served], history: Mapping[str, pa.ChunkedArray]) -> Comparison:
@@ -249,10 +281,14 @@ def _column(case: UseCase, name: str, feature: Feature, values: list[Any]) -> pa
     kind = None
     if isinstance(feature, Window):
         kind = window_type(feature)
+    elif isinstance(feature, Elapsed):
+        kind = pa.float64()
+    elif isinstance(feature, OnDemand):
+        kind = ARROW_TYPES[feature.kind]
     elif isinstance(feature, Lookup):
         kind = column_type(feature.event, feature.field)
     elif isinstance(feature, RequestField):
-        kind = column_type(case.task.ask, name)
+        kind = column_type(case.task.ask, feature.name)
     else:
         assert isinstance(feature, Derived)
     return _array(name, kind, values)

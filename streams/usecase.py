@@ -13,6 +13,7 @@ from typing import Any, Literal
 from features.declaration import DAY, Feature, View, views
 from features.errors import FeatureDeclarationError
 from features.expectation import Refusals
+from features.on_demand import OnDemandView, on_demand_views
 from features.state import FeatureState
 from online_models.member import PerKey, Shared
 from online_models.task import Task
@@ -84,6 +85,7 @@ class UseCase:
             )
         try:
             self.feature_state(self.views())
+            self.on_demand_views()
         except FeatureDeclarationError as error:
             raise DeclarationError(f"{self.name}: {error}") from error
 
@@ -94,6 +96,10 @@ class UseCase:
     def views(self) -> list[View]:
         """The online feature views, one a key."""
         return views(self.name, self.features, self.clock)
+
+    def on_demand_views(self) -> list[OnDemandView]:
+        """The views of features that are computed from others as they are read."""
+        return on_demand_views(self.name, self.features, self.views(), self.task.ask)
 
     @property
     def models_with_notes(self) -> PerKey | Shared:

@@ -10,6 +10,7 @@ import yaml
 
 from features.client import FeatureClient, FeatureRow
 from features.declaration import HOUR, View, count, mean, views
+from features.on_demand import OnDemandView
 from features.online import RowStore
 from features.place import Place
 from features.registry import OnlineStoreRepo
@@ -40,6 +41,9 @@ class Shops:
 
     def views(self) -> list[View]:
         return self._views
+
+    def on_demand_views(self) -> list[OnDemandView]:
+        return []
 
 
 def repo_at(path: Path, online_store: str = "sqlite", declared: list[View] = DECLARED) -> OnlineStoreRepo:

@@ -11,8 +11,29 @@ import shop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline import HOUR, Event, Reference, UseCase, count, field, latest, max, mean, min, rate, std, sum
-from features.state import missing_value
+from driftline import (
+    HOUR,
+    Event,
+    Reference,
+    UseCase,
+    count,
+    decayed,
+    difference,
+    distinct,
+    field,
+    first,
+    lag,
+    latest,
+    max,
+    mean,
+    min,
+    rate,
+    ratio,
+    since,
+    std,
+    sum,
+)
+from features.on_demand import AT, evaluation
 from features.timeline import MICROSECONDS, Timeline, TimelineRequest, TimelineRow, expiry
 from streams.events import Clock, Serve, WarmUp
 from streams.outputs import Outputs
@@ -33,6 +54,15 @@ case = replace(
         "best": min(shop.Settled, "bad", by=("shop", "order"), over=0.1 * MINUTE),
         "newest": latest(shop.Settled, "bad", by=("shop", "order"), ttl=2 * MINUTE),
         "pace": rate(shop.Settled, by=("shop", "order"), over=0.3),
+        "early": first(shop.Settled, "bad", by=("shop", "order"), over=4 * MINUTE),
+        "previous": lag(shop.Settled, "bad", 2, by="shop", over=5 * MINUTE),
+        "fading": decayed(shop.Asked, "amount", by="shop", half_life=MINUTE, over=6 * MINUTE),
+        "different": distinct(shop.Settled, "bad", by="shop", over=5 * MINUTE, most=2),
+        "quiet": since(shop.Settled, by=("shop", "order"), over=5 * MINUTE),
+        "positive": mean(shop.Asked, "amount", by="shop", over=8 * MINUTE, valid=(0, None)),
+        "gap": difference("worst", "best"),
+        "pressure": ratio("asked", "quiet"),
+        "balance": ratio("positive", "asked", valid=(0.5, 5)),
     },
 )
 
@@ -70,10 +100,14 @@ def joined(declared: UseCase, rows: Sequence[TimelineRow], request: TimelineRequ
         ]
         values = seen[-1].values if seen else {}
         for name, window in view.features.items():
-            value = values.get(name, missing_value(window))
+            value = values.get(name, window.empty)
             if value is not None:
                 found[name] = value
-    return found
+    asked = found | {AT: request.at / MICROSECONDS}
+    for on_demand in declared.on_demand_views():
+        computed = evaluation(on_demand.steps, on_demand.unseen)(asked)
+        found |= {name: value for name, value in computed.items() if name in on_demand.features}
+    return {name: value for name, value in found.items() if name in declared.features}
 
 
 @st.composite
@@ -101,7 +135,7 @@ def logs(draw: st.DrawFn, disorder: int) -> list[Event]:
 
 def windows_of(declared: UseCase, request: TimelineRequest) -> dict[str, Any]:
     """The windowed features that a request read."""
-    names = {name for view in declared.views() for name in view.features}
+    names = {name for view in [*declared.views(), *declared.on_demand_views()] for name in view.features}
     return {name: value for name, value in request.x.items() if name in names}
 
 

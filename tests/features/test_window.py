@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from fractions import Fraction
-from math import sqrt
+from functools import partial
+from math import fsum, sqrt
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,6 +14,8 @@ from hypothesis import strategies as st
 
 from features.window import (
     CountWindow,
+    DecayedWindow,
+    DistinctWindow,
     LatestWindow,
     MaxWindow,
     MinWindow,
@@ -19,7 +24,12 @@ from features.window import (
 )
 
 OVER = 10.0
-KINDS = (CountWindow, SumWindow, SquareWindow, LatestWindow, MaxWindow, MinWindow)
+HALF_LIFE = 3.0
+MOST = 3
+KINDS = (
+    CountWindow, SumWindow, SquareWindow, LatestWindow, MaxWindow, MinWindow,
+    partial(DecayedWindow, half_life=HALF_LIFE), partial(DistinctWindow, most=MOST),
+)  # fmt: skip
 times = st.integers(0, 25).map(float)
 """So few that equal times, and times just at an edge, come up in most examples."""
 fractions = st.floats(-1e6, 1e6, allow_nan=False).map(lambda v: round(v, 6) + 0.0)
@@ -36,17 +46,45 @@ def exact_variance(values: list[float]) -> Fraction:
     return sum((Fraction(v) - mean) ** 2 for v in values) / len(values)
 
 
+def decayed_mean(inside: Sequence[tuple[float, float]]) -> float:
+    """By the definition, in floats."""
+    newest = max(t for t, _ in inside)
+    weights = [2.0 ** ((t - newest) / HALF_LIFE) for t, _ in inside]
+    return fsum(w * v for w, (_, v) in zip(weights, inside, strict=True)) / fsum(weights)
+
+
+def check_decayed(window: Any, inside: list[tuple[float, float]], at: float) -> None:
+    """Near the definition, and to the last bit what another order of arrival gives."""
+    found = window.mean(at)
+    scale = max(abs(v) for _, v in inside)
+    assert abs(found - decayed_mean(inside)) <= 1e-12 * (1 + scale)
+    other = DecayedWindow(OVER, HALF_LIFE)
+    for t, v in random.Random(len(inside)).sample(inside, len(inside)):
+        other.add(t, v)
+    assert found == other.mean(at)
+
+
 def check(windows: list[Any], everything: list[tuple[float, float]], at: float) -> None:
     """Every window answers at `at` as the list of all (time, value) says, in order of arrival."""
-    count, sums, squares, latest, largest, smallest = windows
+    count, sums, squares, latest, largest, smallest, decayed, distinct = windows
     inside = [v for t, v in everything if at - OVER < t <= at]
     assert count.count(at) == len(inside)
     assert count.rate(at) == len(inside) / OVER
+    assert distinct.distinct(at) == min(len(set(inside)), MOST)
+    in_time = sorted(((t, v) for t, v in everything if at - OVER < t <= at), key=lambda entry: entry[0])
+    for n in (1, 2, 5):
+        assert latest.lag(at, n) == (in_time[-n][1] if len(in_time) >= n else None)
     if not inside:
         assert sums.sum(at) == 0.0
-        for nothing in (sums.mean, squares.std, latest.latest, largest.max, smallest.min):
+        for nothing in (
+            sums.mean, squares.std, latest.latest, latest.first, largest.max, smallest.min, decayed.mean,
+            count.newest, count.elapsed,
+        ):  # fmt: skip
             assert nothing(at) is None
         return
+    assert latest.first(at) == in_time[0][1]
+    assert (count.newest(at), count.elapsed(at)) == (in_time[-1][0], at - in_time[-1][0])
+    check_decayed(decayed, in_time, at)
     assert sums.mean(at) == exact_mean(inside)
     assert sums.sum(at) == float(sum(map(Fraction, inside)))
     deviation = sqrt(exact_variance(inside))
@@ -117,6 +155,34 @@ def test_a_sum_of_whole_numbers_stays_exact_when_a_fraction_joins_and_when_it_ha
     window.retain(3.0)
     window.add(13.0, 5.0)
     assert window.sum(13.5) == 5.0
+
+
+def test_a_decayed_mean_does_not_change_between_events_nor_with_what_was_forgotten() -> None:
+    now = 1.4e9
+    window, fresh = DecayedWindow(100.0, 7.0), DecayedWindow(100.0, 7.0)
+    for n in range(200):
+        window.add(now + n, n / 7)
+        if n > 99:
+            fresh.add(now + n, n / 7)
+    window.retain(now + 99.0)
+    assert window.mean(now + 199.0) == fresh.mean(now + 199.0) == fresh.mean(now + 199.9)
+    assert max(total.bit_length() for total in window.totals) < 350
+
+
+def test_what_distinct_values_keep_is_bounded_however_many_there_are() -> None:
+    window = DistinctWindow(1e6, 10)
+    for n in range(5_000):
+        window.add(float(n), f"v{n % 100}")
+        if n % 50 == 49:
+            assert window.distinct(float(n)) == 10
+            window.retain(n - 1e6)
+            assert len(window.ats) <= 10 + 1
+    few = DistinctWindow(1e6, 10)
+    for n in range(5_000):
+        few.add(float(n), f"v{n % 7}")
+        if n % 50 == 49:
+            few.retain(n - 1e6)
+    assert few.distinct(5_000.0) == 7
 
 
 def test_the_largest_value_is_found_among_few_when_values_mostly_rise() -> None:

@@ -1,0 +1,75 @@
+"""Valid ranges: what becomes of a feature's number outside of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from features.declaration import Note, Outside
+from features.errors import FeatureValueError
+
+
+class Ranges:
+    """The valid ranges of some features, and which of these were last outside.
+
+    A value is told when it is the first outside, and again after one inside: a sensor that broke is one
+    problem, not one an event. `told` gathers what to say until it is taken away.
+    """
+
+    def __init__(self, notes: Mapping[str, Note]) -> None:
+        self._bounds = {
+            name: (
+                float("-inf") if note.valid[0] is None else note.valid[0],
+                float("inf") if note.valid[1] is None else note.valid[1],
+            )
+            for name, note in notes.items()
+            if note.valid is not None
+        }
+        self._outside: dict[str, Outside] = {name: notes[name].outside for name in self._bounds}
+        self.last_outside: dict[str, None] = {}
+        self.told: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._bounds)
+
+    def confine(self, x: dict[str, Any]) -> None:
+        """Take out of a request's features what must not be served; raises FeatureValueError for what refuses
+        the request."""
+        for name in self._bounds:
+            value = x.get(name)
+            if not self._is_outside(name, value):
+                if value is not None:
+                    self.last_outside.pop(name, None)
+                continue
+            self.tell(name, value)
+            if self._outside[name] == "missing":
+                del x[name]
+
+    def silently(self, values: dict[str, Any]) -> None:
+        """As `confine`, of values that nobody asked for."""
+        for name in self._bounds:
+            if self._outside[name] == "missing" and self._is_outside(name, values.get(name)):
+                del values[name]
+
+    def tell(self, name: str, value: Any) -> None:
+        """Note a value outside; raises FeatureValueError when that refuses the request."""
+        low, high = self._bounds[name]
+        reason = f"{value!r} is outside its valid range [{low:g}, {high:g}]"
+        if self._outside[name] == "refuse":
+            raise FeatureValueError(name, reason)
+        if name not in self.last_outside:
+            self.last_outside[name] = None
+            self.told.append(f"feature {name!r}: {reason}")
+
+    def settle(self, computed: Mapping[str, Any]) -> None:
+        """Note what on-demand features are inside of their ranges."""
+        for name in self._bounds:
+            value = computed.get(name)
+            if value is not None and not self._is_outside(name, value):
+                self.last_outside.pop(name, None)
+
+    def _is_outside(self, name: str, value: Any) -> bool:
+        if value is None or isinstance(value, str):
+            return False
+        low, high = self._bounds[name]
+        return not low <= value <= high
