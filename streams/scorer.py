@@ -298,7 +298,7 @@ class Scorer:
     def _check(self, refusals: Refusals, x: dict[str, Any]) -> None:
         reason = refusals.reason(x)
         if reason is not None:
-            raise Refused("schema", reason)
+            raise Refused("schema", "; ".join([*self._features.problems(), reason]))
 
     def _command(self, command: Command) -> None:
         """A repeated command is refused, not dropped as a duplicate is: its nonce tells, not its id."""
