@@ -306,9 +306,13 @@ def linear(seed: int) -> Any:
     return preprocessing.StandardScaler() | linear_model.LogisticRegression(initializer=start)
 
 
-def promoted_of_equals(build: Callable[[int], Any], runs: int, labels: int) -> int:
+UNSEEN = 10_000
+"""From this seed on no run was looked at while the rules were chosen."""
+
+
+def promoted_of_equals(build: Callable[[int], Any], runs: int, labels: int, first: int = 0) -> int:
     """In how many runs a model takes over from another of the same spec but another seed."""
-    return sum(_changes_hands(build, seed, labels) for seed in range(runs))
+    return sum(_changes_hands(build, seed, labels) for seed in range(first, first + runs))
 
 
 def _changes_hands(build: Callable[[int], Any], seed: int, labels: int) -> bool:
@@ -332,4 +336,4 @@ def test_a_model_of_the_same_spec_does_not_take_over(build: Callable[[int], Any]
 def test_of_two_hundred_models_of_the_same_spec_at_most_a_twentieth_takes_over(
     build: Callable[[int], Any],
 ) -> None:
-    assert promoted_of_equals(build, 200, 3_000) <= 10
+    assert promoted_of_equals(build, 200, 3_000, first=UNSEEN) <= 10
