@@ -2,8 +2,9 @@
 
     python -m bench.evaluation [--also FILE:LABEL ...] [--only STREAM ...]
 
-writes docs/evaluation.json and docs/evaluation.md. Each stream is run once through the pool of default
-members whose combination serves, and once for each of River's ensembles and wrappers, alone.
+writes docs/evaluation.json and docs/evaluation.md; with --only, what they say of other streams stays. Each
+stream is run once through the pool of default members whose combination serves, and once for each of
+River's ensembles and wrappers, alone.
 """
 
 from __future__ import annotations
@@ -269,15 +270,28 @@ def page(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _kept() -> dict[str, dict[str, Any]]:
+    """What was found before, by stream."""
+    path = DOCS / "evaluation.json"
+    known = json.loads(path.read_text("utf-8"))["streams"] if path.exists() else []
+    return {result["stream"]: result for result in known}
+
+
+def _write(results: Sequence[dict[str, Any]]) -> None:
+    found = {"seed": SEED, "python": platform.python_version(), "streams": results}
+    (DOCS / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    (DOCS / "evaluation.md").write_text(page(found), "utf-8")
+
+
 def main() -> None:
-    """Run, print progress, write both files."""
+    """Run, print progress, write both files after each stream."""
     parser = argparse.ArgumentParser(prog="python -m bench.evaluation")
     parser.add_argument("--also", action="append", default=[], metavar="FILE:LABEL")
     parser.add_argument("--only", action="append", default=[], metavar="STREAM")
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
     names = chosen.only or [*GENERATED, *SHIPPED, FLIGHTS]
-    results = []
+    results = _kept() if chosen.only else {}
     with ProcessPoolExecutor(chosen.processes, mp_context=get_context("spawn")) as pool:
         for result in pool.map(evaluated, [*names, *chosen.also]):
             print(
@@ -286,10 +300,8 @@ def main() -> None:
             )
             for unneeded in ("curves", "told"):
                 del result[unneeded]
-            results.append(result)
-    found = {"seed": SEED, "python": platform.python_version(), "streams": results}
-    (DOCS / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    (DOCS / "evaluation.md").write_text(page(found), "utf-8")
+            results[result["stream"]] = result
+            _write(list(results.values()))
 
 
 if __name__ == "__main__":

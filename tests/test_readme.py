@@ -17,6 +17,7 @@ from kafka import KafkaConsumer, KafkaProducer
 
 from driftline import UseCase
 from examples.flights.events import Scheduled
+from features.state import FeatureState
 from streams.processor import PartitionProcessor
 
 ROOT = Path(__file__).parents[1]
@@ -30,9 +31,16 @@ def block(words: str) -> str:
     return found
 
 
-def test_the_readme_has_a_declaration_and_four_uses() -> None:
-    uses = ("UseCase(", "EventProducer", "FeatureClient", "FeatureStore", "PredictionConsumer")
-    assert len({block(use) for use in uses}) == len(BLOCKS) == 5
+def test_the_readme_has_two_declarations_and_four_uses() -> None:
+    parts = (
+        "UseCase(",
+        "features = {",
+        "EventProducer",
+        "FeatureClient",
+        "FeatureStore",
+        "PredictionConsumer",
+    )
+    assert len({block(part) for part in parts}) == len(BLOCKS) == 6
 
 
 def test_the_declaration_is_a_case_that_can_be_folded() -> None:
@@ -44,6 +52,24 @@ def test_the_declaration_is_a_case_that_can_be_folded() -> None:
         assert isinstance(case, UseCase)
         PartitionProcessor(case, 0)
         assert case.topics().log == "flights.events"
+    finally:
+        del sys.modules["readme"]
+
+
+def test_the_features_are_those_of_a_case() -> None:
+    sys.modules["readme"] = type(sys)("readme")
+    written = vars(sys.modules["readme"])
+    try:
+        exec(block("features = {"), written)
+        assert [type(feature).__name__ for feature in written["features"].values()] == [
+            "Window", "Window", "OnDemand", "Window",
+        ]  # fmt: skip
+        state = FeatureState(written["features"], written["Passed"], "road")
+        passed = written["Passed"](
+            id="1", at=datetime(2026, 1, 1, tzinfo=UTC), road="A1", plate="x", speed=80.0
+        )
+        state.update(passed, passed.at.timestamp())
+        assert state.read(passed, passed.at.timestamp())["slower"] == 0.0
     finally:
         del sys.modules["readme"]
 

@@ -114,19 +114,19 @@ def _linear() -> Any:
 def _regression_tree() -> Any:
     from river import tree
 
-    return _numeric(tree.HoeffdingTreeRegressor(grace_period=100))
+    return _scaled(tree.HoeffdingTreeRegressor(grace_period=100))
 
 
 def _adaptive_regression_tree() -> Any:
     from river import tree
 
-    return _numeric(tree.HoeffdingAdaptiveTreeRegressor(grace_period=100, seed=1))
+    return _scaled(tree.HoeffdingAdaptiveTreeRegressor(grace_period=100, seed=1))
 
 
 def _arf_regressor() -> Any:
     from river import forest
 
-    return _numeric(forest.ARFRegressor(n_models=10, seed=1))
+    return _scaled(forest.ARFRegressor(n_models=10, seed=1))
 
 
 def _reacting(name: str, build: Build) -> dict[str, Build]:
