@@ -24,7 +24,9 @@ from infra.kafka import LocalStack, answers
 from infra.topics_admin import ensure_topics
 from streams.digest import DIGESTED, Digests
 from streams.events import Event
+from streams.outputs import Outputs
 from streams.positions import Position, source_of
+from streams.processor import PartitionProcessor
 from streams.sdk import EventProducer
 from streams.topics import Topics
 from streams.usecase import UseCase, load_case
@@ -149,15 +151,20 @@ class System:
 
     def start(self) -> subprocess.Popen[bytes]:
         """One more worker."""
-        with (self.home / f"worker-{len(self.workers)}.log").open("wb") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", "worker", self.case_path],
-                env=self.environment,
+        return self.command("worker", self.case_path)[0]
+
+    def command(self, *arguments: str, **environment: str) -> tuple[subprocess.Popen[bytes], Path]:
+        """A command of this system that runs beside the test, and the file of what it says."""
+        said = self.home / f"{arguments[0]}-{len(self.workers)}.log"
+        with said.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "infra.cli", *arguments],
+                env=self.environment | environment,
                 stdout=log,
                 stderr=log,
             )
-        self.workers.append(worker)
-        return worker
+        self.workers.append(process)
+        return process, said
 
     def stop(self, worker: subprocess.Popen[bytes]) -> None:
         """Ask a worker to end, and see that it ends well."""
@@ -198,6 +205,12 @@ class System:
             return records
         finally:
             consumer.close()
+
+    def refolded(self, *, rows: bool = False) -> list[tuple[PartitionProcessor, Outputs]]:
+        """What a run of the log without any fault makes: of each partition the processor and its outputs."""
+        records = self.read(self.topics.log)
+        processors = [PartitionProcessor(self.case, n, rows=rows) for n in range(self.case.partitions)]
+        return [(p, p.step([r for r in records if r.partition == n])) for n, p in enumerate(processors)]
 
     def sources(self, topic: str) -> list[tuple[int, Position]]:
         """Source positions; a code epoch on the models topic has none."""

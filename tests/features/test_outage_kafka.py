@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +12,6 @@ from redis import Redis
 
 from features.client import FeatureClient
 from features.place import Place
-from streams.processor import PartitionProcessor
 from streams.sources import with_closing_clock
 from tests.features.redis_server import RedisServer
 
@@ -23,27 +19,9 @@ EVENTS = list(with_closing_clock(shop.orders, shop.trade(600)))
 Eventually = Callable[..., Any]
 
 
-def worker(system: Any, url: str) -> tuple[subprocess.Popen[bytes], Path]:
-    said = system.home / "worker.said"
-    with said.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "worker", "shop:orders"],
-            env=system.environment | {"DRIFTLINE_ONLINE_STORE": url},
-            stdout=log,
-            stderr=log,
-        )
-    system.workers.append(process)
-    return process, said
-
-
-def rows_of_the_fold(system: Any) -> dict[Any, Any]:
+def rows_of(system: Any) -> dict[Any, Any]:
     """The newest row of each key in a run of the log without any fault."""
-    rows: dict[Any, Any] = {}
-    records = system.read(system.topics.log)
-    for number in range(system.case.partitions):
-        processor = PartitionProcessor(system.case, number, rows=True)
-        rows |= processor.step([record for record in records if record.partition == number]).rows
-    return rows
+    return {key: row for _, out in system.refolded(rows=True) for key, row in out.rows.items()}
 
 
 def stored(system: Any, url: str, keys: list[str]) -> dict[str, Any]:
@@ -71,7 +49,7 @@ def test_a_worker_serves_on_without_its_redis_and_no_row_is_lost(
     probe = Redis.from_url(server.url)
     server.wait(probe)
     system = system_of("shop:orders")
-    process, said = worker(system, server.url)
+    process, said = system.command("worker", "shop:orders", DRIFTLINE_ONLINE_STORE=server.url)
     system.produce(EVENTS[:300])
     eventually(lambda: system.folded(process))
     began = time.monotonic()
@@ -95,7 +73,7 @@ def test_a_worker_serves_on_without_its_redis_and_no_row_is_lost(
     eventually(lambda: system.folded(process))
     eventually(lambda: "the online store works again" in said.read_text())
     system.stop(process)  # it ends well only when every row is written
-    expected = {key[0]: values for (_, key), (_, values) in rows_of_the_fold(system).items()}
+    expected = {key[0]: values for (_, key), (_, values) in rows_of(system).items()}
     assert stored(system, server.url, list(expected)) == expected
     probe.close()
 
@@ -107,7 +85,7 @@ def test_a_key_of_another_type_under_a_rows_name_is_told_and_nothing_is_lost(
     probe = Redis.from_url(server.url)
     server.wait(probe)
     system = system_of("shop:orders")
-    process, _ = worker(system, server.url)
+    process, _ = system.command("worker", "shop:orders", DRIFTLINE_ONLINE_STORE=server.url)
     system.produce(EVENTS[:300])
     eventually(lambda: system.folded(process))
     system.stop(process)
@@ -117,14 +95,14 @@ def test_a_key_of_another_type_under_a_rows_name_is_told_and_nothing_is_lost(
         probe.delete(key)
         probe.set(key, b"somebody else's")
     system.produce(EVENTS[300:])
-    process, said = worker(system, server.url)
+    process, said = system.command("worker", "shop:orders", DRIFTLINE_ONLINE_STORE=server.url)
     assert process.wait(240) == 1
     assert "WRONGTYPE" in said.read_text()
     for key in keys:
         probe.delete(key)
-    process, _ = worker(system, server.url)
+    process, _ = system.command("worker", "shop:orders", DRIFTLINE_ONLINE_STORE=server.url)
     eventually(lambda: system.folded(process))
     system.stop(process)
-    expected = {key[0]: values for (_, key), (_, values) in rows_of_the_fold(system).items()}
+    expected = {key[0]: values for (_, key), (_, values) in rows_of(system).items()}
     assert stored(system, server.url, list(expected)) == expected
     probe.close()

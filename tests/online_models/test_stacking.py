@@ -11,34 +11,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tasks import LABEL, TASK, Ask, Reads
 
 from online_models.combination import Combination
 from online_models.member import Member, PerKey
 from online_models.pool import Pool
 from online_models.stacking import Stack
-from online_models.task import Binary, Label, Multiclass, Regression
+from online_models.task import Multiclass, Regression
 from streams.canonical import state_hash
 
-LABEL = Label(object, on="id", value=id, wait=1.0)
-BINARY = Binary("b", ask=object, label=LABEL)
-CLASSES = Multiclass("m", ask=object, label=LABEL)
-NUMBERS = Regression("r", ask=object, label=LABEL)
-
-
-class Reads:
-    """An estimator whose answer is one of its inputs."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def learn_one(self, x: dict[str, Any], y: Any) -> None: ...
-
-    def predict_proba_one(self, x: dict[str, Any]) -> dict[Any, float]:
-        said = x[self.name]
-        return said if isinstance(said, dict) else {True: said}
-
-    def predict_one(self, x: dict[str, Any]) -> float:
-        return float(x[self.name])
+CLASSES = Multiclass("m", ask=Ask, label=LABEL)
+NUMBERS = Regression("r", ask=Ask, label=LABEL)
 
 
 def reads(name: str) -> Member:
@@ -68,7 +51,7 @@ def halves(n: int, classes: bool, seed: int = 5) -> Iterator[tuple[dict[str, Any
             yield {"a": a, "b": b}, y
 
 
-@pytest.mark.parametrize(("task", "classes"), [(BINARY, False), (CLASSES, True)])
+@pytest.mark.parametrize(("task", "classes"), [(TASK, False), (CLASSES, True)])
 def test_it_is_better_than_every_member_where_each_knows_a_part(task: Any, classes: bool) -> None:
     where = pool(task)
     run(where, halves(4_000, classes))
@@ -105,7 +88,7 @@ def test_a_member_that_is_right_but_too_sure_is_not_left_for_one_that_is_wrong_b
                 y,
             )
 
-    where = pool(BINARY)
+    where = pool(TASK)
     run(where, told())
     report = where.report()
     assert report["a"]["log_loss"] > report["b"]["log_loss"]
@@ -134,7 +117,7 @@ def test_a_label_no_member_has_seen_is_taken_in() -> None:
 
 
 def test_it_goes_on_the_same_after_a_pickle_and_starts_anew_when_added() -> None:
-    where, again = pool(BINARY), pool(BINARY)
+    where, again = pool(TASK), pool(TASK)
     run(where, halves(300, False))
     again.restore(pickle.loads(pickle.dumps(where.state(), protocol=5)))
     assert state_hash(where.state()) == state_hash(again.state())

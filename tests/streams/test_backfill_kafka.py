@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,18 +32,8 @@ EVENTS = [
 Eventually = Callable[..., Any]
 
 
-def command(system: Any, *arguments: str) -> tuple[subprocess.Popen[bytes], Path]:
-    said = system.home / f"{arguments[0]}-{len(system.workers)}.said"
-    with said.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", *arguments], env=system.environment, stdout=log, stderr=log
-        )
-    system.workers.append(process)
-    return process, said
-
-
 def done(system: Any, *arguments: str) -> str:
-    process, said = command(system, *arguments)
+    process, said = system.command(*arguments)
     assert process.wait(240) == 0, said.read_text()
     return said.read_text()
 
@@ -79,13 +68,13 @@ def serves(system: Any, worker: subprocess.Popen[bytes]) -> bool:
 def upgraded(system_of: Callable[..., Any], eventually: Eventually) -> Any:
     """A system whose case got the features while it served, and whose log is in the archive in part."""
     system = system_of("shop:orders")
-    old, _ = command(system, "worker", "shop:orders")
+    old, _ = system.command("worker", "shop:orders")
     system.produce(EVENTS[:3_000])
     eventually(lambda: serves(system, old))
     done(system, "archive", "shop:orders", "--once", "--part-size", str(PART))
     done(system, "features", "history", "shop:orders")
     delete_what_is_archived(system)
-    new, said = command(system, "upgrade", "shop:orders_with_more")
+    new, said = system.command("upgrade", "shop:orders_with_more")
     fed = 3_000
 
     def ended() -> bool:
@@ -186,10 +175,10 @@ def test_each_partition_is_folded_in_a_process_of_its_own_that_ends_with_the_upg
     system_of: Callable[..., Any], eventually: Eventually
 ) -> None:
     system = system_of("shop:orders")
-    old, _ = command(system, "worker", "shop:orders")
+    old, _ = system.command("worker", "shop:orders")
     system.produce(EVENTS)
     eventually(lambda: serves(system, old))
-    new, said = command(system, "upgrade", "shop:orders_with_more")
+    new, said = system.command("upgrade", "shop:orders_with_more")
     seen: set[int] = set()
 
     def folding() -> bool:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +17,7 @@ from features.place import Place
 from features.registry import OnlineStoreRepo
 from infra.topics_admin import ensure_topics
 from streams.log_reader import LogReader
-from streams.processor import PartitionProcessor, counts_of
+from streams.processor import counts_of
 from streams.topics import TopicSpec
 
 Eventually = Callable[..., Any]
@@ -72,22 +69,9 @@ def sell(system: Any, numbers: range, *others: bytes) -> set[str]:
     return {f"{found[0]}:{place.partition}:{place.offset}" for place in places}
 
 
-def bridge(system: Any, *options: str) -> tuple[subprocess.Popen[bytes], Path]:
-    said = system.home / f"bridge-{len(system.workers)}.said"
-    with said.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "bridge", *options],
-            env=system.environment,
-            stdout=log,
-            stderr=log,
-        )
-    system.workers.append(process)
-    return process, said
-
-
 def bridged(system: Any, *options: str) -> dict[str, Any]:
     """Run a bridge as far as the topic goes; returns its report."""
-    process, said = bridge(system, *options, "--once", "--json")
+    process, said = system.command("bridge", *options, "--once", "--json")
     assert process.wait(240) == 0, said.read_text()
     report: dict[str, Any] = json.loads(said.read_text().splitlines()[-1])
     return report
@@ -95,17 +79,13 @@ def bridged(system: Any, *options: str) -> dict[str, Any]:
 
 def fold(system: Any) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
     """What the fold makes of the log: its counts, and the features of each prediction by event id."""
-    processors = []
     features = {}
-    records = system.read(system.topics.log)
-    for partition in range(system.case.partitions):
-        processor = PartitionProcessor(system.case, partition)
-        out = processor.step([record for record in records if record.partition == partition])
+    folded = system.refolded()
+    for _, out in folded:
         for output in out.predictions:
             told = json.loads(output.value)
             features[told["event_id"]] = {"shop": told["keys"]["shop"], **told["features"]}
-        processors.append(processor)
-    return counts_of(processors), features
+    return counts_of([processor for processor, _ in folded]), features
 
 
 def sent(system: Any) -> int:
@@ -161,7 +141,7 @@ def test_a_bridge_killed_again_and_again_loses_nothing_and_nothing_counts_twice(
     ids = sell(system, range(1_000))
     for kill in range(3):
         before = sent(system)
-        process, _ = bridge(system, "till:till")
+        process, _ = system.command("bridge", "till:till")
         eventually(lambda before=before: sent(system) > before)
         process.kill()
         process.wait()
@@ -200,7 +180,7 @@ def test_a_store_that_is_away_holds_the_bridge_back_or_its_values_are_missing_as
 ) -> None:
     ids = sell(system, range(300))
     elsewhere = repo.place.online_file.rename(repo.place.path / "elsewhere.db")
-    process, said = bridge(system, "till:till")
+    process, said = system.command("bridge", "till:till")
     eventually(lambda: "the online store of orders fails" in said.read_text())
     report = bridged(system, "till:hasty")
     assert (report["events"], report["filled"], report["missing"]) == (300, 0, 600)
@@ -228,7 +208,7 @@ def test_records_that_were_deleted_unread_end_the_bridge_with_their_offsets(
     admin = KafkaAdminClient(bootstrap_servers=system.bootstrap)
     admin.delete_records({TopicPartition("pos", number): end for number, end in ends.items()})
     admin.close()
-    process, said = bridge(system, "till:till", "--once")
+    process, said = system.command("bridge", "till:till", "--once")
     assert process.wait(240) == 1
     assert "were deleted before they were bridged" in said.read_text()
     assert sent(system) == 30

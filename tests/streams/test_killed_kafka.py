@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from features.client import FeatureClient
 from features.place import Place
 from streams.archive import Archive
 from streams.archiver import Archiver
-from streams.processor import PartitionProcessor
 from streams.sources import with_closing_clock
 
 PART = 100
@@ -24,14 +22,7 @@ Eventually = Callable[..., Any]
 
 
 def archiver(system: Any) -> subprocess.Popen[bytes]:
-    with (system.home / f"archive-{len(system.workers)}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", "archive", "shop:orders", "--part-size", str(PART)],
-            env=system.environment,
-            stdout=log,
-            stderr=log,
-        )
-    system.workers.append(process)
+    process, _ = system.command("archive", "shop:orders", "--part-size", str(PART))
     return process
 
 
@@ -82,11 +73,7 @@ def test_parts_and_store_are_those_of_a_run_without_the_kills(
     Archiver(Archive(str(tmp_path / "without"), PART), system.bootstrap, topics, "without").once()
     assert files(folder) == files(tmp_path / "without")
 
-    rows: dict[Any, Any] = {}
-    records = system.read(system.topics.log)
-    for number in range(system.case.partitions):
-        processor = PartitionProcessor(system.case, number, rows=True)
-        rows |= processor.step([record for record in records if record.partition == number]).rows
+    rows = {key: row for _, out in system.refolded(rows=True) for key, row in out.rows.items()}
     place = Place.of("orders", system.home, system.namespace, "sqlite", None)
     with FeatureClient(system.case, place) as client:
         for (view, key), (at, values) in rows.items():

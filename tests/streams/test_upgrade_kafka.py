@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import shop
@@ -16,22 +13,12 @@ from streams.sources import with_closing_clock
 EVENTS = list(with_closing_clock(shop.orders, shop.trade(3_000)))
 
 
-def command(system: Any, *arguments: str) -> tuple[subprocess.Popen[bytes], Path]:
-    said = system.home / f"{arguments[0]}-{len(system.workers)}.said"
-    with said.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli", *arguments], env=system.environment, stdout=log, stderr=log
-        )
-    system.workers.append(process)
-    return process, said
-
-
 def test_new_code_takes_over_while_events_come(
     system_of: Callable[..., Any], eventually: Callable[..., Any], record_property: Callable[..., None]
 ) -> None:
     system = system_of("shop:orders")
     topics = system.topics
-    old, said = command(system, "worker", "shop:orders")
+    old, said = system.command("worker", "shop:orders")
     fed = 0
 
     def feed(count: int) -> None:
@@ -41,7 +28,7 @@ def test_new_code_takes_over_while_events_come(
 
     feed(3_000)
     eventually(lambda: sum(system.ends(topics.predictions).values()) > 1_000)
-    new, _ = command(system, "upgrade", "shop:orders_anew")
+    new, _ = system.command("upgrade", "shop:orders_anew")
 
     def ended() -> bool:
         if fed < 5_000:
@@ -76,6 +63,6 @@ def test_new_code_takes_over_while_events_come(
         for partition in range(2):
             places = [position for number, position in system.sources(topic) if number == partition]
             assert places == sorted(set(places))
-    again, said = command(system, "worker", "shop:orders")
+    again, said = system.command("worker", "shop:orders")
     assert again.wait(60) == 1
     assert "driftline upgrade" in said.read_text()
