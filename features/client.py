@@ -155,17 +155,10 @@ class _Computed:
     ) -> _Wanted:
         """What to read and compute; raises FeaturesError for what is asked wrongly."""
         view = self._view
-        unknown = [name for name in features or () if name not in view.features]
-        if unknown:
-            raise FeaturesError(
-                f"view {view.name!r} has no feature {unknown[0]!r}; it has: {_listed(view.features)}"
-            )
+        wanted = _features_of(view, features)
         for key in keys:
             if key.keys() != set(view.keys):
-                raise FeaturesError(
-                    f"view {view.name!r} is keyed by {', '.join(view.keys) or 'nothing'}, "
-                    f"not by {', '.join(key) or 'nothing'}"
-                )
+                raise _wrong_key(view, key)
         moment = {AT: (at or datetime.now(UTC)).timestamp()}
         given = [{**moment, **request} for request in requests or [{}] * len(keys)]
         lacking = [name for request in given for name in view.request if name not in request]
@@ -178,9 +171,7 @@ class _Computed:
             (source.name, [{name: key[name] for name in source.keys} for key in keys], names)
             for source, names in self._sources
         ]
-        return _Wanted(
-            view, self._evaluate, keys, tuple(view.features if features is None else features), given, parts
-        )
+        return _Wanted(view, self._evaluate, keys, wanted, given, parts)
 
 
 class FeatureClient:
@@ -319,12 +310,7 @@ class FeatureClient:
         if declared is None:
             known = {**self._views, **self._computed}
             raise FeaturesError(f"there is no feature view {view!r}; known are: {_listed(known)}")
-        unknown = [name for name in features or () if name not in declared.features]
-        if unknown:
-            raise FeaturesError(
-                f"view {view!r} has no feature {unknown[0]!r}; it has: {_listed(declared.features)}"
-            )
-        return _Selection(declared, tuple(declared.features if features is None else features))
+        return _Selection(declared, _features_of(declared, features))
 
     @contextmanager
     def _readable(self) -> Iterator[RowsReader]:
@@ -354,12 +340,25 @@ def _listed(names: Mapping[str, object]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
+def _features_of(view: View | OnDemandView, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The features wanted of a view, all without a wish; raises FeaturesError for one that it has not."""
+    unknown = [name for name in wanted or () if name not in view.features]
+    if unknown:
+        raise FeaturesError(
+            f"view {view.name!r} has no feature {unknown[0]!r}; it has: {_listed(view.features)}"
+        )
+    return tuple(view.features if wanted is None else wanted)
+
+
+def _wrong_key(view: View | OnDemandView, key: Mapping[str, str]) -> FeaturesError:
+    keys, given = (", ".join(names) or "nothing" for names in (view.keys, key))
+    return FeaturesError(f"view {view.name!r} is keyed by {keys}, not by {given}")
+
+
 def _encoded(selection: _Selection, key: Mapping[str, str]) -> bytes:
     view = selection.view
     if key.keys() != selection.keys:
-        raise FeaturesError(
-            f"view {view.name!r} is keyed by {', '.join(view.keys)}, not by {', '.join(key) or 'nothing'}"
-        )
+        raise _wrong_key(view, key)
     values = tuple([key[name] for name in view.keys])
     for name, value in zip(view.keys, values, strict=True):
         if not isinstance(value, str):

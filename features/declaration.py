@@ -6,10 +6,13 @@ import builtins
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Literal, get_args
 
 from features.errors import FeatureDeclarationError
 
+KINDS = (float, int, bool, str)
+"""What a feature's values may be."""
 SECOND = 1.0
 MINUTE = 60.0
 HOUR = 3600.0
@@ -47,6 +50,12 @@ class Note:
     outside: Outside = "missing"
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The valid range, infinite where it has no bound."""
+        low, high = self.valid or (None, None)
+        return float("-inf") if low is None else low, float("inf") if high is None else high
+
+    @property
     def confines(self) -> bool:
         """Whether values out of the range are missing."""
         return self.valid is not None and self.outside == "missing"
@@ -60,6 +69,12 @@ class Note:
             low, high = self.valid
             if low is not None and high is not None and not low <= high:
                 raise FeatureDeclarationError(f"a valid range goes from low to high, not {self.valid!r}")
+
+
+def kind_in(hint: Any) -> type | None:
+    """The one kind of value, beside None, that a type hint allows; None where there are several or others."""
+    kinds = [part for part in get_args(hint) if part is not NoneType] or [hint]
+    return kinds[0] if len(kinds) == 1 and kinds[0] in KINDS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +325,7 @@ def on_demand(
     It is called when none of them is missing, and gives None or a `kind` (float, int, bool, str). Feast runs
     it in other processes, from its own code: what it imports, it imports within.
     """
-    if kind not in (float, int, bool, str):
+    if kind not in KINDS:
         raise FeatureDeclarationError(f"on-demand features are float, int, bool or str, not {kind!r}")
     names = (of,) if isinstance(of, str) else tuple(of)
     return OnDemand("function", names, function, kind, Note(**note))

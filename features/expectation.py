@@ -12,6 +12,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -116,7 +117,7 @@ class Reference(msgspec.Struct, frozen=True):
     requests: int
 
 
-class Schema(msgspec.Struct, frozen=True):
+class Schema(msgspec.Struct, frozen=True, dict=True):
     """The schema of a case's features; statistics are of windows of `window` seconds of event time."""
 
     case: str
@@ -150,7 +151,7 @@ class Schema(msgspec.Struct, frozen=True):
         """The file: a line a field, so that a change of it reads well."""
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of the content, in hex."""
         return hashlib.sha256(self.encode()).hexdigest()

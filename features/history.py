@@ -15,14 +15,13 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
-from typing import get_args, get_type_hints
+from typing import get_type_hints
 
 import msgspec
 import pyarrow as pa
 from pyarrow import parquet
 
-from features.declaration import Feature, Lookup, Note, View, Window
+from features.declaration import Feature, Lookup, Note, View, Window, kind_in
 from features.errors import FeaturesError
 
 GROUP_ROWS = 50_000
@@ -113,9 +112,8 @@ def _stamps() -> list[pa.Field]:
 
 def column_type(event: type, field: str) -> pa.DataType | None:
     """The Arrow type of an event's field; None where it may hold values of several types, or structures."""
-    hint = get_type_hints(event)[field]
-    kinds = [part for part in get_args(hint) if part is not NoneType] or [hint]
-    return ARROW_TYPES.get(kinds[0]) if len(kinds) == 1 else None
+    kind = kind_in(get_type_hints(event)[field])
+    return None if kind is None else ARROW_TYPES[kind]
 
 
 def window_type(window: Window) -> pa.DataType:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FunctionType, NoneType
-from typing import Any, NamedTuple, get_args, get_type_hints
+from types import FunctionType
+from typing import Any, NamedTuple, get_type_hints
 
 from features.declaration import (
     Derived,
@@ -19,13 +19,13 @@ from features.declaration import (
     RequestField,
     View,
     Window,
+    kind_in,
     stored_name,
 )
 from features.errors import FeatureDeclarationError
 
 AT = "at"
 """Name under which a request's own time is given, in seconds since the epoch."""
-KINDS = (float, int, bool, str)
 
 Evaluate = Callable[..., dict[str, Any]]
 """From values by name to those computed; see `evaluation`."""
@@ -89,19 +89,15 @@ def on_demand_views(
 def step(name: str, feature: OnDemand | Elapsed) -> Step:
     """How a feature is computed."""
     note = feature.note
-    low, high = note.valid or (None, None)
-    bounds = (float("-inf") if low is None else low, float("inf") if high is None else high)
-    keeps = note.outside == "keep"
+    bounds, keeps = note.bounds, note.outside == "keep"
     if isinstance(feature, Elapsed):
-        return Step(
-            name, (AT, stored_name(name)), _elapsed(feature.window.over), "float", *bounds, keeps, True
-        )
-    kind, of = feature.kind.__name__, feature.of
+        of = (AT, stored_name(name))
+        return Step(name, of, _elapsed(feature.window.over), "float", *bounds, keeps, True)
+    kind = feature.kind.__name__
     if feature.function is not None:
-        return Step(name, of, _by_value(feature.function), kind, *bounds, keeps, False)
-    return Step(
-        name, of, _ratio() if feature.operation == "ratio" else _difference(), kind, *bounds, keeps, True
-    )
+        return Step(name, feature.of, _by_value(feature.function), kind, *bounds, keeps, False)
+    compute = _ratio() if feature.operation == "ratio" else _difference()
+    return Step(name, feature.of, compute, kind, *bounds, keeps, True)
 
 
 def evaluation(steps: tuple[Step, ...], unseen: Mapping[str, Any]) -> Evaluate:
@@ -195,10 +191,9 @@ def kind_of(name: str, features: Mapping[str, Feature], ask: type) -> type:
             (ask, feature.name) if isinstance(feature, RequestField) else (feature.event, feature.field)
         )
         hint = get_type_hints(owner)[field]
-    kinds = [part for part in get_args(hint) if part is not NoneType] or [hint]
-    if len(kinds) == 1 and kinds[0] in KINDS:
-        found: type = kinds[0]
-        return found
+    kind = kind_in(hint)
+    if kind is not None:
+        return kind
     remedy = "annotate what its function returns" if isinstance(feature, Derived) else "declare one type"
     raise FeatureDeclarationError(
         f"feature {name!r} is an input of an on-demand feature, but it is not known to be a float, int, bool "

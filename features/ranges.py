@@ -17,14 +17,7 @@ class Ranges:
     """
 
     def __init__(self, notes: Mapping[str, Note]) -> None:
-        self._bounds = {
-            name: (
-                float("-inf") if note.valid[0] is None else note.valid[0],
-                float("inf") if note.valid[1] is None else note.valid[1],
-            )
-            for name, note in notes.items()
-            if note.valid is not None
-        }
+        self._bounds = {name: note.bounds for name, note in notes.items() if note.valid is not None}
         self._outside: dict[str, Outside] = {name: notes[name].outside for name in self._bounds}
         self.last_outside: dict[str, None] = {}
         self.told: list[str] = []

@@ -819,11 +819,11 @@ def _expected(case: str, schema: Path | None) -> tuple[Any, Any, Any]:
     return declared, _settings(), data.read_schema(path, declared)
 
 
-def _report(case: str, schema: Path | None, start: str | None, stop: str | None, html: Path | None) -> Any:
+def _report(expected: tuple[Any, Any, Any], times: tuple[Any, Any], html: Path | None) -> Any:
     from infra import data
     from infra.data_page import render
 
-    found = data.report(*_expected(case, schema), *_times(start, stop))
+    found = data.report(*expected, *times)
     if html is not None:
         html.write_text(render(found), "utf-8")
         _say(f"written: {html}")
@@ -846,7 +846,7 @@ def data_statistics(
     """
     from infra.data import statistics_text
 
-    found = _report(case, schema, start, stop, html)
+    found = _report(_expected(case, schema), _times(start, stop), html)
     print(found.as_json() if as_json else statistics_text(found))
 
 
@@ -868,9 +868,10 @@ def data_anomalies(
 
     from infra import data
 
-    found = _report(case, schema, start, stop, html)
+    expected, times = _expected(case, schema), _times(start, stop)
+    found = _report(expected, times, html)
     if skew:
-        differing = data.skew_of(*_expected(case, schema), *_times(start, stop))
+        differing = data.skew_of(*expected, *times)
         found = msgspec.structs.replace(found, anomalies=(*found.anomalies, *differing))
     print(found.as_json() if as_json else data.anomalies_text(found))
     if found.exit_code:

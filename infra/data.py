@@ -283,14 +283,12 @@ def statistics_text(found: DataReport) -> str:
 
 
 def _row(name: str, one: FeatureSummary, distance: FeatureDistance | None) -> tuple[str, ...]:
-    requests = one.count + one.missing
-    median = None if one.quantiles is None else one.quantiles["0.5"]
+    missing = "" if one.missing_share is None else f"{one.missing_share:.1%}"
     top = ", ".join(f"{text} {count / max(one.count, 1):.0%}" for text, count in one.top[:3])
-    numbers = (one.mean, one.std, one.minimum, median, one.maximum)
+    numbers = (one.mean, one.std, one.minimum, one.median, one.maximum)
     far = (None, None, None) if distance is None else (distance.psi, distance.js, distance.ks)
     return (
-        name, f"{one.count:,}", f"{one.missing / requests:.1%}" if requests else "", *map(figure, numbers),
-        top,
+        name, f"{one.count:,}", missing, *map(figure, numbers), top,
         *(("" if value is None else f"{value:.3f}") for value in far),
     )  # fmt: skip
 

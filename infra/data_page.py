@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from html import escape
-from importlib import resources
 
 from infra.charts import Pair, paired_bars
 from infra.data import DataReport, figure
+from infra.page import framed
 from streams.messages import DataAnomaly, FeatureSummary
 
 SHOWN = 100
@@ -17,22 +17,17 @@ TEXTS = 16
 
 def render(found: DataReport) -> str:
     """The page of what `driftline data statistics --json` prints."""
-    style = resources.files("infra").joinpath("report.css").read_text("utf-8")
     title = f"Data: {found.case}"
     cards = "".join(_card(name, found) for name in found.current.features)
     since = found.reference_span.end if found.start is None else found.start
     until = "now" if found.end is None else _time(found.end)
     spans = f"{_time(found.reference_span.start)} to {_time(found.reference_span.end)}"
-    return (
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)} - driftline</title>"
-        '<meta name=viewport content="width=device-width,initial-scale=1">'
-        f"<style>{style}</style></head><body><main><header><p class=brand>driftline</p>"
-        f"<h1>{escape(title)}</h1>"
+    introduction = (
         "<p class=lead>Feature values as they were served.</p>"
         f"<div class=legend><span><i class='key swatch reference'></i>reference: {spans}</span>"
         f"<span><i class='key swatch current'></i>current: {_time(since)} to {until}</span></div>"
-        f"</header>{_tiles(found)}{_anomalies(found)}<div class=pair>{cards}</div></main></body></html>\n"
     )
+    return framed(title, introduction, (_tiles(found), _anomalies(found), f"<div class=pair>{cards}</div>"))
 
 
 def _time(at: datetime) -> str:
@@ -99,13 +94,11 @@ def _columns(one: FeatureSummary) -> tuple[str, ...]:
 
 
 def _side(what: str, one: FeatureSummary) -> str:
-    requests = one.count + one.missing
-    missing = f"{one.missing / requests:.1%}" if requests else ""
+    missing = "" if one.missing_share is None else f"{one.missing_share:.1%}"
     if one.distinct is not None:
         cells = [f"{one.distinct:,}"]
     else:
-        median = None if one.quantiles is None else one.quantiles["0.5"]
-        cells = [figure(value) for value in (one.mean, one.std, one.minimum, median, one.maximum)]
+        cells = [figure(value) for value in (one.mean, one.std, one.minimum, one.median, one.maximum)]
     return f"<tr><td>{what}</td>{''.join(f'<td>{escape(cell)}</td>' for cell in (missing, *cells))}</tr>"
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 from typing import Any
 
 from infra.charts import Line, Mark, count_ticks, time_chart
+from infra.page import framed
 
 FIGURES = {
     "accuracy": "accuracy", "kappa": "kappa", "kappa_temporal": "kappa temporal", "log_loss": "log loss",
@@ -19,7 +19,6 @@ SERVED, BEST, DEFAULT, OTHER = "champion", "challenger1", "frozen", "prior"
 
 def render(result: Mapping[str, Any]) -> str:
     """The page of what `evaluate --json` prints."""
-    style = resources.files("infra").joinpath("report.css").read_text("utf-8")
     title = f"Evaluation: {result['stream']}"
     sections = [_tiles(result), _course(result), _models(result)]
     if result.get("detectors"):
@@ -28,15 +27,12 @@ def render(result: Mapping[str, Any]) -> str:
         sections.append(_table(result["table"]))
     delay = result["delay"]
     late = "as it came" if isinstance(delay, str) else f"{delay:,} requests later" if delay else "at once"
-    return (
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)} - driftline</title>"
-        '<meta name=viewport content="width=device-width,initial-scale=1">'
-        f"<style>{style}</style></head><body><main><header><p class=brand>driftline</p>"
-        f"<h1>{escape(title)}</h1><p class=lead>Every request was answered before its label was learned.</p>"
+    introduction = (
+        "<p class=lead>Every request was answered before its label was learned.</p>"
         f"<p class=quiet>{escape(result['task'])} task &middot; {result['requests']:,} requests, "
-        f"{result['labels']:,} labels, each known {late}</p></header>{''.join(sections)}</main></body>"
-        "</html>\n"
+        f"{result['labels']:,} labels, each known {late}</p>"
     )
+    return framed(title, introduction, sections)
 
 
 def _figure(value: Any, digits: int = 4) -> str:

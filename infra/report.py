@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
-from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import msgspec
 from infra import adaptation
 from infra.charts import Bin, Line, Mark, calibration_chart, time_chart
 from infra.figures import figure, role_of
+from infra.page import framed
 from online_models.metrics import metrics_of
 from online_models.task import Task
 from streams.messages import DriftEvent, ModelEvent
@@ -329,7 +329,6 @@ def page(
     """The whole report as HTML. `result` is the object that `demo --json` prints."""
     samples = sorted(samples, key=lambda s: s.wall)
     made = made or datetime.now(UTC)
-    style = resources.files("infra").joinpath("report.css").read_text("utf-8")
     styles = member_styles(result["models"])
     sections = [
         _headline(result),
@@ -343,13 +342,8 @@ def page(
         _totals(result),
     ]
     lead = f"<p class=lead>{escape(description)}</p>" if description else ""
-    return (
-        f"<!doctype html><html lang=en><head><meta charset=utf-8><title>{escape(title)} - driftline</title>"
-        '<meta name=viewport content="width=device-width,initial-scale=1">'
-        f"<style>{style}</style></head><body><main><header><p class=brand>driftline</p>"
-        f"<h1>{escape(title)}</h1>{lead}<p class=quiet>{_span(evidence)} &middot; report of "
-        f"{made:%-d %B %Y, %H:%M} UTC</p></header>{''.join(sections)}</main></body></html>\n"
-    )
+    made_of = f"<p class=quiet>{_span(evidence)} &middot; report of {made:%-d %B %Y, %H:%M} UTC</p>"
+    return framed(title, lead + made_of, sections)
 
 
 def member_styles(models: dict[str, dict[str, Any]]) -> dict[str, str]:

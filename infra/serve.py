@@ -16,6 +16,7 @@ from features.errors import FeaturesError
 from infra.errors import InfraError
 from infra.kafka import LocalStack
 from infra.settings import Settings
+from infra.signals import until_signal
 from infra.slot import own_slot, put_out
 from streams.usecase import UseCase
 
@@ -182,12 +183,7 @@ def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once:
                 for declared in bridge.enrich
             ]
             bridger = Bridger(bridge, bootstrap, foreign or bootstrap, settings.namespace, clients)
-            task = asyncio.create_task(bridger.run(once=once))
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-            await asyncio.wait([task])
-            if not task.cancelled():
-                task.result()
+            await until_signal(bridger.run(once=once))
             return bridger.report
 
     return asyncio.run(carry())

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import multiprocessing
 import os
-import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from infra.errors import InfraError
 from infra.settings import Settings
+from infra.signals import until_signal
 from streams.errors import StreamsError
 from streams.usecase import UseCase, load_case
 
@@ -39,16 +39,7 @@ class _Job(NamedTuple):
 def approached(case_path: str, deployment: Deployment, settings: Settings) -> dict[int, Standby] | None:
     """Every partition that other code serves, folded by this code close behind it; None when SIGTERM or
     SIGINT came first."""
-
-    async def until_asked_to_end() -> dict[int, Standby] | None:
-        task = asyncio.create_task(_approach(case_path, deployment, settings))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
-        await asyncio.wait([task])
-        return None if task.cancelled() else task.result()
-
-    return asyncio.run(until_asked_to_end())
+    return asyncio.run(until_signal(_approach(case_path, deployment, settings)))
 
 
 async def _approach(case_path: str, deployment: Deployment, settings: Settings) -> dict[int, Standby]:

@@ -16,6 +16,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from features.declaration import MINUTE
+from online_models.errors import reason_of
 from streams.errors import DeclarationError, Refused
 from streams.events import Event
 from streams.usecase import UseCase, load
@@ -156,7 +157,7 @@ class Bridge:
             mapped = self.map(record)
             events = [] if mapped is None else [mapped] if isinstance(mapped, Event) else list(mapped)
         except Exception as error:
-            raise Refused("map", f"{type(error).__name__}: {error}"[:_REASON]) from error
+            raise Refused("map", reason_of(error)[:_REASON]) from error
         for event in events:
             if type(event) not in self.case.events:
                 raise Refused("map", f"a {type(event).__name__} is no event of {self.case.name}")

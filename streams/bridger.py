@@ -287,12 +287,7 @@ def _position(record: ForeignRecord) -> bytes:
 
 def _letter(record: ForeignRecord, refused: Refused) -> PlainRecord:
     """The record as it was; headers tell where it was, and why it was refused."""
-    told: list[tuple[str, bytes | None]] = [
-        (BRIDGED_FROM, _position(record)),
-        ("stage", refused.stage.encode()),
-        ("reason", refused.reason.encode("utf-8", "replace")[:4096]),
-    ]
-    return record.key, record.value, [*record.headers, *told]
+    return record.key, record.value, [*record.headers, (BRIDGED_FROM, _position(record)), *refused.headers]
 
 
 def _passes(error: BaseException) -> bool:

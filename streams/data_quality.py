@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from features.anomaly import Anomaly, anomalies, drift_anomaly
 from features.distance import (
@@ -44,6 +45,11 @@ class Judged:
     anomalies: tuple[DataAnomaly, ...]
 
 
+def span_of(schema: Schema, number: int) -> tuple[datetime, datetime]:
+    """When a window begins and ends."""
+    return moment(number * schema.window), moment((number + 1) * schema.window)
+
+
 def watched(case: UseCase, schema: Schema) -> list[str]:
     """The features whose drift is alarmed: those that the pools' monitors watch."""
     monitoring = case.models_with_notes.monitoring
@@ -69,7 +75,7 @@ def references(
 def _reference(
     case: UseCase, name: str, alarmed: Collection[str], windows: list[WindowStatistics]
 ) -> Reference:
-    own = [window.features.get(name, FeatureStatistics(missing=window.requests)) for window in windows]
+    own = [window.of(name) for window in windows]
     merged = FeatureStatistics()
     for one in own:
         merged = merged.merged(one)
@@ -91,12 +97,14 @@ def judge(
 ) -> list[Judged]:
     """What the closed `windows` of one partition come to, those left out that are `known` already. Distances
     are told of windows after the reference: before it they would be other ones once it is complete."""
+    new = {number: window for number, window in windows.items() if number not in known}
+    if not new:
+        return []
     reference = references(case, schema, windows)
     end = int(schema.reference.end.timestamp() // schema.window)
     return [
         _judged(case, schema, partition, number, window, reference if number >= end else {})
-        for number, window in windows.items()
-        if number not in known
+        for number, window in new.items()
     ]
 
 
@@ -108,7 +116,7 @@ def _judged(
     window: WindowStatistics,
     reference: Mapping[str, Reference],
 ) -> Judged:
-    at, until = moment(number * schema.window), moment((number + 1) * schema.window)
+    at, until = span_of(schema, number)
     found = anomalies(schema, window.features)
     told: dict[str, FeatureSummary] = {}
     for name, seen in window.features.items():
@@ -123,7 +131,7 @@ def _judged(
     )
     return Judged(
         statistics,
-        tuple(_told(case.name, partition, statistics, anomaly) for anomaly in found),
+        tuple(as_told(case.name, schema, partition, number, anomaly) for anomaly in found),
     )
 
 
@@ -168,11 +176,13 @@ def summary(
     )
 
 
-def _told(case: str, partition: int, window: DataStatistics, found: Anomaly) -> DataAnomaly:
+def as_told(case: str, schema: Schema, partition: int, number: int, found: Anomaly) -> DataAnomaly:
+    """The record of an anomaly in window `number` of a partition."""
+    at, until = span_of(schema, number)
     return DataAnomaly(
-        f"{case}:{partition}:{window.at.isoformat()}:{found.feature}:{found.kind}",
-        window.at,
-        window.until,
+        f"{case}:{partition}:{at.isoformat()}:{found.feature}:{found.kind}",
+        at,
+        until,
         partition,
         found.feature,
         found.kind,
@@ -181,5 +191,5 @@ def _told(case: str, partition: int, window: DataStatistics, found: Anomaly) -> 
         found.requests,
         found.expected,
         found.found,
-        window.schema,
+        schema.digest,
     )

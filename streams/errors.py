@@ -1,5 +1,8 @@
 """Errors of the streams package: each says what was wrong, where, and what to do."""
 
+LONGEST_REASON = 4096
+"""Bytes of a reason in a dead letter's header."""
+
 
 class StreamsError(Exception):
     """Root of the package's errors."""
@@ -19,6 +22,12 @@ class Refused(StreamsError):
         super().__init__(f"{stage}: {reason}")
         self.stage = stage
         self.reason = reason
+
+    @property
+    def headers(self) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+        """What tells of it in a dead letter."""
+        reason = self.reason.encode("utf-8", "replace")[:LONGEST_REASON]
+        return ("stage", self.stage.encode()), ("reason", reason)
 
 
 class OtherTask(StreamsError):

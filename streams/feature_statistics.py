@@ -78,10 +78,11 @@ class WindowStatistics:
             self.requests + later.requests,
             min(self.first_offset, later.first_offset),
             max(self.last_offset, later.last_offset),
-            {name: self._of(name).merged(later._of(name)) for name in names},
+            {name: self.of(name).merged(later.of(name)) for name in names},
         )
 
-    def _of(self, name: str) -> FeatureStatistics:
+    def of(self, name: str) -> FeatureStatistics:
+        """The statistics of a feature, one that was never seen included."""
         return self.features.get(name) or FeatureStatistics(missing=self.requests)
 
 

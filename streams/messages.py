@@ -212,6 +212,17 @@ class FeatureSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     distinct: int | None = None
     distance: FeatureDistance | None = None
 
+    @property
+    def median(self) -> float | None:
+        """Of the numbers; None without any."""
+        return None if self.quantiles is None else self.quantiles["0.5"]
+
+    @property
+    def missing_share(self) -> float | None:
+        """Share of the requests that lack the feature; None without requests."""
+        requests = self.count + self.missing
+        return self.missing / requests if requests else None
+
 
 class DataStatistics(msgspec.Struct, frozen=True):
     """Features as served to the `requests` of one partition with event times in [`at`, `until`). `schema` is

@@ -212,7 +212,7 @@ class Scorer:
                 raise event
             self._accept(event, record)
         except Refused as refused:
-            self._refuse(record, refused.stage, refused.reason, out)
+            self._refuse(record, refused, out)
         if self._answered is not None:
             self._adopt(self._answered.predictions.pop(record.offset, None))
 
@@ -246,10 +246,10 @@ class Scorer:
     def _known(self, example: Example) -> None:
         self._work.append((example, self._offset, self._out))
 
-    def _refuse(self, record: Record, stage: str, reason: str, out: Outputs) -> None:
+    def _refuse(self, record: Record, refused: Refused, out: Outputs) -> None:
         self.dead_letters += 1
-        headers = (("stage", stage.encode()), ("reason", reason.encode("utf-8", "replace")[:4096]))
-        out.dead_letters.append(Output(record.offset, 0, record.key, record.value or b"", headers))
+        value = record.value or b""
+        out.dead_letters.append(Output(record.offset, 0, record.key, value, refused.headers))
 
     def _accept(self, event: Event, record: Record) -> None:
         if event.__class__ is Command:
@@ -288,7 +288,7 @@ class Scorer:
         if x is not None:
             problems = self._features.problems()
             if problems:  # told, but no reason to refuse the request
-                self._refuse(record, "range", "; ".join(problems), self._out)
+                self._refuse(record, Refused("range", "; ".join(problems)), self._out)
             self._ask(event, at, x)
         if label is not None:
             self._pending.answer(self._join_key(event), "labelled", label, at)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from features.anomaly import Anomaly
 from features.expectation import Schema
-from streams.events import moment
+from streams.data_quality import as_told
 from streams.messages import DataAnomaly
 from streams.usecase import UseCase
 
@@ -33,23 +34,9 @@ def skew(case: UseCase, schema: Schema, online: pa.Table, offline: pa.Table) -> 
             continue
         pairs = zip(where, online.column(name).to_pylist(), offline.column(name).to_pylist(), strict=True)
         for (partition, number), (count, requests, first) in _differing(pairs).items():
-            at = moment(number * schema.window)
-            found.append(
-                DataAnomaly(
-                    f"{case.name}:{partition}:{at.isoformat()}:{name}:skew",
-                    at,
-                    moment((number + 1) * schema.window),
-                    partition,
-                    name,
-                    "skew",
-                    severity,
-                    count,
-                    requests,
-                    f"as served: {first[0]!r}",
-                    f"by the history: {first[1]!r}",
-                    schema.digest,
-                )
-            )
+            served, history = f"as served: {first[0]!r}", f"by the history: {first[1]!r}"
+            anomaly = Anomaly(name, "skew", severity, count, requests, served, history)
+            found.append(as_told(case.name, schema, partition, number, anomaly))
     return found
 
 
