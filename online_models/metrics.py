@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
+from copy import copy, deepcopy
 from typing import Any
 
 from online_models.task import FLOOR, Task
@@ -84,13 +85,17 @@ class BinaryMetrics:
         del self._p[:half], self._y[:half]
 
     def merge(self, others: Iterable[BinaryMetrics]) -> None:
-        """Take in what the others score: they are read, not copied, whenever figures are asked for."""
-        self._others.extend(others)
+        """Take in what the others have scored so far; what they score later leaves this as it is."""
+        for other in others:
+            for part in other._parts():
+                copied = copy(part)
+                copied._p, copied._y, copied._others = part._p[:], part._y[:], []
+                copied._folded = deepcopy(part._folded)
+                self._others.append(copied)
 
     def _parts(self) -> Iterator[BinaryMetrics]:
         yield self
-        for other in self._others:
-            yield from other._parts()
+        yield from self._others
 
     def summary(self) -> dict[str, Any]:
         """Figures over the whole run; None where they are not defined."""

@@ -1,37 +1,58 @@
-"""When to take a checkpoint: by how much work it would save, and by what the last one cost."""
+"""When to take a checkpoint: by how much work it would save, and by what the last ones cost."""
 
 from __future__ import annotations
 
 SHARE = 0.05
-"""Largest share of the worker's time that checkpoints may take."""
+"""Largest share of a worker's time that its checkpoints may take."""
 LEAST = 5.0
 """Seconds of folding that make a checkpoint worth its fork, for which answers wait."""
 MOST = 60.0
-"""Seconds after which even less folding makes it worth that."""
+"""Seconds after which even less folding makes it worth that; so many of folding make it due at any cost."""
+
+
+class Budget:
+    """What the checkpoints of one worker may cost: a share of its time, of which its `partitions` have equal
+    parts. One is taken at a time."""
+
+    def __init__(self, share: float = SHARE) -> None:
+        self._share = share
+        self.partitions = 1
+        self.is_busy = False
+
+    def pause_after(self, cost: float) -> float:
+        """Seconds until a partition can afford the next one."""
+        return cost * self.partitions / self._share
 
 
 class Cadence:
-    """Says when the next checkpoint is due; times and costs are seconds of one monotonic clock.
+    """Says when the next checkpoint of one partition is due; times and costs are seconds of one monotonic
+    clock, and `now` is when the partition was taken over."""
 
-    `now` is when the partition was taken over.
-    """
-
-    def __init__(self, now: float, share: float = SHARE) -> None:
-        self._share = share
+    def __init__(self, budget: Budget, now: float) -> None:
+        self._budget = budget
         self._taken = now
         self._affordable = now
         self._folding = 0.0
 
     def folded(self, seconds: float) -> None:
-        """The partition was folded on for so long."""
+        """The partition was folded on, for so many seconds of CPU."""
         self._folding += seconds
 
     def due(self, now: float) -> bool:
         """Whether a checkpoint should be taken, if anything has been folded since the last."""
-        return now >= self._affordable and (self._folding >= LEAST or now - self._taken >= MOST)
+        if self._folding >= MOST:
+            return True
+        if self._budget.is_busy or now < self._affordable:
+            return False
+        return self._folding >= LEAST or now - self._taken >= MOST
+
+    def begin(self) -> None:
+        """One is being taken."""
+        self._budget.is_busy = True
+        self._folding = 0.0
 
     def taken(self, now: float, cost: float) -> None:
-        """A checkpoint was written, for `cost` seconds of CPU."""
+        """It was written, or could not be, for `cost` seconds of CPU."""
+        self._budget.is_busy = False
         self._taken = now
-        self._affordable = now + cost / self._share
-        self._folding = 0.0
+        self._affordable = now + self._budget.pause_after(cost)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from streams.broker import AppendFailed, Fenced, RecordsMissing, StoredRecord
-from streams.cadence import Cadence
+from streams.cadence import Budget, Cadence
 from streams.deployment import Deployment
 from streams.errors import StreamsError
 from streams.ownership import Held, OwnedPartition, Snapshot
@@ -50,10 +50,13 @@ class Custody:
         self,
         deployment: Deployment,
         partition: int,
+        budget: Budget,
         held: Held | None = None,
         standby: Standby | None = None,
     ) -> None:
+        """`budget` is for the checkpoints of all partitions of the worker."""
         self._deployment = deployment
+        self._budget = budget
         self._held = held
         self._standby = standby
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
@@ -62,7 +65,7 @@ class Custody:
         self._looked = time.monotonic()
         self._looking: asyncio.Task[None] | None = None
         self._owned: OwnedPartition | None = None
-        self._cadence = Cadence(time.monotonic())
+        self._cadence = Cadence(budget, time.monotonic())
         self._storing: asyncio.Task[None] | None = None
         self._stored: tuple[int, float] | None = None
         self._not_stored = ""
@@ -121,14 +124,11 @@ class Custody:
         # until the partition is this code's, the next attempt needs the standby too
         self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
         self._standby = None
-        self._cadence = Cadence(time.monotonic())
+        self._cadence = Cadence(self._budget, time.monotonic())
         self._recovery_started = time.monotonic()
         self.state = "recovering"
-        begun = time.monotonic()
         async for _ in owned.recover():
-            now = time.monotonic()
-            self._cadence.folded(now - begun)
-            begun = now
+            self._cadence.folded(owned.take_work())
             self._maybe_checkpoint()
             if self._stopping:
                 return
@@ -154,12 +154,11 @@ class Custody:
             if frame is None:
                 return
             records = frame.records
-            begun = time.monotonic()
             await owned.advance(records, records[0].offset if begin is None else begin)
             begin = records[-1].offset + 1
             frame.ack()
             self._last_record = time.monotonic()
-            self._cadence.folded(self._last_record - begun)
+            self._cadence.folded(owned.take_work())
             self._maybe_checkpoint()
 
     async def _set_down(self) -> None:
@@ -235,20 +234,22 @@ class Custody:
         snapshot = self._owned.snapshot()
         if snapshot is None:
             return
+        self._cadence.begin()
         self._storing = asyncio.create_task(self._store(self._owned, snapshot))
 
     async def _store(self, owned: OwnedPartition, snapshot: Snapshot) -> None:
+        cost = 0.0
         try:
             cost = await owned.store(snapshot)
         except Exception as error:
             # an older checkpoint does as well: serving goes on, and the next one is tried
             log.error("partition %d: no checkpoint: %s: %s", self.partition, type(error).__name__, error)
             self._not_stored = f"{type(error).__name__}: {error}"
-            cost = 0.0
         else:
             self._stored = (snapshot.next_offset, time.monotonic())
             self._not_stored = ""
-        self._cadence.taken(time.monotonic(), cost)
+        finally:
+            self._cadence.taken(time.monotonic(), cost)
 
     async def stop(self) -> Held | None:
         """Finish the records at hand, store a last checkpoint, give the partition back.

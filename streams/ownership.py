@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -80,6 +81,7 @@ class OwnedPartition:
         self._last: StoredRecord | None = None
         self._last_input = header.last_input if header is not None else ""
         self._checkpointed = -1
+        self._work = 0.0
         self.processor = processor
         self.partition = processor.partition
         self._all_acknowledged = True
@@ -151,7 +153,10 @@ class OwnedPartition:
 
     async def _step(self, records: Sequence[StoredRecord]) -> Outputs:
         if self._inherited is None:
-            return self.processor.step(records)
+            begun = time.thread_time()
+            out = self.processor.step(records)
+            self._work += time.thread_time() - begun
+            return out
         standby, bequest = self._inherited
         out = await standby.fold(records, bequest)
         if self.processor.next_offset > bequest.furthest:
@@ -167,6 +172,11 @@ class OwnedPartition:
             await self._deployment.rows.offer(out.rows)
         self.acknowledged = self.processor.next_offset
         self._all_acknowledged = True
+
+    def take_work(self) -> float:
+        """Seconds of CPU that folding has taken since the last call."""
+        work, self._work = self._work, 0.0
+        return work
 
     def header(self) -> CheckpointHeader:
         """What a checkpoint of this moment is of. Everything folded has been acknowledged."""

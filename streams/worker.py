@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faust
 from aiokafka import AIOKafkaProducer
@@ -21,6 +21,7 @@ from faust.types import TP
 
 from online_models.pool import member_reports
 from streams import frame
+from streams.cadence import Budget
 from streams.custody import Custody, Frame
 from streams.deployment import Deployment
 from streams.events import Clock, moment
@@ -33,14 +34,32 @@ log = logging.getLogger("driftline.worker")
 
 STATUS_EVERY = 1.0
 METRICS_EVERY = 5.0
-METRICS_SHARE = 0.005
-"""Seconds between figures of the models, and the share of the time that computing them may take: answers
-wait meanwhile."""
+METRICS_SHARE = 0.02
+IDLE_METRICS_SHARE = 0.1
+"""Seconds between figures of the models, at least; shares that computing them may take of the worker's CPU,
+and of the time of a worker to which nothing comes."""
 TIDY_EVERY = 60.0
-"""Seconds between full garbage collections. What survives one is left out of those between, which would
-else walk through all windows and waiting predictions."""
+"""Seconds between garbage collections that set apart what survives: those to come need not walk through all
+windows and waiting predictions."""
+COLLECT_EVERY = 3600.0
+"""Seconds between collections of everything, for which answers wait: a tenth of a second and more."""
 CLOCK_AFTER = 5.0
 """Seconds without a record after which a live case's partition gets a clock event, while requests wait."""
+
+
+class _Measured(NamedTuple):
+    """When figures were computed: by the clock, by CPU spent until then, and what they cost (seconds)."""
+
+    at: float
+    cpu: float
+    cost: float
+
+    def is_outdated(self, settled: bool) -> bool:
+        """Whether to compute them anew; `settled`: nothing has come since the last look."""
+        passed = time.monotonic() - self.at
+        if settled:
+            return passed >= self.cost / IDLE_METRICS_SHARE
+        return passed >= METRICS_EVERY and time.process_time() - self.cpu >= self.cost / METRICS_SHARE
 
 
 class Worker:
@@ -66,11 +85,12 @@ class Worker:
         self._status_path = status_path
         self._client_id = client_id
         self._custodies: dict[int, Custody] = {}
+        self._budget = Budget()
         self._held: dict[int, Held] = {}
         self._upgrading = dict(upgrading or {})
         self._clock_producer: AIOKafkaProducer | None = None
         self._models: dict[str, Any] = {}
-        self._models_due = 0.0
+        self._measured = _Measured(float("-inf"), 0.0, 0.0)
         self._started = time.time()
         self._closing = False
         self.failure: BaseException | None = None
@@ -119,13 +139,15 @@ class Worker:
         await self._give_back(set(self._custodies) - mine)
         for number in sorted(mine - set(self._custodies)):
             self._take(number, self._held.get(number))
+        self._budget.partitions = max(1, len(self._custodies))
         self._held.clear()  # what went to somebody else is not kept
 
     async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
         await self._give_back({tp.partition for tp in revoked} & set(self._custodies))
 
     def _take(self, number: int, held: Held | None) -> None:
-        custody = Custody(self._deployment, number, held, self._upgrading.pop(number, None))
+        standby = self._upgrading.pop(number, None)
+        custody = Custody(self._deployment, number, self._budget, held, standby)
         self._custodies[number] = custody
         custody.start().add_done_callback(self._ended)
 
@@ -201,29 +223,29 @@ class Worker:
         unfinished.replace(self._status_path)
 
     async def _measure_models(self) -> None:
-        """Compute the figures of the models anew, a member at a time so that answers do not wait for all."""
-        begun, cost = time.monotonic(), 0.0
-        models = {}
+        """Compute the figures of the models anew, on another thread: answers do not wait for them."""
+        models, cost = {}, 0.0
         for name, report in member_reports(pools_of([one.processor for one in self._owned()])):
-            models[name] = report
-            cost += time.monotonic() - begun
-            await asyncio.sleep(0)
-            begun = time.monotonic()
+            models[name], seconds = await asyncio.to_thread(_timed, report)
+            cost += seconds
         if models:
             self._models = models
-            self._models_due = begun + max(METRICS_EVERY, cost / METRICS_SHARE)
+            self._measured = _Measured(time.monotonic(), time.process_time(), cost)
 
     async def _report(self) -> None:
-        tidied = float("-inf")
+        tidied, collected = float("-inf"), time.monotonic()
         last: Any = None
         final: Any = None
         while not self.app.should_stop:
             await asyncio.sleep(STATUS_EVERY)
-            if time.monotonic() - tidied > TIDY_EVERY:
-                gc.unfreeze()
+            now = time.monotonic()
+            if now - tidied > TIDY_EVERY:
+                if now - collected > COLLECT_EVERY:
+                    gc.unfreeze()
+                    collected = now
                 gc.collect()
                 gc.freeze()
-                tidied = time.monotonic()
+                tidied = now
             offsets = {}
             for number, custody in list(self._custodies.items()):
                 custody.tick()
@@ -231,15 +253,15 @@ class Worker:
                     offsets[number] = custody.owned.acknowledged
                 if custody.superseded:
                     self._fail(OtherCode(custody.reason))
-            # when nothing moves any more the figures are made final at once
+            # when nothing moves any more the figures are made final soon
             settled = offsets == last and offsets != final
-            if settled or time.monotonic() >= self._models_due:
+            if self._measured.is_outdated(settled):
                 await self._measure_models()
+                if settled:
+                    final = offsets
             if self._closing:
                 return  # the last status is written by close
             self.write_status()
-            if settled:
-                final = offsets
             last = offsets
 
     async def close(self) -> None:
@@ -251,6 +273,12 @@ class Worker:
         self._custodies.clear()
         if self._clock_producer is not None:
             await self._clock_producer.stop()
+
+
+def _timed(compute: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], float]:
+    """What it gives, and the seconds of CPU it took."""
+    begun = time.thread_time()
+    return compute(), time.thread_time() - begun
 
 
 def _rss_bytes() -> int:

@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaTimeoutError
 from features.online import RowStore
 from infra.serve import run_worker
 from infra.settings import Settings
-from streams import cadence, checkpoint_folder, custody, kafka_broker
+from streams import cadence, checkpoint_folder, kafka_broker, worker
 from streams.kafka_broker import KafkaAppender, KafkaBroker
 from streams.outbox import Outbox
 from streams.usecase import load_case
@@ -125,7 +125,7 @@ def _request_timeout(seconds: float) -> None:
 def _checkpoint_every(seconds: float) -> None:
     """Whatever it costs, and whether or not much is folded meanwhile."""
     cadence.MOST = seconds
-    custody.Cadence = functools.partial(cadence.Cadence, share=1.0)
+    worker.Budget = functools.partial(cadence.Budget, share=1.0)
 
 
 def _parser() -> argparse.ArgumentParser:

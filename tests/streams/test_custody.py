@@ -11,6 +11,7 @@ from memory import MemoryBroker, MemoryCheckpoints
 
 from streams import custody
 from streams.broker import Extent, Place
+from streams.cadence import Budget
 from streams.custody import Custody
 from streams.deployment import Deployment, code_of
 from streams.sealing import KEY_BYTES, Seal
@@ -50,7 +51,7 @@ def test_an_idle_partition_waits_in_the_background_for_a_silent_broker_and_then_
         broker = SilentBroker()
         seal = Seal(b"k" * KEY_BYTES)
         deployment = Deployment(shop.orders, code_of(shop.orders), TOPICS, broker, MemoryCheckpoints(), seal)
-        held = Custody(deployment, 0)
+        held = Custody(deployment, 0, Budget())
         held.start()
         await until(lambda: held.state == "serving" and held.owned is not None)
         first = held.owned
