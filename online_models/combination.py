@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, isfinite, log
+from math import inf, isfinite
 from typing import Any, Literal
 
 from online_models.baselines import check_name
 from online_models.errors import ModelsError
-
-FADING = 0.999
-"""How much of the mean squared error remains at each label; the rate for squared errors is taken from it."""
-FARTHEST = 50.0
-"""Exponents below it are cut off: a weight of e**-50 is none."""
+from online_models.hedge import Hedge
+from online_models.stacking import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,81 +56,56 @@ class Combination:
             raise ModelsError(f"combination {self.name!r}: eta must be a finite number > 0, not {self.eta!r}")
 
 
-class Hedge:
-    """The weights of one combination of `count` members.
+class Combiner:
+    """A combination at work, of `count` members.
 
-    A member that did not answer has no part in the answer, and its weight is as if it had lost what the
-    combination did (Freund, Schapire, Singer and Warmuth 1997, Using and combining predictors that
-    specialize).
+    A number that a member says beyond the range of all labels so far, by more than its width, counts as
+    that bound: one that diverges must not take the others' mean along, however small its weight.
     """
 
-    __slots__ = ("_error", "_eta", "_share", "weights")
+    __slots__ = ("_count", "_declared", "_high", "_low", "_task", "_weights")
 
-    def __init__(self, count: int, share: float, eta: float | None) -> None:
-        self.weights = [1.0 / count] * count
-        self._share = share
-        self._eta = eta
-        self._error = 0.0
+    def __init__(self, declared: Combination, count: int, task: str) -> None:
+        """`task` is its kind: "binary", "multiclass" or "regression"."""
+        self._declared = declared
+        self._count = count
+        self._task = task
+        self._low, self._high = inf, -inf
+        self._weights: Hedge | Stack = (
+            Stack(count, declared.share, declared.eta, task)
+            if declared.kind == "stack"
+            else Hedge(count, declared.share, declared.eta)
+        )
 
-    def reborn(self) -> Hedge:
-        """A new one, of equal weights."""
-        return Hedge(len(self.weights), self._share, self._eta)
+    @property
+    def weights(self) -> list[float]:
+        """Of the members in their order, then of the learned mixtures if there are any; their sum is 1."""
+        return self._weights.weights
+
+    def reborn(self) -> Combiner:
+        """A new one, as it was at first."""
+        return Combiner(self._declared, self._count, self._task)
 
     def combined(self, outputs: Sequence[Any]) -> Any:
-        """The weighted mean of the outputs (numbers, or probabilities by label); None of none."""
-        answered = [
-            (weight, output)
-            for weight, output in zip(self.weights, outputs, strict=True)
-            if output is not None
-        ]
-        whole = sum([weight for weight, _ in answered])
-        if not answered:
-            return None
-        if isinstance(answered[0][1], dict):
-            mixed: dict[str, float] = {}
-            for weight, output in answered:
-                for label, p in output.items():
-                    mixed[label] = mixed.get(label, 0.0) + weight * p
-            return {label: p / whole for label, p in mixed.items()}
-        return sum([weight * output for weight, output in answered]) / whole
+        """The answer, of what each member said (None: nothing); None when nobody answered."""
+        return self._weights.combined(self._confined(outputs))
 
-    def learn(self, losses: Sequence[float | None], own: float, squared: bool) -> None:
-        """Take in what each member lost on one label (None: it had not answered), and the combination."""
-        answered = [index for index, loss in enumerate(losses) if loss is not None]
-        rate = self._rate(own, squared)
-        if not answered:
-            return
-        weights = self.weights
-        before = sum([weights[index] for index in answered])
-        least = min(loss for loss in losses if loss is not None)
-        for index in answered:
-            exponent = rate * ((losses[index] or 0.0) - least)
-            weights[index] *= exp(-exponent) if exponent < FARTHEST else exp(-FARTHEST)
-        after = sum([weights[index] for index in answered])
-        for index in answered:
-            weights[index] *= before / after
-        self._share_out()
+    def learn(self, y: Any, outputs: Sequence[Any], losses: Sequence[float | None], own: float) -> None:
+        """Take in a label: what each member had answered and lost, and what the combination lost."""
+        is_number = self._task == "regression"
+        if is_number:
+            outputs = self._confined(outputs)
+            losses = [None if output is None else (y - output) ** 2 for output in outputs]
+        if isinstance(self._weights, Stack):
+            self._weights.learn(y, outputs)
+        else:
+            self._weights.learn(losses, own, is_number)
+        if is_number:
+            self._low, self._high = min(self._low, y), max(self._high, y)
 
-    def _rate(self, own: float, squared: bool) -> float:
-        if self._eta is not None:
-            return self._eta
-        if not squared:
-            return 1.0
-        self._error = FADING * self._error + (1.0 - FADING) * own if self._error else own
-        return 0.5 / self._error if self._error > 0.0 else 0.0
-
-    def _share_out(self) -> None:
-        kept, given = 1.0 - self._share, self._share / len(self.weights)
-        weights = [kept * weight + given for weight in self.weights]
-        whole = sum(weights)  # 1 but for rounding
-        self.weights = [weight / whole for weight in weights]
-
-
-def regret_bound(members: int, changes: int, labels: int, share: float) -> float:
-    """By how many nats a combination's log loss may exceed that of the best sequence of members.
-
-    >>> round(regret_bound(members=4, changes=2, labels=1_000, share=0.005), 1)
-    19.8
-    """
-    switched = changes * log(members / share) if changes else 0.0
-    return log(members) + switched - (labels - changes - 1) * log(1.0 - share)
+    def _confined(self, outputs: Sequence[Any]) -> Sequence[Any]:
+        if self._low > self._high:  # no numbers, or no label yet
+            return outputs
+        width = self._high - self._low
+        low, high = self._low - width, self._high + width
+        return [None if output is None else min(max(output, low), high) for output in outputs]

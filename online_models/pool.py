@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 from typing import Any
 
 import msgspec
 
 from online_models.baselines import RunningPrior
-from online_models.combination import Combination, Hedge
+from online_models.combination import Combination, Combiner
 from online_models.drift import Drift, DriftManager, Estimate
 from online_models.errors import ModelsError, reason_of
 from online_models.intervals import Intervals
 from online_models.member import Member, PerKey, accepts_weight, copied
 from online_models.metrics import Metrics, RunningMetrics, metrics_of
 from online_models.promotion import Decision, Evidence, Referee
-from online_models.stacking import Stack
 from online_models.task import Regression, Task
 
 
@@ -71,7 +71,7 @@ _EVERY = 2**32
 @dataclass(slots=True, eq=False)
 class _Seat:
     """A member at work. `live` ends with its quarantine, `learning` with that or its freezing; a
-    combination, whose estimator is a `Hedge` or `Stack`, does not learn from examples.
+    combination, whose estimator is a `Combiner`, does not learn from examples.
 
     Until it is frozen, `follows` says that the frozen baseline is the first member: having learned from
     the same examples, a second estimator would only cost the time. Requests whose chance is below `reach`
@@ -90,8 +90,6 @@ class _Seat:
     follows: bool = field(default=False)
     reach: int = _EVERY
 
-
-_COMBINING = (Hedge, Stack)
 
 _STATE = (
     "_learned_through", "_labels", "_last_resort", "_serving", "_previous", "_version", "_frozen_through",
@@ -149,10 +147,8 @@ class Pool:
         self._renew_version()
 
     def _combination(self, declared: Combination, role: str) -> _Seat:
-        count, share, eta = len(self._combined), declared.share, declared.eta
-        stacked = declared.kind == "stack"
-        weights = Stack(count, share, eta, self._task.kind) if stacked else Hedge(count, share, eta)
-        return _Seat(declared.name, role, weights, None, self._new_metrics(), learning=False)
+        combiner = Combiner(declared, len(self._combined), self._task.kind)
+        return _Seat(declared.name, role, combiner, None, self._new_metrics(), learning=False)
 
     def _new_metrics(self) -> Metrics | None:
         return metrics_of(self._task) if self._scope.metrics else None
@@ -218,7 +214,7 @@ class Pool:
     def _apportion(self) -> None:
         """Set what share of requests every member answers: the budget, or who serves, has changed."""
         serving = self._seats[self._serving] if self._serving < len(self._seats) else None
-        everyone = serving is not None and serving.estimator.__class__ in _COMBINING
+        everyone = serving is not None and serving.estimator.__class__ is Combiner
         beside = [
             (seat, seat.member)
             for seat in self._seats
@@ -242,7 +238,7 @@ class Pool:
             output = None
             if seat.follows:
                 output = outputs[self._first]
-            elif seat.live and chance < seat.reach and seat.estimator.__class__ not in _COMBINING:
+            elif seat.live and chance < seat.reach and seat.estimator.__class__ is not Combiner:
                 output = self._asked(seat, x, changes)
             outputs.append(output)
         for index in self._combinations:
@@ -360,12 +356,10 @@ class Pool:
         losses = self._losses(y, outputs, learned.loss)
         for index in self._combinations:
             own = losses[index]
-            weights = self._seats[index].estimator
-            if own is not None and weights.__class__ is Stack:
-                weights.learn(y, [outputs[other] for other in self._combined])
-            elif own is not None:
-                combined = [losses[other] for other in self._combined]
-                weights.learn(combined, own, task.kind == "regression")
+            if own is not None:
+                said = [outputs[other] for other in self._combined]
+                lost = [losses[other] for other in self._combined]
+                self._seats[index].estimator.learn(y, said, lost, own)
         if self._referee is not None:
             for decision in self._referee.judge(losses, slices, offset, self._prior):
                 changes = changes if changes is not None else []
@@ -614,11 +608,12 @@ def merged_report(pools: Iterable[Pool]) -> dict[str, dict[str, Any]]:
     `role` is as declared; `serving` is in how many of the pools it serves now. Where intervals are told,
     `coverage` is the share of labels that those told while it served have held, `width` their mean width.
     """
-    return dict(member_reports(pools))
+    return {name: report() for name, report in member_reports(pools)}
 
 
-def member_reports(pools: Iterable[Pool]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The entries of `merged_report` one by one: each takes milliseconds, between which others may run."""
+def member_reports(pools: Iterable[Pool]) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    """The entries of `merged_report` one by one. What an entry is of is taken as it is now, in less than a
+    millisecond; the function that then computes it takes many, and may run on another thread."""
     seats: dict[str, list[_Seat]] = {}
     serving: dict[str, int] = {}
     intervals: list[Intervals] = []
@@ -631,17 +626,20 @@ def member_reports(pools: Iterable[Pool]) -> Iterator[tuple[str, dict[str, Any]]
             seats.setdefault(seat.name, []).append(seat)
             tasks[seat.name] = pool._task
     for name, found in seats.items():
-        whole = [seat.metrics for seat in found if seat.metrics is not None]
         entry: dict[str, Any] = {
             "role": found[0].role,
             "live": all(seat.live for seat in found),
             "serving": serving.get(name, 0),
         }
-        if whole:
-            merged = metrics_of(tasks[name])
-            merged.merge(whole)  # type: ignore[arg-type]
-            entry |= merged.summary() | {"fading": merged.fading()}
         told = [sum(counts) for counts in zip(*(i.counts(name) for i in intervals), strict=True)]
         if told and told[0]:
             entry |= {"coverage": told[1] / told[0], "width": told[2] / told[0]}
-        yield name, entry
+        merged = None
+        if whole := [seat.metrics for seat in found if seat.metrics is not None]:
+            merged = metrics_of(tasks[name])
+            merged.merge(whole)  # type: ignore[arg-type]
+        yield name, partial(_entry, entry, merged)
+
+
+def _entry(entry: dict[str, Any], metrics: Metrics | None) -> dict[str, Any]:
+    return entry if metrics is None else entry | metrics.summary() | {"fading": metrics.fading()}

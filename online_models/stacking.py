@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import exp, log
 from typing import Any
 
-from online_models.combination import Hedge
+from online_models.hedge import Hedge
 
 RATES = (0.003, 0.02)
 """Steps of the two learned mixtures, for slow and for fast change."""
@@ -126,12 +126,9 @@ class Stack:
     judged by what it would say by now, with the weights of later labels in it if labels come late.
     """
 
-    __slots__ = ("_count", "_eta", "_hedge", "_kind", "_mixtures", "_share")
+    __slots__ = ("_hedge", "_kind", "_mixtures")
 
     def __init__(self, count: int, share: float, eta: float | None, kind: str) -> None:
-        self._count = count
-        self._share = share
-        self._eta = eta
         self._kind = kind
         self._mixtures: list[Any] = [_MIXTURES[kind](count, rate) for rate in RATES]
         if eta is None and kind != "regression":
@@ -142,10 +139,6 @@ class Stack:
     def weights(self) -> list[float]:
         """Of the members, then of the mixtures."""
         return self._hedge.weights
-
-    def reborn(self) -> Stack:
-        """A new one, as it was at first."""
-        return Stack(self._count, self._share, self._eta, self._kind)
 
     def _experts(self, outputs: Sequence[Any]) -> list[Any]:
         return [*outputs, *(mixture.answer(outputs) for mixture in self._mixtures)]

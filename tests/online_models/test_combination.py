@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tasks import LABEL, TASK, Ask, Reads
 
-from online_models.combination import Combination, Hedge, regret_bound
+from online_models.combination import Combination, Combiner
 from online_models.errors import ModelsError
+from online_models.hedge import Hedge, regret_bound
 from online_models.member import Member, PerKey
 from online_models.pool import Pool
 from online_models.promotion import Promotion
@@ -148,6 +149,31 @@ def test_numbers_are_mixed_in_any_unit(unit: float) -> None:
     run(where, measured())
     report = where.report()
     assert report["both"]["rmse"] < 1.05 * report["b"]["rmse"] < 0.5 * report["a"]["rmse"]
+
+
+@pytest.mark.parametrize("kind", ["hedge", "stack"])
+def test_a_member_that_diverges_does_not_take_the_combination_along(kind: Any) -> None:
+    def measured() -> Iterator[tuple[dict[str, float], float]]:
+        rng = random.Random(3)
+        for number in range(2_000):
+            y = rng.gauss(100, 10)
+            off = min(1.1**number, 1e140) * (-1) ** number
+            yield {"a": y + rng.gauss(0, 3), "b": y + rng.gauss(0, 2), "c": y + off}, y
+
+    both = Combination("all", kind=kind)
+    where = pool(reads("a"), reads("b"), reads("c"), both, task=Regression("r", ask=Ask, label=LABEL))
+    run(where, measured())
+    report = where.report()
+    assert report["c"]["rmse"] > 1e80
+    assert report["all"]["rmse"] < 1.1 * report["b"]["rmse"]
+
+
+def test_a_combination_that_is_added_anew_knows_nothing() -> None:
+    declared = Combination("both", kind="stack", eta=0.3)
+    taught, new = (Combiner(declared, 2, "regression") for _ in range(2))
+    taught.learn(1.0, [0.9, 0.2], [0.01, 0.64], 0.2)
+    assert state_hash(taught) != state_hash(new)
+    assert state_hash(taught.reborn()) == state_hash(new)
 
 
 def test_a_pool_with_a_combination_goes_on_from_its_state() -> None:
