@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from features.declaration import Derived, Feature, RequestField, Window
+from features.declaration import Derived, Feature, Note, RequestField, Window
 from features.expectation import Bins, FeatureSchema, Reference, Schema, SchemaError, Type, type_of
 
 ABOUT_BINS = 25
@@ -53,10 +53,11 @@ def infer(
 ) -> Schema:
     """The schema that these requests fit: (event time in seconds, feature values; None or absent: missing).
 
-    Types are those seen. Ranges are as wide again on either side as what was seen, but not below 0 where
-    nothing was. What is never missing may not be, where the declaration says so too; else the worst window
-    gives the bound, with a margin. All of a number's values are held in memory, 8 bytes each. Raises
-    SchemaError where there are no requests, and for a feature with values of several types.
+    Types are those seen. A bound of a declared valid range is the bound; else ranges are as wide again on
+    either side as what was seen, but not below 0 where nothing was. What is never missing may not be, where
+    the declaration says so too; else the worst window gives the bound, with a margin. All of a number's
+    values are held in memory, 8 bytes each. Raises SchemaError where there are no requests, and for a feature
+    with values of several types.
     """
     seen = {name: _Seen() for name in features}
     asked: Counter[int] = Counter()
@@ -109,7 +110,7 @@ def _inferred(name: str, feature: Feature, seen: _Seen, asked: Mapping[int, int]
     kind = _type(name, seen.types)
     missing = _missing(feature, seen, asked)
     if kind in ("number", "whole"):
-        low, high = _range(min(seen.numbers), max(seen.numbers))
+        low, high = _range(min(seen.numbers), max(seen.numbers), feature.note)
         return FeatureSchema(kind, missing, low, high, bins_of(seen.numbers, kind == "whole"))
     if kind == "boolean":
         return FeatureSchema(kind, missing)
@@ -141,8 +142,9 @@ def _missing(feature: Feature, seen: _Seen, asked: Mapping[int, int]) -> float:
     return round(worst + MARGIN * (1.0 - worst), 3)
 
 
-def _range(least: float, most: float) -> tuple[float, float]:
-    """As wide again on either side, never across 0; rounded outwards."""
+def _range(least: float, most: float, note: Note) -> tuple[float, float]:
+    """What was seen, as wide again on either side, never across 0, rounded outwards; declared bounds as
+    they are."""
     span = (most - least) or abs(most) or 1.0
     unit = 10.0 ** floor(log10(span)) / 10.0
     low, high = floor((least - span) / unit) * unit, ceil((most + span) / unit) * unit
@@ -150,4 +152,8 @@ def _range(least: float, most: float) -> tuple[float, float]:
         low = max(low, 0.0)
     if most <= 0.0:
         high = min(high, 0.0)
-    return round(low, 12), round(high, 12)
+    valid_low, valid_high = note.valid or (None, None)
+    return (
+        min(round(low, 12), note.bounds[1]) if valid_low is None else valid_low,
+        max(round(high, 12), note.bounds[0]) if valid_high is None else valid_high,
+    )

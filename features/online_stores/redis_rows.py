@@ -23,7 +23,7 @@ from redis.exceptions import NoScriptError, RedisError
 from features import wire
 from features.declaration import View
 from features.online_stores.connection import connect, connect_async, without_secrets
-from features.online_stores.stored import Stored, encoders
+from features.online_stores.stored import Stored, row_encoder
 from features.state import Row, RowKey
 
 BATCH = 1000
@@ -221,7 +221,7 @@ class RowsWriter:
         self._lifetime = lifetime
         self._layout = Layout(view.name, list(view.features))
         self._key = wire.entity_keys(view.keys)
-        self._encoders = encoders(view)
+        self._encode_values = row_encoder(view)
 
     def write(self, rows: Iterable[tuple[RowKey, Row]]) -> None:
         """Write rows in exchanges of at most `BATCH`; raises redis.RedisError, some of the last written."""
@@ -232,12 +232,8 @@ class RowsWriter:
 
     def _encode(self, key: tuple[str, ...], row: Row) -> tuple[bytes, int, list[bytes]]:
         stamp, values = row
-        get = values.get
         return (
             bytes(self._key(key)) + self._project,
             round(stamp * 1e6),
-            [
-                b"" if (value := get(name)) is None else bytes(encode(value))
-                for name, encode in self._encoders
-            ],
+            [*map(bytes, self._encode_values(values))],
         )

@@ -19,12 +19,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
 
 from features import wire
 from features.declaration import View
 from features.online_stores.stamps import microseconds
-from features.online_stores.stored import Stored, encoders
+from features.online_stores.stored import Stored, row_encoder
 from features.state import Row, RowKey
 
 BATCH = 1000
@@ -147,7 +146,7 @@ class RowsWriter:
         self._connect = connect
         self._view = view
         self._names = list(view.features)
-        self._encoders = encoders(view)
+        self._encode = row_encoder(view)
         self._key = wire.entity_keys(view.keys)
         self._first_cells: dict[tuple[str, ...], int] = {}
         self._schema: int | None = None
@@ -170,7 +169,11 @@ class RowsWriter:
             self._write(batch)
 
     def _write(self, batch: list[tuple[RowKey, Row]]) -> None:
-        encoded = [(key, self._encode(row)) for (_, key), row in batch]
+        encode = self._encode
+        encoded = [
+            (key, (_feast_seconds_of(int(stamp)), round(stamp * 1e6), *encode(values)))
+            for (_, key), (stamp, values) in batch
+        ]
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
             self._check_schema(connection)
@@ -188,18 +191,6 @@ class RowsWriter:
                     self._first_cells.pop(key, None)
                 others = [(self._key(key), *values) for key, values in encoded]
             connection.executemany(self._upsert, others)
-
-    def _encode(self, row: Row) -> list[Any]:
-        stamp, values = row
-        get = values.get
-        return [
-            _feast_seconds_of(int(stamp)),
-            round(stamp * 1e6),
-            *[
-                wire.MISSING if (value := get(name)) is None else encode(value)
-                for name, encode in self._encoders
-            ],
-        ]
 
     def _check_schema(self, connection: sqlite3.Connection) -> None:
         """Cell numbers hold as long as the table does."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 from features import wire
@@ -16,12 +18,36 @@ class Stored(NamedTuple):
     values: Sequence[bytes | None]
 
 
-def encoders(view: View) -> list[tuple[str, Callable[[Any], bytearray]]]:
-    """What makes bytes of a value, by feature of the view, in their order."""
-    return [
+def row_encoder(view: View) -> Callable[[Mapping[str, Any]], Sequence[bytearray]]:
+    """What makes bytes of a row's values, of each feature of the view in their order; a value that is absent
+    or None is missing."""
+    one_by_one = [
         (name, wire.whole_value if window.is_whole else wire.real_value)
         for name, window in view.features.items()
     ]
+
+    def each(values: Mapping[str, Any]) -> Sequence[bytearray]:
+        get = values.get
+        return [
+            wire.MISSING if (value := get(name)) is None else encode(value) for name, encode in one_by_one
+        ]
+
+    reals = [name for name, window in view.features.items() if not window.is_whole]
+    if len(reals) < 2:
+        return each
+    real, encode_reals = itemgetter(*reals), wire.real_values(len(reals))
+    wholes = [(place, name) for place, name in enumerate(view.features) if name not in reals]
+
+    def together(values: Mapping[str, Any]) -> Sequence[bytearray]:
+        try:
+            found = [*encode_reals(*real(values))]
+            for place, name in wholes:
+                found.insert(place, wire.whole_value(values[name]))
+        except (KeyError, TypeError, struct.error):
+            return each(values)
+        return found
+
+    return together
 
 
 class RowsReader(Protocol):

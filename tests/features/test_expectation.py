@@ -65,6 +65,23 @@ def test_requests_in_order_have_no_anomalies(schema: Schema) -> None:
 
 
 @pytest.mark.parametrize(
+    ("valid", "expected"),
+    [
+        (None, (0.0, 16.0)),
+        ((0.0, 12.0), (0.0, 12.0)),
+        ((None, 12.0), (0.0, 12.0)),
+        ((5.0, None), (5.0, 16.0)),
+        ((None, -3.0), (-3.0, -3.0)),  # kept out of its range: each such value is an anomaly
+    ],
+)
+def test_a_declared_bound_of_a_valid_range_is_the_bound(valid: Any, expected: tuple[float, float]) -> None:
+    declared = {"wind": mean(object, "wind", by="origin", over=HOUR, valid=valid, outside="keep")}
+    rows = [(60.0 * n, {"wind": float(n % 9)}) for n in range(100)]
+    inferred = infer("flights", declared, rows, HOUR).features["wind"]
+    assert (inferred.low, inferred.high) == expected
+
+
+@pytest.mark.parametrize(
     ("kind", "feature", "change", "count", "told"),
     [
         ("presence", "wind", lambda n, x: None if n % 2 else x["wind"], 240, "60.0% missing"),
