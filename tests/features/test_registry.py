@@ -94,10 +94,9 @@ def test_an_object_that_others_made_is_not_overwritten(repo: OnlineStoreRepo) ->
     assert repo.store.get_entity("till").description == "theirs"
 
 
-def apply_views(path: Path, number: int) -> None:
+def apply_views(path: Path, registry: str, number: int) -> None:
     name = f"case{number}"
     features = {"sold_1h": count(Sold, by=f"key{number}", over=HOUR)}
-    registry = f"sqlite:///{path / 'registry.sqlite'}"
     place = Place(path / name, "shared", registry=registry)
     OnlineStoreRepo(place, views(name, features)).apply()
 
@@ -112,11 +111,45 @@ def apply_at_once(apply: Callable[..., None], *arguments: Any) -> list[int | Non
     return [process.exitcode for process in processes]
 
 
-def test_cases_that_are_applied_at_once_to_one_registry_are_all_in_it(tmp_path: Path) -> None:
-    assert apply_at_once(apply_views, tmp_path) == [0] * 4
-    place = Place(tmp_path / "case0", "shared", registry=f"sqlite:///{tmp_path / 'registry.sqlite'}")
-    store = OnlineStoreRepo(place, []).store
+def test_cases_that_are_applied_at_once_to_one_registry_are_all_in_it(
+    tmp_path: Path, registry_url: str
+) -> None:
+    assert apply_at_once(apply_views, tmp_path, registry_url) == [0] * 4
+    store = OnlineStoreRepo(Place(tmp_path / "case0", "shared", registry=registry_url), []).store
     assert {view.name for view in store.list_feature_views()} == {f"case{n}_by_key{n}" for n in range(4)}
+
+
+def test_a_registry_in_a_database_of_its_own_plans_applies_and_serves(
+    tmp_path: Path, registry_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path / "feast", "shops", registry=registry_url)
+    repo = OnlineStoreRepo(place, DECLARED)
+    assert {change.action for change in repo.apply()} == {"create"}
+    assert {change.action for change in OnlineStoreRepo(place, DECLARED).plan()} == {"keep"}
+    put(repo, {"a": (1e9, {"price_1h": 2.5})})
+    assert price(repo, "a") == 2.5
+    monkeypatch.setenv("DRIFTLINE_REGISTRY", registry_url)
+    plain = FeatureStore(repo_path=str(place.path))
+    assert {view.name for view in plain.list_feature_views()} == set(repo.views)
+    answer = plain.get_online_features(features=[f"{BY_SHOP}:price_1h"], entity_rows=[{"shop": "a"}])
+    assert answer.to_dict()["price_1h"] == [2.5]
+
+
+@pytest.mark.parametrize("act", [OnlineStoreRepo.plan, OnlineStoreRepo.apply])
+@pytest.mark.parametrize(
+    ("registry", "told"),
+    [
+        ("postgresql+psycopg://somebody:secret@127.0.0.1:1/nowhere", "cannot be read or changed"),
+        ("nosuch://somebody:secret@host/database", "DRIFTLINE_REGISTRY is no URL"),
+        ("secret", "DRIFTLINE_REGISTRY is no URL"),
+    ],
+)
+def test_a_registry_out_of_reach_is_told_without_its_password(
+    tmp_path: Path, act: Callable[[OnlineStoreRepo], Any], registry: str, told: str
+) -> None:
+    with pytest.raises(FeaturesError, match=told) as error:
+        act(OnlineStoreRepo(Place(tmp_path / "feast", "shops", registry=registry), DECLARED))
+    assert "secret" not in str(error.value)
 
 
 def test_passwords_stay_out_of_the_settings_file(tmp_path: Path, redis_url: str, monkeypatch: Any) -> None:
