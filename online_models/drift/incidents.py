@@ -267,7 +267,8 @@ class Incidents:
         assert incident is not None
         for stream, values in newest.items():
             settling = self._settling[stream]
-            settling.values.extend(values)
+            if now > settling.since:
+                settling.values.extend(values)
             suspect = incident.suspects[stream]
             if now - settling.since < SETTLING * BLOCK:
                 continue

@@ -484,6 +484,7 @@ def wrong_clock(run: Run) -> Outcome:
         assert key is not None
         run.inject([(key, codec.encode(wrong), partition_of(key, run.case.partitions))])
     run.until_published(run.random.uniform(0.2, 0.6))
+    run.feed_to(1)  # something to predict is left, however fast the worker is
     worker = _killed(run, worker)
     return Outcome(run.settle(worker))
 
