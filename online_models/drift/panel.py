@@ -19,6 +19,12 @@ WARM_UP = 128
 LEARNING = 512
 """As many of what labels show: a new model's losses fall, and a history of falling ones is no measure."""
 
+FAMILIAR = 16
+"""Blocks of a stream that make its range known. One whose every value is beyond it by more than its width (of
+logarithms too, towards 0) is of another stream: so breaks show of what changes too slowly for windows."""
+CERTAIN = 100.0
+"""The evidence of it."""
+
 Aspect = Literal["mean", "spread", "missing", "frozen", "categories"]
 Columns = Mapping[str, Sequence[Any]]
 """The `BLOCK` values of each stream; `math.nan` (that very object) or None where one is missing."""
@@ -73,8 +79,8 @@ class Panel:
     """
 
     __slots__ = (
-        "_aspects", "_categories", "_last", "_most", "_newest", "_numbers", "_rising", "_scales", "_shapes",
-        "_texts", "_waiting", "_windows",
+        "_aspects", "_categories", "_familiar", "_last", "_most", "_newest", "_numbers", "_ranges", "_rising",
+        "_scales", "_shapes", "_texts", "_waiting", "_windows",
     )  # fmt: skip
 
     def __init__(self, whole: bool, most_categories: int, rising: frozenset[str]) -> None:
@@ -87,6 +93,9 @@ class Panel:
         self._categories = 0  # columns of them
         self._scales = np.zeros((4, 0, 1))
         self._last = np.zeros(0)
+        # least and largest value of each number: up to the block before the newest, and of that
+        self._ranges = np.zeros((2, 2, 0))
+        self._familiar = np.zeros(0)  # blocks that gave them
         self._shapes = 2 if whole else 1
         self._newest = np.zeros((0, BLOCK))  # the newest block of each number
         self._waiting: dict[str, list[Any]] = {}
@@ -110,12 +119,40 @@ class Panel:
         if not monitors:
             return []
         block = np.empty((4, monitors))
+        beyond: list[int] = []
         if self._numbers:
             self._measure_numbers(columns, block)
+            if self._shapes == 2:
+                beyond = self._beyond()
         if self._texts:
             self._measure_texts(columns, block)
-        alarms = [self._alarm(exceedance) for exceedance in self._windows.update(block, least)]
+        exceedances = {found.column: found for found in self._windows.update(block, least)}
+        for column in beyond:
+            exceedances[column] = self._windows.newest(block, column, CERTAIN)
+        alarms = [self._alarm(exceedance) for exceedance in exceedances.values()]
         return [alarm for alarm in alarms if alarm is not None]
+
+    def _beyond(self) -> list[int]:
+        """Numbers whose newest values are all far beyond those so far, the block before left out: it may be
+        half new already."""
+        values = self._newest
+        present = np.abs(values) < HUGE
+        many = np.add.reduce(present, 1) >= BLOCK // 2
+        least = np.minimum.reduce(np.where(present, values, np.inf), 1)
+        largest = np.maximum.reduce(np.where(present, values, -np.inf), 1)
+        (low, high), before = self._ranges
+        familiar = many & (self._familiar >= FAMILIAR)
+        with np.errstate(invalid="ignore", divide="ignore"):  # ranges that are empty yet
+            width = high - low
+            far = (least > high + width) | (largest < low - width)
+            far |= (low > 0.0) & (largest < low * (low / high))
+            far |= (high < 0.0) & (least > high * (high / low))
+            found = familiar & (width > 0.0) & far
+        np.minimum(low, before[0], out=low)
+        np.maximum(high, before[1], out=high)
+        before[:] = least, largest
+        self._familiar += many
+        return [int(number) for number in np.nonzero(found)[0]]
 
     def restart(self, alarm: Alarm) -> None:
         """Compare what comes with what comes from here on: the values that alarmed give the new scale."""
@@ -125,6 +162,9 @@ class Panel:
         number = self._numbers[alarm.stream]
         for shape in range(self._shapes):
             self._windows.restart(number + shape * len(self._numbers))
+        if self._shapes == 2:
+            self._ranges[:, :, number] = np.inf, -np.inf
+            self._familiar[number] = 0.0
         sample = self.newest(alarm.stream)
         if sample:
             self._scales[:, number, 0] = Scale.of(sample)
@@ -154,6 +194,8 @@ class Panel:
         scale = np.array(Scale.of(sample)).reshape(4, 1, 1)
         self._scales = np.concatenate([self._scales, scale], axis=1)
         self._last = np.append(self._last, nan)
+        self._ranges = np.concatenate([self._ranges, [[[np.inf], [-np.inf]]] * 2], axis=2)
+        self._familiar = np.append(self._familiar, 0.0)
 
     def _watch_text(self, name: str, sample: Sequence[Any]) -> None:
         counts = sorted(Counter(sample).items(), key=lambda item: (-item[1], str(item[0])))

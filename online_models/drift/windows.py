@@ -120,6 +120,14 @@ class Windows:
             self._review()
         return found
 
+    def newest(self, block: Array, column: int, evidence: float) -> Exceedance:
+        """The block added last, as an exceedance of that evidence."""
+        total, weight = block[TOTAL:, column].tolist()
+        all_total, all_weight = self._totals[TOTAL:, column].tolist()
+        before = (all_total - total, all_weight - weight)
+        rises = total * before[1] > before[0] * weight
+        return Exceedance(column, 0, evidence, rises, before, (total, weight))
+
     def _ending_here(self, block: Array, aligned: int) -> Array:
         """Sums of the windows that end with this block, by level (levels x 3 x columns)."""
         levels = min(aligned + 1, len(self._mean))

@@ -82,6 +82,22 @@ def test_a_change_is_found_and_its_suspect_named_first(name: str) -> None:
     assert set(kinds) == {FAULTS[name][2]}
 
 
+@pytest.mark.parametrize("feature", ["queue", "distance", "step"])
+@pytest.mark.parametrize("factor", [100.0, 0.01])
+@pytest.mark.parametrize("at", [6_400, 6_433])
+def test_a_large_change_of_unit_is_a_data_break_wherever_it_begins_and_however_slow_the_stream(
+    feature: str, factor: float, at: int
+) -> None:
+    def scaled(number: int, asked: Asked, _: np.random.Generator) -> Asked:
+        return asked._replace(x=asked.x | {feature: asked.x[feature] * factor}) if number >= at else asked
+
+    told = [d for d in watched(Monitoring(), stream(1, at + 1_000, scaled)) if d.severity == "drift"]
+    assert [d.incident for d in told if d.offset < at] == []
+    assert told[0].offset < at + 700
+    assert told[-1].kind == "data break"
+    assert told[-1].suspects[0][1:3] == (f"feature {feature}", "unit")
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_change_is_missed_in_twenty_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
