@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from infra.charts import Line, Mark, count_ticks, time_chart
+from infra.figures import figure
 from infra.page import framed
 
 FIGURES = {
@@ -35,10 +36,6 @@ def render(result: Mapping[str, Any]) -> str:
     return framed(title, introduction, sections)
 
 
-def _figure(value: Any, digits: int = 4) -> str:
-    return "&ndash;" if value is None else f"{value:,.{digits}f}"
-
-
 def _tiles(result: Mapping[str, Any]) -> str:
     score, models = result["score"], result["models"]
     name = FIGURES[score]
@@ -48,7 +45,7 @@ def _tiles(result: Mapping[str, Any]) -> str:
         (f"{name}, default single model", models[result["default"]].get(score), result["default"]),
     )
     parts = [
-        f"<div class=tile><span>{escape(what)}</span><b>{_figure(value)}</b><i>{escape(note)}</i></div>"
+        f"<div class=tile><span>{escape(what)}</span><b>{figure(value, 4)}</b><i>{escape(note)}</i></div>"
         for what, value, note in tiles
     ]
     return f"<section class=tiles>{''.join(parts)}</section>"
@@ -114,8 +111,8 @@ def _models(result: Mapping[str, Any]) -> str:
             [
                 key + escape(name),
                 escape(entry["role"]) + ("" if entry["live"] else ", quarantined"),
-                *(_figure(entry.get(figure)) for figure in shown),
-                _figure(entry["seconds"], 2),
+                *(figure(entry.get(name), 4) for name in shown),
+                figure(entry["seconds"], 2),
                 "&ndash;" if kb is None else f"{kb / 1024:,.0f}",
             ]
         )
@@ -128,8 +125,8 @@ def _models(result: Mapping[str, Any]) -> str:
 def _detectors(detectors: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
         [
-            escape(name), f"{score['alarms']:,}", f"{score['false_alarms']:,}", _figure(score["mtfa"], 0),
-            _figure(score["mtd"], 0), _figure(score["mdr"], 2), _figure(score["mtr"], 1),
+            escape(name), f"{score['alarms']:,}", f"{score['false_alarms']:,}", figure(score["mtfa"], 0),
+            figure(score["mtd"], 0), figure(score["mdr"], 2), figure(score["mtr"], 1),
         ]
         for name, score in detectors.items()
     ]  # fmt: skip
