@@ -83,6 +83,7 @@ class OnlineStoreRepo:
     def plan(self) -> list[Change]:
         """What `apply` would do to each object. Raises FeaturesError where it would change another's, and
         when the registry cannot be read."""
+        _check_driver(self.place)
         with self._alone(), _registry_errors():
             self._store = self._store or _open(self.place)
             return [change for change, _ in self._changes()]
@@ -96,6 +97,7 @@ class OnlineStoreRepo:
         """
         from sqlalchemy.exc import DBAPIError
 
+        _check_driver(self.place)
         with self._alone(), _registry_errors():
             self._write_settings()
             attempt = 0
@@ -155,14 +157,27 @@ class OnlineStoreRepo:
 @contextmanager
 def _registry_errors() -> Iterator[None]:
     """What the registry's database says as a FeaturesError."""
-    from sqlalchemy.exc import ArgumentError, DBAPIError
+    from sqlalchemy.exc import DBAPIError
 
     try:
         yield
     except DBAPIError as error:
         raise FeaturesError(f"the feature registry cannot be read or changed: {error.orig}") from error
-    except ArgumentError as error:
-        raise FeaturesError(f"{REGISTRY} is no URL of a database that SQLAlchemy knows: {error}") from error
+
+
+def _check_driver(place: Place) -> None:
+    """Raises FeaturesError for a registry that is no database's URL, or whose driver is not installed."""
+    if place.registry is None:
+        return
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        make_url(place.registry).get_dialect().import_dbapi()
+    except (ArgumentError, ValueError):  # which may tell a password
+        raise FeaturesError(f"{REGISTRY} is no URL of a database that SQLAlchemy knows") from None
+    except ImportError as error:
+        raise FeaturesError(f"the database that {REGISTRY} names needs a driver: {error}") from error
 
 
 def _change(kind: str, held: Any, declared: Any, project: str) -> Change:

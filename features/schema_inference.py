@@ -53,11 +53,11 @@ def infer(
 ) -> Schema:
     """The schema that these requests fit: (event time in seconds, feature values; None or absent: missing).
 
-    Types are those seen. A bound of a declared valid range is the bound; else ranges are as wide again on
-    either side as what was seen, but not below 0 where nothing was. What is never missing may not be, where
-    the declaration says so too; else the worst window gives the bound, with a margin. All of a number's
-    values are held in memory, 8 bytes each. Raises SchemaError where there are no requests, and for a feature
-    with values of several types.
+    Types are those seen. A bound of a declared valid range is the bound, even of what is kept out of it; else
+    ranges are as wide again on either side as what was seen, but not below 0 where nothing was. What is never
+    missing may not be, where the declaration says so too; else the worst window gives the bound, with a
+    margin. All of a number's values are held in memory, 8 bytes each. Raises SchemaError where there are no
+    requests, and for a feature with values of several types.
     """
     seen = {name: _Seen() for name in features}
     asked: Counter[int] = Counter()

@@ -56,6 +56,10 @@ class Combination:
             raise ModelsError(f"combination {self.name!r}: eta must be a finite number > 0, not {self.eta!r}")
 
 
+LEAST_LABELS = 30
+"""Labels that make known in what range numbers lie."""
+
+
 class Combiner:
     """A combination at work, of `count` members.
 
@@ -63,13 +67,14 @@ class Combiner:
     that bound: one that diverges must not take the others' mean along, however small its weight.
     """
 
-    __slots__ = ("_count", "_declared", "_high", "_low", "_task", "_weights")
+    __slots__ = ("_count", "_declared", "_high", "_labels", "_low", "_task", "_weights")
 
     def __init__(self, declared: Combination, count: int, task: str) -> None:
         """`task` is its kind: "binary", "multiclass" or "regression"."""
         self._declared = declared
         self._count = count
         self._task = task
+        self._labels = 0
         self._low, self._high = inf, -inf
         self._weights: Hedge | Stack = (
             Stack(count, declared.share, declared.eta, task)
@@ -101,10 +106,11 @@ class Combiner:
         else:
             self._weights.learn(losses, own, is_number)
         if is_number:
+            self._labels += 1
             self._low, self._high = min(self._low, y), max(self._high, y)
 
     def _confined(self, outputs: Sequence[Any]) -> Sequence[Any]:
-        if self._low > self._high:  # no numbers, or no label yet
+        if self._labels < LEAST_LABELS or self._low == self._high:
             return outputs
         width = self._high - self._low
         low, high = self._low - width, self._high + width

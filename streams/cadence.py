@@ -12,12 +12,12 @@ MOST = 60.0
 
 class Budget:
     """What the checkpoints of one worker may cost: a share of its time, of which its `partitions` have equal
-    parts. One is taken at a time."""
+    parts. One is taken at a time, unless a partition has long had none. `busy` are being taken."""
 
     def __init__(self, share: float = SHARE) -> None:
         self._share = share
         self.partitions = 1
-        self.is_busy = False
+        self.busy = 0
 
     def pause_after(self, cost: float) -> float:
         """Seconds until a partition can afford the next one."""
@@ -42,17 +42,17 @@ class Cadence:
         """Whether a checkpoint should be taken, if anything has been folded since the last."""
         if self._folding >= MOST:
             return True
-        if self._budget.is_busy or now < self._affordable:
+        if now < self._affordable or (self._budget.busy and now - self._taken < 2.0 * MOST):
             return False
         return self._folding >= LEAST or now - self._taken >= MOST
 
     def begin(self) -> None:
         """One is being taken."""
-        self._budget.is_busy = True
+        self._budget.busy += 1
         self._folding = 0.0
 
     def taken(self, now: float, cost: float) -> None:
         """It was written, or could not be, for `cost` seconds of CPU."""
-        self._budget.is_busy = False
+        self._budget.busy -= 1
         self._taken = now
         self._affordable = now + self._budget.pause_after(cost)

@@ -7,6 +7,7 @@ others.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -192,6 +193,7 @@ class Custody:
     async def _drop(self) -> None:
         owned, self._owned = self._owned, None
         if owned is not None:
+            gc.unfreeze()  # a state to be collected may have been set apart
             await owned.close()
 
     def tick(self) -> None:
@@ -283,6 +285,7 @@ class Custody:
         snapshot = owned.snapshot()
         if snapshot is None:
             return
+        self._cadence.begin()
         storing = asyncio.create_task(self._store(owned, snapshot))
         done, _ = await asyncio.wait([storing], timeout=STOPS_WITHIN)
         if not done:

@@ -35,9 +35,10 @@ log = logging.getLogger("driftline.worker")
 STATUS_EVERY = 1.0
 METRICS_EVERY = 5.0
 METRICS_SHARE = 0.02
-IDLE_METRICS_SHARE = 0.1
-"""Seconds between figures of the models, at least; shares that computing them may take of the worker's CPU,
-and of the time of a worker to which nothing comes."""
+TIME_SHARE = 0.005
+IDLE_SHARE = 0.1
+"""Seconds between figures of the models, at least; shares that computing them may take: of the worker's CPU,
+of the time in any case, and of the time of a worker to which nothing comes."""
 TIDY_EVERY = 60.0
 """Seconds between garbage collections that set apart what survives: those to come need not walk through all
 windows and waiting predictions."""
@@ -58,8 +59,10 @@ class _Measured(NamedTuple):
         """Whether to compute them anew; `settled`: nothing has come since the last look."""
         passed = time.monotonic() - self.at
         if settled:
-            return passed >= self.cost / IDLE_METRICS_SHARE
-        return passed >= METRICS_EVERY and time.process_time() - self.cpu >= self.cost / METRICS_SHARE
+            return passed >= self.cost / IDLE_SHARE
+        spent = time.process_time() - self.cpu
+        affordable = spent >= self.cost / METRICS_SHARE or passed >= self.cost / TIME_SHARE
+        return affordable and passed >= METRICS_EVERY
 
 
 class Worker:
@@ -91,6 +94,7 @@ class Worker:
         self._clock_producer: AIOKafkaProducer | None = None
         self._models: dict[str, Any] = {}
         self._measured = _Measured(float("-inf"), 0.0, 0.0)
+        self._measuring: asyncio.Task[None] | None = None
         self._started = time.time()
         self._closing = False
         self.failure: BaseException | None = None
@@ -141,6 +145,7 @@ class Worker:
             self._take(number, self._held.get(number))
         self._budget.partitions = max(1, len(self._custodies))
         self._held.clear()  # what went to somebody else is not kept
+        gc.unfreeze()  # nor left out of the next collection
 
     async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
         await self._give_back({tp.partition for tp in revoked} & set(self._custodies))
@@ -255,8 +260,11 @@ class Worker:
                     self._fail(OtherCode(custody.reason))
             # when nothing moves any more the figures are made final soon
             settled = offsets == last and offsets != final
-            if self._measured.is_outdated(settled):
-                await self._measure_models()
+            if self._measuring is not None and self._measuring.done():
+                self._measuring.result()  # raises what it has failed with
+                self._measuring = None
+            if self._measuring is None and self._measured.is_outdated(settled):
+                self._measuring = asyncio.create_task(self._measure_models())
                 if settled:
                     final = offsets
             if self._closing:
@@ -268,6 +276,8 @@ class Worker:
         """Finish what is at hand, store checkpoints, end the producers."""
         self._closing = True
         await asyncio.gather(*(custody.stop() for custody in self._custodies.values()))
+        if self._measuring is not None:
+            self._measuring.cancel()
         await self._measure_models()
         self.write_status()
         self._custodies.clear()

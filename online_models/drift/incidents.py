@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import cbrt
 from typing import Literal, NamedTuple
 
 from online_models.drift.panel import Alarm, Level
@@ -25,7 +25,8 @@ UNIT = 1.25
 """A level that changed by a smaller factor is no change of unit."""
 ALIKE = 1.4
 """How much the factors of center and width may differ: so much is chance among a few blocks of values. By a
-large factor they may differ more, as long as the width is nearer to the factor's than to the old one."""
+large factor they may differ by its cube root: the width of counts, where there are more of what is counted,
+grows by the square root, and they differ by more."""
 FAR = 3.0
 """A center near 0 cannot tell a unit from a spread: there the width must have changed by so much."""
 
@@ -215,7 +216,7 @@ def is_unit_change(before: tuple[float, float], after: tuple[float, float]) -> b
     factor = center / old_center
     if factor <= 0.0 or 1.0 / UNIT < factor < UNIT:
         return False
-    alike = max(ALIKE, sqrt(factor), 1.0 / sqrt(factor))
+    alike = max(ALIKE, cbrt(factor), 1.0 / cbrt(factor))
     return 1.0 / alike < wider / factor < alike
 
 

@@ -20,10 +20,15 @@ LEARNING = 512
 """As many of what labels show: a new model's losses fall, and a history of falling ones is no measure."""
 
 FAMILIAR = 16
-"""Blocks of a stream that make its range known. One whose every value is beyond it by more than its width (of
-logarithms too, towards 0) is of another stream: so breaks show of what changes too slowly for windows."""
+"""Blocks of a stream that make its range known, if it grows by no more than `GROWTH` in as many again. One
+whose every value is beyond that range, by more than `LEAP` of its widths or, towards 0, by its width in
+logarithms, is of another stream: so breaks show of what changes too slowly for windows."""
+GROWTH = 2.0
+LEAP = 4.0
 CERTAIN = 100.0
 """The evidence of it."""
+NARROW = 1e-9
+"""A range narrower than this share of its values is rounding."""
 
 Aspect = Literal["mean", "spread", "missing", "frozen", "categories"]
 Columns = Mapping[str, Sequence[Any]]
@@ -80,7 +85,7 @@ class Panel:
 
     __slots__ = (
         "_aspects", "_categories", "_familiar", "_last", "_most", "_newest", "_numbers", "_ranges", "_rising",
-        "_scales", "_shapes", "_texts", "_waiting", "_windows",
+        "_scales", "_shapes", "_texts", "_waiting", "_widths", "_windows",
     )  # fmt: skip
 
     def __init__(self, whole: bool, most_categories: int, rising: frozenset[str]) -> None:
@@ -95,7 +100,9 @@ class Panel:
         self._last = np.zeros(0)
         # least and largest value of each number: up to the block before the newest, and of that
         self._ranges = np.zeros((2, 2, 0))
-        self._familiar = np.zeros(0)  # blocks that gave them
+        self._familiar = np.zeros(0, dtype=np.int64)  # blocks seen
+        # widths of the range when these were a power of two the last time, and the time before
+        self._widths = np.zeros((2, 0))
         self._shapes = 2 if whole else 1
         self._newest = np.zeros((0, BLOCK))  # the newest block of each number
         self._waiting: dict[str, list[Any]] = {}
@@ -128,7 +135,8 @@ class Panel:
             self._measure_texts(columns, block)
         exceedances = {found.column: found for found in self._windows.update(block, least)}
         for column in beyond:
-            exceedances[column] = self._windows.newest(block, column, CERTAIN)
+            if column not in exceedances or exceedances[column].evidence < CERTAIN:
+                exceedances[column] = self._windows.newest(block, column, CERTAIN)
         alarms = [self._alarm(exceedance) for exceedance in exceedances.values()]
         return [alarm for alarm in alarms if alarm is not None]
 
@@ -141,17 +149,22 @@ class Panel:
         least = np.minimum.reduce(np.where(present, values, np.inf), 1)
         largest = np.maximum.reduce(np.where(present, values, -np.inf), 1)
         (low, high), before = self._ranges
-        familiar = many & (self._familiar >= FAMILIAR)
-        with np.errstate(invalid="ignore", divide="ignore"):  # ranges that are empty yet
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # ranges that are empty yet
             width = high - low
-            far = (least > high + width) | (largest < low - width)
+            known = (self._widths[1] > 0.0) & (width <= GROWTH * self._widths[1])
+            known &= width > NARROW * np.maximum(np.abs(low), np.abs(high))
+            far = (least > high + LEAP * width) | (largest < low - LEAP * width)
             far |= (low > 0.0) & (largest < low * (low / high))
             far |= (high < 0.0) & (least > high * (high / low))
-            found = familiar & (width > 0.0) & far
+            found = many & known & far
         np.minimum(low, before[0], out=low)
         np.maximum(high, before[1], out=high)
         before[:] = least, largest
-        self._familiar += many
+        familiar = self._familiar
+        familiar += many
+        marked = many & (familiar >= FAMILIAR) & ((familiar & (familiar - 1)) == 0)
+        self._widths[1, marked] = self._widths[0, marked]
+        self._widths[0, marked] = (high - low)[marked]
         return [int(number) for number in np.nonzero(found)[0]]
 
     def restart(self, alarm: Alarm) -> None:
@@ -162,9 +175,6 @@ class Panel:
         number = self._numbers[alarm.stream]
         for shape in range(self._shapes):
             self._windows.restart(number + shape * len(self._numbers))
-        if self._shapes == 2:
-            self._ranges[:, :, number] = np.inf, -np.inf
-            self._familiar[number] = 0.0
         sample = self.newest(alarm.stream)
         if sample:
             self._scales[:, number, 0] = Scale.of(sample)
@@ -195,7 +205,8 @@ class Panel:
         self._scales = np.concatenate([self._scales, scale], axis=1)
         self._last = np.append(self._last, nan)
         self._ranges = np.concatenate([self._ranges, [[[np.inf], [-np.inf]]] * 2], axis=2)
-        self._familiar = np.append(self._familiar, 0.0)
+        self._familiar = np.append(self._familiar, 0)
+        self._widths = np.append(self._widths, [[0.0], [0.0]], axis=1)
 
     def _watch_text(self, name: str, sample: Sequence[Any]) -> None:
         counts = sorted(Counter(sample).items(), key=lambda item: (-item[1], str(item[0])))

@@ -142,6 +142,8 @@ def test_a_registry_in_a_database_of_its_own_plans_applies_and_serves(
         ("postgresql+psycopg://somebody:secret@127.0.0.1:1/nowhere", "cannot be read or changed"),
         ("nosuch://somebody:secret@host/database", "DRIFTLINE_REGISTRY is no URL"),
         ("secret", "DRIFTLINE_REGISTRY is no URL"),
+        ("postgresql+psycopg://somebody@host:secret/database", "DRIFTLINE_REGISTRY is no URL"),
+        ("mysql+pymysql://somebody:secret@host/database", "needs a driver: No module named 'pymysql'"),
     ],
 )
 def test_a_registry_out_of_reach_is_told_without_its_password(

@@ -50,7 +50,7 @@ def test_little_folding_is_worth_one_a_minute_and_much_is_worth_more() -> None:
 
 def test_a_minute_of_folding_makes_one_due_at_any_cost() -> None:
     budget = Budget()
-    budget.is_busy = True  # another partition's takes long
+    budget.busy = 1  # another partition's takes long
     cadence = Cadence(budget, 0.0)
     cadence.folded(MOST - 1.0)
     assert not cadence.due(100.0)
