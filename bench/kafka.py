@@ -14,7 +14,7 @@ from bench.peer import Assignment
 from features.online import OnlineWriter
 from features.place import Place
 from features.registry import OnlineStoreRepo
-from infra.serve import deploy
+from infra.deploy import deploy
 from infra.settings import Settings
 from streams import kafka_broker
 from streams.custody import Custody

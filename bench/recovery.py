@@ -14,7 +14,7 @@ from typing import Any
 from bench.command import WorkerCommand
 from bench.log import Log
 from bench.peer import Assignment, Process
-from infra.serve import deploy
+from infra.deploy import deploy
 from infra.settings import Settings
 from streams.deployment import Deployment
 from streams.kafka_broker import CHUNK, KafkaBroker

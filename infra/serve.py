@@ -21,12 +21,9 @@ from infra.slot import own_slot, put_out
 from streams.usecase import UseCase
 
 if TYPE_CHECKING:
-    from features.online import OnlineWriter
     from streams.bridge import Bridge
     from streams.bridger import BridgeReport
-    from streams.deployment import Deployment
     from streams.history import History
-    from streams.kafka_broker import KafkaBroker
 
 log = logging.getLogger("driftline.worker")
 
@@ -39,26 +36,6 @@ def bootstrap_of(settings: Settings) -> str:
     if broker is None:
         raise InfraError("no Kafka: run `driftline up`, or name one in DRIFTLINE_BOOTSTRAP")
     return broker.bootstrap
-
-
-def deploy(
-    case: UseCase, settings: Settings, broker: KafkaBroker, rows: OnlineWriter | None = None
-) -> Deployment:
-    """The case with its code, checkpoints and seal."""
-    from streams.checkpoint_folder import CheckpointFolder
-    from streams.deployment import Deployment, code_of
-    from streams.sealing import Seal, load_key
-    from streams.storage import Storage
-
-    return Deployment(
-        case,
-        code_of(case),
-        case.topics(settings.namespace),
-        broker,
-        CheckpointFolder(Storage(settings.checkpoints_uri(case.name))),
-        Seal(load_key(settings.key_file, settings.key)),
-        rows,
-    )
 
 
 def _put_out(bootstrap: str, group: str, client_id: str) -> None:
@@ -89,6 +66,7 @@ def run_worker(
         repo = OnlineStoreRepo(settings.features(case.name), case.views(), case.on_demand_views())
         repo.apply()
         writer = OnlineWriter(repo)
+    from infra.deploy import deploy
     from infra.topics_admin import ensure_topics
     from streams.archive import Archive
     from streams.kafka_broker import KafkaBroker

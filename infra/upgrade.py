@@ -109,7 +109,7 @@ def _received(receiving: Connection) -> bytes | str | None:
 
 def _fold(job: _Job, sending: Connection) -> None:
     """In a process of its own: fold one partition close behind the code that serves it."""
-    from infra.serve import deploy
+    from infra.deploy import deploy
     from streams.archive import Archive
     from streams.kafka_broker import KafkaBroker
 
