@@ -100,10 +100,11 @@ class Combiner:
         is_number = self._task == "regression"
         if is_number:
             outputs = self._confined(outputs)
-            losses = [None if output is None else (y - output) ** 2 for output in outputs]
         if isinstance(self._weights, Stack):
             self._weights.learn(y, outputs)
         else:
+            if is_number:
+                losses = [None if output is None else (y - output) ** 2 for output in outputs]
             self._weights.learn(losses, own, is_number)
         if is_number:
             self._labels += 1

@@ -123,10 +123,14 @@ class Windows:
     def newest(self, block: Array, column: int, evidence: float) -> Exceedance:
         """The block added last, as an exceedance of that evidence."""
         total, weight = block[TOTAL:, column].tolist()
-        all_total, all_weight = self._totals[TOTAL:, column].tolist()
-        before = (all_total - total, all_weight - weight)
+        before = self._before(column, total, weight)
         rises = total * before[1] > before[0] * weight
         return Exceedance(column, 0, evidence, rises, before, (total, weight))
+
+    def _before(self, column: int, total: float, weight: float) -> tuple[float, float]:
+        """(total, weight) of the column's history without a window of so much."""
+        all_total, all_weight = self._totals[TOTAL:, column].tolist()
+        return all_total - total, all_weight - weight
 
     def _ending_here(self, block: Array, aligned: int) -> Array:
         """Sums of the windows that end with this block, by level (levels x 3 x columns)."""
@@ -147,11 +151,10 @@ class Windows:
             if evidence < least or (column in best and best[column].evidence >= evidence):
                 continue
             total, weight = windows[level, 1:, column].tolist()
-            all_total, all_weight = self._totals[TOTAL:, column].tolist()
             best[column] = Exceedance(
                 column, level, evidence,
                 bool(means[level, column] > self._mean[level, column]),
-                (all_total - total, all_weight - weight),
+                self._before(column, total, weight),
                 (total, weight),
             )  # fmt: skip
         return list(best.values())
