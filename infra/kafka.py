@@ -68,7 +68,8 @@ def _starttime(pid: int) -> str | None:
         return None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody has."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
@@ -158,7 +159,7 @@ class LocalStack:
             home = self._home
             data = home / "data"
             properties = home / "server.properties"
-            properties.write_text(_PROPERTIES.format(host=HOST, port=port, controller=controller, data=data))
+            properties.write_text(self._properties(port, controller))
             (home / "log4j2.yaml").write_text(_LOG4J)
             java = self._java()
             if not (data / "meta.properties").exists():
@@ -224,16 +225,20 @@ class LocalStack:
         remembered = self._home / "ports.json"
         known: list[int] = json.loads(remembered.read_text()) if remembered.exists() else []
         port, controller = known or (None, None)
-        port = self._port or port or _free_port()
+        port = self._port or port or free_port()
         if _taken(port):
             raise InfraError(
                 f"port {port} on {HOST} is taken by another program. Stop it, or choose another with "
                 "`driftline up --port N`"
             )
         while controller is None or controller == port or _taken(controller):
-            controller = _free_port()
+            controller = free_port()
         remembered.write_text(json.dumps([port, controller]))
         return port, controller
+
+    def _properties(self, port: int, controller: int) -> str:
+        """The broker's settings."""
+        return _PROPERTIES.format(host=HOST, port=port, controller=controller, data=self._home / "data")
 
     def _java(self) -> list[str]:
         """The command up to the class to run: Java and the class path, fetched when missing."""

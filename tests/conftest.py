@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ import pytest
 from hypothesis import settings
 from kafka import KafkaConsumer, TopicPartition
 
-from infra.kafka import LocalStack, answers
+from infra.kafka import LocalStack, answers, free_port
 from infra.topics_admin import ensure_topics
 from streams.digest import DIGESTED, Digests
 from streams.events import Event
@@ -48,13 +47,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"bootstrap", "stack", "system_of"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def engine_missing() -> str | None:
