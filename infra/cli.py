@@ -32,7 +32,16 @@ DEMO_CASE = "examples.flights:flights"
 SHIPPED_CASES = {"flights": DEMO_CASE}
 PACKAGES = ("driftline", "streams", "features", "online_models", "infra")
 Case = Annotated[str, typer.Argument(help="module:attribute, or a name from [tool.driftline.cases]")]
-Source = Annotated[str | None, typer.Argument(help="module:function, .jsonl, .csv, .parquet or -")]
+Source = Annotated[
+    str | None,
+    typer.Argument(help="module:function, a .jsonl, .csv, .tsv or .parquet file, or - for JSON lines"),
+]
+Zone = Annotated[
+    str | None, typer.Option("--zone", help="SOURCE: time zone of times without one, such as Europe/Paris")
+]
+Encoding = Annotated[
+    str | None, typer.Option("--encoding", help="SOURCE: of delimited text, where it is not detected")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only so many events")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, help="Instead of the case's own")]
@@ -205,18 +214,21 @@ def produce(
     warm_up: Annotated[
         bool, typer.Option("--warm-up", help="These are history, at the log's start: learn, answer nothing")
     ] = False,
+    zone: Zone = None,
+    encoding: Encoding = None,
 ) -> None:
     """Send a source's events to the case's log."""
     from infra.serve import bootstrap_of
     from infra.topics_admin import ensure_topics, refuse_begun
     from streams.sdk import EventProducer
     from streams.sources import as_warm_up, open_source, with_closing_clock
+    from streams.tables import Reading
 
     settings = _settings()
     declared = _case(case, partitions)
     bootstrap = bootstrap_of(settings)
     ensure_topics(bootstrap, declared.topics(settings.namespace).all())
-    events = open_source(declared, source, limit)
+    events = open_source(declared, source, limit, Reading(zone, encoding))
     if warm_up:
         refuse_begun(bootstrap, declared.topics(settings.namespace).log)
         events = as_warm_up(declared, events)
@@ -266,13 +278,17 @@ def simulate(
     warm_up: Annotated[
         str | None, typer.Option("--warm-up", help="A source to learn from first, answering nothing")
     ] = None,
+    zone: Zone = None,
+    encoding: Encoding = None,
     as_json: AsJson = False,
 ) -> None:
     """The same fold over a file or the case's own source, without Kafka."""
     from infra.summary import table
     from streams.simulate import simulate as run
+    from streams.tables import Reading
 
-    found = run(_case(case, partitions), source, limit=limit, chunk=chunk, warm_up=warm_up)
+    reading = Reading(zone, encoding)
+    found = run(_case(case, partitions), source, limit=limit, chunk=chunk, warm_up=warm_up, reading=reading)
     if as_json:
         _print(found)
     else:
@@ -301,6 +317,7 @@ def evaluate(
     ] = None,
     delay: Annotated[int, typer.Option(min=0, help="FILE, STREAM: a label is known so many rows later")] = 0,
     limit: Limit = None,
+    encoding: Encoding = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and curves here")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -328,7 +345,9 @@ def evaluate(
         raise typer.BadParameter("name the column to predict: --label COLUMN")
     else:
         kind = None if task is None else task.value
-        found = evaluation.evaluate_file(path, label, kind=kind, models=names, delay=delay, limit=limit)
+        found = evaluation.evaluate_file(
+            path, label, kind=kind, models=names, delay=delay, limit=limit, encoding=encoding
+        )
     if html is not None:
         html.write_text(render(found), "utf-8")
         _say(f"written: {html}")

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from infra.errors import InfraError
-from infra.tabular import SUFFIXES, Table, open_table
+from infra.tabular import Table, open_table
 from online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
 from online_models.evaluation.detection import compare, score
 from online_models.evaluation.lineup import DEFAULT, scope_of
@@ -21,6 +21,7 @@ from streams.events import Command
 from streams.outputs import Outputs
 from streams.scorer import Question, Scorer
 from streams.sources import layout, open_source, with_closing_clock
+from streams.tables import is_table
 from streams.usecase import UseCase
 
 _KINDS: dict[str, Kind] = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
@@ -67,9 +68,10 @@ def evaluate_file(
     models: Sequence[str] = (),
     delay: int = 0,
     limit: int | None = None,
+    encoding: str | None = None,
 ) -> dict[str, Any]:
-    """The default members, or the named ones, over a table. Raises InfraError, ModelsError."""
-    table = open_table(path, label, _KINDS[kind] if kind else None, limit)
+    """The default members, or the named ones, over a table. Raises InfraError, ModelsError, StreamsError."""
+    table = open_table(path, label, _KINDS[kind] if kind else None, limit, encoding)
     names = models or DEFAULT[table.stream.kind]
     result = evaluate_stream(table.stream, scope_of(table.stream.kind, models), names[0], delay=delay)
     return result | {"table": _table(table)}
@@ -179,6 +181,6 @@ def stream_path(text: str) -> Path | None:
     path = Path(text)
     if path.is_file():
         return path
-    if path.suffix.lower() in SUFFIXES:
+    if is_table(path):
         raise InfraError(f"{path} does not exist")
     return None

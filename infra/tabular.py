@@ -6,8 +6,6 @@ row counts as much as one in the first, and no more than a row is held.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,14 +15,11 @@ from typing import Any, Literal
 
 from infra.errors import InfraError
 from online_models.evaluation.stream import Example, Kind, Stream
+from streams import tables
 
 Row = Mapping[str, Any]
 Content = Literal["number", "text", "identifier", "constant", "empty"]
 
-DELIMITED = (".csv", ".tsv", ".txt")
-LINES = (".jsonl", ".ndjson")
-SUFFIXES = (*DELIMITED, *LINES, ".parquet")
-"""Ends of the names of files that can be read."""
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
 """Texts that mean that there is no value, in any case of letters."""
 TRUTHS = frozenset({"true", "yes", "y", "t", "1", "up", "positive", "pos"})
@@ -117,66 +112,6 @@ def _is_missing(value: Any) -> bool:
     return isinstance(value, float) and not isfinite(value)
 
 
-def _rows(path: Path) -> Iterator[Row]:
-    """The rows of a file; raises InfraError for what cannot be read."""
-    suffix = path.suffix.lower()
-    try:
-        if suffix in DELIMITED:
-            yield from _csv(path)
-        elif suffix in LINES:
-            yield from _jsonl(path)
-        elif suffix == ".parquet":
-            from pyarrow import ArrowInvalid, parquet
-
-            try:
-                with parquet.ParquetFile(path) as file:
-                    for batch in file.iter_batches(8192):
-                        yield from (_flat(row) for row in batch.to_pylist())
-            except ArrowInvalid as error:
-                raise InfraError(f"{path} is no Parquet file: {error}") from None
-        else:
-            raise InfraError(f"{path}: only {', '.join(SUFFIXES[:-1])} and {SUFFIXES[-1]} can be read")
-    except UnicodeDecodeError as error:
-        raise InfraError(f"{path} is not UTF-8 text (byte {error.start}): convert it first") from None
-    except OSError as error:
-        raise InfraError(f"{path} cannot be read: {error.strerror}") from None
-
-
-def _csv(path: Path) -> Iterator[Row]:
-    with path.open(newline="", encoding="utf-8-sig") as lines:
-        head = lines.readline()
-        lines.seek(0)
-        delimiter = max(",;\t|", key=head.count)
-        reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
-        names = reader.fieldnames or []
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise InfraError(f"{path}: the header has {', '.join(sorted(twice))} more than once")
-        try:
-            for row in reader:
-                if None in row:
-                    raise InfraError(
-                        f"{path}, line {reader.line_num}: more values than the header's {len(names)} names"
-                    )
-                yield row
-        except csv.Error as error:
-            raise InfraError(f"{path}, line {reader.line_num}: {error}") from None
-
-
-def _jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise InfraError(f"{path}, line {number}: {error}") from None
-            if not isinstance(row, dict):
-                raise InfraError(f"{path}, line {number}: {type(row).__name__} where an object is needed")
-            yield _flat(row)
-
-
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """Nested objects by dotted names; lists have no place among features."""
     found: dict[str, Any] = {}
@@ -188,17 +123,25 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def open_table(path: Path, label: str, kind: Kind | None = None, limit: int | None = None) -> Table:
-    """The file as a stream of examples; `kind` is inferred from the labels when None.
+def open_table(
+    path: Path,
+    label: str,
+    kind: Kind | None = None,
+    limit: int | None = None,
+    encoding: str | None = None,
+) -> Table:
+    """The file as a stream of examples; `kind` is inferred from the labels when None, `encoding` detected.
 
-    A column is left out when it is empty, constant or an identifier. Raises InfraError when there is no such
-    file or column, no row, or nothing to tell apart in the label.
+    A column is left out when it is empty, constant or an identifier. Raises UnreadableTable for a file that
+    is no table, InfraError when there is no such column, no row, or nothing to tell apart in the label.
     """
-    if not path.exists():
-        raise InfraError(f"{path} does not exist")
+
+    def table() -> Iterator[Row]:
+        return (_flat(row) for _, row in islice(tables.rows(path, encoding), limit))
+
     rows = 0
     seen: dict[str, _Seen] = {}
-    for row in _limited(path, limit):
+    for row in table():
         rows += 1
         for name, value in row.items():
             column = seen.setdefault(name, _Seen())
@@ -222,16 +165,12 @@ def open_table(path: Path, label: str, kind: Kind | None = None, limit: int | No
         raise InfraError(f"{path}: no column but {label!r} has anything to learn from")
 
     def source() -> Iterator[Example]:
-        for row in _limited(path, limit):
+        for row in table():
             value = row.get(label)
             yield Example(_features(row, contents), None if _is_missing(value) else read(value))
 
     unlabelled = rows - seen[label].values
     return Table(Stream(path.name, kind, source), columns, label, positive, rows, unlabelled)
-
-
-def _limited(path: Path, limit: int | None) -> Iterator[Row]:
-    return islice(_rows(path), limit)
 
 
 def _features(row: Row, contents: Mapping[str, Content]) -> dict[str, Any]:

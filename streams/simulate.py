@@ -10,7 +10,8 @@ from typing import Any
 from streams.digest import DIGESTED, Digests
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor, Summary, summarize
-from streams.sources import LogRecord, as_warm_up, layout, open_source, with_closing_clock
+from streams.sources import AS_IT_IS, LogRecord, as_warm_up, layout, open_source, with_closing_clock
+from streams.tables import Reading
 from streams.usecase import UseCase
 
 
@@ -69,6 +70,7 @@ def simulate(
     partitions: int | None = None,
     chunk: int = 500,
     warm_up: str | None = None,
+    reading: Reading = AS_IT_IS,
     on_outputs: Callable[[int, Outputs], None] | None = None,
     on_progress: Callable[[Simulation], None] | None = None,
 ) -> dict[str, Any]:
@@ -90,9 +92,9 @@ def simulate(
         if on_progress is not None:
             on_progress(simulation)
 
-    events = with_closing_clock(case, open_source(case, source, limit))
+    events = with_closing_clock(case, open_source(case, source, limit, reading))
     if warm_up is not None:
-        events = chain(as_warm_up(case, open_source(case, warm_up)), events)
+        events = chain(as_warm_up(case, open_source(case, warm_up, None, reading)), events)
     for partition, record in layout(case, events, simulation.partitions):
         waiting[partition].append(record)
         if len(waiting[partition]) >= chunk:

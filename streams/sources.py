@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import date, datetime, time
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, get_args, get_type_hints
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 import msgspec.structs
 
+from streams import tables
 from streams.errors import DeclarationError
 from streams.events import SYSTEM_EVENTS, Clock, Event, Reference, Serve, WarmUp, moment
 from streams.partitioning import partition_of
+from streams.tables import Reading, UnreadableTable
 from streams.usecase import UseCase, load
+
+AS_IT_IS = Reading()
 
 
 class LogRecord(NamedTuple):
@@ -28,62 +32,111 @@ class LogRecord(NamedTuple):
     value: bytes
 
 
-def open_source(case: UseCase, source: str | None, limit: int | None = None) -> Iterator[Event]:
-    """Events of `source`: module:function, a .jsonl, .csv or .parquet file, or - for standard input.
+def open_source(
+    case: UseCase,
+    source: str | None,
+    limit: int | None = None,
+    reading: Reading = AS_IT_IS,
+) -> Iterator[Event]:
+    """Events of `source`: module:function, a table (see `streams.tables`), or - for JSON lines on standard
+    input. None means the case's own. `limit` counts events.
 
-    None means the case's own. `limit` counts events. Files hold a `type` column and the fields.
+    Tables hold a `type` column and the fields. Raises DeclarationError and UnreadableTable.
     """
     name = source or case.source
     if name is None:
         raise DeclarationError(f"{case.name} declares no source: name a file or module:function")
     if name == "-":
-        events = _lines(case, sys.stdin.buffer)
-    elif name.endswith((".jsonl", ".csv", ".parquet")):
-        events = _file(case, Path(name))
+        events = _from_lines(case, "standard input", sys.stdin.buffer)
+    elif tables.is_table(Path(name)):
+        events = _from_table(case, Path(name), reading)
     else:
         events = iter(load(name)())
     return islice(events, limit)
 
 
-def _file(case: UseCase, path: Path) -> Iterator[Event]:
+def _from_table(case: UseCase, path: Path, reading: Reading) -> Iterator[Event]:
     if not path.exists():
         raise DeclarationError(f"source {path} does not exist")
-    if path.suffix == ".jsonl":
-        with path.open("rb") as lines:
-            yield from _lines(case, lines)
+    if reading.zone is None and tables.kind_of(path) in tables.LINES:
+        # decoded straight to events, which is much faster
+        with tables.open_bytes(path) as stream:
+            yield from _from_lines(case, str(path), stream)
         return
     union = _union(case)
     kinds: list[type[Event]] = [*case.events, *SYSTEM_EVENTS]
     types = {event.__struct_config__.tag: event for event in kinds}
-    for number, row in enumerate(_rows(path), 1):
+    times = _Times(reading.zone)
+    for number, row in tables.rows(path, reading.encoding):
         event_type = types.get(row.get("type"))
         required = _required(event_type) if event_type is not None else ()
         # a table has the columns of all types: an empty cell is a value only where one is required
-        fields = {name: value for name, value in row.items() if value is not None or name in required}
-        at = fields.get("at")
-        if isinstance(at, datetime) and at.tzinfo is None:
-            fields["at"] = at.replace(tzinfo=UTC)
+        fields = {name: value for name, value in row.items() if not _is_empty(value) or name in required}
         try:
+            if event_type is not None:
+                times.complete(fields, event_type)
             yield msgspec.convert(fields, union, strict=False)
-        except msgspec.ValidationError as error:
-            raise DeclarationError(f"{path}, row {number}: {error}") from error
+        except (msgspec.ValidationError, ValueError) as error:
+            raise UnreadableTable(f"{path}, row {number}: {error}") from error
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value != value  # NaN is how many tables write that there is nothing
+
+
+class _Times:
+    """Gives times without a zone the declared one."""
+
+    def __init__(self, zone: str | None) -> None:
+        try:
+            self._zone = None if zone is None else ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise DeclarationError(
+                f"{zone!r} is no time zone: name one such as UTC or Europe/Paris"
+            ) from None
+
+    def complete(self, fields: dict[str, Any], event_type: type[Event]) -> None:
+        """Read the event's times in place; raises ValueError for one without a zone."""
+        for name in _times_of(event_type):
+            value = fields.get(name)
+            if isinstance(value, str):
+                value = _spelled(name, value)
+            elif isinstance(value, date) and not isinstance(value, datetime):
+                value = datetime.combine(value, time())
+            if not isinstance(value, datetime):
+                continue
+            if value.tzinfo is None:
+                if self._zone is None:
+                    raise ValueError(
+                        f"{name} has no zone ({value}): declare it with --zone, such as --zone UTC"
+                    )
+                value = value.replace(tzinfo=self._zone)
+            fields[name] = value
+
+
+def _spelled(name: str, text: str) -> datetime | str:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        if text.replace(".", "", 1).isdigit():
+            return text  # seconds since the epoch
+        raise ValueError(f"{name} is {text!r}, which is no time of ISO 8601 (2026-01-31T08:00:00Z)") from None
+
+
+@cache
+def _times_of(event_type: type[Event]) -> tuple[str, ...]:
+    """Names of the fields that hold times."""
+    hints = get_type_hints(event_type)
+    return tuple(
+        name
+        for name in event_type.__struct_fields__
+        if hints[name] is datetime or datetime in get_args(hints[name])
+    )
 
 
 @cache
 def _required(event_type: type[Event]) -> frozenset[str]:
     return frozenset(field.name for field in msgspec.structs.fields(event_type) if field.required)
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix == ".csv":
-        with path.open(newline="") as lines:
-            for row in csv.DictReader(lines):
-                yield {name: value or None for name, value in row.items()}
-    else:
-        from pyarrow import parquet
-
-        with parquet.ParquetFile(path) as file:
-            yield from (row for batch in file.iter_batches(8192) for row in batch.to_pylist())
 
 
 def _union(case: UseCase) -> Any:
@@ -92,14 +145,13 @@ def _union(case: UseCase) -> Any:
     return Union[(*case.events, *SYSTEM_EVENTS)]
 
 
-def _lines(case: UseCase, lines: IO[bytes]) -> Iterator[Event]:
+def _from_lines(case: UseCase, name: str, stream: IO[bytes]) -> Iterator[Event]:
     decoder = msgspec.json.Decoder(_union(case))
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                yield decoder.decode(line)
-            except msgspec.MsgspecError as error:
-                raise DeclarationError(f"line {number}: {error}") from error
+    for number, line in tables.lines(stream):
+        try:
+            yield decoder.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise UnreadableTable(f"{name}, line {number}: {error}") from error
 
 
 def with_closing_clock(case: UseCase, events: Iterable[Event]) -> Iterator[Event]:

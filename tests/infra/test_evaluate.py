@@ -20,6 +20,7 @@ from infra.tabular import open_table
 from online_models.errors import ModelsError
 from online_models.evaluation.stream import Asked, Known
 from streams.simulate import simulate
+from streams.tables import UnreadableTable
 
 
 def rows(count: int = 300) -> list[dict[str, Any]]:
@@ -151,19 +152,19 @@ def test_rows_without_a_label_are_answered_and_teach_nothing(tmp_path: Path) -> 
         ("a.csv", "a,z\n1,5\n2,5\n", "'z' is always 5"),
         ("a.csv", "a,z\n1,\n2,\n", "every value of 'z' is missing"),
         ("a.csv", "z\n1\n0\n", "no column but 'z'"),
-        ("a.csv", "a,a,z\n1,2,0\n", "the header has a more than once"),
-        ("a.csv", "a,z\n1,0\n1,2,1\n", "line 3: more values"),
+        ("a.csv", "a,a,z\n1,2,0\n", "the header has 'a' more than once"),
+        ("a.csv", "a,z\n1,0\n1,2,1\n", "line 3: 3 values, but the header has 2"),
         ("a.csv", "a,z\n1,p\n2,q\n3,r\n4,s\n", "too many for classes"),
         ("a.jsonl", '{"a": 1, "z": 0}\n{"a": \n', "line 2"),
         ("a.jsonl", "[1]\n", "list where an object is needed"),
-        ("a.parquet", "PAR", "no Parquet file"),
+        ("a.parquet", "PAR", "Parquet file size is 3 bytes"),
         ("a.xlsx", "PK", "can be read"),
     ],
 )
 def test_what_cannot_be_evaluated_is_told(name: str, text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(InfraError, match=said):
+    with pytest.raises((InfraError, UnreadableTable), match=said):
         evaluate_file(path, "z")
 
 
@@ -176,7 +177,7 @@ def test_other_mistakes_of_the_command_line_are_told(
         ([str(tmp_path / "gone.csv"), "--label", "y"], "does not exist", 1),
         ([str(path)], "--label", 2),
         ([str(path), "--label", "left", "--models", "nonsense"], "no model 'nonsense'", 1),
-        ([str(tmp_path / "latin.csv"), "--label", "left"], "not UTF-8", 1),
+        ([str(tmp_path / "latin.csv"), "--label", "left", "--encoding", "utf-8"], "not utf-8 text", 1),
         (["flights", "--label", "late"], "has a label", 2),
         (["flights", "--delay", "3"], "delays of their own", 2),
         (["nonsense"], "neither module:attribute nor named", 1),

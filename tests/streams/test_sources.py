@@ -18,6 +18,7 @@ from streams.partitioning import partition_of
 from streams.schema import topic_schemas
 from streams.simulate import simulate
 from streams.sources import layout, open_source, with_closing_clock
+from streams.tables import UnreadableTable
 
 EVENTS = 6_000
 
@@ -95,7 +96,7 @@ def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 def test_a_wrong_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('\n{"type": "nobody"}\n')
-    with pytest.raises(DeclarationError, match=r"line 2: .*nobody"):
+    with pytest.raises(UnreadableTable, match=r"bad.jsonl, line 2: .*nobody"):
         next(open_source(flights, str(tmp_path / "bad.jsonl")))
 
 
