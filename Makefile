@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test check bench soak clean
+.PHONY: help setup demo test check bench soak fold clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -36,6 +36,9 @@ bench: setup ## measure against bare River, plain Faust, Quix Streams, aiokafka
 soak: setup ## the long runs: properties, ten thousand simulated histories, every fault on real processes
 	$(BIN)/python -m pytest --hypothesis-profile=soak -m "soak or not soak"
 	$(BIN)/python -m tests.simulation --seeds 0..10000 --processes "$$(nproc)"
+
+fold: setup ## before a release: record which fold it is, and whether it puts out the bytes of the one before
+	$(BIN)/python -m tests.golden
 
 clean: ## remove what setup and the runs made (a running broker is stopped first)
 	@if [ -x $(BIN)/driftline ] && [ -d .driftline ]; then $(BIN)/driftline down; fi

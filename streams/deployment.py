@@ -10,6 +10,7 @@ from streams.broker import Broker, Place
 from streams.checkpoint import CheckpointStore
 from streams.epochs import Code
 from streams.fingerprint import numeric_fingerprint
+from streams.fold_version import fold_version
 from streams.outputs import KINDS
 from streams.sealing import Seal
 from streams.topics import Topics
@@ -64,4 +65,4 @@ class Deployment:
 
 def code_of(case: UseCase) -> Code:
     """The code of a case on this machine."""
-    return Code(case.spec_hash, numeric_fingerprint())
+    return Code(case.spec_hash, numeric_fingerprint(), fold_version())

@@ -26,11 +26,13 @@ EPOCH = "epoch"
 """The header that marks a code epoch."""
 
 
-class Code(msgspec.Struct, frozen=True):
-    """What decides every byte put out: the declaration with its functions, and the arithmetic."""
+class Code(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What decides every byte put out: the declaration with its functions, the arithmetic, and the version
+    of driftline's own fold, which epochs written before it was recorded lack."""
 
     spec_hash: str
     fingerprint: Fingerprint
+    fold: str = ""
 
     @property
     def short(self) -> str:
@@ -42,10 +44,16 @@ class Code(msgspec.Struct, frozen=True):
         found = []
         if self.spec_hash != other.spec_hash:
             found.append(f"other code ({self.spec_hash[:12]} / {other.spec_hash[:12]})")
+        if self.fold != other.fold:
+            found.append(f"another fold of driftline ({_told(self.fold)} / {_told(other.fold)})")
         arithmetic = self.fingerprint.difference(other.fingerprint)
         if arithmetic is not None:
             found.append(arithmetic)
         return ", ".join(found) or None
+
+
+def _told(fold: str) -> str:
+    return fold or "not recorded"
 
 
 class CodeEpoch(msgspec.Struct, frozen=True, tag="code", tag_field="kind"):
