@@ -280,15 +280,31 @@ def simulate(
     ] = None,
     zone: Zone = None,
     encoding: Encoding = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the predictions here: .jsonl, or .parquet with labels")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """The same fold over a file or the case's own source, without Kafka."""
+    from infra.simulated import Published
     from infra.summary import table
     from streams.simulate import simulate as run
     from streams.tables import Reading
 
-    reading = Reading(zone, encoding)
-    found = run(_case(case, partitions), source, limit=limit, chunk=chunk, warm_up=warm_up, reading=reading)
+    declared = _case(case, partitions)
+    with Published(declared, out) as published:
+        found = run(
+            declared,
+            source,
+            limit=limit,
+            chunk=chunk,
+            warm_up=warm_up,
+            reading=Reading(zone, encoding),
+            on_outputs=published.take,
+        )
+    found["refused"] = published.as_json()
+    if out is not None:
+        _say(f"written: {out}")
     if as_json:
         _print(found)
     else:

@@ -7,14 +7,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-METRICS = ("roc_auc", "log_loss", "brier", "accuracy", "kappa")
+FIGURES = (
+    "roc_auc", "pr_auc", "log_loss", "brier", "accuracy", "kappa", "cost", "rmse", "mae", "coverage", "width",
+)  # fmt: skip
+"""Figures of members in the order of the table; it has those that the task has."""
+RECENT = ("roc_auc", "accuracy", "rmse")
+"""The first of these that the task has is shown for the newest labels too: a cold start hides what is now."""
 COUNTS = (
     "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",
     "late", "evicted_keys", "drift_events",
 )  # fmt: skip
 
-MODELS_TITLE = "models, each answer scored before its label was learned"
-FIGURES = tuple(name.replace("_", " ") for name in (*METRICS, "n"))
+MODELS_TITLE = (
+    "models, each answer scored before its label was learned (recent: by weights that halve every 1,000)"
+)
 
 
 def table(found: dict[str, Any]) -> None:
@@ -26,6 +32,14 @@ def table(found: dict[str, Any]) -> None:
     for name in COUNTS:
         counts.add_row(name.replace("_", " "), f"{found[name]:,}")
     console.print(counts)
+    for stage, refused in found.get("refused", {}).items():
+        console.print(
+            f"{refused['count']:,} refused, stage {stage}: the first at partition {refused['partition']}, "
+            f"offset {refused['offset']:,}: {refused['reason']}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     models = _models(found["models"])
     unbounded = console.options.update(max_width=1_000)
     if console.measure(models, options=unbounded).maximum > console.width:
@@ -41,30 +55,51 @@ def table(found: dict[str, Any]) -> None:
 
 def _models(models: dict[str, dict[str, Any]]) -> Table:
     """A line a member."""
+    shown = _shown(models)
     table = Table(title=MODELS_TITLE, title_justify="left")
     for name in ("model", "role"):
         table.add_column(name, no_wrap=True)
-    for name in FIGURES:
+    for name in _titles(shown):
         table.add_column(name, justify="right", no_wrap=True)
     for name, entry in models.items():
-        table.add_row(name, entry["role"], *_figures(entry))
+        table.add_row(name, entry["role"], *_figures(entry, shown))
     return table
 
 
 def _models_below_each_other(models: dict[str, dict[str, Any]]) -> Table:
     """A line a figure, for a terminal too narrow for a line a member."""
+    shown = _shown(models)
     table = Table(title=MODELS_TITLE, title_justify="left", show_header=False, box=None)
     table.add_column()
     table.add_column(justify="right", overflow="fold")
     for name, entry in models.items():
         table.add_row(name, entry["role"], style="bold")
-        for figure, value in zip(FIGURES, _figures(entry), strict=True):
-            table.add_row(f"  {figure}", value)
+        for title, value in zip(_titles(shown), _figures(entry, shown), strict=True):
+            table.add_row(f"  {title}", value)
     return table
 
 
-def _figures(entry: dict[str, Any]) -> list[str]:
-    return [*(_figure(entry.get(metric)) for metric in METRICS), f"{entry.get('n', 0):,}"]
+def _shown(models: dict[str, dict[str, Any]]) -> list[str]:
+    """Names of the figures that any of the members has."""
+    return [name for name in FIGURES if any(entry.get(name) is not None for entry in models.values())]
+
+
+def _recent(shown: list[str]) -> str | None:
+    return next((name for name in RECENT if name in shown), None)
+
+
+def _titles(shown: list[str]) -> list[str]:
+    recent = _recent(shown)
+    names = [*shown, *([] if recent is None else [f"recent {recent}"]), "n"]
+    return [name.replace("_", " ") for name in names]
+
+
+def _figures(entry: dict[str, Any], shown: list[str]) -> list[str]:
+    recent = _recent(shown)
+    values = [entry.get(name) for name in shown]
+    if recent is not None:
+        values.append(entry.get("fading", {}).get(recent))
+    return [*map(_figure, values), f"{entry.get('n', 0):,}"]
 
 
 def _figure(value: float | None) -> str:

@@ -82,7 +82,7 @@ def write_training_set(
     repo = OnlineStoreRepo(settings.features(case.name), case.views(), case.on_demand_views())
     repo.apply()
     found = training_set(case, _answers(case, settings, since, until), repo)
-    _write(found.table, out)
+    write_table(found.table, out)
     return TrainingSetReport(
         case.name,
         str(out),
@@ -100,7 +100,7 @@ def write_training_log(
 ) -> int:
     """Write the features as served of requests in [since, until) to a Parquet file; returns its rows."""
     table = training_log(case, _answers(case, settings, since, until))
-    _write(table, out)
+    write_table(table, out)
     return int(table.num_rows)
 
 
@@ -116,8 +116,8 @@ def _counted(statuses: pa.ChunkedArray) -> dict[str, int]:
     return {found["values"]: found["counts"] for found in counts}
 
 
-def _write(table: pa.Table, out: Path) -> None:
-    """The whole file or none."""
+def write_table(table: pa.Table, out: Path) -> None:
+    """Write a table to a Parquet file: the whole file or none."""
     sink = pa.BufferOutputStream()
     parquet.write_table(table, sink, compression="zstd")
     out = out.absolute()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -74,6 +74,18 @@ class TrainingSet:
     comparison: Comparison
 
 
+class Answers(Protocol):
+    """Published predictions, and what became of them."""
+
+    def predictions(self) -> Iterator[Served]:
+        """The predictions, in the order of the rows to come."""
+        ...
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """The newest revision of each prediction's outcome, by prediction id."""
+        ...
+
+
 class ArchivedAnswers:
     """A case's archived predictions and outcomes; `since` and `until` bound the requests' own times."""
 
@@ -120,7 +132,7 @@ class ArchivedAnswers:
                 yield record.headers, answer
 
 
-def training_log(case: UseCase, answers: ArchivedAnswers) -> pa.Table:
+def training_log(case: UseCase, answers: Answers) -> pa.Table:
     """Features as served, with labels: `TrainingSet.table` as it was published."""
     served = list(answers.predictions())
     features = {
@@ -130,7 +142,7 @@ def training_log(case: UseCase, answers: ArchivedAnswers) -> pa.Table:
     return _table(case, _identity(case, served), features, _labels(served, answers.outcomes()))
 
 
-def training_set(case: UseCase, answers: ArchivedAnswers, repo: OnlineStoreRepo) -> TrainingSet:
+def training_set(case: UseCase, answers: Answers, repo: OnlineStoreRepo) -> TrainingSet:
     """The archived predictions with windows and lookups from the feature history.
 
     Raises FeaturesError when there is no history, or a part of it is not what was written.

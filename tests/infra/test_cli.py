@@ -15,6 +15,8 @@ from kafka import KafkaAdminClient
 from infra import cli, summary
 from infra.errors import InfraError
 
+CASES = str(Path(__file__).parents[1] / "cases")
+
 
 def driftline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -176,6 +178,47 @@ def test_the_tables_of_a_run_keep_every_figure_whatever_the_width(
     for figure in ("1,036,979", "0.8647", "0.3724", "0.1180", "0.8287", "0.4746", "327,346"):
         assert figure in said
     assert "…" not in said
+
+
+def test_the_table_has_the_figures_of_the_task_and_those_of_the_newest_labels(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    found = dict.fromkeys(summary.COUNTS, 7) | {
+        "case": "rides", "seconds": 1.0, "events_per_second": 1.0, "cpu_us_per_event": 1.0, "digest": "8c31",
+        "refused": {"late": {"count": 3, "partition": 1, "offset": 40, "reason": "[it] came late"}},
+        "models": {
+            "linear": {
+                "role": "champion", "rmse": 4.25, "mae": 3.125, "coverage": 0.9012, "n": 50,
+                "fading": {"rmse": 2.5},
+            }
+        },
+    }  # fmt: skip
+    summary.table(found)
+    said = capsys.readouterr().err
+    for text in ("rmse", "4.2500", "3.1250", "0.9012", "recent rmse", "2.5000"):
+        assert text in said
+    assert "auc" not in said
+    assert "3 refused, stage late: the first at partition 1, offset 40: [it] came late" in said
+
+
+def test_a_simulation_writes_its_predictions_and_says_what_was_refused(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    run = ("simulate", "shop:faulty", "shop:trade")
+    for name in ("p.jsonl", "p.parquet"):
+        done = driftline(*run, "--json", "--out", str(tmp_path / name), PYTHONPATH=CASES)
+        assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_bytes().splitlines()]
+    table = parquet.read_table(tmp_path / "p.parquet").to_pylist()
+    assert len(lines) == len(table) == found["predictions"] > 0
+    assert [row["prediction_id"] for row in table] == [line["id"] for line in lines]
+    assert sum(row["label_status"] == "labelled" for row in table) == found["labelled"]
+    assert sum(refused["count"] for refused in found["refused"].values()) == found["dead_letters"] > 0
+    done = driftline(*run, "--out", str(tmp_path / "p.csv"), PYTHONPATH=CASES)
+    assert done.returncode == 1
+    assert "can be written to a .jsonl or .parquet file" in done.stderr
 
 
 def test_features_are_planned_and_then_applied() -> None:
