@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import attrgetter
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
@@ -21,7 +22,7 @@ from features.declaration import (
 )
 from features.errors import FeatureDeclarationError, FeatureValueError
 from features.on_demand import check_inputs, evaluation, step
-from features.ranges import Ranges
+from features.ranges import Ranges, RangesState
 from features.window import (
     CountWindow,
     DecayedWindow,
@@ -121,6 +122,25 @@ def _number_of(name: str, function: Callable[[Any], Any], event: Any) -> Any:
     return checked
 
 
+def _check_keys(by: Iterable[tuple[str, ...]], keys: Sequence[Any]) -> None:
+    """Raises FeatureValueError when one of an event's keys, each of the fields `by`, cannot be looked up."""
+    try:
+        hash(tuple(keys))
+    except TypeError:
+        for names, key in zip(by, keys, strict=True):
+            if not _is_hashable(key):
+                raise FeatureValueError(" and ".join(names), f"{_shown(key)} cannot be a key") from None
+        raise
+
+
+def _is_hashable(key: Any) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
+
+
 class _Table(dict[Any, EventWindow]):
     """The windows of one declaration, by key. A key that is asked for with `[]` gets a window; one
     without values is forgotten.
@@ -160,10 +180,12 @@ class _Table(dict[Any, EventWindow]):
             else:
                 del self[key]
 
-    def restore(self, found: Any) -> None:
-        """Take over another one's windows."""
+    def restore(self, found: _Table) -> None:
+        """Take over another one's windows, and all that it has beside them."""
         self.update(found)
-        self.due, self.watermark = found.due, found.watermark
+        for kind in type(self).__mro__:
+            for name in getattr(kind, "__slots__", ()):
+                setattr(self, name, getattr(found, name))
 
 
 class _BoundedTable(_Table):
@@ -233,11 +255,6 @@ class _BoundedTable(_Table):
                 if key in self:
                     kept.setdefault(key, since)
             self.due = deque((since, key) for key, since in reversed(kept.items()))
-
-    def restore(self, found: Any) -> None:
-        """As of every table."""
-        super().restore(found)
-        self.line, self.touched, self.evicted = found.line, found.touched, found.evicted
 
 
 class _Aggregate(NamedTuple):
@@ -314,14 +331,16 @@ class _Intake:
         self._key(by).views.append(view)
 
     def take(self, event: Any, at: float) -> None:
-        """Add an event's values; raises FeatureValueError, with nothing changed, when user code fails."""
+        """Add an event's values; raises FeatureValueError, with nothing changed, when user code fails or a
+        key is none."""
         values = [
             read(event) if checked is None else checked(name, read, event)
             for name, read, checked in self._read
         ]
         values.append(1.0)  # what an event counts
-        for way in self._keys.values():
-            key = way.read(event)
+        keys = [way.read(event) for way in self._keys.values()]
+        _check_keys(self._keys, keys)
+        for way, key in zip(self._keys.values(), keys, strict=True):
             if key is None or (way.composite and None in key):
                 continue
             for table, place in way.additions:
@@ -366,6 +385,25 @@ def texts_of(key: Any) -> tuple[str, ...]:
     return tuple(str(part) for part in (key if isinstance(key, tuple) else (key,)))
 
 
+@dataclass(slots=True)
+class ViewState:
+    """The stamp of each key's newest row, and the event times of keys touched since rows were put."""
+
+    stamps: dict[Any, float] = field(default_factory=dict)
+    touched: dict[Any, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class FeatureParts:
+    """The state of a partition's features: of windows and references in the order of declaration, of the
+    views by name, and of the valid ranges."""
+
+    tables: list[_Table]
+    references: list[dict[Any, tuple[float, Any]]]
+    views: dict[str, ViewState]
+    ranges: RangesState
+
+
 class _OnlineView:
     """The online rows of one view. A row is computed when it is asked for: of the many events of a
     key in between, the newest one decides."""
@@ -374,20 +412,21 @@ class _OnlineView:
         self.name = view.name
         self._readings = readings
         self._ranges = Ranges({name: window.note for name, window in view.features.items()})
-        self.stamps: dict[Any, float] = {}
-        self._touched: dict[Any, float] = {}
+        self.state = ViewState()
 
     def touch(self, key: Any, at: float) -> None:
         """An event of the key came."""
         # equal times are told apart by a microsecond, so that the newer row always wins
-        self.stamps[key] = max(at, self.stamps.get(key, NEVER) + MICROSECOND)
-        self._touched[key] = at
+        stamps = self.state.stamps
+        stamps[key] = max(at, stamps.get(key, NEVER) + MICROSECOND)
+        self.state.touched[key] = at
 
     def put_rows(self, rows: dict[RowKey, Row]) -> None:
         """Put the rows of the keys touched, as of their newest event."""
-        for key, at in self._touched.items():
-            rows[self.name, texts_of(key)] = (self.stamps[key], self.values(key, at))
-        self._touched.clear()
+        stamps, touched = self.state.stamps, self.state.touched
+        for key, at in touched.items():
+            rows[self.name, texts_of(key)] = (stamps[key], self.values(key, at))
+        touched.clear()
 
     def values(self, key: Any, at: float) -> dict[str, Any]:
         """The features of a key as of `at`; missing ones are absent."""
@@ -403,7 +442,12 @@ class _OnlineView:
 
     def retain(self, watermark: float) -> None:
         """Forget the stamps that no event at or after the watermark can equal."""
-        self.stamps = {key: stamp for key, stamp in self.stamps.items() if stamp + MICROSECOND > watermark}
+        state = self.state
+        state.stamps = {
+            key: stamp
+            for key, stamp in state.stamps.items()
+            if stamp + MICROSECOND > watermark or key in state.touched
+        }
 
 
 class FeatureState:
@@ -528,18 +572,21 @@ class FeatureState:
             self._plain.append((name, attrgetter(feature.name)))
 
     def update(self, event: Any, at: float) -> None:
-        """Count an event; raises FeatureValueError, with nothing changed, when user code fails."""
+        """Count an event; raises FeatureValueError, with nothing changed, when user code fails or a key is
+        none."""
         kind = type(event)
+        lookups = self._lookups.get(kind, ())
+        keys = [key_of(event) for _, key_of in lookups]
+        if keys:
+            _check_keys([(by,) for known_as, by in self._references if known_as is kind], keys)
         intake = self._intakes.get(kind)
         if intake is not None:
             intake.take(event, at)
-        lookups = self._lookups.get(kind)
-        if lookups is not None:
-            for found, key_of in lookups:
-                key = key_of(event)
-                known = found.get(key)
-                if known is None or at >= known[0]:
-                    found[key] = (at, event)
+        self._ranges.settle()
+        for (found, _), key in zip(lookups, keys, strict=True):
+            known = found.get(key)
+            if known is None or at >= known[0]:
+                found[key] = (at, event)
 
     def put_rows(self, rows: dict[RowKey, Row]) -> None:
         """Put the newest online row of every key touched since the last time, as of its newest event.
@@ -557,6 +604,7 @@ class FeatureState:
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """The request's feature values; missing ones are absent. Raises FeatureValueError."""
         x: dict[str, Any] = {}
+        self._ranges.begin()
         for name, plain in self._plain:
             value = plain(request)
             if value is not None:
@@ -581,7 +629,7 @@ class FeatureState:
             self._ranges.confine(x)
         if self._computed is not None:
             computed = self._computed(x, self._problem)
-            self._ranges.settle(computed)
+            self._ranges.note_inside(computed)
             x.update(computed)
         return x
 
@@ -591,8 +639,8 @@ class FeatureState:
         self._ranges.tell(name, value)
 
     def problems(self) -> list[str]:
-        """What there is to tell of values read since the last time: those that came to be out of their
-        valid range."""
+        """What there is to tell of the values of the last request: those that came to be out of their valid
+        range. It is told once."""
         told, self._ranges.told = self._ranges.told, []
         return told
 
@@ -607,21 +655,22 @@ class FeatureState:
         for view in self._views:
             view.retain(watermark)
 
-    def state(self) -> dict[str, Any]:
-        """Windows and references in the order of declaration; nothing is copied."""
-        return {
-            "tables": list(self._tables.values()),
-            "references": list(self._references.values()),
-            "stamps": {view.name: view.stamps for view in self._views},
-            "outside": list(self._ranges.last_outside),
-        }
+    def state(self) -> FeatureParts:
+        """All that was fed; nothing is copied."""
+        return FeatureParts(
+            list(self._tables.values()),
+            list(self._references.values()),
+            {view.name: view.state for view in self._views},
+            self._ranges.state(),
+        )
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: FeatureParts) -> None:
         """Take over what `state` gave, of the same declarations."""
-        for table, found in zip(self._tables.values(), state["tables"], strict=True):
+        for table, found in zip(self._tables.values(), state.tables, strict=True):
             table.restore(found)
-        for reference, known in zip(self._references.values(), state["references"], strict=True):
+        for reference, known in zip(self._references.values(), state.references, strict=True):
             reference.update(known)
         for view in self._views:
-            view.stamps.update(state["stamps"].get(view.name, {}))
-        self._ranges.last_outside = dict.fromkeys(state["outside"])
+            if view.name in state.views:
+                view.state = state.views[view.name]
+        self._ranges.restore(state.ranges)

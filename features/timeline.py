@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from features.declaration import View
-from features.state import FeatureState, Row, RowKey, texts_of
+from features.state import FeatureParts, FeatureState, Row, RowKey, texts_of
 
 MICROSECONDS = 1_000_000
 """A second's."""
@@ -152,11 +152,11 @@ class Timeline:
             self._advance(moment)
         self._features.retain(watermark)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> FeatureParts:
         """As `FeatureState.state`."""
         return self._features.state()
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: FeatureParts) -> None:
         """As `FeatureState.restore`."""
         self._features.restore(state)
 

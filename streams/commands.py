@@ -6,8 +6,8 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
@@ -93,13 +93,20 @@ def sign(unsigned: Command, case: str, private_key: str) -> Command:
     return msgspec.structs.replace(unsigned, signature=signature)
 
 
+@dataclass(slots=True)
+class AuthorityState:
+    """The last nonce of each operator."""
+
+    nonces: dict[str, int] = field(default_factory=dict)
+
+
 class Authority:
     """Which commands one partition of a case obeys: signed by a declared operator, each once."""
 
     def __init__(self, case: str, operators: Mapping[str, str]) -> None:
         self._case = case
         self._operators = operators
-        self._nonces: dict[str, int] = {}
+        self._s = AuthorityState()
 
     def refusal(self, command: Command) -> str | None:
         """Why the command is not to be obeyed; None when it is, which can be said once."""
@@ -111,12 +118,12 @@ class Authority:
             return "the command is not signed"
         if not self._is_signed_by(key, command):
             return f"the signature is not that of operator {operator!r}"
-        last = self._nonces.get(operator, -1)
+        last = self._s.nonces.get(operator, -1)
         if command.nonce <= last:
             return (
                 f"replayed: nonce {command.nonce} is not above {last}, the last one of operator {operator!r}"
             )
-        self._nonces[operator] = command.nonce
+        self._s.nonces[operator] = command.nonce
         return None
 
     def _is_signed_by(self, key: str, command: Command) -> bool:
@@ -132,10 +139,10 @@ class Authority:
             return False
         return True
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> AuthorityState:
         """The last nonces; nothing is copied."""
-        return {"nonces": self._nonces}
+        return self._s
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: AuthorityState) -> None:
         """Go on from what `state` gave."""
-        self._nonces = state["nonces"]
+        self._s = state

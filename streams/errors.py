@@ -30,6 +30,21 @@ class Refused(StreamsError):
         return ("stage", self.stage.encode()), ("reason", reason)
 
 
+class FoldFault(StreamsError):
+    """The fold itself failed at a record: a fault of driftline, as one of the data would be a dead letter.
+
+    The state is not whole any more. The partition cannot go on until the code is mended.
+    """
+
+    def __init__(self, partition: int, offset: int, reason: str) -> None:
+        super().__init__(
+            f"partition {partition}, offset {offset}: the fold failed with {reason}. This is a fault of "
+            "driftline; the record is not lost: the partition goes on from it once the fault is mended"
+        )
+        self.partition = partition
+        self.offset = offset
+
+
 class OtherTask(StreamsError):
     """What was published answers another task than the one declared now."""
 

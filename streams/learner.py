@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -29,7 +29,23 @@ def _ordinal(outputs: list[Output], offset: int) -> int:
 
 _PLAIN = (str, int, float, bool, type(None))
 """Types of slice values that stand for themselves; others are told by their text."""
-_COUNTS = ("labelled", "unlabelled", "void", "drift_events")
+
+
+@dataclass(slots=True)
+class Results:
+    """How many predictions have an outcome, of which kind, and how often drift was told."""
+
+    labelled: int = 0
+    unlabelled: int = 0
+    void: int = 0
+    drift_events: int = 0
+
+
+class LearnerParts(NamedTuple):
+    """The state of a learner: its counts, and that of each pool."""
+
+    results: Results
+    pools: dict[str, dict[str, Any]]
 
 
 class Learner:
@@ -45,21 +61,22 @@ class Learner:
         self._slices = tuple(case.slices) if self._scope.promotion is not None else ()
         self._new_pool("")  # members that cannot be made are told at the start
         self.pools: dict[str, Pool] = {}
-        self.labelled = 0
-        self.unlabelled = 0
-        self.void = 0
-        self.drift_events = 0
+        self.results = Results()
+        self._offset = -1
 
-    def state(self) -> dict[str, Any]:
+    @property
+    def offset(self) -> int:
+        """Offset of the record behind what is at hand; -1 before the first."""
+        return self._offset
+
+    def state(self) -> LearnerParts:
         """Pools and counts; nothing is copied."""
-        pools = {key: pool.state() for key, pool in self.pools.items()}
-        return {name: getattr(self, name) for name in _COUNTS} | {"pools": pools}
+        return LearnerParts(self.results, {key: pool.state() for key, pool in self.pools.items()})
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: LearnerParts) -> None:
         """Go on from what `state` gave."""
-        for name in _COUNTS:
-            setattr(self, name, state[name])
-        for key, pool_state in state["pools"].items():
+        self.results = state.results
+        for key, pool_state in state.pools.items():
             self._pool(key).restore(pool_state)
 
     def _pool(self, key: str) -> Pool:
@@ -74,6 +91,7 @@ class Learner:
     def fold(self, work: Iterable[Work]) -> None:
         """Answer questions, learn examples and obey commands, in order."""
         for item, offset, out in work:
+            self._offset = offset
             if item.__class__ is Question:
                 self._answer(item, offset, out)
             elif item.__class__ is Command:
@@ -210,13 +228,13 @@ class Learner:
         return Output(offset, ordinal, pending.key.encode(), self._encode(outcome))
 
     def _count(self, status: str, step: int) -> None:
-        setattr(self, status, getattr(self, status) + step)
+        setattr(self.results, status, getattr(self.results, status) + step)
 
     def _put_drifts(self, key: str, drifts: Iterable[Drift], offset: int, out: Outputs) -> None:
         for drift in drifts:
             ordinal = _ordinal(out.drift, offset)
             event = drift_event(self._name, self._partition, key, drift, ordinal)
-            self.drift_events += out.heard
+            self.results.drift_events += out.heard
             out.drift.append(Output(offset, ordinal, key.encode(), self._encode(event)))
 
     def _put_changes(self, key: str, changes: Iterable[Change], at: float, offset: int, out: Outputs) -> None:

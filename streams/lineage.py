@@ -206,8 +206,8 @@ def _accepted(case: UseCase, records: Iterable[ArchivedRecord]) -> Iterator[tupl
     before = 0
     for record in records:
         scorer.fold([record], Outputs())
-        if scorer.events > before:
-            before = scorer.events
+        if scorer.counts.events > before:
+            before = scorer.counts.events
             yield record, codec.decode(record.value, record.key)
 
 

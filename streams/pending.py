@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import insort_right
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
@@ -75,7 +76,17 @@ class _Early(NamedTuple):
     label: Any
 
 
-_STATE = ("_by_label", "_waiting", "_closing", "_early", "_early_order", "open")
+@dataclass(slots=True)
+class PendingState:
+    """All that is waited for and remembered: by label key; by deadline; past it, but to be corrected still;
+    labels that came before their request, and these in order."""
+
+    by_label: dict[Any, list[Pending]] = field(default_factory=dict)
+    waiting: deque[Pending] = field(default_factory=deque)
+    closing: deque[Pending] = field(default_factory=deque)
+    early: dict[Any, _Early] = field(default_factory=dict)
+    early_order: deque[tuple[float, Any]] = field(default_factory=deque)
+    open: int = 0
 
 
 class PendingPredictions:
@@ -99,41 +110,41 @@ class PendingPredictions:
         self._corrections = corrections
         self._lateness = lateness
         self._expiry = expiry
-        self._by_label: dict[Any, list[Pending]] = {}
-        self._waiting: deque[Pending] = deque()  # by deadline
-        self._closing: deque[Pending] = deque()  # those past it, which may still be corrected
-        self._early: dict[Any, _Early] = {}
-        self._early_order: deque[tuple[float, Any]] = deque()
         self._forgotten: list[Pending] | None = None
-        self.open = 0
+        self._s = PendingState()
+
+    @property
+    def open(self) -> int:
+        """Predictions without an outcome so far."""
+        return self._s.open
 
     def add(self, pending: Pending) -> None:
         """Wait for the label of a new prediction; it is known at once when it came before the request."""
-        waiting = self._waiting
+        waiting = self._s.waiting
         if not waiting or waiting[-1].deadline <= pending.deadline:
             waiting.append(pending)
         else:  # a late request
             insort_right(waiting, pending, key=_deadline)
-        self._by_label.setdefault(pending.label_key, []).append(pending)
-        self.open += not pending.silent
-        early = self._early.get(pending.label_key) if self._early else None
+        self._s.by_label.setdefault(pending.label_key, []).append(pending)
+        self._s.open += not pending.silent
+        early = self._s.early.get(pending.label_key) if self._s.early else None
         if early is not None and early.at >= pending.at:
             self._answer(pending, early.status, early.label, early.at)
 
     def answer(self, label_key: Any, status: Status, label: Any, at: float) -> None:
         """Apply a label (or a void) to every request of its key that it can answer."""
-        for pending in self._by_label.get(label_key, ()):
+        for pending in self._s.by_label.get(label_key, ()):
             if pending.at <= at:
                 self._answer(pending, status, label, at)
         if self._lateness > 0:
-            known = self._early.get(label_key)
+            known = self._s.early.get(label_key)
             if known is None or at >= known.at:
-                self._early[label_key] = _Early(at, status, label)
-                self._early_order.append((at, label_key))
+                self._s.early[label_key] = _Early(at, status, label)
+                self._s.early_order.append((at, label_key))
 
     def _answer(self, pending: Pending, status: Status, label: Any, at: float) -> None:
         if pending.status == "open":
-            self.open -= not pending.silent
+            self._s.open -= not pending.silent
             if at > pending.deadline:
                 self._close(pending, *self._expiry, pending.deadline)
             else:
@@ -152,27 +163,27 @@ class PendingPredictions:
 
     def expire(self, watermark: float) -> None:
         """Close what has waited past its deadline, and forget what can no longer be corrected."""
-        waiting, closing = self._waiting, self._closing
+        waiting, closing = self._s.waiting, self._s.closing
         while waiting and waiting[0].deadline < watermark:
             pending = waiting.popleft()
             if pending.status == "open":
-                self.open -= not pending.silent
+                self._s.open -= not pending.silent
                 self._close(pending, *self._expiry, pending.deadline)
             closing.append(pending)
         while closing and closing[0].deadline + self._corrections < watermark:
             self._forget(closing.popleft())
-        early = self._early_order
+        early = self._s.early_order
         while early and early[0][0] < watermark:
             at, label_key = early.popleft()
-            known = self._early.get(label_key)
+            known = self._s.early.get(label_key)
             if known is not None and known.at <= at:
-                del self._early[label_key]
+                del self._s.early[label_key]
 
     def _forget(self, pending: Pending) -> None:
-        of_label = self._by_label[pending.label_key]
+        of_label = self._s.by_label[pending.label_key]
         of_label.remove(pending)
         if not of_label:
-            del self._by_label[pending.label_key]
+            del self._s.by_label[pending.label_key]
         if self._forgotten is not None:
             self._forgotten.append(pending)
 
@@ -219,23 +230,22 @@ class PendingPredictions:
 
     def _remembered(self) -> Iterator[Pending]:
         yield from self._forgotten or ()
-        for waiting in self._by_label.values():
+        for waiting in self._s.by_label.values():
             yield from waiting
 
-    def state(self) -> dict[str, Any]:
-        """All that is waited for and remembered, by attribute; nothing is copied."""
-        return {name: getattr(self, name) for name in _STATE}
+    def state(self) -> PendingState:
+        """All that is waited for and remembered; nothing is copied."""
+        return self._s
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: PendingState) -> None:
         """Take over what `state` gave."""
-        for name in _STATE:
-            setattr(self, name, state[name])
+        self._s = state
 
     def next_deadline(self) -> float:
         """When, in event time, `expire` next has something to do."""
-        next_one = self._waiting[0].deadline if self._waiting else NOTHING
-        if self._closing:
-            next_one = min(next_one, self._closing[0].deadline + self._corrections)
-        if self._early_order:
-            next_one = min(next_one, self._early_order[0][0])
+        next_one = self._s.waiting[0].deadline if self._s.waiting else NOTHING
+        if self._s.closing:
+            next_one = min(next_one, self._s.closing[0].deadline + self._corrections)
+        if self._s.early_order:
+            next_one = min(next_one, self._s.early_order[0][0])
         return next_one

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple, Self
 
+from online_models.errors import reason_of
 from online_models.pool import Pool, merged_report
-from streams.learner import Learner
+from streams.errors import FoldFault, StreamsError
+from streams.learner import Learner, LearnerParts, Results
 from streams.outputs import Outputs
-from streams.scorer import Answered, Record, Scorer
+from streams.scorer import Answered, Counts, Record, Scorer, ScorerParts
 from streams.usecase import UseCase
+
+
+class ProcessorState(NamedTuple):
+    """The state of one partition after the records before `next_offset`."""
+
+    next_offset: int
+    scorer: ScorerParts
+    learner: LearnerParts
 
 
 class PartitionProcessor:
@@ -28,13 +38,9 @@ class PartitionProcessor:
         self.learner = Learner(case, partition)
         self.scorer = Scorer(case, case.feature_state(case.views() if rows else ()))
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> ProcessorState:
         """Everything that later steps depend on; nothing is copied."""
-        return {
-            "next_offset": self.next_offset,
-            "scorer": self.scorer.state(),
-            "learner": self.learner.state(),
-        }
+        return ProcessorState(self.next_offset, self.scorer.state(), self.learner.state())
 
     def snapshot(self) -> bytes:
         """The pickled state. One pickle, so that what is shared within it stays shared."""
@@ -47,23 +53,32 @@ class PartitionProcessor:
         processor.restore(pickle.loads(snapshot))
         return processor
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: ProcessorState) -> None:
         """Go on from what `state` gave."""
-        self.next_offset = state["next_offset"]
-        self.learner.restore(state["learner"])
-        self.scorer.restore(state["scorer"])
+        self.next_offset = state.next_offset
+        self.learner.restore(state.learner)
+        self.scorer.restore(state.scorer)
 
     def step(self, records: Sequence[Record], answered: Answered | None = None) -> Outputs:
         """Fold records of this partition, in the log's order, and return what they cause.
 
-        `answered` is what other code has answered to them.
+        `answered` is what other code has answered to them. Raises FoldFault, after which the state is not
+        whole; no record that is refused does that.
         """
         out = Outputs()
         self.scorer.keep(answered)
-        self.learner.fold(self.scorer.fold(records, out))
-        if records:
-            self.next_offset = records[-1].offset + 1
-        self.scorer.put_rows(out)
+        half: Scorer | Learner = self.scorer
+        try:
+            work = self.scorer.fold(records, out)
+            half = self.learner
+            self.learner.fold(work)
+            if records:
+                self.next_offset = records[-1].offset + 1
+            self.scorer.put_rows(out)
+        except StreamsError:
+            raise
+        except Exception as error:
+            raise FoldFault(self.partition, half.offset, reason_of(error)) from error
         return out
 
 
@@ -77,14 +92,13 @@ class Summary:
 
 def counts_of(processors: Sequence[PartitionProcessor]) -> dict[str, int]:
     """Counts added over the partitions."""
-    counts = {
-        name: sum(getattr(p.scorer, name) for p in processors)
-        for name in ("events", "predictions", "dead_letters", "duplicates", "late", "evicted_keys")
-    }
-    counts |= {
-        name: sum(getattr(p.learner, name) for p in processors)
-        for name in ("labelled", "unlabelled", "void", "drift_events")
-    }
+
+    def added(kind: type[Counts] | type[Results], of: Sequence[Counts] | Sequence[Results]) -> dict[str, int]:
+        return {field.name: sum(getattr(one, field.name) for one in of) for field in fields(kind)}
+
+    counts = added(Counts, [p.scorer.counts for p in processors])
+    counts["evicted_keys"] = sum(p.scorer.evicted_keys for p in processors)
+    counts |= added(Results, [p.learner.results for p in processors])
     counts["pending"] = sum(p.scorer.open_predictions for p in processors)
     return counts
 

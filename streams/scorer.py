@@ -7,7 +7,7 @@ some hundred records: nothing here depends on what a model says, and each half r
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
@@ -20,13 +20,13 @@ from features.state import Row, RowKey
 from online_models.errors import reason_of
 from online_models.pool import Forecast
 from online_models.task import UNLABELLED, Task
-from streams.commands import Authority
-from streams.deduplication import SeenIds
+from streams.commands import Authority, AuthorityState
+from streams.deduplication import Found, SeenEvents, content_of
 from streams.errors import OtherTask, Refused
 from streams.events import SYSTEM_EVENTS, TIMELESS, Command, Event, Serve, WarmUp
 from streams.messages import Prediction
 from streams.outputs import Output, Outputs
-from streams.pending import Example, Pending, PendingPredictions
+from streams.pending import Example, Pending, PendingPredictions, PendingState
 from streams.usecase import UseCase
 from streams.watermark import NEVER, Watermark
 
@@ -77,26 +77,56 @@ class Features(Protocol):
     def retain(self, watermark: float) -> None: ...
     def problems(self) -> list[str]: ...
     def evicted(self) -> int: ...
-    def state(self) -> dict[str, Any]: ...
-    def restore(self, state: dict[str, Any]) -> None: ...
+    def state(self) -> Any: ...
+    def restore(self, state: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """What an event type means to the case."""
+    """What an event type means to the case; `tag` is its name in the log."""
 
+    tag: str
     moves_time: bool
     counted: bool
     marks: bool
     asks: bool
     labels: bool
     voids: bool
+    joins: bool
 
 
-_STATE = (
-    "_watermark", "_seen", "_next_deadline", "_records", "_warming",
-    "events", "predictions", "dead_letters", "duplicates", "late",
-)  # fmt: skip
+@dataclass(slots=True)
+class Counts:
+    """How many events entered, requests were asked, and records refused, dropped or late."""
+
+    events: int = 0
+    predictions: int = 0
+    dead_letters: int = 0
+    duplicates: int = 0
+    late: int = 0
+
+
+@dataclass(slots=True)
+class ScorerState:
+    """All of a scorer that changes, beside the state of its parts. `held_rows` are the online rows of a
+    warm-up, which are put out when it ends."""
+
+    watermark: Watermark
+    seen: SeenEvents
+    next_deadline: float = float("inf")
+    records: int = 0
+    warming: bool = False
+    held_rows: dict[RowKey, Row] = field(default_factory=dict)
+    counts: Counts = field(default_factory=Counts)
+
+
+class ScorerParts(NamedTuple):
+    """The state of a scorer with that of its parts."""
+
+    own: ScorerState
+    features: Any
+    pending: PendingState
+    authority: AuthorityState
 
 
 class Scorer:
@@ -106,20 +136,21 @@ class Scorer:
         task = case.task
         self._task = task
         self._codec = case.codec()
-        self._watermark = Watermark(case.lateness, case.max_jump)
-        self._seen = SeenIds(case.dedup_horizon)
+        self._s = ScorerState(Watermark(case.lateness, case.max_jump), SeenEvents(case.dedup_horizon))
         self._features = features
         label = task.label
         self._label_value: Callable[[Any], Any] = label.value
         kinds: list[type[Event]] = [*case.events, *SYSTEM_EVENTS]
         self._routes = {
             kind: _Route(
+                tag=str(kind.__struct_config__.tag),
                 moves_time=not issubclass(kind, TIMELESS),
                 counted=kind not in SYSTEM_EVENTS,
                 marks=kind is WarmUp or kind is Serve,
                 asks=kind is task.ask,
                 labels=kind is label.event,
                 voids=kind in label.void,
+                joins=kind in (task.ask, label.event, *label.void),
             )
             for kind in kinds
         }
@@ -131,7 +162,6 @@ class Scorer:
         expiry = ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)
         corrections = label.wait if label.corrections is None else label.corrections
         self._pending = PendingPredictions(label.wait, corrections, case.lateness, expiry, self._known)  # type: ignore[arg-type]
-        self._next_deadline = float("inf")
         self._partition_key = attrgetter(case.key)
         self._key_field = case.key
         self._key_fields = tuple(
@@ -140,31 +170,28 @@ class Scorer:
         self._suffix = f":{task.name}"
         self._refusals = case.refusals
         self._authority = Authority(case.name, case.operators)
-        self._warming = False
         self._answered: Answered | None = None
-        self._records = 0
-        self.events = 0
-        self.predictions = 0
-        self.dead_letters = 0
-        self.duplicates = 0
-        self.late = 0
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> ScorerParts:
         """Everything that later records depend on; nothing is copied."""
-        own = {name: getattr(self, name) for name in _STATE}
-        return own | {
-            "features": self._features.state(),
-            "pending": self._pending.state(),
-            "authority": self._authority.state(),
-        }
+        return ScorerParts(self._s, self._features.state(), self._pending.state(), self._authority.state())
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: ScorerParts) -> None:
         """Go on from what `state` gave."""
-        for name in _STATE:
-            setattr(self, name, state[name])
-        self._features.restore(state["features"])
-        self._pending.restore(state["pending"])
-        self._authority.restore(state["authority"])
+        self._s = state.own
+        self._features.restore(state.features)
+        self._pending.restore(state.pending)
+        self._authority.restore(state.authority)
+
+    @property
+    def counts(self) -> Counts:
+        """What came of the records so far."""
+        return self._s.counts
+
+    @property
+    def offset(self) -> int:
+        """Offset of the record at hand; -1 before the first."""
+        return self._offset
 
     @property
     def open_predictions(self) -> int:
@@ -174,7 +201,7 @@ class Scorer:
     @property
     def max_at(self) -> float | None:
         """Newest event time seen, in seconds since the epoch; None before the first event."""
-        at = self._watermark.max_at
+        at = self._s.watermark.max_at
         return None if at == NEVER else at
 
     @property
@@ -198,14 +225,14 @@ class Scorer:
             return refused
 
     def _take(self, record: Record, event: Event | Refused, out: Outputs) -> None:
-        self._records += 1
-        if self._records % RETAIN_EVERY == 0:
-            if not self._warming:
-                self._features.put_rows(out.rows)
-            self._features.retain(self._watermark.value)
-        if self._warming:
-            out = Outputs(heard=False)
+        state = self._s
         self._offset = record.offset
+        state.records += 1
+        if state.records % RETAIN_EVERY == 0:
+            self._put_rows(out)
+            self._features.retain(state.watermark.value)
+        if state.warming:
+            out = Outputs(heard=False)
         self._out = out
         try:
             if isinstance(event, Refused):
@@ -217,9 +244,14 @@ class Scorer:
             self._adopt(self._answered.predictions.pop(record.offset, None))
 
     def put_rows(self, out: Outputs) -> None:
-        """Put out the online feature rows that changed since the last time; a warm-up keeps them."""
-        if not self._warming:
-            self._features.put_rows(out.rows)
+        """Put out the online feature rows that changed since the last time; a warm-up holds them back."""
+        self._put_rows(out)
+        if not self._s.warming and self._s.held_rows:
+            out.rows = self._s.held_rows | out.rows
+            self._s.held_rows = {}
+
+    def _put_rows(self, out: Outputs) -> None:
+        self._features.put_rows(self._s.held_rows if self._s.warming else out.rows)
 
     def inherit(self, forgotten: Iterable[Pending] = ()) -> None:
         """Until `reconcile`, outcomes are published by other code; see `PendingPredictions.inherit`."""
@@ -247,53 +279,93 @@ class Scorer:
         self._work.append((example, self._offset, self._out))
 
     def _refuse(self, record: Record, refused: Refused, out: Outputs) -> None:
-        self.dead_letters += 1
+        self._s.counts.dead_letters += out.heard
         value = record.value or b""
         out.dead_letters.append(Output(record.offset, 0, record.key, value, refused.headers))
 
     def _accept(self, event: Event, record: Record) -> None:
+        """Take an event in, or raise Refused with nothing changed.
+
+        All that may refuse it comes first and changes nothing. What the event says is used there: user
+        code, or a value that is not what it should be, may raise whatever it likes. `_update` is the last of
+        it. What follows cannot refuse, and what it raises is a fault of this package.
+        """
         if event.__class__ is Command:
             self._command(event)
             return
-        watermark = self._watermark
-        if self._seen.is_duplicate(event.id, watermark.max_at):
-            self.duplicates += 1
+        state, route = self._s, self._routes[event.__class__]
+        watermark = state.watermark
+        content = content_of(event)
+        found = state.seen.find(route.tag, event.id, content, watermark.max_at)
+        if found != "new":
+            self._repeated(found, event)
             return
         at = event.at.timestamp()
-        route = self._routes[type(event)]
         if route.marks:
-            self._mark(event)
+            self._check_mark(event)
         if route.moves_time:
             verdict = watermark.judge(at, event.id)
             if verdict != "on time":
                 if verdict == "late" and not route.counted:
                     return  # a clock behind the others tells nothing new
                 raise self._untimely(verdict, event)
-            if watermark.value > self._next_deadline:
-                self._pending.expire(watermark.value)
-                self._next_deadline = self._pending.next_deadline()
         label = self._label_of(event) if route.labels else None
-        try:
-            x = self._features.read(event, at) if route.asks else None
-            if x is not None and self._refusals is not None:
-                self._check(self._refusals, x)
-            self._features.update(event, at)
-        except FeatureValueError as error:
-            cause = error.__cause__
-            reason = str(error) if cause is None else f"{error} {reason_of(cause)}"
-            raise Refused("features", "; ".join([*self._features.problems(), reason])) from error
-        self._seen.add(event.id, watermark.max_at)
+        label_key = self._label_key(event) if route.joins else None
+        x = self._read(event, at) if route.asks else None
+        self._update(event, at)
+
+        if route.marks:
+            state.warming = isinstance(event, WarmUp)
+        if route.moves_time:
+            watermark.advance(at)
+            if watermark.value > state.next_deadline:
+                self._pending.expire(watermark.value)
+                state.next_deadline = self._pending.next_deadline()
+        state.seen.add(route.tag, event.id, content, watermark.max_at)
         if route.counted:
-            self.events += 1
+            state.counts.events += 1
         if x is not None:
             problems = self._features.problems()
             if problems:  # told, but no reason to refuse the request
                 self._refuse(record, Refused("range", "; ".join(problems)), self._out)
-            self._ask(event, at, x)
+            self._ask(event, at, x, label_key)
         if label is not None:
-            self._pending.answer(self._join_key(event), "labelled", label, at)
+            self._pending.answer(label_key, "labelled", label, at)
         elif route.voids:
-            self._pending.answer(self._join_key(event), "void", None, at)
+            self._pending.answer(label_key, "void", None, at)
+
+    def _repeated(self, found: Found, event: Event) -> None:
+        if found == "other content":
+            raise Refused(
+                "id", f"another {self._routes[type(event)].tag!r} event came with the id {event.id!r} before"
+            )
+        self._s.counts.duplicates += 1
+
+    def _read(self, event: Event, at: float) -> dict[str, Any]:
+        """The features of a request."""
+        try:
+            x = self._features.read(event, at)
+            if self._refusals is not None:
+                self._check(self._refusals, x)
+        except FeatureValueError as error:
+            raise self._without(error) from error
+        except Refused:
+            raise
+        except Exception as error:  # a key that cannot be looked up, a value that cannot be compared
+            raise Refused("features", reason_of(error)) from error
+        return x
+
+    def _update(self, event: Event, at: float) -> None:
+        """Let an event enter the windows, whole or not at all."""
+        try:
+            self._features.update(event, at)
+        except FeatureValueError as error:
+            raise self._without(error) from error
+
+    def _without(self, error: FeatureValueError) -> Refused:
+        cause = error.__cause__
+        reason = str(error) if cause is None else f"{error} {reason_of(cause)}"
+        return Refused("features", "; ".join([*self._features.problems(), reason]))
 
     def _check(self, refusals: Refusals, x: dict[str, Any]) -> None:
         reason = refusals.reason(x)
@@ -307,18 +379,17 @@ class Scorer:
             raise Refused("command", reason)
         self._work.append((command, self._offset, self._out))
 
-    def _mark(self, event: Event) -> None:
-        """Begin or end the warm-up."""
+    def _check_mark(self, event: Event) -> None:
+        """Whether a warm-up can begin or end here."""
         begins = isinstance(event, WarmUp)
-        if begins and self._records > 1:
+        if begins and self._s.records > 1:
             raise Refused("warm-up", "only the first record of a partition can begin a warm-up")
-        if not begins and not self._warming:
+        if not begins and not self._s.warming:
             raise Refused("warm-up", "no warm-up is under way")
-        self._warming = begins
 
     def _untimely(self, verdict: str, event: Event) -> Refused:
         if verdict == "late":
-            self.late += 1
+            self._s.counts.late += 1
             return Refused("late", f"at {event.at.isoformat()} is before the watermark")
         return Refused(
             "time", f"at {event.at.isoformat()} is from the future: more than max_jump ahead of all others"
@@ -331,7 +402,16 @@ class Scorer:
         except Exception as error:
             raise Refused("label", reason_of(error)) from error
 
-    def _ask(self, event: Event, at: float, x: dict[str, Any]) -> None:
+    def _label_key(self, event: Event) -> Any:
+        """The value that labels are joined by."""
+        try:
+            key = self._join_key(event)
+            hash(key)
+        except Exception as error:
+            raise Refused("label", f"field {self._label_field!r}: {reason_of(error)}") from error
+        return key
+
+    def _ask(self, event: Event, at: float, x: dict[str, Any], label_key: Any) -> None:
         prediction_id = event.id + self._suffix
         silent = not self._out.heard
         published = None
@@ -344,16 +424,16 @@ class Scorer:
         keys = {name: get(event) for name, get in self._key_fields}
         deadline = at + self._pending.wait
         key = str(self._partition_key(event))
-        label_key = self._join_key(event)
         pending = Pending(prediction_id, event.id, at, key, label_key, keys, x, deadline, silent=silent)
         self._work.append((Question(pending, event.at, published), self._offset, self._out))
         self._wait(pending)
 
     def _wait(self, pending: Pending) -> None:
-        self.predictions += not pending.silent
+        state = self._s
+        state.counts.predictions += not pending.silent
         self._pending.add(pending)
-        if pending.deadline < self._next_deadline:
-            self._next_deadline = pending.deadline
+        if pending.deadline < state.next_deadline:
+            state.next_deadline = pending.deadline
 
     def _adopt(self, published: Prediction | None) -> None:
         """Other code has answered a request that is refused here: its outcome is owed all the same."""

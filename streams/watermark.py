@@ -30,15 +30,25 @@ class Watermark:
         self._jumps: dict[str, float] = {}
 
     def judge(self, at: float, event_id: str) -> Verdict:
-        """What the event's time says of it; moves the watermark when it is on time."""
+        """What the event's time says of it. Nothing moves: that is for `advance`, once the event is
+        accepted; an event from the future leaves its vote behind."""
         if at >= self.max_at:
             if at - self.max_at > self.max_jump and self._confirmed:
                 return self._jump(at, event_id)
+        elif at < self.value and (self._confirmed >= self.quorum or self.max_at - at <= self.max_jump):
+            return "late"
+        return "on time"
+
+    def advance(self, at: float) -> None:
+        """An event with this time, judged to be on time, is accepted."""
+        if at >= self.max_at:
+            jumps = at - self.max_at > self.max_jump and self._confirmed
             self.max_at = at
             self.value = at - self.lateness
+            if jumps:
+                self._jumps.clear()
+                return
         elif at < self.value:
-            if self._confirmed >= self.quorum or self.max_at - at <= self.max_jump:
-                return "late"
             self.max_at = at
             self.value = at - self.lateness
             self._confirmed = 0
@@ -46,17 +56,13 @@ class Watermark:
             self._confirmed += 1
         elif self._jumps:
             self._jumps.clear()
-        return "on time"
 
     def _jump(self, at: float, event_id: str) -> Verdict:
         jumps = self._jumps
         jumps[event_id] = at
         near = [other for other in jumps.values() if abs(other - at) <= self.max_jump]
-        if len(near) < self.quorum:
-            if len(jumps) >= 8 * self.quorum:
-                del jumps[next(iter(jumps))]
-            return "future"
-        jumps.clear()
-        self.max_at = at
-        self.value = at - self.lateness
-        return "on time"
+        if len(near) >= self.quorum:
+            return "on time"
+        if len(jumps) >= 8 * self.quorum:
+            del jumps[next(iter(jumps))]
+        return "future"

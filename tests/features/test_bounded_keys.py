@@ -81,7 +81,7 @@ def test_it_is_as_the_oracle_says_however_often_the_state_is_cleaned_up(
             assert kept.read(Seen(other, 0.0), now)["amount"] == oracle.amount(other, now)
         if number % every == 0:
             kept.retain(now - LATENESS)
-        (table,) = kept.state()["tables"]
+        (table,) = kept.state().tables
         assert len(table) <= MOST
 
 
@@ -111,7 +111,7 @@ def test_what_is_kept_beside_the_windows_is_bounded_while_keys_come_and_go() -> 
         kept.update(Seen(f"c{number % 40}", 1.0), number / 1_000)
         if number % 50 == 0:
             kept.retain(number / 1_000)
-    (table,) = kept.state()["tables"]
+    (table,) = kept.state().tables
     assert kept.evicted() == 5_000 - MOST
     assert len(table.due) <= 2 * MOST + 50
     assert len(table.line) <= 2 * MOST + 50

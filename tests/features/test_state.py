@@ -43,7 +43,7 @@ def fold_a_day(state: FeatureState, day: int = 0) -> list[dict[str, Any]]:
 def test_keys_and_values_are_forgotten_before_twice_their_window_is_over() -> None:
     state = feature_state()
     fold_a_day(state)
-    by_customer, by_shop = state.state()["tables"]
+    by_customer, by_shop = state.state().tables
     assert len(by_customer) <= 2 * 60 + 10
     assert len(by_customer.due) == len(by_customer)
     assert len(by_shop["s"].ats) <= 2 * 60 + 10
@@ -63,5 +63,5 @@ def test_a_restored_state_reads_and_forgets_as_the_one_it_was_taken_from() -> No
     fold_a_day(state)
     restored.restore(pickle.loads(pickle.dumps(state.state())))
     assert fold_a_day(restored, 1) == fold_a_day(state, 1)
-    kept = [[list(table) for table in one.state()["tables"]] for one in (restored, state)]
+    kept = [[list(table) for table in one.state().tables] for one in (restored, state)]
     assert kept[0] == kept[1]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.deduplication import SeenIds
+from streams.deduplication import SeenEvents
 from streams.pending import Example, Pending, PendingPredictions
-from streams.watermark import Watermark
+from streams.watermark import Verdict, Watermark
 
 WAIT, CORRECTIONS, LATENESS = 4, 3, 2
 Outcome = tuple[str, Any, float, int]
@@ -161,75 +161,100 @@ def test_requests_labels_and_voids_join_by_the_rules_however_they_interleave(
 VERDICTS = ("labelled", "void")
 
 
+def told(watermark: Watermark, at: float, name: str) -> Verdict:
+    """What an event that is accepted whenever it is on time is told."""
+    verdict = watermark.judge(at, name)
+    if verdict == "on time":
+        watermark.advance(at)
+    return verdict
+
+
 def confirmed(max_jump: float = 10.0) -> Watermark:
     """A watermark at 98 that three events have confirmed."""
     watermark = Watermark(2.0, max_jump)
     for n in range(3):
-        assert watermark.judge(100.0, f"first-{n}") == "on time"
+        assert told(watermark, 100.0, f"first-{n}") == "on time"
     return watermark
 
 
 def test_an_event_at_the_watermark_is_on_time_and_one_before_it_late() -> None:
     watermark = confirmed()
     assert watermark.value == 98.0
-    assert watermark.judge(98.0, "a") == "on time"
-    assert watermark.judge(97.9, "b") == "late"
+    assert told(watermark, 98.0, "a") == "on time"
+    assert told(watermark, 97.9, "b") == "late"
     assert watermark.value == 98.0
+
+
+def test_nothing_moves_for_an_event_that_is_refused_for_another_reason() -> None:
+    watermark = confirmed()
+    assert watermark.judge(105.0, "a") == "on time"
+    assert (watermark.value, watermark.max_at) == (98.0, 100.0)
 
 
 def test_a_jump_of_just_max_jump_is_time_going_on_and_a_longer_one_the_future() -> None:
     watermark = confirmed()
-    assert watermark.judge(110.0, "a") == "on time"
-    assert watermark.judge(120.1, "b") == "future"
+    assert told(watermark, 110.0, "a") == "on time"
+    assert told(watermark, 120.1, "b") == "future"
     assert watermark.value == 108.0
 
 
 def test_as_many_ids_as_the_quorum_within_max_jump_of_each_other_move_time() -> None:
     watermark = confirmed()
-    assert [watermark.judge(at, f"{at}") for at in (200.0, 190.0, 210.0)] == ["future"] * 3
-    assert watermark.judge(200.0, "again") == "on time"
+    assert [told(watermark, at, f"{at}") for at in (200.0, 190.0, 210.0)] == ["future"] * 3
+    assert told(watermark, 200.0, "again") == "on time"
     alone = confirmed()
-    assert [alone.judge(200.0, "same") for _ in range(5)] == ["future"] * 5
+    assert [told(alone, 200.0, "same") for _ in range(5)] == ["future"] * 5
     near = confirmed()
-    assert [near.judge(at, f"{at}") for at in (190.0, 200.0)] == ["future"] * 2
-    assert near.judge(195.0, "third") == "on time"
+    assert [told(near, at, f"{at}") for at in (190.0, 200.0)] == ["future"] * 2
+    assert told(near, 195.0, "third") == "on time"
     edge = confirmed()
-    assert [edge.judge(at, f"{at}") for at in (190.0, 210.0)] == ["future"] * 2
-    assert edge.judge(200.0, "in the middle") == "on time"
+    assert [told(edge, at, f"{at}") for at in (190.0, 210.0)] == ["future"] * 2
+    assert told(edge, 200.0, "in the middle") == "on time"
 
 
 def test_a_start_that_few_confirm_is_taken_back_by_an_event_from_long_before() -> None:
     for events, verdict in ((1, "on time"), (2, "on time"), (3, "late")):
         watermark = Watermark(2.0, 10.0)
         for n in range(events):
-            watermark.judge(100.0, f"{n}")
-        assert watermark.judge(50.0, "before") == verdict
+            told(watermark, 100.0, f"{n}")
+        assert told(watermark, 50.0, "before") == verdict
     start = Watermark(2.0, 10.0)
-    start.judge(100.0, "first")
-    assert start.judge(90.0, "within max_jump") == "late"
-    assert start.judge(89.9, "beyond") == "on time"
+    told(start, 100.0, "first")
+    assert told(start, 90.0, "within max_jump") == "late"
+    assert told(start, 89.9, "beyond") == "on time"
 
 
-def test_an_id_is_known_for_just_the_horizon() -> None:
-    for wait, known in ((0.0, True), (10.0, True), (10.1, False)):
-        seen = SeenIds(10.0)
-        seen.add("first", 0.0)
-        seen.add("a", 5.0)
-        assert seen.is_duplicate("a", 5.0 + wait) is known
-        assert not seen.is_duplicate("b", 5.0)
+def test_an_event_is_known_for_just_the_horizon() -> None:
+    for wait, known in ((0.0, "duplicate"), (10.0, "duplicate"), (10.1, "new")):
+        seen = SeenEvents(10.0)
+        seen.add("asked", "first", 1, 0.0)
+        seen.add("asked", "a", 1, 5.0)
+        assert seen.find("asked", "a", 1, 5.0 + wait) == known
+        assert seen.find("asked", "b", 1, 5.0) == "new"
+
+
+def test_an_event_is_known_by_its_type_and_its_id() -> None:
+    seen = SeenEvents(10.0)
+    seen.add("asked", "a", 1, 0.0)
+    assert seen.find("settled", "a", 1, 0.0) == "new"
+    assert seen.find("asked", "a", 2, 0.0) == "other content"
+    seen.add("settled", "a", 2, 0.0)
+    assert [seen.find(tag, "a", 2, 0.0) for tag in ("asked", "settled")] == ["other content", "duplicate"]
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abcdef")), max_size=40))
-def test_ids_are_duplicates_by_the_horizon_alone_whatever_is_forgotten(steps: list[tuple[int, str]]) -> None:
-    seen = SeenIds(6.0)
+def test_events_are_duplicates_by_the_horizon_alone_whatever_is_forgotten(
+    steps: list[tuple[int, str]],
+) -> None:
+    seen = SeenEvents(6.0)
     accepted: dict[str, float] = {}
     now = 0.0
     for ahead, name in steps:
         now += ahead
         known = name in accepted and now - accepted[name] <= 6.0
-        assert seen.is_duplicate(name, now) is known
+        assert (seen.find("asked", name, 7, now) == "duplicate") is known
         if not known:
-            seen.add(name, now)
+            seen.add("asked", name, 7, now)
             accepted[name] = now
         assert len(seen) <= 2 * 6

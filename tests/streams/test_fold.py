@@ -301,13 +301,41 @@ def test_a_label_before_its_request_in_the_log_still_answers_it() -> None:
 
 
 def test_a_repeated_id_is_dropped_within_the_horizon_only() -> None:
-    log = Log().ask(0, "a", id="same").ask(1, "b", id="same").clock(119).ask(120, "c", id="same")
+    log = Log().ask(0, "a", id="same").ask(0, "a", id="same").clock(119).ask(120, "c", id="same")
     processor, out = fold(case(dedup_horizon=HOUR), log)
     assert [json.loads(o.value)["at"] for o in out.predictions] == [
         "2024-01-01T00:00:00Z",
         "2024-01-01T02:00:00Z",
     ]
     assert summarize([processor]).counts["duplicates"] == 1
+
+
+def test_one_id_for_a_question_and_its_truth_is_no_repetition() -> None:
+    log = Log().ask(0, "a", id="order-a").settle(1, "a", id="order-a").settle(1, "a", id="order-a")
+    processor, out = fold(case(), log)
+    assert [o["status"] for o in outcomes(out)] == ["labelled"]
+    assert summarize([processor]).counts["duplicates"] == 1
+    assert refusals(out) == []
+
+
+def test_an_event_written_in_another_way_is_a_repetition_and_another_one_with_its_id_is_refused() -> None:
+    first = {"type": "asked", "id": "i", "at": "2024-01-01T00:00:00Z", "order": "a", "shop": "s", "amount": 1}
+    again = dict(reversed((first | {"at": "2024-01-01T01:00:00+01:00", "amount": 1.0, "note": None}).items()))
+    log = Log().raw(json.dumps(first).encode()).raw(json.dumps(again, indent=1).encode())
+    log.raw(json.dumps(first | {"amount": 2}).encode())
+    processor, out = fold(case(), log)
+    assert summarize([processor]).counts["duplicates"] == 1
+    assert refusals(out) == [("id", "another 'asked' event came with the id 'i' before")]
+    assert [o.offset for o in out.dead_letters] == [2]
+
+
+def test_a_refused_event_does_not_move_time() -> None:
+    broken = case(features={"inverse": derive(lambda e: 1 / e.amount)})
+    log = Log().ask(0, "a").ask(300, "b", amount=0.0).settle(1, "a")
+    processor, out = fold(broken, log)
+    assert [stage for stage, _ in refusals(out)] == ["features"]
+    assert [o["status"] for o in outcomes(out)] == ["labelled"]
+    assert processor.scorer.max_at == START.timestamp() + 60
 
 
 def test_late_events_within_the_lateness_count_and_later_ones_are_dead_letters() -> None:
@@ -444,8 +472,8 @@ def test_state_stays_bounded_when_keys_and_labels_pass() -> None:
     for n in range(3000):
         log.ask(n, f"a{n}").settle(n + 0.5, f"a{n}", bad=0.0)
     processor.step(log.records)
-    assert len(processor.scorer._pending._by_label) <= 2 * 120 + 2
-    assert len(processor.scorer._seen) <= 2 * 2 * 24 * 60 + 2
+    assert len(processor.scorer._pending.state().by_label) <= 2 * 120 + 2
+    assert len(processor.scorer.state().own.seen) <= 2 * 2 * 24 * 60 + 2
 
 
 def test_clock_is_no_event_of_the_case() -> None:
