@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 demo: setup ## a year of flights through a real Kafka: predictions, features, drift, a report
-	$(BIN)/driftline demo
+	$(BIN)/driftline demo --fresh
 
 test: setup ## the tests, on a real local Kafka for each of two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -15,13 +15,31 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="driftline",
-    help="Online machine learning on event streams: Kafka in, Feast features, River models, predictions out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 features_app = typer.Typer(help="The features: online, their history, training sets.", no_args_is_help=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"driftline {version('driftline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def driftline(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Online machine learning on event streams: Kafka in, Feast features, River models, predictions out."""
+
+
 app.add_typer(features_app, name="features")
 data_app = typer.Typer(
     help="Feature values as served: statistics, what is expected of them, anomalies.", no_args_is_help=True
@@ -530,12 +548,15 @@ def demo(
     case: Annotated[str, typer.Argument(help="The case to show")] = DEMO_CASE,
     limit: Limit = None,
     partitions: Partitions = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete what the case's log on the local Kafka holds")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Everything at once: Kafka, Feast, a worker, a year of flights, a report."""
     from infra.demo import run
 
-    found = run(_case_path(case), _settings(), limit=limit, partitions=partitions)
+    found = run(_case_path(case), _settings(), limit=limit, partitions=partitions, fresh=fresh)
     if as_json:
         _print(found)
 

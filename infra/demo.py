@@ -6,6 +6,7 @@ topics, as any consumer would read it.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ from infra.kafka import LocalStack
 from infra.progress import Moment, View, view
 from infra.settings import Settings
 from infra.slot import status_path
-from infra.topics_admin import ensure_topics
+from infra.topics_admin import ensure_topics, records_in
 from streams.digest import Digests
 from streams.epochs import is_epoch
 from streams.messages import Prediction
@@ -74,20 +75,29 @@ def run(
     *,
     limit: int | None = None,
     partitions: int | None = None,
+    fresh: bool = False,
 ) -> dict[str, Any]:
     """Run the case over its own source (`limit` events of it); returns what `demo --json` prints.
 
-    The case's topics on the local broker are made anew; on a broker named in the settings nothing is
-    deleted, a namespace of its own is used. Progress goes to standard error. Raises InfraError when
-    worker or producer fail.
+    The case's topics on the local broker are made anew, where they hold records only if `fresh` says that
+    these may go; on a broker named in the settings nothing is deleted, a namespace of its own is used.
+    Progress goes to standard error. Raises InfraError when a log is in the way, another demo of the case
+    runs, or worker or producer fail.
     """
+    with _alone(load_case(case_path), settings):
+        return _run(case_path, settings, limit=limit, partitions=partitions, fresh=fresh)
+
+
+def _run(
+    case_path: str, settings: Settings, *, limit: int | None, partitions: int | None, fresh: bool
+) -> dict[str, Any]:
     console = Console(stderr=True)
     case = load_case(case_path)
     if partitions is not None:
         case = replace(case, partitions=partitions)
     if case.source is None:
         raise InfraError(f"{case.name} declares no source: the demo has nothing to stream")
-    settings = _prepared(case, settings, console)
+    settings = _prepared(case, settings, console, fresh)
     topics = case.topics(settings.namespace)
     options = [] if partitions is None else ["--partitions", str(partitions)]
     with _process("worker", ["infra.cli", "worker", case_path, *options], settings) as worker:
@@ -115,7 +125,24 @@ def run(
     return document
 
 
-def _prepared(case: UseCase, settings: Settings, console: Console) -> Settings:
+@contextmanager
+def _alone(case: UseCase, settings: Settings) -> Iterator[None]:
+    """Raises InfraError where a demo of the case runs in this home already."""
+    path = settings.home / f"demo-{settings.qualified(case.name)}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        try:
+            # let go when the process ends, however it ends
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise InfraError(
+                f"another demo of {case.name} runs in {settings.home}: wait for its end, or choose another "
+                "namespace by DRIFTLINE_NAMESPACE"
+            ) from None
+        yield
+
+
+def _prepared(case: UseCase, settings: Settings, console: Console, fresh: bool) -> Settings:
     """Settings that name a broker with fresh topics for the case."""
     if settings.bootstrap is not None:
         namespace = f"{settings.namespace or 'demo'}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
@@ -130,7 +157,14 @@ def _prepared(case: UseCase, settings: Settings, console: Console) -> Settings:
         )
     broker = stack.up()
     console.print(f"Kafka runs at {broker.bootstrap}", highlight=False)
-    ensure_topics(broker.bootstrap, case.topics(settings.namespace).all(), fresh=True)
+    topics = case.topics(settings.namespace)
+    records = 0 if fresh else records_in(broker.bootstrap, topics.log)
+    if records:
+        raise InfraError(
+            f"{topics.log} holds {records:,} records, and the demo begins with an empty log: --fresh deletes "
+            "them and all that was made of them, another namespace (DRIFTLINE_NAMESPACE) leaves them"
+        )
+    ensure_topics(broker.bootstrap, topics.all(), fresh=True)
     # rows of an earlier run would be newer than this run's first ones and win
     shutil.rmtree(settings.features(case.name).path, ignore_errors=True)
     Storage(settings.checkpoints_uri(case.name)).clear()  # they are of the topics before
@@ -351,7 +385,7 @@ class _Watch:
         """The status whose metrics cover everything: the one written as the worker ends."""
         self._worker.stop()
         status = _read_status(self._path)
-        if status is None or not status["models"]:
+        if status is None or (status["counts"]["predictions"] and not status["models"]):
             raise self._worker.failure("the worker left no final status")
         return status
 

@@ -41,19 +41,26 @@ def ensure_topics(bootstrap: str, specs: Sequence[TopicSpec], *, fresh: bool = F
         admin.close()
 
 
-def refuse_begun(bootstrap: str, log: str) -> None:
-    """Raises InfraError when the log holds records: only its beginning can be a warm-up."""
+def records_in(bootstrap: str, topic: str) -> int:
+    """How many records the partitions of a topic have been given; 0 where there is no such topic."""
     from kafka import KafkaConsumer, TopicPartition
 
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
     try:
-        numbers = consumer.partitions_for_topic(log) or ()
-        ends = consumer.end_offsets([TopicPartition(log, number) for number in numbers])
+        if topic not in consumer.topics():
+            return 0
+        numbers = consumer.partitions_for_topic(topic) or ()
+        return sum(consumer.end_offsets([TopicPartition(topic, number) for number in numbers]).values())
     finally:
         consumer.close()
-    if any(ends.values()):
+
+
+def refuse_begun(bootstrap: str, log: str) -> None:
+    """Raises InfraError when the log holds records: only its beginning can be a warm-up."""
+    records = records_in(bootstrap, log)
+    if records:
         raise InfraError(
-            f"{log} holds {sum(ends.values()):,} records already: only the beginning of a log can be a "
+            f"{log} holds {records:,} records already: only the beginning of a log can be a "
             "warm-up. Use another namespace"
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -134,3 +135,27 @@ def test_topics_have_the_declared_retention(bootstrap: str) -> None:
     finally:
         admin.close()
     assert "60000" in str(found)
+
+
+def test_the_demo_deletes_no_log_unasked_and_runs_once_at_a_time(stack: LocalStack, tmp_path: Path) -> None:
+    broker = stack.up()
+    ensure_topics(broker.bootstrap, Topics("flights", 3).all())
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap, acks="all")
+    producer.send("flights.events", b"kept", partition=1).get(30)
+    producer.close()
+
+    def demo(*options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "driftline", "demo", "--limit", "300", *options],
+            env=os.environ | {"DRIFTLINE_HOME": str(tmp_path)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    refused = demo()
+    assert "flights.events holds 1 records" in refused.communicate(timeout=120)[1]
+    assert refused.returncode == 1
+    both = [demo("--fresh"), demo("--fresh")]
+    said = [process.communicate(timeout=240)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1], said
+    assert sum("another demo of flights runs" in text for text in said) == 1
