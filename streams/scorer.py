@@ -97,11 +97,13 @@ class _Route:
 
 @dataclass(slots=True)
 class Counts:
-    """How many events entered, requests were asked, and records refused, dropped or late."""
+    """How many events entered, requests were asked, and records refused, dropped or late. What a warm-up
+    refuses is no dead letter, as nothing of it is put out."""
 
     events: int = 0
     predictions: int = 0
     dead_letters: int = 0
+    refused_in_warm_up: int = 0
     duplicates: int = 0
     late: int = 0
 
@@ -194,6 +196,11 @@ class Scorer:
         return self._offset
 
     @property
+    def warming(self) -> bool:
+        """Whether a warm-up is under way."""
+        return self._s.warming
+
+    @property
     def open_predictions(self) -> int:
         """Predictions without an outcome so far."""
         return self._pending.open
@@ -279,7 +286,10 @@ class Scorer:
         self._work.append((example, self._offset, self._out))
 
     def _refuse(self, record: Record, refused: Refused, out: Outputs) -> None:
-        self._s.counts.dead_letters += out.heard
+        if out.heard:
+            self._s.counts.dead_letters += 1
+        else:
+            self._s.counts.refused_in_warm_up += 1
         value = record.value or b""
         out.dead_letters.append(Output(record.offset, 0, record.key, value, refused.headers))
 

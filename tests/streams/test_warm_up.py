@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ import shop
 from streams.events import Event, Serve, WarmUp
 from streams.outputs import KINDS, Outputs
 from streams.processor import PartitionProcessor, summarize
+from streams.scorer import RETAIN_EVERY
 from streams.sources import LogRecord, as_warm_up, layout, with_closing_clock
 
 CASE = replace(shop.orders, partitions=1)
@@ -45,7 +47,10 @@ def test_nothing_is_put_out_before_the_marker() -> None:
     assert all(getattr(out, kind) == [] for kind in KINDS)
     assert out.rows == {}
     counts = summarize([processor]).counts
-    assert [counts[name] for name in ("predictions", "labelled", "drift_events", "pending")] == [0, 0, 0, 0]
+    quiet = ("predictions", "labelled", "drift_events", "pending", "dead_letters")
+    assert [counts[name] for name in quiet] == [0] * 5
+    assert counts["refused_in_warm_up"] == 1
+    assert processor.scorer.warming
 
 
 def test_the_first_step_after_the_marker_writes_the_rows_of_the_history() -> None:
@@ -96,6 +101,34 @@ def test_a_state_restored_within_the_warm_up_goes_on_in_it() -> None:
     out = restored.step(WARMED[30:])
     assert all(getattr(out, kind) == getattr(expected, kind) for kind in KINDS)
     assert out.rows == expected.rows
+
+
+def kept_rows(records: Sequence[LogRecord], cuts: Iterable[int] = ()) -> dict[Any, Any]:
+    """The online rows that a store would have in the end, where the state was restored at the cuts."""
+    processor = PartitionProcessor(CASE, 0, rows=True)
+    rows: dict[Any, Any] = {}
+    places = [0, *cuts, len(records)]
+    for begin, end in itertools.pairwise(places):
+        processor = PartitionProcessor.restored(CASE, 0, processor.snapshot(), rows=True)
+        rows.update(processor.step(records[begin:end]).rows)
+    return rows
+
+
+LONG = [
+    shop.asked(0, 0, "closed for good"),
+    shop.settled(0, 0.5, "closed for good"),
+    *itertools.islice(shop.trade(3 * RETAIN_EVERY), 2, None),
+]
+"""Its first key comes no more, and its windows are long empty at the end."""
+
+
+@pytest.mark.parametrize("cuts", [(), (1,), (RETAIN_EVERY - 1,), (RETAIN_EVERY, 2 * RETAIN_EVERY + 1)])
+def test_a_long_warm_up_leaves_the_online_rows_of_a_run_without_markers_wherever_it_is_cut(
+    cuts: tuple[int, ...],
+) -> None:
+    expected = kept_rows(records_of(LONG))
+    assert len(expected) == 3
+    assert kept_rows(records_of([*as_warm_up(CASE, LONG)]), cuts) == expected
 
 
 @pytest.mark.parametrize(
