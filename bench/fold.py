@@ -64,7 +64,9 @@ def _features(case: UseCase) -> Fold:
 
 
 def _scorer(case: UseCase, rows: bool) -> Fold:
-    scorers = [Scorer(case, case.feature_state(case.views() if rows else ())) for _ in range(case.partitions)]
+    scorers = [
+        Scorer(case, case.feature_state(case.views() if rows else ()), p) for p in range(case.partitions)
+    ]
 
     def fold(chunks: Chunks) -> None:
         for partition, records in chunks:

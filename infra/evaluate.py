@@ -99,7 +99,7 @@ def steps_of(case: UseCase, source: str | None = None, limit: int | None = None)
     A corrected label is not a step: a model learns each request once.
     """
     whole = replace(case, partitions=1)
-    scorer = Scorer(whole, whole.feature_state())
+    scorer = Scorer(whole, whole.feature_state(), 0)
     waiting: dict[str, int] = {}
     numbers = count()
     events = with_closing_clock(case, open_source(case, source, limit))

@@ -73,7 +73,23 @@ def _partition(number: str, found: dict[str, Any]) -> str:
         text += f", checkpoint {found['checkpoint']['age_seconds']:.0f} s old"
     if "checkpoint_failed" in found:
         text += f", the next one failed: {found['checkpoint_failed']}"
+    if found.get("warming_up"):
+        text += ", in a warm-up: nothing is answered until its history is sent to the end"
     return text + (f": {found['reason']}" if found["reason"] else "")
+
+
+_REFUSED = {
+    "dead_letters": "dead letters",
+    "misplaced": "in the wrong partition",
+    "late": "late",
+    "refused_in_warm_up": "refused in a warm-up",
+}
+
+
+def _refused(counts: dict[str, int]) -> list[str]:
+    """The line of what was not taken in; none where all was."""
+    found = [f"{counts[name]:,} {what}" for name, what in _REFUSED.items() if counts.get(name)]
+    return ["  refused: " + ", ".join(found) + " (`driftline dead-letters tail`)"] if found else []
 
 
 def render(found: dict[str, Any]) -> str:
@@ -92,5 +108,6 @@ def render(found: dict[str, Any]) -> str:
             f"{counts['predictions']:,} predictions, {counts['drift_events']:,} drift events"
             + (f", lag {worker['lag']:,}" if "lag" in worker else "")
         )
+        lines.extend(_refused(counts))
         lines.extend(_partition(number, one) for number, one in worker["partitions"].items())
     return "\n".join(lines)

@@ -63,6 +63,7 @@ class Custody:
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
         self._stopping = False
         self._idle = False
+        self._told_strangers = False
         self._looked = time.monotonic()
         self._looking: asyncio.Task[None] | None = None
         self._owned: OwnedPartition | None = None
@@ -156,11 +157,24 @@ class Custody:
                 return
             records = frame.records
             await owned.advance(records, records[0].offset if begin is None else begin)
+            self._tell_strangers(owned)
             begin = records[-1].offset + 1
             frame.ack()
             self._last_record = time.monotonic()
             self._cadence.folded(owned.take_work())
             self._maybe_checkpoint()
+
+    def _tell_strangers(self, owned: OwnedPartition) -> None:
+        """Say once that records come which belong in other partitions."""
+        reason = owned.processor.scorer.last_stranger
+        if reason and not self._told_strangers:
+            self._told_strangers = True
+            log.error(
+                "partition %d: %s. Such records are dead letters of stage 'partition', and counted as "
+                "misplaced by `driftline status`",
+                self.partition,
+                reason,
+            )
 
     async def _set_down(self) -> None:
         """Close the outbox of a partition whose fence is to be renewed; its state is kept."""
@@ -298,6 +312,8 @@ class Custody:
         found: dict[str, Any] = {"state": self.state, "reason": self.reason}
         if owned is not None:
             found["next_offset"] = owned.acknowledged
+            if owned.processor.scorer.warming:
+                found["warming_up"] = True
             if self.state == "recovering":
                 progress = owned.progress
                 seconds = max(time.monotonic() - self._recovery_started, 1e-3)

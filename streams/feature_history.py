@@ -85,9 +85,9 @@ class _Columns:
 class _Unfolded:
     """The fold of one partition that gives history rows instead of outputs."""
 
-    def __init__(self, case: UseCase, views: Sequence[View]) -> None:
+    def __init__(self, case: UseCase, views: Sequence[View], partition: int) -> None:
         self.timeline = Timeline(case.feature_state(), views, TIMELESS, case.lateness)
-        self._scorer = Scorer(case, self.timeline)
+        self._scorer = Scorer(case, self.timeline, partition)
 
     def fold(self, record: ArchivedRecord) -> tuple[list[TimelineRow], list[TimelineRequest]]:
         """What one record of the log caused."""
@@ -118,6 +118,7 @@ class HistoryWriter:
             )
         self._log = log
         self._case = case
+        self._partition = partition
         self._views = case.views()
         self._keys_of = {view.name: attrgetter(*view.keys) for view in self._views}
         self._requests = requests_name(case.name)
@@ -140,7 +141,7 @@ class HistoryWriter:
         nexts = {name: m.end if m.parts else begin for name, m in manifests.items()}
         if min(nexts.values()) >= end:
             return
-        fold = _Unfolded(self._case, self._views)
+        fold = _Unfolded(self._case, self._views, self._partition)
         rows = parts = 0
         for first in range(0, end, size):
             missing = [name for name, following in nexts.items() if first >= following]

@@ -152,7 +152,7 @@ def lineage(
         )
     collector = EvidenceCollector(case.features, request, request.at.timestamp())
     log = history.records(topics.log, found.partition, 0, offset)
-    for record, event in _accepted(case, chain.from_iterable(log)):
+    for record, event in _accepted(case, found.partition, chain.from_iterable(log)):
         if collector.wants(type(event)):
             collector.offer(record.offset, event, event.at.timestamp())
     outcomes = list(_outcomes(history, topics.outcomes, found.partition, prediction_id))
@@ -199,10 +199,12 @@ def _learned(history: Past, codec: EventCodec, topic: str, partition: int, model
     return Learned(model.name, model.version, At(model.learned_through, event.id, event.at))
 
 
-def _accepted(case: UseCase, records: Iterable[ArchivedRecord]) -> Iterator[tuple[ArchivedRecord, Event]]:
+def _accepted(
+    case: UseCase, partition: int, records: Iterable[ArchivedRecord]
+) -> Iterator[tuple[ArchivedRecord, Event]]:
     """Those records that entered the fold: neither refused, repeated nor late."""
     codec = case.codec()
-    scorer = Scorer(case, case.feature_state())  # no model decides which events are accepted
+    scorer = Scorer(case, case.feature_state(), partition)  # no model decides which events are accepted
     before = 0
     for record in records:
         scorer.fold([record], Outputs())

@@ -1,6 +1,9 @@
-"""Where a key lives: Kafka's default partitioner (murmur2), the same for every client."""
+"""Where a key lives: Kafka's default partitioner (murmur2), and what other clients do by default."""
 
 from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
 
 _MASK = 0xFFFFFFFF
 
@@ -30,3 +33,62 @@ def murmur2(data: bytes) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of `key` among `partitions`."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def _fnv1a(data: bytes) -> int:
+    """32-bit FNV-1a (Fowler, Noll, Vo) as a signed number's absolute value, which clients take.
+
+    >>> _fnv1a(b"a") == abs(0xE40C292C - 2**32)
+    True
+    """
+    h = 0x811C9DC5
+    for byte in data:
+        h = (h ^ byte) * 0x01000193 & _MASK
+    return h if h < 0x80000000 else 2**32 - h
+
+
+OTHERS: dict[str, Callable[[bytes], int]] = {
+    "crc32 (the default of librdkafka: kcat, confluent's Python, Go, .NET; of Ruby's clients too)": zlib.crc32,
+    "FNV-1a (the default of sarama and of kafka-go's Hash)": _fnv1a,
+    "murmur2 with its sign kept": murmur2,
+}
+"""Hashes by which other clients choose a partition: hash modulo the number of partitions."""
+REMEMBERED = 65_536
+"""Keys whose place is not computed again."""
+
+
+class Home:
+    """Which keys are at home in one partition of `partitions`. It remembers answers, and has no state."""
+
+    def __init__(self, partition: int, partitions: int) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._at_home: set[bytes] = set()
+        self.last_stranger = ""
+        """What was said of the last key that is not; empty before the first."""
+
+    def refusal(self, key: bytes) -> str | None:
+        """Why a record with this key must not be here; None when it may."""
+        if self._partitions == 1 or key in self._at_home:
+            return None
+        home = partition_of(key, self._partitions)
+        if home == self._partition:
+            if len(self._at_home) >= REMEMBERED:
+                self._at_home.clear()
+            self._at_home.add(key)
+            return None
+        self.last_stranger = self._stranger(key, home)
+        return self.last_stranger
+
+    def _stranger(self, key: bytes, home: int) -> str:
+        by = [name for name, hashed in OTHERS.items() if hashed(key) % self._partitions == self._partition]
+        cause = (
+            f"the producer may choose partitions by {' or '.join(by)}"
+            if by
+            else "no hash that is known puts it here"
+        )
+        return (
+            f"key {key[:64]!r} belongs in partition {home}, and came in {self._partition}: {cause}. Set the "
+            "producer's partitioner to murmur2 (partitioner=murmur2_random in librdkafka), and the number of "
+            f"partitions it knows to {self._partitions}"
+        )

@@ -36,7 +36,7 @@ class PartitionProcessor:
         self.partition = partition
         self.next_offset = 0
         self.learner = Learner(case, partition)
-        self.scorer = Scorer(case, case.feature_state(case.views() if rows else ()))
+        self.scorer = Scorer(case, case.feature_state(case.views() if rows else ()), partition)
 
     def state(self) -> ProcessorState:
         """Everything that later steps depend on; nothing is copied."""

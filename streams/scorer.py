@@ -26,6 +26,7 @@ from streams.errors import OtherTask, Refused
 from streams.events import SYSTEM_EVENTS, TIMELESS, Command, Event, Serve, WarmUp
 from streams.messages import Prediction
 from streams.outputs import Output, Outputs
+from streams.partitioning import Home
 from streams.pending import Example, Pending, PendingPredictions, PendingState
 from streams.usecase import UseCase
 from streams.watermark import NEVER, Watermark
@@ -93,17 +94,19 @@ class _Route:
     labels: bool
     voids: bool
     joins: bool
+    keyed: bool
 
 
 @dataclass(slots=True)
 class Counts:
-    """How many events entered, requests were asked, and records refused, dropped or late. What a warm-up
-    refuses is no dead letter, as nothing of it is put out."""
+    """How many events entered, requests were asked, and records refused, in the wrong partition, dropped as
+    repeated, or late. What a warm-up refuses is no dead letter, as nothing of it is put out."""
 
     events: int = 0
     predictions: int = 0
     dead_letters: int = 0
     refused_in_warm_up: int = 0
+    misplaced: int = 0
     duplicates: int = 0
     late: int = 0
 
@@ -134,12 +137,13 @@ class ScorerParts(NamedTuple):
 class Scorer:
     """Validate, deduplicate, update features, predict, remember, join."""
 
-    def __init__(self, case: UseCase, features: Features) -> None:
+    def __init__(self, case: UseCase, features: Features, partition: int) -> None:
         task = case.task
         self._task = task
         self._codec = case.codec()
         self._s = ScorerState(Watermark(case.lateness, case.max_jump), SeenEvents(case.dedup_horizon))
         self._features = features
+        self._home = Home(partition, case.partitions)
         label = task.label
         self._label_value: Callable[[Any], Any] = label.value
         kinds: list[type[Event]] = [*case.events, *SYSTEM_EVENTS]
@@ -153,6 +157,7 @@ class Scorer:
                 labels=kind is label.event,
                 voids=kind in label.void,
                 joins=kind in (task.ask, label.event, *label.void),
+                keyed=kind not in self._codec.broadcast,
             )
             for kind in kinds
         }
@@ -194,6 +199,11 @@ class Scorer:
     def offset(self) -> int:
         """Offset of the record at hand; -1 before the first."""
         return self._offset
+
+    @property
+    def last_stranger(self) -> str:
+        """What was said of the last record in the wrong partition; empty when there was none."""
+        return self._home.last_stranger
 
     @property
     def warming(self) -> bool:
@@ -304,6 +314,8 @@ class Scorer:
             self._command(event)
             return
         state, route = self._s, self._routes[event.__class__]
+        if route.keyed:
+            self._check_home(record)
         watermark = state.watermark
         content = content_of(event)
         found = state.seen.find(route.tag, event.id, content, watermark.max_at)
@@ -343,6 +355,13 @@ class Scorer:
             self._pending.answer(label_key, "labelled", label, at)
         elif route.voids:
             self._pending.answer(label_key, "void", None, at)
+
+    def _check_home(self, record: Record) -> None:
+        """An event that is elsewhere than its key would meet none of the others of its key."""
+        reason = self._home.refusal(record.key or b"")
+        if reason is not None:
+            self._s.counts.misplaced += 1
+            raise Refused("partition", reason)
 
     def _repeated(self, found: Found, event: Event) -> None:
         if found == "other content":

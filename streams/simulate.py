@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -37,9 +38,9 @@ class Simulation:
     """The processors of every partition, fed in chunks; `cpu_seconds` is the fold's own time."""
 
     def __init__(self, case: UseCase, partitions: int | None = None) -> None:
-        self.case = case
         self.partitions = partitions or case.partitions
-        self.processors = [PartitionProcessor(case, p) for p in range(self.partitions)]
+        self.case = replace(case, partitions=self.partitions)
+        self.processors = [PartitionProcessor(self.case, p) for p in range(self.partitions)]
         self._digests = Digests(self.partitions)
         self.cpu_seconds = 0.0
 

@@ -79,7 +79,7 @@ def folded(declared: UseCase, events: Sequence[Event]) -> list[Step]:
     timeline = Timeline(
         declared.feature_state(), declared.views(), (Reference, WarmUp, Serve), declared.lateness
     )
-    scorer = Scorer(declared, timeline)
+    scorer = Scorer(declared, timeline, 0)
     codec = declared.codec()
     steps = []
     for offset, event in enumerate(events):
