@@ -48,7 +48,7 @@ def _fnv1a(data: bytes) -> int:
 
 
 OTHERS: dict[str, Callable[[bytes], int]] = {
-    "crc32 (the default of librdkafka: kcat, confluent's Python, Go, .NET; of Ruby's clients too)": zlib.crc32,
+    "crc32 (the default of librdkafka: kcat, confluent's Python, Go, .NET; also Ruby's clients)": zlib.crc32,
     "FNV-1a (the default of sarama and of kafka-go's Hash)": _fnv1a,
     "murmur2 with its sign kept": murmur2,
 }
