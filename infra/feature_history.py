@@ -14,11 +14,15 @@ import msgspec
 
 from features.registry import OnlineStoreRepo
 from infra.settings import Settings
+from streams.archive import Archive, ArchiveError
 from streams.usecase import UseCase, load_case
 
 
 class HistoryReport(msgspec.Struct, frozen=True):
-    """What was written: offsets of the log folded, rows and parts, over all partitions."""
+    """What was written: offsets of the log folded, rows and parts, over all partitions.
+
+    `unarchived` are the partitions of which the archive has no part yet.
+    """
 
     case: str
     folder: str
@@ -26,6 +30,7 @@ class HistoryReport(msgspec.Struct, frozen=True):
     rows: int
     parts: int
     seconds: float
+    unarchived: tuple[int, ...] = ()
 
     def as_json(self) -> str:
         """One JSON object."""
@@ -34,11 +39,18 @@ class HistoryReport(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """A line for people."""
         if not self.parts:
-            return f"{self.case}: all that is asked for is in {self.folder} already"
-        return (
-            f"{self.case}: {self.rows:,} rows in {self.parts:,} parts of {self.offsets:,} offsets folded, in "
-            f"{self.seconds:.1f} s, to {self.folder}"
-        )
+            said = f"{self.case}: all that is asked for is in {self.folder} already"
+        else:
+            said = (
+                f"{self.case}: {self.rows:,} rows in {self.parts:,} parts of {self.offsets:,} offsets folded "
+                f"in {self.seconds:.1f} s, to {self.folder}"
+            )
+        if self.unarchived:
+            said += (
+                f"\nnothing of partition {', '.join(map(str, self.unarchived))}: the archive has no part of "
+                "it yet, as its records do not fill one (driftline archive --part-size)"
+            )
+        return said
 
 
 class _Job(NamedTuple):
@@ -61,9 +73,17 @@ def write(
     not have what is needed, and FeaturesError for parts that are not what was written.
     """
     started = time.perf_counter()
+    archive, topic = Archive(settings.archive_uri(case.name)), case.topics(settings.namespace).log
+    manifests = {number: archive.manifest(topic, number) for number in range(case.partitions)}
+    archived = [number for number, manifest in manifests.items() if manifest and manifest.parts]
+    if not archived:
+        raise ArchiveError(
+            f"{topic}: the archive at {archive.uri} has no part of it: run `driftline archive`, which writes "
+            "a part when so many records of a partition are there (--part-size)"
+        )
     if folder is None:
         folder = OnlineStoreRepo(settings.features(case.name), case.views()).history
-    jobs = [_Job(case_path, settings, n, begin, end, folder.absolute()) for n in range(case.partitions)]
+    jobs = [_Job(case_path, settings, n, begin, end, folder.absolute()) for n in archived]
     workers = min(len(jobs), os.cpu_count() or 1)
     # not forked: the threads of libraries would be left half way
     spawn = multiprocessing.get_context("spawn")
@@ -71,12 +91,17 @@ def write(
         found = list(pool.map(_write_one, jobs))
     offsets, rows, parts = (sum(counts) for counts in zip(*found, strict=True))
     return HistoryReport(
-        case.name, str(folder), offsets, rows, parts, round(time.perf_counter() - started, 3)
+        case.name,
+        str(folder),
+        offsets,
+        rows,
+        parts,
+        round(time.perf_counter() - started, 3),
+        tuple(sorted(manifests.keys() - archived)),
     )
 
 
 def _write_one(job: _Job) -> tuple[int, int, int]:
-    from streams.archive import Archive
     from streams.feature_history import HistoryProgress, HistoryWriter
 
     case = load_case(job.case_path)

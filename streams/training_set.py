@@ -145,10 +145,16 @@ def training_log(case: UseCase, answers: Answers) -> pa.Table:
 def training_set(case: UseCase, answers: Answers, repo: OnlineStoreRepo) -> TrainingSet:
     """The archived predictions with windows and lookups from the feature history.
 
-    Raises FeaturesError when there is no history, or a part of it is not what was written.
+    Raises StreamsError when there is no history or no prediction, FeaturesError when a part of the history is
+    not what was written.
     """
-    requests = _Requests(case, repo)
     every = list(answers.predictions())
+    if not every:
+        raise StreamsError(
+            f"{case.name}: no prediction is archived of the time asked for. `driftline archive` writes what "
+            "fills a part (--part-size)"
+        )
+    requests = _Requests(case, repo)
     served = [one for one in every if (one.partition, one.offset) in requests.places]
     asked = requests.table.take([requests.places[one.partition, one.offset] for one in served])
     history = _with_on_demand(case, served, asked, _joined(case, repo, asked))
@@ -168,7 +174,7 @@ class _Requests:
 
     def __init__(self, case: UseCase, repo: OnlineStoreRepo) -> None:
         dataset = Dataset(repo.history / requests_name(case.name))
-        manifests = dataset.manifests()
+        manifests = [manifest for manifest in dataset.manifests() if manifest.parts]
         if not manifests:
             raise StreamsError(
                 f"there is no feature history in {repo.history}: run `driftline features history` first"

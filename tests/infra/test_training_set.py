@@ -252,6 +252,27 @@ def test_predictions_beyond_the_history_are_left_out_and_counted(
     assert f"{report.outside:,} archived predictions left out" in str(report)
 
 
+def test_a_partition_without_a_part_is_told_and_the_others_are_written(home: Path, tmp_path: Path) -> None:
+    lacking = copied(home, tmp_path)
+    archive = Path(settings_of(lacking).archive_uri("flights"))
+    shutil.rmtree(archive / "flights.events" / "partition=1")
+    shutil.rmtree(lacking / "feast" / "flights" / "data")
+    made = run(lacking, "history", "flights")
+    assert made.returncode == 0, made.stderr
+    assert "nothing of partition 1: the archive has no part of it yet" in made.stdout
+    found = run(lacking, "training-set", "flights", "--out", str(tmp_path / "some.parquet"))
+    assert found.returncode == 0, found.stderr
+    assert "archived predictions left out" in found.stdout
+    shutil.rmtree(archive / "flights.events")
+    made = run(lacking, "history", "flights")
+    assert made.returncode == 1
+    assert made.stderr.startswith("driftline: flights.events: the archive at ")
+    shutil.rmtree(archive / "flights.predictions")
+    found = run(lacking, "training-set", "flights", "--out", str(tmp_path / "none.parquet"))
+    assert found.returncode == 1
+    assert "no prediction is archived" in found.stderr
+
+
 def test_a_time_without_a_zone_is_refused(tmp_path: Path) -> None:
     found = run(tmp_path, "served", "flights", "--out", "x.parquet", "--from", "2013-01-01")
     assert found.returncode == 2
