@@ -12,6 +12,10 @@ class DeclarationError(StreamsError):
     """A use case that cannot be run as it is declared."""
 
 
+class Undescribable(DeclarationError):
+    """A part of a declaration of which nobody could say whether it is the same in another process."""
+
+
 class Refused(StreamsError):
     """One input record that does not enter the fold; it goes to the dead-letter topic.
 

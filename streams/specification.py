@@ -1,166 +1,324 @@
 """What a declaration says, as text: equal text means equal code, in every process and on every machine.
 
-A function is described by its source, what it was made with, and what it names: constants and functions
-of the user's own modules, and so on down. Libraries are not looked into: their versions are part of the
-numeric fingerprint.
+The user's functions are described by their compiled code, what they were made with, and what they name:
+constants, functions and classes, also those that they import when they are called, and so on down; the user's
+classes by all their members; estimators by their parameters; any other object by what its pickle would hold.
+Libraries are described by name and version. What can be described in none of these ways is refused by name.
 """
 
 from __future__ import annotations
 
-import inspect
-import re
-import sys
-import sysconfig
-from collections.abc import Iterator, Mapping, Set
+import functools
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from functools import lru_cache, partial
-from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from enum import Enum
+from importlib import import_module
+from importlib.util import find_spec
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+)
 from typing import Any
 
-OWN_PACKAGES = frozenset({"driftline", "streams", "features", "online_models", "infra"})
-"""Parts of driftline itself, wherever it is installed."""
+import numpy as np
+
+from streams.class_members import annotations_of, members_of
+from streams.code_use import Import, compiled, use_of
+from streams.errors import Undescribable
+from streams.pickled_parts import learned_state, parameters_of, pickled_parts
+from streams.provenance import is_users, is_users_file, module_of, release
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented))
+_BUILT_IN = (BuiltinFunctionType, MethodWrapperType, type(str.upper), type(int.__add__), type(dict.fromkeys))
+_RUNS_TEXT = frozenset({"eval", "exec", "compile", "__import__"})
 
 
-def described(declaration: Any) -> str:
-    """A canonical description of a declaration's value."""
-    description = _Description()
-    description.add(declaration)
-    return "\n".join(description.parts)
+def described(declaration: Any, packages: Collection[str] = ()) -> str:
+    """A canonical description of a declaration's value; raises Undescribable, which names what has none.
+
+    `packages` are top-level packages that are the user's, wherever they are installed.
+    """
+    try:
+        return "\n".join(_Description(frozenset(packages)).of(declaration))
+    except RecursionError:
+        raise Undescribable("the declaration holds a value that is nested without end") from None
 
 
 class _Description:
-    """Lines about values; a function or class of the user's is described once."""
+    """Lines about values; a function, class or other object is described where it is first met."""
 
-    def __init__(self) -> None:
-        self.parts: list[str] = []
-        self._told: set[int] = set()
+    def __init__(self, packages: frozenset[str]) -> None:
+        self._packages = packages
+        self._parts: list[str] = []
+        self._path: list[str] = []
+        # the objects themselves, or an identity could be that of another by now
+        self._told: dict[int, tuple[int, Any]] = {}
 
-    def add(self, value: Any) -> None:
-        """Append what there is to say of a value."""
-        if isinstance(value, type):
-            self._add_type(value)
-        elif is_dataclass(value):
-            self.parts.append(type(value).__name__)
-            for entry in fields(value):
-                self.parts.append(entry.name)
-                self.add(getattr(value, entry.name))
-            build = getattr(value, "build", None)
-            if callable(build):
-                self._add_object(build())
-        elif isinstance(value, Mapping):
+    def of(self, value: Any) -> list[str]:
+        """The lines about a value."""
+        self._add(value)
+        return self._parts
+
+    def _is_users(self, value: Any) -> bool:
+        name = module_of(value)
+        return name.partition(".")[0] in self._packages or is_users(name)
+
+    def _say(self, *words: object) -> None:
+        self._parts.append(" ".join(map(str, words)))
+
+    def _add_at(self, place: str, value: Any) -> None:
+        """Append what there is to say of a value that is found at a place of another."""
+        self._say(place)
+        with self._within(place):
+            self._add(value)
+
+    @contextmanager
+    def _within(self, place: str) -> Iterator[None]:
+        self._path.append(place)
+        yield
+        self._path.pop()
+
+    def _add(self, value: Any) -> None:
+        if isinstance(value, _PLAIN) and type(value) in _PLAIN:
+            self._say(type(value).__name__, repr(value))
+        elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+            self._say("array", value.dtype.descr, value.shape, value.tobytes().hex())
+        elif type(value) in (list, tuple, deque):
+            self._say(type(value).__name__, len(value))
+            for number, item in enumerate(value):
+                self._add_at(f"[{number}]", item)
+        elif type(value) in (dict, MappingProxyType):
+            self._say("mapping", len(value))
             for key, item in value.items():
-                self.parts.append(repr(key))
-                self.add(item)
-        elif isinstance(value, Set):
-            self.parts.extend(sorted(map(repr, value)))
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                self.add(item)
-        elif isinstance(value, partial):
-            self.add([value.func, value.args, value.keywords])
+                self._add(key)
+                self._add_at(f"[{key!r}]" if isinstance(key, str) else "[...]", item)
+        elif type(value) in (set, frozenset):
+            self._add_set(value)
+        elif isinstance(value, ModuleType):
+            self._add_module(value, None)
+        elif isinstance(value, Enum):
+            self._say("member", value.name)
+            self._add(type(value))
+            self._add(value.value)
+        else:
+            self._add_once(value)
+
+    def _add_set(self, value: Set[Any]) -> None:
+        # each apart from all others, or the order in which they are met would show
+        items = ["\n".join(_Description(self._packages).of(item)) for item in value]
+        self._say("set", len(items), *sorted(items))
+
+    def _add_once(self, value: Any) -> None:
+        """Append what is to be said of something that may be met again, even within itself."""
+        known = self._told.get(id(value))
+        if known is not None:
+            self._say("again", known[0])
+            return
+        self._told[id(value)] = len(self._told), value
+        if isinstance(value, type):
+            self._add_class(value)
         elif isinstance(value, FunctionType):
             self._add_function(value)
-        elif inspect.ismethod(value):
-            self.add([value.__func__, value.__self__])
-        elif callable(value):
-            self._add_object(value)
+        elif isinstance(value, MethodType):
+            self._say("method")
+            self._add(value.__func__)
+            self._add(value.__self__)
+        elif isinstance(value, functools.partial):
+            self._say("partial")
+            self._add([value.func, value.args, value.keywords])
+        elif isinstance(value, (staticmethod, classmethod)):
+            self._say(type(value).__name__)
+            self._add(value.__func__)
+        elif isinstance(value, property):
+            self._say("property")
+            self._add([value.fget, value.fset, value.fdel])
+        elif isinstance(value, functools.cached_property):
+            self._say("cached property")
+            self._add(value.func)
+        elif isinstance(value, functools._lru_cache_wrapper):
+            self._say("cached")
+            self._add([value.__wrapped__, value.cache_parameters()])
+        elif isinstance(value, _BUILT_IN):
+            self._add_built_in(value)
+        elif isinstance(value, CellType):
+            self._say("cell")
+            self._add([value.cell_contents])
+        elif is_dataclass(value):
+            self._add_dataclass(value)
         else:
-            self.parts.append(_without_address(repr(value)))
+            self._add_object(value)
 
-    def _add_type(self, kind: type) -> None:
-        annotations = getattr(kind, "__annotations__", {})
-        self.parts.append(f"type {kind.__qualname__} {annotations}")
-        self.parts.append(_without_address(repr(getattr(kind, "__struct_defaults__", ()))))
-        if is_own(kind) and id(kind) not in self._told:
-            self._told.add(id(kind))
-            for base in kind.__bases__:
-                if is_own(base):
-                    self._add_type(base)
-            for name, member in vars(kind).items():
-                function = getattr(member, "__func__", member)
-                function = getattr(function, "fget", function)
-                if isinstance(function, FunctionType):
-                    self.parts.append(name)
-                    self._add_function(function)
+    def _named(self, kind: str, value: Any) -> None:
+        """What is somebody else's code: its name, and the version of the library."""
+        module = module_of(value)
+        self._say(kind, f"{module}:{getattr(value, '__qualname__', '')}", release(module))
+
+    def _add_built_in(self, value: Any) -> None:
+        self._named("built in", value)
+        of = getattr(value, "__self__", None)
+        if of is not None and not isinstance(of, ModuleType):
+            self._add(of)
+
+    def _add_class(self, kind: type) -> None:
+        if not self._is_users(kind):
+            self._named("class", kind)
+            return
+        self._say("class", kind.__qualname__)
+        with self._within(f"class {kind.__qualname__}"):
+            for base in (*kind.__bases__, type(kind)):
+                self._add(base)
+            for name, hint in annotations_of(kind):
+                self._add_at(f"{name}:", hint)
+            for name, member in members_of(kind):
+                self._add_at(f".{name}", member)
+
+    def _add_dataclass(self, value: Any) -> None:
+        self._add(type(value))
+        with self._within(type(value).__name__):
+            for entry in fields(value):
+                self._add_at(entry.name, getattr(value, entry.name))
+            build = getattr(value, "build", None)
+            if callable(build):
+                self._add_at("build()", build())
 
     def _add_object(self, value: Any) -> None:
-        """An object that is used by what it does: its parameters, and its class."""
-        self.parts.append(_without_address(repr(value)))
-        self.parts.append(_source(type(value)))
-        self._add_type(type(value))
+        parameters = parameters_of(value)
+        if parameters is not None:
+            self._add(type(value))
+            with self._within(type(value).__name__):
+                self._add(parameters)
+            self._say("learned", learned_state(value))
+            return
+        try:
+            parts = pickled_parts(value)
+        except TypeError as error:
+            raise Undescribable(_told_of(self._path, value, str(error))) from error
+        with self._within(f"a {type(value).__qualname__}"):
+            self._say("object")
+            self._add(type(value))
+            for part in parts:
+                self._add(part)
 
     def _add_function(self, function: FunctionType) -> None:
-        if id(function) in self._told:
+        users = self._is_users(function)
+        if users:
+            self._say("function", function.__qualname__)
+        else:
+            self._named("function", function)
+        with self._within(f"function {function.__qualname__}"):
+            registry = _overloads(function)
+            if registry is not None:
+                self._add(registry)
+                return
+            if users:
+                self._add(compiled(function.__code__))
+                self._add_use(function)
+                for name, value in sorted(vars(function).items()):
+                    self._add_at(f".{name}", value)
+            # what a function was made with is not in its code
+            for place, value in (("defaults", function.__defaults__), ("defaults", function.__kwdefaults__)):
+                self._add_at(place, value)
+            for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+                self._add_at(f"enclosed {name}", _contents(cell))
+
+    def _add_use(self, function: FunctionType) -> None:
+        """The globals and imports that a function of the user's uses."""
+        use = use_of(function)
+        for name in use.names:
+            if name in function.__globals__:
+                self._add_used(f"global {name}", function.__globals__[name], use.attributes)
+            elif name in _RUNS_TEXT:
+                raise Undescribable(_told_of(self._path, function, f"it calls {name}, which runs any code"))
+        for wanted in use.imports:
+            self._add_import(wanted, use.attributes)
+
+    def _add_used(self, place: str, value: Any, attributes: Collection[str]) -> None:
+        if value is import_module or (isinstance(value, ModuleType) and value.__name__ == "importlib"):
+            raise Undescribable(_told_of(self._path, value, "what it imports is known when it runs"))
+        self._say(place)
+        with self._within(place):
+            if isinstance(value, ModuleType):
+                self._add_module(value, attributes)
+            else:
+                self._add(value)
+
+    def _add_import(self, wanted: Import, attributes: Collection[str]) -> None:
+        top = wanted.module.partition(".")[0]
+        if top not in self._packages and not _is_importable_as_users(top):
+            self._say("import", wanted.module, *wanted.names, release(wanted.module))
+            if top == "importlib":
+                raise Undescribable(_told_of(self._path, wanted, "what it imports is known when it runs"))
             return
-        self._told.add(id(function))
-        self.parts.append(_source(function))
-        # what a function was made with is not in its source
-        self.add([function.__defaults__, function.__kwdefaults__])
-        for cell in function.__closure__ or ():
-            self.add(cell.cell_contents)
-        if is_own(function):
-            for name, value in _named(function.__code__, function.__globals__):
-                self.parts.append(name)
-                self.add(value)
+        try:
+            module = import_module(wanted.module)
+        except ImportError:
+            self._say("import", wanted.module, "absent")  # then the function does without it
+            return
+        if not wanted.names:
+            self._add_used(f"import {wanted.module}", import_module(top), attributes)
+            self._add_used(f"import {wanted.module}", module, attributes)
+        for name in wanted.names:
+            self._add_used(f"{wanted.module}.{name}", _imported(module, name), attributes)
+
+    def _add_module(self, module: ModuleType, attributes: Collection[str] | None) -> None:
+        """A module by what is used of it; all of it, where that cannot be said."""
+        if not self._is_users(module):
+            self._say("module", module.__name__, release(module.__name__))
+            return
+        if id(module) in self._told and attributes is None:
+            self._say("again", self._told[id(module)][0])
+            return
+        self._told.setdefault(id(module), (len(self._told), module))
+        self._say("module", module.__name__)
+        held = vars(module)
+        names = [name for name in held if not name.startswith("__")] if attributes is None else attributes
+        for name in sorted(names):
+            value = held.get(name)
+            if name in held and not (isinstance(value, ModuleType) and id(value) in self._told):
+                self._add_used(f".{name}", value, () if attributes is None else attributes)
 
 
-def _named(code: CodeType, names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(name, value) of the globals that a function uses, and of what it uses of the user's modules."""
-    used = sorted(_names_in(code))
-    for name in used:
-        if name not in names:
-            continue
-        value = names[name]
-        if not isinstance(value, ModuleType):
-            if not callable(value) or is_own(value):
-                yield name, value
-        elif is_own(value):
-            for attribute in used:
-                if attribute in vars(value):
-                    yield f"{name}.{attribute}", vars(value)[attribute]
+def _is_importable_as_users(top: str) -> bool:
+    """Whether a top-level name leads to a module of the user's; a library is not imported to find out."""
+    spec = find_spec(top)
+    return spec is not None and is_users_file(top, spec.origin, spec.submodule_search_locations)
 
 
-def _names_in(code: CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _names_in(constant)
-    return names
+def _imported(module: ModuleType, name: str) -> Any:
+    if hasattr(module, name):
+        return getattr(module, name)
+    return import_module(f"{module.__name__}.{name}")
 
 
-def is_own(value: Any) -> bool:
-    """Whether a module, class or function is the user's: neither the library's nor driftline's."""
-    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-    return isinstance(name, str) and _is_own_module(name)
-
-
-@lru_cache
-def _is_own_module(name: str) -> bool:
-    if name.partition(".")[0] in OWN_PACKAGES:
-        return False
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if file is None:
-        return name == "__main__"
-    path = Path(file).resolve()
-    installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return not any(path.is_relative_to(Path(folder).resolve()) for folder in installed)
-
-
-def _without_address(text: str) -> str:
-    """The default repr names an address, which is another in every process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", text)
-
-
-def _source(value: Any) -> str:
+def _contents(cell: CellType) -> Any:
     try:
-        return inspect.getsource(value)
-    except (OSError, TypeError):
-        code = getattr(value, "__code__", None)
-        return _without_address(repr(value)) if code is None else _compiled(code)
+        return cell.cell_contents
+    except ValueError:  # it is filled later, or never
+        return None
 
 
-def _compiled(code: CodeType) -> str:
-    """A function without a source file: its instructions and constants, those of inner functions too."""
-    constants = [_compiled(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names} {constants}"
+def _overloads(function: FunctionType) -> dict[type, Callable[..., Any]] | None:
+    """The functions by type that functools.singledispatch chooses from; None for any other function."""
+    registry = getattr(function, "registry", None)
+    if not isinstance(registry, Mapping) or function.__globals__.get("__name__") != "functools":
+        return None
+    return {
+        kind: registry[kind]
+        for kind in sorted(registry, key=lambda kind: (kind.__module__, kind.__qualname__))
+    }
+
+
+def _told_of(path: Collection[str], value: Any, reason: str) -> str:
+    where = " > ".join(path) or "the declaration"
+    kind = type(value).__qualname__
+    return (
+        f"{where}: a {kind} cannot be part of a declaration, since nobody could say whether it changed: "
+        f"{reason}. Make it within the function that needs it, or name what decides it (a constant, a class)"
+    )
