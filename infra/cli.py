@@ -708,6 +708,7 @@ def features_get(
     import msgspec
 
     from features.client import FeatureClient
+    from infra.figures import lasting
 
     declared = _case(case)
     with FeatureClient(declared, _settings().features(declared.name)) as client:
@@ -718,7 +719,8 @@ def features_get(
         for name, value in found.features.items():
             shown = "" if value.value is None else value.value
             print(
-                f"{name}\t{shown}\t{value.status}" + ("" if value.age is None else f"\t{value.age:.1f} s old")
+                f"{name}\t{shown}\t{value.status}"
+                + ("" if value.age is None else f"\t{lasting(value.age)} old")
             )
 
 

@@ -19,9 +19,13 @@ def figure(value: Any, digits: int = 3) -> str:
 def lasting(seconds: float) -> str:
     """A duration in the unit that fits.
 
-    >>> lasting(5 * 3600), lasting(72 * 3600)
-    ('5 h', '3 d')
+    >>> lasting(12.4), lasting(600), lasting(5 * 3600), lasting(72 * 3600)
+    ('12 s', '10 min', '5 h', '3 d')
     """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} d"
 
 

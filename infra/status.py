@@ -6,6 +6,7 @@ import json
 import os
 from typing import Any
 
+from infra.figures import lasting
 from infra.kafka import LocalStack, answers
 from infra.settings import Settings
 
@@ -70,7 +71,7 @@ def _partition(number: str, found: dict[str, Any]) -> str:
             f"({progress['records_per_second']:,.0f} records/s)"
         )
     if "checkpoint" in found:
-        text += f", checkpoint {found['checkpoint']['age_seconds']:.0f} s old"
+        text += f", checkpoint {lasting(found['checkpoint']['age_seconds'])} old"
     if "checkpoint_failed" in found:
         text += f", the next one failed: {found['checkpoint_failed']}"
     if found.get("warming_up"):
