@@ -53,6 +53,10 @@ class Fenced(AppendFailed):
     """Another owner has taken the partition over since."""
 
 
+class BrokerSilent(StreamsError):
+    """The broker did not answer in time; it is to be asked again."""
+
+
 class RecordsMissing(StreamsError):
     """Records that are needed have been deleted and are in no archive."""
 

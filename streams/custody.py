@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from streams.broker import AppendFailed, Fenced, RecordsMissing, StoredRecord
+from streams.broker import AppendFailed, BrokerSilent, Fenced, RecordsMissing, StoredRecord
 from streams.cadence import Budget, Cadence
 from streams.deployment import Deployment
 from streams.errors import StreamsError
@@ -107,7 +107,7 @@ class Custody:
                 await self._set_down()
             except Fenced as error:
                 await self._again(error, FENCED_PAUSE)
-            except (AppendFailed, RecordsMissing) as error:
+            except (AppendFailed, BrokerSilent, RecordsMissing) as error:
                 # records that were deleted while they were read: a new take-over says what that means
                 await self._again(error, RETRY_AFTER)
             except OtherCode as error:
@@ -335,4 +335,4 @@ def _is_broker_trouble(error: Exception) -> bool:
     """Whether waiting and trying again may help."""
     from aiokafka.errors import KafkaError
 
-    return isinstance(error, (KafkaError, OSError, TimeoutError))
+    return isinstance(error, (BrokerSilent, KafkaError, OSError, TimeoutError))

@@ -6,7 +6,7 @@ idempotent sends go out under the same producer id and the epoch after. A produc
 ProducerFenced (or InvalidProducerEpoch) from each of those partitions. Costs about 10 ms, once a
 take-over; later sends cost what they always do.
 
-This is the only module that uses aiokafka's internals.
+With `streams.closing` this is the only module that uses aiokafka's internals.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
+
+from streams.closing import end
 
 MARKED_WITHIN = 20.0
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -37,11 +39,11 @@ async def fenced_producer(
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         **settings,
     )
-    await marker.start()
     try:
+        await marker.start()
         await _mark(marker, places)
     finally:
-        await marker.stop()
+        await end(marker)
     # the abort is answered before its markers are written: until they are, a place still accepts the owner
     # before. A further epoch is given out only when all have been.
     settled = AIOKafkaProducer(
@@ -51,10 +53,14 @@ async def fenced_producer(
         await settled.start()
         producer_id, epoch = settled._txn_manager.producer_id, settled._txn_manager.producer_epoch
     finally:
-        await settled.stop()
+        await end(settled)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", **settings)
     producer._txn_manager.set_pid_and_epoch(producer_id, epoch)
-    await producer.start()
+    try:
+        await producer.start()
+    except BaseException:
+        await end(producer)
+        raise
     return producer
 
 

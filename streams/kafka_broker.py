@@ -15,9 +15,19 @@ from aiokafka.errors import (
     ProducerFenced,
 )
 
+from streams import closing
 from streams.archive import Archive
 from streams.batches import packed
-from streams.broker import Appender, AppendFailed, Extent, Fenced, Place, RecordsMissing, StoredRecord
+from streams.broker import (
+    Appender,
+    AppendFailed,
+    BrokerSilent,
+    Extent,
+    Fenced,
+    Place,
+    RecordsMissing,
+    StoredRecord,
+)
 from streams.errors import StreamsError
 from streams.fence import fenced_producer
 from streams.outputs import Output
@@ -28,7 +38,11 @@ CHUNK = 128
 """Records a read hands over at once: few enough that other partitions are not held up."""
 POLL_MS = 10
 """Milliseconds between looks at the position: aiokafka waits on where there are control markers only."""
-STALLED_AFTER = 60.0
+REQUEST_WITHIN = 10.0
+"""Seconds that one request may take; the connection is given up then, and another one made."""
+ANSWERS_WITHIN = 20.0
+"""Seconds after which a question, which may be several requests, is given up."""
+STALLED_AFTER = 30.0
 """Seconds without an answer after which a read is given up."""
 
 
@@ -66,7 +80,7 @@ class KafkaAppender:
 
     async def close(self) -> None:
         """See `Appender`."""
-        await self._producer.stop()
+        await closing.end(self._producer)
 
 
 class KafkaBroker:
@@ -84,14 +98,16 @@ class KafkaBroker:
     async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
         """See `Broker`."""
         try:
-            producer = await fenced_producer(
-                self._bootstrap,
-                owner,
-                [TopicPartition(*place) for place in places],
-                linger_ms=0,
-                max_batch_size=262_144,
-                max_request_size=4 * INPUT_LIMIT,
-            )
+            async with asyncio.timeout(ANSWERS_WITHIN):
+                producer = await fenced_producer(
+                    self._bootstrap,
+                    owner,
+                    [TopicPartition(*place) for place in places],
+                    linger_ms=0,
+                    max_batch_size=262_144,
+                    max_request_size=4 * INPUT_LIMIT,
+                    request_timeout_ms=int(REQUEST_WITHIN * 1000),
+                )
         except (KafkaError, OSError, TimeoutError) as error:
             raise AppendFailed(f"fencing failed: {type(error).__name__}: {error}") from error
         return KafkaAppender(producer)
@@ -99,10 +115,11 @@ class KafkaBroker:
     async def extents(self, places: Sequence[Place]) -> Mapping[Place, Extent]:
         """See `Broker`."""
         wanted = [TopicPartition(*place) for place in places]
-        async with self._reader() as consumer:
-            begins = await consumer.beginning_offsets(wanted)
-            ends = await consumer.end_offsets(wanted)
-        ids = await asyncio.to_thread(self._ids.of, sorted({place.topic for place in places}))
+        async with _answer("which offsets there are"):
+            async with self._reader() as consumer:
+                begins = await consumer.beginning_offsets(wanted)
+                ends = await consumer.end_offsets(wanted)
+            ids = await asyncio.to_thread(self._ids.of, sorted({place.topic for place in places}))
         found = {}
         for place, tp in zip(places, wanted, strict=True):
             topic_id = ids[place.topic]
@@ -112,7 +129,7 @@ class KafkaBroker:
     async def first_offset(self, place: Place) -> int:
         """See `Broker`."""
         tp = TopicPartition(*place)
-        async with self._reader() as consumer:
+        async with _answer(f"what {place} begins with"), self._reader() as consumer:
             return await self._earliest(place, (await consumer.beginning_offsets([tp]))[tp])
 
     async def _earliest(self, place: Place, kept: int, topic_id: str | None = None) -> int:
@@ -159,12 +176,13 @@ class KafkaBroker:
                 if await consumer.position(tp) > position:
                     moved = loop.time()
                 elif loop.time() - moved > STALLED_AFTER:
-                    raise StreamsError(f"{place}: offsets {position} to {end} could not be read")
+                    raise BrokerSilent(f"{place}: offsets {position} to {end} could not be read")
                 await asyncio.sleep(0)  # what is fetched already is handed over without a pause
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
-        if self._idle:
+        is_new = not self._idle
+        if not is_new:
             consumer = self._idle.pop()
         else:
             consumer = AIOKafkaConsumer(
@@ -175,12 +193,14 @@ class KafkaBroker:
                 # a broker answers a connection's requests in order: a fetch that waits at a partition's
                 # end for half a second holds up the next question for as long
                 fetch_max_wait_ms=POLL_MS,
+                request_timeout_ms=int(REQUEST_WITHIN * 1000),
             )
-            await consumer.start()
         try:
+            if is_new:
+                await consumer.start()
             yield consumer
         except BaseException:
-            await consumer.stop()
+            await closing.end(consumer)
             raise
         consumer.unsubscribe()  # else it would go on fetching
         self._idle.append(consumer)
@@ -188,8 +208,18 @@ class KafkaBroker:
     async def close(self) -> None:
         """End the connections."""
         while self._idle:
-            await self._idle.pop().stop()
+            await closing.end(self._idle.pop())
         await asyncio.to_thread(self._ids.close)
+
+
+@asynccontextmanager
+async def _answer(question: str) -> AsyncIterator[None]:
+    """The time that a question may take. Raises BrokerSilent."""
+    try:
+        async with asyncio.timeout(ANSWERS_WITHIN):
+            yield
+    except TimeoutError as error:
+        raise BrokerSilent(f"Kafka did not say within {ANSWERS_WITHIN:g} s {question}") from error
 
 
 class TopicIds:
@@ -201,17 +231,24 @@ class TopicIds:
         self._admin: Any = None
 
     def of(self, topics: Sequence[str]) -> dict[str, str]:
-        """The id that the broker gave each topic when it was made; raises StreamsError for a missing one."""
+        """The id that the broker gave each topic when it was made.
+
+        Raises StreamsError for a missing one, BrokerSilent when the broker did not answer.
+        """
         from kafka import KafkaAdminClient
+        from kafka.errors import KafkaError
 
         with self._asking:
             try:
                 if self._admin is None:
-                    self._admin = KafkaAdminClient(bootstrap_servers=self._bootstrap)
+                    self._admin = KafkaAdminClient(
+                        bootstrap_servers=self._bootstrap, request_timeout_ms=int(REQUEST_WITHIN * 1000)
+                    )
                 described = self._admin.describe_topics(list(topics))
-            except BaseException:
+            except (KafkaError, OSError) as error:
                 self._drop()
-                raise
+                # of another client than the rest of this module
+                raise BrokerSilent(f"{self._bootstrap}: {type(error).__name__}: {error}") from error
         found = {each["name"]: str(each["topic_id"]) for each in described if not each.get("error_code")}
         missing = [topic for topic in topics if topic not in found]
         if missing:

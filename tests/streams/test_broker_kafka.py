@@ -14,6 +14,7 @@ from streams.kafka_broker import KafkaBroker
 from streams.outputs import Output
 from streams.topics import Topics
 
+PATIENCE = 30.0
 LARGE = b"%0300000d" % 0
 """Three of these do not fit one batch."""
 
@@ -69,5 +70,23 @@ def test_when_a_fence_stands_its_markers_are_written_and_the_owner_before_is_ref
             await earlier.close()
             earlier = appender
         await earlier.close()
+
+    with_broker(bootstrap, work)
+
+
+def test_connections_end_though_a_read_has_just_ended_and_fetches_are_on_their_way(
+    bootstrap: str, topics: Topics
+) -> None:
+    place = Place(topics.outcomes, 0)
+
+    async def work(broker: KafkaBroker) -> None:
+        appender = await broker.fence("orders", [place])
+        end = (await appender.append({place: [Output(0, n, b"k", b"v") for n in range(5)]}))[place]
+        await appender.close()
+        for _ in range(20):
+            async with asyncio.timeout(PATIENCE):
+                found = [record async for records in broker.read(place, 0, end) for record in records]
+                assert len(found) == 5
+                await broker.close()
 
     with_broker(bootstrap, work)

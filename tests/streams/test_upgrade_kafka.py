@@ -13,6 +13,14 @@ from streams.sources import with_closing_clock
 EVENTS = list(with_closing_clock(shop.orders, shop.trade(3_000)))
 
 
+def has_folded(system: Any, worker: Any) -> bool:
+    """Whether this worker, which need not be the first of the system, has folded all of the log."""
+    assert worker.poll() is None, "the upgrade ended"
+    ends = {str(number): end for number, end in system.ends(system.topics.log).items()}
+    found = [json.loads(path.read_text()) for path in (system.home / "status").glob("*.json")]
+    return any(status["pid"] == worker.pid and status["next_offsets"] == ends for status in found)
+
+
 def test_new_code_takes_over_while_events_come(
     system_of: Callable[..., Any], eventually: Callable[..., Any], record_property: Callable[..., None]
 ) -> None:
@@ -40,14 +48,7 @@ def test_new_code_takes_over_while_events_come(
     (line,) = [one for one in said.read_text().splitlines() if one.startswith("driftline: ")]
     assert "driftline upgrade" in line
     feed(len(EVENTS))
-    ends = {str(number): end for number, end in system.ends(topics.log).items()}
-
-    def folded() -> bool:
-        assert new.poll() is None, "the upgrade ended"
-        found = [json.loads(path.read_text()) for path in (system.home / "status").glob("*.json")]
-        return any(status["pid"] == new.pid and status["next_offsets"] == ends for status in found)
-
-    eventually(folded)
+    eventually(lambda: has_folded(system, new))
     system.stop(new)
     predictions = system.read(topics.predictions)
     served = {r.timestamp: json.loads(r.value)["model"]["name"] for r in predictions}
@@ -66,3 +67,17 @@ def test_new_code_takes_over_while_events_come(
     again, said = system.command("worker", "shop:orders")
     assert again.wait(60) == 1
     assert "driftline upgrade" in said.read_text()
+
+
+def test_new_code_takes_over_a_log_to_which_nothing_comes(
+    system_of: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    system = system_of("shop:orders")
+    old, _ = system.command("worker", "shop:orders")
+    system.produce(EVENTS[:200])
+    eventually(lambda: system.folded(old))
+    new, _ = system.command("upgrade", "shop:orders_anew")
+    eventually(lambda: old.poll() is not None)
+    assert old.returncode == 1
+    eventually(lambda: has_folded(system, new))
+    system.stop(new)

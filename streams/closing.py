@@ -1,0 +1,59 @@
+"""Ends clients of Kafka within a time limit, whatever the broker does.
+
+aiokafka's `stop` waits for what is on its way, for a minute and more when the broker is silent. It waits for
+ever when a consumer is stopped right after `unsubscribe` while a fetch is on its way: the fetching task takes
+the cancellation for that of the fetch. Being cancelled once more ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+log = logging.getLogger("driftline.broker")
+
+ENDS_WITHIN = 1.0
+"""Seconds that a client has to end by itself, and again after each cancellation."""
+CANCELLATIONS = 3
+
+
+async def end(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+    """End a client; what a producer has not had acknowledged is not waited for.
+
+    Raises nothing: a client that does not end is disconnected, left to itself, and told of.
+    """
+    if isinstance(client, AIOKafkaProducer):
+        ended = await _within(_abandoned(client)) and await _within(client.client.close())
+    else:
+        ended = await _within(client.stop()) or await _within(client._client.close())
+    if not ended:
+        log.warning("a connection to Kafka did not end in time: %s is left to itself", type(client).__name__)
+
+
+async def _abandoned(producer: AIOKafkaProducer) -> None:
+    """End the sending of a producer; its own `stop` waits until everything is acknowledged."""
+    producer._closed = True
+    await producer._sender.close()
+
+
+async def _within(ending: Any) -> bool:
+    """Whether it ended; it is cancelled when it takes too long, again and again."""
+    task = asyncio.ensure_future(ending)
+    task.add_done_callback(_told)
+    try:
+        for _ in range(1 + CANCELLATIONS):
+            await asyncio.wait([task], timeout=ENDS_WITHIN)
+            if task.done():
+                return not task.cancelled()
+            task.cancel()
+    finally:
+        task.cancel()  # who waits for it was cancelled
+    return False
+
+
+def _told(task: asyncio.Future[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.info("a connection to Kafka did not end well: %s: %s", type(error).__name__, error)
