@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.figures import lasting
 from infra.kafka import LocalStack, answers
+from infra.lag import lags, told
 from infra.settings import Settings
 
 
@@ -25,7 +26,7 @@ def collect(settings: Settings) -> dict[str, Any]:
     """{broker: {running, bootstrap, pid}, workers: [...]} from the record and status files.
 
     A broker named in the settings is asked itself; its process id is not known (None). Each worker's
-    `lag` is the number of records in its partitions of the log that it has not answered yet.
+    `lag` is the number of committed offsets in its partitions of the log that it has not answered yet.
     """
     named = settings.bootstrap
     broker = None if named else LocalStack(settings.home).status()
@@ -45,20 +46,13 @@ def collect(settings: Settings) -> dict[str, Any]:
 
 
 def _add_lag(bootstrap: str, workers: list[dict[str, Any]]) -> None:
-    from kafka import KafkaConsumer, TopicPartition
-
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
-    try:
-        known = consumer.topics()
-        for worker in workers:
-            if worker["log"] not in known:
-                continue
-            numbers = {int(number): offset for number, offset in worker["next_offsets"].items()}
-            places = {number: TopicPartition(worker["log"], number) for number in numbers}
-            ends = consumer.end_offsets(list(places.values()))
-            worker["lag"] = sum(max(0, ends[places[number]] - offset) for number, offset in numbers.items())
-    finally:
-        consumer.close()
+    for worker in workers:
+        answered = {int(number): offset for number, offset in worker["next_offsets"].items()}
+        found = lags(bootstrap, worker["log"], answered)
+        if found:
+            worker["lag"] = sum(lag.offsets for lag in found.values())
+        for number, lag in found.items():
+            worker["partitions"][str(number)] |= told(lag)
 
 
 def _partition(number: str, found: dict[str, Any]) -> str:
@@ -76,6 +70,9 @@ def _partition(number: str, found: dict[str, Any]) -> str:
         text += f", the next one failed: {found['checkpoint_failed']}"
     if found.get("warming_up"):
         text += ", in a warm-up: nothing is answered until its history is sent to the end"
+    if "undecided" in found:
+        name = f" {found['transaction']!r}" if found["transaction"] else ""
+        text += f", {found['undecided']:,} offsets wait for the open transaction{name} to end"
     return text + (f": {found['reason']}" if found["reason"] else "")
 
 

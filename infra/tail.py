@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
+
+from infra.errors import InfraError
+from streams.archive import ArchivedRecord
+from streams.log_reader import LogReader
+
+
+class _Read(NamedTuple):
+    partition: int
+    record: ArchivedRecord
 
 
 def newest(bootstrap: str, topic: str, count: int) -> list[dict[str, Any]]:
@@ -11,36 +20,35 @@ def newest(bootstrap: str, topic: str, count: int) -> list[dict[str, Any]]:
 
     A value that is no JSON (a dead letter) is given as text; other headers are given too.
     """
-    from kafka import KafkaConsumer, TopicPartition
-
-    consumer = KafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, isolation_level="read_committed"
-    )
-    try:
-        numbers = consumer.partitions_for_topic(topic)
-        if not numbers:
-            from infra.errors import InfraError
-
+    with LogReader(bootstrap) as reader:
+        found = reader.topic(topic)
+        if found is None:
             raise InfraError(f"there is no topic {topic} at {bootstrap}: has a worker or producer run?")
-        places = [TopicPartition(topic, number) for number in sorted(numbers)]
-        consumer.assign(places)
-        begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
-        for place in places:
-            consumer.seek(place, max(begins[place], ends[place] - count))
-        records = []
-        while any(consumer.position(place) < ends[place] for place in places):
-            for fetched in consumer.poll(1000).values():
-                records.extend(fetched)
-    finally:
-        consumer.close()
-    records.sort(key=lambda r: (r.timestamp, r.partition, r.offset))
-    return [_shown(record) for record in records[-count:]]
+        read = [
+            _Read(number, record) for number in found[1] for record in _last(reader, topic, number, count)
+        ]
+    read.sort(key=lambda each: (each.record.timestamp, each.partition, each.record.offset))
+    return [_shown(*each) for each in read[-count:]]
 
 
-def _shown(record: Any) -> dict[str, Any]:
-    headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
+def _last(reader: LogReader, topic: str, partition: int, count: int) -> list[ArchivedRecord]:
+    """The last records of a partition, looked for in ever larger pieces: offsets may hold none (a fence's
+    marker, what was rolled back)."""
+    begin, end = reader.extent(topic, partition)
+    span, low = count, end
+    records: list[ArchivedRecord] = []
+    while low > begin and len(records) < count:
+        low = max(begin, end - span)
+        records = [record for chunk in reader.chunks(topic, partition, low, end) for record in chunk]
+        span *= 4
+    return records[-count:]
+
+
+def _shown(partition: int, record: ArchivedRecord) -> dict[str, Any]:
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
+    text = (record.value or b"").decode("utf-8", "replace")
     try:
-        value = json.loads(record.value)
+        value = json.loads(text)
     except ValueError:
-        value = record.value.decode("utf-8", "replace")
-    return {"partition": record.partition, "offset": record.offset, **headers, "value": value}
+        value = text
+    return {"partition": partition, "offset": record.offset, **headers, "value": value}

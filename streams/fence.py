@@ -6,7 +6,7 @@ idempotent sends go out under the same producer id and the epoch after. A produc
 ProducerFenced (or InvalidProducerEpoch) from each of those partitions. Costs about 10 ms, once a
 take-over; later sends cost what they always do.
 
-With `streams.closing` this is the only module that uses aiokafka's internals.
+This module, `streams.closing` and `streams.frame` (an isolation level) use aiokafka's internals, no others.
 """
 
 from __future__ import annotations

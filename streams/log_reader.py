@@ -66,6 +66,29 @@ class LogReader:
         end = self._consumer.end_offsets([tp], REQUEST_MS)[tp]
         return begin, max(begin, end)
 
+    def high_watermark(self, topic: str, partition: int) -> int:
+        """The offset after the last one appended, in open transactions too."""
+        from kafka.admin import OffsetSpec
+
+        tp = _place(topic, partition)
+        return int(self._admin.list_partition_offsets({tp: OffsetSpec.LATEST})[tp].offset)
+
+    def open_transaction(self, topic: str, partition: int) -> str:
+        """The transactional id of the oldest transaction that is open there; empty when there is none."""
+        tp = _place(topic, partition)
+        producers = self._admin.describe_producers([tp])[tp].active_producers
+        started = {p.current_transaction_start_offset: p.producer_id for p in producers}
+        first = min((offset for offset in started if offset >= 0), default=None)
+        if first is None:
+            return ""
+        listed = self._admin.list_transactions(producer_id_filters=[started[first]])
+        return next((found.transactional_id for some in listed.values() for found in some), "")
+
+    def next_record(self, topic: str, partition: int, begin: int, end: int) -> int | None:
+        """Offset of the first committed record of [begin, end); None when there is none."""
+        chunks = self.chunks(topic, partition, begin, end)
+        return next((records[0].offset for records in chunks if records), None)
+
     def offset_at(self, topic: str, partition: int, timestamp: int) -> int:
         """Offset of the first record appended at or after `timestamp` (ms); the end when there is none."""
         tp = _place(topic, partition)
