@@ -24,6 +24,8 @@ MAX_MAGNITUDE = 1e15
 YEARS = range(2, 9999)
 """Years that `at` may lie in: whatever its zone, it has a date in UTC."""
 COLONS_IN_TIME = 2
+LONGEST_KEY = 4_096
+"""Bytes of a record's key: it stands in every output about it, more than once in some."""
 
 # given by name, mypy would ask every subclass to say frozen=True again
 _FROZEN: dict[str, Any] = {"frozen": True}
@@ -195,6 +197,8 @@ class EventCodec:
             raise Refused(
                 "key", f"record key is {found}, field {self._key_field!r} is {self._key_of(event)!r}"
             )
+        if key is not None and len(key) > LONGEST_KEY:
+            raise Refused("key", f"a key of {len(key):,} bytes: at most {LONGEST_KEY:,} are allowed")
         return event
 
     def _out_of_range(self, event: Event) -> Refused:

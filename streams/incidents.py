@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from online_models import drift as found
+from streams.bounds import shortened
 from streams.events import moment
 from streams.messages import AlarmBudget, DriftEvent, Estimate, Position, Side, Span, Suspect, Toll
 
@@ -14,7 +15,7 @@ def drift_event(case: str, partition: int, key: str, drift: found.Drift, ordinal
         id=f"{case}:{partition}:{drift.offset}:{ordinal}",
         at=moment(drift.at),
         key=key,
-        subject=drift.subject,
+        subject=shortened(drift.subject),
         detector=drift.detector,
         severity=drift.severity,
         before=_side(drift.before),
@@ -46,7 +47,7 @@ def _side(level: found.Level) -> Side:
 
 def _suspect(suspect: found.Suspect) -> Suspect:
     return Suspect(
-        suspect.subject,
+        shortened(suspect.subject),
         suspect.change,
         round(suspect.evidence, 3),
         _side(suspect.before),

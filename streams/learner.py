@@ -10,6 +10,8 @@ import msgspec
 
 from online_models.drift import Drift, Estimate
 from online_models.pool import Change, Forecast, Pool
+from online_models.promotion import Evidence
+from streams.bounds import LONGEST_REASON, shortened
 from streams.events import Command, moment
 from streams.incidents import drift_event, estimate_of
 from streams.messages import Interval, ModelEvent, ModelVersion, Outcome, Prediction
@@ -249,10 +251,10 @@ class Learner:
                 kind=change.kind,
                 member=change.member,
                 stage=change.stage,
-                reason=change.reason,
+                reason=change.reason[:LONGEST_REASON],
                 serving=serving,
                 offset=offset,
-                evidence=change.evidence,
+                evidence=None if change.evidence is None else _told(change.evidence),
             )
             out.models.append(Output(offset, ordinal, key.encode(), self._encode(event)))
 
@@ -265,6 +267,12 @@ def _interval(pool: Pool, forecast: Forecast, published: Prediction | None) -> I
         return None
     value, reach = forecast.output, forecast.reach
     return Interval(value - reach, value + reach, pool.intervals.coverage, pool.intervals.held)
+
+
+def _told(evidence: Evidence) -> Evidence:
+    """Evidence as it is published: values of slices can be long texts."""
+    slices = [msgspec.structs.replace(gain, value=shortened(gain.value)) for gain in evidence.slices]
+    return msgspec.structs.replace(evidence, slices=slices)
 
 
 def _by(command: Command, what: str) -> str:

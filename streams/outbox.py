@@ -17,6 +17,7 @@ from streams.errors import StreamsError
 from streams.outputs import KINDS, Output, Outputs
 from streams.positions import Position, headers_of
 from streams.tails import OutputMark
+from streams.topics import OUTPUT_LIMITS
 
 
 class OutboxClosed(AppendFailed):
@@ -25,6 +26,10 @@ class OutboxClosed(AppendFailed):
 
 class Diverged(StreamsError):
     """What was published is not what the fold makes of the log."""
+
+
+class OutputTooLarge(StreamsError):
+    """An output that its topic can never take: a fault of driftline, as all outputs are bounded."""
 
 
 class Outbox:
@@ -62,8 +67,8 @@ class Outbox:
         """Append what lies beyond the tails and return when the broker has acknowledged all of it.
 
         `out` is what the records before `next_offset` put out that were not folded before. Raises
-        AppendFailed, after which the outbox is dead, and Diverged when a published record is not what
-        was folded now.
+        AppendFailed, after which the outbox is dead, Diverged when a published record is not what was folded
+        now, and OutputTooLarge before anything is sent.
         """
         for kind in list(self._unproved):
             self._prove(kind, getattr(out, kind), next_offset)
@@ -73,9 +78,21 @@ class Outbox:
             if outputs:
                 beyond = self._beyond(kind, outputs)
                 if beyond:
+                    self._check_sizes(kind, beyond)
                     fresh[kind] = beyond
         if fresh:
             await self._append(fresh)
+
+    def _check_sizes(self, kind: str, outputs: Sequence[Output]) -> None:
+        limit = OUTPUT_LIMITS[kind]
+        for output in outputs:
+            size = len(output.value) + len(output.key or b"")
+            if size > limit:
+                raise OutputTooLarge(
+                    f"{self._places[kind]}: offset {output.offset} of the log puts out {size:,} bytes, and "
+                    f"the topic takes {limit:,}. This is a fault of driftline; nothing is lost: the "
+                    "partition goes on from that offset once it is mended"
+                )
 
     def _beyond(self, kind: str, outputs: list[Output]) -> Sequence[Output]:
         tail = self._tails[kind]

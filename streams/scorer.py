@@ -20,12 +20,13 @@ from features.state import Row, RowKey
 from online_models.errors import reason_of
 from online_models.pool import Forecast
 from online_models.task import UNLABELLED, Task
+from streams.bounds import Classes, check_answer, dead_letter
 from streams.commands import Authority, AuthorityState
 from streams.deduplication import Found, SeenEvents, content_of
 from streams.errors import OtherTask, Refused
 from streams.events import SYSTEM_EVENTS, TIMELESS, Command, Event, Serve, WarmUp
 from streams.messages import Prediction
-from streams.outputs import Output, Outputs
+from streams.outputs import Outputs
 from streams.partitioning import Home
 from streams.pending import Example, Pending, PendingPredictions, PendingState
 from streams.usecase import UseCase
@@ -122,6 +123,7 @@ class ScorerState:
     records: int = 0
     warming: bool = False
     held_rows: dict[RowKey, Row] = field(default_factory=dict)
+    classes: Classes = field(default_factory=Classes)
     counts: Counts = field(default_factory=Counts)
 
 
@@ -175,6 +177,7 @@ class Scorer:
             (name, attrgetter(name)) for name in dict.fromkeys((case.key, label.on, *case.slices))
         )
         self._suffix = f":{task.name}"
+        self._is_multiclass = task.kind == "multiclass"
         self._refusals = case.refusals
         self._authority = Authority(case.name, case.operators)
         self._answered: Answered | None = None
@@ -240,6 +243,8 @@ class Scorer:
             return self._codec.decode(record.value, record.key)
         except Refused as refused:
             return refused
+        except Exception as error:
+            return Refused("decode", reason_of(error))
 
     def _take(self, record: Record, event: Event | Refused, out: Outputs) -> None:
         state = self._s
@@ -300,8 +305,7 @@ class Scorer:
             self._s.counts.dead_letters += 1
         else:
             self._s.counts.refused_in_warm_up += 1
-        value = record.value or b""
-        out.dead_letters.append(Output(record.offset, 0, record.key, value, refused.headers))
+        out.dead_letters.append(dead_letter(record, refused))
 
     def _accept(self, event: Event, record: Record) -> None:
         """Take an event in, or raise Refused with nothing changed.
@@ -333,7 +337,13 @@ class Scorer:
                 raise self._untimely(verdict, event)
         label = self._label_of(event) if route.labels else None
         label_key = self._label_key(event) if route.joins else None
-        x = self._read(event, at) if route.asks else None
+        if label is not None and self._is_multiclass:
+            state.classes.check(label)
+        x: dict[str, Any] | None = None
+        keys: dict[str, Any] = {}
+        if route.asks:
+            x, keys = self._read(event, at), self._keys_of(event)
+            check_answer(record, keys, x)
         self._update(event, at)
 
         if route.marks:
@@ -350,8 +360,10 @@ class Scorer:
             problems = self._features.problems()
             if problems:  # told, but no reason to refuse the request
                 self._refuse(record, Refused("range", "; ".join(problems)), self._out)
-            self._ask(event, at, x, label_key)
+            self._ask(event, at, x, keys, label_key)
         if label is not None:
+            if self._is_multiclass:
+                state.classes.add(label)
             self._pending.answer(label_key, "labelled", label, at)
         elif route.voids:
             self._pending.answer(label_key, "void", None, at)
@@ -440,7 +452,7 @@ class Scorer:
             raise Refused("label", f"field {self._label_field!r}: {reason_of(error)}") from error
         return key
 
-    def _ask(self, event: Event, at: float, x: dict[str, Any], label_key: Any) -> None:
+    def _ask(self, event: Event, at: float, x: dict[str, Any], keys: dict[str, Any], label_key: Any) -> None:
         prediction_id = event.id + self._suffix
         silent = not self._out.heard
         published = None
@@ -450,12 +462,14 @@ class Scorer:
                 prediction_id = published.id
             elif self._offset <= answered.through:
                 silent = True
-        keys = {name: get(event) for name, get in self._key_fields}
         deadline = at + self._pending.wait
         key = str(self._partition_key(event))
         pending = Pending(prediction_id, event.id, at, key, label_key, keys, x, deadline, silent=silent)
         self._work.append((Question(pending, event.at, published), self._offset, self._out))
         self._wait(pending)
+
+    def _keys_of(self, event: Event) -> dict[str, Any]:
+        return {name: get(event) for name, get in self._key_fields}
 
     def _wait(self, pending: Pending) -> None:
         state = self._s

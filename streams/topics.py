@@ -9,6 +9,16 @@ INPUT_LIMIT = 1_048_588
 """Largest record batch of the log in bytes (Kafka's default)."""
 HEADERS_LIMIT = 65_536
 """Bytes that a refused record may grow by in the dead letters, where headers tell the reason."""
+RECORD_OVERHEAD = 1_024
+"""Bytes of a batch of one record beside its key, its value and the headers of refused input."""
+OUTPUT_LIMITS = {
+    "predictions": INPUT_LIMIT - RECORD_OVERHEAD,
+    "outcomes": INPUT_LIMIT - RECORD_OVERHEAD,
+    "drift": INPUT_LIMIT - RECORD_OVERHEAD,
+    "models": INPUT_LIMIT - RECORD_OVERHEAD,
+    "dead_letters": INPUT_LIMIT,
+}
+"""Bytes that key and value of one output may have, by kind: what its topic takes, less the rest."""
 
 
 @dataclass(frozen=True, slots=True)
