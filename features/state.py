@@ -21,6 +21,7 @@ from features.declaration import (
     Window,
 )
 from features.errors import FeatureDeclarationError, FeatureValueError
+from features.keys import not_a_key
 from features.on_demand import check_inputs, evaluation, step
 from features.ranges import Ranges, RangesState
 from features.window import (
@@ -531,6 +532,11 @@ class FeatureState:
             if field not in _fields(event):
                 raise FeatureDeclarationError(f"feature {name!r}: {event.__name__} has no field {field!r}")
 
+        def need_key(event: type, field: str) -> None:
+            need(event, field)
+            if (reason := not_a_key(event, field)) is not None:
+                raise FeatureDeclarationError(f"feature {name!r}: {reason}")
+
         window = feature.window if isinstance(feature, Elapsed) else feature
         if isinstance(window, Window):
             if partition_key not in window.by:
@@ -539,8 +545,8 @@ class FeatureState:
                     "so its events would be spread over partitions; add it to `by`"
                 )
             for key in window.by:
-                need(window.event, key)
-                need(ask, key)
+                need_key(window.event, key)
+                need_key(ask, key)
             if isinstance(window.value, str):
                 need(window.event, window.value)
                 counts = window.aggregate == "distinct"
@@ -556,9 +562,9 @@ class FeatureState:
                 reading = reading._replace(read=CountWindow.elapsed)
             self._windows.append(reading)
         elif isinstance(feature, Lookup):
-            for field in (feature.by, feature.field):
-                need(feature.event, field)
-            need(ask, feature.by)
+            need(feature.event, feature.field)
+            need_key(feature.event, feature.by)
+            need_key(ask, feature.by)
             found = self._references.get((feature.event, feature.by))
             if found is None:
                 found = self._references[feature.event, feature.by] = {}

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from features.declaration import DAY, Feature, View, views
 from features.errors import FeatureDeclarationError
 from features.expectation import Refusals
+from features.keys import not_a_key
 from features.on_demand import OnDemandView, on_demand_views
 from features.state import FeatureState
 from online_models.member import PerKey, Shared
@@ -74,6 +75,12 @@ class UseCase:
         for name in self.slices:
             if name not in getattr(ask, "__struct_fields__", ()):
                 raise DeclarationError(f"{self.name}: slice {name!r} is no field of {ask.__name__}")
+        keys = [(event, self.key) for event in self.events]
+        keys += [(event, label.on) for event in (ask, label.event, *label.void)]
+        keys += [(ask, name) for name in self.slices]
+        for event, name in keys:
+            if (reason := not_a_key(event, name)) is not None:
+                raise DeclarationError(f"{self.name}: {reason}")
         for name in () if self.refusals is None else self.refusals.features:
             if name not in self.features:
                 raise DeclarationError(f"{self.name}: requests are refused by {name!r}, which is no feature")
