@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
-from typing import Annotated, Any, Literal, Union, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 import msgspec.structs
 
 from streams.errors import DeclarationError, Refused
+from streams.retirement import TAG_FIELD, EventDecoder, EventMeta
 
 MAX_MAGNITUDE = 1e15
 """Numbers beyond this are refused: their squares and sums would no longer be exact or finite."""
@@ -31,15 +32,35 @@ LONGEST_KEY = 4_096
 _FROZEN: dict[str, Any] = {"frozen": True}
 
 
-class Event(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field="type", gc=False, **_FROZEN):
+class Event(
+    msgspec.Struct,
+    metaclass=EventMeta,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field=TAG_FIELD,
+    gc=False,
+    **_FROZEN,
+):
     """Something that happened. Subclass it with a `tag` and the fields it carries.
 
-    `id` is unique over the case; `at` is the event's own time, with a zone.
+    `id` is unique over the case; `at` is the event's own time, with a zone. A field that the class has no
+    more is named in `retired`, as old events hold it. With `forbid_unknown_fields=False` any other field is
+    ignored, so that producers may send one more before the case knows it.
 
-    >>> class Arrived(Event, tag="arrived"):
+    >>> class Arrived(Event, tag="arrived", retired=("gate",)):
     ...     flight: str
     ...     delay: float
     """
+
+    if TYPE_CHECKING:
+
+        def __init_subclass__(
+            cls,
+            *,
+            tag: str | None = None,
+            retired: Sequence[str] = (),
+            forbid_unknown_fields: bool = True,
+        ) -> None: ...
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
     at: Annotated[datetime, msgspec.Meta(tz=True)]
@@ -146,9 +167,7 @@ class EventCodec:
             tags[tag] = event_type
             if not issubclass(event_type, Reference) and key not in event_type.__struct_fields__:
                 raise DeclarationError(f"{event_type.__name__} lacks the partition key field {key!r}")
-        self._decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
-            Union[(*types, *SYSTEM_EVENTS)],
-        )
+        self._decoder = EventDecoder[Event]((*types, *SYSTEM_EVENTS))
         self._encoder = msgspec.json.Encoder()
         self._max_bytes = max_bytes
         self._key_field = key

@@ -11,6 +11,8 @@ from streams.events import SYSTEM_EVENTS
 from streams.messages import DataAnomaly, DataStatistics, DriftEvent, ModelEvent, Outcome, Prediction
 from streams.usecase import UseCase
 
+RETIRED = "Retired: accepted, and read by nothing"
+
 
 def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
     """JSON Schema (2020-12) of the records of each topic, by topic name."""
@@ -30,6 +32,9 @@ def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
             "all text."
         },
     }
+    for event in case.events:
+        properties = schemas[topics.log]["$defs"][event.__name__]["properties"]
+        properties |= {name: {"deprecated": True, "description": RETIRED} for name in event.__retired__}
     prediction = schemas[topics.predictions]["$defs"]["Prediction"]["properties"]
     prediction["features"] = json_schema(case.features, case.task.ask)
     for schema in schemas.values():

@@ -18,6 +18,7 @@ from streams import tables
 from streams.errors import DeclarationError
 from streams.events import SYSTEM_EVENTS, Clock, Event, Reference, Serve, WarmUp, moment
 from streams.partitioning import partition_of
+from streams.retirement import EventDecoder
 from streams.tables import Reading, UnreadableTable
 from streams.usecase import UseCase, load
 
@@ -63,7 +64,7 @@ def _from_table(case: UseCase, path: Path, reading: Reading) -> Iterator[Event]:
         with tables.open_bytes(path) as stream:
             yield from _from_lines(case, str(path), stream)
         return
-    union = _union(case)
+    decoder = _decoder(case)
     kinds: list[type[Event]] = [*case.events, *SYSTEM_EVENTS]
     types = {event.__struct_config__.tag: event for event in kinds}
     times = _Times(reading.zone)
@@ -75,7 +76,7 @@ def _from_table(case: UseCase, path: Path, reading: Reading) -> Iterator[Event]:
         try:
             if event_type is not None:
                 times.complete(fields, event_type)
-            yield msgspec.convert(fields, union, strict=False)
+            yield decoder.convert(fields)
         except (msgspec.ValidationError, ValueError) as error:
             raise UnreadableTable(f"{path}, row {number}: {error}") from error
 
@@ -139,14 +140,12 @@ def _required(event_type: type[Event]) -> frozenset[str]:
     return frozenset(field.name for field in msgspec.structs.fields(event_type) if field.required)
 
 
-def _union(case: UseCase) -> Any:
-    from typing import Union
-
-    return Union[(*case.events, *SYSTEM_EVENTS)]
+def _decoder(case: UseCase) -> EventDecoder[Event]:
+    return EventDecoder((*case.events, *SYSTEM_EVENTS))
 
 
 def _from_lines(case: UseCase, name: str, stream: IO[bytes]) -> Iterator[Event]:
-    decoder = msgspec.json.Decoder(_union(case))
+    decoder = _decoder(case)
     for number, line in tables.lines(stream):
         try:
             yield decoder.decode(line)
