@@ -22,6 +22,7 @@ from streams.kafka_broker import KafkaBroker
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor
 from streams.scorer import Record
+from streams.topics_watch import TopicsWatch
 from streams.usecase import UseCase, load_case
 from streams.worker import Worker, run
 
@@ -56,7 +57,8 @@ def main(assignment: Assignment) -> None:
     rows = _online_writer(case, home) if assignment.feast else None
     settings = Settings(home, assignment.bootstrap, assignment.namespace)
     deployment = deploy(case, settings, KafkaBroker(assignment.bootstrap), rows)
-    run(Worker(deployment, assignment.bootstrap, status_path=home / "status.json"))
+    topics = TopicsWatch(lambda: [])
+    run(Worker(deployment, assignment.bootstrap, status_path=home / "status.json", topics=topics))
 
 
 if __name__ == "__main__":

@@ -203,11 +203,18 @@ def status(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def worker(case: Case, partitions: Partitions = None) -> None:
+def worker(
+    case: Case,
+    partitions: Partitions = None,
+    mend_topics: Annotated[
+        bool,
+        typer.Option("--mend-topics", help="Give topics made by others the settings they have to have"),
+    ] = False,
+) -> None:
     """Serve a case: fold its log, answer, learn, until SIGTERM."""
     from infra.serve import run_worker
 
-    run_worker(_case(case, partitions), _settings())
+    run_worker(_case(case, partitions), _settings(), mend_topics=mend_topics)
 
 
 @app.command()

@@ -49,11 +49,17 @@ def _put_out(bootstrap: str, group: str, client_id: str) -> None:
 
 
 def run_worker(
-    case: UseCase, settings: Settings, *, features: bool = True, upgrade_path: str | None = None
+    case: UseCase,
+    settings: Settings,
+    *,
+    features: bool = True,
+    mend_topics: bool = False,
+    upgrade_path: str | None = None,
 ) -> None:
     """Serve a case until SIGTERM; `features` says whether online rows go to Feast.
 
-    With `upgrade_path`, module:attribute of the case, it is first folded beside the code that serves it, and
+    `mend_topics` alters the settings of topics that break a guarantee, which else refuse to start. With
+    `upgrade_path`, module:attribute of the case, it is first folded beside the code that serves it, and
     then taken over.
     """
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
@@ -67,12 +73,14 @@ def run_worker(
         repo.apply()
         writer = OnlineWriter(repo)
     from infra.deploy import deploy
-    from infra.topics_admin import ensure_topics
+    from infra.topics_admin import ensure_topics, topic_troubles
     from streams.archive import Archive
     from streams.kafka_broker import KafkaBroker
+    from streams.topics_watch import TopicsWatch
     from streams.worker import Worker, run
 
-    ensure_topics(bootstrap, case.topics(settings.namespace).all())
+    specs = case.topics(settings.namespace).all()
+    ensure_topics(bootstrap, specs, mend=mend_topics)
     broker = KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name)))
     deployment = deploy(case, settings, broker, writer)
     upgrading = None
@@ -102,6 +110,7 @@ def run_worker(
             status_path=slot.status_path,
             client_id=slot.client_id,
             upgrading=upgrading,
+            topics=TopicsWatch(lambda: topic_troubles(bootstrap, specs)),
         )
         run(worker, closing)
 

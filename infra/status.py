@@ -107,5 +107,6 @@ def render(found: dict[str, Any]) -> str:
             + (f", lag {worker['lag']:,}" if "lag" in worker else "")
         )
         lines.extend(_refused(counts))
+        lines.extend(f"  {trouble}" for text in worker.get("topics", ()) for trouble in text.splitlines())
         lines.extend(_partition(number, one) for number, one in worker["partitions"].items())
     return "\n".join(lines)

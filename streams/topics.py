@@ -105,5 +105,6 @@ def _config(limit: int) -> dict[str, str]:
         "cleanup.policy": "delete",
         "message.timestamp.type": "LogAppendTime",
         "retention.ms": str(30 * DAY_MS),
+        "retention.bytes": "-1",
         "max.message.bytes": str(limit),
     }

@@ -28,6 +28,7 @@ from streams.events import Clock, moment
 from streams.ownership import Held, OwnedPartition
 from streams.processor import counts_of, pools_of
 from streams.takeover import OtherCode
+from streams.topics_watch import TopicsWatch
 from streams.upgrade import Standby
 
 log = logging.getLogger("driftline.worker")
@@ -44,6 +45,8 @@ TIDY_EVERY = 60.0
 windows and waiting predictions."""
 COLLECT_EVERY = 3600.0
 """Seconds between collections of everything, for which answers wait: a tenth of a second and more."""
+TOPICS_EVERY = 15.0
+"""Seconds between looks at the settings of the topics."""
 CLOCK_AFTER = 5.0
 """Seconds without a record after which a live case's partition gets a clock event, while requests wait."""
 
@@ -70,7 +73,7 @@ class Worker:
 
     `status_path` gets a JSON status once a second, written whole or not at all; its folder is Faust's
     data folder too. `client_id` is the process's name to Kafka. `upgrading` are partitions with which it
-    takes over from other code.
+    takes over from other code. `topics` looks at the topics' settings while it serves.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Worker:
         status_path: Path,
         client_id: str = "driftline",
         upgrading: Mapping[int, Standby] | None = None,
+        topics: TopicsWatch,
     ) -> None:
         self.case = deployment.case
         self._deployment = deployment
@@ -91,6 +95,7 @@ class Worker:
         self._budget = Budget()
         self._held: dict[int, Held] = {}
         self._upgrading = dict(upgrading or {})
+        self._topics = topics
         self._clock_producer: AIOKafkaProducer | None = None
         self._models: dict[str, Any] = {}
         self._measured = _Measured(float("-inf"), 0.0, 0.0)
@@ -126,6 +131,7 @@ class Worker:
         app.on_partitions_assigned.connect(self._assigned, weak=False)
         app.on_partitions_revoked.connect(self._revoked, weak=False)
         app.task(self._report)
+        app.task(self._watch_topics)
         if self.case.clock == "wall":
             app.task(self._tell_time)
         return app
@@ -175,6 +181,11 @@ class Worker:
             self.failure = error
             os.kill(os.getpid(), signal.SIGTERM)
 
+    async def _watch_topics(self) -> None:
+        while not self.app.should_stop:
+            await asyncio.sleep(TOPICS_EVERY)
+            await self._topics.look()
+
     async def _tell_time(self) -> None:
         """Tell idle partitions of a live case what time it is, while requests wait there."""
         self._clock_producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
@@ -215,6 +226,7 @@ class Worker:
             "event_time": max((at for p in processors if (at := p.scorer.max_at) is not None), default=None),
             "next_offsets": {one.partition: one.acknowledged for one in owned},
             "partitions": {number: custody.status() for number, custody in custodies.items()},
+            "topics": list(self._topics.troubles),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "rss_bytes": _rss_bytes(),
             "counts": counts_of(processors),

@@ -9,15 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from infra.errors import InfraError
 from infra.kafka import LocalStack, answers
-from infra.topics_admin import ensure_topics
+from infra.topics_admin import ensure_topics, topic_troubles
 from streams.topics import Topics, TopicSpec
 
 
@@ -159,3 +160,45 @@ def test_the_demo_deletes_no_log_unasked_and_runs_once_at_a_time(stack: LocalSta
     said = [process.communicate(timeout=240)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 1], said
     assert sum("another demo of flights runs" in text for text in said) == 1
+
+
+def made_by_others(bootstrap: str, name: str, **settings: str) -> TopicSpec:
+    """The spec of a log, which somebody else has made with settings of his own."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        named = {setting.replace("_", "."): value for setting, value in settings.items()}
+        admin.create_topics([NewTopic(name, 1, 1, topic_configs=named)])
+        admin.wait_for_topics([name])
+    finally:
+        admin.close()
+    return replace(Topics("orders", 1).all()[0], name=name)
+
+
+def test_topics_with_settings_that_break_a_guarantee_are_refused_and_mended_when_asked_to(
+    bootstrap: str,
+) -> None:
+    spec = made_by_others(bootstrap, "house", message_timestamp_type="CreateTime", retention_ms="3600000")
+    with pytest.raises(InfraError, match=r"retention\.ms is 3600000, but has to be") as refused:
+        ensure_topics(bootstrap, [spec])
+    assert "--add-config message.timestamp.type=LogAppendTime,retention.ms=" in str(refused.value)
+    assert "--mend-topics" in str(refused.value)
+    (trouble,) = topic_troubles(bootstrap, [spec])
+    assert "house is not set up as it has to be" in trouble
+    assert ensure_topics(bootstrap, [spec], mend=True) == []
+    assert ensure_topics(bootstrap, [spec]) == []
+    assert topic_troubles(bootstrap, [spec]) == []
+
+
+def test_a_compacted_log_is_mended_only_before_its_first_record(bootstrap: str) -> None:
+    spec = made_by_others(bootstrap, "compacted", cleanup_policy="compact")
+    ensure_topics(bootstrap, [spec], mend=True)
+    spec = made_by_others(
+        bootstrap, "begun", cleanup_policy="compact", **{"message_timestamp_type": "LogAppendTime"}
+    )
+    producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    producer.send(spec.name, key=b"k", value=b"v")
+    producer.close()
+    with pytest.raises(
+        InfraError, match="older ones of the same keys may be gone already: use another namespace"
+    ):
+        ensure_topics(bootstrap, [spec], mend=True)
