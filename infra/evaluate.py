@@ -19,6 +19,7 @@ from online_models.evaluation.stream import Asked, Kind, Known, KnownChange, Ste
 from online_models.member import PerKey
 from streams.events import Command
 from streams.outputs import Outputs
+from streams.pending import Lesson
 from streams.scorer import Question, Scorer
 from streams.sources import layout, open_source, with_closing_clock
 from streams.tables import is_table
@@ -96,7 +97,7 @@ def evaluate_case(
 def steps_of(case: UseCase, source: str | None = None, limit: int | None = None) -> Iterator[Step]:
     """The requests and labels that the fold makes of a case's events, each with its pool's key.
 
-    A corrected label is not a step: a model learns each request once.
+    A label is a step when it is learned; a corrected one is none: a model learns each request once.
     """
     whole = replace(case, partitions=1)
     scorer = Scorer(whole, whole.feature_state(), 0)
@@ -111,9 +112,11 @@ def steps_of(case: UseCase, source: str | None = None, limit: int | None = None)
             if isinstance(item, Question):
                 number = waiting[pending.prediction_id] = next(numbers)
                 yield Asked(number, pending.x or {}, pending.key)
-            elif item.revision == 0:
-                label = item.label if item.status == "labelled" else None
-                yield Known(waiting.pop(pending.prediction_id), label)
+                continue
+            is_learned = isinstance(item, Lesson) or item.is_due or item.status != "labelled"
+            asked = waiting.pop(pending.prediction_id, None) if is_learned else None
+            if asked is not None:
+                yield Known(asked, item.label)
 
 
 def _result(name: str, found: Found, reference: str, seconds: float) -> dict[str, Any]:

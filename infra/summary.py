@@ -15,7 +15,7 @@ RECENT = ("roc_auc", "accuracy", "rmse")
 """The first of these that the task has is shown for the newest labels too: a cold start hides what is now."""
 COUNTS = (
     "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",
-    "late", "evicted_keys", "drift_events",
+    "late", "unmatched", "evicted_keys", "drift_events",
 )  # fmt: skip
 
 MODELS_TITLE = (

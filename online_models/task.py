@@ -6,10 +6,11 @@ probability, regression a float.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, log
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, get_args
 
 from online_models.errors import ModelsError, NotFinite
 
@@ -32,14 +33,34 @@ UNLABELLED: Final = _Unlabelled()
 """At expiry there is no label: the outcome says so and nothing is learned."""
 
 
+Answers = Literal["all", "oldest", "newest"]
+"""Which of several open requests with its key a label answers."""
+LearnAt = Literal["deadline", "label"]
+"""When a label is learned from."""
+CORRECTS = "corrects"
+"""The field by which an event says that it is a correction, where `Label.corrects` names no other."""
+
+
+class LabelWarning(UserWarning):
+    """A label is declared in a way that makes models learn what is not so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
-    """How the truth becomes known.
+    """How the truth becomes known (docs/labels.md says more).
 
-    `event` carries it, `value` reads it; it answers the requests whose field `on` is the same.
-    `wait` is how long (seconds of event time) a request waits; `void` events say that there will
-    be no label; `at_expiry` is the label when none came (fraud, clicks and churn need False);
-    `corrections` is how long after the wait a later label still corrects (default: `wait`).
+    `event` carries it, `value` reads it. It answers the requests whose field `on` is the same and whose time
+    is not after its own: all that are open, or the "oldest" or "newest" of them (`answers`). `wait` is how
+    long (seconds of event time) a request waits; `void` events say that there will be no label; `at_expiry`
+    is the label when none came (fraud, clicks and churn need False). What is answered stays so, but for
+    corrections: a label or void event corrects the one whose id is in its field `corrects` (default: a field
+    of that name, where the event has one). For `corrections` seconds after the wait (default: `wait`) they
+    count, and so does a first label that comes too late; 0 means none of either.
+
+    `learn_at` is when labels are learned from, scored and watched for drift: "label", as they come, or
+    "deadline", when the wait of their request is over. The latter is the default where `at_expiry` is a
+    value: there, one kind of label comes early and the other only at the deadline, and who learns them as
+    they come learns for a whole `wait` that everything is of the first kind.
     """
 
     event: type
@@ -49,10 +70,59 @@ class Label:
     void: Sequence[type] = field(default=(), kw_only=True)
     at_expiry: Any = field(default=UNLABELLED, kw_only=True)
     corrections: float | None = field(default=None, kw_only=True)
+    answers: Answers = field(default="all", kw_only=True)
+    corrects: str | None = field(default=None, kw_only=True)
+    learn_at: LearnAt | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.wait > 0:
             raise ModelsError(f"Label(wait={self.wait!r}): a request must wait more than 0 seconds")
+        if self.corrections is not None and not self.corrections >= 0:
+            raise ModelsError(f"Label(corrections={self.corrections!r}): seconds, 0 for none")
+        if self.answers not in get_args(Answers):
+            raise ModelsError(f"Label(answers={self.answers!r}): one of {', '.join(get_args(Answers))}")
+        if self.learn_at not in (None, *get_args(LearnAt)):
+            raise ModelsError(f"Label(learn_at={self.learn_at!r}): one of {', '.join(get_args(LearnAt))}")
+        if self.corrects is not None and not self.is_corrected:
+            raise ModelsError(
+                f"Label(corrects={self.corrects!r}): neither {self.event.__name__} nor a void event has it"
+            )
+        if self.learn_at == "label" and self.at_expiry is not UNLABELLED:
+            warnings.warn(
+                f"Label(learn_at='label', at_expiry={self.at_expiry!r}): labels that come early are learned "
+                f"up to {self.wait:g} s before those that only the deadline gives: models, metrics and drift "
+                "monitors see too many of the first; leave learn_at out to learn each at its deadline "
+                "(docs/labels.md)",
+                LabelWarning,
+                stacklevel=3,
+            )
+
+    @property
+    def learns_at(self) -> LearnAt:
+        """When labels are learned from, as declared or by default."""
+        if self.learn_at is not None:
+            return self.learn_at
+        return "label" if self.at_expiry is UNLABELLED else "deadline"
+
+    def correction_field(self, event: type) -> str | None:
+        """The field of a label or void event that names what it corrects; None where it has none."""
+        name = CORRECTS if self.corrects is None else self.corrects
+        return name if name in getattr(event, "__struct_fields__", ()) else None
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether an event can say that it is a correction."""
+        return any(self.correction_field(event) for event in (self.event, *self.void))
+
+    def checked(self, task: str, check: Callable[[Any], Any]) -> Label:
+        """This label with `at_expiry` as the task's `check` normalises it; raises ModelsError."""
+        if self.at_expiry is UNLABELLED:
+            return self
+        try:
+            value = check(self.at_expiry)
+        except ValueError as error:
+            raise ModelsError(f"{task}: Label(at_expiry={self.at_expiry!r}): {error}") from error
+        return self if value is self.at_expiry else replace(self, at_expiry=value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +229,9 @@ class Binary:
     kind: str = field(default="binary", init=False)
     is_supervised: bool = field(default=True, init=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label.checked(f"Binary({self.name!r})", self.check_label))
+
     def predict(self, estimator: Any, x: dict[str, Any]) -> float:
         probabilities = estimator.predict_proba_one(x)
         p = probabilities.get(True)
@@ -196,6 +269,9 @@ class Multiclass:
     decision: Decision | None = field(default=None, init=False)
     kind: str = field(default="multiclass", init=False)
     is_supervised: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label.checked(f"Multiclass({self.name!r})", self.check_label))
 
     def predict(self, estimator: Any, x: dict[str, Any]) -> dict[str, float]:
         return {
@@ -241,6 +317,7 @@ class Regression:
     def __post_init__(self) -> None:
         if self.coverage is not None and not 0 < self.coverage < 1:
             raise ModelsError(f"Regression(coverage={self.coverage!r}): a share must be in (0, 1)")
+        object.__setattr__(self, "label", self.label.checked(f"Regression({self.name!r})", self.check_label))
 
     def predict(self, estimator: Any, x: dict[str, Any]) -> float:
         value = float(estimator.predict_one(x))
@@ -297,7 +374,7 @@ class Anomaly:
             label = Label(self.ask, on="id", value=no_label, wait=self.wait)
         if label is None or self.label not in (None, label):
             raise ModelsError(f"Anomaly({self.name!r}) needs either a label or a wait after which it learns")
-        object.__setattr__(self, "label", label)
+        object.__setattr__(self, "label", label.checked(f"Anomaly({self.name!r})", self.check_label))
 
     def predict(self, estimator: Any, x: dict[str, Any]) -> float:
         score = float(estimator.score_one(x))

@@ -17,7 +17,7 @@ from streams.incidents import drift_event, estimate_of
 from streams.messages import Interval, ModelEvent, ModelVersion, Outcome, Prediction
 from streams.outputs import Output, Outputs
 from streams.partitioning import partition_of
-from streams.pending import Example, Pending
+from streams.pending import Example, Lesson, Pending
 from streams.scorer import Question, Work, as_published
 from streams.usecase import UseCase
 
@@ -44,9 +44,10 @@ class Results:
 
 
 class LearnerParts(NamedTuple):
-    """The state of a learner: its counts, and that of each pool."""
+    """The state of a learner: its counts, estimates that no outcome has told yet, and that of each pool."""
 
     results: Results
+    estimates: dict[str, Estimate]
     pools: dict[str, dict[str, Any]]
 
 
@@ -64,6 +65,7 @@ class Learner:
         self._new_pool("")  # members that cannot be made are told at the start
         self.pools: dict[str, Pool] = {}
         self.results = Results()
+        self._estimates: dict[str, Estimate] = {}
         self._offset = -1
 
     @property
@@ -73,11 +75,14 @@ class Learner:
 
     def state(self) -> LearnerParts:
         """Pools and counts; nothing is copied."""
-        return LearnerParts(self.results, {key: pool.state() for key, pool in self.pools.items()})
+        return LearnerParts(
+            self.results, self._estimates, {key: pool.state() for key, pool in self.pools.items()}
+        )
 
     def restore(self, state: LearnerParts) -> None:
         """Go on from what `state` gave."""
         self.results = state.results
+        self._estimates = state.estimates
         for key, pool_state in state.pools.items():
             self._pool(key).restore(pool_state)
 
@@ -98,6 +103,8 @@ class Learner:
                 self._answer(item, offset, out)
             elif item.__class__ is Command:
                 self._obey(item, offset, out)
+            elif item.__class__ is Lesson:
+                self._study(item, offset, out)
             else:
                 self._take(item, offset, out)  # type: ignore[arg-type]
 
@@ -144,24 +151,15 @@ class Learner:
         assert forecast is not None
         loss: float | None = None
         estimate: Estimate | None = None
-        if status == "labelled":
-            if pending.x is None:
-                loss = self._task.loss(label, forecast.output)
-            elif pending.learned:
-                self._pool(pending.key).revise(example.label_before, label, forecast)
-                loss = self._task.loss(label, forecast.output)
-            else:
-                pool = self._pool(pending.key)
-                slices = self._slice_values(pending.keys)
-                learned = pool.learn(pending.x, label, forecast, at, offset, pending.prediction_id, slices)
-                pending.learned = True
-                loss, estimate = learned.loss, learned.estimate
-                if learned.drifts:
-                    self._put_drifts(pending.key, learned.drifts, offset, out)
-                if learned.changes:
-                    self._put_changes(pending.key, learned.changes, at, offset, out)
+        if pending.learned and status != "unlabelled":
+            self._pool(pending.key).revise(example.label_before, label, forecast)
+        elif status == "labelled" and example.is_due and pending.x is not None:
+            self._learn(pending, label, at, offset, out)
         elif status == "unlabelled" and not self._task.is_supervised:
             self._absorb(pending, forecast, at, offset, out)
+        if status == "labelled":
+            loss = self._task.loss(label, forecast.output)
+            estimate = self._estimates.pop(pending.key, None)
         if pending.silent:
             return
         if example.status_before != "open":
@@ -169,6 +167,28 @@ class Learner:
         self._count(status, 1)
         outcomes = out.outcomes
         outcomes.append(self._outcome(example, forecast, loss, estimate, offset, _ordinal(outcomes, offset)))
+
+    def _study(self, lesson: Lesson, offset: int, out: Outputs) -> None:
+        """Score and learn what was labelled before its deadline, which has come."""
+        pending = lesson.pending
+        if pending.x is not None and not pending.learned:
+            self._learn(pending, lesson.label, pending.deadline, offset, out)
+
+    def _learn(self, pending: Pending, label: Any, at: float, offset: int, out: Outputs) -> None:
+        """Let the key's pool learn a label at a time; what that shows of drift and change is put out, an
+        estimate with the pool's next labelled outcome."""
+        key, forecast = pending.key, pending.forecast
+        assert pending.x is not None
+        assert forecast is not None
+        slices = self._slice_values(pending.keys)
+        learned = self._pool(key).learn(pending.x, label, forecast, at, offset, pending.prediction_id, slices)
+        pending.learned = True
+        if learned.drifts:
+            self._put_drifts(key, learned.drifts, offset, out)
+        if learned.changes:
+            self._put_changes(key, learned.changes, at, offset, out)
+        if learned.estimate is not None:
+            self._estimates[key] = learned.estimate
 
     def _absorb(self, pending: Pending, forecast: Forecast, at: float, offset: int, out: Outputs) -> None:
         if pending.x is not None and not pending.learned:

@@ -1,8 +1,13 @@
 """Predictions that wait for their label, and the join with it.
 
-A label answers every request with its key whose own time is not after the label's. A label whose
-time lies after the request's deadline counts as late whatever the watermark says, so the result
-does not depend on how records of different types were interleaved.
+What a label or a void does is decided by event times alone. It has its effect when the watermark has passed
+it, so that nothing in time can come before it: in time's order, however requests, labels and voids were
+interleaved in the log. Of one time, a label comes before a void and a void before a correction; what says
+the same at the same time counts in the log's order. Without lateness the log is in order, and a label
+has its effect at once, on the requests before it.
+
+A label answers what is open (`JoinRule.answers` says which of several requests); where nothing is, what
+expired without one. What is answered changes by a correction alone, which names the label it corrects.
 
 Thousands of predictions wait at a time and none is part of a cycle: they are structs that the
 garbage collector does not walk through (`gc=False`).
@@ -15,11 +20,12 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
 from online_models.pool import Forecast
+from online_models.task import UNLABELLED, Answers, Label
 
 Status = Literal["open", "labelled", "unlabelled", "void"]
 NOTHING = float("inf")
@@ -29,9 +35,10 @@ class Pending(msgspec.Struct, eq=False, gc=False):
     """One prediction until its label can no longer change.
 
     `forecast` and `prediction` are the learner's answer, once it has come to the request. `closed_at` is
-    the event time of what closed it last; a `silent` one was never published, so nobody hears of its
-    outcome. Without features `x` it is other code's, on a request that was refused here: there is nothing
-    to learn from it.
+    the event time of what closed it last; `told_by` are the ids of the events that answered it, the label
+    first and then its corrections. A `silent` one was never published, so nobody hears of its outcome.
+    Without features `x` it is other code's, on a request that was refused here: there is nothing to learn
+    from it.
     """
 
     prediction_id: str
@@ -50,15 +57,17 @@ class Pending(msgspec.Struct, eq=False, gc=False):
     revision: int = -1
     closed_at: float = 0.0
     silent: bool = False
+    told_by: tuple[str, ...] = ()
 
 
+_asked_at = attrgetter("at")
 _deadline = attrgetter("deadline")
 
 
 class Example(msgspec.Struct, frozen=True, gc=False):
     """What became of one prediction, for the learner, who comes to it later: the prediction may have been
     closed anew by then. A label is None unless the status is labelled; `status_before` and `label_before`
-    are those that this one replaces.
+    are those that this one replaces. `is_due` says that it is to be learned from now, not at the deadline.
     """
 
     pending: Pending
@@ -68,122 +77,232 @@ class Example(msgspec.Struct, frozen=True, gc=False):
     revision: int
     status_before: Status = "open"
     label_before: Any = None
+    is_due: bool = True
 
 
-class _Early(NamedTuple):
-    at: float
+class Lesson(msgspec.Struct, frozen=True, gc=False):
+    """What is to be learned from a prediction at its deadline; the outcome, of `labelled_at`, is told."""
+
+    pending: Pending
+    label: Any
+    labelled_at: float
+
+
+class Statement(msgspec.Struct, frozen=True, gc=False):
+    """What the event `event_id` says of the requests with its label key: their label, or that there will be
+    none (void). One that `corrects` another says it of those which that one answered."""
+
+    label_key: Any
     status: Status
     label: Any
+    at: float
+    event_id: str
+    corrects: str | None = None
+
+
+def _in_time(statement: Statement) -> tuple[float, int]:
+    """The order of effects: by time; of one time, labels before voids before corrections."""
+    if statement.corrects is not None:
+        return statement.at, 2
+    return statement.at, int(statement.status == "void")
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRule:
+    """How labels meet requests; `wait`, `corrections` and `lateness` are seconds.
+
+    After deadline + corrections a prediction is forgotten. `expiry` is what the outcome is at the deadline:
+    (status, label). With `by_deadline`, what is labelled is learned from at its deadline.
+    """
+
+    wait: float
+    corrections: float
+    lateness: float
+    expiry: tuple[Status, Any] = ("unlabelled", None)
+    answers: Answers = "all"
+    by_deadline: bool = False
+    is_corrected: bool = True
+
+    @classmethod
+    def of(cls, label: Label, lateness: float) -> JoinRule:
+        """The rule that a declared label means."""
+        expiry: tuple[Status, Any] = (
+            ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)
+        )
+        corrections = label.wait if label.corrections is None else label.corrections
+        return cls(
+            label.wait, corrections, lateness, expiry, label.answers, label.learns_at == "deadline",
+            corrections > 0 and label.is_corrected,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
 class PendingState:
-    """All that is waited for and remembered: by label key; by deadline; past it, but to be corrected still;
-    labels that came before their request, and these in order."""
+    """All that later labels depend on.
 
-    by_label: dict[Any, list[Pending]] = field(default_factory=dict)
+    `unanswered` are open, or expired without a label; by their time. `answered` are those that a correction
+    may still change, by the label's key and id. `waiting` are by deadline, `closing` those past it.
+    """
+
+    unanswered: dict[Any, list[Pending]] = field(default_factory=dict)
+    answered: dict[tuple[Any, str], list[Pending]] = field(default_factory=dict)
     waiting: deque[Pending] = field(default_factory=deque)
     closing: deque[Pending] = field(default_factory=deque)
-    early: dict[Any, _Early] = field(default_factory=dict)
-    early_order: deque[tuple[float, Any]] = field(default_factory=deque)
+    statements: deque[Statement] = field(default_factory=deque)
+    due: float = NOTHING
     open: int = 0
+    unmatched: int = 0
 
 
 class PendingPredictions:
     """Open and recently closed predictions of one partition, by label key.
 
-    `wait`, `corrections` and `lateness` are seconds; after deadline + corrections a prediction is
-    forgotten. `expiry` is what the outcome is at the deadline: (status, label). Every example goes
-    to `known` the moment it is known.
+    Every example and lesson goes to `known` the moment it is known.
     """
 
-    def __init__(
-        self,
-        wait: float,
-        corrections: float,
-        lateness: float,
-        expiry: tuple[Status, Any],
-        known: Callable[[Example], None],
-    ) -> None:
+    def __init__(self, rule: JoinRule, known: Callable[[Example | Lesson], None]) -> None:
+        self.rule = rule
         self._known = known
-        self.wait = wait
-        self._corrections = corrections
-        self._lateness = lateness
-        self._expiry = expiry
-        self._forgotten: list[Pending] | None = None
         self._s = PendingState()
+        self._forgotten: list[Pending] | None = None
 
     @property
     def open(self) -> int:
-        """Predictions without an outcome so far."""
+        """Predictions without an outcome so far, those that were published."""
         return self._s.open
 
+    @property
+    def unmatched(self) -> int:
+        """Labels, voids and corrections so far that found no prediction."""
+        return self._s.unmatched
+
+    @property
+    def due(self) -> float:
+        """When, in event time, `expire` next has something to do."""
+        return self._s.due
+
+    def __len__(self) -> int:
+        """How many predictions are remembered."""
+        return sum(1 for _ in self._remembered())
+
     def add(self, pending: Pending) -> None:
-        """Wait for the label of a new prediction; it is known at once when it came before the request."""
-        waiting = self._s.waiting
-        if not waiting or waiting[-1].deadline <= pending.deadline:
-            waiting.append(pending)
-        else:  # a late request
-            insort_right(waiting, pending, key=_deadline)
-        self._s.by_label.setdefault(pending.label_key, []).append(pending)
-        self._s.open += not pending.silent
-        early = self._s.early.get(pending.label_key) if self._s.early else None
-        if early is not None and early.at >= pending.at:
-            self._answer(pending, early.status, early.label, early.at)
+        """Wait for the label of a new prediction."""
+        s = self._s
+        of_key = s.unanswered.get(pending.label_key)
+        if of_key is None:
+            s.unanswered[pending.label_key] = [pending]
+        else:
+            insort_right(of_key, pending, key=_asked_at)
+        _insert(s.waiting, pending, _deadline)
+        s.open += not pending.silent
+        if pending.deadline < s.due:
+            s.due = pending.deadline
 
-    def answer(self, label_key: Any, status: Status, label: Any, at: float) -> None:
-        """Apply a label (or a void) to every request of its key that it can answer."""
-        for pending in self._s.by_label.get(label_key, ()):
-            if pending.at <= at:
-                self._answer(pending, status, label, at)
-        if self._lateness > 0:
-            known = self._s.early.get(label_key)
-            if known is None or at >= known.at:
-                self._s.early[label_key] = _Early(at, status, label)
-                self._s.early_order.append((at, label_key))
+    def answer(self, statement: Statement) -> None:
+        """Take in a label, a void or a correction: its effect comes when the watermark has passed it."""
+        s = self._s
+        if self.rule.lateness <= 0:
+            self._pass(statement.at)
+            self._apply(statement)
+            return
+        hash(
+            statement.label_key
+        )  # raises here, at the record that brings it, and not where it has its effect
+        _insert(s.statements, statement, _in_time)
+        if statement.at < s.due:
+            s.due = statement.at
 
-    def _answer(self, pending: Pending, status: Status, label: Any, at: float) -> None:
+    def expire(self, watermark: float) -> None:
+        """Let what was said before the watermark have its effect, close what has waited past its deadline,
+        and forget what can no longer change."""
+        s = self._s
+        while s.statements and s.statements[0].at < watermark:
+            statement = s.statements.popleft()
+            self._pass(statement.at)
+            self._apply(statement)
+        self._pass(watermark)
+        s.due = s.waiting[0].deadline if s.waiting else NOTHING
+        if s.closing:
+            s.due = min(s.due, s.closing[0].deadline + self.rule.corrections)
+        if s.statements:
+            s.due = min(s.due, s.statements[0].at)
+
+    def _pass(self, time: float) -> None:
+        """Deadlines before this time are over."""
+        s, corrections = self._s, self.rule.corrections
+        while s.waiting and s.waiting[0].deadline < time:
+            pending = s.waiting.popleft()
+            if pending.status == "open":
+                self._close(pending, *self.rule.expiry, pending.deadline, is_due=True)
+            elif self.rule.by_deadline and pending.status == "labelled":
+                self._known(Lesson(pending, pending.label, pending.closed_at))
+            if not pending.told_by or self.rule.is_corrected:
+                s.closing.append(pending)
+        while s.closing and s.closing[0].deadline + corrections < time:
+            self._forget(s.closing.popleft())
+
+    def _apply(self, statement: Statement) -> None:
+        corrects = statement.corrects is not None
+        found = self._corrected(statement) if corrects else self._meant(statement)
+        self._s.unmatched += not found
+        for pending in found:
+            if not corrects:
+                _remove(self._s.unanswered, pending.label_key, pending)
+            self._tell(pending, statement)
+
+    def _tell(self, pending: Pending, statement: Statement) -> None:
+        """This prediction is answered, or corrected."""
+        name = statement.event_id
+        if name not in pending.told_by:
+            pending.told_by += (name,)
+            if self.rule.is_corrected:
+                self._s.answered.setdefault((pending.label_key, name), []).append(pending)
+        if (pending.status, pending.label) != (statement.status, statement.label):
+            is_due = not self.rule.by_deadline or statement.at > pending.deadline
+            self._close(pending, statement.status, statement.label, statement.at, is_due)
+        if not self.rule.is_corrected:
+            self._drop(pending)
+
+    def _meant(self, statement: Statement) -> list[Pending]:
+        """The requests that a label or a void answers."""
+        at = statement.at
+        asked = [p for p in self._s.unanswered.get(statement.label_key, ()) if p.at <= at]
+        found = [p for p in asked if p.status == "open"]
+        if not found and statement.status == "labelled":
+            corrections = self.rule.corrections
+            found = [p for p in asked if corrections > 0 and at <= p.deadline + corrections]
+        if self.rule.answers == "oldest":
+            return found[:1]
+        return found[-1:] if self.rule.answers == "newest" else found
+
+    def _corrected(self, statement: Statement) -> list[Pending]:
+        """The requests that what is corrected has answered."""
+        assert statement.corrects is not None
+        found = self._s.answered.get((statement.label_key, statement.corrects), ())
+        return [p for p in found if statement.at <= p.deadline + self.rule.corrections]
+
+    def _close(self, pending: Pending, status: Status, label: Any, at: float, is_due: bool) -> None:
         if pending.status == "open":
             self._s.open -= not pending.silent
-            if at > pending.deadline:
-                self._close(pending, *self._expiry, pending.deadline)
-            else:
-                self._close(pending, status, label, at)
-                return
-        if status == "labelled" and (pending.status != "labelled" or pending.label != label):
-            self._close(pending, status, label, at)
-
-    def _close(self, pending: Pending, status: Status, label: Any, at: float) -> None:
         pending.revision += 1
-        example = Example(pending, status, label, at, pending.revision, pending.status, pending.label)
+        example = Example(pending, status, label, at, pending.revision, pending.status, pending.label, is_due)
         pending.status = status
         pending.label = label
         pending.closed_at = at
         self._known(example)
 
-    def expire(self, watermark: float) -> None:
-        """Close what has waited past its deadline, and forget what can no longer be corrected."""
-        waiting, closing = self._s.waiting, self._s.closing
-        while waiting and waiting[0].deadline < watermark:
-            pending = waiting.popleft()
-            if pending.status == "open":
-                self._s.open -= not pending.silent
-                self._close(pending, *self._expiry, pending.deadline)
-            closing.append(pending)
-        while closing and closing[0].deadline + self._corrections < watermark:
-            self._forget(closing.popleft())
-        early = self._s.early_order
-        while early and early[0][0] < watermark:
-            at, label_key = early.popleft()
-            known = self._s.early.get(label_key)
-            if known is not None and known.at <= at:
-                del self._s.early[label_key]
-
     def _forget(self, pending: Pending) -> None:
-        of_label = self._s.by_label[pending.label_key]
-        of_label.remove(pending)
-        if not of_label:
-            del self._s.by_label[pending.label_key]
+        if not pending.told_by:
+            _remove(self._s.unanswered, pending.label_key, pending)
+        elif self.rule.is_corrected:
+            for name in pending.told_by:
+                _remove(self._s.answered, (pending.label_key, name), pending)
+        else:
+            return  # nothing was kept of it since it was answered
+        self._drop(pending)
+
+    def _drop(self, pending: Pending) -> None:
+        """It cannot change any more."""
         if self._forgotten is not None:
             self._forgotten.append(pending)
 
@@ -230,8 +349,10 @@ class PendingPredictions:
 
     def _remembered(self) -> Iterator[Pending]:
         yield from self._forgotten or ()
-        for waiting in self._s.by_label.values():
-            yield from waiting
+        for of_key in self._s.unanswered.values():
+            yield from of_key
+        for (_, name), answered in self._s.answered.items():
+            yield from (pending for pending in answered if pending.told_by[0] == name)
 
     def state(self) -> PendingState:
         """All that is waited for and remembered; nothing is copied."""
@@ -241,11 +362,17 @@ class PendingPredictions:
         """Take over what `state` gave."""
         self._s = state
 
-    def next_deadline(self) -> float:
-        """When, in event time, `expire` next has something to do."""
-        next_one = self._s.waiting[0].deadline if self._s.waiting else NOTHING
-        if self._s.closing:
-            next_one = min(next_one, self._s.closing[0].deadline + self._corrections)
-        if self._s.early_order:
-            next_one = min(next_one, self._s.early_order[0][0])
-        return next_one
+
+def _insert(queue: deque[Any], item: Any, key: Callable[[Any], Any]) -> None:
+    """Keep a queue in order; what comes is nearly always the last."""
+    if not queue or key(queue[-1]) <= key(item):
+        queue.append(item)
+    else:
+        insort_right(queue, item, key=key)
+
+
+def _remove(where: dict[Any, list[Pending]], key: Any, pending: Pending) -> None:
+    of_key = where[key]
+    of_key.remove(pending)
+    if not of_key:
+        del where[key]

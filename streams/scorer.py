@@ -19,7 +19,7 @@ from features.expectation import Refusals
 from features.state import Row, RowKey
 from online_models.errors import reason_of
 from online_models.pool import Forecast
-from online_models.task import UNLABELLED, Task
+from online_models.task import Task
 from streams.bounds import Classes, check_answer, dead_letter
 from streams.commands import Authority, AuthorityState
 from streams.deduplication import Found, SeenEvents, content_of
@@ -28,7 +28,16 @@ from streams.events import SYSTEM_EVENTS, TIMELESS, Command, Event, Serve, WarmU
 from streams.messages import Prediction
 from streams.outputs import Outputs
 from streams.partitioning import Home
-from streams.pending import Example, Pending, PendingPredictions, PendingState
+from streams.pending import (
+    Example,
+    JoinRule,
+    Lesson,
+    Pending,
+    PendingPredictions,
+    PendingState,
+    Statement,
+    Status,
+)
 from streams.usecase import UseCase
 from streams.watermark import NEVER, Watermark
 
@@ -56,9 +65,9 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     published: Prediction | None
 
 
-Work = tuple[Question | Example | Command, int, Outputs]
-"""What the learner is to do: a question, an example or a command, the offset of the record behind it, and
-where to put what comes of it."""
+Work = tuple[Question | Example | Lesson | Command, int, Outputs]
+"""What the learner is to do: a question, an example, a lesson or a command, the offset of the record behind
+it, and where to put what comes of it."""
 
 
 class Answered(NamedTuple):
@@ -94,6 +103,7 @@ class _Route:
     asks: bool
     labels: bool
     voids: bool
+    corrects: str | None
     joins: bool
     keyed: bool
 
@@ -119,7 +129,6 @@ class ScorerState:
 
     watermark: Watermark
     seen: SeenEvents
-    next_deadline: float = float("inf")
     records: int = 0
     warming: bool = False
     held_rows: dict[RowKey, Row] = field(default_factory=dict)
@@ -158,6 +167,7 @@ class Scorer:
                 asks=kind is task.ask,
                 labels=kind is label.event,
                 voids=kind in label.void,
+                corrects=label.correction_field(kind),
                 joins=kind in (task.ask, label.event, *label.void),
                 keyed=kind not in self._codec.broadcast,
             )
@@ -168,9 +178,7 @@ class Scorer:
         self._work: list[Work] = []
         self._join_key = attrgetter(label.on)
         self._label_field = label.on
-        expiry = ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)
-        corrections = label.wait if label.corrections is None else label.corrections
-        self._pending = PendingPredictions(label.wait, corrections, case.lateness, expiry, self._known)  # type: ignore[arg-type]
+        self._pending = PendingPredictions(JoinRule.of(label, case.lateness), self._known)
         self._partition_key = attrgetter(case.key)
         self._key_field = case.key
         self._key_fields = tuple(
@@ -217,6 +225,11 @@ class Scorer:
     def open_predictions(self) -> int:
         """Predictions without an outcome so far."""
         return self._pending.open
+
+    @property
+    def unmatched(self) -> int:
+        """Labels, voids and corrections that found no prediction so far."""
+        return self._pending.unmatched
 
     @property
     def max_at(self) -> float | None:
@@ -297,7 +310,7 @@ class Scorer:
         """Ids of the predictions that may still get an outcome or a correction."""
         return self._pending.waiting()
 
-    def _known(self, example: Example) -> None:
+    def _known(self, example: Example | Lesson) -> None:
         self._work.append((example, self._offset, self._out))
 
     def _refuse(self, record: Record, refused: Refused, out: Outputs) -> None:
@@ -335,10 +348,11 @@ class Scorer:
                 if verdict == "late" and not route.counted:
                     return  # a clock behind the others tells nothing new
                 raise self._untimely(verdict, event)
-        label = self._label_of(event) if route.labels else None
         label_key = self._label_key(event) if route.joins else None
-        if label is not None and self._is_multiclass:
-            state.classes.check(label)
+        said = self._said(event, at, label_key, route) if route.labels or route.voids else None
+        new_class = said.label if self._is_multiclass and said is not None else None
+        if new_class is not None:
+            state.classes.check(new_class)
         x: dict[str, Any] | None = None
         keys: dict[str, Any] = {}
         if route.asks:
@@ -350,9 +364,8 @@ class Scorer:
             state.warming = isinstance(event, WarmUp)
         if route.moves_time:
             watermark.advance(at)
-            if watermark.value > state.next_deadline:
+            if watermark.value > self._pending.due:
                 self._pending.expire(watermark.value)
-                state.next_deadline = self._pending.next_deadline()
         state.seen.add(route.tag, event.id, content, watermark.max_at)
         if route.counted:
             state.counts.events += 1
@@ -361,12 +374,10 @@ class Scorer:
             if problems:  # told, but no reason to refuse the request
                 self._refuse(record, Refused("range", "; ".join(problems)), self._out)
             self._ask(event, at, x, keys, label_key)
-        if label is not None:
-            if self._is_multiclass:
-                state.classes.add(label)
-            self._pending.answer(label_key, "labelled", label, at)
-        elif route.voids:
-            self._pending.answer(label_key, "void", None, at)
+        if new_class is not None:
+            state.classes.add(new_class)
+        if said is not None:
+            self._pending.answer(said)
 
     def _check_home(self, record: Record) -> None:
         """An event that is elsewhere than its key would meet none of the others of its key."""
@@ -436,6 +447,28 @@ class Scorer:
             "time", f"at {event.at.isoformat()} is from the future: more than max_jump ahead of all others"
         )
 
+    def _said(self, event: Event, at: float, label_key: Any, route: _Route) -> Statement | None:
+        """What a label or void event says; None where it says nothing."""
+        label = self._label_of(event) if route.labels else None
+        if label is None and not route.voids:
+            return None
+        status: Status = "void" if label is None else "labelled"
+        corrects = None if route.corrects is None else self._corrects(event, route.corrects)
+        return Statement(label_key, status, label, at, event.id, corrects)
+
+    def _corrects(self, event: Event, name: str) -> str | None:
+        """The id of the label that an event corrects; None where it is no correction."""
+        corrects = getattr(event, name)
+        if corrects is None:
+            return None
+        if not isinstance(corrects, str):
+            raise Refused("label", f"{name} is {corrects!r}: it names the id of the label that is corrected")
+        if self._pending.rule.corrections <= 0:
+            raise Refused(
+                "label", f"it corrects {corrects!r}, but the case takes no corrections (corrections=0)"
+            )
+        return corrects
+
     def _label_of(self, event: Event) -> Any:
         try:
             value = self._label_value(event)
@@ -462,7 +495,7 @@ class Scorer:
                 prediction_id = published.id
             elif self._offset <= answered.through:
                 silent = True
-        deadline = at + self._pending.wait
+        deadline = at + self._pending.rule.wait
         key = str(self._partition_key(event))
         pending = Pending(prediction_id, event.id, at, key, label_key, keys, x, deadline, silent=silent)
         self._work.append((Question(pending, event.at, published), self._offset, self._out))
@@ -475,8 +508,6 @@ class Scorer:
         state = self._s
         state.counts.predictions += not pending.silent
         self._pending.add(pending)
-        if pending.deadline < state.next_deadline:
-            state.next_deadline = pending.deadline
 
     def _adopt(self, published: Prediction | None) -> None:
         """Other code has answered a request that is refused here: its outcome is owed all the same."""
@@ -492,7 +523,7 @@ class Scorer:
             keys.get(self._label_field),
             keys,
             None,
-            at + self._pending.wait,
+            at + self._pending.rule.wait,
             as_published(self._task, published, ()),
             published.prediction,
         )

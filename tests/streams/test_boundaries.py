@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.deduplication import SeenEvents
-from streams.pending import Example, Pending, PendingPredictions
+from streams.pending import Example, JoinRule, Lesson, Pending, PendingPredictions, Statement
 from streams.watermark import Verdict, Watermark
 
 WAIT, CORRECTIONS, LATENESS = 4, 3, 2
@@ -20,13 +23,20 @@ Outcome = tuple[str, Any, float, int]
 class Join:
     """The join under test, with what it makes known by request."""
 
-    def __init__(self) -> None:
+    def __init__(self, **changes: Any) -> None:
         self.outcomes: dict[str, list[Outcome]] = {}
-        self.pending = PendingPredictions(WAIT, CORRECTIONS, LATENESS, ("unlabelled", None), self._known)
+        self.lessons: dict[str, list[tuple[Any, bool]]] = {}
+        rule = JoinRule(WAIT, CORRECTIONS, LATENESS)
+        self.pending = PendingPredictions(replace(rule, **changes), self._known)
 
-    def _known(self, example: Example) -> None:
-        outcome = (example.status, example.label, example.at, example.revision)
-        self.outcomes.setdefault(example.pending.prediction_id, []).append(outcome)
+    def _known(self, item: Example | Lesson) -> None:
+        name = item.pending.prediction_id
+        if isinstance(item, Lesson):
+            self.lessons.setdefault(name, []).append((item.label, False))
+            return
+        self.outcomes.setdefault(name, []).append((item.status, item.label, item.at, item.revision))
+        if item.is_due:
+            self.lessons.setdefault(name, []).append((item.label, True))
 
     def ask(self, name: str, at: float, key: str = "k") -> None:
         waiting = Pending(
@@ -37,29 +47,53 @@ class Join:
             label_key=key,
             keys={},
             x={},
-            deadline=at + WAIT,
+            deadline=at + self.pending.rule.wait,
         )
         self.pending.add(waiting)
 
-    def label(self, value: Any, at: float, key: str = "k") -> None:
-        self.pending.answer(key, "labelled", value, at)
+    def label(
+        self, value: Any, at: float, key: str = "k", name: str = "", corrects: str | None = None
+    ) -> None:
+        self.pending.answer(Statement(key, "labelled", value, at, name or f"label-{value}-{at}", corrects))
 
-    def void(self, at: float, key: str = "k") -> None:
-        self.pending.answer(key, "void", None, at)
+    def void(self, at: float, key: str = "k", name: str = "", corrects: str | None = None) -> None:
+        self.pending.answer(Statement(key, "void", None, at, name or f"void-{at}", corrects))
+
+    def end(self) -> None:
+        self.pending.expire(1_000)
 
 
-def test_a_label_of_the_requests_own_time_answers_it() -> None:
-    join = Join()
-    join.ask("r", 5)
-    join.label(1, 5)
-    assert join.outcomes == {"r": [("labelled", 1, 5, 0)]}
+def test_a_label_of_the_requests_own_time_answers_it_whichever_comes_first_in_the_log() -> None:
+    for label_first in (False, True):
+        join = Join()
+        for step in (1, 0) if label_first else (0, 1):
+            join.label(1, 5) if step else join.ask("r", 5)
+        join.end()
+        assert join.outcomes == {"r": [("labelled", 1, 5, 0)]}
 
 
 def test_a_label_older_than_the_request_is_not_its_own() -> None:
     join = Join()
     join.ask("r", 5)
     join.label(1, 4)
+    join.pending.expire(5)
     assert join.outcomes == {}
+    assert join.pending.unmatched == 1
+
+
+def test_a_label_has_its_effect_when_nothing_in_time_can_come_before_it() -> None:
+    join = Join()
+    join.ask("r", 5)
+    join.label(1, 6)
+    assert join.pending.due == 6
+    join.pending.expire(6)
+    assert join.outcomes == {}
+    join.pending.expire(6.1)
+    assert join.outcomes == {"r": [("labelled", 1, 6, 0)]}
+    at_once = Join(lateness=0)
+    at_once.ask("r", 5)
+    at_once.label(1, 6)
+    assert at_once.outcomes == {"r": [("labelled", 1, 6, 0)]}
 
 
 def test_a_label_at_the_deadline_is_in_time_though_the_watermark_has_come_there() -> None:
@@ -67,98 +101,237 @@ def test_a_label_at_the_deadline_is_in_time_though_the_watermark_has_come_there(
     join.ask("r", 5)
     join.pending.expire(5 + WAIT)
     join.label(1, 5 + WAIT)
+    join.end()
     assert join.outcomes == {"r": [("labelled", 1, 9, 0)]}
 
 
-def test_a_correction_at_the_last_moment_counts_and_one_after_it_does_not() -> None:
-    join = Join()
-    join.ask("r", 5)
-    last = 5 + WAIT + CORRECTIONS
-    join.pending.expire(last)
-    join.label(1, last)
-    assert join.outcomes["r"] == [("unlabelled", None, 9, 0), ("labelled", 1, last, 1)]
-    join.pending.expire(last + 1)
-    join.label(0, last + 1)
-    assert len(join.outcomes["r"]) == 2
+def test_a_late_label_at_the_last_moment_counts_and_one_after_it_does_not() -> None:
+    for after in (0, 1):
+        join = Join()
+        join.ask("r", 5)
+        last = 5 + WAIT + CORRECTIONS
+        join.label(1, last + after)
+        join.end()
+        late = [] if after else [("labelled", 1, last, 1)]
+        assert join.outcomes["r"] == [("unlabelled", None, 9, 0), *late]
+        assert len(join.pending) == 0
 
 
 @pytest.mark.parametrize("asked", [5, 4])
-def test_an_early_label_answers_requests_up_to_its_own_time(asked: int) -> None:
+def test_a_label_before_its_request_in_the_log_answers_it(asked: int) -> None:
     join = Join()
     join.label(1, 5)
-    join.pending.expire(5)
+    join.pending.expire(asked)
     join.ask("r", asked)
+    join.end()
     assert join.outcomes == {"r": [("labelled", 1, 5, 0)]}
     later = Join()
     later.label(1, 5)
     later.ask("r", 6)
-    assert later.outcomes == {}
+    later.end()
+    assert later.outcomes == {"r": [("unlabelled", None, 10, 0)]}
 
 
-def test_of_two_early_labels_of_one_time_the_later_in_the_log_counts() -> None:
+def test_of_two_labels_of_one_time_the_first_in_the_log_counts() -> None:
     join = Join()
     join.label(1, 5)
     join.label(2, 5)
     join.ask("r", 5)
-    assert join.outcomes == {"r": [("labelled", 2, 5, 0)]}
+    join.end()
+    assert join.outcomes == {"r": [("labelled", 1, 5, 0)]}
 
 
-def test_early_labels_are_forgotten_when_no_request_can_be_so_late() -> None:
-    join = Join()
-    join.label(1, 5)
-    assert join.pending.next_deadline() == 5
-    join.pending.expire(6)
-    assert join.pending.next_deadline() == float("inf")
-    join.ask("r", 5)
-    assert join.outcomes == {}
+def test_of_one_time_a_label_comes_before_a_void_and_that_before_a_correction() -> None:
+    for order in permutations(range(3)):
+        join = Join()
+        join.ask("r", 5)
+        for step in order:
+            if step == 0:
+                join.label(1, 6, name="first")
+            elif step == 1:
+                join.void(6)
+            else:
+                join.label(2, 6, corrects="first")
+        join.end()
+        assert join.outcomes == {"r": [("labelled", 1, 6, 0), ("labelled", 2, 6, 1)]}
 
 
-def became(at: int, said: list[tuple[int, str, Any]]) -> list[Outcome]:
-    """The rules in words, of a request at `at` and all that is said of its key, in the order of time."""
+def test_a_later_fact_is_no_correction_and_one_that_says_so_is() -> None:
+    join = Join(lateness=0)
+    join.ask("r", 0)
+    join.label(1, 1, name="first")
+    join.label(2, 2)
+    join.void(2.5)
+    assert join.outcomes["r"] == [("labelled", 1, 1, 0)]
+    assert join.pending.unmatched == 2
+    join.label(2, 3, name="second", corrects="first")
+    join.label(2, 3, corrects="second")  # nothing new
+    join.label(3, 3, corrects="nobody")
+    join.label(3, 3, key="another", corrects="first")
+    join.void(WAIT + CORRECTIONS, corrects="first")
+    assert join.outcomes["r"][1:] == [("labelled", 2, 3, 1), ("void", None, WAIT + CORRECTIONS, 2)]
+    join.label(4, WAIT + CORRECTIONS + 1, corrects="first")
+    assert len(join.outcomes["r"]) == 3
+    assert len(join.pending) == 0
+
+
+def test_a_void_is_corrected_by_a_label_that_names_it() -> None:
+    join = Join(lateness=0)
+    join.ask("r", 0)
+    join.void(1, name="cancelled")
+    join.label(1, 2)
+    join.label(1, 3, corrects="cancelled")
+    assert join.outcomes["r"] == [("void", None, 1, 0), ("labelled", 1, 3, 1)]
+
+
+def test_without_corrections_an_outcome_is_told_once_and_nothing_is_remembered() -> None:
+    join = Join(lateness=0, corrections=0, is_corrected=False)
+    join.ask("answered", 0, "a")
+    join.ask("expired", 0, "b")
+    join.label(1, 1, "a", name="first")
+    assert len(join.pending) == 1
+    join.label(2, 2, "a", corrects="first")
+    join.label(1, WAIT + 1, "b")
+    assert join.outcomes == {"answered": [("labelled", 1, 1, 0)], "expired": [("unlabelled", None, WAIT, 0)]}
+    assert len(join.pending) == 0
+
+
+@pytest.mark.parametrize(("answers", "answered"), [("all", "abc"), ("oldest", "a"), ("newest", "c")])
+def test_a_label_answers_those_open_requests_before_it_that_are_declared(answers: str, answered: str) -> None:
+    join = Join(answers=answers)
+    for at, name in enumerate("abcd"):
+        join.ask(name, at)
+    join.label(1, 2)
+    join.end()
+    assert (
+        "".join(name for name, told in sorted(join.outcomes.items()) if told[0][0] == "labelled") == answered
+    )
+
+
+def test_a_label_answers_what_expired_only_where_nothing_is_open() -> None:
+    join = Join(lateness=0)
+    join.ask("expired", 0)
+    join.ask("open", WAIT)
+    join.label(1, WAIT + 1)
+    assert join.outcomes == {
+        "expired": [("unlabelled", None, WAIT, 0)],
+        "open": [("labelled", 1, WAIT + 1, 0)],
+    }
+    join.label(2, WAIT + 2)
+    assert join.outcomes["expired"][1:] == [("labelled", 2, WAIT + 2, 1)]
+
+
+def test_learned_by_deadline_a_label_is_told_at_once_and_learned_when_its_wait_is_over() -> None:
+    join = Join(lateness=0, by_deadline=True, expiry=("labelled", False))
+    for at, name in enumerate(("early", "voided", "silent", "corrected", "late")):
+        join.ask(name, at, name)
+    join.label(True, 4, "early")
+    join.void(4, "voided")
+    join.label(True, 4, "corrected", name="first")
+    join.label(False, 4, "corrected", corrects="first")
+    assert join.outcomes["early"] == [("labelled", True, 4, 0)]
+    assert join.lessons == {}
+    join.pending.expire(4 + WAIT + 0.5)
+    join.label(True, 4 + WAIT + 1, "late")
+    assert join.lessons == {
+        "early": [(True, False)],
+        "silent": [(False, True)],
+        "corrected": [(False, False)],
+        "late": [(False, True), (True, True)],
+    }
+
+
+Said = tuple[float, str, Any, str, str | None]
+"""(when, kind, label, its id, the id that it corrects)"""
+
+
+def became(at: float, others: Sequence[float], said: Sequence[Said]) -> list[Outcome]:
+    """The rules in words, of a request at `at` among requests of its key, and all that is said of the key."""
+    in_order = sorted(said, key=lambda s: (s[0], s[4] is not None, s[1] == "void"))
     found: list[Outcome] = []
-    for when, status, label in said:
+    told_by: list[str] = []
+    for place, (when, status, label, name, corrects) in enumerate(in_order):
         if when < at or when > at + WAIT + CORRECTIONS:
             continue
+        if corrects is None:
+            if told_by:
+                continue
+            if when > at + WAIT and (
+                status == "void" or any(open_at(other, in_order, place) for other in others)
+            ):
+                continue
+        elif corrects not in told_by:
+            continue
+        told_by.append(name)
         if not found and when > at + WAIT:
             found.append(("unlabelled", None, at + WAIT, 0))
-        if not found:
-            found.append((status, label, when, 0))
-        elif status == "labelled" and found[-1][:2] != (status, label):
+        if not found or found[-1][:2] != (status, label):
             found.append((status, label, when, len(found)))
     return found or [("unlabelled", None, at + WAIT, 0)]
 
 
-what = st.sampled_from([("ask", None), ("labelled", 1), ("labelled", 2), ("void", None), ("time", None)])
-log = st.lists(st.tuples(st.integers(0, 16), what, st.sampled_from("ab")), max_size=14)
+def open_at(asked: float, in_order: Sequence[Said], place: int) -> bool:
+    """Whether a request still waits for its label when the statement at `place` comes."""
+    earlier = any(corrects is None and when >= asked for when, _, _, _, corrects in in_order[:place])
+    return asked <= in_order[place][0] <= asked + WAIT and not earlier
 
 
-@settings(max_examples=400, deadline=None)
-@given(log)
-def test_requests_labels_and_voids_join_by_the_rules_however_they_interleave(
-    drawn: list[tuple[int, tuple[str, Any], str]],
+kinds = st.sampled_from(["labelled 1", "labelled 2", "void", "correct 1", "correct 2", "withdraw"])
+asks = st.lists(st.tuples(st.integers(0, 12), st.sampled_from("ab")), max_size=6)
+statements = st.lists(
+    st.tuples(st.integers(0, 20), kinds, st.sampled_from("ab")),
+    max_size=8,
+    unique_by=lambda s: (s[0], s[1][:5] in ("corre", "withd"), s[1] == "void", s[2]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(asks, statements, st.sampled_from(["all", "oldest", "newest"]), st.data())
+def test_requests_labels_voids_and_corrections_join_by_the_rules_however_they_interleave(
+    asked: list[tuple[int, str]], drawn: list[tuple[int, str, str]], answers: str, data: st.DataObject
 ) -> None:
-    # of one time, requests come first: what a label before its request does is told above
-    steps = sorted(drawn, key=lambda step: (step[0], step[1][0] != "ask"))
-    join = Join()
-    asked: dict[str, tuple[str, int]] = {}
-    for number, (at, (kind, label), key) in enumerate(steps):
-        join.pending.expire(at)
-        if kind == "ask":
-            asked[f"r{number}"] = (key, at)
-            join.ask(f"r{number}", at, key)
-        elif kind != "time":
-            join.pending.answer(key, kind, label, at)  # type: ignore[arg-type]
-    join.pending.expire(1_000)
-    expected = {
-        name: became(at, [(w, kind, label) for w, (kind, label), k in steps if k == key and kind in VERDICTS])
-        for name, (key, at) in asked.items()
+    said: dict[str, list[Said]] = {"a": [], "b": []}
+    first: dict[str, str] = {}
+    for number, (at, what, key) in enumerate(drawn):
+        kind, _, value = what.partition(" ")
+        name = f"s{number}"
+        corrects = first.get(key, "nobody") if kind in ("correct", "withdraw") else None
+        first.setdefault(key, name)
+        status = "void" if kind in ("void", "withdraw") else "labelled"
+        said[key].append((at, status, int(value) if value else None, name, corrects))
+    steps: list[Any] = [(at, key, f"r{number}") for number, (at, key) in enumerate(asked)]
+    steps += [(s[0], key, s) for key in said for s in said[key]]
+
+    def joined(order: Sequence[int]) -> Join:
+        join = Join(lateness=100, answers=answers)
+        now = 0.0
+        for number in order:
+            at, key, what = steps[number]
+            now = max(now, at)
+            join.pending.expire(now - 100)
+            if isinstance(what, str):
+                join.ask(what, at, key)
+            else:
+                join.pending.answer(Statement(key, what[1], what[2], at, what[3], what[4]))
+        join.end()
+        return join
+
+    in_time = joined(sorted(range(len(steps)), key=lambda number: steps[number][0]))
+    join = joined(data.draw(st.permutations(range(len(steps)))))
+    assert {name: told[-1] for name, told in join.outcomes.items()}.keys() == {
+        f"r{n}" for n in range(len(asked))
     }
-    assert join.outcomes == expected
+    if answers == "all":
+        assert join.outcomes == {
+            f"r{n}": became(at, [other for other, k in asked if k == key], said[key])
+            for n, (at, key) in enumerate(asked)
+        }
+        assert join.outcomes == in_time.outcomes
+    elif len(set(asked)) == len(asked):  # of requests of one time, the log's order says which is the older
+        assert join.outcomes == in_time.outcomes
     assert join.pending.open == 0
-    assert join.pending.next_deadline() == float("inf")
-
-
-VERDICTS = ("labelled", "void")
+    assert join.pending.due == float("inf")
+    assert len(join.pending) == 0
 
 
 def told(watermark: Watermark, at: float, name: str) -> Verdict:
