@@ -202,7 +202,6 @@ class PendingPredictions:
         """Take in a label, a void or a correction: its effect comes when the watermark has passed it."""
         s = self._s
         if self.rule.lateness <= 0:
-            self._pass(statement.at)
             self._apply(statement)
             return
         hash(
@@ -267,6 +266,9 @@ class PendingPredictions:
         """The requests that a label or a void answers."""
         at = statement.at
         asked = [p for p in self._s.unanswered.get(statement.label_key, ()) if p.at <= at]
+        for pending in asked:
+            if pending.status == "open" and pending.deadline < at:  # the watermark may be behind the event
+                self._close(pending, *self.rule.expiry, pending.deadline, is_due=True)
         found = [p for p in asked if p.status == "open"]
         if not found and statement.status == "labelled":
             corrections = self.rule.corrections

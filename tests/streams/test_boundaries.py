@@ -172,7 +172,18 @@ def test_a_later_fact_is_no_correction_and_one_that_says_so_is() -> None:
     assert join.outcomes["r"][1:] == [("labelled", 2, 3, 1), ("void", None, WAIT + CORRECTIONS, 2)]
     join.label(4, WAIT + CORRECTIONS + 1, corrects="first")
     assert len(join.outcomes["r"]) == 3
+    join.end()
     assert len(join.pending) == 0
+
+
+def test_a_label_ahead_of_the_watermark_expires_nothing_but_what_it_answers() -> None:
+    join = Join(lateness=0)
+    join.ask("another", 0, "other")
+    join.ask("late", 0)
+    join.label(1, 5)
+    assert join.outcomes == {"late": [("unlabelled", None, WAIT, 0), ("labelled", 1, 5, 1)]}
+    join.label(1, 3, "other")
+    assert join.outcomes["another"] == [("labelled", 1, 3, 0)]
 
 
 def test_a_void_is_corrected_by_a_label_that_names_it() -> None:
@@ -190,6 +201,7 @@ def test_without_corrections_an_outcome_is_told_once_and_nothing_is_remembered()
     join.ask("expired", 0, "b")
     join.label(1, 1, "a", name="first")
     assert len(join.pending) == 1
+    join.pending.expire(WAIT + 1)
     join.label(2, 2, "a", corrects="first")
     join.label(1, WAIT + 1, "b")
     assert join.outcomes == {"answered": [("labelled", 1, 1, 0)], "expired": [("unlabelled", None, WAIT, 0)]}
