@@ -22,10 +22,21 @@ class Intervals:
     shift) around what a pool serves; `coverage` is the share of labels that intervals are to hold.
 
     An interval reaches as far as the quantile 1 - a of the last `WINDOW` absolute errors. After each label
-    a += STEP * (1 - coverage - missed), where `missed` is 1 if the interval that was told did not hold it,
-    so that the share held comes to `coverage` even where errors drift: over T labels it differs by at most
-    (1 + STEP) / (STEP * T), if labels come at once. Where a falls below 0, for which the method asks for
-    the whole line, the interval reaches as far as the largest error, and once more for each STEP below.
+    a += STEP * (1 - coverage - missed), where `missed` is 1 if an interval told *now* would not hold the
+    error. The one that was told is older by as many labels as are on their way, and its misses have been
+    corrected for since: by those, a would swing as far as labels are late. Where a falls below 0, for which
+    the method asks for the whole line, the interval reaches as far as the largest error, and once more at
+    a = -STEP, below which a does not fall.
+
+    So, whatever the errors and however late the labels:
+
+    - an interval is never wider than four times the largest of the last `WINDOW` errors (it reaches twice as
+      far to either side), and as wide as that only while one is larger than all of them;
+    - of T labels, the share that intervals told as their errors came would hold differs from `coverage` by at
+      most (1 + 2 STEP) / (STEP * T), and by the share of errors that exceed all of the last `WINDOW`;
+    - of intervals as they were told, it differs by so much more as there are errors that lie between the
+      reach that was told and the one when the label came: few where errors are steady, and where their scale
+      jumps at most as many as labels are on their way then.
     """
 
     def __init__(self, coverage: float) -> None:
@@ -47,12 +58,14 @@ class Intervals:
 
     def learn(self, error: float, told: float | None, serving: str) -> None:
         """Take in an absolute error of an answer of `serving`, whose interval reached as far as `told`."""
+        now = self.reach()
+        if now is not None:
+            asked = self._asked + STEP * ((1.0 - self.coverage) - (error > now))
+            self._asked = max(asked, -STEP)
         if told is not None:
-            is_held = error <= told
-            self._asked += STEP * ((1.0 - self.coverage) - (not is_held))
             counts = self._counts.setdefault(serving, [0.0, 0.0, 0.0])
             counts[0] += 1.0
-            counts[1] += is_held
+            counts[1] += error <= told
             counts[2] += 2.0 * told
         self._order.append(error)
         insort(self._sorted, error)
