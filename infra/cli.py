@@ -235,14 +235,25 @@ def produce(
     source: Source = None,
     limit: Limit = None,
     partitions: Partitions = None,
-    close: Annotated[bool, typer.Option(help="End with a clock event, so that nothing stays pending")] = True,
+    close: Annotated[
+        bool,
+        typer.Option(
+            "--close",
+            help="End with a clock event: what waits for a label expires, and what is sent later is late",
+        ),
+    ] = False,
     warm_up: Annotated[
         bool, typer.Option("--warm-up", help="These are history, at the log's start: learn, answer nothing")
     ] = False,
     zone: Zone = None,
     encoding: Encoding = None,
 ) -> None:
-    """Send a source's events to the case's log."""
+    """Send a source's events to the case's log.
+
+    Where workers serve, waits for them to come to the end of it and tells what they refused: exit code 1 when
+    there is such. Where none serves, that is told.
+    """
+    from infra.produced import DeadLetters, SentOffsets
     from infra.serve import bootstrap_of
     from infra.topics_admin import ensure_topics, refuse_begun
     from streams.sdk import EventProducer
@@ -251,6 +262,10 @@ def produce(
 
     settings = _settings()
     declared = _case(case, partitions)
+    if close and declared.clock == "wall":
+        raise typer.BadParameter(
+            f"--close: {declared.name} is live (clock='wall'), its time goes on by itself"
+        )
     bootstrap = bootstrap_of(settings)
     ensure_topics(bootstrap, declared.topics(settings.namespace).all())
     events = open_source(declared, source, limit, Reading(zone, encoding))
@@ -259,12 +274,19 @@ def produce(
         events = as_warm_up(declared, events)
     elif close:
         events = with_closing_clock(declared, events)
+    topics = declared.topics(settings.namespace)
+    dead_letters, sent = DeadLetters(bootstrap, topics), SentOffsets()
     count = 0
-    with EventProducer(declared, bootstrap, namespace=settings.namespace) as producer:
+    with EventProducer(declared, bootstrap, namespace=settings.namespace, on_sent=sent.add) as producer:
         for event in events:
             producer.send(event)
             count += 1
-    _say(f"{count:,} events sent to {declared.topics(settings.namespace).log}")
+    _say(f"{count:,} events sent to {topics.log}")
+    refusals = dead_letters.of(sent)
+    for line in refusals.lines(case):
+        _say(line)
+    if refusals.refused:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -40,16 +40,24 @@ class EventProducer:
 
     References and clock events go to every partition. `send` raises `streams.errors.Refused` for an
     event that the fold would refuse for its form, and any failed delivery at the next `send`,
-    `flush` or `close`.
+    `flush` or `close`. `on_sent(partition, offset)` hears, on another thread, where each record is in
+    the log; what the fold refuses of them are the dead letters of these offsets.
     """
 
     def __init__(
-        self, case: UseCase, bootstrap: str | None = None, *, namespace: str = "", **settings: Any
+        self,
+        case: UseCase,
+        bootstrap: str | None = None,
+        *,
+        namespace: str = "",
+        on_sent: Callable[[int, int], None] | None = None,
+        **settings: Any,
     ) -> None:
         self._codec = case.codec()
         self._partitions = case.partitions
         self._topic = case.topics(namespace).log
         self._failure: BaseException | None = None
+        self._on_sent = on_sent
         self._producer = KafkaProducer(
             bootstrap_servers=bootstrap or local_bootstrap(),
             **{"acks": "all", "enable_idempotence": True, "linger_ms": 5, "batch_size": 262_144} | settings,
@@ -69,6 +77,12 @@ class EventProducer:
     def _send(self, value: bytes, key: bytes | None, partition: int | None) -> None:
         future = self._producer.send(self._topic, value=value, key=key, partition=partition)
         future.add_errback(self._failed)
+        if self._on_sent is not None:
+            future.add_callback(self._sent)
+
+    def _sent(self, where: Any) -> None:
+        assert self._on_sent is not None
+        self._on_sent(where.partition, where.offset)
 
     def _failed(self, error: BaseException) -> None:
         self._failure = self._failure or error

@@ -39,7 +39,7 @@ def test_what_a_worker_answers_after_a_warm_up_is_what_simulate_answers_and_only
     assert again.returncode == 1
     assert "only the beginning of a log can be a warm-up" in again.stderr
     worker = system.start()
-    assert driftline("produce", "shop:orders", live, "--no-close").returncode == 0
+    assert driftline("produce", "shop:orders", live).returncode == 0
     eventually(lambda: system.folded(worker))
     system.stop(worker)
 
