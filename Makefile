@@ -33,8 +33,9 @@ bench: setup ## measure against bare River, plain Faust, Quix Streams, aiokafka
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "quixstreams>=3.20"
 	$(BIN)/driftline bench
 
-soak: setup ## the long runs: properties, ten thousand simulated histories, every fault on real processes
+soak: setup ## the long runs: properties, a million records of drawn cases, ten thousand simulated histories, every fault on real processes
 	$(BIN)/python -m pytest --hypothesis-profile=soak -m "soak or not soak"
+	$(BIN)/python -m tests.fuzz --events 1000000 --processes "$$(nproc)"
 	$(BIN)/python -m tests.simulation --seeds 0..10000 --processes "$$(nproc)"
 
 fold: setup ## before a release: record which fold it is, and whether it puts out the bytes of the one before

@@ -1,0 +1,32 @@
+"""Whatever is declared and whatever comes in, the fold goes on, and is the same however it is cut."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.trial import trial
+
+numbers = st.integers(0, 2**31)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.randoms(use_true_random=False),
+    st.lists(numbers, min_size=1, max_size=60),
+    st.lists(st.integers(0, 60), max_size=4),
+)
+def test_no_record_stops_the_fold_and_no_cut_changes_it(
+    case: Random, log: list[int], cuts: list[int]
+) -> None:
+    trial(case, log, cuts)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.randoms(use_true_random=False), st.lists(numbers, min_size=20, max_size=30))
+def test_a_state_restored_after_every_record_goes_on_as_if_it_had_never_been_stored(
+    case: Random, log: list[int]
+) -> None:
+    trial(case, log, range(len(log)))
