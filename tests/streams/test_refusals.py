@@ -34,6 +34,7 @@ from streams.canonical import state_hash
 from streams.errors import DeclarationError, FoldFault
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor
+from streams.scorer import Counts
 from streams.sources import LogRecord
 
 
@@ -128,17 +129,10 @@ class Log:
 
     def state(self) -> str:
         """The state without the counts of what was refused."""
-        own = self.processor.state().scorer
-        features, pending, authority = own.features, own.pending, own.authority
-        learner = self.processor.state().learner
-        rest = (
-            own.own.watermark,
-            own.own.seen,
-            own.own.next_deadline,
-            own.own.classes,
-            own.own.counts.events,
-        )
-        return state_hash([features, pending, authority, learner, rest])
+        state = self.processor.state()
+        own = state.scorer.own
+        counted = replace(own, records=0, counts=Counts(own.counts.events, own.counts.predictions))
+        return state_hash([state.scorer._replace(own=counted), state.learner])
 
 
 def stages(out: Outputs) -> list[str]:
