@@ -218,15 +218,39 @@ def worker(
 
 
 @app.command()
-def upgrade(case: Case, partitions: Partitions = None) -> None:
+def upgrade(
+    case: Case,
+    partitions: Partitions = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what would change, and end")] = False,
+    accept_refused: Annotated[
+        bool,
+        typer.Option("--accept-refused", help="Go on without past records that only the new code refuses"),
+    ] = False,
+) -> None:
     """Take a case over from other code that serves it, without an outage, and serve it until SIGTERM.
 
-    Folds the log beside the workers that serve, each partition in a process of its own; when it is close
-    behind, fences them out, and they end.
+    Folds the log beside the workers that serve, each partition in a process of its own, and tells what would
+    change: records of the past that the new code refuses, predictions that it would have answered otherwise.
+    When it is close behind, it fences the workers out, and they end.
+
+    Exit code 3: the new code refuses records that the code before had accepted, such as those with a field
+    that was deleted, and nothing was taken over.
     """
     from infra.serve import run_worker
+    from infra.upgrade import UpgradeStopped, planned
 
-    run_worker(_case(case, partitions), _settings(), upgrade_path=_case_path(case))
+    declared, path = _case(case, partitions), _case_path(case)
+    if plan:
+        found = planned(path, declared, _settings())
+        print(found)
+        if found.newly_refused:
+            raise typer.Exit(3)
+        return
+    try:
+        run_worker(declared, _settings(), upgrade_path=path, accept_refused=accept_refused)
+    except UpgradeStopped as error:
+        _say(f"driftline: {error}")
+        raise typer.Exit(3) from None
 
 
 @app.command()
@@ -534,6 +558,34 @@ def audit(
             raise typer.BadParameter(f"{declared.name} has partitions 0 to {declared.partitions - 1}")
         selection = Selection(start, stop, prediction)
         found = run(_case_path(case), declared, _settings(), partition, selection, _say)
+    except Exception as error:
+        raise _cannot(error) from None
+    print(found.as_json() if as_json else found)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def check(
+    case: Case,
+    source: Source = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Fold so many of the first events")] = 5_000,
+    partitions: Partitions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether a case repeats itself: folds a sample twice, and says what comes out differently and why.
+
+    The second time in processes with another hash seed, in other chunks, and with a restart in the middle
+    from what a checkpoint holds. Where outputs or states differ, the first difference is told, the
+    circumstance that makes it (the clock, random numbers, the order of a set, state outside of the fold),
+    and the functions of the declaration to look at. No Kafka is needed.
+
+    Exit code 0: all is equal. 1: a difference. 2: nothing could be compared.
+    """
+    from infra.check import check as run
+
+    try:
+        found = run(_case_path(case), _case(case, partitions), source, limit, _say)
     except Exception as error:
         raise _cannot(error) from None
     print(found.as_json() if as_json else found)

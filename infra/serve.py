@@ -55,6 +55,7 @@ def run_worker(
     features: bool = True,
     mend_topics: bool = False,
     upgrade_path: str | None = None,
+    accept_refused: bool = False,
 ) -> None:
     """Serve a case until SIGTERM; `features` says whether online rows go to Feast.
 
@@ -87,7 +88,9 @@ def run_worker(
     if upgrade_path is not None:
         from infra.upgrade import approached
 
-        upgrading = approached(upgrade_path, deployment, replace(settings, bootstrap=bootstrap))
+        upgrading = approached(
+            upgrade_path, deployment, replace(settings, bootstrap=bootstrap), accept_refused=accept_refused
+        )
         if upgrading is None:
             return
 

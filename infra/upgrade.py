@@ -20,6 +20,7 @@ from streams.usecase import UseCase, load_case
 if TYPE_CHECKING:
     from streams.deployment import Deployment
     from streams.upgrade import Standby
+    from streams.upgrade_plan import UpgradePlan
 
 log = logging.getLogger("driftline.worker")
 
@@ -36,21 +37,66 @@ class _Job(NamedTuple):
     rows: bool
 
 
-def approached(case_path: str, deployment: Deployment, settings: Settings) -> dict[int, Standby] | None:
-    """Every partition that other code serves, folded by this code close behind it; None when SIGTERM or
-    SIGINT came first."""
-    return asyncio.run(until_signal(_approach(case_path, deployment, settings)))
+class UpgradeStopped(InfraError):
+    """The new code would lose some of the past; the code before serves on."""
 
 
-async def _approach(case_path: str, deployment: Deployment, settings: Settings) -> dict[int, Standby]:
+class Approached(NamedTuple):
+    """Every partition that other code serves, folded by this code close behind it, and what taking them
+    over would do."""
+
+    standbys: dict[int, Standby]
+    plan: UpgradePlan
+
+
+def approached(
+    case_path: str, deployment: Deployment, settings: Settings, *, accept_refused: bool
+) -> dict[int, Standby] | None:
+    """What is to be taken over, once its plan is told; None when SIGTERM or SIGINT came first.
+
+    Raises UpgradeStopped where this code refuses records that the other had accepted, unless that is
+    accepted.
+    """
+    found = asyncio.run(until_signal(_approach(case_path, deployment, settings)))
+    if found is None:
+        return None
+    if not found.standbys:
+        log.warning("nothing to upgrade: this code has published last; it serves on")
+    if found.plan.records:
+        log.warning("upgrade: %s", found.plan)
+    if found.plan.newly_refused and not accept_refused:
+        raise UpgradeStopped(
+            f"the upgrade is not done, and the code before serves on: the new code refuses "
+            f"{found.plan.newly_refused:,} records of the past, and would not learn from them. Declare what "
+            'is gone, such as class Asked(Event, tag="asked", retired=("colour",)), or go on without them by '
+            "--accept-refused"
+        )
+    return found.standbys
+
+
+def planned(case_path: str, case: UseCase, settings: Settings) -> UpgradePlan:
+    """What an upgrade would do, without doing it."""
+    from infra.deploy import deploy
+    from infra.serve import bootstrap_of
+    from streams.archive import Archive
+    from streams.kafka_broker import KafkaBroker
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    settings = replace(settings, bootstrap=bootstrap_of(settings))
+    broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))
+    return asyncio.run(_approach(case_path, deploy(case, settings, broker), settings)).plan
+
+
+async def _approach(case_path: str, deployment: Deployment, settings: Settings) -> Approached:
     from streams.upgrade import CLOSE_BEHIND, Standby, to_upgrade
+    from streams.upgrade_plan import UpgradePlan
 
     case, rows = deployment.case, deployment.rows is not None
     try:
         partitions = await to_upgrade(deployment)
+        plan = UpgradePlan()
         if not partitions:
-            log.warning("nothing to upgrade: this code has published last; it serves on")
-            return {}
+            return Approached({}, plan)
         jobs = [_Job(case_path, case.partitions, settings, number, rows) for number in partitions]
         standbys = {
             number: Standby.restored(deployment, number, snapshot, rows=rows)
@@ -60,7 +106,9 @@ async def _approach(case_path: str, deployment: Deployment, settings: Settings) 
         # the one before
         while max([await standby.approach() for standby in standbys.values()]) > CLOSE_BEHIND:
             pass
-        return standbys
+        for standby in standbys.values():
+            plan.add(await standby.plan())
+        return Approached(standbys, plan)
     finally:
         await deployment.broker.close()
 

@@ -18,7 +18,7 @@ from streams.messages import Interval, ModelEvent, ModelVersion, Outcome, Predic
 from streams.outputs import Output, Outputs
 from streams.partitioning import partition_of
 from streams.pending import Example, Lesson, Pending
-from streams.scorer import Question, Work, as_published
+from streams.scorer import Question, Witness, Work, as_published
 from streams.usecase import UseCase
 
 
@@ -64,6 +64,7 @@ class Learner:
         self._slices = tuple(case.slices) if self._scope.promotion is not None else ()
         self._new_pool("")  # members that cannot be made are told at the start
         self.pools: dict[str, Pool] = {}
+        self.witness: Witness | None = None
         self.results = Results()
         self._estimates: dict[str, Estimate] = {}
         self._offset = -1
@@ -122,7 +123,10 @@ class Learner:
             point = self._task.point(forecast.output)
         else:
             point = published.prediction
-            forecast = as_published(self._task, published, forecast.outputs)
+            own, forecast = forecast.output, as_published(self._task, published, forecast.outputs)
+            if self.witness is not None:
+                same = point == self._task.point(own)
+                self.witness.answered(own, forecast.output, same_point=same)
         drifts = pool.observe(x, forecast, at, offset)
         if drifts:
             self._put_drifts(key, drifts, offset, out)

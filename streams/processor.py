@@ -12,7 +12,7 @@ from online_models.pool import Pool, merged_report
 from streams.errors import FoldFault, StreamsError
 from streams.learner import Learner, LearnerParts, Results
 from streams.outputs import Outputs
-from streams.scorer import Answered, Counts, Record, Scorer, ScorerParts
+from streams.scorer import Answered, Counts, Record, Scorer, ScorerParts, Witness
 from streams.usecase import UseCase
 
 
@@ -37,6 +37,10 @@ class PartitionProcessor:
         self.next_offset = 0
         self.learner = Learner(case, partition)
         self.scorer = Scorer(case, case.feature_state(case.views() if rows else ()), partition)
+
+    def watched_by(self, witness: Witness | None) -> None:
+        """From now on, tell a witness what the outputs do not say."""
+        self.scorer.witness = self.learner.witness = witness
 
     def state(self) -> ProcessorState:
         """Everything that later steps depend on; nothing is copied."""

@@ -79,6 +79,18 @@ class Answered(NamedTuple):
     through: int
 
 
+class Witness(Protocol):
+    """Is told of a fold by new code what its outputs do not say; nothing of the fold depends on it."""
+
+    def refused(self, offset: int, refused: Refused, *, heard: bool) -> None:
+        """A record is refused; one that is not `heard` is of a warm-up, of which nothing is put out."""
+        ...
+
+    def answered(self, own: Any, published: Any, *, same_point: bool) -> None:
+        """There is an answer of its own to a request whose published answer stands."""
+        ...
+
+
 class Features(Protocol):
     """What the fold's features are kept by: `features.state.FeatureState`, or what watches over one."""
 
@@ -189,6 +201,7 @@ class Scorer:
         self._refusals = case.refusals
         self._authority = Authority(case.name, case.operators)
         self._answered: Answered | None = None
+        self.witness: Witness | None = None
 
     def state(self) -> ScorerParts:
         """Everything that later records depend on; nothing is copied."""
@@ -318,6 +331,8 @@ class Scorer:
             self._s.counts.dead_letters += 1
         else:
             self._s.counts.refused_in_warm_up += 1
+        if self.witness is not None:
+            self.witness.refused(record.offset, refused, heard=out.heard)
         out.dead_letters.append(dead_letter(record, refused))
 
     def _accept(self, event: Event, record: Record) -> None:

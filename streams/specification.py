@@ -51,6 +51,13 @@ def described(declaration: Any, packages: Collection[str] = ()) -> str:
         raise Undescribable("the declaration holds a value that is nested without end") from None
 
 
+def functions_of(declaration: Any, packages: Collection[str] = ()) -> list[FunctionType]:
+    """The user's functions that a declaration leads to, in the order in which they are met."""
+    description = _Description(frozenset(packages))
+    description.of(declaration)
+    return description.functions
+
+
 class _Description:
     """Lines about values; a function, class or other object is described where it is first met."""
 
@@ -58,6 +65,7 @@ class _Description:
         self._packages = packages
         self._parts: list[str] = []
         self._path: list[str] = []
+        self.functions: list[FunctionType] = []
         # the objects themselves, or an identity could be that of another by now
         self._told: dict[int, tuple[int, Any]] = {}
 
@@ -209,6 +217,7 @@ class _Description:
     def _add_function(self, function: FunctionType) -> None:
         users = self._is_users(function)
         if users:
+            self.functions.append(function)
             self._say("function", function.__qualname__)
         else:
             self._named("function", function)

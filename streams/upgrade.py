@@ -18,9 +18,11 @@ from streams.epochs import epochs
 from streams.errors import StreamsError
 from streams.inheritance import Bequest, Inheritance
 from streams.outputs import KINDS, Outputs
+from streams.positions import position_of
 from streams.processor import PartitionProcessor
 from streams.published import PublishedOutputs
 from streams.tails import OutputMark, Tail, read_tail
+from streams.upgrade_plan import TOLD_ONLY, Planner, UpgradePlan
 
 
 class LogRemade(StreamsError):
@@ -50,6 +52,9 @@ class Standby:
         self._published = PublishedOutputs(deployment.broker, places["predictions"], places["outcomes"])
         self._last: StoredRecord | None = None
         self._log: Extent | None = None
+        self._rows = rows
+        self._planner = Planner(partition)
+        self._letters_read = 0
 
     def snapshot(self) -> bytes:
         """The pickled state, for `restored` in another process. One pickle, so that what is shared within
@@ -60,6 +65,8 @@ class Standby:
             "published": self._published.state(),
             "last": self._last,
             "log": self._log,
+            "planner": self._planner,
+            "letters_read": self._letters_read,
         }
         return pickle.dumps(state, protocol=5)
 
@@ -72,6 +79,7 @@ class Standby:
         standby._inheritance.restore(state["inheritance"])
         standby._published.restore(state["published"])
         standby._last, standby._log = state["last"], state["log"]
+        standby._planner, standby._letters_read = state["planner"], state["letters_read"]
         return standby
 
     async def approach(self) -> int:
@@ -80,8 +88,6 @@ class Standby:
         What is left then cannot be folded before the other code is fenced out.
         Raises NothingToInheritFrom, LogRemade when the log was made anew, and BrokerChanged.
         """
-        deployment = self._deployment
-        log_place = deployment.log(self.partition)
         marks = await self.marks()
         tails = await self._tails(marks)
         furthest = max(tail.position[0] for tail in tails.values())
@@ -90,13 +96,44 @@ class Standby:
         tails = await self._tails(marks)
         self.see(tails)
         bequest = Bequest(tails["predictions"].position, tails["outcomes"].position, furthest)
+        return await self._fold_up_to(min(bequest.settled + 1, log_end), bequest)
+
+    async def plan(self) -> UpgradePlan:
+        """What this code makes of all that is published now. A copy of this state folds the records that
+        the other code may have published in part."""
+        ahead = self.restored(self._deployment, self.partition, self.snapshot(), rows=self._rows)
+        tails = await ahead._tails(await ahead.marks())
+        ahead.see(tails)
+        bequest = Bequest.up_to({kind: tail.position for kind, tail in tails.items()})
+        await ahead._fold_up_to(bequest.furthest + 1, bequest)
+        return ahead._planner.plan
+
+    async def _fold_up_to(self, end: int, bequest: Bequest) -> int:
+        await self._read_letters()
         folded = 0
-        async for records in deployment.broker.read(
-            log_place, self.processor.next_offset, min(bequest.settled + 1, log_end)
-        ):
+        log_place = self._deployment.log(self.partition)
+        async for records in self._deployment.broker.read(log_place, self.processor.next_offset, end):
+            self.processor.watched_by(self._planner)
             await self.fold(records, bequest)
+            self.processor.watched_by(None)
             folded += len(records)
+        self._planner.plan.records += folded
         return folded
+
+    async def _read_letters(self) -> None:
+        """See which records the other code has refused by now."""
+        place = self._deployment.outputs(self.partition)["dead_letters"]
+        extent = (await self._deployment.broker.extents([place]))[place]
+        first: int | None = None
+        async for letters in self._deployment.broker.read(
+            place, max(self._letters_read, extent.begin), extent.end
+        ):
+            first = position_of(letters[0].headers)[0] if first is None else first
+            self._planner.before |= refused_in(letters)
+        if extent.begin > self._letters_read:  # some are deleted, and so is what they told of
+            assert self._log is not None
+            self._planner.known_from = self._log.end if first is None else first
+        self._letters_read = extent.end
 
     async def _tails(self, marks: Mapping[str, OutputMark]) -> dict[str, Tail]:
         deployment = self._deployment
@@ -150,6 +187,12 @@ class Standby:
             self._deployment.code,
             dict(await self.marks()),
         )
+
+
+def refused_in(letters: Sequence[StoredRecord]) -> set[int]:
+    """Offsets of the records that dead letters are of, without those that were accepted all the same."""
+    told_only = ("stage", TOLD_ONLY.encode())
+    return {position_of(letter.headers)[0] for letter in letters if told_only not in letter.headers}
 
 
 async def to_upgrade(deployment: Deployment) -> list[int]:

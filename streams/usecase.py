@@ -132,8 +132,12 @@ class UseCase:
 
         Raises Undescribable for a part of which nobody could say whether it changed.
         """
-        packages = {event.__module__.partition(".")[0] for event in self.events}
-        return hashlib.sha256(described(self, packages - set(OWN_PACKAGES)).encode()).hexdigest()
+        return hashlib.sha256(described(self, self.packages).encode()).hexdigest()
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """Top-level packages of the declaration's own code, wherever they are installed."""
+        return frozenset(event.__module__.partition(".")[0] for event in self.events) - {*OWN_PACKAGES}
 
 
 def load(path: str) -> Any:

@@ -1,0 +1,51 @@
+"""Cases that do not repeat themselves, each for a reason of its own."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from shop import Constant, features, orders, trade
+
+from driftline import Event, Member, PerKey, UseCase, derive
+
+_seen = 0
+
+
+def by_clock(event: Any) -> float:
+    return time.perf_counter() % 1.0
+
+
+def by_chance(event: Any) -> float:
+    return random.random()
+
+
+def by_order(event: Any) -> float:
+    return float(sum(2**n * len(name) for n, name in enumerate({"a", "bb", "ccc", "dddd"})))
+
+
+def by_count(event: Any) -> float:
+    global _seen
+    _seen += 1
+    return float(_seen)
+
+
+def some() -> Iterator[Event]:
+    yield from islice(trade(), 60)
+
+
+def _with(function: Callable[[Any], float]) -> UseCase:
+    return replace(
+        orders,
+        features=features | {"restless": derive(function)},
+        models=PerKey(champion=Member("constant", Constant), frozen_after=20),
+        source="restless:some",
+    )
+
+
+clock, chance, order, count = map(_with, (by_clock, by_chance, by_order, by_count))
+calm = _with(lambda event: event.amount)
