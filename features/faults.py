@@ -53,6 +53,11 @@ def is_transient(error: BaseException) -> bool:
     return refused or not kinds.isdisjoint(_REDIS_FAULTS)
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether the store has no table to write to any more."""
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith("no such table")
+
+
 def reason(error: BaseException) -> str:
     """What failed, for people."""
     kinds = _redis_kinds(error)

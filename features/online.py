@@ -7,18 +7,23 @@ Feast's provider some 60 us, this 10 to 15.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 
 from features.errors import FeaturesError
-from features.faults import Outage, is_transient
+from features.faults import Outage, is_lost, is_transient
 from features.registry import OnlineStoreRepo
 from features.state import Row, RowKey
 
+log = logging.getLogger("driftline.online")
+
 MOST_WAITING = 50_000
 """Keys that may wait to be written; beyond, `offer` waits."""
+LOOK_EVERY = 2.0
+"""Seconds between looks whether the store still has what was written."""
 SHORTEST_PAUSE = 0.1
 LONGEST_PAUSE = 1.5
 COST_SHARE = 0.05
@@ -31,12 +36,37 @@ class RowStore:
     """Writes rows at once, on the caller's thread; older ones than the store's are left out by it."""
 
     def __init__(self, repo: OnlineStoreRepo) -> None:
-        store = repo.store
+        self._repo = repo
+        self._open()
+        self.incarnation = ""
+        """The token of what the store has been since it was empty; "" before the first look at it."""
+
+    def _open(self) -> None:
+        store = self._repo.store
+        self._config = store.config
         self._online_store = store._get_provider().online_store
+        self._views = [store.get_feature_view(name) for name in self._repo.views]
         self._writers = {
-            view.name: self._online_store.rows_writer(store.config, store.get_feature_view(view.name), view)
-            for view in repo.views.values()
+            view.name: self._online_store.rows_writer(self._config, feast_view, view)
+            for view, feast_view in zip(self._repo.views.values(), self._views, strict=True)
         }
+
+    def look(self) -> None:
+        """Make tables and registry anew where they are missing; `incarnation` is another one then."""
+        found = self._online_store.incarnation(self._config, self._views)
+        if found == self.incarnation:
+            return
+        if found is None:
+            if self.incarnation:
+                log.warning(
+                    "the online store has lost rows: its tables are made anew, every row is put again"
+                )
+                self.disconnect()
+                self._repo.apply_anew()
+                self._open()
+                self._online_store.end(self._config)  # a table may be missing though the token is not
+            found = self._online_store.begin(self._config)
+        self.incarnation = found
 
     def put(self, rows: Mapping[RowKey, Row]) -> None:
         """Write rows, durably once this returns.
@@ -82,6 +112,7 @@ class OnlineWriter:
         self._durable = 0
         self._tickets: list[tuple[int, Future[None]]] = []
         self._error: FeaturesError | None = None
+        self._looked = float("-inf")
         self.rows_written = 0
         """Rows given to the store so far."""
         self._thread = threading.Thread(target=self._run, name="online-writer", daemon=True)
@@ -107,6 +138,12 @@ class OnlineWriter:
             self._wake()
             await asyncio.sleep(0.01)
             self._raise_error()
+
+    @property
+    def incarnation(self) -> str:
+        """The token of what the store has been since it was empty: with another one, every row is to be
+        offered again. It is "" as long as the store has not been reached."""
+        return self._rows.incarnation
 
     def offered(self) -> int:
         """A ticket for `written`: the number of offers so far."""
@@ -172,7 +209,7 @@ class OnlineWriter:
         """Take what waits after the pause, or sooner when somebody hurries; False at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._hurry or self._closing, pause)
-            self._changed.wait_for(lambda: self._waiting or self._hurry or self._closing)
+            self._changed.wait_for(lambda: self._waiting or self._hurry or self._closing, LOOK_EVERY)
             self._hurry = False
             self._take_waiting()
             return bool(self._taken) or self._durable < self._taken_up_to or not self._closing
@@ -188,10 +225,15 @@ class OnlineWriter:
     def _put(self) -> bool:
         """Write what was taken, as often as it takes; False when that cannot be."""
         outage = Outage("the online store")
+        looked_again = False
         while True:
             try:
+                self._look()
                 self._rows.put(self._taken)
             except Exception as error:
+                if is_lost(error) and not looked_again:
+                    looked_again, self._looked = True, float("-inf")
+                    continue
                 if not is_transient(error):
                     failed = FeaturesError(f"writing online features failed: {error}")
                     failed.__cause__ = error
@@ -208,6 +250,12 @@ class OnlineWriter:
                 outage.ended()
                 self._succeed()
                 return True
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked > LOOK_EVERY:
+            self._rows.look()
+            self._looked = now
 
     def _succeed(self) -> None:
         with self._changed:

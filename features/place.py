@@ -62,6 +62,11 @@ class Place:
         return self.path / "feature_store.yaml"
 
     @property
+    def definitions_file(self) -> Path:
+        """What Feast's own commands read: the objects as they are registered."""
+        return self.path / "definitions.py"
+
+    @property
     def online_file(self) -> Path:
         """The SQLite online store."""
         return self.path / "data" / "online.db"

@@ -31,6 +31,8 @@ OWNER = {"managed_by": "driftline"}
 """Tag of what was made here; an object of that name without it is another's."""
 HISTORY = "data/history"
 """The feature history's folder, below the repository's."""
+DEFINITIONS = Path(__file__).with_name("feast_definitions.py")
+"""What Feast's own commands take for the repository's definitions."""
 ATTEMPTS = 5
 """How often to apply while others make the same tables and objects on a shared database."""
 PAUSE = 0.2
@@ -55,7 +57,7 @@ class OnlineStoreRepo:
 
     Plain `feast.FeatureStore(repo_path=...)` opens it where driftline is installed, and elsewhere with
     `online_store.type` changed to Feast's own `sqlite` or `redis` and `offline_store.type` to `file`. The
-    folder holds no definitions and objects are applied from code, so nothing is ever deleted by scanning it.
+    folder's definitions are what is registered, so Feast's own commands find nothing to change or delete.
     """
 
     def __init__(self, place: Place, views: Sequence[View], on_demand: Sequence[OnDemandView] = ()) -> None:
@@ -99,7 +101,8 @@ class OnlineStoreRepo:
 
         _check_driver(self.place)
         with self._alone(), _registry_errors():
-            self._write_settings()
+            self._write(self.place.settings_file, _settings_text(self.place))
+            self._write(self.place.definitions_file, DEFINITIONS.read_text("utf-8"))
             attempt = 0
             while True:
                 attempt += 1
@@ -110,6 +113,11 @@ class OnlineStoreRepo:
                     if attempt == ATTEMPTS:
                         raise
                     time.sleep(PAUSE * attempt)
+
+    def apply_anew(self) -> list[Change]:
+        """As `apply`, of a repository whose files or objects may have gone since it was opened."""
+        self._store = None
+        return self.apply()
 
     def _apply(self) -> list[Change]:
         changes = self._changes()
@@ -133,10 +141,11 @@ class OnlineStoreRepo:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _write_settings(self) -> None:
-        unfinished = self.place.settings_file.with_suffix(f".{os.getpid()}.part")
-        unfinished.write_text(_settings_text(self.place))
-        unfinished.replace(self.place.settings_file)
+    @staticmethod
+    def _write(path: Path, text: str) -> None:
+        unfinished = path.with_suffix(f".{os.getpid()}.part")
+        unfinished.write_text(text, "utf-8")
+        unfinished.replace(path)
 
     def _changes(self) -> list[tuple[Change, Any]]:
         """What becomes of each declared object, and the object."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from types import NoneType
@@ -409,9 +409,10 @@ class _OnlineView:
     """The online rows of one view. A row is computed when it is asked for: of the many events of a
     key in between, the newest one decides."""
 
-    def __init__(self, view: View, readings: list[_Reading]) -> None:
+    def __init__(self, view: View, readings: list[_Reading], tables: Sequence[_Table] = ()) -> None:
         self.name = view.name
         self._readings = readings
+        self._tables = tables
         self._ranges = Ranges({name: window.note for name, window in view.features.items()})
         self.state = ViewState()
 
@@ -428,6 +429,15 @@ class _OnlineView:
         for key, at in touched.items():
             rows[self.name, texts_of(key)] = (stamps[key], self.values(key, at))
         touched.clear()
+
+    def every_row(self) -> Iterator[tuple[RowKey, Row]]:
+        """The row of each key that has something in a window."""
+        newest: dict[Any, float] = {}
+        for table in self._tables:
+            for key, window in table.items():
+                newest[key] = max(window.ats[-1], newest.get(key, NEVER))
+        for key, at in newest.items():
+            yield (self.name, texts_of(key)), (self.state.stamps.get(key, at), self.values(key, at))
 
     def values(self, key: Any, at: float) -> dict[str, Any]:
         """The features of a key as of `at`; missing ones are absent."""
@@ -522,7 +532,8 @@ class FeatureState:
 
     def _show(self, view: View) -> None:
         """Keep online rows of the view."""
-        online = _OnlineView(view, self._readings(view))
+        tables = {id(table): table for table in map(self._table, view.features.values())}
+        online = _OnlineView(view, self._readings(view), tuple(tables.values()))
         self._views.append(online)
         for event in dict.fromkeys(window.event for window in view.features.values()):
             self._intakes[event].show(online, view.keys)
@@ -602,6 +613,11 @@ class FeatureState:
         """
         for view in self._views:
             view.put_rows(rows)
+
+    def every_row(self) -> Iterator[tuple[RowKey, Row]]:
+        """The newest online row of every key that is within a window of its view, whether touched or not."""
+        for view in self._views:
+            yield from view.every_row()
 
     def reader(self, view: View) -> Callable[[Any, float], dict[str, Any]]:
         """A function that gives the row of a key of the view as of a time."""

@@ -12,7 +12,7 @@ view at once, however many events share its time. It is never before the request
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -135,6 +135,10 @@ class Timeline:
 
     def put_rows(self, rows: dict[RowKey, Row]) -> None:
         """Online rows are nobody's concern here."""
+
+    def every_row(self) -> Iterator[tuple[RowKey, Row]]:
+        """As `FeatureState.every_row`."""
+        return self._features.every_row()
 
     def problems(self) -> list[str]:
         """As `FeatureState.problems`."""

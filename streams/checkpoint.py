@@ -30,7 +30,8 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
     """What a checkpoint is of, and what must still be so on the broker for it to be used.
 
     `log` is the topic, `log_id` its id; `next_offset` the first offset not yet folded; `last_input`
-    the hash of the record before it. `outputs` is by kind of output.
+    the hash of the record before it. `outputs` is by kind of output. `rows_in` is the incarnation of the
+    online store that has the rows of before.
     """
 
     log: str
@@ -41,6 +42,7 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
     last_input: str
     code: Code
     outputs: dict[str, OutputMark]
+    rows_in: str = ""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

@@ -217,7 +217,7 @@ class Custody:
             return
         self._maybe_checkpoint()
         owned, now = self._owned, time.monotonic()
-        if self.idle_seconds > RENEW_AFTER:
+        if self.idle_seconds > RENEW_AFTER or (owned is not None and owned.owes_rows):
             self._last_record = now
             self._frames.put_nowait(None)
         elif owned is not None and now - self._looked > LOOK_EVERY and not self._is_looking:

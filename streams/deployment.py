@@ -20,6 +20,11 @@ from streams.usecase import UseCase
 class RowWriter(Protocol):
     """Takes online feature rows; waits when it cannot keep up."""
 
+    @property
+    def incarnation(self) -> str:
+        """What tells the store from what it was before it lost rows; "" while that is not known."""
+        ...
+
     async def offer(self, rows: Mapping[Any, Any]) -> None:
         """Take rows to write; raises FeaturesError when writing has failed for good."""
         ...

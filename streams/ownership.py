@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
+from features.state import Row, RowKey
 from streams.broker import Extent, RecordsMissing, StoredRecord
 from streams.checkpoint import (
     Checkpoint,
@@ -23,6 +25,9 @@ from streams.outbox import Outbox
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor
 from streams.upgrade import Standby
+
+ROWS_AT_ONCE = 5_000
+"""Rows offered together where every row is put again."""
 
 
 @dataclass(slots=True)
@@ -82,6 +87,7 @@ class OwnedPartition:
         self._last_input = header.last_input if header is not None else ""
         self._checkpointed = -1
         self._work = 0.0
+        self._rows_in = header.rows_in if header is not None else self._incarnation
         self.processor = processor
         self.partition = processor.partition
         self._all_acknowledged = True
@@ -94,6 +100,16 @@ class OwnedPartition:
         """Whether everything folded has been acknowledged, and nothing is left to inherit."""
         return self._all_acknowledged and self._inherited is None
 
+    @property
+    def _incarnation(self) -> str:
+        rows = self._deployment.rows
+        return "" if rows is None else rows.incarnation
+
+    @property
+    def owes_rows(self) -> bool:
+        """Whether the online store has lost rows since they were offered."""
+        return self._incarnation not in ("", self._rows_in)
+
     async def recover(self) -> AsyncIterator[None]:
         """Fold what was in the log at the take-over; only what lies beyond the tails is put out.
 
@@ -104,6 +120,7 @@ class OwnedPartition:
             self.progress.at = self.processor.next_offset
             yield
         self._outbox.prove_all(self._log.end)
+        await self._offer_rows({})
         self.progress.at = self.progress.until
 
     async def advance(self, records: Sequence[StoredRecord], begin: int) -> None:
@@ -168,10 +185,22 @@ class OwnedPartition:
         out = await self._step(records)
         self._last = records[-1]
         await self._outbox.send(out, self.processor.next_offset)
-        if self._deployment.rows is not None and out.rows:
-            await self._deployment.rows.offer(out.rows)
+        await self._offer_rows(out.rows)
         self.acknowledged = self.processor.next_offset
         self._all_acknowledged = True
+
+    async def _offer_rows(self, changed: Mapping[RowKey, Row]) -> None:
+        """Offer the rows that changed, and every other one to a store that has lost rows."""
+        rows = self._deployment.rows
+        if rows is None:
+            return
+        if self.owes_rows:
+            self._rows_in = rows.incarnation
+            every = self.processor.scorer.every_row()
+            while some := dict(islice(every, ROWS_AT_ONCE)):
+                await rows.offer(some)
+        if changed:
+            await rows.offer(changed)
 
     def take_work(self) -> float:
         """Seconds of CPU that folding has taken since the last call."""
@@ -190,6 +219,7 @@ class OwnedPartition:
             self.last_input,
             deployment.code,
             self._outbox.marks,
+            self._rows_in,
         )
 
     def snapshot(self) -> Snapshot | None:

@@ -6,7 +6,7 @@ some hundred records: nothing here depends on what a model says, and each half r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -97,6 +97,7 @@ class Features(Protocol):
     def read(self, request: Any, at: float) -> dict[str, Any]: ...
     def update(self, event: Any, at: float) -> None: ...
     def put_rows(self, rows: dict[RowKey, Row]) -> None: ...
+    def every_row(self) -> Iterator[tuple[RowKey, Row]]: ...
     def retain(self, watermark: float) -> None: ...
     def problems(self) -> list[str]: ...
     def evicted(self) -> int: ...
@@ -297,6 +298,10 @@ class Scorer:
         if not self._s.warming and self._s.held_rows:
             out.rows = self._s.held_rows | out.rows
             self._s.held_rows = {}
+
+    def every_row(self) -> Iterator[tuple[RowKey, Row]]:
+        """The newest online row of every key that has one; none during a warm-up."""
+        return iter(()) if self._s.warming else self._features.every_row()
 
     def _put_rows(self, out: Outputs) -> None:
         self._features.put_rows(self._s.held_rows if self._s.warming else out.rows)

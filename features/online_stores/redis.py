@@ -25,6 +25,7 @@ from features.declaration import View
 from features.errors import FeaturesError
 from features.online_stores.connection import connect, connect_async
 from features.online_stores.expiry import is_over, lifetime
+from features.online_stores.incarnation import new_token
 from features.online_stores.redis_rows import Call, Layout, RowsWriter, calls, write, write_async
 from features.online_stores.stamps import microseconds, moment
 
@@ -70,6 +71,32 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def incarnation(self, config: Any, views: Sequence[Any]) -> str | None:
+        """The token of the store's incarnation; None when it is missing."""
+        found = self._get_client(config.online_store).get(_token_key(config))
+        return None if found is None else bytes(found).decode()  # type: ignore[arg-type]
+
+    def begin(self, config: Any) -> str:
+        """Give the store a token where it has none; returns the one it has."""
+        client, key = self._get_client(config.online_store), _token_key(config)
+        client.set(key, new_token(), nx=True)
+        return bytes(client.get(key)).decode()  # type: ignore[arg-type]
+
+    def end(self, config: Any) -> None:
+        """Take the token away: rows are missing."""
+        self._get_client(config.online_store).delete(_token_key(config))
+
+    def update(self, config: Any, tables_to_delete: Sequence[Any], *rest: Any, **named: Any) -> None:
+        """As Feast's."""
+        super().update(config, tables_to_delete, *rest, **named)
+        if tables_to_delete:
+            self.end(config)
+
+    def teardown(self, config: Any, tables: Sequence[Any], entities: Sequence[Any]) -> None:
+        """As Feast's."""
+        super().teardown(config, tables, entities)
+        self.end(config)
 
     def online_write_batch(
         self, config: Any, table: Any, data: Data, progress: Callable[[int], Any] | None
@@ -120,6 +147,10 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
             return None, None
         names = requested_features[: len(cells)]
         return at, {name: Value.FromString(cell or b"") for name, cell in zip(names, cells, strict=True)}
+
+
+def _token_key(config: Any) -> str:
+    return f"driftline:incarnation:{config.project}"
 
 
 def _calls(config: Any, table: Any, data: Data) -> list[Call]:

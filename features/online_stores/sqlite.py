@@ -9,9 +9,11 @@ folder needs to be writable for readers too.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from feast.infra.key_encoding_utils import serialize_entity_key
@@ -21,6 +23,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 
 from features.declaration import View
 from features.online_stores.expiry import is_over, lifetime
+from features.online_stores.incarnation import new_token
 from features.online_stores.sqlite_rows import (
     REBUILD,
     TABLE,
@@ -31,6 +34,9 @@ from features.online_stores.sqlite_rows import (
     stored,
 )
 from features.online_stores.stamps import microseconds, moment
+
+INCARNATIONS = "driftline_incarnations"
+"""Table of the token of each project's incarnation."""
 
 
 class SqliteOnlineStoreConfig(feast_sqlite.SqliteOnlineStoreConfig):  # type: ignore[misc]
@@ -43,11 +49,57 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
     """A row is written only when its event time is not before that of the row in the store."""
 
     _conn: sqlite3.Connection | None = None
+    _opened: os.stat_result | None = None
 
     def _get_conn(self, config: Any) -> sqlite3.Connection:
         opened = self._conn is not None
         connection: sqlite3.Connection = super()._get_conn(config)
-        return connection if opened else prepare(connection)
+        if opened:
+            return connection
+        self._opened = os.stat(self._get_db_path(config))
+        return prepare(connection)
+
+    def incarnation(self, config: Any, views: Sequence[Any]) -> str | None:
+        """The token of the store's incarnation; None when the file is another than the one opened, or when
+        the token or a table of the views is missing."""
+        if self._conn is not None and not self._is_opened_file(config):
+            self.disconnect()
+            return None
+        connection = self._get_conn(config)
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables.issuperset([INCARNATIONS, *(table_of(config, view) for view in views)]):
+            return None
+        found = connection.execute(
+            f"SELECT token FROM {INCARNATIONS} WHERE project = ?", (config.project,)
+        ).fetchone()
+        return None if found is None else str(found[0])
+
+    def begin(self, config: Any) -> str:
+        """Give the store a token where it has none; returns the one it has."""
+        with self._get_conn(config) as connection:
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {INCARNATIONS} (project TEXT PRIMARY KEY, token TEXT)"
+            )
+            connection.execute(
+                f"INSERT OR IGNORE INTO {INCARNATIONS} VALUES (?, ?)", (config.project, new_token())
+            )
+            found = connection.execute(
+                f"SELECT token FROM {INCARNATIONS} WHERE project = ?", (config.project,)
+            ).fetchone()
+        return str(found[0])
+
+    def end(self, config: Any) -> None:
+        """Take the token away: rows are missing."""
+        with self._get_conn(config) as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {INCARNATIONS}")
+
+    def _is_opened_file(self, config: Any) -> bool:
+        try:
+            return self._opened is not None and os.path.samestat(
+                self._opened, os.stat(self._get_db_path(config))
+            )
+        except FileNotFoundError:
+            return False
 
     def disconnect(self) -> None:
         """Let go of the file; the next access opens it anew."""
@@ -67,7 +119,7 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
         connection = self._get_conn(config)
         connection.execute("PRAGMA journal_mode = WAL")  # the file remembers it
         for view in tables_to_keep:
-            table = _table(config, view)
+            table = table_of(config, view)
             columns = {column[1] for column in connection.execute(f'PRAGMA table_info("{table}")')}
             if not columns:
                 connection.execute(TABLE.format(table=table))
@@ -78,6 +130,14 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
                         connection.execute(statement.format(table=table))
         super().update(config, tables_to_delete, tables_to_keep, *rest, **named)
         connection.commit()
+        if tables_to_delete:
+            self.end(config)
+
+    def teardown(self, config: Any, tables: Sequence[Any], entities: Sequence[Any]) -> None:
+        """Remove the file and what SQLite keeps beside it: a log that is left would be read into the next."""
+        super().teardown(config, tables, entities)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self._get_db_path(config)}{suffix}").unlink(missing_ok=True)
 
     def online_write_batch(
         self,
@@ -95,7 +155,7 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
         ]
         with self._get_conn(config) as connection:
             connection.executemany(
-                UPSERT.format(table=_table(config, table), cells="(?1, ?4, ?5, ?2, ?3)"), cells
+                UPSERT.format(table=table_of(config, table), cells="(?1, ?4, ?5, ?2, ?3)"), cells
             )
         if progress is not None:
             progress(len(data))
@@ -109,7 +169,7 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
     ) -> list[tuple[datetime | None, dict[str, Any] | None]]:
         """Event time, to the microsecond, and values of each key; None and None without a row that counts."""
         keys = _keys(config, entity_keys)
-        rows = stored(self._get_conn(config), _table(config, table), keys)
+        rows = stored(self._get_conn(config), table_of(config, table), keys)
         lived = lifetime(table)
         found: list[tuple[datetime | None, dict[str, Any] | None]] = []
         for key in keys:
@@ -123,7 +183,7 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
 
     def rows_writer(self, config: Any, feast_view: Any, view: View) -> RowsWriter:
         """The writer of a view's rows."""
-        return RowsWriter(lambda: self._get_conn(config), _table(config, feast_view), view)
+        return RowsWriter(lambda: self._get_conn(config), table_of(config, feast_view), view)
 
 
 def _keys(config: Any, entity_keys: Sequence[Any]) -> list[bytes]:
@@ -131,6 +191,7 @@ def _keys(config: Any, entity_keys: Sequence[Any]) -> list[bytes]:
     return [serialize_entity_key(key, entity_key_serialization_version=version) for key in entity_keys]
 
 
-def _table(config: Any, view: Any) -> str:
+def table_of(config: Any, view: Any) -> str:
+    """The name of a view's table."""
     versioned: bool = config.registry.enable_online_feature_view_versioning
     return str(compute_table_id(config.project, view, versioned)).replace('"', '""')

@@ -12,6 +12,7 @@ a number is never given twice, and a range that does not hold its n cells any mo
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -105,23 +106,41 @@ class RowsReader:
         self.address = str(file)
         self._uri = f"{file.absolute().as_uri()}?mode=rw"  # a file that is not there is not made
         self._project = project
+        self._file = file
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._opened: os.stat_result | None = None
 
     def read(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[Stored]:
         """The rows of entity keys, with the values of those features in their order."""
         table = f"{self._project}_{view}".replace('"', '""')
         with self._lock:
-            if self._connection is None:
-                self._connection = sqlite3.connect(
-                    self._uri, uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT
-                )
-            rows = stored(self._connection, table, keys)
+            rows = stored(self._connected(), table, keys)
         found = []
         for key in keys:
             row = rows.get(key)
             found.append(Stored(None, ()) if row is None else Stored(row[0], [*map(row[1].get, features)]))
         return found
+
+    def _connected(self) -> sqlite3.Connection:
+        """A connection to the file that is there now: it may have been removed and made anew."""
+        try:
+            there = os.stat(self._file)
+        except FileNotFoundError:
+            raise sqlite3.OperationalError(f"there is no file {self._file}") from None
+        if self._opened is None or not os.path.samestat(self._opened, there):
+            self._disconnect()
+        if self._connection is None:
+            self._connection = sqlite3.connect(
+                self._uri, uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT
+            )
+            self._opened = there
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     async def read_async(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[Stored]:
         """As `read`, on another thread."""
@@ -130,9 +149,7 @@ class RowsReader:
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+            self._disconnect()
 
     async def close_async(self) -> None:
         """As `close`."""

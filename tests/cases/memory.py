@@ -124,6 +124,8 @@ class _Writing:
 class Rows:
     """What was offered to the online store."""
 
+    incarnation = "first"
+
     def __init__(self) -> None:
         self.newest: dict[Any, Any] = {}
 

@@ -114,13 +114,13 @@ def test_a_ticket_is_good_once_another_connection_reads_the_rows(
 
 
 def test_a_write_that_fails_for_good_is_an_error_of_tickets_offers_and_close(repo: OnlineStoreRepo) -> None:
-    connect(repo).execute("ALTER TABLE shops_shops_by_shop RENAME TO away")
+    connect(repo).execute("ALTER TABLE shops_shops_by_shop RENAME COLUMN value TO away")
 
     async def run() -> None:
         writer = OnlineWriter(repo)
         await writer.offer({(BY_SHOP, ("a",)): (1e9, {"price_1h": 2.5})})
         for call in (writer.written(1), writer.written(1), writer.offer({}), writer.close()):
-            with pytest.raises(FeaturesError, match="no such table"):
+            with pytest.raises(FeaturesError, match=r"no such column|has no column"):
                 await asyncio.wait_for(call, DEADLINE)
 
     asyncio.run(run())

@@ -387,6 +387,8 @@ class _Writing:
 class RowConnection:
     """Online rows of one process, written some time after they were offered; see `RowWriter`."""
 
+    incarnation = "first"
+
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
         self._process = process

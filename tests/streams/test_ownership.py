@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import shop
-from memory import MemoryBroker, MemoryCheckpoints
+from memory import MemoryBroker, MemoryCheckpoints, Rows
 
 from streams.broker import Place, RecordsMissing, StoredRecord
 from streams.deployment import Deployment, code_of
@@ -20,14 +21,17 @@ LOG = Place(TOPICS.log, 0)
 CODEC = shop.orders.codec()
 
 
-async def serving(broker: MemoryBroker, orders: int) -> tuple[OwnedPartition, list[StoredRecord]]:
-    """An owner that has folded a log of so many requests; the log."""
+async def serving(
+    broker: MemoryBroker, orders: int, rows: Rows | None = None, checkpoints: MemoryCheckpoints | None = None
+) -> tuple[OwnedPartition, list[StoredRecord]]:
+    """An owner that has folded a log of so many more requests; the log."""
     for number in range(orders):
         event = shop.asked(number, number)
         broker.add(LOG, CODEC.key(event), CODEC.encode(event))
     seal = Seal(b"k" * KEY_BYTES)
     case = shop.orders
-    owned = await take_over(Deployment(case, code_of(case), TOPICS, broker, MemoryCheckpoints(), seal), 0)
+    store = MemoryCheckpoints() if checkpoints is None else checkpoints
+    owned = await take_over(Deployment(case, code_of(case), TOPICS, broker, store, seal, rows), 0)
     async for _ in owned.recover():
         pass
     return owned, [record for record in broker.at(LOG) if record is not None]
@@ -66,3 +70,33 @@ def test_an_owner_learns_that_it_is_outdated() -> None:
         return [*found, await owned.is_outdated()]
 
     assert asyncio.run(looks()) == [False, True, True]
+
+
+def test_a_store_that_lost_rows_is_offered_every_row_again() -> None:
+    async def lost(serves: bool) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        broker, rows, checkpoints = MemoryBroker(), Rows(), MemoryCheckpoints()
+        owned, log = await serving(broker, 5, rows, checkpoints)
+        before = dict(rows.newest)
+        snapshot = owned.snapshot()
+        assert snapshot is not None
+        await owned.store(snapshot)
+        rows.newest.clear()
+        rows.incarnation = "second"
+        assert owned.owes_rows
+        if serves:
+            await owned.advance(log[-1:], 4)  # nothing new in it
+            event = shop.settled(0, 6)
+            broker.add(LOG, CODEC.key(event), CODEC.encode(event))
+            await owned.advance([record for record in broker.at(LOG)[5:] if record is not None], 5)
+        else:
+            await owned.close()
+            owned, _ = await serving(broker, 0, rows, checkpoints)
+        assert not owned.owes_rows
+        return before, rows.newest
+
+    for serves in (True, False):
+        before, after = asyncio.run(lost(serves))
+        assert before
+        assert before.keys() <= after.keys()
+        if not serves:
+            assert after == before
