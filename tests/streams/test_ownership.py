@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,7 +30,7 @@ async def serving(
         event = shop.asked(number, number)
         broker.add(LOG, CODEC.key(event), CODEC.encode(event))
     seal = Seal(b"k" * KEY_BYTES)
-    case = shop.orders
+    case = replace(shop.orders, partitions=1)
     store = MemoryCheckpoints() if checkpoints is None else checkpoints
     owned = await take_over(Deployment(case, code_of(case), TOPICS, broker, store, seal, rows), 0)
     async for _ in owned.recover():
