@@ -356,6 +356,20 @@ class View:
         return builtins.max(builtins.max(w.over, w.lifetime) for w in self.features.values())
 
 
+def fields_computed_with(features: Mapping[str, Feature], ask: type) -> dict[type, set[str]]:
+    """The fields of each event type whose values enter features as they are."""
+    found: dict[type, set[str]] = {}
+    for feature in features.values():
+        window = feature.window if isinstance(feature, Elapsed) else feature
+        if isinstance(window, RequestField):
+            found.setdefault(ask, set()).add(window.name)
+        elif isinstance(window, Lookup):
+            found.setdefault(window.event, set()).add(window.field)
+        elif isinstance(window, Window) and isinstance(window.value, str):
+            found.setdefault(window.event, set()).add(window.value)
+    return found
+
+
 def stored_name(elapsed: str) -> str:
     """The name under which the feature store has what an `Elapsed` of that name is computed from."""
     return f"{elapsed}_at"

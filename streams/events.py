@@ -7,7 +7,7 @@ All encoding and decoding of events happens in this module.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from operator import attrgetter
@@ -20,7 +20,7 @@ from streams.errors import DeclarationError, Refused
 from streams.retirement import TAG_FIELD, EventDecoder, EventMeta
 
 MAX_MAGNITUDE = 1e15
-"""Numbers beyond this are refused: their squares and sums would no longer be exact or finite."""
+"""Numbers to compute with may not be beyond this: their squares and sums would not be exact or finite."""
 
 YEARS = range(2, 9999)
 """Years that `at` may lie in: whatever its zone, it has a date in UTC."""
@@ -150,9 +150,17 @@ class EventCodec:
 
     `types` are the case's event classes; `key` names the field that holds the partition key in
     every event that is not a `Reference` or one of `SYSTEM_EVENTS`; `max_bytes` bounds one encoded event.
+    `computed` names the fields of each type that are computed with, whose numbers must be within
+    `MAX_MAGNITUDE`; others may be identifiers, which have none.
     """
 
-    def __init__(self, types: Sequence[type[Event]], key: str, max_bytes: int) -> None:
+    def __init__(
+        self,
+        types: Sequence[type[Event]],
+        key: str,
+        max_bytes: int,
+        computed: Mapping[type, Collection[str]],
+    ) -> None:
         tags: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in SYSTEM_EVENTS}
         for event_type in types:
             tag = event_type.__struct_config__.tag
@@ -180,7 +188,10 @@ class EventCodec:
         for event_type in known:
             required = [field for field in msgspec.structs.fields(event_type) if field.required]
             self._fewest_colons[event_type] = 1 + len(required) + COLONS_IN_TIME
-            names = _numeric_fields(event_type)
+            used = (
+                event_type.__struct_fields__ if event_type in SYSTEM_EVENTS else computed.get(event_type, ())
+            )
+            names = tuple(name for name in _numeric_fields(event_type) if name in used)
             self._names[event_type] = names
             # attrgetter returns a bare value for one name: asking twice keeps it a tuple
             self._checks[event_type] = attrgetter(*names, *names[:1]) if names else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from features.declaration import DAY, Feature, View, views
+from features.declaration import DAY, Feature, View, fields_computed_with, views
 from features.errors import FeatureDeclarationError
 from features.expectation import Refusals
 from features.keys import not_a_key
@@ -99,7 +99,8 @@ class UseCase:
 
     def codec(self) -> EventCodec:
         """Encodes and decodes this case's events."""
-        return EventCodec(self.events, self.key, self.max_event_bytes)
+        computed = fields_computed_with(self.features, self.task.ask)
+        return EventCodec(self.events, self.key, self.max_event_bytes, computed)
 
     def views(self) -> list[View]:
         """The online feature views, one a key."""

@@ -33,7 +33,7 @@ def fields_of(random: Random, kind: str) -> dict[str, Any]:
     if kind == "asked":
         said |= {
             "amount": random.choice(NUMBERS),
-            "pieces": random.choice((None, 3, 3, 2**53 + 1)),
+            "pieces": random.choice((None, 3, 3, 2**53 + 1, 10**18)),
             "flag": random.random() < 0.5,
             "colour": random.choice(("red", "blue", None)),
             "when": random.choice((None, "2024-01-01T01:00:00+01:00", "2024-01-01T00:00:00")),

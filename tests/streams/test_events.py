@@ -28,7 +28,9 @@ GOOD: dict[str, Any] = {"type": "paid", "id": "1", "at": "2024-01-01T00:00:00Z",
 
 @pytest.fixture
 def codec() -> EventCodec:
-    return EventCodec([Paid, Shop], "card", 65_536)
+    return EventCodec(
+        [Paid, Shop], "card", 65_536, {Paid: Paid.__struct_fields__, Shop: Shop.__struct_fields__}
+    )
 
 
 def test_a_good_event_survives_the_round_trip(codec: EventCodec) -> None:
@@ -102,7 +104,7 @@ BASKET.pop("amount")
 
 
 def test_numbers_within_lists_and_objects_are_checked_too() -> None:
-    codec = EventCodec([Basket], "card", 65_536)
+    codec = EventCodec([Basket], "card", 65_536, {Basket: ("prices", "weights", "worth")})
     assert codec.decode(json.dumps(BASKET).encode(), b"c") == Basket(
         "c", [1.0, 2.0], {"a": 1.0, "b": None}, "x", id="1", at=datetime(2024, 1, 1, tzinfo=UTC)
     )
@@ -112,6 +114,14 @@ def test_numbers_within_lists_and_objects_are_checked_too() -> None:
     twice = json.dumps(BASKET).replace('{"a": 1,', '{"a": 1, "a": 2,')
     with pytest.raises(Refused, match="'a' twice"):
         codec.decode(twice.encode(), b"c")
+
+
+def test_a_number_that_nothing_is_computed_with_may_have_any_magnitude() -> None:
+    codec = EventCodec([Basket], "card", 65_536, {Basket: ("prices",)})
+    identifier = json.dumps(BASKET | {"worth": 10**18}).encode()
+    assert codec.decode(identifier, b"c").worth == 10**18  # type: ignore[attr-defined]
+    with pytest.raises(Refused, match=r"prices is .*beyond"):
+        codec.decode(json.dumps(BASKET | {"prices": [1e300]}).encode(), b"c")
 
 
 def test_references_have_no_key_of_their_own(codec: EventCodec) -> None:
@@ -125,7 +135,7 @@ def test_an_event_without_the_partition_key_is_no_declaration() -> None:
         other: str
 
     with pytest.raises(DeclarationError, match="Lost lacks the partition key field 'card'"):
-        EventCodec([Paid, Lost], "card", 1000)
+        EventCodec([Paid, Lost], "card", 1000, {})
 
 
 @pytest.mark.parametrize(
