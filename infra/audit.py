@@ -63,7 +63,7 @@ class AuditReport(msgspec.Struct, frozen=True):
         ]
         lines += [f"{count:,} unchecked: {reason}" for reason, count in self.unchecked_reasons.items()]
         if self.first_difference is not None:
-            lines.append(f"first difference: {self.first_difference}")
+            lines += [f"first difference: {self.first_difference}", self.first_difference.causes]
         elif not self.checked:
             lines.append("nothing could be compared")
         return "\n".join(lines)

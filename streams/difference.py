@@ -17,6 +17,23 @@ AROUND = 20
 Verdict = Literal["different", "not published", "not recomputed", "repeated"]
 
 
+_RESTLESS = (
+    "something in the declaration does not repeat itself: an estimator without a seed, the clock, the order "
+    "of a set (`driftline check CASE` finds it)"
+)
+_SETTINGS = "the log or this topic has other settings than it needs, such as compaction, and lost records"
+_CODE = "other code than its version says: an edited library, or a file that a function of the user's reads"
+_WRITER = "another program writes to this topic"
+
+LIKELY_CAUSES: dict[Verdict, tuple[str, ...]] = {
+    "different": (_RESTLESS, _SETTINGS, _CODE),
+    "not published": (_SETTINGS, _RESTLESS, _CODE),
+    "not recomputed": (_RESTLESS, _SETTINGS, _WRITER, _CODE),
+    "repeated": (_WRITER, _SETTINGS),
+}
+"""What is behind a difference, the likeliest first."""
+
+
 class Difference(msgspec.Struct, frozen=True):
     """A record that is not what the log gives.
 
@@ -48,6 +65,12 @@ class Difference(msgspec.Struct, frozen=True):
             return f"{where}: published again, or out of order{model}"
         sides = f"published as {self.published!r}, recomputed as {self.recomputed!r}"
         return f"{where}: {self.field} is {sides}{model}"
+
+    @property
+    def causes(self) -> str:
+        """A line for each likely cause, the likeliest first."""
+        causes = LIKELY_CAUSES[self.verdict]
+        return "\n".join(["likely causes, the likeliest first:", *(f"  {cause}" for cause in causes)])
 
 
 def difference(

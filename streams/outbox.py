@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from streams.broker import Appender, AppendFailed, Place, StoredRecord
+from streams.difference import Difference, difference
 from streams.errors import StreamsError
 from streams.outputs import KINDS, Output, Outputs
 from streams.positions import Position, headers_of
@@ -26,6 +27,14 @@ class OutboxClosed(AppendFailed):
 
 class Diverged(StreamsError):
     """What was published is not what the fold makes of the log."""
+
+    def __init__(self, found: Difference) -> None:
+        super().__init__(
+            f"what is published is not what the log gives. {found}\n{found.causes}\n"
+            "Nothing more is put out of this partition. Mend the cause; where that changes the declaration, "
+            "take over by `driftline upgrade CASE`"
+        )
+        self.difference = found
 
 
 class OutputTooLarge(StreamsError):
@@ -109,17 +118,15 @@ class Outbox:
         tail = self._tails[kind]
         published = self._unproved[kind]
         place = self._places[kind]
-        where = f"{place}, offset {published.offset} (source {tail[0]}:{tail[1]})"
         for output in outputs:
             if (output.offset, output.ordinal) == tail:
                 told = (published.key, published.value, list(published.headers))
-                folded = (output.key, output.value, headers_of(output))
-                if told != folded:
-                    raise Diverged(f"{where}: published is {told}, folded from the log is {folded}")
+                if told != (output.key, output.value, headers_of(output)):
+                    raise Diverged(difference(place.topic, place.partition, tail, published, output))
                 del self._unproved[kind]
                 return
         if next_offset > tail[0]:
-            raise Diverged(f"{where}: the fold of the log does not put out this published record")
+            raise Diverged(difference(place.topic, place.partition, tail, published, None))
 
     async def announce(self, kind: str, record: Output) -> None:
         """Append a record that no input caused (a code epoch); the tail stays where it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from memory import MemoryBroker, MemoryCheckpoints, Rows
 
 from streams.broker import Place, RecordsMissing, StoredRecord
 from streams.deployment import Deployment, code_of
+from streams.outbox import Diverged
 from streams.ownership import OwnedPartition
 from streams.sealing import KEY_BYTES, Seal
 from streams.takeover import take_over
@@ -101,3 +103,41 @@ def test_a_store_that_lost_rows_is_offered_every_row_again() -> None:
         assert before.keys() <= after.keys()
         if not serves:
             assert after == before
+
+
+def refused(change: Callable[[list[Any]], None]) -> str:
+    """What a second owner says after the predictions topic was changed behind the first one."""
+
+    async def taken_over() -> str:
+        broker = MemoryBroker()
+        await serving(broker, 5)
+        change(broker.at(Place(TOPICS.predictions, 0)))
+        with pytest.raises(Diverged) as found:
+            await serving(broker, 0)
+        return str(found.value)
+
+    return asyncio.run(taken_over())
+
+
+def test_a_partition_whose_outputs_do_not_repeat_is_refused_with_the_first_field_and_likely_causes() -> None:
+    def another_amount(published: list[Any]) -> None:
+        value = published[-1].value.replace(b'"amount":5.0', b'"amount":5.5')
+        published[-1] = published[-1]._replace(value=value)
+
+    said = refused(another_amount)
+    assert "features.amount is published as 5.5, recomputed as 5.0" in said
+    causes = [said.index(cause) for cause in ("without a seed", "other settings", "other code")]
+    assert causes == sorted(causes)
+    assert "driftline check CASE" in said
+    assert "driftline upgrade CASE" in said
+    assert "tamper" not in said
+    assert "probabilities" not in said, "one field, not two records"
+
+
+def test_a_published_record_that_the_log_does_not_give_is_named_with_who_may_have_written_it() -> None:
+    def moved(published: list[Any]) -> None:
+        published[-1] = published[-1]._replace(headers=(("source", b"4:1"),))
+
+    said = refused(moved)
+    assert "published, but the log does not give this record" in said
+    assert "another program writes to this topic" in said
