@@ -1,0 +1,30 @@
+"""Where only one kind of label is ever told, a case by defaults learns as if each came at its deadline."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from bench.fraud import DAYS, START, chargebacks, fraud, run, settled, settlements
+
+PAYMENTS = 4_000
+
+
+def test_by_defaults_every_answer_is_that_of_labels_at_their_deadline() -> None:
+    found = run(fraud(), chargebacks(PAYMENTS, 1))
+    best = run(settled(), settlements(PAYMENTS, 1))
+    assert found.answers == best.answers
+    assert found.figures == best.figures
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(3))
+def test_the_change_is_found_and_nothing_else_is_told(seed: int) -> None:
+    found = run(fraud(), chargebacks(200_000, seed))
+    best = run(settled(), settlements(200_000, seed))
+    assert abs(found.figures["roc_auc"] - best.figures["roc_auc"]) <= 0.02
+    (told,) = found.confirmed
+    assert told["kind"] == "concept drift"
+    days = (datetime.fromisoformat(told["at"]) - START).total_seconds() / 86_400
+    assert DAYS / 2 + 25 <= days <= DAYS / 2 + 75
