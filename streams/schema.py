@@ -7,6 +7,7 @@ from typing import Any, Union
 import msgspec
 
 from features.catalogue import json_schema
+from streams.epochs import CodeEpoch
 from streams.events import SYSTEM_EVENTS
 from streams.messages import DataAnomaly, DataStatistics, DriftEvent, ModelEvent, Outcome, Prediction
 from streams.usecase import UseCase
@@ -23,7 +24,7 @@ def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
         topics.predictions: msgspec.json.schema(Prediction),
         topics.outcomes: msgspec.json.schema(Outcome),
         topics.drift: msgspec.json.schema(DriftEvent),
-        topics.models: msgspec.json.schema(ModelEvent),
+        topics.models: _either(ModelEvent, CodeEpoch),
         topics.statistics: msgspec.json.schema(DataStatistics),
         topics.anomalies: msgspec.json.schema(DataAnomaly),
         topics.dead_letters: {
@@ -40,3 +41,10 @@ def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
     for schema in schemas.values():
         schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schemas
+
+
+def _either(*kinds: type) -> dict[str, Any]:
+    """The schema of records of one of these structs."""
+    schemas = [msgspec.json.schema(kind) for kind in kinds]
+    definitions = {name: found for schema in schemas for name, found in schema["$defs"].items()}
+    return {"anyOf": [{"$ref": schema["$ref"]} for schema in schemas], "$defs": definitions}

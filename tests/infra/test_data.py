@@ -14,11 +14,13 @@ import msgspec
 import pytest
 import shop
 from archived import archive_of
+from readers import violations
 
 from examples.flights import flights
 from features.expectation import Schema
 from infra.settings import Settings
 from streams.messages import DataAnomaly, DataStatistics
+from streams.schema import topic_schemas
 from streams.sources import open_source
 
 EVENTS = 12_000
@@ -163,6 +165,9 @@ def test_windows_and_anomalies_are_published_once(system_of: Any, eventually: An
     assert {record.key.decode() for record in records} == {window.at.isoformat() for window in windows}
     anomalies = [msgspec.json.decode(r.value, type=DataAnomaly) for r in system.read(system.topics.anomalies)]
     assert {(found.feature, found.kind) for found in anomalies} == {("amount", "range")}
+    for topic in (system.topics.statistics, system.topics.anomalies):
+        values = [record.value for record in system.read(topic)]
+        assert violations(topic_schemas(system.case, system.namespace)[topic], values) == []
     told["features"]["amount"]["high"] = 300.0
     schema.write_text(json.dumps(told))
     assert "10 windows and 10 anomalies written" in data("publish")
