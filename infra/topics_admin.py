@@ -51,10 +51,7 @@ def ensure_topics(
 
 
 def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:
-    """What is wrong with the settings of the topics now, one text for each, with what mends it.
-
-    Counts and missing topics are not looked at: who owns a partition does that.
-    """
+    """What is wrong with the topics now, with what mends it; one that is missing is not looked at."""
     from kafka import KafkaAdminClient
 
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
@@ -64,7 +61,14 @@ def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:
     finally:
         admin.close()
     wrong = {spec.name: deviations(spec, found[spec.name]) for spec in specs if spec.name in found}
-    return [told(found[name], some, bootstrap) for name, some in wrong.items() if some]
+    return [
+        *(
+            _other_count(spec, found[spec.name].partitions)
+            for spec in specs
+            if spec.name in found and found[spec.name].partitions != spec.partitions
+        ),
+        *(told(found[name], some, bootstrap) for name, some in wrong.items() if some),
+    ]
 
 
 def records_in(bootstrap: str, topic: str) -> int:
@@ -123,7 +127,8 @@ def _refuse_or_mend(admin: Any, bootstrap: str, specs: Sequence[TopicSpec], mend
     """Raises InfraError for what cannot be used as it is, and is not to be or cannot be mended."""
     found = found_topics(admin, [spec.name for spec in specs])
     for spec in specs:
-        _refuse_other_count(spec, found[spec.name].partitions)
+        if found[spec.name].partitions != spec.partitions:
+            raise InfraError(_other_count(spec, found[spec.name].partitions))
     wrong = {spec.name: some for spec in specs if (some := deviations(spec, found[spec.name]))}
     lost = [name for name, some in wrong.items() if may_be_compacted(found[name], some)]
     if lost:
@@ -198,13 +203,11 @@ def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     return {name: {key: str(each["value"]) for key, each in found[name].items()} for name in names}
 
 
-def _refuse_other_count(spec: TopicSpec, found: int) -> None:
-    if found != spec.partitions:
-        raise InfraError(
-            f"topic {spec.name} has {found} partitions, the case declares {spec.partitions}. The "
-            "count decides where keys live and cannot change: use the declared count of before, "
-            "or another namespace"
-        )
+def _other_count(spec: TopicSpec, found: int) -> str:
+    return (
+        f"topic {spec.name} has {found} partitions, the case declares {spec.partitions}. The count decides "
+        "where keys live and cannot change: use the declared count of before, or another namespace"
+    )
 
 
 def _until_gone(admin: Any, names: Sequence[str]) -> None:

@@ -32,6 +32,13 @@ class Extent(NamedTuple):
     end: int
 
 
+class TopicShape(NamedTuple):
+    """A topic as the broker has it: its id, and how many partitions it has."""
+
+    topic_id: str
+    partitions: int
+
+
 class StoredRecord(Protocol):
     """One record as the broker has it."""
 
@@ -55,6 +62,10 @@ class Fenced(AppendFailed):
 
 class BrokerSilent(StreamsError):
     """The broker did not answer in time; it is to be asked again."""
+
+
+class TopicMissing(StreamsError):
+    """There is no such topic."""
 
 
 class RecordsMissing(StreamsError):
@@ -86,6 +97,10 @@ class Broker(Protocol):
 
     async def extents(self, places: Sequence[Place]) -> Mapping[Place, Extent]:
         """What each place holds now. `begin` counts what only an archive still has."""
+        ...
+
+    async def topics(self, names: Sequence[str]) -> Mapping[str, TopicShape]:
+        """Id and partition count of each topic. Raises TopicMissing."""
         ...
 
     async def first_offset(self, place: Place) -> int:

@@ -19,6 +19,7 @@ from streams.deployment import Deployment
 from streams.errors import StreamsError
 from streams.ownership import Held, OwnedPartition, Snapshot
 from streams.takeover import OtherCode, take_over
+from streams.topology import TopologyRefused
 from streams.upgrade import Standby
 
 log = logging.getLogger("driftline.worker")
@@ -113,6 +114,8 @@ class Custody:
             except OtherCode as error:
                 self.superseded = True
                 await self._refuse(error)
+            except TopologyRefused as error:
+                await self._refuse_for_now(error)
             except StreamsError as error:
                 await self._refuse(error)
             except Exception as error:
@@ -121,7 +124,8 @@ class Custody:
                 await self._again(error, RETRY_AFTER)
 
     async def _own(self) -> None:
-        self.state = "taking over"
+        if self.state != "refused":  # as it is shown until the take-over succeeds
+            self.state = "taking over"
         held, self._held = self._held, None
         # until the partition is this code's, the next attempt needs the standby too
         self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
@@ -199,6 +203,15 @@ class Custody:
         while not self._stopping:
             await self._pause(RETRY_AFTER)
 
+    async def _refuse_for_now(self, error: TopologyRefused) -> None:
+        """Stop serving until the topics can be served: a broker that starts may not have learnt them yet."""
+        told = f"{error}"
+        if (self.state, self.reason) != ("refused", told):
+            log.error("partition %d is not served: %s", self.partition, told)
+        self.state, self.reason = "refused", told
+        await self._drop()
+        await self._pause(LOOK_EVERY)
+
     async def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self._stopping and time.monotonic() < until:
@@ -211,16 +224,16 @@ class Custody:
             await owned.close()
 
     def tick(self) -> None:
-        """Called now and then: an idle partition is checkpointed too, its fence renewed, and a fence of
-        others noticed, which otherwise only a send would, as well as a log that was made anew."""
-        if not self._idle:
-            return
-        self._maybe_checkpoint()
+        """Called now and then: other topics are noticed, and what an idle partition would else learn from its
+        next record; such a one is checkpointed too, and its fence renewed."""
         owned, now = self._owned, time.monotonic()
-        if self.idle_seconds > RENEW_AFTER or (owned is not None and owned.owes_rows):
-            self._last_record = now
-            self._frames.put_nowait(None)
-        elif owned is not None and now - self._looked > LOOK_EVERY and not self._is_looking:
+        if self._idle:
+            self._maybe_checkpoint()
+            if self.idle_seconds > RENEW_AFTER or (owned is not None and owned.owes_rows):
+                self._last_record = now
+                self._frames.put_nowait(None)
+                return
+        if owned is not None and now - self._looked > LOOK_EVERY and not self._is_looking:
             self._looked = now
             # not awaited: of a broker that is away the status has to tell, not to wait for it
             self._looking = asyncio.create_task(self._look(owned))
@@ -230,16 +243,24 @@ class Custody:
         return self._looking is not None and not self._looking.done()
 
     async def _look(self, owned: OwnedPartition) -> None:
-        """Take the partition over anew when somebody else has, or when its log is another."""
-        asked = self._last_record
+        """Take the partition over anew when somebody else has, or when its topics are others."""
         try:
-            outdated = await owned.is_outdated()
+            outdated = await owned.has_other_topics() or await self._is_outdated(owned)
+        except TopologyRefused:
+            outdated = True  # a new take-over tells in full
         except Exception as error:
             log.warning("partition %d: a look at the broker failed: %s", self.partition, error)
             # what waiting does not help, a new take-over tells in full
             outdated = not _is_broker_trouble(error)
-        if outdated and self._idle and asked == self._last_record and owned is self._owned:
+        if outdated and owned is self._owned:
             self._frames.put_nowait(None)
+
+    async def _is_outdated(self, owned: OwnedPartition) -> bool:
+        """Whether others have taken an idle partition over, which stayed idle until that was known."""
+        if not self._idle:
+            return False
+        asked = self._last_record
+        return await owned.is_outdated() and self._idle and asked == self._last_record
 
     def _maybe_checkpoint(self) -> None:
         now = time.monotonic()

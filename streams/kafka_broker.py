@@ -27,8 +27,9 @@ from streams.broker import (
     Place,
     RecordsMissing,
     StoredRecord,
+    TopicMissing,
+    TopicShape,
 )
-from streams.errors import StreamsError
 from streams.fence import fenced_producer
 from streams.outputs import Output
 from streams.positions import headers_of
@@ -93,7 +94,7 @@ class KafkaBroker:
         self._bootstrap = bootstrap
         self._archive = archive
         self._idle: list[AIOKafkaConsumer] = []
-        self._ids = TopicIds(bootstrap)
+        self._shapes = TopicShapes(bootstrap)
 
     async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
         """See `Broker`."""
@@ -119,12 +120,17 @@ class KafkaBroker:
             async with self._reader() as consumer:
                 begins = await consumer.beginning_offsets(wanted)
                 ends = await consumer.end_offsets(wanted)
-            ids = await asyncio.to_thread(self._ids.of, sorted({place.topic for place in places}))
+            shapes = await asyncio.to_thread(self._shapes.of, sorted({place.topic for place in places}))
         found = {}
         for place, tp in zip(places, wanted, strict=True):
-            topic_id = ids[place.topic]
+            topic_id = shapes[place.topic].topic_id
             found[place] = Extent(topic_id, await self._earliest(place, begins[tp], topic_id), ends[tp])
         return found
+
+    async def topics(self, names: Sequence[str]) -> Mapping[str, TopicShape]:
+        """See `Broker`."""
+        async with _answer("which topics there are"):
+            return await asyncio.to_thread(self._shapes.of, names)
 
     async def first_offset(self, place: Place) -> int:
         """See `Broker`."""
@@ -209,7 +215,7 @@ class KafkaBroker:
         """End the connections."""
         while self._idle:
             await closing.end(self._idle.pop())
-        await asyncio.to_thread(self._ids.close)
+        await asyncio.to_thread(self._shapes.close)
 
 
 @asynccontextmanager
@@ -222,18 +228,18 @@ async def _answer(question: str) -> AsyncIterator[None]:
         raise BrokerSilent(f"Kafka did not say within {ANSWERS_WITHIN:g} s {question}") from error
 
 
-class TopicIds:
-    """Asks for the ids of topics, over one connection that is made at the first question; thread-safe."""
+class TopicShapes:
+    """Asks for ids and partition counts of topics, over one connection; thread-safe."""
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._asking = Lock()
         self._admin: Any = None
 
-    def of(self, topics: Sequence[str]) -> dict[str, str]:
-        """The id that the broker gave each topic when it was made.
+    def of(self, topics: Sequence[str]) -> dict[str, TopicShape]:
+        """Each topic with the id that the broker gave it when it was made.
 
-        Raises StreamsError for a missing one, BrokerSilent when the broker did not answer.
+        Raises TopicMissing, and BrokerSilent when the broker did not answer.
         """
         from kafka import KafkaAdminClient
         from kafka.errors import KafkaError
@@ -249,10 +255,14 @@ class TopicIds:
                 self._drop()
                 # of another client than the rest of this module
                 raise BrokerSilent(f"{self._bootstrap}: {type(error).__name__}: {error}") from error
-        found = {each["name"]: str(each["topic_id"]) for each in described if not each.get("error_code")}
+        found = {
+            each["name"]: TopicShape(str(each["topic_id"]), len(each["partitions"]))
+            for each in described
+            if not each.get("error_code")
+        }
         missing = [topic for topic in topics if topic not in found]
         if missing:
-            raise StreamsError(f"there is no topic {', '.join(missing)} at {self._bootstrap}")
+            raise TopicMissing(f"there is no topic {', '.join(missing)} at {self._bootstrap}")
         return found
 
     def _drop(self) -> None:

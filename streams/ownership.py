@@ -24,6 +24,7 @@ from streams.inheritance import Bequest
 from streams.outbox import Outbox
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor
+from streams.topology import topology
 from streams.upgrade import Standby
 
 ROWS_AT_ONCE = 5_000
@@ -257,14 +258,24 @@ class OwnedPartition:
         await prune(deployment.checkpoints, self.partition, deployment.code, snapshot.name)
         return cost
 
+    async def has_other_topics(self) -> bool:
+        """Whether the log or an output was made anew since the take-over; to be asked at any time.
+
+        Raises TopologyRefused when they cannot be served at all.
+        """
+        shapes = await topology(self._deployment)
+        known = {self._deployment.topics.log: self._log.topic_id}
+        for kind, mark in self._outbox.marks.items():
+            known[getattr(self._deployment.topics, kind)] = mark.topic_id
+        return any(shapes[name].topic_id != topic_id for name, topic_id in known.items())
+
     async def is_outdated(self) -> bool:
-        """Whether somebody has fenced this owner out, or the log is not the one it has folded; to be
+        """Whether somebody has fenced this owner out, or the log is shorter than what it has folded; to be
         asked while nothing is on its way."""
         models, log = self._deployment.outputs(self.partition)["models"], self._deployment.log(self.partition)
         extents = await self._deployment.broker.extents([models, log])
         return (
             extents[models].end > self._outbox.marks["models"].end
-            or extents[log].topic_id != self._log.topic_id
             or extents[log].end < self.processor.next_offset
         )
 

@@ -18,6 +18,7 @@ from streams.ownership import Held, Inherited, OwnedPartition
 from streams.positions import NOTHING, Position
 from streams.starting_point import Start, TakeOverRefused, inherited_start, starting_point
 from streams.tails import OutputMark
+from streams.topology import topology
 from streams.upgrade import Standby
 
 
@@ -32,8 +33,10 @@ async def take_over(
 
     `held` is a state of it in this process. `standby` is one that this code has folded beside other
     code, whose outputs it takes over as they are.
-    Raises TakeOverRefused (OtherCode when an upgrade is needed), AppendFailed and broker errors.
+    Raises TakeOverRefused (OtherCode when an upgrade is needed), TopologyRefused, AppendFailed and broker
+    errors.
     """
+    await topology(deployment)
     places = deployment.outputs(partition)
     if standby is None:
         # newer code must not be fenced out by older code that came back

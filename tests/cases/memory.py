@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from streams.broker import Appender, AppendFailed, Extent, Fenced, Place, RecordsMissing, StoredRecord
+from streams.broker import (
+    Appender,
+    AppendFailed,
+    Extent,
+    Fenced,
+    Place,
+    RecordsMissing,
+    StoredRecord,
+    TopicShape,
+)
 from streams.checkpoint import Unfinished
 from streams.outputs import Output
 from streams.positions import headers_of, source_of
@@ -25,6 +34,7 @@ class MemoryBroker:
     def __init__(self) -> None:
         self.places: dict[Place, list[Stored | None]] = {}
         self.begins: dict[Place, int] = {}
+        self.shapes: dict[str, TopicShape] = {}
         self.epoch = 0
         self.cuts: dict[str, int] | None = None
         self.appends_left: int | None = None
@@ -43,7 +53,11 @@ class MemoryBroker:
         return MemoryAppender(self, self.epoch)
 
     async def extents(self, places: Sequence[Place]) -> Mapping[Place, Extent]:
-        return {p: Extent(f"{p.topic}#0", self.begins.get(p, 0), len(self.at(p))) for p in places}
+        shapes = await self.topics([place.topic for place in places])
+        return {p: Extent(shapes[p.topic].topic_id, self.begins.get(p, 0), len(self.at(p))) for p in places}
+
+    async def topics(self, names: Sequence[str]) -> Mapping[str, TopicShape]:
+        return {name: self.shapes.get(name, TopicShape(f"{name}#0", 1)) for name in names}
 
     async def first_offset(self, place: Place) -> int:
         return self.begins.get(place, 0)

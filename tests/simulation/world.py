@@ -11,7 +11,16 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from streams.broker import Appender, AppendFailed, Extent, Fenced, Place, RecordsMissing, StoredRecord
+from streams.broker import (
+    Appender,
+    AppendFailed,
+    Extent,
+    Fenced,
+    Place,
+    RecordsMissing,
+    StoredRecord,
+    TopicShape,
+)
 from streams.deployment import Deployment
 from streams.epochs import Code
 from streams.errors import StreamsError
@@ -255,6 +264,13 @@ class Connection:
         ends = {place: stored[place].end for place in places}
         await self.turn()
         return {place: Extent(stored[place].topic_id, begins[place], ends[place]) for place in places}
+
+    async def topics(self, names: Sequence[str]) -> Mapping[str, TopicShape]:
+        """See `Broker`."""
+        await self.turn()
+        world = self._world
+        ids = {place.topic: stored.topic_id for place, stored in world.places.items()}
+        return {name: TopicShape(ids[name], world.case.partitions) for name in names}
 
     async def first_offset(self, place: Place) -> int:
         """See `Broker`."""

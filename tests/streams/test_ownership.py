@@ -29,7 +29,7 @@ async def serving(
 ) -> tuple[OwnedPartition, list[StoredRecord]]:
     """An owner that has folded a log of so many more requests; the log."""
     for number in range(orders):
-        event = shop.asked(number, number)
+        event = shop.asked(number, number, "w")  # at home in partition 0
         broker.add(LOG, CODEC.key(event), CODEC.encode(event))
     seal = Seal(b"k" * KEY_BYTES)
     case = replace(shop.orders, partitions=1)
