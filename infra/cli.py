@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from features.registry import OnlineStoreRepo
@@ -642,12 +643,57 @@ def demo(
         _print(found)
 
 
-@app.command()
-def schema(case: Case) -> None:
+class _SchemaGroup(TyperGroup):
+    """`schema CASE` is `schema print CASE`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands:
+            args = ["print", *args]
+        return super().resolve_command(ctx, args)
+
+
+schema_app = typer.Typer(
+    help="JSON Schema of every topic of a case: `schema CASE` prints it.",
+    cls=_SchemaGroup,
+    no_args_is_help=True,
+)
+app.add_typer(schema_app, name="schema")
+
+
+@schema_app.command("print")
+def schema_print(case: Case) -> None:
     """JSON Schema of every topic of a case."""
     from streams.schema import topic_schemas
 
     print(json.dumps(topic_schemas(_case(case), _settings().namespace), indent=2))
+
+
+@schema_app.command("check")
+def schema_check(
+    case: Case,
+    against: Annotated[
+        str,
+        typer.Option("--against", metavar="OLD", help="What `schema CASE` printed, or another CASE"),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """What the case breaks: events of the log that it refuses, features that readers of predictions miss.
+
+    Exit code 1 when there is any; 2 when they cannot be compared.
+    """
+    from infra.schema import broken
+
+    try:
+        found = broken(_case(case), against, _case_path)
+    except Exception as error:
+        raise _cannot(error) from None
+    if as_json:
+        _print(found)
+    else:
+        for line in found:
+            print(line)
+    if found:
+        raise typer.Exit(1)
 
 
 @app.command()
