@@ -9,16 +9,29 @@ from typing import Literal, NamedTuple
 
 from online_models.drift.panel import Alarm, Level
 from online_models.drift.scale import Scale
+from online_models.drift.spans import Span
 from online_models.drift.windows import BLOCK
 
 State = Literal["stable", "warning", "drift", "recovered"]
 Severity = Literal["warning", "drift", "recovered"]
 Kind = Literal["data break", "covariate drift", "label shift", "concept drift"]
 Change = Literal[
-    "missing rate", "unit", "frozen value", "mean", "spread", "categories", "labels", "calibration", "loss"
+    "missing rate",
+    "unit",
+    "frozen value",
+    "calendar",
+    "mean",
+    "spread",
+    "categories",
+    "labels",
+    "calibration",
+    "loss",
 ]
 
-BREAKS: frozenset[Change] = frozenset({"missing rate", "unit", "frozen value"})
+LOSS_OF_FROZEN = "loss of frozen"
+"""The losses of the baseline that stopped learning: it does not follow the concept as what serves does, so
+they tell of slow changes."""
+BREAKS: frozenset[Change] = frozenset({"missing rate", "unit", "frozen value", "calendar"})
 SETTLING = 3
 """Blocks after an alarm whose values tell what became of a stream: the alarm's own may be half old."""
 UNIT = 1.25
@@ -27,8 +40,6 @@ ALIKE = 1.4
 """How much the factors of center and width may differ: so much is chance among a few blocks of values. By a
 large factor they may differ by its cube root: the width of counts, where there are more of what is counted,
 grows by the square root, and they differ by more."""
-FAR = 3.0
-"""A center near 0 cannot tell a unit from a spread: there the width must have changed by so much."""
 
 
 class Suspect(NamedTuple):
@@ -40,15 +51,6 @@ class Suspect(NamedTuple):
     evidence: float
     before: Level
     after: Level
-
-
-class Span(NamedTuple):
-    """From one position to another: event time in seconds, offset in the log."""
-
-    first_at: float
-    first_offset: int
-    last_at: float
-    last_offset: int
 
 
 class Budget(NamedTuple):
@@ -168,8 +170,11 @@ def _change(alarm: Alarm) -> Change:
 
 
 def _place(suspect: Suspect) -> tuple[int, float, str]:
-    """Causes before what they cause: broken data, other features, labels, scores, losses; then evidence."""
-    if suspect.change in BREAKS and suspect.stream != "score":
+    """Causes before what they cause: broken data, other features, labels, scores, losses; then evidence. What
+    the frozen baseline loses concerns nobody where something else is seen."""
+    if suspect.stream == LOSS_OF_FROZEN:
+        step = 5
+    elif suspect.change in BREAKS and suspect.stream != "score":
         step = 0
     elif suspect.stream.startswith("feature "):
         step = 1
@@ -208,14 +213,18 @@ def kind_of(suspects: Iterable[Suspect]) -> Kind:
 
 
 def is_unit_change(before: tuple[float, float], after: tuple[float, float]) -> bool:
-    """Whether values of this (center, width) may be earlier ones times one factor: both changed by it."""
+    """Whether values of this (center, width) may be earlier ones times one factor: both changed by it.
+
+    Around 0 the width alone tells. A negative factor is a sign that was flipped.
+    """
     (old_center, old_width), (center, width) = before, after
     wider = width / old_width
     if abs(old_center) < old_width / 6.0:
-        return not 1.0 / FAR < wider < FAR and abs(center) < width / 3.0
+        return not 1.0 / UNIT < wider < UNIT and abs(center) < width / 3.0
     factor = center / old_center
-    if factor <= 0.0 or 1.0 / UNIT < factor < UNIT:
+    if factor == 0.0 or 1.0 / UNIT < factor < UNIT:
         return False
+    factor = abs(factor)
     alike = max(ALIKE, cbrt(factor), 1.0 / cbrt(factor))
     return 1.0 / alike < wider / factor < alike
 
@@ -330,7 +339,7 @@ class Incidents:
         """Judge the kind anew; whether it is another one."""
         before = incident.kind
         incident.kind = kind_of(incident.suspects.values())
-        changes = {suspect.change for suspect in incident.suspects.values()}
+        changes = {s.change for s in incident.suspects.values() if s.stream != LOSS_OF_FROZEN}
         if incident.confirmed and not incident.spoils_losses and changes & {"loss", "calibration", "labels"}:
             incident.spoils_losses = True
             self.restarts += 1

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from online_models.drift.clock import Clock, Departure
+from online_models.drift.newcomers import Newcomers
 from online_models.drift.scale import HUGE, Scale
+from online_models.drift.slow import STRIDE, SlowWindows
 from online_models.drift.windows import BLOCK, MEAN, SQUARE, TOTAL, WEIGHT, Array, Exceedance, Windows
 
 WARM_UP = 128
 """Values of a stream from which its scale, or its most frequent values, are taken, once."""
+
 LEARNING = 512
-"""As many of what labels show: a new model's losses fall, and a history of falling ones is no measure."""
+"""Of values that are for the scale alone, the newest so many."""
 
 FAMILIAR = 16
 """Blocks of a stream that make its range known, if it grows by no more than `GROWTH` in as many again. One
@@ -30,7 +34,7 @@ CERTAIN = 100.0
 NARROW = 1e-9
 """A range narrower than this share of its values is rounding."""
 
-Aspect = Literal["mean", "spread", "missing", "frozen", "categories"]
+Aspect = Literal["mean", "spread", "missing", "frozen", "categories", "calendar"]
 Columns = Mapping[str, Sequence[Any]]
 """The `BLOCK` values of each stream; `math.nan` (that very object) or None where one is missing."""
 
@@ -69,32 +73,53 @@ class Alarm(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """Where the monitors of a text stream are: of its values, of all others, of missing."""
+    """Where monitors of a text stream are: of its values, and where `whole` of all others and of missing."""
 
+    stream: str
     values: tuple[Any, ...]
     first: int
+    whole: bool
+
+    @property
+    def columns(self) -> int:
+        """How many they are."""
+        return len(self.values) + 2 * self.whole
 
 
 class Panel:
-    """Monitors of numbers and of texts, each with its columns in `Windows`.
+    """Monitors of numbers and of texts, each with its columns in `Windows`; those of rates, labels and losses
+    in `SlowWindows` too.
 
     Numbers have one column for each of the panel's aspects (the mean alone, or all), laid out aspect by
     aspect so that they are computed together; texts' columns come after those. Only rises alarm of a frozen
-    value and of streams in `rising` (a loss); a fall starts their history anew.
+    value and of streams in `rising` (a loss); a fall starts their history anew. Streams in `slow_only` are
+    watched by the slow windows alone.
     """
 
     __slots__ = (
-        "_aspects", "_categories", "_familiar", "_last", "_most", "_newest", "_numbers", "_ranges", "_rising",
-        "_scales", "_shapes", "_texts", "_waiting", "_widths", "_windows",
+        "_aspects", "_categories", "_clock", "_familiar", "_last", "_most", "_newcomers", "_newest",
+        "_numbers",
+        "_ranges", "_rising", "_scales", "_shapes", "_slow", "_slow_only", "_texts", "_waiting", "_widths",
+        "_windows",
     )  # fmt: skip
 
-    def __init__(self, whole: bool, most_categories: int, rising: frozenset[str]) -> None:
+    def __init__(
+        self,
+        whole: bool,
+        most_categories: int,
+        rising: frozenset[str],
+        slow_only: frozenset[str] = frozenset(),
+    ) -> None:
         self._aspects: tuple[Aspect, ...] = ("mean", "spread", "missing", "frozen") if whole else ("mean",)
         self._most = most_categories
         self._rising = rising
+        self._slow_only = slow_only
+        self._clock = Clock()
         self._windows = Windows()
+        self._slow = SlowWindows()  # of one aspect of the numbers, and of all columns of texts
         self._numbers: dict[str, int] = {}
-        self._texts: dict[str, _Text] = {}
+        self._texts: list[_Text] = []
+        self._newcomers: dict[str, Newcomers] = {}  # by text stream
         self._categories = 0  # columns of them
         self._scales = np.zeros((4, 0, 1))
         self._last = np.zeros(0)
@@ -110,17 +135,25 @@ class Panel:
     @property
     def monitors(self) -> int:
         """How many there are."""
-        return self._windows.columns
+        return self._windows.columns + self._slow.columns
 
     def newest(self, stream: str) -> list[float]:
         """The numbers of a stream in the newest block; none where it is no stream of numbers."""
         values = self._newest[self._numbers[stream]]
         return [value for value in values.tolist() if -HUGE < value < HUGE]
 
-    def update(self, columns: Columns, least: float) -> list[Alarm]:
-        """Fold one block; the alarms of `least` evidence or more."""
+    def prime(self, columns: Columns) -> None:
+        """Take a block for the scales alone of streams that are new when `update` gets the next one."""
         for name, values in columns.items():
-            if name not in self._texts and name not in self._numbers:
+            self._waiting[name] = [*self._waiting.get(name, ()), *_present(values)][-LEARNING:]
+
+    def update(self, columns: Columns, least: float, times: Sequence[float] = ()) -> list[Alarm]:
+        """Fold one block; the alarms of `least` evidence or more.
+
+        With the `times` of its values, streams that are the calendar are compared with the calendar.
+        """
+        for name, values in columns.items():
+            if name not in self._newcomers and name not in self._numbers:
                 self._wait(name, values)
         monitors = self._windows.columns
         if not monitors:
@@ -131,14 +164,53 @@ class Panel:
             self._measure_numbers(columns, block)
             if self._shapes == 2:
                 beyond = self._beyond()
-        if self._texts:
-            self._measure_texts(columns, block)
+        newcomers = self._measure_texts(columns, block) if self._texts else ()
         exceedances = {found.column: found for found in self._windows.update(block, least)}
+        for stream in self._slow_only & self._numbers.keys():
+            exceedances.pop(self._numbers[stream], None)
+        for exceedance in self._slowly(least) if self._windows.now % STRIDE == 0 else ():
+            known = exceedances.get(exceedance.column)
+            if known is None or known.evidence < exceedance.evidence:
+                exceedances[exceedance.column] = exceedance
         for column in beyond:
             if column not in exceedances or exceedances[column].evidence < CERTAIN:
                 exceedances[column] = self._windows.newest(block, column, CERTAIN)
-        alarms = [self._alarm(exceedance) for exceedance in exceedances.values()]
-        return [alarm for alarm in alarms if alarm is not None]
+        departures = self._clock.update(times, columns) if times else ()
+        alarms = [_departed(departure) for departure in departures]
+        for exceedance in exceedances.values():
+            alarm = self._alarm(exceedance)
+            if alarm is not None:
+                is_leap = alarm.column in beyond
+                if not self._clock.explains(alarm.stream, alarm.aspect, is_leap):
+                    alarms.append(alarm)
+        for stream, value, rate in newcomers:
+            self._watch_newcomer(stream, value, rate)
+        return alarms
+
+    def _slowly(self, least: float) -> Iterator[Exceedance]:
+        """What the slow windows find at the end of a stride, by column of the panel."""
+        numbers, aspects = len(self._numbers), len(self._aspects)
+        first, texts = self._aspects.index(self._slow_aspect) * numbers, aspects * numbers
+        sums = self._windows.sums
+        watched = np.concatenate([sums[:, first : first + numbers], sums[:, texts:]], axis=1)
+        for found in self._slow.update(watched, least):
+            place = found.column
+            yield found._replace(column=place + (first if place < numbers else texts - numbers))
+
+    @property
+    def _slow_aspect(self) -> Aspect:
+        """Of numbers, what has a level: whether they are missing; labels and losses themselves."""
+        return "missing" if self._shapes == 2 else "mean"
+
+    def _restart(self, column: int) -> None:
+        """Forget the history of a column of the panel."""
+        self._windows.restart(column)
+        numbers = len(self._numbers)
+        aspect, number = divmod(column, numbers) if numbers else (0, 0)
+        if aspect >= len(self._aspects):
+            self._slow.restart(column - (len(self._aspects) - 1) * numbers)
+        elif self._aspects[aspect] == self._slow_aspect:
+            self._slow.restart(number)
 
     def _beyond(self) -> list[int]:
         """Numbers whose newest values are all far beyond those so far, the block before left out: it may be
@@ -169,15 +241,26 @@ class Panel:
 
     def restart(self, alarm: Alarm) -> None:
         """Compare what comes with what comes from here on: the values that alarmed give the new scale."""
+        if alarm.aspect == "calendar":
+            for column in self._columns_of(alarm.stream):
+                self._restart(column)
+            return
         if alarm.aspect not in ("mean", "spread"):
-            self._windows.restart(alarm.column)
+            self._restart(alarm.column)
             return
         number = self._numbers[alarm.stream]
         for shape in range(self._shapes):
-            self._windows.restart(number + shape * len(self._numbers))
+            self._restart(number + shape * len(self._numbers))
         sample = self.newest(alarm.stream)
         if sample:
             self._scales[:, number, 0] = Scale.of(sample)
+
+    def _columns_of(self, stream: str) -> list[int]:
+        numbers, aspects = len(self._numbers), len(self._aspects)
+        if stream in self._numbers:
+            return [self._numbers[stream] + aspect * numbers for aspect in range(aspects)]
+        texts = (text for text in self._texts if text.stream == stream)
+        return [aspects * numbers + text.first + place for text in texts for place in range(text.columns)]
 
     def _scale(self, number: int) -> tuple[float, float]:
         center, width = self._scales[:2, number, 0].tolist()
@@ -186,8 +269,8 @@ class Panel:
     def _wait(self, name: str, values: Sequence[Any]) -> None:
         """Collect values of a new stream until its scale is known."""
         waiting = self._waiting.setdefault(name, [])
-        waiting.extend(value for value in values if value is not None and value == value)
-        if len(waiting) < (WARM_UP if self._shapes == 2 else LEARNING):
+        waiting.extend(_present(values))
+        if len(waiting) < WARM_UP:
             return
         texts = [value for value in waiting if isinstance(value, (str, bool))]
         del self._waiting[name]
@@ -200,6 +283,7 @@ class Panel:
     def _watch_number(self, name: str, sample: Sequence[float]) -> None:
         numbers = len(self._numbers)
         self._windows.insert([numbers * (place + 1) for place in range(len(self._aspects))])
+        self._slow.insert(numbers, 1)
         self._numbers[name] = numbers
         scale = np.array(Scale.of(sample)).reshape(4, 1, 1)
         self._scales = np.concatenate([self._scales, scale], axis=1)
@@ -211,10 +295,22 @@ class Panel:
     def _watch_text(self, name: str, sample: Sequence[Any]) -> None:
         counts = sorted(Counter(sample).items(), key=lambda item: (-item[1], str(item[0])))
         values = tuple(value for value, count in counts[: self._most] if count > 1)
-        self._texts[name] = _Text(values, self._categories)
-        new = len(values) + 2
-        self._windows.insert([self._windows.columns] * new)
-        self._categories += new
+        self._newcomers[name] = Newcomers()
+        self._add_text(_Text(name, values, self._categories, True))
+
+    def _add_text(self, text: _Text) -> None:
+        self._texts.append(text)
+        self._windows.insert([self._windows.columns] * text.columns)
+        self._slow.insert(self._slow.columns, text.columns)
+        self._categories += text.columns
+
+    def _watch_newcomer(self, stream: str, value: Any, rate: float) -> None:
+        """Monitor the frequency of a value that was as good as never there."""
+        of_stream = [text for text in self._texts if text.stream == stream]
+        if len(of_stream) <= self._most and not any(value in text.values for text in of_stream):
+            self._add_text(_Text(stream, (value,), self._categories, False))
+            texts = len(self._aspects) * len(self._numbers)
+            self._windows.suppose(self._windows.columns - 1, rate, texts + of_stream[0].first)
 
     def _measure_numbers(self, columns: Columns, block: Array) -> None:
         values = _matrix([columns[name] for name in self._numbers])
@@ -250,17 +346,26 @@ class Panel:
             self._last = values[:, -1]
         self._newest = values
 
-    def _measure_texts(self, columns: Columns, block: Array) -> None:
+    def _measure_texts(self, columns: Columns, block: Array) -> list[tuple[str, Any, float]]:
+        """The rates of texts; newcomers among their values, each with its share before."""
         counts: list[int] = []
-        for name, texts in self._texts.items():
-            found = _counted(columns[name])
-            known = [found[value] for value in texts.values]
-            missing = found[nan] + found[None]
+        newcomers = []
+        counted = {stream: _counted(columns[stream]) for stream in self._newcomers}
+        for text in self._texts:
+            found = counted[text.stream]
+            known = [found[value] for value in text.values]
             counts += known
-            counts += (BLOCK - missing - sum(known), missing)
+            if text.whole:
+                missing = found[nan] + found[None]
+                counts += (BLOCK - missing - sum(known), missing)
         rates = block[:, -len(counts) :]
         rates[TOTAL] = counts
         _complete_rates(rates)
+        for text in self._texts:
+            if text.whole:
+                newly = self._newcomers[text.stream].update(counted[text.stream], text.values)
+                newcomers += [(text.stream, value, rate) for value, rate in newly]
+        return newcomers
 
     def _alarm(self, exceedance: Exceedance) -> Alarm | None:
         numbers = len(self._numbers)
@@ -277,7 +382,7 @@ class Panel:
                 "",
             )
             if not exceedance.rises and (aspect == "frozen" or stream in self._rising):
-                self._windows.restart(column)
+                self._restart(column)
                 return None
             scale = self._scale(column % numbers) if self._shapes == 2 else None
             if aspect == "mean":
@@ -291,15 +396,24 @@ class Panel:
         )  # fmt: skip
 
     def _category_of(self, place: int) -> tuple[str, Aspect, str]:
-        for name, categories in self._texts.items():
-            index = place - categories.first
-            if 0 <= index < len(categories.values):
-                return name, "categories", str(categories.values[index])
-            if index == len(categories.values):
-                return name, "categories", "others"
-            if index == len(categories.values) + 1:
-                return name, "missing", ""
+        for text in self._texts:
+            index = place - text.first
+            if 0 <= index < len(text.values):
+                return text.stream, "categories", str(text.values[index])
+            if index == len(text.values) and text.whole:
+                return text.stream, "categories", "others"
+            if index == len(text.values) + 1 and text.whole:
+                return text.stream, "missing", ""
         raise AssertionError(f"column {place} is no category's")
+
+
+def _present(values: Sequence[Any]) -> Iterator[Any]:
+    return (value for value in values if value is not None and value == value)
+
+
+def _departed(departure: Departure) -> Alarm:
+    before, after = Level(*departure.before), Level(*departure.after)
+    return Alarm(departure.stream, "calendar", "", CERTAIN, before, after, 1, None, -1)
 
 
 def _complete_rates(rates: Array) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from math import nan
 from typing import Any
 
 import numpy as np
 
-from online_models.drift.incidents import Budget, Drift, Incidents, Severity, Span, State, ranked
+from online_models.drift.incidents import LOSS_OF_FROZEN, Budget, Drift, Incidents, Severity, State, ranked
 from online_models.drift.monitoring import Monitoring
 from online_models.drift.panel import Panel
 from online_models.drift.performance import Estimate, Performance
+from online_models.drift.spans import Span, Spans
 from online_models.drift.thresholds import evidence_for
-from online_models.drift.windows import BLOCK, LEVELS
+from online_models.drift.windows import BLOCK
 from online_models.task import Task
 
 DETECTOR = "windows"
@@ -23,9 +23,13 @@ DETECTOR = "windows"
 _Labelled = tuple[Any, Any, float, Sequence[float | None], float, int, float, int, Sequence[Any]]
 
 _STATE = (
-    "_answers", "_incidents", "_known", "_label_spans", "_labelled", "_labels", "_performance",
-    "_request_spans", "_requests", "_rows", "_seen", "_started",
+    "_answers", "_incidents", "_judges_labels", "_known", "_label_spans", "_labelled", "_labels", "_learned",
+    "_mature_from", "_performance", "_request_spans", "_requests", "_rows", "_seen", "_started", "_times",
 )  # fmt: skip
+MATURE = 512
+"""Labels after which what a model answers is watched: before, its scores and losses change as it learns."""
+FROZEN = "frozen"
+"""The baseline whose losses are watched too."""
 
 
 class DriftManager:
@@ -45,18 +49,25 @@ class DriftManager:
         losses = tuple(f"loss of {name}" for name in members) if len(members) > 1 else ()
         self._losses = losses
         most = monitoring.categories
+        self._frozen = self._names.index(FROZEN) if FROZEN in baselines else None
         self._requests = Panel(True, most, frozenset())
-        self._labels = Panel(False, most, frozenset(("loss", *losses)))
+        self._labels = Panel(
+            False, most, frozenset(("loss", *losses, LOSS_OF_FROZEN)), frozenset((LOSS_OF_FROZEN,))
+        )
         self._incidents = Incidents()
         self._performance = Performance()
         self._rows: list[dict[str, Any]] = []
+        self._times: list[float] = []
         self._answers: list[Any] = []
         self._labelled: list[_Labelled] = []
         self._known: dict[str, str] = {}  # features watched, and their streams
         self._started = (0.0, 0)
-        self._request_spans: list[Span] = []
-        self._label_spans: list[tuple[Span, Span]] = []
+        self._request_spans = Spans()
+        self._label_spans = Spans()
         self._seen = 0
+        self._learned = 0
+        self._mature_from: int | None = None if task.is_supervised else -1  # offset of the last label before
+        self._judges_labels = False
         self._thresholds = (0, 0.0, 0.0)
 
     @property
@@ -75,6 +86,7 @@ class DriftManager:
         if not rows:
             self._started = (at, offset)
         rows.append(x)
+        self._times.append(at)
         self._answers.append(output)
         if len(rows) < BLOCK:
             return ()
@@ -96,11 +108,24 @@ class DriftManager:
 
         `losses` are of the members, `outputs` of members and baselines; None where one gave no answer.
         """
+        self._learned += 1
+        if self._learned == MATURE and self._mature_from is None:
+            self._mature_from = offset
         labelled = self._labelled
+        if not self._is_mature(predicted_offset):
+            if self._judges_labels:
+                return ()
+        elif not self._judges_labels:
+            self._judges_labels = True
+            labelled.clear()
         labelled.append((y, output, loss, losses, predicted_at, predicted_offset, at, offset, outputs))
         if len(labelled) < BLOCK:
             return ()
         return self._close_labels()
+
+    def _is_mature(self, asked: int) -> bool:
+        """Whether the model had learned enough when that was asked, or was not observed."""
+        return self._mature_from is not None and not 0 <= asked <= self._mature_from
 
     def estimate(self) -> Estimate:
         """What to expect of the newest answers; withheld while an incident spoils what labels have shown."""
@@ -114,27 +139,26 @@ class DriftManager:
         )
 
     def _close_requests(self, at: float, offset: int) -> list[Drift]:
-        rows, answers = self._rows, self._answers
-        self._rows, self._answers = [], []
+        rows, answers, times = self._rows, self._answers, self._times
+        self._rows, self._answers, self._times = [], [], []
         self._seen += BLOCK
         first_at, first_offset = self._started
-        spans = self._request_spans
-        spans.append(Span(first_at, first_offset, at, offset))
-        del spans[: -(2 ** (LEVELS - 1))]
-        scores = self._scores(answers)
+        self._request_spans.add(Span(first_at, first_offset, at, offset))
         known = self._known
         if not rows[-1].keys() <= known.keys():  # a rare feature is met when it comes last in a block
             self._meet(rows)
-        columns: dict[str, Sequence[Any]] = {"score": scores}
+        columns: dict[str, Sequence[Any]] = {}
+        if self._is_mature(first_offset):
+            columns["score"] = self._scores(answers)
+            if self._task.kind == "multiclass":
+                columns["answer"] = [self._task.point(output) for output in answers]
+            self._performance.requests(np.array(columns["score"]))
         blank = dict.fromkeys(known, nan)  # each row has the known features first, and in their order
         values = zip(*[(blank | x).values() for x in rows], strict=False)
         for stream, column in zip(known.values(), values, strict=False):
             if stream:
                 columns[stream] = column
-        if self._task.kind == "multiclass":
-            columns["answer"] = [self._task.point(output) for output in answers]
-        self._performance.requests(np.array(scores))
-        found = self._judge(self._requests, columns, at, offset, labels=False)
+        found = self._judge(self._requests, columns, at, offset, times)
         settling = self._incidents.settling
         if settling:
             newest = {stream: self._requests.newest(stream) for stream in settling}
@@ -165,32 +189,42 @@ class DriftManager:
         truths, outputs, losses, by_member, asked_at, asked, known_at, known, answers = zip(
             *labelled, strict=True
         )
-        first, last = asked.index(min(asked)), asked.index(max(asked))
-        spans = self._label_spans
-        spans.append(
-            (
-                Span(asked_at[first], asked[first], asked_at[last], asked[last]),
-                Span(known_at[0], known[0], known_at[-1], known[-1]),
-            )
-        )
-        del spans[: -(2 ** (LEVELS - 1))]
         scores = self._scores(outputs)
         point = self._task.point
         right = [1.0 if point(output) == y else 0.0 for y, output in zip(truths, outputs, strict=True)]
         columns: dict[str, Sequence[Any]] = {"loss": losses}
         for stream, of_member in zip(self._losses, zip(*by_member, strict=True), strict=False):
             columns[stream] = of_member
+        if self._frozen is not None:
+            columns[LOSS_OF_FROZEN] = self._frozen_losses(truths, answers)
         named = self._task.kind == "multiclass"
         columns["label"] = truths if named else [float(y) for y in truths]
         expected = right if named else columns["label"]
         columns["calibration"] = [y - score for y, score in zip(expected, scores, strict=True)]
+        if not self._judges_labels:
+            self._labels.prime(columns)
+            return []
+        first, last = asked.index(min(asked)), asked.index(max(asked))
+        self._label_spans.add(
+            Span(asked_at[first], asked[first], asked_at[last], asked[last]),
+            Span(known_at[0], known[0], known_at[-1], known[-1]),
+        )
         self._tally(truths, losses, answers)
         restarts = self._incidents.restarts
-        found = self._judge(self._labels, columns, known_at[-1], known[-1], labels=True)
+        found = self._judge(self._labels, columns, known_at[-1], known[-1])
         if self._incidents.restarts > restarts:
             self._performance.forget()
         self._performance.labels(np.array(scores), np.array(losses), np.array(right))
         return found
+
+    def _frozen_losses(self, truths: Sequence[Any], answers: Sequence[Sequence[Any]]) -> list[float | None]:
+        """What the frozen baseline lost, by label."""
+        assert self._frozen is not None
+        loss, place = self._task.loss, self._frozen
+        return [
+            None if outputs[place] is None else loss(y, outputs[place])
+            for y, outputs in zip(truths, answers, strict=True)
+        ]
 
     def _tally(
         self, truths: Sequence[Any], served: Sequence[float], answers: Sequence[Sequence[Any]]
@@ -211,10 +245,15 @@ class DriftManager:
             )
 
     def _judge(
-        self, panel: Panel, columns: Mapping[str, Sequence[Any]], at: float, offset: int, *, labels: bool
+        self,
+        panel: Panel,
+        columns: Mapping[str, Sequence[Any]],
+        at: float,
+        offset: int,
+        times: Sequence[float] = (),
     ) -> list[Drift]:
         _, warning, needed = self._needed()
-        alarms = panel.update(columns, warning)
+        alarms = panel.update(columns, warning, times)
         if not alarms:
             return []
         confirmed = [alarm for alarm in alarms if alarm.evidence >= needed]
@@ -229,6 +268,7 @@ class DriftManager:
                 severity = "drift"
         elif incidents.warned(warnings, self._seen):
             severity = "warning"
+        labels = panel is self._labels
         return [self._told(severity, at, offset, blocks, labels=labels)] if severity else []
 
     def _needed(self) -> tuple[int, float, float]:
@@ -248,11 +288,7 @@ class DriftManager:
         assert incident is not None
         suspects = ranked(incident.suspects.values())
         lead = suspects[0]
-        if labels:
-            spans = list(islice(reversed(self._label_spans), blocks))
-            predictions, answered = _joined([p for p, _ in spans]), _joined([a for _, a in spans])
-        else:
-            predictions, answered = _joined(list(islice(reversed(self._request_spans), blocks))), None
+        predictions, *answers = (self._label_spans if labels else self._request_spans).newest(blocks)
         monitors, _, needed = self._needed()
         return Drift(
             subject=lead.subject,
@@ -267,7 +303,7 @@ class DriftManager:
             kind=incident.kind,
             suspects=suspects,
             predictions=predictions,
-            labels=answered,
+            labels=answers[0] if answers else None,
             budget=Budget(
                 self._monitoring.false_alarm_every,
                 self._seen,
@@ -286,9 +322,3 @@ class DriftManager:
         """Go on from what `snapshot` gave."""
         for name in _STATE:
             setattr(self, name, state[name])
-
-
-def _joined(spans: Sequence[Span]) -> Span:
-    first = min(spans, key=lambda span: span.first_offset)
-    last = max(spans, key=lambda span: span.last_offset)
-    return Span(first.first_at, first.first_offset, last.last_at, last.last_offset)

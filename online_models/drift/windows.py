@@ -74,6 +74,16 @@ class Windows:
         """How many streams are watched."""
         return len(self._born)
 
+    @property
+    def now(self) -> int:
+        """Blocks so far."""
+        return self._now
+
+    @property
+    def sums(self) -> Array:
+        """Sums of the blocks so far (4 x columns), of a restarted column since then; not a copy."""
+        return self._totals
+
     def insert(self, positions: Sequence[int]) -> None:
         """New columns before these positions, without history."""
         where = list(positions)
@@ -82,6 +92,20 @@ class Windows:
         for name in ("_totals", "_pending", *_HISTORY):
             setattr(self, name, np.insert(getattr(self, name), where, 0.0, axis=-1))
         self._square = np.insert(self._square, where, np.inf, axis=-1)
+
+    def suppose(self, column: int, rate: float, like: int) -> None:
+        """Give a new column the history of a rate that was that long what it is, as long as another's."""
+        levels = len(self._count)
+        windows = self._count[:levels, like]
+        chance = rate * (1.0 - rate) / (BLOCK * _SIZES[:levels, 0])
+        self._born[column] = self._born[like]
+        self._count[:, column] = windows
+        self._last[:, column] = rate
+        self._sum[:, column] = windows * rate
+        self._squares[:, column] = windows * (rate * rate + chance)
+        self._product[:, column] = windows * rate * rate
+        blocks = self._now - self._born[like]
+        self._totals[:, column] = (blocks * rate, blocks * rate, blocks * BLOCK * rate, blocks * BLOCK)
 
     def restart(self, column: int) -> None:
         """Forget the history of a column: what comes from here on is what later windows are compared with."""
@@ -182,8 +206,7 @@ class Windows:
         mean = self._sum / n
         scatter = np.maximum(self._squares - n * mean * mean, 0.0)
         variance = np.maximum(scatter / (n - 1.0), own / (BLOCK * _SIZES[: len(n)]))
-        r = (self._product - n * mean * mean) / (scatter + _TINY)
-        r = np.minimum(np.maximum(r + (1.0 + 4.0 * r) / n, 0.0), _MOST_ALIKE)  # an estimate of r falls short
+        r = likeness(self._product, mean, scatter, n)
         worth = np.where(self._count < 2.0, 0.0, n * (1.0 - r) / (1.0 + r))
         enough = np.maximum(worth, LEAST)
         share = 2.0 * (enough - 1.0) / enough
@@ -191,6 +214,14 @@ class Windows:
         self._worth = worth
         self._square = np.where(worth < LEAST, np.inf, variance * (1.0 + 1.0 / enough) * share)
         self._linear = variance / (1.5 * own) * share
+
+
+def likeness(product: Array, mean: Array, scatter: Array, n: Array) -> Array:
+    """How like one window is to the next, in [0, .98]: the correlation of `n` windows, from the sum of the
+    products of neighbours."""
+    r = (product - n * mean * mean) / (scatter + _TINY)
+    clipped: Array = np.minimum(np.maximum(r + (1.0 + 4.0 * r) / n, 0.0), _MOST_ALIKE)  # it falls short
+    return clipped
 
 
 _HISTORY = ("_count", "_last", "_sum", "_squares", "_product", "_mean", "_worth", "_linear")

@@ -138,7 +138,7 @@ def test_one_incident_tells_of_many_alarms_and_ends_after_the_cooldown() -> None
         shifted = {n: v + 5 if v.__class__ is float else v for n, v in asked.x.items() if n != "cancelled"}
         return Asked(asked.x | shifted, 0.9, not asked.y)
 
-    told = [d for d in watched(Monitoring(), stream(3, AT + 6_000, everything)) if d.offset >= AT]
+    told = [d for d in watched(Monitoring(), stream(4, AT + 6_000, everything)) if d.offset >= AT]
     incidents = {d.incident for d in told}
     assert len(incidents) == 1
     assert told[-1].severity == "recovered"
@@ -341,6 +341,9 @@ def test_a_unit_changes_mean_and_deviation_by_one_factor() -> None:
     assert is_unit_change((10.0, 3.0), (16.1, 4.8))
     assert not is_unit_change((10.0, 3.0), (20.0, 3.0))
     assert not is_unit_change((10.0, 3.0), (10.0, 9.0))
-    assert not is_unit_change((10.0, 3.0), (-16.0, 4.8))
-    assert not is_unit_change((0.0, 1.0), (0.0, 2.0))
+    assert is_unit_change((10.0, 3.0), (-10.4, 3.1))  # a flipped sign
+    assert not is_unit_change((10.0, 3.0), (0.0, 3.0))
+    assert is_unit_change((0.0, 1.0), (0.0, 1.6))
+    assert not is_unit_change((0.0, 1.0), (0.0, 1.1))
+    assert not is_unit_change((0.0, 1.0), (2.0, 1.6))
     assert is_unit_change((0.0, 1.0), (0.1, 100.0))

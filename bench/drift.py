@@ -1,0 +1,131 @@
+"""What the drift monitors find and what they only think they found, on streams whose changes are known.
+
+    python -m bench.drift [--runs N] [--only TEXT] [--processes N]
+
+prints a line for each scenario: incidents without a cause, the requests between them; of those with a change,
+how often and how late it was found, what it was called, and who was suspected first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from statistics import median
+from typing import Any, NamedTuple
+
+from bench.drift_scenarios import SCENARIOS
+from bench.drift_streams import Asked, Scenario
+from online_models.drift import Drift, DriftManager, Monitoring
+from online_models.member import Member, PerKey
+from online_models.pool import Pool
+from online_models.task import Binary, Label
+
+
+class Ask:
+    """The request."""
+
+
+TASK = Binary("b", ask=Ask, label=Label(Ask, on="id", value=lambda event: event, wait=1.0))
+
+
+def _logistic() -> Any:
+    from river import compose, linear_model, preprocessing
+
+    numbers = compose.SelectType(float) | preprocessing.StandardScaler()
+    return numbers | linear_model.LogisticRegression()
+
+
+def told(scenario: Scenario, seed: int, monitoring: Monitoring | None = None) -> Iterator[Drift]:
+    """What the monitors of one pool say of the scenario; offsets are numbers of requests."""
+    declared = monitoring or Monitoring()
+    if scenario.learns:
+        yield from _pool(scenario, seed, declared)
+        return
+    manager = DriftManager(declared, TASK, ["m"])
+    waiting: list[tuple[float, int, Asked]] = []
+    for number, asked in enumerate(scenario.requests(seed)):
+        while waiting and waiting[0][0] <= asked.at:
+            known, offset, old = heapq.heappop(waiting)
+            assert old.p is not None
+            loss = TASK.loss(old.y, old.p)
+            yield from manager.learn(old.y, old.p, loss, (loss,), old.at, offset, known, number, (old.p,))
+        yield from manager.observe(asked.x, asked.p, asked.at, number)
+        heapq.heappush(waiting, (asked.at + asked.delay, number, asked))
+
+
+def _pool(scenario: Scenario, seed: int, monitoring: Monitoring) -> Iterator[Drift]:
+    pool = Pool(TASK, PerKey(Member("logistic", _logistic), monitoring=monitoring, metrics=False), "", 0)
+    waiting: list[tuple[float, int, Asked, Any]] = []
+    for number, asked in enumerate(scenario.requests(seed)):
+        while waiting and waiting[0][0] <= asked.at:
+            known, _, old, forecast = heapq.heappop(waiting)
+            yield from pool.learn(old.x, old.y, forecast, known, number, "").drifts
+        forecast, _ = pool.predict(asked.x)
+        yield from pool.observe(asked.x, forecast, asked.at, number)
+        heapq.heappush(waiting, (asked.at + asked.delay, number, asked, forecast))
+
+
+class Run(NamedTuple):
+    """False incidents of a run, the delay of the true one (None: missed), its kind and first suspect."""
+
+    false: int
+    delay: int | None
+    kind: str
+    first: str
+
+
+def judged(scenario: Scenario, seed: int) -> Run:
+    """One run of a scenario."""
+    confirmed: dict[int, list[Drift]] = {}
+    for drift in told(scenario, seed):
+        if drift.severity == "drift":
+            confirmed.setdefault(drift.incident, []).append(drift)
+    begins = scenario.count if scenario.begins is None else scenario.begins
+    true = [turns for turns in confirmed.values() if turns[-1].offset >= begins]
+    false = len(confirmed) - len(true)
+    if not true:
+        return Run(false, None, "", "")
+    turns = true[0]
+    told_as = turns[-1]
+    first = next(turn for turn in turns if turn.offset >= begins)
+    return Run(false, first.offset - begins, told_as.kind, told_as.suspects[0].subject)
+
+
+def _line(scenario: Scenario, runs: Sequence[Run]) -> str:
+    quiet = scenario.count if scenario.begins is None else scenario.begins
+    false = sum(run.false for run in runs)
+    between = f"one in {quiet * len(runs) / false:,.0f}" if false else "none"
+    line = f"{scenario.name:<52} {false:>3} false in {len(runs)} x {quiet:,} ({between})"
+    if scenario.begins is None:
+        return line
+    delays = [run.delay for run in runs if run.delay is not None]
+    found = f"; found {len(delays)} of {len(runs)}"
+    if delays:
+        kinds = Counter(run.kind for run in runs if run.delay is not None)
+        firsts = Counter(run.first for run in runs if run.delay is not None)
+        found += f", median delay {median(delays):,.0f} (worst {max(delays):,}); "
+        found += ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
+        found += "; first: " + ", ".join(f"{subject} {n}" for subject, n in firsts.most_common())
+    return line + found
+
+
+def main() -> None:
+    """Run the scenarios and print a line of each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", default="", help="scenarios whose name has this text")
+    parser.add_argument("--processes", type=int, default=1)
+    given = parser.parse_args()
+    with ProcessPoolExecutor(given.processes, mp_context=get_context("spawn")) as workers:
+        for scenario in SCENARIOS:
+            if given.only in scenario.name:
+                runs = list(workers.map(judged, [scenario] * given.runs, range(given.runs)))
+                print(_line(scenario, runs), flush=True)
+
+
+if __name__ == "__main__":
+    main()
