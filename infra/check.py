@@ -110,8 +110,9 @@ def check(
 ) -> CheckReport:
     """Fold the first `limit` events of a source in two ways, and compare; `tell` takes lines of progress.
 
-    Raises InfraError when a run fails.
+    Raises InfraError when a run fails, and Undescribable where nobody could say whether the code changed.
     """
+    functions = functions_of(case, case.packages)
     with TemporaryDirectory(prefix="driftline-check-") as folder:
         log, events = _written_log(case, source, limit, Path(folder))
         runner = _Runner(case_path, case.partitions, log, Path(folder))
@@ -121,7 +122,6 @@ def check(
             return CheckReport(case.name, events, len(first.outputs))
         tell("the two runs differ; looking for the cause")
         cause = _cause(first, runner)
-        functions = functions_of(case, case.packages)
         suspects = tuple(found for function in functions if (found := suspicion(function)) is not None)
         return CheckReport(case.name, events, len(first.outputs), str(different), cause, suspects)
 

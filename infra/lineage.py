@@ -50,7 +50,10 @@ def _code(epoch: Epoch) -> str:
     if epoch.code is None:
         return str(epoch.difference)
     code = epoch.code
-    known = f"{code.spec_hash[:12]} under {code.fingerprint.short}, from log offset {epoch.from_offset}"
+    known = (
+        f"{code.spec_hash[:12]} in fold {code.fold or '(not recorded)'} under {code.fingerprint.short}, "
+        f"from log offset {epoch.from_offset}"
+    )
     return known if epoch.difference is None else f"{known}; here: {epoch.difference}"
 
 

@@ -98,23 +98,28 @@ async def _approach(case_path: str, deployment: Deployment, settings: Settings) 
         if not partitions:
             return Approached({}, plan)
         jobs = [_Job(case_path, case.partitions, settings, number, rows) for number in partitions]
-        standbys = {
-            number: Standby.restored(deployment, number, snapshot, rows=rows)
-            for number, snapshot in zip(partitions, await _folded_aside(jobs), strict=True)
-        }
+        standbys = {}
+        for number, aside in zip(partitions, await _folded_aside(jobs), strict=True):
+            standbys[number] = Standby.restored(deployment, number, aside.snapshot, rows=rows)
+            plan.add(aside.plan)
         # what came on while states were handed over; each pass is as long as the other code came on during
         # the one before
         while max([await standby.approach() for standby in standbys.values()]) > CLOSE_BEHIND:
             pass
-        for standby in standbys.values():
-            plan.add(await standby.plan())
         return Approached(standbys, plan)
     finally:
         await deployment.broker.close()
 
 
-async def _folded_aside(jobs: Sequence[_Job]) -> list[bytes]:
-    """Snapshots of the jobs' standbys, folded by as many processes at once as there are cores."""
+class _Aside(NamedTuple):
+    """What a process that folds aside hands over: its standby's state, and its part of the plan."""
+
+    snapshot: bytes
+    plan: UpgradePlan
+
+
+async def _folded_aside(jobs: Sequence[_Job]) -> list[_Aside]:
+    """The jobs' standbys, folded by as many processes at once as there are cores."""
     turns = asyncio.Semaphore(os.cpu_count() or 1)
     tasks = [asyncio.create_task(_fold_aside(job, turns)) for job in jobs]
     try:
@@ -125,7 +130,7 @@ async def _folded_aside(jobs: Sequence[_Job]) -> list[bytes]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _fold_aside(job: _Job, turns: asyncio.Semaphore) -> bytes:
+async def _fold_aside(job: _Job, turns: asyncio.Semaphore) -> _Aside:
     # not forked: the threads of libraries would be left half way
     spawn = multiprocessing.get_context("spawn")
     async with turns:
@@ -139,17 +144,17 @@ async def _fold_aside(job: _Job, turns: asyncio.Semaphore) -> bytes:
             process.terminate()  # it has nothing left to do
             await asyncio.to_thread(process.join)
             receiving.close()
-    if isinstance(found, bytes):
+    if isinstance(found, _Aside):
         return found
     raise InfraError(
         found or f"the process that folded partition {job.partition} ended with exit code {process.exitcode}"
     )
 
 
-def _received(receiving: Connection) -> bytes | str | None:
-    """A snapshot, what made it impossible, or None from a process that died."""
+def _received(receiving: Connection) -> _Aside | str | None:
+    """What was folded, what made it impossible, or None from a process that died."""
     try:
-        found: bytes | str = receiving.recv()
+        found: _Aside | str = receiving.recv()
     except EOFError:
         return None
     return found
@@ -165,14 +170,14 @@ def _fold(job: _Job, sending: Connection) -> None:
     case: UseCase = replace(load_case(job.case_path), partitions=job.partitions)
     broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))
     try:
-        snapshot = asyncio.run(_close_behind(deploy(case, settings, broker), job))
+        aside = asyncio.run(_close_behind(deploy(case, settings, broker), job))
     except StreamsError as error:
         sending.send(str(error))
         return
-    sending.send(snapshot)
+    sending.send(aside)
 
 
-async def _close_behind(deployment: Deployment, job: _Job) -> bytes:
+async def _close_behind(deployment: Deployment, job: _Job) -> _Aside:
     from streams.upgrade import CLOSE_BEHIND, Standby
 
     standby = Standby(deployment, job.partition, rows=job.rows)
@@ -180,7 +185,7 @@ async def _close_behind(deployment: Deployment, job: _Job) -> bytes:
     try:
         while await standby.approach() > CLOSE_BEHIND:
             pass
-        return standby.snapshot()
+        return _Aside(standby.snapshot(), await standby.plan())
     finally:
         telling.cancel()
         await deployment.broker.close()

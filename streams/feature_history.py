@@ -32,6 +32,7 @@ from streams.archive import Archive, ArchivedRecord, ArchiveError
 from streams.errors import StreamsError
 from streams.events import TIMELESS
 from streams.fingerprint import numeric_fingerprint
+from streams.fold_version import fold_version
 from streams.outputs import Outputs
 from streams.scorer import Scorer
 from streams.specification import described
@@ -56,7 +57,9 @@ def history_code(case: UseCase) -> str:
         case.name, case.key, case.events, case.features, case.task, case.lateness, case.max_jump,
         case.dedup_horizon, case.max_event_bytes, case.refusals,
     ]  # fmt: skip
-    return hashlib.sha256(f"{described(decisive)}\n{numeric_fingerprint()}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{described(decisive, case.packages)}\n{numeric_fingerprint()}\n{fold_version()}".encode()
+    ).hexdigest()
 
 
 class _Columns:
