@@ -24,6 +24,8 @@ def annotations_of(kind: type) -> list[tuple[str, Any]]:
     """(name, type) of a class's own annotations; the text of one whose names are known to type checkers
     alone."""
     own = vars(kind).get("__annotations__", {})
+    if not isinstance(own, dict):  # of a type that is written in C
+        return []
     try:
         hints = get_type_hints(kind, include_extras=True)
     except (NameError, AttributeError, TypeError, SyntaxError):

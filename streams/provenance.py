@@ -30,12 +30,17 @@ def module_of(value: Any) -> str:
 def is_users(name: str) -> bool:
     """Whether a module is the user's: neither installed, nor Python's, nor driftline's."""
     if name.partition(".")[0] in sys.stdlib_module_names:
-        return name == "__main__"
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if file is None:
-        return name.partition(".")[0] not in sys.builtin_module_names
-    path = Path(file).resolve()
-    return not is_ours(path) and not _is_installed(path)
+        return False
+    module = sys.modules.get(name)
+    if module is None or name == "__main__":
+        return True  # made by the user's code, as it runs
+    places = [file] if (file := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
+    # Cython and other compilers make modules without any place
+    return bool(places) and not any(is_ours(path) or _is_installed(path) for path in map(_resolved, places))
+
+
+def _resolved(place: str) -> Path:
+    return Path(place).resolve()
 
 
 def is_ours(path: Path) -> bool:

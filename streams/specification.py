@@ -9,6 +9,7 @@ Libraries are described by name and version. What can be described in none of th
 from __future__ import annotations
 
 import functools
+import random
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from streams.provenance import is_users, is_users_file, module_of, release
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented))
 _BUILT_IN = (BuiltinFunctionType, MethodWrapperType, type(str.upper), type(int.__add__), type(dict.fromkeys))
+_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 _RUNS_TEXT = frozenset({"eval", "exec", "compile", "__import__"})
 
 
@@ -232,9 +234,10 @@ class _Description:
                 for name, value in sorted(vars(function).items()):
                     self._add_at(f".{name}", value)
             # what a function was made with is not in its code
-            for place, value in (("defaults", function.__defaults__), ("defaults", function.__kwdefaults__)):
-                self._add_at(place, value)
+            self._add_at("defaults", function.__defaults__)
+            self._add_at("defaults by name", function.__kwdefaults__)
             for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+                self._refuse_generator(f"enclosed {name}", _contents(cell))
                 self._add_at(f"enclosed {name}", _contents(cell))
 
     def _add_use(self, function: FunctionType) -> None:
@@ -251,12 +254,20 @@ class _Description:
     def _add_used(self, place: str, value: Any, attributes: Collection[str]) -> None:
         if value is import_module or (isinstance(value, ModuleType) and value.__name__ == "importlib"):
             raise Undescribable(_told_of(self._path, value, "what it imports is known when it runs"))
+        self._refuse_generator(place, value)
         self._say(place)
         with self._within(place):
             if isinstance(value, ModuleType):
                 self._add_module(value, attributes)
             else:
                 self._add(value)
+
+    def _refuse_generator(self, place: str, value: Any) -> None:
+        """Raise for random numbers that a function draws from a generator outside of itself."""
+        owner = getattr(value, "__self__", value)
+        if isinstance(owner, _GENERATORS):
+            reason = "after a restart it would draw other numbers than before"
+            raise Undescribable(_told_of([*self._path, place], owner, reason))
 
     def _add_import(self, wanted: Import, attributes: Collection[str]) -> None:
         top = wanted.module.partition(".")[0]

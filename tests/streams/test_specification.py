@@ -220,6 +220,11 @@ def test_every_process_says_the_same(told: dict[Any, str], tmp_path: Path) -> No
     assert hashes(tmp_path, [SOURCES], 2) == [told[None]]
 
 
+def test_values_of_every_sort_are_told_alike_in_every_process(tmp_path: Path) -> None:
+    values = {"declared": (Path(__file__).parents[1] / "cases" / "values.py").read_text()}
+    assert hashes(tmp_path, [values], 1) == hashes(tmp_path, [values], 2)
+
+
 @pytest.mark.parametrize("change", USED, ids=" -> ".join)
 def test_what_a_function_uses_is_told_also_when_it_is_imported_at_the_call(
     told: dict[Any, str], change: tuple[str, str, str]
@@ -252,6 +257,8 @@ declared = {"rule": value}
 """
 RUN = "def value(x): return eval('x + 1')\ndeclared = [value]\n"
 CHOSEN = "import importlib\ndef value(x): return importlib.import_module('m').scaled(x)\ndeclared = [value]\n"
+DRAWN = "import random\nRNG = random.Random(1)\ndef value(x): return RNG.random()\ndeclared = [value]\n"
+DRAWN_BY_PYTHON = "from random import random\ndef value(x): return random()\ndeclared = [value]\n"
 STREAM = "declared = {'rows': (n for n in range(3))}\n"
 
 
@@ -261,9 +268,11 @@ STREAM = "declared = {'rows': (n for n in range(3))}\n"
         (LOCKED, "['rule'] > function value > global LOCK", "lock"),
         (RUN, "[0] > function value", "it calls eval"),
         (CHOSEN, "[0] > function value", "what it imports is known when it runs"),
+        (DRAWN, "[0] > function value > global RNG", "it would draw other numbers"),
+        (DRAWN_BY_PYTHON, "[0] > function value > global random", "it would draw other numbers"),
         (STREAM, "['rows']", "generator"),
     ],
-    ids=["lock", "eval", "import_module", "generator"],
+    ids=["lock", "eval", "import_module", "random numbers", "Python's random numbers", "generator"],
 )
 def test_what_cannot_be_described_is_refused_by_name(source: str, where: str, what: str) -> None:
     module: dict[str, object] = {"__name__": "declared_here"}
