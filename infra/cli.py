@@ -268,7 +268,14 @@ def produce(
         ),
     ] = False,
     warm_up: Annotated[
-        bool, typer.Option("--warm-up", help="These are history, at the log's start: learn, answer nothing")
+        bool,
+        typer.Option(
+            "--warm-up",
+            help="History, for the log's start: learned from, not answered. Resumes one that was cut short",
+        ),
+    ] = False,
+    end_warm_up: Annotated[
+        bool, typer.Option("--end-warm-up", help="Send nothing but the end of a warm-up that was cut short")
     ] = False,
     zone: Zone = None,
     encoding: Encoding = None,
@@ -280,9 +287,10 @@ def produce(
     """
     from infra.produced import DeadLetters, SentOffsets
     from infra.serve import bootstrap_of
-    from infra.topics_admin import ensure_topics, refuse_begun
+    from infra.topics_admin import ensure_topics
+    from infra.warm_up import send_end, send_history
     from streams.sdk import EventProducer
-    from streams.sources import as_warm_up, open_source, with_closing_clock
+    from streams.sources import open_source, with_closing_clock
     from streams.tables import Reading
 
     settings = _settings()
@@ -291,22 +299,25 @@ def produce(
         raise typer.BadParameter(
             f"--close: {declared.name} is live (clock='wall'), its time goes on by itself"
         )
+    if warm_up and end_warm_up:
+        raise typer.BadParameter("--end-warm-up sends no history: give it or --warm-up, not both")
     bootstrap = bootstrap_of(settings)
     ensure_topics(bootstrap, declared.topics(settings.namespace).all())
-    events = open_source(declared, source, limit, Reading(zone, encoding))
-    if warm_up:
-        refuse_begun(bootstrap, declared.topics(settings.namespace).log)
-        events = as_warm_up(declared, events)
-    elif close:
-        events = with_closing_clock(declared, events)
     topics = declared.topics(settings.namespace)
     dead_letters, sent = DeadLetters(bootstrap, topics), SentOffsets()
     count = 0
     with EventProducer(declared, bootstrap, namespace=settings.namespace, on_sent=sent.add) as producer:
-        for event in events:
-            producer.send(event)
-            count += 1
-    _say(f"{count:,} events sent to {topics.log}")
+        if end_warm_up:
+            count = send_end(producer, declared, bootstrap, topics.log)
+        else:
+            events = open_source(declared, source, limit, Reading(zone, encoding))
+            if warm_up:
+                count = send_history(producer, declared, bootstrap, topics.log, events)
+            else:
+                for event in with_closing_clock(declared, events) if close else events:
+                    producer.send(event)
+                    count += 1
+    _say(f"{count:,} {'records' if warm_up or end_warm_up else 'events'} sent to {topics.log}")
     refusals = dead_letters.of(sent)
     for line in refusals.lines(case):
         _say(line)

@@ -69,7 +69,10 @@ def _partition(number: str, found: dict[str, Any]) -> str:
     if "checkpoint_failed" in found:
         text += f", the next one failed: {found['checkpoint_failed']}"
     if found.get("warming_up"):
-        text += ", in a warm-up: nothing is answered until its history is sent to the end"
+        text += (
+            ", in a warm-up: nothing is answered until its end (`driftline produce` resumes it by "
+            "--warm-up, ends it by --end-warm-up)"
+        )
     if "undecided" in found:
         name = f" {found['transaction']!r}" if found["transaction"] else ""
         text += f", {found['undecided']:,} offsets wait for the open transaction{name} to end"

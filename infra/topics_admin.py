@@ -85,16 +85,6 @@ def records_in(bootstrap: str, topic: str) -> int:
         consumer.close()
 
 
-def refuse_begun(bootstrap: str, log: str) -> None:
-    """Raises InfraError when the log holds records: only its beginning can be a warm-up."""
-    records = records_in(bootstrap, log)
-    if records:
-        raise InfraError(
-            f"{log} holds {records:,} records already: only the beginning of a log can be a "
-            "warm-up. Use another namespace"
-        )
-
-
 def batch_limit(bootstrap: str, topic: str) -> int:
     """The largest record batch that a topic takes, in bytes; raises InfraError where there is none."""
     from kafka import KafkaAdminClient

@@ -74,6 +74,12 @@ class EventProducer:
         else:
             self._send(value, key, None)
 
+    def place(self, partition: int, key: bytes | None, value: bytes) -> None:
+        """Queue one encoded event for a partition; raises `Refused` for what its form does not allow."""
+        self._raise_failure()
+        self._codec.decode(value, key)
+        self._send(value, key, partition)
+
     def _send(self, value: bytes, key: bytes | None, partition: int | None) -> None:
         future = self._producer.send(self._topic, value=value, key=key, partition=partition)
         future.add_errback(self._failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from typing import Any
 import shop
 
 from streams.events import Event
-from streams.sources import with_closing_clock
+from streams.sdk import EventProducer
+from streams.sources import as_warm_up, with_closing_clock
 
 EVENTS = list(with_closing_clock(shop.orders, shop.trade(400)))
 HISTORY, LIVE = EVENTS[:300], EVENTS[300:]
@@ -34,6 +36,23 @@ def test_what_a_worker_answers_after_a_warm_up_is_what_simulate_answers_and_only
         command = [sys.executable, "-m", "infra.cli", *map(str, arguments)]
         return subprocess.run(command, env=system.environment, capture_output=True, text=True)
 
+    # a producer that was killed: the marker everywhere, and half of the history in one partition
+    with EventProducer(shop.orders, system.bootstrap, namespace=system.namespace) as producer:
+        warm_up = as_warm_up(shop.orders, HISTORY)
+        producer.send(next(warm_up))
+        for event in itertools.islice(warm_up, 150):
+            if event.shop == "s":  # type: ignore[attr-defined]
+                producer.send(event)
+    worker = system.start()
+    eventually(lambda: system.folded(worker))
+    eventually(lambda: all(one.get("warming_up") for one in system.status["partitions"].values()))
+    assert "in a warm-up: nothing is answered" in driftline("status").stderr
+    system.stop(worker)
+
+    other = written(tmp_path / "other.jsonl", HISTORY[4:])
+    refused = driftline("produce", "shop:orders", other, "--warm-up")
+    assert refused.returncode == 1
+    assert "another history" in refused.stderr
     assert driftline("produce", "shop:orders", history, "--warm-up").returncode == 0
     again = driftline("produce", "shop:orders", history, "--warm-up")
     assert again.returncode == 1
