@@ -35,15 +35,18 @@ class GoldenCase(NamedTuple):
 
 
 def golden_cases() -> dict[str, GoldenCase]:
-    """By name: every kind of feature, of output, of refusal, of command, and a warm-up."""
+    """By name: every kind of feature, of output, of refusal, of command, a warm-up, and labels learned late."""
     from changing import changing
     from changing import events as changes
     from kinds import kinds
     from shop import faulty, trade
 
+    from bench.fraud import chargebacks, fraud
+
     return {
         "changing": GoldenCase(changing, with_closing_clock(changing, changes())),
         "kinds": GoldenCase(kinds, with_closing_clock(kinds, _with_products(trade(300)))),
+        "fraud": GoldenCase(fraud(), with_closing_clock(fraud(), chargebacks(1_000, 1))),
         "faulty": GoldenCase(faulty, with_closing_clock(faulty, trade(300))),
         "warm-up": GoldenCase(
             kinds,

@@ -186,6 +186,26 @@ def test_a_label_ahead_of_the_watermark_expires_nothing_but_what_it_answers() ->
     assert join.outcomes["another"] == [("labelled", 1, 3, 0)]
 
 
+def test_a_correction_under_the_id_of_what_it_corrects_leaves_one_prediction() -> None:
+    join = Join(lateness=0)
+    join.ask("r", 0)
+    join.label(1, 1, name="same")
+    join.void(2, name="same", corrects="same")
+    assert join.outcomes["r"] == [("labelled", 1, 1, 0), ("void", None, 2, 1)]
+    assert len(join.pending) == 1
+    join.end()
+    assert len(join.pending) == 0
+
+
+def test_what_waits_is_made_known_in_times_order_over_all_keys() -> None:
+    join = Join()
+    join.ask("expires", 0, "a")
+    join.ask("answered", 1, "b")
+    join.label(1, WAIT + 0.5, "b")
+    join.end()
+    assert list(join.outcomes) == ["expires", "answered"]
+
+
 def test_a_void_is_corrected_by_a_label_that_names_it() -> None:
     join = Join(lateness=0)
     join.ask("r", 0)
