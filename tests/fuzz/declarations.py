@@ -72,6 +72,7 @@ class Settled(Event, tag="settled"):
     colour: Colour | None = None
     bad: float = 0.0
     text: str | None = None
+    corrects: str | int | None = None
 
 
 class Dropped(Event, tag="dropped"):
@@ -79,6 +80,7 @@ class Dropped(Event, tag="dropped"):
     order: str
     place: str | int | None = None
     thing: Any = None
+    corrects: str | None = None
 
 
 class Product(Reference, tag="product"):
@@ -256,6 +258,9 @@ def task_of(random: Random) -> Any:
         more["at_expiry"] = at_expiry
     if random.random() < 0.3:
         more["corrections"] = random.choice((0.0, 30.0))
+    if random.random() < 0.3:
+        more["learn_at"] = "deadline"
+    more["answers"] = random.choice(("all", "all", "oldest", "newest"))
     label = Label(
         Settled,
         on=random.choice(JOINED),

@@ -83,6 +83,7 @@ class LogOf:
     def __init__(self) -> None:
         self.records: list[LogRecord] = []
         self._seconds = 0.0
+        self._told: list[str] = []
 
     def add(self, number: int) -> None:
         """The record that the number stands for."""
@@ -108,6 +109,10 @@ class LogOf:
         said |= {"at": at.isoformat()}
         if kind != "clock":
             said |= fields_of(random, kind)
+        if kind in ("settled", "dropped") and random.random() < 0.25:
+            said["corrects"] = random.choice((*self._told[-4:], "nobody", 7))
+        if kind == "settled":
+            self._told.append(said["id"])
         key = str(said.get("shop", "s")).encode()
         if random.random() < 0.12:
             random.choice(BREAKS)(random, said)

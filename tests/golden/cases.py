@@ -35,7 +35,7 @@ class GoldenCase(NamedTuple):
 
 
 def golden_cases() -> dict[str, GoldenCase]:
-    """By name: every kind of feature, of output, of refusal, of command, a warm-up, and labels learned late."""
+    """By name: every kind of feature, of output, of refusal, of command, a warm-up, unequal labels."""
     from changing import changing
     from changing import events as changes
     from kinds import kinds

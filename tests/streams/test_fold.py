@@ -37,7 +37,7 @@ from driftline import (
     std,
 )
 from online_models.errors import ModelsError
-from online_models.task import LabelWarning
+from online_models.task import UNLABELLED, LabelWarning
 from streams.errors import DeclarationError
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor, summarize
@@ -348,6 +348,48 @@ def test_where_no_corrections_are_taken_one_is_a_dead_letter_and_so_is_one_that_
     declared = replace(declared, events=[Asked, Numbered], task=Binary("bad", ask=Asked, label=label))
     _, out = fold(declared, Log().ask(0, "a").event("judged", 10, "a", bad=1.0, corrects=7))
     assert [stage for stage, _ in refusals(out)] == ["label"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ask", "judge", "correct", "drop"]), st.integers(0, 300), st.sampled_from("ab")
+        ),
+        max_size=14,
+        unique_by=lambda step: (step[0], step[1]),
+    ),
+    st.sampled_from(["all", "oldest", "newest"]),
+    st.sampled_from([UNLABELLED, False]),
+    st.data(),
+)
+def test_what_becomes_of_requests_does_not_depend_on_how_the_log_interleaves_them(
+    steps: list[tuple[str, int, str]], answers: Any, at_expiry: Any, data: st.DataObject
+) -> None:
+    declared = replace(
+        correctable(answers=answers, at_expiry=at_expiry, wait=HOUR, void=[Dropped]), lateness=24 * HOUR
+    )
+
+    def told(order: list[int]) -> tuple[dict[str, list[Any]], int]:
+        log = Log()
+        for n in order:
+            what, minute, key = steps[n]
+            if what == "ask":
+                log.ask(minute, key, id=f"q{n}")
+            elif what == "drop":
+                log.drop(minute, key)
+            else:
+                corrects = {"corrects": "j0"} if what == "correct" else {}
+                log.event("judged", minute, key, id=f"j{n}", bad=float(n % 2), **corrects)
+        processor, out = fold(declared, log.clock(10_000))
+        found: dict[str, list[Any]] = {}
+        for o in outcomes(out):
+            known = (o["status"], o.get("label"), o.get("horizon"), o.get("revision", 0), o["at"])
+            found.setdefault(o["event_id"], []).append(known)
+        return found, summarize([processor]).counts["unmatched"]
+
+    in_time = told(sorted(range(len(steps)), key=lambda n: steps[n][1]))
+    assert told(data.draw(st.permutations(range(len(steps))))) == in_time
 
 
 def test_readings_of_one_machine_with_a_check_after_each_keep_the_word_of_their_own_check() -> None:
