@@ -5,7 +5,7 @@ class Asked(Event, tag="asked", retired=("colour",)): ...
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar, Union
 
 import msgspec
@@ -46,7 +46,10 @@ class EventMeta(msgspec.StructMeta):
 
 
 class EventDecoder(Generic[_Kind]):
-    """Decodes events of some types, leaving out what they have retired."""
+    """Decodes events of some types, leaving out what they have retired.
+
+    `decode` gives the event in JSON; it raises msgspec.MsgspecError.
+    """
 
     def __init__(self, types: Sequence[type[_Kind]]) -> None:
         self._union: Any = Union[(*types,)]
@@ -56,14 +59,13 @@ class EventDecoder(Generic[_Kind]):
             for kind in types
             if (retired := getattr(kind, "__retired__", ()))
         }
+        # where nothing is retired, msgspec's own: a call more is 140 ns an event
+        self.decode: Callable[[bytes], _Kind] = self._decode_old if self._retired else self._decoder.decode
 
-    def decode(self, raw: bytes) -> _Kind:
-        """The event in JSON; raises msgspec.MsgspecError."""
+    def _decode_old(self, raw: bytes) -> _Kind:
         try:
             return self._decoder.decode(raw)
         except msgspec.ValidationError:
-            if not self._retired:
-                raise
             # values as they were written: a number read and written again may be another
             fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
             left = self._without_retired(fields, msgspec.json.decode(fields.get(TAG_FIELD, b"null")))
