@@ -200,8 +200,9 @@ async def _tell_of(standby: Standby, place: str) -> None:
         rate = (folded - before) / TELL_EVERY
         before = folded
         log.warning(
-            "upgrade: %s folded beside the code that serves up to %s (%s/s)",
+            "upgrade: %s folded beside the code that serves up to %s of %s (%s/s)",
             place,
             f"{folded:,}",
+            f"{standby.log_end:,}",
             f"{rate:,.0f}",
         )

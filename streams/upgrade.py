@@ -56,6 +56,11 @@ class Standby:
         self._planner = Planner(partition)
         self._letters_read = 0
 
+    @property
+    def log_end(self) -> int:
+        """Where the log ended when it was last looked at."""
+        return self._log.end if self._log is not None else 0
+
     def snapshot(self) -> bytes:
         """The pickled state, for `restored` in another process. One pickle, so that what is shared within
         it stays shared."""
@@ -91,7 +96,7 @@ class Standby:
         marks = await self.marks()
         tails = await self._tails(marks)
         furthest = max(tail.position[0] for tail in tails.values())
-        log_end = self._log.end if self._log is not None else 0
+        log_end = self.log_end
         # read once more: all that is settled by the first reading is there for the second
         tails = await self._tails(marks)
         self.see(tails)
@@ -131,8 +136,7 @@ class Standby:
             first = position_of(letters[0].headers)[0] if first is None else first
             self._planner.before |= refused_in(letters)
         if extent.begin > self._letters_read:  # some are deleted, and so is what they told of
-            assert self._log is not None
-            self._planner.known_from = self._log.end if first is None else first
+            self._planner.known_from = self.log_end if first is None else first
         self._letters_read = extent.end
 
     async def _tails(self, marks: Mapping[str, OutputMark]) -> dict[str, Tail]:

@@ -12,7 +12,7 @@ import shop
 ORDERS = 100
 
 
-def test_an_upgrade_that_would_lose_the_past_stops_and_one_that_does_not_goes_on(
+def test_an_upgrade_that_would_lose_the_past_stops_unless_that_is_accepted(
     system_of: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
     system = system_of("shop:orders")
@@ -42,7 +42,8 @@ def test_an_upgrade_that_would_lose_the_past_stops_and_one_that_does_not_goes_on
     assert f"of {ORDERS} published predictions" in told.stdout
     assert old.poll() is None, "the plan left the worker alone"
 
-    new, _ = system.command("upgrade", "fields:retired")
+    new, said = system.command("upgrade", "fields:deleted", "--accept-refused")
     eventually(lambda: old.poll() is not None)
     assert old.returncode == 1
+    assert f"refuses {ORDERS} that" in said.read_text()
     system.stop(new)

@@ -11,9 +11,11 @@ import msgspec
 import pytest
 import shop
 
+from infra.audit import AuditReport
 from streams.archive import ArchivedRecord
 from streams.audit import DELETED, PartitionAudit, PublishedTopic, Selection, audit_partition
 from streams.deployment import code_of
+from streams.difference import LIKELY_CAUSES, Difference, Verdict
 from streams.epochs import UNRECORDED, Code, CodeEpoch, epoch_output
 from streams.fingerprint import Fingerprint
 from streams.outputs import KINDS, Output, Outputs
@@ -347,3 +349,14 @@ def test_the_declared_functions_are_part_of_the_code() -> None:
     changed = replace(CASE, lateness=1.0)
     assert code_of(CASE) == code_of(shop.orders)
     assert (code_of(CASE).difference(code_of(changed)) or "").startswith("other code")
+
+
+@pytest.mark.parametrize("verdict", LIKELY_CAUSES)
+def test_a_difference_is_told_with_likely_causes_that_accuse_nobody(verdict: Verdict) -> None:
+    found = Difference(verdict, "orders.predictions", 0, 3, "3:0", 3, "prediction", "true", "false", None)
+    report = AuditReport("orders", 4, 3, 0, {}, found, 9, 1.0, 9.0)
+    first, *causes = str(report).splitlines()[1:]
+    assert first == f"first difference: {found}"
+    assert causes[0] == "likely causes, the likeliest first:"
+    assert [cause.strip() for cause in causes[1:]] == list(LIKELY_CAUSES[verdict])
+    assert "tamper" not in str(report).lower()
