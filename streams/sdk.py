@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from streams.events import Event
 from streams.messages import Prediction
+from streams.positions import NOTHING, Position, parse_position, position_of
 
 if TYPE_CHECKING:
     from streams.usecase import UseCase
@@ -35,13 +37,21 @@ def local_bootstrap() -> str:
         ) from None
 
 
+def own_namespace() -> str:
+    """DRIFTLINE_NAMESPACE, as workers read it; empty without one."""
+    import os
+
+    return os.environ.get("DRIFTLINE_NAMESPACE", "")
+
+
 class EventProducer:
     """Sends a case's events to its log: validated first, keyed, idempotent.
 
     References and clock events go to every partition. `send` raises `streams.errors.Refused` for an
     event that the fold would refuse for its form, and any failed delivery at the next `send`,
     `flush` or `close`. `on_sent(partition, offset)` hears, on another thread, where each record is in
-    the log; what the fold refuses of them are the dead letters of these offsets.
+    the log; what the fold refuses of them are the dead letters of these offsets. `namespace` is that of
+    the environment when none is given.
     """
 
     def __init__(
@@ -49,13 +59,13 @@ class EventProducer:
         case: UseCase,
         bootstrap: str | None = None,
         *,
-        namespace: str = "",
+        namespace: str | None = None,
         on_sent: Callable[[int, int], None] | None = None,
         **settings: Any,
     ) -> None:
         self._codec = case.codec()
         self._partitions = case.partitions
-        self._topic = case.topics(namespace).log
+        self._topic = case.topics(own_namespace() if namespace is None else namespace).log
         self._failure: BaseException | None = None
         self._on_sent = on_sent
         self._producer = KafkaProducer(
@@ -123,8 +133,10 @@ class PredictionConsumer:
     """Iterates a case's predictions, typed, each source position once.
 
     With a `group` it resumes where the group left off: the newest source position seen goes into the
-    metadata of the offset commit, so repeats are dropped across restarts and rebalances too.
-    Iteration ends after `timeout` seconds without a record (None: never).
+    metadata of the offset commit, so repeats are dropped across restarts and rebalances too. What was
+    yielded of a partition since the last commit comes again to whoever the group gives it to next.
+    `namespace` is that of the environment when none is given. Iteration ends after `timeout` seconds
+    without a record (None: never).
     """
 
     def __init__(
@@ -133,17 +145,14 @@ class PredictionConsumer:
         bootstrap: str | None = None,
         *,
         group: str | None = None,
-        namespace: str = "",
+        namespace: str | None = None,
         timeout: float | None = None,
         **settings: Any,
     ) -> None:
-        self._topic = case.topics(namespace).predictions
+        self._topic = case.topics(own_namespace() if namespace is None else namespace).predictions
         self._group = group
         self._decoder = msgspec.json.Decoder(Prediction)
-        self._seen: dict[int, tuple[int, int]] = {}
-        self._next: dict[int, int] = {}
         self._consumer = KafkaConsumer(
-            self._topic,
             bootstrap_servers=bootstrap or local_bootstrap(),
             group_id=group,
             **{
@@ -154,48 +163,48 @@ class PredictionConsumer:
             }
             | settings,
         )
+        self._progress = _Progress(self._consumer.assignment)
+        self._consumer.subscribe([self._topic], listener=self._progress)
 
     def __iter__(self) -> Iterator[Prediction]:
         for record in self._consumer:
             partition = record.partition
-            if partition not in self._seen:
-                self._seen[partition] = self._resumed(partition)
-            source = next(value for name, value in record.headers if name == "source")
-            offset, _, ordinal = source.decode().partition(":")
-            position = (int(offset), int(ordinal))
-            self._next[partition] = record.offset + 1
-            if position <= self._seen[partition]:
-                continue
-            self._seen[partition] = position
-            yield self._decoder.decode(record.value)
+            seen = self._progress.seen.get(partition)
+            if seen is None:
+                seen = self._resumed(partition)
+            position = position_of(record.headers)
+            self._progress.move(partition, max(seen, position), record.offset + 1)
+            if position > seen:
+                yield self._decoder.decode(record.value)
 
-    def _resumed(self, partition: int) -> tuple[int, int]:
+    def _resumed(self, partition: int) -> Position:
         """The newest source position that the group has committed for the partition."""
         if self._group is None:
-            return (-1, -1)
+            return NOTHING
         committed = self._consumer.committed(TopicPartition(self._topic, partition), metadata=True)
-        if committed is None or not committed.metadata:
-            return (-1, -1)
-        offset, _, ordinal = committed.metadata.partition(":")
-        return int(offset), int(ordinal)
+        return NOTHING if committed is None or not committed.metadata else parse_position(committed.metadata)
 
     def commit(self) -> None:
-        """Say that everything yielded so far has been dealt with."""
+        """Say that everything yielded so far has been dealt with, of the partitions that are this reader's.
+
+        Raises kafka.errors.CommitFailedError when the group has gone on without it: what it was given
+        since the last commit is given to others.
+        """
         if self._group is None:
             return
-        self._consumer.commit(
-            {
-                TopicPartition(self._topic, partition): OffsetAndMetadata(
-                    following, "{}:{}".format(*self._seen[partition]), -1
-                )
-                for partition, following in self._next.items()
-            }
-        )
+        offsets = {
+            TopicPartition(self._topic, partition): OffsetAndMetadata(following, "{}:{}".format(*seen), -1)
+            for partition, (seen, following) in self._progress.to_commit().items()
+        }
+        if offsets:
+            self._consumer.commit(offsets)
 
     def close(self) -> None:
         """Commit and leave."""
-        self.commit()
-        self._consumer.close()
+        try:
+            self.commit()
+        finally:
+            self._consumer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -203,4 +212,62 @@ class PredictionConsumer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:  # what was yielded last has not been dealt with
+            self._consumer.close()
+
+
+class _Progress(ConsumerRebalanceListener):  # type: ignore[misc]
+    """How far a reader has come in the partitions that the group has given it; told of changes on the
+    client's own thread.
+
+    A partition that is gone has nothing to commit any more: its next owner may be further. `assignment` says
+    what the client has at this moment. A rebalance of the eager kind takes everything back first and then
+    gives most of it again, read on from where it was: until it is over nothing of that is forgotten.
+    """
+
+    def __init__(self, assignment: Callable[[], Collection[TopicPartition]]) -> None:
+        self._assignment = assignment
+        self.seen: dict[int, Position] = {}
+        self._following: dict[int, int] = {}
+        self._leaving: set[int] = set()
+        self._changing = Lock()
+
+    def move(self, partition: int, seen: Position, following: int) -> None:
+        """A record was read: the newest source position, and the offset after the record."""
+        with self._changing:
+            self.seen[partition] = seen
+            self._following[partition] = following
+
+    def to_commit(self) -> dict[int, tuple[Position, int]]:
+        """Newest source position and next offset, by partition."""
+        with self._changing:
+            return {
+                number: (self.seen[number], following)
+                for number, following in self._following.items()
+                if number not in self._leaving
+            }
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """See kafka-python."""
+        perhaps = set(self._assignment())
+        with self._changing:
+            self._leaving |= {tp.partition for tp in revoked if tp in perhaps}
+            self._forget({tp.partition for tp in revoked if tp not in perhaps})
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """See kafka-python."""
+        with self._changing:
+            self._forget(self._leaving - {tp.partition for tp in assigned})
+            self._leaving.clear()
+
+    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        """See kafka-python."""
+        with self._changing:
+            self._forget({tp.partition for tp in lost})
+
+    def _forget(self, partitions: set[int]) -> None:
+        for number in partitions:
+            self.seen.pop(number, None)
+            self._following.pop(number, None)
