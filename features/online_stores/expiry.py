@@ -10,11 +10,11 @@ CLOCK = "clock"
 
 
 def lifetime(view: Any) -> timedelta | None:
-    """How long after its event time a row of a Feast view counts; None when for ever."""
-    if not view.ttl or view.tags.get(CLOCK) == "event":
-        return None
-    found: timedelta = view.ttl
-    return found
+    """How long after its event time a row of a Feast view counts; None when for ever.
+
+    A stored on-demand view has no lifetime."""
+    found: timedelta | None = getattr(view, "ttl", None)
+    return None if not found or view.tags.get(CLOCK) == "event" else found
 
 
 def is_over(event_time: datetime, lived: timedelta | None) -> bool:

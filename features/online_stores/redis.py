@@ -102,7 +102,7 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
         self, config: Any, table: Any, data: Data, progress: Callable[[int], Any] | None
     ) -> None:
         """Write Feast's own rows of one view; older ones leave the store as it is."""
-        write(self._get_client(config.online_store), _calls(config, table, data))
+        write(self._get_client(config.online_store), [*_calls(config, table, data), *_expiries(config, data)])
         if progress is not None:
             progress(len(data))
 
@@ -110,7 +110,8 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
         self, config: Any, table: Any, data: Data, progress: Callable[[int], Any] | None
     ) -> None:
         """As `online_write_batch`, with an asyncio client."""
-        await write_async(await self._get_client_async(config.online_store), _calls(config, table, data))
+        client = await self._get_client_async(config.online_store)
+        await write_async(client, [*_calls(config, table, data), *_expiries(config, data)])
         if progress is not None:
             progress(len(data))
 
@@ -153,15 +154,25 @@ def _token_key(config: Any) -> str:
     return f"driftline:incarnation:{config.project}"
 
 
+def _hash_of(config: Any, key: Any) -> bytes:
+    version = config.entity_key_serialization_version
+    found: bytes = serialize_entity_key(key, entity_key_serialization_version=version)
+    return found + config.project.encode()  # type: ignore[no-any-return]
+
+
+def _expiries(config: Any, data: Data) -> list[Call]:
+    """Commands that let Feast's rows expire where its settings say so."""
+    seconds = config.online_store.key_ttl_seconds
+    return [("EXPIRE", _hash_of(config, key), seconds) for key, *_ in data] if seconds else []
+
+
 def _calls(config: Any, table: Any, data: Data) -> list[Call]:
     """The script's calls for Feast's rows, those with the same features together."""
-    version = config.entity_key_serialization_version
-    project = config.project.encode()
     by_features: dict[tuple[str, ...], list[tuple[bytes, int, list[bytes]]]] = {}
     for key, values, at, _ in data:
         by_features.setdefault(tuple(values), []).append(
             (
-                serialize_entity_key(key, entity_key_serialization_version=version) + project,
+                _hash_of(config, key),
                 microseconds(at),
                 [value.SerializeToString() for value in values.values()],
             )

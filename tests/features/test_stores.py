@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import multiprocessing
 import random
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
+from redis import Redis
 from shops import BY_SHOP, LIVE, Shops, by_feasts_own, price, put, repo_at, row
 
 from features.client import FeatureClient, Status
@@ -244,6 +248,54 @@ def test_feast_materializes_a_history_into_the_store(repo: OnlineStoreRepo) -> N
     put(repo, {"b": (end.timestamp(), {"price_1h": 9.0})})
     repo.store.materialize(end - timedelta(hours=1), end, feature_views=[BY_SHOP])
     assert feast_reads(repo, "a", "b") == [1.0, 9.0]
+
+
+def test_an_on_demand_view_of_feasts_own_is_stored_and_read(repo: OnlineStoreRepo) -> None:
+    from feast import FeatureStore, Field, FileSource, OnDemandFeatureView
+    from feast.transformation.python_transformation import PythonTransformation
+    from feast.types import Float64
+
+    def doubled(inputs: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {"twice": [2 * value for value in inputs["price_1h"]]}
+
+    store = FeatureStore(repo_path=str(repo.place.path))
+    shops = store.get_feature_view(BY_SHOP)
+    assert isinstance(shops.batch_source, FileSource)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        view = OnDemandFeatureView(
+            name="doubled",
+            entities=[store.get_entity("shop")],
+            sources=[shops[["price_1h"]]],
+            schema=[Field(name="twice", dtype=Float64)],
+            feature_transformation=PythonTransformation(doubled, inspect.getsource(doubled)),
+            mode="python",
+            write_to_online_store=True,
+        )
+        store.apply([view])
+        now = datetime.now(UTC)
+        rows = pd.DataFrame({"shop": ["a"], "price_1h": [2.5], "event_timestamp": [now], "created": [now]})
+        store.write_to_online_store("doubled", df=rows)
+        found = store.get_online_features(["doubled:twice"], [{"shop": "a"}]).to_dict()
+    assert found["twice"] == [5.0]
+
+
+def test_feasts_lifetime_of_keys_is_kept(tmp_path: Path, redis_url: str) -> None:
+    from feast import FeatureStore
+
+    repo = repo_at(tmp_path / "feast", redis_url)
+    repo.apply()
+    settings = yaml.safe_load(repo.place.settings_file.read_text())
+    settings["online_store"]["key_ttl_seconds"] = 600
+    repo.place.settings_file.write_text(yaml.safe_dump(settings))
+    store = FeatureStore(repo_path=str(repo.place.path))
+    now = datetime.now(UTC)
+    rows = pd.DataFrame({"shop": ["a"], "price_1h": [2.5], "sold_1h": [1], "event_timestamp": [now]})
+    store.write_to_online_store(BY_SHOP, df=rows)
+    with Redis.from_url(redis_url) as client:
+        left = [client.ttl(key) for key in client.scan_iter() if not key.startswith(b"driftline:")]
+    assert len(left) == 1
+    assert 0 < left[0] <= 600
 
 
 def test_a_row_older_than_its_views_ttl_is_not_there(live: OnlineStoreRepo) -> None:
