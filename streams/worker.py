@@ -25,6 +25,7 @@ from streams.cadence import Budget
 from streams.custody import Custody, Frame
 from streams.deployment import Deployment
 from streams.events import Clock, moment
+from streams.library_log import leave_out_what_passes
 from streams.ownership import Held, OwnedPartition
 from streams.processor import counts_of, pools_of
 from streams.takeover import OtherCode
@@ -322,6 +323,7 @@ def run(worker: Worker, closing: Callable[[], Awaitable[None]] | None = None) ->
         if closing is not None:
             await closing()
 
+    leave_out_what_passes()
     service = faust.Worker(app, loglevel="WARN", quiet=True)
     service.spinner = None  # it would have every library log at DEBUG, so as to turn at each message
     try:

@@ -1,0 +1,29 @@
+"""What libraries log as trouble though they deal with it themselves, and nobody can do anything about it."""
+
+from __future__ import annotations
+
+import logging
+
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
+
+_PASSING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError)
+
+
+def leave_out_what_passes() -> None:
+    """Have this process's log leave out a group's coordinator that is on its way, which aiokafka waits for,
+    and timers of mode that come late on a busy machine."""
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_is_no_missing_coordinator)
+    logging.getLogger("mode.timers").addFilter(_is_no_late_timer)
+
+
+def _is_no_missing_coordinator(record: logging.LogRecord) -> bool:
+    told = record.args if isinstance(record.args, tuple) else ()
+    return not any(isinstance(one, _PASSING) for one in told)
+
+
+def _is_no_late_timer(record: logging.LogRecord) -> bool:
+    return "is overlapping" not in record.msg
