@@ -31,6 +31,9 @@ Change = Literal[
 LOSS_OF_FROZEN = "loss of frozen"
 """The losses of the baseline that stopped learning: it does not follow the concept as what serves does, so
 they tell of slow changes."""
+LOSS_OF_RARE = "loss of rare labels"
+"""The losses on the labels of a class that is rare. Among all losses they are lost: what a model loses on one
+fraud in two hundred payments is off the scale of the others, right or wrong."""
 BREAKS: frozenset[Change] = frozenset({"missing rate", "unit", "frozen value", "calendar"})
 SETTLING = 3
 """Blocks after an alarm whose values tell what became of a stream: the alarm's own may be half old."""

@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from online_models.drift.incidents import LOSS_OF_FROZEN, Budget, Drift, Incidents, Severity, State, ranked
+from online_models.drift.incidents import (
+    LOSS_OF_FROZEN,
+    LOSS_OF_RARE,
+    Budget,
+    Drift,
+    Incidents,
+    Severity,
+    State,
+    ranked,
+)
 from online_models.drift.monitoring import Monitoring
 from online_models.drift.panel import Panel
 from online_models.drift.performance import Estimate, Performance
@@ -24,10 +33,14 @@ _Labelled = tuple[Any, Any, float, Sequence[float | None], float, int, float, in
 
 _STATE = (
     "_answers", "_incidents", "_judges_labels", "_known", "_label_spans", "_labelled", "_labels", "_learned",
-    "_mature_from", "_performance", "_request_spans", "_requests", "_rows", "_seen", "_started", "_times",
+    "_learns_from", "_mature_from", "_performance", "_rare", "_request_spans", "_requests", "_rows", "_seen",
+    "_started", "_times", "_trues",
 )  # fmt: skip
 MATURE = 512
 """Labels after which what a model answers is watched: before, its scores and losses change as it learns."""
+RARE = 0.1
+"""A class of fewer than this share of the first `MATURE` labels of a binary task has its losses watched
+apart."""
 FROZEN = "frozen"
 """The baseline whose losses are watched too."""
 
@@ -52,7 +65,10 @@ class DriftManager:
         self._frozen = self._names.index(FROZEN) if FROZEN in baselines else None
         self._requests = Panel(True, most, frozenset())
         self._labels = Panel(
-            False, most, frozenset(("loss", *losses, LOSS_OF_FROZEN)), frozenset((LOSS_OF_FROZEN,))
+            False,
+            most,
+            frozenset(("loss", *losses, LOSS_OF_FROZEN, LOSS_OF_RARE)),
+            frozenset((LOSS_OF_FROZEN,)),
         )
         self._incidents = Incidents()
         self._performance = Performance()
@@ -65,9 +81,12 @@ class DriftManager:
         self._request_spans = Spans()
         self._label_spans = Spans()
         self._seen = 0
-        self._learned = 0
-        self._mature_from: int | None = None if task.is_supervised else -1  # offset of the last label before
         self._judges_labels = False
+        self._learns_from: int | None = None  # offset of the first label
+        self._learned = 0
+        self._trues = 0  # among the first labels of a binary task
+        self._rare: bool | None = None
+        self._mature_from: int | None = None if task.is_supervised else -1  # offset of the last label before
         self._thresholds = (0, 0.0, 0.0)
 
     @property
@@ -109,11 +128,19 @@ class DriftManager:
         `losses` are of the members, `outputs` of members and baselines; None where one gave no answer.
         """
         self._learned += 1
+        if self._learned <= MATURE and self._task.kind == "binary":
+            self._trues += y
+            if self._learned == MATURE:
+                self._rare = _rare(self._trues / MATURE)
         if self._learned == MATURE and self._mature_from is None:
             self._mature_from = offset
+        if self._learns_from is None:
+            self._learns_from = offset
         labelled = self._labelled
         if not self._is_mature(predicted_offset):
-            if self._judges_labels:
+            # where labels are late, most of these are of answers from before anything was learned, which say
+            # nothing of what losses are like, not even of their scale
+            if self._judges_labels or 0 <= predicted_offset < self._learns_from:
                 return ()
         elif not self._judges_labels:
             self._judges_labels = True
@@ -197,6 +224,11 @@ class DriftManager:
             columns[stream] = of_member
         if self._frozen is not None:
             columns[LOSS_OF_FROZEN] = self._frozen_losses(truths, answers)
+        if self._rare is not None:
+            rare = self._rare
+            columns[LOSS_OF_RARE] = [
+                loss if y == rare else None for y, loss in zip(truths, losses, strict=True)
+            ]
         named = self._task.kind == "multiclass"
         columns["label"] = truths if named else [float(y) for y in truths]
         expected = right if named else columns["label"]
@@ -322,3 +354,10 @@ class DriftManager:
         """Go on from what `snapshot` gave."""
         for name in _STATE:
             setattr(self, name, state[name])
+
+
+def _rare(share: float) -> bool | None:
+    """The class of a binary task that is rare, given the share of true labels."""
+    if min(share, 1.0 - share) >= RARE:
+        return None
+    return share < 0.5
