@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from infra.children import end_with_parent
 from infra.errors import InfraError
 from infra.serve import bootstrap_of, open_history
 from infra.settings import Settings
@@ -132,7 +133,10 @@ def _in_processes(jobs: Sequence[_Job], tell: Tell) -> list[PartitionAudit]:
         "spawn"
     )  # a fork would share the threads and sockets of Kafka's clients
     workers = min(len(jobs), os.cpu_count() or 1)
-    with spawn.Manager() as manager, ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+    with (
+        spawn.Manager() as manager,
+        ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool,
+    ):
         told, stop = manager.dict(), manager.Event()
         futures = [pool.submit(_audit_one, job, told, stop) for job in jobs]
         try:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from features.registry import OnlineStoreRepo
+from infra.children import end_with_parent
 from infra.settings import Settings
 from streams.archive import Archive, ArchiveError
 from streams.usecase import UseCase, load_case
@@ -87,7 +88,7 @@ def write(
     workers = min(len(jobs), os.cpu_count() or 1)
     # not forked: the threads of libraries would be left half way
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
         found = list(pool.map(_write_one, jobs))
     offsets, rows, parts = (sum(counts) for counts in zip(*found, strict=True))
     return HistoryReport(

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from streams.bridge import Bridge
     from streams.bridger import BridgeReport
     from streams.history import History
+    from streams.topics import TopicSpec
 
 log = logging.getLogger("driftline.worker")
 
@@ -36,6 +38,28 @@ def bootstrap_of(settings: Settings) -> str:
     if broker is None:
         raise InfraError("no Kafka: run `driftline up`, or name one in DRIFTLINE_BOOTSTRAP")
     return broker.bootstrap
+
+
+def _until_there(bootstrap: str, topics: Sequence[TopicSpec], mend: bool) -> None:
+    """See that a case's topics are there; a broker that does not answer is waited for."""
+    from kafka.errors import KafkaError
+
+    from features.faults import Outage
+    from infra.topics_admin import ensure_topics
+
+    outage: Outage | None = None
+    while True:
+        try:
+            ensure_topics(bootstrap, topics, mend=mend)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            outage = outage or Outage(f"asking Kafka at {bootstrap} for the case's topics")
+            time.sleep(outage.failed(error))
+        else:
+            if outage is not None:
+                outage.ended()
+            return
 
 
 def _put_out(bootstrap: str, group: str, client_id: str) -> None:
@@ -65,6 +89,9 @@ def run_worker(
     """
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
     bootstrap = bootstrap_of(settings)
+    # a worker that begins anew while the local broker is away has to know which one to wait for
+    os.environ["DRIFTLINE_BOOTSTRAP"] = bootstrap
+    settings.see_that_home_is_writable()
     writer = None
     if features and case.views():
         from features.online import OnlineWriter
@@ -74,14 +101,14 @@ def run_worker(
         repo.apply()
         writer = OnlineWriter(repo)
     from infra.deploy import deploy
-    from infra.topics_admin import ensure_topics, topic_troubles
+    from infra.topics_admin import topic_troubles
     from streams.archive import Archive
     from streams.kafka_broker import KafkaBroker
     from streams.topics_watch import TopicsWatch
     from streams.worker import Worker, run
 
     specs = case.topics(settings.namespace).all()
-    ensure_topics(bootstrap, specs, mend=mend_topics)
+    _until_there(bootstrap, specs, mend_topics)
     broker = KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name)))
     deployment = deploy(case, settings, broker, writer)
     upgrading = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from features.place import Place
+from infra.errors import InfraError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,18 @@ class Settings:
         if self.checkpoints is not None:
             return _below(self.checkpoints, self.qualified(case))
         return str(self.home / "checkpoints" / self.qualified(case))
+
+    def see_that_home_is_writable(self) -> None:
+        """Raises InfraError when nothing can be written to `home`, where a worker makes what it lacks."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.home) as probe:
+                probe.write(b"driftline")
+        except OSError as error:
+            raise InfraError(
+                f"{self.home} cannot be written to: {error}. A worker keeps its status, key, checkpoints and "
+                "Feast repository there: make room or give access, or name another folder in DRIFTLINE_HOME"
+            ) from error
 
     @property
     def key_file(self) -> Path:

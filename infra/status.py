@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 from infra.figures import lasting
@@ -67,7 +68,8 @@ def _partition(number: str, found: dict[str, Any]) -> str:
     if "checkpoint" in found:
         text += f", checkpoint {lasting(found['checkpoint']['age_seconds'])} old"
     if "checkpoint_failed" in found:
-        text += f", the next one failed: {found['checkpoint_failed']}"
+        since = lasting(found["checkpoint_failing_seconds"])
+        text += f", none can be stored for {since}: {found['checkpoint_failed']}"
     if found.get("warming_up"):
         text += (
             ", in a warm-up: nothing is answered until its end (`driftline produce` resumes it by "
@@ -93,6 +95,18 @@ def _refused(counts: dict[str, int]) -> list[str]:
     return ["  refused: " + ", ".join(found) + " (`driftline dead-letters tail`)"] if found else []
 
 
+def _ends(worker: dict[str, Any]) -> list[str]:
+    """Why the worker is not running, or how the one before it in its place ended, when that failed."""
+    ended, before = worker.get("ended"), worker.get("before")
+    if not worker["running"]:
+        if ended is None:
+            return ["  it did not say why it ended: it was killed, or the machine was stopped"]
+        return [f"  ended {lasting(time.time() - ended['at'])} ago: {ended['reason']}"]
+    if before is not None and before["failed"]:
+        return [f"  the one before ended {lasting(time.time() - before['at'])} ago: {before['reason']}"]
+    return []
+
+
 def render(found: dict[str, Any]) -> str:
     """The status as text."""
     broker = found["broker"]
@@ -109,6 +123,7 @@ def render(found: dict[str, Any]) -> str:
             f"{counts['predictions']:,} predictions, {counts['drift_events']:,} drift events"
             + (f", lag {worker['lag']:,}" if "lag" in worker else "")
         )
+        lines.extend(_ends(worker))
         lines.extend(_refused(counts))
         lines.extend(f"  {trouble}" for text in worker.get("topics", ()) for trouble in text.splitlines())
         lines.extend(_partition(number, one) for number, one in worker["partitions"].items())

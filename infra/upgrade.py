@@ -11,6 +11,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NamedTuple
 
+from infra.children import end_with_parent
 from infra.errors import InfraError
 from infra.settings import Settings
 from infra.signals import until_signal
@@ -166,6 +167,7 @@ def _fold(job: _Job, sending: Connection) -> None:
     from streams.archive import Archive
     from streams.kafka_broker import KafkaBroker
 
+    end_with_parent()
     settings = job.settings
     case: UseCase = replace(load_case(job.case_path), partitions=job.partitions)
     broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))

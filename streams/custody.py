@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from features.errors import FeaturesError
+from features.faults import Outage
 from streams.broker import AppendFailed, BrokerSilent, Fenced, RecordsMissing, StoredRecord
-from streams.cadence import Budget, Cadence
+from streams.cadence import Budget
+from streams.checkpointing import STOPS_WITHIN, Checkpointing
 from streams.deployment import Deployment
-from streams.errors import StreamsError
-from streams.ownership import Held, OwnedPartition, Snapshot
+from streams.errors import FoldFault, StreamsError
+from streams.ownership import Held, OwnedPartition
 from streams.takeover import OtherCode, take_over
 from streams.topology import TopologyRefused
 from streams.upgrade import Standby
@@ -33,9 +36,12 @@ RENEW_AFTER = 12 * 3600.0
 """Seconds without a record after which a partition is taken over anew: a broker forgets a producer,
 and with it the fence, after a day without sends."""
 LOOK_EVERY = 10.0
-"""Seconds between looks of an idle partition for somebody else's fence, and for another log."""
-STOPS_WITHIN = 2.5
-"""Seconds in which the records at hand are finished, and again a last checkpoint stored."""
+"""Seconds between looks for somebody else's fence, for other topics, and for records that wait though nothing
+has been answered since the last look."""
+STALLED_AFTER = 15.0
+STUCK_AFTER = 120.0
+"""Seconds of a standstill with records that wait, after which the worker's connection is lost: of a partition
+that was given no records, and of one that has some; folding those may take its time."""
 
 
 class Frame(NamedTuple):
@@ -58,7 +64,6 @@ class Custody:
     ) -> None:
         """`budget` is for the checkpoints of all partitions of the worker."""
         self._deployment = deployment
-        self._budget = budget
         self._held = held
         self._standby = standby
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
@@ -67,11 +72,11 @@ class Custody:
         self._told_strangers = False
         self._looked = time.monotonic()
         self._looking: asyncio.Task[None] | None = None
+        self._outage: Outage | None = None
+        self._stood_at = -1
+        self._waits_since: float | None = None
         self._owned: OwnedPartition | None = None
-        self._cadence = Cadence(budget, time.monotonic())
-        self._storing: asyncio.Task[None] | None = None
-        self._stored: tuple[int, float] | None = None
-        self._not_stored = ""
+        self._checkpointing = Checkpointing(partition, budget)
         self._task: asyncio.Task[None] | None = None
         self._recovery_started = 0.0
         self.partition = partition
@@ -79,6 +84,8 @@ class Custody:
         self.reason = ""
         self.superseded = False
         """Whether newer code has taken the partition over."""
+        self.stalled = ""
+        """What the broker says that this worker should have done by now."""
         self._last_record = time.monotonic()
 
     @property
@@ -118,10 +125,13 @@ class Custody:
                 await self._refuse_for_now(error)
             except StreamsError as error:
                 await self._refuse(error)
+            except FeaturesError:
+                raise  # the online store takes no rows, which is so for all partitions
             except Exception as error:
-                if not _is_broker_trouble(error):
-                    raise
-                await self._again(error, RETRY_AFTER)
+                if _is_broker_trouble(error):
+                    await self._again(error, RETRY_AFTER)
+                else:
+                    await self._refuse(error)
 
     async def _own(self) -> None:
         if self.state != "refused":  # as it is shown until the take-over succeeds
@@ -130,12 +140,11 @@ class Custody:
         # until the partition is this code's, the next attempt needs the standby too
         self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
         self._standby = None
-        self._cadence = Cadence(self._budget, time.monotonic())
+        self._checkpointing.begin()
         self._recovery_started = time.monotonic()
         self.state = "recovering"
         async for _ in owned.recover():
-            self._cadence.folded(owned.take_work())
-            self._maybe_checkpoint()
+            self._checkpointing.folded(owned)
             if self._stopping:
                 return
         self.state = "serving"
@@ -165,8 +174,7 @@ class Custody:
             begin = records[-1].offset + 1
             frame.ack()
             self._last_record = time.monotonic()
-            self._cadence.folded(owned.take_work())
-            self._maybe_checkpoint()
+            self._checkpointing.folded(owned)
 
     def _tell_strangers(self, owned: OwnedPartition) -> None:
         """Say once that records come which belong in other partitions."""
@@ -194,11 +202,13 @@ class Custody:
         await self._drop()
         await self._pause(pause)
 
-    async def _refuse(self, error: StreamsError) -> None:
+    async def _refuse(self, error: Exception) -> None:
         """Stop serving this partition until it is given back: going on could lose or repeat something."""
         self.state = "refused"
-        self.reason = str(error)
-        log.error("partition %d is not served: %s", self.partition, error)
+        is_told = isinstance(error, StreamsError)
+        fault = None if is_told and not isinstance(error, FoldFault) else error
+        self.reason = str(error) if is_told else f"a fault of driftline: {type(error).__name__}: {error}"
+        log.error("partition %d is not served: %s", self.partition, self.reason, exc_info=fault)
         await self._drop()
         while not self._stopping:
             await self._pause(RETRY_AFTER)
@@ -224,11 +234,13 @@ class Custody:
             await owned.close()
 
     def tick(self) -> None:
-        """Called now and then: other topics are noticed, and what an idle partition would else learn from its
-        next record; such a one is checkpointed too, and its fence renewed."""
+        """Called now and then: other topics are noticed, and records that wait but are not handed over, and
+        what an idle partition would else learn from its next record; such a one is checkpointed too, and its
+        fence renewed."""
         owned, now = self._owned, time.monotonic()
         if self._idle:
-            self._maybe_checkpoint()
+            if owned is not None:
+                self._checkpointing.look(owned)
             if self.idle_seconds > RENEW_AFTER or (owned is not None and owned.owes_rows):
                 self._last_record = now
                 self._frames.put_nowait(None)
@@ -246,12 +258,20 @@ class Custody:
         """Take the partition over anew when somebody else has, or when its topics are others."""
         try:
             outdated = await owned.has_other_topics() or await self._is_outdated(owned)
+            if not outdated:
+                await self._notice_standstill(owned)
         except TopologyRefused:
             outdated = True  # a new take-over tells in full
         except Exception as error:
-            log.warning("partition %d: a look at the broker failed: %s", self.partition, error)
+            self._waits_since = None  # whoever cannot ask is not given records either
+            self._outage = self._outage or Outage(f"partition {self.partition}: asking the broker")
+            self._outage.failed(error)
             # what waiting does not help, a new take-over tells in full
             outdated = not _is_broker_trouble(error)
+        else:
+            if self._outage is not None:
+                self._outage.ended()
+                self._outage = None
         if outdated and owned is self._owned:
             self._frames.put_nowait(None)
 
@@ -262,31 +282,25 @@ class Custody:
         asked = self._last_record
         return await owned.is_outdated() and self._idle and asked == self._last_record
 
-    def _maybe_checkpoint(self) -> None:
-        now = time.monotonic()
-        if self._owned is None or not self._cadence.due(now):
+    async def _notice_standstill(self, owned: OwnedPartition) -> None:
+        """See whether the log goes on although nothing has been answered since the last look."""
+        stood_at, self._stood_at = self._stood_at, owned.acknowledged
+        if self.state != "serving" or stood_at != owned.acknowledged:
+            self._waits_since = None
             return
-        if self._storing is not None and not self._storing.done():
-            return  # the store is slower than the cadence
-        snapshot = self._owned.snapshot()
-        if snapshot is None:
+        idle, now = self._idle, time.monotonic()
+        if not await owned.goes_on() or owned.acknowledged != stood_at:
+            self._waits_since = None
             return
-        self._cadence.begin()
-        self._storing = asyncio.create_task(self._store(self._owned, snapshot))
-
-    async def _store(self, owned: OwnedPartition, snapshot: Snapshot) -> None:
-        cost = 0.0
-        try:
-            cost = await owned.store(snapshot)
-        except Exception as error:
-            # an older checkpoint does as well: serving goes on, and the next one is tried
-            log.error("partition %d: no checkpoint: %s: %s", self.partition, type(error).__name__, error)
-            self._not_stored = f"{type(error).__name__}: {error}"
-        else:
-            self._stored = (snapshot.next_offset, time.monotonic())
-            self._not_stored = ""
-        finally:
-            self._cadence.taken(time.monotonic(), cost)
+        if self._waits_since is None:
+            self._waits_since = now
+        seconds = now - self._waits_since
+        if seconds > (STALLED_AFTER if idle else STUCK_AFTER):
+            why = "they are not handed over" if idle else "their outputs are not accepted"
+            self.stalled = (
+                f"partition {self.partition}: records from offset {stood_at} on have been in the log for "
+                f"{seconds:.0f} s and more, and {why}"
+            )
 
     async def stop(self) -> Held | None:
         """Finish the records at hand, store a last checkpoint, give the partition back.
@@ -310,22 +324,9 @@ class Custody:
             return None
         held = Held(owned.header(), owned.processor) if owned.is_whole else None
         if held is not None:
-            await self._last_checkpoint(owned)
+            await self._checkpointing.last(owned)
         await owned.close()
         return held
-
-    async def _last_checkpoint(self, owned: OwnedPartition) -> None:
-        if self._storing is not None:
-            await asyncio.wait([self._storing], timeout=STOPS_WITHIN)
-        snapshot = owned.snapshot()
-        if snapshot is None:
-            return
-        self._cadence.begin()
-        storing = asyncio.create_task(self._store(owned, snapshot))
-        done, _ = await asyncio.wait([storing], timeout=STOPS_WITHIN)
-        if not done:
-            storing.cancel()
-            log.error("partition %d: the last checkpoint was not stored in time", self.partition)
 
     def status(self) -> dict[str, Any]:
         """What `driftline status` shows of the partition."""
@@ -344,12 +345,7 @@ class Custody:
                     "until": progress.until,
                     "records_per_second": round((progress.at - progress.begin) / seconds, 1),
                 }
-        if self._stored is not None:
-            offset, at = self._stored
-            found["checkpoint"] = {"next_offset": offset, "age_seconds": round(time.monotonic() - at, 1)}
-        if self._not_stored:
-            found["checkpoint_failed"] = self._not_stored
-        return found
+        return found | self._checkpointing.status()
 
 
 def _is_broker_trouble(error: Exception) -> bool:

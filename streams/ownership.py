@@ -29,6 +29,8 @@ from streams.upgrade import Standby
 
 ROWS_AT_ONCE = 5_000
 """Rows offered together where every row is put again."""
+LOOK_AT = 1_000
+"""Offsets that a look at the log reads at most."""
 
 
 @dataclass(slots=True)
@@ -227,36 +229,46 @@ class OwnedPartition:
         """A checkpoint of this moment, to be given to `store`; None when there is nothing new in it, or
         when other code's outputs are still being inherited.
 
+        Raises OSError when there is nowhere to write it.
+
         There is after each take-over: the marks have moved, and those of a partition that is idle for
         longer than its outputs' retention would else be older than everything the outputs still hold.
         """
         if self.processor.next_offset == self._checkpointed or self._inherited is not None:
             return None
-        self._checkpointed = self.processor.next_offset
         deployment, header, processor = self._deployment, self.header(), self.processor
         name = checkpoint_name(header)
         unfinished = deployment.checkpoints.begin(
             name,
             lambda: encode(Checkpoint(header, processor.snapshot()), deployment.seal),
         )
+        self._checkpointed = header.next_offset
         rows = deployment.rows
         return Snapshot(name, header.next_offset, unfinished, rows.offered() if rows is not None else 0)
 
     async def store(self, snapshot: Snapshot) -> float:
         """Finish a snapshot when its online rows are written, and remove the oldest checkpoints.
 
-        Returns the seconds of CPU that it took.
+        Returns the seconds of CPU that it took. When it cannot be finished there will be another of it.
         """
         deployment = self._deployment
         try:
-            if deployment.rows is not None:
-                await deployment.rows.written(snapshot.ticket)
+            cost = await self._finished(snapshot)
+        except BaseException:
+            self._checkpointed = -1
+            raise
+        await prune(deployment.checkpoints, self.partition, deployment.code, snapshot.name)
+        return cost
+
+    async def _finished(self, snapshot: Snapshot) -> float:
+        rows = self._deployment.rows
+        try:
+            if rows is not None:
+                await rows.written(snapshot.ticket)
         except BaseException:
             await snapshot.unfinished.discard()
             raise
-        cost = await snapshot.unfinished.finish()
-        await prune(deployment.checkpoints, self.partition, deployment.code, snapshot.name)
-        return cost
+        return await snapshot.unfinished.finish()
 
     async def has_other_topics(self) -> bool:
         """Whether the log or an output was made anew since the take-over; to be asked at any time.
@@ -278,6 +290,13 @@ class OwnedPartition:
             extents[models].end > self._outbox.marks["models"].end
             or extents[log].end < self.processor.next_offset
         )
+
+    async def goes_on(self) -> bool:
+        """Whether the log has records that were not answered; what lies there may be markers only."""
+        place, begin = self._deployment.log(self.partition), self.acknowledged
+        end = (await self._deployment.broker.extents([place]))[place].end
+        until = min(end, begin + LOOK_AT)
+        return any([bool(records) async for records in self._deployment.broker.read(place, begin, until)])
 
     async def close(self) -> None:
         """End the outbox."""

@@ -55,7 +55,7 @@ async def starting_point(
         start = await _try(deployment, extents, known, "in memory", held.header, lambda: processor, refusals)
         if start is not None:
             return start
-    for name in reversed(list(await deployment.checkpoints.names(partition))):
+    for name in await _newest_first(deployment, partition):
         try:
             checkpoint = await load(
                 deployment.checkpoints, name, deployment.topics.log, partition, deployment.seal
@@ -73,6 +73,15 @@ async def starting_point(
     if any(refusal.broker_changed for refusal in refusals):
         raise TakeOverRefused(_no_checkpoint_fits(deployment, partition, refusals))
     return await _from_the_start(deployment, partition, extents, known)
+
+
+async def _newest_first(deployment: Deployment, partition: int) -> Sequence[str]:
+    """Names of the partition's checkpoints; none where they cannot be read, as if all were lost."""
+    try:
+        return list(reversed(await deployment.checkpoints.names(partition)))
+    except OSError as error:
+        log.error("partition %d: the checkpoints cannot be read, the log is folded: %s", partition, error)
+        return []
 
 
 def _builder(deployment: Deployment, checkpoint: Checkpoint) -> Callable[[], PartitionProcessor]:

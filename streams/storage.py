@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -68,13 +69,13 @@ class Storage:
     def aside(self, name: str) -> Path:
         """A path of this machine, in a folder that is there, to write what `adopt` will take as `name`."""
         if not isinstance(self._fs, fs.LocalFileSystem):
-            return Path(tempfile.gettempdir()) / f"{name.replace('/', '-')}.{os.getpid()}.part"
+            return Path(tempfile.gettempdir()) / f"{name.replace('/', '-')}.{secrets.token_hex(8)}.part"
         path = Path(self.path(name))
         _make_folder(path.parent)
         for left in path.parent.glob(".*.part"):  # by a process that was killed while it wrote
             if time.time() - left.stat().st_mtime > STALE:
                 left.unlink(missing_ok=True)
-        return path.with_name(f".{path.name}.{os.getpid()}.part")
+        return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
 
     def adopt(self, written: Path, name: str) -> None:
         """Make a file written aside, and synced, the file `name`."""

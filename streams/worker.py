@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import logging
 import os
 import resource
@@ -17,17 +16,23 @@ from typing import Any, NamedTuple
 
 import faust
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from features.faults import Outage
 from online_models.pool import member_reports
 from streams import frame
 from streams.cadence import Budget
+from streams.closing import end
 from streams.custody import Custody, Frame
 from streams.deployment import Deployment
 from streams.events import Clock, moment
 from streams.library_log import leave_out_what_passes
 from streams.ownership import Held, OwnedPartition
 from streams.processor import counts_of, pools_of
+from streams.renewal import ENDS_WITHIN, Deadline, Lost, begin_anew, end_now
+from streams.repeats import hold_back_repeats
+from streams.status_file import StatusFile, ended
 from streams.takeover import OtherCode
 from streams.topics_watch import TopicsWatch
 from streams.upgrade import Standby
@@ -48,6 +53,9 @@ COLLECT_EVERY = 3600.0
 """Seconds between collections of everything, for which answers wait: a tenth of a second and more."""
 TOPICS_EVERY = 15.0
 """Seconds between looks at the settings of the topics."""
+TOLD_WITHIN = 10.0
+RETRY_AFTER = 2.0
+"""Seconds that telling the time may take, and between two attempts when it fails."""
 CLOCK_AFTER = 5.0
 """Seconds without a record after which a live case's partition gets a clock event, while requests wait."""
 
@@ -90,7 +98,7 @@ class Worker:
         self.case = deployment.case
         self._deployment = deployment
         self._bootstrap = bootstrap
-        self._status_path = status_path
+        self._status_file = StatusFile(status_path)
         self._client_id = client_id
         self._custodies: dict[int, Custody] = {}
         self._budget = Budget()
@@ -103,6 +111,7 @@ class Worker:
         self._measuring: asyncio.Task[None] | None = None
         self._started = time.time()
         self._closing = False
+        self._last_status: dict[str, Any] | None = None
         self.failure: BaseException | None = None
         """What ended the worker, when it was not asked to end."""
         self.app = self._build_app(deployment.group)
@@ -124,7 +133,7 @@ class Worker:
             broker_rebalance_timeout=20.0,
             broker_commit_interval=1.0,
             consumer_metadata_max_age_ms=10_000,  # a log that was away is found again
-            datadir=self._status_path.parent / "faust",
+            datadir=self._status_file.path.parent / "faust",
         )
         frame.install(app)
         topic = app.topic(self._deployment.topics.log, value_type=bytes, value_serializer="raw")
@@ -161,7 +170,7 @@ class Worker:
         standby = self._upgrading.pop(number, None)
         custody = Custody(self._deployment, number, self._budget, held, standby)
         self._custodies[number] = custody
-        custody.start().add_done_callback(self._ended)
+        custody.start().add_done_callback(self._done)
 
     async def _give_back(self, numbers: set[int]) -> None:
         leaving = {number: self._custodies.pop(number) for number in numbers}
@@ -171,7 +180,7 @@ class Worker:
             if held is not None:
                 self._held[number] = held
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s failed", task.get_name(), exc_info=error)
             self._fail(error)
@@ -189,22 +198,43 @@ class Worker:
 
     async def _tell_time(self) -> None:
         """Tell idle partitions of a live case what time it is, while requests wait there."""
-        self._clock_producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
-        await self._clock_producer.start()
-        codec = self.case.codec()
+        outage: Outage | None = None
         while not self.app.should_stop:
-            await asyncio.sleep(1.0)
-            for number, custody in list(self._custodies.items()):
-                owned = custody.owned
-                if custody.idle_seconds < CLOCK_AFTER or owned is None or custody.state != "serving":
-                    continue
-                if not owned.processor.scorer.open_predictions:
-                    continue
-                now = time.time()
-                clock = Clock(id=f"clock:{number}:{int(now * 1e6)}", at=moment(now))
-                await self._clock_producer.send_and_wait(
-                    self._deployment.topics.log, codec.encode(clock), partition=number
-                )
+            await asyncio.sleep(1.0 if outage is None else RETRY_AFTER)
+            try:
+                async with asyncio.timeout(TOLD_WITHIN):
+                    await self._tell_idle()
+            except (KafkaError, OSError) as error:
+                # what time it is can be told later as well; what was not sent is not sent then
+                outage = outage or Outage("telling idle partitions the time")
+                outage.failed(error)
+                await self._end_clock_producer()
+            else:
+                if outage is not None:
+                    outage.ended()
+                    outage = None
+
+    async def _tell_idle(self) -> None:
+        codec = self.case.codec()
+        for number, custody in list(self._custodies.items()):
+            owned = custody.owned
+            if custody.idle_seconds < CLOCK_AFTER or owned is None or custody.state != "serving":
+                continue
+            if not owned.processor.scorer.open_predictions:
+                continue
+            if self._clock_producer is None:
+                self._clock_producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
+                await self._clock_producer.start()
+            now = time.time()
+            clock = Clock(id=f"clock:{number}:{int(now * 1e6)}", at=moment(now))
+            await self._clock_producer.send_and_wait(
+                self._deployment.topics.log, codec.encode(clock), partition=number
+            )
+
+    async def _end_clock_producer(self) -> None:
+        producer, self._clock_producer = self._clock_producer, None
+        if producer is not None:
+            await end(producer)
 
     def _owned(self) -> list[OwnedPartition]:
         """What has been taken over, by partition."""
@@ -224,6 +254,8 @@ class Worker:
             "code": self._deployment.code.short,
             "at": time.time(),
             "started": self._started,
+            "ended": None,
+            "before": self._status_file.before,
             "event_time": max((at for p in processors if (at := p.scorer.max_at) is not None), default=None),
             "next_offsets": {one.partition: one.acknowledged for one in owned},
             "partitions": {number: custody.status() for number, custody in custodies.items()},
@@ -236,9 +268,12 @@ class Worker:
 
     def write_status(self) -> None:
         """Write the status file."""
-        unfinished = self._status_path.with_suffix(f".{os.getpid()}.part")
-        unfinished.write_text(json.dumps(self.status()))
-        unfinished.replace(self._status_path)
+        self._status_file.write(self.status())
+
+    def tell_end(self, reason: str, *, failed: bool) -> None:
+        """Write the last status, which says why the worker ended."""
+        status = self._last_status or self.status()
+        self._status_file.write(status | {"ended": ended(reason, failed=failed)})
 
     async def _measure_models(self) -> None:
         """Compute the figures of the models anew, on another thread: answers do not wait for them."""
@@ -271,6 +306,8 @@ class Worker:
                     offsets[number] = custody.owned.acknowledged
                 if custody.superseded:
                     self._fail(OtherCode(custody.reason))
+                elif custody.stalled:
+                    self._fail(Lost(custody.stalled))
             # when nothing moves any more the figures are made final soon
             settled = offsets == last and offsets != final
             if self._measuring is not None and self._measuring.done():
@@ -292,10 +329,10 @@ class Worker:
         if self._measuring is not None:
             self._measuring.cancel()
         await self._measure_models()
-        self.write_status()
+        self._last_status = self.status()
+        self._status_file.write(self._last_status)
         self._custodies.clear()
-        if self._clock_producer is not None:
-            await self._clock_producer.stop()
+        await self._end_clock_producer()
 
 
 def _timed(compute: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], float]:
@@ -309,27 +346,86 @@ def _rss_bytes() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+class _Service(faust.Worker):  # type: ignore[misc]
+    """Faust's worker, with a log that stays readable."""
+
+    def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
+        super().on_setup_root_logger(logger, level)
+        hold_back_repeats(logger)
+
+
+class _Term:
+    """One worker's life within this process, and how it ends."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.service = _Service(worker.app, loglevel="WARN", quiet=True)
+        self.service.spinner = None  # it would have every library log at DEBUG, so as to turn at each message
+
+    @property
+    def is_ending(self) -> bool:
+        return bool(self.service.should_stop or self._worker.app.should_stop)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the worker, when it was not asked to end."""
+        if self._worker.failure is not None:
+            return self._worker.failure
+        crash = self.service.crash_reason or self._worker.app.crash_reason
+        if crash is not None and self.service._signal_stop_time is None:
+            return Lost(f"{type(crash).__name__}: {crash}")
+        return None
+
+    def last_resort(self) -> None:
+        failure = self.failure
+        self.tell()
+        log.warning("what the worker had begun did not end within %g s", ENDS_WITHIN)
+        if isinstance(failure, Lost):
+            begin_anew(str(failure))
+        if failure is not None:
+            log.error("driftline: %s", failure)
+        end_now(0 if failure is None else 1)
+
+    def tell(self) -> None:
+        """Write down why it ended."""
+        failure = self.failure
+        if failure is None:
+            self._worker.tell_end("it was asked to end", failed=False)
+        elif isinstance(failure, Lost):
+            self._worker.tell_end(f"it begins anew: {failure}", failed=True)
+        else:
+            self._worker.tell_end(str(failure) or type(failure).__name__, failed=True)
+
+
 def run(worker: Worker, closing: Callable[[], Awaitable[None]] | None = None) -> None:
     """Run until SIGTERM or SIGINT; leaves the group and exits 0 then, else raises what ended it.
 
-    `closing` is awaited when the partitions have been given back.
+    Where that is the connection to Kafka, the process begins anew. `closing` is awaited when the partitions
+    have been given back.
     """
     sys.setswitchinterval(0.0005)  # the row writer's thread must not hold up answers for 5 ms
-    app = worker.app
+    term = _Term(worker)
 
-    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    @worker.app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
     async def ending(*_: Any, **__: Any) -> None:
         await worker.close()
         if closing is not None:
             await closing()
 
     leave_out_what_passes()
-    service = faust.Worker(app, loglevel="WARN", quiet=True)
-    service.spinner = None  # it would have every library log at DEBUG, so as to turn at each message
+    deadline = Deadline(term)
+    deadline.start()
+    exited: SystemExit | None = None
     try:
-        service.execute_from_commandline()
-    except SystemExit:
-        if worker.failure is None:
-            raise
-    if worker.failure is not None:
-        raise worker.failure
+        term.service.execute_from_commandline()
+    except SystemExit as error:
+        exited = error
+    deadline.over()
+    term.tell()
+    failure = term.failure
+    if isinstance(failure, Lost):
+        begin_anew(str(failure))
+    if failure is not None:
+        raise failure
+    if exited is not None:
+        raise exited

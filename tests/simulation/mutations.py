@@ -136,8 +136,8 @@ MUTATIONS = (
     _mutation(
         "a checkpoint does not wait for the online rows",
         ownership,
-        "OwnedPartition.store",
-        "await deployment.rows.written(snapshot.ticket)",
+        "OwnedPartition._finished",
+        "await rows.written(snapshot.ticket)",
         "pass",
         "crash",
     ),

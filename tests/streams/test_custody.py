@@ -10,11 +10,15 @@ import pytest
 import shop
 from memory import MemoryBroker, MemoryCheckpoints
 
-from streams import custody
-from streams.broker import Extent, Place, TopicShape
+from streams import cadence, custody
+from streams.broker import Extent, Place, StoredRecord, TopicShape
 from streams.cadence import Budget
+from streams.checkpoint import Unfinished
 from streams.custody import Custody, Frame
 from streams.deployment import Deployment, code_of
+from streams.errors import FoldFault
+from streams.outputs import Outputs
+from streams.processor import PartitionProcessor
 from streams.sealing import KEY_BYTES, Seal
 from streams.topics import Topics
 
@@ -130,6 +134,144 @@ def test_an_idle_partition_waits_in_the_background_for_a_silent_broker_and_then_
         await broker.fence("somebody else", [Place(TOPICS.models, 0)])
         broker.speaks.set()
         await until(lambda: held.state == "serving" and held.owned not in (first, None))
+        await held.stop()
+
+    asyncio.run(run())
+
+
+class FullDisk(MemoryCheckpoints):
+    """Checkpoints that nothing can be written to while `full` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = True
+
+    def begin(self, name: str, content: Callable[[], bytes]) -> Unfinished:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return super().begin(name, content)
+
+
+def deployed(broker: MemoryBroker, checkpoints: MemoryCheckpoints) -> Deployment:
+    seal = Seal(b"k" * KEY_BYTES)
+    return Deployment(shop.orders, code_of(shop.orders), TOPICS, broker, checkpoints, seal)
+
+
+def test_a_fault_of_the_fold_refuses_its_partition_with_the_offset_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = PartitionProcessor.step
+
+    def failing(self: PartitionProcessor, records: Sequence[StoredRecord]) -> Outputs:
+        if self.partition == 0 and records:
+            raise FoldFault(0, records[-1].offset, "ZeroDivisionError: division by zero")
+        return step(self, records)
+
+    monkeypatch.setattr(PartitionProcessor, "step", failing)
+
+    async def run() -> None:
+        broker = MemoryBroker()
+        deployment = deployed(broker, MemoryCheckpoints())
+        both = [Custody(deployment, number, Budget()) for number in range(2)]
+        tasks = [one.start() for one in both]
+        await until(lambda: all(one.state == "serving" for one in both))
+        for one in both:
+            for _ in range(3):
+                broker.add(Place(TOPICS.log, one.partition), None, b"broken")
+            one.put(Frame([r for r in broker.at(Place(TOPICS.log, one.partition)) if r], lambda: None))
+        await until(lambda: both[0].state == "refused" and both[1].owned.acknowledged == 3)  # type: ignore[union-attr]
+        assert "partition 0, offset 2: the fold failed with ZeroDivisionError" in both[0].status()["reason"]
+        assert both[1].state == "serving"
+        assert not any(task.done() for task in tasks)
+        for one in both:
+            await one.stop()
+
+    asyncio.run(run())
+    assert "Traceback" in caplog.text
+
+
+def test_what_nobody_has_foreseen_refuses_the_partition_and_does_not_end_the_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        broker = MemoryBroker()
+        held = Custody(deployed(broker, MemoryCheckpoints()), 0, Budget())
+
+        async def failing(*_: object) -> None:
+            raise KeyError("row")
+
+        monkeypatch.setattr(broker, "fence", failing)
+        task = held.start()
+        await until(lambda: held.state == "refused")
+        assert held.reason == "a fault of driftline: KeyError: 'row'"
+        assert not task.done()
+        await held.stop()
+
+    asyncio.run(run())
+
+
+def test_a_partition_is_served_though_no_checkpoint_can_be_stored_and_one_is_once_it_can(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cadence, "MOST", 0.0)
+
+    async def run() -> None:
+        broker, checkpoints = MemoryBroker(), FullDisk()
+        held = Custody(deployed(broker, checkpoints), 0, Budget())
+        held.start()
+        await until(lambda: held.state == "serving")
+        for n in range(3):
+            broker.add(Place(TOPICS.log, 0), None, b"broken")
+            log = [record for record in broker.at(Place(TOPICS.log, 0)) if record is not None]
+            held.put(Frame(log[n:], lambda: None))
+            await until(lambda: held.owned is not None and held.owned.acknowledged == n + 1)  # noqa: B023
+        assert held.state == "serving"
+        assert "No space left" in held.status()["checkpoint_failed"]
+        assert held.status()["checkpoint_failing_seconds"] >= 0
+        assert len([record for record in caplog.records if "No space left" in record.message]) == 1
+
+        checkpoints.full = False
+
+        def stored() -> bool:
+            held.tick()  # nothing more comes
+            return bool(checkpoints.stored)
+
+        await until(stored)
+        await until(lambda: "checkpoint_failed" not in held.status())
+        assert held.status()["checkpoint"]["next_offset"] == 3
+        await held.stop()
+
+    asyncio.run(run())
+    assert "works again" in caplog.text
+
+
+def test_records_that_wait_in_the_log_but_are_not_handed_over_are_a_standstill(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(custody, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(custody, "STALLED_AFTER", 0.0)
+
+    async def run() -> None:
+        broker = SilentBroker()
+        held = Custody(deployed(broker, MemoryCheckpoints()), 0, Budget())
+        held.start()
+        await until(lambda: held.state == "serving")
+
+        async def look() -> None:
+            asked = broker.asked
+            held.tick()
+            await until(lambda: broker.asked > asked and not held._is_looking)
+
+        broker.at(Place(TOPICS.log, 0)).append(None)  # a marker is no record
+        for _ in range(4):
+            await look()
+        assert not held.stalled
+        broker.add(Place(TOPICS.log, 0), None, b"broken")
+        async with asyncio.timeout(PATIENCE):
+            while not held.stalled:
+                await look()
+        assert "records from offset 0 on" in held.stalled
+        assert "not handed over" in held.stalled
         await held.stop()
 
     asyncio.run(run())
