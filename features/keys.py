@@ -22,6 +22,17 @@ def not_a_key(event: type, field: str) -> str | None:
     return None if kind is None else f"{event.__name__}.{field} holds a {kind}, which cannot be looked up by"
 
 
+def is_doubtful(event: type, field: str) -> bool:
+    """Whether the type of an event's field leaves open that a value is no key."""
+    return _may_be_anything(get_type_hints(event).get(field))
+
+
+def _may_be_anything(hint: Any) -> bool:
+    if isinstance(hint, NewType):
+        return _may_be_anything(hint.__supertype__)
+    return hint in (Any, object, None) or any(map(_may_be_anything, get_args(hint)))
+
+
 def _unusable(hint: Any) -> str | None:
     """The name of a part of the type that is no key."""
     if isinstance(hint, NewType):

@@ -21,7 +21,7 @@ from features.declaration import (
     Window,
 )
 from features.errors import FeatureDeclarationError, FeatureValueError
-from features.keys import not_a_key
+from features.keys import is_doubtful, not_a_key
 from features.on_demand import check_inputs, evaluation, step
 from features.ranges import Ranges, RangesState
 from features.window import (
@@ -304,6 +304,7 @@ class _Intake:
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, ...], _Key] = {}
+        self._is_doubtful = False  # whether a key may be none, for all that its type says
         self._places: dict[Any, int] = {}
         self._read: list[tuple[str, Any, Callable[[str, Any, Any], Any] | None]] = []
 
@@ -322,6 +323,7 @@ class _Intake:
             checked = None if isinstance(value, str) else _value_of if identity[1] else _number_of
             self._read.append((name, attrgetter(value) if isinstance(value, str) else value, checked))
         key = self._key(feature.by)
+        self._is_doubtful |= any(is_doubtful(feature.event, name) for name in feature.by)
         if isinstance(table, _BoundedTable):
             key.bounded.append((table, place))
         else:
@@ -339,9 +341,10 @@ class _Intake:
             for name, read, checked in self._read
         ]
         values.append(1.0)  # what an event counts
-        keys = [way.read(event) for way in self._keys.values()]
-        _check_keys(self._keys, keys)
-        for way, key in zip(self._keys.values(), keys, strict=True):
+        if self._is_doubtful:
+            _check_keys(self._keys, [way.read(event) for way in self._keys.values()])
+        for way in self._keys.values():
+            key = way.read(event)
             if key is None or (way.composite and None in key):
                 continue
             for table, place in way.additions:
@@ -475,6 +478,7 @@ class FeatureState:
         partition_key: str,
         views: Sequence[View] = (),
     ) -> None:
+        self._ask = ask
         self._tables: dict[tuple[Any, ...], _Table] = {}
         self._intakes: dict[type, _Intake] = {}
         self._references: dict[tuple[type, str], dict[Any, tuple[float, Any]]] = {}
@@ -592,18 +596,21 @@ class FeatureState:
         """Count an event; raises FeatureValueError, with nothing changed, when user code fails or a key is
         none."""
         kind = type(event)
-        lookups = self._lookups.get(kind, ())
-        keys = [key_of(event) for _, key_of in lookups]
-        if keys:
-            _check_keys([(by,) for known_as, by in self._references if known_as is kind], keys)
+        lookups = self._lookups.get(kind)
+        if lookups is not None:
+            by = [(name,) for event_type, name in self._references if event_type is kind]
+            _check_keys(by, [key_of(event) for _, key_of in lookups])
         intake = self._intakes.get(kind)
         if intake is not None:
             intake.take(event, at)
-        self._ranges.settle()
-        for (found, _), key in zip(lookups, keys, strict=True):
-            known = found.get(key)
-            if known is None or at >= known[0]:
-                found[key] = (at, event)
+        if kind is self._ask:
+            self._ranges.settle()
+        if lookups is not None:
+            for found, key_of in lookups:
+                key = key_of(event)
+                known = found.get(key)
+                if known is None or at >= known[0]:
+                    found[key] = (at, event)
 
     def put_rows(self, rows: dict[RowKey, Row]) -> None:
         """Put the newest online row of every key touched since the last time, as of its newest event.

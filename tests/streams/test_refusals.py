@@ -225,3 +225,13 @@ def test_a_fault_of_the_fold_names_partition_and_offset(monkeypatch: pytest.Monk
         patched.setattr("online_models.pool.Pool.observe", broken)
         with pytest.raises(FoldFault, match="offset 2"):
             log.event("asked", 2)
+
+
+def test_what_a_refused_request_showed_of_ranges_is_not_remembered_with_the_event_after_it() -> None:
+    log = Log(case())
+    log.event("asked", 0)
+    before = log.processor.state().scorer.features.ranges.last_outside
+    assert stages(log.event("asked", 1, amount=-5.0, part=[1])) == ["features"]
+    assert stages(log.event("settled", 2, bad=1.0)) == []
+    assert log.processor.state().scorer.features.ranges.last_outside == before == {}
+    assert stages(log.event("asked", 3, amount=-5.0)) == ["range"]
