@@ -21,7 +21,8 @@ RULES = Promotion(min_labels=50, warm_up=0)
 
 def promoting(**changes: Any) -> UseCase:
     members = PerKey(Member("constant", Constant), [Member("logistic", logistic)], promotion=RULES)
-    return replace(orders, models=members, slices=["shop", "product"], features=features, **changes)
+    given = {"partitions": 1, "models": members, "slices": ["shop", "product"], "features": features}
+    return replace(orders, **given | changes)
 
 
 def trade(number: int) -> Iterator[Event]:
