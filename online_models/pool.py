@@ -211,6 +211,11 @@ class Pool:
             return ()
         return self.drift.observe(x, forecast.output, at, offset)
 
+    def hear(self, y: Any, delay: float, at: float) -> None:
+        """Watch how long a label took that is learned at its request's deadline."""
+        if self.drift is not None:
+            self.drift.hear(y, delay, at)
+
     def _apportion(self) -> None:
         """Set what share of requests every member answers: the budget, or who serves, has changed."""
         serving = self._seats[self._serving] if self._serving < len(self._seats) else None

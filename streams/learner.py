@@ -57,6 +57,7 @@ class Learner:
     def __init__(self, case: UseCase, partition: int) -> None:
         self._task = case.task
         self._scope = case.models_with_notes
+        self._hears = case.task.label.learns_at == "deadline"  # else learning a label tells when it came
         self._partition = partition
         self._partitions = case.partitions
         self._name = case.name
@@ -162,6 +163,8 @@ class Learner:
         elif status == "unlabelled" and not self._task.is_supervised:
             self._absorb(pending, forecast, at, offset, out)
         if status == "labelled":
+            if self._hears and example.status_before == "open" and pending.x is not None:
+                self._pool(pending.key).hear(label, at - pending.at, at)
             loss = self._task.loss(label, forecast.output)
             estimate = self._estimates.pop(pending.key, None)
         if pending.silent:

@@ -154,7 +154,7 @@ class DriftEvent(msgspec.Struct, frozen=True):
     first_offset: int
     offset: int
     incident: str = ""
-    kind: Literal["", "data break", "covariate drift", "label shift", "concept drift"] = ""
+    kind: Literal["", "data break", "label delay", "covariate drift", "label shift", "concept drift"] = ""
     suspects: tuple[Suspect, ...] = ()
     predictions: Span | None = None
     labels: Span | None = None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import cbrt
 from typing import Literal, NamedTuple
 
+from online_models.drift.delays import DELAY_OF
 from online_models.drift.panel import Alarm, Level
 from online_models.drift.scale import Scale
 from online_models.drift.spans import Span
@@ -14,7 +15,7 @@ from online_models.drift.windows import BLOCK
 
 State = Literal["stable", "warning", "drift", "recovered"]
 Severity = Literal["warning", "drift", "recovered"]
-Kind = Literal["data break", "covariate drift", "label shift", "concept drift"]
+Kind = Literal["data break", "label delay", "covariate drift", "label shift", "concept drift"]
 Change = Literal[
     "missing rate",
     "unit",
@@ -26,6 +27,7 @@ Change = Literal[
     "labels",
     "calibration",
     "loss",
+    "label delay",
 ]
 
 LOSS_OF_FROZEN = "loss of frozen"
@@ -163,6 +165,8 @@ def _change(alarm: Alarm) -> Change:
         return "missing rate" if rises else "categories"
     if alarm.aspect == "frozen":
         return "frozen value"
+    if alarm.aspect == "delay" or alarm.stream.startswith(DELAY_OF):
+        return "label delay"
     if alarm.stream == "label":
         return "labels"
     if alarm.stream == "calibration":
@@ -173,20 +177,22 @@ def _change(alarm: Alarm) -> Change:
 
 
 def _place(suspect: Suspect) -> tuple[int, float, str]:
-    """Causes before what they cause: broken data, other features, labels, scores, losses; then evidence. What
-    the frozen baseline loses concerns nobody where something else is seen."""
+    """Causes before what they cause: broken data, late labels, other features, labels, losses, scores; then
+    evidence. What the frozen baseline loses concerns nobody where something else is seen."""
     if suspect.stream == LOSS_OF_FROZEN:
-        step = 5
+        step = 6
     elif suspect.change in BREAKS and suspect.stream != "score":
         step = 0
-    elif suspect.stream.startswith("feature "):
+    elif suspect.change == "label delay":
         step = 1
-    elif suspect.change == "labels":
+    elif suspect.stream.startswith("feature "):
         step = 2
-    elif suspect.change in ("calibration", "loss"):
+    elif suspect.change == "labels":
         step = 3
-    else:
+    elif suspect.change in ("calibration", "loss"):
         step = 4
+    else:
+        step = 5
     return step, -suspect.evidence, suspect.subject
 
 
@@ -207,6 +213,8 @@ def kind_of(suspects: Iterable[Suspect]) -> Kind:
     changes = {suspect.change for suspect in found}
     if any(suspect.change in BREAKS and suspect.stream != "score" for suspect in found):
         return "data break"
+    if "label delay" in changes:
+        return "label delay"
     inputs = any(suspect.stream.startswith("feature ") or suspect.stream == "score" for suspect in found)
     if changes & {"loss", "calibration"}:
         return "label shift" if "labels" in changes and inputs else "concept drift"

@@ -34,7 +34,7 @@ CERTAIN = 100.0
 NARROW = 1e-9
 """A range narrower than this share of its values is rounding."""
 
-Aspect = Literal["mean", "spread", "missing", "frozen", "categories", "calendar"]
+Aspect = Literal["mean", "spread", "missing", "frozen", "categories", "calendar", "delay"]
 Columns = Mapping[str, Sequence[Any]]
 """The `BLOCK` values of each stream; `math.nan` (that very object) or None where one is missing."""
 

@@ -16,6 +16,8 @@ from online_models.drift.windows import (
     likeness,
 )  # fmt: skip
 
+DOUBT = 0.4
+"""Standard errors by which strides may be more alike than they seem: there are few of them."""
 STRIDE = 16
 """Blocks that are averaged before anything is tested."""
 SIZES = (4, 8, 16, 32)
@@ -99,7 +101,7 @@ class SlowWindows:
             scatter = np.maximum(self._squares - (window * window).sum(0) - n * mean * mean, 0.0)
             # products are of neighbours: of those that the window has, the first is with a stride before it
             inside = (window * np.concatenate([recent[-size - 1 : -size], window[:-1]])).sum(0)
-            r = likeness(self._product - inside, mean, scatter, n)
+            r = likeness(self._product - inside, mean, scatter, n, DOUBT)
             inflation = (1.0 + r) / (1.0 - r)
             worth = np.where(self._age - size < LEAST, 0.0, n / inflation)
             enough = np.maximum(worth, LEAST)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from online_models.drift.delays import DELAY_OF, Backlog, ClassDelays
 from online_models.drift.incidents import (
     LOSS_OF_FROZEN,
     LOSS_OF_RARE,
@@ -19,7 +20,7 @@ from online_models.drift.incidents import (
     ranked,
 )
 from online_models.drift.monitoring import Monitoring
-from online_models.drift.panel import Panel
+from online_models.drift.panel import Alarm, Panel
 from online_models.drift.performance import Estimate, Performance
 from online_models.drift.spans import Span, Spans
 from online_models.drift.thresholds import evidence_for
@@ -32,9 +33,9 @@ DETECTOR = "windows"
 _Labelled = tuple[Any, Any, float, Sequence[float | None], float, int, float, int, Sequence[Any]]
 
 _STATE = (
-    "_answers", "_incidents", "_judges_labels", "_known", "_label_spans", "_labelled", "_labels", "_learned",
-    "_learns_from", "_mature_from", "_performance", "_rare", "_request_spans", "_requests", "_rows", "_seen",
-    "_started", "_times", "_trues",
+    "_answers", "_backlog", "_delays", "_heard", "_incidents", "_judges_labels", "_known", "_label_spans",
+    "_labelled", "_labels", "_learned", "_learns_from", "_mature_from", "_performance", "_rare", "_request_spans",
+    "_requests", "_rows", "_seen", "_started", "_times", "_trues",
 )  # fmt: skip
 MATURE = 512
 """Labels after which what a model answers is watched: before, its scores and losses change as it learns."""
@@ -70,6 +71,11 @@ class DriftManager:
             frozenset(("loss", *losses, LOSS_OF_FROZEN, LOSS_OF_RARE)),
             frozenset((LOSS_OF_FROZEN,)),
         )
+        self._by_deadline = task.label.learns_at == "deadline"
+        self._classes = task.kind != "regression"
+        self._delays = ClassDelays(most)
+        self._backlog = Backlog()
+        self._heard: list[tuple[Any, float, float]] = []  # labels, how long they took, when they came
         self._incidents = Incidents()
         self._performance = Performance()
         self._rows: list[dict[str, Any]] = []
@@ -150,6 +156,11 @@ class DriftManager:
             return ()
         return self._close_labels()
 
+    def hear(self, y: Any, delay: float, at: float) -> None:
+        """A label came at `at`, `delay` seconds after its request, that is learned later: at its deadline."""
+        if self._classes:
+            self._heard.append((y, delay, at))
+
     def _is_mature(self, asked: int) -> bool:
         """Whether the model had learned enough when that was asked, or was not observed."""
         return self._mature_from is not None and not 0 <= asked <= self._mature_from
@@ -171,6 +182,8 @@ class DriftManager:
         self._seen += BLOCK
         first_at, first_offset = self._started
         self._request_spans.add(Span(first_at, first_offset, at, offset))
+        if not self._by_deadline:
+            self._backlog.asked(first_offset, (first_at + at) / 2.0)
         known = self._known
         if not rows[-1].keys() <= known.keys():  # a rare feature is met when it comes last in a block
             self._meet(rows)
@@ -242,6 +255,11 @@ class DriftManager:
             Span(known_at[0], known[0], known_at[-1], known[-1]),
         )
         self._tally(truths, losses, answers)
+        if not self._by_deadline:
+            delays = [known - asked for known, asked in zip(known_at, asked_at, strict=True)]
+            self._backlog.answered(asked, delays)
+            if self._classes:
+                self._heard += zip(truths, delays, known_at, strict=True)
         restarts = self._incidents.restarts
         found = self._judge(self._labels, columns, known_at[-1], known[-1])
         if self._incidents.restarts > restarts:
@@ -286,6 +304,8 @@ class DriftManager:
     ) -> list[Drift]:
         _, warning, needed = self._needed()
         alarms = panel.update(columns, warning, times)
+        if panel is self._labels:
+            alarms += self._late(alarms, warning, at)
         if not alarms:
             return []
         confirmed = [alarm for alarm in alarms if alarm.evidence >= needed]
@@ -295,7 +315,8 @@ class DriftManager:
         severity: Severity | None = None
         if confirmed:
             for alarm in confirmed:
-                panel.restart(alarm)
+                if alarm.column >= 0 or alarm.aspect == "calendar":
+                    (self._delays if alarm.stream.startswith(DELAY_OF) else panel).restart(alarm)
             if incidents.alarmed(confirmed, self._seen):
                 severity = "drift"
         elif incidents.warned(warnings, self._seen):
@@ -303,9 +324,21 @@ class DriftManager:
         labels = panel is self._labels
         return [self._told(severity, at, offset, blocks, labels=labels)] if severity else []
 
+    def _late(self, alarms: Sequence[Alarm], least: float, now: float) -> list[Alarm]:
+        """Labels that come later than before: those of a class, and those that are missing where labels seem
+        to have changed."""
+        late = []
+        for y, delay, came in self._heard:
+            late += self._delays.update(y, delay, came, least)
+        self._heard = []
+        if alarms and not self._by_deadline:
+            shortfall = self._backlog.shortfall(now)
+            late += [] if shortfall is None else [shortfall]
+        return late
+
     def _needed(self) -> tuple[int, float, float]:
         """(monitors, evidence of each for a warning, for a drift): an equal share of the budget."""
-        monitors = max(1, self._requests.monitors + self._labels.monitors)
+        monitors = max(1, self._requests.monitors + self._labels.monitors + self._delays.monitors)
         if self._thresholds[0] != monitors:
             blocks = self._monitoring.false_alarm_every * monitors / BLOCK
             self._thresholds = (

@@ -216,11 +216,12 @@ class Windows:
         self._linear = variance / (1.5 * own) * share
 
 
-def likeness(product: Array, mean: Array, scatter: Array, n: Array) -> Array:
+def likeness(product: Array, mean: Array, scatter: Array, n: Array, doubt: float = 0.0) -> Array:
     """How like one window is to the next, in [0, .98]: the correlation of `n` windows, from the sum of the
-    products of neighbours."""
+    products of neighbours; with some `doubt`, in standard errors, whether it is not more."""
     r = (product - n * mean * mean) / (scatter + _TINY)
-    clipped: Array = np.minimum(np.maximum(r + (1.0 + 4.0 * r) / n, 0.0), _MOST_ALIKE)  # it falls short
+    r = r + (1.0 + 4.0 * r) / n + doubt * n**-0.5  # an estimate falls short
+    clipped: Array = np.minimum(np.maximum(r, 0.0), _MOST_ALIKE)
     return clipped
 
 
