@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from online_models.drift.windows import BLOCK, Array
+from online_models.drift.windows import Array
 
 QUARTER = 900
 """Seconds: clocks of all zones show full hours at full quarters."""
@@ -27,7 +27,7 @@ HELD = 32
 """Neighbours within a quarter, all of equal value, from which on a stream keeps to quarters for all that is
 known; and as many times as it changed at quarters: where requests are rare, every stream would."""
 TIMES = 4
-CHANGES = 2
+CHANGES = 3
 LONG_HELD = 1_024
 """Changes at quarters, and neighbours alike between them, after which another change breaks a habit."""
 FLICKER = 4
@@ -55,8 +55,8 @@ class _Follower:
     """A stream that has not changed but at quarters so far."""
 
     __slots__ = (
-        "changes", "expected", "flicker", "foretold", "held", "hour", "known", "last", "quarter", "since",
-        "time", "turn", "week", "well_known",
+        "changes", "expected", "flicker", "foretold", "held", "hour", "known", "last", "off_since", "quarter",
+        "since", "sure", "time", "turn", "week", "well_known",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -67,9 +67,11 @@ class _Follower:
         self.week: dict[int, Any] = {}  # the value at each quarter of a week, when it came last
         self.hour: list[tuple[int, Any]] = []  # quarters and their values, of the hour before this quarter
         self.expected: Any = None
-        self.changes = 0
+        self.changes = 0  # quarters around which it changed
         self.held = 0  # values that could have changed between quarters, and did not
         self.foretold = 0  # changes in a row that the week before had too
+        self.sure = False  # they were enough
+        self.off_since: int | None = None  # the quarter from which on no value was as a week ago
         self.known = 0  # values that were as a week ago
         self.turn = 0  # the quarter of the last change
         self.flicker = 0  # changes around it
@@ -87,7 +89,13 @@ class _Follower:
     @property
     def has_a_habit(self) -> bool:
         """Whether it follows by what it did, not by default."""
-        return self.foretold >= SURE or (self.changes >= CHANGES and self.held >= LONG_HELD and self.follows)
+        return self.sure or (self.changes >= CHANGES and self.held >= LONG_HELD and self.follows)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it is not what it was a week ago for longer than an hour: so long, a week after summer time
+        began, the hour that was left out is compared with another."""
+        return self.sure and self.off_since is not None and self.quarter - self.off_since > HOUR
 
     def update(self, times: Sequence[float], values: Sequence[Any]) -> tuple[bool, int, int]:
         """Fold a block: whether it changed between quarters; values that could be compared; that differ."""
@@ -108,7 +116,11 @@ class _Follower:
             self.last, self.time = value, time
             if self.expected is not None and NEAR <= time - quarter * QUARTER <= QUARTER - NEAR:
                 compared += 1
-                differ += value != self.expected and not self._is_shifted(quarter, value)
+                if value == self.expected or self._is_shifted(quarter, value):
+                    self.off_since = None
+                else:
+                    differ += 1
+                    self.off_since = quarter if self.off_since is None else self.off_since
         self.known += compared - differ
         return False, compared, differ
 
@@ -129,13 +141,15 @@ class _Follower:
     def _changed(self, value: Any, time: float) -> bool:
         """Take a change at a quarter; whether there were not too many around it."""
         turn = round(time / QUARTER)
-        self.flicker = self.flicker + 1 if turn == self.turn else 1
-        self.turn = turn
         assert self.since is not None
         self.well_known |= self.changes == 0 and time - self.since > LONG
-        self.changes += 1
+        is_new = turn != self.turn
+        self.flicker = 1 if is_new else self.flicker + 1
+        self.turn = turn
+        self.changes += is_new
         if self.expected is not None:
             self.foretold = self.foretold + 1 if value == self.expected else 0
+            self.sure |= self.foretold >= SURE
         return self.flicker <= FLICKER
 
     def _is_shifted(self, quarter: int, value: Any) -> bool:
@@ -181,8 +195,7 @@ class Clock:
         for stream, follower in list(self._followers.items()):
             known = follower.known
             between, compared, differ = follower.update(times, columns[stream])
-            breaks = follower.foretold >= SURE and compared >= BLOCK // 4 and 2 * differ > compared
-            if not between and not breaks:
+            if not between and not follower.is_off:
                 continue
             if follower.has_a_habit:
                 share = 1.0 - differ / compared if compared else 0.0
