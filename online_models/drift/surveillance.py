@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 from typing import Any
 
@@ -33,9 +33,9 @@ DETECTOR = "windows"
 _Labelled = tuple[Any, Any, float, Sequence[float | None], float, int, float, int, Sequence[Any]]
 
 _STATE = (
-    "_answers", "_backlog", "_delays", "_heard", "_incidents", "_judges_labels", "_known", "_label_spans",
-    "_labelled", "_labels", "_learned", "_learns_from", "_mature_from", "_performance", "_rare", "_request_spans",
-    "_requests", "_rows", "_seen", "_started", "_times", "_trues",
+    "_answers", "_backlog", "_delays", "_incidents", "_judges_labels", "_known", "_label_spans",
+    "_labelled", "_labels", "_late", "_learned", "_learns_from", "_mature_from", "_performance", "_rare",
+    "_request_spans", "_requests", "_rows", "_seen", "_started", "_times", "_trues",
 )  # fmt: skip
 MATURE = 512
 """Labels after which what a model answers is watched: before, its scores and losses change as it learns."""
@@ -75,7 +75,7 @@ class DriftManager:
         self._classes = task.kind != "regression"
         self._delays = ClassDelays(most)
         self._backlog = Backlog()
-        self._heard: list[tuple[Any, float, float]] = []  # labels, how long they took, when they came
+        self._late: list[Alarm] = []  # of delays, since the newest block of labels
         self._incidents = Incidents()
         self._performance = Performance()
         self._rows: list[dict[str, Any]] = []
@@ -158,8 +158,14 @@ class DriftManager:
 
     def hear(self, y: Any, delay: float, at: float) -> None:
         """A label came at `at`, `delay` seconds after its request, that is learned later: at its deadline."""
+        self._hear(((y, delay, at),))
+
+    def _hear(self, labels: Iterable[tuple[Any, float, float]]) -> None:
+        """A label came at `at`, `delay` seconds after its request; it is learned later: at its deadline."""
         if self._classes:
-            self._heard.append((y, delay, at))
+            _, least, _ = self._needed()
+            for y, delay, at in labels:
+                self._late += self._delays.update(y, delay, at, least)
 
     def _is_mature(self, asked: int) -> bool:
         """Whether the model had learned enough when that was asked, or was not observed."""
@@ -258,8 +264,7 @@ class DriftManager:
         if not self._by_deadline:
             delays = [known - asked for known, asked in zip(known_at, asked_at, strict=True)]
             self._backlog.answered(asked, delays)
-            if self._classes:
-                self._heard += zip(truths, delays, known_at, strict=True)
+            self._hear(zip(truths, delays, known_at, strict=True))
         restarts = self._incidents.restarts
         found = self._judge(self._labels, columns, known_at[-1], known[-1])
         if self._incidents.restarts > restarts:
@@ -305,7 +310,7 @@ class DriftManager:
         _, warning, needed = self._needed()
         alarms = panel.update(columns, warning, times)
         if panel is self._labels:
-            alarms += self._late(alarms, warning, at)
+            alarms += self._late_labels(alarms, at)
         if not alarms:
             return []
         confirmed = [alarm for alarm in alarms if alarm.evidence >= needed]
@@ -324,13 +329,10 @@ class DriftManager:
         labels = panel is self._labels
         return [self._told(severity, at, offset, blocks, labels=labels)] if severity else []
 
-    def _late(self, alarms: Sequence[Alarm], least: float, now: float) -> list[Alarm]:
+    def _late_labels(self, alarms: Sequence[Alarm], now: float) -> list[Alarm]:
         """Labels that come later than before: those of a class, and those that are missing where labels seem
         to have changed."""
-        late = []
-        for y, delay, came in self._heard:
-            late += self._delays.update(y, delay, came, least)
-        self._heard = []
+        late, self._late = self._late, []
         if alarms and not self._by_deadline:
             shortfall = self._backlog.shortfall(now)
             late += [] if shortfall is None else [shortfall]
