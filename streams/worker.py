@@ -203,18 +203,20 @@ class Worker:
             await asyncio.sleep(1.0 if outage is None else RETRY_AFTER)
             try:
                 async with asyncio.timeout(TOLD_WITHIN):
-                    await self._tell_idle()
+                    told = await self._tell_idle()
             except (KafkaError, OSError) as error:
                 # what time it is can be told later as well; what was not sent is not sent then
                 outage = outage or Outage("telling idle partitions the time")
                 outage.failed(error)
                 await self._end_clock_producer()
             else:
-                if outage is not None:
+                if outage is not None and told:
                     outage.ended()
                     outage = None
 
-    async def _tell_idle(self) -> None:
+    async def _tell_idle(self) -> bool:
+        """Tell each idle partition that waits for it; whether there was one."""
+        told = False
         codec = self.case.codec()
         for number, custody in list(self._custodies.items()):
             owned = custody.owned
@@ -230,6 +232,8 @@ class Worker:
             await self._clock_producer.send_and_wait(
                 self._deployment.topics.log, codec.encode(clock), partition=number
             )
+            told = True
+        return told
 
     async def _end_clock_producer(self) -> None:
         producer, self._clock_producer = self._clock_producer, None
