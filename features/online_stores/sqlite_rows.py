@@ -126,9 +126,9 @@ class RowsReader:
         """A connection to the file that is there now: it may have been removed and made anew."""
         try:
             there = os.stat(self._file)
-        except FileNotFoundError:
-            raise sqlite3.OperationalError(f"there is no file {self._file}") from None
-        if self._opened is None or not os.path.samestat(self._opened, there):
+        except OSError:
+            there = None  # SQLite then says that it cannot open it
+        if there is None or self._opened is None or not os.path.samestat(self._opened, there):
             self._disconnect()
         if self._connection is None:
             self._connection = sqlite3.connect(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from streams.specification import OWN_PACKAGES
+from streams.provenance import OWN_PACKAGES
 
 DOCKERFILE = Path(__file__).parents[2] / "Dockerfile"
 
@@ -18,5 +18,5 @@ def test_the_image_starts_where_no_source_folder_shadows_what_is_installed() -> 
         elif instruction == "COPY":
             *sources, target = rest.split()
             copied |= dict.fromkeys(sources, folder / target)
-    assert copied.keys() >= OWN_PACKAGES
+    assert copied.keys() >= {*OWN_PACKAGES}
     assert not [source for source, target in copied.items() if target.is_relative_to(folder)]

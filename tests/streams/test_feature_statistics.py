@@ -196,6 +196,7 @@ def test_a_request_that_the_schema_refuses_is_a_dead_letter() -> None:
     domain = FeatureSchema("text", 0.0, domain=("pen",), severity={"domain": "refuse", "presence": "refuse"})
     strict = replace(
         case,
+        partitions=1,
         features={**case.features, "product": shop.field("product")},
         refusals=Schema("orders", HOUR, None, {"product": domain}).refusals,  # type: ignore[arg-type]
     )
