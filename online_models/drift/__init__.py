@@ -3,9 +3,9 @@
 `Monitoring` declares it, `DriftManager` watches one pool.
 """
 
+from online_models.drift.alarm import Level
 from online_models.drift.incidents import Budget, Drift, Suspect, Toll
 from online_models.drift.monitoring import Monitoring
-from online_models.drift.panel import Level
 from online_models.drift.performance import Estimate
 from online_models.drift.spans import Span
 from online_models.drift.surveillance import DriftManager

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from online_models.drift.panel import Alarm, Level, Panel
+from online_models.drift.alarm import Alarm, Level
+from online_models.drift.panel import Panel
 from online_models.drift.windows import BLOCK
 
 INSTANT = 1e-3
 """Seconds: a label that comes sooner has come at once."""
+AT_ONCE = log(INSTANT)
 MEMORY = 1.0 / 32.0
 """Weight of a label in the level that others are compared with."""
 LABELS = "labels"
@@ -56,29 +58,40 @@ class ClassDelays:
         """How many there are."""
         return sum(panel.monitors for panel in self._panels.values())
 
-    def update(self, label: Any, delay: float, at: float, least: float) -> list[Alarm]:
-        """Take a label that came at `at`; the alarms of `least` evidence or more."""
-        value = log(max(delay, INSTANT))
+    def update(self, labels: Sequence[Any], delays: Sequence[float], at: float, least: float) -> list[Alarm]:
+        """Take labels that came up to `at`, and their delays; the alarms of `least` evidence or more."""
+        logs = [log(delay) if delay > INSTANT else AT_ONCE for delay in delays]
         if self._began is None:
-            self._began, self._level = at - delay, value
+            self._began, self._level = at - max(delays), logs[0]
         if self._commonest is None:
-            self._counts[label] += 1
-            if self._counts.total() == SAMPLE:
-                self._commonest, _ = max(self._counts.items(), key=lambda item: (item[1], str(item[0])))
-        if label == self._commonest:
-            self._level += MEMORY * (value - self._level)
-        elif label in self._values or self._settles(label, delay, at - self._began):
-            values = self._values[label]
-            values.append(value - self._level)
-            if len(values) == BLOCK:
-                self._values[label] = []
-                found = self._panel(label).update({f"{DELAY_OF}{label}": values}, least)
-                return [_told(alarm) for alarm in found]
-        return []
+            self._counts.update(labels)
+            if self._counts.total() < SAMPLE:
+                return []
+            self._commonest, _ = max(self._counts.items(), key=lambda item: (item[1], str(item[0])))
+        commonest = self._commonest
+        common = [value for label, value in zip(labels, logs, strict=True) if label == commonest]
+        if common:
+            new = 1.0 - (1.0 - MEMORY) ** len(common)
+            self._level += new * (sum(common) / len(common) - self._level)
+        found: list[Alarm] = []
+        for label, value, delay in zip(labels, logs, delays, strict=True):
+            if label != commonest and (
+                label in self._values or self._settles(label, delay, at - self._began)
+            ):
+                found += self._add(label, value - self._level, least)
+        return found
+
+    def _add(self, label: Any, value: float, least: float) -> list[Alarm]:
+        values = self._values[label]
+        values.append(value)
+        if len(values) < BLOCK:
+            return []
+        self._values[label] = []
+        return [_told(alarm) for alarm in self._panel(label).update({f"{DELAY_OF}{label}": values}, least)]
 
     def _settles(self, label: Any, delay: float, elapsed: float) -> bool:
         """Whether labels of this class are watched from here on: at first only quick ones can be there."""
-        if self._commonest is None or (label not in self._seen and len(self._seen) == self._most):
+        if label not in self._seen and len(self._seen) == self._most:
             return False
         count, total = self._seen.get(label, (0, 0.0))
         self._seen[label] = count + 1, total + delay

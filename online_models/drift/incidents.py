@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from math import cbrt
 from typing import Literal, NamedTuple
 
+from online_models.drift.alarm import Alarm, Level
 from online_models.drift.delays import DELAY_OF
-from online_models.drift.panel import Alarm, Level
 from online_models.drift.scale import Scale
 from online_models.drift.spans import Span
 from online_models.drift.windows import BLOCK

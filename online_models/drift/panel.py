@@ -5,17 +5,18 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import nan
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from online_models.drift.alarm import Alarm, Aspect, Level
 from online_models.drift.clock import Clock, Departure
 from online_models.drift.newcomers import Newcomers
+from online_models.drift.regimes import Regimes
 from online_models.drift.scale import HUGE, Scale
-from online_models.drift.slow import STRIDE, SlowWindows
-from online_models.drift.windows import BLOCK, MEAN, SQUARE, TOTAL, WEIGHT, Array, Exceedance, Windows
+from online_models.drift.slow import PATIENT, STRIDE, SlowWindows
+from online_models.drift.windows import BLOCK, LEAST, MEAN, SQUARE, TOTAL, WEIGHT, Array, Exceedance, Windows
 
 WARM_UP = 128
 """Values of a stream from which its scale, or its most frequent values, are taken, once."""
@@ -34,42 +35,8 @@ CERTAIN = 100.0
 NARROW = 1e-9
 """A range narrower than this share of its values is rounding."""
 
-Aspect = Literal["mean", "spread", "missing", "frozen", "categories", "calendar", "delay"]
 Columns = Mapping[str, Sequence[Any]]
 """The `BLOCK` values of each stream; `math.nan` (that very object) or None where one is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A mean over `count` values."""
-
-    mean: float
-    count: int
-
-
-class Alarm(NamedTuple):
-    """What a monitor found: the level of `aspect` of `stream` before, and in the last `blocks` blocks.
-
-    `category` is the value whose frequency changed. `scale` is the stream's center and width
-    before, where mean and spread are both watched.
-    `column` is its place in the panel until the next block.
-    """
-
-    stream: str
-    aspect: Aspect
-    category: str
-    evidence: float
-    before: Level
-    after: Level
-    blocks: int
-    scale: tuple[float, float] | None
-    column: int
-
-    @property
-    def subject(self) -> str:
-        """What the alarm is about, in words."""
-        what = {"missing": "missing rate", "categories": f"share of {self.category}"}
-        return f"{self.stream}: {what.get(self.aspect, self.aspect)}"
 
 
 class _Text(NamedTuple):
@@ -98,9 +65,8 @@ class Panel:
 
     __slots__ = (
         "_aspects", "_categories", "_clock", "_familiar", "_last", "_most", "_newcomers", "_newest",
-        "_numbers",
-        "_ranges", "_rising", "_scales", "_shapes", "_slow", "_slow_only", "_texts", "_waiting", "_widths",
-        "_windows",
+        "_numbers", "_ranges", "_regimes", "_rising", "_scales", "_shapes", "_slow", "_slow_only", "_texts",
+        "_waiting", "_widths", "_windows",
     )  # fmt: skip
 
     def __init__(
@@ -115,6 +81,7 @@ class Panel:
         self._rising = rising
         self._slow_only = slow_only
         self._clock = Clock()
+        self._regimes = Regimes()
         self._windows = Windows()
         self._slow = SlowWindows()  # of one aspect of the numbers, and of all columns of texts
         self._numbers: dict[str, int] = {}
@@ -181,7 +148,9 @@ class Panel:
             alarm = self._alarm(exceedance)
             if alarm is not None:
                 is_leap = alarm.column in beyond
-                if not self._clock.explains(alarm.stream, alarm.aspect, is_leap):
+                if self._clock.explains(alarm.stream, alarm.aspect, is_leap):
+                    continue
+                if is_leap or not self._regimes.knows(alarm, self._windows.now):
                     alarms.append(alarm)
         for stream, value, rate in newcomers:
             self._watch_newcomer(stream, value, rate)
@@ -241,6 +210,7 @@ class Panel:
 
     def restart(self, alarm: Alarm) -> None:
         """Compare what comes with what comes from here on: the values that alarmed give the new scale."""
+        self._regimes.add(alarm)
         if alarm.aspect == "calendar":
             for column in self._columns_of(alarm.stream):
                 self._restart(column)
@@ -283,7 +253,8 @@ class Panel:
     def _watch_number(self, name: str, sample: Sequence[float]) -> None:
         numbers = len(self._numbers)
         self._windows.insert([numbers * (place + 1) for place in range(len(self._aspects))])
-        self._slow.insert(numbers, 1)
+        impatient = self._shapes == 1 and name != "label"  # losses and what is left of labels
+        self._slow.insert(numbers, 1, LEAST if impatient else PATIENT)
         self._numbers[name] = numbers
         scale = np.array(Scale.of(sample)).reshape(4, 1, 1)
         self._scales = np.concatenate([self._scales, scale], axis=1)
@@ -301,7 +272,7 @@ class Panel:
     def _add_text(self, text: _Text) -> None:
         self._texts.append(text)
         self._windows.insert([self._windows.columns] * text.columns)
-        self._slow.insert(self._slow.columns, text.columns)
+        self._slow.insert(self._slow.columns, text.columns, PATIENT)
         self._categories += text.columns
 
     def _watch_newcomer(self, stream: str, value: Any, rate: float) -> None:

@@ -20,6 +20,8 @@ DOUBT = 0.4
 """Standard errors by which strides may be more alike than they seem: there are few of them."""
 STRIDE = 16
 """Blocks that are averaged before anything is tested."""
+PATIENT = 40.0
+"""Strides of history for what may follow the hour or the weekday: 41,000 values."""
 SIZES = (4, 8, 16, 32)
 """Strides of a window: of 4,096 to 32,768 values."""
 
@@ -36,11 +38,12 @@ class SlowWindows:
     It is for rates, labels and losses, which have a level. A number may follow a trend for good.
     """
 
-    __slots__ = ("_age", "_before", "_last", "_product", "_recent", "_squares", "_sum", "_totals")
+    __slots__ = ("_age", "_before", "_last", "_least", "_product", "_recent", "_squares", "_sum", "_totals")
 
     def __init__(self) -> None:
         self._before = np.zeros((4, 0))  # sums of blocks at the end of the newest stride
         self._age = np.zeros(0)  # whole strides; -1 until the next one begins
+        self._least = np.zeros(0)  # strides of history before a window is tested
         self._totals = np.zeros((4, 0))
         self._sum, self._squares, self._product, self._last = (np.zeros(0),) * 4
         self._recent = np.zeros((0, 3, 0))  # mean, total and weight of the newest strides
@@ -50,12 +53,13 @@ class SlowWindows:
         """How many streams are watched."""
         return len(self._age)
 
-    def insert(self, position: int, number: int) -> None:
-        """So many new columns before this position, without history."""
+    def insert(self, position: int, number: int, patience: float = LEAST) -> None:
+        """So many new columns before this position, without history; they need one of `patience` strides."""
         where = [position] * number
         for name in ("_before", "_totals", "_sum", "_squares", "_product", "_last", "_recent"):
             setattr(self, name, np.insert(getattr(self, name), where, 0.0, axis=-1))
         self._age = np.insert(self._age, where, -1.0)
+        self._least = np.insert(self._least, where, patience)
 
     def restart(self, column: int) -> None:
         """Forget the history of a column."""
@@ -103,7 +107,7 @@ class SlowWindows:
             inside = (window * np.concatenate([recent[-size - 1 : -size], window[:-1]])).sum(0)
             r = likeness(self._product - inside, mean, scatter, n, DOUBT)
             inflation = (1.0 + r) / (1.0 - r)
-            worth = np.where(self._age - size < LEAST, 0.0, n / inflation)
+            worth = np.where(self._age - size < self._least, 0.0, n / inflation)
             enough = np.maximum(worth, LEAST)
             variance = np.maximum(scatter / (n - 1.0), own / (BLOCK * STRIDE))
             distance = np.abs(total / size - mean)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import nan
 from typing import Any
 
 import numpy as np
 
+from online_models.drift.alarm import Alarm
 from online_models.drift.delays import DELAY_OF, Backlog, ClassDelays
 from online_models.drift.incidents import (
     LOSS_OF_FROZEN,
@@ -20,7 +21,7 @@ from online_models.drift.incidents import (
     ranked,
 )
 from online_models.drift.monitoring import Monitoring
-from online_models.drift.panel import Alarm, Panel
+from online_models.drift.panel import Panel
 from online_models.drift.performance import Estimate, Performance
 from online_models.drift.spans import Span, Spans
 from online_models.drift.thresholds import evidence_for
@@ -33,7 +34,7 @@ DETECTOR = "windows"
 _Labelled = tuple[Any, Any, float, Sequence[float | None], float, int, float, int, Sequence[Any]]
 
 _STATE = (
-    "_answers", "_backlog", "_delays", "_incidents", "_judges_labels", "_known", "_label_spans",
+    "_answers", "_backlog", "_delays", "_heard", "_incidents", "_judges_labels", "_known", "_label_spans",
     "_labelled", "_labels", "_late", "_learned", "_learns_from", "_mature_from", "_performance", "_rare",
     "_request_spans", "_requests", "_rows", "_seen", "_started", "_times", "_trues",
 )  # fmt: skip
@@ -75,6 +76,7 @@ class DriftManager:
         self._classes = task.kind != "regression"
         self._delays = ClassDelays(most)
         self._backlog = Backlog()
+        self._heard: list[tuple[Any, float]] = []  # labels that are learned later, and how long they took
         self._late: list[Alarm] = []  # of delays, since the newest block of labels
         self._incidents = Incidents()
         self._performance = Performance()
@@ -133,20 +135,14 @@ class DriftManager:
 
         `losses` are of the members, `outputs` of members and baselines; None where one gave no answer.
         """
-        self._learned += 1
-        if self._learned <= MATURE and self._task.kind == "binary":
-            self._trues += y
-            if self._learned == MATURE:
-                self._rare = _rare(self._trues / MATURE)
-        if self._learned == MATURE and self._mature_from is None:
-            self._mature_from = offset
-        if self._learns_from is None:
-            self._learns_from = offset
+        if self._learned < MATURE:
+            self._ripen(y, offset)
         labelled = self._labelled
-        if not self._is_mature(predicted_offset):
+        mature = self._mature_from
+        if mature is None or 0 <= predicted_offset <= mature:
             # where labels are late, most of these are of answers from before anything was learned, which say
             # nothing of what losses are like, not even of their scale
-            if self._judges_labels or 0 <= predicted_offset < self._learns_from:
+            if self._judges_labels or 0 <= predicted_offset < (self._learns_from or 0):
                 return ()
         elif not self._judges_labels:
             self._judges_labels = True
@@ -156,16 +152,30 @@ class DriftManager:
             return ()
         return self._close_labels()
 
+    def _ripen(self, y: Any, offset: int) -> None:
+        """Take one of the first labels, with which the model learns what it answers."""
+        if self._learns_from is None:
+            self._learns_from = offset
+        self._learned += 1
+        if self._task.kind == "binary":
+            self._trues += y
+        if self._learned == MATURE:
+            self._rare = _rare(self._trues / MATURE) if self._task.kind == "binary" else None
+            self._mature_from = offset if self._mature_from is None else self._mature_from
+
     def hear(self, y: Any, delay: float, at: float) -> None:
         """A label came at `at`, `delay` seconds after its request, that is learned later: at its deadline."""
-        self._hear(((y, delay, at),))
+        self._heard.append((y, delay))
+        if len(self._heard) == BLOCK:
+            labels, delays = zip(*self._heard, strict=True)
+            self._heard = []
+            self._hear(labels, delays, at)
 
-    def _hear(self, labels: Iterable[tuple[Any, float, float]]) -> None:
-        """A label came at `at`, `delay` seconds after its request; it is learned later: at its deadline."""
+    def _hear(self, labels: Sequence[Any], delays: Sequence[float], at: float) -> None:
+        """Labels and how long they took; what that shows is told with the next block of labels."""
         if self._classes:
             _, least, _ = self._needed()
-            for y, delay, at in labels:
-                self._late += self._delays.update(y, delay, at, least)
+            self._late += self._delays.update(labels, delays, at, least)
 
     def _is_mature(self, asked: int) -> bool:
         """Whether the model had learned enough when that was asked, or was not observed."""
@@ -264,7 +274,7 @@ class DriftManager:
         if not self._by_deadline:
             delays = [known - asked for known, asked in zip(known_at, asked_at, strict=True)]
             self._backlog.answered(asked, delays)
-            self._hear(zip(truths, delays, known_at, strict=True))
+            self._hear(truths, delays, known_at[-1])
         restarts = self._incidents.restarts
         found = self._judge(self._labels, columns, known_at[-1], known[-1])
         if self._incidents.restarts > restarts:

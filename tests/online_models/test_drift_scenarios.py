@@ -12,9 +12,11 @@ from bench.drift import judged, told
 from bench.drift_scenarios import CHANGING, STATIONARY
 from bench.drift_streams import DAY, HOUR, START, WEEK, Scenario, calendar, hour, weekday
 from online_models.drift import Monitoring
+from online_models.drift.alarm import Alarm, Aspect, Level
 from online_models.drift.clock import Clock
 from online_models.drift.delays import ClassDelays
 from online_models.drift.newcomers import Newcomers
+from online_models.drift.regimes import FORGET, OFTEN, Regimes
 from online_models.drift.slow import STRIDE, SlowWindows
 from online_models.drift.windows import BLOCK
 
@@ -176,7 +178,7 @@ def delays_of(true: float, false: float, then_true: float, then_false: float) ->
     for number in range(40_000):
         label = bool(random.random() < 0.2)
         means = (false, true) if number < 20_000 else (then_false, then_true)
-        for alarm in delays.update(label, random.exponential(means[label]), 10.0 * number, 6.0):
+        for alarm in delays.update([label], [random.exponential(means[label])], 10.0 * number, 6.0):
             found.append(alarm.stream)
             delays.restart(alarm)
     return found
@@ -186,3 +188,18 @@ def test_delays_that_change_for_one_class_alarm_and_for_all_alike_do_not() -> No
     assert delays_of(500.0, 100.0, 500.0, 100.0) == []
     assert delays_of(500.0, 100.0, 1_500.0, 300.0) == []
     assert set(delays_of(500.0, 100.0, 1_500.0, 100.0)) == {"delay of True"}
+
+
+def test_levels_between_which_a_stream_goes_back_and_forth_are_told_of_a_few_times() -> None:
+    def alarm(before: float, after: float, aspect: Aspect = "mean") -> Alarm:
+        return Alarm("s", aspect, "", 20.0, Level(before, 640), Level(after, 640), 10, None, 0)
+
+    regimes = Regimes()
+    for number in range(OFTEN):
+        assert not regimes.knows(alarm(0.0, 1.0), 100 * number + 1)
+        regimes.add(alarm(0.0, 1.0))
+        regimes.add(alarm(0.0, 0.3, "missing"))
+    assert regimes.knows(alarm(1.0, 0.0), 400)
+    assert not regimes.knows(alarm(0.0, 2.0), 500)
+    assert not regimes.knows(alarm(0.0, 0.3, "missing"), 500)
+    assert not regimes.knows(alarm(0.0, 1.0), 500 + FORGET + 1)
