@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from features.expectation import Schema
     from online_models.combination import Combination
     from online_models.drift.monitoring import Monitoring
+    from online_models.failures import Tolerance
     from online_models.member import Member, PerKey, Shared
     from online_models.promotion import Promotion
     from online_models.reactions import Background, Boosted, Recurring, Reset
@@ -59,6 +60,7 @@ _HOMES = {
     "features.expectation": ("Schema",),
     "online_models.combination": ("Combination",),
     "online_models.drift.monitoring": ("Monitoring",),
+    "online_models.failures": ("Tolerance",),
     "online_models.member": ("Member", "PerKey", "Shared"),
     "online_models.promotion": ("Promotion",),
     "online_models.reactions": ("Background", "Boosted", "Recurring", "Reset"),
@@ -73,12 +75,12 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
     "FeatureClient", "FeatureRow", "FeatureValue", "DAY", "HOUR", "MINUTE", "SECOND", "count", "decayed",
-    "derive", "difference", "distinct", "field", "first", "lag", "last", "latest", "lookup", "max", "mean",
-    "min", "on_demand", "rate", "ratio", "since", "std", "sum", "Schema", "Combination", "Monitoring",
-    "Member", "PerKey", "Shared", "Promotion", "Background", "Boosted", "Recurring", "Reset", "Anomaly",
-    "Binary", "Decision", "Label", "Multiclass", "Regression", "Bridge", "Enrichment", "ForeignRecord",
-    "new_command", "Clock", "Command", "Event", "Reference", "EventProducer", "PredictionConsumer",
-    "UseCase", "load_case",
+    "derive", "difference", "distinct", "field", "first", "lag", "last", "latest", "lookup", "max",
+    "mean", "min", "on_demand", "rate", "ratio", "since", "std", "sum", "Schema", "Combination",
+    "Monitoring", "Tolerance", "Member", "PerKey", "Shared", "Promotion", "Background", "Boosted",
+    "Recurring", "Reset", "Anomaly", "Binary", "Decision", "Label", "Multiclass", "Regression", "Bridge",
+    "Enrichment", "ForeignRecord", "new_command", "Clock", "Command", "Event", "Reference",
+    "EventProducer", "PredictionConsumer", "UseCase", "load_case",
 ]  # fmt: skip
 
 

@@ -14,7 +14,12 @@ from streams.messages import DriftEvent, ModelEvent
 
 SPOILING = frozenset({"loss", "calibration", "labels"})
 """Changes that make comparisons of losses start anew."""
-MOVES = {"promotion": "took over", "rollback": "serves again", "quarantine": "failed"}
+MOVES = {
+    "promotion": "took over",
+    "rollback": "serves again",
+    "quarantine": "failed",
+    "return": "serves again",
+}
 """Changes of what serves."""
 ALONE = "never promoted"
 

@@ -39,6 +39,10 @@ class RunningPrior:
         """The label shares, without the labels."""
         return list(self.predict_proba_one({}).values())
 
+    def score_one(self, x: dict[str, Any]) -> float:
+        """The share of anomalies among the labels; 0.5 without any."""
+        return self.predict_proba_one(x)[True]
+
     def predict_one(self, x: dict[str, Any]) -> float:
         """The mean; 0 before the first label."""
         return self.total / self.n if self.n else 0.0

@@ -43,7 +43,7 @@ class Hedge:
             for weight, output in answered:
                 for label, p in output.items():
                     mixed[label] = mixed.get(label, 0.0) + weight * p
-            return {label: p / whole for label, p in mixed.items()}
+            return {label: mixed[label] / whole for label in sorted(mixed)}
         return sum([weight * output for weight, output in answered]) / whole
 
     def learn(self, losses: Sequence[float | None], own: float, squared: bool) -> None:

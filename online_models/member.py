@@ -15,6 +15,7 @@ from online_models.baselines import check_name
 from online_models.combination import Combination
 from online_models.drift.monitoring import Monitoring
 from online_models.errors import ModelsError, reason_of
+from online_models.failures import Tolerance
 from online_models.promotion import Promotion
 
 
@@ -136,6 +137,7 @@ class PerKey:
     member's) frozen after `frozen_after` labels.
     `budget` bounds the sum of cost x rate over the members that do not serve: where they exceed it, the
     rates of all are scaled down by one factor. While a combination serves, all members answer it.
+    `tolerance` is how often a member may fail before it is put in quarantine, and how it comes back.
     With `promotion` a challenger that is proven better takes over.
     `monitoring` watches for drift; None watches nothing.
     Raises ModelsError for a name used twice or a number out of range.
@@ -149,6 +151,7 @@ class PerKey:
     monitoring: Monitoring | None = field(default_factory=Monitoring)
     promotion: Promotion | None = None
     budget: float | None = None
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
     def __post_init__(self) -> None:
         names = [member.name for member in (self.champion, *self.challengers)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite, log
 from typing import Any, Literal
@@ -211,10 +211,21 @@ class _Comparison:
                 tally.gain += s - loss
 
 
-_STATE = (
-    "is_frozen", "_serving", "_labels", "_offset", "_rows", "_bound", "_scale", "_total",
-    "_answered", "_comparisons", "_spending", "_moves",
-)  # fmt: skip
+class RefereeState(msgspec.Struct):
+    """All that decisions depend on and that changes."""
+
+    spending: AlphaSpending
+    bound: float | None
+    is_frozen: bool = False
+    serving: int = -1
+    labels: int = 0
+    offset: int = -1
+    rows: list[_Row] = []
+    scale: tuple[int, float] = (0, 0.0)
+    total: float = 0.0
+    answered: int = 0
+    comparisons: list[_Comparison] = []
+    moves: list[int] = []
 
 
 class Referee:
@@ -237,93 +248,87 @@ class Referee:
         self._baselines = baselines
         self._slices = slices
         self._has_shares = kind in ("binary", "multiclass")
-        self.is_frozen = False
-        self._serving = -1
-        self._labels = 0
-        self._offset = -1
-        self._rows: list[_Row] = []
-        self._bound: float | None = None
-        self._scale = (0, 0.0)
-        self._total = 0.0
-        self._answered = 0
-        self._comparisons: list[_Comparison] = []
-        self._spending = AlphaSpending(rules.alpha)
-        self._moves: list[int] = []
+        self.state = RefereeState(AlphaSpending(rules.alpha), rules.bound)
 
     def begin(self, serving: int, candidates: Sequence[int]) -> None:
         """Compare these candidates with the one that serves from here on, forgetting what was."""
-        self._serving = serving
-        self._rows = []
-        self._bound = self._rules.bound
-        self._scale = (0, 0.0)
-        self._total = 0.0
-        self._answered = 0
-        share = self._spending.next() / len(candidates) if candidates else 0.0
-        self._comparisons = [self._comparison(index, share) for index in candidates]
+        self.state.serving = serving
+        self.state.rows = []
+        self.state.bound = self._rules.bound
+        self.state.scale = (0, 0.0)
+        self.state.total = 0.0
+        self.state.answered = 0
+        share = self.state.spending.next() / len(candidates) if candidates else 0.0
+        self.state.comparisons = [self._comparison(index, share) for index in candidates]
 
     def _comparison(self, index: int, alpha: float) -> _Comparison:
-        test = PairedTest(self._bound or 0.0, alpha)
-        return _Comparison(index, test, self._offset, self._baselines, len(self._slices))
+        test = PairedTest(self.state.bound or 0.0, alpha)
+        return _Comparison(index, test, self.state.offset, self._baselines, len(self._slices))
+
+    def _begin_again(self) -> None:
+        """The comparisons there are, from the labels that come next."""
+        self.state.comparisons = [self._comparison(c.index, c.test.alpha) for c in self.state.comparisons]
 
     def drop(self, index: int) -> None:
         """This candidate is none any more."""
-        self._comparisons = [c for c in self._comparisons if c.index != index]
+        self.state.comparisons = [c for c in self.state.comparisons if c.index != index]
 
     def admit(self, index: int) -> None:
         """Compare this candidate too, from here on."""
-        self._comparisons = [*self._comparisons, self._comparison(index, self._spending.next())]
+        comparison = self._comparison(index, self.state.spending.next())
+        self.state.comparisons = [*self.state.comparisons, comparison]
 
     def moved(self) -> None:
         """Another member serves now, by evidence or by an operator: the cooldown begins."""
-        self._moves = [*self._moves, self._labels][-self._rules.most :]
+        self.state.moves = [*self.state.moves, self.state.labels][-self._rules.most :]
 
     def judge(
         self, losses: Sequence[float | None], values: Sequence[Any], offset: int, prior: RunningPrior
     ) -> Sequence[Decision]:
         """Take in what every seat lost on one label (None: it did not answer), with the request's slice
         values; returns what is to be told, a promotion last. `prior` has learned all labels so far."""
-        self._labels += 1
-        self._offset = offset
-        if self._labels <= self._rules.warm_up:
-            if self._labels == self._rules.warm_up:
-                self._comparisons = [self._comparison(c.index, c.test.alpha) for c in self._comparisons]
+        self.state.labels += 1
+        self.state.offset = offset
+        if self.state.labels <= self._rules.warm_up:
+            if self.state.labels == self._rules.warm_up:
+                self._begin_again()
             return ()
-        if not self._comparisons:
+        if not self.state.comparisons:
             return ()
-        rows = self._rows
+        rows = self.state.rows
         rows.append((losses, values))
         if len(rows) < BLOCK:
             return ()
-        self._rows = []
-        serving = [loss for row in rows if (loss := row[0][self._serving]) is not None]
-        if self._bound is None:
-            self._bound = self._measured(serving, prior)
-            if self._bound is not None:  # the labels it is taken from are not compared
-                self._comparisons = [self._comparison(c.index, c.test.alpha) for c in self._comparisons]
+        self.state.rows = []
+        serving = [loss for row in rows if (loss := row[0][self.state.serving]) is not None]
+        if self.state.bound is None:
+            self.state.bound = self._measured(serving, prior)
+            if self.state.bound is not None:  # the labels it is taken from are not compared
+                self._begin_again()
             return ()
-        self._add(rows, self._bound, serving)
+        self._add(rows, self.state.bound, serving)
         return self._look()
 
     def _measured(self, losses: Sequence[float], prior: RunningPrior) -> float | None:
         """The bound of losses, once there are enough labels to take it from."""
         if self._has_shares:
             return log_loss_bound(prior.shares()) if prior.n >= SCALE_LABELS else None
-        count, total = self._scale
+        count, total = self.state.scale
         count, total = count + len(losses), total + sum(losses)
-        self._scale = (count, total)
+        self.state.scale = (count, total)
         return (SQUARES * total / count or 1.0) if count >= SCALE_LABELS else None
 
     def _add(self, rows: Sequence[_Row], bound: float, serving: Sequence[float]) -> None:
         # of the labels before these: what a margin is must not depend on the differences it is for
-        margin = self._rules.margin * self._total / self._answered if self._answered else 0.0
-        for comparison in self._comparisons:
-            comparison.add(rows, self._serving, bound, margin)
-        self._total += sum([loss if loss < bound else bound for loss in serving])
-        self._answered += len(serving)
+        margin = self._rules.margin * self.state.total / self.state.answered if self.state.answered else 0.0
+        for comparison in self.state.comparisons:
+            comparison.add(rows, self.state.serving, bound, margin)
+        self.state.total += sum([loss if loss < bound else bound for loss in serving])
+        self.state.answered += len(serving)
 
     def _look(self) -> Sequence[Decision]:
         rules = self._rules
-        ready = [c for c in self._comparisons if c.test.n >= rules.min_labels and c.test.is_proven]
+        ready = [c for c in self.state.comparisons if c.test.n >= rules.min_labels and c.test.is_proven]
         told: list[Decision] = []
         for comparison in sorted(ready, key=lambda c: -c.test.gain):
             obstacle = self._obstacle(comparison)
@@ -333,10 +338,10 @@ class Referee:
             if kind not in comparison.told:
                 comparison.told.append(kind)
                 told.append(Decision("withheld", comparison.index, reason, self._evidence(comparison)))
-        if any(c.test.n >= rules.window for c in self._comparisons):
-            self._comparisons = [
-                c if c.test.n < rules.window else self._comparison(c.index, self._spending.next())
-                for c in self._comparisons
+        if any(c.test.n >= rules.window for c in self.state.comparisons):
+            self.state.comparisons = [
+                c if c.test.n < rules.window else self._comparison(c.index, self.state.spending.next())
+                for c in self.state.comparisons
             ]
         return told
 
@@ -354,7 +359,7 @@ class Referee:
         checks: tuple[tuple[str, Callable[[_Comparison], str | None]], ...] = (
             ("baseline", self._unbeaten),
             ("slice", self._worse_slice),
-            ("frozen", lambda _: "promotions are frozen" if self.is_frozen else None),
+            ("frozen", lambda _: "promotions are frozen" if self.state.is_frozen else None),
             ("hysteresis", lambda _: self._too_soon()),
         )
         for kind, check in checks:
@@ -377,7 +382,7 @@ class Referee:
             loss, gain = tally.loss / tally.n, tally.gain / tally.n
             beyond = gain - error + self._rules.slice_margin * loss
             if beyond < 0.0 and (worst is None or beyond < worst[0]):
-                against = self._names[self._serving]
+                against = self._names[self.state.serving]
                 reason = (
                     f"gains {gain:.4g} give or take {error:.2g} on {against}, which loses {loss:.4g}, where "
                     f"{name} is {value!r}, over {tally.n} labels"
@@ -394,18 +399,18 @@ class Referee:
 
     def _too_soon(self) -> str | None:
         rules = self._rules
-        moves = self._moves
-        if moves and self._labels - moves[-1] < rules.cooldown:
-            return f"{self._labels - moves[-1]} labels since the last change are within the cooldown"
-        if len(moves) == rules.most and self._labels - moves[0] < rules.per:
-            return f"there were {rules.most} changes in the last {self._labels - moves[0]} labels"
+        moves = self.state.moves
+        if moves and self.state.labels - moves[-1] < rules.cooldown:
+            return f"{self.state.labels - moves[-1]} labels since the last change are within the cooldown"
+        if len(moves) == rules.most and self.state.labels - moves[0] < rules.per:
+            return f"there were {rules.most} changes in the last {self.state.labels - moves[0]} labels"
         return None
 
     def _evidence(self, comparison: _Comparison) -> Evidence:
         test = comparison.test
         n = test.n
         return Evidence(
-            against=self._names[self._serving],
+            against=self._names[self.state.serving],
             since=comparison.since,
             n=n,
             loss=comparison.total / n,
@@ -413,7 +418,7 @@ class Referee:
             interval=test.interval(self._rules.alpha),
             e_value=e_value(test.evidence),
             alpha=test.alpha,
-            alpha_spent=self._spending.spent,
+            alpha_spent=self.state.spending.spent,
             baselines=self._over_baselines(comparison),
             slices=self._worst_slices(comparison),
         )
@@ -428,12 +433,3 @@ class Referee:
             for name, value, tally in self._watched(comparison)
         ]
         return sorted(found, key=lambda entry: entry.gain)[:TOLD_SLICES]
-
-    def state(self) -> dict[str, Any]:
-        """All that decisions depend on, by attribute; nothing is copied."""
-        return {name: getattr(self, name) for name in _STATE}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave, of a pool with the same declaration."""
-        for name in _STATE:
-            setattr(self, name, state[name])

@@ -63,7 +63,7 @@ class ClassesMixture:
 
     def answer(self, outputs: Sequence[dict[str, float] | None]) -> dict[str, float]:
         """Probabilities by label; empty when no member has seen one."""
-        labels = dict.fromkeys(label for output in outputs for label in output or ())
+        labels = sorted({label for output in outputs for label in output or ()})
         pairs = [(w, output) for w, output in zip(self.weights, outputs, strict=True) if output is not None]
         scores = {label: sum([w * _log(output.get(label, 0.0)) for w, output in pairs]) for label in labels}
         most = max(scores.values(), default=0.0)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from math import isfinite, log
 from typing import Any, Final, Literal, Protocol, get_args
 
+from online_models.calibration import TOLERANCE, Calibrated
 from online_models.errors import ModelsError, NotFinite
 
 FLOOR = 1e-15
@@ -25,9 +26,6 @@ class _Unlabelled:
     def __repr__(self) -> str:
         return "UNLABELLED"
 
-
-TOLERANCE = 1e-9
-"""Probabilities this far outside [0, 1] are rounding, and clipped; beyond that they are refused."""
 
 UNLABELLED: Final = _Unlabelled()
 """At expiry there is no label: the outcome says so and nothing is learned."""
@@ -175,8 +173,12 @@ class Task(Protocol):
     def decision(self) -> Decision | None: ...
     @property
     def is_supervised(self) -> bool: ...
+    def prepared(self, estimator: Any) -> Any:
+        """The estimator as it is asked and taught."""
+        ...
+
     def predict(self, estimator: Any, x: dict[str, Any]) -> Any:
-        """The output for `x`; raises NotFinite."""
+        """The output for `x`; None where the estimator has no answer. Raises NotFinite."""
         ...
 
     def check_label(self, y: Any) -> Any:
@@ -232,8 +234,13 @@ class Binary:
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label.checked(f"Binary({self.name!r})", self.check_label))
 
-    def predict(self, estimator: Any, x: dict[str, Any]) -> float:
+    def prepared(self, estimator: Any) -> Any:
+        return estimator
+
+    def predict(self, estimator: Any, x: dict[str, Any]) -> float | None:
         probabilities = estimator.predict_proba_one(x)
+        if probabilities is None:
+            return None
         p = probabilities.get(True)
         if p is None:
             p = 1.0 - probabilities[False] if False in probabilities else 0.5
@@ -273,11 +280,19 @@ class Multiclass:
     def __post_init__(self) -> None:
         object.__setattr__(self, "label", self.label.checked(f"Multiclass({self.name!r})", self.check_label))
 
-    def predict(self, estimator: Any, x: dict[str, Any]) -> dict[str, float]:
-        return {
+    def prepared(self, estimator: Any) -> Any:
+        return estimator
+
+    def predict(self, estimator: Any, x: dict[str, Any]) -> dict[str, float] | None:
+        probabilities = estimator.predict_proba_one(x)
+        if probabilities is None:
+            return None
+        said = {
             str(label): float(p) if 0.0 <= p <= 1.0 else _clipped(label, p)
-            for label, p in estimator.predict_proba_one(x).items()
+            for label, p in probabilities.items()
         }
+        # estimators that keep their classes in a set have them in an order of their own
+        return dict(sorted(said.items())) if len(said) > 1 else said
 
     def check_label(self, y: Any) -> str:
         if isinstance(y, (str, bool, int)):
@@ -319,8 +334,14 @@ class Regression:
             raise ModelsError(f"Regression(coverage={self.coverage!r}): a share must be in (0, 1)")
         object.__setattr__(self, "label", self.label.checked(f"Regression({self.name!r})", self.check_label))
 
-    def predict(self, estimator: Any, x: dict[str, Any]) -> float:
-        value = float(estimator.predict_one(x))
+    def prepared(self, estimator: Any) -> Any:
+        return estimator
+
+    def predict(self, estimator: Any, x: dict[str, Any]) -> float | None:
+        said = estimator.predict_one(x)
+        if said is None:
+            return None
+        value = float(said)
         if not abs(value) <= 1e150:
             raise NotFinite(f"the prediction is {value!r}")
         return value
@@ -351,7 +372,8 @@ def no_label(event: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """How odd a request is, a number in [0, 1] that an estimator's `score_one` gives.
+    """How odd a request is, a number in [0, 1] that an estimator's `score_one` gives; where scores are of
+    another range, their ranks (see `online_models.calibration`).
 
     Estimators learn from features alone, once a request's `wait` (seconds) is over or its label is known;
     what is labelled true, an anomaly, they do not learn from. Labels are for the metrics: ranking (ROC AUC)
@@ -376,11 +398,12 @@ class Anomaly:
             raise ModelsError(f"Anomaly({self.name!r}) needs either a label or a wait after which it learns")
         object.__setattr__(self, "label", label.checked(f"Anomaly({self.name!r})", self.check_label))
 
-    def predict(self, estimator: Any, x: dict[str, Any]) -> float:
-        score = float(estimator.score_one(x))
-        if 0.0 <= score <= 1.0:
-            return score
-        return _clipped("anomaly", score)
+    def prepared(self, estimator: Any) -> Calibrated:
+        return Calibrated(estimator)
+
+    def predict(self, estimator: Any, x: dict[str, Any]) -> float | None:
+        score = estimator.score_one(x)
+        return None if score is None else float(score)
 
     def check_label(self, y: Any) -> bool:
         return _true_or_false(y)

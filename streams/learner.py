@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import msgspec
 
+from online_models.change import Change
 from online_models.drift import Drift, Estimate
-from online_models.pool import Change, Forecast, Pool
+from online_models.operation import obey
+from online_models.pool import Forecast, Pool, PoolState
 from online_models.promotion import Evidence
 from streams.bounds import LONGEST_REASON, shortened
 from streams.events import Command, moment
@@ -48,7 +50,7 @@ class LearnerParts(NamedTuple):
 
     results: Results
     estimates: dict[str, Estimate]
-    pools: dict[str, dict[str, Any]]
+    pools: dict[str, PoolState]
 
 
 class Learner:
@@ -310,14 +312,5 @@ def _by(command: Command, what: str) -> str:
 
 def _obeyed(pool: Pool, command: Command) -> Change:
     """What came of a command to a pool."""
-    actions: dict[str, Callable[[], Change]] = {
-        "promote": lambda: pool.promote(command.member),
-        "rollback": pool.rollback,
-        "freeze": pool.freeze,
-        "unfreeze": pool.unfreeze,
-        "add": lambda: pool.add(command.member),
-        "remove": lambda: pool.remove(command.member),
-        "budget": lambda: pool.set_budget(command.budget),
-    }
-    change = actions[command.action]()
+    change = obey(pool.roster, command.action, command.member, command.budget)
     return replace(change, reason=_by(command, change.reason))

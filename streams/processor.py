@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
 from online_models.errors import reason_of
-from online_models.pool import Pool, merged_report
+from online_models.pool import Pool
+from online_models.report import merged_report
 from streams.errors import FoldFault, StreamsError
 from streams.learner import Learner, LearnerParts, Results
 from streams.outputs import Outputs

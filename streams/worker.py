@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from features.faults import Outage
-from online_models.pool import member_reports
+from online_models.report import member_reports
 from streams import frame
 from streams.cadence import Budget
 from streams.closing import end

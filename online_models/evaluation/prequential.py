@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from time import thread_time
 from typing import Any, NamedTuple
 
+from online_models.change import Change
 from online_models.errors import ModelsError
 from online_models.evaluation.stream import Asked, Kind, Known, Step
 from online_models.member import Member, PerKey
 from online_models.metrics import metrics_of
-from online_models.pool import Change, Forecast, Pool, merged_report
+from online_models.pool import Forecast, Pool
+from online_models.report import merged_report
 from online_models.task import Binary, Label, Multiclass, Regression, Task
 
 WINDOW = 500
@@ -210,7 +212,7 @@ class Prequential:
         self._task = task
         self._scope = timed(scope)
         self._pools: dict[str, Pool] = {}
-        self._names = list(self._pool("").report())
+        self._names = list(merged_report([self._pool("")]))
         self._pools.clear()
         self._reference = self._names.index(reference)
         self._served = metrics_of(task)
@@ -282,11 +284,11 @@ class Prequential:
             curve.close()
         pools = list(self._pools.values())
         report = merged_report(pools) if pools else {}
-        seats = [pool.state()["seats"] for pool in pools]
+        seats = [pool.roster.state.seats for pool in pools]
         rows = [Row(SERVED, "what was answered", self._served.summary(), self._curves[-1].points, None, None)]
         for index, name in enumerate(self._names if pools else ()):
             entry = report[name]
-            own = [e for of_pool in seats if (e := of_pool[index]["estimator"]) is not None]
+            own = [e for of_pool in seats if (e := of_pool[index].estimator) is not None]
             spent = [seconds for e in own if (seconds := seconds_of(e)) is not None]
             seconds = sum(spent) if spent and entry["role"] != "baseline" else None
             rows.append(

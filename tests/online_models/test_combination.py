@@ -19,6 +19,7 @@ from online_models.hedge import Hedge, regret_bound
 from online_models.member import Member, PerKey
 from online_models.pool import Pool
 from online_models.promotion import Promotion
+from online_models.report import merged_report
 from online_models.task import Multiclass, Regression
 from streams.canonical import state_hash
 
@@ -36,7 +37,7 @@ def run(
     where: Pool, given: Iterator[tuple[dict[str, Any], Any]], start: int = 0
 ) -> list[tuple[Any, Sequence[float | None]]]:
     """(label, loss of each seat) of every example."""
-    task = where._task
+    task = where.task
     found = []
     for offset, (x, y) in enumerate(given, start):
         forecast, _ = where.predict(x)
@@ -84,7 +85,7 @@ def changing(n: int) -> Iterator[tuple[dict[str, Any], bool]]:
 def test_it_follows_the_best_member_where_that_changes() -> None:
     where = pool(reads("a"), reads("b"), Combination("both"))
     run(where, changing(4_000))
-    report = where.report()
+    report = merged_report([where])
     assert report["both"]["role"] == "challenger"
     assert report["both"]["accuracy"] > max(report["a"]["accuracy"], report["b"]["accuracy"]) + 0.1
     assert report["both"]["log_loss"] < 0.45
@@ -105,14 +106,17 @@ def test_it_may_be_promoted() -> None:
     assert where.serving == "both"
 
 
-def test_a_member_that_fails_has_no_part_any_more_and_without_members_there_is_no_combination() -> None:
+def test_a_member_that_fails_has_no_part_in_that_answer_and_without_members_there_is_none() -> None:
     where = pool(Combination("both"), reads("a"), reads("b"), baselines=False)
     forecast, changes = where.predict({"a": None, "b": 0.25})
     assert [change.member for change in changes] == ["a"]
     assert (forecast.serving, forecast.output) == ("both", 0.25)
     where.learn({}, True, forecast, 0.0, 0, "0")
     forecast, changes = where.predict({"a": 0.5, "b": None})
-    assert [change.member for change in changes] == ["b", "both"]
+    assert [change.member for change in changes] == ["b"]
+    assert (forecast.serving, forecast.output) == ("both", 0.5)
+    forecast, changes = where.predict({"a": None, "b": None})
+    assert not changes
     assert forecast.serving == "prior"
 
 
@@ -147,7 +151,7 @@ def test_numbers_are_mixed_in_any_unit(unit: float) -> None:
 
     where = pool(reads("a"), reads("b"), Combination("both"), task=Regression("r", ask=Ask, label=LABEL))
     run(where, measured())
-    report = where.report()
+    report = merged_report([where])
     assert report["both"]["rmse"] < 1.05 * report["b"]["rmse"] < 0.5 * report["a"]["rmse"]
 
 
@@ -163,7 +167,7 @@ def test_a_member_that_diverges_does_not_take_the_combination_along(kind: Any) -
     both = Combination("all", kind=kind)
     where = pool(reads("a"), reads("b"), reads("c"), both, task=Regression("r", ask=Ask, label=LABEL))
     run(where, measured())
-    report = where.report()
+    report = merged_report([where])
     assert report["c"]["rmse"] > 1e80
     assert report["all"]["rmse"] < 1.1 * report["b"]["rmse"]
 

@@ -18,6 +18,7 @@ from online_models.evaluation.prequential import SERVED, Prequential, task_of
 from online_models.evaluation.stream import Asked, Example, Known, KnownChange, Stream
 from online_models.member import PerKey
 from online_models.pool import Pool
+from online_models.report import merged_report
 
 
 def linear_rule(sign: int, seed: int) -> list[tuple[dict[Any, Any], Any]]:
@@ -58,7 +59,7 @@ def test_what_is_found_is_what_a_pool_fed_by_hand_answers() -> None:
             learned += 1
             pool.learn(asked.x, step.y, forecast, float(position), position, str(asked.number))
     assert found.row(SERVED).metrics["accuracy"] == pytest.approx(right / learned)
-    assert found.row("logistic-recurring").metrics == pool.report()["logistic-recurring"]
+    assert found.row("logistic-recurring").metrics == merged_report([pool])["logistic-recurring"]
     assert (found.requests, found.labels) == (900, 900)
     assert len(found.row(SERVED).curve) == 2
     assert sum(found.errors) / 900 == pytest.approx(1 - found.row("logistic").metrics["accuracy"])
@@ -107,7 +108,7 @@ def test_every_named_member_answers_numbers_text_and_missing_values(kind: Any) -
         assert not changes
         learned = pool.learn(x, y, forecast, 0.0, number, str(number))
         assert "quarantine" not in [change.kind for change in learned.changes]
-    assert all(entry["live"] for entry in pool.report().values())
+    assert all(entry["live"] for entry in merged_report([pool]).values())
 
 
 def test_a_model_that_there_is_not_is_told_with_those_there_are() -> None:

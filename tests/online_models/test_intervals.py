@@ -16,6 +16,7 @@ from online_models.errors import ModelsError
 from online_models.intervals import FEWEST, STEP, WINDOW, Intervals
 from online_models.member import Member, PerKey
 from online_models.pool import Pool
+from online_models.report import merged_report
 from online_models.task import Label, Regression
 from streams.canonical import state_hash
 
@@ -184,11 +185,11 @@ def test_a_pool_tells_intervals_and_reports_what_they_held_while_a_member_served
     reaches = run(where, 0, 1_500)
     assert reaches[:FEWEST] == [None] * FEWEST
     assert reaches[-1] == pytest.approx(1.64 * 2, rel=0.25)
-    report = where.report()
+    report = merged_report([where])
     assert report["mean"]["coverage"] == pytest.approx(0.9, abs=0.02)
     assert report["mean"]["width"] == pytest.approx(2 * 1.64 * 2, rel=0.2)
     assert "coverage" not in report["prior"] or report["prior"]["coverage"] is None
-    assert "coverage" not in pool(None).report()["mean"]
+    assert "coverage" not in merged_report([pool(None)])["mean"]
 
 
 def test_a_restored_pool_tells_the_same_intervals() -> None:

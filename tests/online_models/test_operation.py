@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from tasks import TASK
 
+from online_models.change import Change
 from online_models.combination import Combination
 from online_models.errors import ModelsError
 from online_models.member import Member, PerKey
-from online_models.pool import Change, Pool
+from online_models.operation import add, freeze, promote, remove, rollback, set_budget, unfreeze
+from online_models.pool import Pool
 from online_models.promotion import Promotion
+from online_models.report import merged_report
 
 IDS = [f"request-{number}:b" for number in range(4_000)]
 
@@ -51,14 +54,14 @@ def pool(*seats: Member | Combination, **changes: Any) -> Pool:
 
 def answered(where: Pool, ids: list[str] = IDS) -> dict[str, float]:
     """The share of requests that each seat answered; all are learned from."""
-    counts = [0] * len(where._seats)
+    counts = [0] * len(where.roster.seats)
     for offset, name in enumerate(ids):
         forecast, _ = where.predict({}, name)
         where.learn({}, True, forecast, 0.0, offset, name)
         assert forecast.output is not None
         for index, output in enumerate(forecast.outputs):
             counts[index] += output is not None
-    return {seat.name: count / len(ids) for seat, count in zip(where._seats, counts, strict=True)}
+    return {seat.name: count / len(ids) for seat, count in zip(where.roster.seats, counts, strict=True)}
 
 
 def test_a_member_answers_and_learns_its_share_of_requests_and_the_champion_all() -> None:
@@ -68,7 +71,7 @@ def test_a_member_answers_and_learns_its_share_of_requests_and_the_champion_all(
     assert shares["b"] == pytest.approx(0.25, abs=0.02)
     learned = where.predict({}, "")[0].outputs[:2]
     assert [round(output * 100_000) for output in learned] == [4_000, round(shares["b"] * 4_000)]
-    assert where.report()["b"]["n"] == round(shares["b"] * 4_000)
+    assert merged_report([where])["b"]["n"] == round(shares["b"] * 4_000)
 
 
 def test_requests_of_a_lower_rate_are_among_those_of_a_higher_one() -> None:
@@ -80,7 +83,7 @@ def test_requests_of_a_lower_rate_are_among_those_of_a_higher_one() -> None:
 def test_a_rate_says_nothing_of_which_labels_are_sampled() -> None:
     where = pool(member("a"), member("b", rate=0.5, sampling={True: 0.1}), baselines=False)
     answered(where)
-    learned = where._seats[1].estimator.learned
+    learned = where.roster.seats[1].state.estimator.learned
     assert learned == pytest.approx(0.5 * 0.1 * 4_000, rel=0.25)
 
 
@@ -90,9 +93,9 @@ def test_above_the_budget_the_rates_of_all_that_do_not_serve_go_down_by_one_fact
     assert shares["a"] == 1.0
     assert shares["b"] == pytest.approx(0.5, abs=0.03)
     assert shares["c"] == pytest.approx(0.25, abs=0.03)
-    assert where.set_budget(None).kind == "budget"
+    assert set_budget(where.roster, None).kind == "budget"
     assert answered(where)["b"] == 1.0
-    change = where.set_budget(1.0)
+    change = set_budget(where.roster, 1.0)
     assert change == Change(
         "budget",
         "",
@@ -100,12 +103,12 @@ def test_above_the_budget_the_rates_of_all_that_do_not_serve_go_down_by_one_fact
         "share of requests that each answers: a 1, b 0.25, c 0.125, frozen 1, prior 1",
     )
     assert answered(where)["b"] == pytest.approx(0.25, abs=0.03)
-    assert where.set_budget(float("nan")).kind == "refused"
+    assert set_budget(where.roster, float("nan")).kind == "refused"
 
 
 def test_what_serves_answers_every_request_whatever_its_rate() -> None:
     where = pool(member("a", rate=0.5), member("b", rate=0.1))
-    assert where.promote("b").kind == "promotion"
+    assert promote(where.roster, "b").kind == "promotion"
     shares = answered(where)
     assert shares["b"] == 1.0
     assert shares["a"] == pytest.approx(0.5, abs=0.03)
@@ -114,16 +117,16 @@ def test_what_serves_answers_every_request_whatever_its_rate() -> None:
 def test_while_a_combination_serves_all_its_members_answer() -> None:
     where = pool(member("a"), member("b", rate=0.1), Combination("both"), budget=0.5)
     assert answered(where)["b"] < 0.2
-    where.promote("both")
+    promote(where.roster, "both")
     assert answered(where)["b"] == 1.0
 
 
 def test_when_the_serving_member_fails_one_answers_whose_turn_it_was_not() -> None:
     where = pool(member("a", rate=0.01), member("b"), baselines=False)
-    where.promote("b")
+    promote(where.roster, "b")
     not_chosen = next(name for name in IDS if where.predict({}, name)[0].outputs[0] is None)
 
-    where._seats[1].estimator = Fails()
+    where.roster.seats[1].state.estimator = Fails()
     forecast, changes = where.predict({}, not_chosen)
     assert [change.member for change in changes] == ["b"]
     assert (forecast.serving, forecast.output) == ("a", 0.0)
@@ -131,10 +134,10 @@ def test_when_the_serving_member_fails_one_answers_whose_turn_it_was_not() -> No
 
 def test_when_a_combination_comes_to_serve_late_its_members_are_asked() -> None:
     where = pool(Combination("both"), member("a", rate=0.01), member("b", rate=0.01), member("c"))
-    where.promote("c")
+    promote(where.roster, "c")
     not_chosen = next(name for name in IDS if where.predict({}, name)[0].outputs[1] is None)
 
-    where._seats[3].estimator = Fails()
+    where.roster.seats[3].state.estimator = Fails()
     forecast, _ = where.predict({}, not_chosen)
     assert (forecast.serving, forecast.output) == ("both", 0.0)
     assert forecast.outputs[1:3] == (0.0, 0.0)
@@ -142,13 +145,13 @@ def test_when_a_combination_comes_to_serve_late_its_members_are_asked() -> None:
 
 def test_an_operator_promotes_and_rolls_back() -> None:
     where = pool(member("a"), member("b"))
-    assert where.rollback() == Change("refused", "", "command", "there is no promotion to undo")
-    assert where.promote("b") == Change("promotion", "b", "command", "")
+    assert rollback(where.roster) == Change("refused", "", "command", "there is no promotion to undo")
+    assert promote(where.roster, "b") == Change("promotion", "b", "command", "")
     forecast, _ = where.predict({}, "")
     assert (forecast.serving, forecast.version) == ("b", "b@0:-1")
-    assert where.rollback() == Change("rollback", "a", "command", "")
+    assert rollback(where.roster) == Change("rollback", "a", "command", "")
     assert where.serving == "a"
-    assert where.rollback().kind == "refused"
+    assert rollback(where.roster).kind == "refused"
 
 
 @pytest.mark.parametrize(
@@ -162,69 +165,73 @@ def test_an_operator_promotes_and_rolls_back() -> None:
 )
 def test_what_cannot_be_promoted_is_refused_with_the_reason(name: str, reason: str) -> None:
     where = pool(member("a"), member("b"), member("r", reserve=True))
-    assert where.promote(name) == Change("refused", name, "command", reason)
+    assert promote(where.roster, name) == Change("refused", name, "command", reason)
     assert where.serving == "a"
 
 
 def test_a_frozen_baseline_can_be_promoted_once_it_is_one() -> None:
     where = pool(member("a"), frozen_after=5)
     answered(where, IDS[:8])
-    assert where.promote("frozen").kind == "promotion"
+    assert promote(where.roster, "frozen").kind == "promotion"
     assert where.predict({}, "")[0].version == "frozen@0:4"
 
 
 def test_a_member_in_reserve_is_idle_until_it_is_added() -> None:
     where = pool(member("a"), member("r", reserve=True), promotion=Promotion())
     assert answered(where, IDS[:100])["r"] == 0.0
-    assert where.add("r") == Change("add", "r", "command", "")
+    assert add(where.roster, "r") == Change("add", "r", "command", "")
     assert answered(where, IDS[:100])["r"] == 1.0
-    assert where._seats[1].estimator.learned == 100
-    assert where.add("r").reason == "it is live already"
-    assert where.add("prior").reason == where.add("z").reason == "no declared member has this name"
+    assert where.roster.seats[1].state.estimator.learned == 100
+    assert add(where.roster, "r").reason == "it is live already"
+    assert (
+        add(where.roster, "prior").reason
+        == add(where.roster, "z").reason
+        == "no declared member has this name"
+    )
 
 
 def test_a_removed_member_is_idle_and_starts_anew_when_added_again() -> None:
     where = pool(member("a"), member("b"), promotion=Promotion())
     answered(where, IDS[:50])
-    assert where.remove("b") == Change("remove", "b", "command", "")
+    assert remove(where.roster, "b") == Change("remove", "b", "command", "")
     assert answered(where, IDS[:50])["b"] == 0.0
-    assert where.promote("b").kind == "refused"
-    assert where.remove("b").kind == "refused"
-    where.add("b")
+    assert promote(where.roster, "b").kind == "refused"
+    assert remove(where.roster, "b").kind == "refused"
+    add(where.roster, "b")
     answered(where, IDS[:30])
-    assert where._seats[1].estimator.learned == 30
+    assert where.roster.seats[1].state.estimator.learned == 30
 
 
 def test_what_is_needed_is_not_removed() -> None:
     where = pool(member("a"), member("b"), Combination("both"), frozen_after=5)
-    assert where.remove("a").reason == "it serves: promote another one first"
-    where.promote("b")
-    assert "frozen baseline" in where.remove("a").reason
+    assert remove(where.roster, "a").reason == "it serves: promote another one first"
+    promote(where.roster, "b")
+    assert "frozen baseline" in remove(where.roster, "a").reason
     answered(where, IDS[:5])
-    assert where.remove("a").kind == "remove"
-    where.promote("both")
-    assert where.remove("b").reason == "it is the last one that a combination has"
-    assert where.remove("prior").reason == "no live challenger has this name"
+    assert remove(where.roster, "a").kind == "remove"
+    promote(where.roster, "both")
+    assert remove(where.roster, "b").reason == "it is the last one that a combination has"
+    assert remove(where.roster, "prior").reason == "no live challenger has this name"
 
 
 def test_promotions_are_frozen_and_unfrozen() -> None:
     where = pool(member("a"), member("b"), promotion=Promotion())
-    assert where.unfreeze().kind == "refused"
-    assert where.freeze() == Change("freeze", "", "command", "")
-    assert where.freeze().reason == "promotions are frozen already"
-    assert where.unfreeze() == Change("unfreeze", "", "command", "")
-    assert pool(member("a")).freeze().kind == "refused"
+    assert unfreeze(where.roster).kind == "refused"
+    assert freeze(where.roster) == Change("freeze", "", "command", "")
+    assert freeze(where.roster).reason == "promotions are frozen already"
+    assert unfreeze(where.roster) == Change("unfreeze", "", "command", "")
+    assert freeze(pool(member("a")).roster).kind == "refused"
 
 
 def test_while_promotions_are_frozen_what_is_proven_is_told_and_does_not_take_over() -> None:
     where = pool(member("a"), Member("b", Knows), promotion=Promotion(), baselines=False)
-    where.freeze()
+    freeze(where.roster)
     told = []
     for offset, name in enumerate(IDS):
         forecast, _ = where.predict({}, name)
         told += where.learn({}, True, forecast, 0.0, offset, name).changes
         if offset == 3_000:
-            where.unfreeze()
+            unfreeze(where.roster)
     assert [(change.kind, change.reason) for change in told[:1]] == [("withheld", "promotions are frozen")]
     assert told[1].kind == "promotion"
 
@@ -234,12 +241,12 @@ def test_a_pool_is_operated_on_from_its_state() -> None:
         return pool(member("a"), member("b", cost=4.0), member("r", reserve=True), promotion=Promotion())
 
     where, again = declared(), declared()
-    where.promote("b")
-    where.add("r")
-    where.set_budget(1.0)
+    promote(where.roster, "b")
+    add(where.roster, "r")
+    set_budget(where.roster, 1.0)
     again.restore(pickle.loads(pickle.dumps(where.state(), protocol=5)))
     assert answered(again) == answered(where)
-    assert again.rollback() == where.rollback() == Change("rollback", "a", "command", "")
+    assert rollback(again.roster) == rollback(where.roster) == Change("rollback", "a", "command", "")
     assert answered(again) == answered(where)
 
 

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from tasks import LABEL, TASK, Ask, Reads
 
+from online_models.change import Change
 from online_models.drift import Monitoring
 from online_models.errors import ModelsError
+from online_models.failures import Tolerance
 from online_models.member import Member, PerKey
-from online_models.pool import Change, Forecast, Pool
+from online_models.pool import Forecast, Pool
 from online_models.promotion import BLOCK, Promotion
+from online_models.report import merged_report
 from online_models.task import Regression
 from streams.canonical import state_hash
 
@@ -53,7 +56,7 @@ def run(where: Pool, given: Iterator[Row], start: int = 0) -> list[tuple[int, Ch
     found = []
     for offset, (x, y) in enumerate(given, start):
         forecast, changes = where.predict(x)
-        slices = (x["shop"],) if where._referee is not None and where._referee._slices else ()
+        slices = (x["shop"],) if where.roster.referee is not None and where.roster.referee._slices else ()
         learned = where.learn(x, y, forecast, float(offset), offset, f"id-{offset}", slices)
         found += [(offset, c, forecast) for c in (*changes, *learned.changes) if c.kind != "frozen"]
     return found
@@ -81,7 +84,7 @@ def test_a_better_challenger_takes_over_and_the_event_says_on_which_evidence() -
     assert evidence.alpha == pytest.approx(evidence.alpha_spent)
     assert set(evidence.baselines) == {"frozen", "prior"}
     assert all(gain > 0 for gain in evidence.baselines.values())
-    report = where.report()
+    report = merged_report([where])
     assert {name: (entry["role"], entry["serving"]) for name, entry in report.items()} == {
         "a": ("champion", 0),
         "b": ("challenger", 1),
@@ -194,7 +197,7 @@ def test_when_what_was_promoted_fails_the_first_live_member_in_line_serves() -> 
         for number, (x, y) in enumerate(given):
             yield (x | {"c": None} if number == 3_000 else x), y
 
-    where = pool(at_once(), "a", "b", "c")
+    where = pool(at_once(), "a", "b", "c", tolerance=Tolerance(failures=1, pause=10_000))
     changes = run(where, failing(rows(5_000, noises(a=0.3, b=0.3, c=0.1), "a", "b", "c")))
     assert [(change.kind, change.member) for _, change, _ in changes] == [
         ("promotion", "c"),
@@ -210,7 +213,7 @@ def test_a_candidate_that_fails_is_compared_no_more() -> None:
         for number, (x, y) in enumerate(given):
             yield (x | {"b": None} if number == 250 else x), y
 
-    where = pool(at_once(), "a", "b")
+    where = pool(at_once(), "a", "b", tolerance=Tolerance(failures=1, pause=10_000))
     changes = run(where, failing(rows(4_000, noises(a=0.4, b=0.0), "a", "b")))
     assert [change.kind for _, change, _ in changes] == ["quarantine"]
 

@@ -16,6 +16,7 @@ from tasks import LABEL, TASK, Ask, Reads
 from online_models.combination import Combination
 from online_models.member import Member, PerKey
 from online_models.pool import Pool
+from online_models.report import merged_report
 from online_models.stacking import Stack
 from online_models.task import Multiclass, Regression
 from streams.canonical import state_hash
@@ -55,7 +56,7 @@ def halves(n: int, classes: bool, seed: int = 5) -> Iterator[tuple[dict[str, Any
 def test_it_is_better_than_every_member_where_each_knows_a_part(task: Any, classes: bool) -> None:
     where = pool(task)
     run(where, halves(4_000, classes))
-    report = where.report()
+    report = merged_report([where])
     best = max(report["a"]["accuracy"], report["b"]["accuracy"])
     assert report["both"]["accuracy"] > best + 0.03
     assert report["both"]["log_loss"] < min(report["a"]["log_loss"], report["b"]["log_loss"])
@@ -71,7 +72,7 @@ def test_numbers_are_mixed_beyond_their_mean_in_any_unit(unit: float) -> None:
 
     where = pool(NUMBERS)
     run(where, measured())
-    report = where.report()
+    report = merged_report([where])
     assert report["both"]["fading"]["rmse"] < 0.5 * report["a"]["fading"]["rmse"]
 
 
@@ -90,7 +91,7 @@ def test_a_member_that_is_right_but_too_sure_is_not_left_for_one_that_is_wrong_b
 
     where = pool(TASK)
     run(where, told())
-    report = where.report()
+    report = merged_report([where])
     assert report["a"]["log_loss"] > report["b"]["log_loss"]
     assert report["both"]["accuracy"] > report["a"]["accuracy"] - 0.005
 

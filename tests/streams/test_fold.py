@@ -27,6 +27,7 @@ from driftline import (
     Multiclass,
     PerKey,
     Regression,
+    Tolerance,
     UseCase,
     count,
     derive,
@@ -613,7 +614,8 @@ class TurnsNaN:
 
 
 def test_an_estimator_that_turns_nan_is_quarantined_and_the_next_in_line_serves() -> None:
-    models = PerKey(champion=Member("nan", TurnsNaN), challengers=[Member("logistic", logistic)])
+    once = Tolerance(failures=1)
+    models = PerKey(Member("nan", TurnsNaN), [Member("logistic", logistic)], tolerance=once)
     log = Log()
     for n in range(8):
         log.ask(2 * n, f"a{n}").settle(2 * n + 1, f"a{n}", bad=float(n % 2))
