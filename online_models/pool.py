@@ -57,7 +57,10 @@ class Learned:
 
 class PoolState(msgspec.Struct):
     """All of a pool that changes: what its parts keep, offset and number of the labels learned from, the
-    answer of last resort, and how many new starts of comparisons drift has caused."""
+    answer of last resort, and how many new starts of comparisons drift has caused.
+
+    `drift` and `intervals` are filled where the state is handed out; a pool at work has them as objects.
+    """
 
     roster: RosterState
     last_resort: RunningPrior
@@ -360,14 +363,16 @@ class Pool:
                 seat.state.metrics.amend(y_old, y_new, output, forecast.row)
 
     def state(self) -> PoolState:
-        """All that was learned; nothing is copied."""
-        self._state.drift = None if self.drift is None else self.drift.snapshot()
-        self._state.intervals = None if self.intervals is None else self.intervals.state()
-        return self._state
+        """All that was learned; what it is made of is not copied."""
+        return msgspec.structs.replace(
+            self._state,
+            drift=None if self.drift is None else self.drift.snapshot(),
+            intervals=None if self.intervals is None else self.intervals.state(),
+        )
 
     def restore(self, state: PoolState) -> None:
         """Take over what `state` gave, of a pool with the same declaration."""
-        self._state = state
+        self._state = msgspec.structs.replace(state, drift=None, intervals=None)
         self.roster.restore(state.roster)
         if self.drift is not None:
             self.drift.restore(state.drift)

@@ -242,8 +242,7 @@ def by_of(event: type, by: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
 
 def task_of(random: Random) -> Any:
     """Any task; labels that are none, voids, values at expiry, corrections."""
-    # not Anomaly yet: the prior, which serves when nobody else can, has no score of that kind
-    kind = random.choice((Binary, Multiclass, Regression))
+    kind = random.choice((Binary, Multiclass, Regression, Anomaly))
     if kind is Anomaly and random.random() < 0.3:
         return Anomaly("bad", ask=Asked, wait=random.choice((5.0, 60.0)))
     rules: dict[type, tuple[Callable[[Any], Any], Any]] = {
