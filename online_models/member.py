@@ -173,7 +173,15 @@ class PerKey:
         everyone = (self.champion, *self.challengers)
         return next(member for member in everyone if isinstance(member, Member))
 
+    def pool_of(self, key: str) -> str:
+        """The key of the pool that answers requests of a partition key."""
+        return key
+
 
 @dataclass(frozen=True, slots=True)
 class Shared(PerKey):
-    """One pool for the whole case."""
+    """One pool for the whole case, whose key is "": every request is answered and learned from by it."""
+
+    def pool_of(self, key: str) -> str:
+        """Always ""."""
+        return ""

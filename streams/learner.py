@@ -115,7 +115,7 @@ class Learner:
     def _answer(self, question: Question, offset: int, out: Outputs) -> None:
         """What the key's pool says to a request; feature drift found on the way is put out."""
         pending = question.pending
-        key, x, at = pending.key, pending.x, pending.at
+        key, x, at = self._scope.pool_of(pending.key), pending.x, pending.at
         assert x is not None
         pool = self._pool(key)
         forecast, changes = pool.predict(x, pending.prediction_id)
@@ -149,26 +149,27 @@ class Learner:
                 _interval(pool, forecast, published),
             )
         )
-        out.predictions.append(Output(offset, 0, key.encode(), value))
+        out.predictions.append(Output(offset, 0, pending.key.encode(), value))
 
     def _take(self, example: Example, offset: int, out: Outputs) -> None:
         """Score and learn one example; `offset` is that of the record which made it known."""
         pending, status, label, at = example.pending, example.status, example.label, example.at
         forecast = pending.forecast
         assert forecast is not None
+        key = self._scope.pool_of(pending.key)
         loss: float | None = None
         estimate: Estimate | None = None
         if pending.learned and status != "unlabelled":
-            self._pool(pending.key).revise(example.label_before, label, forecast)
+            self._pool(key).revise(example.label_before, label, forecast)
         elif status == "labelled" and example.is_due and pending.x is not None:
             self._learn(pending, label, at, offset, out)
         elif status == "unlabelled" and not self._task.is_supervised:
             self._absorb(pending, forecast, at, offset, out)
         if status == "labelled":
             if self._hears and example.status_before == "open" and pending.x is not None:
-                self._pool(pending.key).hear(label, at - pending.at, at)
+                self._pool(key).hear(label, at - pending.at, at)
             loss = self._task.loss(label, forecast.output)
-            estimate = self._estimates.pop(pending.key, None)
+            estimate = self._estimates.pop(key, None)
         if pending.silent:
             return
         if example.status_before != "open":
@@ -186,7 +187,7 @@ class Learner:
     def _learn(self, pending: Pending, label: Any, at: float, offset: int, out: Outputs) -> None:
         """Let the key's pool learn a label at a time; what that shows of drift and change is put out, an
         estimate with the pool's next labelled outcome."""
-        key, forecast = pending.key, pending.forecast
+        key, forecast = self._scope.pool_of(pending.key), pending.forecast
         assert pending.x is not None
         assert forecast is not None
         slices = self._slice_values(pending.keys)
@@ -201,10 +202,11 @@ class Learner:
 
     def _absorb(self, pending: Pending, forecast: Forecast, at: float, offset: int, out: Outputs) -> None:
         if pending.x is not None and not pending.learned:
-            changes = self._pool(pending.key).absorb(pending.x, forecast, offset)
+            key = self._scope.pool_of(pending.key)
+            changes = self._pool(key).absorb(pending.x, forecast, offset)
             pending.learned = True
             if changes:
-                self._put_changes(pending.key, changes, at, offset, out)
+                self._put_changes(key, changes, at, offset, out)
 
     def _slice_values(self, keys: dict[str, Any]) -> list[Any]:
         values = [keys[name] for name in self._slices]

@@ -224,6 +224,7 @@ class Prequential:
         self._position = -1
 
     def _pool(self, key: str) -> Pool:
+        key = self._scope.pool_of(key)
         pool = self._pools.get(key)
         if pool is None:
             pool = self._pools[key] = Pool(self._task, self._scope, key, 0)
@@ -258,7 +259,7 @@ class Prequential:
         reference = errors[self._reference]
         self._errors.append(1.0 if reference is None else reference)
         at = float(self._position)
-        pool = self._pools[asked.key]
+        pool = self._pool(asked.key)
         learned = pool.learn(asked.x, y, forecast, at, self._position, str(asked.number))
         self._tell(asked.key, learned.changes)
         self._note(asked.key, learned.drifts)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from shop import Asked, Constant, Settled, asked, features, logistic, orders, settled
 
-from driftline import HOUR, Event, Label, Member, PerKey, Promotion, Regression, UseCase
+from driftline import HOUR, Event, Label, Member, PerKey, Promotion, Regression, Shared, UseCase
 from streams.outputs import KINDS, Outputs
 from streams.processor import PartitionProcessor, summarize
 from streams.schema import topic_schemas
@@ -126,3 +126,29 @@ def test_a_prediction_of_a_number_has_its_interval_and_the_share_held_so_far() -
         again.extend(processor.step([record]))
         processor = PartitionProcessor.restored(case, 0, processor.snapshot())
     assert again.predictions == out.predictions
+
+
+def test_shared_models_are_one_pool_whatever_the_keys() -> None:
+    def folded(models: PerKey) -> PartitionProcessor:
+        case = replace(orders, partitions=1, models=models)
+        processor = PartitionProcessor(case, 0)
+        events = [
+            event
+            for n in range(60)
+            for event in (asked(n, n, shop=f"s{n % 3}"), settled(n, n + 0.5, shop=f"s{n % 3}"))
+        ]
+        codec = case.codec()
+        log = [LogRecord(n, codec.key(event), codec.encode(event)) for n, event in enumerate(events)]
+        out = processor.step(log)
+        assert {output.key for output in out.predictions} == {b"s0", b"s1", b"s2"}
+        return processor
+
+    shared = folded(Shared(Member("logistic", logistic)))
+    assert list(shared.learner.pools) == [""]
+    assert shared.learner.pools[""].report()["logistic"]["n"] == 60
+    again = PartitionProcessor.restored(shared.case, 0, shared.snapshot())
+    assert again.learner.pools[""].report() == shared.learner.pools[""].report()
+    per_key = folded(PerKey(Member("logistic", logistic)))
+    assert {key: pool.report()["logistic"]["n"] for key, pool in per_key.learner.pools.items()} == {
+        "s0": 20, "s1": 20, "s2": 20,
+    }  # fmt: skip
