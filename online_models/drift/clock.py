@@ -21,15 +21,15 @@ NEAR = 60
 HOUR = 4
 """Quarters."""
 WEEK = 7 * 86_400 // QUARTER
-SURE = 3
+SURE = 4
 """Changes in a row that a week ago foretold: from then on, what does not come as foretold is a break."""
 HELD = 32
 """Neighbours within a quarter, all of equal value, from which on a stream keeps to quarters for all that is
 known; and as many times as it changed at quarters: where requests are rare, every stream would."""
 TIMES = 4
-CHANGES = 3
-LONG_HELD = 1_024
-"""Changes at quarters, and neighbours alike between them, after which another change breaks a habit."""
+OFTEN = 1.5
+"""Changes a day of what no week foretold in `LONG` that are not the calendar's: the weather of each hour."""
+DAY = 86_400
 FLICKER = 4
 """Changes around one quarter: clocks differ, so that old and new values come in turn."""
 YOUNG = 2 * 86_400
@@ -87,11 +87,6 @@ class _Follower:
         return self.well_known and self.changes == 1
 
     @property
-    def has_a_habit(self) -> bool:
-        """Whether it follows by what it did, not by default."""
-        return self.sure or (self.changes >= CHANGES and self.held >= LONG_HELD and self.follows)
-
-    @property
     def is_off(self) -> bool:
         """Whether it is not what it was a week ago for longer than an hour: so long, a week after summer time
         began, the hour that was left out is compared with another."""
@@ -147,10 +142,23 @@ class _Follower:
         self.flicker = 1 if is_new else self.flicker + 1
         self.turn = turn
         self.changes += is_new
-        if self.expected is not None:
-            self.foretold = self.foretold + 1 if value == self.expected else 0
+        foretold = self._was_foretold(value)
+        if foretold is not None:
+            self.foretold = self.foretold + 1 if foretold else 0
             self.sure |= self.foretold >= SURE
-        return self.flicker <= FLICKER
+        age = time - self.since
+        return self.flicker <= FLICKER and (self.sure or age < LONG or self.changes <= OFTEN * age / DAY)
+
+    def _was_foretold(self, value: Any) -> bool | None:
+        """Whether a week ago (in the first week: a day ago) it changed at this quarter to this value too."""
+        for ago in (0, 24 * HOUR):
+            phase = self.quarter - ago
+            then = self.week.get(phase % WEEK)
+            if then is not None:
+                earlier = (self.week.get((phase - back) % WEEK) for back in range(1, HOUR + 1))
+                before = next((known for known in earlier if known is not None), then)
+                return bool(value == then != before)
+        return None
 
     def _is_shifted(self, quarter: int, value: Any) -> bool:
         """Whether it is the value of an hour earlier or later: summer time begins and ends."""
@@ -197,7 +205,7 @@ class Clock:
             between, compared, differ = follower.update(times, columns[stream])
             if not between and not follower.is_off:
                 continue
-            if follower.has_a_habit:
+            if follower.sure:
                 share = 1.0 - differ / compared if compared else 0.0
                 departures.append(Departure(stream, (1.0, known), (share, max(compared, 1))))
                 self._followers[stream] = _Follower()
