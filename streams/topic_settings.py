@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from streams.retention import FOREVER
 from streams.topics import TopicSpec
 
 
@@ -49,7 +50,6 @@ _AT_LEAST = {
     "retention.bytes": "records are needed for as long as they are declared to be, however many they are",
     "max.message.bytes": "records of this size have to find room",
 }
-_FOREVER = "-1"
 
 
 def deviations(spec: TopicSpec, found: FoundTopic) -> list[Deviation]:
@@ -86,7 +86,7 @@ def _is_equal(found: str, needed: str) -> bool:
 
 
 def _is_at_least(found: str, needed: str) -> bool:
-    return found == _FOREVER or (needed != _FOREVER and int(found) >= int(needed))
+    return found == FOREVER or (needed != FOREVER and int(found) >= int(needed))
 
 
 def may_be_compacted(found: FoundTopic, wrong: list[Deviation]) -> bool:

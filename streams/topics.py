@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-DAY_MS = 86_400_000
+from streams.retention import FOREVER, USUAL, in_ms
+
 INPUT_LIMIT = 1_048_588
 """Largest record batch of the log in bytes (Kafka's default)."""
 HEADERS_LIMIT = 65_536
@@ -32,11 +33,13 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Names of a case's topics; `namespace` keeps teams apart on one cluster."""
+    """Names of a case's topics; `namespace` keeps teams apart on one cluster, `retention` (seconds) is how long
+    records are kept."""
 
     case: str
     partitions: int
     namespace: str = ""
+    retention: float = USUAL
 
     def _name(self, kind: str) -> str:
         prefix = f"{self.namespace}." if self.namespace else ""
@@ -81,17 +84,17 @@ class Topics:
     def bridge_dead_letters(self, bridge: str, limit: int) -> TopicSpec:
         """That topic, for records of a topic whose largest batch has `limit` bytes: its own writers, several
         at once, so it is not one of those that mirror the log."""
-        return TopicSpec(self.of_bridge(bridge), 1, _config(limit + HEADERS_LIMIT))
+        return TopicSpec(self.of_bridge(bridge), 1, self._config(limit + HEADERS_LIMIT))
 
     def all(self) -> list[TopicSpec]:
         """Every topic: deleted by append time, never by event time; dead letters hold any input."""
         outputs = [self.log, self.predictions, self.outcomes, self.drift]
-        config = _config(INPUT_LIMIT)
+        config = self._config(INPUT_LIMIT)
         # what served when is needed as long as what it served, and too sparse to fill parts of the archive
-        kept = {**config, "retention.ms": "-1"}
+        kept = {**config, "retention.ms": FOREVER}
         # keyed by window, written by whoever counts: the newest of a key is what holds
         compacted = {**kept, "cleanup.policy": "compact"}
-        refused = _config(INPUT_LIMIT + HEADERS_LIMIT)
+        refused = self._config(INPUT_LIMIT + HEADERS_LIMIT)
         return [
             *(TopicSpec(name, self.partitions, config) for name in outputs),
             TopicSpec(self.models, self.partitions, kept),
@@ -99,12 +102,11 @@ class Topics:
             *(TopicSpec(name, self.partitions, compacted) for name in (self.statistics, self.anomalies)),
         ]
 
-
-def _config(limit: int) -> dict[str, str]:
-    return {
-        "cleanup.policy": "delete",
-        "message.timestamp.type": "LogAppendTime",
-        "retention.ms": str(30 * DAY_MS),
-        "retention.bytes": "-1",
-        "max.message.bytes": str(limit),
-    }
+    def _config(self, limit: int) -> dict[str, str]:
+        return {
+            "cleanup.policy": "delete",
+            "message.timestamp.type": "LogAppendTime",
+            "retention.ms": in_ms(self.retention),
+            "retention.bytes": FOREVER,
+            "max.message.bytes": str(limit),
+        }

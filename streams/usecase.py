@@ -22,6 +22,7 @@ from streams.commands import check_operators
 from streams.errors import DeclarationError
 from streams.events import Event, EventCodec, Reference
 from streams.provenance import OWN_PACKAGES
+from streams.retention import Retention, needed_for, seconds_of
 from streams.specification import described
 from streams.topics import Topics
 
@@ -36,6 +37,8 @@ class UseCase:
     workers append clock events to idle partitions; a case fed from history uses "event".
     `operators` are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name.
     `refusals` are what a frozen schema of the features refuses: such requests are dead letters.
+    `retention` is how long the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and more
+    where labels or windows need events for longer. It decides no prediction, so it may change at any time.
     """
 
     name: str
@@ -55,6 +58,7 @@ class UseCase:
     description: str = field(default="", kw_only=True)
     operators: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     refusals: Refusals | None = field(default=None, kw_only=True)
+    retention: Retention = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self.codec()
@@ -96,6 +100,12 @@ class UseCase:
             self.on_demand_views()
         except FeatureDeclarationError as error:
             raise DeclarationError(f"{self.name}: {error}") from error
+        self._retention()
+
+    def _retention(self) -> float:
+        """How long the topics are kept, in seconds."""
+        needed = needed_for(self.task.label, self.dedup_horizon, self.lateness, self.views())
+        return seconds_of(self.name, self.retention, needed)
 
     def codec(self) -> EventCodec:
         """Encodes and decodes this case's events."""
@@ -125,7 +135,7 @@ class UseCase:
 
     def topics(self, namespace: str = "") -> Topics:
         """Names and settings of the case's topics."""
-        return Topics(self.name, self.partitions, namespace)
+        return Topics(self.name, self.partitions, namespace, self._retention())
 
     @property
     def spec_hash(self) -> str:
@@ -133,7 +143,8 @@ class UseCase:
 
         Raises Undescribable for a part of which nobody could say whether it changed.
         """
-        return hashlib.sha256(described(self, self.packages).encode()).hexdigest()
+        deciding = replace(self, retention=None)  # how long records are kept changes none of them
+        return hashlib.sha256(described(deciding, self.packages).encode()).hexdigest()
 
     @property
     def packages(self) -> frozenset[str]:

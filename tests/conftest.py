@@ -167,7 +167,8 @@ class System:
         return [TopicPartition(topic, p) for p in range(self.case.partitions)]
 
     def ends(self, topic: str) -> dict[int, int]:
-        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap)
+        """Where a reader of committed records ends, by partition: an open transaction is not passed."""
+        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed")
         try:
             return {tp.partition: end for tp, end in consumer.end_offsets(self.places(topic)).items()}
         finally:
