@@ -33,7 +33,11 @@ Tell = Callable[[str], None]
 
 
 class AuditReport(msgspec.Struct, frozen=True):
-    """What the audit of a case found. `unchecked_reasons` counts by reason; `events` are the log's."""
+    """What the audit of a case found. `unchecked_reasons` counts by reason; `events` are the log's.
+
+    `undeclared` counts the offsets in each partition of the log beyond those that the case declares: nobody
+    answers what lies there.
+    """
 
     case: str
     checked: int
@@ -44,11 +48,13 @@ class AuditReport(msgspec.Struct, frozen=True):
     events: int
     seconds: float
     events_per_second: float
+    undeclared: Mapping[int, int]
 
     @property
     def exit_code(self) -> int:
-        """0 when all that was compared is equal, 1 at a difference, 2 when nothing was compared."""
-        if self.first_difference is not None:
+        """0 when all that was compared is equal, 1 at a difference and where records lie in partitions that the
+        case does not declare, 2 when nothing was compared."""
+        if self.first_difference is not None or any(self.undeclared.values()):
             return 1
         return 0 if self.checked else 2
 
@@ -63,6 +69,11 @@ class AuditReport(msgspec.Struct, frozen=True):
             f"folded in {self.seconds:.1f} s ({self.events_per_second:,.0f}/s)"
         ]
         lines += [f"{count:,} unchecked: {reason}" for reason, count in self.unchecked_reasons.items()]
+        lines += [
+            f"partition {number} of the log is not among those that the case declares: {count:,} offsets in it "
+            "are answered by nobody (partitions were added: `driftline worker` says what to do)"
+            for number, count in self.undeclared.items()
+        ]
         if self.first_difference is not None:
             lines += [f"first difference: {self.first_difference}", self.first_difference.causes]
         elif not self.checked:
@@ -96,6 +107,11 @@ def audit(
         log = case.topics(settings.namespace).log
         if not any(history.end(log, number) for number in range(case.partitions)):
             raise InfraError(f"neither Kafka nor the archive holds anything of {log}")
+        undeclared = {
+            number: history.end(log, number) - history.begin(log, number)
+            for number in history.partitions(log)
+            if number >= case.partitions
+        }
         if selection.prediction is not None:
             topic = case.topics(settings.namespace).predictions
             found = find_prediction(history, topic, numbers, selection.prediction)
@@ -105,10 +121,12 @@ def audit(
     # what a child process is given is resolved here, once
     settings = replace(settings, bootstrap=bootstrap_of(settings))
     jobs = [_Job(case_path, case.partitions, settings, number, kinds, selection) for number in numbers]
-    return _report(case, _in_processes(jobs, tell), time.perf_counter() - started)
+    return _report(case, _in_processes(jobs, tell), time.perf_counter() - started, undeclared)
 
 
-def _report(case: UseCase, audits: Sequence[PartitionAudit], seconds: float) -> AuditReport:
+def _report(
+    case: UseCase, audits: Sequence[PartitionAudit], seconds: float, undeclared: Mapping[int, int]
+) -> AuditReport:
     reasons: dict[str, int] = {}
     for found in audits:
         for reason, count in found.unchecked.items():
@@ -124,6 +142,7 @@ def _report(case: UseCase, audits: Sequence[PartitionAudit], seconds: float) -> 
         events,
         round(seconds, 3),
         round(events / seconds, 1),
+        undeclared,
     )
 
 

@@ -42,6 +42,11 @@ class History:
         kept, archived = self._extents(topic, partition)
         return max(kept[1], archived[1])
 
+    def partitions(self, topic: str) -> list[int]:
+        """The partitions that the topic has in Kafka; empty where it is not there."""
+        found = self._reader.topic(topic)
+        return [] if found is None else found[1]
+
     def offset_at(self, topic: str, partition: int, timestamp: int) -> int:
         """Offset of the first record that Kafka has from `timestamp` (its append time, ms) on.
 

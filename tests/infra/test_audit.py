@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import shop
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.admin import NewPartitions
 
 from streams.archive import Archive
 from streams.archiver import Archiver
@@ -115,6 +116,26 @@ def test_what_a_worker_published_is_equal_under_its_arithmetic_and_unchecked_und
     assert told.returncode == 0
     assert f"log offset {traced['request']['offset']}" in told.stdout
     assert "labelled" in told.stdout
+
+
+def test_records_in_partitions_that_the_case_does_not_declare_are_told(system: Any) -> None:
+    system.produce(shop.trade(40))
+    publish(system)
+    assert audited(system)[1]["undeclared"] == {}
+    admin = KafkaAdminClient(bootstrap_servers=system.bootstrap)
+    admin.create_partitions({system.topics.log: NewPartitions(3)})
+    admin.close()
+    code, found = audited(system)
+    assert (code, found["undeclared"]) == (0, {"2": 0})
+
+    producer = KafkaProducer(bootstrap_servers=system.bootstrap, acks="all")
+    producer.send(system.topics.log, system.case.codec().encode(shop.asked(50, 50, "n")), partition=2).get(30)
+    producer.close()
+    code, found = audited(system)
+    assert (code, found["undeclared"], found["first_difference"]) == (1, {"2": 1}, None)
+    assert found["checked"] == found["equal"] > 0
+    done = command(system, "audit", system.case_path)
+    assert "partition 2 of the log is not among those that the case declares: 1 offsets in it" in done.stdout
 
 
 def test_one_flipped_byte_is_found_and_named_and_is_other_arithmetic_under_another(system: Any) -> None:

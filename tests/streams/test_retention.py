@@ -36,9 +36,7 @@ def test_topics_are_kept_for_thirty_days_and_what_is_sparse_for_ever() -> None:
     ("declared", "retention_ms"),
     [(3 * DAY, "259200000"), (timedelta(days=3), "259200000"), (90 * DAY, "7776000000"), (inf, "-1")],
 )
-def test_a_case_declares_how_long_its_topics_are_kept(
-    declared: float | timedelta, retention_ms: str
-) -> None:
+def test_a_case_declares_how_long_its_topics_are_kept(declared: float | timedelta, retention_ms: str) -> None:
     found = kept(replace(shop.orders, retention=declared))
     assert {found[name] for name in ("events", "predictions", "outcomes", "drift", "dead-letters")} == {
         retention_ms
