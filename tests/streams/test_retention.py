@@ -65,7 +65,7 @@ def test_a_retention_that_is_over_before_an_event_is_needed_no_more_is_refused(
     case: UseCase, shortest: float
 ) -> None:
     replace(case, retention=shortest + 1)
-    with pytest.raises(DeclarationError, match="orders: retention is .* but events are needed for"):
+    with pytest.raises(DeclarationError, match=r"orders: retention is .* but events are needed for"):
         replace(case, retention=shortest)
 
 
