@@ -52,8 +52,8 @@ class AuditReport(msgspec.Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0 when all that was compared is equal, 1 at a difference and where records lie in partitions that the
-        case does not declare, 2 when nothing was compared."""
+        """0 when all that was compared is equal, 1 at a difference and where records lie in partitions that
+        the case does not declare, 2 when nothing was compared."""
         if self.first_difference is not None or any(self.undeclared.values()):
             return 1
         return 0 if self.checked else 2
@@ -70,8 +70,8 @@ class AuditReport(msgspec.Struct, frozen=True):
         ]
         lines += [f"{count:,} unchecked: {reason}" for reason, count in self.unchecked_reasons.items()]
         lines += [
-            f"partition {number} of the log is not among those that the case declares: {count:,} offsets in it "
-            "are answered by nobody (partitions were added: `driftline worker` says what to do)"
+            f"partition {number} of the log is not among those that the case declares: {count:,} offsets in "
+            "it are answered by nobody (partitions were added: `driftline worker` says what to do)"
             for number, count in self.undeclared.items()
         ]
         if self.first_difference is not None:

@@ -20,7 +20,7 @@ Retention = float | timedelta | None
 
 
 def needed_for(label: Label, dedup_horizon: float, lateness: float, views: Sequence[View]) -> float:
-    """Seconds after which the fold needs an event no more: nothing waits for its label, its id may come again,
+    """Seconds after which the fold needs an event no more: nothing waits for its label, its id is forgotten,
     and no window holds it. What is deleted before can be in no state that is folded anew."""
     corrections = label.wait if label.corrections is None else label.corrections
     windows = max((view.ttl for view in views), default=0.0)
@@ -28,7 +28,7 @@ def needed_for(label: Label, dedup_horizon: float, lateness: float, views: Seque
 
 
 def seconds_of(case: str, declared: Retention, needed: float) -> float:
-    """The retention in seconds; infinite for ever. Raises DeclarationError where it is shorter than needed."""
+    """The retention in seconds, infinite for ever. Raises DeclarationError where it is not long enough."""
     if declared is None:
         return max(USUAL, needed + MARGIN)
     seconds = declared.total_seconds() if isinstance(declared, timedelta) else float(declared)
@@ -36,8 +36,8 @@ def seconds_of(case: str, declared: Retention, needed: float) -> float:
         raise DeclarationError(
             f"{case}: retention is {_days(seconds)}, but events are needed for {_days(needed)}: as long as "
             "requests wait for labels and their corrections, ids may come again, or windows reach, and "
-            "`lateness` more. Topics have to be kept for longer, or no state could be folded from them; leave "
-            f"retention out for {_days(max(USUAL, needed + MARGIN))}"
+            "`lateness` more. Topics have to be kept for longer, or no state could be folded anew; where "
+            f"nothing is declared it is {_days(max(USUAL, needed + MARGIN))}"
         )
     return seconds
 

@@ -33,8 +33,8 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Names of a case's topics; `namespace` keeps teams apart on one cluster, `retention` (seconds) is how long
-    records are kept."""
+    """Names of a case's topics; `namespace` keeps teams apart on one cluster, `retention` (seconds) is how
+    long records are kept."""
 
     case: str
     partitions: int

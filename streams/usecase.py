@@ -37,8 +37,8 @@ class UseCase:
     workers append clock events to idle partitions; a case fed from history uses "event".
     `operators` are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name.
     `refusals` are what a frozen schema of the features refuses: such requests are dead letters.
-    `retention` is how long the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and more
-    where labels or windows need events for longer. It decides no prediction, so it may change at any time.
+    `retention` is how long the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and
+    more where labels or windows need events for longer. It decides no prediction, so it may change any time.
     """
 
     name: str
