@@ -6,6 +6,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from operator import attrgetter
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
@@ -24,6 +25,7 @@ from features.errors import FeatureDeclarationError, FeatureValueError
 from features.keys import is_doubtful, not_a_key
 from features.on_demand import check_inputs, evaluation, step
 from features.ranges import Ranges, RangesState
+from features.reference_tally import Tally
 from features.window import (
     CountWindow,
     DecayedWindow,
@@ -482,7 +484,8 @@ class FeatureState:
         self._tables: dict[tuple[Any, ...], _Table] = {}
         self._intakes: dict[type, _Intake] = {}
         self._references: dict[tuple[type, str], dict[Any, tuple[float, Any]]] = {}
-        self._lookups: dict[type, list[tuple[dict[Any, tuple[float, Any]], Callable[[Any], Any]]]] = {}
+        self._tallies: dict[tuple[type, str], Tally] = {}
+        self._lookups: dict[type, list[tuple[dict[Any, tuple[float, Any]], Tally, Callable[[Any], Any]]]] = {}
         self._request_keys: dict[tuple[str, ...], int] = {}
         self._read_keys: list[Callable[[Any], Any]] = []
         self._windows: list[_Reading] = []
@@ -583,7 +586,8 @@ class FeatureState:
             found = self._references.get((feature.event, feature.by))
             if found is None:
                 found = self._references[feature.event, feature.by] = {}
-                self._lookups.setdefault(feature.event, []).append((found, attrgetter(feature.by)))
+                tally = self._tallies[feature.event, feature.by] = Tally(inf)  # none is let go
+                self._lookups.setdefault(feature.event, []).append((found, tally, attrgetter(feature.by)))
             ttl = float("inf") if feature.ttl is None else feature.ttl
             self._found.append((name, found, attrgetter(feature.by), attrgetter(feature.field), ttl))
         elif isinstance(feature, Derived):
@@ -599,18 +603,23 @@ class FeatureState:
         lookups = self._lookups.get(kind)
         if lookups is not None:
             by = [(name,) for event_type, name in self._references if event_type is kind]
-            _check_keys(by, [key_of(event) for _, key_of in lookups])
+            _check_keys(by, [key_of(event) for _, _, key_of in lookups])
         intake = self._intakes.get(kind)
         if intake is not None:
             intake.take(event, at)
         if kind is self._ask:
             self._ranges.settle()
         if lookups is not None:
-            for found, key_of in lookups:
+            for found, tally, key_of in lookups:
                 key = key_of(event)
                 known = found.get(key)
                 if known is None or at >= known[0]:
                     found[key] = (at, event)
+                    tally.move(key, None if known is None else known[0], at)
+
+    def tallies(self) -> Mapping[tuple[type, str], Tally]:
+        """Tallies of the references known, by event type and the field that they are looked up by."""
+        return self._tallies
 
     def put_rows(self, rows: dict[RowKey, Row]) -> None:
         """Put the newest online row of every key touched since the last time, as of its newest event.
@@ -697,8 +706,9 @@ class FeatureState:
         """Take over what `state` gave, of the same declarations."""
         for table, found in zip(self._tables.values(), state.tables, strict=True):
             table.restore(found)
-        for reference, known in zip(self._references.values(), state.references, strict=True):
-            reference.update(known)
+        for place, known in zip(self._references, state.references, strict=True):
+            self._references[place].update(known)
+            self._tallies[place].count((key, at) for key, (at, _) in self._references[place].items())
         for view in self._views:
             if view.name in state.views:
                 view.state = state.views[view.name]

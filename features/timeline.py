@@ -12,12 +12,13 @@ view at once, however many events share its time. It is never before the request
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from features.declaration import View
+from features.reference_tally import Tally
 from features.state import FeatureParts, FeatureState, Row, RowKey, texts_of
 
 MICROSECONDS = 1_000_000
@@ -147,6 +148,10 @@ class Timeline:
     def evicted(self) -> int:
         """As `FeatureState.evicted`."""
         return self._features.evicted()
+
+    def tallies(self) -> Mapping[tuple[type, str], Tally]:
+        """As `FeatureState.tallies`."""
+        return self._features.tallies()
 
     def retain(self, watermark: float) -> None:
         """As `FeatureState.retain`."""

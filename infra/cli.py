@@ -558,8 +558,9 @@ def audit(
     published record: key, value, headers. What other code or other arithmetic published is not compared:
     it is counted as unchecked, with the reason.
 
-    Exit code 0: all that was compared is equal. 1: a difference, told with its place and field. 2: nothing
-    could be compared, or a part of the log is missing.
+    Exit code 0: all that was compared is equal. 1: a difference, told with its place and field, or records
+    in partitions of the log that the case does not declare. 2: nothing could be compared, or a part of the
+    log is missing.
     """
     from infra.audit import audit as run
     from streams.audit import Selection

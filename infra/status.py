@@ -7,10 +7,13 @@ import os
 import time
 from typing import Any
 
+import msgspec
+
 from infra.figures import lasting
 from infra.kafka import LocalStack, answers
 from infra.lag import lags, told
 from infra.settings import Settings
+from streams.reference_spread import Known, differences
 
 
 def _alive(pid: int) -> bool:
@@ -40,6 +43,7 @@ def collect(settings: Settings) -> dict[str, Any]:
         workers.append(found)
     if running and workers:
         _add_lag(str(bootstrap), workers)
+        _add_references(workers)
     return {
         "broker": {"running": running, "bootstrap": bootstrap, "pid": broker.pid if broker else None},
         "workers": workers,
@@ -54,6 +58,18 @@ def _add_lag(bootstrap: str, workers: list[dict[str, Any]]) -> None:
             worker["lag"] = sum(lag.offsets for lag in found.values())
         for number, lag in found.items():
             worker["partitions"][str(number)] |= told(lag)
+
+
+def _add_references(workers: list[dict[str, Any]]) -> None:
+    """Where partitions at the end of a log know other references, whichever workers have them."""
+    logs: dict[str, dict[int, dict[str, Known]]] = {}
+    for worker in workers:
+        known = logs.setdefault(worker["log"], {})
+        for number, found in worker["partitions"].items():
+            if worker["running"] and found["state"] == "serving" and found.get("lag") == 0:
+                known[int(number)] = msgspec.convert(found.get("references", {}), dict[str, Known])
+    for worker in workers:
+        worker["references"] = list(differences(logs[worker["log"]]).values())
 
 
 def _partition(number: str, found: dict[str, Any]) -> str:
@@ -126,5 +142,6 @@ def render(found: dict[str, Any]) -> str:
         lines.extend(_ends(worker))
         lines.extend(_refused(counts))
         lines.extend(f"  {trouble}" for text in worker.get("topics", ()) for trouble in text.splitlines())
+        lines.extend(f"  {difference}" for difference in worker.get("references", ()))
         lines.extend(_partition(number, one) for number, one in worker["partitions"].items())
     return "\n".join(lines)

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from features.errors import FeaturesError
 from features.faults import Outage
 from streams.broker import AppendFailed, BrokerSilent, Fenced, RecordsMissing, StoredRecord
@@ -334,6 +336,7 @@ class Custody:
         found: dict[str, Any] = {"state": self.state, "reason": self.reason}
         if owned is not None:
             found["next_offset"] = owned.acknowledged
+            found["references"] = msgspec.to_builtins(owned.processor.scorer.known_references())
             if owned.processor.scorer.warming:
                 found["warming_up"] = True
             if self.state == "recovering":

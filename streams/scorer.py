@@ -16,6 +16,7 @@ import msgspec
 
 from features.errors import FeatureValueError
 from features.expectation import Refusals
+from features.reference_tally import Tally
 from features.state import Row, RowKey
 from online_models.errors import reason_of
 from online_models.pool import Forecast
@@ -38,6 +39,7 @@ from streams.pending import (
     Statement,
     Status,
 )
+from streams.reference_spread import Known
 from streams.usecase import UseCase
 from streams.watermark import NEVER, Watermark
 
@@ -101,6 +103,7 @@ class Features(Protocol):
     def retain(self, watermark: float) -> None: ...
     def problems(self) -> list[str]: ...
     def evicted(self) -> int: ...
+    def tallies(self) -> Mapping[tuple[type, str], Tally]: ...
     def state(self) -> Any: ...
     def restore(self, state: Any) -> None: ...
 
@@ -255,6 +258,14 @@ class Scorer:
     def evicted_keys(self) -> int:
         """Keys of windows that had to go for others so far."""
         return self._features.evicted()
+
+    def known_references(self) -> dict[str, Known]:
+        """What this partition knows of each kind of reference, by the kind's name."""
+        watermark = self._s.watermark.value
+        return {
+            f"{self._routes[kind].tag} (by {field})": Known.of(tally, watermark)
+            for (kind, field), tally in self._features.tallies().items()
+        }
 
     def fold(self, records: Iterable[Record], out: Outputs) -> list[Work]:
         """Fold records in; returns the questions and examples they make known, in order."""

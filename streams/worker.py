@@ -30,6 +30,7 @@ from streams.events import Clock, moment
 from streams.library_log import leave_out_what_passes
 from streams.ownership import Held, OwnedPartition
 from streams.processor import counts_of, pools_of
+from streams.reference_watch import ReferenceWatch
 from streams.renewal import ENDS_WITHIN, Deadline, Lost, begin_anew, end_now
 from streams.repeats import hold_back_repeats
 from streams.status_file import StatusFile, ended
@@ -104,6 +105,7 @@ class Worker:
         self._budget = Budget()
         self._held: dict[int, Held] = {}
         self._upgrading = dict(upgrading or {})
+        self._references = ReferenceWatch()
         self._topics = topics
         self._clock_producer: AIOKafkaProducer | None = None
         self._models: dict[str, Any] = {}
@@ -195,6 +197,8 @@ class Worker:
         while not self.app.should_stop:
             await asyncio.sleep(TOPICS_EVERY)
             await self._topics.look()
+            serving = [one.owned for one in self._custodies.values() if one.state == "serving"]
+            await self._references.look([one for one in serving if one is not None])
 
     async def _tell_time(self) -> None:
         """Tell idle partitions of a live case what time it is, while requests wait there."""

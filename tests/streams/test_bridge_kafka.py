@@ -196,6 +196,45 @@ def test_a_store_that_is_away_holds_the_bridge_back_or_its_values_are_missing_as
     assert all("bad_1h" not in x for x in features.values())
 
 
+def test_what_was_rolled_back_or_is_not_decided_yet_is_not_bridged(
+    system: Any, repo: OnlineStoreRepo
+) -> None:
+    sink = KafkaProducer(bootstrap_servers=system.bootstrap, transactional_id=system.namespace)
+    sink.init_transactions()
+
+    def begun(numbers: range) -> set[str]:
+        sink.begin_transaction()
+        futures = [
+            sink.send(
+                till.till.topic,
+                json.dumps(
+                    {"what": "sold", "second": n, "shop": SHOPS[n % len(SHOPS)], "amount": 1.0}
+                ).encode(),
+                partition=n % 2,
+            )
+            for n in numbers
+        ]
+        sink.flush()
+        return {f"{topic_id}:{place.partition}:{place.offset}" for place in (f.get(0) for f in futures)}
+
+    with LogReader(system.bootstrap) as reader:
+        topic_id, _ = reader.topic(till.till.topic) or ("", [])
+    ids = sell(system, range(30)) | begun(range(30, 60))
+    sink.commit_transaction()
+    begun(range(60, 90))
+    sink.abort_transaction()
+    late = begun(range(90, 120))
+    late |= sell(system, range(120, 150))  # they lie behind the open transaction
+    assert bridged(system, "till:till")["records"] == sent(system) == len(ids) == 60
+    assert fold(system)[1].keys() == ids
+    sink.commit_transaction()
+    assert bridged(system, "till:till")["records"] == len(late) == 60
+    counts, features = fold(system)
+    assert features.keys() == ids | late
+    assert (counts["duplicates"], counts["dead_letters"]) == (0, 0)
+    sink.close()
+
+
 def test_records_that_were_deleted_unread_end_the_bridge_with_their_offsets(
     system: Any, repo: OnlineStoreRepo
 ) -> None:

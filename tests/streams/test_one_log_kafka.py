@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from streams.events import Event
 from streams.history import History
 from streams.outputs import Outputs
 from streams.partitioning import partition_of
+from streams.sdk import PredictionConsumer
 
 Eventually = Callable[..., Any]
 COMPACTED = {
@@ -118,6 +120,14 @@ def archived(system: Any) -> list[tuple[int, int, bytes | None]]:
         ]
 
 
+def read_by_users(system: Any) -> list[str]:
+    """The requests whose predictions a reader of the predictions topic is given."""
+    with PredictionConsumer(
+        system.case, system.bootstrap, namespace=system.namespace, timeout=5.0
+    ) as predictions:
+        return sorted(prediction.event_id for prediction in predictions)
+
+
 def compacted(system: Any, producer: KafkaProducer) -> bool:
     """Whether compaction has taken records of the log; until then one more, which closes a segment."""
     if len(system.read(system.topics.log)) < sum(system.ends(system.topics.log).values()):
@@ -191,6 +201,19 @@ def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
         predictions[record.partition].append((record.key, record.value))
     assert predictions == refolded
     assert sum(map(len, refolded)) >= 20 + 10 + 5 + 5 + 5
+
+    # others may write to the predictions too, by mistake: what they roll back, or do not end, nobody is given
+    answered = sorted(json.loads(value)["event_id"] for _, value in [*predictions[0], *predictions[1]])
+    for number in range(2):
+        transactional.begin_transaction()
+        transactional.send(system.topics.predictions, b"no prediction", partition=number)
+        transactional.abort_transaction()
+    transactional.begin_transaction()
+    transactional.send(system.topics.predictions, b"no prediction", partition=AT_S)
+    transactional.flush()
+    assert read_by_users(system) == answered
+    transactional.abort_transaction()
+    assert read_by_users(system) == answered
     assert audit(system).returncode == 0
     assert archived(system) == log
     plain.close()

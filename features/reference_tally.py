@@ -1,0 +1,69 @@
+"""A tally of the references that are known, kept as they change: equal tallies, equal references.
+
+References are looked up in every partition, so every partition has to know the same ones. To compare all of
+them, all partitions would have to be in one place; to compare tallies, they need not be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import ceil, floor, isinf
+from typing import Any, NamedTuple
+from zlib import crc32
+
+STRETCHES = 8
+"""Parts of a ttl: references are counted by the stretch of event time that they are of, since each partition
+lets go what is over its ttl at a moment of its own."""
+FIRST = -(2**53)
+"""A stretch before all others."""
+
+
+class Cell(NamedTuple):
+    """The references of one stretch: how many, and the sum of their CRC-32, which guards against mistakes."""
+
+    size: int
+    total: int
+
+
+class Tally:
+    """Of each key the newest reference's time; `ttl` is in seconds, infinite where they hold for good."""
+
+    __slots__ = ("_stretch", "cells", "newest", "ttl")
+
+    def __init__(self, ttl: float) -> None:
+        self.ttl = ttl
+        self._stretch = ttl / STRETCHES
+        self.cells: dict[int, Cell] = {}
+        self.newest: tuple[float, str] | None = None
+
+    def count(self, known: Iterable[tuple[Any, float]]) -> None:
+        """Begin anew with these keys, each with the time of its newest reference."""
+        self.cells.clear()
+        self.newest = None
+        for key, at in known:
+            self.move(key, None, at)
+
+    def move(self, key: Any, before: float | None, after: float | None) -> None:
+        """The newest reference of a key is of `after`, and was of `before`; None where there is none."""
+        if before == after:
+            return
+        if before is not None:
+            self._add(key, before, -1)
+        if after is not None:
+            self._add(key, after, 1)
+            found = (after, str(key))
+            self.newest = found if self.newest is None else max(self.newest, found)
+
+    def _add(self, key: Any, at: float, by: int) -> None:
+        number = 0 if isinf(self._stretch) else floor(at / self._stretch)
+        size, total = self.cells.get(number, (0, 0))
+        if size + by:
+            self.cells[number] = Cell(size + by, total + by * crc32(f"{key}\0{at!r}".encode()))
+        else:
+            del self.cells[number]
+
+    def whole_from(self, watermark: float) -> int:
+        """The first stretch of which nothing has been let go at this watermark (seconds)."""
+        if isinf(self._stretch) or isinf(watermark):
+            return FIRST
+        return ceil((watermark - self.ttl) / self._stretch)
