@@ -23,6 +23,7 @@ from online_models.drift import Drift, DriftManager, Monitoring
 from online_models.member import Member, PerKey
 from online_models.pool import Pool
 from online_models.task import Binary, Label
+from streams.hash_seed import pin
 
 
 class Ask:
@@ -133,4 +134,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    pin()
     main()

@@ -23,6 +23,7 @@ from online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
 from online_models.evaluation.lineup import COMBINED, DEFAULT, members_of, scope_of
 from online_models.evaluation.stream import Kind
 from online_models.member import PerKey
+from streams.hash_seed import pin
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SEED = 1
@@ -305,4 +306,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    pin()
     main()

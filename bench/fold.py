@@ -19,6 +19,7 @@ from bench import river
 from bench.cases import adapting, by_default, challenged, without_extras
 from bench.log import Chunks, Log
 from features.state import FeatureState
+from streams.hash_seed import pin
 from streams.outputs import Outputs
 from streams.scorer import RETAIN_EVERY, Scorer
 from streams.simulate import Simulation
@@ -198,4 +199,5 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    pin()
     print(json.dumps(measure(load_case(sys.argv[1]), Log.load(Path(sys.argv[2])), int(sys.argv[3]))))

@@ -23,6 +23,7 @@ from features.declaration import DAY, field
 from online_models.member import Member, PerKey
 from online_models.task import Binary, Label, LabelWarning
 from streams.events import Event
+from streams.hash_seed import pin
 from streams.processor import PartitionProcessor, summarize
 from streams.sources import LogRecord, layout, with_closing_clock
 from streams.usecase import UseCase
@@ -222,4 +223,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    pin()
     main()

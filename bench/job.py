@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from bench.log import Log
 from features.declaration import Derived, Lookup, RequestField, Window
 from streams.events import Event
+from streams.hash_seed import pin
 from streams.usecase import UseCase, load_case
 
 Out = tuple[str, dict[str, Any]]
@@ -299,4 +300,5 @@ def tag_of(event: Event) -> str:
 
 
 if __name__ == "__main__":
+    pin()
     print(json.dumps(_measure(load_case(sys.argv[1]), Log.load(Path(sys.argv[2])))))

@@ -28,6 +28,7 @@ from infra.kafka import LocalStack
 from infra.settings import Settings
 from infra.topics_admin import ensure_topics
 from streams.digest import PartitionDigest, combined
+from streams.hash_seed import pin
 from streams.positions import position_of
 from streams.usecase import UseCase, load_case
 
@@ -340,6 +341,7 @@ def main(
 
 
 if __name__ == "__main__":
+    pin()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--limit", type=int, default=60_000, help="events of the source")

@@ -1158,6 +1158,9 @@ def main() -> None:
             "or run driftline in another folder"
         )
         sys.exit(1)
+    from streams.hash_seed import pin
+
+    pin()
     try:
         app()
     except Exception as error:

@@ -17,6 +17,7 @@ from online_models.evaluation.lineup import DEFAULT, scope_of
 from online_models.evaluation.prequential import SERVED, WINDOW, Found, Prequential, Row, task_of
 from online_models.evaluation.stream import Asked, Kind, Known, KnownChange, Step, Stream
 from online_models.member import PerKey
+from streams.case_models import check_models_of
 from streams.events import Command
 from streams.outputs import Outputs
 from streams.pending import Lesson
@@ -85,6 +86,8 @@ def evaluate_case(
 
     Features are computed as in service, by the fold.
     """
+    if not models:
+        check_models_of(case)
     kind = _KINDS[case.task.kind]
     scope = scope_of(kind, models) if models else case.models
     reference = models[0] if models else case.models.first.name

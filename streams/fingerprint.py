@@ -1,8 +1,8 @@
 """The numeric fingerprint: within it a fold gives the same bits, across it nothing can be said.
 
-Three things decide the bits of a prediction besides code and events: Python's minor version (`sum` of floats
+Four things decide the bits of a prediction besides code and events: Python's minor version (`sum` of floats
 changed from 3.11 to 3.12), the machine's libm and BLAS (both pick their routines by CPU: with FMA masked,
-`exp` and `log` round differently) and the versions of the libraries.
+`exp` and `log` round differently), the versions of the libraries, and the hash seed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from streams.hash_seed import SEED, VARIABLE, hashing
+
 _Floats = NDArray[Any]
 
 _DTYPES: tuple[type[np.floating[Any]], ...] = (np.float64, np.float32)
@@ -30,17 +32,20 @@ _POINTS = 400
 _SIDE = 24  # matrices of 24 x 24: below the size at which BLAS shares the work among threads
 
 
-class Fingerprint(msgspec.Struct, frozen=True):
-    """Python's minor version, a hash of what arithmetic gives here, a hash of the packages' versions."""
+class Fingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Python's minor version, a hash of what arithmetic gives here, a hash of the packages' versions, and
+    what tells another hash seed from the one that folds have (`streams.hash_seed`)."""
 
     python: str
     arithmetic: str
     packages: str
+    hashing: str = ""
 
     @property
     def short(self) -> str:
         """For people and tables: `3.11/1f0c9a2b/77d3e01c`."""
-        return f"{self.python}/{self.arithmetic[:8]}/{self.packages[:8]}"
+        hashing = f"/hash seed {self.hashing}" if self.hashing else ""
+        return f"{self.python}/{self.arithmetic[:8]}/{self.packages[:8]}{hashing}"
 
     def __str__(self) -> str:
         return self.short
@@ -54,6 +59,8 @@ class Fingerprint(msgspec.Struct, frozen=True):
             found.append("other arithmetic (libm or BLAS)")
         if self.packages != other.packages:
             found.append("other package versions")
+        if self.hashing != other.hashing:
+            found.append(f"another hash seed (set {VARIABLE}={SEED} before Python starts)")
         return ", ".join(found) or None
 
 
@@ -64,6 +71,7 @@ def numeric_fingerprint() -> Fingerprint:
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         arithmetic=_arithmetic(),
         packages=_packages("driftline"),
+        hashing=hashing(),
     )
 
 

@@ -8,7 +8,9 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from streams.case_models import check_models_of
 from streams.digest import DIGESTED, Digests
+from streams.hash_seed import warn_unless_pinned
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor, Summary, summarize
 from streams.sources import AS_IT_IS, LogRecord, as_warm_up, layout, open_source, with_closing_clock
@@ -40,6 +42,7 @@ class Simulation:
     def __init__(self, case: UseCase, partitions: int | None = None) -> None:
         self.partitions = partitions or case.partitions
         self.case = replace(case, partitions=self.partitions)
+        check_models_of(self.case)
         self.processors = [PartitionProcessor(self.case, p) for p in range(self.partitions)]
         self._digests = Digests(self.partitions)
         self.cpu_seconds = 0.0
@@ -81,6 +84,7 @@ def simulate(
     any); `warm_up` is a source to learn from first, putting nothing out.
     `on_outputs(partition, outputs)` sees everything put out.
     """
+    warn_unless_pinned()
     started = time.perf_counter()
     simulation = Simulation(case, partitions)
     waiting: list[list[LogRecord]] = [[] for _ in simulation.processors]

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from multiprocessing import get_context
 
+from streams.hash_seed import pin
 from tests.fuzz.trial import RECORDS, run
 
 
@@ -32,4 +33,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    pin()
     sys.exit(main())

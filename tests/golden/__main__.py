@@ -10,6 +10,7 @@ import msgspec
 
 from streams.fingerprint import numeric_fingerprint
 from streams.fold_version import RECORD, FoldRecord, recorded, sources_hash
+from streams.hash_seed import pin
 from tests.golden.cases import golden
 
 
@@ -36,4 +37,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    pin()
     main()

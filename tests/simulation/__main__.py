@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import get_args
 
+from streams.hash_seed import pin
 from tests.simulation.chaos import Focus
 from tests.simulation.run import Verdict, quiet, run
 
@@ -84,4 +85,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    pin()
     sys.exit(main())
