@@ -98,6 +98,11 @@ def batch_limit(bootstrap: str, topic: str) -> int:
         found = admin.describe_configs([asked], config_filter="all")
     finally:
         admin.close()
+    if not found["topic"][topic]:
+        raise InfraError(
+            f"the settings of {topic} at {bootstrap} may not be read, so nobody knows how large its records "
+            "may be: allow DescribeConfigs on it"
+        )
     return int(found["topic"][topic]["max.message.bytes"]["value"])
 
 
@@ -119,6 +124,9 @@ def _refuse_or_mend(admin: Any, bootstrap: str, specs: Sequence[TopicSpec], mend
     for spec in specs:
         if found[spec.name].partitions != spec.partitions:
             raise InfraError(_other_count(spec, found[spec.name].partitions))
+    untold = [name for name, topic in found.items() if not topic.settings]
+    if untold:
+        log.warning("settings may not be read, and are taken to be right, of %s", ", ".join(untold))
     wrong = {spec.name: some for spec in specs if (some := deviations(spec, found[spec.name]))}
     lost = [name for name, some in wrong.items() if may_be_compacted(found[name], some)]
     if lost:
@@ -182,14 +190,11 @@ def found_topics(admin: Any, names: Sequence[str]) -> dict[str, FoundTopic]:
 
 
 def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """All settings of the topics, by name; none where they may not be read."""
+    """All settings of the topics, by name; empty where they may not be read."""
     from kafka.admin import ConfigResource
 
     asked = [ConfigResource("topic", name, None) for name in names]
     found = admin.describe_configs(asked, config_filter="all")["topic"]
-    untold = [name for name in names if not found[name]]
-    if untold:
-        log.warning("settings may not be read, and are taken to be right, of %s", ", ".join(untold))
     return {name: {key: str(each["value"]) for key, each in found[name].items()} for name in names}
 
 
