@@ -7,6 +7,7 @@ import io
 import pickle
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def check_member(member: Member, task: Task, requests: Sequence[Mapping[str, Any
             f"member {member.name!r}: two estimators that build() made have generators of random numbers in "
             "different states: seed them with a number"
         )
+    _check_answer(member, copied(first, member.name), task, requests)
     _compare(member, task, (task.prepared(first), task.prepared(second)), requests)
 
 
@@ -142,11 +144,38 @@ def _check_kind(member: Member, estimator: Any, task: Task) -> None:
         raise ModelsError(f"{said} {_with_article(name)}, which answers with classes; {wanted} of a number")
     if asked == "predict_proba_one" and getattr(type(last), asked, None) is Classifier.predict_proba_one:
         raise ModelsError(f"{said} {_with_article(name)}, which tells no probabilities; {wanted}")
-    if task.kind == "multiclass" and not getattr(last, "_multiclass", True):
+    if task.kind == "multiclass" and not _knows_many(last):
         raise ModelsError(
             f"{said} {_with_article(name)}, which knows two classes only: wrap it, such as in "
             f"river.multiclass.OneVsRestClassifier({name}(...))"
         )
+
+
+def _knows_many(estimator: Any) -> bool:
+    """Whether it tells more than two classes apart: it says so, or what it wraps or chooses from does."""
+    last = _last(estimator)
+    if getattr(last, "_multiclass", True):
+        return True
+    wrapped = getattr(last, "_wrapped_model", None)
+    parts = getattr(last, "models", None) if wrapped is None else [wrapped]
+    return isinstance(parts, Sequence) and bool(parts) and all(_knows_many(part) for part in parts)
+
+
+def _check_answer(member: Member, estimator: Any, task: Task, requests: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse what answers in another form than the task reads; who raises or has no answer is left alone."""
+    asked = _ASKED[task.kind] if task.is_supervised else "score_one"
+    form, said = (Mapping, "a dict of probabilities") if asked == "predict_proba_one" else (Real, "a number")
+    for x in requests[:1]:
+        try:
+            answer = getattr(estimator, asked)(dict(x))
+        except Exception:
+            return  # that is for the comparison, and the pool
+        if answer is not None and (not isinstance(answer, form) or isinstance(answer, bool)):
+            raise ModelsError(
+                f"member {member.name!r}: {asked} of its {type(_last(estimator)).__name__} answers "
+                f"{_with_article(type(answer).__name__)}; "
+                f"{_with_article(type(task).__name__)} task needs {said}"
+            )
 
 
 def _with_article(name: str) -> str:

@@ -180,3 +180,14 @@ def test_mutable_state_of_a_module_is_found() -> None:
     Counted.__qualname__ = "Counted"
     with pytest.raises(ModelsError, match="answer the same requests differently"):
         check_member(Member("m", Counted), BINARY, REQUESTS)
+
+
+def test_an_answer_of_another_form_is_refused() -> None:
+    class Sampler(Fair):
+        def predict_proba_one(self, x: dict[str, Any]) -> Any:
+            return {True: 0.5}, True
+
+    globals()["Sampler"] = Sampler
+    Sampler.__qualname__ = "Sampler"
+    with pytest.raises(ModelsError, match="answers a tuple; a Binary task needs a dict of probabilities"):
+        check_member(Member("m", Sampler), BINARY, REQUESTS)
