@@ -19,8 +19,10 @@ from infra.settings import Settings
 from streams import kafka_broker
 from streams.checkpointing import Checkpointing
 from streams.kafka_broker import KafkaBroker
+from streams.membership import Membership
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor
+from streams.renewal import Renewals
 from streams.scorer import Record
 from streams.topics_watch import TopicsWatch
 from streams.usecase import UseCase, load_case
@@ -58,7 +60,14 @@ def main(assignment: Assignment) -> None:
     settings = Settings(home, assignment.bootstrap, assignment.namespace)
     deployment = deploy(case, settings, KafkaBroker(assignment.bootstrap), rows)
     topics = TopicsWatch(lambda: [])
-    run(Worker(deployment, assignment.bootstrap, status_path=home / "status.json", topics=topics))
+    worker = Worker(
+        deployment,
+        assignment.bootstrap,
+        status_path=home / "status.json",
+        topics=topics,
+        membership=Membership(lambda: True),
+    )
+    run(worker, Renewals())
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from streams.bridge import Bridge, Enrichment, ForeignRecord
     from streams.commands import new_command
     from streams.events import Clock, Command, Event, Reference
-    from streams.sdk import EventProducer, PredictionConsumer
+    from streams.sdk import EventProducer, PredictionConsumer, Undelivered
     from streams.usecase import UseCase, load_case
 
 _HOMES = {
@@ -68,7 +68,7 @@ _HOMES = {
     "streams.bridge": ("Bridge", "Enrichment", "ForeignRecord"),
     "streams.commands": ("new_command",),
     "streams.events": ("Clock", "Command", "Event", "Reference"),
-    "streams.sdk": ("EventProducer", "PredictionConsumer"),
+    "streams.sdk": ("EventProducer", "PredictionConsumer", "Undelivered"),
     "streams.usecase": ("UseCase", "load_case"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -80,7 +80,7 @@ __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
     "Monitoring", "Tolerance", "Member", "PerKey", "Shared", "Promotion", "Background", "Boosted",
     "Recurring", "Reset", "Anomaly", "Binary", "Decision", "Label", "Multiclass", "Regression", "Bridge",
     "Enrichment", "ForeignRecord", "new_command", "Clock", "Command", "Event", "Reference",
-    "EventProducer", "PredictionConsumer", "UseCase", "load_case",
+    "EventProducer", "PredictionConsumer", "Undelivered", "UseCase", "load_case",
 ]  # fmt: skip
 
 

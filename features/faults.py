@@ -72,7 +72,7 @@ def _redis_kinds(error: BaseException) -> set[str]:
 
 
 class Outage:
-    """A time during which something fails again and again; said at its start, now and then, at its end."""
+    """Times during which something fails again and again; said at their start, now and then, at their end."""
 
     def __init__(self, subject: str) -> None:
         self._subject = subject
@@ -97,6 +97,7 @@ class Outage:
         return pause
 
     def ended(self) -> None:
-        """Note a success."""
+        """Note a success; the next failure begins another outage."""
         if self._since is not None:
             log.warning("%s works again after %.1f s", self._subject, self.seconds)
+            self._since, self._pause, self._warned = None, FIRST_PAUSE, float("-inf")

@@ -1149,6 +1149,10 @@ def _is_told(error: Exception) -> bool:
     return isinstance(error, (KafkaConnectionError, KafkaTimeoutError))
 
 
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C has ended."""
+
+
 def main() -> None:
     """Entry point; an error whose message says enough is one line and exit code 1, without a traceback."""
     own = _hidden_by(Path.cwd())
@@ -1163,6 +1167,13 @@ def main() -> None:
     pin()
     try:
         app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            from infra.interruption import still_running
+
+            for line in still_running(_settings()):
+                _say(line)
+        raise
     except Exception as error:
         if not _is_told(error):
             raise

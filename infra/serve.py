@@ -18,7 +18,8 @@ from infra.errors import InfraError
 from infra.kafka import LocalStack
 from infra.settings import Settings
 from infra.signals import until_signal
-from infra.slot import own_slot, put_out
+from infra.slot import is_member, own_slot, put_out
+from streams.renewal import Renewals
 from streams.usecase import UseCase
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def run_worker(
     `upgrade_path`, module:attribute of the case, it is first folded beside the code that serves it, and
     then taken over.
     """
+    renewals = Renewals()
+    renewals.wait()
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
     bootstrap = bootstrap_of(settings)
     # a worker that begins anew while the local broker is away has to know which one to wait for
@@ -104,6 +107,7 @@ def run_worker(
     from infra.topics_admin import topic_troubles
     from streams.archive import Archive
     from streams.kafka_broker import KafkaBroker
+    from streams.membership import Membership
     from streams.topics_watch import TopicsWatch
     from streams.worker import Worker, run
 
@@ -141,8 +145,9 @@ def run_worker(
             client_id=slot.client_id,
             upgrading=upgrading,
             topics=TopicsWatch(lambda: topic_troubles(bootstrap, specs)),
+            membership=Membership(lambda: is_member(bootstrap, deployment.group, slot.client_id)),
         )
-        run(worker, closing)
+        run(worker, renewals, closing)
 
 
 def run_archiver(

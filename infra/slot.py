@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from infra.settings import Settings
 
@@ -63,16 +64,33 @@ def put_out(bootstrap: str, group: str, client_id: str) -> int:
     """
     from kafka import KafkaAdminClient
     from kafka.admin import MemberToRemove
-    from kafka.errors import GroupIdNotFoundError
 
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
-        members = admin.describe_groups([group])[group]["members"]
-        ended = [member["member_id"] for member in members if member["client_id"] == client_id]
+        ended = _members(admin, group, client_id)
         if ended:
             admin.remove_group_members(group, [MemberToRemove(member_id=member) for member in ended])
-    except GroupIdNotFoundError:
-        return 0
     finally:
         admin.close()
     return len(ended)
+
+
+def is_member(bootstrap: str, group: str, client_id: str) -> bool:
+    """Whether a client has a place in a consumer group; raises KafkaError."""
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        return bool(_members(admin, group, client_id))
+    finally:
+        admin.close()
+
+
+def _members(admin: Any, group: str, client_id: str) -> list[str]:
+    from kafka.errors import GroupIdNotFoundError
+
+    try:
+        members = admin.describe_groups([group])[group]["members"]
+    except GroupIdNotFoundError:
+        return []
+    return [member["member_id"] for member in members if member["client_id"] == client_id]

@@ -16,7 +16,8 @@ from infra.settings import Settings
 from streams.reference_spread import Known, differences
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process runs."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -39,7 +40,7 @@ def collect(settings: Settings) -> dict[str, Any]:
     workers = []
     for path in sorted((settings.home / "status").glob("*.json")):
         found = json.loads(path.read_text())
-        found["running"] = _alive(found["pid"])
+        found["running"] = is_alive(found["pid"])
         workers.append(found)
     if running and workers:
         _add_lag(str(bootstrap), workers)
@@ -114,10 +115,10 @@ def _refused(counts: dict[str, int]) -> list[str]:
 def _ends(worker: dict[str, Any]) -> list[str]:
     """Why the worker is not running, or how the one before it in its place ended, when that failed."""
     ended, before = worker.get("ended"), worker.get("before")
-    if not worker["running"]:
-        if ended is None:
-            return ["  it did not say why it ended: it was killed, or the machine was stopped"]
+    if ended is not None:  # of a process that runs, too, when it waits to begin anew
         return [f"  ended {lasting(time.time() - ended['at'])} ago: {ended['reason']}"]
+    if not worker["running"]:
+        return ["  it did not say why it ended: it was killed, or the machine was stopped"]
     if before is not None and before["failed"]:
         return [f"  the one before ended {lasting(time.time() - before['at'])} ago: {before['reason']}"]
     return []

@@ -10,7 +10,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from features.faults import Outage
 from streams.archive import Archive, ArchivedRecord, ArchiveError, Manifest
+from streams.errors import StreamsError
 from streams.log_reader import LogReader, Stalled
 
 log = logging.getLogger("driftline.archiver")
@@ -54,17 +56,22 @@ class Archiver:
             return self._round(reader)
 
     def run(self) -> None:
-        """Go on until `stop`. A broker or store out of reach is waited for; ArchiveError ends it."""
-        from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+        """Go on until `stop`. A broker or store out of reach is waited for; ArchiveError ends it, and what
+        Kafka refuses for good."""
+        from kafka.errors import KafkaError
 
+        outage = Outage(f"archiving from {self._bootstrap}")
         while not self._stopping:
             try:
                 with LogReader(self._bootstrap, self._group) as reader:
                     while not self._stopping:
                         self._round(reader)
+                        outage.ended()
                         self._wait(LOOK_EVERY)
-            except (KafkaConnectionError, KafkaTimeoutError, Stalled, OSError) as error:
-                log.warning("%s: %s; trying again", type(error).__name__, error)
+            except (KafkaError, Stalled, OSError) as error:
+                if isinstance(error, KafkaError) and not error.retriable:
+                    raise StreamsError(f"Kafka refuses: {type(error).__name__}: {error}") from error
+                outage.failed(error)
                 self._wait(RETRY_AFTER)
 
     def _wait(self, seconds: float) -> None:

@@ -7,7 +7,6 @@ way when the process was killed comes twice, under the same ids, and the fold dr
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
@@ -26,16 +25,17 @@ from aiokafka.errors import (
 )
 from kafka.errors import KafkaError as AnyKafkaError
 
+from features.faults import Outage
 from streams.batches import PlainRecord, packed
 from streams.bridge import Bridge, ForeignRecord
 from streams.broker import Place
+from streams.closing import end
 from streams.enrichment import Enricher, FeatureReader
 from streams.errors import Refused, StreamsError
 from streams.events import Event
 from streams.log_reader import LogReader
 from streams.partitioning import partition_of
-
-log = logging.getLogger("driftline.bridge")
+from streams.request_limit import limit_requests
 
 BATCH = 500
 """Records that are mapped, enriched and committed at once."""
@@ -108,6 +108,7 @@ class Bridger:
             Enricher(declared, bridge.case.events, reader)
             for declared, reader in zip(bridge.enrich, readers, strict=True)
         ]
+        self._outage = Outage(bridge.name)
         self.report = BridgeReport(bridge.name, bridge.topic)
 
     async def run(self, *, once: bool = False) -> None:
@@ -128,7 +129,7 @@ class Bridger:
             except (KafkaError, AnyKafkaError, OSError, TimeoutError) as error:
                 if not _passes(error):
                     raise StreamsError(f"{self._bridge.name}: {type(error).__name__}: {error}") from error
-                log.warning("%s: %s: %s; trying again", self._bridge.name, type(error).__name__, error)
+                self._outage.failed(error)
                 await asyncio.sleep(RETRY_AFTER)
 
     def _look(self) -> tuple[str, dict[int, int]]:
@@ -146,7 +147,8 @@ class Bridger:
             bootstrap_servers=self._bootstrap, enable_idempotence=True, acks="all", linger_ms=0,
             max_batch_size=BATCH_BYTES,
         )  # fmt: skip
-        stack.push_async_callback(producer.stop)
+        limit_requests(producer.client)
+        stack.push_async_callback(end, producer)
         await producer.start()
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._foreign,
@@ -156,12 +158,15 @@ class Bridger:
             auto_offset_reset="earliest",  # what was deleted unread is noticed as a gap
             max_poll_interval_ms=LONGEST_WAIT_MS,
         )
-        stack.push_async_callback(consumer.stop)
+        limit_requests(consumer._client)
+        stack.push_async_callback(end, consumer)
         await consumer.start()
         done: dict[TopicPartition, int] = {}
         consumer.subscribe([self._bridge.topic], listener=_Forgetting(done))
         while True:
             fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)
+            if fetched:
+                self._outage.ended()
             for tp, records in fetched.items():
                 await self._refuse_gap(consumer, tp, records[0].offset, done)
             await self._pass(

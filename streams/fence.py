@@ -6,7 +6,8 @@ idempotent sends go out under the same producer id and the epoch after. A produc
 ProducerFenced (or InvalidProducerEpoch) from each of those partitions. Costs about 10 ms, once a
 take-over; later sends cost what they always do.
 
-This module, `streams.closing` and `streams.frame` (an isolation level) use aiokafka's internals, no others.
+This module, `streams.closing`, `streams.request_limit` and `streams.frame` (an isolation level) use
+aiokafka's internals, no others.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
 from streams.closing import end
+from streams.request_limit import limit_requests
 
 MARKED_WITHIN = 20.0
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -56,6 +58,7 @@ async def fenced_producer(
         await end(settled)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", **settings)
     producer._txn_manager.set_pid_and_epoch(producer_id, epoch)
+    limit_requests(producer.client)
     try:
         await producer.start()
     except BaseException:

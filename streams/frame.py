@@ -16,6 +16,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.request_limit import limit_requests
+
 FRAME_RECORDS = 500
 WAITING_FRAMES = 8
 """Frames of one partition that may wait to be acknowledged; more are left on the broker."""
@@ -25,7 +27,7 @@ POLL_FULL = 0.02
 
 
 class CommittedConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer thread, reading committed.
+    """Faust's consumer thread, reading committed, and not waiting long for a connection that is forgotten.
 
     Faust reads committed only where it produces in transactions of its own, which driftline does not need.
     """
@@ -33,6 +35,7 @@ class CommittedConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[mi
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = "read_committed"  # taken from there at its start
+        limit_requests(consumer._client)
         return consumer
 
 

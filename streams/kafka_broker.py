@@ -33,14 +33,16 @@ from streams.broker import (
 from streams.fence import fenced_producer
 from streams.outputs import Output
 from streams.positions import headers_of
+from streams.reconnection import RECONNECTION
+from streams.request_limit import ANSWERED_WITHIN, limit_requests
 from streams.topics import INPUT_LIMIT
 
 CHUNK = 128
 """Records a read hands over at once: few enough that other partitions are not held up."""
 POLL_MS = 10
 """Milliseconds between looks at the position: aiokafka waits on where there are control markers only."""
-REQUEST_WITHIN = 10.0
-"""Seconds that one request may take; the connection is given up then, and another one made."""
+ACCEPTED_WITHIN = 10.0
+"""Seconds in which the broker is to have written an output to all replicas."""
 ANSWERS_WITHIN = 20.0
 """Seconds after which a question, which may be several requests, is given up."""
 STALLED_AFTER = 30.0
@@ -107,7 +109,7 @@ class KafkaBroker:
                     linger_ms=0,
                     max_batch_size=262_144,
                     max_request_size=4 * INPUT_LIMIT,
-                    request_timeout_ms=int(REQUEST_WITHIN * 1000),
+                    request_timeout_ms=int(ACCEPTED_WITHIN * 1000),
                 )
         except (KafkaError, OSError, TimeoutError) as error:
             raise AppendFailed(f"fencing failed: {type(error).__name__}: {error}") from error
@@ -199,8 +201,8 @@ class KafkaBroker:
                 # a broker answers a connection's requests in order: a fetch that waits at a partition's
                 # end for half a second holds up the next question for as long
                 fetch_max_wait_ms=POLL_MS,
-                request_timeout_ms=int(REQUEST_WITHIN * 1000),
             )
+            limit_requests(consumer._client)
         try:
             if is_new:
                 await consumer.start()
@@ -248,7 +250,9 @@ class TopicShapes:
             try:
                 if self._admin is None:
                     self._admin = KafkaAdminClient(
-                        bootstrap_servers=self._bootstrap, request_timeout_ms=int(REQUEST_WITHIN * 1000)
+                        bootstrap_servers=self._bootstrap,
+                        request_timeout_ms=int(ANSWERED_WITHIN * 1000),
+                        **RECONNECTION,
                     )
                 described = self._admin.describe_topics(list(topics))
             except (KafkaError, OSError) as error:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from streams.archive import ArchivedRecord
 from streams.errors import StreamsError
+from streams.reconnection import RECONNECTION
 
 REQUEST_MS = 10_000
 """How long a question to the broker may take before KafkaTimeoutError."""
@@ -34,7 +35,7 @@ class LogReader:
     def __init__(self, bootstrap: str, group: str | None = None) -> None:
         from kafka import KafkaAdminClient, KafkaConsumer
 
-        self._admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+        self._admin = KafkaAdminClient(bootstrap_servers=bootstrap, **RECONNECTION)
         self._consumer = KafkaConsumer(
             bootstrap_servers=bootstrap,
             group_id=group,
@@ -44,6 +45,7 @@ class LogReader:
             allow_auto_create_topics=False,
             max_poll_records=CHUNK,
             max_partition_fetch_bytes=8 << 20,  # one partition is read at a time: fewer round trips
+            **RECONNECTION,
         )
 
     def topic(self, name: str) -> tuple[str, list[int]] | None:

@@ -14,12 +14,20 @@ import os
 import signal
 import sys
 import threading
+import time
 from typing import Protocol
 
 log = logging.getLogger("driftline.worker")
 
 ENDS_WITHIN = 20.0
 """Seconds that a worker has to end by itself, once it was asked to or has failed."""
+FIRST_PAUSE = 2.0
+LONGEST_PAUSE = 60.0
+"""Seconds that a process waits which has begun anew twice in a row, twice as long each further time."""
+CALM = 120.0
+"""Seconds that a process has to last for its next beginning to be the first in a row again."""
+IN_A_ROW = "DRIFTLINE_BEGUN_ANEW"
+"""Name in the environment, which the new image inherits."""
 
 
 class Lost(Exception):
@@ -60,14 +68,52 @@ class Deadline(threading.Thread):
         self._over.set()
 
 
-def begin_anew(reason: str) -> None:
-    """Execute this process's command again; does not return."""
-    log.warning("the worker begins anew: %s", reason)
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the new image inherits the mask of this thread
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+class Renewals:
+    """How often in a row this process has begun anew; made at the start of each of its images.
+
+    What fails at each start must not fail every few seconds: each image but the first two waits, longer each
+    time.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._in_a_row = int(os.environ.get(IN_A_ROW, "0"))
+
+    def wait(self) -> None:
+        """Wait for this image's turn. SIGTERM and SIGINT end the process meanwhile as they end a worker."""
+        pause = _pause(self._in_a_row)
+        if not pause:
+            return
+        asked = {signal.SIGTERM, signal.SIGINT}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, asked)
+        if signal.sigtimedwait(asked, pause) is not None:
+            end_now(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    @property
+    def _next(self) -> int:
+        lasted = time.monotonic() - self._started
+        return 1 if lasted > CALM + _pause(self._in_a_row) else self._in_a_row + 1
+
+    def told(self, reason: str) -> str:
+        """What is to be said of beginning anew for a reason."""
+        pause = _pause(self._next)
+        return f"begins anew{f' after {pause:g} s' if pause else ''}: {reason}"
+
+    def begin_anew(self, reason: str) -> None:
+        """Execute this process's command again; does not return."""
+        log.warning("the worker %s", self.told(reason))
+        os.environ[IN_A_ROW] = str(self._next)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # the new image inherits the mask of this thread
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _pause(in_a_row: int) -> float:
+    """Seconds that the so manieth image in a row waits."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (in_a_row - 2)) if in_a_row > 1 else 0.0
 
 
 def end_now(code: int) -> None:

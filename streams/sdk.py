@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
+from streams.errors import StreamsError
 from streams.events import Event
 from streams.messages import Prediction
 from streams.positions import NOTHING, Position, parse_position, position_of
+from streams.reconnection import RECONNECTION
 
 if TYPE_CHECKING:
     from streams.usecase import UseCase
+
+LOOKS_EVERY = 1.0
+"""Seconds between looks at failures while everything else is waited for."""
 
 
 def local_bootstrap() -> str:
@@ -44,12 +51,31 @@ def own_namespace() -> str:
     return os.environ.get("DRIFTLINE_NAMESPACE", "")
 
 
+class Undelivered(StreamsError):
+    """Events that Kafka did not acknowledge; `events` are their ids, in the order in which that was known.
+
+    Whether they are in the log is not known either. Sending them again under the same ids is safe. All other
+    events sent before are acknowledged.
+    """
+
+    def __init__(self, failures: Mapping[str, BaseException]) -> None:
+        self.events = tuple(failures)
+        error = next(iter(failures.values()))
+        count = "1 event was" if len(failures) == 1 else f"{len(failures):,} events were"
+        super().__init__(
+            f"{count} not acknowledged by Kafka, the first of them {self.events[0]!r}: "
+            f"{type(error).__name__}: {error}. Send them again under the same ids: what is in the log "
+            "already is dropped as a repeat"
+        )
+
+
 class EventProducer:
     """Sends a case's events to its log: validated first, keyed, idempotent.
 
     References and clock events go to every partition. `send` raises `streams.errors.Refused` for an
-    event that the fold would refuse for its form, and any failed delivery at the next `send`,
-    `flush` or `close`. `on_sent(partition, offset)` hears, on another thread, where each record is in
+    event that the fold would refuse for its form. A broker that is away is waited for, 120 s by default
+    (`delivery_timeout_ms`); what was not acknowledged by then is told of by `Undelivered` at the next
+    `send`, `flush` or `close`. `on_sent(partition, offset)` hears, on another thread, where each record is in
     the log; what the fold refuses of them are the dead letters of these offsets. `namespace` is that of
     the environment when none is given.
     """
@@ -66,33 +92,44 @@ class EventProducer:
         self._codec = case.codec()
         self._partitions = case.partitions
         self._topic = case.topics(own_namespace() if namespace is None else namespace).log
-        self._failure: BaseException | None = None
+        self._failures: dict[str, BaseException] = {}
+        self._failing = Lock()
         self._on_sent = on_sent
-        self._producer = KafkaProducer(
-            bootstrap_servers=bootstrap or local_bootstrap(),
-            **{"acks": "all", "enable_idempotence": True, "linger_ms": 5, "batch_size": 262_144} | settings,
+        self._settings = (
+            {"acks": "all", "enable_idempotence": True, "linger_ms": 5, "batch_size": 262_144}
+            | RECONNECTION
+            | settings
+            | {"bootstrap_servers": bootstrap or local_bootstrap()}
         )
+        self._producer: KafkaProducer | None = KafkaProducer(**self._settings)
 
     def send(self, event: Event) -> None:
-        """Queue one event."""
-        self._raise_failure()
+        """Queue one event; where this raises `Undelivered`, the event is among those that it names."""
         value = self._codec.encode(event)
         key = self._codec.key(event)
+        self._raise_failures(event.id)
         if key is None:
             for partition in range(self._partitions):
-                self._send(value, None, partition)
+                self._send(event.id, value, None, partition)
         else:
-            self._send(value, key, None)
+            self._send(event.id, value, key, None)
 
     def place(self, partition: int, key: bytes | None, value: bytes) -> None:
         """Queue one encoded event for a partition; raises `Refused` for what its form does not allow."""
-        self._raise_failure()
-        self._codec.decode(value, key)
-        self._send(value, key, partition)
+        event = self._codec.decode(value, key)
+        self._raise_failures(event.id)
+        self._send(event.id, value, key, partition)
 
-    def _send(self, value: bytes, key: bytes | None, partition: int | None) -> None:
-        future = self._producer.send(self._topic, value=value, key=key, partition=partition)
-        future.add_errback(self._failed)
+    def _send(self, event_id: str, value: bytes, key: bytes | None, partition: int | None) -> None:
+        try:
+            if self._producer is None:
+                self._producer = KafkaProducer(**self._settings)
+            future = self._producer.send(self._topic, value=value, key=key, partition=partition)
+        except KafkaError as error:  # it knows no partitions, or has no room, for longer than `max_block_ms`
+            self._failed(event_id, error)
+            self._raise_failures()
+            return
+        future.add_errback(self._failed, event_id)
         if self._on_sent is not None:
             future.add_callback(self._sent)
 
@@ -100,25 +137,51 @@ class EventProducer:
         assert self._on_sent is not None
         self._on_sent(where.partition, where.offset)
 
-    def _failed(self, error: BaseException) -> None:
-        self._failure = self._failure or error
+    def _failed(self, event_id: str, error: BaseException) -> None:
+        with self._failing:
+            self._failures.setdefault(event_id, error)
 
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+    def _raise_failures(self, unsent: str | None = None) -> None:
+        """Tell of what has failed, of what was still on its way, and of an event that is not sent because of
+        it."""
+        if not self._failures:
+            return
+        # after a batch that expired, kafka-python's producer may send none of its partition ever again
+        self._end(0.0)
+        with self._failing:
+            failures, self._failures = self._failures, {}
+        if unsent is not None:
+            failures.setdefault(unsent, next(iter(failures.values())))
+        raise Undelivered(failures)
+
+    def _end(self, timeout: float | None = None) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.close(timeout=timeout)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Wait until all events are acknowledged; `timeout` in seconds."""
-        self._producer.flush(timeout=timeout)
-        self._raise_failure()
+        """Wait until all events are acknowledged, or told of by `Undelivered`.
+
+        Raises KafkaTimeoutError when that is not so after `timeout` seconds: the events are on their way yet.
+        """
+        until = float("inf") if timeout is None else time.monotonic() + timeout
+        while self._producer is not None:
+            try:
+                self._producer.flush(timeout=max(0.0, min(LOOKS_EVERY, until - time.monotonic())))
+                break
+            except KafkaTimeoutError:
+                if self._failures:
+                    break
+                if time.monotonic() >= until:
+                    raise
+        self._raise_failures()
 
     def close(self) -> None:
         """Flush and end."""
         try:
             self.flush()
         finally:
-            self._producer.close()
+            self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -161,6 +224,7 @@ class PredictionConsumer:
                 "isolation_level": "read_committed",
                 "consumer_timeout_ms": float("inf") if timeout is None else timeout * 1000,
             }
+            | RECONNECTION
             | settings,
         )
         self._progress = _Progress(self._consumer.assignment)

@@ -28,10 +28,11 @@ from streams.custody import Custody, Frame
 from streams.deployment import Deployment
 from streams.events import Clock, moment
 from streams.library_log import leave_out_what_passes
+from streams.membership import Membership
 from streams.ownership import Held, OwnedPartition
 from streams.processor import counts_of, pools_of
 from streams.reference_watch import ReferenceWatch
-from streams.renewal import ENDS_WITHIN, Deadline, Lost, begin_anew, end_now
+from streams.renewal import ENDS_WITHIN, Deadline, Lost, Renewals, end_now
 from streams.repeats import hold_back_repeats
 from streams.status_file import StatusFile, ended
 from streams.takeover import OtherCode
@@ -53,7 +54,8 @@ windows and waiting predictions."""
 COLLECT_EVERY = 3600.0
 """Seconds between collections of everything, for which answers wait: a tenth of a second and more."""
 TOPICS_EVERY = 15.0
-"""Seconds between looks at the settings of the topics."""
+MEMBERSHIP_EVERY = 10.0
+"""Seconds between looks at the settings of the topics, and at the group while there are no partitions."""
 TOLD_WITHIN = 10.0
 RETRY_AFTER = 2.0
 """Seconds that telling the time may take, and between two attempts when it fails."""
@@ -83,7 +85,8 @@ class Worker:
 
     `status_path` gets a JSON status once a second, written whole or not at all; its folder is Faust's
     data folder too. `client_id` is the process's name to Kafka. `upgrading` are partitions with which it
-    takes over from other code. `topics` looks at the topics' settings while it serves.
+    takes over from other code. `topics` looks at the topics' settings while it serves,
+    `membership` at the group while it has no partitions.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Worker:
         client_id: str = "driftline",
         upgrading: Mapping[int, Standby] | None = None,
         topics: TopicsWatch,
+        membership: Membership,
     ) -> None:
         self.case = deployment.case
         self._deployment = deployment
@@ -107,6 +111,7 @@ class Worker:
         self._upgrading = dict(upgrading or {})
         self._references = ReferenceWatch()
         self._topics = topics
+        self._membership = membership
         self._clock_producer: AIOKafkaProducer | None = None
         self._models: dict[str, Any] = {}
         self._measured = _Measured(float("-inf"), 0.0, 0.0)
@@ -144,6 +149,7 @@ class Worker:
         app.on_partitions_revoked.connect(self._revoked, weak=False)
         app.task(self._report)
         app.task(self._watch_topics)
+        app.task(self._watch_membership)
         if self.case.clock == "wall":
             app.task(self._tell_time)
         return app
@@ -199,6 +205,16 @@ class Worker:
             await self._topics.look()
             serving = [one.owned for one in self._custodies.values() if one.state == "serving"]
             await self._references.look([one for one in serving if one is not None])
+
+    async def _watch_membership(self) -> None:
+        while not self.app.should_stop:
+            await asyncio.sleep(MEMBERSHIP_EVERY)
+            if self._custodies:
+                self._membership.confirm()
+                continue
+            await self._membership.look()
+            if self._membership.lost:
+                self._fail(Lost(self._membership.lost))
 
     async def _tell_time(self) -> None:
         """Tell idle partitions of a live case what time it is, while requests wait there."""
@@ -365,8 +381,9 @@ class _Service(faust.Worker):  # type: ignore[misc]
 class _Term:
     """One worker's life within this process, and how it ends."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, renewals: Renewals) -> None:
         self._worker = worker
+        self._renewals = renewals
         self.service = _Service(worker.app, loglevel="WARN", quiet=True)
         self.service.spinner = None  # it would have every library log at DEBUG, so as to turn at each message
 
@@ -389,7 +406,7 @@ class _Term:
         self.tell()
         log.warning("what the worker had begun did not end within %g s", ENDS_WITHIN)
         if isinstance(failure, Lost):
-            begin_anew(str(failure))
+            self._renewals.begin_anew(str(failure))
         if failure is not None:
             log.error("driftline: %s", failure)
         end_now(0 if failure is None else 1)
@@ -400,19 +417,19 @@ class _Term:
         if failure is None:
             self._worker.tell_end("it was asked to end", failed=False)
         elif isinstance(failure, Lost):
-            self._worker.tell_end(f"it begins anew: {failure}", failed=True)
+            self._worker.tell_end(f"it {self._renewals.told(str(failure))}", failed=True)
         else:
             self._worker.tell_end(str(failure) or type(failure).__name__, failed=True)
 
 
-def run(worker: Worker, closing: Callable[[], Awaitable[None]] | None = None) -> None:
+def run(worker: Worker, renewals: Renewals, closing: Callable[[], Awaitable[None]] | None = None) -> None:
     """Run until SIGTERM or SIGINT; leaves the group and exits 0 then, else raises what ended it.
 
-    Where that is the connection to Kafka, the process begins anew. `closing` is awaited when the partitions
-    have been given back.
+    Where that is the connection to Kafka, the process begins anew, by `renewals`. `closing` is awaited when
+    the partitions have been given back.
     """
     sys.setswitchinterval(0.0005)  # the row writer's thread must not hold up answers for 5 ms
-    term = _Term(worker)
+    term = _Term(worker, renewals)
 
     @worker.app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
     async def ending(*_: Any, **__: Any) -> None:
@@ -432,7 +449,7 @@ def run(worker: Worker, closing: Callable[[], Awaitable[None]] | None = None) ->
     term.tell()
     failure = term.failure
     if isinstance(failure, Lost):
-        begin_anew(str(failure))
+        renewals.begin_anew(str(failure))
     if failure is not None:
         raise failure
     if exited is not None:

@@ -34,6 +34,7 @@ class Outcome:
     trimmed: bool = False
 
 
+BROKER_KILLS = 5
 Fault = Callable[[Run], Outcome]
 FAULTS: dict[str, Fault] = {}
 
@@ -194,12 +195,12 @@ def scale(run: Run) -> Outcome:
 
 @fault
 def broker_kill(run: Run) -> Outcome:
-    """kill -9 of the broker, and its restart on the same data."""
+    """kill -9 of the broker five times, and its restart on the same data."""
     worker = run.worker()
-    for number in range(2):
-        run.feed_to((number + 1) / 3)
-        run.until_published((number + run.random.uniform(0.2, 0.9)) / 3)
-        run.feed_to((number + 2) / 3)
+    for number in range(BROKER_KILLS):
+        run.feed_to((number + 1) / (BROKER_KILLS + 1))
+        run.until_published((number + run.random.uniform(0.2, 0.9)) / (BROKER_KILLS + 1))
+        run.feed_to((number + 2) / (BROKER_KILLS + 1))
         run.lab.kill_broker()
         run.note("the broker was killed")
         started = time.monotonic()

@@ -42,7 +42,8 @@ class _Link:
 
 
 def _reset(end: asyncio.StreamWriter) -> None:
-    end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    with suppress(OSError):  # it is closed already
+        end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     end.transport.abort()
 
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
+import shop
 from aiokafka.errors import KafkaError
 
 from infra.topics_admin import ensure_topics
-from streams import kafka_broker
+from streams import kafka_broker, request_limit
+from streams.archive import Archive
+from streams.archiver import Archiver
 from streams.broker import AppendFailed, BrokerSilent, Place
 from streams.kafka_broker import KafkaBroker
 from streams.outputs import Output
+from streams.sdk import EventProducer, Undelivered
 from streams.topics import Topics
 from tests.faults.proxy import ProxiedStack, Proxy
 
@@ -47,13 +54,13 @@ def place(stack: ProxiedStack) -> Place:
 def test_a_frozen_network_keeps_nobody_waiting_for_ever_and_is_gone_on_with(
     network: Proxy, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_broker, "ANSWERS_WITHIN", 1.0)
-
     async def run() -> None:
         broker = KafkaBroker(network.address)
         async with asyncio.timeout(PATIENCE):
             appender = await broker.fence("owner", [place])
             before = await broker.extents([place])
+            limit = kafka_broker.ANSWERS_WITHIN
+            monkeypatch.setattr(kafka_broker, "ANSWERS_WITHIN", 1.0)
             network.freeze()
             with pytest.raises(BrokerSilent):
                 await broker.extents([place])
@@ -66,6 +73,7 @@ def test_a_frozen_network_keeps_nobody_waiting_for_ever_and_is_gone_on_with(
             await appender.close()
             await broker.close()
             network.restore()
+            monkeypatch.setattr(kafka_broker, "ANSWERS_WITHIN", limit)
             sending.cancel()
             after = await broker.extents([place])
             assert after[place].end >= before[place].end
@@ -77,14 +85,13 @@ def test_a_frozen_network_keeps_nobody_waiting_for_ever_and_is_gone_on_with(
 def test_a_connection_that_was_forgotten_by_the_network_is_replaced(
     network: Proxy, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_broker, "REQUEST_WITHIN", 1.0)
-
     async def run() -> None:
         broker = KafkaBroker(network.address)
         async with asyncio.timeout(PATIENCE):
             appender = await broker.fence("owner", [place])
             await appender.append({place: [Output(0, 0, b"k", b"v")]})
             await broker.extents([place])
+            monkeypatch.setattr(request_limit, "ANSWERED_WITHIN", 1.0)
             begun = time.monotonic()
             network.half_open()
             end = (await appender.append({place: [Output(1, 0, b"k", b"v")]}))[place]
@@ -102,3 +109,61 @@ def test_a_connection_that_was_forgotten_by_the_network_is_replaced(
             await broker.close()
 
     asyncio.run(run())
+
+
+def test_a_producer_names_what_was_not_acknowledged_and_it_can_be_sent_again(network: Proxy) -> None:
+    topics = shop.orders.topics(f"t{uuid.uuid4().hex[:8]}")
+    ensure_topics(network.address, topics.all())
+    impatient = {"request_timeout_ms": 500, "delivery_timeout_ms": 1_000}
+    producer = EventProducer(shop.orders, network.address, namespace=topics.namespace, **impatient)
+    producer.send(shop.asked(0, 0))
+    producer.flush()
+    network.freeze()
+    unsent = [shop.asked(1, 1), shop.settled(1, 2)]
+    for event in unsent:
+        producer.send(event)
+    with pytest.raises(Undelivered, match="'asked-1'") as told:
+        producer.flush()
+    assert told.value.events == ("asked-1", "settled-1")
+    network.restore()
+    for event in unsent:
+        producer.send(event)
+    producer.close()
+
+
+def test_an_archiver_goes_on_when_its_broker_is_back_and_says_so(
+    network: Proxy,
+    place: Place,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    eventually: Callable[..., Any],
+) -> None:
+    parts = 0
+
+    def count(_: object) -> None:
+        nonlocal parts
+        parts += 1
+
+    archiver = Archiver(Archive(str(tmp_path), 2), network.address, [place.topic], "archiver", on_part=count)
+    running = Thread(target=archiver.run)
+    running.start()
+    try:
+        asyncio.run(_append(network.address, place, 0))
+        eventually(lambda: parts == 1)
+        network.reset()
+        eventually(lambda: "fails, trying again" in caplog.text)
+        network.restore()
+        asyncio.run(_append(network.address, place, 2))
+        eventually(lambda: parts == 2 and "works again" in caplog.text)
+    finally:
+        archiver.stop()
+        running.join()
+
+
+async def _append(bootstrap: str, place: Place, first: int) -> None:
+    """Two outputs."""
+    broker = KafkaBroker(bootstrap)
+    appender = await broker.fence("owner", [place])
+    await appender.append({place: [Output(first + number, 0, b"k", b"v") for number in range(2)]})
+    await appender.close()
+    await broker.close()

@@ -69,3 +69,20 @@ def test_a_live_case_goes_on_when_its_broker_is_back_and_has_said_so_once(
     assert system.status["pid"] == worker.pid
     system.stop(worker)
     assert system.status["ended"]["reason"] == "it was asked to end"
+
+
+def test_connections_that_the_network_has_forgotten_are_replaced(
+    behind_proxy: tuple[System, Proxy], eventually: Callable[..., Any]
+) -> None:
+    system, network = behind_proxy
+    worker, said = system.command("worker", "shop:live", DRIFTLINE_BOOTSTRAP=network.address)
+
+    def is_answered(number: int) -> bool:
+        assert worker.poll() is None, said.read_text()
+        return any(f'"asked-{number}"' in r.value.decode() for r in system.read(system.topics.predictions))
+
+    for number in range(2):
+        system.produce([asked(number, 0, at=datetime.now(UTC))])
+        eventually(lambda number=number: is_answered(number))
+        network.half_open()
+    system.stop(worker)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streams import renewal
-from streams.renewal import Deadline
+from streams.renewal import Deadline, Renewals
 
 PATIENCE = 30.0
 
@@ -19,12 +19,12 @@ def test_the_same_process_executes_its_command_again_from_any_thread(tmp_path: P
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal, sys, threading\n"
-        "from streams.renewal import begin_anew\n"
+        "from streams.renewal import Renewals\n"
         "print(os.getpid(), sys.argv[1:], sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())), flush=True)\n"
         "if not os.path.exists('begun'):\n"
         "    open('begun', 'w').close()\n"
         "    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
-        "    threading.Thread(target=begin_anew, args=('a test',)).start()\n"
+        "    threading.Thread(target=Renewals().begin_anew, args=('a test',)).start()\n"
         "    threading.Event().wait()\n"
     )
     process = subprocess.Popen(
@@ -37,6 +37,52 @@ def test_the_same_process_executes_its_command_again_from_any_thread(tmp_path: P
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert said.splitlines() == [f"{process.pid} ['a', 'b'] []"] * 2
+
+
+def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhile_when_asked(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal\n"
+        "from streams import renewal\n"
+        "waits = []\n"
+        "class Signals:\n"
+        "    def __getattr__(self, name): return getattr(signal, name)\n"
+        "    def sigtimedwait(self, asked, seconds): print(seconds, flush=True); return None\n"
+        "renewal.signal = Signals()\n"
+        "renewals = renewal.Renewals()\n"
+        "renewals.wait()\n"
+        "if os.environ.get(renewal.IN_A_ROW) != '8':\n"
+        "    renewals.begin_anew('a test')\n"
+        "print(renewals.told('a test'), flush=True)\n"
+        "renewal.signal = signal\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "renewals.wait()\n"
+        "print('not ended', flush=True)\n"
+    )
+    process = subprocess.run(
+        [sys.executable, str(script)],
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert process.returncode == 0
+    assert process.stdout.splitlines() == [
+        *("2.0", "4.0", "8.0", "16.0", "32.0", "60.0", "60.0"),
+        "begins anew after 60 s: a test",
+    ]
+    assert "the worker begins anew after 4 s: a test" in process.stderr
+
+
+def test_a_process_that_has_lasted_begins_anew_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(renewal.IN_A_ROW, "3")
+    renewals = Renewals()
+    assert renewals.told("a test") == "begins anew after 8 s: a test"
+    monkeypatch.setattr(renewal, "CALM", -4.0)
+    assert renewals.told("a test") == "begins anew: a test"
 
 
 class Stuck:

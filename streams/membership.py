@@ -1,0 +1,52 @@
+"""Notices a worker that waits for partitions though its group does not know it.
+
+After an outage Faust's consumer may never join again, and says nothing. A worker may well have no partitions,
+when others have them all; then it is a member of the group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+log = logging.getLogger("driftline.worker")
+
+LOST_AFTER = 30.0
+"""Seconds without a place in the group, while the broker answers, after which it will not come by itself."""
+
+
+class Membership:
+    """A worker's place in its group. `is_member` asks the broker whether it has one; it may block."""
+
+    def __init__(self, is_member: Callable[[], bool], now: Callable[[], float] = time.monotonic) -> None:
+        self._is_member = is_member
+        self._now = now
+        self._missed_since: float | None = None
+        self.lost = ""
+        """What is wrong, once it is."""
+
+    async def look(self) -> None:
+        """Ask, for a worker that has no partitions."""
+        from kafka.errors import KafkaError
+
+        try:
+            is_member = await asyncio.to_thread(self._is_member)
+        except (KafkaError, OSError, TimeoutError) as error:
+            # whoever cannot ask cannot join either
+            log.info("the group could not be asked for: %s: %s", type(error).__name__, error)
+            is_member = True
+        if is_member:
+            self.confirm()
+            return
+        now = self._now()
+        if self._missed_since is None:
+            self._missed_since = now
+        if now - self._missed_since >= LOST_AFTER:
+            seconds = now - self._missed_since
+            self.lost = f"its consumer has not been in its group for {seconds:.0f} s, though Kafka answers"
+
+    def confirm(self) -> None:
+        """The worker has a place, or nobody can tell."""
+        self._missed_since = None
