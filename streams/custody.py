@@ -23,6 +23,7 @@ from streams.checkpointing import STOPS_WITHIN, Checkpointing
 from streams.deployment import Deployment
 from streams.errors import FoldFault, StreamsError
 from streams.ownership import Held, OwnedPartition
+from streams.standstill import Standstill
 from streams.takeover import OtherCode, take_over
 from streams.topology import TopologyRefused
 from streams.upgrade import Standby
@@ -40,10 +41,6 @@ and with it the fence, after a day without sends."""
 LOOK_EVERY = 10.0
 """Seconds between looks for somebody else's fence, for other topics, and for records that wait though nothing
 has been answered since the last look."""
-STALLED_AFTER = 15.0
-STUCK_AFTER = 120.0
-"""Seconds of a standstill with records that wait, after which the worker's connection is lost: of a partition
-that was given no records, and of one that has some; folding those may take its time."""
 
 
 class Frame(NamedTuple):
@@ -75,8 +72,7 @@ class Custody:
         self._looked = time.monotonic()
         self._looking: asyncio.Task[None] | None = None
         self._outage: Outage | None = None
-        self._stood_at = -1
-        self._waits_since: float | None = None
+        self._standstill = Standstill(partition)
         self._owned: OwnedPartition | None = None
         self._checkpointing = Checkpointing(partition, budget)
         self._task: asyncio.Task[None] | None = None
@@ -86,14 +82,17 @@ class Custody:
         self.reason = ""
         self.superseded = False
         """Whether newer code has taken the partition over."""
-        self.stalled = ""
-        """What the broker says that this worker should have done by now."""
         self._last_record = time.monotonic()
 
     @property
     def idle_seconds(self) -> float:
         """How long no record has come."""
         return time.monotonic() - self._last_record
+
+    @property
+    def stalled(self) -> str:
+        """What the broker says that this worker should have done by now."""
+        return self._standstill.told
 
     @property
     def owned(self) -> OwnedPartition | None:
@@ -260,12 +259,14 @@ class Custody:
         """Take the partition over anew when somebody else has, or when its topics are others."""
         try:
             outdated = await owned.has_other_topics() or await self._is_outdated(owned)
-            if not outdated:
-                await self._notice_standstill(owned)
+            if self.state != "serving":
+                self._standstill.over()
+            elif not outdated:
+                await self._standstill.look(owned, idle=self._idle)
         except TopologyRefused:
             outdated = True  # a new take-over tells in full
         except Exception as error:
-            self._waits_since = None  # whoever cannot ask is not given records either
+            self._standstill.over()  # whoever cannot ask is not given records either
             self._outage = self._outage or Outage(f"partition {self.partition}: asking the broker")
             self._outage.failed(error)
             # what waiting does not help, a new take-over tells in full
@@ -283,26 +284,6 @@ class Custody:
             return False
         asked = self._last_record
         return await owned.is_outdated() and self._idle and asked == self._last_record
-
-    async def _notice_standstill(self, owned: OwnedPartition) -> None:
-        """See whether the log goes on although nothing has been answered since the last look."""
-        stood_at, self._stood_at = self._stood_at, owned.acknowledged
-        if self.state != "serving" or stood_at != owned.acknowledged:
-            self._waits_since = None
-            return
-        idle, now = self._idle, time.monotonic()
-        if not await owned.goes_on() or owned.acknowledged != stood_at:
-            self._waits_since = None
-            return
-        if self._waits_since is None:
-            self._waits_since = now
-        seconds = now - self._waits_since
-        if seconds > (STALLED_AFTER if idle else STUCK_AFTER):
-            why = "they are not handed over" if idle else "their outputs are not accepted"
-            self.stalled = (
-                f"partition {self.partition}: records from offset {stood_at} on have been in the log for "
-                f"{seconds:.0f} s and more, and {why}"
-            )
 
     async def stop(self) -> Held | None:
         """Finish the records at hand, store a last checkpoint, give the partition back.

@@ -10,7 +10,7 @@ import pytest
 import shop
 from memory import MemoryBroker, MemoryCheckpoints
 
-from streams import cadence, custody
+from streams import cadence, custody, standstill
 from streams.broker import Extent, Place, StoredRecord, TopicShape
 from streams.cadence import Budget
 from streams.checkpoint import Unfinished
@@ -249,7 +249,7 @@ def test_records_that_wait_in_the_log_but_are_not_handed_over_are_a_standstill(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(custody, "LOOK_EVERY", 0.0)
-    monkeypatch.setattr(custody, "STALLED_AFTER", 0.0)
+    monkeypatch.setattr(standstill, "STALLED_AFTER", 0.0)
 
     async def run() -> None:
         broker = SilentBroker()
