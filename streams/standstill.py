@@ -1,4 +1,4 @@
-"""Notices a partition that is served while its log goes on without it: the worker's connection is lost then."""
+"""Notices a partition that is served while its log goes on without it: its worker has lost the connection."""
 
 from __future__ import annotations
 
