@@ -98,6 +98,10 @@ async def _approach(case_path: str, deployment: Deployment, settings: Settings) 
         plan = UpgradePlan()
         if not partitions:
             return Approached({}, plan)
+        log.warning(
+            "upgrade: the past of partitions %s is folded beside the code that serves them",
+            ", ".join(map(str, partitions)),
+        )
         jobs = [_Job(case_path, case.partitions, settings, number, rows) for number in partitions]
         standbys = {}
         for number, aside in zip(partitions, await _folded_aside(jobs), strict=True):
