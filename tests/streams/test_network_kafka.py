@@ -149,12 +149,13 @@ def test_an_archiver_goes_on_when_its_broker_is_back_and_says_so(
     running.start()
     try:
         asyncio.run(_append(network.address, place, 0))
-        eventually(lambda: parts == 1)
+        eventually(lambda: parts > 0)
         network.reset()
         eventually(lambda: "fails, trying again" in caplog.text)
+        before = parts
         network.restore()
         asyncio.run(_append(network.address, place, 2))
-        eventually(lambda: parts == 2 and "works again" in caplog.text)
+        eventually(lambda: parts > before and "works again" in caplog.text)
     finally:
         archiver.stop()
         running.join()
