@@ -25,6 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import msgspec
+
 from bench import freshness
 from bench.command import WorkerCommand
 from features import wire
@@ -50,10 +52,11 @@ PACE_SECONDS = {200: 10.0, 2000: 5.0}
 ANSWERS_WITHIN = 30.0
 
 
-class Sale:
+class Sale(msgspec.Struct):
     """Stands for the events behind the rows."""
 
-    __struct_fields__ = ("shop", "price")
+    shop: str
+    price: float
 
 
 class Case:

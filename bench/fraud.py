@@ -81,7 +81,7 @@ def _always(event: Chargeback) -> bool:
     return True
 
 
-def _case(name: str, truth: type[Event], label: Label) -> UseCase:
+def _case(name: str, truth: type[Event], label: Label[Any]) -> UseCase:
     return UseCase(
         name,
         key="bank",

@@ -17,6 +17,7 @@ import msgspec
 from features import wire
 from features.declaration import View
 from features.errors import FeaturesError
+from features.keys import Key, texts_of
 from features.on_demand import AT, Evaluate, OnDemandView, evaluation
 from features.online_stores.stamps import microseconds, moment
 from features.online_stores.stored import RowsReader, Stored
@@ -61,7 +62,7 @@ class FeatureRow(msgspec.Struct, frozen=True):
     """
 
     view: str
-    key: Mapping[str, str]
+    key: Mapping[str, Key]
     event_time: datetime | None
     age: float | None
     features: dict[str, FeatureValue]
@@ -90,10 +91,10 @@ class _Wanted(NamedTuple):
 
     view: OnDemandView
     evaluate: Evaluate
-    keys: Sequence[Mapping[str, str]]
+    keys: Sequence[Mapping[str, Key]]
     features: tuple[str, ...]
     requests: Sequence[Mapping[str, Any]]
-    parts: list[tuple[str, list[dict[str, str]], tuple[str, ...]]]
+    parts: list[tuple[str, list[dict[str, Key]], tuple[str, ...]]]
 
     def rows(self, found: Sequence[Sequence[FeatureRow]]) -> list[FeatureRow]:
         """The values computed from the rows of all parts."""
@@ -104,7 +105,7 @@ class _Wanted(NamedTuple):
         ]
 
     def _row(
-        self, key: Mapping[str, str], request: Mapping[str, Any], rows: Sequence[FeatureRow]
+        self, key: Mapping[str, Key], request: Mapping[str, Any], rows: Sequence[FeatureRow]
     ) -> FeatureRow:
         inputs = {name: value for row in rows for name, value in row.features.items()}
         values = {name: value.value for name, value in inputs.items()}
@@ -148,7 +149,7 @@ class _Computed:
 
     def wanted(
         self,
-        keys: Sequence[Mapping[str, str]],
+        keys: Sequence[Mapping[str, Key]],
         features: Sequence[str] | None,
         at: datetime | None,
         requests: Sequence[Mapping[str, Any]] | None,
@@ -195,7 +196,7 @@ class FeatureClient:
     def get(
         self,
         view: str,
-        key: Mapping[str, str],
+        key: Mapping[str, Key],
         features: Sequence[str] | None = None,
         *,
         at: datetime | None = None,
@@ -218,7 +219,7 @@ class FeatureClient:
     def get_many(
         self,
         view: str,
-        keys: Sequence[Mapping[str, str]],
+        keys: Sequence[Mapping[str, Key]],
         features: Sequence[str] | None = None,
         *,
         at: datetime | None = None,
@@ -240,7 +241,7 @@ class FeatureClient:
     async def get_async(
         self,
         view: str,
-        key: Mapping[str, str],
+        key: Mapping[str, Key],
         features: Sequence[str] | None = None,
         *,
         at: datetime | None = None,
@@ -253,7 +254,7 @@ class FeatureClient:
     async def get_many_async(
         self,
         view: str,
-        keys: Sequence[Mapping[str, str]],
+        keys: Sequence[Mapping[str, Key]],
         features: Sequence[str] | None = None,
         *,
         at: datetime | None = None,
@@ -292,7 +293,7 @@ class FeatureClient:
         await self.close_async()
 
     def _wanted(
-        self, view: str, keys: Sequence[Mapping[str, str]], features: Sequence[str] | None
+        self, view: str, keys: Sequence[Mapping[str, Key]], features: Sequence[str] | None
     ) -> tuple[_Selection, list[bytes]]:
         """The features asked for, and the keys as the store has them."""
         selection = self._selection(view, features)
@@ -350,33 +351,34 @@ def _features_of(view: View | OnDemandView, wanted: Sequence[str] | None) -> tup
     return tuple(view.features if wanted is None else wanted)
 
 
-def _wrong_key(view: View | OnDemandView, key: Mapping[str, str]) -> FeaturesError:
+def _wrong_key(view: View | OnDemandView, key: Mapping[str, Key]) -> FeaturesError:
     keys, given = (", ".join(names) or "nothing" for names in (view.keys, key))
     return FeaturesError(f"view {view.name!r} is keyed by {keys}, not by {given}")
 
 
-def _encoded(selection: _Selection, key: Mapping[str, str]) -> bytes:
+def _encoded(selection: _Selection, key: Mapping[str, Key]) -> bytes:
     view = selection.view
     if key.keys() != selection.keys:
         raise _wrong_key(view, key)
     values = tuple([key[name] for name in view.keys])
     for name, value in zip(view.keys, values, strict=True):
-        if not isinstance(value, str):
+        if not isinstance(value, Key):
             raise FeaturesError(
-                f"key {name!r} of view {view.name!r} is text, not {value!r}, which is {type(value).__name__}"
+                f"key {name!r} of view {view.name!r} cannot be {value!r}, which is {type(value).__name__}: "
+                "give it as in an event, or its text"
             )
-    return bytes(selection.encode(values))
+    return bytes(selection.encode(texts_of(values)))
 
 
 def _rows(
-    selection: _Selection, keys: Sequence[Mapping[str, str]], found: list[Stored], at: datetime | None
+    selection: _Selection, keys: Sequence[Mapping[str, Key]], found: list[Stored], at: datetime | None
 ) -> list[FeatureRow]:
     now = microseconds(at or datetime.now(UTC))
     expires = selection.ages or at is not None
     return [_row(selection, key, row, now, expires) for key, row in zip(keys, found, strict=True)]
 
 
-def _row(selection: _Selection, key: Mapping[str, str], row: Stored, now: int, expires: bool) -> FeatureRow:
+def _row(selection: _Selection, key: Mapping[str, Key], row: Stored, now: int, expires: bool) -> FeatureRow:
     view = selection.view.name
     if row.stamp is None:
         return FeatureRow(view, key, None, None, selection.unseen)

@@ -6,13 +6,14 @@ import builtins
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import NoneType
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack
 
+import msgspec
+
+from driftline.declared import ABOVE_0, AT_LEAST_1, Duration, check, check_keywords, names, seconds
 from features.errors import FeatureDeclarationError
+from features.keys import FEATURE_KINDS, kinds_of
 
-KINDS = (float, int, bool, str)
-"""What a feature's values may be."""
 SECOND = 1.0
 MINUTE = 60.0
 HOUR = 3600.0
@@ -61,20 +62,48 @@ class Note:
         return self.valid is not None and self.outside == "missing"
 
     def __post_init__(self) -> None:
-        if self.outside not in get_args(Outside):
-            raise FeatureDeclarationError(
-                f"outside is one of {', '.join(get_args(Outside))}, not {self.outside!r}"
-            )
+        check(self, FeatureDeclarationError)
         if self.valid is not None:
             low, high = self.valid
             if low is not None and high is not None and not low <= high:
                 raise FeatureDeclarationError(f"a valid range goes from low to high, not {self.valid!r}")
 
 
+class Notes(TypedDict, total=False):
+    """What a feature takes beside what it is computed from; see `Note`."""
+
+    description: str
+    unit: str
+    monitor: bool
+    owner: str
+    tags: Mapping[str, str]
+    valid: tuple[float | None, float | None] | None
+    outside: Outside
+
+
+class LatestNotes(Notes, total=False):
+    """What a newest value takes too; see `Window`."""
+
+    max_keys: int | None
+
+
+class WindowNotes(LatestNotes, total=False):
+    """What other windows take too."""
+
+    ttl: Duration | None
+
+
+def _note(given: Mapping[str, Any], what: str, others: tuple[str, ...] = ()) -> Note:
+    """The note of what was given, which may have `others` beside it."""
+    known = (*(one.name for one in dataclasses.fields(Note)), *others)
+    check_keywords(given, known, what, FeatureDeclarationError)
+    return Note(**{name: value for name, value in given.items() if name not in others})
+
+
 def kind_in(hint: Any) -> type | None:
     """The one kind of value, beside None, that a type hint allows; None where there are several or others."""
-    kinds = [part for part in get_args(hint) if part is not NoneType] or [hint]
-    return kinds[0] if len(kinds) == 1 and kinds[0] in KINDS else None
+    kinds = kinds_of(hint)
+    return kinds[0] if len(kinds) == 1 and kinds[0] in FEATURE_KINDS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +113,9 @@ class RequestField:
     name: str
     note: Note = Note()
 
+    def __post_init__(self) -> None:
+        check(self, FeatureDeclarationError)
+
 
 @dataclass(frozen=True, slots=True)
 class Derived:
@@ -91,6 +123,9 @@ class Derived:
 
     function: Callable[[Any], Any]
     note: Note = Note()
+
+    def __post_init__(self) -> None:
+        check(self, FeatureDeclarationError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +146,11 @@ class Window:
     over: float
     note: Note = Note()
     argument: float | None = None
-    max_keys: int | None = None
-    ttl: float | None = None
+    max_keys: Annotated[int, AT_LEAST_1] | None = None
+    ttl: Annotated[float, ABOVE_0] | None = None
+
+    def __post_init__(self) -> None:
+        check(self, FeatureDeclarationError, self.aggregate)
 
     @property
     def is_whole(self) -> bool:
@@ -139,7 +177,10 @@ class Lookup:
     field: str
     by: str
     note: Note = Note()
-    ttl: float | None = None
+    ttl: Annotated[float, ABOVE_0] | None = None
+
+    def __post_init__(self) -> None:
+        check(self, FeatureDeclarationError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,29 +207,42 @@ class OnDemand:
     kind: type
     note: Note = Note()
 
+    def __post_init__(self) -> None:
+        check(self, FeatureDeclarationError)
+
 
 Feature = RequestField | Derived | Window | Lookup | Elapsed | OnDemand
 By = str | tuple[str, ...]
-Value = str | Callable[[Any], Any]
+E = TypeVar("E", bound=msgspec.Struct)
+Value = str | Callable[[E], Any]
 
 
 def _window(
     aggregate: Aggregate,
-    event: type,
-    value: Value | None,
+    event: type[E],
+    value: Value[E] | None,
     by: By,
-    over: float,
-    note: dict[str, Any],
+    over: Duration,
+    given: LatestNotes | WindowNotes,
     argument: float | None = None,
 ) -> Window:
-    """`note` has `max_keys` and `ttl` too, which are the window's."""
+    """`given` has `max_keys` and `ttl` too, which are the window's."""
+    if not isinstance(event, type):
+        raise FeatureDeclarationError(f"{aggregate}: expected an event class, not {event!r:.60}")
     what = f"{aggregate} of {event.__name__}"
-    bounds = {name: note.pop(name, None) for name in ("max_keys", "ttl")}
-    for name, number in (("over", over), *bounds.items()):
-        if number is not None and not number > 0:
-            raise FeatureDeclarationError(f"{what}: {name} must be > 0, not {number!r}")
-    keys = (by,) if isinstance(by, str) else tuple(by)
-    window = Window(aggregate, event, value, keys, float(over), Note(**note), argument, **bounds)
+    note = _note(given, what, ("max_keys", "ttl"))
+    ttl: Any = given.get("ttl")
+    window = Window(
+        aggregate,
+        event,
+        value,
+        names(by, f"{what}: by", FeatureDeclarationError),
+        seconds(over, f"{what}: over", FeatureDeclarationError, ABOVE_0),
+        note,
+        argument,
+        given.get("max_keys"),
+        None if ttl is None else seconds(ttl, f"{what}: ttl", FeatureDeclarationError, ABOVE_0),
+    )
     if window.empty is not None and window.note.confines:
         raise FeatureDeclarationError(
             f"{what}: it is {window.empty:g} where the store has no value, so that none can be missing for "
@@ -197,47 +251,52 @@ def _window(
     return window
 
 
-def field(name: str, **note: Any) -> RequestField:
+def _check_whole(given: object, where: str) -> None:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise FeatureDeclarationError(f"{where} must be a whole number >= 1, not {given!r}")
+
+
+def field(name: str, **note: Unpack[Notes]) -> RequestField:
     """The request's field `name`. `note`: what `Note` has, and of windows `max_keys` and `ttl` too."""
-    return RequestField(name, Note(**note))
+    return RequestField(name, _note(note, "field"))
 
 
-def derive(function: Callable[[Any], Any], **note: Any) -> Derived:
+def derive(function: Callable[[Any], Any], **note: Unpack[Notes]) -> Derived:
     """A pure function of the request, such as the hour of its `at`."""
-    return Derived(function, Note(**note))
+    return Derived(function, _note(note, "derive"))
 
 
-def mean(event: type, value: Value, *, by: By, over: float, **note: Any) -> Window:
+def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Mean over the last `over` seconds; missing while there is none."""
     return _window("mean", event, value, by, over, note)
 
 
-def count(event: type, *, by: By, over: float, **note: Any) -> Window:
+def count(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Number of events in the last `over` seconds; 0 when there is none."""
     return _window("count", event, None, by, over, note)
 
 
-def sum(event: type, value: Value, *, by: By, over: float, **note: Any) -> Window:
+def sum(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Sum over the last `over` seconds; 0 when there is none."""
     return _window("sum", event, value, by, over, note)
 
 
-def min(event: type, value: Value, *, by: By, over: float, **note: Any) -> Window:
+def min(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Smallest value of the last `over` seconds; missing while there is none."""
     return _window("min", event, value, by, over, note)
 
 
-def max(event: type, value: Value, *, by: By, over: float, **note: Any) -> Window:
+def max(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Largest value of the last `over` seconds; missing while there is none."""
     return _window("max", event, value, by, over, note)
 
 
-def std(event: type, value: Value, *, by: By, over: float, **note: Any) -> Window:
+def std(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Population standard deviation over the last `over` seconds; missing while there is none."""
     return _window("std", event, value, by, over, note)
 
 
-def latest(event: type, value: Value, *, by: By, ttl: float, **note: Any) -> Window:
+def latest(event: type[E], value: Value[E], *, by: By, ttl: Duration, **note: Unpack[LatestNotes]) -> Window:
     """The newest value in event time, missing when older than `ttl` seconds."""
     return _window("latest", event, value, by, ttl, note)
 
@@ -245,55 +304,63 @@ def latest(event: type, value: Value, *, by: By, ttl: float, **note: Any) -> Win
 last = latest
 
 
-def rate(event: type, *, by: By, over: float, **note: Any) -> Window:
+def rate(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Events per second over the last `over` seconds."""
     return _window("rate", event, None, by, over, note)
 
 
-def first(event: type, value: Value, *, by: By, over: float, **note: Any) -> Window:
+def first(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """The oldest value of the last `over` seconds, of equal times the earlier arrival's."""
     return _window("first", event, value, by, over, note)
 
 
-def lag(event: type, value: Value, n: int, *, by: By, over: float, **note: Any) -> Window:
+def lag(
+    event: type[E], value: Value[E], n: int, *, by: By, over: Duration, **note: Unpack[WindowNotes]
+) -> Window:
     """The value `n` events ago in event time, 1 being the newest; missing when older than `over` seconds."""
-    if n < 1:
-        raise FeatureDeclarationError(f"lag of {event.__name__}: n must be >= 1, not {n!r}")
+    _check_whole(n, f"lag of {event.__name__}: n")
     return _window("lag", event, value, by, over, note, n)
 
 
 def decayed(
-    event: type, value: Value, *, by: By, half_life: float, over: float | None = None, **note: Any
+    event: type[E],
+    value: Value[E],
+    *,
+    by: By,
+    half_life: Duration,
+    over: Duration | None = None,
+    **note: Unpack[WindowNotes],
 ) -> Window:
     """Mean in which a value counts half as much as one that is `half_life` seconds newer.
 
     Values older than `over` seconds do not count at all; without it that is 20 half-lives, whose values weigh
     a millionth. The mean does not change between events, as all weights fade alike.
     """
-    if not half_life > 0:
+    what = f"decayed mean of {event.__name__}"
+    half = seconds(half_life, f"{what}: half_life", FeatureDeclarationError, ABOVE_0)
+    reach = HALF_LIVES * half
+    if over is not None:
+        reach = seconds(over, f"{what}: over", FeatureDeclarationError, ABOVE_0)
+    if reach > MOST_HALF_LIVES * half:
         raise FeatureDeclarationError(
-            f"decayed mean of {event.__name__}: half_life must be > 0 seconds, not {half_life!r}"
-        )
-    reach = HALF_LIVES * half_life if over is None else over
-    if reach > MOST_HALF_LIVES * half_life:
-        raise FeatureDeclarationError(
-            f"decayed mean of {event.__name__}: what is {MOST_HALF_LIVES} half-lives old weighs nothing; "
+            f"{what}: what is {MOST_HALF_LIVES} half-lives old weighs nothing; "
             f"over must be less than {reach!r}"
         )
-    return _window("decayed", event, value, by, reach, note, float(half_life))
+    return _window("decayed", event, value, by, reach, note, half)
 
 
-def distinct(event: type, value: Value, *, by: By, over: float, most: int = 1000, **note: Any) -> Window:
+def distinct(
+    event: type[E], value: Value[E], *, by: By, over: Duration, most: int = 1000, **note: Unpack[WindowNotes]
+) -> Window:
     """Number of different values (numbers, texts) in the last `over` seconds; 0 when there is none.
 
     Exact up to `most`; a larger number is told as `most`, so that what is kept is bounded.
     """
-    if most < 1:
-        raise FeatureDeclarationError(f"distinct of {event.__name__}: most must be >= 1, not {most!r}")
+    _check_whole(most, f"distinct of {event.__name__}: most")
     return _window("distinct", event, value, by, over, note, most)
 
 
-def since(event: type, *, by: By, over: float, **note: Any) -> Elapsed:
+def since(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Elapsed:
     """Seconds since the newest event; missing when that is `over` seconds ago or more.
 
     The feature store has the time of that event, under the feature's name and `_at`, in seconds since the
@@ -307,34 +374,38 @@ def since(event: type, *, by: By, over: float, **note: Any) -> Elapsed:
     return Elapsed(dataclasses.replace(window, note=stored), dataclasses.replace(noted, unit="seconds"))
 
 
-def ratio(numerator: str, denominator: str, **note: Any) -> OnDemand:
+def ratio(numerator: str, denominator: str, **note: Unpack[Notes]) -> OnDemand:
     """One feature divided by another; missing when that is 0, or the quotient beyond 1e15."""
-    return OnDemand("ratio", (numerator, denominator), None, float, Note(**note))
+    return OnDemand("ratio", (numerator, denominator), None, float, _note(note, "ratio"))
 
 
-def difference(minuend: str, subtrahend: str, **note: Any) -> OnDemand:
+def difference(minuend: str, subtrahend: str, **note: Unpack[Notes]) -> OnDemand:
     """One feature less another."""
-    return OnDemand("difference", (minuend, subtrahend), None, float, Note(**note))
+    return OnDemand("difference", (minuend, subtrahend), None, float, _note(note, "difference"))
 
 
 def on_demand(
-    function: Callable[..., Any], *, of: str | tuple[str, ...], kind: type = float, **note: Any
+    function: Callable[..., Any], *, of: str | tuple[str, ...], kind: type = float, **note: Unpack[Notes]
 ) -> OnDemand:
     """A pure function of other features, in the order of `of`, computed when they are read.
 
     It is called when none of them is missing, and gives None or a `kind` (float, int, bool, str). Feast runs
     it in other processes, from its own code: what it imports, it imports within.
     """
-    if kind not in KINDS:
+    if kind not in FEATURE_KINDS:
         raise FeatureDeclarationError(f"on-demand features are float, int, bool or str, not {kind!r}")
-    names = (of,) if isinstance(of, str) else tuple(of)
-    return OnDemand("function", names, function, kind, Note(**note))
+    inputs = names(of, "on_demand: of", FeatureDeclarationError)
+    return OnDemand("function", inputs, function, kind, _note(note, "on_demand"))
 
 
-def lookup(event: type, field: str, *, by: str, ttl: float | None = None, **note: Any) -> Lookup:
+def lookup(event: type, field: str, *, by: str, ttl: Duration | None = None, **note: Unpack[Notes]) -> Lookup:
     """The field of a reference event, found by the request's field `by`; missing when that is of more than
     `ttl` seconds ago."""
-    return Lookup(event, field, by, Note(**note), ttl)
+    if not isinstance(event, type):
+        raise FeatureDeclarationError(f"lookup: expected a reference class, not {event!r:.60}")
+    what = f"lookup of {event.__name__}"
+    lasts = None if ttl is None else seconds(ttl, f"{what}: ttl", FeatureDeclarationError, ABOVE_0)
+    return Lookup(event, field, by, _note(note, what), lasts)
 
 
 @dataclass(frozen=True, slots=True)

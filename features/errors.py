@@ -1,11 +1,13 @@
 """Errors of the features package."""
 
+from driftline.errors import DeclarationError, DriftlineError
 
-class FeaturesError(Exception):
+
+class FeaturesError(DriftlineError):
     """Root of the package's errors."""
 
 
-class FeatureDeclarationError(FeaturesError):
+class FeatureDeclarationError(FeaturesError, DeclarationError):
     """A feature that cannot be computed as it is declared."""
 
 

@@ -1,9 +1,123 @@
-"""Which fields can be keys: what is looked up by must hash, and be the same text in every process."""
+"""Which fields can be keys, and the one text of each: what is looked up by must hash, and be the same text in
+every process and from every client."""
 
 from __future__ import annotations
 
-from types import NoneType
-from typing import Annotated, Any, Literal, NewType, get_args, get_origin, get_type_hints
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+import msgspec
+
+_SEVERAL_TEXTS = (float, Decimal)
+"""Numbers that clients write in several ways: 5, 5.0 and 5.00."""
+
+
+FEATURE_KINDS = (float, int, bool, str)
+"""What a feature's values may be."""
+_WRITTEN_AS = {
+    Decimal: "float({})", date: "{}.weekday()", datetime: "{}.timestamp()", timedelta: "{}.total_seconds()",
+    UUID: "str({})", list: "len({})", dict: "{}.get(...)", set: "len({})",
+}  # fmt: skip
+Key = str | int | Enum | date | UUID
+"""What a key may be in an event; where a text is meant, it is `key_text` of it."""
+
+
+def texts_of(key: Any) -> tuple[str, ...]:
+    """The parts of a key as the feature store has them."""
+    return tuple(key_text(part) for part in (key if isinstance(key, tuple) else (key,)))
+
+
+def key_text(value: Any) -> str:
+    """The text of a key's value: what stands for it in the event's JSON, without quotes, and in UTC.
+
+    >>> [key_text(one) for one in ("north", 2**53 + 1, True, datetime(2024, 5, 6, 8, tzinfo=UTC))]
+    ['north', '9007199254740993', 'true', '2024-05-06T08:00:00Z']
+    """
+    if value.__class__ is str:
+        found: str = value
+        return found
+    if isinstance(value, Enum):
+        return key_text(value.value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        value = value.astimezone(UTC)
+    if isinstance(value, date):  # a datetime too
+        return str(msgspec.to_builtins(value))
+    return str(value)
+
+
+def no_one_text(event: type, field: str) -> str | None:
+    """Why an event's field cannot be a key by whose text it is found: in a partition, in the online store.
+
+    None when it can be one; then it has one text whoever writes it, and no two values have the same.
+
+    >>> class Bought:
+    ...     price: float
+    ...     place: str | int
+    >>> no_one_text(Bought, "price")
+    'Bought.price is a float, which has several texts (5, 5.0): declare it as int or str'
+    >>> no_one_text(Bought, "place")
+    'Bought.place is str or int, of which two values have one text ("1", 1): declare one of them'
+    """
+    kinds = kinds_of(get_type_hints(event).get(field))
+    several = [kind.__name__ for kind in kinds if issubclass(kind, _SEVERAL_TEXTS)]
+    where = f"{event.__name__}.{field}"
+    if several:
+        return f"{where} is a {several[0]}, which has several texts (5, 5.0): declare it as int or str"
+    if len(kinds) > 1:
+        told = " or ".join(kind.__name__ for kind in kinds)
+        return f'{where} is {told}, of which two values have one text ("1", 1): declare one of them'
+    return None
+
+
+def not_a_feature(event: type, field: str) -> str | None:
+    """Why an event's field is no feature, by its type; None when it can be one, or the type does not tell.
+
+    >>> class Bought:
+    ...     price: Decimal
+    >>> not_a_feature(Bought, "price")
+    'Bought.price is a Decimal, no number, bool or text: write derive(lambda event: float(event.price))'
+    """
+    for kind in kinds_of(get_type_hints(event).get(field)):
+        if not issubclass(kind, FEATURE_KINDS):
+            written = _WRITTEN_AS.get(kind, "...").format(f"event.{field}")
+            return (
+                f"{event.__name__}.{field} is a {kind.__name__}, no number, bool or text: write "
+                f"derive(lambda event: {written})"
+            )
+    return None
+
+
+def holds_enum(hint: Any) -> bool:
+    """Whether a value of this type may be a member of an enumeration."""
+    if isinstance(hint, NewType):
+        return holds_enum(hint.__supertype__)
+    if isinstance(hint, Enum) or any(map(holds_enum, get_args(hint))):
+        return True
+    return isinstance(hint, type) and issubclass(hint, Enum)
+
+
+def kinds_of(hint: Any) -> list[type]:
+    """The classes of which a value of this type may be, None left out; none where anything may come."""
+    if isinstance(hint, NewType):
+        return kinds_of(hint.__supertype__)
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return kinds_of(parts[0])
+    if origin is Literal:
+        return list(dict.fromkeys(type(part) for part in parts))
+    if origin in (Union, UnionType):
+        return list(dict.fromkeys(kind for part in parts for kind in kinds_of(part)))
+    if isinstance(origin, type):
+        return [origin]
+    if not isinstance(hint, type) or hint in (Any, object, NoneType):
+        return []
+    return list(dict.fromkeys(type(one.value) for one in hint)) if issubclass(hint, Enum) else [hint]
 
 
 def not_a_key(event: type, field: str) -> str | None:

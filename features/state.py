@@ -6,11 +6,12 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from math import inf
 from operator import attrgetter
-from types import NoneType
-from typing import Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_type_hints
 
+from driftline.declared import suggestion
 from features.declaration import (
     Derived,
     Elapsed,
@@ -22,7 +23,7 @@ from features.declaration import (
     Window,
 )
 from features.errors import FeatureDeclarationError, FeatureValueError
-from features.keys import is_doubtful, not_a_key
+from features.keys import holds_enum, is_doubtful, kinds_of, no_one_text, not_a_feature, not_a_key, texts_of
 from features.on_demand import check_inputs, evaluation, step
 from features.ranges import Ranges, RangesState
 from features.reference_tally import Tally
@@ -78,10 +79,18 @@ def _called(name: str, function: Callable[[Any], Any], event: Any) -> Any:
         raise FeatureValueError(name, "its function raised") from error
 
 
-def _holds(hint: Any, kinds: tuple[type, ...]) -> bool:
-    """Whether a field of this type holds one of these kinds or None and nothing else."""
-    parts = [part for part in get_args(hint) if part is not NoneType]
-    return all(_holds(part, kinds) for part in parts) if parts else hint in kinds
+def _holds(hint: Any, allowed: tuple[type, ...]) -> bool:
+    """Whether a field of this type holds these kinds or None and nothing else."""
+    kinds = kinds_of(hint)
+    return bool(kinds) and not holds_enum(hint) and set(kinds) <= set(allowed)
+
+
+def _field_of(name: str, event: type, field: str) -> Callable[[Any], Any]:
+    """How a feature is read from a field: as it is, where its type says that it is a feature's value."""
+    hint = get_type_hints(event)[field]
+    if kinds_of(hint) and not (holds_enum(hint) or is_doubtful(event, field)):
+        return attrgetter(field)
+    return lambda said: _checked(name, getattr(said, field))
 
 
 def _shown(value: Any) -> str:
@@ -100,6 +109,8 @@ def _encodable(text: str) -> bool:
 
 def _plain(value: Any) -> Any:
     """A number, bool or text of numpy or of an enumeration as Python's own; others as they are."""
+    if isinstance(value, Enum):
+        return value.value
     item = getattr(value, "item", None)
     if callable(item) and getattr(value, "ndim", None) == 0:
         return item()
@@ -386,11 +397,6 @@ def _read(feature: Window) -> Callable[[Any, float], Any]:
     return lambda window, at: read(window, at, argument)
 
 
-def texts_of(key: Any) -> tuple[str, ...]:
-    """The parts of a window's key as the feature store has them."""
-    return tuple(str(part) for part in (key if isinstance(key, tuple) else (key,)))
-
-
 @dataclass(slots=True)
 class ViewState:
     """The stamp of each key's newest row, and the event times of keys touched since rows were put."""
@@ -548,11 +554,24 @@ class FeatureState:
     def _declare(self, name: str, feature: Feature, ask: type, partition_key: str) -> None:
         def need(event: type, field: str) -> None:
             if field not in _fields(event):
-                raise FeatureDeclarationError(f"feature {name!r}: {event.__name__} has no field {field!r}")
+                raise FeatureDeclarationError(
+                    f"feature {name!r}: {event.__name__} has no field {field!r}"
+                    + suggestion(field, _fields(event))
+                )
+
+        def need_value(event: type, field: str) -> None:
+            need(event, field)
+            if (reason := not_a_feature(event, field)) is not None:
+                raise FeatureDeclarationError(f"feature {name!r}: {reason}")
 
         def need_key(event: type, field: str) -> None:
             need(event, field)
             if (reason := not_a_key(event, field)) is not None:
+                raise FeatureDeclarationError(f"feature {name!r}: {reason}")
+
+        def need_text(event: type, field: str) -> None:
+            need_key(event, field)
+            if (reason := no_one_text(event, field)) is not None:
                 raise FeatureDeclarationError(f"feature {name!r}: {reason}")
 
         window = feature.window if isinstance(feature, Elapsed) else feature
@@ -563,8 +582,8 @@ class FeatureState:
                     "so its events would be spread over partitions; add it to `by`"
                 )
             for key in window.by:
-                need_key(window.event, key)
-                need_key(ask, key)
+                need_text(window.event, key)
+                need_text(ask, key)
             if isinstance(window.value, str):
                 need(window.event, window.value)
                 counts = window.aggregate == "distinct"
@@ -580,7 +599,7 @@ class FeatureState:
                 reading = reading._replace(read=CountWindow.elapsed)
             self._windows.append(reading)
         elif isinstance(feature, Lookup):
-            need(feature.event, feature.field)
+            need_value(feature.event, feature.field)
             need_key(feature.event, feature.by)
             need_key(ask, feature.by)
             found = self._references.get((feature.event, feature.by))
@@ -589,12 +608,14 @@ class FeatureState:
                 tally = self._tallies[feature.event, feature.by] = Tally(inf)  # none is let go
                 self._lookups.setdefault(feature.event, []).append((found, tally, attrgetter(feature.by)))
             ttl = float("inf") if feature.ttl is None else feature.ttl
-            self._found.append((name, found, attrgetter(feature.by), attrgetter(feature.field), ttl))
+            self._found.append(
+                (name, found, attrgetter(feature.by), _field_of(name, feature.event, feature.field), ttl)
+            )
         elif isinstance(feature, Derived):
             self._derived.append((name, feature.function))
         elif isinstance(feature, RequestField):
-            need(ask, feature.name)
-            self._plain.append((name, attrgetter(feature.name)))
+            need_value(ask, feature.name)
+            self._plain.append((name, _field_of(name, ask, feature.name)))
 
     def update(self, event: Any, at: float) -> None:
         """Count an event; raises FeatureValueError, with nothing changed, when user code fails or a key is

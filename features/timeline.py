@@ -18,8 +18,9 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from features.declaration import View
+from features.keys import texts_of
 from features.reference_tally import Tally
-from features.state import FeatureParts, FeatureState, Row, RowKey, texts_of
+from features.state import FeatureParts, FeatureState, Row, RowKey
 
 MICROSECONDS = 1_000_000
 """A second's."""

@@ -1135,12 +1135,9 @@ def _hidden_by(folder: Path) -> Path | None:
 
 def _is_told(error: Exception) -> bool:
     """Whether the message says enough: our own errors, and a broker that is out of reach."""
-    from features.errors import FeaturesError
-    from infra.errors import InfraError
-    from online_models.errors import ModelsError
-    from streams.errors import StreamsError
+    from driftline.errors import DriftlineError
 
-    if isinstance(error, (FeaturesError, InfraError, ModelsError, StreamsError)):
+    if isinstance(error, DriftlineError):
         return True
     if "kafka" not in sys.modules:
         return False

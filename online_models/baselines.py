@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from online_models.errors import ModelsError
+from online_models.errors import ModelDeclarationError
 
 
 def check_name(name: str) -> None:
-    """Raises ModelsError for what no member can be named."""
+    """Raises ModelDeclarationError for what no member can be named."""
     if name in ("prior", "frozen") or not name:
-        raise ModelsError(f"a member cannot be named {name!r}: prior and frozen are the baselines")
+        raise ModelDeclarationError(f"a member cannot be named {name!r}: prior and frozen are the baselines")
 
 
 class RunningPrior:

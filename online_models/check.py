@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from river.base import Base, Classifier, MultiLabelClassifier, MultiTargetRegressor
 
-from online_models.errors import ModelsError, reason_of
+from online_models.errors import ModelDeclarationError, reason_of
 from online_models.member import Member, PerKey, copied
 from online_models.task import Task
 
@@ -28,7 +28,7 @@ _LABELS: Mapping[str, Sequence[Any]] = {
 
 
 def check_models(scope: PerKey, task: Task, requests: Sequence[Mapping[str, Any]]) -> None:
-    """Check every declared member; raises ModelsError of the first that cannot be run."""
+    """Check every declared member; raises ModelDeclarationError of the first that cannot be run."""
     for entry in (scope.champion, *scope.challengers):
         if isinstance(entry, Member):
             check_member(entry, task, requests)
@@ -37,19 +37,19 @@ def check_models(scope: PerKey, task: Task, requests: Sequence[Mapping[str, Any]
 def check_member(member: Member, task: Task, requests: Sequence[Mapping[str, Any]]) -> None:
     """Build a member twice, let both answer and learn from `requests`, pickle one in the middle.
 
-    Raises ModelsError where `build` returns what is no estimator for the task, where a parameter that seeds
-    it is missing, where it cannot be pickled, and where the two, or one and its restored copy, differ.
+    Raises ModelDeclarationError where `build` returns what is no estimator for the task, where a parameter that
+    seeds it is missing, where it cannot be pickled, and where the two, or one and its restored copy, differ.
     An answer that is not finite, or an exception, is no reason: members may fail now and then.
     """
     first, second = member.born(), member.born()
     _check_kind(member, first, task)
     for path in unseeded(first):
-        raise ModelsError(
+        raise ModelDeclarationError(
             f"member {member.name!r}: {path} is None, so that every run draws other random numbers and no "
             f"answer can be proven: give it a number, such as {_seeded(path)}"
         )
     if _generators(first) != _generators(second):
-        raise ModelsError(
+        raise ModelDeclarationError(
             f"member {member.name!r}: two estimators that build() made have generators of random numbers in "
             "different states: seed them with a number"
         )
@@ -133,19 +133,25 @@ def _check_kind(member: Member, estimator: Any, task: Task) -> None:
     wanted = f"{_with_article(type(task).__name__)} task needs an estimator with {called}"
     said = f"member {member.name!r}: build() returns"
     if isinstance(estimator, type):
-        raise ModelsError(f"{said} the class {estimator.__name__}, not an estimator: write it with ()")
+        raise ModelDeclarationError(
+            f"{said} the class {estimator.__name__}, not an estimator: write it with ()"
+        )
     last = _last(estimator)
     name = type(last).__name__
     if not _takes(last, "learn_one", len(taught)) or not _takes(last, asked, 1):
-        raise ModelsError(f"{said} {_with_article(name)}; {wanted}")
+        raise ModelDeclarationError(f"{said} {_with_article(name)}; {wanted}")
     if isinstance(last, (MultiLabelClassifier, MultiTargetRegressor)):
-        raise ModelsError(f"{said} {_with_article(name)}, which answers with several labels; {wanted} of one")
+        raise ModelDeclarationError(
+            f"{said} {_with_article(name)}, which answers with several labels; {wanted} of one"
+        )
     if task.kind == "regression" and isinstance(last, Classifier):
-        raise ModelsError(f"{said} {_with_article(name)}, which answers with classes; {wanted} of a number")
+        raise ModelDeclarationError(
+            f"{said} {_with_article(name)}, which answers with classes; {wanted} of a number"
+        )
     if asked == "predict_proba_one" and getattr(type(last), asked, None) is Classifier.predict_proba_one:
-        raise ModelsError(f"{said} {_with_article(name)}, which tells no probabilities; {wanted}")
+        raise ModelDeclarationError(f"{said} {_with_article(name)}, which tells no probabilities; {wanted}")
     if task.kind == "multiclass" and not _knows_many(last):
-        raise ModelsError(
+        raise ModelDeclarationError(
             f"{said} {_with_article(name)}, which knows two classes only: wrap it, such as in "
             f"river.multiclass.OneVsRestClassifier({name}(...))"
         )
@@ -208,13 +214,13 @@ def _compare(
         y = labels[number % len(labels)]
         said = _turn(member, task, first, x, y)
         if said != _turn(member, task, second, x, y):
-            raise ModelsError(
+            raise ModelDeclarationError(
                 f"member {member.name!r}: two estimators that build() made answer the same requests "
                 f"differently (the first time at request {number + 1}): seed what is random in them, and "
                 "let them read no clock and no state that changes"
             )
         if restored is not None and said != _turn(member, task, restored, x, y):
-            raise ModelsError(
+            raise ModelDeclarationError(
                 f"member {member.name!r}: restored from its pickle it answers otherwise than before (at "
                 f"request {number + 1}): a restarted worker would, too"
             )
@@ -226,7 +232,7 @@ def _turn(member: Member, task: Task, estimator: Any, x: Mapping[str, Any], y: A
     try:
         said.append(repr(task.predict(estimator, dict(x))))
     except NotImplementedError as error:
-        raise ModelsError(
+        raise ModelDeclarationError(
             f"member {member.name!r}: its estimator cannot answer a {type(task).__name__} task: "
             f"{reason_of(error)}"
         ) from error

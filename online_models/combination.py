@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any, Literal
 
+from driftline.declared import check
 from online_models.baselines import check_name
-from online_models.errors import ModelsError
+from online_models.errors import ModelDeclarationError
 from online_models.hedge import Hedge
 from online_models.stacking import Stack
 
@@ -36,7 +37,7 @@ class Combination:
     Squared errors have no such rate: `eta` is by default half the inverse of the combination's own mean
     squared error of late, as if errors were normal, for which no bound is claimed.
 
-    Raises ModelsError for a number out of range.
+    Raises ModelDeclarationError for a number out of range.
     """
 
     name: str
@@ -45,15 +46,16 @@ class Combination:
     eta: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        check(self, ModelDeclarationError, self.name)
         check_name(self.name)
-        if self.kind not in ("hedge", "stack"):
-            raise ModelsError(
-                f"combination {self.name!r}: kind must be 'hedge' or 'stack', not {self.kind!r}"
-            )
         if not 0 <= self.share < 1:
-            raise ModelsError(f"combination {self.name!r}: share must be in [0, 1), not {self.share!r}")
+            raise ModelDeclarationError(
+                f"combination {self.name!r}: share must be in [0, 1), not {self.share!r}"
+            )
         if self.eta is not None and not (isfinite(self.eta) and self.eta > 0):
-            raise ModelsError(f"combination {self.name!r}: eta must be a finite number > 0, not {self.eta!r}")
+            raise ModelDeclarationError(
+                f"combination {self.name!r}: eta must be a finite number > 0, not {self.eta!r}"
+            )
 
 
 LEAST_LABELS = 30

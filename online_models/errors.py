@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from driftline.errors import DeclarationError, DriftlineError
+
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _LONGEST = 500
 
@@ -17,8 +19,12 @@ def reason_of(error: BaseException) -> str:
     return _ADDRESS.sub("0x...", text)[:_LONGEST]
 
 
-class ModelsError(Exception):
-    """Root of the package's errors: a declaration that cannot be run."""
+class ModelsError(DriftlineError):
+    """Root of the package's errors."""
+
+
+class ModelDeclarationError(ModelsError, DeclarationError):
+    """A task, a member or a pool that cannot be run as it is declared."""
 
 
 class NotFinite(ModelsError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
-from online_models.errors import ModelsError
+from driftline.declared import AT_LEAST_1, check
+from online_models.errors import ModelDeclarationError
 
 LONGEST = 6
 """A pause is doubled so many times, and no more."""
@@ -20,22 +22,19 @@ class Tolerance:
     request, and the member learns from its label all the same. `failures` within `within` requests of its
     pool are too many: in quarantine it neither answers nor learns for `pause` requests, twice as many each
     time after that, up to 64 times. Then it starts anew, on probation: it answers and learns beside the
-    others, and may serve once it has learned from `probation` examples. Raises ModelsError for a number out
-    of range.
+    others, and may serve once it has learned from `probation` examples. Raises ModelDeclarationError for a
+    number out of range.
     """
 
-    failures: int = 10
-    within: int = 200
-    pause: int = 1_000
-    probation: int = 500
+    failures: Annotated[int, AT_LEAST_1] = 10
+    within: Annotated[int, AT_LEAST_1] = 200
+    pause: Annotated[int, AT_LEAST_1] = 1_000
+    probation: Annotated[int, AT_LEAST_1] = 500
 
     def __post_init__(self) -> None:
-        for name in ("failures", "within", "pause", "probation"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ModelsError(f"Tolerance({name}={value!r}): it must be a whole number, 1 or more")
+        check(self, ModelDeclarationError)
         if self.failures > self.within:
-            raise ModelsError(
+            raise ModelDeclarationError(
                 f"Tolerance(failures={self.failures}, within={self.within}): a member is asked once a "
                 "request, so it cannot fail more often than that"
             )

@@ -11,10 +11,11 @@ from math import isfinite
 from typing import Any
 from zlib import crc32
 
+from driftline.declared import check, shown
 from online_models.baselines import check_name
 from online_models.combination import Combination
 from online_models.drift.monitoring import Monitoring
-from online_models.errors import ModelsError, reason_of
+from online_models.errors import ModelDeclarationError, reason_of
 from online_models.failures import Tolerance
 from online_models.promotion import Promotion
 
@@ -24,7 +25,7 @@ def copied(estimator: Any, name: str) -> Any:
     try:
         return pickle.loads(pickle.dumps(estimator, protocol=5))  # our own bytes of a moment ago
     except Exception as error:
-        raise ModelsError(
+        raise ModelDeclarationError(
             f"member {name!r} cannot be pickled, so it could not be recovered: {reason_of(error)}"
         ) from error
 
@@ -40,6 +41,29 @@ def accepts_weight(estimator: Any) -> bool:
     return wrapped is None or accepts_weight(wrapped)
 
 
+def check_build(name: object, build: object) -> None:
+    """Raises ModelDeclarationError for an estimator in place of a function that makes one."""
+    if hasattr(build, "learn_one") and not isinstance(build, type):
+        raise ModelDeclarationError(
+            f"member {name!r}: an estimator ({type(build).__name__}) in place of what makes one: each pool "
+            f"has estimators of its own. Write a function that returns it: Member({name!r}, lambda: ...)"
+        )
+
+
+def check_members(given: Sequence[object]) -> None:
+    """Raises ModelDeclarationError for an estimator, or what makes one, in place of a member."""
+    for one in given:
+        if callable(one) or hasattr(one, "learn_one"):
+            raise ModelDeclarationError(
+                f"expected a Member or a Combination, not {shown(one)}: a member has a name too: write "
+                f'Member("name", {getattr(one, "__name__", "lambda: ...")})'
+            )
+
+
+def _listed(given: object) -> Sequence[object]:
+    return given if isinstance(given, (list, tuple)) else ()
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A named estimator: `build` makes a new one, of any River kind.
@@ -50,7 +74,7 @@ class Member:
 
     `rate` is the share of requests that it answers and learns from, chosen by a hash of the prediction
     id, while it does not serve; `cost` is what one of them costs, in any unit (see `PerKey.budget`). One in
-    `reserve` is idle until it is added. Raises ModelsError where a number is out of range.
+    `reserve` is idle until it is added. Raises ModelDeclarationError where a number is out of range.
     """
 
     name: str
@@ -62,37 +86,45 @@ class Member:
     reserve: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        check_build(self.name, self.build)
+        check(self, ModelDeclarationError, self.name)
         check_name(self.name)
         if not 0 < self.rate <= 1:
-            raise ModelsError(f"member {self.name!r}: a rate must be in (0, 1], not {self.rate!r}")
+            raise ModelDeclarationError(f"member {self.name!r}: a rate must be in (0, 1], not {self.rate!r}")
         if not (isfinite(self.cost) and self.cost > 0):
-            raise ModelsError(f"member {self.name!r}: a cost must be finite and above 0, not {self.cost!r}")
+            raise ModelDeclarationError(
+                f"member {self.name!r}: a cost must be finite and above 0, not {self.cost!r}"
+            )
         for share in (self.sampling or {}).values():
             if not 0 < share <= 1:
-                raise ModelsError(f"member {self.name!r}: a sampling share must be in (0, 1], not {share!r}")
+                raise ModelDeclarationError(
+                    f"member {self.name!r}: a sampling share must be in (0, 1], not {share!r}"
+                )
         for weight in (self.class_weight or {}).values():
             if not (isfinite(weight) and weight >= 0):
-                raise ModelsError(
+                raise ModelDeclarationError(
                     f"member {self.name!r}: a class weight must be finite and not below 0, not {weight!r}"
                 )
 
     def check(self, kind: str) -> None:
-        """Raises ModelsError when weights or shares name labels that a task of this kind has not."""
+        """Raises ModelDeclarationError when weights or shares name what is no label of this kind of task."""
         for what, given in (("class_weight", self.class_weight), ("sampling", self.sampling)):
             if given and kind == "regression":
-                raise ModelsError(f"member {self.name!r}: {what} is for classes; the task is a regression")
+                raise ModelDeclarationError(
+                    f"member {self.name!r}: {what} is for classes; the task is a regression"
+                )
             for label in given or ():
                 if not (label in (True, False) if kind == "binary" else isinstance(label, str)):
-                    raise ModelsError(
+                    raise ModelDeclarationError(
                         f"member {self.name!r}: {what} names {label!r}, which is no label of a {kind} task"
                     )
 
     def born(self) -> Any:
-        """A new estimator that shares no object with any other; raises ModelsError when none can be made."""
+        """A new estimator that shares no object with any other; raises ModelDeclarationError without one."""
         try:
             estimator = self.build()
         except Exception as error:
-            raise ModelsError(f"member {self.name!r} cannot be made: {reason_of(error)}") from error
+            raise ModelDeclarationError(f"member {self.name!r} cannot be made: {reason_of(error)}") from error
         return copied(estimator, self.name)
 
     def learns(self, y: Any, prediction_id: str) -> bool:
@@ -140,7 +172,7 @@ class PerKey:
     `tolerance` is how often a member may fail before it is put in quarantine, and how it comes back.
     With `promotion` a challenger that is proven better takes over.
     `monitoring` watches for drift; None watches nothing.
-    Raises ModelsError for a name used twice or a number out of range.
+    Raises ModelDeclarationError for a name used twice or a number out of range.
     """
 
     champion: Member | Combination
@@ -154,18 +186,24 @@ class PerKey:
     tolerance: Tolerance = field(default_factory=Tolerance)
 
     def __post_init__(self) -> None:
+        check_members((self.champion, *_listed(self.challengers)))
+        check(self, ModelDeclarationError)
         names = [member.name for member in (self.champion, *self.challengers)]
         if len(set(names)) < len(names):
-            raise ModelsError(f"two members share a name: {names}")
+            raise ModelDeclarationError(f"two members share a name: {names}")
         members = sum(isinstance(member, Member) for member in (self.champion, *self.challengers))
         if members < 1 + (members < len(names)):
-            raise ModelsError(f"a combination needs two members or more beside it; there are {names}")
+            raise ModelDeclarationError(
+                f"a combination needs two members or more beside it; there are {names}"
+            )
         if self.first.reserve or getattr(self.champion, "reserve", False):
-            raise ModelsError(f"the champion serves from the start: {self.first.name!r} cannot be in reserve")
+            raise ModelDeclarationError(
+                f"the champion serves from the start: {self.first.name!r} cannot be in reserve"
+            )
         if self.budget is not None and not self.budget > 0:
-            raise ModelsError(f"a budget must be above 0, not {self.budget!r}")
+            raise ModelDeclarationError(f"a budget must be above 0, not {self.budget!r}")
         if self.frozen_after < 1:
-            raise ModelsError(f"frozen_after must be 1 label or more, not {self.frozen_after!r}")
+            raise ModelDeclarationError(f"frozen_after must be 1 label or more, not {self.frozen_after!r}")
 
     @property
     def first(self) -> Member:

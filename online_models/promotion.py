@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from driftline.declared import check
 from online_models.baselines import RunningPrior
-from online_models.errors import ModelsError
+from online_models.errors import ModelDeclarationError
 from online_models.evidence import AlphaSpending, PairedTest, e_value
 
 SCALE_LABELS = 100
@@ -45,7 +46,7 @@ class Promotion:
     are at most `most`. Losses are clipped at `bound`, by default log loss where a label is given less than
     a twelfth of its share of all labels (a fixed bound would reward saying 0 for what is rare), and other
     losses at 6 times the serving member's mean. Corrected labels change no evidence.
-    Raises ModelsError for a number out of range.
+    Raises ModelDeclarationError for a number out of range.
     """
 
     alpha: float = 0.05
@@ -61,19 +62,26 @@ class Promotion:
     bound: float | None = None
 
     def __post_init__(self) -> None:
+        check(self, ModelDeclarationError)
         if not 0 < self.alpha < 1:
-            raise ModelsError(f"Promotion(alpha={self.alpha!r}): it must be in (0, 1)")
+            raise ModelDeclarationError(f"Promotion(alpha={self.alpha!r}): it must be in (0, 1)")
         for name in ("margin", "slice_margin"):
             if not 0 <= getattr(self, name) < 1:
-                raise ModelsError(f"Promotion({name}={getattr(self, name)!r}): a share must be in [0, 1)")
+                raise ModelDeclarationError(
+                    f"Promotion({name}={getattr(self, name)!r}): a share must be in [0, 1)"
+                )
         for name in ("min_labels", "slice_labels", "most", "per", "window"):
             if getattr(self, name) < 1:
-                raise ModelsError(f"Promotion({name}={getattr(self, name)!r}): it must be 1 or more")
+                raise ModelDeclarationError(
+                    f"Promotion({name}={getattr(self, name)!r}): it must be 1 or more"
+                )
         for name in ("cooldown", "warm_up"):
             if getattr(self, name) < 0:
-                raise ModelsError(f"Promotion({name}={getattr(self, name)!r}): it must be 0 labels or more")
+                raise ModelDeclarationError(
+                    f"Promotion({name}={getattr(self, name)!r}): it must be 0 labels or more"
+                )
         if self.bound is not None and not (isfinite(self.bound) and self.bound > 0):
-            raise ModelsError(f"Promotion(bound={self.bound!r}): it must be a finite loss above 0")
+            raise ModelDeclarationError(f"Promotion(bound={self.bound!r}): it must be a finite loss above 0")
 
 
 class SliceGain(msgspec.Struct, frozen=True):
@@ -362,8 +370,8 @@ class Referee:
             ("frozen", lambda _: "promotions are frozen" if self.state.is_frozen else None),
             ("hysteresis", lambda _: self._too_soon()),
         )
-        for kind, check in checks:
-            reason = check(comparison)
+        for kind, asked in checks:
+            reason = asked(comparison)
             if reason is not None:
                 return kind, reason
         return None

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, replace
 from math import isfinite, log
-from typing import Any, Final, Literal, Protocol, get_args
+from typing import Annotated, Any, Final, Generic, Literal, Protocol, TypeVar, cast
 
+from driftline.declared import ABOVE_0, AT_LEAST_0, MaybeSeconds, Seconds, check
 from online_models.calibration import TOLERANCE, Calibrated
-from online_models.errors import ModelsError, NotFinite
+from online_models.errors import ModelDeclarationError, NotFinite
 
 FLOOR = 1e-15
 """Probabilities are clipped to it in the log loss."""
@@ -43,8 +44,11 @@ class LabelWarning(UserWarning):
     """A label is declared in a way that makes models learn what is not so."""
 
 
+_E = TypeVar("_E")
+
+
 @dataclass(frozen=True, slots=True)
-class Label:
+class Label(Generic[_E]):
     """How the truth becomes known (docs/labels.md says more).
 
     `event` carries it, `value` reads it. It answers the requests whose field `on` is the same and whose time
@@ -61,28 +65,27 @@ class Label:
     they come learns for a whole `wait` that everything is of the first kind.
     """
 
-    event: type
+    event: type[_E]
     on: str = field(kw_only=True)
-    value: Callable[[Any], Any] = field(kw_only=True)
-    wait: float = field(kw_only=True)
+    value: Callable[[_E], Any] = field(kw_only=True)
+    # MISSING: it has no default. To mypy it needs one, or it would be no descriptor
+    wait: Annotated[Seconds, ABOVE_0] = field(default=cast(Any, MISSING), kw_only=True)
     void: Sequence[type] = field(default=(), kw_only=True)
     at_expiry: Any = field(default=UNLABELLED, kw_only=True)
-    corrections: float | None = field(default=None, kw_only=True)
+    corrections: Annotated[MaybeSeconds, AT_LEAST_0] = field(default=cast(Any, None), kw_only=True)
     answers: Answers = field(default="all", kw_only=True)
     corrects: str | None = field(default=None, kw_only=True)
     learn_at: LearnAt | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not self.wait > 0:
-            raise ModelsError(f"Label(wait={self.wait!r}): a request must wait more than 0 seconds")
-        if self.corrections is not None and not self.corrections >= 0:
-            raise ModelsError(f"Label(corrections={self.corrections!r}): seconds, 0 for none")
-        if self.answers not in get_args(Answers):
-            raise ModelsError(f"Label(answers={self.answers!r}): one of {', '.join(get_args(Answers))}")
-        if self.learn_at not in (None, *get_args(LearnAt)):
-            raise ModelsError(f"Label(learn_at={self.learn_at!r}): one of {', '.join(get_args(LearnAt))}")
+        if isinstance(self.value, str):
+            raise ModelDeclarationError(
+                f"Label: value: expected a function of the event, not {self.value!r}: write "
+                f"value=lambda event: event.{self.value}"
+            )
+        check(self, ModelDeclarationError)
         if self.corrects is not None and not self.is_corrected:
-            raise ModelsError(
+            raise ModelDeclarationError(
                 f"Label(corrects={self.corrects!r}): neither {self.event.__name__} nor a void event has it"
             )
         if self.learn_at == "label" and self.at_expiry is not UNLABELLED:
@@ -112,14 +115,14 @@ class Label:
         """Whether an event can say that it is a correction."""
         return any(self.correction_field(event) for event in (self.event, *self.void))
 
-    def checked(self, task: str, check: Callable[[Any], Any]) -> Label:
-        """This label with `at_expiry` as the task's `check` normalises it; raises ModelsError."""
+    def checked(self, task: str, check: Callable[[Any], Any]) -> Label[_E]:
+        """This label with `at_expiry` as the task's `check` normalises it; raises ModelDeclarationError."""
         if self.at_expiry is UNLABELLED:
             return self
         try:
             value = check(self.at_expiry)
         except ValueError as error:
-            raise ModelsError(f"{task}: Label(at_expiry={self.at_expiry!r}): {error}") from error
+            raise ModelDeclarationError(f"{task}: Label(at_expiry={self.at_expiry!r}): {error}") from error
         return self if value is self.at_expiry else replace(self, at_expiry=value)
 
 
@@ -139,8 +142,9 @@ class Decision:
     false_negative: float
 
     def __post_init__(self) -> None:
+        check(self, ModelDeclarationError)
         if not (self.false_positive > 0 and self.false_negative > 0):
-            raise ModelsError("Decision: both costs must be > 0")
+            raise ModelDeclarationError("Decision: both costs must be > 0")
 
     @property
     def threshold(self) -> float:
@@ -158,6 +162,17 @@ class Decision:
         return self.false_negative if y else 0.0
 
 
+class Kind(Protocol):
+    """What a task is of."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def is_supervised(self) -> bool: ...
+
+
 class Task(Protocol):
     """What a pool and the fold need of a task."""
 
@@ -168,7 +183,7 @@ class Task(Protocol):
     @property
     def ask(self) -> type: ...
     @property
-    def label(self) -> Label: ...
+    def label(self) -> Label[Any]: ...
     @property
     def decision(self) -> Decision | None: ...
     @property
@@ -221,17 +236,18 @@ def _log_loss(y: Any, p: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Binary:
+class Binary(Generic[_E]):
     """True or false, with p(True) as output and log loss in nats."""
 
     name: str
     ask: type = field(kw_only=True)
-    label: Label = field(kw_only=True)
+    label: Label[_E] = field(kw_only=True)
     decision: Decision | None = field(default=None, kw_only=True)
     kind: str = field(default="binary", init=False)
     is_supervised: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
+        check(self, ModelDeclarationError, self.name)
         object.__setattr__(self, "label", self.label.checked(f"Binary({self.name!r})", self.check_label))
 
     def prepared(self, estimator: Any) -> Any:
@@ -267,17 +283,18 @@ class Binary:
 
 
 @dataclass(frozen=True, slots=True)
-class Multiclass:
+class Multiclass(Generic[_E]):
     """One of several labels (text), with a dict of probabilities as output."""
 
     name: str
     ask: type = field(kw_only=True)
-    label: Label = field(kw_only=True)
+    label: Label[_E] = field(kw_only=True)
     decision: Decision | None = field(default=None, init=False)
     kind: str = field(default="multiclass", init=False)
     is_supervised: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
+        check(self, ModelDeclarationError, self.name)
         object.__setattr__(self, "label", self.label.checked(f"Multiclass({self.name!r})", self.check_label))
 
     def prepared(self, estimator: Any) -> Any:
@@ -315,7 +332,7 @@ class Multiclass:
 
 
 @dataclass(frozen=True, slots=True)
-class Regression:
+class Regression(Generic[_E]):
     """A number, with squared error.
 
     With `coverage`, such as 0.9, every prediction has an interval that is to hold that share of labels.
@@ -323,15 +340,16 @@ class Regression:
 
     name: str
     ask: type = field(kw_only=True)
-    label: Label = field(kw_only=True)
+    label: Label[_E] = field(kw_only=True)
     coverage: float | None = field(default=None, kw_only=True)
     decision: Decision | None = field(default=None, init=False)
     kind: str = field(default="regression", init=False)
     is_supervised: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
+        check(self, ModelDeclarationError, self.name)
         if self.coverage is not None and not 0 < self.coverage < 1:
-            raise ModelsError(f"Regression(coverage={self.coverage!r}): a share must be in (0, 1)")
+            raise ModelDeclarationError(f"Regression(coverage={self.coverage!r}): a share must be in (0, 1)")
         object.__setattr__(self, "label", self.label.checked(f"Regression({self.name!r})", self.check_label))
 
     def prepared(self, estimator: Any) -> Any:
@@ -371,7 +389,7 @@ def no_label(event: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Anomaly:
+class Anomaly(Generic[_E]):
     """How odd a request is, a number in [0, 1] that an estimator's `score_one` gives; where scores are of
     another range, their ranks (see `online_models.calibration`).
 
@@ -379,13 +397,13 @@ class Anomaly:
     what is labelled true, an anomaly, they do not learn from. Labels are for the metrics: ranking (ROC AUC)
     tells most, as a score is no probability; they may be left out, and `wait` is the label's where there
     is one. A label that comes after the wait corrects the outcome, not the metrics.
-    Raises ModelsError unless just one of `label` and `wait` is given.
+    Raises ModelDeclarationError unless just one of `label` and `wait` is given.
     """
 
     name: str
     ask: type = field(kw_only=True)
-    label: Label = field(default=None, kw_only=True)  # type: ignore[assignment]  # made from `wait`
-    wait: float | None = field(default=None, kw_only=True)
+    label: Label[_E] = field(default=cast(Any, None), kw_only=True)  # made from `wait`
+    wait: Annotated[MaybeSeconds, ABOVE_0] = field(default=cast(Any, None), kw_only=True)
     decision: Decision | None = field(default=None, init=False)
     kind: str = field(default="binary", init=False)
     is_supervised: bool = field(default=False, init=False)
@@ -395,7 +413,11 @@ class Anomaly:
         if self.wait is not None:
             label = Label(self.ask, on="id", value=no_label, wait=self.wait)
         if label is None or self.label not in (None, label):
-            raise ModelsError(f"Anomaly({self.name!r}) needs either a label or a wait after which it learns")
+            raise ModelDeclarationError(
+                f"Anomaly({self.name!r}) needs either a label or a wait after which it learns"
+            )
+        object.__setattr__(self, "label", label)
+        check(self, ModelDeclarationError, self.name)
         object.__setattr__(self, "label", label.checked(f"Anomaly({self.name!r})", self.check_label))
 
     def prepared(self, estimator: Any) -> Calibrated:

@@ -11,7 +11,7 @@ import msgspec
 from features.client import FeatureRow
 from features.errors import FeaturesError
 from features.faults import Outage, is_transient
-from features.state import texts_of
+from features.keys import texts_of
 from streams.bridge import Enrichment
 from streams.errors import Refused
 from streams.events import Event

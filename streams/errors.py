@@ -1,18 +1,17 @@
 """Errors of the streams package: each says what was wrong, where, and what to do."""
 
+from driftline.errors import DeclarationError as DeclarationError
+from driftline.errors import DriftlineError
+
 LONGEST_REASON = 4096
 """Bytes of a reason in a dead letter's header."""
 
 
-class StreamsError(Exception):
+class StreamsError(DriftlineError):
     """Root of the package's errors."""
 
 
-class DeclarationError(StreamsError):
-    """A use case that cannot be run as it is declared."""
-
-
-class Undescribable(DeclarationError):
+class Undescribable(StreamsError, DeclarationError):
     """A part of a declaration of which nobody could say whether it is the same in another process."""
 
 
@@ -47,6 +46,10 @@ class FoldFault(StreamsError):
         )
         self.partition = partition
         self.offset = offset
+
+
+class NoBroker(StreamsError):
+    """Nobody said where Kafka is."""
 
 
 class OtherTask(StreamsError):

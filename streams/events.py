@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hi
 import msgspec
 import msgspec.structs
 
+from features.keys import key_text
 from streams.errors import DeclarationError, Refused
 from streams.retirement import TAG_FIELD, EventDecoder, EventMeta
 
@@ -222,14 +223,16 @@ class EventCodec:
                         raise self._out_of_range(event)
                 elif not _within(value):
                     raise self._out_of_range(event)
-        if kind not in self.broadcast and (key is None or key != str(self._key_of(event)).encode()):
-            found = "missing" if key is None else repr(key[:64])
-            raise Refused(
-                "key", f"record key is {found}, field {self._key_field!r} is {self._key_of(event)!r}"
-            )
+        if kind not in self.broadcast and (key is None or key != key_text(self._key_of(event)).encode()):
+            raise self._misnamed(event, key)
         if key is not None and len(key) > LONGEST_KEY:
             raise Refused("key", f"a key of {len(key):,} bytes: at most {LONGEST_KEY:,} are allowed")
         return event
+
+    def _misnamed(self, event: Event, key: bytes | None) -> Refused:
+        found = "missing" if key is None else repr(key[:64])
+        text = key_text(self._key_of(event))
+        return Refused("key", f"record key is {found}, field {self._key_field!r} makes it {text!r:.80}")
 
     def _out_of_range(self, event: Event) -> Refused:
         for name in self._names[type(event)]:
@@ -252,7 +255,7 @@ class EventCodec:
         """The record key; None for events that go to every partition."""
         if type(event) in self.broadcast:
             return None
-        return str(self._key_of(event)).encode()
+        return key_text(self._key_of(event)).encode()
 
 
 def seconds(at: datetime) -> float:

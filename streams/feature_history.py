@@ -26,7 +26,7 @@ from features.history import (
     requests_schema,
     view_schema,
 )
-from features.state import texts_of
+from features.keys import texts_of
 from features.timeline import Timeline, TimelineRequest, TimelineRow
 from streams.archive import Archive, ArchivedRecord, ArchiveError
 from streams.errors import StreamsError

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from features.keys import key_text
 from online_models.change import Change
 from online_models.drift import Drift, Estimate
 from online_models.operation import obey
@@ -210,7 +211,7 @@ class Learner:
 
     def _slice_values(self, keys: dict[str, Any]) -> list[Any]:
         values = [keys[name] for name in self._slices]
-        return [value if value.__class__ in _PLAIN else str(value) for value in values]
+        return [value if value.__class__ in _PLAIN else key_text(value) for value in values]
 
     def _obey(self, command: Command, offset: int, out: Outputs) -> None:
         """Do what an operator wants, and put out what came of it: once for each pool that is meant."""

@@ -124,7 +124,7 @@ class JoinRule:
     is_corrected: bool = True
 
     @classmethod
-    def of(cls, label: Label, lateness: float) -> JoinRule:
+    def of(cls, label: Label[Any], lateness: float) -> JoinRule:
         """The rule that a declared label means."""
         expiry: tuple[Status, Any] = (
             ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)

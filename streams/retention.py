@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from math import ceil, isinf, isnan
+from math import ceil, isinf
+from typing import Any
 
 from features.declaration import DAY, View
 from online_models.task import Label
@@ -16,10 +16,8 @@ MARGIN = DAY
 written while a worker was away, or an archiver, is still whole when it is back."""
 FOREVER = "-1"
 
-Retention = float | timedelta | None
 
-
-def needed_for(label: Label, dedup_horizon: float, lateness: float, views: Sequence[View]) -> float:
+def needed_for(label: Label[Any], dedup_horizon: float, lateness: float, views: Sequence[View]) -> float:
     """Seconds after which the fold needs an event no more: nothing waits for its label, its id is forgotten,
     and no window holds it. What is deleted before can be in no state that is folded anew."""
     corrections = label.wait if label.corrections is None else label.corrections
@@ -27,19 +25,18 @@ def needed_for(label: Label, dedup_horizon: float, lateness: float, views: Seque
     return lateness + max(label.wait + corrections, dedup_horizon, windows)
 
 
-def seconds_of(case: str, declared: Retention, needed: float) -> float:
+def seconds_of(case: str, declared: float | None, needed: float) -> float:
     """The retention in seconds, infinite for ever. Raises DeclarationError where it is not long enough."""
     if declared is None:
         return max(USUAL, needed + MARGIN)
-    seconds = declared.total_seconds() if isinstance(declared, timedelta) else float(declared)
-    if isnan(seconds) or seconds <= needed:
+    if declared <= needed:
         raise DeclarationError(
-            f"{case}: retention is {_days(seconds)}, but events are needed for {_days(needed)}: as long as "
+            f"{case}: retention is {_days(declared)}, but events are needed for {_days(needed)}: as long as "
             "requests wait for labels and their corrections, ids may come again, or windows reach, and "
             "`lateness` more. Topics have to be kept for longer, or no state could be folded anew; where "
             f"nothing is declared it is {_days(max(USUAL, needed + MARGIN))}"
         )
-    return seconds
+    return declared
 
 
 def in_ms(seconds: float) -> str:

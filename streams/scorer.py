@@ -16,6 +16,7 @@ import msgspec
 
 from features.errors import FeatureValueError
 from features.expectation import Refusals
+from features.keys import key_text
 from features.reference_tally import Tally
 from features.state import Row, RowKey
 from online_models.errors import reason_of
@@ -527,7 +528,7 @@ class Scorer:
             elif self._offset <= answered.through:
                 silent = True
         deadline = at + self._pending.rule.wait
-        key = str(self._partition_key(event))
+        key = key_text(self._partition_key(event))
         pending = Pending(prediction_id, event.id, at, key, label_key, keys, x, deadline, silent=silent)
         self._work.append((Question(pending, event.at, published), self._offset, self._out))
         self._wait(pending)
@@ -550,7 +551,7 @@ class Scorer:
             published.id,
             published.event_id,
             at,
-            str(keys[self._key_field]),
+            key_text(keys[self._key_field]),
             keys.get(self._label_field),
             keys,
             None,

@@ -13,7 +13,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, Topic
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
-from streams.errors import StreamsError
+from streams.errors import NoBroker, StreamsError
 from streams.events import Event
 from streams.messages import Prediction
 from streams.positions import NOTHING, Position, parse_position, position_of
@@ -27,7 +27,7 @@ LOOKS_EVERY = 1.0
 
 
 def local_bootstrap() -> str:
-    """DRIFTLINE_BOOTSTRAP, else the address of the local broker; raises RuntimeError without one."""
+    """DRIFTLINE_BOOTSTRAP, else the address of the local broker; raises NoBroker without one."""
     import json
     import os
     from pathlib import Path
@@ -39,7 +39,7 @@ def local_bootstrap() -> str:
     try:
         return str(json.loads(record.read_text())["bootstrap"])
     except (OSError, ValueError, KeyError):
-        raise RuntimeError(
+        raise NoBroker(
             "no Kafka: pass bootstrap=, set DRIFTLINE_BOOTSTRAP, or run `driftline up` in this folder"
         ) from None
 
@@ -72,7 +72,7 @@ class Undelivered(StreamsError):
 class EventProducer:
     """Sends a case's events to its log: validated first, keyed, idempotent.
 
-    References and clock events go to every partition. `send` raises `streams.errors.Refused` for an
+    References and clock events go to every partition. `send` raises `driftline.Refused` for an
     event that the fold would refuse for its form. A broker that is away is waited for, 120 s by default
     (`delivery_timeout_ms`); what was not acknowledged by then is told of by `Undelivered` at the next
     `send`, `flush` or `close`. `on_sent(partition, offset)` hears, on another thread, where each record is in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from streams.retention import FOREVER, USUAL, in_ms
@@ -20,6 +21,24 @@ OUTPUT_LIMITS = {
     "dead_letters": INPUT_LIMIT,
 }
 """Bytes that key and value of one output may have, by kind: what its topic takes, less the rest."""
+
+
+LONGEST_NAME = 249
+"""Characters of a topic's name that Kafka takes."""
+_LEGAL = re.compile(r"[a-zA-Z0-9._-]+")
+
+
+def wrong_name(name: str) -> str | None:
+    """Why Kafka's topics cannot be named so; None when they can.
+
+    >>> wrong_name("my case/1")
+    "expected letters, digits, '.', '_' and '-', as in Kafka's topics, not 'my case/1': write 'my-case-1'"
+    """
+    if _LEGAL.fullmatch(name) and name not in (".", ".."):
+        return None
+    legal = re.sub(r"[^a-zA-Z0-9._]+", "-", name).strip("-.")
+    told = f": write {legal!r}" if legal else ""
+    return f"expected letters, digits, '.', '_' and '-', as in Kafka's topics, not {name[:60]!r}{told}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,26 +5,51 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
+from driftline.declared import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    ENDLESS,
+    MaybeSeconds,
+    Seconds,
+    check,
+    shown,
+    suggestion,
+)
+from driftline.errors import DriftlineError
 from features.declaration import DAY, Feature, View, fields_computed_with, views
 from features.errors import FeatureDeclarationError
 from features.expectation import Refusals
-from features.keys import not_a_key
 from features.on_demand import OnDemandView, on_demand_views
 from features.state import FeatureState
 from online_models.member import PerKey, Shared
-from online_models.task import Task
+from online_models.task import Kind, Task
 from streams.commands import check_operators
+from streams.consistency import check_case, check_views
 from streams.errors import DeclarationError
-from streams.events import Event, EventCodec, Reference
-from streams.provenance import OWN_PACKAGES
-from streams.retention import Retention, needed_for, seconds_of
+from streams.events import Event, EventCodec
+from streams.provenance import OWN_PACKAGES, is_ours
+from streams.retention import needed_for, seconds_of
 from streams.specification import described
 from streams.topics import Topics
+
+if TYPE_CHECKING:
+
+    class DeclaredTask:
+        """A field that is read as a `Task`. What is given is asked for its kind alone, as mypy would take
+        the event of its label for Any otherwise."""
+
+        def __get__(self, instance: object | None, owner: type) -> Task: ...
+        def __set__(self, instance: object, value: Kind) -> None: ...
+
+else:
+    DeclaredTask = Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +57,7 @@ class UseCase:
     """What to predict, from which events, with which features and models.
 
     `key` is the field that decides an event's partition, `partitions` their fixed number. Times
-    are seconds: `lateness` is how far behind the newest event one may come, `max_jump` how far
+    are seconds or a timedelta: `lateness` is how far behind the newest event one may come, `max_jump` how far
     ahead of all others, `dedup_horizon` how long an event id is remembered. `clock="wall"` makes
     workers append clock events to idle partitions; a case fed from history uses "event".
     `operators` are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name.
@@ -45,61 +70,43 @@ class UseCase:
     key: str
     events: Sequence[type[Event]]
     features: Mapping[str, Feature]
-    task: Task
-    models: PerKey | Shared
-    partitions: int = 1
+    task: DeclaredTask = field(default=cast(Any, MISSING))
+    models: PerKey | Shared = field(default=cast(Any, MISSING))
+    partitions: Annotated[int, AT_LEAST_1] = 1
     slices: Sequence[str] = ()
     source: str | None = None
-    lateness: float = 0.0
-    max_jump: float = 7 * DAY
-    dedup_horizon: float = DAY
+    lateness: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, 0.0))
+    max_jump: Annotated[Seconds, ABOVE_0] = field(default=cast(Any, 7 * DAY))
+    dedup_horizon: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, DAY))
     clock: Literal["event", "wall"] = "event"
-    max_event_bytes: int = 65_536
+    max_event_bytes: Annotated[int, AT_LEAST_1] = 65_536
     description: str = field(default="", kw_only=True)
     operators: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     refusals: Refusals | None = field(default=None, kw_only=True)
-    retention: Retention = field(default=None, kw_only=True)
+    retention: Annotated[MaybeSeconds, ABOVE_0, ENDLESS] = field(default=cast(Any, None), kw_only=True)
 
     def __post_init__(self) -> None:
+        if isinstance(self.task, type) or not hasattr(self.task, "label"):
+            raise DeclarationError(
+                f"UseCase({self.name!r}): task: expected Binary(...), Multiclass(...), Regression(...) or "
+                f"Anomaly(...), not {shown(self.task)}"
+            )
+        check(self, DeclarationError, self.name)
+        check_case(self)
         self.codec()
         check_operators(self.operators)
-        ask = self.task.ask
-        label = self.task.label
-        for event in (ask, label.event, *label.void):
-            if event not in self.events:
-                raise DeclarationError(
-                    f"{self.name}: the task uses {event.__name__}, which is not among events"
-                )
-            if issubclass(event, Reference):
-                raise DeclarationError(f"{self.name}: {event.__name__} is a reference; the task needs events")
-            if label.on not in getattr(event, "__struct_fields__", ()):
-                raise DeclarationError(
-                    f"{self.name}: labels join on {label.on!r}, which {event.__name__} lacks"
-                )
-        for name in self.slices:
-            if name not in getattr(ask, "__struct_fields__", ()):
-                raise DeclarationError(f"{self.name}: slice {name!r} is no field of {ask.__name__}")
-        keys = [(event, self.key) for event in self.events]
-        keys += [(event, label.on) for event in (ask, label.event, *label.void)]
-        keys += [(ask, name) for name in self.slices]
-        for event, name in keys:
-            if (reason := not_a_key(event, name)) is not None:
-                raise DeclarationError(f"{self.name}: {reason}")
-        for name in () if self.refusals is None else self.refusals.features:
-            if name not in self.features:
-                raise DeclarationError(f"{self.name}: requests are refused by {name!r}, which is no feature")
-        if self.partitions < 1:
-            raise DeclarationError(f"{self.name}: partitions must be at least 1, not {self.partitions}")
         if isinstance(self.models, Shared) and self.partitions > 1:
             raise DeclarationError(
                 f"{self.name}: Shared models need partitions=1 (one learner over several partitions is not "
                 "supported yet); use PerKey, whose models do not depend on how keys fall on partitions"
             )
         try:
-            self.feature_state(self.views())
+            views = self.views()
+            self.feature_state(views)
             self.on_demand_views()
         except FeatureDeclarationError as error:
             raise DeclarationError(f"{self.name}: {error}") from error
+        check_views(self.name, views)
         self._retention()
 
     def _retention(self) -> float:
@@ -153,23 +160,64 @@ class UseCase:
 
 
 def load(path: str) -> Any:
-    """The object at `module:attribute`, looked for in the current folder too."""
-    module_name, _, attribute = path.partition(":")
-    if not attribute:
+    """The object at `module:attribute`, looked for in the current folder too.
+
+    A path below the current folder is taken for the module in it: ./shop/cases.py:orders is
+    shop.cases:orders. Raises DeclarationError, in one paragraph, for what cannot be imported.
+    """
+    told, _, attribute = path.rpartition(":")
+    here = Path.cwd()
+    module_name = _module_of(told, here)
+    if not (module_name and attribute):
         raise DeclarationError(
             f"{path!r} is not of the form module:attribute, such as examples.flights:flights"
         )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    if str(here) not in sys.path:
+        sys.path.insert(0, str(here))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise DeclarationError(f"{path!r}: cannot import {error.name!r} (looked in {here} too)") from error
+    except Exception as error:
+        raise DeclarationError(f"{path!r}: {_place_in(error, here)}{_told(error)}") from error
     try:
         return getattr(module, attribute)
     except AttributeError:
-        raise DeclarationError(f"{path!r}: {module_name} has no attribute {attribute!r}") from None
+        hint = suggestion(attribute, vars(module))
+        raise DeclarationError(f"{path!r}: {module_name} has no attribute {attribute!r}{hint}") from None
+
+
+def _module_of(told: str, here: Path) -> str:
+    """A module's name, from its file's path where it is given as one."""
+    if "/" not in told and not told.endswith(".py"):
+        return told
+    file = (here / told).resolve()
+    if not file.is_relative_to(here.resolve()):
+        raise DeclarationError(f"{told!r} is not below {here}: run driftline in the folder that it is in")
+    return ".".join(file.relative_to(here.resolve()).with_suffix("").parts)
+
+
+def _place_in(error: Exception, here: Path) -> str:
+    """File and line of the user's that an error comes from, as `shop.py, line 7: `; empty where unknown."""
+    if isinstance(error, SyntaxError):
+        return ""  # which says so itself
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame for frame in frames if Path(frame.filename).is_relative_to(here) and not _is_own(frame.filename)
+    ]
+    if not own:
+        return ""
+    last = own[-1]
+    return f"{Path(last.filename).relative_to(here)}, line {last.lineno}: "
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file is driftline's, or of an environment's packages."""
+    return is_ours(Path(file)) or "site-packages" in file
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, DriftlineError) else f"{type(error).__name__}: {error}"
 
 
 def load_case(path: str) -> UseCase:

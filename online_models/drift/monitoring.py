@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from driftline.declared import check
 from online_models.drift.windows import BLOCK
-from online_models.errors import ModelsError
+from online_models.errors import ModelDeclarationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Monitoring:
     by chance `warnings` times as often. An incident ends when nothing new was found for `cooldown` requests.
     Features in `unwatched` are not looked at; of a text feature the `categories` most frequent values are
     told apart. The estimate of performance without labels goes with every `estimate_every`th label and
-    needs `estimate_labels` of them. Raises ModelsError for a number out of range.
+    needs `estimate_labels` of them. Raises ModelDeclarationError for a number out of range.
     """
 
     false_alarm_every: int = 100_000
@@ -29,6 +30,7 @@ class Monitoring:
     estimate_labels: int = 500
 
     def __post_init__(self) -> None:
+        check(self, ModelDeclarationError)
         least = {
             "false_alarm_every": (self.false_alarm_every, 1_000),
             "warnings": (self.warnings, 1),
@@ -39,4 +41,4 @@ class Monitoring:
         }
         for name, (value, bound) in least.items():
             if not value >= bound:
-                raise ModelsError(f"Monitoring: {name} must be {bound} or more, not {value!r}")
+                raise ModelDeclarationError(f"Monitoring: {name} must be {bound} or more, not {value!r}")

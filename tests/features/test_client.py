@@ -101,10 +101,8 @@ def test_a_wrong_view_feature_or_key_is_said_with_the_right_ones(place: Place) -
             client.get(BY_SHOP, {"store": "a"})
         with pytest.raises(FeaturesError, match="keyed by shop, not by nothing"):
             client.get(BY_SHOP, {})
-        with pytest.raises(
-            FeaturesError, match="key 'shop' of view 'shops_by_shop' is text, not 5, which is int"
-        ):
-            client.get(BY_SHOP, {"shop": 5})  # type: ignore[dict-item]
+        with pytest.raises(FeaturesError, match="key 'shop' of view 'shops_by_shop' cannot be"):
+            client.get(BY_SHOP, {"shop": 5.5})  # type: ignore[dict-item]
 
 
 def test_a_store_that_is_not_there_is_said(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_a_value_older_than_its_own_ttl_is_expired_before_its_row_is(repo: Onlin
         ({"r": difference("shop", "shop2")}, "needs 'shop'"),
         ({"shop": field("shop"), "r": ratio("shop", "shop")}, "'shop' is text, and a ratio is of numbers"),
         ({"d": derive(lambda r: 1.0), "r": ratio("d", "d")}, "annotate what its function returns"),
-        ({"at": field("amount"), "s": since(Asked, by="shop", over=HOUR)}, "needs the name 'at'"),
+        ({"at": field("amount"), "s": since(Asked, by="shop", over=HOUR)}, "feature 'at'"),
         ({"s_at": field("amount"), "s": since(Asked, by="shop", over=HOUR)}, "needs the name 's_at'"),
     ],
 )  # fmt: skip

@@ -96,7 +96,7 @@ def run_plain(folder: Path, *absent: str) -> Any:
 def test_a_plain_feast_script_reads_and_lists(repo: OnlineStoreRepo) -> None:
     put(repo, {"a": (time.time(), {"price_1h": 2.5, "sold_1h": 3})})
     # Feast imports the store by the name in its settings, the script nothing
-    assert run_plain(repo.place.path, "driftline", "streams") == {
+    assert run_plain(repo.place.path, "online_models", "streams") == {
         "shop": ["a"],
         "price_1h": [2.5],
         "sold_1h": [3],

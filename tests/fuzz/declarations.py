@@ -53,7 +53,7 @@ class Colour(enum.Enum):
 class Asked(Event, tag="asked"):
     shop: str
     order: str
-    place: str | int | None = None
+    place: int | None = None
     colour: Colour | None = None
     when: datetime | None = None
     code: UUID | None = None
@@ -67,7 +67,7 @@ class Asked(Event, tag="asked"):
 class Settled(Event, tag="settled"):
     shop: str
     order: str
-    place: str | int | None = None
+    place: int | None = None
     thing: Any = None
     colour: Colour | None = None
     bad: float = 0.0
@@ -78,7 +78,7 @@ class Settled(Event, tag="settled"):
 class Dropped(Event, tag="dropped"):
     shop: str
     order: str
-    place: str | int | None = None
+    place: int | None = None
     thing: Any = None
     corrects: str | None = None
 

@@ -471,9 +471,9 @@ def test_a_value_at_expiry_that_is_no_label_is_refused_at_the_declaration(task: 
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"answers": "first"}, "all, oldest, newest"),
-        ({"learn_at": "once"}, "deadline, label"),
-        ({"corrections": -1.0}, "0 for none"),
+        ({"answers": "first"}, "expected .all. or .oldest. or .newest., not .first."),
+        ({"learn_at": "once"}, "expected .deadline. or .label., not .once."),
+        ({"corrections": -1.0}, "at least 0"),
         ({"corrects": "amends"}, "neither Settled"),
     ],
 )

@@ -91,7 +91,7 @@ def test_code_that_raises_at_the_read_is_a_dead_letter() -> None:
 def test_a_range_from_high_to_low_and_an_unknown_consequence_are_refused() -> None:
     with pytest.raises(FeatureDeclarationError, match="from low to high"):
         field("amount", valid=(1, 0))
-    with pytest.raises(FeatureDeclarationError, match="missing, keep, refuse"):
+    with pytest.raises(FeatureDeclarationError, match="outside: expected"):
         mean(shop.Asked, "amount", by="shop", over=HOUR, valid=(0, 1), outside="explode")
     with pytest.raises(FeatureDeclarationError, match='declare outside="keep"'):
         count(shop.Asked, by="shop", over=HOUR, valid=(0, 9))

@@ -1,0 +1,346 @@
+"""What a declaration may hold: one check of every field, made when the declaration is.
+
+    @dataclass(frozen=True, slots=True)
+    class Rest:
+        over: Annotated[Seconds, ABOVE_0]
+        kind: Literal["short", "long"] = "short"
+
+        def __post_init__(self) -> None:
+            check(self, DeclarationError)
+
+Types are read from the annotations. Durations may be given as a `timedelta`, and are kept as seconds.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from difflib import get_close_matches
+from functools import cache
+from math import inf, isfinite
+from numbers import Integral, Real
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from driftline.errors import DeclarationError
+
+Duration = float | timedelta
+"""Seconds, or a timedelta."""
+_SHOWN = 60
+_WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|sec|min|hour|day)[a-z]*\s*", re.IGNORECASE)
+_UNITS = {"s": "SECOND", "m": "MINUTE", "h": "HOUR", "d": "DAY"}
+
+
+class _Seconds:
+    """Marks a field that is kept as seconds and may be given as a timedelta."""
+
+
+if TYPE_CHECKING:
+
+    class Seconds:
+        """A field that is read as seconds, and may be given as a timedelta too."""
+
+        def __get__(self, instance: object | None, owner: type) -> float: ...
+        def __set__(self, instance: object, value: Duration) -> None: ...
+
+    class MaybeSeconds:
+        """As `Seconds`, or None."""
+
+        def __get__(self, instance: object | None, owner: type) -> float | None: ...
+        def __set__(self, instance: object, value: Duration | None) -> None: ...
+
+else:
+    Seconds = Annotated[float, _Seconds()]
+    MaybeSeconds = Seconds | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Numbers from `low` to `high`; `above` and `below` exclude the bound itself."""
+
+    low: float = -inf
+    high: float = inf
+    above: float = -inf
+    below: float = inf
+
+    def holds(self, number: float) -> bool:
+        """Whether the number lies within."""
+        return self.low <= number <= self.high and self.above < number < self.below
+
+    def __str__(self) -> str:
+        told = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
+        return " and ".join(f"{word} {bound:,.15g}" for word, bound in told.items() if abs(bound) != inf)
+
+
+class _Endless:
+    """Marks a duration that may be infinite."""
+
+
+ENDLESS = _Endless()
+ABOVE_0 = Bounds(above=0)
+AT_LEAST_0 = Bounds(low=0)
+AT_LEAST_1 = Bounds(low=1)
+
+
+class _Wrong(Exception):
+    """A value that is not what was expected; the message says what was, and what was found."""
+
+
+def suggestion(given: object, known: Iterable[str]) -> str:
+    """What may have been meant, to end a message with; empty where nothing is close.
+
+    >>> suggestion("walll", ["event", "wall"])
+    ". Did you mean 'wall'?"
+    """
+    close = get_close_matches(given, list(known), n=1, cutoff=0.6) if isinstance(given, str) else []
+    return f". Did you mean {close[0]!r}?" if close else ""
+
+
+def shown(value: object) -> str:
+    """A value for a message: a class or a function by name, anything else cut where it is long."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if inspect.isroutine(value):
+        return f"the function {getattr(value, '__name__', 'of no name')}"
+    text = " ".join(repr(value).split())
+    if len(text) > _SHOWN or " at 0x" in text:
+        return f"a {type(value).__name__}" if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text
+
+
+def seconds(given: object, where: str, error: type[DeclarationError], bounds: Bounds | None = None) -> float:
+    """A duration in seconds.
+
+    >>> seconds(timedelta(hours=1), "over", DeclarationError)
+    3600.0
+    >>> seconds("1h", "over", DeclarationError)
+    Traceback (most recent call last):
+    driftline.errors.DeclarationError: over: expected seconds or a timedelta, not '1h': write 1 * HOUR
+    """
+    try:
+        found = _seconds(given)
+        if bounds is not None and not bounds.holds(found):
+            raise _Wrong(f"it must be {bounds}, not {shown(given)}")
+    except _Wrong as wrong:
+        raise error(f"{where}: {wrong}") from None
+    return found
+
+
+def names(given: object, where: str, error: type[DeclarationError]) -> tuple[str, ...]:
+    """One name or several, as a tuple without repetition; at least one."""
+    found = (given,) if isinstance(given, str) else given
+    if not isinstance(found, (list, tuple)) or not all(isinstance(name, str) and name for name in found):
+        raise error(f"{where}: expected the name of a field, or several as a tuple, not {shown(given)}")
+    if not found or len(set(found)) < len(found):
+        raise error(f"{where}: expected at least one name, each once, not {shown(given)}")
+    return tuple(found)
+
+
+def check_keywords(
+    given: Collection[str], known: Collection[str], what: str, error: type[DeclarationError]
+) -> None:
+    """Raises an error for a keyword that is not known."""
+    for name in given:
+        if name not in known:
+            raise error(
+                f"{what} takes no {name!r}{suggestion(name, known)}"
+                + ("" if suggestion(name, known) else f": it takes {', '.join(known)}")
+            )
+
+
+def check(declaration: Any, error: type[DeclarationError], name: str = "") -> None:
+    """Compare every field of a frozen dataclass with its annotation; timedeltas become seconds.
+
+    `name` is what the declaration is called, for the message. Raises `error` for the first field that is
+    something else, is not finite, or lies outside its bounds.
+    """
+    kind = type(declaration)
+    hints = _hints(kind)  # type: ignore[arg-type]  # a class can be hashed
+    for one in fields(declaration):
+        given = getattr(declaration, one.name)
+        try:
+            found = _accepted(given, hints[one.name])
+        except _Wrong as wrong:
+            of = f"{kind.__name__}({name!r})" if name and isinstance(name, str) else kind.__name__
+            raise error(f"{of}: {one.name}: {wrong}") from None
+        if found is not given:
+            object.__setattr__(declaration, one.name, found)
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+def _accepted(value: Any, hint: Any) -> Any:
+    """The value as it is kept; raises _Wrong."""
+    if isinstance(hint, TypeVar) or hint is Any or hint is object:
+        return value
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _annotated(value, *parts)
+    if origin in (Union, types.UnionType):
+        return _one_of(value, parts)
+    if origin is Literal:
+        if value in parts and type(value) in map(type, parts):
+            return value
+        expected = " or ".join(map(repr, parts))
+        raise _Wrong(f"expected {expected}, not {shown(value)}{suggestion(value, parts)}")
+    return _of_kind(value, hint if origin is None else origin, parts)
+
+
+def _annotated(value: Any, hint: Any, *marks: Any) -> Any:
+    if value == inf and ENDLESS in marks:
+        return inf
+    found = _seconds(value) if any(isinstance(mark, _Seconds) for mark in marks) else _accepted(value, hint)
+    for mark in marks:
+        if isinstance(mark, Bounds) and found is not None and not mark.holds(found):
+            raise _Wrong(f"it must be {mark}, not {shown(value)}")
+    return found
+
+
+def _one_of(value: Any, hints: Sequence[Any]) -> Any:
+    """The value by the first of several hints that it fits."""
+    wrong = []
+    for hint in hints:
+        try:
+            return _accepted(value, hint)
+        except _Wrong as error:
+            wrong.append((hint, error))
+    only = [error for hint, error in wrong if hint is not types.NoneType]
+    if len(only) == 1:
+        raise only[0]
+    raise _Wrong(f"expected {' or '.join(_described(hint) for hint, _ in wrong)}, not {shown(value)}")
+
+
+def _described(hint: Any) -> str:
+    """A hint in words."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return (
+            "seconds or a timedelta" if any(isinstance(p, _Seconds) for p in parts) else _described(parts[0])
+        )
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_described, parts))
+    plain = hint if origin is None else origin
+    words = {
+        types.NoneType: "None", str: "text", int: "a whole number", float: "a number", bool: "True or False",
+        Callable: "a function", Sequence: "a list", Mapping: "a mapping", tuple: "a tuple", type: "a class",
+    }  # fmt: skip
+    if plain in words:
+        return words[plain]
+    name = getattr(plain, "__name__", str(plain))
+    return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
+
+
+def _of_kind(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
+    if kind in (int, float, bool):
+        return _number(value, kind)
+    if kind is type:
+        return _class(value, parts)
+    if kind is Callable:
+        if callable(value):
+            return value
+    elif kind in (Sequence, tuple):
+        return _sequence(value, kind, parts)
+    elif kind is frozenset:
+        return _set(value, parts)
+    elif kind is Mapping:
+        return _mapping(value, parts)
+    elif kind is types.NoneType:
+        if value is None:
+            return None
+    elif getattr(kind, "_is_protocol", False) or isinstance(value, kind):
+        return value  # what a protocol asks for is looked at by whoever declares it
+    expected = _described(kind)
+    if isinstance(value, type) and isinstance(kind, type) and issubclass(value, kind):
+        raise _Wrong(f"expected {expected}, not its class: write {value.__name__}(...)")
+    raise _Wrong(f"expected {expected}, not {shown(value)}")
+
+
+def _number(value: Any, kind: type) -> Any:
+    if kind is bool or isinstance(value, bool):
+        if kind is bool and isinstance(value, bool):
+            return value
+    elif isinstance(value, Integral if kind is int else Real):
+        if not isfinite(value):
+            raise _Wrong(f"expected a finite number, not {value!r}")
+        return value if isinstance(value, (int, float)) else kind(value)
+    raise _Wrong(f"expected {_described(kind)}, not {shown(value)}")
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Real) and not isinstance(value, bool):
+        if not isfinite(value):
+            raise _Wrong(f"expected a finite number of seconds, not {value!r}")
+        return value if isinstance(value, float) else float(value)
+    written = _WRITTEN.fullmatch(value) if isinstance(value, str) else None
+    hint = "" if written is None else f": write {written[1]} * {_UNITS[written[2][0].lower()]}"
+    raise _Wrong(f"expected seconds or a timedelta, not {shown(value)}{hint}")
+
+
+def _class(value: Any, parts: tuple[Any, ...]) -> Any:
+    base = parts[0] if parts and isinstance(parts[0], type) else object
+    if isinstance(value, type) and issubclass(value, base):
+        return value
+    expected = "a class" if base is object else f"a subclass of {base.__name__}"
+    raise _Wrong(f"expected {expected}, not {shown(value)}")
+
+
+def _sequence(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
+    each = parts[0] if parts else Any
+    if not isinstance(value, (list, tuple)):
+        alone = "" if isinstance(value, AbstractSet | Mapping) or value is None else _in_a_list(value)
+        raise _Wrong(f"expected a list, not {shown(value)}{alone}")
+    if kind is tuple and parts and parts[-1] is not Ellipsis:
+        if len(value) != len(parts):
+            raise _Wrong(f"expected {len(parts)} values, not {shown(value)}")
+        found: list[Any] = [_accepted(one, hint) for one, hint in zip(value, parts, strict=True)]
+    else:
+        found = [_at(f"item {place}", one, each) for place, one in enumerate(value)]
+    same = all(a is b for a, b in zip(found, value, strict=True))
+    return value if same and (kind is Sequence or isinstance(value, tuple)) else tuple(found)
+
+
+def _in_a_list(value: Any) -> str:
+    name = value.__name__ if isinstance(value, type) else shown(value)
+    return f": write [{name}]"
+
+
+def _set(value: Any, parts: tuple[Any, ...]) -> Any:
+    if not isinstance(value, (AbstractSet, list, tuple)):
+        raise _Wrong(f"expected a set, not {shown(value)}")
+    for one in value:
+        _accepted(one, parts[0] if parts else Any)
+    return value if isinstance(value, frozenset) else frozenset(value)
+
+
+def _mapping(value: Any, parts: tuple[Any, ...]) -> Any:
+    if not isinstance(value, Mapping):
+        raise _Wrong(f"expected a mapping, such as {{name: ...}}, not {shown(value)}")
+    keys, values = parts or (Any, Any)
+    found = {_at("a key", key, keys): _at(repr(key), one, values) for key, one in value.items()}
+    return value if all(found[key] is one for key, one in value.items()) else found
+
+
+def _at(where: str, value: Any, hint: Any) -> Any:
+    try:
+        return _accepted(value, hint)
+    except _Wrong as wrong:
+        raise _Wrong(f"{where}: {wrong}") from None
