@@ -37,8 +37,9 @@ def check_models(scope: PerKey, task: Task, requests: Sequence[Mapping[str, Any]
 def check_member(member: Member, task: Task, requests: Sequence[Mapping[str, Any]]) -> None:
     """Build a member twice, let both answer and learn from `requests`, pickle one in the middle.
 
-    Raises ModelDeclarationError where `build` returns what is no estimator for the task, where a parameter that
-    seeds it is missing, where it cannot be pickled, and where the two, or one and its restored copy, differ.
+    Raises ModelDeclarationError where `build` returns what is no estimator for the task, where a parameter
+    that seeds it is missing, where it cannot be pickled, and where the two, or one and its restored copy,
+    differ.
     An answer that is not finite, or an exception, is no reason: members may fail now and then.
     """
     first, second = member.born(), member.born()
@@ -177,7 +178,7 @@ def _check_answer(member: Member, estimator: Any, task: Task, requests: Sequence
         except Exception:
             return  # that is for the comparison, and the pool
         if answer is not None and (not isinstance(answer, form) or isinstance(answer, bool)):
-            raise ModelsError(
+            raise ModelDeclarationError(
                 f"member {member.name!r}: {asked} of its {type(_last(estimator)).__name__} answers "
                 f"{_with_article(type(answer).__name__)}; "
                 f"{_with_article(type(task).__name__)} task needs {said}"
