@@ -21,6 +21,7 @@ FOREIGN = Seal(b"f" * KEY_BYTES)
 WORKERS = 3
 Focus = Literal[
     "crash",
+    "remove",
     "pause",
     "abandon",
     "trim_log",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from streams import outbox, ownership, sealing, starting_point, tails, takeover
+from streams import outbox, ownership, processor, scorer, sealing, starting_point, tails, takeover
 from tests.simulation import world
 from tests.simulation.chaos import Focus
 from tests.simulation.run import Verdict, run
@@ -272,6 +272,128 @@ MUTATIONS = (
         "if await _changed_hands(deployment, partition, extents):",
         "if False:",
         "pause",
+    ),
+    _mutation(
+        "the last record before what is handed over is not caught up with",
+        ownership,
+        "OwnedPartition._catch_up",
+        "self.processor.next_offset, until)",
+        "self.processor.next_offset, until - 1)",
+    ),
+    _mutation(
+        "online rows are not offered while the log is folded again",
+        ownership,
+        "OwnedPartition._fold",
+        "await self._offer_rows(out.rows)",
+        "await self._offer_rows(out.rows if self.progress.done else {})",
+        "crash",
+    ),
+    _mutation(
+        "a checkpoint's last input is the first of what was folded with it",
+        ownership,
+        "OwnedPartition._fold",
+        "self._last = records[-1]",
+        "self._last = records[0]",
+    ),
+    _mutation(
+        "the first output of a piece counts as its last",
+        tails,
+        "_last_output",
+        "last = record",
+        "last = last or record",
+    ),
+    _mutation(
+        "a code epoch counts as somebody else's record",
+        tails,
+        "_last_output",
+        "elif not is_epoch(record):",
+        "else:",
+    ),
+    _mutation(
+        "what was published is called different before the fold has come to it",
+        outbox,
+        "Outbox._prove",
+        "if next_offset > tail[0]:",
+        "if True:",
+        "remove",
+    ),
+    _mutation(
+        "a mark forgets the output that it saw last",
+        outbox,
+        "Outbox._append",
+        "last = end - 1 if moves_tail else mark.last",
+        "last = mark.last",
+    ),
+    _mutation(
+        "a code epoch moves the tail",
+        outbox,
+        "Outbox.announce",
+        "moves_tail=False",
+        "moves_tail=True",
+    ),
+    _mutation(
+        "what is offered again begins after the tail's own record",
+        outbox,
+        "Outbox._beyond",
+        "> tail]",
+        ">= tail]",
+    ),
+    _mutation(
+        "the fold begins one record after the checkpoint",
+        processor,
+        "PartitionProcessor.restore",
+        "self.next_offset = state.next_offset",
+        "self.next_offset = state.next_offset + 1",
+    ),
+    _mutation(
+        "the models of a checkpoint are not restored",
+        processor,
+        "PartitionProcessor.restore",
+        "    self.learner.restore(state.learner)\n",
+        "",
+    ),
+    _mutation(
+        "windows of a checkpoint are not restored",
+        scorer,
+        "Scorer.restore",
+        "    self._features.restore(state.features)\n",
+        "",
+    ),
+    _mutation(
+        "predictions of a checkpoint that wait for labels are not restored",
+        scorer,
+        "Scorer.restore",
+        "    self._pending.restore(state.pending)\n",
+        "",
+    ),
+    _mutation(
+        "time and counts of a checkpoint are not restored",
+        scorer,
+        "Scorer.restore",
+        "    self._s = state.own\n",
+        "",
+    ),
+    _mutation(
+        "a step of the fold forgets its last record",
+        processor,
+        "PartitionProcessor.step",
+        "self.scorer.fold(records, out)",
+        "self.scorer.fold(records[:-1] or records, out)",
+    ),
+    _mutation(
+        "other code is not refused",
+        takeover,
+        "_epochs_of_this_code",
+        "if found else None",
+        "if False else None",
+    ),
+    _mutation(
+        "a log that ends before the checkpoint fits it",
+        starting_point,
+        "_check_log",
+        "if extent.end < header.next_offset:",
+        "if False:",
+        "lose_power",
     ),
 )
 
