@@ -13,6 +13,7 @@ from infra.figures import lasting
 from infra.kafka import LocalStack, answers
 from infra.lag import lags, told
 from infra.settings import Settings
+from infra.summary import in_quarantine
 from streams.reference_spread import Known, differences
 
 
@@ -144,5 +145,10 @@ def render(found: dict[str, Any]) -> str:
         lines.extend(_refused(counts))
         lines.extend(f"  {trouble}" for text in worker.get("topics", ()) for trouble in text.splitlines())
         lines.extend(f"  {difference}" for difference in worker.get("references", ()))
+        lines.extend(
+            f"  {in_quarantine(name, entry)}"
+            for name, entry in worker.get("models", {}).items()
+            if "quarantine" in entry
+        )
         lines.extend(_partition(number, one) for number, one in worker["partitions"].items())
     return "\n".join(lines)

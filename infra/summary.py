@@ -45,12 +45,20 @@ def table(found: dict[str, Any]) -> None:
     if console.measure(models, options=unbounded).maximum > console.width:
         models = _models_below_each_other(found["models"])
     console.print(models)
+    for name, entry in found["models"].items():
+        if "quarantine" in entry:
+            console.print(in_quarantine(name, entry), highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{found['events_per_second']:,.0f} events/s, {found['cpu_us_per_event']:.1f} us CPU an event\n"
         f"digest {found['digest']}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def in_quarantine(name: str, entry: dict[str, Any]) -> str:
+    """Why a member answers no requests for now."""
+    return f"{name} is in quarantine, {entry['failures']:,} failures so far: {entry['quarantine']}"
 
 
 def _models(models: dict[str, dict[str, Any]]) -> Table:

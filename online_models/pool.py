@@ -25,9 +25,10 @@ from online_models.task import Regression, Task
 class Forecast(msgspec.Struct, eq=False, gc=False):
     """What a pool answered to one request: the output of the member that answered, and every member's.
 
-    `row` is the number of its label among the pool's, once learned from; -1 before. `at` (seconds of event
-    time) and `offset` are the request's; `reach` is half the width of the interval told, where there is one.
-    `unanswered` are the numbers of those that were asked and had no answer.
+    `row` is the number of its label among the pool's, once learned from; -1 before, and where it is not
+    scored. `at` (seconds of event time) and `offset` are the request's; `reach` is half the width of the
+    interval told, where there is one. `unanswered` are the numbers of those that were asked and had no
+    answer.
     """
 
     serving: str
@@ -217,21 +218,24 @@ class Pool:
         offset: int,
         prediction_id: str,
         slices: Sequence[Any] = (),
+        *,
+        published: bool = True,
     ) -> Learned:
         """Score every member's output of that request, let the members learn, decide which one serves.
 
-        `slices` are the request's values of the declared slices, in their order.
+        `slices` are the request's values of the declared slices, in their order. What was not `published`, as
+        in a warm-up, is learned from and compared, and is not in the metrics.
         """
         state, roster = self._state, self.roster
         outputs = forecast.outputs
         learned = Learned(self.task.loss(y, forecast.output))
         changes: list[Change] = []
-        forecast.row = state.labels
+        forecast.row = state.labels if published else -1
         for index, seat in enumerate(roster.seats):
             output = outputs[index]
             metrics = seat.state.metrics
             if metrics is not None:
-                if output is not None:
+                if published and output is not None:
                     metrics.update(y, output)
                 else:
                     metrics.skip()
@@ -354,7 +358,7 @@ class Pool:
         """Amend the metrics for a corrected label; nothing is learned again.
 
         None is no label: an old one that was not scored, or a new one that withdraws it. Nothing is
-        amended for a request that was never learned from.
+        amended for a request that was never learned from, or never published.
         """
         if forecast.row < 0:
             return

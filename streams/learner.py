@@ -192,7 +192,16 @@ class Learner:
         assert pending.x is not None
         assert forecast is not None
         slices = self._slice_values(pending.keys)
-        learned = self._pool(key).learn(pending.x, label, forecast, at, offset, pending.prediction_id, slices)
+        learned = self._pool(key).learn(
+            pending.x,
+            label,
+            forecast,
+            at,
+            offset,
+            pending.prediction_id,
+            slices,
+            published=not pending.silent,
+        )
         pending.learned = True
         if learned.drifts:
             self._put_drifts(key, learned.drifts, offset, out)

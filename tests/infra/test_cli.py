@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from infra import cli, summary
+from infra import cli, status, summary
 from infra.errors import InfraError
 
 CASES = str(Path(__file__).parents[1] / "cases")
@@ -200,6 +200,32 @@ def test_the_table_has_the_figures_of_the_task_and_those_of_the_newest_labels(
         assert text in said
     assert "auc" not in said
     assert "3 refused, stage late: the first at partition 1, offset 40: [it] came late" in said
+
+
+def test_a_member_in_quarantine_is_told_with_its_reason_by_table_and_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    models = {
+        "forest": {"role": "champion", "failures": 10, "quarantine": "ValueError: [text] is no number"},
+        "prior": {"role": "baseline", "n": 50, "rmse": 1.0},
+    }
+    run = {
+        "case": "rides",
+        "seconds": 1.0,
+        "events_per_second": 1.0,
+        "cpu_us_per_event": 1.0,
+        "digest": "8c31",
+    }
+    summary.table(dict.fromkeys(summary.COUNTS, 7) | run | {"models": models})
+    told = "forest is in quarantine, 10 failures so far: ValueError: [text] is no number"
+    assert told in capsys.readouterr().err
+    worker = {
+        "case": "rides", "pid": 1, "running": True, "partitions": {}, "models": models,
+        "counts": {"events": 1, "predictions": 1, "drift_events": 0},
+    }  # fmt: skip
+    found = {"broker": {"running": False, "bootstrap": None, "pid": None}, "workers": [worker]}
+    assert f"  {told}" in status.render(found).splitlines()
 
 
 def test_a_simulation_writes_its_predictions_and_says_what_was_refused(tmp_path: Path) -> None:

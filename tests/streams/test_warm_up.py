@@ -62,7 +62,6 @@ def test_the_first_step_after_the_marker_writes_the_rows_of_the_history() -> Non
 
 def test_what_is_learned_is_what_a_run_without_markers_learns() -> None:
     warmed, plain = fold(WARMED), fold(PLAIN)
-    assert summarize([warmed[0]]).models == summarize([plain[0]]).models
 
     def answers(out: Outputs) -> list[tuple[bytes, Any]]:
         live = {event.id + ":bad" for event in LIVE}
@@ -71,6 +70,21 @@ def test_what_is_learned_is_what_a_run_without_markers_learns() -> None:
 
     assert answers(warmed[1]) == answers(plain[1])
     assert len(answers(warmed[1])) == len(warmed[1].predictions) > 20
+
+
+def test_figures_of_the_members_are_of_what_was_published_alone() -> None:
+    (warmed, told), (plain, _) = fold(WARMED), fold(PLAIN)
+    labelled = summarize([warmed]).counts["labelled"]
+    found, whole = summarize([warmed]).models, summarize([plain]).models
+    assert {entry["n"] for entry in found.values()} == {labelled}
+    assert all(entry["n"] > labelled for entry in whole.values())
+    losses = [
+        outcome["loss"]
+        for record in told.outcomes
+        if (outcome := json.loads(record.value))["status"] == "labelled"
+    ]
+    serving = summarize([warmed]).models[CASE.models.champion.name]
+    assert serving["log_loss"] == pytest.approx(sum(losses) / len(losses))
 
 
 def shop_prediction(value: bytes) -> tuple[Any, Any]:
