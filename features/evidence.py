@@ -121,7 +121,7 @@ class _WindowEvidence:
 
 
 class _LookupEvidence:
-    """Keeps the newest reference of the request's key, whatever its time."""
+    """Keeps the newest reference of the request's key that held at the request's time."""
 
     def __init__(self, feature: Lookup, request: Any, at: float) -> None:
         self._feature = feature
@@ -131,7 +131,9 @@ class _LookupEvidence:
         self._newest: Behind | None = None
 
     def offer(self, offset: int, event: Any, at: float) -> None:
-        if self._key_of(event) == self._key and (self._newest is None or at >= self._newest.at):
+        if at > self._at or self._key_of(event) != self._key:
+            return
+        if self._newest is None or at >= self._newest.at:
             self._newest = Behind(offset, event.id, at, getattr(event, self._feature.field))
 
     def found(self) -> Evidence:

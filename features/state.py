@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from math import inf
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, get_type_hints
 
@@ -27,6 +26,7 @@ from features.keys import holds_enum, is_doubtful, kinds_of, no_one_text, not_a_
 from features.on_demand import check_inputs, evaluation, step
 from features.ranges import Ranges, RangesState
 from features.reference_tally import Tally
+from features.references import References, ReferencesState
 from features.window import (
     CountWindow,
     DecayedWindow,
@@ -411,7 +411,7 @@ class FeatureParts:
     views by name, and of the valid ranges."""
 
     tables: list[_Table]
-    references: list[dict[Any, tuple[float, Any]]]
+    references: list[ReferencesState]
     views: dict[str, ViewState]
     ranges: RangesState
 
@@ -489,18 +489,14 @@ class FeatureState:
         self._ask = ask
         self._tables: dict[tuple[Any, ...], _Table] = {}
         self._intakes: dict[type, _Intake] = {}
-        self._references: dict[tuple[type, str], dict[Any, tuple[float, Any]]] = {}
-        self._tallies: dict[tuple[type, str], Tally] = {}
-        self._lookups: dict[type, list[tuple[dict[Any, tuple[float, Any]], Tally, Callable[[Any], Any]]]] = {}
+        self._references: dict[tuple[type, str], References] = {}
+        self._lookups: dict[type, list[tuple[References, Callable[[Any], Any]]]] = {}
         self._request_keys: dict[tuple[str, ...], int] = {}
         self._read_keys: list[Callable[[Any], Any]] = []
         self._windows: list[_Reading] = []
         self._plain: list[tuple[str, Callable[[Any], Any]]] = []
         self._derived: list[tuple[str, Callable[[Any], Any]]] = []
-        self._found: list[
-            tuple[str, dict[Any, tuple[float, Any]], Callable[[Any], Any], Callable[[Any], Any], float]
-        ]
-        self._found = []
+        self._found: list[tuple[str, References, Callable[[Any], Any], Callable[[Any], Any], float]] = []
         self.order = tuple(features)
         for name, feature in features.items():
             self._declare(name, feature, ask, partition_key)
@@ -602,12 +598,12 @@ class FeatureState:
             need_value(feature.event, feature.field)
             need_key(feature.event, feature.by)
             need_key(ask, feature.by)
+            ttl = float("inf") if feature.ttl is None else feature.ttl
             found = self._references.get((feature.event, feature.by))
             if found is None:
-                found = self._references[feature.event, feature.by] = {}
-                tally = self._tallies[feature.event, feature.by] = Tally(inf)  # none is let go
-                self._lookups.setdefault(feature.event, []).append((found, tally, attrgetter(feature.by)))
-            ttl = float("inf") if feature.ttl is None else feature.ttl
+                found = self._references[feature.event, feature.by] = References(ttl)
+                self._lookups.setdefault(feature.event, []).append((found, attrgetter(feature.by)))
+            found.keep_for(ttl)
             self._found.append(
                 (name, found, attrgetter(feature.by), _field_of(name, feature.event, feature.field), ttl)
             )
@@ -631,16 +627,15 @@ class FeatureState:
         if kind is self._ask:
             self._ranges.settle()
         if lookups is not None:
-            for found, tally, key_of in lookups:
-                key = key_of(event)
-                known = found.get(key)
-                if known is None or at >= known[0]:
-                    found[key] = (at, event)
-                    tally.move(key, None if known is None else known[0], at)
+            for found, key_of in lookups:
+                found.put(key_of(event), at, event)
 
     def tallies(self) -> Mapping[tuple[type, str], Tally]:
         """Tallies of the references known, by event type and the field that they are looked up by."""
-        return self._tallies
+        return {place: found.tally for place, found in self._references.items()}
+
+    def come_to(self, now: float) -> None:
+        """The partition's time is `now` (seconds). What is read is of its own time: nothing changes."""
 
     def put_rows(self, rows: dict[RowKey, Row]) -> None:
         """Put the newest online row of every key touched since the last time, as of its newest event.
@@ -679,7 +674,7 @@ class FeatureState:
             if value is not None:
                 x[name] = value
         for name, found, key_of, field_of, ttl in self._found:
-            known = found.get(key_of(request))
+            known = found.find(key_of(request), at)
             if known is not None and at - known[0] <= ttl:
                 value = field_of(known[1])
                 if value is not None:
@@ -711,6 +706,8 @@ class FeatureState:
         """Forget what no event at or after the watermark (seconds) can see."""
         for table in self._tables.values():
             table.retain(watermark)
+        for references in self._references.values():
+            references.retain(watermark)
         for view in self._views:
             view.retain(watermark)
 
@@ -718,7 +715,7 @@ class FeatureState:
         """All that was fed; nothing is copied."""
         return FeatureParts(
             list(self._tables.values()),
-            list(self._references.values()),
+            [references.state for references in self._references.values()],
             {view.name: view.state for view in self._views},
             self._ranges.state(),
         )
@@ -727,9 +724,8 @@ class FeatureState:
         """Take over what `state` gave, of the same declarations."""
         for table, found in zip(self._tables.values(), state.tables, strict=True):
             table.restore(found)
-        for place, known in zip(self._references, state.references, strict=True):
-            self._references[place].update(known)
-            self._tallies[place].count((key, at) for key, (at, _) in self._references[place].items())
+        for reference, known in zip(self._references.values(), state.references, strict=True):
+            reference.restore(known)
         for view in self._views:
             if view.name in state.views:
                 view.state = state.views[view.name]

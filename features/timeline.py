@@ -6,7 +6,8 @@ value falls out of a window: at `at + over` nothing happens in the log, and yet 
 
 All rows and requests of a partition are stamped along one line, each max(its time, the stamp before + 1
 microsecond). A request's stamp thus parts what came before it in the log from what came after, in every
-view at once, however many events share its time. It is never before the request's own time.
+view at once, however many events share its time. It is never before the request's own time, but for a
+request that is ahead of the partition's time (see `streams.watermark`): its stamp is of the latter.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 from features.declaration import View
 from features.keys import texts_of
 from features.reference_tally import Tally
-from features.state import FeatureParts, FeatureState, Row, RowKey
+from features.state import NEVER, FeatureParts, FeatureState, Row, RowKey
 
 MICROSECONDS = 1_000_000
 """A second's."""
@@ -80,19 +81,10 @@ class Timeline:
     """A partition's feature state, and beside it the rows and requests it came to in `rows` and `requests`.
 
     It is to the fold what `FeatureState` is; whoever folds takes the rows and requests away in between.
-    `timeless` are the event types that say nothing of the time, `lateness` is in seconds.
     """
 
-    def __init__(
-        self,
-        features: FeatureState,
-        views: Sequence[View],
-        timeless: tuple[type, ...],
-        lateness: float,
-    ) -> None:
+    def __init__(self, features: FeatureState, views: Sequence[View]) -> None:
         self._features = features
-        self._timeless = timeless
-        self._lateness = round(lateness * MICROSECONDS)
         self._lines = [_ViewLine(view, features.reader(view)) for view in views]
         self._stored = [
             (line, features.reader(replace(view, features=stored)))
@@ -106,15 +98,16 @@ class Timeline:
                 self._feeds.setdefault(event, []).append((line, tuple(overs)))
         self._expiries: list[tuple[int, int, _ViewLine, Any]] = []
         self._pushed = 0
-        self._clock = 0
+        self._clock = round(NEVER * MICROSECONDS)
         self._stamp = 0
         self._asked: dict[str, Any] | None = None
+        self._entered: tuple[Any, float] | None = None
         self._seen: dict[str, Any] = {}
         self.rows: list[TimelineRow] = []
         self.requests: list[TimelineRequest] = []
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
-        """As `FeatureState.read`; the request enters the timeline when it is counted by `update`."""
+        """As `FeatureState.read`; the request enters the timeline with `come_to`."""
         self._asked = None
         x = self._features.read(request, at)
         # what the store has and no model sees is part of the rows too
@@ -126,13 +119,19 @@ class Timeline:
         return x
 
     def update(self, event: Any, at: float) -> None:
-        """As `FeatureState.update`."""
-        x, self._asked = self._asked, None
-        moment = round(at * MICROSECONDS)
-        if not isinstance(event, self._timeless):
-            self._advance(moment)
+        """As `FeatureState.update`; the event enters the timeline with `come_to`."""
         self._features.update(event, at)
-        behind = self._put_request(event, moment, x) if x is not None else {}
+        self._entered = (event, at)
+
+    def come_to(self, now: float) -> None:
+        """The partition's time is `now`, with the event that was given to `update`. It may have to go back,
+        when what was likely is contradicted."""
+        assert self._entered is not None, "time comes with an event"
+        (event, at), self._entered = self._entered, None
+        x, self._asked = self._asked, None
+        self._advance(round(now * MICROSECONDS))
+        self._clock = round(now * MICROSECONDS)
+        behind = self._put_request(event, round(at * MICROSECONDS), x) if x is not None else {}
         self._put_event(event, at, behind)
 
     def put_rows(self, rows: dict[RowKey, Row]) -> None:
@@ -157,9 +156,7 @@ class Timeline:
     def retain(self, watermark: float) -> None:
         """As `FeatureState.retain`."""
         # what expired until then is read while the windows still hold what is left of them
-        moment = round(watermark * MICROSECONDS)
-        if moment > self._clock:
-            self._advance(moment)
+        self._advance(round(watermark * MICROSECONDS))
         self._features.retain(watermark)
 
     def state(self) -> FeatureParts:
@@ -186,8 +183,7 @@ class Timeline:
             if due > self._clock:  # else the rows put since do not count what expired
                 self._clock = due
                 self._put_expired(keys)
-        if moment > self._clock or moment < self._clock - self._lateness:  # the latter: a start taken back
-            self._clock = moment
+        self._clock = max(moment, self._clock)
 
     def _put_expired(self, keys: dict[tuple[_ViewLine, Any], None]) -> None:
         stamp = None
@@ -200,8 +196,8 @@ class Timeline:
 
     def _put_request(self, request: Any, moment: int, x: dict[str, Any]) -> dict[tuple[_ViewLine, Any], None]:
         """Put the request, and a row of its own where it read something else than the newest row says: it is
-        of an earlier time than the newest event. Returns those, whose next row must come at once."""
-        stamp = self._next_stamp(moment)
+        of another time than the partition. Returns those, whose next row must come at once."""
+        stamp = self._next_stamp(min(moment, self._clock))
         self.requests.append(TimelineRequest(request, stamp, moment, x))
         behind: dict[tuple[_ViewLine, Any], None] = {}
         for line in self._lines:
@@ -220,7 +216,7 @@ class Timeline:
             if key is None:
                 continue
             changed[line, key] = None
-            # a reference may be of a time to come, and changes something when that has come
+            # an event ahead of the partition's time changes something when that has come
             for due in (round(at * MICROSECONDS), *(expiry(at, over) for over in overs)):
                 if due > self._clock:
                     # the count keeps the heap from comparing keys

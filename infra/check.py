@@ -217,6 +217,7 @@ class _Read(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers
+    timestamp: int = -1
 
 
 def _first_difference(one: Finding, other: Finding) -> FirstDifference | None:

@@ -143,7 +143,7 @@ def report(
     with _tail(case, settings) as past:
         counting = _counting(case, settings, schema, past)
         windows = [one.counted() for one in counting]
-    closed = [counted.closed(schema.window, case.lateness) for counted in windows]
+    closed = [counted.closed(schema.window, case.allowed_lateness) for counted in windows]
     judged = list(chain.from_iterable(judge(case, schema, number, one) for number, one in enumerate(closed)))
     first, last = schema.reference.start.timestamp(), schema.reference.end.timestamp()
     every = [(n * schema.window, window) for one in windows for n, window in one.windows.items()]
@@ -236,7 +236,7 @@ def publish(
     with open_history(case, settings) as history:
         counting = _counting(case, settings, schema, history)
         while True:
-            closed = [one.counted().closed(schema.window, case.lateness) for one in counting]
+            closed = [one.counted().closed(schema.window, case.allowed_lateness) for one in counting]
             judged = {n: judge(case, schema, n, one, told[n]) for n, one in enumerate(closed)}
             if any(judged.values()):
                 tell(publisher.publish(judged, skewed))

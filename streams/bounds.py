@@ -49,8 +49,9 @@ class Input(Protocol):
     def value(self) -> bytes | None: ...
 
 
-def dead_letter(record: Input, refused: Refused) -> Output:
-    """The record as it was, with the reason; cut where it is larger than any topic takes."""
+def dead_letter(record: Input, refused: Refused, ordinal: int = 0) -> Output:
+    """The record as it was, with the reason; cut where it is larger than any topic takes. `ordinal` counts
+    what was told of the record before."""
     key, value = record.key, record.value or b""
     headers: tuple[tuple[str, bytes], ...] = refused.headers
     if len(value) + len(key or b"") > INPUT_LIMIT:
@@ -61,7 +62,7 @@ def dead_letter(record: Input, refused: Refused) -> Output:
         where = f"; cut: the whole record is at offset {record.offset} of this partition of the log"
         headers = (headers[0], ("reason", headers[1][1] + where.encode()), *headers[2:])
         value = value[:CUT_VALUE]
-    return Output(record.offset, 0, key, value, headers)
+    return Output(record.offset, ordinal, key, value, headers)
 
 
 def _original(what: str, whole: bytes) -> tuple[tuple[str, bytes], ...]:

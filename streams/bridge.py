@@ -139,10 +139,10 @@ class Bridge:
             raise DeclarationError(
                 f"a bridge's name has lower-case letters, digits, - and _, unlike {self.name!r}"
             )
-        if self.case.lateness > self.case.dedup_horizon:
+        if self.case.allowed_lateness > self.case.dedup_horizon:
             raise DeclarationError(
-                f"{self.name}: {self.case.name} takes events {self.case.lateness:g} s late, but remembers "
-                f"ids for {self.case.dedup_horizon:g} s: an event bridged twice could count twice"
+                f"{self.name}: {self.case.name} takes events {self.case.allowed_lateness:g} s late, but "
+                f"remembers ids for {self.case.dedup_horizon:g} s: an event bridged twice could count twice"
             )
         for enrichment in self.enrich:
             filled = [kind for kind in self.case.events if enrichment.fills(kind)]

@@ -30,7 +30,6 @@ from features.keys import texts_of
 from features.timeline import Timeline, TimelineRequest, TimelineRow
 from streams.archive import Archive, ArchivedRecord, ArchiveError
 from streams.errors import StreamsError
-from streams.events import TIMELESS
 from streams.fingerprint import numeric_fingerprint
 from streams.fold_version import fold_version
 from streams.outputs import Outputs
@@ -54,8 +53,8 @@ class HistoryProgress(NamedTuple):
 def history_code(case: UseCase) -> str:
     """A hash of all that decides a history's rows: declarations with their functions, arithmetic."""
     decisive = [
-        case.name, case.key, case.events, case.features, case.task, case.lateness, case.max_jump,
-        case.dedup_horizon, case.max_event_bytes, case.refusals,
+        case.name, case.key, case.events, case.features, case.task, case.allowed_lateness, case.max_jump,
+        case.clock, case.clock_skew, case.dedup_horizon, case.max_event_bytes, case.refusals,
     ]  # fmt: skip
     return hashlib.sha256(
         f"{described(decisive, case.packages)}\n{numeric_fingerprint()}\n{fold_version()}".encode()
@@ -89,7 +88,7 @@ class _Unfolded:
     """The fold of one partition that gives history rows instead of outputs."""
 
     def __init__(self, case: UseCase, views: Sequence[View], partition: int) -> None:
-        self.timeline = Timeline(case.feature_state(), views, TIMELESS, case.lateness)
+        self.timeline = Timeline(case.feature_state(), views)
         self._scorer = Scorer(case, self.timeline, partition)
 
     def fold(self, record: ArchivedRecord) -> tuple[list[TimelineRow], list[TimelineRequest]]:

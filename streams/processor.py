@@ -103,6 +103,7 @@ def counts_of(processors: Sequence[PartitionProcessor]) -> dict[str, int]:
 
     counts = added(Counts, [p.scorer.counts for p in processors])
     counts["unmatched"] = sum(p.scorer.unmatched for p in processors)
+    counts["ahead"] = sum(p.scorer.ahead for p in processors)
     counts["evicted_keys"] = sum(p.scorer.evicted_keys for p in processors)
     counts |= added(Results, [p.learner.results for p in processors])
     counts["pending"] = sum(p.scorer.open_predictions for p in processors)

@@ -26,7 +26,7 @@ from streams.bounds import Classes, check_answer, dead_letter
 from streams.commands import Authority, AuthorityState
 from streams.deduplication import Found, SeenEvents, content_of
 from streams.errors import OtherTask, Refused
-from streams.events import SYSTEM_EVENTS, TIMELESS, Command, Event, Serve, WarmUp
+from streams.events import SYSTEM_EVENTS, TIMELESS, Clock, Command, Event, Reference, Serve, WarmUp, moment
 from streams.messages import Prediction
 from streams.outputs import Outputs
 from streams.partitioning import Home
@@ -42,14 +42,14 @@ from streams.pending import (
 )
 from streams.reference_spread import Known
 from streams.usecase import UseCase
-from streams.watermark import NEVER, Watermark
+from streams.watermark import NEVER, Verdict, Watermark
 
 RETAIN_EVERY = 256
 """Records between clean-ups of windows; what is read never depends on it."""
 
 
 class Record(Protocol):
-    """One record of the log's partition."""
+    """One record of the log's partition; `timestamp` is the broker's append time in ms, negative without."""
 
     @property
     def offset(self) -> int: ...
@@ -57,6 +57,8 @@ class Record(Protocol):
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
+    @property
+    def timestamp(self) -> int: ...
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -99,6 +101,7 @@ class Features(Protocol):
 
     def read(self, request: Any, at: float) -> dict[str, Any]: ...
     def update(self, event: Any, at: float) -> None: ...
+    def come_to(self, now: float) -> None: ...
     def put_rows(self, rows: dict[RowKey, Row]) -> None: ...
     def every_row(self) -> Iterator[tuple[RowKey, Row]]: ...
     def retain(self, watermark: float) -> None: ...
@@ -115,6 +118,8 @@ class _Route:
 
     tag: str
     moves_time: bool
+    is_clock: bool
+    is_reference: bool
     counted: bool
     marks: bool
     asks: bool
@@ -169,7 +174,9 @@ class Scorer:
         task = case.task
         self._task = task
         self._codec = case.codec()
-        self._s = ScorerState(Watermark(case.lateness, case.max_jump), SeenEvents(case.dedup_horizon))
+        watermark = Watermark(case.allowed_lateness, case.max_jump, case.clock_skew)
+        self._s = ScorerState(watermark, SeenEvents(case.dedup_horizon))
+        self._is_live = case.is_live
         self._features = features
         self._home = Home(partition, case.partitions)
         label = task.label
@@ -179,6 +186,8 @@ class Scorer:
             kind: _Route(
                 tag=str(kind.__struct_config__.tag),
                 moves_time=not issubclass(kind, TIMELESS),
+                is_clock=kind is Clock,
+                is_reference=issubclass(kind, Reference),
                 counted=kind not in SYSTEM_EVENTS,
                 marks=kind is WarmUp or kind is Serve,
                 asks=kind is task.ask,
@@ -195,7 +204,7 @@ class Scorer:
         self._work: list[Work] = []
         self._join_key = attrgetter(label.on)
         self._label_field = label.on
-        self._pending = PendingPredictions(JoinRule.of(label, case.lateness), self._known)
+        self._pending = PendingPredictions(JoinRule.of(label, case.allowed_lateness), self._known)
         self._partition_key = attrgetter(case.key)
         self._key_field = case.key
         self._key_fields = tuple(
@@ -251,9 +260,14 @@ class Scorer:
 
     @property
     def max_at(self) -> float | None:
-        """Newest event time seen, in seconds since the epoch; None before the first event."""
-        at = self._s.watermark.max_at
+        """Event time so far, in seconds since the epoch; None before the first event."""
+        at = self._s.watermark.likely
         return None if at == NEVER else at
+
+    @property
+    def ahead(self) -> int:
+        """Events so far that were ahead of all that followed, so that they moved no time."""
+        return self._s.watermark.contradicted
 
     @property
     def evicted_keys(self) -> int:
@@ -350,7 +364,10 @@ class Scorer:
             self._s.counts.refused_in_warm_up += 1
         if self.witness is not None:
             self.witness.refused(record.offset, refused, heard=out.heard)
-        out.dead_letters.append(dead_letter(record, refused))
+        letters = out.dead_letters
+        # one that was accepted may be told of twice
+        ordinal = letters[-1].ordinal + 1 if letters and letters[-1].offset == record.offset else 0
+        letters.append(dead_letter(record, refused, ordinal))
 
     def _accept(self, event: Event, record: Record) -> None:
         """Take an event in, or raise Refused with nothing changed.
@@ -374,12 +391,17 @@ class Scorer:
         at = event.at.timestamp()
         if route.marks:
             self._check_mark(event)
-        if route.moves_time:
-            verdict = watermark.judge(at, event.id)
-            if verdict != "on time":
-                if verdict == "late" and not route.counted:
-                    return  # a clock behind the others tells nothing new
-                raise self._untimely(verdict, event)
+        appended = record.timestamp / 1000.0 if self._is_live and record.timestamp >= 0 else None
+        verdict: Verdict = "on time"
+        if route.is_clock:
+            if not watermark.is_news(at, appended):
+                return
+        elif route.moves_time:
+            verdict = watermark.judge(at, event.id, appended)
+        elif route.is_reference and watermark.is_far_ahead(at, appended):
+            verdict = "future"
+        if verdict == "late" or verdict == "future":
+            raise self._untimely(verdict, event)
         label_key = self._label_key(event) if route.joins else None
         said = self._said(event, at, label_key, route) if route.labels or route.voids else None
         new_class = said.label if self._is_multiclass and said is not None else None
@@ -395,12 +417,18 @@ class Scorer:
         if route.marks:
             state.warming = isinstance(event, WarmUp)
         if route.moves_time:
-            watermark.advance(at)
+            if route.is_clock:
+                watermark.tell(at, appended)
+            else:
+                watermark.advance(at, appended)
             if watermark.value > self._pending.due:
                 self._pending.expire(watermark.value)
+        self._features.come_to(watermark.likely)
         state.seen.add(route.tag, event.id, content, watermark.max_at)
         if route.counted:
             state.counts.events += 1
+        if verdict == "ahead":
+            self._refuse(record, self._ahead(event), self._out)
         if x is not None:
             problems = self._features.problems()
             if problems:  # told, but no reason to refuse the request
@@ -471,12 +499,26 @@ class Scorer:
         if not begins and not self._s.warming:
             raise Refused("warm-up", "no warm-up is under way")
 
-    def _untimely(self, verdict: str, event: Event) -> Refused:
+    def _untimely(self, verdict: Verdict, event: Event) -> Refused:
+        at, watermark = event.at.isoformat(), self._s.watermark
         if verdict == "late":
             self._s.counts.late += 1
-            return Refused("late", f"at {event.at.isoformat()} is before the watermark")
+            return Refused(
+                "late", f"at {at} is before the watermark, which is {moment(watermark.value).isoformat()}"
+            )
+        ahead_of = (
+            f"the broker's clock by more than clock_skew ({watermark.skew:g} s)"
+            if self._is_live and not isinstance(event, Reference)
+            else f"all others by more than max_jump ({watermark.max_jump:g} s)"
+        )
+        return Refused("time", f"at {at} is from the future: ahead of {ahead_of}")
+
+    def _ahead(self, event: Event) -> Refused:
+        now = moment(self._s.watermark.max_at).isoformat()
         return Refused(
-            "time", f"at {event.at.isoformat()} is from the future: more than max_jump ahead of all others"
+            "time",
+            f"accepted, but at {event.at.isoformat()} is ahead of the others, which are at {now}: it "
+            "moves no time until they agree",
         )
 
     def _said(self, event: Event, at: float, label_key: Any, route: _Route) -> Statement | None:

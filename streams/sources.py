@@ -26,11 +26,12 @@ AS_IT_IS = Reading()
 
 
 class LogRecord(NamedTuple):
-    """One record of a simulated log."""
+    """One record of a simulated log; `timestamp` is its append time in ms, where one was given."""
 
     offset: int
     key: bytes | None
     value: bytes
+    timestamp: int = -1
 
 
 def open_source(
@@ -154,22 +155,17 @@ def _from_lines(case: UseCase, name: str, stream: IO[bytes]) -> Iterator[Event]:
 
 
 def with_closing_clock(case: UseCase, events: Iterable[Event]) -> Iterator[Event]:
-    """The events, then clock events far enough on that nothing stays pending."""
+    """The events, then a clock event far enough on that nothing stays pending."""
     newest: float | None = None
     for event in events:
         if not isinstance(event, Reference):
             at = event.at.timestamp()
             newest = at if newest is None or at > newest else newest
         yield event
-    if newest is None:
-        return
-    end = newest + case.task.label.wait + case.lateness + 1.0
-    step = case.max_jump
-    number = 0
-    while newest < end:
-        newest = min(end, newest + step)
-        yield Clock(id=f"clock:{case.name}:end:{number}", at=moment(newest))
-        number += 1
+    if newest is not None:
+        end = newest + case.task.label.wait + case.allowed_lateness + 1.0
+        # of its own time: another end of the same log is another event
+        yield Clock(id=f"clock:{case.name}:{end:.6f}", at=moment(end))
 
 
 def as_warm_up(case: UseCase, events: Iterable[Event]) -> Iterator[Event]:

@@ -23,7 +23,7 @@ from driftline.declared import (
     suggestion,
 )
 from driftline.errors import DriftlineError
-from features.declaration import DAY, Feature, View, fields_computed_with, views
+from features.declaration import DAY, MINUTE, Feature, View, fields_computed_with, views
 from features.errors import FeatureDeclarationError
 from features.expectation import Refusals
 from features.on_demand import OnDemandView, on_demand_views
@@ -56,10 +56,14 @@ else:
 class UseCase:
     """What to predict, from which events, with which features and models.
 
-    `key` is the field that decides an event's partition, `partitions` their fixed number. Times
-    are seconds or a timedelta: `lateness` is how far behind the newest event one may come, `max_jump` how far
-    ahead of all others, `dedup_horizon` how long an event id is remembered. `clock="wall"` makes
-    workers append clock events to idle partitions; a case fed from history uses "event".
+    `key` is the field that decides an event's partition, `partitions` their fixed number.
+
+    Times are seconds or a timedelta. `clock="wall"` is for a case whose events come as they happen: the broker's append
+    time says which ones are from the future, and workers append clock events to idle partitions. A case fed
+    from history uses "event": its events are judged against each other. `lateness` is how far behind the
+    newest event one may come (default: none, and a minute for `clock="wall"`), `clock_skew` how far clocks
+    may differ without being wrong, `max_jump` how far ahead an event or a reference is refused that nothing
+    confirms, `dedup_horizon` how long an event id is remembered.
     `operators` are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name.
     `refusals` are what a frozen schema of the features refuses: such requests are dead letters.
     `retention` is how long the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and
@@ -75,8 +79,8 @@ class UseCase:
     partitions: Annotated[int, AT_LEAST_1] = 1
     slices: Sequence[str] = ()
     source: str | None = None
-    lateness: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, 0.0))
-    max_jump: Annotated[Seconds, ABOVE_0] = field(default=cast(Any, 7 * DAY))
+    lateness: Annotated[MaybeSeconds, AT_LEAST_0] = field(default=cast(Any, None))
+    max_jump: Annotated[Seconds, ABOVE_0] = field(default=cast(Any, 366 * DAY))
     dedup_horizon: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, DAY))
     clock: Literal["event", "wall"] = "event"
     max_event_bytes: Annotated[int, AT_LEAST_1] = 65_536
@@ -84,6 +88,7 @@ class UseCase:
     operators: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     refusals: Refusals | None = field(default=None, kw_only=True)
     retention: Annotated[MaybeSeconds, ABOVE_0, ENDLESS] = field(default=cast(Any, None), kw_only=True)
+    clock_skew: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, MINUTE), kw_only=True)
 
     def __post_init__(self) -> None:
         if isinstance(self.task, type) or not hasattr(self.task, "label"):
@@ -111,8 +116,20 @@ class UseCase:
 
     def _retention(self) -> float:
         """How long the topics are kept, in seconds."""
-        needed = needed_for(self.task.label, self.dedup_horizon, self.lateness, self.views())
+        needed = needed_for(self.task.label, self.dedup_horizon, self.allowed_lateness, self.views())
         return seconds_of(self.name, self.retention, needed)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether events come as they happen, so that their append time says what time it is."""
+        return self.clock == "wall"
+
+    @property
+    def allowed_lateness(self) -> float:
+        """Seconds that an event may come behind the newest one."""
+        if self.lateness is None:
+            return MINUTE if self.is_live else 0.0
+        return self.lateness
 
     def codec(self) -> EventCodec:
         """Encodes and decodes this case's events."""

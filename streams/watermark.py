@@ -1,4 +1,16 @@
-"""Event time of one partition: how far it has come, and a guard against wrong clocks."""
+"""Event time of one partition: how far it has come, and a guard against wrong clocks.
+
+Two rules say whether an event's own time may move the partition's:
+
+- **The broker agrees.** Where the append time of a record is given (live cases), an event that is not ahead
+  of it by more than `skew` and is at most `FRESH` old moves time by itself. One that is further ahead is
+  "future", whatever other events say.
+- **Other events agree.** Elsewhere (history, and what reaches a live case late), an event ahead by more than
+  `lateness` and `skew` is taken, but moves time only when the events that follow agree: none of them is back
+  at the old time. How many have to follow depends on how unusual so long a step is for this very stream: a
+  sixteenth of the events since time last moved about as far, 1 to 32. So a night, a weekend or a month
+  between two bills is believed soon where such steps are usual, and one fast clock among many never is.
+"""
 
 from __future__ import annotations
 
@@ -6,63 +18,208 @@ from typing import Literal
 
 NEVER = -1e18
 """Before all event times, in seconds; finite, so that differences stay numbers."""
+FRESH = 3600.0
+"""Seconds on the way to the broker up to which an event's own time and the append time confirm each other."""
+LONGEST_TRANSIT = 300.0
+"""Seconds on the way that clock events leave room for at most; an event that takes longer needs lateness."""
+TRANSIT_OVER = 256
+"""Events over which the longest time on the way is measured, at least; twice as many at most."""
+SHARE = 16
+MOST = 32
+"""A step needs a SHAREth of the events since time last moved about as far to agree, and MOST at most."""
+QUORUM = 3
+"""Events that have to agree where nothing is known yet: at the start, and beyond `max_jump`."""
+FEW = 8
+"""With fewer events since the last such step, a stream may be sparse: one event confirms another."""
+SIZES = 48
+"""Sizes of steps that are told apart, by powers of two of seconds: up to 9 million years."""
 
-Verdict = Literal["on time", "late", "future"]
+Verdict = Literal["on time", "late", "ahead", "future"]
 
 
 class Watermark:
-    """Largest event time seen less the allowed lateness, in seconds.
+    """Event time of a partition and what is late by it; all times in seconds.
 
-    An event that would move time by more than `max_jump` is "future" until `quorum` distinct ids
-    agree. The start is unconfirmed until `quorum` events lie within `max_jump` of it: an event
-    from before then takes it back, so a first event with a wrong clock does not make all others late.
+    `max_at` is how far time has come, `value` that less the `lateness`. `skew` is how far clocks may differ
+    without being wrong. A step of more than `max_jump`, longer than any before it, is refused ("future")
+    until `QUORUM` events agree. `contradicted` counts events that were ahead of all that followed.
     """
 
-    __slots__ = ("_confirmed", "_jumps", "lateness", "max_at", "max_jump", "quorum", "value")
+    __slots__ = (
+        "_bound", "_doubted", "_judged", "_moved", "_reached", "_transits", "_unconfirmed", "_voters",
+        "contradicted", "lateness", "max_at", "max_jump", "skew", "value",
+    )  # fmt: skip
 
-    def __init__(self, lateness: float, max_jump: float, quorum: int = 3) -> None:
+    def __init__(self, lateness: float, max_jump: float, skew: float) -> None:
         self.lateness = lateness
         self.max_jump = max_jump
-        self.quorum = quorum
+        self.skew = skew
         self.max_at = NEVER
         self.value = NEVER
-        self._confirmed = 0
-        self._jumps: dict[str, float] = {}
+        self.contradicted = 0
+        self._bound = max(lateness, skew)
+        self._judged = 0
+        # how many events had come when time last moved by so much or more, by the step's size
+        self._moved = [0] * SIZES
+        self._unconfirmed: list[float] = []
+        # the newest of those among them that were accepted
+        self._reached = NEVER
+        # ids of those among them that were refused: a record that is sent again has no second vote
+        self._voters: set[str] = set()
+        self._doubted = float("inf")
+        # the longest of the latest stretch and of the one before it
+        self._transits = [0.0, 0.0]
 
-    def judge(self, at: float, event_id: str) -> Verdict:
-        """What the event's time says of it. Nothing moves: that is for `advance`, once the event is
-        accepted; an event from the future leaves its vote behind."""
-        if at >= self.max_at:
-            if at - self.max_at > self.max_jump and self._confirmed:
-                return self._jump(at, event_id)
-        elif at < self.value and (self._confirmed >= self.quorum or self.max_at - at <= self.max_jump):
+    @property
+    def likely(self) -> float:
+        """Where time is likely to be: beyond `max_at` where steps as far as those that wait are usual."""
+        now = self.max_at
+        for at in self._unconfirmed:
+            if at > now and self._needed(at - now) < QUORUM:
+                now = at
+        return now
+
+    def judge(self, at: float, event_id: str, appended: float | None = None) -> Verdict:
+        """What an event's time says of it. Nothing moves: that is for `advance`, once the event is accepted;
+        an event from the future leaves its vote behind.
+
+        One that is "ahead" is as good as one on time, but resembles one that was contradicted before.
+        """
+        if at < self.value:
             return "late"
-        return "on time"
-
-    def advance(self, at: float) -> None:
-        """An event with this time, judged to be on time, is accepted."""
-        if at >= self.max_at:
-            jumps = at - self.max_at > self.max_jump and self._confirmed
-            self.max_at = at
-            self.value = at - self.lateness
-            if jumps:
-                self._jumps.clear()
-                return
-        elif at < self.value:
-            self.max_at = at
-            self.value = at - self.lateness
-            self._confirmed = 0
-        if self._confirmed < self.quorum:
-            self._confirmed += 1
-        elif self._jumps:
-            self._jumps.clear()
-
-    def _jump(self, at: float, event_id: str) -> Verdict:
-        jumps = self._jumps
-        jumps[event_id] = at
-        near = [other for other in jumps.values() if abs(other - at) <= self.max_jump]
-        if len(near) >= self.quorum:
+        if appended is not None:
+            if at - appended > self.skew:
+                return "future"
+            if appended - at <= FRESH:
+                return "on time"
+        if not self._unconfirmed and at - self.max_at <= self._bound:
             return "on time"
-        if len(jumps) >= 8 * self.quorum:
-            del jumps[next(iter(jumps))]
-        return "future"
+        return self._judge_ahead(at, event_id)
+
+    def advance(self, at: float, appended: float | None = None) -> None:
+        """An event with this time, which was not judged late or from the future, is accepted."""
+        self._judged += 1
+        if appended is not None and appended - at <= FRESH:
+            self._measure(appended - at)
+            self._trust(min(at, appended))
+        elif self._unconfirmed or at - self.max_at > self._bound:
+            self._wait(at)
+            if self._unconfirmed:
+                self._reached = max(self._reached, at)
+        elif at > self.max_at:
+            self.max_at = at
+            self.value = at - self.lateness
+
+    def is_news(self, at: float, appended: float | None = None) -> bool:
+        """Whether a clock event that says `at` would move time."""
+        return self._told(at, appended) > self.max_at
+
+    def tell(self, at: float, appended: float | None = None) -> None:
+        """A clock event says that time has come to `at`.
+
+        It is never ahead of its append time, and leaves room there for what may be on its way: twice the
+        longest time that an event has lately taken.
+        """
+        self._trust(self._told(at, appended))
+
+    def _told(self, at: float, appended: float | None) -> float:
+        return at if appended is None else min(at, appended) - 2.0 * max(self._transits)
+
+    def is_far_ahead(self, at: float, appended: float | None = None) -> bool:
+        """Whether a fact, which moves no time, is more than `max_jump` ahead of the partition's time, or of
+        the broker's."""
+        now = self.max_at if appended is None else appended
+        return now != NEVER and at - now > self.max_jump
+
+    def _judge_ahead(self, at: float, event_id: str) -> Verdict:
+        """Judge an event that is ahead, or that comes after such a one."""
+        step = at - self.max_at
+        waiting = 0 if self._is_contradicted_by(at) else len(self._unconfirmed)
+        if not waiting and step <= self._bound:
+            return "on time"
+        first = self._unconfirmed[0] if waiting else at
+        if event_id in self._voters:
+            return "future"
+        if waiting + 1 > self._needed(first - self.max_at):
+            return "on time"
+        if waiting:
+            step = at - max(self.max_at, self._reached)
+        if waiting + 1 < QUORUM and self._is_too_far(step):
+            self._wait(at)
+            self._voters.add(event_id)
+            return "future"
+        return "ahead" if at >= self._doubted - self._bound else "on time"
+
+    def _is_contradicted_by(self, at: float) -> bool:
+        """Whether an event is back behind those that wait to be confirmed."""
+        return bool(self._unconfirmed) and at < self._unconfirmed[0] - self.lateness
+
+    def _wait(self, at: float) -> None:
+        """Take an event that is ahead, or that comes after such a one."""
+        waiting = self._unconfirmed
+        if self._is_contradicted_by(at):
+            if self.max_at != NEVER:
+                self._doubted = waiting[0]
+            self.contradicted += len(waiting)
+            self._forget()
+        if not waiting and at - self.max_at <= self._bound:
+            if at > self.max_at:
+                self._move(at)
+            return
+        waiting.append(at)
+        if len(waiting) > self._needed(waiting[0] - self.max_at):
+            self._confirm()
+
+    def _confirm(self) -> None:
+        """The first one that waits is confirmed by the others, which may be ahead of it themselves."""
+        first, *others = self._unconfirmed
+        self._forget()
+        self._doubted = float("inf")
+        self._move(first)
+        for at in others:
+            if at >= self.value:
+                self._wait(at)
+
+    def _forget(self) -> None:
+        self._unconfirmed.clear()
+        self._voters.clear()
+        self._reached = NEVER
+
+    def _trust(self, at: float) -> None:
+        """Time has come to `at` for certain."""
+        if at > self.max_at:
+            self._move(at)
+        if self._unconfirmed:
+            self._unconfirmed = [other for other in self._unconfirmed if other - self.max_at > self._bound]
+
+    def _move(self, at: float) -> None:
+        step = at - self.max_at
+        if step > self._bound and self.max_at != NEVER:
+            size = _size(step)
+            self._moved[: size + 1] = [self._judged] * (size + 1)
+        self.max_at = at
+        self.value = at - self.lateness
+
+    def _needed(self, step: float) -> int:
+        """How many events have to follow one that is ahead by `step` for it to be confirmed."""
+        if step > -NEVER / 2:  # from the start
+            return QUORUM - 1
+        since = self._judged - self._moved[max(0, _size(step) - 1)]
+        least = 1 if since < FEW and not self._is_too_far(step) else QUORUM - 1
+        return min(MOST, max(least, since // SHARE))
+
+    def _is_too_far(self, step: float) -> bool:
+        """Whether a step is beyond `max_jump`, and longer than those that time has made before."""
+        return self.max_jump < step < -NEVER / 2 and self._moved[max(0, _size(step) - 1)] == 0
+
+    def _measure(self, transit: float) -> None:
+        """Note how long an event was on its way."""
+        if self._judged % TRANSIT_OVER == 0:
+            self._transits = [0.0, self._transits[0]]
+        if transit > self._transits[0]:
+            self._transits[0] = min(transit, LONGEST_TRANSIT)
+
+
+def _size(step: float) -> int:
+    """Which power of two of seconds a step is below."""
+    return min(SIZES - 1, int(step).bit_length())

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from driftline import (
     HOUR,
     Event,
-    Reference,
     UseCase,
     count,
     decayed,
@@ -35,7 +34,7 @@ from driftline import (
 )
 from features.on_demand import AT, evaluation
 from features.timeline import MICROSECONDS, Timeline, TimelineRequest, TimelineRow, expiry
-from streams.events import Clock, Serve, WarmUp
+from streams.events import Clock
 from streams.outputs import Outputs
 from streams.scorer import Scorer
 from streams.sources import LogRecord
@@ -76,9 +75,7 @@ class Step:
 
 
 def folded(declared: UseCase, events: Sequence[Event]) -> list[Step]:
-    timeline = Timeline(
-        declared.feature_state(), declared.views(), (Reference, WarmUp, Serve), declared.lateness
-    )
+    timeline = Timeline(declared.feature_state(), declared.views())
     scorer = Scorer(declared, timeline, 0)
     codec = declared.codec()
     steps = []

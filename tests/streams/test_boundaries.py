@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from streams.deduplication import SeenEvents
 from streams.pending import Example, JoinRule, Lesson, Pending, PendingPredictions, Statement
-from streams.watermark import Verdict, Watermark
 
 WAIT, CORRECTIONS, LATENESS = 4, 3, 2
 Outcome = tuple[str, Any, float, int]
@@ -364,69 +363,6 @@ def test_requests_labels_voids_and_corrections_join_by_the_rules_however_they_in
     assert join.pending.open == 0
     assert join.pending.due == float("inf")
     assert len(join.pending) == 0
-
-
-def told(watermark: Watermark, at: float, name: str) -> Verdict:
-    """What an event that is accepted whenever it is on time is told."""
-    verdict = watermark.judge(at, name)
-    if verdict == "on time":
-        watermark.advance(at)
-    return verdict
-
-
-def confirmed(max_jump: float = 10.0) -> Watermark:
-    """A watermark at 98 that three events have confirmed."""
-    watermark = Watermark(2.0, max_jump)
-    for n in range(3):
-        assert told(watermark, 100.0, f"first-{n}") == "on time"
-    return watermark
-
-
-def test_an_event_at_the_watermark_is_on_time_and_one_before_it_late() -> None:
-    watermark = confirmed()
-    assert watermark.value == 98.0
-    assert told(watermark, 98.0, "a") == "on time"
-    assert told(watermark, 97.9, "b") == "late"
-    assert watermark.value == 98.0
-
-
-def test_nothing_moves_for_an_event_that_is_refused_for_another_reason() -> None:
-    watermark = confirmed()
-    assert watermark.judge(105.0, "a") == "on time"
-    assert (watermark.value, watermark.max_at) == (98.0, 100.0)
-
-
-def test_a_jump_of_just_max_jump_is_time_going_on_and_a_longer_one_the_future() -> None:
-    watermark = confirmed()
-    assert told(watermark, 110.0, "a") == "on time"
-    assert told(watermark, 120.1, "b") == "future"
-    assert watermark.value == 108.0
-
-
-def test_as_many_ids_as_the_quorum_within_max_jump_of_each_other_move_time() -> None:
-    watermark = confirmed()
-    assert [told(watermark, at, f"{at}") for at in (200.0, 190.0, 210.0)] == ["future"] * 3
-    assert told(watermark, 200.0, "again") == "on time"
-    alone = confirmed()
-    assert [told(alone, 200.0, "same") for _ in range(5)] == ["future"] * 5
-    near = confirmed()
-    assert [told(near, at, f"{at}") for at in (190.0, 200.0)] == ["future"] * 2
-    assert told(near, 195.0, "third") == "on time"
-    edge = confirmed()
-    assert [told(edge, at, f"{at}") for at in (190.0, 210.0)] == ["future"] * 2
-    assert told(edge, 200.0, "in the middle") == "on time"
-
-
-def test_a_start_that_few_confirm_is_taken_back_by_an_event_from_long_before() -> None:
-    for events, verdict in ((1, "on time"), (2, "on time"), (3, "late")):
-        watermark = Watermark(2.0, 10.0)
-        for n in range(events):
-            told(watermark, 100.0, f"{n}")
-        assert told(watermark, 50.0, "before") == verdict
-    start = Watermark(2.0, 10.0)
-    told(start, 100.0, "first")
-    assert told(start, 90.0, "within max_jump") == "late"
-    assert told(start, 89.9, "beyond") == "on time"
 
 
 def test_an_event_is_known_for_just_the_horizon() -> None:

@@ -536,7 +536,7 @@ def test_a_refused_event_does_not_move_time() -> None:
 
 
 def test_late_events_within_the_lateness_count_and_later_ones_are_dead_letters() -> None:
-    log = Log().ask(60, "a").settle(55, "x", bad=0.5).settle(40, "y", bad=0.9).ask(61, "b")
+    log = Log().clock(60).ask(60, "a").settle(55, "x", bad=0.5).settle(40, "y", bad=0.9).ask(61, "b")
     processor, out = fold(case(lateness=600.0), log)
     assert json.loads(out.predictions[1].value)["features"]["bad_1h"] == 0.5
     assert [stage for stage, _ in refusals(out)] == ["late"]
@@ -554,13 +554,14 @@ def test_one_event_dated_2099_expires_nothing(position: int) -> None:
         return log.settle(30, "a0")
 
     declared = case()
-    _, out = fold(declared, build(True))
+    processor, out = fold(declared, build(True))
     _, clean = fold(declared, build(False))
     assert [o.value for o in out.predictions][1:] == [o.value for o in clean.predictions][1:] or position == 0
     assert [o["status"] for o in outcomes(out)] == ["labelled"]
     assert len(out.predictions) == 8
     if position:
         assert [stage for stage, _ in refusals(out)] == ["time"]
+    assert processor.scorer.ahead == 1
 
 
 def test_time_moves_on_when_several_ids_agree() -> None:
@@ -778,3 +779,67 @@ def test_a_clock_event_behind_the_others_tells_nothing_and_is_no_dead_letter() -
     assert refusals(out) == []
     assert summarize([processor]).counts["late"] == 0
     assert [o["status"] for o in outcomes(out)] == ["labelled"]
+
+
+def weights(declared: UseCase, log: Log) -> list[float | None]:
+    _, out = fold(declared, log)
+    return [json.loads(o.value)["features"].get("weight") for o in out.predictions]
+
+
+def test_a_lookup_is_as_of_the_requests_time_whatever_was_told_of_other_times() -> None:
+    day = 24 * 60.0
+    log = Log().clock(0).event("product", 0, "p", product="p", weight=1.0)
+    log.event("product", day, "p", product="p", weight=2.0)  # valid from tomorrow
+    log.ask(1, "a", product="p").ask(day - 1, "b", product="p").ask(day, "c", product="p")
+    log.event("product", 2 * day, "p", product="p", weight=3.0)
+    log.event("product", 40_000_000, "p", product="p", weight=9.0)  # 2099: refused
+    log.ask(2 * day + 1, "d", product="p")
+    declared = case(max_jump=7 * day * 60)
+    assert weights(declared, log) == [1.0, 1.0, 2.0, 3.0]
+    assert [stage for stage, _ in refusals(fold(declared, log)[1])] == ["time"]
+
+
+def test_a_reference_that_is_too_old_hides_nothing_and_is_let_go() -> None:
+    declared = case(features={"weight": lookup(Product, "weight", by="product", ttl=HOUR)})
+    log = Log().clock(0)
+    for n in range(10 * RETAIN_EVERY):
+        log.event("product", n, f"p{n}", product=f"p{n}", weight=float(n)).ask(
+            n, f"a{n}", product=f"p{n - 60}"
+        )
+    processor, out = fold(declared, log)
+    found = [json.loads(o.value)["features"].get("weight") for o in out.predictions]
+    assert found[60:] == [float(n) for n in range(10 * RETAIN_EVERY - 60)]
+    (references,) = processor.scorer.state().features.references
+    assert len(references.known) <= 60 + 2 * RETAIN_EVERY
+
+
+def test_a_live_case_judges_events_by_their_append_time_and_a_file_by_each_other() -> None:
+    log = Log()
+    for n in range(20):
+        log.ask(n, f"a{n}")
+    log.ask(20 * 60, "ahead").ask(21, "b").clock(24 * 60).settle(21, "a5")
+    start = int(START.timestamp() * 1000)
+    arrivals = [*range(20), 20, 21, 21, 21]
+    appended = [
+        record._replace(timestamp=start + minute * 60_000 + 500)
+        for record, minute in zip(log.records, arrivals, strict=True)
+    ]
+    live = case(clock="wall")
+    processor = PartitionProcessor(live, 0)
+    out = processor.step(appended)
+    assert [stage for stage, _ in refusals(out)] == ["time"]
+    assert [(o["event_id"], o["status"]) for o in outcomes(out)] == [("asked-a5-5", "labelled")]
+    assert len(out.predictions) == 21
+    assert processor.scorer.max_at == START.timestamp() + 21 * 60  # not the clock's day
+    # the same log without append times: the clock event is believed
+    processor = PartitionProcessor(live, 0)
+    out = processor.step(log.records)
+    assert [stage for stage, _ in refusals(out)] == ["late"]
+    assert summarize([processor]).counts["ahead"] == 1
+
+
+def test_a_case_fed_from_history_pays_no_heed_to_append_times() -> None:
+    log = busy_log([(n % 12, n % 20, (n % 7) / 7) for n in range(300)])
+    stamped = [record._replace(timestamp=1_000 * n) for n, record in enumerate(log.records)]
+    declared = case(lateness=600.0)
+    assert PartitionProcessor(declared, 0).step(stamped) == PartitionProcessor(declared, 0).step(log.records)

@@ -96,7 +96,7 @@ def event(kind: str, n: int, minute: float, **fields: Any) -> bytes:
 def values() -> Iterator[bytes]:
     """Orders and labels out of order within the lateness; late, repeated and refused ones among them."""
     yield event("product", 0, 0, product="p0", weight=1.5)
-    yield event("product", 1, 500, product="p1", weight=2.5)
+    yield event("product", 1, 100, product="p1", weight=2.5)
     for n in range(120):
         product = None if n % 5 == 0 else f"p{n % 3}"
         yield event("asked", n, 2 * n - (n % 3), amount=1.0 + n % 7, product=product)
@@ -108,8 +108,9 @@ def values() -> Iterator[bytes]:
             yield event("settled", 2000 + n, 2 * n, order="refused", bad=9.0)
             yield b"no event"
         if n == 60:
-            yield event("product", 2, 400, product="p1", weight=7.0)  # older than what is known
-            yield event("product", 3, 500, product="p1", weight=3.5)  # as old: the later arrival counts
+            yield event("product", 2, 80, product="p1", weight=7.0)  # older than what is known
+            yield event("product", 3, 100, product="p1", weight=3.5)  # as old: the later arrival counts
+            yield event("product", 4, 9999, product="p1", weight=9.5)  # of a time to come
 
 
 class InMemory:
@@ -197,7 +198,9 @@ def test_every_value_rests_on_the_accepted_events_of_its_window_and_agrees(histo
     newest = max(settled, key=lambda entry: (entry[1]["at"], entry[0]), default=None)
     product = request["product"]
     alike = window("asked", HOUR, product=product) if product is not None else []
-    products = [(o, e) for o, e in events if e["type"] == "product" and e["product"] == product]
+    products = [
+        (o, e) for o, e in events if (e["type"], e["product"]) == ("product", product) and e["at"] <= at
+    ]
     known = max(products, key=lambda entry: (entry[1]["at"], entry[0]), default=None)
     expected = {
         "amount": (request["amount"], []),
