@@ -824,7 +824,8 @@ def test_a_live_case_judges_events_by_their_append_time_and_a_file_by_each_other
         record._replace(timestamp=start + minute * 60_000 + 500)
         for record, minute in zip(log.records, arrivals, strict=True)
     ]
-    live = case(clock="wall")
+    assert (case(clock="wall").allowed_lateness, case().allowed_lateness) == (60.0, 0.0)
+    live = case(clock="wall", lateness=0.0)
     processor = PartitionProcessor(live, 0)
     out = processor.step(appended)
     assert [stage for stage, _ in refusals(out)] == ["time"]
