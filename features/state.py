@@ -620,7 +620,7 @@ class FeatureState:
         lookups = self._lookups.get(kind)
         if lookups is not None:
             by = [(name,) for event_type, name in self._references if event_type is kind]
-            _check_keys(by, [key_of(event) for _, _, key_of in lookups])
+            _check_keys(by, [key_of(event) for _, key_of in lookups])
         intake = self._intakes.get(kind)
         if intake is not None:
             intake.take(event, at)
