@@ -58,12 +58,12 @@ class UseCase:
 
     `key` is the field that decides an event's partition, `partitions` their fixed number.
 
-    Times are seconds or a timedelta. `clock="wall"` is for a case whose events come as they happen: the broker's append
-    time says which ones are from the future, and workers append clock events to idle partitions. A case fed
-    from history uses "event": its events are judged against each other. `lateness` is how far behind the
-    newest event one may come (default: none, and a minute for `clock="wall"`), `clock_skew` how far clocks
-    may differ without being wrong, `max_jump` how far ahead an event or a reference is refused that nothing
-    confirms, `dedup_horizon` how long an event id is remembered.
+    Times are seconds or a timedelta. `clock="wall"` is for a case whose events come as they happen: the
+    broker's append time says which ones are from the future, and workers append clock events to idle
+    partitions. A case fed from history uses "event": its events are judged against each other. `lateness` is
+    how far behind the newest event one may come (default: none, and a minute for `clock="wall"`),
+    `clock_skew` how far clocks may differ without being wrong, `max_jump` how far ahead an event or a
+    reference is refused that nothing confirms, `dedup_horizon` how long an event id is remembered.
     `operators` are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name.
     `refusals` are what a frozen schema of the features refuses: such requests are dead letters.
     `retention` is how long the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and

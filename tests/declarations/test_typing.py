@@ -40,7 +40,7 @@ case = dl.UseCase(
         Settled, on="order", value=lambda e: e.bad > 0.5, wait=timedelta(days=1), at_expiry=False)),
     models=dl.PerKey(champion=dl.Member("logistic", logistic)),
 )
-seconds: float = case.lateness
+seconds: float = case.allowed_lateness
 """
 WRONG = [
     ("lambda e: e.bad,", "lambda e: e.bda,", '"Settled" has no attribute "bda"'),
