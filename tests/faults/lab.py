@@ -23,7 +23,7 @@ from typing import Any, Self
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from infra.kafka import Broker, LocalStack
+from infra.kafka import Broker
 from infra.settings import Settings
 from infra.topics_admin import ensure_topics
 from streams.archive import Archive
@@ -36,6 +36,7 @@ from streams.sources import open_source, with_closing_clock
 from streams.topics import Topics
 from streams.usecase import UseCase, load_case
 from tests.faults import launcher
+from tests.faults.proxy import ProxiedStack, Proxy
 
 CASE = "examples.flights:flights"
 PATIENCE = 180.0
@@ -73,12 +74,17 @@ class Lab:
     def __init__(self, home: Path | None = None) -> None:
         self._own = home is None
         self.home = home or Path(tempfile.mkdtemp(prefix="driftline-faults-"))
-        self.stack = LocalStack(self.home / "broker")
+        self.stack = ProxiedStack(self.home / "broker")
         self.broker: Broker = self.stack.up()
 
     @property
     def bootstrap(self) -> str:
         return self.broker.bootstrap
+
+    @property
+    def network(self) -> Proxy:
+        """The way to the broker of the workers whose network is disturbed."""
+        return self.stack.network
 
     def kill_broker(self) -> None:
         """SIGKILL; returns when the process is gone."""
@@ -100,6 +106,7 @@ class Lab:
         """The broker runs again, whatever a run that did not come to its end has left."""
         with suppress(ProcessLookupError):
             self.resume_broker()
+        self.network.restore()
         self.start_broker()
 
     def close(self) -> None:
@@ -283,6 +290,8 @@ class Run:
         self.measured: dict[str, list[float]] = {}
         self.log_is_the_source = True
         """Whether the log is to hold the source's events, each once and in their order."""
+        self.reached_at = lab.bootstrap
+        """Where workers reach the broker."""
         self._started = time.monotonic()
         self._pace = pace
         self._feed: Feed | None = None
@@ -304,7 +313,7 @@ class Run:
     def environment(self) -> dict[str, str]:
         return {
             "DRIFTLINE_HOME": str(self.home),
-            "DRIFTLINE_BOOTSTRAP": self.lab.bootstrap,
+            "DRIFTLINE_BOOTSTRAP": self.reached_at,
             "DRIFTLINE_NAMESPACE": self.namespace,
             "DRIFTLINE_KEY": self.key,
         }

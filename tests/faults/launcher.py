@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,6 +129,12 @@ def _checkpoint_every(seconds: float) -> None:
     worker.Budget = functools.partial(cadence.Budget, share=1.0)
 
 
+def _clock_off(seconds: float) -> None:
+    """The wall clock is wrong by so many seconds, as the process sees it."""
+    right = time.time
+    time.time = lambda: right() + seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.launcher", description=__doc__)
     parser.add_argument("case", help="module:attribute")
@@ -138,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--full-while", type=Path, help="the disk is full for checkpoints while this exists")
     parser.add_argument("--lose-answer", type=int, help="every so manieth batch is taken, but not answered")
     parser.add_argument("--request-timeout", type=float, help="seconds until a send is given up")
+    parser.add_argument("--clock-off", type=float, help="seconds by which the wall clock is ahead")
     return parser
 
 
@@ -150,6 +158,8 @@ def launch(options: Sequence[str]) -> None:
         _lose_answer(given.lose_answer)
     if given.request_timeout:
         _request_timeout(given.request_timeout)
+    if given.clock_off:
+        _clock_off(given.clock_off)
     if given.full_while:
         _disk_full_while(given.full_while)
     _checkpoint_every(given.checkpoint_every)

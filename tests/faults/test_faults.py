@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import faults
+from tests.faults import around, faults
 from tests.faults.faults import FAULTS, Outcome
 from tests.faults.lab import Lab, Run
+from tests.faults.proxy import Proxy
 from tests.faults.trial import Trial, trial
 from tests.faults.verdict import judge
 
@@ -52,6 +53,16 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_a_topic_made_anew_
         return faults.refusal(run, range(run.case.partitions), "made anew")
 
     assert_holds(trial(lab, "checkpoint-flipped", 1, SAMPLE, course=course))
+
+
+def test_a_network_that_resets_everything_is_outlived_and_records_of_other_partitions_are_put_aside(
+    lab: Lab,
+) -> None:
+    def course(run: Run) -> Outcome:
+        around.misplaced(run, 20)
+        return around.network(run, Proxy.reset, lasts=2.0)
+
+    assert_holds(trial(lab, "network-reset", 1, SAMPLE, course=course))
 
 
 @pytest.mark.soak

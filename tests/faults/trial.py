@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.faults import around  # noqa: F401 (registers its faults)
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.lab import Lab, LabError, Run
 from tests.faults.verdict import judge
