@@ -13,7 +13,7 @@ import msgspec
 _ADDED_NAMES = """
     __module__ __dict__ __weakref__ __doc__ __qualname__ __annotations__ __firstlineno__ __slots__ __hash__
     __static_attributes__ __annotate__ __annotate_func__ __annotations_cache__ __match_args__ _abc_impl
-    __dataclass_fields__ __dataclass_params__ __parameters__ __abstractmethods__
+    __dataclass_fields__ __dataclass_params__ __parameters__ __abstractmethods__ __slotnames__
 """
 _ADDED = frozenset(_ADDED_NAMES.split())
 _ADDED_BY_DATACLASS = "<string>"

@@ -289,3 +289,14 @@ def test_a_package_of_the_users_is_described_wherever_it_is_installed() -> None:
 
     declared = {"scan": json.scanner.py_make_scanner}
     assert len(described(declared, ["json"])) > len(described(declared))
+
+
+def test_what_pickling_notes_in_a_class_is_no_part_of_it() -> None:
+    class Plain:
+        def learn_one(self, x: object) -> None:
+            pass
+
+    before = described(Plain, frozenset({__name__.partition(".")[0]}))
+    Plain().__reduce_ex__(2)  # as pickle asks: copyreg keeps the names of slots in the class
+    assert "__slotnames__" in vars(Plain)
+    assert described(Plain, frozenset({__name__.partition(".")[0]})) == before
