@@ -22,6 +22,7 @@ from faust.types import TP
 from features.faults import Outage
 from online_models.report import member_reports
 from streams import frame
+from streams.broker_clock import BrokerClock
 from streams.cadence import Budget
 from streams.closing import end
 from streams.custody import Custody, Frame
@@ -112,6 +113,7 @@ class Worker:
         self._references = ReferenceWatch()
         self._topics = topics
         self._membership = membership
+        self._clock = BrokerClock()
         self._clock_producer: AIOKafkaProducer | None = None
         self._models: dict[str, Any] = {}
         self._measured = _Measured(float("-inf"), 0.0, 0.0)
@@ -247,11 +249,12 @@ class Worker:
             if self._clock_producer is None:
                 self._clock_producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
                 await self._clock_producer.start()
-            now = time.time()
+            now = self._clock.now()
             clock = Clock(id=f"clock:{number}:{int(now * 1e6)}", at=moment(now))
-            await self._clock_producer.send_and_wait(
+            sent = await self._clock_producer.send_and_wait(
                 self._deployment.topics.log, codec.encode(clock), partition=number
             )
+            self._clock.correct(now, sent.timestamp / 1000.0)
             told = True
         return told
 
