@@ -490,7 +490,7 @@ def replay(
     stop: Annotated[str | None, typer.Option("--to", help="Where to end, itself not included")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a record")] = False,
     values: Annotated[
-        bool, typer.Option("--values", help="The log's bare events, for: driftline simulate CASE -")
+        bool, typer.Option("--values", help="The log's events alone, for: driftline simulate CASE -")
     ] = False,
 ) -> None:
     """Print what a topic held, from Kafka and, before that, from the archive."""
@@ -519,7 +519,8 @@ def replay(
                 nonlocal refused
                 refused += 1
 
-            for line in printing.as_source(stretches, declared.codec(), count):
+            lines_of = printing.as_recorded if declared.is_live else printing.as_source
+            for line in lines_of(stretches, declared.codec(), count):
                 write(line + b"\n")
             if refused:
                 _say(f"{refused:,} records that are no events of {declared.name} were left out")

@@ -12,8 +12,9 @@ import msgspec
 from infra.errors import InfraError
 from streams.archive import ArchivedRecord
 from streams.errors import Refused
-from streams.events import EventCodec
+from streams.events import Event, EventCodec
 from streams.history import History
+from streams.recording import as_line
 
 Bound = int | datetime
 """An offset, or a moment of the broker's append time."""
@@ -85,10 +86,12 @@ def _text(value: bytes | None) -> Any:
         return {"base64": base64.b64encode(value).decode()}
 
 
+OnRefused = Callable[[int, ArchivedRecord, Refused], None]
+"""Told the partition, a record that is no event, and why."""
+
+
 def as_source(
-    partitions: Mapping[int, Iterator[ArchivedRecord]],
-    codec: EventCodec,
-    on_refused: Callable[[int, ArchivedRecord, Refused], None],
+    partitions: Mapping[int, Iterator[ArchivedRecord]], codec: EventCodec, on_refused: OnRefused
 ) -> Iterator[bytes]:
     """The log's events as one source, that is laid out as this log again.
 
@@ -97,17 +100,11 @@ def as_source(
     told to `on_refused` and left out. Raises InfraError when the partitions received such events in
     different orders, or not all of them: no one source gives that log.
     """
+    logs = {number: _events(number, records, codec, on_refused) for number, records in partitions.items()}
     while True:
         shared: dict[int, tuple[int, bytes]] = {}
-        for number, records in partitions.items():
-            for record in records:
-                try:
-                    event = codec.decode(record.value, record.key)
-                except Refused as refused:
-                    on_refused(number, record, refused)
-                    continue
-                line = codec.encode_trusted(event) if b"\n" in (record.value or b"") else record.value
-                assert line is not None  # decode refuses a record without value
+        for number, events in logs.items():
+            for record, event, line in events:
                 if codec.key(event) is None:
                     shared[number] = record.offset, line
                     break
@@ -115,10 +112,37 @@ def as_source(
         if not shared:
             return
         lines = {line for _, line in shared.values()}
-        if len(lines) > 1 or len(shared) < len(partitions):
+        if len(lines) > 1 or len(shared) < len(logs):
             places = ", ".join(f"{number}:{offset}" for number, (offset, _) in shared.items())
             raise InfraError(
                 "the partitions did not receive the same events without key in the same order (at "
                 f"{places}), so no one source gives this log: replay one --partition"
             )
         yield lines.pop()
+
+
+def as_recorded(
+    partitions: Mapping[int, Iterator[ArchivedRecord]], codec: EventCodec, on_refused: OnRefused
+) -> Iterator[bytes]:
+    """The log's events as a source that keeps their partitions and append times (see `streams.recording`).
+
+    Records that are no events are told to `on_refused` and left out.
+    """
+    for number, records in partitions.items():
+        for record, _, line in _events(number, records, codec, on_refused):
+            yield as_line(number, record.timestamp, line)
+
+
+def _events(
+    number: int, records: Iterator[ArchivedRecord], codec: EventCodec, on_refused: OnRefused
+) -> Iterator[tuple[ArchivedRecord, Event, bytes]]:
+    """Records of a partition that are events, with the event, and with its JSON on one line."""
+    for record in records:
+        try:
+            event = codec.decode(record.value, record.key)
+        except Refused as refused:
+            on_refused(number, record, refused)
+            continue
+        line = codec.encode_trusted(event) if b"\n" in (record.value or b"") else record.value
+        assert line is not None  # decode refuses a record without value
+        yield record, event, line

@@ -13,7 +13,7 @@ from streams.digest import DIGESTED, Digests
 from streams.hash_seed import warn_unless_pinned
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor, Summary, summarize
-from streams.sources import AS_IT_IS, LogRecord, as_warm_up, layout, open_source, with_closing_clock
+from streams.sources import AS_IT_IS, LogRecord, as_warm_up, layout, open_log, open_source, with_closing_clock
 from streams.tables import Reading
 from streams.usecase import UseCase
 
@@ -97,7 +97,7 @@ def simulate(
         if on_progress is not None:
             on_progress(simulation)
 
-    events = with_closing_clock(case, open_source(case, source, limit, reading))
+    events = with_closing_clock(case, open_log(case, source, limit, reading))
     if warm_up is not None:
         events = chain(as_warm_up(case, open_source(case, warm_up, None, reading)), events)
     for partition, record in layout(case, events, simulation.partitions):

@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, get_args, get_type_hints
+from typing import IO, Any, NamedTuple, TypeVar, get_args, get_type_hints
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -18,11 +18,13 @@ from streams import tables
 from streams.errors import DeclarationError
 from streams.events import SYSTEM_EVENTS, Clock, Event, Reference, Serve, WarmUp, moment
 from streams.partitioning import partition_of
+from streams.recording import LineDecoder, Recorded
 from streams.retirement import EventDecoder
 from streams.tables import Reading, UnreadableTable
 from streams.usecase import UseCase, load
 
 AS_IT_IS = Reading()
+Entry = TypeVar("Entry", Event, Event | Recorded)
 
 
 class LogRecord(NamedTuple):
@@ -45,6 +47,16 @@ def open_source(
 
     Tables hold a `type` column and the fields. Raises DeclarationError and UnreadableTable.
     """
+    return map(_event_of, open_log(case, source, limit, reading))
+
+
+def open_log(
+    case: UseCase,
+    source: str | None,
+    limit: int | None = None,
+    reading: Reading = AS_IT_IS,
+) -> Iterator[Event | Recorded]:
+    """As `open_source`; what is recorded as a log had it (`replay --values` of a live case) stays so."""
     name = source or case.source
     if name is None:
         raise DeclarationError(f"{case.name} declares no source: name a file or module:function")
@@ -57,7 +69,11 @@ def open_source(
     return islice(events, limit)
 
 
-def _from_table(case: UseCase, path: Path, reading: Reading) -> Iterator[Event]:
+def _event_of(entry: Event | Recorded) -> Event:
+    return entry.event if isinstance(entry, Recorded) else entry
+
+
+def _from_table(case: UseCase, path: Path, reading: Reading) -> Iterator[Event | Recorded]:
     if not path.exists():
         raise DeclarationError(f"source {path} does not exist")
     if reading.zone is None and tables.kind_of(path) in tables.LINES:
@@ -145,8 +161,8 @@ def _decoder(case: UseCase) -> EventDecoder[Event]:
     return EventDecoder((*case.events, *SYSTEM_EVENTS))
 
 
-def _from_lines(case: UseCase, name: str, stream: IO[bytes]) -> Iterator[Event]:
-    decoder = _decoder(case)
+def _from_lines(case: UseCase, name: str, stream: IO[bytes]) -> Iterator[Event | Recorded]:
+    decoder = LineDecoder(_decoder(case))
     for number, line in tables.lines(stream):
         try:
             yield decoder.decode(line)
@@ -154,14 +170,15 @@ def _from_lines(case: UseCase, name: str, stream: IO[bytes]) -> Iterator[Event]:
             raise UnreadableTable(f"{name}, line {number}: {error}") from error
 
 
-def with_closing_clock(case: UseCase, events: Iterable[Event]) -> Iterator[Event]:
+def with_closing_clock(case: UseCase, events: Iterable[Entry]) -> Iterator[Entry | Event]:
     """The events, then a clock event far enough on that nothing stays pending."""
     newest: float | None = None
-    for event in events:
+    for entry in events:
+        event = _event_of(entry)
         if not isinstance(event, Reference):
             at = event.at.timestamp()
             newest = at if newest is None or at > newest else newest
-        yield event
+        yield entry
     if newest is not None:
         end = newest + case.task.label.wait + case.allowed_lateness + 1.0
         # of its own time: another end of the same log is another event
@@ -180,17 +197,28 @@ def as_warm_up(case: UseCase, events: Iterable[Event]) -> Iterator[Event]:
         yield Serve(id=f"serve:{case.name}", at=at)
 
 
-def layout(case: UseCase, events: Iterable[Event], partitions: int) -> Iterator[tuple[int, LogRecord]]:
-    """(partition, record) for every event, offsets from 0; broadcast events once a partition."""
+def layout(
+    case: UseCase, events: Iterable[Event | Recorded], partitions: int
+) -> Iterator[tuple[int, LogRecord]]:
+    """(partition, record) for every event, offsets from 0; broadcast events once a partition.
+
+    Recorded ones go to their own partition alone, with their append times. Raises UnreadableTable where
+    there is no such partition.
+    """
     codec = case.codec()
     offsets = [0] * partitions
     placed: dict[bytes, int] = {}
     everywhere = range(partitions)
-    for event in events:
+    for entry in events:
+        event = _event_of(entry)
         value = codec.encode_trusted(event)
         key = codec.key(event)
-        if key is None:
-            targets: Iterable[int] = everywhere
+        appended = -1
+        if isinstance(entry, Recorded):
+            targets: Iterable[int] = (_checked(entry.partition, partitions),)
+            appended = entry.appended
+        elif key is None:
+            targets = everywhere
         else:
             home = placed.get(key)
             if home is None:
@@ -199,4 +227,13 @@ def layout(case: UseCase, events: Iterable[Event], partitions: int) -> Iterator[
         for partition in targets:
             offset = offsets[partition]
             offsets[partition] = offset + 1
-            yield partition, LogRecord(offset, key, value)
+            yield partition, LogRecord(offset, key, value, appended)
+
+
+def _checked(partition: int, partitions: int) -> int:
+    if partition >= partitions:
+        raise UnreadableTable(
+            f"an event was recorded in partition {partition}, and here are partitions 0 to {partitions - 1}: "
+            "fold the log with as many partitions as it had"
+        )
+    return partition

@@ -15,18 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shop
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from examples.flights import flights
 from infra.errors import InfraError
-from infra.replay import as_json, as_source, as_text, bound
+from infra.replay import as_json, as_recorded, as_source, as_text, bound
 from infra.topics_admin import ensure_topics
 from streams.archive import Archive, ArchivedRecord
+from streams.digest import Digests
+from streams.events import Clock
+from streams.outputs import Outputs
+from streams.partitioning import partition_of
+from streams.processor import PartitionProcessor
 from streams.sdk import EventProducer
 from streams.simulate import simulate
 from streams.sources import layout, open_source, with_closing_clock
+from streams.tables import UnreadableTable
 
 EVENTS = 3_000
 Eventually = Callable[..., Any]
@@ -142,6 +149,55 @@ def test_a_bound_is_an_offset_or_a_time_with_its_zone() -> None:
     for wrong in ("-1", "yesterday", "2013-01-01T00:00:00"):
         with pytest.raises(ValueError, match=r"zone|Invalid isoformat"):
             bound(wrong)
+
+
+def test_a_live_log_is_simulated_by_its_partitions_and_append_times(tmp_path: Path) -> None:
+    codec = shop.live.codec()
+    logs: dict[int, list[ArchivedRecord]] = {0: [], 1: []}
+
+    def append(number: int, event: Any, seconds: float) -> None:
+        appended = int((shop.START.timestamp() + seconds) * 1000)
+        log = logs[number]
+        log.append(ArchivedRecord(len(log), appended, codec.key(event), codec.encode(event), ()))
+
+    def home(event: Any) -> int:
+        key = codec.key(event)
+        assert key is not None
+        return partition_of(key, 2)
+
+    for event in shop.trade(30):
+        append(home(event), event, (event.at - shop.START).total_seconds() + 0.5)
+    fast = shop.asked(99, 24 * 60, "s")
+    append(home(fast), fast, 31 * 60)
+    last = shop.asked(100, 32, "s")
+    append(home(last), last, 32 * 60)
+    # a worker whose clock is a day ahead tells one partition the time
+    told = Clock(id="clock", at=shop.START + timedelta(days=1))
+    append(home(last), told, 40 * 60)
+    later = shop.asked(101, 41, "s")
+    append(home(later), later, 41 * 60)
+
+    processors = [PartitionProcessor(shop.live, number) for number in logs]
+    folded = [processor.step(log) for processor, log in zip(processors, logs.values(), strict=True)]
+    source = tmp_path / "live.jsonl"
+    streams = {number: iter(log) for number, log in logs.items()}
+    source.write_bytes(b"\n".join(as_recorded(streams, codec, lambda *what: None)))
+    digests = Digests(2)
+    for number, out in enumerate(folded):
+        for prediction in out.predictions:
+            digests.update("predictions", number, prediction.offset, prediction.ordinal, prediction.value)
+    outputs: dict[int, list[Outputs]] = {0: [], 1: []}
+    found = simulate(shop.live, str(source), on_outputs=lambda number, out: outputs[number].append(out))
+    assert found["digest"] == digests.as_dict()["predictions"]
+    assert sum(len(out.dead_letters) for out in folded) == found["dead_letters"] == 1
+    for number, out in enumerate(folded):
+        outcomes = [outcome for step in outputs[number] for outcome in step.outcomes]
+        assert [o.value for o in outcomes][: len(out.outcomes)] == [o.value for o in out.outcomes]
+    # the last requests of the two partitions were open
+    assert sum(len(out.outcomes) for out in folded) == 30
+    assert (found["predictions"], found["pending"]) == (32, 0)
+    with pytest.raises(UnreadableTable, match="as many partitions as it had"):
+        simulate(shop.live, str(source), partitions=1)
 
 
 class Console:

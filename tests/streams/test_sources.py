@@ -7,16 +7,18 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import shop
 
 from examples.flights import flights
 from streams.errors import DeclarationError
 from streams.events import Clock
 from streams.partitioning import partition_of
 from streams.schema import topic_schemas
-from streams.simulate import simulate
+from streams.simulate import Simulation, simulate
 from streams.sources import layout, open_source, with_closing_clock
 from streams.tables import UnreadableTable
 
@@ -85,6 +87,19 @@ def test_a_log_keeps_the_order_and_broadcasts_references_and_clocks() -> None:
     assert isinstance(events[-1], Clock)
     copies = Counter(r.value for _, r in records if r.key is None)
     assert set(copies.values()) == {3}
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 5])
+def test_a_closing_clock_ends_waits_that_are_longer_than_the_longest_step(partitions: int) -> None:
+    case = replace(shop.orders, max_jump=600.0)
+    unsettled = (event for event in shop.trade(300) if isinstance(event, shop.Asked))
+    simulation = Simulation(case, partitions)
+    for number, record in layout(case, with_closing_clock(case, unsettled), partitions):
+        simulation.step(number, [record])
+    counts = simulation.summary().counts
+    assert case.task.label.wait > case.max_jump
+    assert counts["predictions"] == counts["unlabelled"] > 0
+    assert (counts["pending"], counts["dead_letters"]) == (0, 0)
 
 
 def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
