@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, get_type_hints
+from typing import Any, Literal, NamedTuple, Protocol, get_type_hints
 
 from driftline.declared import suggestion
 from features.declaration import (
@@ -416,6 +416,15 @@ class FeatureParts:
     ranges: RangesState
 
 
+class Time(Protocol):
+    """How far event time has come."""
+
+    @property
+    def likely(self) -> float:
+        """Where it is likely to be, in seconds."""
+        ...
+
+
 class _OnlineView:
     """The online rows of one view. A row is computed when it is asked for: of the many events of a
     key in between, the newest one decides."""
@@ -634,8 +643,8 @@ class FeatureState:
         """Tallies of the references known, by event type and the field that they are looked up by."""
         return {place: found.tally for place, found in self._references.items()}
 
-    def come_to(self, now: float) -> None:
-        """The partition's time is `now` (seconds). What is read is of its own time: nothing changes."""
+    def come_to(self, time: Time) -> None:
+        """The partition's time is `time` now. What is read is of its own time: nothing changes."""
 
     def put_rows(self, rows: dict[RowKey, Row]) -> None:
         """Put the newest online row of every key touched since the last time, as of its newest event.

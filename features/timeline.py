@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from features.declaration import View
 from features.keys import texts_of
 from features.reference_tally import Tally
-from features.state import NEVER, FeatureParts, FeatureState, Row, RowKey
+from features.state import NEVER, FeatureParts, FeatureState, Row, RowKey, Time
 
 MICROSECONDS = 1_000_000
 """A second's."""
@@ -123,14 +123,15 @@ class Timeline:
         self._features.update(event, at)
         self._entered = (event, at)
 
-    def come_to(self, now: float) -> None:
-        """The partition's time is `now`, with the event that was given to `update`. It may have to go back,
+    def come_to(self, time: Time) -> None:
+        """Time has come to `time`, with the event that was given to `update`. It may have to go back,
         when what was likely is contradicted."""
         assert self._entered is not None, "time comes with an event"
         (event, at), self._entered = self._entered, None
         x, self._asked = self._asked, None
-        self._advance(round(now * MICROSECONDS))
-        self._clock = round(now * MICROSECONDS)
+        now = round(time.likely * MICROSECONDS)
+        self._advance(now)
+        self._clock = now
         behind = self._put_request(event, round(at * MICROSECONDS), x) if x is not None else {}
         self._put_event(event, at, behind)
 

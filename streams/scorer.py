@@ -18,7 +18,7 @@ from features.errors import FeatureValueError
 from features.expectation import Refusals
 from features.keys import key_text
 from features.reference_tally import Tally
-from features.state import Row, RowKey
+from features.state import Row, RowKey, Time
 from online_models.errors import reason_of
 from online_models.pool import Forecast
 from online_models.task import Task
@@ -101,7 +101,7 @@ class Features(Protocol):
 
     def read(self, request: Any, at: float) -> dict[str, Any]: ...
     def update(self, event: Any, at: float) -> None: ...
-    def come_to(self, now: float) -> None: ...
+    def come_to(self, time: Time) -> None: ...
     def put_rows(self, rows: dict[RowKey, Row]) -> None: ...
     def every_row(self) -> Iterator[tuple[RowKey, Row]]: ...
     def retain(self, watermark: float) -> None: ...
@@ -423,7 +423,7 @@ class Scorer:
                 watermark.advance(at, appended)
             if watermark.value > self._pending.due:
                 self._pending.expire(watermark.value)
-        self._features.come_to(watermark.likely)
+        self._features.come_to(watermark)
         state.seen.add(route.tag, event.id, content, watermark.max_at)
         if route.counted:
             state.counts.events += 1

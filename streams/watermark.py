@@ -140,14 +140,15 @@ class Watermark:
         first = self._unconfirmed[0] if waiting else at
         if event_id in self._voters:
             return "future"
-        if waiting + 1 > self._needed(first - self.max_at):
-            return "on time"
         if waiting:
             step = at - max(self.max_at, self._reached)
-        if waiting + 1 < QUORUM and self._is_too_far(step):
+        voters = len(self._voters) if waiting else 0
+        if voters + 1 < QUORUM and self._is_too_far(step):
             self._wait(at)
             self._voters.add(event_id)
             return "future"
+        if waiting + 1 > self._needed(first - self.max_at):
+            return "on time"
         return "ahead" if at >= self._doubted - self._bound else "on time"
 
     def _is_contradicted_by(self, at: float) -> bool:

@@ -273,3 +273,12 @@ def test_a_reference_is_far_ahead_by_max_jump_of_the_broker_or_of_the_partition(
     watermark.tell(START)
     assert watermark.is_far_ahead(START + 8 * DAY)
     assert not watermark.is_far_ahead(START + 7 * DAY)
+
+
+def test_an_event_beyond_max_jump_is_refused_right_after_a_usual_step_too() -> None:
+    watermark = Watermark(0.0, 365 * 86_400.0, 60.0)
+    for n in range(100):  # every step is beyond the bound, so one event always waits for the next
+        assert watermark.judge(180.0 * n, f"e{n}") == "on time"
+        watermark.advance(180.0 * n)
+    assert watermark.judge(70 * 365 * 86_400.0, "far") == "future"
+    assert watermark.judge(180.0 * 100, "next") == "on time"
