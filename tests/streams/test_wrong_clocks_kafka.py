@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +13,7 @@ import msgspec
 import pytest
 from shop import asked, settled
 
+from streams.simulate import simulate
 from tests.conftest import CASES, System
 
 DAY = 24 * 3600
@@ -40,6 +43,19 @@ def statuses(system: System) -> dict[str, str]:
     return {one["event_id"]: one["status"] for one in values(system, system.topics.outcomes)}
 
 
+def replayed(system: System) -> tuple[dict[str, str], list[bytes]]:
+    """Digests and outcomes of what a simulation makes of the log as `driftline replay` prints it."""
+    command = [sys.executable, "-m", "infra.cli", "replay", system.case_path, "--values"]
+    printed = subprocess.run(command, env=system.environment, capture_output=True, check=True, timeout=120)
+    source = system.home / "replayed.jsonl"
+    source.write_bytes(printed.stdout)
+    outcomes: list[bytes] = []
+    found = simulate(
+        system.case, str(source), on_outputs=lambda _, out: outcomes.extend(o.value for o in out.outcomes)
+    )
+    return found["digests"], sorted(outcomes)
+
+
 @pytest.mark.parametrize("wrong_by", [-DAY, DAY, 30 * DAY])
 def test_labels_join_and_waits_end_whatever_the_clock_of_the_worker_says(
     system_of: Callable[..., System], eventually: Callable[..., Any], wrong_by: float
@@ -55,3 +71,5 @@ def test_labels_join_and_waits_end_whatever_the_clock_of_the_worker_says(
     system.produce([settled(0, 0, at=datetime.now(UTC))])
     eventually(lambda: statuses(system) == {"asked-0": "labelled", "asked-1": "unlabelled"})
     assert values(system, system.topics.dead_letters) == []
+    outcomes = sorted(record.value for record in system.read(system.topics.outcomes))
+    assert replayed(system) == (system.digests(), outcomes)
