@@ -11,7 +11,6 @@ import msgspec
 from online_models.baselines import RunningPrior
 from online_models.calibration import RANKED, Calibrated
 from online_models.change import Change
-from online_models.combination import Combiner
 from online_models.drift import Drift, DriftManager, Estimate
 from online_models.intervals import Intervals
 from online_models.member import Member, PerKey
@@ -77,9 +76,9 @@ class _Request:
 
     __slots__ = ("changes", "outputs", "unanswered", "x")
 
-    def __init__(self, x: dict[str, Any], changes: list[Change]) -> None:
+    def __init__(self, x: dict[str, Any], seats: int, changes: list[Change]) -> None:
         self.x = x
-        self.outputs: list[Any] = []
+        self.outputs: list[Any] = [None] * seats
         self.unanswered: list[int] = []
         self.changes = changes
 
@@ -136,17 +135,14 @@ class Pool:
     def predict(self, x: dict[str, Any], prediction_id: str = "") -> tuple[Forecast, Sequence[Change]]:
         """Ask every live member whose turn it is; of the first in line that can answer is the answer."""
         roster = self.roster
-        request = _Request(x, roster.begin_request())
+        request = _Request(x, len(roster.seats), roster.begin_request())
         outputs = request.outputs
         chance = Member.chance(prediction_id) if roster.by_chance else 0
-        for index, seat in enumerate(roster.seats):
-            state = seat.state
-            output = None
-            if state.follows:
-                output = outputs[roster.first]
-            elif state.live and chance < seat.reach and state.estimator.__class__ is not Combiner:
-                output = self._asked(index, seat, request)
-            outputs.append(output)
+        for index, seat in roster.asked:
+            if chance < seat.reach:
+                outputs[index] = self._asked(index, seat, request)
+        for index in roster.followers:
+            outputs[index] = outputs[roster.first]
         for index in roster.combinations:
             if roster.seats[index].state.live:
                 outputs[index] = self._mixed(index, outputs)
@@ -233,13 +229,14 @@ class Pool:
         forecast.row = state.labels if published else -1
         for index, seat in enumerate(roster.seats):
             output = outputs[index]
-            metrics = seat.state.metrics
+            seat_state = seat.state
+            metrics = seat_state.metrics
             if metrics is not None:
                 if published and output is not None:
                     metrics.update(y, output)
                 else:
                     metrics.skip()
-            if seat.state.learning and (output is not None or index in forecast.unanswered):
+            if seat_state.learning and (output is not None or index in forecast.unanswered):
                 self._teach(index, seat, x, y, prediction_id, changes)
         if not self._scope.baselines:
             state.last_resort.learn_one(x, y)
@@ -269,7 +266,8 @@ class Pool:
         except Exception as error:
             self.roster.fail(index, "learn", error, changes)
             return
-        self._taught(index, seat, changes)
+        if not seat.state.has_learned or seat.state.failures is not None:
+            self._taught(index, seat, changes)
 
     def _taught(self, index: int, seat: Seat, changes: list[Change]) -> None:
         seat.state.has_learned = True

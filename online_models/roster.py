@@ -12,7 +12,7 @@ from online_models.errors import ModelsError, reason_of
 from online_models.failures import Failures
 from online_models.member import PerKey, copied
 from online_models.promotion import Referee, RefereeState
-from online_models.seat import EVERY, SeatState, seats_of
+from online_models.seat import EVERY, Seat, SeatState, seats_of
 from online_models.task import Task
 
 
@@ -35,7 +35,10 @@ class RosterState(msgspec.Struct):
 
 
 class Roster:
-    """The seats of one pool and their order."""
+    """The seats of one pool and their order.
+
+    `asked` are those that answer requests by themselves, up to their `reach`; `followers` repeat the first.
+    """
 
     def __init__(self, scope: PerKey, task: Task, slices: Sequence[str]) -> None:
         self._scope = scope
@@ -49,6 +52,8 @@ class Roster:
         self.frozen = self.members if scope.baselines else None
         self.state = RosterState([seat.state for seat in self.seats], scope.budget)
         self.by_chance = False
+        self.asked: list[tuple[int, Seat]] = []
+        self.followers: list[int] = []
         self.referee = self._new_referee(slices)
         self.apportion()
 
@@ -95,7 +100,8 @@ class Roster:
         ]
 
     def apportion(self) -> None:
-        """Set what share of requests every member answers: the budget, or who serves, has changed."""
+        """Set who is asked, and what share of requests every member answers: the budget, who serves, who is
+        live or who follows has changed."""
         serving = self.seats[self.state.serving] if self.state.serving < len(self.seats) else None
         everyone = serving is not None and serving.state.estimator.__class__ is Combiner
         beside = [
@@ -112,6 +118,13 @@ class Roster:
             if not everyone:
                 seat.reach = int(member.rate * factor * EVERY)
         self.by_chance = any(seat.reach < EVERY for seat in self.seats)
+        self.followers = [index for index, seat in enumerate(self.seats) if seat.state.follows]
+        # new lists each time: a request that is being answered goes on with those of its start
+        self.asked = [
+            (index, seat)
+            for index, seat in enumerate(self.seats)
+            if seat.state.live and index not in self.followers and index not in self.combinations
+        ]
 
     def compare_anew(self) -> None:
         """Comparisons of losses start again."""
@@ -216,6 +229,7 @@ class Roster:
         if seat.role == "baseline":
             failures.release(0)
             seat.state.live = True
+            self.apportion()
             return self._recovered(index, "its quarantine is over")
         try:
             self.enter(index)
@@ -276,6 +290,7 @@ class Roster:
             return [Change("quarantine", seat.name, "freeze", reason_of(error))]
         seat.member, state.sampled = first.member, first.state.sampled
         state.learning, state.has_learned, state.through = False, True, through
+        self.apportion()
         return [Change("frozen", "frozen", "learn", f"after {labels} labels")]
 
     @property
