@@ -65,7 +65,7 @@ class Log:
     @classmethod
     def load(cls, path: Path) -> Log:
         """The log that `save` wrote."""
-        kind = tuple[int, list[tuple[int, int, bytes | None, bytes]]]
+        kind = tuple[int, list[tuple[int, int, bytes | None, bytes, int]]]
         partitions, rows = msgspec.msgpack.decode(path.read_bytes(), type=kind)
         return cls(partitions, [(row[0], LogRecord(*row[1:])) for row in rows])
 
