@@ -61,7 +61,8 @@ class SeenEvents:
             seen = None if of_type is None else of_type.get(event_id)
             if seen is not None:
                 break
-        if seen is None or now - seen.real > self.horizon:
+        # of what came before time began, the turns of the generations alone say how long it is known
+        if seen is None or (seen.real != NEVER and now - seen.real > self.horizon):
             return "new"
         return "duplicate" if seen.imag == content else "other content"
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from streams.deduplication import SeenEvents
 from streams.pending import Example, JoinRule, Lesson, Pending, PendingPredictions, Statement
+from streams.watermark import NEVER
 
 WAIT, CORRECTIONS, LATENESS = 4, 3, 2
 Outcome = tuple[str, Any, float, int]
@@ -363,6 +364,15 @@ def test_requests_labels_voids_and_corrections_join_by_the_rules_however_they_in
     assert join.pending.open == 0
     assert join.pending.due == float("inf")
     assert len(join.pending) == 0
+
+
+def test_what_came_before_time_began_is_known_when_it_has() -> None:
+    seen = SeenEvents(10.0)
+    seen.add("t", "first", 1, NEVER)
+    seen.add("t", "second", 1, 1_000.0)
+    assert seen.find("t", "first", 1, 1_000.0) == "duplicate"
+    seen.add("t", "third", 1, 1_011.0)
+    assert seen.find("t", "first", 1, 1_011.0) == "new"
 
 
 def test_an_event_is_known_for_just_the_horizon() -> None:
