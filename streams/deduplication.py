@@ -42,8 +42,8 @@ class SeenEvents:
         self._older: dict[str, dict[str, complex]] = {}
         self._turn = NEVER
 
-    def add(self, tag: str, event_id: str, content: int, now: float) -> None:
-        """Remember an accepted event at partition time `now`."""
+    def add(self, tag: str, event_id: str, content: int, now: float, at: float = NEVER) -> None:
+        """Remember an accepted event at partition time `now`, or at its own, `at`, before time has begun."""
         if now - self._turn > self.horizon:
             self._older = self._newer
             self._newer = {}
@@ -51,7 +51,7 @@ class SeenEvents:
         of_type = self._newer.get(tag)
         if of_type is None:
             of_type = self._newer[tag] = {}
-        of_type[event_id] = complex(now, content)
+        of_type[event_id] = complex(at if now == NEVER else now, content)
 
     def find(self, tag: str, event_id: str, content: int, now: float) -> Found:
         """Whether an event of this type and id was accepted within the horizon before `now`."""
@@ -61,8 +61,7 @@ class SeenEvents:
             seen = None if of_type is None else of_type.get(event_id)
             if seen is not None:
                 break
-        # of what came before time began, the turns of the generations alone say how long it is known
-        if seen is None or (seen.real != NEVER and now - seen.real > self.horizon):
+        if seen is None or now - seen.real > self.horizon:
             return "new"
         return "duplicate" if seen.imag == content else "other content"
 

@@ -424,7 +424,7 @@ class Scorer:
             if watermark.value > self._pending.due:
                 self._pending.expire(watermark.value)
         self._features.come_to(watermark)
-        state.seen.add(route.tag, event.id, content, watermark.max_at)
+        state.seen.add(route.tag, event.id, content, watermark.max_at, at)
         if route.counted:
             state.counts.events += 1
         if verdict == "ahead":

@@ -368,11 +368,10 @@ def test_requests_labels_voids_and_corrections_join_by_the_rules_however_they_in
 
 def test_what_came_before_time_began_is_known_when_it_has() -> None:
     seen = SeenEvents(10.0)
-    seen.add("t", "first", 1, NEVER)
-    seen.add("t", "second", 1, 1_000.0)
-    assert seen.find("t", "first", 1, 1_000.0) == "duplicate"
-    seen.add("t", "third", 1, 1_011.0)
-    assert seen.find("t", "first", 1, 1_011.0) == "new"
+    seen.add("t", "first", 1, NEVER, 995.0)
+    seen.add("t", "second", 1, 1_000.0, 1_000.0)
+    assert seen.find("t", "first", 1, 1_005.0) == "duplicate"
+    assert seen.find("t", "first", 1, 1_005.1) == "new"
 
 
 def test_an_event_is_known_for_just_the_horizon() -> None:
