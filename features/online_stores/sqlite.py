@@ -67,12 +67,9 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
             return None
         connection = self._get_conn(config)
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables.issuperset([INCARNATIONS, *(table_of(config, view) for view in views)]):
+        if not tables.issuperset([INCARNATIONS, *(_table(config, view) for view in views)]):
             return None
-        found = connection.execute(
-            f"SELECT token FROM {INCARNATIONS} WHERE project = ?", (config.project,)
-        ).fetchone()
-        return None if found is None else str(found[0])
+        return _token(connection, config.project)
 
     def begin(self, config: Any) -> str:
         """Give the store a token where it has none; returns the one it has."""
@@ -83,10 +80,7 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
             connection.execute(
                 f"INSERT OR IGNORE INTO {INCARNATIONS} VALUES (?, ?)", (config.project, new_token())
             )
-            found = connection.execute(
-                f"SELECT token FROM {INCARNATIONS} WHERE project = ?", (config.project,)
-            ).fetchone()
-        return str(found[0])
+            return str(_token(connection, config.project))
 
     def end(self, config: Any) -> None:
         """Take the token away: rows are missing."""
@@ -119,7 +113,7 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
         connection = self._get_conn(config)
         connection.execute("PRAGMA journal_mode = WAL")  # the file remembers it
         for view in tables_to_keep:
-            table = table_of(config, view)
+            table = _table(config, view)
             columns = {column[1] for column in connection.execute(f'PRAGMA table_info("{table}")')}
             if not columns:
                 connection.execute(TABLE.format(table=table))
@@ -155,7 +149,7 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
         ]
         with self._get_conn(config) as connection:
             connection.executemany(
-                UPSERT.format(table=table_of(config, table), cells="(?1, ?4, ?5, ?2, ?3)"), cells
+                UPSERT.format(table=_table(config, table), cells="(?1, ?4, ?5, ?2, ?3)"), cells
             )
         if progress is not None:
             progress(len(data))
@@ -169,7 +163,7 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
     ) -> list[tuple[datetime | None, dict[str, Any] | None]]:
         """Event time, to the microsecond, and values of each key; None and None without a row that counts."""
         keys = _keys(config, entity_keys)
-        rows = stored(self._get_conn(config), table_of(config, table), keys)
+        rows = stored(self._get_conn(config), _table(config, table), keys)
         lived = lifetime(table)
         found: list[tuple[datetime | None, dict[str, Any] | None]] = []
         for key in keys:
@@ -183,7 +177,12 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
 
     def rows_writer(self, config: Any, feast_view: Any, view: View) -> RowsWriter:
         """The writer of a view's rows."""
-        return RowsWriter(lambda: self._get_conn(config), table_of(config, feast_view), view)
+        return RowsWriter(lambda: self._get_conn(config), _table(config, feast_view), view)
+
+
+def _token(connection: sqlite3.Connection, project: str) -> str | None:
+    found = connection.execute(f"SELECT token FROM {INCARNATIONS} WHERE project = ?", (project,)).fetchone()
+    return None if found is None else str(found[0])
 
 
 def _keys(config: Any, entity_keys: Sequence[Any]) -> list[bytes]:
@@ -191,7 +190,6 @@ def _keys(config: Any, entity_keys: Sequence[Any]) -> list[bytes]:
     return [serialize_entity_key(key, entity_key_serialization_version=version) for key in entity_keys]
 
 
-def table_of(config: Any, view: Any) -> str:
-    """The name of a view's table."""
+def _table(config: Any, view: Any) -> str:
     versioned: bool = config.registry.enable_online_feature_view_versioning
     return str(compute_table_id(config.project, view, versioned)).replace('"', '""')
