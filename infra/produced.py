@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from streams.errors import TOLD_ONLY
 from streams.log_reader import LogReader
 from streams.positions import source_of
 from streams.topics import Topics
@@ -17,8 +18,6 @@ from streams.topics import Topics
 PATIENCE = 15.0
 """Seconds without any progress of the workers after which they are not waited for any more."""
 LOOK_EVERY = 0.25
-TOLD_ONLY = frozenset({"range"})
-"""Stages whose dead letters are of events that were accepted all the same."""
 
 
 class SentOffsets:

@@ -108,9 +108,9 @@ _REFUSED = {
 
 
 def _refused(counts: dict[str, int]) -> list[str]:
-    """The line of what was not taken in; none where all was."""
+    """The line of what was not taken in, or is to be told of; none where there is neither."""
     found = [f"{counts[name]:,} {what}" for name, what in _REFUSED.items() if counts.get(name)]
-    return ["  refused: " + ", ".join(found) + " (`driftline dead-letters tail`)"] if found else []
+    return ["  refused or told of: " + ", ".join(found) + " (`driftline dead-letters tail`)"] if found else []
 
 
 def _ends(worker: dict[str, Any]) -> list[str]:

@@ -5,6 +5,8 @@ from driftline.errors import DriftlineError
 
 LONGEST_REASON = 4096
 """Bytes of a reason in a dead letter's header."""
+TOLD_ONLY = frozenset({"ahead", "range"})
+"""Stages of dead letters that tell of a record which was accepted all the same."""
 
 
 class StreamsError(DriftlineError):
@@ -18,7 +20,8 @@ class Undescribable(StreamsError, DeclarationError):
 class Refused(StreamsError):
     """One input record that does not enter the fold; it goes to the dead-letter topic.
 
-    `stage` names where it was refused (decode, key, time, late, features, label, ...).
+    `stage` names where it was refused (decode, key, time, late, features, label, ...), or for one of
+    `TOLD_ONLY` what is to be told of a record that was accepted.
     """
 
     def __init__(self, stage: str, reason: str) -> None:

@@ -28,9 +28,9 @@ def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
         topics.statistics: msgspec.json.schema(DataStatistics),
         topics.anomalies: msgspec.json.schema(DataAnomaly),
         topics.dead_letters: {
-            "description": "A refused record, verbatim: any bytes; with stage range, one that was accepted, "
-            "but has a feature out of its valid range. Headers: source (offset:ordinal), stage and reason, "
-            "all text."
+            "description": "A refused record, verbatim: any bytes; or one that was accepted: with stage "
+            "range, it has a feature out of its valid range, with stage ahead, nothing agreed with its time "
+            "yet. Headers: source (offset:ordinal), stage and reason, all text."
         },
     }
     for event in case.events:

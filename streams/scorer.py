@@ -516,7 +516,7 @@ class Scorer:
     def _ahead(self, event: Event) -> Refused:
         now = moment(self._s.watermark.max_at).isoformat()
         return Refused(
-            "time",
+            "ahead",
             f"accepted, but at {event.at.isoformat()} is ahead of the others, which are at {now}: it "
             "moves no time until they agree",
         )

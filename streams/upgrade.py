@@ -15,14 +15,14 @@ from streams.broker import Extent, Place, StoredRecord
 from streams.checkpoint import CheckpointHeader, Refusal, input_hash, load
 from streams.deployment import Deployment
 from streams.epochs import epochs
-from streams.errors import StreamsError
+from streams.errors import TOLD_ONLY, StreamsError
 from streams.inheritance import Bequest, Inheritance
 from streams.outputs import KINDS, Outputs
 from streams.positions import position_of
 from streams.processor import PartitionProcessor
 from streams.published import PublishedOutputs
 from streams.tails import OutputMark, Tail, read_tail
-from streams.upgrade_plan import TOLD_ONLY, Planner, UpgradePlan
+from streams.upgrade_plan import Planner, UpgradePlan
 
 
 class LogRemade(StreamsError):
@@ -195,8 +195,8 @@ class Standby:
 
 def refused_in(letters: Sequence[StoredRecord]) -> set[int]:
     """Offsets of the records that dead letters are of, without those that were accepted all the same."""
-    told_only = ("stage", TOLD_ONLY.encode())
-    return {position_of(letter.headers)[0] for letter in letters if told_only not in letter.headers}
+    told_only = {("stage", stage.encode()) for stage in TOLD_ONLY}
+    return {position_of(letter.headers)[0] for letter in letters if told_only.isdisjoint(letter.headers)}
 
 
 async def to_upgrade(deployment: Deployment) -> list[int]:

@@ -8,10 +8,8 @@ from typing import Any
 
 import msgspec
 
-from streams.errors import Refused
+from streams.errors import TOLD_ONLY, Refused
 
-TOLD_ONLY = "range"
-"""The stage of dead letters that tell of a record which was accepted."""
 REASONS = 12
 """Kinds of reason that are counted apart; what is more, or rarer, is counted together."""
 OTHERS = "other reasons"
@@ -106,7 +104,7 @@ class Planner:
 
     def refused(self, offset: int, refused: Refused, *, heard: bool) -> None:
         """The new code refuses a record; of a warm-up nothing is `heard` outside."""
-        if refused.stage == TOLD_ONLY:
+        if refused.stage in TOLD_ONLY:
             return
         if offset in self.before:
             self.plan.refused_before += 1

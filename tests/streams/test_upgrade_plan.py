@@ -118,6 +118,17 @@ def test_a_retired_field_loses_nothing_and_changes_no_prediction() -> None:
     assert (plan.answers, plan.other_answers) == (REQUESTS, 0)
 
 
+def test_what_was_told_of_but_accepted_before_counts_as_lost_when_it_is_refused_now() -> None:
+    lines = log()
+    for n, place in enumerate((40, 60, 80)):  # one clock is a day ahead: contradicted, then told of twice
+        at = (START + timedelta(days=1, minutes=n)).isoformat()
+        event = {"type": "asked", "id": f"fast{n}", "at": at, "order": f"fast{n}", "shop": "s", "amount": 1.0}
+        lines.insert(place, json.dumps(event | {"colour": "red"}).encode())
+    deleted, kept = planned(case_of(WithoutColour), lines), planned(case_of(Retired), lines)
+    assert (deleted.newly_refused, deleted.refused_before) == (REQUESTS + 3, 3)
+    assert (kept.newly_refused, kept.refused_before) == (0, 3)
+
+
 def test_predictions_that_would_be_others_are_counted() -> None:
     plan = planned(case_of(Retired, Constant), log())
     assert plan.newly_refused == 0
