@@ -262,7 +262,7 @@ class Pool:
             if self.task.is_supervised or seat.member is None:
                 seat.teach(x, y, prediction_id)
             elif not y:
-                seat.state.estimator.learn_one(x)
+                seat.observe(x)
         except Exception as error:
             self.roster.fail(index, "learn", error, changes)
             return
@@ -321,7 +321,7 @@ class Pool:
             asked = forecast.outputs[index] is not None or index in forecast.unanswered
             if seat.state.learning and seat.member is not None and asked:
                 try:
-                    seat.state.estimator.learn_one(x)
+                    seat.observe(x)
                 except Exception as error:
                     self.roster.fail(index, "learn", error, changes)
                 else:

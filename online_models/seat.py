@@ -64,7 +64,8 @@ class Seat:
         """Its output; None where it has none before its first example. Raises what the estimator does, and
         NotFinite."""
         state = self.state
-        output = task.predict(state.estimator, x)
+        # a copy: estimators may change it (River's Renamer does), and the features are others' and published
+        output = task.predict(state.estimator, x.copy())
         if output is None:
             if state.has_learned:
                 raise ModelsError("the answer is None")
@@ -74,6 +75,7 @@ class Seat:
     def teach(self, x: dict[str, Any], y: Any, prediction_id: str) -> None:
         """Learn from an example, weighted and sampled as declared. Raises what the estimator raises."""
         member, state = self.member, self.state
+        x = x.copy()
         if member is None or not (state.sampled or state.weighted):
             state.estimator.learn_one(x, y)
         elif member.learns(y, prediction_id):
@@ -81,6 +83,10 @@ class Seat:
                 state.estimator.learn_one(x, y, w=member.class_weight.get(y, 1.0))
             else:
                 state.estimator.learn_one(x, y)
+
+    def observe(self, x: dict[str, Any]) -> None:
+        """Learn from features without a label. Raises what the estimator raises."""
+        self.state.estimator.learn_one(x.copy())
 
 
 def seats_of(scope: PerKey, task: Task) -> list[Seat]:

@@ -19,7 +19,7 @@ from online_models.failures import Tolerance
 from online_models.member import Member, PerKey
 from online_models.pool import Pool
 from online_models.report import merged_report
-from online_models.task import UNLABELLED, Binary, Decision, Label, Multiclass, Regression
+from online_models.task import UNLABELLED, Anomaly, Binary, Decision, Label, Multiclass, Regression
 
 ONCE = Tolerance(failures=1)
 """One failure puts a member in quarantine."""
@@ -218,6 +218,55 @@ def test_members_built_from_one_object_share_nothing() -> None:
         pool.learn(x, y, forecast, 0.0, offset, str(offset))
     assert all(one == two for one, two in forecasts)
     assert shared.predict_proba_one({"a": 1.0})[True] == 0.5
+
+
+def renamed() -> Any:
+    """River's Renamer changes the features that it is given."""
+    from river import compose
+
+    return compose.Renamer({"a": "renamed"}) | logistic()
+
+
+def test_a_member_that_changes_the_features_it_is_given_changes_them_for_itself_alone() -> None:
+    scope = PerKey(Member("renamed", renamed), challengers=[Member("logistic", logistic)])
+    pool = Pool(TASK, scope, "k", 0)
+    alone = Pool(TASK, PerKey(Member("logistic", logistic)), "k", 0)
+    for offset, (x, y) in enumerate(stream(200)):
+        given = dict(x)
+        forecast, _ = pool.predict(x)
+        expected, _ = alone.predict(given)
+        assert forecast.outputs[1] == expected.outputs[0]
+        pool.learn(x, y, forecast, float(offset), offset, str(offset))
+        alone.learn(given, y, expected, float(offset), offset, str(offset))
+        assert x == given
+
+
+class RenamesAndScores:
+    """An anomaly detector that changes the features that it is given."""
+
+    def learn_one(self, x: dict[str, float]) -> None:
+        x["renamed"] = x.pop("a")
+
+    def score_one(self, x: dict[str, float]) -> float:
+        x["renamed"] = x.pop("a")
+        return 0.5
+
+
+@pytest.mark.parametrize("label", [None, LABEL])
+def test_a_detector_that_changes_the_features_it_is_given_changes_them_for_itself_alone(
+    label: Label[Any] | None,
+) -> None:
+    task = Anomaly("odd", ask=Ask, label=label) if label else Anomaly("odd", ask=Ask, wait=1.0)
+    pool = Pool(task, PerKey(Member("renames", RenamesAndScores)), "k", 0)
+    for offset, (x, _) in enumerate(stream(20)):
+        given = dict(x)
+        forecast, _ = pool.predict(x)
+        if label:
+            pool.learn(x, False, forecast, float(offset), offset, str(offset))
+        else:
+            pool.absorb(x, forecast, offset)
+        assert x == given
+        assert forecast.serving == "renames" or offset == 0
 
 
 def test_a_pool_goes_on_the_same_after_a_pickle() -> None:
