@@ -374,7 +374,16 @@ def _rss_bytes() -> int:
 
 
 class _Service(faust.Worker):  # type: ignore[misc]
-    """Faust's worker, with a log that stays readable."""
+    """Faust's worker, with a log that stays readable, and a start whose failure is one."""
+
+    crash_reason: BaseException | None
+
+    async def start(self) -> None:
+        """Start, and serve. What a start fails with is a crash; mode would log it, and end as if asked."""
+        try:
+            await super().start()
+        except Exception as error:
+            self.crash_reason = self.crash_reason or error
 
     def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
         super().on_setup_root_logger(logger, level)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import sys
 import threading
@@ -37,6 +39,50 @@ def test_the_same_process_executes_its_command_again_from_any_thread(tmp_path: P
     said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert said.splitlines() == [f"{process.pid} ['a', 'b'] []"] * 2
+
+
+def test_a_worker_whose_broker_goes_away_while_it_starts_begins_anew_and_says_why(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from memory import MemoryBroker, MemoryCheckpoints\n"
+        "from shop import orders\n"
+        "from streams.deployment import Deployment\n"
+        "from streams.epochs import Code\n"
+        "from streams.fingerprint import Fingerprint\n"
+        "from streams.membership import Membership\n"
+        "from streams.renewal import Renewals\n"
+        "from streams.sealing import KEY_BYTES, Seal\n"
+        "from streams.topics import Topics\n"
+        "from streams.topics_watch import TopicsWatch\n"
+        "from streams.worker import Worker, run\n"
+        "class Told(Renewals):\n"
+        "    def begin_anew(self, reason):\n"
+        "        print('anew:', reason, flush=True)\n"
+        "        sys.exit(0)\n"
+        "code = Code('c', Fingerprint('3.11', 'b' * 64, 'c' * 64))\n"
+        "parts = MemoryBroker(), MemoryCheckpoints(), Seal(b'k' * KEY_BYTES), None\n"
+        "deployment = Deployment(orders, code, Topics('orders', 1), *parts)\n"
+        "watches = {'topics': TopicsWatch(list), 'membership': Membership(lambda: True)}\n"
+        "run(Worker(deployment, sys.argv[1], status_path=Path('status.json'), **watches), Told())\n"
+    )
+    root = Path(__file__).parents[2]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+    ended = subprocess.run(
+        [sys.executable, str(script), nobody],
+        cwd=tmp_path,
+        env={"PYTHONPATH": f"{root}:{root / 'tests' / 'cases'}"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("anew: KafkaConnectionError")
+    told = json.loads((tmp_path / "status.json").read_text())["ended"]
+    assert told["failed"]
+    assert "KafkaConnectionError" in told["reason"]
 
 
 def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhile_when_asked(
