@@ -13,6 +13,7 @@ import pytest
 from kafka import KafkaAdminClient
 
 from infra import cli, status, summary
+from infra.cli import cases, entry
 from infra.errors import InfraError
 
 CASES = str(Path(__file__).parents[1] / "cases")
@@ -37,6 +38,7 @@ def test_every_command_has_help() -> None:
         "dead-letters", "data", "statistics", "anomalies",
     ):  # fmt: skip
         assert f"\n  {command} " in listed
+    assert "..." not in listed.partition("Commands:")[2]  # no summary is cut short
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_a_broker_out_of_reach_is_one_line_and_ends_with_1(
         def reach_out() -> None:
             KafkaAdminClient(bootstrap_servers=address, bootstrap_timeout_ms=300)
 
-        monkeypatch.setattr(cli, "app", reach_out)
+        monkeypatch.setattr(entry, "app", reach_out)
         with pytest.raises(SystemExit, match="1"):
             cli.main()
     said = capsys.readouterr()
@@ -139,26 +141,26 @@ def test_a_case_that_is_shipped_has_a_short_name_in_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli._case_path("flights") == cli.DEMO_CASE
+    assert cases.path_of("flights") == cases.DEMO_CASE
     (tmp_path / "pyproject.toml").write_text('[tool.driftline.cases]\nmine = "my.module:case"\n')
-    assert cli._case_path("mine") == "my.module:case"
-    assert cli._case_path("flights") == cli.DEMO_CASE
+    assert cases.path_of("mine") == "my.module:case"
+    assert cases.path_of("flights") == cases.DEMO_CASE
     (tmp_path / "pyproject.toml").write_text("no toml")
     with pytest.raises(InfraError, match=r"pyproject\.toml.*cannot be read"):
-        cli._case_path("flights")
+        cases.path_of("flights")
 
 
 def test_the_case_may_be_left_out_where_only_one_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli._only_case() == "flights"
+    assert cases.only_case() == "flights"
     project = tmp_path / "pyproject.toml"
     project.write_text('[tool.driftline.cases]\nmine = "my.module:case"\n')
-    assert cli._only_case() == "mine"
+    assert cases.only_case() == "mine"
     project.write_text('[tool.driftline.cases]\nmine = "my.module:case"\nyours = "my.module:other"\n')
     with pytest.raises(InfraError, match="name the case: mine, yours"):
-        cli._only_case()
+        cases.only_case()
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])

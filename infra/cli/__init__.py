@@ -1,0 +1,8 @@
+"""The command `driftline`: a module for each group of its commands, `entry` puts them together.
+
+What a command needs is imported inside it, so that help comes at once.
+"""
+
+from infra.cli.entry import app, main
+
+__all__ = ["app", "main"]

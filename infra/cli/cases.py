@@ -1,0 +1,73 @@
+"""Which case a command is about, and the settings it runs with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+    from streams.usecase import UseCase
+
+DEMO_CASE = "examples.flights:flights"
+SHIPPED_CASES = {"flights": DEMO_CASE}
+
+
+def settings() -> Settings:
+    """The settings that the environment gives."""
+    from infra.settings import Settings
+
+    return Settings.from_environment()
+
+
+def load(name: str, partitions: int | None = None) -> UseCase:
+    """The case of that name or module:attribute, with another number of partitions where one is given."""
+    from dataclasses import replace
+
+    from streams.usecase import load_case
+
+    case = load_case(path_of(name))
+    return case if partitions is None else replace(case, partitions=partitions)
+
+
+def path_of(name: str) -> str:
+    """module:attribute of a case, from its short name where one is given; raises InfraError."""
+    if ":" in name:
+        return name
+    cases = _named()
+    if name not in cases:
+        from infra.errors import InfraError
+
+        raise InfraError(
+            f"{name!r} is neither module:attribute nor named under [tool.driftline.cases] in ./pyproject.toml"
+        )
+    return cases[name]
+
+
+def only_case() -> str:
+    """The case meant where none is named: the only one that the project declares, or the only one known.
+
+    Raises InfraError where there are several.
+    """
+    from infra.errors import InfraError
+
+    cases = _named()
+    own = [name for name, path in cases.items() if SHIPPED_CASES.get(name) != path] or list(cases)
+    if len(own) == 1:
+        return own[0]
+    raise InfraError(f"name the case: {', '.join(own)}")
+
+
+def _named() -> dict[str, str]:
+    """module:attribute by short name: the shipped cases, and those that ./pyproject.toml names."""
+    import tomllib
+
+    from infra.errors import InfraError
+
+    project = Path("pyproject.toml")
+    try:
+        declared = tomllib.loads(project.read_text()) if project.exists() else {}
+    except (OSError, ValueError) as error:
+        raise InfraError(f"./pyproject.toml, which may name cases, cannot be read: {error}") from None
+    named = declared.get("tool", {}).get("driftline", {}).get("cases", {})
+    return SHIPPED_CASES | {name: str(path) for name, path in named.items()}

@@ -1,0 +1,92 @@
+"""The application: its commands in the order of its help, and what an error or Ctrl-C ends with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cli import data, features, local, models, offline, produce, proof, schema, service, topics
+from infra.cli.cases import settings
+from infra.cli.console import explains_itself, say
+
+PACKAGES = ("driftline", "streams", "features", "online_models", "infra")
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C has ended."""
+
+app = typer.Typer(
+    name="driftline",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"driftline {version('driftline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def driftline(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Online machine learning on event streams: Kafka in, Feast features, River models, predictions out."""
+
+
+for module in (local, service, produce, offline, proof):
+    app.add_typer(module.commands)
+app.add_typer(features.commands, name="features")
+app.add_typer(data.commands, name="data")
+app.add_typer(schema.commands, name="schema")
+app.add_typer(models.commands, name="models")
+for kind in topics.READ_ONLY:
+    app.add_typer(topics.group(kind), name=kind.value)
+
+
+def main() -> None:
+    """Entry point; an error whose message says enough is one line and exit code 1, without a traceback."""
+    own = _hidden_by(Path.cwd())
+    if own is not None:
+        say(
+            f"driftline: {own} would be taken for the package of that name which driftline needs: rename it, "
+            "or run driftline in another folder"
+        )
+        sys.exit(1)
+    from streams.hash_seed import pin
+
+    pin()
+    try:
+        app()
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            from infra.interruption import still_running
+
+            for line in still_running(settings()):
+                say(line)
+        raise
+    except Exception as error:
+        if not explains_itself(error):
+            raise
+        say(f"driftline: {error}")
+        sys.exit(1)
+
+
+def _hidden_by(folder: Path) -> Path | None:
+    """A module in `folder` that Python would take for one of ours, None when there is none."""
+    if folder.resolve() == Path(__file__).resolve().parents[2]:
+        return None
+    for name in PACKAGES:
+        for own in (folder / name / "__init__.py", folder / f"{name}.py"):
+            if own.exists():
+                return own
+    return None

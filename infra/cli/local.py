@@ -1,0 +1,76 @@
+"""The local Kafka, what runs beside it, and the demo: up, down, status, demo."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infra.cli.cases import DEMO_CASE, path_of, settings
+from infra.cli.console import print_json, say
+from infra.cli.parameters import AsJson, Limit, Partitions
+
+commands = typer.Typer()
+
+
+@commands.command()
+def up(
+    port: Annotated[int | None, typer.Option(help="Port of the broker (default: a free one)")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start the local Kafka, unless it runs already."""
+    from infra.kafka import LocalStack
+
+    broker = LocalStack(settings().home, port).up()
+    if as_json:
+        print_json({"bootstrap": broker.bootstrap, "pid": broker.pid})
+    else:
+        say(f"Kafka answers at {broker.bootstrap} (process {broker.pid})")
+
+
+@commands.command()
+def down(
+    wipe: Annotated[bool, typer.Option("--wipe", help="Remove its data and the checkpoints too")] = False,
+) -> None:
+    """Stop the local Kafka; its data stays."""
+    import shutil
+
+    from infra.kafka import LocalStack
+
+    home = settings().home
+    stopped = LocalStack(home).down(wipe=wipe)
+    if wipe:  # they are of the topics that are gone
+        shutil.rmtree(home / "checkpoints", ignore_errors=True)
+    say(("Kafka stopped" if stopped else "no Kafka was running") + (", data removed" if wipe else ""))
+
+
+@commands.command()
+def status(as_json: AsJson = False) -> None:
+    """What runs, and how far each worker has come. Exit code 1 when no broker runs."""
+    from infra.status import collect, render
+
+    system = collect(settings())
+    if as_json:
+        print_json(system)
+    else:
+        say(render(system))
+    if not system["broker"]["running"]:
+        raise typer.Exit(1)
+
+
+@commands.command()
+def demo(
+    case: Annotated[str, typer.Argument(help="The case to show")] = DEMO_CASE,
+    limit: Limit = None,
+    partitions: Partitions = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete what the case's log on the local Kafka holds")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Kafka, Feast, a worker, a year of flights and a report."""
+    from infra.demo import run
+
+    result = run(path_of(case), settings(), limit=limit, partitions=partitions, fresh=fresh)
+    if as_json:
+        print_json(result)

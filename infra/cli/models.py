@@ -1,0 +1,93 @@
+"""The models topic, and commands of an operator to the models of a case: models list, promote and so on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from infra.cli.cases import load, settings
+from infra.cli.console import print_json, say
+from infra.cli.parameters import AsJson, Case, TopicKind
+from infra.cli.topics import group
+
+KeyFile = Annotated[Path, typer.Option("--key", help="File with the operator's private key")]
+Operator = Annotated[str, typer.Option("--operator", help="Name that the case declares the public key under")]
+PoolKey = Annotated[str, typer.Option("--pool", help="Key of the pool meant; without it, every pool")]
+MemberName = Annotated[str, typer.Argument(help="Name of the member")]
+
+commands = group(TopicKind.MODELS, "The models topic, and commands to the models of a case.")
+
+
+@commands.command()
+def key(
+    path: Annotated[Path, typer.Argument(help="File for the private key; it must not exist")],
+    as_json: AsJson = False,
+) -> None:
+    """Make an operator's key pair: the private key goes to a file, the public one is for the declaration."""
+    from infra.operator import make_key
+
+    public = make_key(path)
+    if as_json:
+        print_json({"public_key": public})
+    else:
+        print(public)
+
+
+@commands.command("list")
+def list_models(case: Case, as_json: AsJson = False) -> None:
+    """The declared members, and what every pool serves according to the models topic."""
+    from infra.operator import members, serving
+    from infra.serve import bootstrap_of
+
+    now, declared = settings(), load(case)
+    pools = serving(bootstrap_of(now), declared.topics(now.namespace).models)
+    if as_json:
+        print_json({"members": members(declared), "serving": pools})
+        return
+    for member in members(declared):
+        print("\t".join(str(value) for value in member.values()))
+    for pool, change in pools.items():
+        print(f"{pool}: {change['serving']} ({change['kind']} {change['member']}, {change['at']})")
+
+
+def _send(case: str, operator: str, key: Path, **command: Any) -> None:
+    from infra.operator import send
+    from infra.serve import bootstrap_of
+
+    now = settings()
+    sent = send(load(case), bootstrap_of(now), now.namespace, operator, key, **command)
+    say(f"sent {sent.action} as {sent.id}: `driftline models tail {case}` shows its effect")
+
+
+def _member_command(action: str, summary: str) -> None:
+    @commands.command(action, help=summary)
+    def command(case: Case, member: MemberName, operator: Operator, key: KeyFile, pool: PoolKey = "") -> None:
+        _send(case, operator, key, action=action, member=member, pool=pool)
+
+
+def _pool_command(action: str, summary: str) -> None:
+    @commands.command(action, help=summary)
+    def command(case: Case, operator: Operator, key: KeyFile, pool: PoolKey = "") -> None:
+        _send(case, operator, key, action=action, pool=pool)
+
+
+_member_command("promote", "Let a member serve.")
+_member_command("add", "Start a member that is in reserve, removed or in quarantine, anew.")
+_member_command("remove", "Stop a challenger.")
+_pool_command("rollback", "Undo the last promotion.")
+_pool_command("freeze", "Stop promotions by evidence.")
+_pool_command("unfreeze", "Allow promotions by evidence again.")
+
+
+@commands.command()
+def budget(
+    case: Case,
+    operator: Operator,
+    key: KeyFile,
+    budget: Annotated[float | None, typer.Argument(help="Without it there is no bound")] = None,
+    pool: PoolKey = "",
+) -> None:
+    """Bound what the members that do not serve may cost."""
+    _send(case, operator, key, action="budget", budget=budget, pool=pool)

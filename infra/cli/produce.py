@@ -1,0 +1,103 @@
+"""Events to a case's log: produce."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infra.cli.cases import load, settings
+from infra.cli.console import say
+from infra.cli.parameters import Case, Encoding, Limit, Partitions, Source, Zone
+
+if TYPE_CHECKING:
+    from streams.events import Event
+    from streams.sdk import EventProducer
+    from streams.usecase import UseCase
+
+Close = Annotated[
+    bool,
+    typer.Option(
+        "--close",
+        help="End with a clock event: requests that still wait for a label expire, and later events are late",
+    ),
+]
+WarmUp = Annotated[
+    bool,
+    typer.Option(
+        "--warm-up",
+        help="SOURCE is history for the start of the log: learned from, not answered. "
+        "Resumes a warm-up that was interrupted",
+    ),
+]
+EndWarmUp = Annotated[
+    bool, typer.Option("--end-warm-up", help="Send only the end of a warm-up that was interrupted")
+]
+
+commands = typer.Typer()
+
+
+@commands.command()
+def produce(
+    case: Case,
+    source: Source = None,
+    limit: Limit = None,
+    partitions: Partitions = None,
+    close: Close = False,
+    warm_up: WarmUp = False,
+    end_warm_up: EndWarmUp = False,
+    zone: Zone = None,
+    encoding: Encoding = None,
+) -> None:
+    """Send a source's events to the case's log.
+
+    Where workers serve the case, waits until they have folded the events and reports those they refused, with
+    exit code 1. Where none serves it, says so.
+    """
+    from infra.produced import DeadLetters, SentOffsets
+    from infra.serve import bootstrap_of
+    from infra.topics_admin import ensure_topics
+    from infra.warm_up import send_end, send_history
+    from streams.sdk import EventProducer
+    from streams.sources import open_source
+    from streams.tables import Reading
+
+    now, declared = settings(), load(case, partitions)
+    _require_sense(declared, close=close, warm_up=warm_up, end_warm_up=end_warm_up)
+    bootstrap, topics = bootstrap_of(now), declared.topics(now.namespace)
+    ensure_topics(bootstrap, topics.all())
+    dead_letters, sent = DeadLetters(bootstrap, topics), SentOffsets()
+    with EventProducer(declared, bootstrap, namespace=now.namespace, on_sent=sent.add) as producer:
+        if end_warm_up:
+            count = send_end(producer, declared, bootstrap, topics.log)
+        else:
+            events = open_source(declared, source, limit, Reading(zone, encoding))
+            if warm_up:
+                count = send_history(producer, declared, bootstrap, topics.log, events)
+            else:
+                count = _send(producer, declared, events, close=close)
+    say(f"{count:,} {'records' if warm_up or end_warm_up else 'events'} sent to {topics.log}")
+    refusals = dead_letters.of(sent)
+    for line in refusals.lines(case):
+        say(line)
+    if refusals.refused:
+        raise typer.Exit(1)
+
+
+def _require_sense(case: UseCase, *, close: bool, warm_up: bool, end_warm_up: bool) -> None:
+    if close and case.clock == "wall":
+        raise typer.BadParameter(f"--close: {case.name} is live (clock='wall'), its time goes on by itself")
+    if warm_up and end_warm_up:
+        raise typer.BadParameter("--end-warm-up sends no history: give it or --warm-up, not both")
+
+
+def _send(producer: EventProducer, case: UseCase, events: Iterable[Event], *, close: bool) -> int:
+    """Send the events, and a clock event after them if `close`; returns how many were sent."""
+    from streams.sources import with_closing_clock
+
+    count = 0
+    for event in with_closing_clock(case, events) if close else events:
+        producer.send(event)
+        count += 1
+    return count

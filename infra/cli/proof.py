@@ -1,0 +1,183 @@
+"""What the log proves: replay, audit, check, lineage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.cli.cases import load, only_case, path_of, settings
+from infra.cli.console import end_with, not_compared, say
+from infra.cli.parameters import (
+    AsJson,
+    Case,
+    OffsetTo,
+    Partition,
+    Partitions,
+    Source,
+    TopicKind,
+    require_partition,
+)
+
+if TYPE_CHECKING:
+    from streams.archive import ArchivedRecord
+    from streams.usecase import UseCase
+
+BOUND = (
+    "Where to begin in every partition: an offset, or an RFC 3339 time. A time is the broker's append time, "
+    "and is looked up in Kafka only: one before Kafka's first record means that record"
+)
+
+commands = typer.Typer()
+
+
+@commands.command()
+def replay(
+    case: Case,
+    topic: Annotated[TopicKind, typer.Option(help="Which topic")] = TopicKind.LOG,
+    partition: Partition = None,
+    start: Annotated[str | None, typer.Option("--from", help=BOUND)] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="End before this offset or time")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a record")] = False,
+    values: Annotated[
+        bool, typer.Option("--values", help="The log's events alone, for: driftline simulate CASE -")
+    ] = False,
+) -> None:
+    """Print the records of a topic, from Kafka and the archive.
+
+    What Kafka no longer holds comes from the archive.
+    """
+    from infra import replay as printing
+    from infra.serve import open_history
+
+    if values and (as_json or topic is not TopicKind.LOG):
+        raise typer.BadParameter("--values prints the log's events: it goes with neither --json nor --topic")
+    try:
+        begin, end = (None if text is None else printing.bound(text) for text in (start, stop))
+    except ValueError as error:
+        raise typer.BadParameter(f"neither an offset nor an RFC 3339 time: {error}") from None
+    declared, now = load(case), settings()
+    require_partition(partition, declared.name, declared.partitions)
+    name = topic.of(declared.topics(now.namespace))
+    numbers = range(declared.partitions) if partition is None else (partition,)
+    with open_history(declared, now) as history:
+        stretches = {n: printing.stretch(history, name, n, begin, end) for n in numbers}
+        if values:
+            _print_values(declared, stretches)
+            return
+        shown = printing.as_json if as_json else printing.as_text
+        for number, records in stretches.items():
+            for record in records:
+                sys.stdout.buffer.write(shown(number, record) + b"\n")
+
+
+def _print_values(case: UseCase, stretches: Mapping[int, Iterator[ArchivedRecord]]) -> None:
+    from infra.replay import as_recorded, as_source
+
+    refused = 0
+
+    def count(*_: Any) -> None:
+        nonlocal refused
+        refused += 1
+
+    lines_of = as_recorded if case.is_live else as_source
+    for line in lines_of(stretches, case.codec(), count):
+        sys.stdout.buffer.write(line + b"\n")
+    if refused:
+        say(f"{refused:,} records that are no events of {case.name} were left out")
+
+
+@commands.command()
+def audit(
+    case: Case,
+    partition: Partition = None,
+    start: Annotated[
+        int, typer.Option("--from", min=0, help="Compare what records from this offset of the log on caused")
+    ] = 0,
+    stop: OffsetTo = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="Compare only the prediction with this id, and its outcomes")
+    ] = None,
+    partitions: Partitions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what is published with the log, byte by byte.
+
+    Folds the log from its start again, out of Kafka and the archive, and compares each output with the
+    published record: key, value, headers. What other code or other arithmetic published is not compared:
+    it is counted as unchecked, with the reason.
+
+    Exit code 0: everything compared is equal. 1: a difference, reported with its place and field, or records
+    in partitions of the log that the case does not declare. 2: nothing could be compared, or a part of the
+    log is missing.
+    """
+    from infra.audit import audit as run
+    from streams.audit import Selection
+
+    try:
+        declared = load(case, partitions)
+        require_partition(partition, declared.name, declared.partitions)
+        selection = Selection(start, stop, prediction)
+        report = run(path_of(case), declared, settings(), partition, selection, say)
+    except Exception as error:
+        raise not_compared(error) from None
+    end_with(report, as_json)
+
+
+@commands.command()
+def check(
+    case: Case,
+    source: Source = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Fold this many of the first events")] = 5_000,
+    partitions: Partitions = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a case repeats itself, and report what does not.
+
+    Folds a sample twice, the second time in processes with another hash seed, in other chunks, and with a
+    restart in the middle from what a checkpoint holds. Where outputs or states differ, reports the first
+    difference, its likely cause (the clock, random numbers, the order of a set, state outside of the fold),
+    and the functions of the declaration to look at. No Kafka is needed.
+
+    Exit code 0: everything is equal. 1: a difference. 2: nothing could be compared.
+    """
+    from infra.check import check as run
+
+    try:
+        report = run(path_of(case), load(case, partitions), source, limit, say)
+    except Exception as error:
+        raise not_compared(error) from None
+    end_with(report, as_json)
+
+
+@commands.command()
+def lineage(
+    prediction: Annotated[str, typer.Argument(help="The prediction's id: event id, colon, task name")],
+    case: Annotated[
+        str | None, typer.Argument(help="As elsewhere; may be left out where only one case is known")
+    ] = None,
+    events: Annotated[int, typer.Option(min=0, help="List this many events behind each value")] = 5,
+    partitions: Partitions = None,
+    as_json: AsJson = False,
+) -> None:
+    """All that a prediction rests on, back to the events.
+
+    Prints its request, features and the events behind them, model, code and outcome. Each feature value is
+    computed again from the events behind it, apart from the fold. Exit code 1 when one is not what was used,
+    or when there is no such prediction.
+    """
+    from infra.lineage import as_json as to_json
+    from infra.lineage import as_text
+    from infra.serve import open_history
+    from streams.deployment import code_of
+    from streams.lineage import lineage as trace
+
+    declared, now = load(only_case() if case is None else case, partitions), settings()
+    with open_history(declared, now) as history:
+        topics = declared.topics(now.namespace)
+        origin = trace(history, declared, topics, code_of(declared), prediction, events)
+    print(to_json(origin) if as_json else as_text(origin))
+    if not origin.agrees:
+        raise typer.Exit(1)

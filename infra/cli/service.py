@@ -1,0 +1,123 @@
+"""What runs until SIGTERM: worker, upgrade, bridge, archive."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infra.cli.cases import load, path_of, settings
+from infra.cli.console import print_json, say
+from infra.cli.parameters import AsJson, Case, Partitions, TopicKind
+
+NEWLY_REFUSED = 3
+"""Exit code of an upgrade whose code refuses records that the code before had accepted."""
+ARCHIVED = [TopicKind.LOG, TopicKind.PREDICTIONS, TopicKind.OUTCOMES, TopicKind.MODELS]
+
+commands = typer.Typer()
+
+
+@commands.command()
+def worker(
+    case: Case,
+    partitions: Partitions = None,
+    mend_topics: Annotated[
+        bool,
+        typer.Option("--mend-topics", help="Give topics that others created the settings they need"),
+    ] = False,
+) -> None:
+    """Serve a case until SIGTERM.
+
+    Folds its log: answers requests and learns from labels.
+    """
+    from infra.serve import run_worker
+
+    run_worker(load(case, partitions), settings(), mend_topics=mend_topics)
+
+
+@commands.command()
+def upgrade(
+    case: Case,
+    partitions: Partitions = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Report what would change, and end")] = False,
+    accept_refused: Annotated[
+        bool,
+        typer.Option("--accept-refused", help="Go on without past records that only the new code refuses"),
+    ] = False,
+) -> None:
+    """Take a case over from other code without an outage.
+
+    Serves it until SIGTERM, as `worker` does. Before that, folds the log beside the workers that serve, each
+    partition in a process of its own, and reports what would change: past records that the new code refuses,
+    and predictions that it would answer otherwise. When it is close behind the workers, it fences them out,
+    and they end.
+
+    Exit code 3: the new code refuses records that the code before had accepted, such as those with a field
+    that was deleted, and nothing was taken over.
+    """
+    from infra.serve import run_worker
+    from infra.upgrade import UpgradeStopped, planned
+
+    declared, path = load(case, partitions), path_of(case)
+    if plan:
+        changes = planned(path, declared, settings())
+        print(changes)
+        if changes.newly_refused:
+            raise typer.Exit(NEWLY_REFUSED)
+        return
+    try:
+        run_worker(declared, settings(), upgrade_path=path, accept_refused=accept_refused)
+    except UpgradeStopped as error:
+        say(f"driftline: {error}")
+        raise typer.Exit(NEWLY_REFUSED) from None
+
+
+@commands.command()
+def bridge(
+    bridge: Annotated[str, typer.Argument(metavar="BRIDGE", help="module:attribute of a Bridge")],
+    foreign: Annotated[
+        str | None, typer.Option("--from", help="host:port of the Kafka that has the topic, if another")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End where the topic ends now")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a foreign topic into a case's log, until SIGTERM.
+
+    Its records become the case's events. Fields that the bridge declares are read from online stores on the
+    way. Records that cannot be mapped go unchanged to the bridge's dead letters. Several processes share the
+    topic's partitions.
+    """
+    from infra.serve import run_bridge
+    from streams.bridge import load_bridge
+
+    report = run_bridge(load_bridge(bridge), settings(), foreign, once=once)
+    if as_json:
+        import msgspec
+
+        print_json(msgspec.to_builtins(report))
+    else:
+        say(str(report))
+
+
+@commands.command()
+def archive(
+    case: Case,
+    once: Annotated[bool, typer.Option("--once", help="Archive what is complete now, and end")] = False,
+    part_size: Annotated[
+        int | None, typer.Option(min=1, help="Offsets a part, for what is not archived yet (default: 50,000)")
+    ] = None,
+    topics: Annotated[
+        list[TopicKind], typer.Option("--topic", help="Which topics; may be given several times")
+    ] = ARCHIVED,
+) -> None:
+    """Copy a case's topics to Parquet, until SIGTERM.
+
+    The archive is the folder or URI in DRIFTLINE_ARCHIVE. A part holds a fixed range of offsets and is
+    written once the range is complete; the newest records, too few for a part, are in Kafka only.
+    """
+    from infra.serve import run_archiver
+
+    declared, now = load(case), settings()
+    named = [kind.of(declared.topics(now.namespace)) for kind in topics]
+    parts = run_archiver(declared, now, named, part_size, once=once)
+    say(f"{parts} parts written")
