@@ -147,10 +147,11 @@ live = UseCase(
     models=PerKey(champion=Member("logistic", logistic)),
     clock="wall",
 )
+prompt = replace(live, lateness=1.0)
+"""A live case of which the waits end soon: by default a live case allows its events a minute."""
 punctual = replace(
-    live,
+    prompt,
     task=Binary("bad", ask=Asked, label=Label(Settled, on="order", value=lambda e: e.bad > 0.5, wait=30.0)),
-    lateness=1.0,
 )
 """A live case of which the waits end within a test, though clock events pass meanwhile."""
 

@@ -111,7 +111,7 @@ def test_one_event_dated_2099_expires_nothing(system_of: SystemOf, eventually: E
 def test_requests_of_a_live_partition_that_falls_idle_expire_by_clock_events(
     system_of: SystemOf, eventually: Eventually
 ) -> None:
-    system = system_of("shop:live")
+    system = system_of("shop:prompt")
     worker = system.start()
     now = datetime.now(UTC)
     idle, other = ("s", "w")
