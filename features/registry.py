@@ -6,9 +6,7 @@ registry file is read and written as a whole, so that of two who apply at once o
 
 from __future__ import annotations
 
-import fcntl
 import os
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +14,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import stamina
+from filelock import FileLock
 
 from features.catalogue import feast_tags, owners, shared_tags
 from features.declaration import View
@@ -35,7 +36,8 @@ DEFINITIONS = Path(__file__).with_name("feast_definitions.py")
 """What Feast's own commands take for the repository's definitions."""
 ATTEMPTS = 5
 """How often to apply while others make the same tables and objects on a shared database."""
-PAUSE = 0.2
+FIRST_PAUSE = 0.2
+"""Seconds before the second attempt; before each further one they are twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +105,25 @@ class OnlineStoreRepo:
         with self._alone(), _registry_errors():
             self._write(self.place.settings_file, _settings_text(self.place))
             self._write(self.place.definitions_file, DEFINITIONS.read_text("utf-8"))
-            attempt = 0
-            while True:
-                attempt += 1
-                try:
-                    return self._apply()
-                except DBAPIError:
-                    self._store = None
-                    if attempt == ATTEMPTS:
-                        raise
-                    time.sleep(PAUSE * attempt)
+            attempts = stamina.RetryingCaller(
+                attempts=ATTEMPTS, timeout=None, wait_initial=FIRST_PAUSE, wait_jitter=FIRST_PAUSE
+            )
+            return attempts(DBAPIError, self._apply_or_reopen)
 
     def apply_anew(self) -> list[Change]:
         """As `apply`, of a repository whose files or objects may have gone since it was opened."""
         self._store = None
         return self.apply()
+
+    def _apply_or_reopen(self) -> list[Change]:
+        """Apply; after a failure the next attempt opens the repository anew."""
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            return self._apply()
+        except DBAPIError:
+            self._store = None
+            raise
 
     def _apply(self) -> list[Change]:
         changes = self._changes()
@@ -132,14 +138,11 @@ class OnlineStoreRepo:
             store._get_provider().online_store.update(store.config, [], views, [], [], True)
         return [change for change, _ in changes]
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> FileLock:
         """Nobody else of this machine is at work on the repository."""
         data = self.place.path / "data"
         data.mkdir(parents=True, exist_ok=True)
-        with (data / "apply.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return FileLock(data / "apply.lock")
 
     @staticmethod
     def _write(path: Path, text: str) -> None:

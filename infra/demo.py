@@ -6,7 +6,6 @@ topics, as any consumer would read it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from infra import report, summary
@@ -130,15 +130,15 @@ def _alone(case: UseCase, settings: Settings) -> Iterator[None]:
     """Raises InfraError where a demo of the case runs in this home already."""
     path = settings.home / f"demo-{settings.qualified(case.name)}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        try:
-            # let go when the process ends, however it ends
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise InfraError(
-                f"another demo of {case.name} runs in {settings.home}: wait for its end, or choose another "
-                "namespace by DRIFTLINE_NAMESPACE"
-            ) from None
+    lock = FileLock(path)  # let go when the process ends, however it ends
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        raise InfraError(
+            f"another demo of {case.name} runs in {settings.home}: wait for its end, or choose another "
+            "namespace by DRIFTLINE_NAMESPACE"
+        ) from None
+    with held:
         yield
 
 

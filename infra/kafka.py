@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -10,10 +9,11 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from infra.errors import InfraError
 
@@ -126,12 +126,9 @@ class LocalStack:
         """The broker's own log."""
         return self._home / "broker.log"
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> FileLock:
         self._home.mkdir(parents=True, exist_ok=True)
-        with (self._home / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return FileLock(self._home / "lock")
 
     def status(self) -> Broker | None:
         """The broker that runs, None when there is none (a stale record counts as none)."""
