@@ -10,3 +10,14 @@ class DriftlineError(Exception):
 
 class DeclarationError(DriftlineError):
     """A declaration that cannot be run as it is."""
+
+
+def pass_interrupt(raised: BaseException) -> None:
+    """Raises what user code raised again where that is KeyboardInterrupt: whoever waits at the terminal.
+
+    All else that a user's function or estimator raises is a fault of its own: also `sys.exit()`, which would
+    end the process without a word, and a panic of a library in Rust, which is no `Exception` either. So user
+    code is called in `try: ... except BaseException as error: pass_interrupt(error)`.
+    """
+    if isinstance(raised, KeyboardInterrupt):
+        raise raised

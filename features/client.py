@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 
+from driftline.errors import pass_interrupt
 from features import wire
 from features.declaration import View
 from features.errors import FeaturesError
@@ -111,7 +112,8 @@ class _Wanted(NamedTuple):
         values = {name: value.value for name, value in inputs.items()}
         try:
             computed = self.evaluate({**values, **request})
-        except Exception as error:
+        except BaseException as error:
+            pass_interrupt(error)
             raise FeaturesError(
                 f"the values of {dict(key)} in view {self.view.name!r} cannot be computed: "
                 f"{type(error).__name__}: {error}"

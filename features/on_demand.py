@@ -140,8 +140,8 @@ def evaluation(steps: tuple[Step, ...], unseen: Mapping[str, Any]) -> Evaluate:
                 continue
             try:
                 value = plain(compute(*inputs), kind, lenient)
-            except Exception as error:
-                if problem is None:
+            except BaseException as error:
+                if problem is None or isinstance(error, KeyboardInterrupt):
                     raise
                 problem(name, None, error)
                 continue

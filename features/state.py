@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol, get_type_hints
 
 from driftline.declared import suggestion
+from driftline.errors import pass_interrupt
 from features.declaration import (
     Derived,
     Elapsed,
@@ -75,7 +76,8 @@ def _called(name: str, function: Callable[[Any], Any], event: Any) -> Any:
     """What user code gives; what it raises becomes the cause of a FeatureValueError."""
     try:
         return function(event)
-    except Exception as error:
+    except BaseException as error:
+        pass_interrupt(error)
         raise FeatureValueError(name, "its function raised") from error
 
 
@@ -696,7 +698,7 @@ class FeatureState:
             x.update(computed)
         return x
 
-    def _problem(self, name: str, value: Any, error: Exception | None) -> None:
+    def _problem(self, name: str, value: Any, error: BaseException | None) -> None:
         if error is not None:
             raise FeatureValueError(name, "its function raised") from error
         self._ranges.tell(name, value)

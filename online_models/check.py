@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from river.base import Base, Classifier, MultiLabelClassifier, MultiTargetRegressor
 
+from driftline.errors import pass_interrupt
 from online_models.errors import ModelDeclarationError, reason_of
 from online_models.member import Member, PerKey, copied
 from online_models.task import Task
@@ -175,7 +176,8 @@ def _check_answer(member: Member, estimator: Any, task: Task, requests: Sequence
     for x in requests[:1]:
         try:
             answer = getattr(estimator, asked)(dict(x))
-        except Exception:
+        except BaseException as error:
+            pass_interrupt(error)
             return  # that is for the comparison, and the pool
         if answer is not None and (not isinstance(answer, form) or isinstance(answer, bool)):
             raise ModelDeclarationError(
@@ -237,13 +239,15 @@ def _turn(member: Member, task: Task, estimator: Any, x: Mapping[str, Any], y: A
             f"member {member.name!r}: its estimator cannot answer a {type(task).__name__} task: "
             f"{reason_of(error)}"
         ) from error
-    except Exception as error:
+    except BaseException as error:
+        pass_interrupt(error)
         said.append(reason_of(error))
     try:
         if task.is_supervised:
             estimator.learn_one(dict(x), y)
         else:
             estimator.learn_one(dict(x))
-    except Exception as error:
+    except BaseException as error:
+        pass_interrupt(error)
         said.append(reason_of(error))
     return said

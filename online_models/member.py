@@ -12,6 +12,7 @@ from typing import Any
 from zlib import crc32
 
 from driftline.declared import check, shown
+from driftline.errors import pass_interrupt
 from online_models.baselines import check_name
 from online_models.combination import Combination
 from online_models.drift.monitoring import Monitoring
@@ -24,7 +25,8 @@ def copied(estimator: Any, name: str) -> Any:
     """The estimator by way of its pickle; `name` is the member's, for the error."""
     try:
         return pickle.loads(pickle.dumps(estimator, protocol=5))  # our own bytes of a moment ago
-    except Exception as error:
+    except BaseException as error:
+        pass_interrupt(error)
         raise ModelDeclarationError(
             f"member {name!r} cannot be pickled, so it could not be recovered: {reason_of(error)}"
         ) from error
@@ -123,7 +125,8 @@ class Member:
         """A new estimator that shares no object with any other; raises ModelDeclarationError without one."""
         try:
             estimator = self.build()
-        except Exception as error:
+        except BaseException as error:
+            pass_interrupt(error)
             raise ModelDeclarationError(f"member {self.name!r} cannot be made: {reason_of(error)}") from error
         return copied(estimator, self.name)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from driftline.errors import pass_interrupt
 from online_models.baselines import RunningPrior
 from online_models.calibration import RANKED, Calibrated
 from online_models.change import Change
@@ -167,7 +168,8 @@ class Pool:
             output = seat.answer(self.task, request.x)
             if was_raw and estimator.is_ranked:
                 request.changes.append(Change("calibrated", seat.name, "predict", RANKED))
-        except Exception as error:
+        except BaseException as error:
+            pass_interrupt(error)
             self.roster.fail(index, "predict", error, request.changes)
             output = None
         if output is None:
@@ -263,7 +265,8 @@ class Pool:
                 seat.teach(x, y, prediction_id)
             elif not y:
                 seat.observe(x)
-        except Exception as error:
+        except BaseException as error:
+            pass_interrupt(error)
             self.roster.fail(index, "learn", error, changes)
             return
         if not seat.state.has_learned or seat.state.failures is not None:
@@ -322,7 +325,8 @@ class Pool:
             if seat.state.learning and seat.member is not None and asked:
                 try:
                     seat.observe(x)
-                except Exception as error:
+                except BaseException as error:
+                    pass_interrupt(error)
                     self.roster.fail(index, "learn", error, changes)
                 else:
                     self._taught(index, seat, changes)

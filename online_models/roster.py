@@ -180,7 +180,7 @@ class Roster:
         failures.release(0)
         self.state.troubled = [other for other in self.state.troubled if other != index]
 
-    def fail(self, index: int, stage: str, error: Exception, changes: list[Change]) -> None:
+    def fail(self, index: int, stage: str, error: BaseException, changes: list[Change]) -> None:
         """A member raised, or gave no finite number; too many of that put it in quarantine."""
         seat, rules, request = self.seats[index], self._scope.tolerance, self.state.requests
         failures = seat.state.failures

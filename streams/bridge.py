@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from driftline.errors import pass_interrupt
 from features.declaration import MINUTE
 from online_models.errors import reason_of
 from streams.errors import DeclarationError, Refused
@@ -156,7 +157,8 @@ class Bridge:
         try:
             mapped = self.map(record)
             events = [] if mapped is None else [mapped] if isinstance(mapped, Event) else list(mapped)
-        except Exception as error:
+        except BaseException as error:
+            pass_interrupt(error)
             raise Refused("map", reason_of(error)[:_REASON]) from error
         for event in events:
             if type(event) not in self.case.events:

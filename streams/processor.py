@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
+from driftline.errors import pass_interrupt
 from online_models.errors import reason_of
 from online_models.pool import Pool
 from online_models.report import merged_report
@@ -82,7 +83,8 @@ class PartitionProcessor:
             self.scorer.put_rows(out)
         except StreamsError:
             raise
-        except Exception as error:
+        except BaseException as error:
+            pass_interrupt(error)
             raise FoldFault(self.partition, half.offset, reason_of(error)) from error
         return out
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from driftline.errors import pass_interrupt
 from features.errors import FeatureValueError
 from features.expectation import Refusals
 from features.keys import key_text
@@ -296,7 +297,8 @@ class Scorer:
             return self._codec.decode(record.value, record.key)
         except Refused as refused:
             return refused
-        except Exception as error:
+        except BaseException as error:
+            pass_interrupt(error)
             return Refused("decode", reason_of(error))
 
     def _take(self, record: Record, event: Event | Refused, out: Outputs) -> None:
@@ -463,7 +465,8 @@ class Scorer:
             raise self._without(error) from error
         except Refused:
             raise
-        except Exception as error:  # a key that cannot be looked up, a value that cannot be compared
+        except BaseException as error:  # a key that cannot be looked up, a value that cannot be compared
+            pass_interrupt(error)
             raise Refused("features", reason_of(error)) from error
         return x
 
@@ -547,7 +550,8 @@ class Scorer:
         try:
             value = self._label_value(event)
             return None if value is None else self._task.check_label(value)
-        except Exception as error:
+        except BaseException as error:
+            pass_interrupt(error)
             raise Refused("label", reason_of(error)) from error
 
     def _label_key(self, event: Event) -> Any:
@@ -555,7 +559,8 @@ class Scorer:
         try:
             key = self._join_key(event)
             hash(key)
-        except Exception as error:
+        except BaseException as error:
+            pass_interrupt(error)
             raise Refused("label", f"field {self._label_field!r}: {reason_of(error)}") from error
         return key
 

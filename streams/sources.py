@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, time
 from functools import cache
 from itertools import islice
@@ -15,7 +15,7 @@ import msgspec
 import msgspec.structs
 
 from streams import tables
-from streams.errors import DeclarationError
+from streams.errors import DeclarationError, StreamsError
 from streams.events import SYSTEM_EVENTS, Clock, Event, Reference, Serve, WarmUp, moment
 from streams.partitioning import partition_of
 from streams.recording import LineDecoder, Recorded
@@ -65,8 +65,16 @@ def open_log(
     elif tables.is_table(Path(name)):
         events = _from_table(case, Path(name), reading)
     else:
-        events = iter(load(name)())
+        events = _from_function(name, load(name))
     return islice(events, limit)
+
+
+def _from_function(name: str, source: Callable[[], Iterable[Event | Recorded]]) -> Iterator[Event | Recorded]:
+    """What a function of the user's yields; one that calls `sys.exit()` has not come to its end."""
+    try:
+        yield from source()
+    except SystemExit as error:
+        raise StreamsError(f"source {name} ended early: it raised SystemExit({error.code!r})") from error
 
 
 def _event_of(entry: Event | Recorded) -> Event:

@@ -22,7 +22,7 @@ from driftline.declared import (
     shown,
     suggestion,
 )
-from driftline.errors import DriftlineError
+from driftline.errors import DriftlineError, pass_interrupt
 from features.declaration import DAY, MINUTE, Feature, View, fields_computed_with, views
 from features.errors import FeatureDeclarationError
 from features.expectation import Refusals
@@ -195,7 +195,8 @@ def load(path: str) -> Any:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise DeclarationError(f"{path!r}: cannot import {error.name!r} (looked in {here} too)") from error
-    except Exception as error:
+    except BaseException as error:
+        pass_interrupt(error)
         raise DeclarationError(f"{path!r}: {_place_in(error, here)}{_told(error)}") from error
     try:
         return getattr(module, attribute)
@@ -214,7 +215,7 @@ def _module_of(told: str, here: Path) -> str:
     return ".".join(file.relative_to(here.resolve()).with_suffix("").parts)
 
 
-def _place_in(error: Exception, here: Path) -> str:
+def _place_in(error: BaseException, here: Path) -> str:
     """File and line of the user's that an error comes from, as `shop.py, line 7: `; empty where unknown."""
     if isinstance(error, SyntaxError):
         return ""  # which says so itself
@@ -233,7 +234,7 @@ def _is_own(file: str) -> bool:
     return is_ours(Path(file)) or "site-packages" in file
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return str(error) if isinstance(error, DriftlineError) else f"{type(error).__name__}: {error}"
 
 

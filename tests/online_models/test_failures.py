@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import pickle
+import sys
 from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ RULES = Tolerance(failures=3, within=20, pause=50, probation=10)
 
 
 class Obeys:
-    """An estimator that does what a feature wants: `predict` and `learn` are "nan", "none" or "raise"."""
+    """Does what a feature wants: `predict` and `learn` are "nan", "none", "raise" or "exit"."""
 
     def __init__(self) -> None:
         self.learned = 0
@@ -33,12 +35,16 @@ class Obeys:
     def learn_one(self, x: dict[str, Any], y: Any = None) -> None:
         if x.get("learn") == "raise":
             raise RuntimeError("not this one")
+        if x.get("learn") == "exit":
+            sys.exit(1)
         self.learned += 1
 
     def _say(self, x: dict[str, Any], usual: Any) -> Any:
         what = x.get("predict")
         if what == "raise":
             raise RuntimeError("not this one")
+        if what == "exit":
+            sys.exit(1)
         return {"nan": math.nan, "none": None, None: usual}[what]
 
     def predict_proba_one(self, x: dict[str, Any]) -> Any:
@@ -87,7 +93,9 @@ TASKS = [
 WELL: dict[str, Any] = {}
 NAN = {"predict": "nan"}
 RAISES = {"predict": "raise"}
+EXITS = {"predict": "exit"}
 SPOILS = {"learn": "raise"}
+EXITS_LEARNING = {"learn": "exit"}
 
 
 def pool(*others: Member | Combination, task: Any = TASK, **declared: Any) -> Pool:
@@ -111,7 +119,7 @@ def told(found: list[tuple[str, list[Change]]]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("task", "y"), TASKS)
-@pytest.mark.parametrize("bad", [NAN, RAISES])
+@pytest.mark.parametrize("bad", [NAN, RAISES, EXITS])
 def test_one_bad_answer_is_given_by_the_next_in_line_and_the_member_goes_on(
     task: Any, y: Any, bad: dict[str, Any]
 ) -> None:
@@ -125,9 +133,9 @@ def test_one_bad_answer_is_given_by_the_next_in_line_and_the_member_goes_on(
 
 @pytest.mark.parametrize(("task", "y"), TASKS)
 def test_when_everything_fails_the_prior_answers_whatever_the_task(task: Any, y: Any) -> None:
-    for baselines in (True, False):
+    for baselines, bad in product((True, False), (RAISES | SPOILS, EXITS | EXITS_LEARNING)):
         where = pool(task=task, baselines=baselines)
-        found = run(where, [RAISES | SPOILS] * 60, y)
+        found = run(where, [bad] * 60, y)
         assert {serving for serving, _ in found} == {"prior"}
 
 

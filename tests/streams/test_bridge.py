@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,6 +61,11 @@ def test_a_record_becomes_an_event_several_or_none() -> None:
 def test_what_cannot_be_mapped_is_refused_with_the_reason(value: Any, reason: str) -> None:
     with pytest.raises(Refused, match=reason):
         till.till.events_of(record_of(value))
+
+
+def test_a_map_that_would_end_the_process_refuses_the_record() -> None:
+    with pytest.raises(Refused, match="SystemExit: 1"):
+        replace(till.till, map=lambda _: sys.exit(1)).events_of(record_of(b""))
 
 
 def test_events_of_other_cases_commands_and_equal_ids_are_refused() -> None:

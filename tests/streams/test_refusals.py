@@ -29,6 +29,7 @@ from driftline import (
     field,
     lookup,
     mean,
+    on_demand,
 )
 from streams.canonical import state_hash
 from streams.errors import DeclarationError, FoldFault
@@ -206,6 +207,45 @@ def test_a_refused_event_changes_nothing_but_the_counts(name: str) -> None:
     assert stages(out) == [name.partition(":")[0]]
     assert log.state() == before
     assert [out.predictions, out.outcomes, out.drift, out.models, out.rows] == [[], [], [], [], {}]
+
+
+class Panic(BaseException):
+    """As of a library in Rust: no Exception."""
+
+
+@pytest.mark.parametrize("raised", [SystemExit(1), Panic("index out of bounds")])
+def test_user_code_that_would_end_the_process_is_a_dead_letter_of_its_stage(raised: BaseException) -> None:
+    def ends(event: Any) -> float:
+        if event.id.startswith("bad"):
+            raise raised
+        return 1.0
+
+    def ends_at(amount: float) -> float:
+        if amount == 7.0:
+            raise raised
+        return amount
+
+    computed = {"amount": field("amount"), "root": on_demand(ends_at, of="amount")}
+    for changes, kind, stage in (
+        ({"features": {"derived": derive(ends)}}, "asked", "features"),
+        ({"features": {"windowed": mean(Settled, ends, by="shop", over=HOUR)}}, "settled", "features"),
+        ({"features": computed}, "asked", "features"),
+        ({"task": settles(rule=ends)}, "settled", "label"),
+    ):
+        log = Log(case(**changes))
+        out = log.event(kind, 0, id="bad", **({"amount": 7.0} if kind == "asked" else {"bad": 1.0}))
+        assert stages(out) == [stage]
+        assert type(raised).__name__ in dict(out.dead_letters[0].headers)["reason"].decode()
+        assert stages(log.event("asked", 1)) == []
+
+
+def test_an_interrupt_from_the_terminal_ends_the_fold() -> None:
+    def waits(event: Asked) -> float:
+        raise KeyboardInterrupt
+
+    log = Log(case(features={"derived": derive(waits)}))
+    with pytest.raises(KeyboardInterrupt):
+        log.event("asked", 0)
 
 
 def test_a_fault_of_the_fold_names_partition_and_offset(monkeypatch: pytest.MonkeyPatch) -> None:

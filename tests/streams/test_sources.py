@@ -14,12 +14,12 @@ import pytest
 import shop
 
 from examples.flights import flights
-from streams.errors import DeclarationError
+from streams.errors import DeclarationError, StreamsError
 from streams.events import Clock
 from streams.partitioning import partition_of
 from streams.schema import topic_schemas
 from streams.simulate import Simulation, simulate
-from streams.sources import layout, open_source, with_closing_clock
+from streams.sources import layout, open_log, open_source, with_closing_clock
 from streams.tables import UnreadableTable
 
 EVENTS = 6_000
@@ -107,6 +107,19 @@ def test_a_source_that_is_not_there_is_said(tmp_path: Path) -> None:
         next(open_source(flights, str(tmp_path / "none.jsonl")))
     with pytest.raises(DeclarationError, match="module:attribute"):
         next(open_source(flights, "nonsense"))
+
+
+def test_a_module_and_a_source_that_would_end_the_process_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ending_module.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "ending_source.py").write_text("import sys\ndef events():\n    yield 1\n    sys.exit(0)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DeclarationError, match=r"ending_module\.py, line 2: SystemExit: 0"):
+        open_source(flights, "ending_module:events")
+    with pytest.raises(StreamsError, match=r"source ending_source:events ended early: .*SystemExit\(0\)"):
+        list(open_log(flights, "ending_source:events"))
 
 
 def test_a_wrong_line_is_named(tmp_path: Path) -> None:
