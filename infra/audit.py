@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from infra.children import end_with_parent
 from infra.errors import InfraError
+from infra.jobs import Report, in_processes
 from infra.serve import bootstrap_of, open_history
 from infra.settings import Settings
 from streams.audit import PartitionAudit, PublishedTopic, Selection, audit_partition
@@ -121,7 +119,7 @@ def audit(
     # what a child process is given is resolved here, once
     settings = replace(settings, bootstrap=bootstrap_of(settings))
     jobs = [_Job(case_path, case.partitions, settings, number, kinds, selection) for number in numbers]
-    return _report(case, _in_processes(jobs, tell), time.perf_counter() - started, undeclared)
+    return _report(case, asyncio.run(_in_processes(jobs, tell)), time.perf_counter() - started, undeclared)
 
 
 def _report(
@@ -146,39 +144,30 @@ def _report(
     )
 
 
-def _in_processes(jobs: Sequence[_Job], tell: Tell) -> list[PartitionAudit]:
+async def _in_processes(jobs: Sequence[_Job], tell: Tell) -> list[PartitionAudit]:
     """The jobs' results in their order; all end when one fails."""
-    spawn = multiprocessing.get_context(
-        "spawn"
-    )  # a fork would share the threads and sockets of Kafka's clients
-    workers = min(len(jobs), os.cpu_count() or 1)
-    with (
-        spawn.Manager() as manager,
-        ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool,
-    ):
-        told, stop = manager.dict(), manager.Event()
-        futures = [pool.submit(_audit_one, job, told, stop) for job in jobs]
-        try:
-            _follow(futures, told, tell)
-        finally:
-            stop.set()
-        return [future.result() for future in futures]
+    folded: dict[int, int] = {}
+
+    def reported(job: _Job, count: int) -> None:
+        folded[job.partition] = count
+
+    telling = asyncio.create_task(_tell_progress(folded, tell))
+    try:
+        return await in_processes(_audit_one, jobs, reported)
+    finally:
+        telling.cancel()
 
 
-def _follow(futures: Sequence[Future[PartitionAudit]], told: Mapping[int, int], tell: Tell) -> None:
-    """Tell how far they are until all are done or one has failed."""
+async def _tell_progress(folded: Mapping[int, int], tell: Tell) -> None:
+    """Tell every few seconds how many events of each partition are folded."""
     began = time.monotonic()
     while True:
-        done, waiting = wait(futures, TOLD_EVERY, FIRST_EXCEPTION)
-        for future in done:
-            future.result()
-        if not waiting:
-            return
-        folded = sum(told.values())
-        tell(f"{folded:,} events folded and compared, {folded / (time.monotonic() - began):,.0f}/s")
+        await asyncio.sleep(TOLD_EVERY)
+        count = sum(folded.values())
+        tell(f"{count:,} events folded and compared, {count / (time.monotonic() - began):,.0f}/s")
 
 
-def _audit_one(job: _Job, told: Any, stop: Any) -> PartitionAudit:
+def _audit_one(job: _Job, report: Report[int]) -> PartitionAudit:
     case = replace(load_case(job.case_path), partitions=job.partitions)
     topics = case.topics(job.settings.namespace)
     with open_history(case, job.settings) as history:
@@ -200,9 +189,7 @@ def _audit_one(job: _Job, told: Any, stop: Any) -> PartitionAudit:
             refold.step,
             job.selection,
         ):
-            told[job.partition] = found.folded
-            if stop.is_set():
-                break
+            report(found.folded)
     return found
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import asyncio
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from features.registry import OnlineStoreRepo
-from infra.children import end_with_parent
+from infra.jobs import Report, in_processes
 from infra.settings import Settings
 from streams.archive import Archive, ArchiveError
 from streams.usecase import UseCase, load_case
@@ -85,11 +83,11 @@ def write(
     if folder is None:
         folder = OnlineStoreRepo(settings.features(case.name), case.views()).history
     jobs = [_Job(case_path, settings, n, begin, end, folder.absolute()) for n in archived]
-    workers = min(len(jobs), os.cpu_count() or 1)
-    # not forked: the threads of libraries would be left half way
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
-        found = list(pool.map(_write_one, jobs))
+
+    def reported(job: _Job, offset: int) -> None:
+        print(f"{topic}-{job.partition}: history up to {offset:,}", file=sys.stderr)
+
+    found = asyncio.run(in_processes(_write_one, jobs, reported))
     offsets, rows, parts = (sum(counts) for counts in zip(*found, strict=True))
     return HistoryReport(
         case.name,
@@ -102,7 +100,7 @@ def write(
     )
 
 
-def _write_one(job: _Job) -> tuple[int, int, int]:
+def _write_one(job: _Job, report: Report[int]) -> tuple[int, int, int]:
     from streams.feature_history import HistoryProgress, HistoryWriter
 
     case = load_case(job.case_path)
@@ -111,5 +109,5 @@ def _write_one(job: _Job) -> tuple[int, int, int]:
     writer = HistoryWriter(case, archive, topic, job.partition, job.folder)
     progress = HistoryProgress(0, 0, 0)
     for progress in writer.write(job.begin, job.end):
-        print(f"{topic}-{job.partition}: history up to {progress.offset:,}", file=sys.stderr)
+        report(progress.offset)
     return progress

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
-import os
-from collections.abc import Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NamedTuple
 
-from infra.children import end_with_parent
 from infra.errors import InfraError
+from infra.jobs import Report, in_processes
 from infra.settings import Settings
 from infra.signals import until_signal
-from streams.errors import StreamsError
 from streams.usecase import UseCase, load_case
 
 if TYPE_CHECKING:
@@ -104,7 +99,8 @@ async def _approach(case_path: str, deployment: Deployment, settings: Settings) 
         )
         jobs = [_Job(case_path, case.partitions, settings, number, rows) for number in partitions]
         standbys = {}
-        for number, aside in zip(partitions, await _folded_aside(jobs), strict=True):
+        folded = await in_processes(_fold, jobs, _told)
+        for number, aside in zip(partitions, folded, strict=True):
             standbys[number] = Standby.restored(deployment, number, aside.snapshot, rows=rows)
             plan.add(aside.plan)
         # what came on while states were handed over; each pass is as long as the other code came on during
@@ -123,71 +119,27 @@ class _Aside(NamedTuple):
     plan: UpgradePlan
 
 
-async def _folded_aside(jobs: Sequence[_Job]) -> list[_Aside]:
-    """The jobs' standbys, folded by as many processes at once as there are cores."""
-    turns = asyncio.Semaphore(os.cpu_count() or 1)
-    tasks = [asyncio.create_task(_fold_aside(job, turns)) for job in jobs]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+def _told(_: _Job, line: str) -> None:
+    log.warning("upgrade: %s", line)
 
 
-async def _fold_aside(job: _Job, turns: asyncio.Semaphore) -> _Aside:
-    # not forked: the threads of libraries would be left half way
-    spawn = multiprocessing.get_context("spawn")
-    async with turns:
-        receiving, sending = spawn.Pipe(duplex=False)
-        process = spawn.Process(target=_fold, args=(job, sending), daemon=True)
-        process.start()
-        sending.close()
-        try:
-            found = await asyncio.to_thread(_received, receiving)
-        finally:
-            process.terminate()  # it has nothing left to do
-            await asyncio.to_thread(process.join)
-            receiving.close()
-    if isinstance(found, _Aside):
-        return found
-    raise InfraError(
-        found or f"the process that folded partition {job.partition} ended with exit code {process.exitcode}"
-    )
-
-
-def _received(receiving: Connection) -> _Aside | str | None:
-    """What was folded, what made it impossible, or None from a process that died."""
-    try:
-        found: _Aside | str = receiving.recv()
-    except EOFError:
-        return None
-    return found
-
-
-def _fold(job: _Job, sending: Connection) -> None:
+def _fold(job: _Job, report: Report[str]) -> _Aside:
     """In a process of its own: fold one partition close behind the code that serves it."""
     from infra.deploy import deploy
     from streams.archive import Archive
     from streams.kafka_broker import KafkaBroker
 
-    end_with_parent()
     settings = job.settings
     case: UseCase = replace(load_case(job.case_path), partitions=job.partitions)
     broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))
-    try:
-        aside = asyncio.run(_close_behind(deploy(case, settings, broker), job))
-    except StreamsError as error:
-        sending.send(str(error))
-        return
-    sending.send(aside)
+    return asyncio.run(_close_behind(deploy(case, settings, broker), job, report))
 
 
-async def _close_behind(deployment: Deployment, job: _Job) -> _Aside:
+async def _close_behind(deployment: Deployment, job: _Job, report: Report[str]) -> _Aside:
     from streams.upgrade import CLOSE_BEHIND, Standby
 
     standby = Standby(deployment, job.partition, rows=job.rows)
-    telling = asyncio.create_task(_tell_of(standby, str(deployment.log(job.partition))))
+    telling = asyncio.create_task(_tell_of(standby, str(deployment.log(job.partition)), report))
     try:
         while await standby.approach() > CLOSE_BEHIND:
             pass
@@ -197,18 +149,15 @@ async def _close_behind(deployment: Deployment, job: _Job) -> _Aside:
         await deployment.broker.close()
 
 
-async def _tell_of(standby: Standby, place: str) -> None:
-    """Say every few seconds how far the fold beside the other code has come, and how fast it is."""
+async def _tell_of(standby: Standby, place: str, report: Report[str]) -> None:
+    """Report every few seconds how far the fold beside the other code has come, and how fast it is."""
     before = 0
     while True:
         await asyncio.sleep(TELL_EVERY)
         folded = standby.processor.next_offset
         rate = (folded - before) / TELL_EVERY
         before = folded
-        log.warning(
-            "upgrade: %s folded beside the code that serves up to %s of %s (%s/s)",
-            place,
-            f"{folded:,}",
-            f"{standby.log_end:,}",
-            f"{rate:,.0f}",
+        report(
+            f"{place} folded beside the code that serves up to {folded:,} of {standby.log_end:,} "
+            f"({rate:,.0f}/s)"
         )
