@@ -6,7 +6,6 @@ registry file is read and written as a whole, so that of two who apply at once o
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import stamina
 from filelock import FileLock
 
+from driftline.whole_file import replacing
 from features.catalogue import feast_tags, owners, shared_tags
 from features.declaration import View
 from features.errors import FeaturesError
@@ -103,8 +103,12 @@ class OnlineStoreRepo:
 
         _check_driver(self.place)
         with self._alone(), _registry_errors():
-            self._write(self.place.settings_file, _settings_text(self.place))
-            self._write(self.place.definitions_file, DEFINITIONS.read_text("utf-8"))
+            for path, content in (
+                (self.place.settings_file, _settings_text(self.place).encode()),
+                (self.place.definitions_file, DEFINITIONS.read_bytes()),
+            ):
+                with replacing(path) as file:
+                    file.write(content)
             attempts = stamina.RetryingCaller(
                 attempts=ATTEMPTS, timeout=None, wait_initial=FIRST_PAUSE, wait_jitter=FIRST_PAUSE
             )
@@ -143,12 +147,6 @@ class OnlineStoreRepo:
         data = self.place.path / "data"
         data.mkdir(parents=True, exist_ok=True)
         return FileLock(data / "apply.lock")
-
-    @staticmethod
-    def _write(path: Path, text: str) -> None:
-        unfinished = path.with_suffix(f".{os.getpid()}.part")
-        unfinished.write_text(text, "utf-8")
-        unfinished.replace(path)
 
     def _changes(self) -> list[tuple[Change, Any]]:
         """What becomes of each declared object, and the object."""

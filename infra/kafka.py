@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from driftline.whole_file import replacing
 from infra.errors import InfraError
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.1.1"
@@ -171,16 +172,14 @@ class LocalStack:
                     start_new_session=True,
                 )
             broker = Broker(process.pid, bootstrap, time.time())
-            self._record.write_text(
-                json.dumps(
-                    {
-                        "pid": broker.pid,
-                        "start": _starttime(broker.pid),
-                        "bootstrap": bootstrap,
-                        "started": broker.started,
-                    }
-                )
-            )
+            record = {
+                "pid": broker.pid,
+                "start": _starttime(broker.pid),
+                "bootstrap": bootstrap,
+                "started": broker.started,
+            }
+            with replacing(self._record) as file:  # `status` reads it without the lock
+                file.write(json.dumps(record).encode())
             self._wait(bootstrap, process)
             return broker
 

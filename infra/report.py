@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from driftline.whole_file import replacing
 from infra import adaptation
 from infra.charts import Bin, Line, Mark, calibration_chart, time_chart
 from infra.figures import figure, role_of
@@ -312,9 +313,8 @@ def write(
 ) -> None:
     """Write the page, replacing an older one in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_text(page(title, result, samples, evidence, description=description, made=made), "utf-8")
-    draft.replace(path)
+    with replacing(path) as file:
+        file.write(page(title, result, samples, evidence, description=description, made=made).encode())
 
 
 def page(

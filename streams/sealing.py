@@ -20,6 +20,7 @@ import struct
 import tempfile
 from pathlib import Path
 
+from driftline.whole_file import sync_folder
 from streams.errors import Unauthentic, UnusableKey
 
 KEY_BYTES = 32
@@ -122,8 +123,4 @@ def _create(path: Path) -> None:
             return
     finally:
         draft.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from driftline.whole_file import replacing
 from features.faults import Outage
 
 
@@ -28,11 +29,10 @@ class StatusFile:
 
     def write(self, status: dict[str, Any]) -> None:
         """Write it, or tell now and then why that cannot be."""
-        unfinished = self.path.with_suffix(".part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps(status))
-            unfinished.replace(self.path)
+            with replacing(self.path) as file:
+                file.write(json.dumps(status).encode())
         except OSError as error:
             if self._outage is None:
                 self._outage = Outage(f"writing {self.path}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pyarrow import ArrowException, fs
 
+from driftline.whole_file import replacing_durably, sync_folder
 from streams.errors import StreamsError
 
 STALE = 3600.0
@@ -60,7 +60,9 @@ class Storage:
         """Create or replace a file; folders in its name are made."""
         path = self.path(name)
         if isinstance(self._fs, fs.LocalFileSystem):
-            _write_durably(Path(path), content)
+            _make_folder(Path(path).parent)
+            with replacing_durably(Path(path)) as file:
+                file.write(content)
             return
         self._fs.create_dir(path.rpartition("/")[0], recursive=True)
         with self._fs.open_output_stream(path) as stream:
@@ -82,7 +84,7 @@ class Storage:
         path = self.path(name)
         if isinstance(self._fs, fs.LocalFileSystem):
             written.replace(path)
-            _sync_folder(written.parent)
+            sync_folder(written.parent)
             return
         self._fs.create_dir(path.rpartition("/")[0], recursive=True)
         with written.open("rb") as content, self._fs.open_output_stream(path) as stream:
@@ -100,35 +102,10 @@ class Storage:
             self._fs.delete_file(path)
 
 
-def _write_durably(path: Path, content: bytes) -> None:
-    _make_folder(path.parent)
-    # a name of its own: two writers must not write into one another's file
-    descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(unfinished, 0o644)
-        os.replace(unfinished, path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
 def _make_folder(folder: Path) -> None:
     """Make the folder and those above it, each durably known to the one above."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(folder.parent)
