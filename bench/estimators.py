@@ -42,7 +42,7 @@ class Request(Event, tag="request"):
     k: str
 
 
-class Found(msgspec.Struct, frozen=True):
+class EstimatorTrial(msgspec.Struct, frozen=True):
     """What came of an estimator as the only member of a task: `refused` with a reason, or the digest of its
     answers and how many requests it failed to answer or labels to learn, with the last reason."""
 
@@ -205,7 +205,7 @@ def examples(task: str) -> list[tuple[dict[str, float], Any]]:
     return found
 
 
-def tried(candidate: Candidate) -> Found:
+def tried(candidate: Candidate) -> EstimatorTrial:
     """Fold examples with the estimator as the only member, restored from its pickle half way."""
     task, given = TASKS[candidate.task], examples(candidate.task)
     member = Member("it", candidate.build)
@@ -213,7 +213,7 @@ def tried(candidate: Candidate) -> Found:
         check_member(member, task, [x for x, _ in given[:24]])
     except ModelsError as error:
         reason = str(error).removeprefix("member 'it': ").removeprefix("member 'it' ")
-        return Found(candidate.name, candidate.task, refused=reason)
+        return EstimatorTrial(candidate.name, candidate.task, refused=reason)
     scope = PerKey(member, baselines=False, metrics=False, monitoring=None)
     pool = Pool(task, scope, "k", 0)
     told = []
@@ -226,7 +226,7 @@ def tried(candidate: Candidate) -> Found:
         told.append((forecast.serving, forecast.output))
         pool.learn(dict(x), y, forecast, float(number), number, str(number))
     failures = pool.roster.seats[0].state.failures
-    return Found(
+    return EstimatorTrial(
         candidate.name,
         candidate.task,
         digest=hashlib.sha256(repr(told).encode()).hexdigest(),
@@ -235,7 +235,7 @@ def tried(candidate: Candidate) -> Found:
     )
 
 
-def page(found: list[Found]) -> str:
+def page(found: list[EstimatorTrial]) -> str:
     """The results as a page."""
     lines = [
         "# River's estimators as members",

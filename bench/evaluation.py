@@ -21,7 +21,7 @@ from typing import Any
 from infra.evaluate import evaluate_case, evaluate_file, evaluate_stream
 from online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
 from online_models.evaluation.lineup import COMBINED, DEFAULT, members_of, scope_of
-from online_models.evaluation.stream import Kind
+from online_models.evaluation.stream import LabelKind
 from online_models.member import PerKey
 from streams.hash_seed import pin
 
@@ -30,7 +30,7 @@ SEED = 1
 """Of the generated streams; what has to be chosen was chosen on seed 2."""
 FLIGHTS = "flights"
 FLIGHT_EVENTS = 60_000
-RIVALS: dict[Kind, tuple[str, ...]] = {
+RIVALS: dict[LabelKind, tuple[str, ...]] = {
     "binary": ("arf", "adwin-bagging", "drift-retraining"),
     "multiclass": ("arf", "adwin-bagging", "drift-retraining"),
     "regression": ("arf",),
@@ -41,7 +41,7 @@ POINTS = 0.5
 """How far what serves may be behind the best member, in points of accuracy."""
 
 
-def _alone(kind: Kind, name: str) -> PerKey:
+def _alone(kind: LabelKind, name: str) -> PerKey:
     return PerKey(members_of(kind, [name])[0], baselines=False, monitoring=None)
 
 
@@ -69,7 +69,7 @@ def _flights(name: str) -> dict[str, Any]:
 def _file(text: str) -> dict[str, Any]:
     path, _, label = text.rpartition(":")
     result = evaluate_file(Path(path), label)
-    kind: Kind = result["task"]
+    kind: LabelKind = result["task"]
     rivals = {
         rival: evaluate_file(Path(path), label, models=[rival])["models"][rival] for rival in RIVALS[kind]
     }

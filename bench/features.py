@@ -35,9 +35,9 @@ from features.declaration import HOUR, View, count, mean, views
 from features.on_demand import OnDemandView
 from features.online import RowStore
 from features.online_stores.redis_rows import Layout
-from features.place import Place
+from features.place import RepositoryPlace
 from features.registry import OnlineStoreRepo
-from features.state import Row, RowKey
+from features.state import RowKey, StampedRow
 from infra.kafka import LocalStack
 from infra.settings import Settings
 from infra.topics_admin import ensure_topics
@@ -119,7 +119,7 @@ def _await(url: str) -> None:
                 time.sleep(0.05)
 
 
-def _rows(random_: random.Random, number: int, at: float) -> dict[RowKey, Row]:
+def _rows(random_: random.Random, number: int, at: float) -> dict[RowKey, StampedRow]:
     def values() -> dict[str, Any]:
         return {name: 7 if w.is_whole else random_.random() for name, w in DECLARED.features.items()}
 
@@ -136,7 +136,7 @@ def _fastest_cpu_us(write: Callable[[Any], None], batches: list[Any], rows: int)
     return min(found)
 
 
-def _feasts_own(place: Place, folder: Path) -> Any:
+def _feasts_own(place: RepositoryPlace, folder: Path) -> Any:
     """The same registry and rows through the store that Feast itself brings."""
     from feast import FeatureStore, RepoConfig
 
@@ -215,7 +215,7 @@ def reads(repo: OnlineStoreRepo) -> dict[str, Any]:
     return found
 
 
-def _bare(place: Place) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def _bare(place: RepositoryPlace) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """HMGET of one entity, and of 100 in a pipeline."""
     from redis import Redis
 
@@ -257,7 +257,9 @@ def measure(bootstrap: str, folder: Path) -> dict[str, Any]:
             if online_store is None:
                 found[name] = {"reason": "there is no redis-server"}
                 continue
-            repo = OnlineStoreRepo(Place(folder / f"repo-{name}", "bench", online_store), [DECLARED])
+            repo = OnlineStoreRepo(
+                RepositoryPlace(folder / f"repo-{name}", "bench", online_store), [DECLARED]
+            )
             repo.apply()
             _say(f"{name}: writes")
             written = writes(repo, _feasts_own(repo.place, folder))

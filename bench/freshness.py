@@ -24,7 +24,7 @@ from driftline import (
     mean,
 )
 from features.errors import FeaturesError
-from features.place import Place
+from features.place import RepositoryPlace
 
 KEYS = 20
 """Keys that events are about, in turn."""
@@ -86,7 +86,7 @@ def _events() -> Iterator[Tick]:
 
 
 def measure(
-    bootstrap: str, namespace: str, place: Place, check: Callable[[], None], pace: dict[int, float]
+    bootstrap: str, namespace: str, place: RepositoryPlace, check: Callable[[], None], pace: dict[int, float]
 ) -> dict[str, Any]:
     """p50 and p99 in ms by rate (events a second); `pace` is the seconds of each.
 

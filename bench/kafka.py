@@ -12,7 +12,7 @@ os.environ.setdefault("FAUST_LOOP", "uvloop")  # as `driftline worker` does
 from bench.gauge import Gauge
 from bench.peer import Assignment
 from features.online import OnlineWriter
-from features.place import Place
+from features.place import RepositoryPlace
 from features.registry import OnlineStoreRepo
 from infra.deploy import deploy
 from infra.settings import Settings
@@ -30,7 +30,7 @@ from streams.worker import Worker, run
 
 
 def _online_writer(case: UseCase, home: Path) -> OnlineWriter:
-    repo = OnlineStoreRepo(Place(home / "feast", case.name), case.views(), case.on_demand_views())
+    repo = OnlineStoreRepo(RepositoryPlace(home / "feast", case.name), case.views(), case.on_demand_views())
     repo.apply()
     return OnlineWriter(repo)
 

@@ -8,7 +8,7 @@ from math import sqrt
 import msgspec
 
 from features.distance import Distances, Measure
-from features.expectation import FeatureSchema, Kind, Schema, Severity
+from features.expectation import AnomalyKind, FeatureSchema, Schema, Severity
 from features.statistics import FeatureStatistics
 
 SHOWN = 5
@@ -16,12 +16,12 @@ CLEARLY = 4.0
 """Standard errors by which the share of missing values is above the bound: few requests say little."""
 
 
-class Anomaly(msgspec.Struct, frozen=True):
+class FeatureAnomaly(msgspec.Struct, frozen=True):
     """One kind of anomaly of one feature in one window: how many of the requests show it, and in words what
     was expected and what was found."""
 
     feature: str
-    kind: Kind
+    kind: AnomalyKind
     severity: Severity
     count: int
     requests: int
@@ -29,7 +29,7 @@ class Anomaly(msgspec.Struct, frozen=True):
     found: str
 
 
-def anomalies(schema: Schema, window: Mapping[str, FeatureStatistics]) -> list[Anomaly]:
+def anomalies(schema: Schema, window: Mapping[str, FeatureStatistics]) -> list[FeatureAnomaly]:
     """The anomalies of one window's statistics, by feature name; features that the schema does not have are
     anomalies of presence, as are those that it has and the window lacks."""
     found = []
@@ -40,7 +40,7 @@ def anomalies(schema: Schema, window: Mapping[str, FeatureStatistics]) -> list[A
     for name, seen in window.items():
         if name not in schema.features and seen.count:
             found.append(
-                Anomaly(
+                FeatureAnomaly(
                     name, "presence", "alert", seen.count, seen.requests, "no such feature", "values of it"
                 )
             )
@@ -53,21 +53,21 @@ def drift_anomaly(
     seen: FeatureStatistics,
     found: Distances,
     bounds: Mapping[Measure, float],
-) -> Anomaly | None:
+) -> FeatureAnomaly | None:
     """The anomaly of a window that is further from the reference than its thresholds."""
     severity = expected.severity_of("drift")
     over = [measure for measure, bound in bounds.items() if getattr(found, measure) > bound]
     if not over or severity == "ignore":
         return None
-    return Anomaly(
+    return FeatureAnomaly(
         name, "drift", severity, seen.requests, seen.requests,
         ", ".join(f"{measure} up to {bounds[measure]:.3g}" for measure in over),
         ", ".join(f"{measure} {getattr(found, measure):.3g}" for measure in over),
     )  # fmt: skip
 
 
-def _of_feature(name: str, expected: FeatureSchema, seen: FeatureStatistics) -> list[Anomaly]:
-    told: list[tuple[Kind, int, str, str]] = []
+def _of_feature(name: str, expected: FeatureSchema, seen: FeatureStatistics) -> list[FeatureAnomaly]:
+    told: list[tuple[AnomalyKind, int, str, str]] = []
     if _lacks(expected, seen):
         share = f"{seen.missing_share:.1%} missing"
         told.append(("presence", seen.missing, f"at most {expected.missing:.1%} missing", share))
@@ -87,7 +87,7 @@ def _of_feature(name: str, expected: FeatureSchema, seen: FeatureStatistics) -> 
             ("cardinality", seen.count, f"at most {expected.distinct:,} values", f"{seen.distinct:,} values")
         )
     return [
-        Anomaly(name, kind, severity, count, seen.requests, wanted, what)
+        FeatureAnomaly(name, kind, severity, count, seen.requests, wanted, what)
         for kind, count, wanted, what in told
         if (severity := expected.severity_of(kind)) != "ignore"
     ]

@@ -22,7 +22,7 @@ from features.keys import Key, texts_of
 from features.on_demand import AT, Evaluate, OnDemandView, evaluation
 from features.online_stores.stamps import microseconds, moment
 from features.online_stores.stored import RowsReader, Stored
-from features.place import Place
+from features.place import RepositoryPlace
 
 
 class Declared(Protocol):
@@ -188,8 +188,8 @@ class FeatureClient:
     12.5
     """
 
-    def __init__(self, case: Declared, place: Place | None = None) -> None:
-        self._place = place or Place.from_environment(case.name)
+    def __init__(self, case: Declared, place: RepositoryPlace | None = None) -> None:
+        self._place = place or RepositoryPlace.from_environment(case.name)
         self._views = {view.name: view for view in case.views()}
         self._computed = {view.name: _Computed(view, self._views) for view in case.on_demand_views()}
         self._selections: dict[tuple[str, tuple[str, ...] | None], _Selection] = {}
@@ -329,7 +329,7 @@ class FeatureClient:
             ) from error
 
 
-def _reader(place: Place) -> RowsReader:
+def _reader(place: RepositoryPlace) -> RowsReader:
     if place.is_sqlite:
         from features.online_stores import sqlite_rows
 

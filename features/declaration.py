@@ -22,7 +22,7 @@ HALF_LIVES = 20
 MOST_HALF_LIVES = 1000
 """How far a decayed mean reaches back, and may."""
 
-Clock = Literal["event", "wall"]
+ClockKind = Literal["event", "wall"]
 Aggregate = Literal[
     "mean", "count", "sum", "min", "max", "std", "latest", "rate", "first", "lag", "decayed", "distinct",
     "newest",
@@ -419,7 +419,7 @@ class View:
     name: str
     keys: tuple[str, ...]
     features: Mapping[str, Window]
-    clock: Clock = "wall"
+    clock: ClockKind = "wall"
 
     @property
     def ttl(self) -> float:
@@ -446,7 +446,7 @@ def stored_name(elapsed: str) -> str:
     return f"{elapsed}_at"
 
 
-def views(case: str, features: Mapping[str, Feature], clock: Clock = "wall") -> list[View]:
+def views(case: str, features: Mapping[str, Feature], clock: ClockKind = "wall") -> list[View]:
     """The feature views of a case, one a key, in the order of declaration."""
     grouped: dict[tuple[str, ...], dict[str, Window]] = {}
     for name, feature in features.items():

@@ -27,7 +27,7 @@ class Behind(NamedTuple):
     value: Any
 
 
-class Evidence(NamedTuple):
+class FeatureEvidence(NamedTuple):
     """A feature's declaration in words, its value (None: missing), and the events behind it."""
 
     declared: str
@@ -91,10 +91,10 @@ class _WindowEvidence:
             given = value if isinstance(value, str) else float(value)
             self._behind.append(Behind(offset, event.id, at, given))
 
-    def found(self) -> Evidence:
+    def found(self) -> FeatureEvidence:
         # of equal times the later arrival is the newer; sorted keeps the order of arrival
         behind = sorted(self._behind, key=lambda event: event.at)
-        return Evidence(in_words(self._feature), self._value(behind), behind)
+        return FeatureEvidence(in_words(self._feature), self._value(behind), behind)
 
     def _value(self, behind: Sequence[Behind]) -> Any:
         aggregate, argument = self._feature.aggregate, self._feature.argument
@@ -136,12 +136,12 @@ class _LookupEvidence:
         if self._newest is None or at >= self._newest.at:
             self._newest = Behind(offset, event.id, at, getattr(event, self._feature.field))
 
-    def found(self) -> Evidence:
+    def found(self) -> FeatureEvidence:
         feature = self._feature
         declared = in_words(feature)
         if self._newest is None or (feature.ttl is not None and self._at - self._newest.at > feature.ttl):
-            return Evidence(declared, None, ())
-        return Evidence(declared, self._newest.value, (self._newest,))
+            return FeatureEvidence(declared, None, ())
+        return FeatureEvidence(declared, self._newest.value, (self._newest,))
 
 
 class EvidenceCollector:
@@ -177,7 +177,7 @@ class EvidenceCollector:
         for evidence in self._offers.get(type(event), ()):
             evidence.offer(offset, event, at)
 
-    def found(self) -> dict[str, Evidence]:
+    def found(self) -> dict[str, FeatureEvidence]:
         """By feature, in the order of declaration. What is out of its valid range is missing, as it was."""
         values: dict[str, Any] = {}
         found = {}
@@ -188,19 +188,19 @@ class EvidenceCollector:
             values[name] = value
         return found
 
-    def _found(self, name: str, feature: Feature, before: Mapping[str, Any]) -> Evidence:
+    def _found(self, name: str, feature: Feature, before: Mapping[str, Any]) -> FeatureEvidence:
         if isinstance(feature, RequestField):
-            return Evidence(in_words(feature), getattr(self._request, feature.name), ())
+            return FeatureEvidence(in_words(feature), getattr(self._request, feature.name), ())
         if isinstance(feature, Derived):
-            return Evidence(in_words(feature), feature.function(self._request), ())
+            return FeatureEvidence(in_words(feature), feature.function(self._request), ())
         if isinstance(feature, OnDemand):
             computed = evaluation((step(name, feature),), {})(before)
-            return Evidence(in_words(feature), computed.get(name), ())
+            return FeatureEvidence(in_words(feature), computed.get(name), ())
         evidence = self._collecting[name].found()
         if isinstance(feature, Elapsed):
             newest = evidence.value
             elapsed = None if newest is None else self._at - newest
-            return Evidence(in_words(feature), elapsed, evidence.behind)
+            return FeatureEvidence(in_words(feature), elapsed, evidence.behind)
         return evidence
 
 

@@ -21,11 +21,11 @@ import msgspec
 from features.errors import FeaturesError
 
 Type = Literal["number", "whole", "text", "boolean"]
-Kind = Literal["presence", "type", "domain", "range", "cardinality", "drift", "skew"]
+AnomalyKind = Literal["presence", "type", "domain", "range", "cardinality", "drift", "skew"]
 Severity = Literal["refuse", "alert", "ignore"]
 """What becomes of an anomaly: the request is a dead letter (where the case declares the schema's refusals),
 the window is told of, or neither."""
-OF_REQUESTS: tuple[Kind, ...] = ("presence", "type", "domain", "range")
+OF_REQUESTS: tuple[AnomalyKind, ...] = ("presence", "type", "domain", "range")
 """What a single request can show; the other kinds show in windows alone."""
 _TYPES: dict[type, Type] = {float: "number", int: "whole", str: "text", bool: "boolean"}
 
@@ -63,7 +63,7 @@ class FeatureSchema(msgspec.Struct, frozen=True, omit_defaults=True):
     domain: tuple[str, ...] | None = None
     distinct: int | None = None
     values: tuple[str, ...] = ()
-    severity: Mapping[Kind, Severity] = {}
+    severity: Mapping[AnomalyKind, Severity] = {}
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.missing <= 1.0:
@@ -88,7 +88,7 @@ class FeatureSchema(msgspec.Struct, frozen=True, omit_defaults=True):
             return ("false", "true")
         return self.values if self.domain is None else self.domain
 
-    def severity_of(self, kind: Kind) -> Severity:
+    def severity_of(self, kind: AnomalyKind) -> Severity:
         """How grave an anomaly of this kind is."""
         return self.severity.get(kind, "alert")
 
@@ -96,7 +96,7 @@ class FeatureSchema(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether a value of this type is of the expected one: a whole number is a number."""
         return kind == self.type or (kind == "whole" and self.type == "number")
 
-    def anomaly_of(self, value: Any) -> tuple[Kind, str] | None:
+    def anomaly_of(self, value: Any) -> tuple[AnomalyKind, str] | None:
         """What is wrong with one value that is not missing: the kind of anomaly, and what was expected."""
         kind = type_of(value)
         if not self.fits(kind):
@@ -109,7 +109,7 @@ class FeatureSchema(msgspec.Struct, frozen=True, omit_defaults=True):
         return None
 
 
-class Reference(msgspec.Struct, frozen=True):
+class ReferencePeriod(msgspec.Struct, frozen=True):
     """Requests that were in order, by their own time: in [`start`, `end`), so many. Drift is from them."""
 
     start: datetime
@@ -122,7 +122,7 @@ class Schema(msgspec.Struct, frozen=True, dict=True):
 
     case: str
     window: float
-    reference: Reference
+    reference: ReferencePeriod
     features: dict[str, FeatureSchema]
 
     def __post_init__(self) -> None:
@@ -157,17 +157,17 @@ class Schema(msgspec.Struct, frozen=True, dict=True):
         return hashlib.sha256(self.encode()).hexdigest()
 
     @property
-    def refusals(self) -> Refusals:
+    def refusals(self) -> RefusingFeatures:
         """What of this schema refuses single requests, for the declaration of a case."""
         refusing = {
             name: expected
             for name, expected in self.features.items()
             if "refuse" in expected.severity.values()
         }
-        return Refusals(refusing)
+        return RefusingFeatures(refusing)
 
 
-class Refusals(msgspec.Struct, frozen=True):
+class RefusingFeatures(msgspec.Struct, frozen=True):
     """The features by which single requests are refused: those with a kind of anomaly so severe. The rest of
     the schema can be edited without the case becoming another one."""
 

@@ -31,7 +31,7 @@ Evaluate = Callable[..., dict[str, Any]]
 """From values by name to those computed; see `evaluation`."""
 
 
-class Step(NamedTuple):
+class OnDemandStep(NamedTuple):
     """One feature to compute: `compute` of the values of `of` gives None or what can be made a `kind`.
 
     Of a number outside [low, high] nothing is left unless `keeps`. A `lenient` step gives nothing, instead
@@ -58,7 +58,7 @@ class OnDemandView:
     sources: Mapping[str, tuple[str, ...]]
     request: Mapping[str, type]
     features: Mapping[str, OnDemand | Elapsed]
-    steps: tuple[Step, ...]
+    steps: tuple[OnDemandStep, ...]
     unseen: Mapping[str, Any]
 
 
@@ -86,27 +86,29 @@ def on_demand_views(
     ]
 
 
-def step(name: str, feature: OnDemand | Elapsed) -> Step:
+def step(name: str, feature: OnDemand | Elapsed) -> OnDemandStep:
     """How a feature is computed."""
     note = feature.note
     bounds, keeps = note.bounds, note.outside == "keep"
     if isinstance(feature, Elapsed):
         of = (AT, stored_name(name))
-        return Step(name, of, _elapsed(feature.window.over), "float", *bounds, keeps, True)
+        return OnDemandStep(name, of, _elapsed(feature.window.over), "float", *bounds, keeps, True)
     kind = feature.kind.__name__
     if feature.function is not None:
-        return Step(name, feature.of, _by_value(feature.function), kind, *bounds, keeps, False)
+        return OnDemandStep(name, feature.of, _by_value(feature.function), kind, *bounds, keeps, False)
     compute = _ratio() if feature.operation == "ratio" else _difference()
-    return Step(name, feature.of, compute, kind, *bounds, keeps, True)
+    return OnDemandStep(name, feature.of, compute, kind, *bounds, keeps, True)
 
 
-def evaluation(steps: tuple[Step, ...], unseen: Mapping[str, Any]) -> Evaluate:
+def evaluation(steps: tuple[OnDemandStep, ...], unseen: Mapping[str, Any]) -> Evaluate:
     """The function from values by name to the values that the steps compute, missing ones absent.
 
     It takes a second argument: what to call, with a feature's name, its value and the error, for a value out
     of its range and for code that failed. Without it, such values are missing and errors are raised.
     """
-    plan: list[tuple[Any, ...]] = [tuple(one) for one in steps]  # a Step would be one of ours to Feast
+    plan: list[tuple[Any, ...]] = [
+        tuple(one) for one in steps
+    ]  # an OnDemandStep would be one of ours to Feast
     defaults = dict(unseen)
 
     def plain(value: Any, kind: str, lenient: bool) -> Any:

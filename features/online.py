@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from features.errors import FeaturesError
 from features.faults import Outage, is_lost, is_transient
 from features.registry import OnlineStoreRepo
-from features.state import Row, RowKey
+from features.state import RowKey, StampedRow
 
 log = logging.getLogger("driftline.online")
 
@@ -68,13 +68,13 @@ class RowStore:
             found = self._online_store.begin(self._config)
         self.incarnation = found
 
-    def put(self, rows: Mapping[RowKey, Row]) -> None:
+    def put(self, rows: Mapping[RowKey, StampedRow]) -> None:
         """Write rows, durably once this returns.
 
         A feature that a row lacks is written as missing, so that no earlier value outlives it. Raises
         the store's own error; then some of the rows may be written, and writing all again is right.
         """
-        by_view: dict[str, list[tuple[RowKey, Row]]] = {}
+        by_view: dict[str, list[tuple[RowKey, StampedRow]]] = {}
         for key, row in rows.items():
             by_view.setdefault(key[0], []).append((key, row))
         for name, entries in by_view.items():
@@ -101,8 +101,8 @@ class OnlineWriter:
     def __init__(self, repo: OnlineStoreRepo) -> None:
         self._views = repo.views
         self._rows = RowStore(repo)
-        self._waiting: dict[RowKey, Row] = {}
-        self._taken: dict[RowKey, Row] = {}
+        self._waiting: dict[RowKey, StampedRow] = {}
+        self._taken: dict[RowKey, StampedRow] = {}
         self._changed = threading.Condition()
         self._hurry = False  # somebody waits: no pause
         self._closing = False
@@ -118,7 +118,7 @@ class OnlineWriter:
         self._thread = threading.Thread(target=self._run, name="online-writer", daemon=True)
         self._thread.start()
 
-    async def offer(self, rows: Mapping[RowKey, Row]) -> None:
+    async def offer(self, rows: Mapping[RowKey, StampedRow]) -> None:
         """Take rows; returns at once unless too many wait.
 
         Raises FeaturesError when writing failed, after `close`, and for a view that is not declared.
@@ -275,7 +275,7 @@ class OnlineWriter:
             future.set_exception(error)
 
 
-def _keep_newest(rows: dict[RowKey, Row], others: Mapping[RowKey, Row]) -> None:
+def _keep_newest(rows: dict[RowKey, StampedRow], others: Mapping[RowKey, StampedRow]) -> None:
     """Put into `rows` those of `others` that are not older; of equal times the other's."""
     for key, row in others.items():
         known = rows.get(key)

@@ -31,7 +31,7 @@ def project_of(qualified: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RepositoryPlace:
     """A folder that holds a Feast repository, under `project`; its online store and registry.
 
     `online_store` is "sqlite" (a file in the folder) or the URL of a Redis: redis://, rediss:// (TLS)
@@ -92,13 +92,15 @@ class Place:
         }
 
     @classmethod
-    def of(cls, case: str, home: Path, namespace: str, online_store: str, registry: str | None) -> Place:
+    def of(
+        cls, case: str, home: Path, namespace: str, online_store: str, registry: str | None
+    ) -> RepositoryPlace:
         """That of a case within a namespace, below driftline's home."""
         qualified = f"{namespace}.{case}" if namespace else case
         return cls(home / "feast" / qualified, project_of(qualified), online_store, registry)
 
     @classmethod
-    def from_environment(cls, case: str) -> Place:
+    def from_environment(cls, case: str) -> RepositoryPlace:
         """By DRIFTLINE_HOME (default ./.driftline), and DRIFTLINE_ with NAMESPACE, ONLINE_STORE, REGISTRY."""
         return cls.of(
             case,

@@ -23,7 +23,7 @@ from features.declaration import View
 from features.errors import FeaturesError
 from features.on_demand import OnDemandView
 from features.online_stores.expiry import CLOCK
-from features.place import ONLINE_STORE, REGISTRY, Place
+from features.place import ONLINE_STORE, REGISTRY, RepositoryPlace
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -41,7 +41,7 @@ FIRST_PAUSE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RegistryChange:
     """What applying does to one object: `differences` are the names of the properties that change."""
 
     kind: str
@@ -62,7 +62,9 @@ class OnlineStoreRepo:
     folder's definitions are what is registered, so Feast's own commands find nothing to change or delete.
     """
 
-    def __init__(self, place: Place, views: Sequence[View], on_demand: Sequence[OnDemandView] = ()) -> None:
+    def __init__(
+        self, place: RepositoryPlace, views: Sequence[View], on_demand: Sequence[OnDemandView] = ()
+    ) -> None:
         self.place = place
         self.views = {view.name: view for view in views}
         self.on_demand = tuple(on_demand)
@@ -84,7 +86,7 @@ class OnlineStoreRepo:
         """The folder of the feature history."""
         return self.place.path / HISTORY
 
-    def plan(self) -> list[Change]:
+    def plan(self) -> list[RegistryChange]:
         """What `apply` would do to each object. Raises FeaturesError where it would change another's, and
         when the registry cannot be read."""
         _check_driver(self.place)
@@ -92,7 +94,7 @@ class OnlineStoreRepo:
             self._store = self._store or _open(self.place)
             return [change for change, _ in self._changes()]
 
-    def apply(self) -> list[Change]:
+    def apply(self) -> list[RegistryChange]:
         """Write the settings and register entities, views and a feature service of the project's name.
 
         Returns what was done. Applied again it changes nothing. Others' objects stay, and so do views
@@ -114,12 +116,12 @@ class OnlineStoreRepo:
             )
             return attempts(DBAPIError, self._apply_or_reopen)
 
-    def apply_anew(self) -> list[Change]:
+    def apply_anew(self) -> list[RegistryChange]:
         """As `apply`, of a repository whose files or objects may have gone since it was opened."""
         self._store = None
         return self.apply()
 
-    def _apply_or_reopen(self) -> list[Change]:
+    def _apply_or_reopen(self) -> list[RegistryChange]:
         """Apply; after a failure the next attempt opens the repository anew."""
         from sqlalchemy.exc import DBAPIError
 
@@ -129,7 +131,7 @@ class OnlineStoreRepo:
             self._store = None
             raise
 
-    def _apply(self) -> list[Change]:
+    def _apply(self) -> list[RegistryChange]:
         changes = self._changes()
         store = self.store
         if any(change.action != "keep" for change, _ in changes):
@@ -148,7 +150,7 @@ class OnlineStoreRepo:
         data.mkdir(parents=True, exist_ok=True)
         return FileLock(data / "apply.lock")
 
-    def _changes(self) -> list[tuple[Change, Any]]:
+    def _changes(self) -> list[tuple[RegistryChange, Any]]:
         """What becomes of each declared object, and the object."""
         registry, project = self.store.registry, self.place.project
         views = {found.name: found for found in registry.list_all_feature_views(project)}
@@ -175,7 +177,7 @@ def _registry_errors() -> Iterator[None]:
         raise FeaturesError(f"the feature registry cannot be read or changed: {error.orig}") from error
 
 
-def _check_driver(place: Place) -> None:
+def _check_driver(place: RepositoryPlace) -> None:
     """Raises FeaturesError for a registry that is no database's URL, or whose driver is not installed."""
     if place.registry is None:
         return
@@ -190,11 +192,11 @@ def _check_driver(place: Place) -> None:
         raise FeaturesError(f"the database that {REGISTRY} names needs a driver: {error}") from error
 
 
-def _change(kind: str, held: Any, declared: Any, project: str) -> Change:
+def _change(kind: str, held: Any, declared: Any, project: str) -> RegistryChange:
     if held is None:
-        return Change(kind, declared.name, "create")
+        return RegistryChange(kind, declared.name, "create")
     if held == declared:
-        return Change(kind, declared.name, "keep")
+        return RegistryChange(kind, declared.name, "keep")
     if any(held.tags.get(tag) != value for tag, value in OWNER.items()):
         raise FeaturesError(
             f"project {project!r} has {kind} {declared.name!r} that was not made by driftline: it would be "
@@ -209,10 +211,10 @@ def _change(kind: str, held: Any, declared: Any, project: str) -> Change:
         # messages hold what the registry adds, such as times, and the objects leave out of a comparison
         and (not hasattr(held, name) or getattr(held, name) != getattr(declared, name))
     )
-    return Change(kind, declared.name, "change", differences)
+    return RegistryChange(kind, declared.name, "change", differences)
 
 
-def _settings_text(place: Place) -> str:
+def _settings_text(place: RepositoryPlace) -> str:
     """feature_store.yaml; a URL with a password is not written down, Feast takes it from the environment."""
     import yaml  # type: ignore[import-untyped]
 
@@ -225,7 +227,7 @@ def _settings_text(place: Place) -> str:
     return text
 
 
-def _open(place: Place) -> FeatureStore:
+def _open(place: RepositoryPlace) -> FeatureStore:
     """Feast with the repository's settings."""
     _import_feast()
     from feast import FeatureStore, RepoConfig

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from features.declaration import Derived, Feature, Note, RequestField, Window
-from features.expectation import Bins, FeatureSchema, Reference, Schema, SchemaError, Type, type_of
+from features.expectation import Bins, FeatureSchema, ReferencePeriod, Schema, SchemaError, Type, type_of
 
 ABOUT_BINS = 25
 DOMAIN = 100
@@ -78,7 +78,7 @@ def infer(
     return Schema(
         case,
         window,
-        Reference(start, end, asked.total()),
+        ReferencePeriod(start, end, asked.total()),
         {name: expected for name, expected in inferred.items() if expected is not None},
     )
 

@@ -40,7 +40,7 @@ from features.window import (
     SumWindow,
 )
 
-Row = tuple[float, dict[str, Any]]
+StampedRow = tuple[float, dict[str, Any]]
 RowKey = tuple[str, tuple[str, ...]]
 MICROSECOND = 1e-6
 NEVER = -1e18
@@ -445,14 +445,14 @@ class _OnlineView:
         stamps[key] = max(at, stamps.get(key, NEVER) + MICROSECOND)
         self.state.touched[key] = at
 
-    def put_rows(self, rows: dict[RowKey, Row]) -> None:
+    def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
         """Put the rows of the keys touched, as of their newest event."""
         stamps, touched = self.state.stamps, self.state.touched
         for key, at in touched.items():
             rows[self.name, texts_of(key)] = (stamps[key], self.values(key, at))
         touched.clear()
 
-    def every_row(self) -> Iterator[tuple[RowKey, Row]]:
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """The row of each key that has something in a window."""
         newest: dict[Any, float] = {}
         for table in self._tables:
@@ -648,7 +648,7 @@ class FeatureState:
     def come_to(self, time: Time) -> None:
         """The partition's time is `time` now. What is read is of its own time: nothing changes."""
 
-    def put_rows(self, rows: dict[RowKey, Row]) -> None:
+    def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
         """Put the newest online row of every key touched since the last time, as of its newest event.
 
         Nothing but an event of the key, which touches it again, changes what such a row says; only
@@ -657,7 +657,7 @@ class FeatureState:
         for view in self._views:
             view.put_rows(rows)
 
-    def every_row(self) -> Iterator[tuple[RowKey, Row]]:
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """The newest online row of every key that is within a window of its view, whether touched or not."""
         for view in self._views:
             yield from view.every_row()

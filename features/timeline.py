@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from features.declaration import View
 from features.keys import texts_of
 from features.reference_tally import Tally
-from features.state import NEVER, FeatureParts, FeatureState, Row, RowKey, Time
+from features.state import NEVER, FeatureParts, FeatureState, RowKey, StampedRow, Time
 
 MICROSECONDS = 1_000_000
 """A second's."""
@@ -135,10 +135,10 @@ class Timeline:
         behind = self._put_request(event, round(at * MICROSECONDS), x) if x is not None else {}
         self._put_event(event, at, behind)
 
-    def put_rows(self, rows: dict[RowKey, Row]) -> None:
+    def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
         """Online rows are nobody's concern here."""
 
-    def every_row(self) -> Iterator[tuple[RowKey, Row]]:
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """As `FeatureState.every_row`."""
         return self._features.every_row()
 

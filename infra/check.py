@@ -23,7 +23,7 @@ from infra.errors import InfraError
 from streams import repetition
 from streams.difference import first_field, shown
 from streams.outputs import Output
-from streams.repetition import Finding, Headers, Run, Told
+from streams.repetition import Finding, FoldRun, Headers, Told
 from streams.sources import layout, open_source, with_closing_clock
 from streams.specification import functions_of
 from streams.suspects import suspicion
@@ -180,7 +180,7 @@ class _Runner:
         return folder
 
     def _one(self, way: _Way, folder: Path) -> Finding:
-        whole = Run(
+        whole = FoldRun(
             self._case_path,
             self._partitions,
             str(self._log),
@@ -196,7 +196,7 @@ class _Runner:
         return Finding([*before.outputs, *after.outputs], after.states)
 
 
-def _process(run: Run, seed: str) -> Finding:
+def _process(run: FoldRun, seed: str) -> Finding:
     done = subprocess.run(
         [sys.executable, "-m", repetition.__name__],
         env=os.environ | {"PYTHONHASHSEED": seed},

@@ -13,14 +13,14 @@ from pathlib import Path
 import msgspec
 
 from features.distance import distances
-from features.expectation import Reference, Schema
+from features.expectation import ReferencePeriod, Schema
 from features.schema_inference import infer
 from features.statistics import FeatureStatistics
 from infra.errors import InfraError
 from infra.kafka import LocalStack
 from infra.settings import Settings
 from streams.archive import Archive
-from streams.data_publisher import DataPublisher, Published
+from streams.data_publisher import DataPublisher, PublishedCount
 from streams.data_quality import Judged, judge, summary
 from streams.feature_statistics import PartitionStatistics, WindowStatistics, predictions_of
 from streams.history import Past
@@ -35,7 +35,7 @@ TEXTS = 100
 """So many of the most frequent texts are reported."""
 
 
-class Side(msgspec.Struct, frozen=True):
+class PooledStatistics(msgspec.Struct, frozen=True):
     """Statistics over some windows of all partitions, by feature."""
 
     requests: int
@@ -56,9 +56,9 @@ class DataReport(msgspec.Struct, frozen=True):
     end: datetime | None
     windows: int
     open: int
-    reference_span: Reference
-    reference: Side
-    current: Side
+    reference_span: ReferencePeriod
+    reference: PooledStatistics
+    current: PooledStatistics
     distances: dict[str, FeatureDistance]
     anomalies: tuple[DataAnomaly, ...]
     parts: int
@@ -208,11 +208,11 @@ def _merged(schema: Schema, windows: Sequence[WindowStatistics]) -> WindowStatis
     return merged
 
 
-def _side(schema: Schema, window: WindowStatistics) -> Side:
+def _side(schema: Schema, window: WindowStatistics) -> PooledStatistics:
     told = {
         name: summary(schema.features.get(name), seen, top=TEXTS) for name, seen in window.features.items()
     }
-    return Side(window.requests, told)
+    return PooledStatistics(window.requests, told)
 
 
 def publish(
@@ -220,7 +220,7 @@ def publish(
     settings: Settings,
     schema: Schema,
     skewed: Sequence[DataAnomaly] | None,
-    tell: Callable[[Published], None],
+    tell: Callable[[PublishedCount], None],
     following: Callable[[], bool],
 ) -> None:
     """Write closed windows and their anomalies to the case's topics, and skew where it was looked for: now,

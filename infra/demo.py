@@ -25,7 +25,7 @@ from rich.console import Console
 from infra import report, summary
 from infra.errors import InfraError
 from infra.kafka import LocalStack
-from infra.progress import Moment, View, view
+from infra.progress import Moment, ProgressView, view
 from infra.settings import Settings
 from infra.slot import status_path
 from infra.topics_admin import ensure_topics, records_in
@@ -59,7 +59,7 @@ class OutputRecord(NamedTuple):
 
 
 @dataclass(slots=True)
-class Run:
+class WatchedRun:
     """What was seen of the worker while it ran."""
 
     samples: list[report.Sample] = field(default_factory=list)
@@ -294,12 +294,12 @@ class _Watch:
         self._worker = worker
         self._producer = producer
         self._cpu_before = float(before["cpu_seconds"])
-        self._run = Run(status=before)
+        self._run = WatchedRun(status=before)
         self._started: float | None = None
         self._advanced = time.monotonic()
         self._rates: list[tuple[float, int]] = []
 
-    def until_folded(self, shown: View) -> Run:
+    def until_folded(self, shown: ProgressView) -> WatchedRun:
         """Show progress until all is folded; raises InfraError when something fails or stalls."""
         with _reader(self._bootstrap) as reader:
             while not self._folded(reader):
@@ -358,7 +358,7 @@ class _Watch:
         offsets = self._run.status["next_offsets"]
         return sum(max(0, end - offsets.get(str(p), 0)) for p, end in self._run.ends.items())
 
-    def _look(self, reader: KafkaConsumer, shown: View) -> None:
+    def _look(self, reader: KafkaConsumer, shown: ProgressView) -> None:
         if self._started is None:
             return
         run = self._run
@@ -461,9 +461,9 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
                     yield OutputRecord(tp.partition, *position, record.key, record.value)
 
 
-def read_back(bootstrap: str, topics: Topics, predictions: int) -> tuple[report.Evidence, dict[str, str]]:
+def read_back(bootstrap: str, topics: Topics, predictions: int) -> tuple[report.RunRecords, dict[str, str]]:
     """What the report needs of the topics, and their digests; there are about so many predictions."""
-    evidence = report.Evidence(every=max(1, predictions // report.FEATURE_SAMPLE))
+    evidence = report.RunRecords(every=max(1, predictions // report.FEATURE_SAMPLE))
     digests = Digests(topics.partitions)
 
     def read(kind: str) -> Iterator[OutputRecord]:
@@ -483,7 +483,7 @@ def read_back(bootstrap: str, topics: Topics, predictions: int) -> tuple[report.
 
 
 def _print_next(
-    console: Console, case_path: str, case: UseCase, document: dict[str, Any], evidence: report.Evidence
+    console: Console, case_path: str, case: UseCase, document: dict[str, Any], evidence: report.RunRecords
 ) -> None:
     """Where the report is, and three commands that look at what the run has left behind."""
     commands = [

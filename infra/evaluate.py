@@ -14,8 +14,15 @@ from infra.tabular import Table, open_table
 from online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
 from online_models.evaluation.detection import compare, score
 from online_models.evaluation.lineup import DEFAULT, scope_of
-from online_models.evaluation.prequential import SERVED, WINDOW, Found, Prequential, Row, task_of
-from online_models.evaluation.stream import Asked, Kind, Known, KnownChange, Step, Stream
+from online_models.evaluation.prequential import (
+    SERVED,
+    WINDOW,
+    EvaluationResult,
+    MemberFigures,
+    Prequential,
+    task_of,
+)
+from online_models.evaluation.stream import Asked, KnownChange, LabelKind, LabelKnown, Step, Stream
 from online_models.member import PerKey
 from streams.case_models import check_models_of
 from streams.events import Command
@@ -26,7 +33,7 @@ from streams.sources import layout, open_source, with_closing_clock
 from streams.tables import is_table
 from streams.usecase import UseCase
 
-_KINDS: dict[str, Kind] = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
+_KINDS: dict[str, LabelKind] = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
 FIGURES = ("accuracy", "kappa", "kappa_temporal", "log_loss", "roc_auc", "rmse", "mae", "n")
 ALARMS = 200
 """So many alarms are listed; their number is told in any case."""
@@ -119,10 +126,10 @@ def steps_of(case: UseCase, source: str | None = None, limit: int | None = None)
             is_learned = isinstance(item, Lesson) or item.is_due or item.status != "labelled"
             asked = waiting.pop(pending.prediction_id, None) if is_learned else None
             if asked is not None:
-                yield Known(asked, item.label)
+                yield LabelKnown(asked, item.label)
 
 
-def _result(name: str, found: Found, reference: str, seconds: float) -> dict[str, Any]:
+def _result(name: str, found: EvaluationResult, reference: str, seconds: float) -> dict[str, Any]:
     members = [row.name for row in found.rows if row.seconds is not None]  # no combination, no baseline
     best = found.best(members)
     return {
@@ -143,7 +150,7 @@ def _result(name: str, found: Found, reference: str, seconds: float) -> dict[str
     }
 
 
-def _figures(row: Row) -> dict[str, Any]:
+def _figures(row: MemberFigures) -> dict[str, Any]:
     figures = {name: _rounded(row.metrics[name]) for name in FIGURES if name in row.metrics}
     own = {"role": row.role, "live": row.live}
     seconds = {"seconds": None if row.seconds is None else round(row.seconds, 3), "bytes": row.bytes}
@@ -154,7 +161,7 @@ def _rounded(value: float | None) -> float | None:
     return value if value is None or isinstance(value, int) else float(f"{value:.6g}")
 
 
-def _detectors(found: Found, changes: Sequence[KnownChange]) -> dict[str, Any]:
+def _detectors(found: EvaluationResult, changes: Sequence[KnownChange]) -> dict[str, Any]:
     """Scores of detectors on the reference's errors, and of the drifts that the pool confirmed."""
     confirmed = [alarm.request for alarm in found.alarms if alarm.kind == "drift"]
     scores = {"pool": score(confirmed, changes, found.requests), **compare(found.errors, changes)}

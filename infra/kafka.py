@@ -53,7 +53,7 @@ Configuration:
 
 
 @dataclass(frozen=True, slots=True)
-class Broker:
+class LocalBroker:
     """A running broker: its process id, its address, and when it was started (seconds)."""
 
     pid: int
@@ -131,17 +131,17 @@ class LocalStack:
         self._home.mkdir(parents=True, exist_ok=True)
         return FileLock(self._home / "lock")
 
-    def status(self) -> Broker | None:
+    def status(self) -> LocalBroker | None:
         """The broker that runs, None when there is none (a stale record counts as none)."""
         try:
             record = json.loads(self._record.read_text())
             pid, start = int(record["pid"]), record["start"]
-            broker = Broker(pid, record["bootstrap"], record["started"])
+            broker = LocalBroker(pid, record["bootstrap"], record["started"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return broker if start is not None and _starttime(pid) == start else None
 
-    def up(self) -> Broker:
+    def up(self) -> LocalBroker:
         """Start the broker, or find the one that runs; returns when it answers."""
         with self._locked():
             running = self.status()
@@ -171,7 +171,7 @@ class LocalStack:
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )
-            broker = Broker(process.pid, bootstrap, time.time())
+            broker = LocalBroker(process.pid, bootstrap, time.time())
             record = {
                 "pid": broker.pid,
                 "start": _starttime(broker.pid),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from streams.lineage import At, Epoch, FeatureValue, Lineage
+from streams.lineage import At, Epoch, FeatureLineage, Lineage
 
 
 def as_json(found: Lineage) -> str:
@@ -57,7 +57,7 @@ def _code(epoch: Epoch) -> str:
     return known if epoch.difference is None else f"{known}; here: {epoch.difference}"
 
 
-def _feature(name: str, value: FeatureValue) -> Iterator[str]:
+def _feature(name: str, value: FeatureLineage) -> Iterator[str]:
     verdict = "" if value.agrees else f"  RECOMPUTED {value.recomputed!r}"
     yield f"feature     {name} = {value.used!r}{verdict}  {value.declared}"
     if value.first is None or value.last is None:

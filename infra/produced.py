@@ -47,7 +47,7 @@ class SentOffsets:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
+class SentRefusals:
     """Dead letters of what was sent, by stage, with a reason of each; offsets that no worker has come to, and
     whether one serves at all."""
 
@@ -90,7 +90,7 @@ class DeadLetters:
         found = reader.topic(self._topics.dead_letters)
         return [] if found is None else found[1]
 
-    def of(self, sent: SentOffsets) -> Refusals:
+    def of(self, sent: SentOffsets) -> SentRefusals:
         """Those that the sent records have caused, once the workers have come to their end or stand still."""
         is_served, behind = self._awaited(sent.ends())
         stages: Counter[str] = Counter()
@@ -105,7 +105,7 @@ class DeadLetters:
                             headers = {name: (value or b"").decode() for name, value in record.headers}
                             stages[headers["stage"]] += 1
                             reasons.setdefault(headers["stage"], headers["reason"])
-        return Refusals(stages, reasons, behind, is_served)
+        return SentRefusals(stages, reasons, behind, is_served)
 
     def _awaited(self, ends: dict[int, int]) -> tuple[bool, int]:
         """Wait for the workers to come to these offsets; whether there are any, and how many are left."""

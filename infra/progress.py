@@ -43,7 +43,7 @@ class Moment:
     newest: Sequence[Prediction] = ()
 
 
-class View(Protocol):
+class ProgressView(Protocol):
     """Shows moments and notes; `wants_predictions` says whether it shows the newest ones."""
 
     wants_predictions: bool
@@ -93,7 +93,7 @@ class _Screen:
 
 
 @contextmanager
-def view(title: str, console: Console) -> Iterator[View]:
+def view(title: str, console: Console) -> Iterator[ProgressView]:
     """A live view when `console` is a terminal, else plain lines."""
     if not console.is_terminal:
         yield _Lines(console)

@@ -1,6 +1,6 @@
 """The report of one run: a self-contained HTML page made from what the topics hold.
 
-`Evidence` collects predictions, outcomes, drift and model events as they are read back; `Sample`s are the
+`RunRecords` collects predictions, outcomes, drift and model events as they are read back; `Sample`s are the
 worker's own progress, taken while it ran. The page has no scripts and loads nothing.
 """
 
@@ -75,7 +75,7 @@ class _Became(msgspec.Struct, gc=False):
     label: Any = None
 
 
-class FeatureRow(msgspec.Struct, frozen=True, gc=False):
+class SampledFeatures(msgspec.Struct, frozen=True, gc=False):
     """Features of one sampled prediction; `at` in seconds since the epoch."""
 
     at: float
@@ -91,7 +91,7 @@ class Shift(msgspec.Struct, frozen=True):
     size: float
 
 
-class Evidence:
+class RunRecords:
     """What the report needs of the records of a run; one in `every` predictions keeps its features."""
 
     def __init__(self, every: int = 1) -> None:
@@ -108,7 +108,7 @@ class Evidence:
         self.first_at = math.inf
         self.last_at = -math.inf
         self.keys: dict[str, Any] = {}
-        self.features: list[FeatureRow] = []
+        self.features: list[SampledFeatures] = []
         self.drifts: list[DriftEvent] = []
         self.changes: list[ModelEvent] = []
 
@@ -127,7 +127,7 @@ class Evidence:
         if self._seen % self._every == 0:
             values = self._values.decode(asked.features)
             self.keys = self._values.decode(asked.keys)
-            self.features.append(FeatureRow(at, (key or b"").decode("utf-8", "replace"), values))
+            self.features.append(SampledFeatures(at, (key or b"").decode("utf-8", "replace"), values))
         self._seen += 1
 
     def outcome(self, value: bytes) -> None:
@@ -306,7 +306,7 @@ def write(
     title: str,
     result: dict[str, Any],
     samples: Sequence[Sample],
-    evidence: Evidence,
+    evidence: RunRecords,
     *,
     description: str = "",
     made: datetime | None = None,
@@ -321,7 +321,7 @@ def page(
     title: str,
     result: dict[str, Any],
     samples: Sequence[Sample],
-    evidence: Evidence,
+    evidence: RunRecords,
     *,
     description: str = "",
     made: datetime | None = None,
@@ -363,7 +363,7 @@ def member_styles(models: dict[str, dict[str, Any]]) -> dict[str, str]:
     return styles
 
 
-def _span(evidence: Evidence) -> str:
+def _span(evidence: RunRecords) -> str:
     if not math.isfinite(evidence.first_at):
         return "no predictions"
     first, last = (datetime.fromtimestamp(at, UTC) for at in (evidence.first_at, evidence.last_at))
@@ -437,7 +437,7 @@ def _drift_title(event: DriftEvent) -> str:
     )
 
 
-def _performance(samples: Sequence[Sample], evidence: Evidence, styles: dict[str, str]) -> str:
+def _performance(samples: Sequence[Sample], evidence: RunRecords, styles: dict[str, str]) -> str:
     if len(samples) < 2:
         return ""
     span = (samples[0].at, samples[-1].at)
@@ -513,7 +513,7 @@ def _pair(left: str, right: str) -> str:
     return f"<div class=pair>{left}{right}</div>" if left or right else ""
 
 
-def _calibration(evidence: Evidence) -> str:
+def _calibration(evidence: RunRecords) -> str:
     bins = evidence.calibration()
     chart = calibration_chart(bins, label="Calibration of what served", size=390)
     if not chart:
@@ -526,7 +526,7 @@ def _calibration(evidence: Evidence) -> str:
     )
 
 
-def _biggest_shift(evidence: Evidence) -> str:
+def _biggest_shift(evidence: RunRecords) -> str:
     shift = evidence.biggest_shift()
     if shift is None:
         return ""

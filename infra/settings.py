@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from features.place import Place
+from features.place import RepositoryPlace
 from infra.errors import InfraError
 
 
@@ -79,9 +79,9 @@ class Settings:
         """Where the sealing key is kept when the environment names none."""
         return self.home / "checkpoints.key"
 
-    def features(self, case: str) -> Place:
+    def features(self, case: str) -> RepositoryPlace:
         """Where a case's Feast repository and online store are."""
-        return Place.of(case, self.home, self.namespace, self.online_store, self.registry)
+        return RepositoryPlace.of(case, self.home, self.namespace, self.online_store, self.registry)
 
 
 def _below(place: str, name: str) -> str:

@@ -27,7 +27,7 @@ class RefusedRecords(msgspec.Struct):
     reason: str
 
 
-class Published:
+class SimulatedOutputs:
     """Takes a simulation's outputs; a context, at whose end the file `out` is complete.
 
     A .jsonl file has the predictions as published, a line each; a .parquet file has a row each, with its

@@ -14,7 +14,7 @@ from infra.kafka import LocalStack, answers
 from infra.lag import lags, told
 from infra.settings import Settings
 from infra.summary import in_quarantine
-from streams.reference_spread import Known, differences
+from streams.reference_spread import KnownReferences, differences
 
 
 def is_alive(pid: int) -> bool:
@@ -64,12 +64,12 @@ def _add_lag(bootstrap: str, workers: list[dict[str, Any]]) -> None:
 
 def _add_references(workers: list[dict[str, Any]]) -> None:
     """Where partitions at the end of a log know other references, whichever workers have them."""
-    logs: dict[str, dict[int, dict[str, Known]]] = {}
+    logs: dict[str, dict[int, dict[str, KnownReferences]]] = {}
     for worker in workers:
         known = logs.setdefault(worker["log"], {})
         for number, found in worker["partitions"].items():
             if worker["running"] and found["state"] == "serving" and found.get("lag") == 0:
-                known[int(number)] = msgspec.convert(found.get("references", {}), dict[str, Known])
+                known[int(number)] = msgspec.convert(found.get("references", {}), dict[str, KnownReferences])
     for worker in workers:
         worker["references"] = list(differences(logs[worker["log"]]).values())
 

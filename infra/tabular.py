@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from infra.errors import InfraError
-from online_models.evaluation.stream import Example, Kind, Stream
+from online_models.evaluation.stream import Example, LabelKind, Stream
 from streams import tables
 
 Row = Mapping[str, Any]
@@ -126,7 +126,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 def open_table(
     path: Path,
     label: str,
-    kind: Kind | None = None,
+    kind: LabelKind | None = None,
     limit: int | None = None,
     encoding: str | None = None,
 ) -> Table:
@@ -184,8 +184,8 @@ def _features(row: Row, contents: Mapping[str, Content]) -> dict[str, Any]:
 
 
 def _label(
-    path: Path, label: str, seen: _Seen, kind: Kind | None
-) -> tuple[Kind, str | None, Callable[[Any], Any]]:
+    path: Path, label: str, seen: _Seen, kind: LabelKind | None
+) -> tuple[LabelKind, str | None, Callable[[Any], Any]]:
     """(kind, what means True, how a value is read) of the label's column."""
     distinct = len(seen.distinct)
     if distinct == 0:

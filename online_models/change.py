@@ -8,7 +8,7 @@ from online_models.promotion import Evidence
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ModelChange:
     """A change of what serves or learns, or one that was due but withheld; the evidence where it rests on
     some."""
 
@@ -19,6 +19,6 @@ class Change:
     evidence: Evidence | None = None
 
 
-def refused(name: str, reason: str) -> Change:
+def refused(name: str, reason: str) -> ModelChange:
     """What an operator wanted and cannot have."""
-    return Change("refused", name, "command", reason)
+    return ModelChange("refused", name, "command", reason)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isfinite
 
-from online_models.change import Change, refused
+from online_models.change import ModelChange, refused
 from online_models.errors import ModelsError, reason_of
 from online_models.roster import Roster
 from online_models.seat import EVERY, Seat
 
 
-def obey(roster: Roster, action: str, member: str = "", budget: float | None = None) -> Change:
+def obey(roster: Roster, action: str, member: str = "", budget: float | None = None) -> ModelChange:
     """Do what an `action` of `streams.events.Action` wants."""
-    actions: dict[str, Callable[[], Change]] = {
+    actions: dict[str, Callable[[], ModelChange]] = {
         "promote": lambda: promote(roster, member),
         "rollback": lambda: rollback(roster),
         "freeze": lambda: freeze(roster),
@@ -25,7 +25,7 @@ def obey(roster: Roster, action: str, member: str = "", budget: float | None = N
     return actions[action]()
 
 
-def promote(roster: Roster, name: str) -> Change:
+def promote(roster: Roster, name: str) -> ModelChange:
     """A live member serves from here on, as an operator wants it."""
     index, seat = _found(roster, name)
     if seat is None or not seat.state.live or seat.state.follows:
@@ -34,10 +34,10 @@ def promote(roster: Roster, name: str) -> Change:
     if index == serving:
         return refused(name, "it serves already")
     roster.elect(index, serving if serving < len(roster.seats) else None)
-    return Change("promotion", name, "command", "")
+    return ModelChange("promotion", name, "command", "")
 
 
-def rollback(roster: Roster) -> Change:
+def rollback(roster: Roster) -> ModelChange:
     """Undo the last promotion."""
     previous = roster.state.previous
     if previous is None:
@@ -46,30 +46,30 @@ def rollback(roster: Roster) -> Change:
     if not seat.state.live or previous == roster.state.serving:
         return refused(seat.name, _state_of(seat))
     roster.elect(previous, None)
-    return Change("rollback", seat.name, "command", "")
+    return ModelChange("rollback", seat.name, "command", "")
 
 
-def freeze(roster: Roster) -> Change:
+def freeze(roster: Roster) -> ModelChange:
     """Promote nothing by evidence any more."""
     return _set_frozen(roster, True, "freeze", "promotions are frozen already")
 
 
-def unfreeze(roster: Roster) -> Change:
+def unfreeze(roster: Roster) -> ModelChange:
     """Promote by evidence again."""
     return _set_frozen(roster, False, "unfreeze", "promotions are not frozen")
 
 
-def _set_frozen(roster: Roster, frozen: bool, kind: str, otherwise: str) -> Change:
+def _set_frozen(roster: Roster, frozen: bool, kind: str, otherwise: str) -> ModelChange:
     referee = roster.referee
     if referee is None:
         return refused("", "no promotion is declared, so none happens by evidence")
     if referee.state.is_frozen == frozen:
         return refused("", otherwise)
     referee.state.is_frozen = frozen
-    return Change(kind, "", "command", "")
+    return ModelChange(kind, "", "command", "")
 
 
-def add(roster: Roster, name: str) -> Change:
+def add(roster: Roster, name: str) -> ModelChange:
     """A declared member that is not live starts anew: one in reserve or removed at once, one in quarantine on
     probation, as after its pause."""
     index, seat = _found(roster, name)
@@ -84,15 +84,15 @@ def add(roster: Roster, name: str) -> Change:
         roster.enter(index)
     except ModelsError as error:
         return refused(name, reason_of(error))
-    return Change("add", name, "command", "")
+    return ModelChange("add", name, "command", "")
 
 
-def remove(roster: Roster, name: str) -> Change:
+def remove(roster: Roster, name: str) -> ModelChange:
     """A challenger neither answers nor learns any more; one in quarantine does not come back by itself."""
     index, seat = _found(roster, name)
     if seat is not None and seat.state.failures is not None and seat.state.failures.is_confined:
         roster.dismiss(index)
-        return Change("remove", name, "command", "")
+        return ModelChange("remove", name, "command", "")
     if seat is None or seat.role == "baseline" or not seat.state.live:
         return refused(name, "no live challenger has this name")
     if index == roster.state.serving:
@@ -103,17 +103,17 @@ def remove(roster: Roster, name: str) -> Change:
     if alone and any(roster.seats[other].state.live for other in roster.combinations):
         return refused(name, "it is the last one that a combination has")
     roster.leave(index)
-    return Change("remove", name, "command", "")
+    return ModelChange("remove", name, "command", "")
 
 
-def set_budget(roster: Roster, budget: float | None) -> Change:
+def set_budget(roster: Roster, budget: float | None) -> ModelChange:
     """Bound what the members that do not serve may cost; None: no bound."""
     if budget is not None and not (isfinite(budget) and budget > 0):
         return refused("", f"a budget must be a finite number above 0, not {budget!r}")
     roster.state.budget = budget
     roster.apportion()
     rates = ", ".join(f"{seat.name} {seat.reach / EVERY:.4g}" for seat in roster.seats if seat.state.live)
-    return Change("budget", "", "command", f"share of requests that each answers: {rates}")
+    return ModelChange("budget", "", "command", f"share of requests that each answers: {rates}")
 
 
 def _found(roster: Roster, name: str) -> tuple[int, Seat | None]:

@@ -11,12 +11,12 @@ import msgspec
 from driftline.errors import pass_interrupt
 from online_models.baselines import RunningPrior
 from online_models.calibration import RANKED, Calibrated
-from online_models.change import Change
+from online_models.change import ModelChange
 from online_models.drift import Drift, DriftManager, Estimate
 from online_models.intervals import Intervals
 from online_models.member import Member, PerKey
 from online_models.metrics import RunningMetrics
-from online_models.promotion import Decision
+from online_models.promotion import PromotionDecision
 from online_models.roster import Roster, RosterState
 from online_models.seat import Seat
 from online_models.task import Regression, Task
@@ -51,7 +51,7 @@ class Learned:
     """
 
     loss: float
-    changes: Sequence[Change] = ()
+    changes: Sequence[ModelChange] = ()
     drifts: Sequence[Drift] = ()
     estimate: Estimate | None = None
 
@@ -77,7 +77,7 @@ class _Request:
 
     __slots__ = ("changes", "outputs", "unanswered", "x")
 
-    def __init__(self, x: dict[str, Any], seats: int, changes: list[Change]) -> None:
+    def __init__(self, x: dict[str, Any], seats: int, changes: list[ModelChange]) -> None:
         self.x = x
         self.outputs: list[Any] = [None] * seats
         self.unanswered: list[int] = []
@@ -133,7 +133,7 @@ class Pool:
         if self.drift is not None:
             self.drift.hear(y, delay, at)
 
-    def predict(self, x: dict[str, Any], prediction_id: str = "") -> tuple[Forecast, Sequence[Change]]:
+    def predict(self, x: dict[str, Any], prediction_id: str = "") -> tuple[Forecast, Sequence[ModelChange]]:
         """Ask every live member whose turn it is; of the first in line that can answer is the answer."""
         roster = self.roster
         request = _Request(x, len(roster.seats), roster.begin_request())
@@ -167,7 +167,7 @@ class Pool:
         try:
             output = seat.answer(self.task, request.x)
             if was_raw and estimator.is_ranked:
-                request.changes.append(Change("calibrated", seat.name, "predict", RANKED))
+                request.changes.append(ModelChange("calibrated", seat.name, "predict", RANKED))
         except BaseException as error:
             pass_interrupt(error)
             self.roster.fail(index, "predict", error, request.changes)
@@ -227,7 +227,7 @@ class Pool:
         state, roster = self._state, self.roster
         outputs = forecast.outputs
         learned = Learned(self.task.loss(y, forecast.output))
-        changes: list[Change] = []
+        changes: list[ModelChange] = []
         forecast.row = state.labels if published else -1
         for index, seat in enumerate(roster.seats):
             output = outputs[index]
@@ -258,7 +258,13 @@ class Pool:
         return learned
 
     def _teach(
-        self, index: int, seat: Seat, x: dict[str, Any], y: Any, prediction_id: str, changes: list[Change]
+        self,
+        index: int,
+        seat: Seat,
+        x: dict[str, Any],
+        y: Any,
+        prediction_id: str,
+        changes: list[ModelChange],
     ) -> None:
         try:
             if self.task.is_supervised or seat.member is None:
@@ -272,7 +278,7 @@ class Pool:
         if not seat.state.has_learned or seat.state.failures is not None:
             self._taught(index, seat, changes)
 
-    def _taught(self, index: int, seat: Seat, changes: list[Change]) -> None:
+    def _taught(self, index: int, seat: Seat, changes: list[ModelChange]) -> None:
         seat.state.has_learned = True
         if seat.state.failures is not None:
             changes += self.roster.taught(index)
@@ -317,9 +323,9 @@ class Pool:
             self._state.restarts = drift.restarts
             self.roster.compare_anew()
 
-    def absorb(self, x: dict[str, Any], forecast: Forecast, offset: int) -> Sequence[Change]:
+    def absorb(self, x: dict[str, Any], forecast: Forecast, offset: int) -> Sequence[ModelChange]:
         """Let the members learn from a request that got no label, as its task needs none."""
-        changes: list[Change] = []
+        changes: list[ModelChange] = []
         for index, seat in enumerate(self.roster.seats):
             asked = forecast.outputs[index] is not None or index in forecast.unanswered
             if seat.state.learning and seat.member is not None and asked:
@@ -346,7 +352,7 @@ class Pool:
         last = self.roster.seats[-1].state.estimator
         return last if isinstance(last, RunningPrior) else self._state.last_resort
 
-    def _decided(self, decision: Decision) -> Change:
+    def _decided(self, decision: PromotionDecision) -> ModelChange:
         kind: str = decision.kind
         state = self.roster.state
         if kind == "promotion" and decision.index == state.previous:
@@ -354,7 +360,7 @@ class Pool:
         if kind != "withheld":
             self.roster.elect(decision.index, None if kind == "rollback" else state.serving)
         name = self.roster.name_of(decision.index)
-        return Change(kind, name, "promotion", decision.reason, decision.evidence)
+        return ModelChange(kind, name, "promotion", decision.reason, decision.evidence)
 
     def revise(self, y_old: Any, y_new: Any, forecast: Forecast) -> None:
         """Amend the metrics for a corrected label; nothing is learned again.

@@ -118,7 +118,7 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class PromotionDecision:
     """Seat `index` takes over, or would have but for the `reason`."""
 
     kind: Literal["promotion", "withheld"]
@@ -292,7 +292,7 @@ class Referee:
 
     def judge(
         self, losses: Sequence[float | None], values: Sequence[Any], offset: int, prior: RunningPrior
-    ) -> Sequence[Decision]:
+    ) -> Sequence[PromotionDecision]:
         """Take in what every seat lost on one label (None: it did not answer), with the request's slice
         values; returns what is to be told, a promotion last. `prior` has learned all labels so far."""
         self.state.labels += 1
@@ -334,10 +334,10 @@ class Referee:
         self.state.total += sum([loss if loss < bound else bound for loss in serving])
         self.state.answered += len(serving)
 
-    def _look(self) -> Sequence[Decision]:
+    def _look(self) -> Sequence[PromotionDecision]:
         rules = self._rules
         ready = [c for c in self.state.comparisons if c.test.n >= rules.min_labels and c.test.is_proven]
-        told: list[Decision] = []
+        told: list[PromotionDecision] = []
         for comparison in sorted(ready, key=lambda c: -c.test.gain):
             obstacle = self._obstacle(comparison)
             if obstacle is None:
@@ -345,7 +345,9 @@ class Referee:
             kind, reason = obstacle
             if kind not in comparison.told:
                 comparison.told.append(kind)
-                told.append(Decision("withheld", comparison.index, reason, self._evidence(comparison)))
+                told.append(
+                    PromotionDecision("withheld", comparison.index, reason, self._evidence(comparison))
+                )
         if any(c.test.n >= rules.window for c in self.state.comparisons):
             self.state.comparisons = [
                 c if c.test.n < rules.window else self._comparison(c.index, self.state.spending.next())
@@ -353,14 +355,14 @@ class Referee:
             ]
         return told
 
-    def _promotion(self, comparison: _Comparison) -> Decision:
+    def _promotion(self, comparison: _Comparison) -> PromotionDecision:
         evidence = self._evidence(comparison)
         against, test = evidence.against, comparison.test
         reason = (
             f"loses {evidence.gain:.4g} less than {against}, which loses {evidence.loss:.4g}, over {test.n} "
             f"labels: evidence {evidence.e_value:.4g} of {1 / test.alpha:.4g} needed"
         )
-        return Decision("promotion", comparison.index, reason, evidence)
+        return PromotionDecision("promotion", comparison.index, reason, evidence)
 
     def _obstacle(self, comparison: _Comparison) -> tuple[str, str] | None:
         """What keeps a proven candidate from serving: its kind and the reason; None for nothing."""

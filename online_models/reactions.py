@@ -29,7 +29,7 @@ JUDGED = 0.01
 """Weight of the newest error where models are compared: about 100 labels."""
 
 
-class Alarm:
+class ErrorAlarm:
     """Detectors on one stream of errors in [0, 1]: a rise is a warning, then a drift.
 
     `detector` is ADWIN(delta=0.001) when None. A detector with a warning zone of its own (DDM, HDDM) gives
@@ -106,8 +106,8 @@ class _Reaction(base.Wrapper, base.Estimator):  # type: ignore[misc]
         found: dict[Any, float] = self._live.predict_proba_one(x, **kwargs)
         return found
 
-    def _new_alarm(self) -> Alarm:
-        return Alarm(self.detector, None)
+    def _new_alarm(self) -> ErrorAlarm:
+        return ErrorAlarm(self.detector, None)
 
     def _fresh(self) -> Any:
         return copied(self.model, type(self).__name__)
@@ -256,8 +256,8 @@ class Recurring(_Reaction):
         self._earlier: list[Any] = []  # oldest first
         self._contest: _Contest | None = None
 
-    def _new_alarm(self) -> Alarm:
-        return Alarm(self.detector, drift.ADWIN(delta=0.01) if self.warning is None else self.warning)
+    def _new_alarm(self) -> ErrorAlarm:
+        return ErrorAlarm(self.detector, drift.ADWIN(delta=0.01) if self.warning is None else self.warning)
 
     def learn_one(self, x: dict[Any, Any], y: Any, w: float = 1.0) -> None:
         """Watch, compare while there is a contest, then learn."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from online_models.change import Change
+from online_models.change import ModelChange
 from online_models.combination import Combiner
 from online_models.errors import ModelsError, reason_of
 from online_models.failures import Failures
@@ -180,7 +180,7 @@ class Roster:
         failures.release(0)
         self.state.troubled = [other for other in self.state.troubled if other != index]
 
-    def fail(self, index: int, stage: str, error: BaseException, changes: list[Change]) -> None:
+    def fail(self, index: int, stage: str, error: BaseException, changes: list[ModelChange]) -> None:
         """A member raised, or gave no finite number; too many of that put it in quarantine."""
         seat, rules, request = self.seats[index], self._scope.tolerance, self.state.requests
         failures = seat.state.failures
@@ -197,19 +197,19 @@ class Roster:
             reason += (
                 f" (failures: {rules.failures} in {lasted} requests; it comes back after {pause:,} more)"
             )
-            changes.append(Change("quarantine", seat.name, stage, reason))
+            changes.append(ModelChange("quarantine", seat.name, stage, reason))
         elif is_first:
-            changes.append(Change("failing", seat.name, stage, reason))
+            changes.append(ModelChange("failing", seat.name, stage, reason))
 
-    def begin_request(self) -> list[Change]:
+    def begin_request(self) -> list[ModelChange]:
         """Count a request; returns which quarantines and runs of failures are over by now."""
         self.state.requests += 1
-        changes: list[Change] = []
+        changes: list[ModelChange] = []
         for index in self.state.troubled:
             self._look(index, changes)
         return changes
 
-    def _look(self, index: int, changes: list[Change]) -> None:
+    def _look(self, index: int, changes: list[ModelChange]) -> None:
         seat, rules, request = self.seats[index], self._scope.tolerance, self.state.requests
         failures = seat.state.failures
         assert failures is not None
@@ -221,7 +221,7 @@ class Roster:
             if not failures.trial:
                 changes.append(self._recovered(index, f"no failure within {rules.within} requests"))
 
-    def release(self, index: int, stage: str) -> Change:
+    def release(self, index: int, stage: str) -> ModelChange:
         """A quarantine is over: a member starts anew, on probation; the frozen baseline goes on as it was."""
         seat, rules = self.seats[index], self._scope.tolerance
         failures = seat.state.failures
@@ -236,12 +236,12 @@ class Roster:
         except ModelsError as error:
             pause = failures.confine(self.state.requests, rules)
             reason = f"{reason_of(error)} (tried again after {pause:,} requests)"
-            return Change("quarantine", seat.name, stage, reason)
+            return ModelChange("quarantine", seat.name, stage, reason)
         failures.release(rules.probation)
         reason = f"starts anew, and learns from {rules.probation:,} examples before it may serve"
-        return Change("probation", seat.name, stage, reason)
+        return ModelChange("probation", seat.name, stage, reason)
 
-    def taught(self, index: int) -> Sequence[Change]:
+    def taught(self, index: int) -> Sequence[ModelChange]:
         """A seat that has failed before has learned from an example, which may end its probation."""
         failures = self.seats[index].state.failures
         if failures is None or not failures.trial:
@@ -252,7 +252,7 @@ class Roster:
         learned = f"learned from {self._scope.tolerance.probation:,} examples on probation"
         return (self._recovered(index, learned),)
 
-    def _recovered(self, index: int, reason: str) -> Change:
+    def _recovered(self, index: int, reason: str) -> ModelChange:
         """It failed and is well again; where it stands before the one that serves, it serves again."""
         failures = self.seats[index].state.failures
         assert failures is not None
@@ -261,8 +261,8 @@ class Roster:
         name = self.seats[index].name
         if self._is_served_for() and index == self._next():
             self._serve(index)
-            return Change("return", name, "learn", reason)
-        return Change("recovered", name, "learn", reason)
+            return ModelChange("return", name, "learn", reason)
+        return ModelChange("recovered", name, "learn", reason)
 
     def _is_served_for(self) -> bool:
         """Whether the one that serves stands in for another; evidence, where it decides, leaves that alone
@@ -277,7 +277,7 @@ class Roster:
         in_line = (index for index, seat in enumerate(self.seats) if seat.state.may_serve)
         return next(in_line, len(self.seats))
 
-    def freeze(self, labels: int, through: int) -> list[Change]:
+    def freeze(self, labels: int, through: int) -> list[ModelChange]:
         """Make the frozen baseline, a copy of the first member as it is now."""
         assert self.frozen is not None
         seat, first = self.seats[self.frozen], self.seats[self.first]
@@ -287,11 +287,11 @@ class Roster:
             state.estimator = copied(first.state.estimator, seat.name)
         except ModelsError as error:
             self.leave(self.frozen)
-            return [Change("quarantine", seat.name, "freeze", reason_of(error))]
+            return [ModelChange("quarantine", seat.name, "freeze", reason_of(error))]
         seat.member, state.sampled = first.member, first.state.sampled
         state.learning, state.has_learned, state.through = False, True, through
         self.apportion()
-        return [Change("frozen", "frozen", "learn", f"after {labels} labels")]
+        return [ModelChange("frozen", "frozen", "learn", f"after {labels} labels")]
 
     @property
     def is_to_freeze(self) -> bool:

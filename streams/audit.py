@@ -20,7 +20,7 @@ from streams.epochs import Code, CodeEpoch, Stretches, is_epoch
 from streams.errors import StreamsError
 from streams.messages import begins_with
 from streams.outputs import KINDS, Output, Outputs
-from streams.positions import NOTHING, Position, headers_of, source_of
+from streams.positions import NOTHING, SourcePosition, headers_of, source_of
 
 DELETED = "deleted: neither Kafka nor the archive has the published record any more"
 
@@ -142,7 +142,7 @@ class _Lane:
             return
         self._head = None
 
-    def _covers(self, position: Position, value: bytes | None) -> bool:
+    def _covers(self, position: SourcePosition, value: bytes | None) -> bool:
         selection = self._selection
         if position[0] < selection.begin or selection.is_past(position[0]):
             return False
@@ -150,7 +150,7 @@ class _Lane:
             return True
         return self._prefix is not None and value is not None and value.startswith(self._prefix)
 
-    def _leave(self, position: Position, record: StoredRecord) -> bool:
+    def _leave(self, position: SourcePosition, record: StoredRecord) -> bool:
         """Whether a published record is not to be compared; it is counted when it is selected."""
         if not self._covers(position, record.value):
             return True
@@ -160,7 +160,7 @@ class _Lane:
         self._found.leave(reason)
         return True
 
-    def _compare(self, position: Position, record: StoredRecord, output: Output) -> None:
+    def _compare(self, position: SourcePosition, record: StoredRecord, output: Output) -> None:
         found = self._found
         if not self._covers(position, output.value):
             return
@@ -177,7 +177,7 @@ class _Lane:
         else:
             found.differs(difference(self._topic, found.partition, position, record, output))
 
-    def _lacking(self, position: Position, output: Output) -> None:
+    def _lacking(self, position: SourcePosition, output: Output) -> None:
         """A recomputed output that is not among the published ones."""
         found = self._found
         if self._before_deleted:
@@ -185,7 +185,7 @@ class _Lane:
         elif self._head is not None or position <= self._stretches.known_tail:
             found.differs(difference(self._topic, found.partition, position, None, output))
 
-    def _unexplained_before(self, position: Position) -> None:
+    def _unexplained_before(self, position: SourcePosition) -> None:
         while self._head is not None and self._position < position:
             self._unexplained()
 
@@ -203,7 +203,7 @@ class _Lane:
         self._advance()
 
 
-def _position(record: StoredRecord) -> Position | None:
+def _position(record: StoredRecord) -> SourcePosition | None:
     """The source position of a published record; None when its headers name none."""
     try:
         return source_of(record.headers)

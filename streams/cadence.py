@@ -10,7 +10,7 @@ MOST = 60.0
 """Seconds after which even less folding makes it worth that; so many of folding make it due at any cost."""
 
 
-class Budget:
+class CheckpointBudget:
     """What the checkpoints of one worker may cost: a share of its time, of which its `partitions` have equal
     parts. One is taken at a time, unless a partition has long had none. `busy` are being taken."""
 
@@ -28,7 +28,7 @@ class Cadence:
     """Says when the next checkpoint of one partition is due; times and costs are seconds of one monotonic
     clock, and `now` is when the partition was taken over."""
 
-    def __init__(self, budget: Budget, now: float) -> None:
+    def __init__(self, budget: CheckpointBudget, now: float) -> None:
         self._budget = budget
         self._taken = now
         self._affordable = now

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from features.faults import Outage
-from streams.cadence import Budget, Cadence
+from streams.cadence import Cadence, CheckpointBudget
 from streams.ownership import OwnedPartition, Snapshot
 
 log = logging.getLogger("driftline.worker")
@@ -24,7 +24,7 @@ STOPS_WITHIN = 2.5
 class Checkpointing:
     """The checkpoints of one partition in a worker's hands; `budget` is for all of the worker's."""
 
-    def __init__(self, partition: int, budget: Budget) -> None:
+    def __init__(self, partition: int, budget: CheckpointBudget) -> None:
         self._partition = partition
         self._budget = budget
         self._cadence = Cadence(budget, time.monotonic())

@@ -18,7 +18,7 @@ import msgspec
 from features.errors import FeaturesError
 from features.faults import Outage
 from streams.broker import AppendFailed, BrokerSilent, Fenced, RecordsMissing, StoredRecord
-from streams.cadence import Budget
+from streams.cadence import CheckpointBudget
 from streams.checkpointing import STOPS_WITHIN, Checkpointing
 from streams.deployment import Deployment
 from streams.errors import FoldFault, StreamsError
@@ -30,7 +30,7 @@ from streams.upgrade import Standby
 
 log = logging.getLogger("driftline.worker")
 
-State = Literal["taking over", "recovering", "serving", "retrying", "refused", "given back"]
+CustodyState = Literal["taking over", "recovering", "serving", "retrying", "refused", "given back"]
 RETRY_AFTER = 1.0
 FENCED_PAUSE = 3.0
 """Seconds before a fenced partition is taken over again: a worker that was away learns from its next
@@ -57,7 +57,7 @@ class Custody:
         self,
         deployment: Deployment,
         partition: int,
-        budget: Budget,
+        budget: CheckpointBudget,
         held: Held | None = None,
         standby: Standby | None = None,
     ) -> None:
@@ -78,7 +78,7 @@ class Custody:
         self._task: asyncio.Task[None] | None = None
         self._recovery_started = 0.0
         self.partition = partition
-        self.state: State = "taking over"
+        self.state: CustodyState = "taking over"
         self.reason = ""
         self.superseded = False
         """Whether newer code has taken the partition over."""

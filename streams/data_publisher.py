@@ -18,7 +18,7 @@ from streams.messages import DataAnomaly
 from streams.topics import Topics
 
 
-class Published(NamedTuple):
+class PublishedCount(NamedTuple):
     """How many records were written; nothing where all was there."""
 
     statistics: int
@@ -49,7 +49,7 @@ class DataPublisher:
 
     def publish(
         self, judged: Mapping[int, Sequence[Judged]], skewed: Sequence[DataAnomaly] | None
-    ) -> Published:
+    ) -> PublishedCount:
         """Write what is not there yet, by partition; anomalies that a window no longer has are removed, those
         of skew only where it was looked for (`skewed` is not None)."""
         from kafka import KafkaProducer
@@ -72,7 +72,7 @@ class DataPublisher:
                     anomalies += _write(producer, self._topics.anomalies, partition, wanted)
         finally:
             producer.close()
-        return Published(statistics, anomalies)
+        return PublishedCount(statistics, anomalies)
 
 
 def _missing(wanted: Mapping[bytes, bytes], there: Mapping[bytes, bytes]) -> dict[bytes, bytes | None]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from features.anomaly import Anomaly, anomalies, drift_anomaly
+from features.anomaly import FeatureAnomaly, anomalies, drift_anomaly
 from features.distance import (
     Measure,
     Yardstick,
@@ -28,7 +28,7 @@ TOP = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class FeatureReference:
     """The reference of one feature in one partition: its windows merged, the yardstick they give (None: too
     few), and the distances above which a later window has drifted (empty: none is alarmed)."""
 
@@ -64,7 +64,7 @@ def watched(case: UseCase, schema: Schema) -> list[str]:
 
 def references(
     case: UseCase, schema: Schema, windows: Mapping[int, WindowStatistics]
-) -> dict[str, Reference]:
+) -> dict[str, FeatureReference]:
     """The reference of each feature, out of the closed `windows` of one partition; none without any in it."""
     first, end = (int(t.timestamp() // schema.window) for t in (schema.reference.start, schema.reference.end))
     held = [window for number, window in windows.items() if first <= number < end]
@@ -74,7 +74,7 @@ def references(
 
 def _reference(
     case: UseCase, name: str, alarmed: Collection[str], windows: list[WindowStatistics]
-) -> Reference:
+) -> FeatureReference:
     own = [window.of(name) for window in windows]
     merged = FeatureStatistics()
     for one in own:
@@ -85,7 +85,7 @@ def _reference(
     if measured is not None and monitoring is not None and name in alarmed:
         chance = chance_of(measured.requests, monitoring.false_alarm_every, len(alarmed))
         bounds = thresholds(measured, chance)
-    return Reference(merged, measured, bounds)
+    return FeatureReference(merged, measured, bounds)
 
 
 def judge(
@@ -114,7 +114,7 @@ def _judged(
     partition: int,
     number: int,
     window: WindowStatistics,
-    reference: Mapping[str, Reference],
+    reference: Mapping[str, FeatureReference],
 ) -> Judged:
     at, until = span_of(schema, number)
     found = anomalies(schema, window.features)
@@ -136,8 +136,8 @@ def _judged(
 
 
 def _distance(
-    name: str, expected: FeatureSchema, reference: Reference, seen: FeatureStatistics
-) -> tuple[FeatureDistance, list[Anomaly]]:
+    name: str, expected: FeatureSchema, reference: FeatureReference, seen: FeatureStatistics
+) -> tuple[FeatureDistance, list[FeatureAnomaly]]:
     found = distances(reference.merged, seen)
     measured = reference.measured
     bounds = reference.bounds if measured is not None and is_full(seen, measured) else {}
@@ -176,7 +176,7 @@ def summary(
     )
 
 
-def as_told(case: str, schema: Schema, partition: int, number: int, found: Anomaly) -> DataAnomaly:
+def as_told(case: str, schema: Schema, partition: int, number: int, found: FeatureAnomaly) -> DataAnomaly:
     """The record of an anomaly in window `number` of a partition."""
     at, until = span_of(schema, number)
     return DataAnomaly(

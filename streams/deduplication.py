@@ -11,7 +11,7 @@ import msgspec
 from streams.events import Event
 from streams.watermark import NEVER
 
-Found = Literal["new", "duplicate", "other content"]
+Novelty = Literal["new", "duplicate", "other content"]
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -53,7 +53,7 @@ class SeenEvents:
             of_type = self._newer[tag] = {}
         of_type[event_id] = complex(at if now == NEVER else now, content)
 
-    def find(self, tag: str, event_id: str, content: int, now: float) -> Found:
+    def find(self, tag: str, event_id: str, content: int, now: float) -> Novelty:
         """Whether an event of this type and id was accepted within the horizon before `now`."""
         seen: complex | None = None
         for generation in (self._newer, self._older):

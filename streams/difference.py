@@ -8,13 +8,13 @@ import msgspec
 
 from streams.broker import StoredRecord
 from streams.outputs import Output
-from streams.positions import Position, headers_of
+from streams.positions import SourcePosition, headers_of
 
 ABSENT = "(absent)"
 AROUND = 20
 """Bytes shown on each side of the first one that differs."""
 
-Verdict = Literal["different", "not published", "not recomputed", "repeated"]
+DifferenceKind = Literal["different", "not published", "not recomputed", "repeated"]
 
 
 _RESTLESS = (
@@ -25,7 +25,7 @@ _SETTINGS = "the log or this topic has other settings than it needs, such as com
 _CODE = "other code than its version says: an edited library, or a file that a function of the user's reads"
 _WRITER = "another program writes to this topic"
 
-LIKELY_CAUSES: dict[Verdict, tuple[str, ...]] = {
+LIKELY_CAUSES: dict[DifferenceKind, tuple[str, ...]] = {
     "different": (_RESTLESS, _SETTINGS, _CODE),
     "not published": (_SETTINGS, _RESTLESS, _CODE),
     "not recomputed": (_RESTLESS, _SETTINGS, _WRITER, _CODE),
@@ -41,7 +41,7 @@ class Difference(msgspec.Struct, frozen=True):
     offset is `log_offset`. `field` is a JSON path such as probabilities.true, or says key, header or byte.
     """
 
-    verdict: Verdict
+    verdict: DifferenceKind
     topic: str
     partition: int
     offset: int | None
@@ -76,14 +76,14 @@ class Difference(msgspec.Struct, frozen=True):
 def difference(
     topic: str,
     partition: int,
-    position: Position,
+    position: SourcePosition,
     published: StoredRecord | None,
     recomputed: Output | None,
     *,
     repeated: bool = False,
 ) -> Difference:
     """How two records of one source position differ; None for one that is not there."""
-    verdict: Verdict = "different"
+    verdict: DifferenceKind = "different"
     field = "record"
     told = shown(published.value) if published is not None else None
     given = shown(recomputed.value) if recomputed is not None else None

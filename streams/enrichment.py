@@ -16,8 +16,8 @@ from streams.bridge import Enrichment
 from streams.errors import Refused
 from streams.events import Event
 
-Key = tuple[str, ...]
-Found = FeatureRow | Refused | None
+LookupKey = tuple[str, ...]
+LookupResult = FeatureRow | Refused | None
 """The row of a key; why it cannot be read; or None where the store was given up for the time being."""
 
 
@@ -44,7 +44,7 @@ class Enricher:
         self.filled = 0
         self.missing = 0
 
-    async def read(self, events: Sequence[Event]) -> dict[Key, Found]:
+    async def read(self, events: Sequence[Event]) -> dict[LookupKey, LookupResult]:
         """The rows that the events need, each key read once, in one exchange with the store.
 
         Raises FeaturesError for a store that will not come to answer by itself.
@@ -52,7 +52,7 @@ class Enricher:
         keys = list(dict.fromkeys(key for event in events if (key := self._key(event)) is not None))
         return dict(zip(keys, await self._found(keys), strict=True)) if keys else {}
 
-    def enriched(self, event: Event, rows: Mapping[Key, Found]) -> Event:
+    def enriched(self, event: Event, rows: Mapping[LookupKey, LookupResult]) -> Event:
         """The event with its fields filled from its row; raises Refused where that cannot be read."""
         if type(event) not in self._kinds:
             return event
@@ -69,7 +69,7 @@ class Enricher:
         self.filled += len(fields) - missing
         return msgspec.structs.replace(event, **fields)
 
-    def _key(self, event: Event) -> Key | None:
+    def _key(self, event: Event) -> LookupKey | None:
         """The key of the event's row, as the store has it; None where a part of it is missing."""
         if type(event) not in self._kinds:
             return None
@@ -84,7 +84,7 @@ class Enricher:
         declared = self._declared
         return -age <= declared.max_ahead and (declared.max_age is None or age <= declared.max_age)
 
-    async def _found(self, keys: Sequence[Key]) -> Sequence[Found]:
+    async def _found(self, keys: Sequence[LookupKey]) -> Sequence[LookupResult]:
         while True:
             try:
                 rows = await self._ask(keys)
@@ -108,11 +108,11 @@ class Enricher:
                     self._outage = None
                 return rows
 
-    async def _found_one(self, key: Key) -> Found:
+    async def _found_one(self, key: LookupKey) -> LookupResult:
         (found,) = await self._found([key])
         return found
 
-    async def _ask(self, keys: Sequence[Key]) -> list[FeatureRow]:
+    async def _ask(self, keys: Sequence[LookupKey]) -> list[FeatureRow]:
         names = list(self._declared.key)
         asked = [dict(zip(names, key, strict=True)) for key in keys]
         return await self._reader.get_many_async(self._declared.view, asked, self._features)

@@ -17,7 +17,7 @@ from streams.broker import Broker, Place, StoredRecord
 from streams.errors import StreamsError
 from streams.fingerprint import Fingerprint
 from streams.outputs import Output
-from streams.positions import NOTHING, Position
+from streams.positions import NOTHING, SourcePosition
 
 if TYPE_CHECKING:
     from streams.history import Past
@@ -66,7 +66,7 @@ class CodeEpoch(msgspec.Struct, frozen=True, tag="code", tag_field="kind"):
     partition: int
     from_offset: int
     code: Code
-    tails: dict[str, Position]
+    tails: dict[str, SourcePosition]
 
 
 def epoch_output(epoch: CodeEpoch) -> Output:
@@ -111,7 +111,7 @@ def recorded_epochs(history: Past, topic: str, partition: int) -> list[CodeEpoch
     return [decode_epoch(record) for records in chunks for record in records if is_epoch(record)]
 
 
-def tails_of(positions: Mapping[str, Position]) -> dict[str, Position]:
+def tails_of(positions: Mapping[str, SourcePosition]) -> dict[str, SourcePosition]:
     """A plain copy, in a fixed order, for the record."""
     return {kind: positions[kind] for kind in sorted(positions)}
 
@@ -129,12 +129,12 @@ class Stretches:
         self._after = [epoch.tails.get(kind, NOTHING) for epoch in epochs]
         self._reasons = [UNRECORDED, *(code.difference(epoch.code) for epoch in epochs)]
 
-    def reason(self, position: Position) -> str | None:
+    def reason(self, position: SourcePosition) -> str | None:
         """In words, why the output at a source position cannot be compared; None when it can."""
         return self._reasons[bisect_left(self._after, position)]
 
     @property
-    def known_tail(self) -> Position:
+    def known_tail(self) -> SourcePosition:
         """The last source position that is recorded as published."""
         return self._after[-1] if self._after else NOTHING
 

@@ -31,7 +31,7 @@ from streams.storage import Storage
 
 BATCH = 4_096
 """Predictions that are held before their values are counted, many at once."""
-NEVER = float("-inf")
+BEFORE_ANY = float("-inf")
 
 _COUNTS = pa.map_(pa.string(), pa.int64())
 _COLUMNS = pa.schema(
@@ -92,7 +92,7 @@ class Counted:
     event time among their requests, in seconds."""
 
     windows: dict[int, WindowStatistics] = field(default_factory=dict)
-    newest: float = NEVER
+    newest: float = BEFORE_ANY
 
     def add(self, later: Counted) -> None:
         """Count what was counted elsewhere."""

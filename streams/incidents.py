@@ -45,7 +45,7 @@ def _side(level: found.Level) -> Side:
     return Side(level.mean, level.count)
 
 
-def _suspect(suspect: found.Suspect) -> Suspect:
+def _suspect(suspect: found.SuspectStream) -> Suspect:
     return Suspect(
         shortened(suspect.subject),
         suspect.change,
@@ -55,7 +55,7 @@ def _suspect(suspect: found.Suspect) -> Suspect:
     )
 
 
-def _span(span: found.Span) -> Span:
+def _span(span: found.BlockSpan) -> Span:
     return Span(
         Position(moment(span.first_at), span.first_offset), Position(moment(span.last_at), span.last_offset)
     )

@@ -15,7 +15,7 @@ import msgspec
 from streams.broker import StoredRecord
 from streams.messages import Outcome, Prediction
 from streams.outputs import Outputs
-from streams.positions import NOTHING, Position
+from streams.positions import NOTHING, SourcePosition
 from streams.processor import PartitionProcessor
 from streams.scorer import Answered
 
@@ -30,12 +30,12 @@ class Bequest(NamedTuple):
     """How far other code published: the tails of predictions and outcomes, and the furthest log offset
     among the tails of all kinds."""
 
-    predictions: Position
-    outcomes: Position
+    predictions: SourcePosition
+    outcomes: SourcePosition
     furthest: int
 
     @classmethod
-    def up_to(cls, tails: Mapping[str, Position]) -> Bequest:
+    def up_to(cls, tails: Mapping[str, SourcePosition]) -> Bequest:
         """What lies at or before these tails, by kind of output."""
         return cls(tails["predictions"], tails["outcomes"], max(tails.values())[0])
 

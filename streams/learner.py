@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from features.keys import key_text
-from online_models.change import Change
+from online_models.change import ModelChange
 from online_models.drift import Drift, Estimate
 from online_models.operation import obey
 from online_models.pool import Forecast, Pool, PoolState
@@ -20,7 +20,7 @@ from streams.incidents import drift_event, estimate_of
 from streams.messages import Interval, ModelEvent, ModelVersion, Outcome, Prediction
 from streams.outputs import Output, Outputs
 from streams.partitioning import partition_of
-from streams.pending import Example, Lesson, Pending
+from streams.pending import Lesson, Pending, ResolvedPrediction
 from streams.scorer import Question, Witness, Work, as_published
 from streams.usecase import UseCase
 
@@ -152,7 +152,7 @@ class Learner:
         )
         out.predictions.append(Output(offset, 0, pending.key.encode(), value))
 
-    def _take(self, example: Example, offset: int, out: Outputs) -> None:
+    def _take(self, example: ResolvedPrediction, offset: int, out: Outputs) -> None:
         """Score and learn one example; `offset` is that of the record which made it known."""
         pending, status, label, at = example.pending, example.status, example.label, example.at
         forecast = pending.forecast
@@ -232,10 +232,12 @@ class Learner:
             change = _obeyed(self.pools[command.pool], command)
             self._put_changes(command.pool, (change,), at, offset, out)
         elif partition_of(command.pool.encode(), self._partitions) == self._partition:
-            missing = Change("refused", command.member, "command", _by(command, "this key has no pool yet"))
+            missing = ModelChange(
+                "refused", command.member, "command", _by(command, "this key has no pool yet")
+            )
             self._put_changes(command.pool, (missing,), at, offset, out)
 
-    def outcome(self, example: Example, offset: int, ordinal: int) -> Output:
+    def outcome(self, example: ResolvedPrediction, offset: int, ordinal: int) -> Output:
         """The outcome of a prediction that is closed, to be put out at a source position."""
         forecast = example.pending.forecast
         assert forecast is not None
@@ -244,7 +246,7 @@ class Learner:
 
     def _outcome(
         self,
-        example: Example,
+        example: ResolvedPrediction,
         forecast: Forecast,
         loss: float | None,
         estimate: Estimate | None,
@@ -280,7 +282,9 @@ class Learner:
             self.results.drift_events += out.heard
             out.drift.append(Output(offset, ordinal, key.encode(), self._encode(event)))
 
-    def _put_changes(self, key: str, changes: Iterable[Change], at: float, offset: int, out: Outputs) -> None:
+    def _put_changes(
+        self, key: str, changes: Iterable[ModelChange], at: float, offset: int, out: Outputs
+    ) -> None:
         pool = self.pools.get(key)
         for change in changes:
             serving = self._scope.champion.name if pool is None else pool.serving
@@ -322,7 +326,7 @@ def _by(command: Command, what: str) -> str:
     return f"{wanted}: {what}" if what else wanted
 
 
-def _obeyed(pool: Pool, command: Command) -> Change:
+def _obeyed(pool: Pool, command: Command) -> ModelChange:
     """What came of a command to a pool."""
     change = obey(pool.roster, command.action, command.member, command.budget)
     return replace(change, reason=_by(command, change.reason))

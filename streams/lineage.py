@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from features.evidence import Behind, Evidence, EvidenceCollector
+from features.evidence import Behind, EvidenceCollector, FeatureEvidence
 from streams.archive import ArchivedRecord
 from streams.epochs import UNRECORDED, Code, CodeEpoch, recorded_epochs
 from streams.errors import Refused, StreamsError
@@ -22,7 +22,7 @@ from streams.events import Event, EventCodec, moment
 from streams.history import Past
 from streams.messages import ModelVersion, Outcome, Prediction, begins_with
 from streams.outputs import Outputs
-from streams.positions import NOTHING, Position, position_of
+from streams.positions import NOTHING, SourcePosition, position_of
 from streams.scorer import Scorer
 from streams.topics import Topics
 from streams.usecase import UseCase
@@ -32,7 +32,7 @@ class PublishedPrediction(NamedTuple):
     """A prediction's record, and where it is."""
 
     partition: int
-    source: Position
+    source: SourcePosition
     record: ArchivedRecord
 
 
@@ -44,7 +44,7 @@ class At(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class FeatureValue(msgspec.Struct, frozen=True):
+class FeatureLineage(msgspec.Struct, frozen=True):
     """A value used and what it rests on: how many events, the first and last of them in event time, and
     the newest few. `agrees` says whether `recomputed` is what was used; null is missing."""
 
@@ -58,7 +58,7 @@ class FeatureValue(msgspec.Struct, frozen=True):
     newest: Sequence[At]
 
 
-class Learned(msgspec.Struct, frozen=True):
+class ModelLineage(msgspec.Struct, frozen=True):
     """The model that answered, and the event that made its newest label known; none before the first."""
 
     name: str
@@ -98,8 +98,8 @@ class Lineage(msgspec.Struct, frozen=True):
     appended: datetime
     prediction: Prediction
     request: At
-    features: dict[str, FeatureValue]
-    model: Learned
+    features: dict[str, FeatureLineage]
+    model: ModelLineage
     epoch: Epoch
     status: str
     outcomes: Sequence[Revision]
@@ -192,11 +192,13 @@ def _event(history: Past, codec: EventCodec, topic: str, partition: int, offset:
     raise StreamsError(f"{where} holds no record")
 
 
-def _learned(history: Past, codec: EventCodec, topic: str, partition: int, model: ModelVersion) -> Learned:
+def _learned(
+    history: Past, codec: EventCodec, topic: str, partition: int, model: ModelVersion
+) -> ModelLineage:
     if model.learned_through < 0:
-        return Learned(model.name, model.version, None)
+        return ModelLineage(model.name, model.version, None)
     event = _event(history, codec, topic, partition, model.learned_through)
-    return Learned(model.name, model.version, At(model.learned_through, event.id, event.at))
+    return ModelLineage(model.name, model.version, At(model.learned_through, event.id, event.at))
 
 
 def _accepted(
@@ -213,10 +215,10 @@ def _accepted(
             yield record, codec.decode(record.value, record.key)
 
 
-def _value(evidence: Evidence, used: Any, shown: int) -> FeatureValue:
+def _value(evidence: FeatureEvidence, used: Any, shown: int) -> FeatureLineage:
     behind = evidence.behind
     agrees = bool(evidence.value == used)
-    return FeatureValue(
+    return FeatureLineage(
         evidence.declared,
         used,
         used if agrees else _plain(evidence.value),
@@ -237,7 +239,7 @@ def _at(event: Behind) -> At:
     return At(event.offset, event.id, moment(event.at))
 
 
-def _epoch(epochs: Sequence[CodeEpoch], source: Position, code: Code) -> Epoch:
+def _epoch(epochs: Sequence[CodeEpoch], source: SourcePosition, code: Code) -> Epoch:
     """The code whose stretch of the predictions a source position is in."""
     own = [epoch for epoch in epochs if epoch.tails.get("predictions", NOTHING) < source]
     if not own:
@@ -254,7 +256,7 @@ def _outcomes(history: Past, topic: str, partition: int, prediction_id: str) -> 
             yield Revision(record.offset, _text(position_of(record.headers)), _appended(record), outcome)
 
 
-def _text(position: Position) -> str:
+def _text(position: SourcePosition) -> str:
     return "{}:{}".format(*position)
 
 

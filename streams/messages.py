@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from features.expectation import Kind, Severity
+from features.expectation import AnomalyKind, Severity
 from online_models.promotion import Evidence
 
 
@@ -246,7 +246,7 @@ class DataAnomaly(msgspec.Struct, frozen=True):
     until: datetime
     partition: int
     feature: str
-    kind: Kind
+    kind: AnomalyKind
     severity: Severity
     count: int
     requests: int

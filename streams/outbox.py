@@ -16,7 +16,7 @@ from streams.broker import Appender, AppendFailed, Place, StoredRecord
 from streams.difference import Difference, difference
 from streams.errors import StreamsError
 from streams.outputs import KINDS, Output, Outputs
-from streams.positions import Position, headers_of
+from streams.positions import SourcePosition, headers_of
 from streams.tails import OutputMark
 from streams.topics import OUTPUT_LIMITS
 
@@ -53,7 +53,7 @@ class Outbox:
         appender: Appender,
         places: Mapping[str, Place],
         marks: Mapping[str, OutputMark],
-        tails: Mapping[str, Position],
+        tails: Mapping[str, SourcePosition],
         unproved: Mapping[str, StoredRecord],
     ) -> None:
         self._appender: Appender | None = appender
@@ -63,7 +63,7 @@ class Outbox:
         self._unproved = dict(unproved)
 
     @property
-    def tails(self) -> Mapping[str, Position]:
+    def tails(self) -> Mapping[str, SourcePosition]:
         """The last source position of each kind on the broker."""
         return self._tails
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from features.state import Row, RowKey
+from features.state import RowKey, StampedRow
 from streams.broker import Extent, RecordsMissing, StoredRecord
 from streams.checkpoint import (
     Checkpoint,
@@ -192,7 +192,7 @@ class OwnedPartition:
         self.acknowledged = self.processor.next_offset
         self._all_acknowledged = True
 
-    async def _offer_rows(self, changed: Mapping[RowKey, Row]) -> None:
+    async def _offer_rows(self, changed: Mapping[RowKey, StampedRow]) -> None:
         """Offer the rows that changed, and every other one to a store that has lost rows."""
         rows = self._deployment.rows
         if rows is None:

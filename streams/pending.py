@@ -27,8 +27,8 @@ import msgspec
 from online_models.pool import Forecast
 from online_models.task import UNLABELLED, Answers, Label
 
-Status = Literal["open", "labelled", "unlabelled", "void"]
-NOTHING = float("inf")
+PredictionStatus = Literal["open", "labelled", "unlabelled", "void"]
+NEVER_DUE = float("inf")
 
 
 class Pending(msgspec.Struct, eq=False, gc=False):
@@ -51,7 +51,7 @@ class Pending(msgspec.Struct, eq=False, gc=False):
     deadline: float
     forecast: Forecast | None = None
     prediction: Any = None
-    status: Status = "open"
+    status: PredictionStatus = "open"
     label: Any = None
     learned: bool = False
     revision: int = -1
@@ -64,18 +64,18 @@ _asked_at = attrgetter("at")
 _deadline = attrgetter("deadline")
 
 
-class Example(msgspec.Struct, frozen=True, gc=False):
+class ResolvedPrediction(msgspec.Struct, frozen=True, gc=False):
     """What became of one prediction, for the learner, who comes to it later: the prediction may have been
     closed anew by then. A label is None unless the status is labelled; `status_before` and `label_before`
     are those that this one replaces. `is_due` says that it is to be learned from now, not at the deadline.
     """
 
     pending: Pending
-    status: Status
+    status: PredictionStatus
     label: Any
     at: float
     revision: int
-    status_before: Status = "open"
+    status_before: PredictionStatus = "open"
     label_before: Any = None
     is_due: bool = True
 
@@ -93,7 +93,7 @@ class Statement(msgspec.Struct, frozen=True, gc=False):
     none (void). One that `corrects` another says it of those which that one answered."""
 
     label_key: Any
-    status: Status
+    status: PredictionStatus
     label: Any
     at: float
     event_id: str
@@ -118,7 +118,7 @@ class JoinRule:
     wait: float
     corrections: float
     lateness: float
-    expiry: tuple[Status, Any] = ("unlabelled", None)
+    expiry: tuple[PredictionStatus, Any] = ("unlabelled", None)
     answers: Answers = "all"
     by_deadline: bool = False
     is_corrected: bool = True
@@ -126,7 +126,7 @@ class JoinRule:
     @classmethod
     def of(cls, label: Label[Any], lateness: float) -> JoinRule:
         """The rule that a declared label means."""
-        expiry: tuple[Status, Any] = (
+        expiry: tuple[PredictionStatus, Any] = (
             ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)
         )
         corrections = label.wait if label.corrections is None else label.corrections
@@ -149,7 +149,7 @@ class PendingState:
     waiting: deque[Pending] = field(default_factory=deque)
     closing: deque[Pending] = field(default_factory=deque)
     statements: deque[Statement] = field(default_factory=deque)
-    due: float = NOTHING
+    due: float = NEVER_DUE
     open: int = 0
     unmatched: int = 0
 
@@ -160,7 +160,7 @@ class PendingPredictions:
     Every example and lesson goes to `known` the moment it is known.
     """
 
-    def __init__(self, rule: JoinRule, known: Callable[[Example | Lesson], None]) -> None:
+    def __init__(self, rule: JoinRule, known: Callable[[ResolvedPrediction | Lesson], None]) -> None:
         self.rule = rule
         self._known = known
         self._s = PendingState()
@@ -220,7 +220,7 @@ class PendingPredictions:
             self._pass(statement.at)
             self._apply(statement)
         self._pass(watermark)
-        s.due = s.waiting[0].deadline if s.waiting else NOTHING
+        s.due = s.waiting[0].deadline if s.waiting else NEVER_DUE
         if s.closing:
             s.due = min(s.due, s.closing[0].deadline + self.rule.corrections)
         if s.statements:
@@ -283,11 +283,13 @@ class PendingPredictions:
         found = self._s.answered.get((statement.label_key, statement.corrects), ())
         return [p for p in found if statement.at <= p.deadline + self.rule.corrections]
 
-    def _close(self, pending: Pending, status: Status, label: Any, at: float, is_due: bool) -> None:
+    def _close(self, pending: Pending, status: PredictionStatus, label: Any, at: float, is_due: bool) -> None:
         if pending.status == "open":
             self._s.open -= not pending.silent
         pending.revision += 1
-        example = Example(pending, status, label, at, pending.revision, pending.status, pending.label, is_due)
+        example = ResolvedPrediction(
+            pending, status, label, at, pending.revision, pending.status, pending.label, is_due
+        )
         pending.status = status
         pending.label = label
         pending.closed_at = at
@@ -329,7 +331,7 @@ class PendingPredictions:
                 if not p.silent and (p.prediction_id not in published or p.prediction_id in own)
             ]
 
-    def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[Example]:
+    def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[ResolvedPrediction]:
         """Go on from the revisions that were published; returns what is closed here, but was not there.
 
         An outcome published for one of the `own` predictions is of an answer that never was.
@@ -340,7 +342,9 @@ class PendingPredictions:
             is_told = revision >= 0 and pending.prediction_id not in own
             if not is_told and pending.status != "open" and not pending.silent:
                 revision += 1
-                lacking.append(Example(pending, pending.status, pending.label, pending.closed_at, revision))
+                lacking.append(
+                    ResolvedPrediction(pending, pending.status, pending.label, pending.closed_at, revision)
+                )
             pending.revision = revision
         self._forgotten = None
         return lacking

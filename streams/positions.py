@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from streams.errors import StreamsError
 from streams.outputs import Output
 
-Position = tuple[int, int]
+SourcePosition = tuple[int, int]
 """(offset of the input record, ordinal among the outputs it caused in one topic)."""
-NOTHING: Position = (-1, -1)
+NOTHING: SourcePosition = (-1, -1)
 """Before every source position."""
 SOURCE = "source"
 
@@ -21,13 +21,13 @@ def headers_of(output: Output) -> list[tuple[str, bytes]]:
     return [(SOURCE, b"%d:%d" % (output.offset, output.ordinal)), *output.headers]
 
 
-def parse_position(text: str) -> Position:
+def parse_position(text: str) -> SourcePosition:
     """The position written as offset:ordinal."""
     offset, _, ordinal = text.partition(":")
     return int(offset), int(ordinal)
 
 
-def source_of(headers: Sequence[tuple[str, bytes | None]]) -> Position | None:
+def source_of(headers: Sequence[tuple[str, bytes | None]]) -> SourcePosition | None:
     """The source position in a record's headers; None when there is none."""
     for name, value in headers:
         if name == SOURCE:
@@ -38,7 +38,7 @@ def source_of(headers: Sequence[tuple[str, bytes | None]]) -> Position | None:
     return None
 
 
-def position_of(headers: Sequence[tuple[str, bytes | None]]) -> Position:
+def position_of(headers: Sequence[tuple[str, bytes | None]]) -> SourcePosition:
     """The source position in an output's headers; raises StreamsError when there is none."""
     position = source_of(headers)
     if position is None:

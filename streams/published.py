@@ -9,7 +9,7 @@ import msgspec
 
 from streams.broker import Broker, Place, StoredRecord
 from streams.messages import Prediction
-from streams.positions import Position, position_of
+from streams.positions import SourcePosition, position_of
 
 PIECE = 4_000
 """Offsets of an output that are read at once."""
@@ -19,7 +19,7 @@ class CursorState(NamedTuple):
     """How far an output has been read, and what is read ahead of what was asked for."""
 
     at: int
-    ahead: list[tuple[Position, StoredRecord]]
+    ahead: list[tuple[SourcePosition, StoredRecord]]
 
 
 class _Cursor:
@@ -29,7 +29,7 @@ class _Cursor:
         self._broker = broker
         self._place = place
         self._at = 0
-        self._ahead: deque[tuple[Position, StoredRecord]] = deque()
+        self._ahead: deque[tuple[SourcePosition, StoredRecord]] = deque()
         self.end = 0
 
     def state(self) -> CursorState:
@@ -39,7 +39,7 @@ class _Cursor:
         self._at = state.at
         self._ahead = deque(state.ahead)
 
-    async def through(self, position: Position) -> list[tuple[Position, StoredRecord]]:
+    async def through(self, position: SourcePosition) -> list[tuple[SourcePosition, StoredRecord]]:
         """The records not given yet, up to a source position."""
         ahead = self._ahead
         while self._at < self.end and (not ahead or ahead[-1][0] <= position):
@@ -75,13 +75,13 @@ class PublishedOutputs:
         self._predictions.end = predictions
         self._outcomes.end = outcomes
 
-    async def predictions(self, through: Position) -> dict[int, Prediction]:
+    async def predictions(self, through: SourcePosition) -> dict[int, Prediction]:
         """Published predictions not given yet, by the offset of their request."""
         return {
             position[0]: self._prediction.decode(record.value or b"")
             for position, record in await self._predictions.through(through)
         }
 
-    async def outcomes(self, through: Position) -> list[bytes]:
+    async def outcomes(self, through: SourcePosition) -> list[bytes]:
         """Published outcomes not given yet."""
         return [record.value or b"" for _, record in await self._outcomes.through(through)]

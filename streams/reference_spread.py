@@ -11,7 +11,7 @@ import msgspec
 from features.reference_tally import Tally
 
 
-class Known(msgspec.Struct, frozen=True):
+class KnownReferences(msgspec.Struct, frozen=True):
     """What one partition knows of one kind of reference: cells of its tally as (stretch, count, total), the
     first stretch that is whole there, and the key of the newest reference."""
 
@@ -20,7 +20,7 @@ class Known(msgspec.Struct, frozen=True):
     newest: str = ""
 
     @classmethod
-    def of(cls, tally: Tally, watermark: float) -> Known:
+    def of(cls, tally: Tally, watermark: float) -> KnownReferences:
         """As of a partition's watermark (seconds)."""
         cells = tuple((number, *cell) for number, cell in sorted(tally.cells.items()))
         return cls(cells, tally.whole_from(watermark), tally.newest[1] if tally.newest else "")
@@ -30,7 +30,7 @@ class Known(msgspec.Struct, frozen=True):
         return tuple(cell for cell in self.cells if cell[0] >= stretch)
 
 
-def differences(known: Mapping[int, Mapping[str, Known]]) -> dict[str, str]:
+def differences(known: Mapping[int, Mapping[str, KnownReferences]]) -> dict[str, str]:
     """What to tell of each kind of reference on which partitions that have come to the log's end differ.
 
     `known` is by partition and kind.
@@ -43,7 +43,7 @@ def differences(known: Mapping[int, Mapping[str, Known]]) -> dict[str, str]:
     return found
 
 
-def _difference(kind: str, known: Mapping[int, Known]) -> str:
+def _difference(kind: str, known: Mapping[int, KnownReferences]) -> str:
     first = max(one.whole_from for one in known.values())
     groups: dict[Any, list[int]] = {}
     for number in sorted(known):

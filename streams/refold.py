@@ -21,7 +21,7 @@ from streams.history import Past
 from streams.inheritance import Bequest, Inheritance
 from streams.messages import Prediction
 from streams.outputs import Outputs
-from streams.positions import NOTHING, Position, position_of
+from streams.positions import NOTHING, SourcePosition, position_of
 from streams.processor import PartitionProcessor
 from streams.scorer import Answered
 from streams.topics import Topics
@@ -39,9 +39,9 @@ class _Cursor:
                 "and went on from what that had published: name an archive that has them"
             )
         self._records = chain.from_iterable(past.records(topic, partition, begin, end))
-        self._ahead: tuple[Position, ArchivedRecord] | None = None
+        self._ahead: tuple[SourcePosition, ArchivedRecord] | None = None
 
-    def through(self, position: Position) -> Iterator[tuple[Position, ArchivedRecord]]:
+    def through(self, position: SourcePosition) -> Iterator[tuple[SourcePosition, ArchivedRecord]]:
         """The records not given yet, up to a source position."""
         while True:
             if self._ahead is None:

@@ -1,7 +1,7 @@
 """One run of a case over a log, in a process of its own, so that another run can be compared with it.
 
-`python -m streams.repetition` reads a `Run` as JSON and writes what the fold put out, and the hash of what it
-was left with. A run may end in the middle and leave a snapshot, from which another one goes on.
+`python -m streams.repetition` reads a `FoldRun` as JSON and writes what the fold put out, and the hash of
+what it was left with. A run may end in the middle and leave a snapshot, from which another one goes on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from streams.usecase import load_case
 Headers = tuple[tuple[str, bytes], ...]
 
 
-class Run(msgspec.Struct, frozen=True):
+class FoldRun(msgspec.Struct, frozen=True):
     """What to fold, and how: `log` and `out` are files, `begin` a snapshot to go on from, and `snapshot` one
     to leave after the first `half` of the records of each partition. With `numbers` the generators that a
     process has of its own are seeded."""
@@ -65,7 +65,7 @@ Log = list[list[tuple[int, bytes | None, bytes]]]
 """The records (offset, key, value) of each partition."""
 
 
-def fold(run: Run) -> Finding:
+def fold(run: FoldRun) -> Finding:
     """Fold a log as a run says."""
     case = replace(load_case(run.case), partitions=run.partitions)
     if run.numbers is not None:
@@ -109,7 +109,7 @@ def _told(processor: PartitionProcessor, records: Sequence[LogRecord]) -> list[T
 
 def main() -> None:
     """Do the run on standard input."""
-    run = msgspec.json.decode(sys.stdin.buffer.read(), type=Run)
+    run = msgspec.json.decode(sys.stdin.buffer.read(), type=FoldRun)
     Path(run.out).write_bytes(msgspec.msgpack.encode(fold(run)))
 
 

@@ -16,34 +16,34 @@ import msgspec
 
 from driftline.errors import pass_interrupt
 from features.errors import FeatureValueError
-from features.expectation import Refusals
+from features.expectation import RefusingFeatures
 from features.keys import key_text
 from features.reference_tally import Tally
-from features.state import Row, RowKey, Time
+from features.state import RowKey, StampedRow, Time
 from online_models.errors import reason_of
 from online_models.pool import Forecast
 from online_models.task import Task
 from streams.bounds import Classes, check_answer, dead_letter
 from streams.commands import Authority, AuthorityState
-from streams.deduplication import Found, SeenEvents, content_of
+from streams.deduplication import Novelty, SeenEvents, content_of
 from streams.errors import OtherTask, Refused
 from streams.events import SYSTEM_EVENTS, TIMELESS, Clock, Command, Event, Reference, Serve, WarmUp, moment
 from streams.messages import Prediction
 from streams.outputs import Outputs
 from streams.partitioning import Home
 from streams.pending import (
-    Example,
     JoinRule,
     Lesson,
     Pending,
     PendingPredictions,
     PendingState,
+    PredictionStatus,
+    ResolvedPrediction,
     Statement,
-    Status,
 )
-from streams.reference_spread import Known
+from streams.reference_spread import KnownReferences
 from streams.usecase import UseCase
-from streams.watermark import NEVER, Verdict, Watermark
+from streams.watermark import NEVER, Timeliness, Watermark
 
 RETAIN_EVERY = 256
 """Records between clean-ups of windows; what is read never depends on it."""
@@ -71,7 +71,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     published: Prediction | None
 
 
-Work = tuple[Question | Example | Lesson | Command, int, Outputs]
+Work = tuple[Question | ResolvedPrediction | Lesson | Command, int, Outputs]
 """What the learner is to do: a question, an example, a lesson or a command, the offset of the record behind
 it, and where to put what comes of it."""
 
@@ -103,8 +103,8 @@ class Features(Protocol):
     def read(self, request: Any, at: float) -> dict[str, Any]: ...
     def update(self, event: Any, at: float) -> None: ...
     def come_to(self, time: Time) -> None: ...
-    def put_rows(self, rows: dict[RowKey, Row]) -> None: ...
-    def every_row(self) -> Iterator[tuple[RowKey, Row]]: ...
+    def put_rows(self, rows: dict[RowKey, StampedRow]) -> None: ...
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]: ...
     def retain(self, watermark: float) -> None: ...
     def problems(self) -> list[str]: ...
     def evicted(self) -> int: ...
@@ -154,7 +154,7 @@ class ScorerState:
     seen: SeenEvents
     records: int = 0
     warming: bool = False
-    held_rows: dict[RowKey, Row] = field(default_factory=dict)
+    held_rows: dict[RowKey, StampedRow] = field(default_factory=dict)
     classes: Classes = field(default_factory=Classes)
     counts: Counts = field(default_factory=Counts)
 
@@ -275,11 +275,11 @@ class Scorer:
         """Keys of windows that had to go for others so far."""
         return self._features.evicted()
 
-    def known_references(self) -> dict[str, Known]:
+    def known_references(self) -> dict[str, KnownReferences]:
         """What this partition knows of each kind of reference, by the kind's name."""
         watermark = self._s.watermark.value
         return {
-            f"{self._routes[kind].tag} (by {field})": Known.of(tally, watermark)
+            f"{self._routes[kind].tag} (by {field})": KnownReferences.of(tally, watermark)
             for (kind, field), tally in self._features.tallies().items()
         }
 
@@ -327,7 +327,7 @@ class Scorer:
             out.rows = self._s.held_rows | out.rows
             self._s.held_rows = {}
 
-    def every_row(self) -> Iterator[tuple[RowKey, Row]]:
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """The newest online row of every key that has one; none during a warm-up."""
         return iter(()) if self._s.warming else self._features.every_row()
 
@@ -347,7 +347,7 @@ class Scorer:
         """Other code has published outcomes of these predictions; for `own` see `reconcile`."""
         self._pending.settle(published, own)
 
-    def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[Example]:
+    def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[ResolvedPrediction]:
         """Take over from other code, whose outcomes have these revisions by prediction id; returns what
         is closed here, but was not there. `own` are predictions which that code did not publish."""
         return self._pending.reconcile(published, own)
@@ -356,7 +356,7 @@ class Scorer:
         """Ids of the predictions that may still get an outcome or a correction."""
         return self._pending.waiting()
 
-    def _known(self, example: Example | Lesson) -> None:
+    def _known(self, example: ResolvedPrediction | Lesson) -> None:
         self._work.append((example, self._offset, self._out))
 
     def _refuse(self, record: Record, refused: Refused, out: Outputs) -> None:
@@ -394,7 +394,7 @@ class Scorer:
         if route.marks:
             self._check_mark(event)
         appended = record.timestamp / 1000.0 if self._is_live and record.timestamp >= 0 else None
-        verdict: Verdict = "on time"
+        verdict: Timeliness = "on time"
         if route.is_clock:
             if not watermark.is_news(at, appended):
                 return
@@ -448,7 +448,7 @@ class Scorer:
             self._s.counts.misplaced += 1
             raise Refused("partition", reason)
 
-    def _repeated(self, found: Found, event: Event) -> None:
+    def _repeated(self, found: Novelty, event: Event) -> None:
         if found == "other content":
             raise Refused(
                 "id", f"another {self._routes[type(event)].tag!r} event came with the id {event.id!r} before"
@@ -482,7 +482,7 @@ class Scorer:
         reason = str(error) if cause is None else f"{error} {reason_of(cause)}"
         return Refused("features", "; ".join([*self._features.problems(), reason]))
 
-    def _check(self, refusals: Refusals, x: dict[str, Any]) -> None:
+    def _check(self, refusals: RefusingFeatures, x: dict[str, Any]) -> None:
         reason = refusals.reason(x)
         if reason is not None:
             raise Refused("schema", "; ".join([*self._features.problems(), reason]))
@@ -502,7 +502,7 @@ class Scorer:
         if not begins and not self._s.warming:
             raise Refused("warm-up", "no warm-up is under way")
 
-    def _untimely(self, verdict: Verdict, event: Event) -> Refused:
+    def _untimely(self, verdict: Timeliness, event: Event) -> Refused:
         at, watermark = event.at.isoformat(), self._s.watermark
         if verdict == "late":
             self._s.counts.late += 1
@@ -529,7 +529,7 @@ class Scorer:
         label = self._label_of(event) if route.labels else None
         if label is None and not route.voids:
             return None
-        status: Status = "void" if label is None else "labelled"
+        status: PredictionStatus = "void" if label is None else "labelled"
         corrects = None if route.corrects is None else self._corrects(event, route.corrects)
         return Statement(label_key, status, label, at, event.id, corrects)
 

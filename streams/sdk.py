@@ -16,7 +16,7 @@ from kafka.structs import OffsetAndMetadata
 from streams.errors import NoBroker, StreamsError
 from streams.events import Event
 from streams.messages import Prediction
-from streams.positions import NOTHING, Position, parse_position, position_of
+from streams.positions import NOTHING, SourcePosition, parse_position, position_of
 from streams.reconnection import RECONNECTION
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ class PredictionConsumer:
             if position > seen:
                 yield self._decoder.decode(record.value)
 
-    def _resumed(self, partition: int) -> Position:
+    def _resumed(self, partition: int) -> SourcePosition:
         """The newest source position that the group has committed for the partition."""
         if self._group is None:
             return NOTHING
@@ -293,18 +293,18 @@ class _Progress(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, assignment: Callable[[], Collection[TopicPartition]]) -> None:
         self._assignment = assignment
-        self.seen: dict[int, Position] = {}
+        self.seen: dict[int, SourcePosition] = {}
         self._following: dict[int, int] = {}
         self._leaving: set[int] = set()
         self._changing = Lock()
 
-    def move(self, partition: int, seen: Position, following: int) -> None:
+    def move(self, partition: int, seen: SourcePosition, following: int) -> None:
         """A record was read: the newest source position, and the offset after the record."""
         with self._changing:
             self.seen[partition] = seen
             self._following[partition] = following
 
-    def to_commit(self) -> dict[int, tuple[Position, int]]:
+    def to_commit(self) -> dict[int, tuple[SourcePosition, int]]:
         """Newest source position and next offset, by partition."""
         with self._changing:
             return {

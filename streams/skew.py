@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from features.anomaly import Anomaly
+from features.anomaly import FeatureAnomaly
 from features.expectation import Schema
 from streams.data_quality import as_told
 from streams.messages import DataAnomaly
@@ -35,7 +35,7 @@ def skew(case: UseCase, schema: Schema, online: pa.Table, offline: pa.Table) -> 
         pairs = zip(where, online.column(name).to_pylist(), offline.column(name).to_pylist(), strict=True)
         for (partition, number), (count, requests, first) in _differing(pairs).items():
             served, history = f"as served: {first[0]!r}", f"by the history: {first[1]!r}"
-            anomaly = Anomaly(name, "skew", severity, count, requests, served, history)
+            anomaly = FeatureAnomaly(name, "skew", severity, count, requests, served, history)
             found.append(as_told(case.name, schema, partition, number, anomaly))
     return found
 

@@ -13,7 +13,7 @@ import msgspec
 from streams.broker import Broker, Extent, Place, StoredRecord
 from streams.epochs import is_epoch
 from streams.errors import StreamsError
-from streams.positions import NOTHING, Position, position_of, source_of
+from streams.positions import NOTHING, SourcePosition, position_of, source_of
 
 
 class OutputMark(msgspec.Struct, frozen=True):
@@ -22,7 +22,7 @@ class OutputMark(msgspec.Struct, frozen=True):
 
     topic_id: str
     end: int
-    position: Position
+    position: SourcePosition
     last: int
 
 
@@ -30,7 +30,7 @@ class Tail(NamedTuple):
     """Where an output partition ends: the last position, the offset of the record that carries it (-1
     when there is none), and the record itself when it could be read."""
 
-    position: Position
+    position: SourcePosition
     offset: int
     record: StoredRecord | None
 

@@ -15,7 +15,7 @@ from streams.epochs import Announced, CodeEpoch, epoch_output, epochs, tails_of
 from streams.inheritance import Bequest
 from streams.outbox import Outbox
 from streams.ownership import Held, Inherited, OwnedPartition
-from streams.positions import NOTHING, Position
+from streams.positions import NOTHING, SourcePosition
 from streams.starting_point import Start, TakeOverRefused, inherited_start, starting_point
 from streams.tails import OutputMark
 from streams.topology import topology
@@ -112,7 +112,7 @@ async def _resume(
     )
 
 
-def _inherited_by(start: Start, before: Mapping[str, Position]) -> Inherited | None:
+def _inherited_by(start: Start, before: Mapping[str, SourcePosition]) -> Inherited | None:
     """What is still to be inherited; None when other code has published nothing."""
     if start.standby is None:
         return None
@@ -121,7 +121,7 @@ def _inherited_by(start: Start, before: Mapping[str, Position]) -> Inherited | N
     return Inherited(start.standby, bequest) if bequest.furthest > NOTHING[0] else None
 
 
-def _unproved(start: Start, before: Mapping[str, Position]) -> dict[str, StoredRecord]:
+def _unproved(start: Start, before: Mapping[str, SourcePosition]) -> dict[str, StoredRecord]:
     """The records at the tails that the fold has yet to come to and that are this code's.
 
     A checkpoint may have been taken before the fold had come to what was published by then.

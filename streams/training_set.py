@@ -38,7 +38,7 @@ class Served(NamedTuple):
     published: Prediction
 
 
-class Difference(msgspec.Struct, frozen=True):
+class ValueDifference(msgspec.Struct, frozen=True):
     """A feature value that the history gives otherwise than it was published."""
 
     prediction_id: str
@@ -57,7 +57,7 @@ class Comparison(msgspec.Struct, frozen=True):
     equal: int
     differing: Mapping[str, int]
     unpublished: tuple[str, ...]
-    first: Difference | None
+    first: ValueDifference | None
 
     @property
     def share(self) -> float | None:
@@ -245,7 +245,7 @@ def _compared(served: Sequence[Served], history: Mapping[str, pa.ChunkedArray]) 
     unpublished = []
     differing: dict[str, int] = {}
     unequal: set[int] = set()
-    firsts: list[tuple[int, Difference]] = []
+    firsts: list[tuple[int, ValueDifference]] = []
     for name, column in history.items():
         published = [one.published.features.get(name) for one in served]
         if all(value is None for value in published):
@@ -257,7 +257,7 @@ def _compared(served: Sequence[Served], history: Mapping[str, pa.ChunkedArray]) 
             differing[name] = len(rows)
             unequal.update(rows)
             row = rows[0]
-            firsts.append((row, Difference(served[row].published.id, name, published[row], values[row])))
+            firsts.append((row, ValueDifference(served[row].published.id, name, published[row], values[row])))
     return Comparison(
         len(served),
         len(served) * (len(history) - len(unpublished)),

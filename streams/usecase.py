@@ -25,7 +25,7 @@ from driftline.declared import (
 from driftline.errors import DriftlineError, pass_interrupt
 from features.declaration import DAY, MINUTE, Feature, View, fields_computed_with, views
 from features.errors import FeatureDeclarationError
-from features.expectation import Refusals
+from features.expectation import RefusingFeatures
 from features.on_demand import OnDemandView, on_demand_views
 from features.state import FeatureState
 from online_models.member import PerKey, Shared
@@ -86,7 +86,7 @@ class UseCase:
     max_event_bytes: Annotated[int, AT_LEAST_1] = 65_536
     description: str = field(default="", kw_only=True)
     operators: Mapping[str, str] = field(default_factory=dict, kw_only=True)
-    refusals: Refusals | None = field(default=None, kw_only=True)
+    refusals: RefusingFeatures | None = field(default=None, kw_only=True)
     retention: Annotated[MaybeSeconds, ABOVE_0, ENDLESS] = field(default=cast(Any, None), kw_only=True)
     clock_skew: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, MINUTE), kw_only=True)
 

@@ -34,7 +34,7 @@ FEW = 8
 SIZES = 48
 """Sizes of steps that are told apart, by powers of two of seconds: up to 9 million years."""
 
-Verdict = Literal["on time", "late", "ahead", "future"]
+Timeliness = Literal["on time", "late", "ahead", "future"]
 
 
 class Watermark:
@@ -79,7 +79,7 @@ class Watermark:
                 now = at
         return now
 
-    def judge(self, at: float, event_id: str, appended: float | None = None) -> Verdict:
+    def judge(self, at: float, event_id: str, appended: float | None = None) -> Timeliness:
         """What an event's time says of it. Nothing moves: that is for `advance`, once the event is accepted;
         an event from the future leaves its vote behind.
 
@@ -131,7 +131,7 @@ class Watermark:
         now = self.max_at if appended is None else appended
         return now != NEVER and at - now > self.max_jump
 
-    def _judge_ahead(self, at: float, event_id: str) -> Verdict:
+    def _judge_ahead(self, at: float, event_id: str) -> Timeliness:
         """Judge an event that is ahead, or that comes after such a one."""
         step = at - self.max_at
         waiting = 0 if self._is_contradicted_by(at) else len(self._unconfirmed)

@@ -23,7 +23,7 @@ from features.faults import Outage
 from online_models.report import member_reports
 from streams import frame
 from streams.broker_clock import BrokerClock
-from streams.cadence import Budget
+from streams.cadence import CheckpointBudget
 from streams.closing import end
 from streams.custody import Custody, Frame
 from streams.deployment import Deployment
@@ -107,7 +107,7 @@ class Worker:
         self._status_file = StatusFile(status_path)
         self._client_id = client_id
         self._custodies: dict[int, Custody] = {}
-        self._budget = Budget()
+        self._budget = CheckpointBudget()
         self._held: dict[int, Held] = {}
         self._upgrading = dict(upgrading or {})
         self._references = ReferenceWatch()

@@ -24,7 +24,7 @@ from infra.topics_admin import ensure_topics
 from streams.digest import DIGESTED, Digests
 from streams.events import Event
 from streams.outputs import Outputs
-from streams.positions import Position, source_of
+from streams.positions import SourcePosition, source_of
 from streams.processor import PartitionProcessor
 from streams.sdk import EventProducer
 from streams.topics import Topics
@@ -205,7 +205,7 @@ class System:
         processors = [PartitionProcessor(self.case, n, rows=rows) for n in range(self.case.partitions)]
         return [(p, p.step([r for r in records if r.partition == n])) for n, p in enumerate(processors)]
 
-    def sources(self, topic: str) -> list[tuple[int, Position]]:
+    def sources(self, topic: str) -> list[tuple[int, SourcePosition]]:
         """Source positions; a code epoch on the models topic has none."""
         positions = [(r.partition, source_of(r.headers)) for r in self.read(topic)]
         return [(partition, position) for partition, position in positions if position is not None]

@@ -24,7 +24,7 @@ from features import wire
 from features.declaration import View
 from features.online_stores.connection import connect, connect_async, without_secrets
 from features.online_stores.stored import Stored, row_encoder
-from features.state import Row, RowKey
+from features.state import RowKey, StampedRow
 
 BATCH = 1000
 """Rows in one exchange with the server."""
@@ -223,14 +223,14 @@ class RowsWriter:
         self._key = wire.entity_keys(view.keys)
         self._encode_values = row_encoder(view)
 
-    def write(self, rows: Iterable[tuple[RowKey, Row]]) -> None:
+    def write(self, rows: Iterable[tuple[RowKey, StampedRow]]) -> None:
         """Write rows in exchanges of at most `BATCH`; raises redis.RedisError, some of the last written."""
         remaining = iter(rows)
         while batch := list(islice(remaining, BATCH)):
             encoded = [self._encode(key, row) for (_, key), row in batch]
             write(self._connect(), list(calls(self._layout, self._lifetime, encoded)))
 
-    def _encode(self, key: tuple[str, ...], row: Row) -> tuple[bytes, int, list[bytes]]:
+    def _encode(self, key: tuple[str, ...], row: StampedRow) -> tuple[bytes, int, list[bytes]]:
         stamp, values = row
         return (
             bytes(self._key(key)) + self._project,

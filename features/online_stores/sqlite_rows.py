@@ -25,7 +25,7 @@ from features import wire
 from features.declaration import View
 from features.online_stores.stamps import microseconds
 from features.online_stores.stored import Stored, row_encoder
-from features.state import Row, RowKey
+from features.state import RowKey, StampedRow
 
 BATCH = 1000
 """Rows in one transaction: it holds the file's only write lock for some 20 ms."""
@@ -179,13 +179,13 @@ class RowsWriter:
         )
         self._cells = _CELLS.format(table=table)
 
-    def write(self, rows: Iterable[tuple[RowKey, Row]]) -> None:
+    def write(self, rows: Iterable[tuple[RowKey, StampedRow]]) -> None:
         """Write rows in transactions of at most `BATCH`; raises sqlite3.Error with the last one undone."""
         remaining = iter(rows)
         while batch := list(islice(remaining, BATCH)):
             self._write(batch)
 
-    def _write(self, batch: list[tuple[RowKey, Row]]) -> None:
+    def _write(self, batch: list[tuple[RowKey, StampedRow]]) -> None:
         encode = self._encode
         encoded = [
             (key, (_feast_seconds_of(int(stamp)), round(stamp * 1e6), *encode(values)))

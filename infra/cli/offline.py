@@ -56,13 +56,13 @@ def simulate(
 
     No Kafka is needed, and the predictions are the same.
     """
-    from infra.simulated import Published
+    from infra.simulated import SimulatedOutputs
     from infra.summary import table
     from streams.simulate import simulate as run
     from streams.tables import Reading
 
     declared = load(case, partitions)
-    with Published(declared, out) as published:
+    with SimulatedOutputs(declared, out) as published:
         result = run(
             declared,
             source,

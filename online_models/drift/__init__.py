@@ -4,10 +4,20 @@
 """
 
 from online_models.drift.alarm import Level
-from online_models.drift.incidents import Budget, Drift, Suspect, Toll
+from online_models.drift.incidents import Budget, Drift, SuspectStream, Toll
 from online_models.drift.monitoring import Monitoring
 from online_models.drift.performance import Estimate
-from online_models.drift.spans import Span
+from online_models.drift.spans import BlockSpan
 from online_models.drift.surveillance import DriftManager
 
-__all__ = ["Budget", "Drift", "DriftManager", "Estimate", "Level", "Monitoring", "Span", "Suspect", "Toll"]
+__all__ = [
+    "BlockSpan",
+    "Budget",
+    "Drift",
+    "DriftManager",
+    "Estimate",
+    "Level",
+    "Monitoring",
+    "SuspectStream",
+    "Toll",
+]

@@ -18,7 +18,7 @@ QUARTER = 900
 """Seconds: clocks of all zones show full hours at full quarters."""
 NEAR = 60
 """Seconds that a value may change before or after the quarter does."""
-HOUR = 4
+AN_HOUR = 4
 """Quarters."""
 WEEK = 7 * 86_400 // QUARTER
 SURE = 4
@@ -29,7 +29,7 @@ known; and as many times as it changed at quarters: where requests are rare, eve
 TIMES = 4
 OFTEN = 1.5
 """Changes a day of what no week foretold in `LONG` that are not the calendar's: the weather of each hour."""
-DAY = 86_400
+A_DAY = 86_400
 FLICKER = 4
 """Changes around one quarter: clocks differ, so that old and new values come in turn."""
 YOUNG = 2 * 86_400
@@ -90,7 +90,7 @@ class _Follower:
     def is_off(self) -> bool:
         """Whether it is not what it was a week ago for longer than an hour: so long, a week after summer time
         began, the hour that was left out is compared with another."""
-        return self.sure and self.off_since is not None and self.quarter - self.off_since > HOUR
+        return self.sure and self.off_since is not None and self.quarter - self.off_since > AN_HOUR
 
     def update(self, times: Sequence[float], values: Sequence[Any]) -> tuple[bool, int, int]:
         """Fold a block: whether it changed between quarters; values that could be compared; that differ."""
@@ -122,7 +122,7 @@ class _Follower:
     def _enter(self, quarter: int) -> None:
         if self.quarter >= 0:
             self.hour.append((self.quarter % WEEK, self.last))
-            if len(self.hour) > HOUR:  # until then, what was an hour earlier a week ago can be asked
+            if len(self.hour) > AN_HOUR:  # until then, what was an hour earlier a week ago can be asked
                 phase, value = self.hour.pop(0)
                 self.week[phase] = value
         self.quarter = quarter
@@ -147,25 +147,25 @@ class _Follower:
             self.foretold = self.foretold + 1 if foretold else 0
             self.sure |= self.foretold >= SURE
         age = time - self.since
-        return self.flicker <= FLICKER and (self.sure or age < LONG or self.changes <= OFTEN * age / DAY)
+        return self.flicker <= FLICKER and (self.sure or age < LONG or self.changes <= OFTEN * age / A_DAY)
 
     def _was_foretold(self, value: Any) -> bool | None:
         """Whether a week ago (in the first week: a day ago) it changed at this quarter to this value too."""
-        for ago in (0, 24 * HOUR):
+        for ago in (0, 24 * AN_HOUR):
             phase = self.quarter - ago
             then = self.week.get(phase % WEEK)
             if then is not None:
-                earlier = (self.week.get((phase - back) % WEEK) for back in range(1, HOUR + 1))
+                earlier = (self.week.get((phase - back) % WEEK) for back in range(1, AN_HOUR + 1))
                 before = next((known for known in earlier if known is not None), then)
                 return bool(value == then != before)
         return None
 
     def _is_shifted(self, quarter: int, value: Any) -> bool:
         """Whether it is the value of an hour earlier or later: summer time begins and ends."""
-        return any(self.week.get((quarter + shift) % WEEK) == value for shift in (-HOUR, HOUR))
+        return any(self.week.get((quarter + shift) % WEEK) == value for shift in (-AN_HOUR, AN_HOUR))
 
 
-class Clock:
+class Calendar:
     """Finds which streams of one panel are the calendar, and where they are no longer."""
 
     __slots__ = ("_began", "_followers", "_met", "_now", "_smooth")

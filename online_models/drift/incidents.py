@@ -10,13 +10,13 @@ from typing import Literal, NamedTuple
 from online_models.drift.alarm import Alarm, Level
 from online_models.drift.delays import DELAY_OF
 from online_models.drift.scale import Scale
-from online_models.drift.spans import Span
+from online_models.drift.spans import BlockSpan
 from online_models.drift.windows import BLOCK
 
-State = Literal["stable", "warning", "drift", "recovered"]
-Severity = Literal["warning", "drift", "recovered"]
-Kind = Literal["data break", "label delay", "covariate drift", "label shift", "concept drift"]
-Change = Literal[
+DriftState = Literal["stable", "warning", "drift", "recovered"]
+DriftSeverity = Literal["warning", "drift", "recovered"]
+IncidentKind = Literal["data break", "label delay", "covariate drift", "label shift", "concept drift"]
+ChangeKind = Literal[
     "missing rate",
     "unit",
     "frozen value",
@@ -36,7 +36,7 @@ they tell of slow changes."""
 LOSS_OF_RARE = "loss of rare labels"
 """The losses on the labels of a class that is rare. Among all losses they are lost: what a model loses on one
 fraud in two hundred payments is off the scale of the others, right or wrong."""
-BREAKS: frozenset[Change] = frozenset({"missing rate", "unit", "frozen value", "calendar"})
+BREAKS: frozenset[ChangeKind] = frozenset({"missing rate", "unit", "frozen value", "calendar"})
 SETTLING = 3
 """Blocks after an alarm whose values tell what became of a stream: the alarm's own may be half old."""
 UNIT = 1.25
@@ -47,12 +47,12 @@ large factor they may differ by its cube root: the width of counts, where there 
 grows by the square root, and they differ by more."""
 
 
-class Suspect(NamedTuple):
+class SuspectStream(NamedTuple):
     """What changed of one stream, most evident aspect first; `evidence` is about -ln of its chance."""
 
     subject: str
     stream: str
-    change: Change
+    change: ChangeKind
     evidence: float
     before: Level
     after: Level
@@ -122,17 +122,17 @@ class Drift:
 
     subject: str
     detector: str
-    severity: Severity
+    severity: DriftSeverity
     before: Level
     after: Level
     at: float
     first_offset: int
     offset: int
     incident: int
-    kind: Kind
-    suspects: tuple[Suspect, ...]
-    predictions: Span
-    labels: Span | None
+    kind: IncidentKind
+    suspects: tuple[SuspectStream, ...]
+    predictions: BlockSpan
+    labels: BlockSpan | None
     budget: Budget
     toll: Toll | None
 
@@ -151,15 +151,15 @@ class Incident:
 
     number: int
     began: int
-    suspects: dict[str, Suspect]
-    kind: Kind
+    suspects: dict[str, SuspectStream]
+    kind: IncidentKind
     quiet_since: int
     confirmed: bool = False
     spoils_losses: bool = False
     losses: Losses = field(default_factory=Losses)
 
 
-def _change(alarm: Alarm) -> Change:
+def _change(alarm: Alarm) -> ChangeKind:
     rises = alarm.after.mean > alarm.before.mean
     if alarm.aspect == "missing":
         return "missing rate" if rises else "categories"
@@ -176,7 +176,7 @@ def _change(alarm: Alarm) -> Change:
     return alarm.aspect
 
 
-def _place(suspect: Suspect) -> tuple[int, float, str]:
+def _place(suspect: SuspectStream) -> tuple[int, float, str]:
     """Causes before what they cause: broken data, late labels, other features, labels, losses, scores; then
     evidence. What the frozen baseline loses concerns nobody where something else is seen."""
     if suspect.stream == LOSS_OF_FROZEN:
@@ -196,12 +196,12 @@ def _place(suspect: Suspect) -> tuple[int, float, str]:
     return step, -suspect.evidence, suspect.subject
 
 
-def ranked(suspects: Iterable[Suspect]) -> tuple[Suspect, ...]:
+def ranked(suspects: Iterable[SuspectStream]) -> tuple[SuspectStream, ...]:
     """The suspects, likeliest cause first."""
     return tuple(sorted(suspects, key=_place))
 
 
-def kind_of(suspects: Iterable[Suspect]) -> Kind:
+def kind_of(suspects: Iterable[SuspectStream]) -> IncidentKind:
     """What kind of change shows in these suspects.
 
     A label shift leaves P(x | y) alone, so inputs and scores move with the labels, and the model, which
@@ -249,7 +249,7 @@ class Incidents:
     __slots__ = ("_recovered_until", "_settling", "confirmed", "current", "number", "restarts", "state")
 
     def __init__(self) -> None:
-        self.state: State = "stable"
+        self.state: DriftState = "stable"
         self.current: Incident | None = None
         self.number = 0
         self.confirmed = 0
@@ -342,7 +342,7 @@ class Incidents:
                 )
             )
             if not weaker:
-                incident.suspects[alarm.stream] = Suspect(
+                incident.suspects[alarm.stream] = SuspectStream(
                     alarm.subject, alarm.stream, change, alarm.evidence, alarm.before, alarm.after
                 )
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from online_models.drift.alarm import Alarm, Aspect, Level
-from online_models.drift.clock import Clock, Departure
+from online_models.drift.clock import Calendar, Departure
 from online_models.drift.newcomers import Newcomers
 from online_models.drift.regimes import Regimes
 from online_models.drift.scale import HUGE, Scale
@@ -80,7 +80,7 @@ class Panel:
         self._most = most_categories
         self._rising = rising
         self._slow_only = slow_only
-        self._clock = Clock()
+        self._clock = Calendar()
         self._regimes = Regimes()
         self._windows = Windows()
         self._slow = SlowWindows()  # of one aspect of the numbers, and of all columns of texts

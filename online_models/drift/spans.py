@@ -10,7 +10,7 @@ from online_models.drift.slow import SIZES, STRIDE
 from online_models.drift.windows import LEVELS
 
 
-class Span(NamedTuple):
+class BlockSpan(NamedTuple):
     """From one position to another: event time in seconds, offset in the log."""
 
     first_at: float
@@ -19,11 +19,11 @@ class Span(NamedTuple):
     last_offset: int
 
 
-def joined(spans: Sequence[Span]) -> Span:
+def joined(spans: Sequence[BlockSpan]) -> BlockSpan:
     """From the first position of all to the last."""
     first = min(spans, key=lambda span: span.first_offset)
     last = max(spans, key=lambda span: span.last_offset)
-    return Span(first.first_at, first.first_offset, last.last_at, last.last_offset)
+    return BlockSpan(first.first_at, first.first_offset, last.last_at, last.last_offset)
 
 
 class Spans:
@@ -36,10 +36,10 @@ class Spans:
 
     def __init__(self) -> None:
         self._now = 0
-        self._blocks: list[tuple[Span, ...]] = []
-        self._strides: list[tuple[Span, ...]] = []
+        self._blocks: list[tuple[BlockSpan, ...]] = []
+        self._strides: list[tuple[BlockSpan, ...]] = []
 
-    def add(self, *spans: Span) -> None:
+    def add(self, *spans: BlockSpan) -> None:
         """Those of one more block."""
         self._now += 1
         self._blocks.append(spans)
@@ -48,12 +48,12 @@ class Spans:
             del self._strides[: -SIZES[-1]]
         del self._blocks[: -(2 ** (LEVELS - 1))]
 
-    def newest(self, blocks: int) -> tuple[Span, ...]:
+    def newest(self, blocks: int) -> tuple[BlockSpan, ...]:
         """The joined spans of so many blocks; where they are many, of the whole strides that hold them."""
         if blocks <= len(self._blocks):
             return self._joined(list(islice(reversed(self._blocks), blocks)))
         return self._joined([self._blocks[-1], *islice(reversed(self._strides), -(-blocks // STRIDE))])
 
     @staticmethod
-    def _joined(spans: Sequence[tuple[Span, ...]]) -> tuple[Span, ...]:
+    def _joined(spans: Sequence[tuple[BlockSpan, ...]]) -> tuple[BlockSpan, ...]:
         return tuple(joined(of_blocks) for of_blocks in zip(*spans, strict=True))

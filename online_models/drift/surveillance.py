@@ -15,15 +15,15 @@ from online_models.drift.incidents import (
     LOSS_OF_RARE,
     Budget,
     Drift,
+    DriftSeverity,
+    DriftState,
     Incidents,
-    Severity,
-    State,
     ranked,
 )
 from online_models.drift.monitoring import Monitoring
 from online_models.drift.panel import Panel
 from online_models.drift.performance import Estimate, Performance
-from online_models.drift.spans import Span, Spans
+from online_models.drift.spans import BlockSpan, Spans
 from online_models.drift.thresholds import evidence_for
 from online_models.drift.windows import BLOCK
 from online_models.task import Task
@@ -98,7 +98,7 @@ class DriftManager:
         self._thresholds = (0, 0.0, 0.0)
 
     @property
-    def state(self) -> State:
+    def state(self) -> DriftState:
         """stable, warning, drift or recovered."""
         return self._incidents.state
 
@@ -197,7 +197,7 @@ class DriftManager:
         self._rows, self._answers, self._times = [], [], []
         self._seen += BLOCK
         first_at, first_offset = self._started
-        self._request_spans.add(Span(first_at, first_offset, at, offset))
+        self._request_spans.add(BlockSpan(first_at, first_offset, at, offset))
         if not self._by_deadline:
             self._backlog.asked(first_offset, (first_at + at) / 2.0)
         known = self._known
@@ -267,8 +267,8 @@ class DriftManager:
             return []
         first, last = asked.index(min(asked)), asked.index(max(asked))
         self._label_spans.add(
-            Span(asked_at[first], asked[first], asked_at[last], asked[last]),
-            Span(known_at[0], known[0], known_at[-1], known[-1]),
+            BlockSpan(asked_at[first], asked[first], asked_at[last], asked[last]),
+            BlockSpan(known_at[0], known[0], known_at[-1], known[-1]),
         )
         self._tally(truths, losses, answers)
         if not self._by_deadline:
@@ -327,7 +327,7 @@ class DriftManager:
         warnings = [alarm for alarm in alarms if alarm.evidence < needed]
         blocks = max(alarm.blocks for alarm in alarms)
         incidents = self._incidents
-        severity: Severity | None = None
+        severity: DriftSeverity | None = None
         if confirmed:
             for alarm in confirmed:
                 if alarm.column >= 0 or alarm.aspect == "calendar":
@@ -360,7 +360,7 @@ class DriftManager:
             )
         return self._thresholds
 
-    def _told(self, severity: Severity, at: float, offset: int, blocks: int, *, labels: bool) -> Drift:
+    def _told(self, severity: DriftSeverity, at: float, offset: int, blocks: int, *, labels: bool) -> Drift:
         incident = self._incidents.current
         assert incident is not None
         suspects = ranked(incident.suspects.values())

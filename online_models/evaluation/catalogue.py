@@ -10,12 +10,12 @@ from typing import Any
 
 from online_models.errors import ModelsError
 from online_models.evaluation import generator
-from online_models.evaluation.stream import Example, Kind, Stream
+from online_models.evaluation.stream import Example, LabelKind, Stream
 
 Rows = Callable[[], Iterator[tuple[dict[Any, Any], Any]]]
 
 
-def _shipped(name: str, dataset: str, kind: Kind, about: str) -> Stream:
+def _shipped(name: str, dataset: str, kind: LabelKind, about: str) -> Stream:
     def source() -> Iterator[Example]:
         from river import datasets
 
@@ -135,7 +135,7 @@ GENERATED: dict[str, Callable[[int], Stream]] = {
     "led-abrupt": _led,
     "friedman-recurring": _friedman,
 }
-SHIPPED: dict[str, tuple[str, Kind, str]] = {
+SHIPPED: dict[str, tuple[str, LabelKind, str]] = {
     "bananas": ("Bananas", "binary", "River's Bananas: two artificial clusters of that shape"),
     "phishing": ("Phishing", "binary", "River's Phishing: web sites, genuine or not"),
     "image-segments": ("ImageSegments", "multiclass", "River's ImageSegments: seven kinds of surface"),

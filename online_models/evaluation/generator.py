@@ -13,19 +13,25 @@ from math import exp
 from random import Random
 from typing import Any
 
-from online_models.evaluation.stream import ChangeKind, Example, Kind, KnownChange, Stream
+from online_models.evaluation.stream import ChangeKind, Example, KnownChange, LabelKind, Stream
 
 Concept = Iterable[tuple[dict[Any, Any], Any]]
-Label = Callable[[Any], Any]
+Labeller = Callable[[Any], Any]
 
 
-def _example(pair: tuple[dict[Any, Any], Any], label: Label) -> Example:
+def _example(pair: tuple[dict[Any, Any], Any], label: Labeller) -> Example:
     x, y = pair
     return Example({str(name): value for name, value in x.items()}, label(y))
 
 
 def abrupt(
-    name: str, kind: Kind, concepts: Sequence[Concept], period: int, *, label: Label = bool, about: str = ""
+    name: str,
+    kind: LabelKind,
+    concepts: Sequence[Concept],
+    period: int,
+    *,
+    label: Labeller = bool,
+    about: str = "",
 ) -> Stream:
     """Each concept for `period` examples, the last one without end."""
 
@@ -40,12 +46,12 @@ def abrupt(
 
 def recurring(
     name: str,
-    kind: Kind,
+    kind: LabelKind,
     concepts: Sequence[Concept],
     period: int,
     examples: int,
     *,
-    label: Label = bool,
+    label: Labeller = bool,
     about: str = "",
 ) -> Stream:
     """The concepts in turn, over and over, each for `period` examples; each goes on where it stopped."""
@@ -64,14 +70,14 @@ def recurring(
 
 def gradual(
     name: str,
-    kind: Kind,
+    kind: LabelKind,
     before: Concept,
     after: Concept,
     at: int,
     width: int,
     seed: int,
     *,
-    label: Label = bool,
+    label: Labeller = bool,
     about: str = "",
 ) -> Stream:
     """Over `width` examples around `at`, ever more examples are of the new concept (a sigmoid of slope

@@ -10,7 +10,7 @@ from typing import Any
 
 from online_models.combination import Combination
 from online_models.errors import ModelsError
-from online_models.evaluation.stream import Kind
+from online_models.evaluation.stream import LabelKind
 from online_models.member import Member, PerKey
 
 Build = Callable[[], Any]
@@ -155,7 +155,7 @@ _CLASSES = {
     "adwin-bagging": _adwin_bagging,
     "drift-retraining": _retraining,
 }
-SPECS: dict[Kind, dict[str, Build]] = {
+SPECS: dict[LabelKind, dict[str, Build]] = {
     "binary": _reacting("logistic", _logistic) | _CLASSES,
     "multiclass": _reacting("logistic", _softmax) | _CLASSES,
     "regression": {
@@ -169,7 +169,7 @@ _CLASSIFIERS = (
     "logistic", "logistic-boosted", "logistic-recurring", "tree", "tree-background", "tree-recurring",
     "tree-boosted", "adaptive-tree", "nearest",
 )  # fmt: skip
-DEFAULT: dict[Kind, tuple[str, ...]] = {
+DEFAULT: dict[LabelKind, tuple[str, ...]] = {
     "binary": _CLASSIFIERS,
     "multiclass": _CLASSIFIERS,
     "regression": (
@@ -184,7 +184,7 @@ COMBINED = Combination("combined", kind="stack", share=0.0002)
 """What serves; its share was chosen on other seeds of the generated streams than those that are reported."""
 
 
-def members_of(kind: Kind, names: Sequence[str]) -> list[Member]:
+def members_of(kind: LabelKind, names: Sequence[str]) -> list[Member]:
     """Members of those names; raises ModelsError for one that there is not, or that comes twice."""
     specs = SPECS[kind]
     for name in names:
@@ -193,7 +193,7 @@ def members_of(kind: Kind, names: Sequence[str]) -> list[Member]:
     return [Member(name, specs[name]) for name in names]
 
 
-def scope_of(kind: Kind, names: Sequence[str] = ()) -> PerKey:
+def scope_of(kind: LabelKind, names: Sequence[str] = ()) -> PerKey:
     """A pool of the named members, or of the default ones; their combination serves, if there are several."""
     first, *others = members_of(kind, names or DEFAULT[kind])
     return PerKey(COMBINED, [first, *others]) if others else PerKey(first)

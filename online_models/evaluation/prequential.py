@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from time import thread_time
 from typing import Any, NamedTuple
 
-from online_models.change import Change
+from online_models.change import ModelChange
 from online_models.errors import ModelsError
-from online_models.evaluation.stream import Asked, Kind, Known, Step
+from online_models.evaluation.stream import Asked, LabelKind, LabelKnown, Step
 from online_models.member import Member, PerKey
 from online_models.metrics import metrics_of
 from online_models.pool import Forecast, Pool
@@ -36,7 +36,7 @@ def _itself(label: Any) -> Any:
     return label
 
 
-def task_of(kind: Kind) -> Task:
+def task_of(kind: LabelKind) -> Task:
     """A task of that kind, for pools that are not fed from a log."""
     label = Label(Request, on="id", value=_itself, wait=1.0)
     if kind == "binary":
@@ -110,7 +110,7 @@ def bytes_of(estimator: Any) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Alarm:
+class Notice:
     """Something that the pool said of itself: a drift, a change of what serves."""
 
     request: int
@@ -121,7 +121,7 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MemberFigures:
     """One member's figures: `metrics` over the run, `curve` by windows of `WINDOW` labels.
 
     The curve is accuracy, or root mean squared error for numbers; None where nothing was answered.
@@ -138,7 +138,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class EvaluationResult:
     """What an evaluation found.
 
     `errors` are the reference member's in the order of the labels: 0 or 1, or squared errors.
@@ -147,8 +147,8 @@ class Found:
     kind: str
     requests: int
     labels: int
-    rows: Sequence[Row]
-    alarms: Sequence[Alarm]
+    rows: Sequence[MemberFigures]
+    alarms: Sequence[Notice]
     errors: Sequence[float]
 
     @property
@@ -156,11 +156,11 @@ class Found:
         """The figure by which members are ranked."""
         return "rmse" if self.kind == "regression" else "accuracy"
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> MemberFigures:
         """The row of that name; raises KeyError."""
         return {row.name: row for row in self.rows}[name]
 
-    def best(self, among: Iterable[str]) -> Row:
+    def best(self, among: Iterable[str]) -> MemberFigures:
         """The best in hindsight of the named rows; raises ModelsError when none of them answered."""
         names = set(among)
         rows = [row for row in self.rows if row.name in names and row.metrics.get(self.score) is not None]
@@ -217,7 +217,7 @@ class Prequential:
         self._reference = self._names.index(reference)
         self._served = metrics_of(task)
         self._curves = [_Curve(task.kind == "regression") for _ in (*self._names, SERVED)]
-        self._alarms: list[Alarm] = []
+        self._alarms: list[Notice] = []
         self._errors = array("d")
         self._waiting: dict[int, _Waiting] = {}
         self._requests = 0
@@ -247,7 +247,7 @@ class Prequential:
         self._note(asked.key, pool.observe(asked.x, forecast, float(self._position), self._position))
         self._waiting[asked.number] = _Waiting(asked, forecast)
 
-    def _learn(self, known: Known) -> None:
+    def _learn(self, known: LabelKnown) -> None:
         asked, forecast = self._waiting.pop(known.number)
         if known.y is None:
             return
@@ -271,29 +271,33 @@ class Prequential:
             return self._task.loss(y, output)
         return float(self._task.point(output) != y)
 
-    def _tell(self, key: str, changes: Sequence[Change]) -> None:
+    def _tell(self, key: str, changes: Sequence[ModelChange]) -> None:
         for change in changes:
-            self._alarms.append(Alarm(self._requests - 1, key, change.kind, change.member, change.reason))
+            self._alarms.append(Notice(self._requests - 1, key, change.kind, change.member, change.reason))
 
     def _note(self, key: str, drifts: Sequence[Any]) -> None:
         for drift in drifts:
-            self._alarms.append(Alarm(self._requests - 1, key, drift.severity, drift.subject))
+            self._alarms.append(Notice(self._requests - 1, key, drift.severity, drift.subject))
 
-    def found(self) -> Found:
+    def found(self) -> EvaluationResult:
         """The figures so far."""
         for curve in self._curves:
             curve.close()
         pools = list(self._pools.values())
         report = merged_report(pools) if pools else {}
         seats = [pool.roster.state.seats for pool in pools]
-        rows = [Row(SERVED, "what was answered", self._served.summary(), self._curves[-1].points, None, None)]
+        rows = [
+            MemberFigures(
+                SERVED, "what was answered", self._served.summary(), self._curves[-1].points, None, None
+            )
+        ]
         for index, name in enumerate(self._names if pools else ()):
             entry = report[name]
             own = [e for of_pool in seats if (e := of_pool[index].estimator) is not None]
             spent = [seconds for e in own if (seconds := seconds_of(e)) is not None]
             seconds = sum(spent) if spent and entry["role"] != "baseline" else None
             rows.append(
-                Row(
+                MemberFigures(
                     name,
                     entry["role"],
                     entry,
@@ -303,4 +307,6 @@ class Prequential:
                     entry["live"],
                 )
             )
-        return Found(self._task.kind, self._requests, len(self._errors), rows, self._alarms, self._errors)
+        return EvaluationResult(
+            self._task.kind, self._requests, len(self._errors), rows, self._alarms, self._errors
+        )

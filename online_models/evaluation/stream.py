@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["binary", "multiclass", "regression"]
+LabelKind = Literal["binary", "multiclass", "regression"]
 ChangeKind = Literal[
     "abrupt", "gradual", "incremental", "recurring", "unit change", "frozen feature", "missing values"
 ]
@@ -29,14 +29,14 @@ class Asked(NamedTuple):
     key: str = ""
 
 
-class Known(NamedTuple):
+class LabelKnown(NamedTuple):
     """The label of the request of that number; None when there will be none."""
 
     number: int
     y: Any
 
 
-Step = Asked | Known
+Step = Asked | LabelKnown
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Stream:
     """A named stream of examples, the same ones each time it is iterated over."""
 
     name: str
-    kind: Kind
+    kind: LabelKind
     source: Callable[[], Iterator[Example]]
     changes: tuple[KnownChange, ...] = ()
     about: str = field(default="", compare=False)
@@ -75,10 +75,10 @@ class Stream:
 
     def steps(self, delay: int = 0) -> Iterator[Step]:
         """Requests and labels in order: a label is known once `delay` further requests were answered."""
-        waiting: deque[Known] = deque()
+        waiting: deque[LabelKnown] = deque()
         for number, example in enumerate(self):
             yield Asked(number, example.x)
-            waiting.append(Known(number, example.y))
+            waiting.append(LabelKnown(number, example.y))
             if len(waiting) > delay:
                 yield waiting.popleft()
         yield from waiting

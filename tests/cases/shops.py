@@ -12,7 +12,7 @@ from features.client import FeatureClient, FeatureRow
 from features.declaration import HOUR, View, count, mean, views
 from features.on_demand import OnDemandView
 from features.online import RowStore
-from features.place import Place
+from features.place import RepositoryPlace
 from features.registry import OnlineStoreRepo
 
 BY_SHOP = "shops_by_shop"
@@ -47,7 +47,7 @@ class Shops:
 
 
 def repo_at(path: Path, online_store: str = "sqlite", declared: list[View] = DECLARED) -> OnlineStoreRepo:
-    return OnlineStoreRepo(Place(path, "shops", online_store), declared)
+    return OnlineStoreRepo(RepositoryPlace(path, "shops", online_store), declared)
 
 
 def put(repo: OnlineStoreRepo, rows: Mapping[str, tuple[float, Mapping[str, Any]]]) -> None:

@@ -21,7 +21,7 @@ from typed import KEYS, Level, Region, code_of, readings
 import driftline as dl
 from features.client import FeatureClient
 from features.online import RowStore
-from features.place import Place
+from features.place import RepositoryPlace
 from features.registry import OnlineStoreRepo
 from infra.settings import Settings
 from streams.outputs import Outputs
@@ -73,7 +73,7 @@ def test_the_fold_takes_all_of_them_whole_or_in_pieces(north: Outputs) -> None:
 
 
 def test_the_online_store_has_them_by_the_text_of_the_json(north: Outputs, tmp_path: Path) -> None:
-    place = Place(tmp_path / "feast", "typed")
+    place = RepositoryPlace(tmp_path / "feast", "typed")
     repo = OnlineStoreRepo(place, readings.views(), readings.on_demand_views())
     repo.apply()
     RowStore(repo).put(north.rows)

@@ -13,7 +13,7 @@ import pytest
 from examples.flights import flights, local_hour
 from examples.flights.events import Scheduled
 from examples.flights.models import apart, indicators, logistic, quantities, stepped, steps
-from infra.report import Evidence
+from infra.report import RunRecords
 from streams.outputs import Outputs
 from streams.simulate import simulate
 
@@ -86,7 +86,7 @@ def test_a_model_learns_what_is_missing_and_survives_its_pickle(build: Callable[
 
 
 def test_golden_figures_of_the_first_60_000_events() -> None:
-    evidence = Evidence()
+    evidence = RunRecords()
 
     def take(partition: int, out: Outputs) -> None:
         for output in out.predictions:

@@ -23,7 +23,7 @@ from typing import Any, Self
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from infra.kafka import Broker
+from infra.kafka import LocalBroker
 from infra.settings import Settings
 from infra.topics_admin import ensure_topics
 from streams.archive import Archive
@@ -75,7 +75,7 @@ class Lab:
         self._own = home is None
         self.home = home or Path(tempfile.mkdtemp(prefix="driftline-faults-"))
         self.stack = ProxiedStack(self.home / "broker")
-        self.broker: Broker = self.stack.up()
+        self.broker: LocalBroker = self.stack.up()
 
     @property
     def bootstrap(self) -> str:

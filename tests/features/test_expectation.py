@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from driftline import HOUR, count, derive, field, mean
-from features.anomaly import Anomaly, anomalies
+from features.anomaly import FeatureAnomaly, anomalies
 from features.expectation import Bins, FeatureSchema, Schema, SchemaError
 from features.schema_inference import bins_of, infer
 from features.statistics import observed
@@ -47,7 +47,7 @@ def schema() -> Schema:
     return infer("flights", FEATURES, requests(), 6 * HOUR)
 
 
-def found_in(schema: Schema, rows: list[dict[str, Any]]) -> list[Anomaly]:
+def found_in(schema: Schema, rows: list[dict[str, Any]]) -> list[FeatureAnomaly]:
     """The anomalies of one window of these requests."""
     names = dict.fromkeys([*schema.features, *(name for row in rows for name in row)])
     window = {name: observed([row.get(name) for row in rows], schema.features.get(name)) for name in names}

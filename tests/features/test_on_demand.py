@@ -20,7 +20,7 @@ from features.client import Status
 from features.errors import FeaturesError
 from features.evidence import EvidenceCollector
 from features.online import RowStore
-from features.place import Place
+from features.place import RepositoryPlace
 from features.registry import OnlineStoreRepo
 from streams.errors import DeclarationError
 from streams.processor import PartitionProcessor
@@ -81,7 +81,7 @@ def folded() -> tuple[dict[Any, Any], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> OnlineStoreRepo:
-    place = Place(tmp_path_factory.mktemp("kinds") / "feast", "kinds")
+    place = RepositoryPlace(tmp_path_factory.mktemp("kinds") / "feast", "kinds")
     found = OnlineStoreRepo(place, kinds.views(), kinds.on_demand_views())
     found.apply()
     RowStore(found).put(folded()[0])

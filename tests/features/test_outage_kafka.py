@@ -11,7 +11,7 @@ import shop
 from redis import Redis
 
 from features.client import FeatureClient
-from features.place import Place
+from features.place import RepositoryPlace
 from streams.sources import with_closing_clock
 from tests.features.redis_server import RedisServer
 
@@ -25,7 +25,7 @@ def rows_of(system: Any) -> dict[Any, Any]:
 
 
 def stored(system: Any, url: str, keys: list[str]) -> dict[str, Any]:
-    place = Place.of("orders", system.home, system.namespace, url, None)
+    place = RepositoryPlace.of("orders", system.home, system.namespace, url, None)
     with FeatureClient(system.case, place) as client:
         found = client.get_many("orders_by_shop", [{"shop": key} for key in keys])
     return {

@@ -16,9 +16,9 @@ from shops import BY_SHOP, price, put, repo_at
 
 from features.online import OnlineWriter
 from features.registry import OnlineStoreRepo
-from features.state import Row, RowKey
+from features.state import RowKey, StampedRow
 
-ROWS: dict[RowKey, Row] = {(BY_SHOP, (shop,)): (1e9, {"price_1h": 2.5}) for shop in "ab"}
+ROWS: dict[RowKey, StampedRow] = {(BY_SHOP, (shop,)): (1e9, {"price_1h": 2.5}) for shop in "ab"}
 
 
 def feast(repo: OnlineStoreRepo, *arguments: str) -> str:

@@ -11,8 +11,8 @@ from tasks import LABEL, TASK, Ask
 
 from driftline import Multiclass
 from infra.adaptation import courses, gains, incidents, moves
-from infra.report import Evidence
-from online_models.promotion import Evidence as Comparison
+from infra.report import RunRecords
+from online_models.promotion import RunRecords as Comparison
 from streams.messages import DriftEvent, ModelEvent, Side, Suspect, Toll
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -134,7 +134,7 @@ def test_gains_are_over_the_champion_as_declared_and_the_baselines() -> None:
 
 
 def test_what_was_served_is_scored_like_a_member() -> None:
-    evidence, classes = Evidence(), Evidence()
+    evidence, classes = RunRecords(), RunRecords()
     for number, (p, y) in enumerate([(0.9, True), (0.2, False), (0.6, False), (0.4, True)]):
         asked = (
             f'{{"id": "{number}", "at": "2013-01-01T00:00:00Z", "keys": {{}}, "features": {{}}, '

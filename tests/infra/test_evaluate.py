@@ -18,7 +18,7 @@ from infra.evaluate import evaluate_case, evaluate_file, steps_of
 from infra.evaluation_page import render
 from infra.tabular import open_table
 from online_models.errors import ModelsError
-from online_models.evaluation.stream import Asked, Known
+from online_models.evaluation.stream import Asked, LabelKnown
 from streams.simulate import simulate
 from streams.tables import UnreadableTable
 
@@ -212,7 +212,7 @@ def test_the_steps_of_a_case_are_its_requests_and_labels_in_the_order_of_its_log
     found = simulate(flights, limit=4000, partitions=1)
     steps = list(steps_of(flights, limit=4000))
     asked = [step for step in steps if isinstance(step, Asked)]
-    known = [step for step in steps if isinstance(step, Known)]
+    known = [step for step in steps if isinstance(step, LabelKnown)]
     assert len(asked) == found["predictions"]
     assert sum(step.y is not None for step in known) == found["labelled"]
     assert len(known) == len(asked)

@@ -17,7 +17,7 @@ import pytest
 from infra.charts import calibration_chart, nice_ticks, time_chart, time_ticks
 from infra.report import (
     INTERVALS,
-    Evidence,
+    RunRecords,
     Sample,
     feature_of,
     member_styles,
@@ -125,7 +125,7 @@ class _Outline(HTMLParser):
 
 
 def full_page() -> str:
-    evidence = Evidence()
+    evidence = RunRecords()
     for number in range(240):
         evidence.prediction(b"EWR", asked(number, (number % 10) / 10, wind=float(number > 120), carrier="UA"))
         evidence.outcome(became(number, number % 3 == 0))
@@ -160,17 +160,17 @@ def test_the_fading_window_is_shown_where_there_is_one() -> None:
 
 
 def test_a_sample_is_dated_by_where_its_partitions_are_on_average() -> None:
-    evidence = Evidence()
+    evidence = RunRecords()
     for hour in range(10):
         for partition in (0, 1):
             evidence.prediction(b"EWR", asked(hour, 0.5), partition, hour * 100)
     ahead = Sample(at(1), 1.0, 1, None, {}, {0: 1000, 1: 101})
     assert evidence.dated(ahead).at == START.timestamp() + (9 + 1) / 2 * 3600
-    assert Evidence().dated(ahead) == ahead
+    assert RunRecords().dated(ahead) == ahead
 
 
 def test_calibration_compares_what_was_said_with_what_came() -> None:
-    evidence = Evidence()
+    evidence = RunRecords()
     for number in range(100):
         evidence.prediction(b"EWR", asked(number, 0.22))
         evidence.outcome(became(number, number < 25))
@@ -179,7 +179,7 @@ def test_calibration_compares_what_was_said_with_what_came() -> None:
 
 
 def test_a_correction_replaces_its_outcome_and_a_void_has_none() -> None:
-    evidence = Evidence()
+    evidence = RunRecords()
     for number in range(2):
         evidence.prediction(b"EWR", asked(number, 0.9))
     evidence.outcome(became(0, False))
@@ -190,7 +190,7 @@ def test_a_correction_replaces_its_outcome_and_a_void_has_none() -> None:
 
 
 def test_a_regression_is_calibrated_over_its_own_range() -> None:
-    evidence = Evidence()
+    evidence = RunRecords()
     for number in range(100):
         record = json.loads(asked(number, 0.5)) | {"prediction": number * 2.0, "probabilities": None}
         evidence.prediction(None, json.dumps(record).encode())
@@ -201,7 +201,7 @@ def test_a_regression_is_calibrated_over_its_own_range() -> None:
 
 
 def test_the_biggest_drift_is_measured_in_standard_deviations() -> None:
-    evidence = Evidence()
+    evidence = RunRecords()
     for number in range(200):
         evidence.prediction(b"EWR", asked(number, 0.5, wind=float(number % 2), miles=number * 100.0))
     evidence.drift(drifted(1, "feature miles: mean", 0.0, 1000.0))
@@ -214,7 +214,7 @@ def test_the_biggest_drift_is_measured_in_standard_deviations() -> None:
 
 
 def test_a_lasting_drift_goes_before_a_bigger_gust() -> None:
-    evidence = Evidence()
+    evidence = RunRecords()
     for number in range(200):
         evidence.prediction(b"EWR", asked(number, 0.5, wind=float(number % 2)))
     evidence.drift(drifted(1, "feature wind: mean", 0.0, 9.0, count=32))
@@ -225,7 +225,7 @@ def test_a_lasting_drift_goes_before_a_bigger_gust() -> None:
 
 
 def test_only_one_prediction_in_so_many_keeps_its_features() -> None:
-    evidence = Evidence(every=10)
+    evidence = RunRecords(every=10)
     for number in range(100):
         evidence.prediction(b"EWR", asked(number, 0.5, wind=1.0))
     assert len(evidence.features) == 10
@@ -265,7 +265,7 @@ def test_text_of_users_is_escaped() -> None:
 
 
 def test_a_run_without_samples_labels_or_drift_still_has_a_page() -> None:
-    html = page("empty", RESULT | {"drift_events": 0}, [], Evidence())
+    html = page("empty", RESULT | {"drift_events": 0}, [], RunRecords())
     assert "None were found" in html
     assert "no predictions" in html
 
@@ -283,7 +283,7 @@ def test_memory_is_flat_when_it_ends_within_a_tenth_of_where_it_was_warm() -> No
 def test_a_page_replaces_an_older_one(tmp_path: Path) -> None:
     path = tmp_path / "reports" / "flights.html"
     for _ in range(2):
-        write(path, "flights", RESULT, [], Evidence())
+        write(path, "flights", RESULT, [], RunRecords())
     assert [entry.name for entry in path.parent.iterdir()] == ["flights.html"]
 
 

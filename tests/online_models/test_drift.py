@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from stationary import DELAY, TASK, Ask, Asked, Fault, stream, watched
 
-from online_models.drift import Drift, DriftManager, Level, Monitoring, Suspect
+from online_models.drift import Drift, DriftManager, Level, Monitoring, SuspectStream
 from online_models.drift.incidents import is_unit_change, kind_of, ranked
 from online_models.drift.scale import Scale
 from online_models.drift.thresholds import evidence_for
@@ -304,8 +304,8 @@ def test_a_scale_is_of_the_middle_half_and_survives_constants() -> None:
         assert abs(scale.offset) < 1
 
 
-def suspect(subject: str, change: Any, evidence: float) -> Suspect:
-    return Suspect(subject, subject.split(":")[0], change, evidence, Level(0.0, 1), Level(1.0, 1))
+def suspect(subject: str, change: Any, evidence: float) -> SuspectStream:
+    return SuspectStream(subject, subject.split(":")[0], change, evidence, Level(0.0, 1), Level(1.0, 1))
 
 
 def test_a_broken_feature_goes_before_what_it_causes_and_evidence_decides_the_rest() -> None:

@@ -13,7 +13,7 @@ from bench.drift_scenarios import CHANGING, STATIONARY
 from bench.drift_streams import DAY, HOUR, START, WEEK, Scenario, calendar, hour, weekday
 from online_models.drift import Monitoring
 from online_models.drift.alarm import Alarm, Aspect, Level
-from online_models.drift.clock import Clock
+from online_models.drift.clock import Calendar
 from online_models.drift.delays import ClassDelays
 from online_models.drift.newcomers import Newcomers
 from online_models.drift.regimes import FORGET, OFTEN, Regimes
@@ -78,9 +78,9 @@ def blocks(count: int, seconds: float, of: object) -> Iterator[tuple[list[float]
         yield times, [of(time) for time in times]
 
 
-def followed(count: int, seconds: float, of: object) -> tuple[Clock, int]:
+def followed(count: int, seconds: float, of: object) -> tuple[Calendar, int]:
     """The clock after a stream "s", and how often that left the calendar."""
-    clock, left = Clock(), 0
+    clock, left = Calendar(), 0
     for times, values in blocks(count, seconds, of):
         left += len(clock.update(times, {"s": values}))
     return clock, left

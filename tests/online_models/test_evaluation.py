@@ -15,7 +15,7 @@ from online_models.evaluation import catalogue, generator
 from online_models.evaluation.detection import Always, Never, alarms_of, compare, score
 from online_models.evaluation.lineup import DEFAULT, SPECS, members_of, scope_of
 from online_models.evaluation.prequential import SERVED, Prequential, task_of
-from online_models.evaluation.stream import Asked, Example, Known, KnownChange, Stream
+from online_models.evaluation.stream import Asked, Example, KnownChange, LabelKnown, Stream
 from online_models.member import PerKey
 from online_models.pool import Pool
 from online_models.report import merged_report
@@ -34,10 +34,10 @@ def test_a_label_is_known_so_many_requests_later() -> None:
     stream = Stream("s", "binary", lambda: iter([Example({"a": i}, i > 1) for i in range(4)]))
     order = [(type(step).__name__, step.number) for step in stream.steps(2)]
     assert order == [
-        ("Asked", 0), ("Asked", 1), ("Asked", 2), ("Known", 0), ("Asked", 3), ("Known", 1),
-        ("Known", 2), ("Known", 3),
+        ("Asked", 0), ("Asked", 1), ("Asked", 2), ("LabelKnown", 0), ("Asked", 3), ("LabelKnown", 1),
+        ("LabelKnown", 2), ("LabelKnown", 3),
     ]  # fmt: skip
-    assert [type(step) for step in stream.steps()] == [Asked, Known] * 4
+    assert [type(step) for step in stream.steps()] == [Asked, LabelKnown] * 4
 
 
 def test_what_is_found_is_what_a_pool_fed_by_hand_answers() -> None:
@@ -82,12 +82,12 @@ def test_a_later_label_makes_the_answers_no_better_and_an_absent_one_is_not_coun
 
 def test_each_key_has_a_pool_of_its_own() -> None:
     run = Prequential(scope_of("binary", ["logistic"]), task_of("binary"), "logistic")
-    steps: list[Asked | Known] = []
+    steps: list[Asked | LabelKnown] = []
     for number, (x, y) in enumerate(linear_rule(1, 4)[:600]):
         key = "straight" if number % 2 else "reverse"
         steps += [
             Asked(number, {str(k): v for k, v in x.items()}, key),
-            Known(number, y == (number % 2 == 1)),
+            LabelKnown(number, y == (number % 2 == 1)),
         ]
     run.run(steps)
     assert run.found().row(SERVED).metrics["accuracy"] > 0.75

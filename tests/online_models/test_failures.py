@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tasks import LABEL, TASK, Ask
 
-from online_models.change import Change
+from online_models.change import ModelChange
 from online_models.combination import Combination
 from online_models.errors import ModelsError
 from online_models.failures import Failures, Tolerance
@@ -103,7 +103,9 @@ def pool(*others: Member | Combination, task: Any = TASK, **declared: Any) -> Po
     return Pool(task, PerKey(Member("moody", Obeys), others, **rules), "k", 0)
 
 
-def run(where: Pool, requests: Iterable[dict[str, Any]], y: Any = True) -> list[tuple[str, list[Change]]]:
+def run(
+    where: Pool, requests: Iterable[dict[str, Any]], y: Any = True
+) -> list[tuple[str, list[ModelChange]]]:
     """(who answered, changes) of each request, whose label comes at once."""
     found = []
     for offset, x in enumerate(requests):
@@ -114,7 +116,7 @@ def run(where: Pool, requests: Iterable[dict[str, Any]], y: Any = True) -> list[
     return found
 
 
-def told(found: list[tuple[str, list[Change]]]) -> list[tuple[str, str]]:
+def told(found: list[tuple[str, list[ModelChange]]]) -> list[tuple[str, str]]:
     return [(change.kind, change.member) for _, changes in found for change in changes]
 
 
@@ -214,7 +216,7 @@ def test_by_the_command_add_a_quarantine_ends_at_once_with_its_probation() -> No
 def test_a_member_that_is_removed_in_quarantine_stays_out_until_it_is_added() -> None:
     where = pool()
     run(where, [NAN] * 3)
-    assert remove(where.roster, "moody") == Change("remove", "moody", "command", "")
+    assert remove(where.roster, "moody") == ModelChange("remove", "moody", "command", "")
     assert not told(run(where, [WELL] * 100))
     assert add(where.roster, "moody").kind == "add"
     assert where.roster.seats[0].state.live

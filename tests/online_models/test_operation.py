@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tasks import TASK
 
-from online_models.change import Change
+from online_models.change import ModelChange
 from online_models.combination import Combination
 from online_models.errors import ModelsError
 from online_models.member import Member, PerKey
@@ -96,7 +96,7 @@ def test_above_the_budget_the_rates_of_all_that_do_not_serve_go_down_by_one_fact
     assert set_budget(where.roster, None).kind == "budget"
     assert answered(where)["b"] == 1.0
     change = set_budget(where.roster, 1.0)
-    assert change == Change(
+    assert change == ModelChange(
         "budget",
         "",
         "command",
@@ -145,11 +145,11 @@ def test_when_a_combination_comes_to_serve_late_its_members_are_asked() -> None:
 
 def test_an_operator_promotes_and_rolls_back() -> None:
     where = pool(member("a"), member("b"))
-    assert rollback(where.roster) == Change("refused", "", "command", "there is no promotion to undo")
-    assert promote(where.roster, "b") == Change("promotion", "b", "command", "")
+    assert rollback(where.roster) == ModelChange("refused", "", "command", "there is no promotion to undo")
+    assert promote(where.roster, "b") == ModelChange("promotion", "b", "command", "")
     forecast, _ = where.predict({}, "")
     assert (forecast.serving, forecast.version) == ("b", "b@0:-1")
-    assert rollback(where.roster) == Change("rollback", "a", "command", "")
+    assert rollback(where.roster) == ModelChange("rollback", "a", "command", "")
     assert where.serving == "a"
     assert rollback(where.roster).kind == "refused"
 
@@ -165,7 +165,7 @@ def test_an_operator_promotes_and_rolls_back() -> None:
 )
 def test_what_cannot_be_promoted_is_refused_with_the_reason(name: str, reason: str) -> None:
     where = pool(member("a"), member("b"), member("r", reserve=True))
-    assert promote(where.roster, name) == Change("refused", name, "command", reason)
+    assert promote(where.roster, name) == ModelChange("refused", name, "command", reason)
     assert where.serving == "a"
 
 
@@ -179,7 +179,7 @@ def test_a_frozen_baseline_can_be_promoted_once_it_is_one() -> None:
 def test_a_member_in_reserve_is_idle_until_it_is_added() -> None:
     where = pool(member("a"), member("r", reserve=True), promotion=Promotion())
     assert answered(where, IDS[:100])["r"] == 0.0
-    assert add(where.roster, "r") == Change("add", "r", "command", "")
+    assert add(where.roster, "r") == ModelChange("add", "r", "command", "")
     assert answered(where, IDS[:100])["r"] == 1.0
     assert where.roster.seats[1].state.estimator.learned == 100
     assert add(where.roster, "r").reason == "it is live already"
@@ -193,7 +193,7 @@ def test_a_member_in_reserve_is_idle_until_it_is_added() -> None:
 def test_a_removed_member_is_idle_and_starts_anew_when_added_again() -> None:
     where = pool(member("a"), member("b"), promotion=Promotion())
     answered(where, IDS[:50])
-    assert remove(where.roster, "b") == Change("remove", "b", "command", "")
+    assert remove(where.roster, "b") == ModelChange("remove", "b", "command", "")
     assert answered(where, IDS[:50])["b"] == 0.0
     assert promote(where.roster, "b").kind == "refused"
     assert remove(where.roster, "b").kind == "refused"
@@ -217,9 +217,9 @@ def test_what_is_needed_is_not_removed() -> None:
 def test_promotions_are_frozen_and_unfrozen() -> None:
     where = pool(member("a"), member("b"), promotion=Promotion())
     assert unfreeze(where.roster).kind == "refused"
-    assert freeze(where.roster) == Change("freeze", "", "command", "")
+    assert freeze(where.roster) == ModelChange("freeze", "", "command", "")
     assert freeze(where.roster).reason == "promotions are frozen already"
-    assert unfreeze(where.roster) == Change("unfreeze", "", "command", "")
+    assert unfreeze(where.roster) == ModelChange("unfreeze", "", "command", "")
     assert freeze(pool(member("a")).roster).kind == "refused"
 
 
@@ -246,7 +246,7 @@ def test_a_pool_is_operated_on_from_its_state() -> None:
     set_budget(where.roster, 1.0)
     again.restore(pickle.loads(pickle.dumps(where.state(), protocol=5)))
     assert answered(again) == answered(where)
-    assert rollback(again.roster) == rollback(where.roster) == Change("rollback", "a", "command", "")
+    assert rollback(again.roster) == rollback(where.roster) == ModelChange("rollback", "a", "command", "")
     assert answered(again) == answered(where)
 
 

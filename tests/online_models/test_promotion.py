@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tasks import LABEL, TASK, Ask, Reads
 
-from online_models.change import Change
+from online_models.change import ModelChange
 from online_models.drift import Monitoring
 from online_models.errors import ModelsError
 from online_models.failures import Tolerance
@@ -51,7 +51,7 @@ def rows(n: int, noise: Callable[[int, str], float], *names: str, seed: int = 1)
         yield x, rng.random() < p
 
 
-def run(where: Pool, given: Iterator[Row], start: int = 0) -> list[tuple[int, Change, Forecast]]:
+def run(where: Pool, given: Iterator[Row], start: int = 0) -> list[tuple[int, ModelChange, Forecast]]:
     """(offset, change, the forecast behind it) of every change but the frozen baseline's."""
     found = []
     for offset, (x, y) in enumerate(given, start):

@@ -12,7 +12,7 @@ from river import base, drift, dummy, ensemble, linear_model, naive_bayes, prepr
 
 from online_models.member import Member, PerKey, accepts_weight
 from online_models.pool import Pool
-from online_models.reactions import Alarm, Background, Boosted, Recurring, Reset
+from online_models.reactions import Background, Boosted, ErrorAlarm, Recurring, Reset
 from online_models.task import Binary, Label, Regression
 from streams.canonical import state_hash
 
@@ -133,7 +133,7 @@ def test_the_gate_keeps_a_model_that_a_fresh_one_cannot_beat() -> None:
 
 
 def test_a_model_that_gets_better_is_left_alone() -> None:
-    alarm = Alarm(None, drift.ADWIN(delta=0.01))
+    alarm = ErrorAlarm(None, drift.ADWIN(delta=0.01))
     rng = random.Random(9)
     signals = [alarm.update(float(rng.random() < (0.5 if i < 2000 else 0.1))) for i in range(4000)]
     assert set(signals) == {"none"}

@@ -25,7 +25,7 @@ from streams.deployment import Deployment
 from streams.epochs import Code
 from streams.errors import StreamsError
 from streams.outputs import KINDS, Output
-from streams.positions import NOTHING, Position, headers_of, source_of
+from streams.positions import NOTHING, SourcePosition, headers_of, source_of
 from streams.sealing import KEY_BYTES, Seal
 from streams.topics import Topics
 from streams.usecase import UseCase
@@ -74,7 +74,7 @@ class StoredPlace:
     def end(self) -> int:
         return len(self.entries)
 
-    def data(self, begin: int = 0) -> Iterator[tuple[Position, Stored]]:
+    def data(self, begin: int = 0) -> Iterator[tuple[SourcePosition, Stored]]:
         """The records with a source position from offset `begin` on."""
         for entry in self.entries[begin:]:
             if entry is not None and (position := source_of(entry.headers)) is not None:
@@ -210,7 +210,7 @@ class World:
                 f"{place}: source position {(output.offset, output.ordinal)} is appended after {last}"
             )
 
-    def furthest(self) -> Position:
+    def furthest(self) -> SourcePosition:
         """The last source position in any output that readers can still see."""
         seen = [NOTHING]
         for place in self.kinds.values():

@@ -15,11 +15,11 @@ from infra.audit import AuditReport
 from streams.archive import ArchivedRecord
 from streams.audit import DELETED, PartitionAudit, PublishedTopic, Selection, audit_partition
 from streams.deployment import code_of
-from streams.difference import LIKELY_CAUSES, Difference, Verdict
+from streams.difference import LIKELY_CAUSES, Difference, DifferenceKind
 from streams.epochs import UNRECORDED, Code, CodeEpoch, epoch_output
 from streams.fingerprint import Fingerprint
 from streams.outputs import KINDS, Output, Outputs
-from streams.positions import NOTHING, Position, headers_of
+from streams.positions import NOTHING, SourcePosition, headers_of
 from streams.processor import PartitionProcessor
 from streams.sources import layout
 
@@ -61,7 +61,7 @@ def as_record(output: Output) -> ArchivedRecord:
     return ArchivedRecord(0, 0, output.key, output.value, tuple(headers_of(output)))
 
 
-def epoch(code: Code, tails: dict[str, Position] | None = None, from_offset: int = 0) -> ArchivedRecord:
+def epoch(code: Code, tails: dict[str, SourcePosition] | None = None, from_offset: int = 0) -> ArchivedRecord:
     return as_record(
         epoch_output(CodeEpoch(PARTITION, from_offset, code, tails or dict.fromkeys(KINDS, NOTHING)))
     )
@@ -95,7 +95,7 @@ def audit(
     return found
 
 
-def positions(records: Sequence[ArchivedRecord]) -> list[Position]:
+def positions(records: Sequence[ArchivedRecord]) -> list[SourcePosition]:
     found = [dict(r.headers).get("source") for r in records]
     return [tuple(map(int, source.decode().split(":"))) for source in found if source]  # type: ignore[misc]
 
@@ -352,7 +352,7 @@ def test_the_declared_functions_are_part_of_the_code() -> None:
 
 
 @pytest.mark.parametrize("verdict", LIKELY_CAUSES)
-def test_a_difference_is_told_with_likely_causes_that_accuse_nobody(verdict: Verdict) -> None:
+def test_a_difference_is_told_with_likely_causes_that_accuse_nobody(verdict: DifferenceKind) -> None:
     found = Difference(verdict, "orders.predictions", 0, 3, "3:0", 3, "prediction", "true", "false", None)
     report = AuditReport("orders", 4, 3, 0, {}, found, 9, 1.0, 9.0, {})
     first, *causes = str(report).splitlines()[1:]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.deduplication import SeenEvents
-from streams.pending import Example, JoinRule, Lesson, Pending, PendingPredictions, Statement
+from streams.pending import JoinRule, Lesson, Pending, PendingPredictions, ResolvedPrediction, Statement
 from streams.watermark import NEVER
 
 WAIT, CORRECTIONS, LATENESS = 4, 3, 2
@@ -29,7 +29,7 @@ class Join:
         rule = JoinRule(WAIT, CORRECTIONS, LATENESS)
         self.pending = PendingPredictions(replace(rule, **changes), self._known)
 
-    def _known(self, item: Example | Lesson) -> None:
+    def _known(self, item: ResolvedPrediction | Lesson) -> None:
         name = item.pending.prediction_id
         if isinstance(item, Lesson):
             self.lessons.setdefault(name, []).append((item.label, False))

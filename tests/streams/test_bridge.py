@@ -21,7 +21,7 @@ from driftline import Bridge, Enrichment, Event, ForeignRecord
 from features.client import FeatureClient
 from features.errors import FeaturesError
 from features.online import RowStore
-from features.place import Place
+from features.place import RepositoryPlace
 from features.registry import OnlineStoreRepo
 from streams.enrichment import Enricher
 from streams.errors import DeclarationError, Refused
@@ -112,9 +112,9 @@ def test_a_bridge_that_cannot_work_is_refused(changes: Mapping[str, Any], messag
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> RepositoryPlace:
     """A store with the orders of shop s, of half an hour after the start."""
-    place = Place(tmp_path / "feast", "orders")
+    place = RepositoryPlace(tmp_path / "feast", "orders")
     repo = OnlineStoreRepo(place, shop.orders.views())
     repo.apply()
     RowStore(repo).put({(VIEW, ("s",)): (START + 1800, {"bad_1h": 0.25, "asked_1h": 3})})
@@ -126,7 +126,9 @@ def sold(number: int, minute: float, shop_: str = "s") -> till.Sold:
     return till.Sold(id=f"{number}", at=at, shop=shop_, sale=f"{number}", amount=1.0)
 
 
-def enriched(place: Place, events: list[Event], declared: Enrichment = till.enrichment) -> list[Event]:
+def enriched(
+    place: RepositoryPlace, events: list[Event], declared: Enrichment = till.enrichment
+) -> list[Event]:
     async def run() -> list[Event]:
         async with FeatureClient(shop.orders, place) as client:
             enricher = Enricher(declared, till.sales.events, client)
@@ -140,7 +142,7 @@ def values(events: list[Event]) -> list[Any]:
     return [(event.bad_1h, event.asked_1h) for event in events if isinstance(event, till.Sold)]
 
 
-def test_fields_are_filled_by_key_and_an_entity_never_seen_is_missing(place: Place) -> None:
+def test_fields_are_filled_by_key_and_an_entity_never_seen_is_missing(place: RepositoryPlace) -> None:
     back = till.Returned(id="back", at=shop.START, shop="s", sale="1")
     events = [sold(1, 31), sold(2, 32, "nobody"), back, sold(3, 33)]
     found = enriched(place, events)
@@ -148,13 +150,13 @@ def test_fields_are_filled_by_key_and_an_entity_never_seen_is_missing(place: Pla
     assert found[2] is back
 
 
-def test_rows_of_the_events_future_and_rows_too_old_are_missing(place: Place) -> None:
+def test_rows_of_the_events_future_and_rows_too_old_are_missing(place: RepositoryPlace) -> None:
     events: list[Event] = [sold(1, 28.9), sold(2, 29.1), sold(3, 50), sold(4, 50.1)]
     declared = replace(till.enrichment, max_age=1200.0)
     assert values(enriched(place, events, declared)) == [(None, None), (0.25, 3), (0.25, 3), (None, None)]
 
 
-def test_a_row_that_cannot_be_read_refuses_its_own_events_only(place: Place) -> None:
+def test_a_row_that_cannot_be_read_refuses_its_own_events_only(place: RepositoryPlace) -> None:
     with sqlite3.connect(place.online_file) as store:
         store.execute("UPDATE orders_orders_by_shop SET value = ?", (b"\xff\xff",))
 
@@ -171,7 +173,7 @@ def test_a_row_that_cannot_be_read_refuses_its_own_events_only(place: Place) -> 
 
 
 @contextmanager
-def away(place: Place) -> Iterator[None]:
+def away(place: RepositoryPlace) -> Iterator[None]:
     """While the store's file is somewhere else, as on a disk that is not mounted."""
     elsewhere = place.online_file.with_name("elsewhere.db")
     place.online_file.rename(elsewhere)
@@ -179,7 +181,7 @@ def away(place: Place) -> Iterator[None]:
     elsewhere.rename(place.online_file)
 
 
-def test_a_store_out_of_reach_is_waited_for(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_out_of_reach_is_waited_for(place: RepositoryPlace, caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
         async with FeatureClient(shop.orders, place) as client, asyncio.timeout(60):
             enricher = Enricher(till.enrichment, till.sales.events, client)
@@ -194,7 +196,9 @@ def test_a_store_out_of_reach_is_waited_for(place: Place, caplog: pytest.LogCapt
     assert "the online store of orders works again" in caplog.text
 
 
-def test_with_little_patience_the_fields_are_missing_until_the_store_works_again(place: Place) -> None:
+def test_with_little_patience_the_fields_are_missing_until_the_store_works_again(
+    place: RepositoryPlace,
+) -> None:
     async def run() -> None:
         async with FeatureClient(shop.orders, place) as client:
             enricher = Enricher(replace(till.enrichment, patience=0.0), till.sales.events, client)
@@ -207,7 +211,7 @@ def test_with_little_patience_the_fields_are_missing_until_the_store_works_again
     asyncio.run(run())
 
 
-def test_a_store_that_cannot_work_as_it_is_ends_the_bridge(place: Place) -> None:
+def test_a_store_that_cannot_work_as_it_is_ends_the_bridge(place: RepositoryPlace) -> None:
     with sqlite3.connect(place.online_file) as store:
         store.execute("DROP TABLE orders_orders_by_shop")
     with pytest.raises(FeaturesError, match="no such table"):

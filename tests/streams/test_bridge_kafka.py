@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from features.online import RowStore
-from features.place import Place
+from features.place import RepositoryPlace
 from features.registry import OnlineStoreRepo
 from infra.topics_admin import ensure_topics
 from streams.log_reader import LogReader
@@ -38,7 +38,7 @@ def system(system_of: Callable[..., Any]) -> Any:
 @pytest.fixture
 def repo(system: Any) -> OnlineStoreRepo:
     """The store of the orders, of which the bridge reads."""
-    place = Place.of("orders", system.home, system.namespace, "sqlite", None)
+    place = RepositoryPlace.of("orders", system.home, system.namespace, "sqlite", None)
     repo = OnlineStoreRepo(place, shop.orders.views())
     repo.apply()
     put(repo, BAD_SHARE)

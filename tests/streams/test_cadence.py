@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from streams.cadence import LEAST, MOST, SHARE, Budget, Cadence
+from streams.cadence import LEAST, MOST, SHARE, Cadence, CheckpointBudget
 
 
 def simulated(partitions: int, load: float, cost: float, seconds: int) -> list[tuple[int, int]]:
     """(second, partition) of each checkpoint of a worker that folds for `load` of its time."""
-    budget = Budget()
+    budget = CheckpointBudget()
     budget.partitions = partitions
     cadences = [Cadence(budget, 0.0) for _ in range(partitions)]
     storing: dict[int, float] = {}
@@ -49,7 +49,7 @@ def test_little_folding_is_worth_one_a_minute_and_much_is_worth_more() -> None:
 
 
 def test_a_minute_of_folding_makes_one_due_at_any_cost() -> None:
-    budget = Budget()
+    budget = CheckpointBudget()
     budget.busy = 1  # another partition's takes long
     cadence = Cadence(budget, 0.0)
     cadence.folded(MOST - 1.0)

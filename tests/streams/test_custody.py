@@ -12,7 +12,7 @@ from memory import MemoryBroker, MemoryCheckpoints
 
 from streams import cadence, custody, standstill
 from streams.broker import Extent, Place, StoredRecord, TopicShape
-from streams.cadence import Budget
+from streams.cadence import CheckpointBudget
 from streams.checkpoint import Unfinished
 from streams.custody import Custody, Frame
 from streams.deployment import Deployment, code_of
@@ -50,7 +50,7 @@ async def until(condition: Callable[[], bool]) -> None:
 def custody_of(broker: MemoryBroker) -> Custody:
     seal = Seal(b"k" * KEY_BYTES)
     deployment = Deployment(shop.orders, code_of(shop.orders), TOPICS, broker, MemoryCheckpoints(), seal)
-    return Custody(deployment, 0, Budget())
+    return Custody(deployment, 0, CheckpointBudget())
 
 
 def test_a_partition_is_refused_while_its_topics_cannot_be_served_busy_or_idle(
@@ -172,7 +172,7 @@ def test_a_fault_of_the_fold_refuses_its_partition_with_the_offset_and_the_other
     async def run() -> None:
         broker = MemoryBroker()
         deployment = deployed(broker, MemoryCheckpoints())
-        both = [Custody(deployment, number, Budget()) for number in range(2)]
+        both = [Custody(deployment, number, CheckpointBudget()) for number in range(2)]
         tasks = [one.start() for one in both]
         await until(lambda: all(one.state == "serving" for one in both))
         for one in both:
@@ -195,7 +195,7 @@ def test_what_nobody_has_foreseen_refuses_the_partition_and_does_not_end_the_wor
 ) -> None:
     async def run() -> None:
         broker = MemoryBroker()
-        held = Custody(deployed(broker, MemoryCheckpoints()), 0, Budget())
+        held = Custody(deployed(broker, MemoryCheckpoints()), 0, CheckpointBudget())
 
         async def failing(*_: object) -> None:
             raise KeyError("row")
@@ -217,7 +217,7 @@ def test_a_partition_is_served_though_no_checkpoint_can_be_stored_and_one_is_onc
 
     async def run() -> None:
         broker, checkpoints = MemoryBroker(), FullDisk()
-        held = Custody(deployed(broker, checkpoints), 0, Budget())
+        held = Custody(deployed(broker, checkpoints), 0, CheckpointBudget())
         held.start()
         await until(lambda: held.state == "serving")
         for n in range(3):
@@ -253,7 +253,7 @@ def test_records_that_wait_in_the_log_but_are_not_handed_over_are_a_standstill(
 
     async def run() -> None:
         broker = SilentBroker()
-        held = Custody(deployed(broker, MemoryCheckpoints()), 0, Budget())
+        held = Custody(deployed(broker, MemoryCheckpoints()), 0, CheckpointBudget())
         held.start()
         await until(lambda: held.state == "serving")
 

@@ -10,7 +10,7 @@ from typing import Any
 import shop
 
 from features.client import FeatureClient
-from features.place import Place
+from features.place import RepositoryPlace
 from streams.archive import Archive
 from streams.archiver import Archiver
 from streams.sources import with_closing_clock
@@ -74,7 +74,7 @@ def test_parts_and_store_are_those_of_a_run_without_the_kills(
     assert files(folder) == files(tmp_path / "without")
 
     rows = {key: row for _, out in system.refolded(rows=True) for key, row in out.rows.items()}
-    place = Place.of("orders", system.home, system.namespace, "sqlite", None)
+    place = RepositoryPlace.of("orders", system.home, system.namespace, "sqlite", None)
     with FeatureClient(system.case, place) as client:
         for (view, key), (at, values) in rows.items():
             row = client.get(view, {"shop": key[0]})

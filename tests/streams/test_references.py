@@ -8,7 +8,7 @@ from catalogue import catalogue, product
 
 from streams.events import Event
 from streams.processor import PartitionProcessor
-from streams.reference_spread import Known, differences
+from streams.reference_spread import KnownReferences, differences
 from streams.sources import LogRecord
 
 KIND = "product (by product)"
@@ -21,7 +21,7 @@ def folded(events: Sequence[Event], partition: int = 0) -> PartitionProcessor:
     return processor
 
 
-def known(*partitions: Sequence[Event]) -> dict[int, dict[str, Known]]:
+def known(*partitions: Sequence[Event]) -> dict[int, dict[str, KnownReferences]]:
     return {
         number: folded(events, number).scorer.known_references() for number, events in enumerate(partitions)
     }

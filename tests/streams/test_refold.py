@@ -19,7 +19,7 @@ from streams.errors import StreamsError
 from streams.fingerprint import Fingerprint
 from streams.inheritance import Bequest
 from streams.outputs import KINDS, Output
-from streams.positions import NOTHING, Position, headers_of, position_of
+from streams.positions import NOTHING, SourcePosition, headers_of, position_of
 from streams.processor import PartitionProcessor
 from streams.refold import Refold
 from streams.sources import layout
@@ -63,7 +63,7 @@ class Held:
         found = [record for record in self.topics[topic] if begin <= record.offset < end]
         return (found[i : i + 5] for i in range(0, len(found), 5))
 
-    def tails(self) -> dict[str, Position]:
+    def tails(self) -> dict[str, SourcePosition]:
         ends = {kind: self.topics[getattr(TOPICS, kind)][-1:] for kind in KINDS}
         return {kind: position_of(last[0].headers) if last else NOTHING for kind, last in ends.items()}
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline import DAY, HOUR, MINUTE
-from streams.watermark import MOST, NEVER, TRANSIT_OVER, Verdict, Watermark
+from streams.watermark import MOST, NEVER, TRANSIT_OVER, Timeliness, Watermark
 
 YEAR = 366 * DAY
 START = 1_700_000_000.0
@@ -20,7 +20,9 @@ TAKEN = ("on time", "ahead")
 names = count()
 
 
-def told(watermark: Watermark, at: float, name: str | None = None, appended: float | None = None) -> Verdict:
+def told(
+    watermark: Watermark, at: float, name: str | None = None, appended: float | None = None
+) -> Timeliness:
     """What an event that is accepted whenever it may be is told."""
     verdict = watermark.judge(at, name or f"e{next(names)}", appended)
     if verdict in TAKEN:
