@@ -12,7 +12,7 @@ from tasks import LABEL, TASK, Ask
 from driftline import Multiclass
 from infra.adaptation import courses, gains, incidents, moves
 from infra.report import RunRecords
-from online_models.promotion import RunRecords as Comparison
+from online_models.promotion import Evidence as Comparison
 from streams.messages import DriftEvent, ModelEvent, Side, Suspect, Toll
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
