@@ -75,12 +75,17 @@ NOISE: tuple[bytes | None, ...] = (
 )  # fmt: skip
 
 
+APPENDED_AFTER = (0.0, 0.0, 0.02, 1.5, 70.0, 4_000.0, -0.5, -90.0, -86_400.0, None)
+"""Seconds from an event's own time to its append time; None: its topic does not tell."""
+
+
 class LogOf:
     """Builds the records of one partition from numbers, each of which decides one record."""
 
     def __init__(self) -> None:
         self.records: list[LogRecord] = []
         self._seconds = 0.0
+        self._appended = -1
         self._told: list[str] = []
 
     def add(self, number: int) -> None:
@@ -88,6 +93,7 @@ class LogOf:
         random = Random(number)
         offset = self.records[-1].offset + random.choice((1, 1, 1, 3)) if self.records else 0
         chance = random.random()
+        self._appended = _append_time(random, self._seconds)
         if chance < 0.04:
             self._put(offset, random.choice((b"s", None, b"k" * 5_000)), random.choice(NOISE))
         elif chance < 0.1 and self.records:
@@ -123,7 +129,13 @@ class LogOf:
         self._put(offset, None if kind in ("product", "clock") else key, raw)
 
     def _put(self, offset: int, key: bytes | None, value: bytes | None) -> None:
-        self.records.append(LogRecord(offset, key, value))  # type: ignore[arg-type]
+        self.records.append(LogRecord(offset, key, value, self._appended))  # type: ignore[arg-type]
+
+
+def _append_time(random: Random, seconds: float) -> int:
+    """Milliseconds; mostly soon after the event's own time, at times a clock that is wrong, or went back."""
+    after = random.choice(APPENDED_AFTER) if random.random() < 0.3 else random.choice((0.0, 0.02, 1.5))
+    return -1 if after is None else int((START.timestamp() + seconds + after) * 1_000)
 
 
 def log_of(numbers: list[int]) -> list[LogRecord]:
