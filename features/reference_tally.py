@@ -61,6 +61,8 @@ class Tally:
             self.cells[number] = Cell(size + by, total + by * crc32(f"{key}\0{at!r}".encode()))
         else:
             del self.cells[number]
+        if not self.cells:
+            self.newest = None
 
     def whole_from(self, watermark: float) -> int:
         """The first stretch of which nothing has been let go at this watermark (seconds)."""

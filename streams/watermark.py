@@ -14,7 +14,10 @@ Two rules say whether an event's own time may move the partition's:
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
+
+from streams.silence import Silence
 
 NEVER = -1e18
 """Before all event times, in seconds; finite, so that differences stay numbers."""
@@ -42,12 +45,13 @@ class Watermark:
 
     `max_at` is how far time has come, `value` that less the `lateness`. `skew` is how far clocks may differ
     without being wrong. A step of more than `max_jump`, longer than any before it, is refused ("future")
-    until `QUORUM` events agree. `contradicted` counts events that were ahead of all that followed.
+    until `QUORUM` events agree. `contradicted` counts events that were ahead of all that followed. After an
+    outage `value` waits for what could not be sent meanwhile (`streams.silence`).
     """
 
     __slots__ = (
-        "_bound", "_doubted", "_judged", "_moved", "_reached", "_transits", "_unconfirmed", "_voters",
-        "contradicted", "lateness", "max_at", "max_jump", "skew", "value",
+        "_bound", "_doubted", "_judged", "_moved", "_reached", "_silence", "_transits", "_unconfirmed",
+        "_voters", "contradicted", "lateness", "max_at", "max_jump", "skew", "value",
     )  # fmt: skip
 
     def __init__(self, lateness: float, max_jump: float, skew: float) -> None:
@@ -69,6 +73,7 @@ class Watermark:
         self._doubted = float("inf")
         # the longest of the latest stretch and of the one before it
         self._transits = [0.0, 0.0]
+        self._silence = Silence()
 
     @property
     def likely(self) -> float:
@@ -99,6 +104,8 @@ class Watermark:
     def advance(self, at: float, appended: float | None = None) -> None:
         """An event with this time, which was not judged late or from the future, is accepted."""
         self._judged += 1
+        if appended is not None:
+            self._silence.hear(appended)
         if appended is not None and appended - at <= FRESH:
             self._measure(appended - at)
             self._trust(min(at, appended))
@@ -107,8 +114,7 @@ class Watermark:
             if self._unconfirmed:
                 self._reached = max(self._reached, at)
         elif at > self.max_at:
-            self.max_at = at
-            self.value = at - self.lateness
+            self._come_to(at)
 
     def is_news(self, at: float, appended: float | None = None) -> bool:
         """Whether a clock event that says `at` would move time."""
@@ -120,6 +126,8 @@ class Watermark:
         It is never ahead of its append time, and leaves room there for what may be on its way: twice the
         longest time that an event has lately taken.
         """
+        if appended is not None:
+            self._silence.hear(appended)
         self._trust(self._told(at, appended))
 
     def _told(self, at: float, appended: float | None) -> float:
@@ -198,8 +206,11 @@ class Watermark:
         if step > self._bound and self.max_at != NEVER:
             size = _size(step)
             self._moved[: size + 1] = [self._judged] * (size + 1)
+        self._come_to(at)
+
+    def _come_to(self, at: float) -> None:
         self.max_at = at
-        self.value = at - self.lateness
+        self.value = max(self.value, min(at, self._silence.holds_at) - self.lateness)
 
     def _needed(self, step: float) -> int:
         """How many events have to follow one that is ahead by `step` for it to be confirmed."""
@@ -214,7 +225,9 @@ class Watermark:
         return self.max_jump < step < -NEVER / 2 and self._moved[max(0, _size(step) - 1)] == 0
 
     def _measure(self, transit: float) -> None:
-        """Note how long an event was on its way."""
+        """Note how long an event was on its way, unless an outage has kept it."""
+        if self._silence.holds_at < inf:
+            return
         if self._judged % TRANSIT_OVER == 0:
             self._transits = [0.0, self._transits[0]]
         if transit > self._transits[0]:

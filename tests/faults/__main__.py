@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from streams.hash_seed import pin
 from tests.faults.faults import FAULTS
 from tests.faults.lab import Lab
 from tests.faults.trial import EVENTS, trial
@@ -56,4 +57,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    pin()
     sys.exit(main())

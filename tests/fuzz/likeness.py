@@ -32,6 +32,8 @@ PASSING: frozenset[tuple[str, str]] = frozenset(
     }
 )
 """(class, attribute) of what no later step depends on."""
+UNORDERED = frozenset({("Tally", "cells")})
+"""(class, attribute) of mappings that are read in the order of their keys."""
 
 
 def attributes(value: Any) -> dict[str, Any]:
@@ -87,8 +89,13 @@ def _of_attributes(one: Any, other: Any, path: str, seen: set[tuple[int, int]]) 
     if mine.keys() != theirs.keys():
         yield f"{path}: attributes {sorted(mine.keys() ^ theirs.keys())}"
     for name in mine.keys() & theirs.keys():
-        if (type(one).__name__, name) not in PASSING:
-            yield from differences(mine[name], theirs[name], f"{path}.{name}", seen)
+        place = (type(one).__name__, name)
+        if place in PASSING:
+            continue
+        a, b = mine[name], theirs[name]
+        if place in UNORDERED:
+            a, b = dict(sorted(a.items())), dict(sorted(b.items()))
+        yield from differences(a, b, f"{path}.{name}", seen)
 
 
 def _of_a_library(one: Any, other: Any, path: str) -> Iterator[str]:

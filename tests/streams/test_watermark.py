@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline import DAY, HOUR, MINUTE
+from streams.silence import LONGEST, MOST_TO_CATCH_UP
 from streams.watermark import MOST, NEVER, TRANSIT_OVER, Timeliness, Watermark
 
 YEAR = 366 * DAY
@@ -284,3 +285,61 @@ def test_an_event_beyond_max_jump_is_refused_right_after_a_usual_step_too() -> N
         watermark.advance(180.0 * n)
     assert watermark.judge(70 * 365 * 86_400.0, "far") == "future"
     assert watermark.judge(180.0 * 100, "next") == "on time"
+
+
+def live_until(down: float, lateness: float = MINUTE) -> Watermark:
+    """A live partition to which an event came each second, half a second old, until the broker went away."""
+    watermark = fresh(lateness=lateness)
+    for n in range(200, 0, -1):
+        told(watermark, down - n - 0.5, appended=down - n)
+    told(watermark, down - 0.5, appended=down)
+    return watermark
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(LONGEST + 1.0, 50 * MINUTE),
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=40),
+    st.sampled_from([0.0, 2.0, MINUTE]),
+)
+def test_what_producers_held_during_an_outage_is_not_late_whoever_is_first_afterwards(
+    lasted: float, held: list[tuple[float, float]], lateness: float
+) -> None:
+    back = START + lasted
+    watermark = live_until(START, lateness)
+    watermark.tell(back, back)  # the worker is back before the producers
+    assert told(watermark, back, appended=back + 0.1) == "on time"  # and one that held nothing
+    catches_up = min(lasted, MOST_TO_CATCH_UP) - 0.2
+    for at, arrives in sorted(held, key=lambda one: one[1]):
+        appended = back + 0.1 + arrives * catches_up
+        watermark.tell(appended, appended)
+        assert told(watermark, START + at * lasted, appended=appended) == "on time"
+    assert watermark.max_at >= back
+
+
+def tell_time(watermark: Watermark, begin: float, end: float) -> None:
+    """A worker's clock events, every second from `begin` to before `end`."""
+    for n in range(int(end - begin)):
+        watermark.tell(begin + n, begin + n)
+
+
+def test_time_goes_on_a_minute_after_an_outage_and_what_came_late_through_it_slows_no_clock_event() -> None:
+    watermark = live_until(START)
+    before, back = watermark.value, START + 10 * MINUTE
+    assert told(watermark, START + 1, appended=back) == "on time"
+    tell_time(watermark, back, back + 60.0)
+    assert before <= watermark.value <= START - MINUTE
+    tell_time(watermark, back + 60.0, back + 61.0)
+    assert watermark.value == back + 60.0 - 2 * 0.5 - MINUTE
+    assert told(watermark, START + 2, appended=back + 61.0) == "late"
+
+
+def test_a_second_outage_while_producers_catch_up_keeps_what_was_held_in_the_first() -> None:
+    watermark = live_until(START)
+    back = START + 5 * MINUTE
+    tell_time(watermark, back, back + 10.0)
+    again = back + 40.0  # the broker was away for half a minute more
+    tell_time(watermark, again, again + 29.0)
+    assert told(watermark, START + 1, appended=again + 29.0) == "on time"
+    tell_time(watermark, again + 29.0, again + 32.0)
+    assert told(watermark, START + 1, appended=again + 32.0) == "late"
