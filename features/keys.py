@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
+from numbers import Number
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -103,21 +104,29 @@ def holds_enum(hint: Any) -> bool:
 
 
 def kinds_of(hint: Any) -> list[type]:
+    """As `_classes_of`, but of an enumeration the classes of its values."""
+    kinds: dict[type, None] = {}
+    for found in _classes_of(hint):
+        kinds |= dict.fromkeys(type(one.value) for one in found) if issubclass(found, Enum) else {found: None}
+    return list(kinds)
+
+
+def _classes_of(hint: Any) -> list[type]:
     """The classes of which a value of this type may be, None left out; none where anything may come."""
     if isinstance(hint, NewType):
-        return kinds_of(hint.__supertype__)
+        return _classes_of(hint.__supertype__)
     origin, parts = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return kinds_of(parts[0])
+        return _classes_of(parts[0])
     if origin is Literal:
         return list(dict.fromkeys(type(part) for part in parts))
     if origin in (Union, UnionType):
-        return list(dict.fromkeys(kind for part in parts for kind in kinds_of(part)))
+        return list(dict.fromkeys(found for part in parts for found in _classes_of(part)))
     if isinstance(origin, type):
         return [origin]
     if not isinstance(hint, type) or hint in (Any, object, NoneType):
         return []
-    return list(dict.fromkeys(type(one.value) for one in hint)) if issubclass(hint, Enum) else [hint]
+    return [hint]
 
 
 def not_a_key(event: type, field: str) -> str | None:
@@ -134,6 +143,60 @@ def not_a_key(event: type, field: str) -> str | None:
     hint = get_type_hints(event).get(field)
     kind = None if hint is None else _unusable(hint)
     return None if kind is None else f"{event.__name__}.{field} holds a {kind}, which cannot be looked up by"
+
+
+def may_be_none(event: type, field: str) -> str | None:
+    """Why an event's field may lack a value, by its type; None when it always has one.
+
+    >>> class Bought:
+    ...     shop: str | None
+    ...     town: str
+    >>> may_be_none(Bought, "shop")
+    'Bought.shop may be None, which is no key: declare it without None'
+    >>> may_be_none(Bought, "town")
+    """
+    hint = get_type_hints(event).get(field)
+    if _may_be_anything(hint):
+        return f"{event.__name__}.{field} may be anything, None too: declare what it is, such as str"
+    if _holds_none(hint):
+        return f"{event.__name__}.{field} may be None, which is no key: declare it without None"
+    return None
+
+
+def _holds_none(hint: Any) -> bool:
+    if isinstance(hint, NewType):
+        return _holds_none(hint.__supertype__)
+    return hint in (NoneType, None) or any(map(_holds_none, get_args(hint)))
+
+
+def never_equal(event: type, other: type, field: str) -> str | None:
+    """Why a field of two events never has the same value, by their types; None where it may have.
+
+    >>> class Bought:
+    ...     order: int
+    >>> class Settled:
+    ...     order: str
+    >>> never_equal(Bought, Settled, "order")
+    'Bought.order is int and Settled.order is str, which are never equal: declare both alike'
+    """
+    mine, others = (_classes_of(get_type_hints(one).get(field)) for one in (event, other))
+    if not mine or not others or any(_may_be_equal(a, b) for a in mine for b in others):
+        return None
+    told, told_of_other = (" or ".join(one.__name__ for one in found) for found in (mine, others))
+    return (
+        f"{event.__name__}.{field} is {told} and {other.__name__}.{field} is {told_of_other}, which are "
+        "never equal: declare both alike"
+    )
+
+
+def _may_be_equal(one: type, other: type) -> bool:
+    if {one, other} == {date, datetime}:
+        return False
+    return (
+        issubclass(one, other)
+        or issubclass(other, one)
+        or (issubclass(one, Number) and issubclass(other, Number))
+    )
 
 
 def is_doubtful(event: type, field: str) -> bool:

@@ -23,7 +23,16 @@ from features.declaration import (
     Window,
 )
 from features.errors import FeatureDeclarationError, FeatureValueError
-from features.keys import holds_enum, is_doubtful, kinds_of, no_one_text, not_a_feature, not_a_key, texts_of
+from features.keys import (
+    holds_enum,
+    is_doubtful,
+    kinds_of,
+    never_equal,
+    no_one_text,
+    not_a_feature,
+    not_a_key,
+    texts_of,
+)
 from features.on_demand import check_inputs, evaluation, step
 from features.ranges import Ranges, RangesState
 from features.reference_tally import Tally
@@ -581,6 +590,10 @@ class FeatureState:
             if (reason := no_one_text(event, field)) is not None:
                 raise FeatureDeclarationError(f"feature {name!r}: {reason}")
 
+        def need_equal(event: type, field: str) -> None:
+            if (reason := never_equal(event, ask, field)) is not None:
+                raise FeatureDeclarationError(f"feature {name!r}: {reason}")
+
         window = feature.window if isinstance(feature, Elapsed) else feature
         if isinstance(window, Window):
             if partition_key not in window.by:
@@ -591,6 +604,7 @@ class FeatureState:
             for key in window.by:
                 need_text(window.event, key)
                 need_text(ask, key)
+                need_equal(window.event, key)
             if isinstance(window.value, str):
                 need(window.event, window.value)
                 counts = window.aggregate == "distinct"
@@ -609,6 +623,7 @@ class FeatureState:
             need_value(feature.event, feature.field)
             need_key(feature.event, feature.by)
             need_key(ask, feature.by)
+            need_equal(feature.event, feature.by)
             ttl = float("inf") if feature.ttl is None else feature.ttl
             found = self._references.get((feature.event, feature.by))
             if found is None:

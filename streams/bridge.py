@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import msgspec
 
+from driftline.declared import AT_LEAST_0, MaybeSeconds, Seconds, check, suggestion
 from driftline.errors import pass_interrupt
 from features.declaration import MINUTE
 from online_models.errors import reason_of
@@ -61,9 +62,10 @@ class Enrichment:
     `key` names, for each key of the view, the event field that holds it; `fields` names, for each event
     field to fill, the feature. A field is None where there is no value: the entity was never seen, one of
     its keys is None, the row has expired, is older than `max_age` or newer than the event by more than
-    `max_ahead` (seconds of event time; such a row is the event's future, as when history is bridged).
+    `max_ahead` of event time (such a row is the event's future, as when history is bridged). Times are
+    seconds or a timedelta.
 
-    A store that is out of reach is waited for; after `patience` seconds of it the fields are None instead
+    A store that is out of reach is waited for; after `patience` of it the fields are None instead
     (None: it is waited for as long as it takes, and nothing more is read from the foreign topic meanwhile).
     """
 
@@ -71,17 +73,18 @@ class Enrichment:
     view: str
     key: Mapping[str, str]
     fields: Mapping[str, str]
-    max_age: float | None = None
-    max_ahead: float = MINUTE
-    patience: float | None = None
+    max_age: Annotated[MaybeSeconds, AT_LEAST_0] = field(default=cast(Any, None))
+    max_ahead: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, MINUTE))
+    patience: Annotated[MaybeSeconds, AT_LEAST_0] = field(default=cast(Any, None))
 
     def __post_init__(self) -> None:
+        check(self, DeclarationError, self.view)
         views = {view.name: view for view in self.case.views()}
         view = views.get(self.view)
         if view is None:
             raise DeclarationError(
                 f"{self.case.name} has no feature view {self.view!r}; it has: "
-                f"{', '.join(sorted(views)) or 'none'}"
+                f"{', '.join(sorted(views)) or 'none'}{suggestion(self.view, views)}"
             )
         if set(self.key) != set(view.keys):
             raise DeclarationError(
@@ -91,7 +94,7 @@ class Enrichment:
         unknown = sorted(set(self.fields.values()) - set(view.features))
         if unknown or not self.fields:
             raise DeclarationError(
-                f"view {self.view} has no feature {unknown[0]!r}"
+                f"view {self.view} has no feature {unknown[0]!r}{suggestion(unknown[0], view.features)}"
                 if unknown
                 else f"the enrichment from view {self.view} fills no field"
             )
@@ -112,6 +115,7 @@ class Enrichment:
         if lacking:
             raise DeclarationError(
                 f"{kind.__name__} lacks {lacking[0]!r}, a key of view {self.view} that it is filled from"
+                f"{suggestion(lacking[0], hints)}"
             )
         return True
 
@@ -136,6 +140,7 @@ class Bridge:
     enrich: Sequence[Enrichment] = field(default=())
 
     def __post_init__(self) -> None:
+        check(self, DeclarationError, self.name)
         if not _NAME.fullmatch(self.name):
             raise DeclarationError(
                 f"a bridge's name has lower-case letters, digits, - and _, unlike {self.name!r}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftline.declared import suggestion
 from features.declaration import Elapsed, Feature, Lookup, View, Window
-from features.keys import no_one_text, not_a_key
+from features.keys import may_be_none, never_equal, no_one_text, not_a_key
 from streams.errors import DeclarationError
 from streams.events import Event, Reference
 from streams.topics import LONGEST_NAME, Topics, wrong_name
@@ -112,8 +112,11 @@ def _keys(case: UseCase) -> None:
         if name in event.__struct_fields__ and (reason := not_a_key(event, name)) is not None:
             raise _fail(case, reason)
     for event in keyed:
-        if (reason := no_one_text(event, case.key)) is not None:
+        if (reason := no_one_text(event, case.key) or may_be_none(event, case.key)) is not None:
             raise _fail(case, f"the partition key: {reason}")
+    for event in (label.event, *label.void):
+        if (reason := never_equal(ask, event, label.on)) is not None:
+            raise _fail(case, f"labels join on {label.on!r}: {reason}")
 
 
 def _slices(case: UseCase) -> None:

@@ -562,6 +562,8 @@ class Scorer:
         except BaseException as error:
             pass_interrupt(error)
             raise Refused("label", f"field {self._label_field!r}: {reason_of(error)}") from error
+        if key is None:
+            raise Refused("label", f"field {self._label_field!r} is null: labels are joined by its value")
         return key
 
     def _ask(self, event: Event, at: float, x: dict[str, Any], keys: dict[str, Any], label_key: Any) -> None:

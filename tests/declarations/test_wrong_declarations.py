@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Decimal
+from enum import Enum
 from math import inf, nan
 from typing import Any
 
 import pytest
 
 import driftline as dl
+
+
+class Kind(Enum):
+    FOOD = "food"
 
 
 class Asked(dl.Event, tag="asked"):
@@ -21,6 +26,10 @@ class Asked(dl.Event, tag="asked"):
     day: date | None = None
     tags: list[str] | None = None
     weight: float = 1.0
+    region: str | None = None
+    part: Any = None
+    number: int = 0
+    kind: Kind = Kind.FOOD
 
 
 class Settled(dl.Event, tag="settled"):
@@ -28,6 +37,10 @@ class Settled(dl.Event, tag="settled"):
     shop: str
     bad: float
     name: str = ""
+    region: str | None = None
+    part: Any = None
+    number: str = ""
+    kind: str = "food"
 
 
 class Other(dl.Event, tag="other"):
@@ -38,6 +51,7 @@ class Other(dl.Event, tag="other"):
 class Product(dl.Reference, tag="product"):
     order: str
     weight: float
+    number: str = ""
 
 
 def logistic() -> Any:
@@ -87,6 +101,23 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "task's name": (lambda: orders(task=task(name="is it/bad")), "write 'is-it-bad'"),
     "key": (lambda: orders(key="shp"), "Did you mean 'shop'?"),
     "key with several texts": (lambda: orders(key="weight", events=[Asked]), "the task uses Settled"),
+    "key that may be None": (
+        lambda: orders(key="region", events=[Asked, Settled], features={}), "may be None, which is no key",
+    ),
+    "key of any kind": (lambda: orders(key="part", features={}), "declare what it is, such as str"),
+    "labels of another kind": (
+        lambda: orders(task=task(on="number")), "Asked.number is int and Settled.number is str",
+    ),
+    "a window by another kind": (lambda: window(by=("shop", "number")), "never equal: declare both alike"),
+    "a lookup by another kind": (
+        lambda: orders(
+            features={"a": dl.lookup(Product, "weight", by="number")}, events=[Asked, Settled, Product]
+        ),
+        "Product.number is str and Asked.number is int",
+    ),
+    "a window by an enumeration and a text": (
+        lambda: window(by=("shop", "kind")), "Settled.kind is str and Asked.kind is Kind",
+    ),
     "events": (lambda: orders(events=Asked), "expected a list, not the class Asked: write [Asked]"),
     "an event that is none": (lambda: orders(events=[Asked, Settled, int]), "a subclass of Event"),
     "an event twice": (lambda: orders(events=[Asked, Settled, Asked]), "Asked is there twice"),

@@ -173,6 +173,13 @@ def test_what_a_type_does_not_tell_is_a_dead_letter_of_its_stage() -> None:
     assert stages(log.event("settled", 4, part=1, bad=1.0, order="o3")) == []
 
 
+def test_null_is_no_key_that_a_label_is_joined_by() -> None:
+    log = Log(case(task=settles(on="part")))
+    asked, settled = log.event("asked", 0, part=None), log.event("settled", 1, part=None, bad=1.0)
+    assert stages(asked) == stages(settled) == ["label"]
+    assert "field 'part' is null" in dict(asked.dead_letters[0].headers)["reason"].decode()
+
+
 REFUSED: dict[str, dict[str, Any]] = {
     "features: derived": {"kind": "asked", "amount": 0.0, "at": 50},
     "features: a window's value": {"kind": "settled", "bad": -1.0, "at": 50},
