@@ -12,7 +12,8 @@ from driftline.errors import pass_interrupt
 from online_models.baselines import RunningPrior
 from online_models.calibration import RANKED, Calibrated
 from online_models.change import ModelChange
-from online_models.drift import Drift, DriftManager, Estimate
+from online_models.drift import Drift, DriftManager
+from online_models.drift_report import Estimate
 from online_models.intervals import Intervals
 from online_models.member import Member, PerKey
 from online_models.metrics import RunningMetrics

@@ -10,13 +10,14 @@ import msgspec
 
 from features.keys import key_text
 from online_models.change import ModelChange
-from online_models.drift import Drift, Estimate
+from online_models.drift import Drift
+from online_models.drift_report import Estimate
 from online_models.operation import obey
 from online_models.pool import Forecast, Pool, PoolState
 from online_models.promotion import Evidence
 from streams.bounds import LONGEST_REASON, shortened
 from streams.events import Command, moment
-from streams.incidents import drift_event, estimate_of
+from streams.incidents import drift_event
 from streams.messages import Interval, ModelEvent, ModelVersion, Outcome, Prediction
 from streams.outputs import Output, Outputs
 from streams.partitioning import partition_of
@@ -268,7 +269,7 @@ class Learner:
             at - pending.at if status == "labelled" else None,
             revision,
             revision - 1 if revision else None,
-            None if estimate is None else estimate_of(estimate),
+            estimate,
         )
         return Output(offset, ordinal, pending.key.encode(), self._encode(outcome))
 

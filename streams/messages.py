@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from features.expectation import AnomalyKind, Severity
+from online_models.drift_report import AlarmBudget, Estimate, Side, Toll
 from online_models.promotion import Evidence
 
 
@@ -46,19 +47,6 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     interval: Interval | None = None
 
 
-class Estimate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What to expect of the newest `predictions`, whose labels are not known, by `labels` of earlier ones.
-
-    `loss` is the task's, `accuracy` the share of right answers; `withheld` says why there is neither.
-    """
-
-    predictions: int
-    labels: int
-    loss: float | None = None
-    accuracy: float | None = None
-    withheld: str = ""
-
-
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A prediction joined with what became of it.
 
@@ -83,13 +71,6 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     estimate: Estimate | None = None
 
 
-class Side(msgspec.Struct, frozen=True):
-    """One side of a change: the mean over `count` values."""
-
-    mean: float
-    count: int
-
-
 class Suspect(msgspec.Struct, frozen=True):
     """What changed of one stream; `evidence` is about -ln of the chance of it on a stream that does not."""
 
@@ -112,26 +93,6 @@ class Span(msgspec.Struct, frozen=True):
 
     first: Position
     last: Position
-
-
-class AlarmBudget(msgspec.Struct, frozen=True):
-    """The promise, at most one false alarm in so many requests, and what came of it: requests and confirmed
-    incidents so far; `evidence` is what each of the monitors needs."""
-
-    false_alarm_every: int
-    requests: int
-    incidents: int
-    monitors: int
-    evidence: float
-
-
-class Toll(msgspec.Struct, frozen=True):
-    """Mean losses on the `labels` that came while an incident lasted, from its confirmation to its end: of
-    what was served, and of each member and baseline that had answered them all."""
-
-    labels: int
-    served: float
-    members: dict[str, float]
 
 
 class DriftEvent(msgspec.Struct, frozen=True):

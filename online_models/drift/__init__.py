@@ -3,21 +3,15 @@
 `Monitoring` declares it, `DriftManager` watches one pool.
 """
 
-from online_models.drift.alarm import Level
-from online_models.drift.incidents import Budget, Drift, SuspectStream, Toll
+from online_models.drift.incidents import Drift, SuspectStream
 from online_models.drift.monitoring import Monitoring
-from online_models.drift.performance import Estimate
 from online_models.drift.spans import BlockSpan
 from online_models.drift.surveillance import DriftManager
 
 __all__ = [
     "BlockSpan",
-    "Budget",
     "Drift",
     "DriftManager",
-    "Estimate",
-    "Level",
     "Monitoring",
     "SuspectStream",
-    "Toll",
 ]

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from online_models.drift_report import Side
+
 Aspect = Literal["mean", "spread", "missing", "frozen", "categories", "calendar", "delay"]
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A mean over `count` values."""
-
-    mean: float
-    count: int
 
 
 class Alarm(NamedTuple):
@@ -28,8 +21,8 @@ class Alarm(NamedTuple):
     aspect: Aspect
     category: str
     evidence: float
-    before: Level
-    after: Level
+    before: Side
+    after: Side
     blocks: int
     scale: tuple[float, float] | None
     column: int

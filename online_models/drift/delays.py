@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from online_models.drift.alarm import Alarm, Level
+from online_models.drift.alarm import Alarm
 from online_models.drift.panel import Panel
 from online_models.drift.windows import BLOCK
+from online_models.drift_report import Side
 
 INSTANT = 1e-3
 """Seconds: a label that comes sooner has come at once."""
@@ -112,7 +113,7 @@ class ClassDelays:
 
 def _told(alarm: Alarm) -> Alarm:
     """Levels as how many times as long as the commonest class's labels take, not as logarithms."""
-    before, after = (Level(exp(side.mean), side.count) for side in (alarm.before, alarm.after))
+    before, after = (Side(exp(side.mean), side.count) for side in (alarm.before, alarm.after))
     return alarm._replace(before=before, after=after)
 
 
@@ -177,6 +178,6 @@ class Backlog:
             odds = (expected - there) ** 2 / (2.0 * variance)
             if there < expected and odds > max(ODDS**2 / 2.0, best.evidence if best is not None else 0.0):
                 requests = newest * BLOCK
-                before, after = Level(expected / requests, requests), Level(there / requests, requests)
+                before, after = Side(expected / requests, requests), Side(there / requests, requests)
                 best = Alarm(LABELS, "delay", "", odds, before, after, newest, None, -1)
         return best

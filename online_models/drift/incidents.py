@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from math import cbrt
 from typing import Literal, NamedTuple
 
-from online_models.drift.alarm import Alarm, Level
+from online_models.drift.alarm import Alarm
 from online_models.drift.delays import DELAY_OF
 from online_models.drift.scale import Scale
 from online_models.drift.spans import BlockSpan
 from online_models.drift.windows import BLOCK
+from online_models.drift_report import AlarmBudget, Side, Toll
 
 DriftState = Literal["stable", "warning", "drift", "recovered"]
 DriftSeverity = Literal["warning", "drift", "recovered"]
@@ -54,28 +55,8 @@ class SuspectStream(NamedTuple):
     stream: str
     change: ChangeKind
     evidence: float
-    before: Level
-    after: Level
-
-
-class Budget(NamedTuple):
-    """The promise and what came of it: requests a false alarm, requests so far, incidents so far, monitors,
-    and the evidence that each of them needs."""
-
-    false_alarm_every: int
-    requests: int
-    incidents: int
-    monitors: int
-    evidence: float
-
-
-class Toll(NamedTuple):
-    """Mean losses on the `labels` that came while an incident lasted: of what was served, and of every member
-    that had answered them all. So one may see what would have been lost had another one served."""
-
-    labels: int
-    served: float
-    members: dict[str, float]
+    before: Side
+    after: Side
 
 
 def _sum(losses: Sequence[float | None]) -> float | None:
@@ -123,8 +104,8 @@ class Drift:
     subject: str
     detector: str
     severity: DriftSeverity
-    before: Level
-    after: Level
+    before: Side
+    after: Side
     at: float
     first_offset: int
     offset: int
@@ -133,7 +114,7 @@ class Drift:
     suspects: tuple[SuspectStream, ...]
     predictions: BlockSpan
     labels: BlockSpan | None
-    budget: Budget
+    budget: AlarmBudget
     toll: Toll | None
 
 

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from online_models.drift.alarm import Alarm, Aspect, Level
+from online_models.drift.alarm import Alarm, Aspect
 from online_models.drift.clock import Calendar, Departure
 from online_models.drift.newcomers import Newcomers
 from online_models.drift.regimes import Regimes
 from online_models.drift.scale import HUGE, Scale
 from online_models.drift.slow import PATIENT, STRIDE, SlowWindows
 from online_models.drift.windows import BLOCK, LEAST, MEAN, SQUARE, TOTAL, WEIGHT, Array, Exceedance, Windows
+from online_models.drift_report import Side
 
 WARM_UP = 128
 """Values of a stream from which its scale, or its most frequent values, are taken, once."""
@@ -362,8 +363,8 @@ class Panel:
             elif aspect == "spread":
                 before, after = before**0.5, after**0.5
         return Alarm(
-            stream, aspect, category, exceedance.evidence, Level(before, int(weight)),
-            Level(after, int(new_weight)), blocks, scale, column,
+            stream, aspect, category, exceedance.evidence, Side(before, int(weight)),
+            Side(after, int(new_weight)), blocks, scale, column,
         )  # fmt: skip
 
     def _category_of(self, place: int) -> tuple[str, Aspect, str]:
@@ -383,7 +384,7 @@ def _present(values: Sequence[Any]) -> Iterator[Any]:
 
 
 def _departed(departure: Departure) -> Alarm:
-    before, after = Level(*departure.before), Level(*departure.after)
+    before, after = Side(*departure.before), Side(*departure.after)
     return Alarm(departure.stream, "calendar", "", CERTAIN, before, after, 1, None, -1)
 
 

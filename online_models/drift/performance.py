@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
 
 import numpy as np
 
 from online_models.drift.windows import BLOCK, Array
+from online_models.drift_report import Estimate
 
 STRATA = 16
 RECENT = 4
 """Blocks of requests that are estimated."""
 FADE = 1.0 - 1.0 / 128.0
 """Weight that a block of labels keeps when the next one comes: half after 5,700 labels."""
-
-
-class Estimate(NamedTuple):
-    """What to expect of the last `predictions` answers, by `labels` earlier ones, or why none is given."""
-
-    loss: float | None
-    accuracy: float | None
-    predictions: int
-    labels: int
-    withheld: str
 
 
 class Performance:
@@ -75,7 +65,7 @@ class Performance:
         predictions = BLOCK * len(self._recent)
         withheld = invalid or (f"fewer than {least} labels" if self._labels < least else "")
         if withheld or not predictions:
-            return Estimate(None, None, predictions, self._labels, withheld or "no predictions")
+            return Estimate(predictions, self._labels, withheld=withheld or "no predictions")
         assert self._edges is not None
         scores = np.concatenate(list(self._recent))
         now = np.bincount(np.searchsorted(self._edges, scores), minlength=STRATA)
@@ -86,4 +76,4 @@ class Performance:
         accuracy = np.where(count > 0.5, right / known, whole[2] / whole[0])
         expected = (float(np.add.reduce(now * part)) / predictions for part in (loss, accuracy))
         expected_loss, expected_accuracy = expected
-        return Estimate(expected_loss, expected_accuracy if classes else None, predictions, self._labels, "")
+        return Estimate(predictions, self._labels, expected_loss, expected_accuracy if classes else None)

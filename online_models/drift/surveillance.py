@@ -13,7 +13,6 @@ from online_models.drift.delays import DELAY_OF, Backlog, ClassDelays
 from online_models.drift.incidents import (
     LOSS_OF_FROZEN,
     LOSS_OF_RARE,
-    Budget,
     Drift,
     DriftSeverity,
     DriftState,
@@ -22,10 +21,11 @@ from online_models.drift.incidents import (
 )
 from online_models.drift.monitoring import Monitoring
 from online_models.drift.panel import Panel
-from online_models.drift.performance import Estimate, Performance
+from online_models.drift.performance import Performance
 from online_models.drift.spans import BlockSpan, Spans
 from online_models.drift.thresholds import evidence_for
 from online_models.drift.windows import BLOCK
+from online_models.drift_report import AlarmBudget, Estimate
 from online_models.task import Task
 
 DETECTOR = "windows"
@@ -381,7 +381,7 @@ class DriftManager:
             suspects=suspects,
             predictions=predictions,
             labels=answers[0] if answers else None,
-            budget=Budget(
+            budget=AlarmBudget(
                 self._monitoring.false_alarm_every,
                 self._seen,
                 self._incidents.confirmed,

@@ -126,7 +126,7 @@ def _request_timeout(seconds: float) -> None:
 def _checkpoint_every(seconds: float) -> None:
     """Whatever it costs, and whether or not much is folded meanwhile."""
     cadence.MOST = seconds
-    worker.Budget = functools.partial(cadence.CheckpointBudget, share=1.0)
+    worker.CheckpointBudget = functools.partial(cadence.CheckpointBudget, share=1.0)
 
 
 def _clock_off(seconds: float) -> None:

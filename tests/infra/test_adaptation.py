@@ -12,8 +12,9 @@ from tasks import LABEL, TASK, Ask
 from driftline import Multiclass
 from infra.adaptation import courses, gains, incidents, moves
 from infra.report import RunRecords
+from online_models.drift_report import Side, Toll
 from online_models.promotion import Evidence as Comparison
-from streams.messages import DriftEvent, ModelEvent, Side, Suspect, Toll
+from streams.messages import DriftEvent, ModelEvent, Suspect
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 LEVEL = Side(0.5, 640)

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from stationary import DELAY, TASK, Ask, Asked, Fault, stream, watched
 
-from online_models.drift import Drift, DriftManager, Level, Monitoring, SuspectStream
+from online_models.drift import Drift, DriftManager, Monitoring, SuspectStream
 from online_models.drift.incidents import is_unit_change, kind_of, ranked
 from online_models.drift.scale import Scale
 from online_models.drift.thresholds import evidence_for
 from online_models.drift.windows import BLOCK, Windows
+from online_models.drift_report import Side
 from online_models.task import Label, Multiclass, Regression
 from streams.canonical import state_hash
 
@@ -305,7 +306,7 @@ def test_a_scale_is_of_the_middle_half_and_survives_constants() -> None:
 
 
 def suspect(subject: str, change: Any, evidence: float) -> SuspectStream:
-    return SuspectStream(subject, subject.split(":")[0], change, evidence, Level(0.0, 1), Level(1.0, 1))
+    return SuspectStream(subject, subject.split(":")[0], change, evidence, Side(0.0, 1), Side(1.0, 1))
 
 
 def test_a_broken_feature_goes_before_what_it_causes_and_evidence_decides_the_rest() -> None:

@@ -12,13 +12,14 @@ from bench.drift import judged, told
 from bench.drift_scenarios import CHANGING, STATIONARY
 from bench.drift_streams import DAY, HOUR, START, WEEK, Scenario, calendar, hour, weekday
 from online_models.drift import Monitoring
-from online_models.drift.alarm import Alarm, Aspect, Level
+from online_models.drift.alarm import Alarm, Aspect
 from online_models.drift.clock import Calendar
 from online_models.drift.delays import ClassDelays
 from online_models.drift.newcomers import Newcomers
 from online_models.drift.regimes import FORGET, OFTEN, Regimes
 from online_models.drift.slow import STRIDE, SlowWindows
 from online_models.drift.windows import BLOCK
+from online_models.drift_report import Side
 
 QUIET = {scenario.name: scenario for scenario in STATIONARY}
 SHORT = {
@@ -192,7 +193,7 @@ def test_delays_that_change_for_one_class_alarm_and_for_all_alike_do_not() -> No
 
 def test_levels_between_which_a_stream_goes_back_and_forth_are_told_of_a_few_times() -> None:
     def alarm(before: float, after: float, aspect: Aspect = "mean") -> Alarm:
-        return Alarm("s", aspect, "", 20.0, Level(before, 640), Level(after, 640), 10, None, 0)
+        return Alarm("s", aspect, "", 20.0, Side(before, 640), Side(after, 640), 10, None, 0)
 
     regimes = Regimes()
     for number in range(OFTEN):
