@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Mapping
 from typing import Any
 
 
 def figure(value: Any, digits: int = 3) -> str:
-    """A number for the page, a dash where there is none."""
+    """A number as text, a dash where there is none."""
     if value is None:
-        return "&ndash;"
+        return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return escape(str(value))
+        return str(value)
     # adding 0.0 turns a rounded -0.0 into 0.0
     return f"{value:,}" if isinstance(value, int) else f"{round(value, digits) + 0.0:,.{digits}f}"
 
@@ -29,7 +29,7 @@ def lasting(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} d"
 
 
-def role_of(name: str, state: dict[str, Any]) -> str:
+def role_of(name: str, state: Mapping[str, Any]) -> str:
     """champion, challenger, frozen or prior."""
     role = str(state.get("role", ""))
     return name if role == "baseline" else role

@@ -115,11 +115,11 @@ def _expected(case: str, path: Path | None) -> tuple[UseCase, Settings, Any]:
 
 def _report(expected: tuple[UseCase, Settings, Any], span: tuple[Any, Any], html: Path | None) -> DataReport:
     from infra import data
-    from infra.data_page import render
+    from infra.report.data import page
 
     report = data.report(*expected, *span)
     if html is not None:
-        html.write_text(render(report), "utf-8")
+        html.write_text(page(report), "utf-8")
         say(f"written: {html}")
     return report
 

@@ -69,7 +69,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Kafka, Feast, a worker, a year of flights and a report."""
-    from infra.demo import run
+    from infra.demo.showing import run
 
     result = run(path_of(case), settings(), limit=limit, partitions=partitions, fresh=fresh)
     if as_json:

@@ -101,8 +101,8 @@ def evaluate(
     and scores of the drift detectors where the changes of the stream are known.
     """
     from infra.evaluate import stream_path
-    from infra.evaluation_page import render
     from infra.evaluation_table import table
+    from infra.report.evaluation import page
 
     names = tuple(name.strip() for name in models.split(",")) if models else ()
     path = stream_path(what)
@@ -113,7 +113,7 @@ def evaluate(
     else:
         result = _evaluate_file(path, label, task, names, delay, limit, encoding)
     if html is not None:
-        html.write_text(render(result), "utf-8")
+        html.write_text(page(result), "utf-8")
         say(f"written: {html}")
     if as_json:
         print_json(result)

@@ -183,3 +183,11 @@ more_features = features | {
 }
 orders_with_more = replace(orders, features=more_features)
 """`orders` after two features were added, one of them with a view of its own."""
+
+
+def dearer(orders: int = 3_000) -> Iterator[Event]:
+    """Orders as in `trade` whose amounts are 20 higher from the middle on."""
+    for n in range(orders):
+        shop = "s" if n % 3 else "w"
+        yield asked(n, n, shop, amount=1.0 + n % 7 + (20.0 if 2 * n >= orders else 0.0))
+        yield settled(n, n + 0.5, shop)

@@ -13,7 +13,7 @@ import pytest
 from examples.flights import flights, local_hour
 from examples.flights.events import Scheduled
 from examples.flights.models import apart, indicators, logistic, quantities, stepped, steps
-from infra.report import RunRecords
+from infra.report.run_records import RunRecords
 from streams.outputs import Outputs
 from streams.simulate import simulate
 

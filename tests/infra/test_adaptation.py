@@ -10,8 +10,9 @@ import pytest
 from tasks import LABEL, TASK, Ask
 
 from driftline import Multiclass
-from infra.adaptation import courses, gains, incidents, moves
-from infra.report import RunRecords
+from infra.report.adaptation import courses, incidents, moves
+from infra.report.members import gains
+from infra.report.run_records import RunRecords
 from online_models.drift_report import Side, Toll
 from online_models.promotion import Evidence as Comparison
 from streams.messages import DriftEvent, ModelEvent, Suspect
@@ -70,9 +71,9 @@ def test_an_incident_is_one_row_from_its_warning_to_its_end() -> None:
     ]
     (course,) = courses(told)
     assert (course.last.kind, course.confirmed - course.began) == ("concept drift", timedelta(hours=12))
-    html = incidents(told, [], "a")
-    assert "feature wind: mean, feature miles: mean, score: mean and 1 more" in html
-    assert "<td>12 h</td><td>4 d</td>" in html
+    (row,) = incidents(told, [], "a").rows
+    assert (row.kind, row.suspects) == ("concept drift", names)
+    assert (row.warned, row.lasted) == (12 * 3600, 4.5 * 86_400)
 
 
 def test_what_follows_belongs_to_the_same_key_s_latest_incident() -> None:
@@ -97,28 +98,28 @@ def test_a_row_says_what_the_system_did_and_what_was_lost_meanwhile() -> None:
         turn(2, "drift", ["feature wind: mean"], incident="i2", key="JFK"),
     ]
     held = changed(1.5, "withheld", "c", reason="loses 0.1 more than the baseline prior")
-    html = incidents(told, [held, changed(3, "promotion", "b")], "a")
-    assert (
+    found = incidents(told, [held, changed(3, "promotion", "b")], "a")
+    first, second = found.rows
+    assert first.response == (
         "compared all members anew; held c back after 12 h: loses 0.1 more than the baseline prior; "
-        "b took over after 2 d" in html
+        "b took over after 2 d"
     )
-    assert "<td>0.4100</td><td>0.4500</td><td>0.5200</td>" in html
-    assert "told; what served went on learning</td><td>&ndash;</td><td>&ndash;</td><td>&ndash;</td>" in html
+    assert first.losses == (0.41, 0.45, 0.52)
+    assert (second.response, second.losses) == ("went on learning", (None, None, None))
+    assert found.kinds == [("concept drift", 1), ("covariate drift", 1)]
 
 
 def test_who_took_over_is_told_with_the_interval_of_the_gain() -> None:
-    html = moves(
+    promotion, quarantine = moves(
         [
             changed(3, "quarantine", "b", reason="it said NaN"),
             changed(2, "promotion", "b"),
             changed(1, "freeze", ""),
         ]
     )
-    assert html.index("b took over</td><td>0.0200 (0.0100 to 0.0300)") < html.index(
-        "b failed</td><td>&ndash;"
-    )
-    assert "all 2" in html
-    assert moves([changed(1, "withheld", "b")]) == ""
+    assert (promotion.what, promotion.gain, promotion.interval) == ("b took over", 0.02, (0.01, 0.03))
+    assert (quarantine.what, quarantine.interval, quarantine.reason) == ("b failed", None, "it said NaN")
+    assert moves([changed(1, "withheld", "b")]) == []
 
 
 def test_gains_are_over_the_champion_as_declared_and_the_baselines() -> None:
@@ -127,11 +128,15 @@ def test_gains_are_over_the_champion_as_declared_and_the_baselines() -> None:
         "b": {"role": "challenger", "log_loss": 0.37, "roc_auc": 0.9, "n": 1000},
         "frozen": {"role": "baseline", "log_loss": 0.50, "roc_auc": 0.7, "n": 1000},
     }
-    html = gains(models, {"log_loss": 0.38, "roc_auc": 0.85, "n": 1000})
-    assert "<td>as served</td><td>0.8500</td><td>0.3800</td><td>1,000</td><td>&ndash;</td>" in html
-    assert "<td>a, never promoted</td><td>0.8000</td><td>0.4000</td><td>1,000</td><td>+5.00 %</td>" in html
-    assert "<td>frozen</td><td>0.7000</td><td>0.5000</td><td>1,000</td><td>+24.00 %</td>" in html
-    assert gains(models, {"n": 0}) == ""
+    found = gains(models, {"log_loss": 0.38, "roc_auc": 0.85, "n": 1000})
+    assert found is not None
+    assert found.columns == ["ROC AUC", "log loss", "labels"]
+    served, champion, frozen = found.rows
+    assert (served.name, served.figures, served.gain) == ("as served", [0.85, 0.38, 1000], None)
+    assert (champion.name, champion.figures) == ("a, never replaced", [0.8, 0.40, 1000])
+    assert champion.gain == pytest.approx(5.0)
+    assert (frozen.name, frozen.gain) == ("frozen", pytest.approx(24.0))
+    assert gains(models, {"n": 0}) is None
 
 
 def test_what_was_served_is_scored_like_a_member() -> None:

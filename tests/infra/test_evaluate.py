@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from examples.flights import flights
 from infra import cli
 from infra.errors import InfraError
 from infra.evaluate import evaluate_case, evaluate_file, steps_of
-from infra.evaluation_page import render
+from infra.report import evaluation
+from infra.report.plot import RIGHT, WIDTH
 from infra.tabular import open_table
 from online_models.errors import ModelsError
 from online_models.evaluation.stream import Asked, LabelKnown
@@ -197,7 +199,7 @@ def test_a_stream_of_the_catalogue_tells_what_is_known_of_it(capsys: pytest.Capt
     assert found["detectors"]["never"]["mtr"] == 0
     assert found["detectors"]["always"]["mtr"] == pytest.approx(1.0)
     assert {"pool", "ADWIN"} <= set(found["detectors"])
-    page = render(found)
+    page = evaluation.page(found)
     assert page.count("known change") == 1
     assert "Detectors on" in page
 
@@ -220,10 +222,15 @@ def test_the_steps_of_a_case_are_its_requests_and_labels_in_the_order_of_its_log
 
 
 def test_a_case_is_evaluated_as_it_is_served() -> None:
-    served = simulate(flights, limit=4000, partitions=1)
-    found = evaluate_case(flights, limit=4000)
+    served = simulate(flights, limit=6000, partitions=1)
+    found = evaluate_case(flights, limit=6000)
     champion = flights.models.champion.name
     loss, expected = (run["models"][champion]["log_loss"] for run in (found, served))
     assert loss == pytest.approx(expected, rel=1e-5)
     assert found["labels"] == served["labelled"]
-    assert "Evaluation: flights" in render(found)
+    page = evaluation.page(found)
+    assert "Evaluation: flights" in page
+    assert found["labels"] % found["window"]  # the last window is a part of one, and ends where the labels do
+    ends = [float(x) for x in re.findall(r'class="line [^"]*" d="M[^"]*L([\d.]+) [\d.]+"', page)]
+    assert ends
+    assert all(x == pytest.approx(WIDTH - RIGHT) for x in ends)

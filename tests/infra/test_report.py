@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import resource
+import time
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -13,20 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shop
 
-from infra.charts import calibration_chart, nice_ticks, time_chart, time_ticks
-from infra.report import (
-    INTERVALS,
-    RunRecords,
-    Sample,
-    feature_of,
-    member_styles,
-    memory,
-    over_time,
-    page,
-    rolling,
-    write,
-)
+from infra.report.axes import nice_ticks, time_ticks
+from infra.report.charts import calibration_chart, time_chart
+from infra.report.members import member_styles
+from infra.report.plot import Line
+from infra.report.run import page, write
+from infra.report.run_records import RunRecords, feature_of
+from infra.report.samples import INTERVALS, Sample, memory, over_time, rolling
+from online_models.drift.surveillance import DETECTOR
+from streams.outputs import Outputs
+from streams.simulate import Simulation, simulate
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 DAY = 86_400.0
@@ -78,7 +78,7 @@ def drifted(days: float, subject: str, before: float, after: float, count: int =
             "at": (START + timedelta(days=days)).isoformat(),
             "key": "EWR",
             "subject": subject,
-            "detector": "adwin",
+            "detector": DETECTOR,
             "severity": "drift",
             "before": {"mean": before, "count": 1000},
             "after": {"mean": after, "count": count},
@@ -124,15 +124,31 @@ class _Outline(HTMLParser):
         self.loads += [f"{tag} {name}={value}" for name, value in attrs if name in ("src", "href", "data")]
 
 
-def full_page() -> str:
-    evidence = RunRecords()
-    for number in range(240):
-        evidence.prediction(b"EWR", asked(number, (number % 10) / 10, wind=float(number > 120), carrier="UA"))
-        evidence.outcome(became(number, number % 3 == 0))
-    evidence.drift(drifted(5, "feature wind: mean", 0.0, 1.0))
-    evidence.drift(drifted(6, "loss", 0.4, 0.6))
-    samples = [sample(day, day * 100, 0.5 if day else None) for day in range(11)]
-    return page("flights", RESULT, samples, evidence, description="Late & <b>bold</b>?")
+@pytest.fixture(scope="module")
+def html() -> str:
+    """The page of a run in which a feature drifts."""
+    evidence, samples = RunRecords(), []
+    started = time.perf_counter()
+
+    def take(partition: int, out: Outputs) -> None:
+        for output in out.predictions:
+            evidence.prediction(output.key, output.value, partition, output.offset)
+        for output in out.outcomes:
+            evidence.outcome(output.value)
+        for output in out.drift:
+            evidence.drift(output.value)
+        for output in out.models:
+            evidence.change(output.value)
+
+    def look(simulation: Simulation) -> None:
+        summary = simulation.summary()
+        rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        wall = time.perf_counter() - started
+        samples.append(Sample(evidence.last_at, wall, summary.counts["events"], rss, summary.models))
+
+    result = simulate(shop.orders, "shop:dearer", chunk=250, on_outputs=take, on_progress=look)
+    result["served"] = evidence.served(shop.orders.task)
+    return page("orders", result, samples, evidence, description="Orders of <two> shops")
 
 
 def test_a_rolling_loss_is_the_mean_over_the_labels_of_each_interval() -> None:
@@ -232,8 +248,7 @@ def test_only_one_prediction_in_so_many_keeps_its_features() -> None:
     assert [mean for _, mean in evidence.feature_over_time("wind", "EWR")] == [1.0] * 10
 
 
-def test_the_page_stands_alone_and_is_well_formed() -> None:
-    html = full_page()
+def test_the_page_stands_alone_and_is_well_formed(html: str) -> None:
     outline = _Outline(html)
     assert "script" not in outline.tags
     assert "link" not in outline.tags
@@ -247,26 +262,36 @@ def test_the_page_stands_alone_and_is_well_formed() -> None:
     assert not re.search(r"\bnan\b|\binf\b", html)
 
 
-def test_the_page_names_members_drift_calibration_memory_and_digest() -> None:
-    html = full_page()
+def test_the_page_names_members_drift_calibration_memory_and_digests(html: str) -> None:
     for text in (
-        "Rolling log loss", "Rolling ROC AUC", "logistic (champion)", "frozen", "prior",
-        *RESULT["digests"].values(), "Calibration of what served", "Biggest drift of a feature: wind",
-        "Memory of the worker",
+        "Rolling log loss", "Rolling ROC AUC", "logistic (champion)", "frozen", "prior", "Digests",
+        "Calibration of what served", "Biggest drift of a feature: amount", f"by {DETECTOR}",
+        "covariate drift", "feature amount: mean", "Memory of the worker", "Throughput",
+        "logistic, never replaced",
     ):  # fmt: skip
         assert text in html
-    assert "prefers-color-scheme:dark" in html
+    assert "prefers-color-scheme: dark" in html
 
 
 def test_text_of_users_is_escaped() -> None:
-    html = full_page()
-    assert "<b>bold</b>" not in html
-    assert "Late &amp; &lt;b&gt;bold&lt;/b&gt;?" in html
+    evidence = RunRecords()
+    evidence.prediction(b"<u>key</u>", asked(1, 0.5, wind=1.0))
+    evidence.drift(drifted(1, "feature <u>wind</u>: mean", 0.0, 1.0))
+    models = {f"<u>{name}</u>": state for name, state in RESULT["models"].items()}
+    samples = [
+        Sample(at(day), day, 1, None, {f"<u>{name}</u>": state for name, state in one.models.items()})
+        for day in range(9)
+        for one in [sample(day, 200 * day, 0.5 if day else None)]
+    ]
+    html = page("<u>flights</u>", RESULT | {"models": models}, samples, evidence, description="<u>&</u>")
+    assert "<u>" not in html
+    assert '<p class="lead">&lt;u&gt;&amp;&lt;/u&gt;</p>' in html
+    assert "<title>&lt;u&gt;logistic&lt;/u&gt; (champion)</title>" in html
 
 
 def test_a_run_without_samples_labels_or_drift_still_has_a_page() -> None:
     html = page("empty", RESULT | {"drift_events": 0}, [], RunRecords())
-    assert "None were found" in html
+    assert "None was confirmed" in html
     assert "no predictions" in html
 
 
@@ -274,9 +299,9 @@ def test_memory_is_flat_when_it_ends_within_a_tenth_of_where_it_was_warm() -> No
     flat = [sample(day, 1, 0.5, rss=int(100e6 + min(day, 3) * 10e6)) for day in range(30)]
     growing = [sample(day, 1, 0.5, rss=int(100e6 + day * 10e6)) for day in range(30)]
     for samples, expected in ((flat, True), (growing, False)):
-        found = memory(samples)
-        assert found is not None
-        assert found[2] is expected
+        seen = memory(samples)
+        assert seen is not None
+        assert seen.is_flat is expected
     assert memory(flat[:3]) is None
 
 
@@ -320,6 +345,19 @@ def test_time_ticks_lie_within_the_span_and_are_few(days: float) -> None:
     ticks = time_ticks(at(0.3), at(0.3 + days))
     assert len(ticks) <= 13
     assert all(at(0.3) <= moment <= at(0.3 + days) for moment, _ in ticks)
+
+
+def test_what_is_above_the_ceiling_is_drawn_at_the_edge() -> None:
+    lines = [
+        Line("good", "champion", [(0.0, 0.2), (1.0, 0.4)]),
+        Line("bad", "prior", [(0.0, 9.0), (1.0, 8.0)]),
+    ]
+    bounded, unbounded = (
+        str(time_chart(lines, (0.0, 1.0), label="loss", ceiling=ceiling)) for ceiling in (0.6, None)
+    )
+    assert "M58.0 14.0L1024.0 14.0" in bounded
+    assert ">0.6<" in bounded
+    assert ">0.6<" not in unbounded
 
 
 def test_a_chart_without_points_is_empty() -> None:

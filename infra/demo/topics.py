@@ -1,0 +1,127 @@
+"""Reads the topics of a run, as any consumer would."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from infra.errors import InfraError
+from infra.report.run_records import FEATURE_SAMPLE, RunRecords
+from streams.digest import Digests
+from streams.epochs import is_epoch
+from streams.messages import Prediction
+from streams.topics import Topics
+
+if TYPE_CHECKING:
+    from kafka import KafkaConsumer
+
+STALLED_AFTER = 120.0
+
+
+class OutputRecord(NamedTuple):
+    """A record of an output topic; (offset, ordinal) is its source position."""
+
+    partition: int
+    offset: int
+    ordinal: int
+    key: bytes | None
+    value: bytes
+
+
+@contextmanager
+def opened(bootstrap: str, **settings: Any) -> Iterator[KafkaConsumer]:
+    """A reader of committed records outside of any group."""
+    from kafka import KafkaConsumer
+
+    consumer = KafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        group_id=None,
+        **settings,
+    )
+    try:
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def _partitions(reader: KafkaConsumer, topic: str) -> list[Any]:
+    from kafka import TopicPartition
+
+    return [TopicPartition(topic, p) for p in sorted(reader.partitions_for_topic(topic) or ())]
+
+
+def end_offsets(reader: KafkaConsumer, topic: str) -> dict[int, int]:
+    """Where each partition of a topic ends now."""
+    return {tp.partition: end for tp, end in reader.end_offsets(_partitions(reader, topic)).items()}
+
+
+def newest(reader: KafkaConsumer, topic: str) -> list[Prediction]:
+    """The newest prediction of each partition."""
+    partitions = _partitions(reader, topic)
+    ends = reader.end_offsets(partitions)
+    reader.assign(partitions)
+    for tp, end in ends.items():
+        reader.seek(tp, max(0, end - 1))
+    fetched = reader.poll(timeout_ms=100, max_records=len(partitions))
+    return [
+        msgspec.json.decode(records[-1].value, type=Prediction) for records in fetched.values() if records
+    ]
+
+
+def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
+    """Every committed record of an output topic up to its present end, each source position once.
+
+    Within a partition they come in the order of their source positions. Code epochs, which no input caused,
+    are left out. Raises InfraError when the end cannot be reached.
+    """
+    from streams.positions import position_of
+
+    with opened(bootstrap, max_poll_records=5_000, max_partition_fetch_bytes=4_194_304) as reader:
+        partitions = _partitions(reader, topic)
+        ends = reader.end_offsets(partitions)
+        reader.assign(partitions)
+        reader.seek_to_beginning(*partitions)
+        seen = dict.fromkeys((tp.partition for tp in partitions), (-1, -1))
+        idle_since = time.monotonic()
+        while any(reader.position(tp) < end for tp, end in ends.items()):
+            fetched = reader.poll(timeout_ms=500)
+            if fetched:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > STALLED_AFTER:
+                raise InfraError(f"the end of {topic} could not be read: {ends}")
+            for tp, records in fetched.items():
+                for record in records:
+                    if is_epoch(record):
+                        continue
+                    position = position_of(record.headers)
+                    if position <= seen[tp.partition]:
+                        continue
+                    seen[tp.partition] = position
+                    yield OutputRecord(tp.partition, *position, record.key, record.value)
+
+
+def read_back(bootstrap: str, topics: Topics, predictions: int) -> tuple[RunRecords, dict[str, str]]:
+    """What the report needs of the topics, and their digests; there are about so many predictions."""
+    evidence = RunRecords(every=max(1, predictions // FEATURE_SAMPLE))
+    digests = Digests(topics.partitions)
+
+    def read(kind: str) -> Iterator[OutputRecord]:
+        for record in read_topic(bootstrap, getattr(topics, kind)):
+            digests.update(kind, record.partition, record.offset, record.ordinal, record.value)
+            yield record
+
+    for record in read("predictions"):
+        evidence.prediction(record.key, record.value, record.partition, record.offset)
+    for record in read_topic(bootstrap, topics.outcomes):
+        evidence.outcome(record.value)
+    for record in read("drift"):
+        evidence.drift(record.value)
+    for record in read("models"):
+        evidence.change(record.value)
+    return evidence, digests.as_dict()
