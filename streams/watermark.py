@@ -182,12 +182,15 @@ class Watermark:
     def _confirm(self) -> None:
         """The first one that waits is confirmed by the others, which may be ahead of it themselves."""
         first, *others = self._unconfirmed
+        reached = self._reached
         self._forget()
         self._doubted = float("inf")
         self._move(first)
         for at in others:
             if at >= self.value:
                 self._wait(at)
+        if self._unconfirmed:
+            self._reached = min(reached, max(self._unconfirmed))
 
     def _forget(self) -> None:
         self._unconfirmed.clear()

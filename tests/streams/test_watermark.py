@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate, count
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from driftline import DAY, HOUR, MINUTE
@@ -153,6 +153,12 @@ def test_no_event_is_lost_where_no_clock_is_wrong(
     st.sampled_from([2 * MINUTE, HOUR, DAY, 30 * DAY, 400 * DAY]),
     st.lists(st.booleans(), min_size=121, max_size=121),
     st.sampled_from([YEAR, 7 * DAY]),
+)
+@example(  # what a refused event confirms leaves accepted ones waiting: from them on a step is measured
+    ats=list(accumulate([0.0, 0.0, 0.0, 0.0, 0.0, 61.0, 300 * DAY, 300 * DAY], initial=START)),
+    ahead=400 * DAY,
+    wrong_after=[False] * 7 + [True] + [False] * 113,
+    max_jump=YEAR,
 )
 def test_a_wrong_clock_loses_at_most_its_own_events(
     ats: list[float], ahead: float, wrong_after: list[bool], max_jump: float
