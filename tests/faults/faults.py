@@ -37,12 +37,24 @@ class Outcome:
 BROKER_KILLS = 5
 Fault = Callable[[Run], Outcome]
 FAULTS: dict[str, Fault] = {}
+CASES: dict[str, str] = {}
+"""Where a fault is not of the flights: the path of its case."""
 
 
 def fault(course: Fault) -> Fault:
     """Register a fault under its function's name."""
     FAULTS[course.__name__.replace("_", "-")] = course
     return course
+
+
+def fault_of(case_path: str) -> Callable[[Fault], Fault]:
+    """Register a fault under its function's name, of another case than the flights."""
+
+    def register(course: Fault) -> Fault:
+        CASES[course.__name__.replace("_", "-")] = case_path
+        return fault(course)
+
+    return register
 
 
 def _killed(run: Run, worker: WorkerProcess) -> WorkerProcess:

@@ -11,17 +11,21 @@ import random
 import secrets
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
+from msgspec import structs
 
 from infra.kafka import LocalBroker
 from infra.settings import Settings
@@ -127,7 +131,7 @@ class Lab:
 class WorkerProcess:
     """One worker process; all workers of a run share its home."""
 
-    def __init__(self, run: Run, options: Sequence[str], *, cold: bool) -> None:
+    def __init__(self, run: Run, case_path: str, options: Sequence[str], *, cold: bool) -> None:
         self._statuses = run.home / "status"
         self.log = run.home / f"worker-{len(run.workers)}.log"
         self.log.touch()
@@ -136,8 +140,8 @@ class WorkerProcess:
             processes.set_forkserver_preload(["tests.faults.preloaded"])
         self.process: Any = processes.Process(
             target=launcher.launched,
-            args=([run.case_path, *options], run.environment, str(self.log)),
-            daemon=True,
+            args=([case_path, *options], run.environment, str(self.log)),
+            daemon="--upgrade" not in options,  # which has children of its own
         )
         self.process.start()
 
@@ -199,6 +203,7 @@ class Feed(threading.Thread):
         super().__init__(name="feed", daemon=True)
         self._producer = EventProducer(case, bootstrap, namespace=namespace, **PRODUCER)
         self._events = events
+        self._live = case.is_live
         self._pause = PIECE / pace
         self._gate = 0
         self._sent = 0
@@ -227,7 +232,7 @@ class Feed(threading.Thread):
                 self._producer.flush()
                 self._changed.wait_for(lambda: self._gate >= upto or self._abandoned)
         for event in piece:
-            self._producer.send(event)
+            self._producer.send(structs.replace(event, at=datetime.now(UTC)) if self._live else event)
         self._sent = upto
         time.sleep(self._pause)
 
@@ -257,8 +262,10 @@ class Feed(threading.Thread):
 
 @functools.lru_cache(maxsize=2)
 def source(case_path: str, limit: int) -> Sequence[Event]:
-    """The first events of a case's source, and the clock that closes them."""
+    """The first events of a case's source, and the clock that closes them; a live case has the flights'."""
     case = load_case(case_path)
+    if case.is_live:
+        return tuple(open_source(load_case(CASE), None, limit))
     return tuple(with_closing_clock(case, open_source(case, None, limit)))
 
 
@@ -287,13 +294,15 @@ class Run:
         self.home.mkdir()
         self.key = secrets.token_hex(32)
         self.workers: list[WorkerProcess] = []
+        self.commands: list[subprocess.Popen[bytes]] = []
         self.measured: dict[str, list[float]] = {}
         self.log_is_the_source = True
         """Whether the log is to hold the source's events, each once and in their order."""
         self.reached_at = lab.bootstrap
         """Where workers reach the broker."""
         self._started = time.monotonic()
-        self._pace = pace
+        self.pace = pace
+        """Events a second, to be said before the first is fed."""
         self._feed: Feed | None = None
         self.fed = 0.0
         self._consumer: KafkaConsumer | None = None
@@ -322,19 +331,37 @@ class Run:
         """Tell what happens."""
         print(f"  {time.monotonic() - self._started:6.1f} s  {text}", flush=True)
 
+    @staticmethod
+    def clock() -> Callable[[], float]:
+        """Says how many seconds have passed since now."""
+        started = time.monotonic()
+        return lambda: time.monotonic() - started
+
     def measure(self, what: str, value: float) -> None:
         self.measured.setdefault(what, []).append(value)
         self.note(f"{what}: {value:.2f} s")
 
     # workers
 
-    def worker(self, *options: str) -> WorkerProcess:
-        """One more worker process, with these options of the launcher."""
+    def worker(self, *options: str, case_path: str | None = None) -> WorkerProcess:
+        """One more worker process, with these options of the launcher; of other code where it is named."""
         if "--checkpoint-every" not in options:
             options = (*options, "--checkpoint-every", str(self.random.choice(CHECKPOINTS_EVERY)))
-        worker = WorkerProcess(self, options, cold=self.random.random() < COLD)
+        worker = WorkerProcess(self, case_path or self.case_path, options, cold=self.random.random() < COLD)
         self.workers.append(worker)
         return worker
+
+    def command(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a command of driftline beside the workers."""
+        with (self.home / f"command-{len(self.commands)}.log").open("wb") as said:
+            started = subprocess.Popen(
+                [sys.executable, "-m", "infra.cli", *arguments],
+                env={**os.environ, **self.environment},
+                stdout=said,
+                stderr=said,
+            )
+        self.commands.append(started)
+        return started
 
     def until_serving(self, worker: WorkerProcess, partitions: Iterable[int] | None = None) -> None:
         """Wait until a worker serves these partitions (all of them)."""
@@ -414,7 +441,7 @@ class Run:
     def feed_to(self, share: float) -> None:
         """Let the producer go on until this share of all requests is in the log."""
         if self._feed is None:
-            self._feed = Feed(self.case, self.lab.bootstrap, self.namespace, self.events, self._pace)
+            self._feed = Feed(self.case, self.lab.bootstrap, self.namespace, self.events, self.pace)
             self._counts = self._requests()
             self._feed.start()
         self.fed = max(self.fed, share)
@@ -569,6 +596,11 @@ class Run:
         """Archive what is complete of the log; returns the end of each partition that has any."""
         archive = Archive(self.settings.archive_uri(self.case.name), part_size)
         Archiver(archive, self.lab.bootstrap, [self.topics.log], f"{self.topics.log}.archiver").once()
+        return self.archive_ends()
+
+    def archive_ends(self) -> dict[int, int]:
+        """Where the archive of each partition of the log ends that has any."""
+        archive = Archive(self.settings.archive_uri(self.case.name))
         ends = {p: archive.end(self.topics.log, p) for p in range(self.case.partitions)}
         return {p: end for p, end in ends.items() if end > 0}
 
@@ -601,6 +633,10 @@ class Run:
         for worker in self.workers:
             if worker.alive:
                 worker.kill()
+        for command in self.commands:
+            if command.poll() is None:
+                command.kill()
+                command.wait()
         if self._consumer is not None:
             self._consumer.close()
         self.lab.restore()

@@ -146,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lose-answer", type=int, help="every so manieth batch is taken, but not answered")
     parser.add_argument("--request-timeout", type=float, help="seconds until a send is given up")
     parser.add_argument("--clock-off", type=float, help="seconds by which the wall clock is ahead")
+    parser.add_argument("--mend-topics", action="store_true", help="give topics the settings they need")
+    parser.add_argument("--upgrade", action="store_true", help="take the case over from other code")
     return parser
 
 
@@ -163,7 +165,12 @@ def launch(options: Sequence[str]) -> None:
     if given.full_while:
         _disk_full_while(given.full_while)
     _checkpoint_every(given.checkpoint_every)
-    run_worker(load_case(given.case), Settings.from_environment())
+    run_worker(
+        load_case(given.case),
+        Settings.from_environment(),
+        mend_topics=given.mend_topics,
+        upgrade_path=given.case if given.upgrade else None,
+    )
 
 
 def launched(options: Sequence[str], environment: Mapping[str, str], log: str) -> None:

@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults import around  # noqa: F401 (registers its faults)
-from tests.faults.faults import FAULTS, Fault
-from tests.faults.lab import Lab, LabError, Run
+from tests.faults import around, killed_commands, live, topics_of_others  # noqa: F401 (they register faults)
+from tests.faults.faults import CASES, FAULTS, Fault
+from tests.faults.lab import CASE, Lab, LabError, Run
 from tests.faults.verdict import judge
 
 EVENTS = 12_000
@@ -41,7 +41,7 @@ def trial(
     command = f"python -m tests.faults --fault {name} --seed {seed} --events {events}"
     started = time.monotonic()
     print(command, flush=True)
-    run = Run(lab, seed, events, pace=pace)
+    run = Run(lab, seed, events, case_path=CASES.get(name, CASE), pace=pace)
     try:
         violations = _violations(run, course or FAULTS[name])
     except Exception:
