@@ -42,7 +42,11 @@ def page(report: DataReport) -> str:
 def _tiles(report: DataReport) -> list[Tile]:
     features = len({anomaly.feature for anomaly in report.anomalies})
     return [
-        Tile(f"{len(report.anomalies):,}", "anomalies", f"of {features:,} features"),
+        Tile(
+            f"{len(report.anomalies):,}",
+            "anomalies",
+            f"in {features:,} feature{'' if features == 1 else 's'}",
+        ),
         Tile(f"{report.windows:,}", "windows", f"closed, {report.open:,} open"),
         Tile(f"{report.reference.requests:,}", "reference", "requests"),
         Tile(f"{report.current.requests:,}", "current", "requests"),
