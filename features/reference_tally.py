@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import ceil, floor, isinf
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 STRETCHES = 8
@@ -18,11 +18,8 @@ FIRST = -(2**53)
 """A stretch before all others."""
 
 
-class Cell(NamedTuple):
-    """The references of one stretch: how many, and the sum of their CRC-32, which guards against mistakes."""
-
-    size: int
-    total: int
+Cell = tuple[int, int]
+"""The references of one stretch: how many, and the sum of their CRC-32, which guards against mistakes."""
 
 
 class Tally:
@@ -52,13 +49,14 @@ class Tally:
         if after is not None:
             self._add(key, after, 1)
             found = (after, str(key))
-            self.newest = found if self.newest is None else max(self.newest, found)
+            if self.newest is None or found > self.newest:
+                self.newest = found
 
     def _add(self, key: Any, at: float, by: int) -> None:
         number = 0 if isinf(self._stretch) else floor(at / self._stretch)
         size, total = self.cells.get(number, (0, 0))
         if size + by:
-            self.cells[number] = Cell(size + by, total + by * crc32(f"{key}\0{at!r}".encode()))
+            self.cells[number] = size + by, total + by * crc32(f"{key}\0{at!r}".encode())
         else:
             del self.cells[number]
         if not self.cells:

@@ -76,8 +76,11 @@ class References:
         known = self.state.known.get(key)
         if known is None:
             return None
-        place = bisect_right(known.ats, at) - 1
-        return (known.ats[place], known.facts[place]) if place >= 0 else None
+        ats, facts = known
+        if ats[-1] <= at:
+            return ats[-1], facts[-1]
+        place = bisect_right(ats, at) - 1
+        return (ats[place], facts[place]) if place >= 0 else None
 
     def retain(self, watermark: float) -> None:
         """Let go what no request at or after the watermark (seconds) can find."""

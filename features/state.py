@@ -525,6 +525,7 @@ class FeatureState:
         steps = tuple(step(name, f) for name, f in features.items() if isinstance(f, OnDemand))
         self._computed = evaluation(steps, {}) if steps else None
         self._ranges = Ranges({name: feature.note for name, feature in features.items()})
+        self._is_ranged = bool(self._ranges)
         self._views: list[_OnlineView] = []
         for view in views:
             self._show(view)
@@ -645,16 +646,16 @@ class FeatureState:
         kind = type(event)
         lookups = self._lookups.get(kind)
         if lookups is not None:
-            by = [(name,) for event_type, name in self._references if event_type is kind]
-            _check_keys(by, [key_of(event) for _, key_of in lookups])
+            keys = [key_of(event) for _, key_of in lookups]
+            _check_keys(((name,) for event_type, name in self._references if event_type is kind), keys)
         intake = self._intakes.get(kind)
         if intake is not None:
             intake.take(event, at)
-        if kind is self._ask:
+        if self._is_ranged and kind is self._ask:
             self._ranges.settle()
         if lookups is not None:
-            for found, key_of in lookups:
-                found.put(key_of(event), at, event)
+            for (found, _), key in zip(lookups, keys, strict=True):
+                found.put(key, at, event)
 
     def tallies(self) -> Mapping[tuple[type, str], Tally]:
         """Tallies of the references known, by event type and the field that they are looked up by."""
@@ -684,7 +685,8 @@ class FeatureState:
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """The request's feature values; missing ones are absent. Raises FeatureValueError."""
         x: dict[str, Any] = {}
-        self._ranges.begin()
+        if self._is_ranged:
+            self._ranges.begin()
         for name, plain in self._plain:
             value = plain(request)
             if value is not None:
@@ -705,7 +707,7 @@ class FeatureState:
                 value = field_of(known[1])
                 if value is not None:
                     x[name] = value
-        if self._ranges:
+        if self._is_ranged:
             self._ranges.confine(x)
         if self._computed is not None:
             computed = self._computed(x, self._problem)

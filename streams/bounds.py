@@ -80,7 +80,10 @@ def shortened(text: str) -> str:
 
 def check_answer(record: Input, keys: Mapping[str, Any], x: Mapping[str, Any]) -> None:
     """Raises Refused when a request's keys and features do not fit into a prediction, or are no JSON."""
-    texts = sum([len(value) for value in x.values() if value.__class__ is str])
+    texts = 0
+    for value in x.values():
+        if value.__class__ is str:
+            texts += len(value)
     if EXPANSION * (texts + (len(keys) + 1) * len(record.value or b"")) <= ANSWER:
         return
     try:

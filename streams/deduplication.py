@@ -55,13 +55,14 @@ class SeenEvents:
 
     def find(self, tag: str, event_id: str, content: int, now: float) -> Novelty:
         """Whether an event of this type and id was accepted within the horizon before `now`."""
-        seen: complex | None = None
-        for generation in (self._newer, self._older):
-            of_type = generation.get(tag)
+        of_type = self._newer.get(tag)
+        seen = None if of_type is None else of_type.get(event_id)
+        if seen is None:
+            of_type = self._older.get(tag)
             seen = None if of_type is None else of_type.get(event_id)
-            if seen is not None:
-                break
-        if seen is None or now - seen.real > self.horizon:
+            if seen is None:
+                return "new"
+        if now - seen.real > self.horizon:
             return "new"
         return "duplicate" if seen.imag == content else "other content"
 

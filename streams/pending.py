@@ -241,35 +241,42 @@ class PendingPredictions:
             self._forget(s.closing.popleft())
 
     def _apply(self, statement: Statement) -> None:
-        corrects = statement.corrects is not None
-        found = self._corrected(statement) if corrects else self._meant(statement)
-        self._s.unmatched += not found
+        s = self._s
+        if statement.corrects is None:
+            found = self._meant(statement)
+            for pending in found:
+                _remove(s.unanswered, pending.label_key, pending)
+        else:
+            found = self._corrected(statement)
+        s.unmatched += not found
         for pending in found:
-            if not corrects:
-                _remove(self._s.unanswered, pending.label_key, pending)
             self._tell(pending, statement)
 
     def _tell(self, pending: Pending, statement: Statement) -> None:
         """This prediction is answered, or corrected."""
-        name = statement.event_id
+        rule, name = self.rule, statement.event_id
         if name not in pending.told_by:
             pending.told_by += (name,)
-            if self.rule.is_corrected:
+            if rule.is_corrected:
                 self._s.answered.setdefault((pending.label_key, name), []).append(pending)
-        if (pending.status, pending.label) != (statement.status, statement.label):
-            is_due = not self.rule.by_deadline or statement.at > pending.deadline
+        if pending.status != statement.status or pending.label != statement.label:
+            is_due = not rule.by_deadline or statement.at > pending.deadline
             self._close(pending, statement.status, statement.label, statement.at, is_due)
-        if not self.rule.is_corrected:
+        if not rule.is_corrected:
             self._drop(pending)
 
     def _meant(self, statement: Statement) -> list[Pending]:
         """The requests that a label or a void answers."""
         at = statement.at
         asked = [p for p in self._s.unanswered.get(statement.label_key, ()) if p.at <= at]
+        found = []
         for pending in asked:
-            if pending.status == "open" and pending.deadline < at:  # the watermark may be behind the event
+            if pending.status != "open":
+                continue
+            if pending.deadline < at:  # the watermark may be behind the event
                 self._close(pending, *self.rule.expiry, pending.deadline, is_due=True)
-        found = [p for p in asked if p.status == "open"]
+            else:
+                found.append(pending)
         if not found and statement.status == "labelled":
             corrections = self.rule.corrections
             found = [p for p in asked if corrections > 0 and at <= p.deadline + corrections]

@@ -76,6 +76,10 @@ Work = tuple[Question | ResolvedPrediction | Lesson | Command, int, Outputs]
 it, and where to put what comes of it."""
 
 
+_Decoded = tuple[Record, Event | Refused, int]
+"""A record, what it holds or why it is refused, and the hash of what its event says."""
+
+
 class Answered(NamedTuple):
     """What other code has published: `predictions`, by the offset of their request, stand whatever the
     models here say; other requests up to offset `through` were not answered, and never will be.
@@ -288,20 +292,21 @@ class Scorer:
         work: list[Work] = []
         self._work = work
         # decoding all of them first is faster than decoding each in its turn
-        for record, event in [(record, self._decoded(record)) for record in records]:
-            self._take(record, event, out)
+        for record, event, content in [self._decoded(record) for record in records]:
+            self._take(record, event, content, out)
         return work
 
-    def _decoded(self, record: Record) -> Event | Refused:
+    def _decoded(self, record: Record) -> _Decoded:
         try:
-            return self._codec.decode(record.value, record.key)
+            event = self._codec.decode(record.value, record.key)
+            return record, event, content_of(event)
         except Refused as refused:
-            return refused
+            return record, refused, 0
         except BaseException as error:
             pass_interrupt(error)
-            return Refused("decode", reason_of(error))
+            return record, Refused("decode", reason_of(error)), 0
 
-    def _take(self, record: Record, event: Event | Refused, out: Outputs) -> None:
+    def _take(self, record: Record, event: Event | Refused, content: int, out: Outputs) -> None:
         state = self._s
         self._offset = record.offset
         state.records += 1
@@ -314,7 +319,7 @@ class Scorer:
         try:
             if isinstance(event, Refused):
                 raise event
-            self._accept(event, record)
+            self._accept(event, content, record)
         except Refused as refused:
             self._refuse(record, refused, out)
         if self._answered is not None:
@@ -371,21 +376,23 @@ class Scorer:
         ordinal = letters[-1].ordinal + 1 if letters and letters[-1].offset == record.offset else 0
         letters.append(dead_letter(record, refused, ordinal))
 
-    def _accept(self, event: Event, record: Record) -> None:
+    def _accept(self, event: Event, content: int, record: Record) -> None:
         """Take an event in, or raise Refused with nothing changed.
 
         All that may refuse it comes first and changes nothing. What the event says is used there: user
-        code, or a value that is not what it should be, may raise whatever it likes. `_update` is the last of
-        it. What follows cannot refuse, and what it raises is a fault of this package.
+        code, or a value that is not what it should be, may raise whatever it likes. That it enters the
+        windows, whole or not at all, is the last of it. What follows cannot refuse, and what it raises is a
+        fault of this package.
         """
         if event.__class__ is Command:
             self._command(event)
             return
         state, route = self._s, self._routes[event.__class__]
-        if route.keyed:
-            self._check_home(record)
+        if route.keyed and (stranger := self._home.refusal(record.key or b"")) is not None:
+            # it would meet none of the other events of its key
+            state.counts.misplaced += 1
+            raise Refused("partition", stranger)
         watermark = state.watermark
-        content = content_of(event)
         found = state.seen.find(route.tag, event.id, content, watermark.max_at)
         if found != "new":
             self._repeated(found, event)
@@ -414,7 +421,10 @@ class Scorer:
         if route.asks:
             x, keys = self._read(event, at), self._keys_of(event)
             check_answer(record, keys, x)
-        self._update(event, at)
+        try:
+            self._features.update(event, at)
+        except FeatureValueError as error:
+            raise self._without(error) from error
 
         if route.marks:
             state.warming = isinstance(event, WarmUp)
@@ -441,13 +451,6 @@ class Scorer:
         if said is not None:
             self._pending.answer(said)
 
-    def _check_home(self, record: Record) -> None:
-        """An event that is elsewhere than its key would meet none of the others of its key."""
-        reason = self._home.refusal(record.key or b"")
-        if reason is not None:
-            self._s.counts.misplaced += 1
-            raise Refused("partition", reason)
-
     def _repeated(self, found: Novelty, event: Event) -> None:
         if found == "other content":
             raise Refused(
@@ -469,13 +472,6 @@ class Scorer:
             pass_interrupt(error)
             raise Refused("features", reason_of(error)) from error
         return x
-
-    def _update(self, event: Event, at: float) -> None:
-        """Let an event enter the windows, whole or not at all."""
-        try:
-            self._features.update(event, at)
-        except FeatureValueError as error:
-            raise self._without(error) from error
 
     def _without(self, error: FeatureValueError) -> Refused:
         cause = error.__cause__
@@ -526,7 +522,14 @@ class Scorer:
 
     def _said(self, event: Event, at: float, label_key: Any, route: _Route) -> Statement | None:
         """What a label or void event says; None where it says nothing."""
-        label = self._label_of(event) if route.labels else None
+        label = None
+        if route.labels:
+            try:
+                value = self._label_value(event)
+                label = None if value is None else self._task.check_label(value)
+            except BaseException as error:
+                pass_interrupt(error)
+                raise Refused("label", reason_of(error)) from error
         if label is None and not route.voids:
             return None
         status: PredictionStatus = "void" if label is None else "labelled"
@@ -545,14 +548,6 @@ class Scorer:
                 "label", f"it corrects {corrects!r}, but the case takes no corrections (corrections=0)"
             )
         return corrects
-
-    def _label_of(self, event: Event) -> Any:
-        try:
-            value = self._label_value(event)
-            return None if value is None else self._task.check_label(value)
-        except BaseException as error:
-            pass_interrupt(error)
-            raise Refused("label", reason_of(error)) from error
 
     def _label_key(self, event: Event) -> Any:
         """The value that labels are joined by."""

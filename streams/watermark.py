@@ -70,7 +70,7 @@ class Watermark:
         self._reached = NEVER
         # ids of those among them that were refused: a record that is sent again has no second vote
         self._voters: set[str] = set()
-        self._doubted = float("inf")
+        self._doubted = inf
         # the longest of the latest stretch and of the one before it
         self._transits = [0.0, 0.0]
         self._silence = Silence()
@@ -97,7 +97,11 @@ class Watermark:
                 return "future"
             if appended - at <= FRESH:
                 return "on time"
-        if not self._unconfirmed and at - self.max_at <= self._bound:
+        step = at - self.max_at
+        if step <= self._bound and not self._unconfirmed:
+            return "on time"
+        # the usual step: too short to be refused, and nothing like it was contradicted
+        if step <= self.max_jump and self._doubted == inf and not self._voters:
             return "on time"
         return self._judge_ahead(at, event_id)
 
@@ -111,8 +115,8 @@ class Watermark:
             self._trust(min(at, appended))
         elif self._unconfirmed or at - self.max_at > self._bound:
             self._wait(at)
-            if self._unconfirmed:
-                self._reached = max(self._reached, at)
+            if self._unconfirmed and at > self._reached:
+                self._reached = at
         elif at > self.max_at:
             self._come_to(at)
 
@@ -142,7 +146,9 @@ class Watermark:
     def _judge_ahead(self, at: float, event_id: str) -> Timeliness:
         """Judge an event that is ahead, or that comes after such a one."""
         step = at - self.max_at
-        waiting = 0 if self._is_contradicted_by(at) else len(self._unconfirmed)
+        waiting = len(self._unconfirmed)
+        if waiting and self._is_contradicted_by(at):
+            waiting = 0
         if not waiting and step <= self._bound:
             return "on time"
         first = self._unconfirmed[0] if waiting else at
@@ -160,13 +166,13 @@ class Watermark:
         return "ahead" if at >= self._doubted - self._bound else "on time"
 
     def _is_contradicted_by(self, at: float) -> bool:
-        """Whether an event is back behind those that wait to be confirmed."""
-        return bool(self._unconfirmed) and at < self._unconfirmed[0] - self.lateness
+        """Whether an event is back behind the first of those that wait to be confirmed."""
+        return at < self._unconfirmed[0] - self.lateness
 
     def _wait(self, at: float) -> None:
         """Take an event that is ahead, or that comes after such a one."""
         waiting = self._unconfirmed
-        if self._is_contradicted_by(at):
+        if waiting and self._is_contradicted_by(at):
             if self.max_at != NEVER:
                 self._doubted = waiting[0]
             self.contradicted += len(waiting)
@@ -176,7 +182,8 @@ class Watermark:
                 self._move(at)
             return
         waiting.append(at)
-        if len(waiting) > self._needed(waiting[0] - self.max_at):
+        # at least one has to follow
+        if len(waiting) > 1 and len(waiting) > self._needed(waiting[0] - self.max_at):
             self._confirm()
 
     def _confirm(self) -> None:
@@ -184,7 +191,7 @@ class Watermark:
         first, *others = self._unconfirmed
         reached = self._reached
         self._forget()
-        self._doubted = float("inf")
+        self._doubted = inf
         self._move(first)
         for at in others:
             if at >= self.value:
@@ -220,8 +227,9 @@ class Watermark:
         if step > -NEVER / 2:  # from the start
             return QUORUM - 1
         since = self._judged - self._moved[max(0, _size(step) - 1)]
-        least = 1 if since < FEW and not self._is_too_far(step) else QUORUM - 1
-        return min(MOST, max(least, since // SHARE))
+        if since < FEW:
+            return QUORUM - 1 if self._is_too_far(step) else 1
+        return min(MOST, max(QUORUM - 1, since // SHARE))
 
     def _is_too_far(self, step: float) -> bool:
         """Whether a step is beyond `max_jump`, and longer than those that time has made before."""
