@@ -22,8 +22,8 @@ from streams.kafka_broker import KafkaBroker
 from streams.membership import Membership
 from streams.outputs import Outputs
 from streams.processor import PartitionProcessor
+from streams.record import Record
 from streams.renewal import Renewals
-from streams.scorer import Record
 from streams.topics_watch import TopicsWatch
 from streams.usecase import UseCase, load_case
 from streams.worker import Worker, run

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from streams.errors import Refused
 from streams.outputs import Output
+from streams.record import Record
 from streams.topics import INPUT_LIMIT
 
 CUT_VALUE = 65_536
@@ -38,18 +39,7 @@ EXPANSION = 6
 _encode = msgspec.json.Encoder().encode
 
 
-class Input(Protocol):
-    """A record of the log."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-
-
-def dead_letter(record: Input, refused: Refused, ordinal: int = 0) -> Output:
+def dead_letter(record: Record, refused: Refused, ordinal: int = 0) -> Output:
     """The record as it was, with the reason; cut where it is larger than any topic takes. `ordinal` counts
     what was told of the record before."""
     key, value = record.key, record.value or b""
@@ -78,7 +68,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}... ({len(text)} characters)"
 
 
-def check_answer(record: Input, keys: Mapping[str, Any], x: Mapping[str, Any]) -> None:
+def check_answer(record: Record, keys: Mapping[str, Any], x: Mapping[str, Any]) -> None:
     """Raises Refused when a request's keys and features do not fit into a prediction, or are no JSON."""
     texts = 0
     for value in x.values():

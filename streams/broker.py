@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from streams.errors import StreamsError
 from streams.outputs import Output
+from streams.record import Record
 
 
 class Place(NamedTuple):
@@ -39,19 +40,11 @@ class TopicShape(NamedTuple):
     partitions: int
 
 
-class StoredRecord(Protocol):
+class StoredRecord(Record, Protocol):
     """One record as the broker has it."""
 
     @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
-    @property
-    def timestamp(self) -> int: ...
 
 
 class AppendFailed(StreamsError):

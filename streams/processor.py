@@ -14,7 +14,8 @@ from online_models.report import merged_report
 from streams.errors import FoldFault, StreamsError
 from streams.learner import Learner, LearnerParts, Results
 from streams.outputs import Outputs
-from streams.scorer import Answered, Counts, Record, Scorer, ScorerParts, Witness
+from streams.record import Record
+from streams.scorer import Answered, Counts, Scorer, ScorerParts, Witness
 from streams.usecase import UseCase
 
 

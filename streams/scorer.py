@@ -41,25 +41,13 @@ from streams.pending import (
     ResolvedPrediction,
     Statement,
 )
+from streams.record import Record
 from streams.reference_spread import KnownReferences
 from streams.usecase import UseCase
 from streams.watermark import NEVER, Timeliness, Watermark
 
 RETAIN_EVERY = 256
 """Records between clean-ups of windows; what is read never depends on it."""
-
-
-class Record(Protocol):
-    """One record of the log's partition; `timestamp` is the broker's append time in ms, negative without."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def timestamp(self) -> int: ...
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
