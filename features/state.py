@@ -53,6 +53,7 @@ StampedRow = tuple[float, dict[str, Any]]
 RowKey = tuple[str, tuple[str, ...]]
 MICROSECOND = 1e-6
 NEVER = -1e18
+"""Before all event times, in seconds; finite, so that differences stay numbers."""
 COUNTED = -1
 """Place among an event's values of what it counts."""
 _LARGEST = 1e15

@@ -17,7 +17,6 @@ from infra.errors import InfraError
 from online_models.evaluation.stream import Example, LabelKind, Stream
 from streams import tables
 
-Row = Mapping[str, Any]
 Content = Literal["number", "text", "identifier", "constant", "empty"]
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
@@ -136,7 +135,7 @@ def open_table(
     is no table, InfraError when there is no such column, no row, or nothing to tell apart in the label.
     """
 
-    def table() -> Iterator[Row]:
+    def table() -> Iterator[tables.Row]:
         return (_flat(row) for _, row in islice(tables.rows(path, encoding), limit))
 
     rows = 0
@@ -173,7 +172,7 @@ def open_table(
     return Table(Stream(path.name, kind, source), columns, label, positive, rows, unlabelled)
 
 
-def _features(row: Row, contents: Mapping[str, Content]) -> dict[str, Any]:
+def _features(row: tables.Row, contents: Mapping[str, Content]) -> dict[str, Any]:
     x: dict[str, Any] = {}
     for name, content in contents.items():
         value = row.get(name)

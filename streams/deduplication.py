@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from features.state import NEVER
 from streams.events import Event
-from streams.watermark import NEVER
 
 Novelty = Literal["new", "duplicate", "other content"]
 

@@ -19,7 +19,7 @@ from features.errors import FeatureValueError
 from features.expectation import RefusingFeatures
 from features.keys import key_text
 from features.reference_tally import Tally
-from features.state import RowKey, StampedRow, Time
+from features.state import NEVER, RowKey, StampedRow, Time
 from online_models.errors import reason_of
 from online_models.pool import Forecast
 from online_models.task import Task
@@ -44,7 +44,7 @@ from streams.pending import (
 from streams.record import Record
 from streams.reference_spread import KnownReferences
 from streams.usecase import UseCase
-from streams.watermark import NEVER, Timeliness, Watermark
+from streams.watermark import Timeliness, Watermark
 
 RETAIN_EVERY = 256
 """Records between clean-ups of windows; what is read never depends on it."""

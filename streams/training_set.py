@@ -74,7 +74,7 @@ class TrainingSet:
     comparison: Comparison
 
 
-class Answers(Protocol):
+class PublishedAnswers(Protocol):
     """Published predictions, and what became of them."""
 
     def predictions(self) -> Iterator[Served]:
@@ -132,7 +132,7 @@ class ArchivedAnswers:
                 yield record.headers, answer
 
 
-def training_log(case: UseCase, answers: Answers) -> pa.Table:
+def training_log(case: UseCase, answers: PublishedAnswers) -> pa.Table:
     """Features as served, with labels: `TrainingSet.table` as it was published."""
     served = list(answers.predictions())
     features = {
@@ -142,7 +142,7 @@ def training_log(case: UseCase, answers: Answers) -> pa.Table:
     return _table(case, _identity(case, served), features, _labels(served, answers.outcomes()))
 
 
-def training_set(case: UseCase, answers: Answers, repo: OnlineStoreRepo) -> TrainingSet:
+def training_set(case: UseCase, answers: PublishedAnswers, repo: OnlineStoreRepo) -> TrainingSet:
     """The archived predictions with windows and lookups from the feature history.
 
     Raises StreamsError when there is no history or no prediction, FeaturesError when a part of the history is

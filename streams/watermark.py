@@ -17,10 +17,9 @@ from __future__ import annotations
 from math import inf
 from typing import Literal
 
+from features.state import NEVER
 from streams.silence import Silence
 
-NEVER = -1e18
-"""Before all event times, in seconds; finite, so that differences stay numbers."""
 FRESH = 3600.0
 """Seconds on the way to the broker up to which an event's own time and the append time confirm each other."""
 LONGEST_TRANSIT = 300.0

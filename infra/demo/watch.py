@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from features.state import NEVER
 from infra.demo.processes import Process, read_status
 from infra.demo.topics import STALLED_AFTER, end_offsets, newest, opened
 from infra.progress import Moment, ProgressView
@@ -14,7 +15,6 @@ from infra.settings import Settings
 from infra.slot import status_path
 from streams.topics import Topics
 from streams.usecase import UseCase
-from streams.watermark import NEVER
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer

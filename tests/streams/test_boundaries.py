@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.state import NEVER
 from streams.deduplication import SeenEvents
 from streams.pending import JoinRule, Lesson, Pending, PendingPredictions, ResolvedPrediction, Statement
-from streams.watermark import NEVER
 
 WAIT, CORRECTIONS, LATENESS = 4, 3, 2
 Outcome = tuple[str, Any, float, int]

@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from driftline import DAY, HOUR, MINUTE
+from features.state import NEVER
 from streams.silence import LONGEST, MOST_TO_CATCH_UP
-from streams.watermark import MOST, NEVER, TRANSIT_OVER, Timeliness, Watermark
+from streams.watermark import MOST, TRANSIT_OVER, Timeliness, Watermark
 
 YEAR = 366 * DAY
 START = 1_700_000_000.0
