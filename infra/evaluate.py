@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from infra.errors import InfraError
-from infra.tabular import Table, open_table
+from infra.tabular import TabularStream, open_table
 from online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
 from online_models.evaluation.detection import compare, score
 from online_models.evaluation.lineup import DEFAULT, scope_of
@@ -170,7 +170,7 @@ def _detectors(found: EvaluationResult, changes: Sequence[KnownChange]) -> dict[
     }
 
 
-def _table(table: Table) -> dict[str, Any]:
+def _table(table: TabularStream) -> dict[str, Any]:
     columns: Mapping[str, Any] = {name: asdict(column) for name, column in table.columns.items()}
     used = ("number", "text")
     return {

@@ -22,34 +22,34 @@ class PartitionJob(Protocol):
     def partition(self) -> int: ...
 
 
-Job = TypeVar("Job", bound=PartitionJob)
-Progress = TypeVar("Progress")
-Result = TypeVar("Result")
+_Job = TypeVar("_Job", bound=PartitionJob)
+_Progress = TypeVar("_Progress")
+_Result = TypeVar("_Result")
 
-Report = Callable[[Progress], None]
+Report = Callable[[_Progress], None]
 """What a job calls to report how far it is."""
 
 _SPAWN = multiprocessing.get_context("spawn")
 """Not forked: the threads and sockets of Kafka's clients would be shared, or left half way."""
 
 
-class _Done(NamedTuple, Generic[Result]):
-    result: Result
+class _Done(NamedTuple, Generic[_Result]):
+    result: _Result
 
 
 class _Failed(NamedTuple):
     error: Exception
 
 
-class _Reported(NamedTuple, Generic[Progress]):
-    progress: Progress
+class _Reported(NamedTuple, Generic[_Progress]):
+    progress: _Progress
 
 
 async def in_processes(
-    work: Callable[[Job, Report[Progress]], Result],
-    jobs: Sequence[Job],
-    reported: Callable[[Job, Progress], None],
-) -> list[Result]:
+    work: Callable[[_Job, Report[_Progress]], _Result],
+    jobs: Sequence[_Job],
+    reported: Callable[[_Job, _Progress], None],
+) -> list[_Result]:
     """The results of the jobs in their order, from as many processes at once as there are cores.
 
     `work`, a function of a module, and the jobs are pickled. `reported` is called, on other threads, with
@@ -68,10 +68,10 @@ async def in_processes(
 
 async def _in_turn(
     turns: asyncio.Semaphore,
-    work: Callable[[Job, Report[Progress]], Result],
-    job: Job,
-    reported: Callable[[Job, Progress], None],
-) -> Result:
+    work: Callable[[_Job, Report[_Progress]], _Result],
+    job: _Job,
+    reported: Callable[[_Job, _Progress], None],
+) -> _Result:
     async with turns:
         receiving, sending = _SPAWN.Pipe(duplex=False)
         process = _SPAWN.Process(target=_run, args=(work, job, sending), daemon=True)
@@ -84,7 +84,7 @@ async def _in_turn(
             await asyncio.to_thread(process.join)
             receiving.close()
     if isinstance(end, _Done):
-        result: Result = end.result
+        result: _Result = end.result
         return result
     if isinstance(end, _Failed):
         raise end.error
@@ -102,7 +102,7 @@ def _received(receiving: Connection, report: Callable[[Any], None]) -> _Done[Any
     return end
 
 
-def _run(work: Callable[[Job, Report[Any]], Any], job: Job, sending: Connection) -> None:
+def _run(work: Callable[[_Job, Report[Any]], Any], job: _Job, sending: Connection) -> None:
     """In the job's process: do the work, and send the result or the error."""
     end_with_parent()
     try:

@@ -44,7 +44,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TabularStream:
     """A file as a stream, and what was found out about it."""
 
     stream: Stream
@@ -128,7 +128,7 @@ def open_table(
     kind: LabelKind | None = None,
     limit: int | None = None,
     encoding: str | None = None,
-) -> Table:
+) -> TabularStream:
     """The file as a stream of examples; `kind` is inferred from the labels when None, `encoding` detected.
 
     A column is left out when it is empty, constant or an identifier. Raises UnreadableTable for a file that
@@ -169,7 +169,7 @@ def open_table(
             yield Example(_features(row, contents), None if _is_missing(value) else read(value))
 
     unlabelled = rows - seen[label].values
-    return Table(Stream(path.name, kind, source), columns, label, positive, rows, unlabelled)
+    return TabularStream(Stream(path.name, kind, source), columns, label, positive, rows, unlabelled)
 
 
 def _features(row: tables.Row, contents: Mapping[str, Content]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ LOOK_AT = 1_000
 
 
 @dataclass(slots=True)
-class Progress:
+class FoldProgress:
     """How far the silent fold has come: offsets of the log."""
 
     begin: int
@@ -96,7 +96,7 @@ class OwnedPartition:
         self._all_acknowledged = True
         self.acknowledged = processor.next_offset
         """The first offset whose outputs have not been acknowledged."""
-        self.progress = Progress(processor.next_offset, processor.next_offset, log.end)
+        self.progress = FoldProgress(processor.next_offset, processor.next_offset, log.end)
 
     @property
     def is_whole(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import typer
 
 
-class Report(Protocol):
+class CommandResult(Protocol):
     """A result with a text for people (`str`), one for programs, and an exit code."""
 
     @property
@@ -28,7 +28,7 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, default=str))
 
 
-def end_with(report: Report, as_json: bool) -> None:
+def end_with(report: CommandResult, as_json: bool) -> None:
     """Print a report and end with its exit code."""
     print(report.as_json() if as_json else report)
     raise typer.Exit(report.exit_code)

@@ -93,7 +93,7 @@ def moves(changes: Sequence[ModelEvent]) -> list[Move]:
     ]
 
 
-class Incident(NamedTuple):
+class IncidentRow(NamedTuple):
     """A row of the table of incidents; durations in seconds.
 
     `warned` is how long before confirmation it was warned of, `lasted` how long it lasted from then (None:
@@ -112,22 +112,24 @@ class Incident(NamedTuple):
     losses: tuple[float | None, float | None, float | None]
 
 
-class Incidents(NamedTuple):
+class IncidentTable(NamedTuple):
     """The incidents of a run, how many there are of each kind, and what was promised of false ones."""
 
-    rows: list[Incident]
+    rows: list[IncidentRow]
     kinds: list[tuple[str, int]]
     promise: str
 
 
-def incidents(drifts: Sequence[DriftEvent], changes: Sequence[ModelEvent], champion: str | None) -> Incidents:
+def incidents(
+    drifts: Sequence[DriftEvent], changes: Sequence[ModelEvent], champion: str | None
+) -> IncidentTable:
     """The confirmed incidents, oldest first; `champion` is the member that was declared as such."""
     rows = [_incident(course, champion) for course in courses(drifts, changes)]
     kinds: dict[str, int] = {}
     for row in rows:
         kinds[row.kind] = kinds.get(row.kind, 0) + 1
     ranked = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-    return Incidents(rows, ranked, _promise(drifts))
+    return IncidentTable(rows, ranked, _promise(drifts))
 
 
 def _promise(drifts: Sequence[DriftEvent]) -> str:
@@ -142,10 +144,10 @@ def _promise(drifts: Sequence[DriftEvent]) -> str:
     )
 
 
-def _incident(course: Course, champion: str | None) -> Incident:
+def _incident(course: Course, champion: str | None) -> IncidentRow:
     event, toll = course.last, course.last.toll
     suspects = [suspect.subject for suspect in event.suspects] or [event.subject]
-    return Incident(
+    return IncidentRow(
         at=course.confirmed,
         key=event.key,
         kind=event.kind or "drift",

@@ -12,9 +12,9 @@ from infra.report.axes import TicksOf, decimals, nice_ticks, time_ticks
 from infra.report.plot import (
     RIGHT,
     WIDTH,
-    Frame,
     Line,
     Mark,
+    PlotFrame,
     Point,
     grid,
     line_path,
@@ -70,7 +70,7 @@ def time_chart(
         return Markup()
     ticks = _value_ticks(drawn, floor, ceiling)
     rows = max((mark.row for mark in marks), default=0)
-    plot = Frame(span[0], max(span[1], span[0] + 1), ticks[0], ticks[-1], height, width)
+    plot = PlotFrame(span[0], max(span[1], span[0] + 1), ticks[0], ticks[-1], height, width)
     parts = [grid(plot, ticks), time_axis(plot, ticks_of(*span, max(3, width // 80)))]
     parts += [mark_line(plot, mark) for mark in marks]
     parts += [line_path(plot, line) for line in drawn]
@@ -98,7 +98,7 @@ def calibration_chart(bins: Sequence[Bin], *, label: str, size: int = 380) -> Ma
         ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
     else:
         ticks = nice_ticks(min(numbers), max(numbers))
-    plot = Frame(ticks[0], ticks[-1], ticks[0], ticks[-1], size - 60, size + 100)
+    plot = PlotFrame(ticks[0], ticks[-1], ticks[0], ticks[-1], size - 60, size + 100)
     diagonal = Line("perfect", "ideal", [(ticks[0], ticks[0]), (ticks[-1], ticks[-1])], dashed=True)
     curve = Line("as served", "champion", [(b.predicted, b.observed) for b in used])
     names = [(tick, f"{tick:,.{decimals(ticks)}f}") for tick in ticks]
@@ -110,7 +110,7 @@ def calibration_chart(bins: Sequence[Bin], *, label: str, size: int = 380) -> Ma
     return svg(label, plot.width, size, parts)
 
 
-def _bin(plot: Frame, bin_: Bin, base: int, tall: float) -> Markup:
+def _bin(plot: PlotFrame, bin_: Bin, base: int, tall: float) -> Markup:
     """A dot of the curve, and a bar on `base` for how many it stands for."""
     x = plot.x(bin_.predicted)
     return Markup(
@@ -131,13 +131,13 @@ def paired_bars(pairs: Sequence[Pair], *, label: str, width: int = 520, height: 
     others as there is room for."""
     most = max(max(pair.reference, pair.current) for pair in pairs) or 1.0
     ticks = nice_ticks(0.0, most, 4)
-    plot = Frame(0.0, float(len(pairs)), 0.0, ticks[-1], height, width)
+    plot = PlotFrame(0.0, float(len(pairs)), 0.0, ticks[-1], height, width)
     parts = [grid(plot, ticks)]
     parts += [_bars(plot, place, pair) for place, pair in enumerate(pairs)]
     return svg(label, width, height, [*parts, *_bin_names(plot, [pair.name for pair in pairs])])
 
 
-def _bars(plot: Frame, place: int, pair: Pair) -> Markup:
+def _bars(plot: PlotFrame, place: int, pair: Pair) -> Markup:
     room = plot.x(1.0) - plot.x(0.0)
     left, wide = plot.x(place) + room * 0.08, room * 0.42
     title = f"{pair.name}: reference {pair.reference:.2%}, current {pair.current:.2%}"
@@ -153,7 +153,7 @@ def _bars(plot: Frame, place: int, pair: Pair) -> Markup:
     )
 
 
-def _bin_names(plot: Frame, names: Sequence[str]) -> list[Markup]:
+def _bin_names(plot: PlotFrame, names: Sequence[str]) -> list[Markup]:
     room = plot.x(1.0) - plot.x(0.0)
     right = float(plot.width - RIGHT)
     every = max(1, math.ceil((max(map(len, names)) * LETTER + 6) / room))

@@ -8,7 +8,7 @@ from typing import Any
 from infra.figures import figure
 from infra.report.axes import count_ticks
 from infra.report.charts import time_chart
-from infra.report.page import Key, Panel, Tile, render
+from infra.report.page import ChartPanel, LegendEntry, Tile, render
 from infra.report.plot import Line, Mark
 
 FIGURES = {
@@ -66,7 +66,7 @@ def _style(name: str, result: Mapping[str, Any]) -> str:
     return DEFAULT if name == result["default"] else OTHER
 
 
-def _course(result: Mapping[str, Any]) -> Panel | None:
+def _course(result: Mapping[str, Any]) -> ChartPanel | None:
     window, labels = result["window"], max(result["labels"], 1)
     lines = []
     for name, points in result["curves"].items():
@@ -95,18 +95,18 @@ def _course(result: Mapping[str, Any]) -> Panel | None:
     span = (0.0, float(labels))
     chart = time_chart(lines, span, label=heading, marks=marks, height=340, ticks_of=count_ticks)
     note = "Over the number of labels; point at a line for its name."
-    return Panel(heading, note, chart, _legend(result)) if chart else None
+    return ChartPanel(heading, note, chart, _legend(result)) if chart else None
 
 
-def _legend(result: Mapping[str, Any]) -> list[Key]:
-    keys = [Key(SERVED, "served"), Key(BEST, f"best member: {result['best']}")]
+def _legend(result: Mapping[str, Any]) -> list[LegendEntry]:
+    keys = [LegendEntry(SERVED, "served"), LegendEntry(BEST, f"best member: {result['best']}")]
     if result["default"] != result["best"]:
-        keys.append(Key(DEFAULT, f"default: {result['default']}"))
-    keys.append(Key(OTHER, "other members"))
+        keys.append(LegendEntry(DEFAULT, f"default: {result['default']}"))
+    keys.append(LegendEntry(OTHER, "other members"))
     if result.get("changes"):
-        keys.append(Key("tickmark of-loss", "known change"))
+        keys.append(LegendEntry("tickmark of-loss", "known change"))
     if result["told"]:
-        keys.append(Key("tickmark of-feature", "reported by the pool"))
+        keys.append(LegendEntry("tickmark of-feature", "reported by the pool"))
     return keys
 
 

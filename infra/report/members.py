@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from infra.figures import figure, role_of
 from infra.report.page import Tile
 
-Models = Mapping[str, Mapping[str, Any]]
+MemberReports = Mapping[str, Mapping[str, Any]]
 
 ALONE = "never replaced"
 """What the declared champion is called where it is scored as if nothing had ever replaced it."""
@@ -26,7 +26,7 @@ GAINED = {
 }  # fmt: skip
 
 
-def member_styles(models: Models) -> dict[str, str]:
+def member_styles(models: MemberReports) -> dict[str, str]:
     """CSS class of each member, champion first, then challengers, frozen and prior."""
 
     def rank(name: str) -> int:
@@ -84,7 +84,7 @@ class MemberTable(NamedTuple):
     rows: list[MemberRow]
 
 
-def member_table(models: Models, styles: Mapping[str, str]) -> MemberTable:
+def member_table(models: MemberReports, styles: Mapping[str, str]) -> MemberTable:
     """Every member with its figures."""
     keys = [key for key in COLUMNS if any(state.get(key) is not None for state in models.values())]
     rows = [
@@ -109,7 +109,7 @@ class Gains(NamedTuple):
     rows: list[GainRow]
 
 
-def gains(models: Models, served: Mapping[str, Any]) -> Gains | None:
+def gains(models: MemberReports, served: Mapping[str, Any]) -> Gains | None:
     """What was served beside the champion as declared, never replaced, and the baselines."""
     champion = next((name for name in models if role_of(name, models[name]) == "champion"), None)
     loss = next((name for name in ("log_loss", "rmse") if served.get(name) is not None), None)

@@ -22,20 +22,20 @@ class Tile(NamedTuple):
     unit: str = ""
 
 
-class Key(NamedTuple):
+class LegendEntry(NamedTuple):
     """An entry of a legend; `style` is the CSS class of what it explains."""
 
     style: str
     name: str
 
 
-class Panel(NamedTuple):
+class ChartPanel(NamedTuple):
     """A chart with its heading, a sentence about it and its legend."""
 
     heading: str
     note: str
     chart: Markup
-    legend: Sequence[Key] = ()
+    legend: Sequence[LegendEntry] = ()
 
 
 def render(template: str, **context: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from infra.report.charts import calibration_chart, time_chart
-from infra.report.page import Key, Panel
+from infra.report.page import ChartPanel, LegendEntry
 from infra.report.plot import Line, Mark
 from infra.report.run_records import RunRecords, Shift, feature_of
 from infra.report.samples import Sample, memory, over_time, rolling, thinned, throughput
@@ -19,14 +19,14 @@ LOSSES = {"log_loss": "log loss", "mae": "absolute error"}
 RANKS = {"roc_auc": "ROC AUC", "accuracy": "accuracy"}
 
 DRIFT_KEYS = (
-    Key("tickmark of-loss", "drift of losses or labels"),
-    Key("tickmark of-feature", "drift of features or scores"),
+    LegendEntry("tickmark of-loss", "drift of losses or labels"),
+    LegendEntry("tickmark of-feature", "drift of features or scores"),
 )
 
 
 def performance(
     samples: Sequence[Sample], drifts: Sequence[DriftEvent], styles: Mapping[str, str]
-) -> list[Panel]:
+) -> list[ChartPanel]:
     """How good every member was over event time, by its loss and by its rank; with the drift below."""
     if len(samples) < 2:
         return []
@@ -60,14 +60,14 @@ def _course(
     drifts: Sequence[DriftEvent],
     styles: Mapping[str, str],
     ceiling: float | None,
-) -> Panel:
+) -> ChartPanel:
     span = (samples[0].at, samples[-1].at)
     marks = [mark for mark in _drift_marks(drifts) if span[0] <= mark.x <= span[1]]
     lines = [Line(_titled(name, styles[name]), styles[name], drawn) for name, drawn in points.items()]
     heading = f"Rolling {metric}"
     chart = time_chart(lines[::-1], span, label=heading, marks=marks, ceiling=ceiling)  # champion on top
-    legend = [Key(line.style, line.name) for line in lines if len(line.points) > 1]
-    return Panel(heading, note, chart, [*legend, *(DRIFT_KEYS if marks else ())])
+    legend = [LegendEntry(line.style, line.name) for line in lines if len(line.points) > 1]
+    return ChartPanel(heading, note, chart, [*legend, *(DRIFT_KEYS if marks else ())])
 
 
 def _first_of(metrics: Iterable[str], models: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -98,7 +98,7 @@ def _drift_title(event: DriftEvent) -> str:
     )
 
 
-def calibration(evidence: RunRecords) -> Panel | None:
+def calibration(evidence: RunRecords) -> ChartPanel | None:
     """Observed against predicted, as served."""
     bins = evidence.calibration()
     if not bins:
@@ -110,10 +110,10 @@ def calibration(evidence: RunRecords) -> Panel | None:
         f"Observed against predicted, as served: expected calibration error {error:.4f} over {total:,} "
         "labels. Bars: number of predictions."
     )
-    return Panel(heading, note, calibration_chart(bins, label=heading, size=390))
+    return ChartPanel(heading, note, calibration_chart(bins, label=heading, size=390))
 
 
-def biggest_shift(evidence: RunRecords) -> Panel | None:
+def biggest_shift(evidence: RunRecords) -> ChartPanel | None:
     """The feature whose mean drifted the most, over time, with its mean before and after."""
     shift = evidence.biggest_shift()
     if shift is None:
@@ -137,7 +137,7 @@ def biggest_shift(evidence: RunRecords) -> Panel | None:
         f"over {event.before.count:,} values, then {event.after.mean:.4g} over {event.after.count:,} "
         f"({shift.size:.1f} standard deviations)."
     )
-    return Panel(f"Biggest drift of a feature: {shift.feature}", note, chart) if chart else None
+    return ChartPanel(f"Biggest drift of a feature: {shift.feature}", note, chart) if chart else None
 
 
 def _levels(shift: Shift, evidence: RunRecords) -> list[Line]:
@@ -158,7 +158,7 @@ def _levels(shift: Shift, evidence: RunRecords) -> list[Line]:
     ]
 
 
-def memory_over_time(samples: Sequence[Sample]) -> Panel | None:
+def memory_over_time(samples: Sequence[Sample]) -> ChartPanel | None:
     """Resident memory of the worker, and whether it grew."""
     points = [(s.at, s.rss / 1e6) for s in thinned(samples) if s.rss]
     note = "MB resident"
@@ -169,14 +169,16 @@ def memory_over_time(samples: Sequence[Sample]) -> Panel | None:
     return _worker("Memory of the worker", f"{note}.", Line("resident memory", "champion", points), samples)
 
 
-def throughput_over_time(samples: Sequence[Sample]) -> Panel | None:
+def throughput_over_time(samples: Sequence[Sample]) -> ChartPanel | None:
     """How fast the worker folded."""
     note = "Events folded a second of wall time, by the event time they belong to."
     return _worker("Throughput", note, Line("events a second", "champion", throughput(samples)), samples)
 
 
-def _worker(heading: str, note: str, line: Line, samples: Sequence[Sample]) -> Panel | None:
+def _worker(heading: str, note: str, line: Line, samples: Sequence[Sample]) -> ChartPanel | None:
     if len(line.points) < 2:
         return None
     span = (samples[0].at, samples[-1].at)
-    return Panel(heading, note, time_chart([line], span, label=heading, floor=0.0, width=HALF, height=200))
+    return ChartPanel(
+        heading, note, time_chart([line], span, label=heading, floor=0.0, width=HALF, height=200)
+    )

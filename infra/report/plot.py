@@ -42,7 +42,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class PlotFrame:
     """Maps data to the picture."""
 
     x0: float
@@ -77,7 +77,7 @@ def text_at(x: float, y: float, text: str, anchor: str) -> Markup:
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
 
 
-def grid(plot: Frame, ticks: Sequence[float]) -> Markup:
+def grid(plot: PlotFrame, ticks: Sequence[float]) -> Markup:
     """The ticks of the y axis, each with a line across the picture."""
     digits = decimals(ticks)
     return Markup().join(
@@ -89,7 +89,7 @@ def grid(plot: Frame, ticks: Sequence[float]) -> Markup:
     )
 
 
-def time_axis(plot: Frame, ticks: Sequence[tuple[float, str]]) -> Markup:
+def time_axis(plot: PlotFrame, ticks: Sequence[tuple[float, str]]) -> Markup:
     """The named ticks of the x axis."""
     last = plot.width - RIGHT - 14
     return Markup().join(
@@ -99,14 +99,14 @@ def time_axis(plot: Frame, ticks: Sequence[tuple[float, str]]) -> Markup:
     )
 
 
-def line_path(plot: Frame, line: Line) -> Markup:
+def line_path(plot: PlotFrame, line: Line) -> Markup:
     """A series, whose name shows where one points at it."""
     path = "L".join(f"{plot.x(x):.1f} {plot.y(y):.1f}" for x, y in line.points)
     style = f"line {line.style}{' dashed' if line.dashed else ''}"
     return Markup('<path class="{}" d="M{}"><title>{}</title></path>').format(style, path, line.name)
 
 
-def mark_line(plot: Frame, mark: Mark) -> Markup:
+def mark_line(plot: PlotFrame, mark: Mark) -> Markup:
     """A mark across the picture or in a row below it."""
     style = f"mark {mark.style}"
     if mark.row == 0:

@@ -17,7 +17,7 @@ from online_models.drift_report import AlarmBudget, Side, Toll
 DriftState = Literal["stable", "warning", "drift", "recovered"]
 DriftSeverity = Literal["warning", "drift", "recovered"]
 IncidentKind = Literal["data break", "label delay", "covariate drift", "label shift", "concept drift"]
-ChangeKind = Literal[
+SuspectChange = Literal[
     "missing rate",
     "unit",
     "frozen value",
@@ -37,7 +37,7 @@ they tell of slow changes."""
 LOSS_OF_RARE = "loss of rare labels"
 """The losses on the labels of a class that is rare. Among all losses they are lost: what a model loses on one
 fraud in two hundred payments is off the scale of the others, right or wrong."""
-BREAKS: frozenset[ChangeKind] = frozenset({"missing rate", "unit", "frozen value", "calendar"})
+BREAKS: frozenset[SuspectChange] = frozenset({"missing rate", "unit", "frozen value", "calendar"})
 SETTLING = 3
 """Blocks after an alarm whose values tell what became of a stream: the alarm's own may be half old."""
 UNIT = 1.25
@@ -53,7 +53,7 @@ class SuspectStream(NamedTuple):
 
     subject: str
     stream: str
-    change: ChangeKind
+    change: SuspectChange
     evidence: float
     before: Side
     after: Side
@@ -140,7 +140,7 @@ class Incident:
     losses: Losses = field(default_factory=Losses)
 
 
-def _change(alarm: Alarm) -> ChangeKind:
+def _change(alarm: Alarm) -> SuspectChange:
     rises = alarm.after.mean > alarm.before.mean
     if alarm.aspect == "missing":
         return "missing rate" if rises else "categories"
