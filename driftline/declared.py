@@ -162,6 +162,19 @@ def check_keywords(
             )
 
 
+def check_argument(given: object, hint: Any, where: str, error: type[DeclarationError]) -> None:
+    """Compare an argument with an annotation, as `check` does with each field.
+
+    >>> check_argument(0, Annotated[int, AT_LEAST_1], "kept", DeclarationError)
+    Traceback (most recent call last):
+    driftline.errors.DeclarationError: kept: it must be at least 1, not 0
+    """
+    try:
+        _accepted(given, hint)
+    except _Wrong as wrong:
+        raise error(f"{where}: {wrong}") from None
+
+
 def check(declaration: Any, error: type[DeclarationError], name: str = "") -> None:
     """Compare every field of a frozen dataclass with its annotation; timedeltas become seconds.
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack
 
 import msgspec
 
-from driftline.declared import ABOVE_0, AT_LEAST_1, Duration, check, check_keywords, names, seconds
+from driftline.declared import ABOVE_0, AT_LEAST_1, Duration, check, check_keywords, names, seconds, shown
 from features.errors import FeatureDeclarationError
 from features.keys import FEATURE_KINDS, kinds_of
 
@@ -27,6 +27,8 @@ Aggregate = Literal[
     "mean", "count", "sum", "min", "max", "std", "latest", "rate", "first", "lag", "decayed", "distinct",
     "newest",
 ]  # fmt: skip
+_OF_EVENTS = ("count", "rate", "newest")
+"""Aggregates of the events themselves, without a value."""
 _EMPTY: Mapping[str, float] = {"count": 0, "sum": 0.0, "rate": 0.0, "distinct": 0}
 Outside = Literal["missing", "keep", "refuse"]
 Operation = Literal["ratio", "difference", "elapsed", "function"]
@@ -151,6 +153,11 @@ class Window:
 
     def __post_init__(self) -> None:
         check(self, FeatureDeclarationError, self.aggregate)
+        if self.value is None and self.aggregate not in _OF_EVENTS:
+            raise FeatureDeclarationError(
+                f"{self.aggregate} of {self.event.__name__}: value: expected the name of a field or a "
+                "function of the event, not None"
+            )
 
     @property
     def is_whole(self) -> bool:
@@ -227,9 +234,7 @@ def _window(
     argument: float | None = None,
 ) -> Window:
     """`given` has `max_keys` and `ttl` too, which are the window's."""
-    if not isinstance(event, type):
-        raise FeatureDeclarationError(f"{aggregate}: expected an event class, not {event!r:.60}")
-    what = f"{aggregate} of {event.__name__}"
+    what = _called(aggregate, event)
     note = _note(given, what, ("max_keys", "ttl"))
     ttl: Any = given.get("ttl")
     window = Window(
@@ -251,9 +256,16 @@ def _window(
     return window
 
 
+def _called(aggregate: str, event: object) -> str:
+    """What a window is called in messages; raises FeatureDeclarationError for what is no event class."""
+    if not isinstance(event, type):
+        raise FeatureDeclarationError(f"{aggregate}: expected an event class, not {shown(event)}")
+    return f"{aggregate} of {event.__name__}"
+
+
 def _check_whole(given: object, where: str) -> None:
     if not isinstance(given, int) or isinstance(given, bool) or given < 1:
-        raise FeatureDeclarationError(f"{where} must be a whole number >= 1, not {given!r}")
+        raise FeatureDeclarationError(f"{where} must be a whole number >= 1, not {shown(given)}")
 
 
 def field(name: str, **note: Unpack[Notes]) -> RequestField:
@@ -318,7 +330,7 @@ def lag(
     event: type[E], value: Value[E], n: int, *, by: By, over: Duration, **note: Unpack[WindowNotes]
 ) -> Window:
     """The value `n` events ago in event time, 1 being the newest; missing when older than `over` seconds."""
-    _check_whole(n, f"lag of {event.__name__}: n")
+    _check_whole(n, f"{_called('lag', event)}: n")
     return _window("lag", event, value, by, over, note, n)
 
 
@@ -336,7 +348,7 @@ def decayed(
     Values older than `over` seconds do not count at all; without it that is 20 half-lives, whose values weigh
     a millionth. The mean does not change between events, as all weights fade alike.
     """
-    what = f"decayed mean of {event.__name__}"
+    what = _called("decayed mean", event)
     half = seconds(half_life, f"{what}: half_life", FeatureDeclarationError, ABOVE_0)
     reach = HALF_LIVES * half
     if over is not None:
@@ -356,7 +368,7 @@ def distinct(
 
     Exact up to `most`; a larger number is told as `most`, so that what is kept is bounded.
     """
-    _check_whole(most, f"distinct of {event.__name__}: most")
+    _check_whole(most, f"{_called('distinct', event)}: most")
     return _window("distinct", event, value, by, over, note, most)
 
 
@@ -392,8 +404,10 @@ def on_demand(
     It is called when none of them is missing, and gives None or a `kind` (float, int, bool, str). Feast runs
     it in other processes, from its own code: what it imports, it imports within.
     """
+    if not callable(function):
+        raise FeatureDeclarationError(f"on_demand: expected a function, not {shown(function)}")
     if kind not in FEATURE_KINDS:
-        raise FeatureDeclarationError(f"on-demand features are float, int, bool or str, not {kind!r}")
+        raise FeatureDeclarationError(f"on-demand features are float, int, bool or str, not {shown(kind)}")
     inputs = names(of, "on_demand: of", FeatureDeclarationError)
     return OnDemand("function", inputs, function, kind, _note(note, "on_demand"))
 
@@ -402,7 +416,7 @@ def lookup(event: type, field: str, *, by: str, ttl: Duration | None = None, **n
     """The field of a reference event, found by the request's field `by`; missing when that is of more than
     `ttl` seconds ago."""
     if not isinstance(event, type):
-        raise FeatureDeclarationError(f"lookup: expected a reference class, not {event!r:.60}")
+        raise FeatureDeclarationError(f"lookup: expected a reference class, not {shown(event)}")
     what = f"lookup of {event.__name__}"
     lasts = None if ttl is None else seconds(ttl, f"{what}: ttl", FeatureDeclarationError, ABOVE_0)
     return Lookup(event, field, by, _note(note, what), lasts)

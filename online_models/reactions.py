@@ -15,10 +15,13 @@ a change of the rule itself the old model is a burden. So they belong into one p
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from river import base, drift
 
+from driftline.declared import AT_LEAST_0, AT_LEAST_1, Bounds, check_argument, shown
+from online_models.errors import ModelDeclarationError
 from online_models.member import accepts_weight, copied
 
 Signal = Literal["none", "warning", "drift"]
@@ -27,6 +30,12 @@ RECENT = 0.02
 """Weight of the newest error in the recent mean, by which a rise is told from a fall: about 50 labels."""
 JUDGED = 0.01
 """Weight of the newest error where models are compared: about 100 labels."""
+_COUNT = Annotated[int, AT_LEAST_1]
+_CONTEST = {
+    "kept": Annotated[int, AT_LEAST_0], "least": _COUNT, "patience": _COUNT,
+    "margin": Annotated[float, Bounds(-1, 1)],
+}  # fmt: skip
+_BOOST = {"boost": Annotated[float, AT_LEAST_1], "labels": _COUNT}
 
 
 class ErrorAlarm:
@@ -79,6 +88,7 @@ class _Reaction(base.Wrapper, base.Estimator):  # type: ignore[misc]
     """What every reaction is made of: the model given, the live copy of it, and the alarm."""
 
     def __init__(self, model: Any, detector: Any) -> None:
+        self._check_parts(model, detector)
         self.model = model
         self.detector = detector
         self._live = copied(model, type(self).__name__)
@@ -105,6 +115,24 @@ class _Reaction(base.Wrapper, base.Estimator):  # type: ignore[misc]
         """What the live model says."""
         found: dict[Any, float] = self._live.predict_proba_one(x, **kwargs)
         return found
+
+    def _check_parts(self, model: Any, *detectors: Any) -> None:
+        kind = type(self).__name__
+        if isinstance(model, type) or not (hasattr(model, "learn_one") and hasattr(model, "predict_one")):
+            raise ModelDeclarationError(
+                f"{kind}: model: expected a River classifier or regressor, not {shown(model)}"
+            )
+        for detector in detectors:
+            parts = ("update", "drift_detected")
+            if detector is not None and (
+                isinstance(detector, type) or not all(hasattr(detector, part) for part in parts)
+            ):
+                raise ModelDeclarationError(f"{kind}: expected a River drift detector, not {shown(detector)}")
+
+    def _check_numbers(self, hints: Mapping[str, Any]) -> None:
+        for name, hint in hints.items():
+            where = f"{type(self).__name__}: {name}"
+            check_argument(getattr(self, name), hint, where, ModelDeclarationError)
 
     def _new_alarm(self) -> ErrorAlarm:
         return ErrorAlarm(self.detector, None)
@@ -245,12 +273,14 @@ class Recurring(_Reaction):
         patience: int = 1000,
         margin: float = 0.0,
     ) -> None:
+        self._check_parts(model, detector, warning)
         self.warning = warning
         super().__init__(model, detector)
         self.kept = kept
         self.least = least
         self.patience = patience
         self.margin = margin
+        self._check_numbers(_CONTEST)
         self.fresh = 0
         self.reused = 0
         self._earlier: list[Any] = []  # oldest first
@@ -370,6 +400,7 @@ class Boosted(_Reaction):
         super().__init__(model, detector)
         self.boost = boost
         self.labels = labels
+        self._check_numbers(_BOOST)
         self.boosts = 0
         self._left = 0
         self._weighs = accepts_weight(model)

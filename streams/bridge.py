@@ -15,12 +15,13 @@ from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import msgspec
 
-from driftline.declared import AT_LEAST_0, MaybeSeconds, Seconds, check, suggestion
+from driftline.declared import AT_LEAST_0, MaybeSeconds, Seconds, check, shown, suggestion
 from driftline.errors import pass_interrupt
 from features.declaration import MINUTE
 from online_models.errors import reason_of
 from streams.errors import DeclarationError, Refused
 from streams.events import Event
+from streams.topics import LONGEST_BRIDGE
 from streams.usecase import UseCase, load
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -141,9 +142,10 @@ class Bridge:
 
     def __post_init__(self) -> None:
         check(self, DeclarationError, self.name)
-        if not _NAME.fullmatch(self.name):
+        if not _NAME.fullmatch(self.name) or len(self.name) > LONGEST_BRIDGE:
             raise DeclarationError(
-                f"a bridge's name has lower-case letters, digits, - and _, unlike {self.name!r}"
+                f"a bridge's name has lower-case letters, digits, - and _, at most {LONGEST_BRIDGE} of them, "
+                f"unlike {shown(self.name)}"
             )
         if self.case.allowed_lateness > self.case.dedup_horizon:
             raise DeclarationError(

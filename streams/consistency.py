@@ -11,7 +11,7 @@ from features.declaration import Elapsed, Feature, Lookup, View, Window
 from features.keys import may_be_none, never_equal, no_one_text, not_a_key
 from streams.errors import DeclarationError
 from streams.events import Event, Reference
-from streams.topics import LONGEST_NAME, Topics, wrong_name
+from streams.topics import wrong_name
 
 if TYPE_CHECKING:
     from streams.usecase import UseCase
@@ -21,6 +21,8 @@ TRAINING_COLUMNS = frozenset(
      "label_status", "label_revision")
 )  # fmt: skip
 """Names that a training set or Feast has for columns of its own."""
+LONGEST_VIEW = 255
+"""Characters of a name in Feast's SQL registry."""
 
 
 def check_case(case: UseCase) -> None:
@@ -37,13 +39,7 @@ def _fail(case: UseCase, reason: str) -> DeclarationError:
 def _name(case: UseCase) -> None:
     wrong = wrong_name(case.name)
     if wrong is not None:
-        raise DeclarationError(f"UseCase({case.name!r}): name: {wrong}")
-    longest = max(map(len, (spec.name for spec in Topics(case.name, 1).all())))
-    if longest > LONGEST_NAME:
-        raise DeclarationError(
-            f"UseCase({case.name[:40]!r}...): name: its topics have names of up to {longest} characters, and "
-            f"Kafka takes {LONGEST_NAME}"
-        )
+        raise DeclarationError(f"UseCase({case.name[:60]!r}): name: {wrong}")
     wrong = wrong_name(case.task.name)
     if wrong is not None:
         raise _fail(case, f"the task's name: {wrong}")
@@ -161,8 +157,14 @@ def _used(features: Mapping[str, Feature]) -> Iterable[tuple[str, type[Event]]]:
 
 
 def check_views(case: str, views: Iterable[View]) -> None:
-    """Raises DeclarationError where the online store would have two columns of one name."""
+    """Raises DeclarationError where the online store would have two columns of one name, and where Feast's
+    registry has no room for a view's."""
     for view in views:
+        if len(view.name) > LONGEST_VIEW:
+            raise DeclarationError(
+                f"{case}: the view of the windows by {', '.join(view.keys)} has a name of {len(view.name)} "
+                f"characters, {view.name[:60]!r}...; Feast's registry takes {LONGEST_VIEW}: shorten the names"
+            )
         for name in view.features:
             if name in view.keys:
                 raise DeclarationError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from streams.errors import DeclarationError
 from streams.retention import FOREVER, USUAL, in_ms
 
 INPUT_LIMIT = 1_048_588
@@ -23,22 +24,30 @@ OUTPUT_LIMITS = {
 """Bytes that key and value of one output may have, by kind: what its topic takes, less the rest."""
 
 
-LONGEST_NAME = 249
-"""Characters of a topic's name that Kafka takes."""
-_LEGAL = re.compile(r"[a-zA-Z0-9._-]+")
+LONGEST_NAME = 200
+"""Characters of a case's name with its namespace: Kafka takes 249 for a topic, Feast's registry and file
+systems 255 for what is named after it, and each adds a suffix."""
+LONGEST_BRIDGE = 32
+"""Characters of a bridge's name, which stands between a case's name and a suffix in a topic's."""
+_LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 
 def wrong_name(name: str) -> str | None:
-    """Why Kafka's topics cannot be named so; None when they can.
+    """Why topics, Feast projects and files cannot be named so; None when they can.
 
     >>> wrong_name("my case/1")
-    "expected letters, digits, '.', '_' and '-', as in Kafka's topics, not 'my case/1': write 'my-case-1'"
+    "expected letters, digits, '.', '_' and '-', a letter or digit first, not 'my case/1': write 'my-case-1'"
     """
-    if _LEGAL.fullmatch(name) and name not in (".", ".."):
+    if len(name) > LONGEST_NAME:
+        return (
+            f"expected at most {LONGEST_NAME} characters, as Kafka takes 249 for a topic, which is named "
+            f"after it; {name[:20]!r}... has {len(name)}"
+        )
+    if _LEGAL.fullmatch(name):
         return None
-    legal = re.sub(r"[^a-zA-Z0-9._]+", "-", name).strip("-.")
+    legal = re.sub(r"[^a-zA-Z0-9._]+", "-", name).strip("-._")
     told = f": write {legal!r}" if legal else ""
-    return f"expected letters, digits, '.', '_' and '-', as in Kafka's topics, not {name[:60]!r}{told}"
+    return f"expected letters, digits, '.', '_' and '-', a letter or digit first, not {name[:60]!r}{told}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,17 @@ class Topics:
     partitions: int
     namespace: str = ""
     retention: float = USUAL
+
+    def __post_init__(self) -> None:
+        """Raises DeclarationError for a namespace that cannot begin the names of topics."""
+        if self.namespace and (wrong := wrong_name(self.namespace)) is not None:
+            raise DeclarationError(f"namespace: {wrong}")
+        if len(self._name("")) > LONGEST_NAME + 1:
+            raise DeclarationError(
+                f"namespace: {self.namespace!r} and the case's name {self.case[:20]!r}... have "
+                f"{len(self._name('')) - 1} characters together; at most {LONGEST_NAME} are allowed, as "
+                "Kafka takes 249 for a topic, which is named after them"
+            )
 
     def _name(self, kind: str) -> str:
         prefix = f"{self.namespace}." if self.namespace else ""

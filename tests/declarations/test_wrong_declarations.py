@@ -3,80 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, timedelta
-from decimal import Decimal
-from enum import Enum
+from datetime import timedelta
 from math import inf, nan
 from typing import Any
 
 import pytest
+from declared import LONG, Asked, Other, Product, Settled, label, logistic, orders, task
 
 import driftline as dl
-
-
-class Kind(Enum):
-    FOOD = "food"
-
-
-class Asked(dl.Event, tag="asked"):
-    order: str
-    shop: str
-    amount: float
-    price: Decimal = Decimal(1)
-    day: date | None = None
-    tags: list[str] | None = None
-    weight: float = 1.0
-    region: str | None = None
-    part: Any = None
-    number: int = 0
-    kind: Kind = Kind.FOOD
-
-
-class Settled(dl.Event, tag="settled"):
-    order: str
-    shop: str
-    bad: float
-    name: str = ""
-    region: str | None = None
-    part: Any = None
-    number: str = ""
-    kind: str = "food"
-
-
-class Other(dl.Event, tag="other"):
-    shop: str
-    x: float
-
-
-class Product(dl.Reference, tag="product"):
-    order: str
-    weight: float
-    number: str = ""
-
-
-def logistic() -> Any:
-    from river import linear_model
-
-    return linear_model.LogisticRegression()
-
-
-def label(**changed: Any) -> dl.Label[Any]:
-    said: dict[str, Any] = {"on": "order", "value": lambda e: e.bad > 0.5, "wait": dl.HOUR}
-    return dl.Label(changed.pop("event", Settled), **said | changed)
-
-
-def task(**changed: Any) -> dl.Binary[Any]:
-    return dl.Binary(changed.pop("name", "bad"), ask=changed.pop("ask", Asked), label=label(**changed))
-
-
-def orders(**changed: Any) -> dl.UseCase:
-    said: dict[str, Any] = {
-        "name": "orders", "key": "shop", "events": [Asked, Settled],
-        "features": {"amount": dl.field("amount")}, "task": task(),
-        "models": dl.PerKey(champion=dl.Member("logistic", logistic)),
-    }  # fmt: skip
-    said |= changed
-    return dl.UseCase(said.pop("name"), **said)
 
 
 def window(**changed: Any) -> dl.UseCase:
@@ -97,6 +31,17 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "name": (lambda: orders(name="my case/1"), "write 'my-case-1'"),
     "name empty": (lambda: orders(name=""), "letters, digits"),
     "name long": (lambda: orders(name="a" * 245), "Kafka takes 249"),
+    "name with its namespace": (
+        lambda: orders(name="a" * 150).topics("b" * 50), "201 characters together; at most 200",
+    ),
+    "namespace": (lambda: orders().topics("a b"), "namespace: expected letters"),
+    "name of no project": (lambda: orders(name="_x"), "a letter or digit first, not '_x': write 'x'"),
+    "a view's name": (
+        lambda: orders(
+            name="a" * 190, features={"n": dl.count(Settled, by=("shop", LONG), over=1)}
+        ),
+        "Feast's registry takes 255",
+    ),
     "name no text": (lambda: orders(name=7), "expected text, not 7"),
     "task's name": (lambda: orders(task=task(name="is it/bad")), "write 'is-it-bad'"),
     "key": (lambda: orders(key="shp"), "Did you mean 'shop'?"),
@@ -137,7 +82,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "source undefined": (lambda: orders(source="nowhere.at_all:events"), "no module 'nowhere.at_all'"),
     "operators": (lambda: orders(operators=["ann"]), "expected a mapping"),
     "operator's key": (lambda: orders(operators={"ann": 5}), "'ann': expected text, not 5"),
-    "refusals": (lambda: orders(refusals="schema.json"), "expected a Refusals"),
+    "refusals": (lambda: orders(refusals="schema.json"), "expected a RefusingFeatures"),
     "description": (lambda: orders(description=None), "description: expected text, not None"),
     "retention": (lambda: orders(retention=-1), "retention: it must be above 0"),
     "task as a class": (lambda: orders(task=dl.Binary), "not the class Binary"),
