@@ -21,6 +21,7 @@ import msgspec
 
 from infra.errors import InfraError
 from streams import repetition
+from streams.case_models import check_models_of
 from streams.difference import first_field, shown
 from streams.outputs import Output
 from streams.repetition import Finding, FoldRun, Headers, Told
@@ -110,8 +111,10 @@ def check(
 ) -> CheckReport:
     """Fold the first `limit` events of a source in two ways, and compare; `tell` takes lines of progress.
 
-    Raises InfraError when a run fails, and Undescribable where nobody could say whether the code changed.
+    Raises InfraError when a run fails, Undescribable where nobody could say whether the code changed, and
+    ModelDeclarationError for a member that cannot be run (`online_models.check`), before anything is folded.
     """
+    check_models_of(case)
     functions = functions_of(case, case.packages)
     with TemporaryDirectory(prefix="driftline-check-") as folder:
         log, events = _written_log(case, source, limit, Path(folder))

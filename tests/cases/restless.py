@@ -49,3 +49,12 @@ def _with(function: Callable[[Any], float]) -> UseCase:
 
 clock, chance, order, count = map(_with, (by_clock, by_chance, by_order, by_count))
 calm = _with(lambda event: event.amount)
+
+
+def forest() -> Any:
+    from river.forest import ARFClassifier
+
+    return ARFClassifier(n_models=2)
+
+
+unseeded = replace(calm, models=PerKey(champion=Member("forest", forest)))

@@ -69,3 +69,9 @@ def test_what_cannot_run_is_one_line_and_exit_code_2() -> None:
     assert code == 2
     assert said.startswith("driftline: ")
     assert "Traceback" not in said
+
+
+def test_a_member_without_a_seed_is_named_before_anything_is_folded() -> None:
+    code, _, said = run("restless:unseeded")
+    assert code == 2
+    assert "member 'forest': ARFClassifier.seed is None" in said
