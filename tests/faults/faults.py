@@ -303,6 +303,45 @@ def _until_taken_over_again(
 
 
 @fault
+def app_crash(run: Run) -> Outcome:
+    """Faust's app crashes: the worker begins anew, as the same process."""
+    flag = run.home / "crash"
+    worker = run.worker("--crash-when", str(flag))
+    for number in range(2):
+        run.feed_to((number + 1) / 4)
+        run.until_published((number + run.random.uniform(0.2, 0.9)) / 4)
+        run.feed_to((number + 2) / 4)
+        flag.touch()
+        run.note("the app crashes")
+        _until_anew(worker, number + 1)
+        awaited = run.next_prediction()
+        run.feed_to((number + 2.5) / 4)
+        run.measure("app crashed to next prediction", awaited())
+    return Outcome(run.settle(worker))
+
+
+@fault
+def standstill(run: Run) -> Outcome:
+    """A partition that serves is handed no records any more: noticed, and the worker begins anew."""
+    flag = run.home / "deaf"
+    worker = run.worker("--deaf-while", str(flag))
+    run.feed_to(0.4)
+    run.until_published(run.random.uniform(0.1, 0.3))
+    flag.touch()
+    run.note("no records are handed over")
+    run.feed_to(0.7)
+    noticed = run.clock()
+    _until_anew(worker, 1)
+    flag.unlink()
+    run.measure("standstill to beginning anew", noticed())
+    return Outcome(run.settle(worker))
+
+
+def _until_anew(worker: WorkerProcess, times: int) -> None:
+    until(lambda: worker.log.read_text().count("begins anew") >= times, f"it begins anew; see {worker.log}")
+
+
+@fault
 def answer_lost(run: Run) -> Outcome:
     """The broker took a frame's outputs and its answer never came: they must not be sent again."""
     worker = run.worker("--lose-answer", str(run.random.randint(4, 12)))

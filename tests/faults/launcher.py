@@ -15,7 +15,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from features.online import RowStore
 from infra.serve import run_worker
 from infra.settings import Settings
 from streams import cadence, checkpoint_folder, kafka_broker, worker
+from streams.custody import Custody
 from streams.kafka_broker import KafkaAppender, KafkaBroker
 from streams.outbox import Outbox
 from streams.usecase import load_case
@@ -135,6 +136,32 @@ def _clock_off(seconds: float) -> None:
     time.time = lambda: right() + seconds
 
 
+def _crash_when(flag: Path) -> None:
+    """Faust's app crashes, as it does when one of its services fails, once `flag` exists."""
+    watch: Callable[..., Awaitable[None]] = worker.Worker._watch_membership
+
+    async def crashing(self: worker.Worker) -> None:
+        watching = asyncio.ensure_future(watch(self))
+        while not flag.exists():
+            await asyncio.sleep(0.1)
+        watching.cancel()
+        flag.unlink()
+        raise RuntimeError("a service of the app fails")
+
+    worker.Worker._watch_membership = crashing
+
+
+def _deaf_while(flag: Path) -> None:
+    """No partition is handed any records while `flag` exists, though they come."""
+    put = Custody.put
+
+    def unheard(self: Custody, frame: Any) -> None:
+        if not flag.exists():
+            put(self, frame)
+
+    Custody.put = unheard
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.launcher", description=__doc__)
     parser.add_argument("case", help="module:attribute")
@@ -146,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lose-answer", type=int, help="every so manieth batch is taken, but not answered")
     parser.add_argument("--request-timeout", type=float, help="seconds until a send is given up")
     parser.add_argument("--clock-off", type=float, help="seconds by which the wall clock is ahead")
+    parser.add_argument("--crash-when", type=Path, help="Faust's app crashes once this exists")
+    parser.add_argument("--deaf-while", type=Path, help="no records are handed over while this exists")
     parser.add_argument("--mend-topics", action="store_true", help="give topics the settings they need")
     parser.add_argument("--upgrade", action="store_true", help="take the case over from other code")
     return parser
@@ -162,6 +191,10 @@ def launch(options: Sequence[str]) -> None:
         _request_timeout(given.request_timeout)
     if given.clock_off:
         _clock_off(given.clock_off)
+    if given.crash_when:
+        _crash_when(given.crash_when)
+    if given.deaf_while:
+        _deaf_while(given.deaf_while)
     if given.full_while:
         _disk_full_while(given.full_while)
     _checkpoint_every(given.checkpoint_every)
