@@ -6,12 +6,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from examples.flights.models import logistic
-from online_models.member import Member
-from online_models.promotion import Promotion
-from streams.usecase import UseCase, load_case
+from driftline.examples.flights.models import logistic
+from driftline.online_models.members.member import Member
+from driftline.online_models.promote.promotion import Promotion
+from driftline.streams.declare.usecase import UseCase, load_case
 
-FLIGHTS = "examples.flights:flights"
+FLIGHTS = "driftline.examples.flights:flights"
 CHALLENGERS = tuple(Member(f"logistic {rate}", partial(logistic, rate)) for rate in (0.02, 0.1, 0.2))
 """Linear, as the champion is: it with other steps."""
 

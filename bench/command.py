@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 
-from bench.peer import PeerFailed
-from infra.settings import Settings
+from driftline.bench.peer import PeerFailed
+from driftline.infra.settings import Settings
 
 ENDS_WITHIN = 120.0
 
@@ -27,7 +27,7 @@ class WorkerCommand:
         self._log = settings.home / "worker.log"
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", "worker", case],
+                [sys.executable, "-m", "driftline.infra.cli", "worker", case],
                 env=os.environ | named,
                 stdout=log,
                 stderr=log,

@@ -1,6 +1,6 @@
 """What the drift monitors find and what they only think they found, on streams whose changes are known.
 
-    python -m bench.drift [--runs N] [--only TEXT] [--processes N]
+    python -m driftline.bench.drift [--runs N] [--only TEXT] [--processes N]
 
 prints a line for each scenario: incidents without a cause, the requests between them; of those with a change,
 how often and how late it was found, what it was called, and who was suspected first.
@@ -17,13 +17,13 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.drift_scenarios import SCENARIOS
-from bench.drift_streams import Asked, Scenario
-from online_models.drift import Drift, DriftManager, Monitoring
-from online_models.member import Member, PerKey
-from online_models.pool import Pool
-from online_models.task import Binary, Label
-from streams.hash_seed import pin
+from driftline.bench.drift_scenarios import SCENARIOS
+from driftline.bench.drift_streams import Asked, Scenario
+from driftline.online_models.drift import Drift, DriftManager, Monitoring
+from driftline.online_models.members.member import Member, PerKey
+from driftline.online_models.pool.pool import Pool
+from driftline.online_models.tasks.task import Binary, Label
+from driftline.streams.code.hash_seed import pin
 
 
 class Ask:

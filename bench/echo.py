@@ -9,10 +9,10 @@ from __future__ import annotations
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from bench.gauge import Gauge
-from bench.job import Job
-from bench.peer import Assignment
-from streams.usecase import load_case
+from driftline.bench.gauge import Gauge
+from driftline.bench.job import Job
+from driftline.bench.peer import Assignment
+from driftline.streams.declare.usecase import load_case
 
 
 async def serve(assignment: Assignment, gauge: Gauge) -> None:

@@ -1,6 +1,7 @@
 """Every classifier, regressor and anomaly detector of the installed River, as a member: works, or is refused.
 
-`python -m bench.estimators` writes docs/estimators.md; with --json it prints what was found instead.
+`python -m driftline.bench.estimators` writes docs/estimators.md; with --json it prints what was found
+instead.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from river import bandit, base, linear_model, metrics, optim, stats, tree
 from river.anomaly import HalfSpaceTrees
 from river.neighbors import SWINN
 
-from online_models.check import SEEDS, check_member
-from online_models.errors import ModelsError
-from online_models.member import Member, PerKey
-from online_models.pool import Pool
-from online_models.task import Anomaly, Binary, Label, Multiclass, Regression, Task
-from streams.events import Event
-from streams.hash_seed import pin
+from driftline.online_models.errors import ModelsError
+from driftline.online_models.members.check import SEEDS, check_member
+from driftline.online_models.members.member import Member, PerKey
+from driftline.online_models.pool.pool import Pool
+from driftline.online_models.tasks.task import Anomaly, Binary, Label, Multiclass, Regression, Task
+from driftline.streams.code.hash_seed import pin
+from driftline.streams.declare.events import Event
 
-PAGE = Path(__file__).parents[1] / "docs" / "estimators.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "estimators.md"
 EXAMPLES = 150
 ASIDE = {"api", "base", "checks", "compat", "compose", "datasets"}
 """Modules of River with no estimators of their own, or none that are made with parameters."""
@@ -245,7 +246,7 @@ def page(found: list[EstimatorTrial]) -> str:
         f"as the only member of a task: it answers and learns from {EXAMPLES} examples, restored from its "
         "pickle half way, and gives",
         "the same answers under every hash seed that the command was started with. Made by "
-        "`python -m bench.estimators`.",
+        "`python -m driftline.bench.estimators`.",
         "",
         f"{sum(one.refused is None for one in found)} work, "
         f"{sum(one.refused is not None for one in found)} are refused when the case starts.",

@@ -1,6 +1,6 @@
 """The evaluation in docs/: what serves against its members, and against River's own answers to drift.
 
-    python -m bench.evaluation [--also FILE:LABEL ...] [--only STREAM ...]
+    python -m driftline.bench.evaluation [--also FILE:LABEL ...] [--only STREAM ...]
 
 writes docs/evaluation.json and docs/evaluation.md; with --only, what they say of other streams stays. Each
 stream is run once through the pool of default members whose combination serves, and once for each of
@@ -18,12 +18,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from infra.evaluate import evaluate_case, evaluate_file, evaluate_stream
-from online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
-from online_models.evaluation.lineup import COMBINED, DEFAULT, members_of, scope_of
-from online_models.evaluation.stream import LabelKind
-from online_models.member import PerKey
-from streams.hash_seed import pin
+from driftline.infra.offline.evaluate import evaluate_case, evaluate_file, evaluate_stream
+from driftline.online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
+from driftline.online_models.evaluation.lineup import COMBINED, DEFAULT, members_of, scope_of
+from driftline.online_models.evaluation.stream import LabelKind
+from driftline.online_models.members.member import PerKey
+from driftline.streams.code.hash_seed import pin
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SEED = 1
@@ -56,7 +56,7 @@ def _stream(name: str) -> dict[str, Any]:
 
 
 def _flights(name: str) -> dict[str, Any]:
-    from examples.flights import flights
+    from driftline.examples.flights import flights
 
     def run(models: Sequence[str]) -> dict[str, Any]:
         return evaluate_case(flights, limit=FLIGHT_EVENTS, models=models)
@@ -215,9 +215,9 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Evaluation",
         "",
-        "Written by `python -m bench.evaluation`; all figures, and more, are in evaluation.json. Every",
-        "request is answered before its label is learned. Figures are accuracies in per cent unless another",
-        "is named.",
+        "Written by `python -m driftline.bench.evaluation`; all figures, and more, are in",
+        "evaluation.json. Every request is answered before its label is learned. Figures are accuracies in",
+        "per cent unless another is named.",
         "",
         f"*Served* is what a pool of {len(DEFAULT['binary'])} members answers whose combination is the",
         f"champion: `{COMBINED}`. *Best member* is the best of them in hindsight,",
@@ -286,7 +286,7 @@ def _write(results: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Run, print progress, write both files after each stream."""
-    parser = argparse.ArgumentParser(prog="python -m bench.evaluation")
+    parser = argparse.ArgumentParser(prog="python -m driftline.bench.evaluation")
     parser.add_argument("--also", action="append", default=[], metavar="FILE:LABEL")
     parser.add_argument("--only", action="append", default=[], metavar="STREAM")
     parser.add_argument("--processes", type=int, default=2)

@@ -13,10 +13,10 @@ from typing import Any
 
 import faust
 
-from bench.gauge import Gauge
-from bench.job import Job, Memory, Store
-from bench.peer import Assignment
-from streams.usecase import load_case
+from driftline.bench.gauge import Gauge
+from driftline.bench.job import Job, Memory, Store
+from driftline.bench.peer import Assignment
+from driftline.streams.declare.usecase import load_case
 
 
 class Scheduled(faust.Record, serializer="json"):  # type: ignore[misc, call-arg]

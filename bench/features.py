@@ -1,6 +1,6 @@
 """Online features: writes, reads and freshness, beside Feast's own store and bare Redis, in one run.
 
-python -m bench.features --json
+python -m driftline.bench.features --json
 
 Writes and reads are timed by slices, each at its fastest, so that other tenants of the machine decide
 nothing. Redis is measured when a redis-server is on the PATH or beside this Python.
@@ -27,20 +27,20 @@ from typing import Any
 
 import msgspec
 
-from bench import freshness
-from bench.command import WorkerCommand
-from features import wire
-from features.client import FeatureClient
-from features.declaration import HOUR, View, count, mean, views
-from features.on_demand import OnDemandView
-from features.online import RowStore
-from features.online_stores.redis_rows import Layout
-from features.place import RepositoryPlace
-from features.registry import OnlineStoreRepo
-from features.state import RowKey, StampedRow
-from infra.kafka import LocalStack
-from infra.settings import Settings
-from infra.topics_admin import ensure_topics
+from driftline.bench import freshness
+from driftline.bench.command import WorkerCommand
+from driftline.features.declare.declaration import HOUR, View, count, mean, views
+from driftline.features.declare.on_demand import OnDemandView
+from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.online.client import FeatureClient
+from driftline.features.online.stores import wire
+from driftline.features.online.stores.redis_rows import Layout
+from driftline.features.online.writer import RowStore
+from driftline.features.state.feature_state import RowKey, StampedRow
+from driftline.infra.local.kafka import LocalStack
+from driftline.infra.settings import Settings
+from driftline.infra.topics.administration import ensure_topics
 
 BATCHES = (100, 1000)
 """Rows of 10 features that are written at once."""
@@ -241,7 +241,7 @@ def fresh(bootstrap: str, folder: Path, online_store: str, name: str) -> dict[st
     settings = Settings(folder / name, bootstrap, namespace, online_store=online_store)
     settings.home.mkdir()
     ensure_topics(bootstrap, case.topics(namespace).all())
-    worker = WorkerCommand("bench.freshness:ticks", settings)
+    worker = WorkerCommand("driftline.bench.freshness:ticks", settings)
     try:
         place = settings.features(case.name)
         return freshness.measure(bootstrap, namespace, place, worker.check, PACE_SECONDS)

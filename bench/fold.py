@@ -15,15 +15,15 @@ from pathlib import Path
 from time import process_time
 from typing import Any, TypeVar
 
-from bench import river
-from bench.cases import adapting, by_default, challenged, without_extras
-from bench.log import Chunks, Log
-from features.state import FeatureState
-from streams.hash_seed import pin
-from streams.outputs import Outputs
-from streams.scorer import RETAIN_EVERY, Scorer
-from streams.simulate import Simulation
-from streams.usecase import UseCase, load_case
+from driftline.bench import river
+from driftline.bench.cases import adapting, by_default, challenged, without_extras
+from driftline.bench.log import Chunks, Log
+from driftline.features.state.feature_state import FeatureState
+from driftline.streams.code.hash_seed import pin
+from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.fold.intake import RETAIN_EVERY, Intake
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.simulation.simulate import Simulation
 
 CHUNK = 500
 _T = TypeVar("_T")
@@ -64,9 +64,9 @@ def _features(case: UseCase) -> Fold:
     return fold
 
 
-def _scorer(case: UseCase, rows: bool) -> Fold:
+def _intake(case: UseCase, rows: bool) -> Fold:
     scorers = [
-        Scorer(case, case.feature_state(case.views() if rows else ()), p) for p in range(case.partitions)
+        Intake(case, case.feature_state(case.views() if rows else ()), p) for p in range(case.partitions)
     ]
 
     def fold(chunks: Chunks) -> None:
@@ -141,8 +141,8 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
     folds: dict[str, Callable[[], Fold]] = {
         "decode": lambda: _decode(case),
         "features": lambda: _features(case),
-        "scorer": lambda: _scorer(case, False),
-        "scorer_with_rows": lambda: _scorer(case, True),
+        "intake": lambda: _intake(case, False),
+        "scorer_with_rows": lambda: _intake(case, True),
         "champion_alone": lambda: _whole(whole["champion_alone"]),
         "with_baselines": lambda: _whole(without_extras(case, baselines=True)),
         "with_metrics": lambda: _whole(without_extras(case, baselines=True, metrics=True)),
@@ -186,14 +186,14 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
         "stages_us_per_flight": {
             "decode and check": flight["decode"],
             "features": flight["features"] - flight["decode"],
-            "time, duplicates, join": flight["scorer"] - flight["features"],
-            "champion predicts and learns, encode both": flight["champion_alone"] - flight["scorer"],
+            "time, duplicates, join": flight["intake"] - flight["features"],
+            "champion predicts and learns, encode both": flight["champion_alone"] - flight["intake"],
             "baselines": flight["with_baselines"] - flight["champion_alone"],
             "metrics": flight["with_metrics"] - flight["with_baselines"],
             "drift monitors": flight["everything"] - flight["with_metrics"],
             "three linear challengers": flight["challenged"] - flight["champion_alone"],
             "drift manager and promotion, with them": flight["adapting"] - flight["challenged"],
-            "online feature rows (worker only)": flight["scorer_with_rows"] - flight["scorer"],
+            "online feature rows (worker only)": flight["scorer_with_rows"] - flight["intake"],
         },
     }
 

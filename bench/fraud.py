@@ -1,4 +1,4 @@
-"""Rare labels of which one kind comes late and the other never: `python -m bench.fraud`.
+"""Rare labels of which one kind comes late and the other never: `python -m driftline.bench.fraud`.
 
 Of the payments one in two hundred is a fraud. A chargeback tells it within 25 days, and nothing tells that a
 payment was none. Half-way, what frauds look like changes. `fraud` declares no more than that; in `settled`
@@ -19,14 +19,14 @@ from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
-from features.declaration import DAY, field
-from online_models.member import Member, PerKey
-from online_models.task import Binary, Label, LabelWarning
-from streams.events import Event
-from streams.hash_seed import pin
-from streams.processor import PartitionProcessor, summarize
-from streams.sources import LogRecord, layout, with_closing_clock
-from streams.usecase import UseCase
+from driftline.features.declare.declaration import DAY, field
+from driftline.online_models.members.member import Member, PerKey
+from driftline.online_models.tasks.task import Binary, Label, LabelWarning
+from driftline.streams.code.hash_seed import pin
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.fold.processor import PartitionProcessor, summarize
+from driftline.streams.simulation.sources import LogRecord, layout, with_closing_clock
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 200

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.peer import PeerFailed
 from driftline import (
     HOUR,
     Binary,
@@ -23,8 +22,9 @@ from driftline import (
     latest,
     mean,
 )
-from features.errors import FeaturesError
-from features.place import RepositoryPlace
+from driftline.bench.peer import PeerFailed
+from driftline.features.errors import FeaturesError
+from driftline.features.feast.place import RepositoryPlace
 
 KEYS = 20
 """Keys that events are about, in turn."""

@@ -17,11 +17,11 @@ from pathlib import Path
 from time import process_time
 from typing import Any, Protocol
 
-from bench.log import Log
-from features.declaration import Derived, Lookup, RequestField, Window
-from streams.events import Event
-from streams.hash_seed import pin
-from streams.usecase import UseCase, load_case
+from driftline.bench.log import Log
+from driftline.features.declare.declaration import Derived, Lookup, RequestField, Window
+from driftline.streams.code.hash_seed import pin
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.usecase import UseCase, load_case
 
 Out = tuple[str, dict[str, Any]]
 

@@ -9,24 +9,24 @@ from typing import Any
 
 os.environ.setdefault("FAUST_LOOP", "uvloop")  # as `driftline worker` does
 
-from bench.gauge import Gauge
-from bench.peer import Assignment
-from features.online import OnlineWriter
-from features.place import RepositoryPlace
-from features.registry import OnlineStoreRepo
-from infra.deploy import deploy
-from infra.settings import Settings
-from streams import kafka_broker
-from streams.checkpointing import Checkpointing
-from streams.kafka_broker import KafkaBroker
-from streams.membership import Membership
-from streams.outputs import Outputs
-from streams.processor import PartitionProcessor
-from streams.record import Record
-from streams.renewal import Renewals
-from streams.topics_watch import TopicsWatch
-from streams.usecase import UseCase, load_case
-from streams.worker import Worker, run
+from driftline.bench.gauge import Gauge
+from driftline.bench.peer import Assignment
+from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.online.writer import OnlineWriter
+from driftline.infra.serving.deploy import deploy
+from driftline.infra.settings import Settings
+from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.owner.checkpointing import Checkpointing
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.record import Record
+from driftline.streams.transport import kafka_broker
+from driftline.streams.transport.kafka_broker import KafkaBroker
+from driftline.streams.transport.membership import Membership
+from driftline.streams.transport.renewal import Renewals
+from driftline.streams.transport.topics_watch import TopicsWatch
+from driftline.streams.transport.worker import Worker, run
 
 
 def _online_writer(case: UseCase, home: Path) -> OnlineWriter:

@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from bench.job import Job
-from bench.log import Log
-from bench.peer import Assignment, PeerFailed, Process
-from streams.usecase import UseCase
+from driftline.bench.job import Job
+from driftline.bench.log import Log
+from driftline.bench.peer import Assignment, PeerFailed, Process
+from driftline.streams.declare.usecase import UseCase
 
 ANSWER_DEADLINE = 60.0
 RAMP_SECONDS = 0.5

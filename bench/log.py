@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from streams.sources import LogRecord, layout, open_source, with_closing_clock
-from streams.usecase import UseCase
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.simulation.sources import LogRecord, layout, open_source, with_closing_clock
 
 Chunks = list[tuple[int, list[LogRecord]]]
 """(partition, records), in the order in which they are folded."""

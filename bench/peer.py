@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from streams.topics import TopicSpec
+from driftline.streams.declare.topics import TopicSpec
 
 ANSWERS_WITHIN = 30.0
 STALLED = 60.0

@@ -13,11 +13,11 @@ from quixstreams import Application, State
 from quixstreams.models import Deserializer
 from quixstreams.models.serializers import SerializationContext
 
-from bench.gauge import Gauge
-from bench.job import Job, Memory, Out, Store, tag_of
-from bench.peer import Assignment
-from streams.events import Event, EventCodec
-from streams.usecase import load_case
+from driftline.bench.gauge import Gauge
+from driftline.bench.job import Job, Memory, Out, Store, tag_of
+from driftline.bench.peer import Assignment
+from driftline.streams.declare.events import Event, EventCodec
+from driftline.streams.declare.usecase import load_case
 
 
 class EventDeserializer(Deserializer):  # type: ignore[misc]

@@ -11,16 +11,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.command import WorkerCommand
-from bench.log import Log
-from bench.peer import Assignment, Process
-from infra.deploy import deploy
-from infra.settings import Settings
-from streams.deployment import Deployment
-from streams.kafka_broker import CHUNK, KafkaBroker
-from streams.simulate import Simulation
-from streams.takeover import take_over
-from streams.usecase import UseCase, load_case
+from driftline.bench.command import WorkerCommand
+from driftline.bench.log import Log
+from driftline.bench.peer import Assignment, Process
+from driftline.infra.serving.deploy import deploy
+from driftline.infra.settings import Settings
+from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.owner.deployment import Deployment
+from driftline.streams.owner.takeover import take_over
+from driftline.streams.simulation.simulate import Simulation
+from driftline.streams.transport.kafka_broker import CHUNK, KafkaBroker
 
 FENCES = 11
 """Fences that are timed."""

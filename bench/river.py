@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.cases import without_extras
-from bench.log import Log
-from streams.simulate import Simulation
-from streams.usecase import UseCase
+from driftline.bench.cases import without_extras
+from driftline.bench.log import Log
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.simulation.simulate import Simulation
 
 
 class Step(NamedTuple):

@@ -1,6 +1,6 @@
 """The whole bench: everything on the same events, in one run, ratios first.
 
-python -m bench.run --json
+python -m driftline.bench.run --json
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from statistics import median
 from typing import Any
 from uuid import uuid4
 
-from bench import latency, peer, recovery, table
-from bench.cases import FLIGHTS
-from bench.log import Log
-from bench.peer import Assignment, PeerFailed
-from infra.kafka import LocalStack
-from infra.settings import Settings
-from infra.topics_admin import ensure_topics
-from streams.digest import PartitionDigest, combined
-from streams.hash_seed import pin
-from streams.positions import position_of
-from streams.usecase import UseCase, load_case
+from driftline.bench import latency, peer, recovery, table
+from driftline.bench.cases import FLIGHTS
+from driftline.bench.log import Log
+from driftline.bench.peer import Assignment, PeerFailed
+from driftline.infra.local.kafka import LocalStack
+from driftline.infra.settings import Settings
+from driftline.infra.topics.administration import ensure_topics
+from driftline.streams.code.hash_seed import pin
+from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.records.positions import position_of
+from driftline.streams.simulation.digest import PartitionDigest, combined
 
-CHAMPION_ALONE = "bench.cases:champion_alone"
-EVERYTHING = "bench.cases:everything"
+CHAMPION_ALONE = "driftline.bench.cases:champion_alone"
+EVERYTHING = "driftline.bench.cases:everything"
 RESULTS = Path(__file__).parent / "results.json"
-README = Path(__file__).parent.parent / "README.md"
+README = Path(__file__).resolve().parents[1] / "README.md"
 PACE_SECONDS = {200: 15.0, 1000: 3.0}
 """Length of one paced run by its rate, in events a second."""
 AGREEMENT = 1e-6
@@ -65,12 +65,12 @@ class Bench:
     def fold(self, rounds: int) -> dict[str, Any]:
         """Bare River and the fold from memory."""
         _say("bare River, and the fold by stage")
-        return peer.call("bench.fold", FLIGHTS, str(self._log_file), str(rounds))
+        return peer.call("driftline.bench.fold", FLIGHTS, str(self._log_file), str(rounds))
 
     def handwritten(self) -> dict[str, Any]:
         """The job by hand from memory."""
         _say("the job by hand, from memory")
-        return peer.call("bench.job", FLIGHTS, str(self._log_file))
+        return peer.call("driftline.bench.job", FLIGHTS, str(self._log_file))
 
     def assign(self, *, own: bool = False, **options: Any) -> Assignment:
         """Fresh topics for one run: the case's own, or plain ones. The log is not yet filled."""
@@ -95,7 +95,7 @@ class Bench:
         """One driftline worker over the whole log; its predictions' digest must be simulate's."""
         assignment = self.assign(own=True, **options)
         self.log.produce(self._bootstrap, assignment.log)
-        found = self._measure("bench.kafka", assignment, expected)
+        found = self._measure("driftline.bench.kafka", assignment, expected)
         if not assignment.exact:
             return found  # without source positions there is no digest
         digests = [PartitionDigest() for _ in range(self.log.partitions)]
@@ -157,9 +157,9 @@ class Bench:
         _say(f"latency at {' and '.join(map(str, PACE_SECONDS))} events a second, {rounds} runs each")
         ours, bare, theirs = self.assign(own=True), self.assign(own=True, exact=False), self.assign()
         with (
-            peer.running("bench.kafka", ours) as worker,
-            peer.running("bench.kafka", bare) as inexact,
-            peer.running("bench.echo", theirs) as echo,
+            peer.running("driftline.bench.kafka", ours) as worker,
+            peer.running("driftline.bench.kafka", bare) as inexact,
+            peer.running("driftline.bench.echo", theirs) as echo,
         ):
             services = {
                 "driftline": (worker, ours),
@@ -173,7 +173,7 @@ class Bench:
         _say("take-over, silent fold, a worker killed")
         folded, killed = self.assign(own=True), self.assign(own=True)
         self.log.produce(self._bootstrap, folded.log)
-        with peer.running("bench.kafka", folded) as worker:
+        with peer.running("driftline.bench.kafka", folded) as worker:
             recovery.all_answered(folded, self.log, worker)
         found = recovery.silent_fold(folded, self.log, self._folder / "recovery", rounds)
         return found | recovery.kill(killed, self.log)
@@ -238,10 +238,10 @@ def measure(bench: Bench, rounds: int, latency_rounds: int) -> dict[str, Any]:
     ):
         peers[name] = _attempt(lambda v=variant, o=options: bench.kafka(outputs[v], **o), repeat)  # type: ignore[misc]
     for name, module, package, durable, repeat in (
-        ("quix", "bench.quix", "quixstreams", True, rounds),
-        ("quix_memory", "bench.quix", "quixstreams", False, 1),
-        ("faust", "bench.faust_plain", "faust", True, 1),
-        ("faust_memory", "bench.faust_plain", "faust", False, 1),
+        ("quix", "driftline.bench.quix", "quixstreams", True, rounds),
+        ("quix_memory", "driftline.bench.quix", "quixstreams", False, 1),
+        ("faust", "driftline.bench.faust_plain", "faust", True, 1),
+        ("faust_memory", "driftline.bench.faust_plain", "faust", False, 1),
     ):
         _say(name)
         if find_spec(package) is None:

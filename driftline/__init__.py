@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from driftline.errors import DeclarationError, DriftlineError
-    from features.client import FeatureClient, FeatureRow, FeatureValue
-    from features.declaration import (
+    from driftline.features.declare.declaration import (
         DAY,
         HOUR,
         MINUTE,
@@ -37,19 +36,31 @@ if TYPE_CHECKING:
         std,
         sum,
     )
-    from features.errors import FeatureDeclarationError, FeaturesError, FeatureValueError
-    from features.expectation import Schema, SchemaError
-    from online_models.combination import Combination
-    from online_models.drift.monitoring import Monitoring
-    from online_models.errors import ModelDeclarationError, ModelsError, NotFinite
-    from online_models.failures import Tolerance
-    from online_models.member import Member, PerKey, Shared
-    from online_models.promotion import Promotion
-    from online_models.reactions import Background, Boosted, Recurring, Reset
-    from online_models.task import Anomaly, Binary, Decision, Label, LabelWarning, Multiclass, Regression
-    from streams.bridge import Bridge, Enrichment, ForeignRecord
-    from streams.commands import new_command
-    from streams.errors import (
+    from driftline.features.errors import FeatureDeclarationError, FeaturesError, FeatureValueError
+    from driftline.features.online.client import FeatureClient, FeatureRow, FeatureValue
+    from driftline.features.quality.expectation import Schema, SchemaError
+    from driftline.online_models.combine.combination import Combination
+    from driftline.online_models.drift.monitoring import Monitoring
+    from driftline.online_models.errors import ModelDeclarationError, ModelsError, NotFinite
+    from driftline.online_models.members.failures import Tolerance
+    from driftline.online_models.members.member import Member, PerKey, Shared
+    from driftline.online_models.members.reactions import Background, Boosted, Recurring, Reset
+    from driftline.online_models.promote.promotion import Promotion
+    from driftline.online_models.tasks.task import (
+        Anomaly,
+        Binary,
+        Decision,
+        Label,
+        LabelWarning,
+        Multiclass,
+        Regression,
+    )
+    from driftline.streams.clients.bridge import Bridge, Enrichment, ForeignRecord
+    from driftline.streams.clients.sdk import EventProducer, PredictionConsumer, Undelivered
+    from driftline.streams.declare.commands import new_command
+    from driftline.streams.declare.events import Clock, Command, Event, Reference
+    from driftline.streams.declare.usecase import UseCase, load_case
+    from driftline.streams.errors import (
         FoldFault,
         NoBroker,
         NoCanonicalForm,
@@ -60,39 +71,36 @@ if TYPE_CHECKING:
         Undescribable,
         UnusableKey,
     )
-    from streams.events import Clock, Command, Event, Reference
-    from streams.sdk import EventProducer, PredictionConsumer, Undelivered
-    from streams.usecase import UseCase, load_case
 
 _HOMES = {
     "driftline.errors": ("DeclarationError", "DriftlineError"),
-    "features.client": ("FeatureClient", "FeatureRow", "FeatureValue"),
-    "features.declaration": (
+    "driftline.features.online.client": ("FeatureClient", "FeatureRow", "FeatureValue"),
+    "driftline.features.declare.declaration": (
         "DAY", "HOUR", "MINUTE", "SECOND", "count", "decayed", "derive", "difference", "distinct", "field",
         "first", "lag", "last", "latest", "lookup", "max", "mean", "min", "on_demand", "rate", "ratio",
         "since", "std", "sum",
     ),
-    "features.errors": ("FeatureDeclarationError", "FeatureValueError", "FeaturesError"),
-    "features.expectation": ("Schema", "SchemaError"),
-    "online_models.combination": ("Combination",),
-    "online_models.drift.monitoring": ("Monitoring",),
-    "online_models.errors": ("ModelDeclarationError", "ModelsError", "NotFinite"),
-    "online_models.failures": ("Tolerance",),
-    "online_models.member": ("Member", "PerKey", "Shared"),
-    "online_models.promotion": ("Promotion",),
-    "online_models.reactions": ("Background", "Boosted", "Recurring", "Reset"),
-    "online_models.task": (
+    "driftline.features.errors": ("FeatureDeclarationError", "FeatureValueError", "FeaturesError"),
+    "driftline.features.quality.expectation": ("Schema", "SchemaError"),
+    "driftline.online_models.combine.combination": ("Combination",),
+    "driftline.online_models.drift.monitoring": ("Monitoring",),
+    "driftline.online_models.errors": ("ModelDeclarationError", "ModelsError", "NotFinite"),
+    "driftline.online_models.members.failures": ("Tolerance",),
+    "driftline.online_models.members.member": ("Member", "PerKey", "Shared"),
+    "driftline.online_models.promote.promotion": ("Promotion",),
+    "driftline.online_models.members.reactions": ("Background", "Boosted", "Recurring", "Reset"),
+    "driftline.online_models.tasks.task": (
         "Anomaly", "Binary", "Decision", "Label", "LabelWarning", "Multiclass", "Regression",
     ),
-    "streams.bridge": ("Bridge", "Enrichment", "ForeignRecord"),
-    "streams.commands": ("new_command",),
-    "streams.errors": (
+    "driftline.streams.clients.bridge": ("Bridge", "Enrichment", "ForeignRecord"),
+    "driftline.streams.declare.commands": ("new_command",),
+    "driftline.streams.errors": (
         "FoldFault", "NoBroker", "NoCanonicalForm", "OtherTask", "Refused", "StreamsError", "Unauthentic",
         "Undescribable", "UnusableKey",
     ),
-    "streams.events": ("Clock", "Command", "Event", "Reference"),
-    "streams.sdk": ("EventProducer", "PredictionConsumer", "Undelivered"),
-    "streams.usecase": ("UseCase", "load_case"),
+    "driftline.streams.declare.events": ("Clock", "Command", "Event", "Reference"),
+    "driftline.streams.clients.sdk": ("EventProducer", "PredictionConsumer", "Undelivered"),
+    "driftline.streams.declare.usecase": ("UseCase", "load_case"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,6 +1,6 @@
 """`python -m driftline` is the command `driftline`."""
 
-from infra.cli import main
+from driftline.infra.cli import main
 
 if __name__ == "__main__":
     main()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from features.place import RepositoryPlace
-from infra.errors import InfraError
+from driftline.features.feast.place import RepositoryPlace
+from driftline.infra.errors import InfraError
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,16 @@ import pytest
 from hypothesis import settings
 from kafka import KafkaConsumer, TopicPartition
 
-from infra.kafka import LocalStack, answers, free_port
-from infra.topics_admin import ensure_topics
-from streams.digest import DIGESTED, Digests
-from streams.events import Event
-from streams.outputs import Outputs
-from streams.positions import SourcePosition, source_of
-from streams.processor import PartitionProcessor
-from streams.sdk import EventProducer
-from streams.topics import Topics
-from streams.usecase import UseCase, load_case
+from driftline.infra.local.kafka import LocalStack, answers, free_port
+from driftline.infra.topics.administration import ensure_topics
+from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.topics import Topics
+from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.positions import SourcePosition, source_of
+from driftline.streams.simulation.digest import DIGESTED, Digests
 
 CASES = Path(__file__).parent / "cases"
 """Where the tests' own cases are, for workers to import."""
@@ -150,7 +150,7 @@ class System:
         said = self.home / f"{arguments[0]}-{len(self.workers)}.log"
         with said.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", *arguments],
+                [sys.executable, "-m", "driftline.infra.cli", *arguments],
                 env=self.environment | environment,
                 stdout=log,
                 stderr=log,

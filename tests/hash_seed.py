@@ -4,6 +4,6 @@ Named by `-p` in pyproject.toml: pytest imports those before it takes standard o
 can still be executed again.
 """
 
-from streams.hash_seed import pin
+from driftline.streams.code.hash_seed import pin
 
 pin()

@@ -26,14 +26,15 @@ def test_every_public_name_resolves() -> None:
 
 
 def test_declaring_a_case_and_the_clients_import_nothing_heavy() -> None:
-    code = "from examples.flights import flights; from driftline.client import EventProducer"
+    code = "from driftline.examples.flights import flights; from driftline.client import EventProducer"
     assert not modules_after(code).intersection(HEAVY)
 
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['driftline', '--help']\n"
-        "import infra.cli, contextlib, io\n"
-        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): infra.cli.main()"
+        "import driftline.infra.cli, contextlib, io\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
+        "    driftline.infra.cli.main()"
     )
     assert not modules_after(code).intersection((*HEAVY, "kafka", "numpy"))

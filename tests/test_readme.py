@@ -16,9 +16,9 @@ import msgspec
 from kafka import KafkaConsumer, KafkaProducer
 
 from driftline import UseCase
-from examples.flights.events import Scheduled
-from features.state import FeatureState
-from streams.processor import PartitionProcessor
+from driftline.examples.flights.events import Scheduled
+from driftline.features.state.feature_state import FeatureState
+from driftline.streams.fold.processor import PartitionProcessor
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -77,7 +77,7 @@ def test_the_features_are_those_of_a_case() -> None:
 def test_the_four_uses_work_when_pasted(
     system_of: Callable[..., Any], eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
-    system = system_of("examples.flights:flights", namespace="")
+    system = system_of("driftline.examples.flights:flights", namespace="")
     worker = system.start()
     here = tmp_path / "here"
     here.mkdir()

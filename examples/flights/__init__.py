@@ -97,6 +97,6 @@ flights = UseCase(
         frozen_after=9_000,  # about January
     ),
     slices=["origin", "carrier"],
-    source="examples.flights.source:events",
+    source="driftline.examples.flights.source:events",
     description="Arrival more than 15 minutes late, asked at the scheduled departure",
 )

@@ -3,6 +3,6 @@
 What a command needs is imported inside it, so that help comes at once.
 """
 
-from infra.cli.entry import app, main
+from driftline.infra.cli.entry import app, main
 
 __all__ = ["app", "main"]

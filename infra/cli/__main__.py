@@ -1,6 +1,6 @@
-"""`python -m infra.cli`."""
+"""`python -m driftline.infra.cli`."""
 
-from infra.cli.entry import main
+from driftline.infra.cli.entry import main
 
 if __name__ == "__main__":
     main()

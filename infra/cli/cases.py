@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from infra.settings import Settings
-    from streams.usecase import UseCase
+    from driftline.infra.settings import Settings
+    from driftline.streams.declare.usecase import UseCase
 
-DEMO_CASE = "examples.flights:flights"
+DEMO_CASE = "driftline.examples.flights:flights"
 SHIPPED_CASES = {"flights": DEMO_CASE}
 
 
 def settings() -> Settings:
     """The settings that the environment gives."""
-    from infra.settings import Settings
+    from driftline.infra.settings import Settings
 
     return Settings.from_environment()
 
@@ -24,7 +24,7 @@ def load(name: str, partitions: int | None = None) -> UseCase:
     """The case of that name or module:attribute, with another number of partitions where one is given."""
     from dataclasses import replace
 
-    from streams.usecase import load_case
+    from driftline.streams.declare.usecase import load_case
 
     case = load_case(path_of(name))
     return case if partitions is None else replace(case, partitions=partitions)
@@ -36,7 +36,7 @@ def path_of(name: str) -> str:
         return name
     cases = _named()
     if name not in cases:
-        from infra.errors import InfraError
+        from driftline.infra.errors import InfraError
 
         raise InfraError(
             f"{name!r} is neither module:attribute nor named under [tool.driftline.cases] in ./pyproject.toml"
@@ -49,7 +49,7 @@ def only_case() -> str:
 
     Raises InfraError where there are several.
     """
-    from infra.errors import InfraError
+    from driftline.infra.errors import InfraError
 
     cases = _named()
     own = [name for name, path in cases.items() if SHIPPED_CASES.get(name) != path] or list(cases)
@@ -62,7 +62,7 @@ def _named() -> dict[str, str]:
     """module:attribute by short name: the shipped cases, and those that ./pyproject.toml names."""
     import tomllib
 
-    from infra.errors import InfraError
+    from driftline.infra.errors import InfraError
 
     project = Path("pyproject.toml")
     try:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.cli.cases import load, path_of, settings
-from infra.cli.console import say
-from infra.cli.parameters import AsJson, Case, RequestsFrom, RequestsTo, times
+from driftline.infra.cli.cases import load, path_of, settings
+from driftline.infra.cli.console import say
+from driftline.infra.cli.parameters import AsJson, Case, RequestsFrom, RequestsTo, times
 
 if TYPE_CHECKING:
-    from infra.data import DataReport
-    from infra.settings import Settings
-    from streams.usecase import UseCase
+    from driftline.infra.quality.statistics import DataReport
+    from driftline.infra.settings import Settings
+    from driftline.streams.declare.usecase import UseCase
 
 SchemaFile = Annotated[
     Path | None,
@@ -45,7 +45,7 @@ def schema(
     Types, the share that may be missing, ranges, domains and bins, as JSON: with --freeze in a file of the
     project, to be read, edited and kept with it. Drift is measured from what it was inferred from.
     """
-    from infra import data
+    from driftline.infra.quality import statistics as data
 
     declared = load(case)
     inferred = data.infer_schema(declared, settings(), window * 3600.0, *times(start, stop))
@@ -71,7 +71,7 @@ def statistics(
     Counts the predictions in the archive, and in Kafka beyond it. The statistics of an archived part are
     kept beside the archive as Parquet.
     """
-    from infra.data import statistics_text
+    from driftline.infra.quality.statistics import statistics_text
 
     report = _report(_expected(case, schema), times(start, stop), html)
     print(report.as_json() if as_json else statistics_text(report))
@@ -93,7 +93,7 @@ def anomalies(
     """
     import msgspec
 
-    from infra import data
+    from driftline.infra.quality import statistics as data
 
     expected, span = _expected(case, schema), times(start, stop)
     report = _report(expected, span, html)
@@ -107,15 +107,15 @@ def anomalies(
 
 def _expected(case: str, path: Path | None) -> tuple[UseCase, Settings, Any]:
     """The case, the settings, and the frozen schema."""
-    from infra import data
+    from driftline.infra.quality import statistics as data
 
     declared = load(case)
     return declared, settings(), data.read_schema(path or data.schema_path(path_of(case), declared), declared)
 
 
 def _report(expected: tuple[UseCase, Settings, Any], span: tuple[Any, Any], html: Path | None) -> DataReport:
-    from infra import data
-    from infra.report.data import page
+    from driftline.infra.quality import statistics as data
+    from driftline.infra.quality.statistics_page import page
 
     report = data.report(*expected, *span)
     if html is not None:
@@ -134,7 +134,7 @@ def publish(
     """Write closed windows and their anomalies to the case's compacted topics; those written before stay."""
     import signal
 
-    from infra import data
+    from driftline.infra.quality import statistics as data
 
     expected = _expected(case, schema)
     stopped = False

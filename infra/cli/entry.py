@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from infra.cli import data, features, local, models, offline, produce, proof, schema, service, topics
-from infra.cli.cases import settings
-from infra.cli.console import explains_itself, say
-
-PACKAGES = ("driftline", "streams", "features", "online_models", "infra")
+from driftline.infra.cli import (
+    data,
+    features,
+    local,
+    models,
+    offline,
+    produce,
+    proof,
+    schema,
+    service,
+    topics,
+)
+from driftline.infra.cli.cases import settings
+from driftline.infra.cli.console import explains_itself, say
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C has ended."""
@@ -55,21 +63,14 @@ for kind in topics.READ_ONLY:
 
 def main() -> None:
     """Entry point; an error whose message says enough is one line and exit code 1, without a traceback."""
-    own = _hidden_by(Path.cwd())
-    if own is not None:
-        say(
-            f"driftline: {own} would be taken for the package of that name which driftline needs: rename it, "
-            "or run driftline in another folder"
-        )
-        sys.exit(1)
-    from streams.hash_seed import pin
+    from driftline.streams.code.hash_seed import pin
 
     pin()
     try:
         app()
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
-            from infra.interruption import still_running
+            from driftline.infra.local.interruption import still_running
 
             for line in still_running(settings()):
                 say(line)
@@ -79,14 +80,3 @@ def main() -> None:
             raise
         say(f"driftline: {error}")
         sys.exit(1)
-
-
-def _hidden_by(folder: Path) -> Path | None:
-    """A module in `folder` that Python would take for one of ours, None when there is none."""
-    if folder.resolve() == Path(__file__).resolve().parents[2]:
-        return None
-    for name in PACKAGES:
-        for own in (folder / name / "__init__.py", folder / f"{name}.py"):
-            if own.exists():
-                return own
-    return None

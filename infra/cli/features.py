@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.cli.cases import load, path_of, settings
-from infra.cli.console import end_with, print_json, say
-from infra.cli.parameters import AsJson, Case, OffsetTo, RequestsFrom, RequestsTo, times
+from driftline.infra.cli.cases import load, path_of, settings
+from driftline.infra.cli.console import end_with, print_json, say
+from driftline.infra.cli.parameters import AsJson, Case, OffsetTo, RequestsFrom, RequestsTo, times
 
 if TYPE_CHECKING:
-    from features.registry import OnlineStoreRepo
+    from driftline.features.feast.registry import OnlineStoreRepo
 
 ParquetFile = Annotated[Path, typer.Option("--out", help="The Parquet file to write")]
 
@@ -32,8 +32,8 @@ def get(
         raise typer.BadParameter(f"{wrong[0]!r} is not of the form key=value")
     import msgspec
 
-    from features.client import FeatureClient
-    from infra.figures import lasting
+    from driftline.features.online.client import FeatureClient
+    from driftline.infra.report.figures import lasting
 
     declared = load(case)
     with FeatureClient(declared, settings().features(declared.name)) as client:
@@ -49,7 +49,7 @@ def get(
 @commands.command()
 def describe(case: Case, as_json: AsJson = False) -> None:
     """What the features of a case are: how each is computed, its unit, valid range, owner, and its view."""
-    from features.catalogue import catalogue
+    from driftline.features.declare.catalogue import catalogue
 
     declared = load(case)
     _print_each(
@@ -70,7 +70,7 @@ def apply(case: Case, as_json: AsJson = False) -> None:
 
 
 def _repo(case: str) -> OnlineStoreRepo:
-    from features.registry import OnlineStoreRepo
+    from driftline.features.feast.registry import OnlineStoreRepo
 
     declared = load(case)
     return OnlineStoreRepo(settings().features(declared.name), declared.views(), declared.on_demand_views())
@@ -105,7 +105,7 @@ def history(
     added, those of other code are written anew. Joins need the rows before the first request too: leave out
     --from unless they are of no interest.
     """
-    from infra.feature_history import write
+    from driftline.infra.offline.feature_history import write
 
     report = write(path_of(case), load(case), settings(), start, stop, out)
     print(report.as_json() if as_json else report)
@@ -124,7 +124,7 @@ def training_set(
     Joined by Feast's get_historical_features and compared, value by value, with what the predictions
     published. Exit code 1 when one differs; the file is written all the same. 2 when nothing was compared.
     """
-    from infra.training_set import write_training_set
+    from driftline.infra.offline.training_set import write_training_set
 
     end_with(write_training_set(load(case), settings(), *times(start, stop), out), as_json)
 
@@ -137,7 +137,7 @@ def served(
     stop: RequestsTo = None,
 ) -> None:
     """The training log: features as they were served, from the archived predictions, with their labels."""
-    from infra.training_set import write_training_log
+    from driftline.infra.offline.training_set import write_training_log
 
     rows = write_training_log(load(case), settings(), *times(start, stop), out)
     say(f"{rows:,} predictions written to {out}")

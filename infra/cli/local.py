@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.cases import DEMO_CASE, path_of, settings
-from infra.cli.console import print_json, say
-from infra.cli.parameters import AsJson, Limit, Partitions
+from driftline.infra.cli.cases import DEMO_CASE, path_of, settings
+from driftline.infra.cli.console import print_json, say
+from driftline.infra.cli.parameters import AsJson, Limit, Partitions
 
 commands = typer.Typer()
 
@@ -19,7 +19,7 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start the local Kafka, unless it runs already."""
-    from infra.kafka import LocalStack
+    from driftline.infra.local.kafka import LocalStack
 
     broker = LocalStack(settings().home, port).up()
     if as_json:
@@ -35,7 +35,7 @@ def down(
     """Stop the local Kafka; its data stays."""
     import shutil
 
-    from infra.kafka import LocalStack
+    from driftline.infra.local.kafka import LocalStack
 
     home = settings().home
     stopped = LocalStack(home).down(wipe=wipe)
@@ -47,7 +47,7 @@ def down(
 @commands.command()
 def status(as_json: AsJson = False) -> None:
     """What runs, and how far each worker has come. Exit code 1 when no broker runs."""
-    from infra.status import collect, render
+    from driftline.infra.local.status import collect, render
 
     system = collect(settings())
     if as_json:
@@ -69,7 +69,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Kafka, Feast, a worker, a year of flights and a report."""
-    from infra.demo.showing import run
+    from driftline.infra.demo.showing import run
 
     result = run(path_of(case), settings(), limit=limit, partitions=partitions, fresh=fresh)
     if as_json:

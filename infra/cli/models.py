@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.cli.cases import load, settings
-from infra.cli.console import print_json, say
-from infra.cli.parameters import AsJson, Case, TopicKind
-from infra.cli.topics import group
+from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.console import print_json, say
+from driftline.infra.cli.parameters import AsJson, Case, TopicKind
+from driftline.infra.cli.topics import group
 
 KeyFile = Annotated[Path, typer.Option("--key", help="File with the operator's private key")]
 Operator = Annotated[str, typer.Option("--operator", help="Name that the case declares the public key under")]
@@ -26,7 +26,7 @@ def key(
     as_json: AsJson = False,
 ) -> None:
     """Make an operator's key pair: the private key goes to a file, the public one is for the declaration."""
-    from infra.operator import make_key
+    from driftline.infra.topics.operator import make_key
 
     public = make_key(path)
     if as_json:
@@ -38,8 +38,8 @@ def key(
 @commands.command("list")
 def list_models(case: Case, as_json: AsJson = False) -> None:
     """The declared members, and what every pool serves according to the models topic."""
-    from infra.operator import members, serving
-    from infra.serve import bootstrap_of
+    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.topics.operator import members, serving
 
     now, declared = settings(), load(case)
     pools = serving(bootstrap_of(now), declared.topics(now.namespace).models)
@@ -53,8 +53,8 @@ def list_models(case: Case, as_json: AsJson = False) -> None:
 
 
 def _send(case: str, operator: str, key: Path, **command: Any) -> None:
-    from infra.operator import send
-    from infra.serve import bootstrap_of
+    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.topics.operator import send
 
     now = settings()
     sent = send(load(case), bootstrap_of(now), now.namespace, operator, key, **command)

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from infra.cli.cases import load, settings
-from infra.cli.console import print_json, say
-from infra.cli.parameters import AsJson, Case, Encoding, Limit, Partitions, Source, Zone
+from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.console import print_json, say
+from driftline.infra.cli.parameters import AsJson, Case, Encoding, Limit, Partitions, Source, Zone
 
 
 class TaskKind(enum.StrEnum):
@@ -56,10 +56,10 @@ def simulate(
 
     No Kafka is needed, and the predictions are the same.
     """
-    from infra.simulated import SimulatedOutputs
-    from infra.summary import table
-    from streams.simulate import simulate as run
-    from streams.tables import Reading
+    from driftline.infra.offline.simulated import SimulatedOutputs
+    from driftline.infra.report.summary import table
+    from driftline.streams.simulation.simulate import simulate as run
+    from driftline.streams.simulation.tables import Reading
 
     declared = load(case, partitions)
     with SimulatedOutputs(declared, out) as published:
@@ -100,9 +100,9 @@ def evaluate(
     docs/evaluation.md, such as rbf-recurring. Printed are the figures of every member and of what was served,
     and scores of the drift detectors where the changes of the stream are known.
     """
-    from infra.evaluate import stream_path
-    from infra.evaluation_table import table
-    from infra.report.evaluation import page
+    from driftline.infra.offline.evaluate import stream_path
+    from driftline.infra.offline.evaluation_table import table
+    from driftline.infra.report.evaluation import page
 
     names = tuple(name.strip() for name in models.split(",")) if models else ()
     path = stream_path(what)
@@ -123,7 +123,7 @@ def evaluate(
 
 def _evaluate_named(what: str, models: tuple[str, ...], delay: int, limit: int | None) -> dict[str, Any]:
     """Evaluate a stream of the catalogue, or a case."""
-    from infra import evaluate as evaluation
+    from driftline.infra.offline import evaluate as evaluation
 
     if evaluation.is_stream(what):
         return evaluation.evaluate_named(what, models=models, delay=delay, limit=limit)
@@ -141,7 +141,7 @@ def _evaluate_file(
     limit: int | None,
     encoding: str | None,
 ) -> dict[str, Any]:
-    from infra.evaluate import evaluate_file
+    from driftline.infra.offline.evaluate import evaluate_file
 
     if label is None:
         raise typer.BadParameter("name the column to predict: --label COLUMN")
@@ -154,7 +154,7 @@ def bench(
     limit: Annotated[int, typer.Option(min=1000, help="Events a run")] = 60_000, as_json: AsJson = False
 ) -> None:
     """Measure speed against bare River and other frameworks."""
-    from bench.run import main as run
+    from driftline.bench.run import main as run
 
     result = run(settings(), limit=limit)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from streams.topics import Topics
+    from driftline.streams.declare.topics import Topics
 
 Case = Annotated[str, typer.Argument(help="module:attribute, or a name from [tool.driftline.cases]")]
 Source = Annotated[

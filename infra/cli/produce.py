@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.cli.cases import load, settings
-from infra.cli.console import say
-from infra.cli.parameters import Case, Encoding, Limit, Partitions, Source, Zone
+from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.console import say
+from driftline.infra.cli.parameters import Case, Encoding, Limit, Partitions, Source, Zone
 
 if TYPE_CHECKING:
-    from streams.events import Event
-    from streams.sdk import EventProducer
-    from streams.usecase import UseCase
+    from driftline.streams.clients.sdk import EventProducer
+    from driftline.streams.declare.events import Event
+    from driftline.streams.declare.usecase import UseCase
 
 Close = Annotated[
     bool,
@@ -55,13 +55,13 @@ def produce(
     Where workers serve the case, waits until they have folded the events and reports those they refused, with
     exit code 1. Where none serves it, says so.
     """
-    from infra.produced import DeadLetters, SentOffsets
-    from infra.serve import bootstrap_of
-    from infra.topics_admin import ensure_topics
-    from infra.warm_up import send_end, send_history
-    from streams.sdk import EventProducer
-    from streams.sources import open_source
-    from streams.tables import Reading
+    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.topics.administration import ensure_topics
+    from driftline.infra.topics.produced import DeadLetters, SentOffsets
+    from driftline.infra.topics.warm_up import send_end, send_history
+    from driftline.streams.clients.sdk import EventProducer
+    from driftline.streams.simulation.sources import open_source
+    from driftline.streams.simulation.tables import Reading
 
     now, declared = settings(), load(case, partitions)
     _require_sense(declared, close=close, warm_up=warm_up, end_warm_up=end_warm_up)
@@ -94,7 +94,7 @@ def _require_sense(case: UseCase, *, close: bool, warm_up: bool, end_warm_up: bo
 
 def _send(producer: EventProducer, case: UseCase, events: Iterable[Event], *, close: bool) -> int:
     """Send the events, and a clock event after them if `close`; returns how many were sent."""
-    from streams.sources import with_closing_clock
+    from driftline.streams.simulation.sources import with_closing_clock
 
     count = 0
     for event in with_closing_clock(case, events) if close else events:

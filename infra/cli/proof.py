@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infra.cli.cases import load, only_case, path_of, settings
-from infra.cli.console import end_with, not_compared, say
-from infra.cli.parameters import (
+from driftline.infra.cli.cases import load, only_case, path_of, settings
+from driftline.infra.cli.console import end_with, not_compared, say
+from driftline.infra.cli.parameters import (
     AsJson,
     Case,
     OffsetTo,
@@ -22,8 +22,8 @@ from infra.cli.parameters import (
 )
 
 if TYPE_CHECKING:
-    from streams.archive import ArchivedRecord
-    from streams.usecase import UseCase
+    from driftline.streams.archive.parts import ArchivedRecord
+    from driftline.streams.declare.usecase import UseCase
 
 BOUND = (
     "Where to begin in every partition: an offset, or an RFC 3339 time. A time is the broker's append time, "
@@ -49,8 +49,8 @@ def replay(
 
     What Kafka no longer holds comes from the archive.
     """
-    from infra import replay as printing
-    from infra.serve import open_history
+    from driftline.infra.proof import replay as printing
+    from driftline.infra.serving.serve import open_history
 
     if values and (as_json or topic is not TopicKind.LOG):
         raise typer.BadParameter("--values prints the log's events: it goes with neither --json nor --topic")
@@ -74,7 +74,7 @@ def replay(
 
 
 def _print_values(case: UseCase, stretches: Mapping[int, Iterator[ArchivedRecord]]) -> None:
-    from infra.replay import as_recorded, as_source
+    from driftline.infra.proof.replay import as_recorded, as_source
 
     refused = 0
 
@@ -113,8 +113,8 @@ def audit(
     in partitions of the log that the case does not declare. 2: nothing could be compared, or a part of the
     log is missing.
     """
-    from infra.audit import audit as run
-    from streams.audit import Selection
+    from driftline.infra.proof.audit import audit as run
+    from driftline.streams.proof.audit import Selection
 
     try:
         declared = load(case, partitions)
@@ -143,7 +143,7 @@ def check(
 
     Exit code 0: everything is equal. 1: a difference. 2: nothing could be compared.
     """
-    from infra.check import check as run
+    from driftline.infra.proof.check import check as run
 
     try:
         report = run(path_of(case), load(case, partitions), source, limit, say)
@@ -168,11 +168,11 @@ def lineage(
     computed again from the events behind it, apart from the fold. Exit code 1 when one is not what was used,
     or when there is no such prediction.
     """
-    from infra.lineage import as_json as to_json
-    from infra.lineage import as_text
-    from infra.serve import open_history
-    from streams.deployment import code_of
-    from streams.lineage import lineage as trace
+    from driftline.infra.proof.lineage import as_json as to_json
+    from driftline.infra.proof.lineage import as_text
+    from driftline.infra.serving.serve import open_history
+    from driftline.streams.owner.deployment import code_of
+    from driftline.streams.proof.lineage import lineage as trace
 
     declared, now = load(only_case() if case is None else case, partitions), settings()
     with open_history(declared, now) as history:

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from infra.cli.cases import load, path_of, settings
-from infra.cli.console import not_compared, print_json
-from infra.cli.parameters import AsJson, Case
+from driftline.infra.cli.cases import load, path_of, settings
+from driftline.infra.cli.console import not_compared, print_json
+from driftline.infra.cli.parameters import AsJson, Case
 
 
 class _Group(TyperGroup):
@@ -30,7 +30,7 @@ commands = typer.Typer(
 @commands.command("print")
 def print_schemas(case: Case) -> None:
     """JSON Schema of every topic of a case."""
-    from streams.schema import topic_schemas
+    from driftline.streams.clients.schema import topic_schemas
 
     print(json.dumps(topic_schemas(load(case), settings().namespace), indent=2))
 
@@ -48,7 +48,7 @@ def check(
 
     Exit code 1 when something breaks; 2 when they cannot be compared.
     """
-    from infra.schema import broken
+    from driftline.infra.topics.schema import broken
 
     try:
         breaks = broken(load(case), against, path_of)

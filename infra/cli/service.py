@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.cases import load, path_of, settings
-from infra.cli.console import print_json, say
-from infra.cli.parameters import AsJson, Case, Partitions, TopicKind
+from driftline.infra.cli.cases import load, path_of, settings
+from driftline.infra.cli.console import print_json, say
+from driftline.infra.cli.parameters import AsJson, Case, Partitions, TopicKind
 
 NEWLY_REFUSED = 3
 """Exit code of an upgrade whose code refuses records that the code before had accepted."""
@@ -30,7 +30,7 @@ def worker(
 
     Folds its log: answers requests and learns from labels.
     """
-    from infra.serve import run_worker
+    from driftline.infra.serving.serve import run_worker
 
     run_worker(load(case, partitions), settings(), mend_topics=mend_topics)
 
@@ -55,8 +55,8 @@ def upgrade(
     Exit code 3: the new code refuses records that the code before had accepted, such as those with a field
     that was deleted, and nothing was taken over.
     """
-    from infra.serve import run_worker
-    from infra.upgrade import UpgradeStopped, planned
+    from driftline.infra.serving.serve import run_worker
+    from driftline.infra.serving.side_by_side import UpgradeStopped, planned
 
     declared, path = load(case, partitions), path_of(case)
     if plan:
@@ -87,8 +87,8 @@ def bridge(
     way. Records that cannot be mapped go unchanged to the bridge's dead letters. Several processes share the
     topic's partitions.
     """
-    from infra.serve import run_bridge
-    from streams.bridge import load_bridge
+    from driftline.infra.serving.serve import run_bridge
+    from driftline.streams.clients.bridge import load_bridge
 
     report = run_bridge(load_bridge(bridge), settings(), foreign, once=once)
     if as_json:
@@ -115,7 +115,7 @@ def archive(
     The archive is the folder or URI in DRIFTLINE_ARCHIVE. A part holds a fixed range of offsets and is
     written once the range is complete; the newest records, too few for a part, are in Kafka only.
     """
-    from infra.serve import run_archiver
+    from driftline.infra.serving.serve import run_archiver
 
     declared, now = load(case), settings()
     named = [kind.of(declared.topics(now.namespace)) for kind in topics]

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from infra.cli.cases import load, settings
-from infra.cli.console import print_json
-from infra.cli.parameters import AsJson, Case, TopicKind
+from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.console import print_json
+from driftline.infra.cli.parameters import AsJson, Case, TopicKind
 
 READ_ONLY = [kind for kind in TopicKind if kind not in (TopicKind.LOG, TopicKind.MODELS)]
 """Topics whose group of commands has `tail` only; for the log there is `replay`."""
@@ -29,8 +29,8 @@ def group(kind: TopicKind, summary: str | None = None) -> typer.Typer:
         as_json: AsJson = False,
     ) -> None:
         """The newest records."""
-        from infra.serve import bootstrap_of
-        from infra.tail import newest
+        from driftline.infra.serving.serve import bootstrap_of
+        from driftline.infra.topics.tail import newest
 
         now = settings()
         topics = load(case).topics(now.namespace)

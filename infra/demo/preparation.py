@@ -12,14 +12,14 @@ from dataclasses import replace
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from infra.demo.processes import read_status
-from infra.errors import InfraError
-from infra.kafka import LocalStack
-from infra.settings import Settings
-from infra.slot import status_path
-from infra.topics_admin import ensure_topics, records_in
-from streams.storage import Storage
-from streams.usecase import UseCase
+from driftline.infra.demo.processes import read_status
+from driftline.infra.errors import InfraError
+from driftline.infra.local.kafka import LocalStack
+from driftline.infra.processes.slot import status_path
+from driftline.infra.settings import Settings
+from driftline.infra.topics.administration import ensure_topics, records_in
+from driftline.streams.archive.storage import Storage
+from driftline.streams.declare.usecase import UseCase
 
 
 @contextmanager

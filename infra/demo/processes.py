@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from infra.errors import InfraError
-from infra.settings import Settings
+from driftline.infra.errors import InfraError
+from driftline.infra.settings import Settings
 
 READY_WITHIN = 90.0
 STOPS_WITHIN = 30.0

@@ -7,20 +7,20 @@ from typing import Any
 
 from rich.console import Console
 
-from infra import summary
-from infra.demo.preparation import alone, prepared
-from infra.demo.processes import process, ready
-from infra.demo.topics import read_back
-from infra.demo.watch import Watch
-from infra.errors import InfraError
-from infra.progress import view
-from infra.report import run as report
-from infra.report.run_records import RunRecords
-from infra.settings import Settings
-from infra.slot import status_path
-from streams.processor import Summary
-from streams.simulate import result
-from streams.usecase import UseCase, load_case
+from driftline.infra.demo.preparation import alone, prepared
+from driftline.infra.demo.processes import process, ready
+from driftline.infra.demo.progress import view
+from driftline.infra.demo.topics import read_back
+from driftline.infra.demo.watch import Watch
+from driftline.infra.errors import InfraError
+from driftline.infra.processes.slot import status_path
+from driftline.infra.report import run as report
+from driftline.infra.report import summary
+from driftline.infra.report.run_records import RunRecords
+from driftline.infra.settings import Settings
+from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.fold.processor import Summary
+from driftline.streams.simulation.simulate import result
 
 
 def run(
@@ -54,9 +54,9 @@ def _run(
     settings = prepared(case, settings, console, fresh)
     topics = case.topics(settings.namespace)
     options = [] if partitions is None else ["--partitions", str(partitions)]
-    with process("worker", ["infra.cli", "worker", case_path, *options], settings) as worker:
+    with process("worker", ["driftline.infra.cli", "worker", case_path, *options], settings) as worker:
         before = ready(worker, status_path(settings, case.name))
-        feed = ["infra.feed", case_path, *options]
+        feed = ["driftline.infra.demo.feed", case_path, *options]
         if limit is not None:
             feed += ["--limit", str(limit)]
         with process("producer", feed, settings) as producer, view(case.name, console) as shown:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from infra.errors import InfraError
-from infra.report.run_records import FEATURE_SAMPLE, RunRecords
-from streams.digest import Digests
-from streams.epochs import is_epoch
-from streams.messages import Prediction
-from streams.topics import Topics
+from driftline.infra.errors import InfraError
+from driftline.infra.report.run_records import FEATURE_SAMPLE, RunRecords
+from driftline.streams.archive.epochs import is_epoch
+from driftline.streams.declare.topics import Topics
+from driftline.streams.records.messages import Prediction
+from driftline.streams.simulation.digest import Digests
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
@@ -80,7 +80,7 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
     Within a partition they come in the order of their source positions. Code epochs, which no input caused,
     are left out. Raises InfraError when the end cannot be reached.
     """
-    from streams.positions import position_of
+    from driftline.streams.records.positions import position_of
 
     with opened(bootstrap, max_poll_records=5_000, max_partition_fetch_bytes=4_194_304) as reader:
         partitions = _partitions(reader, topic)

@@ -6,15 +6,15 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from features.state import NEVER
-from infra.demo.processes import Process, read_status
-from infra.demo.topics import STALLED_AFTER, end_offsets, newest, opened
-from infra.progress import Moment, ProgressView
-from infra.report.samples import Sample
-from infra.settings import Settings
-from infra.slot import status_path
-from streams.topics import Topics
-from streams.usecase import UseCase
+from driftline.features.state.feature_state import NEVER
+from driftline.infra.demo.processes import Process, read_status
+from driftline.infra.demo.progress import Moment, ProgressView
+from driftline.infra.demo.topics import STALLED_AFTER, end_offsets, newest, opened
+from driftline.infra.processes.slot import status_path
+from driftline.infra.report.samples import Sample
+from driftline.infra.settings import Settings
+from driftline.streams.declare.topics import Topics
+from driftline.streams.declare.usecase import UseCase
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from infra.figures import lasting
-from streams.messages import DriftEvent, ModelEvent
+from driftline.infra.report.figures import lasting
+from driftline.streams.records.messages import DriftEvent, ModelEvent
 
 SPOILING = frozenset({"loss", "calibration", "labels"})
 """Changes that make comparisons of losses start anew."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from infra.report.axes import TicksOf, decimals, nice_ticks, time_ticks
-from infra.report.plot import (
+from driftline.infra.report.axes import TicksOf, decimals, nice_ticks, time_ticks
+from driftline.infra.report.plot import (
     RIGHT,
     WIDTH,
     Line,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infra.figures import figure
-from infra.report.axes import count_ticks
-from infra.report.charts import time_chart
-from infra.report.page import ChartPanel, LegendEntry, Tile, render
-from infra.report.plot import Line, Mark
+from driftline.infra.report.axes import count_ticks
+from driftline.infra.report.charts import time_chart
+from driftline.infra.report.figures import figure
+from driftline.infra.report.page import ChartPanel, LegendEntry, Tile, render
+from driftline.infra.report.plot import Line, Mark
 
 FIGURES = {
     "accuracy": "accuracy", "kappa": "kappa", "kappa_temporal": "kappa temporal", "log_loss": "log loss",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from infra.figures import figure, role_of
-from infra.report.page import Tile
+from driftline.infra.report.figures import figure, role_of
+from driftline.infra.report.page import Tile
 
 MemberReports = Mapping[str, Mapping[str, Any]]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from infra.figures import figure, lasting
+from driftline.infra.report.figures import figure, lasting
 
 
 class Tile(NamedTuple):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from infra.report.charts import calibration_chart, time_chart
-from infra.report.page import ChartPanel, LegendEntry
-from infra.report.plot import Line, Mark
-from infra.report.run_records import RunRecords, Shift, feature_of
-from infra.report.samples import Sample, memory, over_time, rolling, thinned, throughput
-from streams.messages import DriftEvent
+from driftline.infra.report.charts import calibration_chart, time_chart
+from driftline.infra.report.page import ChartPanel, LegendEntry
+from driftline.infra.report.plot import Line, Mark
+from driftline.infra.report.run_records import RunRecords, Shift, feature_of
+from driftline.infra.report.samples import Sample, memory, over_time, rolling, thinned, throughput
+from driftline.streams.records.messages import DriftEvent
 
 HALF = 500
 """Width of a chart that shares its row."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from infra.report.axes import decimals
+from driftline.infra.report.axes import decimals
 
 Point = tuple[float, float]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from infra.report.charts import Bin
-from infra.report.samples import Sample
-from online_models.metrics import metrics_of
-from online_models.task import Task
-from streams.messages import DriftEvent, ModelEvent
+from driftline.infra.report.charts import Bin
+from driftline.infra.report.samples import Sample
+from driftline.online_models.tasks.metrics import metrics_of
+from driftline.online_models.tasks.task import Task
+from driftline.streams.records.messages import DriftEvent, ModelEvent
 
 LASTING = 300
 """Values on both sides from which on a drift of a feature is more than a gust."""

@@ -3,10 +3,10 @@
 `Monitoring` declares it, `DriftManager` watches one pool.
 """
 
-from online_models.drift.incidents import Drift, SuspectStream
-from online_models.drift.monitoring import Monitoring
-from online_models.drift.spans import BlockSpan
-from online_models.drift.surveillance import DriftManager
+from driftline.online_models.drift.incidents import Drift, SuspectStream
+from driftline.online_models.drift.monitoring import Monitoring
+from driftline.online_models.drift.spans import BlockSpan
+from driftline.online_models.drift.surveillance import DriftManager
 
 __all__ = [
     "BlockSpan",

@@ -1,6 +1,6 @@
 """Measures how often the detectors alarm on stationary streams, and writes `thresholds.json`.
 
-    python -m online_models.drift.calibration
+    python -m driftline.online_models.drift.calibration
 
 Each scenario is a kind of stationary stream, run in `RUNS` columns of `BLOCKS` blocks. At each level of
 evidence a column counts until its first exceedance: blocks watched by exceedances is the mean time between
@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from online_models.drift.scale import Scale
-from online_models.drift.windows import BLOCK, Array, Windows
+from driftline.online_models.drift.monitors.scale import Scale
+from driftline.online_models.drift.monitors.windows import BLOCK, Array, Windows
 
 SEED = 20130101
 RUNS = 500
@@ -156,7 +156,7 @@ def measure() -> dict[str, Any]:
         print(name, scenarios[name][8:17:2], file=sys.stderr, flush=True)
     shortest = np.maximum.accumulate([min(times) for times in zip(*scenarios.values(), strict=True)])
     return {
-        "made_by": "python -m online_models.drift.calibration",
+        "made_by": "python -m driftline.online_models.drift.calibration",
         "seed": SEED,
         "runs": RUNS,
         "blocks": BLOCKS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from driftline.declared import check
-from online_models.drift.windows import BLOCK
-from online_models.errors import ModelDeclarationError
+from driftline.online_models.drift.monitors.windows import BLOCK
+from driftline.online_models.errors import ModelDeclarationError
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from online_models.drift.slow import SIZES, STRIDE
-from online_models.drift.windows import LEVELS
+from driftline.online_models.drift.monitors.slow import SIZES, STRIDE
+from driftline.online_models.drift.monitors.windows import LEVELS
 
 
 class BlockSpan(NamedTuple):

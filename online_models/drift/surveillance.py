@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from online_models.drift.alarm import Alarm
-from online_models.drift.delays import DELAY_OF, Backlog, ClassDelays
-from online_models.drift.incidents import (
+from driftline.online_models.drift.incidents import (
     LOSS_OF_FROZEN,
     LOSS_OF_RARE,
     Drift,
@@ -19,14 +17,16 @@ from online_models.drift.incidents import (
     Incidents,
     ranked,
 )
-from online_models.drift.monitoring import Monitoring
-from online_models.drift.panel import Panel
-from online_models.drift.performance import Performance
-from online_models.drift.spans import BlockSpan, Spans
-from online_models.drift.thresholds import evidence_for
-from online_models.drift.windows import BLOCK
-from online_models.drift_report import AlarmBudget, Estimate
-from online_models.task import Task
+from driftline.online_models.drift.monitoring import Monitoring
+from driftline.online_models.drift.monitors.alarm import Alarm
+from driftline.online_models.drift.monitors.delays import DELAY_OF, Backlog, ClassDelays
+from driftline.online_models.drift.monitors.panel import Panel
+from driftline.online_models.drift.monitors.windows import BLOCK
+from driftline.online_models.drift.performance import Performance
+from driftline.online_models.drift.spans import BlockSpan, Spans
+from driftline.online_models.drift.thresholds import evidence_for
+from driftline.online_models.drift_report import AlarmBudget, Estimate
+from driftline.online_models.tasks.task import Task
 
 DETECTOR = "windows"
 

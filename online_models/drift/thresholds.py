@@ -11,7 +11,7 @@ from math import log
 @cache
 def _table() -> tuple[list[float], list[float]]:
     """(evidence, ln of the blocks between false alarms of one monitor), both rising; see `calibration`."""
-    text = resources.files("online_models.drift").joinpath("thresholds.json").read_text("utf-8")
+    text = resources.files("driftline.online_models.drift").joinpath("thresholds.json").read_text("utf-8")
     table = json.loads(text)["table"]
     return [row["evidence"] for row in table], [row["log_blocks"] for row in table]
 

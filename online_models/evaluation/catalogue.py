@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from online_models.errors import ModelsError
-from online_models.evaluation import generator
-from online_models.evaluation.stream import Example, LabelKind, Stream
+from driftline.online_models.errors import ModelsError
+from driftline.online_models.evaluation import generator
+from driftline.online_models.evaluation.stream import Example, LabelKind, Stream
 
 Rows = Callable[[], Iterator[tuple[dict[Any, Any], Any]]]
 

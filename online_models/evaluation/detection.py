@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from online_models.evaluation.stream import KnownChange
+from driftline.online_models.evaluation.stream import KnownChange
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from math import exp
 from random import Random
 from typing import Any
 
-from online_models.evaluation.stream import ChangeKind, Example, KnownChange, LabelKind, Stream
+from driftline.online_models.evaluation.stream import ChangeKind, Example, KnownChange, LabelKind, Stream
 
 Concept = Iterable[tuple[dict[Any, Any], Any]]
 Labeller = Callable[[Any], Any]

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from online_models.combination import Combination
-from online_models.errors import ModelsError
-from online_models.evaluation.stream import LabelKind
-from online_models.member import Member, PerKey
+from driftline.online_models.combine.combination import Combination
+from driftline.online_models.errors import ModelsError
+from driftline.online_models.evaluation.stream import LabelKind
+from driftline.online_models.members.member import Member, PerKey
 
 Build = Callable[[], Any]
 
@@ -134,7 +134,7 @@ def _reacting(name: str, build: Build) -> dict[str, Build]:
 
     def around(reaction: str) -> Build:
         def made() -> Any:
-            from online_models import reactions
+            from driftline.online_models.members import reactions
 
             return getattr(reactions, reaction)(build())
 

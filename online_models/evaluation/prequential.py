@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from time import thread_time
 from typing import Any, NamedTuple
 
-from online_models.change import ModelChange
-from online_models.errors import ModelsError
-from online_models.evaluation.stream import Asked, LabelKind, LabelKnown, Step
-from online_models.member import Member, PerKey
-from online_models.metrics import metrics_of
-from online_models.pool import Forecast, Pool
-from online_models.report import merged_report
-from online_models.task import Binary, Label, Multiclass, Regression, Task
+from driftline.online_models.errors import ModelsError
+from driftline.online_models.evaluation.stream import Asked, LabelKind, LabelKnown, Step
+from driftline.online_models.members.member import Member, PerKey
+from driftline.online_models.pool.change import ModelChange
+from driftline.online_models.pool.pool import Forecast, Pool
+from driftline.online_models.pool.report import merged_report
+from driftline.online_models.tasks.metrics import metrics_of
+from driftline.online_models.tasks.task import Binary, Label, Multiclass, Regression, Task
 
 WINDOW = 500
 """Labels that one point of a curve stands for."""

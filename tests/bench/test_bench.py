@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import river, table
-from bench.cases import FLIGHTS, without_extras
-from bench.job import Job, Memory, tag_of
-from bench.log import Log
-from streams.simulate import Simulation
-from streams.usecase import UseCase, load_case
+from driftline.bench import river, table
+from driftline.bench.cases import FLIGHTS, without_extras
+from driftline.bench.job import Job, Memory, tag_of
+from driftline.bench.log import Log
+from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.simulation.simulate import Simulation
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from bench.fraud import DAYS, START, chargebacks, fraud, run, settled, settlements
+from driftline.bench.fraud import DAYS, START, chargebacks, fraud, run, settled, settlements
 
 PAYMENTS = 4_000
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from streams.archive import Archive, ArchivedRecord
-from streams.events import Event
-from streams.outputs import Output, Outputs
-from streams.positions import headers_of
-from streams.processor import PartitionProcessor
-from streams.sources import LogRecord, layout
-from streams.usecase import UseCase
+from driftline.streams.archive.parts import Archive, ArchivedRecord
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.records.outputs import Output, Outputs
+from driftline.streams.records.positions import headers_of
+from driftline.streams.simulation.sources import LogRecord, layout
 
 
 def logs_of(case: UseCase, events: Iterable[Event]) -> list[list[LogRecord]]:

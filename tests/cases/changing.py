@@ -11,7 +11,7 @@ from typing import Any
 from shop import OPERATOR_KEY, START, Constant, asked, logistic, operated, settled
 
 from driftline import Combination, Command, Event, Member, Monitoring, PerKey, Promotion
-from streams.commands import sign
+from driftline.streams.declare.commands import sign
 
 ORDERS = 4_200
 TURNED = 2_600

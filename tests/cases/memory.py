@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from streams.broker import (
+from driftline.streams.checkpoints.checkpoint import Unfinished
+from driftline.streams.records.outputs import Output
+from driftline.streams.records.ports import (
     Appender,
     AppendFailed,
     Extent,
@@ -15,9 +17,7 @@ from streams.broker import (
     StoredRecord,
     TopicShape,
 )
-from streams.checkpoint import Unfinished
-from streams.outputs import Output
-from streams.positions import headers_of, source_of
+from driftline.streams.records.positions import headers_of, source_of
 
 
 class Stored(NamedTuple):

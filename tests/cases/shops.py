@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from features.client import FeatureClient, FeatureRow
-from features.declaration import HOUR, View, count, mean, views
-from features.on_demand import OnDemandView
-from features.online import RowStore
-from features.place import RepositoryPlace
-from features.registry import OnlineStoreRepo
+from driftline.features.declare.declaration import HOUR, View, count, mean, views
+from driftline.features.declare.on_demand import OnDemandView
+from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.online.client import FeatureClient, FeatureRow
+from driftline.features.online.writer import RowStore
 
 BY_SHOP = "shops_by_shop"
 

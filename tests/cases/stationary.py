@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from online_models.drift import Drift, DriftManager, Monitoring
-from online_models.task import Binary, Label
+from driftline.online_models.drift import Drift, DriftManager, Monitoring
+from driftline.online_models.tasks.task import Binary, Label
 
 DELAY = 200
 """Requests between a request and its label."""

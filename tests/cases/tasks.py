@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from online_models.task import Binary, Label
+from driftline.online_models.tasks.task import Binary, Label
 
 
 class Ask:

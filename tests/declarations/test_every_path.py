@@ -19,14 +19,14 @@ from pyarrow import parquet
 from typed import KEYS, Level, Region, code_of, readings
 
 import driftline as dl
-from features.client import FeatureClient
-from features.online import RowStore
-from features.place import RepositoryPlace
-from features.registry import OnlineStoreRepo
-from infra.settings import Settings
-from streams.outputs import Outputs
-from streams.processor import PartitionProcessor
-from streams.sources import LogRecord, with_closing_clock
+from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.online.client import FeatureClient
+from driftline.features.online.writer import RowStore
+from driftline.infra.settings import Settings
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.simulation.sources import LogRecord, with_closing_clock
 
 CASES = Path(__file__).parents[1] / "cases"
 TEXTS = {
@@ -93,7 +93,10 @@ def test_history_and_training_set_have_them(tmp_path: Path) -> None:
     environment = {**os.environ, "DRIFTLINE_HOME": str(tmp_path), "PYTHONPATH": str(CASES)}
     for command in (["history"], ["training-set", "--out", str(tmp_path / "set.parquet"), "--json"]):
         done = subprocess.run(
-            [sys.executable, "-m", "infra.cli", "features", command[0], "typed:readings", *command[1:]],
+            [
+                *(sys.executable, "-m", "driftline.infra.cli", "features", command[0], "typed:readings"),
+                *command[1:],
+            ],
             env=environment, capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from examples.flights import flights, local_hour
-from examples.flights.events import Scheduled
-from examples.flights.models import apart, indicators, logistic, quantities, stepped, steps
-from infra.report.run_records import RunRecords
-from streams.outputs import Outputs
-from streams.simulate import simulate
+from driftline.examples.flights import flights, local_hour
+from driftline.examples.flights.events import Scheduled
+from driftline.examples.flights.models import apart, indicators, logistic, quantities, stepped, steps
+from driftline.infra.report.run_records import RunRecords
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.simulation.simulate import simulate
 
 LEAST: dict[str, Any] = {"carrier": "UA", "scheduled_2h": 9, "departed_2h": 4, "cancelled_2h": 0}
 

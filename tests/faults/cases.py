@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from examples.flights import flights
+from driftline.examples.flights import flights
 
 flights_anew = replace(flights, max_event_bytes=flights.max_event_bytes + 1)
 """Other code that answers the same: an upgrade to it can be judged as everything else."""

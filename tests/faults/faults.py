@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from infra.topics_admin import ensure_topics
-from streams.outputs import KINDS
-from streams.partitioning import partition_of
+from driftline.infra.topics.administration import ensure_topics
+from driftline.streams.declare.partitioning import partition_of
+from driftline.streams.records.outputs import KINDS
 from tests.faults.lab import LabError, Run, WorkerProcess, until
 from tests.faults.launcher import BOUNDARIES
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from streams.sources import as_warm_up, layout
+from driftline.streams.simulation.sources import as_warm_up, layout
 from tests.faults.faults import Outcome, fault
 from tests.faults.lab import CASE, LabError, Run, until
 

@@ -27,22 +27,22 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 from msgspec import structs
 
-from infra.kafka import LocalBroker
-from infra.settings import Settings
-from infra.topics_admin import ensure_topics
-from streams.archive import Archive
-from streams.archiver import Archiver
-from streams.checkpoint import SUFFIX
-from streams.events import Event
-from streams.partitioning import partition_of
-from streams.sdk import EventProducer
-from streams.sources import open_source, with_closing_clock
-from streams.topics import Topics
-from streams.usecase import UseCase, load_case
+from driftline.infra.local.kafka import LocalBroker
+from driftline.infra.settings import Settings
+from driftline.infra.topics.administration import ensure_topics
+from driftline.streams.archive.archiver import Archiver
+from driftline.streams.archive.parts import Archive
+from driftline.streams.checkpoints.checkpoint import SUFFIX
+from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.partitioning import partition_of
+from driftline.streams.declare.topics import Topics
+from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.simulation.sources import open_source, with_closing_clock
 from tests.faults import launcher
 from tests.faults.proxy import ProxiedStack, Proxy
 
-CASE = "examples.flights:flights"
+CASE = "driftline.examples.flights:flights"
 PATIENCE = 180.0
 """Seconds after which a condition is given up; nothing is decided by time but that."""
 SESSION_TIMEOUT = 10.0
@@ -355,7 +355,7 @@ class Run:
         """Start a command of driftline beside the workers."""
         with (self.home / f"command-{len(self.commands)}.log").open("wb") as said:
             started = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", *arguments],
+                [sys.executable, "-m", "driftline.infra.cli", *arguments],
                 env={**os.environ, **self.environment},
                 stdout=said,
                 stderr=said,

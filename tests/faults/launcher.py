@@ -21,14 +21,16 @@ from typing import Any, NamedTuple
 
 from aiokafka.errors import KafkaTimeoutError
 
-from features.online import RowStore
-from infra.serve import run_worker
-from infra.settings import Settings
-from streams import cadence, checkpoint_folder, kafka_broker, worker
-from streams.custody import Custody
-from streams.kafka_broker import KafkaAppender, KafkaBroker
-from streams.outbox import Outbox
-from streams.usecase import load_case
+from driftline.features.online.writer import RowStore
+from driftline.infra.serving.serve import run_worker
+from driftline.infra.settings import Settings
+from driftline.streams.checkpoints import cadence
+from driftline.streams.checkpoints import folder as checkpoint_folder
+from driftline.streams.declare.usecase import load_case
+from driftline.streams.owner.outbox import Outbox
+from driftline.streams.owner.partition_task import PartitionTask
+from driftline.streams.transport import kafka_broker, worker
+from driftline.streams.transport.kafka_broker import KafkaAppender, KafkaBroker
 
 
 class Boundary(NamedTuple):
@@ -153,13 +155,13 @@ def _crash_when(flag: Path) -> None:
 
 def _deaf_while(flag: Path) -> None:
     """No partition is handed any records while `flag` exists, though they come."""
-    put = Custody.put
+    put = PartitionTask.put
 
-    def unheard(self: Custody, frame: Any) -> None:
+    def unheard(self: PartitionTask, frame: Any) -> None:
         if not flag.exists():
             put(self, frame)
 
-    Custody.put = unheard
+    PartitionTask.put = unheard
 
 
 def _parser() -> argparse.ArgumentParser:

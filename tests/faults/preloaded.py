@@ -3,20 +3,20 @@
 import importlib
 import os
 
-from features.registry import _import_feast
+from driftline.features.feast.registry import _import_feast
 
 os.environ.setdefault("FAUST_LOOP", "uvloop")  # as the worker does; read when faust is imported
 _import_feast()
 for name in (
-    "features.online_stores.sqlite",
-    "features.online",
-    "infra.serve",
-    "infra.topics_admin",
+    "driftline.features.online.stores.sqlite",
+    "driftline.features.online.writer",
+    "driftline.infra.serving.serve",
+    "driftline.infra.topics.administration",
     "river.linear_model",
     "river.preprocessing",
-    "streams.archive",
-    "streams.checkpoint_folder",
-    "streams.deployment",
-    "streams.worker",
+    "driftline.streams.archive.parts",
+    "driftline.streams.checkpoints.folder",
+    "driftline.streams.owner.deployment",
+    "driftline.streams.transport.worker",
 ):
     importlib.import_module(name)

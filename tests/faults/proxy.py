@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from infra.kafka import HOST, LocalStack, free_port
+from driftline.infra.local.kafka import HOST, LocalStack, free_port
 
 PIECE = 64 * 1024
 WAITING = 64

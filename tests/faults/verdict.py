@@ -12,19 +12,19 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
-from features.registry import OnlineStoreRepo
-from streams.canonical import state_hash
-from streams.checkpoint import Refusal, load
-from streams.checkpoint_folder import CheckpointFolder
-from streams.digest import PartitionDigest, combined
-from streams.outputs import KINDS, Output, Outputs
-from streams.positions import source_of
-from streams.processor import PartitionProcessor, summarize
-from streams.sealing import Seal
-from streams.simulate import simulate
-from streams.sources import layout, open_source, with_closing_clock
-from streams.storage import Storage
-from streams.usecase import UseCase, load_case
+from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.streams.archive.storage import Storage
+from driftline.streams.checkpoints.checkpoint import Refusal, load
+from driftline.streams.checkpoints.folder import CheckpointFolder
+from driftline.streams.checkpoints.sealing import Seal
+from driftline.streams.code.state_hash import state_hash
+from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.fold.processor import PartitionProcessor, summarize
+from driftline.streams.records.outputs import KINDS, Output, Outputs
+from driftline.streams.records.positions import source_of
+from driftline.streams.simulation.digest import PartitionDigest, combined
+from driftline.streams.simulation.simulate import simulate
+from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
 from tests.faults.lab import Run
 from tests.feast_keys import entity_key
 

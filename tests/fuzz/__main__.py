@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from multiprocessing import get_context
 
-from streams.hash_seed import pin
+from driftline.streams.code.hash_seed import pin
 from tests.fuzz.trial import RECORDS, run
 
 

@@ -9,17 +9,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streams.canonical import state_hash
-from streams.errors import NoCanonicalForm
+from driftline.streams.code.state_hash import state_hash
+from driftline.streams.errors import NoCanonicalForm
 
 OWN = ("streams.", "features.", "online_models.", "tests.")
 PASSING: frozenset[tuple[str, str]] = frozenset(
     {
         # of the record or step at hand, set anew before it is read
-        ("Scorer", "_offset"),
-        ("Scorer", "_out"),
-        ("Scorer", "_work"),
-        ("Scorer", "_answered"),
+        ("Intake", "_offset"),
+        ("Intake", "_out"),
+        ("Intake", "_work"),
+        ("Intake", "_answered"),
         ("Learner", "_offset"),
         ("Ranges", "told"),
         ("Ranges", "_found"),

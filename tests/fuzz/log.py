@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from streams.sources import LogRecord
+from driftline.streams.simulation.sources import LogRecord
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SHOPS = ("s", "w", "é")

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from streams.errors import TOLD_ONLY
-from streams.outputs import KINDS, Outputs
-from streams.processor import PartitionProcessor, counts_of
-from streams.sources import LogRecord
-from streams.topics import OUTPUT_LIMITS
-from streams.usecase import UseCase
+from driftline.streams.declare.topics import OUTPUT_LIMITS
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import TOLD_ONLY
+from driftline.streams.fold.processor import PartitionProcessor, counts_of
+from driftline.streams.records.outputs import KINDS, Outputs
+from driftline.streams.simulation.sources import LogRecord
 from tests.fuzz.declarations import case_of
 from tests.fuzz.likeness import differences
 from tests.fuzz.log import log_of

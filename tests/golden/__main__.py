@@ -1,4 +1,4 @@
-"""Record the fold of a release in streams/fold.json: `python -m tests.golden`.
+"""Record the fold of a release in streams/code/fold.json: `python -m tests.golden`.
 
 Where the golden cases come out as recorded, the version stays: the release needs no upgrade. Where one is
 another, the version is raised, and what changed is told, for the CHANGELOG.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
-from streams.fingerprint import numeric_fingerprint
-from streams.fold_version import RECORD, FoldRecord, recorded, sources_hash
-from streams.hash_seed import pin
+from driftline.streams.code.fingerprint import numeric_fingerprint
+from driftline.streams.code.fold_version import RECORD, FoldRecord, recorded, sources_hash
+from driftline.streams.code.hash_seed import pin
 from tests.golden.cases import golden
 
 

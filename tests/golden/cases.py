@@ -10,17 +10,17 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from streams.canonical import state_hash
-from streams.digest import PartitionDigest, combined
-from streams.events import Event
-from streams.inheritance import Bequest, Inheritance
-from streams.messages import Prediction
-from streams.outputs import KINDS, Output
-from streams.positions import headers_of
-from streams.processor import PartitionProcessor
-from streams.simulate import Simulation
-from streams.sources import LogRecord, as_warm_up, layout, with_closing_clock
-from streams.usecase import UseCase
+from driftline.streams.code.state_hash import state_hash
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.fold.inheritance import Bequest, Inheritance
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.records.messages import Prediction
+from driftline.streams.records.outputs import KINDS, Output
+from driftline.streams.records.positions import headers_of
+from driftline.streams.simulation.digest import PartitionDigest, combined
+from driftline.streams.simulation.simulate import Simulation
+from driftline.streams.simulation.sources import LogRecord, as_warm_up, layout, with_closing_clock
 
 sys.path.append(str(Path(__file__).parents[1] / "cases"))
 
@@ -41,7 +41,7 @@ def golden_cases() -> dict[str, GoldenCase]:
     from kinds import kinds
     from shop import faulty, trade
 
-    from bench.fraud import chargebacks, fraud
+    from driftline.bench.fraud import chargebacks, fraud
 
     return {
         "changing": GoldenCase(changing, with_closing_clock(changing, changes())),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import get_args
 
-from streams.hash_seed import pin
+from driftline.streams.code.hash_seed import pin
 from tests.simulation.chaos import Focus
 from tests.simulation.run import Verdict, quiet, run
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from streams.checkpoint import CheckpointHeader, decode
-from streams.errors import Unauthentic
-from streams.sealing import KEY_BYTES, Seal
+from driftline.streams.checkpoints.checkpoint import CheckpointHeader, decode
+from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
+from driftline.streams.errors import Unauthentic
 from tests.simulation.orders import Input
 from tests.simulation.scheduler import TURN
 from tests.simulation.worker import Worker

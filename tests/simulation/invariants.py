@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from streams.canonical import state_hash
-from streams.checkpoint import CheckpointHeader, input_hash
-from streams.epochs import is_epoch
-from streams.positions import headers_of, source_of
-from streams.processor import PartitionProcessor
+from driftline.streams.archive.epochs import is_epoch
+from driftline.streams.checkpoints.checkpoint import CheckpointHeader, input_hash
+from driftline.streams.code.state_hash import state_hash
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.records.positions import headers_of, source_of
 from tests.simulation.chaos import sound_headers
 from tests.simulation.orders import CODE
 from tests.simulation.world import PARTITION, Violation, World, newest_wins

@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from streams import outbox, ownership, processor, scorer, sealing, starting_point, tails, takeover
+from driftline.streams.checkpoints import sealing, tails
+from driftline.streams.fold import intake as intake
+from driftline.streams.fold import processor
+from driftline.streams.owner import outbox, starting_point, takeover
+from driftline.streams.owner import owned_partition as ownership
 from tests.simulation import world
 from tests.simulation.chaos import Focus
 from tests.simulation.run import Verdict, run
@@ -354,22 +358,22 @@ MUTATIONS = (
     ),
     _mutation(
         "windows of a checkpoint are not restored",
-        scorer,
-        "Scorer.restore",
+        intake,
+        "Intake.restore",
         "    self._features.restore(state.features)\n",
         "",
     ),
     _mutation(
         "predictions of a checkpoint that wait for labels are not restored",
-        scorer,
-        "Scorer.restore",
+        intake,
+        "Intake.restore",
         "    self._pending.restore(state.pending)\n",
         "",
     ),
     _mutation(
         "time and counts of a checkpoint are not restored",
-        scorer,
-        "Scorer.restore",
+        intake,
+        "Intake.restore",
         "    self._s = state.own\n",
         "",
     ),
@@ -377,8 +381,8 @@ MUTATIONS = (
         "a step of the fold forgets its last record",
         processor,
         "PartitionProcessor.step",
-        "self.scorer.fold(records, out)",
-        "self.scorer.fold(records[:-1] or records, out)",
+        "self.intake.fold(records, out)",
+        "self.intake.fold(records[:-1] or records, out)",
     ),
     _mutation(
         "other code is not refused",

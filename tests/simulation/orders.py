@@ -11,8 +11,8 @@ from random import Random
 from typing import Any
 
 from driftline import HOUR, MINUTE, Binary, Event, Label, Member, PerKey, UseCase, count, field, mean
-from streams.epochs import Code
-from streams.fingerprint import Fingerprint
+from driftline.streams.archive.epochs import Code
+from driftline.streams.code.fingerprint import Fingerprint
 
 START = 1_700_000_000
 BREAKING = 13.0

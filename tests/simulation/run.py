@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from streams.epochs import is_epoch
-from streams.takeover import OtherCode
+from driftline.streams.archive.epochs import is_epoch
+from driftline.streams.owner.takeover import OtherCode
 from tests.simulation.chaos import Chaos, Focus
 from tests.simulation.invariants import (
     Reference,

@@ -1,4 +1,5 @@
-"""A simulated worker: it does with the real take-over code what `streams.custody` does."""
+"""A simulated worker: it does with the real take-over code what `driftline.streams.owner.partition_task`
+does."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from streams.broker import AppendFailed, Fenced, RecordsMissing
-from streams.errors import StreamsError
-from streams.outbox import Diverged
-from streams.ownership import Held, OwnedPartition, Snapshot
-from streams.starting_point import TakeOverRefused
-from streams.takeover import take_over
+from driftline.streams.errors import StreamsError
+from driftline.streams.owner.outbox import Diverged
+from driftline.streams.owner.owned_partition import Held, OwnedPartition, Snapshot
+from driftline.streams.owner.starting_point import TakeOverRefused
+from driftline.streams.owner.takeover import take_over
+from driftline.streams.records.ports import AppendFailed, Fenced, RecordsMissing
 from tests.simulation.orders import CODE
 from tests.simulation.scheduler import TURN, Cancelled, Process, Task
 from tests.simulation.world import PARTITION, Stored, Violation, World, deployment
@@ -50,7 +51,7 @@ class Worker:
         self._world = world
         self.process = Process(f"worker {number}")
         self._deployment = deployment(world, self.process, CODE)
-        self._custody: Task | None = None
+        self._partition_task: Task | None = None
         self._storing: Task | None = None
         self._held: Held | None = None
         self._stopping = False
@@ -59,12 +60,12 @@ class Worker:
     @property
     def busy(self) -> bool:
         """Whether it has the partition, or tries to get it."""
-        return self._custody is not None and not self._custody.done
+        return self._partition_task is not None and not self._partition_task.done
 
     def assign(self) -> None:
         """The group gives it the partition."""
         self._stopping = self._renewing = False
-        self._custody = self._world.scheduler.spawn(self.process, "custody", self._keep())
+        self._partition_task = self._world.scheduler.spawn(self.process, "partition_task", self._keep())
 
     def revoke(self) -> None:
         """The group takes the partition from it; it ends what it has at hand."""
@@ -76,8 +77,8 @@ class Worker:
 
     def abandon(self) -> None:
         """It is given no more time to end what it has at hand."""
-        if self._custody is not None and not self._custody.done:
-            self._world.scheduler.cancel(self._custody)
+        if self._partition_task is not None and not self._partition_task.done:
+            self._world.scheduler.cancel(self._partition_task)
 
     def crash(self) -> None:
         """It is no more; what it was writing may be left torn."""

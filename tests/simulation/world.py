@@ -11,7 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from streams.broker import (
+from driftline.streams.archive.epochs import Code
+from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
+from driftline.streams.declare.topics import Topics
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import StreamsError
+from driftline.streams.owner.deployment import Deployment
+from driftline.streams.records.outputs import KINDS, Output
+from driftline.streams.records.ports import (
     Appender,
     AppendFailed,
     Extent,
@@ -21,14 +28,7 @@ from streams.broker import (
     StoredRecord,
     TopicShape,
 )
-from streams.deployment import Deployment
-from streams.epochs import Code
-from streams.errors import StreamsError
-from streams.outputs import KINDS, Output
-from streams.positions import NOTHING, SourcePosition, headers_of, source_of
-from streams.sealing import KEY_BYTES, Seal
-from streams.topics import Topics
-from streams.usecase import UseCase
+from driftline.streams.records.positions import NOTHING, SourcePosition, headers_of, source_of
 from tests.simulation.scheduler import TURN, Process, Scheduler
 
 PARTITION = 0
@@ -220,7 +220,7 @@ class World:
 
 
 class Connection:
-    """The broker as one process sees it; see `streams.broker.Broker`."""
+    """The broker as one process sees it; see `driftline.streams.records.ports.Broker`."""
 
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
@@ -334,7 +334,8 @@ class ConnectionAppender:
 
 
 class StoreConnection:
-    """The checkpoint store as one process sees it; see `streams.checkpoint.CheckpointStore`."""
+    """The checkpoint store as one process sees it; see
+    `driftline.streams.checkpoints.checkpoint.CheckpointStore`."""
 
     def __init__(self, world: World, process: Process) -> None:
         self._world = world
@@ -374,7 +375,7 @@ class StoreConnection:
 
 
 class _Writing:
-    """See `streams.checkpoint.Unfinished`."""
+    """See `driftline.streams.checkpoints.checkpoint.Unfinished`."""
 
     def __init__(
         self, store: StoreConnection, world: World, process: Process, name: str, content: bytes

@@ -1,0 +1,96 @@
+"""On-demand views as Feast objects, to be imported where Feast is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from types import FunctionType
+from typing import Any
+
+from feast import FeatureView, Field, RequestSource
+from feast.feature_view import DUMMY_ENTITY_FIELD
+from feast.on_demand_feature_view import OnDemandFeatureView
+from feast.transformation.python_transformation import PythonTransformation
+from feast.types import Bool, Float64, Int64, String
+
+from driftline.features.declare.catalogue import feast_tags, in_words, owners, shared_tags
+from driftline.features.declare.on_demand import OnDemandView, columns_function
+
+TYPES = {float: Float64, int: Int64, bool: Bool, str: String}
+PLAIN = (int, float, str, bytes, type(None), tuple)
+
+
+class DeclaredOnDemandView(OnDemandFeatureView):  # type: ignore[misc]
+    """Feast's view, but of features that are declared.
+
+    Feast's own runs the functions on made-up values to see what they give, which need not be in the domain
+    of any, and takes fields with a description or tags for others than those it then sees.
+    """
+
+    def infer_features(self) -> None:
+        """They are known."""
+
+
+def feast_view(view: OnDemandView, sources: Mapping[str, FeatureView], tags: Mapping[str, str]) -> Any:
+    """The Feast object of a view; `sources` are the Feast objects of its source views by name."""
+    inputs: list[Any] = [sources[name][list(names)] for name, names in view.sources.items()]
+    if view.request:
+        schema = [Field(name=name, dtype=TYPES[kind]) for name, kind in view.request.items()]
+        inputs.append(RequestSource(name=f"{view.name}_request", schema=schema))
+    notes = [feature.note for feature in view.features.values()]
+    fields = [
+        Field(
+            name=name,
+            dtype=_type(feature),
+            description=feature.note.description,
+            tags=feast_tags(feature.note),
+        )
+        for name, feature in view.features.items()
+    ]
+    found = DeclaredOnDemandView(
+        name=view.name,
+        schema=fields,
+        sources=inputs,
+        mode="python",
+        feature_transformation=PythonTransformation(columns_function(view), "\n".join(_told(view))),
+        description="; ".join(f"{name}: {in_words(feature)}" for name, feature in view.features.items()),
+        tags={**shared_tags(notes), **tags},
+        owner=owners(notes),
+    )
+    # what applying would add, so that the view equals the one that was applied
+    found.entity_columns = [DUMMY_ENTITY_FIELD]
+    return found
+
+
+def _type(feature: Any) -> Any:
+    return TYPES[getattr(feature, "kind", float)]
+
+
+def _told(view: OnDemandView) -> Iterator[str]:
+    """What the view computes, as comments: Feast takes views for equal whose text is, and runs the pickled
+    function of one whose text defines none."""
+    for name, values in view.sources.items():
+        yield f"# from {name}: {', '.join(values)}"
+    for name, value in view.unseen.items():
+        yield f"# {name} is {value} where there is no row"
+    for one in view.steps:
+        valid = f"valid {one.low!r} to {one.high!r}, kept {one.keeps}"
+        yield f"# {one.name} ({one.kind}, {valid}) of {', '.join(one.of)}"
+        yield from (f"#     {line}" for line in _code(one.compute))
+    for name, feature in view.features.items():
+        yield f"# {name}: {feature.note!r}"
+
+
+def _code(function: Any) -> Iterator[str]:
+    """The source of a function, and the plain values that it takes from around it."""
+    if not isinstance(function, FunctionType):
+        yield repr(function)
+        return
+    try:
+        yield from inspect.getsource(function).splitlines()
+    except OSError:
+        yield function.__code__.co_code.hex()
+    around = inspect.getclosurevars(function)
+    for name, value in sorted({**around.globals, **around.nonlocals}.items()):
+        if isinstance(value, PLAIN):
+            yield f"{name} = {value!r}"

@@ -1,0 +1,1 @@
+"""Newest values: written to Feast's online store, and read from it."""

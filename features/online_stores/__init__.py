@@ -1,6 +1,0 @@
-"""Online stores for Feast, chosen by `online_store.type` in feature_store.yaml.
-
-`features.online_stores.sqlite.SqliteOnlineStore` and `features.online_stores.redis.RedisOnlineStore`
-keep the layout of Feast's own `sqlite` and `redis`, so those read the same rows. Beyond them: a row
-is replaced by a newer one alone, whoever writes, and a row older than its view's ttl is not there.
-"""

@@ -1,0 +1,1 @@
+"""Statistics of features, and how far they are from what is expected."""

@@ -1,0 +1,107 @@
+"""Anomalies of a window: where a feature's statistics are not what the schema expects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import sqrt
+
+import msgspec
+
+from driftline.features.quality.distance import Distances, Measure
+from driftline.features.quality.expectation import AnomalyKind, FeatureSchema, Schema, Severity
+from driftline.features.quality.statistics import FeatureStatistics
+
+SHOWN = 5
+CLEARLY = 4.0
+"""Standard errors by which the share of missing values is above the bound: few requests say little."""
+
+
+class FeatureAnomaly(msgspec.Struct, frozen=True):
+    """One kind of anomaly of one feature in one window: how many of the requests show it, and in words what
+    was expected and what was found."""
+
+    feature: str
+    kind: AnomalyKind
+    severity: Severity
+    count: int
+    requests: int
+    expected: str
+    found: str
+
+
+def anomalies(schema: Schema, window: Mapping[str, FeatureStatistics]) -> list[FeatureAnomaly]:
+    """The anomalies of one window's statistics, by feature name; features that the schema does not have are
+    anomalies of presence, as are those that it has and the window lacks."""
+    found = []
+    requests = max((one.requests for one in window.values()), default=0)
+    for name, expected in schema.features.items():
+        seen = window.get(name, FeatureStatistics(missing=requests))
+        found += _of_feature(name, expected, seen)
+    for name, seen in window.items():
+        if name not in schema.features and seen.count:
+            found.append(
+                FeatureAnomaly(
+                    name, "presence", "alert", seen.count, seen.requests, "no such feature", "values of it"
+                )
+            )
+    return found
+
+
+def drift_anomaly(
+    name: str,
+    expected: FeatureSchema,
+    seen: FeatureStatistics,
+    found: Distances,
+    bounds: Mapping[Measure, float],
+) -> FeatureAnomaly | None:
+    """The anomaly of a window that is further from the reference than its thresholds."""
+    severity = expected.severity_of("drift")
+    over = [measure for measure, bound in bounds.items() if getattr(found, measure) > bound]
+    if not over or severity == "ignore":
+        return None
+    return FeatureAnomaly(
+        name, "drift", severity, seen.requests, seen.requests,
+        ", ".join(f"{measure} up to {bounds[measure]:.3g}" for measure in over),
+        ", ".join(f"{measure} {getattr(found, measure):.3g}" for measure in over),
+    )  # fmt: skip
+
+
+def _of_feature(name: str, expected: FeatureSchema, seen: FeatureStatistics) -> list[FeatureAnomaly]:
+    told: list[tuple[AnomalyKind, int, str, str]] = []
+    if _lacks(expected, seen):
+        share = f"{seen.missing_share:.1%} missing"
+        told.append(("presence", seen.missing, f"at most {expected.missing:.1%} missing", share))
+    wrong = {kind: n for kind, n in seen.types.items() if n and not expected.fits(kind)}
+    if wrong:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(wrong.items()))
+        told.append(("type", sum(wrong.values()), expected.type, kinds))
+    if seen.outside:
+        told.append(("range", seen.outside, *_range(expected, seen)))
+    if expected.domain is not None and seen.other:
+        names = sorted(seen.sample, key=lambda text: (-seen.sample[text], text))
+        more = len(names) - SHOWN
+        text = ", ".join(repr(n) for n in names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+        told.append(("domain", seen.other, f"one of {len(expected.domain)} known values", text))
+    if expected.distinct is not None and seen.distinct > expected.distinct:
+        told.append(
+            ("cardinality", seen.count, f"at most {expected.distinct:,} values", f"{seen.distinct:,} values")
+        )
+    return [
+        FeatureAnomaly(name, kind, severity, count, seen.requests, wanted, what)
+        for kind, count, wanted, what in told
+        if (severity := expected.severity_of(kind)) != "ignore"
+    ]
+
+
+def _lacks(expected: FeatureSchema, seen: FeatureStatistics) -> bool:
+    """Whether more is missing than may be, beyond chance; where nothing may be, one is too many."""
+    bound = expected.missing
+    if not seen.requests:
+        return False
+    return seen.missing_share - bound > CLEARLY * sqrt(bound * (1.0 - bound) / seen.requests)
+
+
+def _range(expected: FeatureSchema, seen: FeatureStatistics) -> tuple[str, str]:
+    low = "-inf" if expected.low is None else f"{expected.low:g}"
+    high = "inf" if expected.high is None else f"{expected.high:g}"
+    return f"{low} to {high}", f"{seen.minimum:g} to {seen.maximum:g}"

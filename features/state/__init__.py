@@ -1,0 +1,1 @@
+"""Feature state of one partition: windows and references, read as of an event."""

@@ -1,0 +1,111 @@
+"""The references of one kind, by key: each looked up as of a request's time."""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from driftline.features.state.reference_tally import Tally
+
+
+class Versions(NamedTuple):
+    """What was told of one key: times in seconds, ascending, and the reference that holds from each on."""
+
+    ats: list[float]
+    facts: list[Any]
+
+
+@dataclass(slots=True)
+class ReferencesState:
+    """What is known by key, and when to look whether something of a key may be let go: (time, a count that
+    keeps keys from being compared, key)."""
+
+    known: dict[Any, Versions] = field(default_factory=dict)
+    due: list[tuple[float, int, Any]] = field(default_factory=list)
+    count: int = 0
+
+
+class References:
+    """References of one event type by one of its fields.
+
+    One holds from its own time until the next one's, and at most for `ttl` seconds. Of equal times the later
+    arrival counts. What no request at or after the watermark can find is let go.
+    """
+
+    def __init__(self, ttl: float) -> None:
+        self.ttl = ttl
+        self.state = ReferencesState()
+        self.tally = Tally(ttl)
+
+    def keep_for(self, ttl: float) -> None:
+        """Keep references for so many seconds, where that is longer; to be said before the first one."""
+        self.ttl = max(self.ttl, ttl)
+        self.tally = Tally(self.ttl)
+
+    def restore(self, state: ReferencesState) -> None:
+        """Go on from a state."""
+        self.state = state
+        self.tally.count((key, known.ats[-1]) for key, known in state.known.items())
+
+    def put(self, key: Any, at: float, fact: Any) -> None:
+        """A reference of this key holds from `at` on."""
+        known = self.state.known.get(key)
+        if known is None:
+            known = self.state.known[key] = Versions([], [])
+        ats, facts = known
+        if not ats or at > ats[-1]:
+            self.tally.move(key, ats[-1] if ats else None, at)
+        place = bisect_right(ats, at)
+        if place and ats[place - 1] == at:
+            facts[place - 1] = fact
+            return
+        ats.insert(place, at)
+        facts.insert(place, fact)
+        # the newest one ends the one before it; another one ends with the one after it
+        self._look_at(key, at + self.ttl if len(ats) == 1 else ats[min(place + 1, len(ats) - 1)])
+
+    def _look_at(self, key: Any, when: float) -> None:
+        if when != float("inf"):
+            self.state.count += 1
+            heapq.heappush(self.state.due, (when, self.state.count, key))
+
+    def find(self, key: Any, at: float) -> tuple[float, Any] | None:
+        """The time and the reference that is the newest at `at`; None when there is none."""
+        known = self.state.known.get(key)
+        if known is None:
+            return None
+        ats, facts = known
+        if ats[-1] <= at:
+            return ats[-1], facts[-1]
+        place = bisect_right(ats, at) - 1
+        return (ats[place], facts[place]) if place >= 0 else None
+
+    def retain(self, watermark: float) -> None:
+        """Let go what no request at or after the watermark (seconds) can find."""
+        due = self.state.due
+        keys: dict[Any, None] = {}
+        while due and due[0][0] < watermark:
+            keys[heapq.heappop(due)[2]] = None
+        for key in keys:
+            known = self.state.known.get(key)
+            if known is not None:
+                self._tidy(key, known, watermark)
+
+    def _tidy(self, key: Any, known: Versions, watermark: float) -> None:
+        ats, facts = known
+        newest = ats[-1]
+        ended = max(0, bisect_right(ats, watermark) - 1)
+        if ats[ended] + self.ttl < watermark:
+            ended += 1
+        del ats[:ended], facts[:ended]
+        if ats:
+            self._look_at(key, ats[1] if len(ats) > 1 else ats[0] + self.ttl)
+        else:
+            del self.state.known[key]
+            self.tally.move(key, newest, None)
+
+    def __len__(self) -> int:
+        """How many references are kept."""
+        return sum(len(known.ats) for known in self.state.known.values())

@@ -1,0 +1,244 @@
+"""What each key of each view was, from one moment to the next: a row at every change.
+
+A row holds until the next one of its key, so a point-in-time join ("the newest row not after t") gives
+what the fold would have read at t. What changes a row is an event of the key, and the moment at which a
+value falls out of a window: at `at + over` nothing happens in the log, and yet the mean is another one.
+
+All rows and requests of a partition are stamped along one line, each max(its time, the stamp before + 1
+microsecond). A request's stamp thus parts what came before it in the log from what came after, in every
+view at once, however many events share its time. It is never before the request's own time, but for a
+request that is ahead of the partition's time (see `driftline.streams.fold.watermark`): its stamp is of the
+latter.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from driftline.features.declare.declaration import View
+from driftline.features.declare.keys import texts_of
+from driftline.features.state.feature_state import NEVER, FeatureParts, FeatureState, RowKey, StampedRow, Time
+from driftline.features.state.reference_tally import Tally
+
+MICROSECONDS = 1_000_000
+"""A second's."""
+
+
+class TimelineRow(NamedTuple):
+    """The features of a key of a view from `stamp` (microseconds since the epoch) on; missing ones are
+    absent from `values`."""
+
+    view: str
+    keys: tuple[str, ...]
+    stamp: int
+    values: dict[str, Any]
+
+
+class TimelineRequest(NamedTuple):
+    """A request's place in the timeline: it saw what is stamped up to `stamp`. `x` are its features, `at` is
+    its own time in microseconds."""
+
+    request: Any
+    stamp: int
+    at: int
+    x: dict[str, Any]
+
+
+class _ViewLine:
+    """The rows of one view: how they are read, and what the last one of each key said."""
+
+    def __init__(self, view: View, values: Callable[[Any, float], dict[str, Any]]) -> None:
+        self.name = view.name
+        self.key_of = attrgetter(*view.keys)
+        self._composite = len(view.keys) > 1
+        self.values = values
+        self.names = tuple(view.features)
+        unseen = {name: window.empty for name, window in view.features.items()}
+        self.unseen = {name: value for name, value in unseen.items() if value is not None}
+        self._last: dict[Any, dict[str, Any]] = {}
+
+    def key(self, event: Any) -> Any:
+        """The key; None when a part of it is missing."""
+        key = self.key_of(event)
+        return None if self._composite and None in key else key
+
+    def last(self, key: Any) -> dict[str, Any]:
+        """What the newest row of the key says."""
+        return self._last.get(key, self.unseen)
+
+    def note(self, key: Any, values: dict[str, Any]) -> None:
+        """This is the key's newest row; a key that says what one never seen says is forgotten."""
+        if values == self.unseen:
+            self._last.pop(key, None)
+        else:
+            self._last[key] = values
+
+
+class Timeline:
+    """A partition's feature state, and beside it the rows and requests it came to in `rows` and `requests`.
+
+    It is to the fold what `FeatureState` is; whoever folds takes the rows and requests away in between.
+    """
+
+    def __init__(self, features: FeatureState, views: Sequence[View]) -> None:
+        self._features = features
+        self._lines = [_ViewLine(view, features.reader(view)) for view in views]
+        self._stored = [
+            (line, features.reader(replace(view, features=stored)))
+            for line, view in zip(self._lines, views, strict=True)
+            if (stored := {name: w for name, w in view.features.items() if name not in features.order})
+        ]
+        self._feeds: dict[type, list[tuple[_ViewLine, tuple[float, ...]]]] = {}
+        for line, view in zip(self._lines, views, strict=True):
+            for event in dict.fromkeys(window.event for window in view.features.values()):
+                overs = dict.fromkeys(w.over for w in view.features.values() if w.event is event)
+                self._feeds.setdefault(event, []).append((line, tuple(overs)))
+        self._expiries: list[tuple[int, int, _ViewLine, Any]] = []
+        self._pushed = 0
+        self._clock = round(NEVER * MICROSECONDS)
+        self._stamp = 0
+        self._asked: dict[str, Any] | None = None
+        self._entered: tuple[Any, float] | None = None
+        self._seen: dict[str, Any] = {}
+        self.rows: list[TimelineRow] = []
+        self.requests: list[TimelineRequest] = []
+
+    def read(self, request: Any, at: float) -> dict[str, Any]:
+        """As `FeatureState.read`; the request enters the timeline with `come_to`."""
+        self._asked = None
+        x = self._features.read(request, at)
+        # what the store has and no model sees is part of the rows too
+        self._seen = dict(x)
+        for line, read in self._stored:
+            if (key := line.key(request)) is not None:
+                self._seen.update(read(key, at))
+        self._asked = x
+        return x
+
+    def update(self, event: Any, at: float) -> None:
+        """As `FeatureState.update`; the event enters the timeline with `come_to`."""
+        self._features.update(event, at)
+        self._entered = (event, at)
+
+    def come_to(self, time: Time) -> None:
+        """Time has come to `time`, with the event that was given to `update`. It may have to go back,
+        when what was likely is contradicted."""
+        assert self._entered is not None, "time comes with an event"
+        (event, at), self._entered = self._entered, None
+        x, self._asked = self._asked, None
+        now = round(time.likely * MICROSECONDS)
+        self._advance(now)
+        self._clock = now
+        behind = self._put_request(event, round(at * MICROSECONDS), x) if x is not None else {}
+        self._put_event(event, at, behind)
+
+    def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
+        """Online rows are nobody's concern here."""
+
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
+        """As `FeatureState.every_row`."""
+        return self._features.every_row()
+
+    def problems(self) -> list[str]:
+        """As `FeatureState.problems`."""
+        return self._features.problems()
+
+    def evicted(self) -> int:
+        """As `FeatureState.evicted`."""
+        return self._features.evicted()
+
+    def tallies(self) -> Mapping[tuple[type, str], Tally]:
+        """As `FeatureState.tallies`."""
+        return self._features.tallies()
+
+    def retain(self, watermark: float) -> None:
+        """As `FeatureState.retain`."""
+        # what expired until then is read while the windows still hold what is left of them
+        self._advance(round(watermark * MICROSECONDS))
+        self._features.retain(watermark)
+
+    def state(self) -> FeatureParts:
+        """As `FeatureState.state`."""
+        return self._features.state()
+
+    def restore(self, state: FeatureParts) -> None:
+        """As `FeatureState.restore`."""
+        self._features.restore(state)
+
+    def _next_stamp(self, moment: int) -> int:
+        self._stamp = max(moment, self._stamp + 1)
+        return self._stamp
+
+    def _advance(self, moment: int) -> None:
+        """Time has come to `moment`: put what expired until then, each at its own time."""
+        expiries = self._expiries
+        while expiries and expiries[0][0] <= moment:
+            due = expiries[0][0]
+            keys: dict[tuple[_ViewLine, Any], None] = {}
+            while expiries and expiries[0][0] == due:
+                _, _, line, key = heapq.heappop(expiries)
+                keys[line, key] = None
+            if due > self._clock:  # else the rows put since do not count what expired
+                self._clock = due
+                self._put_expired(keys)
+        self._clock = max(moment, self._clock)
+
+    def _put_expired(self, keys: dict[tuple[_ViewLine, Any], None]) -> None:
+        stamp = None
+        for line, key in keys:
+            values = line.values(key, self._clock / MICROSECONDS)
+            if values != line.last(key):
+                if stamp is None:
+                    stamp = self._next_stamp(self._clock)
+                self._put(line, key, stamp, values)
+
+    def _put_request(self, request: Any, moment: int, x: dict[str, Any]) -> dict[tuple[_ViewLine, Any], None]:
+        """Put the request, and a row of its own where it read something else than the newest row says: it is
+        of another time than the partition. Returns those, whose next row must come at once."""
+        stamp = self._next_stamp(min(moment, self._clock))
+        self.requests.append(TimelineRequest(request, stamp, moment, x))
+        behind: dict[tuple[_ViewLine, Any], None] = {}
+        for line in self._lines:
+            key = line.key(request)
+            read = {name: self._seen[name] for name in line.names if name in self._seen}
+            if key is not None and read != line.last(key):
+                self._put(line, key, stamp, read)
+                behind[line, key] = None
+        return behind
+
+    def _put_event(self, event: Any, at: float, behind: dict[tuple[_ViewLine, Any], None]) -> None:
+        """Put the rows that the event changed, and those that a request left behind."""
+        changed = behind
+        for line, overs in self._feeds.get(type(event), ()):
+            key = line.key(event)
+            if key is None:
+                continue
+            changed[line, key] = None
+            # an event ahead of the partition's time changes something when that has come
+            for due in (round(at * MICROSECONDS), *(expiry(at, over) for over in overs)):
+                if due > self._clock:
+                    # the count keeps the heap from comparing keys
+                    self._pushed += 1
+                    heapq.heappush(self._expiries, (due, self._pushed, line, key))
+        if changed:
+            stamp = self._next_stamp(self._clock)
+            for line, key in changed:
+                self._put(line, key, stamp, line.values(key, self._clock / MICROSECONDS))
+
+    def _put(self, line: _ViewLine, key: Any, stamp: int, values: dict[str, Any]) -> None:
+        self.rows.append(TimelineRow(line.name, texts_of(key), stamp, values))
+        line.note(key, values)
+
+
+def expiry(at: float, over: float) -> int:
+    """The first microsecond t at which (t - over, t] does not hold `at` any more, rounded as windows do."""
+    due = round((at + over) * MICROSECONDS)
+    while due / MICROSECONDS - over >= at:
+        due -= 1
+    while due / MICROSECONDS - over < at:
+        due += 1
+    return due

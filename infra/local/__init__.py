@@ -1,0 +1,1 @@
+"""What runs on this machine: Kafka, and how far each worker has come."""

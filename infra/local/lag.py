@@ -1,0 +1,45 @@
+"""How far a worker is behind the log, and what keeps it waiting there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from driftline.streams.archive.log_reader import LogReader
+
+
+class Lag(NamedTuple):
+    """Of one partition of the log: offsets from the first committed record that has no answer yet to the last
+    stable offset; offsets beyond that, which are read when an open transaction has ended; its name."""
+
+    offsets: int
+    undecided: int
+    transaction: str
+
+
+def lags(bootstrap: str, log: str, answered: Mapping[int, int]) -> dict[int, Lag]:
+    """The lag of each partition of which everything before an offset is `answered`; empty without the log."""
+    with LogReader(bootstrap) as reader:
+        found = reader.topic(log)
+        partitions = found[1] if found is not None else []
+        return {
+            number: _lag(reader, log, number, answered[number]) for number in partitions if number in answered
+        }
+
+
+def _lag(reader: LogReader, log: str, partition: int, answered: int) -> Lag:
+    begin, end = reader.extent(log, partition)
+    # control markers and aborted records lie in the log too, and nobody answers them
+    first = reader.next_record(log, partition, max(begin, answered), end)
+    undecided = max(0, reader.high_watermark(log, partition) - end)
+    transaction = reader.open_transaction(log, partition) if undecided else ""
+    return Lag(0 if first is None else end - first, undecided, transaction)
+
+
+def told(lag: Lag) -> dict[str, Any]:
+    """As the status document has it."""
+    found: dict[str, Any] = {"lag": lag.offsets}
+    if lag.undecided:
+        found["undecided"] = lag.undecided
+        found["transaction"] = lag.transaction
+    return found

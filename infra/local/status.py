@@ -1,0 +1,154 @@
+"""What runs here: the local broker, and how far each worker has come."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import msgspec
+
+from driftline.infra.local.kafka import LocalStack, answers
+from driftline.infra.local.lag import lags, told
+from driftline.infra.report.figures import lasting
+from driftline.infra.report.summary import in_quarantine
+from driftline.infra.settings import Settings
+from driftline.streams.fold.reference_spread import KnownReferences, differences
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's process
+        return True
+    return True
+
+
+def collect(settings: Settings) -> dict[str, Any]:
+    """{broker: {running, bootstrap, pid}, workers: [...]} from the record and status files.
+
+    A broker named in the settings is asked itself; its process id is not known (None). Each worker's
+    `lag` is the number of committed offsets in its partitions of the log that it has not answered yet.
+    """
+    named = settings.bootstrap
+    broker = None if named else LocalStack(settings.home).status()
+    bootstrap = broker.bootstrap if broker else named
+    running = answers(named) if named else broker is not None
+    workers = []
+    for path in sorted((settings.home / "status").glob("*.json")):
+        found = json.loads(path.read_text())
+        found["running"] = is_alive(found["pid"])
+        workers.append(found)
+    if running and workers:
+        _add_lag(str(bootstrap), workers)
+        _add_references(workers)
+    return {
+        "broker": {"running": running, "bootstrap": bootstrap, "pid": broker.pid if broker else None},
+        "workers": workers,
+    }
+
+
+def _add_lag(bootstrap: str, workers: list[dict[str, Any]]) -> None:
+    for worker in workers:
+        answered = {int(number): offset for number, offset in worker["next_offsets"].items()}
+        found = lags(bootstrap, worker["log"], answered)
+        if found:
+            worker["lag"] = sum(lag.offsets for lag in found.values())
+        for number, lag in found.items():
+            worker["partitions"][str(number)] |= told(lag)
+
+
+def _add_references(workers: list[dict[str, Any]]) -> None:
+    """Where partitions at the end of a log know other references, whichever workers have them."""
+    logs: dict[str, dict[int, dict[str, KnownReferences]]] = {}
+    for worker in workers:
+        known = logs.setdefault(worker["log"], {})
+        for number, found in worker["partitions"].items():
+            if worker["running"] and found["state"] == "serving" and found.get("lag") == 0:
+                known[int(number)] = msgspec.convert(found.get("references", {}), dict[str, KnownReferences])
+    for worker in workers:
+        worker["references"] = list(differences(logs[worker["log"]]).values())
+
+
+def _partition(number: str, found: dict[str, Any]) -> str:
+    """One partition of a worker: what it does, and how old its checkpoint is."""
+    text = f"  partition {number}: {found['state']}"
+    if "recovery" in found:
+        progress = found["recovery"]
+        text += (
+            f", offset {progress['at']:,} of {progress['until']:,} "
+            f"({progress['records_per_second']:,.0f} records/s)"
+        )
+    if "checkpoint" in found:
+        text += f", checkpoint {lasting(found['checkpoint']['age_seconds'])} old"
+    if "checkpoint_failed" in found:
+        since = lasting(found["checkpoint_failing_seconds"])
+        text += f", none can be stored for {since}: {found['checkpoint_failed']}"
+    if found.get("warming_up"):
+        text += (
+            ", in a warm-up: nothing is answered until its end (`driftline produce` resumes it by "
+            "--warm-up, ends it by --end-warm-up)"
+        )
+    if "undecided" in found:
+        name = f" {found['transaction']!r}" if found["transaction"] else ""
+        text += f", {found['undecided']:,} offsets wait for the open transaction{name} to end"
+    return text + (f": {found['reason']}" if found["reason"] else "")
+
+
+_REFUSED = {
+    "dead_letters": "dead letters",
+    "misplaced": "in the wrong partition",
+    "late": "late",
+    "refused_in_warm_up": "refused in a warm-up",
+}
+
+
+def _refused(counts: dict[str, int]) -> list[str]:
+    """The line of what was not taken in, or is to be told of; none where there is neither."""
+    found = [f"{counts[name]:,} {what}" for name, what in _REFUSED.items() if counts.get(name)]
+    return ["  refused or told of: " + ", ".join(found) + " (`driftline dead-letters tail`)"] if found else []
+
+
+def _ends(worker: dict[str, Any]) -> list[str]:
+    """Why the worker is not running, or how the one before it in its place ended, when that failed."""
+    ended, before = worker.get("ended"), worker.get("before")
+    if ended is not None:  # of a process that runs, too, when it waits to begin anew
+        return [f"  ended {lasting(time.time() - ended['at'])} ago: {ended['reason']}"]
+    if not worker["running"]:
+        return ["  it did not say why it ended: it was killed, or the machine was stopped"]
+    if before is not None and before["failed"]:
+        return [f"  the one before ended {lasting(time.time() - before['at'])} ago: {before['reason']}"]
+    return []
+
+
+def render(found: dict[str, Any]) -> str:
+    """The status as text."""
+    broker = found["broker"]
+    lines = [
+        f"broker   {broker['bootstrap']}" + (f" (process {broker['pid']})" if broker["pid"] else "")
+        if broker["running"]
+        else "broker   not running"
+    ]
+    for worker in found["workers"]:
+        state = f"process {worker['pid']}" if worker["running"] else "not running"
+        counts = worker["counts"]
+        lines.append(
+            f"worker   {worker['case']} ({state}): {counts['events']:,} events, "
+            f"{counts['predictions']:,} predictions, {counts['drift_events']:,} drift events"
+            + (f", lag {worker['lag']:,}" if "lag" in worker else "")
+        )
+        lines.extend(_ends(worker))
+        lines.extend(_refused(counts))
+        lines.extend(f"  {trouble}" for text in worker.get("topics", ()) for trouble in text.splitlines())
+        lines.extend(f"  {difference}" for difference in worker.get("references", ()))
+        lines.extend(
+            f"  {in_quarantine(name, entry)}"
+            for name, entry in worker.get("models", {}).items()
+            if "quarantine" in entry
+        )
+        lines.extend(_partition(number, one) for number, one in worker["partitions"].items())
+    return "\n".join(lines)

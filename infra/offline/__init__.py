@@ -1,0 +1,1 @@
+"""Evaluations, simulations, feature history and training sets from the command line."""

@@ -1,0 +1,1 @@
+"""Processes: workers' slots, children that end with their parent, work until a signal."""

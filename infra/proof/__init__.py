@@ -1,0 +1,1 @@
+"""The commands that prove: audit, check, lineage, replay."""

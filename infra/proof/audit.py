@@ -1,0 +1,198 @@
+"""Runs the audit of a case: each partition in a process of its own, over Kafka and the archive."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import msgspec
+
+from driftline.infra.errors import InfraError
+from driftline.infra.processes.jobs import Report, in_processes
+from driftline.infra.serving.serve import bootstrap_of, open_history
+from driftline.infra.settings import Settings
+from driftline.streams.archive.epochs import recorded_epochs
+from driftline.streams.archive.past import Past
+from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.owner.deployment import code_of
+from driftline.streams.proof.audit import PartitionAudit, PublishedTopic, Selection, audit_partition
+from driftline.streams.proof.lineage import find_prediction
+from driftline.streams.proof.refold import Refold
+from driftline.streams.records.difference import Difference
+from driftline.streams.records.outputs import KINDS
+
+TOLD_EVERY = 2.0
+"""Seconds between lines of progress."""
+
+Tell = Callable[[str], None]
+
+
+class AuditReport(msgspec.Struct, frozen=True):
+    """What the audit of a case found. `unchecked_reasons` counts by reason; `events` are the log's.
+
+    `undeclared` counts the offsets in each partition of the log beyond those that the case declares: nobody
+    answers what lies there.
+    """
+
+    case: str
+    checked: int
+    equal: int
+    unchecked: int
+    unchecked_reasons: Mapping[str, int]
+    first_difference: Difference | None
+    events: int
+    seconds: float
+    events_per_second: float
+    undeclared: Mapping[int, int]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all that was compared is equal, 1 at a difference and where records lie in partitions that
+        the case does not declare, 2 when nothing was compared."""
+        if self.first_difference is not None or any(self.undeclared.values()):
+            return 1
+        return 0 if self.checked else 2
+
+    def as_json(self) -> str:
+        """One JSON object."""
+        return msgspec.json.encode(self).decode()
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        lines = [
+            f"{self.case}: {self.checked:,} records compared, {self.equal:,} equal; {self.events:,} events "
+            f"folded in {self.seconds:.1f} s ({self.events_per_second:,.0f}/s)"
+        ]
+        lines += [f"{count:,} unchecked: {reason}" for reason, count in self.unchecked_reasons.items()]
+        lines += [
+            f"partition {number} of the log is not among those that the case declares: {count:,} offsets in "
+            "it are answered by nobody (partitions were added: `driftline worker` says what to do)"
+            for number, count in self.undeclared.items()
+        ]
+        if self.first_difference is not None:
+            lines += [f"first difference: {self.first_difference}", self.first_difference.causes]
+        elif not self.checked:
+            lines.append("nothing could be compared")
+        return "\n".join(lines)
+
+
+class _Job(NamedTuple):
+    """The audit of one partition, as its process is told of it."""
+
+    case_path: str
+    partitions: int
+    settings: Settings
+    partition: int
+    kinds: Sequence[str]
+    selection: Selection
+
+
+def audit(
+    case_path: str, case: UseCase, settings: Settings, partition: int | None, selection: Selection, tell: Tell
+) -> AuditReport:
+    """Audit a case, or one partition of it; `tell` takes lines of progress.
+
+    Raises StreamsError when a part of the log is in neither Kafka nor the archive, and for a prediction
+    that is nowhere.
+    """
+    started = time.perf_counter()
+    numbers: Sequence[int] = range(case.partitions) if partition is None else (partition,)
+    kinds: Sequence[str] = KINDS
+    with open_history(case, settings) as history:
+        log = case.topics(settings.namespace).log
+        if not any(history.end(log, number) for number in range(case.partitions)):
+            raise InfraError(f"neither Kafka nor the archive holds anything of {log}")
+        undeclared = {
+            number: history.end(log, number) - history.begin(log, number)
+            for number in history.partitions(log)
+            if number >= case.partitions
+        }
+        if selection.prediction is not None:
+            topic = case.topics(settings.namespace).predictions
+            found = find_prediction(history, topic, numbers, selection.prediction)
+            begin = max(selection.begin, found.source[0])
+            selection = msgspec.structs.replace(selection, begin=begin)
+            numbers, kinds = (found.partition,), ("predictions", "outcomes")
+    # what a child process is given is resolved here, once
+    settings = replace(settings, bootstrap=bootstrap_of(settings))
+    jobs = [_Job(case_path, case.partitions, settings, number, kinds, selection) for number in numbers]
+    return _report(case, asyncio.run(_in_processes(jobs, tell)), time.perf_counter() - started, undeclared)
+
+
+def _report(
+    case: UseCase, audits: Sequence[PartitionAudit], seconds: float, undeclared: Mapping[int, int]
+) -> AuditReport:
+    reasons: dict[str, int] = {}
+    for found in audits:
+        for reason, count in found.unchecked.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    events = sum(found.folded for found in audits)
+    return AuditReport(
+        case.name,
+        sum(found.checked for found in audits),
+        sum(found.equal for found in audits),
+        sum(reasons.values()),
+        reasons,
+        next((found.first_difference for found in audits if found.first_difference is not None), None),
+        events,
+        round(seconds, 3),
+        round(events / seconds, 1),
+        undeclared,
+    )
+
+
+async def _in_processes(jobs: Sequence[_Job], tell: Tell) -> list[PartitionAudit]:
+    """The jobs' results in their order; all end when one fails."""
+    folded: dict[int, int] = {}
+
+    def reported(job: _Job, count: int) -> None:
+        folded[job.partition] = count
+
+    telling = asyncio.create_task(_tell_progress(folded, tell))
+    try:
+        return await in_processes(_audit_one, jobs, reported)
+    finally:
+        telling.cancel()
+
+
+async def _tell_progress(folded: Mapping[int, int], tell: Tell) -> None:
+    """Tell every few seconds how many events of each partition are folded."""
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(TOLD_EVERY)
+        count = sum(folded.values())
+        tell(f"{count:,} events folded and compared, {count / (time.monotonic() - began):,.0f}/s")
+
+
+def _audit_one(job: _Job, report: Report[int]) -> PartitionAudit:
+    case = replace(load_case(job.case_path), partitions=job.partitions)
+    topics = case.topics(job.settings.namespace)
+    with open_history(case, job.settings) as history:
+        # ends of the outputs first: what they hold by then is of records that the log holds after
+        published = {kind: _published(history, getattr(topics, kind), job.partition) for kind in job.kinds}
+        epochs = recorded_epochs(history, topics.models, job.partition)
+        end = history.end(topics.log, job.partition)
+        if job.selection.end is not None:
+            end = min(end, job.selection.end)
+        code = code_of(case)
+        refold = Refold(case, history, topics, job.partition, code, epochs)
+        found = PartitionAudit(job.partition)
+        for found in audit_partition(
+            job.partition,
+            code,
+            epochs,
+            history.records(topics.log, job.partition, 0, end),
+            published,
+            refold.step,
+            job.selection,
+        ):
+            report(found.folded)
+    return found
+
+
+def _published(history: Past, topic: str, partition: int) -> PublishedTopic:
+    begin, end = history.begin(topic, partition), history.end(topic, partition)
+    return PublishedTopic(topic, begin, history.records(topic, partition, begin, end))

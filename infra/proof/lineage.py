@@ -1,0 +1,67 @@
+"""The lineage of a prediction, for reading and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from driftline.streams.proof.lineage import At, Epoch, FeatureLineage, Lineage
+
+
+def as_json(found: Lineage) -> str:
+    """One JSON object."""
+    return msgspec.json.encode(msgspec.to_builtins(found) | {"agrees": found.agrees}).decode()
+
+
+def as_text(found: Lineage) -> str:
+    """Lines for people."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: Lineage) -> Iterator[str]:
+    prediction, model = found.prediction, found.model
+    yield f"prediction  {found.id}"
+    place = f"{found.topic}-{found.partition}, offset {found.offset}"
+    yield f"            {place}, appended {found.appended:%F %T.%f}"
+    said = "" if prediction.probabilities is None else f"  {prediction.probabilities}"
+    yield f"            {prediction.prediction}{said}  {prediction.keys}"
+    yield f"request     {_event(found.request)}"
+    yield f"model       {model.version}"
+    through = model.learned_through
+    yield f"            learned through {'nothing yet' if through is None else _event(through)}"
+    yield f"code        {_code(found.epoch)}"
+    for name, value in found.features.items():
+        yield from _feature(name, value)
+    yield f"outcome     {found.status}"
+    for revision in found.outcomes:
+        outcome = revision.outcome
+        yield (
+            f"            revision {outcome.revision}: {outcome.status}, label {outcome.label}, "
+            f"loss {outcome.loss}, at {outcome.at:%F %T}; offset {revision.offset} (source {revision.source})"
+        )
+
+
+def _event(at: At) -> str:
+    return f"log offset {at.offset}, {at.id}, at {at.at:%F %T}"
+
+
+def _code(epoch: Epoch) -> str:
+    if epoch.code is None:
+        return str(epoch.difference)
+    code = epoch.code
+    known = (
+        f"{code.spec_hash[:12]} in fold {code.fold or '(not recorded)'} under {code.fingerprint.short}, "
+        f"from log offset {epoch.from_offset}"
+    )
+    return known if epoch.difference is None else f"{known}; here: {epoch.difference}"
+
+
+def _feature(name: str, value: FeatureLineage) -> Iterator[str]:
+    verdict = "" if value.agrees else f"  RECOMPUTED {value.recomputed!r}"
+    yield f"feature     {name} = {value.used!r}{verdict}  {value.declared}"
+    if value.first is None or value.last is None:
+        return
+    offsets = ", ".join(str(event.offset) for event in value.newest)
+    newest = f"; newest at log offsets {offsets}" if offsets else ""
+    yield f"            {value.count:,} events, {_event(value.first)} to {_event(value.last)}{newest}"

@@ -1,0 +1,149 @@
+"""Prints a topic's past, from Kafka and the archive: for reading, as JSON, or as lines of a source."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from driftline.infra.errors import InfraError
+from driftline.streams.archive.parts import ArchivedRecord
+from driftline.streams.archive.past import TopicPast
+from driftline.streams.declare.events import Event, EventCodec
+from driftline.streams.errors import Refused
+from driftline.streams.simulation.recording import as_line
+
+Bound = int | datetime
+"""An offset, or a moment of the broker's append time."""
+
+
+def bound(text: str) -> Bound:
+    """An offset or an RFC 3339 time with its zone; ValueError for anything else."""
+    if text.isdecimal():
+        return int(text)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no zone: write {text}Z for UTC")
+    return moment
+
+
+def stretch(
+    history: TopicPast, topic: str, partition: int, start: Bound | None, stop: Bound | None
+) -> Iterator[ArchivedRecord]:
+    """The records of one partition in [start, stop); None is its begin and end, later stops are its end."""
+
+    def offset(at: Bound) -> int:
+        if isinstance(at, int):
+            return at
+        return history.offset_at(topic, partition, max(0, int(at.timestamp() * 1000)))
+
+    begin = history.begin(topic, partition) if start is None else offset(start)
+    end = history.end(topic, partition)
+    if stop is not None:
+        end = min(end, offset(stop))
+    for chunk in history.records(topic, partition, begin, end):
+        yield from chunk
+
+
+def as_text(partition: int, record: ArchivedRecord) -> bytes:
+    """partition:offset, key and value, with tabs between."""
+    return b"%d:%d\t%s\t%s" % (partition, record.offset, record.key or b"", record.value or b"")
+
+
+def as_json(partition: int, record: ArchivedRecord) -> bytes:
+    """{partition, offset, source, headers, key, value}: `headers` are the others, where there are any.
+
+    A value that is JSON stands there as it is, else as text, else as {"base64": ...}.
+    """
+    shown: dict[str, Any] = {"partition": partition, "offset": record.offset}
+    headers = {name: _text(value) for name, value in record.headers}
+    if "source" in headers:
+        shown["source"] = headers.pop("source")
+    if headers:
+        shown["headers"] = headers
+    return msgspec.json.encode(shown | {"key": _text(record.key), "value": _value(record.value)})
+
+
+def _value(value: bytes | None) -> Any:
+    if value is None:
+        return None
+    try:
+        parsed = msgspec.json.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _text(value)
+    return parsed if b"\n" in value else msgspec.Raw(value)
+
+
+def _text(value: bytes | None) -> Any:
+    if value is None:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+OnRefused = Callable[[int, ArchivedRecord, Refused], None]
+"""Told the partition, a record that is no event, and why."""
+
+
+def as_source(
+    partitions: Mapping[int, Iterator[ArchivedRecord]], codec: EventCodec, on_refused: OnRefused
+) -> Iterator[bytes]:
+    """The log's events as one source, that is laid out as this log again.
+
+    Keyed events keep their partition's order; one that every partition received comes once, after all
+    that precedes it and before all that follows it in any of them. Records that are no events are
+    told to `on_refused` and left out. Raises InfraError when the partitions received such events in
+    different orders, or not all of them: no one source gives that log.
+    """
+    logs = {number: _events(number, records, codec, on_refused) for number, records in partitions.items()}
+    while True:
+        shared: dict[int, tuple[int, bytes]] = {}
+        for number, events in logs.items():
+            for record, event, line in events:
+                if codec.key(event) is None:
+                    shared[number] = record.offset, line
+                    break
+                yield line
+        if not shared:
+            return
+        lines = {line for _, line in shared.values()}
+        if len(lines) > 1 or len(shared) < len(logs):
+            places = ", ".join(f"{number}:{offset}" for number, (offset, _) in shared.items())
+            raise InfraError(
+                "the partitions did not receive the same events without key in the same order (at "
+                f"{places}), so no one source gives this log: replay one --partition"
+            )
+        yield lines.pop()
+
+
+def as_recorded(
+    partitions: Mapping[int, Iterator[ArchivedRecord]], codec: EventCodec, on_refused: OnRefused
+) -> Iterator[bytes]:
+    """The log's events as a source that keeps their partitions and append times (see
+    `driftline.streams.simulation.recording`).
+
+    Records that are no events are told to `on_refused` and left out.
+    """
+    for number, records in partitions.items():
+        for record, _, line in _events(number, records, codec, on_refused):
+            yield as_line(number, record.timestamp, line)
+
+
+def _events(
+    number: int, records: Iterator[ArchivedRecord], codec: EventCodec, on_refused: OnRefused
+) -> Iterator[tuple[ArchivedRecord, Event, bytes]]:
+    """Records of a partition that are events, with the event, and with its JSON on one line."""
+    for record in records:
+        try:
+            event = codec.decode(record.value, record.key)
+        except Refused as refused:
+            on_refused(number, record, refused)
+            continue
+        line = codec.encode_trusted(event) if b"\n" in (record.value or b"") else record.value
+        assert line is not None  # decode refuses a record without value
+        yield record, event, line

@@ -1,0 +1,1 @@
+"""Runs a worker with everything around it, and new code beside old."""

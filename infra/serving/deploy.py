@@ -1,0 +1,29 @@
+"""A case as a worker of these settings has it: its code, topics, checkpoints and seal."""
+
+from __future__ import annotations
+
+from driftline.features.online.writer import OnlineWriter
+from driftline.infra.settings import Settings
+from driftline.streams.archive.storage import Storage
+from driftline.streams.checkpoints.folder import CheckpointFolder
+from driftline.streams.checkpoints.sealing import Seal, load_key
+from driftline.streams.declare.case_models import check_models_of
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.owner.deployment import Deployment, code_of
+from driftline.streams.transport.kafka_broker import KafkaBroker
+
+
+def deploy(
+    case: UseCase, settings: Settings, broker: KafkaBroker, rows: OnlineWriter | None = None
+) -> Deployment:
+    """The case with its code, checkpoints and seal; raises ModelsError for models that cannot be run."""
+    check_models_of(case)
+    return Deployment(
+        case,
+        code_of(case),
+        case.topics(settings.namespace),
+        broker,
+        CheckpointFolder(Storage(settings.checkpoints_uri(case.name))),
+        Seal(load_key(settings.key_file, settings.key)),
+        rows,
+    )

@@ -1,0 +1,219 @@
+"""Runs a worker with everything around it: broker address, Feast store, slot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from driftline.features.errors import FeaturesError
+from driftline.infra.errors import InfraError
+from driftline.infra.local.kafka import LocalStack
+from driftline.infra.processes.signals import until_signal
+from driftline.infra.processes.slot import is_member, own_slot, put_out
+from driftline.infra.settings import Settings
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.transport.renewal import Renewals
+
+if TYPE_CHECKING:
+    from driftline.streams.archive.past import TopicPast
+    from driftline.streams.clients.bridge import Bridge
+    from driftline.streams.clients.bridger import BridgeReport
+    from driftline.streams.declare.topics import TopicSpec
+
+log = logging.getLogger("driftline.worker")
+
+
+def bootstrap_of(settings: Settings) -> str:
+    """The broker to use: the one in the settings, else the local one if it runs."""
+    if settings.bootstrap is not None:
+        return settings.bootstrap
+    broker = LocalStack(settings.home).status()
+    if broker is None:
+        raise InfraError("no Kafka: run `driftline up`, or name one in DRIFTLINE_BOOTSTRAP")
+    return broker.bootstrap
+
+
+def _until_there(bootstrap: str, topics: Sequence[TopicSpec], mend: bool) -> None:
+    """See that a case's topics are there; a broker that does not answer is waited for."""
+    from kafka.errors import KafkaError
+
+    from driftline.features.online.outages import Outage
+    from driftline.infra.topics.administration import ensure_topics
+
+    outage: Outage | None = None
+    while True:
+        try:
+            ensure_topics(bootstrap, topics, mend=mend)
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            outage = outage or Outage(f"asking Kafka at {bootstrap} for the case's topics")
+            time.sleep(outage.failed(error))
+        else:
+            if outage is not None:
+                outage.ended()
+            return
+
+
+def _put_out(bootstrap: str, group: str, client_id: str) -> None:
+    """Take the place in the group of the process that was killed before this one in its slot."""
+    from kafka.errors import KafkaError
+
+    try:
+        put_out(bootstrap, group, client_id)
+    except KafkaError as error:
+        log.warning("who died here stays in the group until its session times out: %s", error)
+
+
+def run_worker(
+    case: UseCase,
+    settings: Settings,
+    *,
+    features: bool = True,
+    mend_topics: bool = False,
+    upgrade_path: str | None = None,
+    accept_refused: bool = False,
+) -> None:
+    """Serve a case until SIGTERM; `features` says whether online rows go to Feast.
+
+    `mend_topics` alters the settings of topics that break a guarantee, which else refuse to start. With
+    `upgrade_path`, module:attribute of the case, it is first folded beside the code that serves it, and
+    then taken over.
+    """
+    renewals = Renewals()
+    renewals.wait()
+    os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
+    bootstrap = bootstrap_of(settings)
+    # a worker that begins anew while the local broker is away has to know which one to wait for
+    os.environ["DRIFTLINE_BOOTSTRAP"] = bootstrap
+    settings.see_that_home_is_writable()
+    writer = None
+    if features and case.views():
+        from driftline.features.feast.registry import OnlineStoreRepo
+        from driftline.features.online.writer import OnlineWriter
+
+        repo = OnlineStoreRepo(settings.features(case.name), case.views(), case.on_demand_views())
+        repo.apply()
+        writer = OnlineWriter(repo)
+    from driftline.infra.serving.deploy import deploy
+    from driftline.infra.topics.administration import topic_troubles
+    from driftline.streams.archive.parts import Archive
+    from driftline.streams.transport.kafka_broker import KafkaBroker
+    from driftline.streams.transport.membership import Membership
+    from driftline.streams.transport.topics_watch import TopicsWatch
+    from driftline.streams.transport.worker import Worker, run
+
+    specs = case.topics(settings.namespace).all()
+    _until_there(bootstrap, specs, mend_topics)
+    broker = KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name)))
+    deployment = deploy(case, settings, broker, writer)
+    upgrading = None
+    if upgrade_path is not None:
+        from driftline.infra.serving.side_by_side import approached
+
+        upgrading = approached(
+            upgrade_path, deployment, replace(settings, bootstrap=bootstrap), accept_refused=accept_refused
+        )
+        if upgrading is None:
+            return
+
+    async def closing() -> None:
+        try:
+            if writer is not None:
+                await writer.close()
+        except FeaturesError as error:
+            # the checkpoint is older than these rows: they are written when it is folded on
+            log.error("%s", error)
+        finally:
+            await broker.close()
+
+    with own_slot(settings, case.name) as slot:
+        if not slot.is_new:
+            _put_out(bootstrap, deployment.group, slot.client_id)
+        worker = Worker(
+            deployment,
+            bootstrap,
+            status_path=slot.status_path,
+            client_id=slot.client_id,
+            upgrading=upgrading,
+            topics=TopicsWatch(lambda: topic_troubles(bootstrap, specs)),
+            membership=Membership(lambda: is_member(bootstrap, deployment.group, slot.client_id)),
+        )
+        run(worker, renewals, closing)
+
+
+def run_archiver(
+    case: UseCase, settings: Settings, topics: Sequence[str], part_size: int | None, *, once: bool
+) -> int:
+    """Archive topics of a case until SIGTERM, or what is complete `once`; returns the parts written."""
+    from driftline.streams.archive.archiver import Archiver
+    from driftline.streams.archive.parts import Archive, Manifest
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    parts = 0
+
+    def tell(manifest: Manifest) -> None:
+        nonlocal parts
+        parts += 1
+        print(f"{manifest.topic}-{manifest.partition}: archived up to {manifest.end:,}", file=sys.stderr)
+
+    archiver = Archiver(
+        Archive(settings.archive_uri(case.name), part_size),
+        bootstrap_of(settings),
+        topics,
+        group=f"{case.topics(settings.namespace).log}.archiver",
+        on_part=tell,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: archiver.stop())
+    if once:
+        archiver.once()
+    else:
+        archiver.run()
+    return parts
+
+
+def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once: bool) -> BridgeReport:
+    """Carry a foreign topic's records over a bridge until SIGTERM, or what it holds now `once`.
+
+    `foreign` is the Kafka that has the topic, when that is not the one of the log.
+    """
+    from driftline.features.online.client import FeatureClient
+    from driftline.infra.topics.administration import batch_limit, ensure_topics
+    from driftline.streams.clients.bridger import Bridger
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    bootstrap = bootstrap_of(settings)
+    topics = bridge.case.topics(settings.namespace)
+    limit = batch_limit(foreign or bootstrap, bridge.topic)
+    ensure_topics(bootstrap, [*topics.all(), topics.bridge_dead_letters(bridge.name, limit)])
+
+    async def carry() -> BridgeReport:
+        async with AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(
+                    FeatureClient(declared.case, settings.features(declared.case.name))
+                )
+                for declared in bridge.enrich
+            ]
+            bridger = Bridger(bridge, bootstrap, foreign or bootstrap, settings.namespace, clients)
+            await until_signal(bridger.run(once=once))
+            return bridger.report
+
+    return asyncio.run(carry())
+
+
+def open_history(case: UseCase, settings: Settings) -> TopicPast:
+    """What Kafka and the archive hold of a case's topics."""
+    from driftline.streams.archive.parts import Archive
+    from driftline.streams.archive.past import TopicPast
+
+    return TopicPast(bootstrap_of(settings), Archive(settings.archive_uri(case.name)))

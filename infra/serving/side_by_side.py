@@ -1,0 +1,163 @@
+"""Folds a case beside the code that serves it, each partition in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from driftline.infra.errors import InfraError
+from driftline.infra.processes.jobs import Report, in_processes
+from driftline.infra.processes.signals import until_signal
+from driftline.infra.settings import Settings
+from driftline.streams.declare.usecase import UseCase, load_case
+
+if TYPE_CHECKING:
+    from driftline.streams.owner.deployment import Deployment
+    from driftline.streams.owner.standby import Standby
+    from driftline.streams.owner.upgrade_plan import UpgradePlan
+
+log = logging.getLogger("driftline.worker")
+
+TELL_EVERY = 5.0
+
+
+class _Job(NamedTuple):
+    """One partition to fold, as its process is told of it."""
+
+    case_path: str
+    partitions: int
+    settings: Settings
+    partition: int
+    rows: bool
+
+
+class UpgradeStopped(InfraError):
+    """The new code would lose some of the past; the code before serves on."""
+
+
+class Approached(NamedTuple):
+    """Every partition that other code serves, folded by this code close behind it, and what taking them
+    over would do."""
+
+    standbys: dict[int, Standby]
+    plan: UpgradePlan
+
+
+def approached(
+    case_path: str, deployment: Deployment, settings: Settings, *, accept_refused: bool
+) -> dict[int, Standby] | None:
+    """What is to be taken over, once its plan is told; None when SIGTERM or SIGINT came first.
+
+    Raises UpgradeStopped where this code refuses records that the other had accepted, unless that is
+    accepted.
+    """
+    found = asyncio.run(until_signal(_approach(case_path, deployment, settings)))
+    if found is None:
+        return None
+    if not found.standbys:
+        log.warning("nothing to upgrade: this code has published last; it serves on")
+    if found.plan.records:
+        log.warning("upgrade: %s", found.plan)
+    if found.plan.newly_refused and not accept_refused:
+        raise UpgradeStopped(
+            f"the upgrade is not done, and the code before serves on: the new code refuses "
+            f"{found.plan.newly_refused:,} records of the past, and would not learn from them. Declare what "
+            'is gone, such as class Asked(Event, tag="asked", retired=("colour",)), or go on without them by '
+            "--accept-refused"
+        )
+    return found.standbys
+
+
+def planned(case_path: str, case: UseCase, settings: Settings) -> UpgradePlan:
+    """What an upgrade would do, without doing it."""
+    from driftline.infra.serving.deploy import deploy
+    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.streams.archive.parts import Archive
+    from driftline.streams.transport.kafka_broker import KafkaBroker
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    settings = replace(settings, bootstrap=bootstrap_of(settings))
+    broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))
+    return asyncio.run(_approach(case_path, deploy(case, settings, broker), settings)).plan
+
+
+async def _approach(case_path: str, deployment: Deployment, settings: Settings) -> Approached:
+    from driftline.streams.owner.standby import CLOSE_BEHIND, Standby, to_upgrade
+    from driftline.streams.owner.upgrade_plan import UpgradePlan
+
+    case, rows = deployment.case, deployment.rows is not None
+    try:
+        partitions = await to_upgrade(deployment)
+        plan = UpgradePlan()
+        if not partitions:
+            return Approached({}, plan)
+        log.warning(
+            "upgrade: the past of partitions %s is folded beside the code that serves them",
+            ", ".join(map(str, partitions)),
+        )
+        jobs = [_Job(case_path, case.partitions, settings, number, rows) for number in partitions]
+        standbys = {}
+        folded = await in_processes(_fold, jobs, _told)
+        for number, aside in zip(partitions, folded, strict=True):
+            standbys[number] = Standby.restored(deployment, number, aside.snapshot, rows=rows)
+            plan.add(aside.plan)
+        # what came on while states were handed over; each pass is as long as the other code came on during
+        # the one before
+        while max([await standby.approach() for standby in standbys.values()]) > CLOSE_BEHIND:
+            pass
+        return Approached(standbys, plan)
+    finally:
+        await deployment.broker.close()
+
+
+class _Aside(NamedTuple):
+    """What a process that folds aside hands over: its standby's state, and its part of the plan."""
+
+    snapshot: bytes
+    plan: UpgradePlan
+
+
+def _told(_: _Job, line: str) -> None:
+    log.warning("upgrade: %s", line)
+
+
+def _fold(job: _Job, report: Report[str]) -> _Aside:
+    """In a process of its own: fold one partition close behind the code that serves it."""
+    from driftline.infra.serving.deploy import deploy
+    from driftline.streams.archive.parts import Archive
+    from driftline.streams.transport.kafka_broker import KafkaBroker
+
+    settings = job.settings
+    case: UseCase = replace(load_case(job.case_path), partitions=job.partitions)
+    broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))
+    return asyncio.run(_close_behind(deploy(case, settings, broker), job, report))
+
+
+async def _close_behind(deployment: Deployment, job: _Job, report: Report[str]) -> _Aside:
+    from driftline.streams.owner.standby import CLOSE_BEHIND, Standby
+
+    standby = Standby(deployment, job.partition, rows=job.rows)
+    telling = asyncio.create_task(_tell_of(standby, str(deployment.log(job.partition)), report))
+    try:
+        while await standby.approach() > CLOSE_BEHIND:
+            pass
+        return _Aside(standby.snapshot(), await standby.plan())
+    finally:
+        telling.cancel()
+        await deployment.broker.close()
+
+
+async def _tell_of(standby: Standby, place: str, report: Report[str]) -> None:
+    """Report every few seconds how far the fold beside the other code has come, and how fast it is."""
+    before = 0
+    while True:
+        await asyncio.sleep(TELL_EVERY)
+        folded = standby.processor.next_offset
+        rate = (folded - before) / TELL_EVERY
+        before = folded
+        report(
+            f"{place} folded beside the code that serves up to {folded:,} of {standby.log_end:,} "
+            f"({rate:,.0f}/s)"
+        )

@@ -1,0 +1,213 @@
+"""Creates the topics of a case; those that are there are compared with what they have to be, and changed only
+when asked to."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from driftline.infra.errors import InfraError
+from driftline.streams.declare.topic_settings import Deviation, FoundTopic, deviations, may_be_compacted, told
+from driftline.streams.declare.topics import TopicSpec
+
+log = logging.getLogger("driftline.topics")
+
+BROKER_DEFAULT = -1
+"""Replication as the broker is configured: 1 on the local one, more on a cluster."""
+DEADLINE = 30.0
+
+
+def ensure_topics(
+    bootstrap: str, specs: Sequence[TopicSpec], *, fresh: bool = False, mend: bool = False
+) -> list[str]:
+    """Create what is missing, with partitions and settings; returns the names created.
+
+    Safe to call from several processes at once: each topic is created by one of them, and all return
+    when every topic has its leaders. A topic that is there with another partition count, which decides
+    where keys live, or with settings that break a guarantee raises InfraError before anything is created.
+    `mend` gives such topics their settings instead, where that is still of use. `fresh` deletes the topics
+    first.
+    """
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        names = [spec.name for spec in specs]
+        existing = set(admin.list_topics()).intersection(names)
+        if fresh and existing:
+            admin.delete_topics(sorted(existing))
+            _until_gone(admin, names)
+            existing = set()
+        _refuse_or_mend(admin, bootstrap, [spec for spec in specs if spec.name in existing], mend)
+        missing = [spec for spec in specs if spec.name not in existing]
+        created = [spec.name for spec in missing if _create(admin, spec)]
+        admin.wait_for_topics([spec.name for spec in missing], timeout_ms=DEADLINE * 1000)
+        _refuse_or_mend(admin, bootstrap, [spec for spec in missing if spec.name not in created], mend)
+        return created
+    finally:
+        admin.close()
+
+
+def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:
+    """What is wrong with the topics now, with what mends it; one that is missing is not looked at."""
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        names = set(admin.list_topics())
+        found = found_topics(admin, [spec.name for spec in specs if spec.name in names])
+    finally:
+        admin.close()
+    wrong = {spec.name: deviations(spec, found[spec.name]) for spec in specs if spec.name in found}
+    return [
+        *(
+            _other_count(spec, found[spec.name].partitions)
+            for spec in specs
+            if spec.name in found and found[spec.name].partitions != spec.partitions
+        ),
+        *(told(found[name], some, bootstrap) for name, some in wrong.items() if some),
+    ]
+
+
+def records_in(bootstrap: str, topic: str) -> int:
+    """How many records the partitions of a topic have been given; 0 where there is no such topic."""
+    from kafka import KafkaConsumer, TopicPartition
+
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
+    try:
+        if topic not in consumer.topics():
+            return 0
+        numbers = consumer.partitions_for_topic(topic) or ()
+        return sum(consumer.end_offsets([TopicPartition(topic, number) for number in numbers]).values())
+    finally:
+        consumer.close()
+
+
+def batch_limit(bootstrap: str, topic: str) -> int:
+    """The largest record batch that a topic takes, in bytes; raises InfraError where there is none."""
+    from kafka import KafkaAdminClient
+    from kafka.admin import ConfigResource
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        if topic not in admin.list_topics():
+            raise InfraError(f"there is no topic {topic} at {bootstrap}")
+        asked = ConfigResource("topic", topic, {"max.message.bytes": None})
+        found = admin.describe_configs([asked], config_filter="all")
+    finally:
+        admin.close()
+    if not found["topic"][topic]:
+        raise InfraError(
+            f"the settings of {topic} at {bootstrap} may not be read, so nobody knows how large its records "
+            "may be: allow DescribeConfigs on it"
+        )
+    return int(found["topic"][topic]["max.message.bytes"]["value"])
+
+
+def _create(admin: Any, spec: TopicSpec) -> bool:
+    """Whether it was made here; False when another process was first."""
+    from kafka.admin import NewTopic
+    from kafka.errors import TopicAlreadyExistsError
+
+    try:
+        admin.create_topics([NewTopic(spec.name, spec.partitions, BROKER_DEFAULT, topic_configs=spec.config)])
+    except TopicAlreadyExistsError:
+        return False
+    return True
+
+
+def _refuse_or_mend(admin: Any, bootstrap: str, specs: Sequence[TopicSpec], mend: bool) -> None:
+    """Raises InfraError for what cannot be used as it is, and is not to be or cannot be mended."""
+    found = found_topics(admin, [spec.name for spec in specs])
+    for spec in specs:
+        if found[spec.name].partitions != spec.partitions:
+            raise InfraError(_other_count(spec, found[spec.name].partitions))
+    untold = [name for name, topic in found.items() if not topic.settings]
+    if untold:
+        log.warning("settings may not be read, and are taken to be right, of %s", ", ".join(untold))
+    wrong = {spec.name: some for spec in specs if (some := deviations(spec, found[spec.name]))}
+    lost = [name for name, some in wrong.items() if may_be_compacted(found[name], some)]
+    if lost:
+        raise InfraError(
+            f"{told(found[lost[0]], wrong[lost[0]], bootstrap)}\n"
+            "It holds records, and older ones of the same keys may be gone already: use another namespace, "
+            "or delete the topic and produce what it held again. To go on with what is left, run the command"
+        )
+    if not wrong:
+        return
+    if not mend:
+        raise InfraError(
+            "\n".join(told(found[name], some, bootstrap) for name, some in wrong.items())
+            + "\nRun the commands, or `driftline worker CASE --mend-topics` once, which does the same"
+        )
+    _alter(admin, wrong)
+    for name, some in wrong.items():
+        log.warning("%s: %s", name, ", ".join(f"{one.setting} is now {one.needed}" for one in some))
+
+
+def _alter(admin: Any, wrong: Mapping[str, Sequence[Deviation]]) -> None:
+    from kafka.admin import ConfigResource
+
+    asked = [
+        ConfigResource("topic", name, {one.setting: one.needed for one in some})
+        for name, some in wrong.items()
+    ]
+    for name, result in admin.alter_configs(asked)["topic"].items():
+        if result != "OK":
+            raise InfraError(f"the settings of {name} could not be altered: {result}")
+
+
+def found_topics(admin: Any, names: Sequence[str]) -> dict[str, FoundTopic]:
+    """The topics as the broker has them, by name; raises KafkaError for one that it has not."""
+    from kafka import TopicPartition
+    from kafka.admin import OffsetSpec
+    from kafka.errors import for_code
+
+    if not names:
+        return {}
+    described = {}
+    for each in admin.describe_topics(list(names)):
+        if each["error_code"]:
+            raise for_code(each["error_code"])(each["name"])
+        described[each["name"]] = each["partitions"]
+    settings = _settings(admin, names)
+    places = [
+        TopicPartition(name, each["partition_index"]) for name, some in described.items() for each in some
+    ]
+    ends = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
+    return {
+        name: FoundTopic(
+            name,
+            len(some),
+            min((len(each["replica_nodes"]) for each in some), default=0),
+            settings[name],
+            any(ends[place].offset > 0 for place in places if place.topic == name),
+        )
+        for name, some in described.items()
+    }
+
+
+def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """All settings of the topics, by name; empty where they may not be read."""
+    from kafka.admin import ConfigResource
+
+    asked = [ConfigResource("topic", name, None) for name in names]
+    found = admin.describe_configs(asked, config_filter="all")["topic"]
+    return {name: {key: str(each["value"]) for key, each in found[name].items()} for name in names}
+
+
+def _other_count(spec: TopicSpec, found: int) -> str:
+    return (
+        f"topic {spec.name} has {found} partitions, the case declares {spec.partitions}. The count decides "
+        "where keys live and cannot change: use the declared count of before, or another namespace"
+    )
+
+
+def _until_gone(admin: Any, names: Sequence[str]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while set(admin.list_topics()).intersection(names):
+        if time.monotonic() > deadline:
+            raise InfraError(f"the broker did not delete {', '.join(names)} within {DEADLINE:g} s")
+        time.sleep(0.05)

@@ -1,0 +1,83 @@
+"""An operator's side of commands: key files, sending, and what serves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from driftline.infra.errors import InfraError
+from driftline.online_models.members.member import Member
+from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.declare.commands import new_command, new_key
+from driftline.streams.declare.events import Action, Command
+from driftline.streams.declare.usecase import UseCase
+
+EVENTS = 10_000
+"""Newest records of the models topic in which `serving` looks."""
+
+
+def make_key(path: Path) -> str:
+    """Write a new private key to a file that only its owner can read; returns the public key."""
+    private, public = new_key()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise InfraError(f"the key cannot be written to {path}: {error.strerror}") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(private + "\n")
+    return public
+
+
+def send(
+    case: UseCase,
+    bootstrap: str,
+    namespace: str,
+    operator: str,
+    key: Path,
+    *,
+    action: Action,
+    pool: str = "",
+    member: str = "",
+    budget: float | None = None,
+) -> Command:
+    """Sign a command with the key in a file, and append it to every partition of the case's log."""
+    if operator not in case.operators:
+        known = ", ".join(case.operators) or "none"
+        raise InfraError(f"{case.name} declares no operator {operator!r}; it declares {known}")
+    try:
+        private = key.read_text().strip()
+        command = new_command(case.name, operator, private, action, pool=pool, member=member, budget=budget)
+    except OSError as error:
+        raise InfraError(f"the key cannot be read from {key}: {error.strerror}") from None
+    except ValueError:
+        raise InfraError(f"{key} has no private key in it: 64 hex digits") from None
+    with EventProducer(case, bootstrap, namespace=namespace) as producer:
+        producer.send(command)
+    return command
+
+
+def members(case: UseCase) -> list[dict[str, Any]]:
+    """The members as declared."""
+    models = case.models
+    found = []
+    for number, member in enumerate((models.champion, *models.challengers)):
+        role = "challenger" if number else "champion"
+        if isinstance(member, Member):
+            shares = {"rate": member.rate, "cost": member.cost, "reserve": member.reserve}
+            found.append({"name": member.name, "role": role, "kind": "member"} | shares)
+        else:
+            found.append({"name": member.name, "role": role, "kind": member.kind})
+    return found
+
+
+def serving(bootstrap: str, topic: str) -> dict[str, dict[str, Any]]:
+    """The newest change of each pool, by key, as the newest records of the models topic have it."""
+    from driftline.infra.topics.tail import newest
+
+    found: dict[str, dict[str, Any]] = {}
+    for record in newest(bootstrap, topic, EVENTS):
+        value = record["value"]
+        if "serving" in value:
+            found[value["key"]] = value
+    return dict(sorted(found.items()))

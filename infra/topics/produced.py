@@ -1,0 +1,149 @@
+"""What became of events that were sent: how many the workers have refused, and why."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from driftline.streams.archive.log_reader import LogReader
+from driftline.streams.declare.topics import Topics
+from driftline.streams.errors import TOLD_ONLY
+from driftline.streams.records.positions import source_of
+
+PATIENCE = 15.0
+"""Seconds without any progress of the workers after which they are not waited for any more."""
+LOOK_EVERY = 0.25
+
+
+class SentOffsets:
+    """The offsets of sent records by partition, as stretches without a gap."""
+
+    def __init__(self) -> None:
+        self._begins: dict[int, list[int]] = {}
+        self._ends: dict[int, list[int]] = {}
+
+    def add(self, partition: int, offset: int) -> None:
+        """A record was appended; offsets of a partition come in order."""
+        ends = self._ends.setdefault(partition, [])
+        if ends and ends[-1] == offset:
+            ends[-1] = offset + 1
+            return
+        ends.append(offset + 1)
+        self._begins.setdefault(partition, []).append(offset)
+
+    def __contains__(self, place: tuple[int, int]) -> bool:
+        partition, offset = place
+        number = bisect_right(self._begins.get(partition, []), offset) - 1
+        return number >= 0 and offset < self._ends[partition][number]
+
+    def ends(self) -> dict[int, int]:
+        """The offset after the last one of each partition."""
+        return {partition: ends[-1] for partition, ends in self._ends.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class SentRefusals:
+    """Dead letters of what was sent, by stage, with a reason of each; offsets that no worker has come to, and
+    whether one serves at all."""
+
+    stages: Counter[str]
+    reasons: dict[str, str] = field(default_factory=dict)
+    behind: int = 0
+    is_served: bool = True
+
+    @property
+    def refused(self) -> int:
+        """Events that were not taken in."""
+        return sum(count for stage, count in self.stages.items() if stage not in TOLD_ONLY)
+
+    def lines(self, case: str) -> Iterator[str]:
+        """What to tell, a line each."""
+        for stage, count in sorted(self.stages.items()):
+            what = "accepted, but told of" if stage in TOLD_ONLY else "refused"
+            yield f"{count:,} {what} ({stage}), such as: {self.reasons[stage]}"
+        if self.stages:
+            yield f"all of them: driftline dead-letters tail {case}"
+        if not self.is_served:
+            yield "no worker serves the case, so nobody has judged them: driftline status tells later"
+        elif self.behind:
+            yield (
+                f"the workers have stood still for {PATIENCE:g} s, {self.behind:,} offsets before the end: "
+                "what they will refuse is not known. See driftline status"
+            )
+
+
+class DeadLetters:
+    """The dead letters of a case from here on."""
+
+    def __init__(self, bootstrap: str, topics: Topics) -> None:
+        self._bootstrap = bootstrap
+        self._topics = topics
+        with LogReader(bootstrap) as reader:
+            self._begins = {n: reader.extent(topics.dead_letters, n)[1] for n in self._numbers(reader)}
+
+    def _numbers(self, reader: LogReader) -> list[int]:
+        found = reader.topic(self._topics.dead_letters)
+        return [] if found is None else found[1]
+
+    def of(self, sent: SentOffsets) -> SentRefusals:
+        """Those that the sent records have caused, once the workers have come to their end or stand still."""
+        is_served, behind = self._awaited(sent.ends())
+        stages: Counter[str] = Counter()
+        reasons: dict[str, str] = {}
+        with LogReader(self._bootstrap) as reader:
+            for number, begin in self._begins.items():
+                end = reader.extent(self._topics.dead_letters, number)[1]
+                for chunk in reader.chunks(self._topics.dead_letters, number, begin, end):
+                    for record in chunk:
+                        position = source_of(record.headers)
+                        if position is not None and (number, position[0]) in sent:
+                            headers = {name: (value or b"").decode() for name, value in record.headers}
+                            stages[headers["stage"]] += 1
+                            reasons.setdefault(headers["stage"], headers["reason"])
+        return SentRefusals(stages, reasons, behind, is_served)
+
+    def _awaited(self, ends: dict[int, int]) -> tuple[bool, int]:
+        """Wait for the workers to come to these offsets; whether there are any, and how many are left."""
+        with _admin(self._bootstrap) as admin:
+            moved, before = time.monotonic(), -1
+            while True:
+                groups = self._groups(admin)
+                behind = self._behind(admin, groups, ends)
+                if not behind or not groups:
+                    return bool(groups), behind
+                if behind != before:
+                    moved, before = time.monotonic(), behind
+                elif time.monotonic() - moved > PATIENCE:
+                    return True, behind
+                time.sleep(LOOK_EVERY)
+
+    def _groups(self, admin: Any) -> list[str]:
+        """The groups of workers that serve, of whichever code."""
+        listed = admin.list_groups(states_filter=["stable", "preparing-rebalance", "completing-rebalance"])
+        prefix = f"{self._topics.log}.worker."
+        return [group["group_id"] for group in listed if group["group_id"].startswith(prefix)]
+
+    def _behind(self, admin: Any, groups: list[str], ends: dict[int, int]) -> int:
+        """Offsets that no group has committed: each is committed when all that it causes is published."""
+        done: dict[int, int] = {}
+        for committed in admin.list_group_offsets(groups).values() if groups else ():
+            for place, found in committed.items():
+                if place.topic == self._topics.log:
+                    done[place.partition] = max(done.get(place.partition, 0), found.offset)
+        return sum(max(0, end - done.get(partition, 0)) for partition, end in ends.items())
+
+
+@contextmanager
+def _admin(bootstrap: str) -> Iterator[Any]:
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        yield admin
+    finally:
+        admin.close()

@@ -1,0 +1,1 @@
+"""Combinations of a pool's members that follow whichever is best."""

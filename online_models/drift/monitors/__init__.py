@@ -1,0 +1,1 @@
+"""The monitors of single streams."""

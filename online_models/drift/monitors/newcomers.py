@@ -1,0 +1,66 @@
+"""Values of a text that were next to never there, and now are often."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from driftline.online_models.drift.monitors.slow import STRIDE
+from driftline.online_models.drift.monitors.windows import BLOCK
+
+OFTEN = 16
+"""Of the 1,024 values of a stride, as many make a value a newcomer."""
+TIMES = 8
+"""It must come so many times as often as in all the strides before."""
+FAMILIAR = 12
+"""Strides after which it is known what comes."""
+MOST = 512
+"""Values that are counted; where there are more, the half that is rarer is forgotten."""
+
+
+class Newcomers:
+    """Looks for newcomers among the values that have no monitor of their own.
+
+    A value that begins to take a twentieth of a long tail moves the share of all others by much less than
+    chance does: it shows only when counted alone. Counts of forgotten values are bounded by the largest one
+    forgotten (Misra and Gries 1982, Finding repeated elements).
+    """
+
+    __slots__ = ("_blocks", "_counts", "_forgotten", "_stride", "_strides")
+
+    def __init__(self) -> None:
+        self._counts: Counter[Any] = Counter()
+        self._forgotten = 0
+        self._stride: Counter[Any] = Counter()
+        self._blocks = 0
+        self._strides = 0
+
+    def update(self, found: Mapping[Any, int], watched: Sequence[Any]) -> list[tuple[Any, float]]:
+        """Add the counts of a block, those `watched` left out; newcomers, each with its share of the values
+        before."""
+        if len(found) > len(watched) or any(value not in watched for value in found):
+            for value, count in found.items():
+                if value not in watched:
+                    self._stride[value] += count
+        self._blocks += 1
+        if self._blocks < STRIDE:
+            return []
+        stride, self._stride, self._blocks = self._stride, Counter(), 0
+        newcomers = self._newcomers(stride) if self._strides >= FAMILIAR else []
+        self._strides += 1
+        self._counts.update(stride)
+        if len(self._counts) > MOST:
+            ordered = sorted(self._counts.items(), key=lambda item: (-item[1], str(item[0])))
+            self._forgotten = max(self._forgotten, ordered[MOST // 2][1])
+            self._counts = Counter(dict(ordered[: MOST // 2]))
+        return newcomers
+
+    def _newcomers(self, stride: Mapping[Any, int]) -> list[tuple[Any, float]]:
+        newcomers = []
+        for value, count in stride.items():
+            if count >= OFTEN and value is not None and value == value:
+                before = max(self._counts.get(value, 0), self._forgotten) / self._strides
+                if count >= TIMES * before:
+                    newcomers.append((value, before / (STRIDE * BLOCK)))
+        return sorted(newcomers, key=lambda newcomer: str(newcomer[0]))

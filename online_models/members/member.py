@@ -1,0 +1,228 @@
+"""Models as a use case declares them."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import isfinite
+from typing import Any
+from zlib import crc32
+
+from driftline.declared import check, shown
+from driftline.errors import pass_interrupt
+from driftline.online_models.combine.combination import Combination
+from driftline.online_models.drift.monitoring import Monitoring
+from driftline.online_models.errors import ModelDeclarationError, reason_of
+from driftline.online_models.members.failures import Tolerance
+from driftline.online_models.promote.promotion import Promotion
+from driftline.online_models.tasks.baselines import check_name
+
+
+def copied(estimator: Any, name: str) -> Any:
+    """The estimator by way of its pickle; `name` is the member's, for the error."""
+    try:
+        return pickle.loads(pickle.dumps(estimator, protocol=5))  # our own bytes of a moment ago
+    except BaseException as error:
+        pass_interrupt(error)
+        raise ModelDeclarationError(
+            f"member {name!r} cannot be pickled, so it could not be recovered: {reason_of(error)}"
+        ) from error
+
+
+def accepts_weight(estimator: Any) -> bool:
+    """Whether it learns with a weight `w`: of a pipeline the last step, of a wrapper what it wraps."""
+    steps = getattr(estimator, "steps", None)
+    if steps:
+        return accepts_weight(list(steps.values())[-1])
+    if "w" not in inspect.signature(estimator.learn_one).parameters:
+        return False
+    wrapped = getattr(estimator, "_wrapped_model", None)
+    return wrapped is None or accepts_weight(wrapped)
+
+
+def check_build(name: object, build: object) -> None:
+    """Raises ModelDeclarationError for an estimator in place of a function that makes one."""
+    if hasattr(build, "learn_one") and not isinstance(build, type):
+        raise ModelDeclarationError(
+            f"member {name!r}: an estimator ({type(build).__name__}) in place of what makes one: each pool "
+            f"has estimators of its own. Write a function that returns it: Member({name!r}, lambda: ...)"
+        )
+
+
+def check_members(given: Sequence[object]) -> None:
+    """Raises ModelDeclarationError for an estimator, or what makes one, in place of a member."""
+    for one in given:
+        if callable(one) or hasattr(one, "learn_one"):
+            raise ModelDeclarationError(
+                f"expected a Member or a Combination, not {shown(one)}: a member has a name too: write "
+                f'Member("name", {getattr(one, "__name__", "lambda: ...")})'
+            )
+
+
+def _listed(given: object) -> Sequence[object]:
+    return given if isinstance(given, (list, tuple)) else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A named estimator: `build` makes a new one, of any River kind.
+
+    `class_weight` multiplies what a label teaches. `sampling` learns only that share, in (0, 1], of a
+    label's examples, chosen by a hash of the prediction id, and corrects the probability for it.
+    Labels that are not named have 1.
+
+    `rate` is the share of requests that it answers and learns from, chosen by a hash of the prediction
+    id, while it does not serve; `cost` is what one of them costs, in any unit (see `PerKey.budget`). One in
+    `reserve` is idle until it is added. Raises ModelDeclarationError where a number is out of range.
+    """
+
+    name: str
+    build: Callable[[], Any]
+    class_weight: Mapping[Any, float] | None = field(default=None, kw_only=True)
+    sampling: Mapping[Any, float] | None = field(default=None, kw_only=True)
+    cost: float = field(default=1.0, kw_only=True)
+    rate: float = field(default=1.0, kw_only=True)
+    reserve: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_build(self.name, self.build)
+        check(self, ModelDeclarationError, self.name)
+        check_name(self.name)
+        if not 0 < self.rate <= 1:
+            raise ModelDeclarationError(f"member {self.name!r}: a rate must be in (0, 1], not {self.rate!r}")
+        if not (isfinite(self.cost) and self.cost > 0):
+            raise ModelDeclarationError(
+                f"member {self.name!r}: a cost must be finite and above 0, not {self.cost!r}"
+            )
+        for share in (self.sampling or {}).values():
+            if not 0 < share <= 1:
+                raise ModelDeclarationError(
+                    f"member {self.name!r}: a sampling share must be in (0, 1], not {share!r}"
+                )
+        for weight in (self.class_weight or {}).values():
+            if not (isfinite(weight) and weight >= 0):
+                raise ModelDeclarationError(
+                    f"member {self.name!r}: a class weight must be finite and not below 0, not {weight!r}"
+                )
+
+    def check(self, kind: str) -> None:
+        """Raises ModelDeclarationError when weights or shares name what is no label of this kind of task."""
+        for what, given in (("class_weight", self.class_weight), ("sampling", self.sampling)):
+            if given and kind == "regression":
+                raise ModelDeclarationError(
+                    f"member {self.name!r}: {what} is for classes; the task is a regression"
+                )
+            for label in given or ():
+                if not (label in (True, False) if kind == "binary" else isinstance(label, str)):
+                    raise ModelDeclarationError(
+                        f"member {self.name!r}: {what} names {label!r}, which is no label of a {kind} task"
+                    )
+
+    def born(self) -> Any:
+        """A new estimator that shares no object with any other; raises ModelDeclarationError without one."""
+        try:
+            estimator = self.build()
+        except BaseException as error:
+            pass_interrupt(error)
+            raise ModelDeclarationError(f"member {self.name!r} cannot be made: {reason_of(error)}") from error
+        return copied(estimator, self.name)
+
+    def learns(self, y: Any, prediction_id: str) -> bool:
+        """Whether sampling keeps this example."""
+        share = self.sampling.get(y, 1.0) if self.sampling else 1.0
+        return share >= 1.0 or crc32(prediction_id.encode()) < share * 2**32
+
+    @staticmethod
+    def chance(prediction_id: str) -> int:
+        """A number in [0, 2**32) by the prediction id: a rate r takes those below r * 2**32.
+
+        By another hash than that of `learns`, so that the one says nothing of the other; and a good one, as
+        ids that are counted up have checksums that are far from even.
+        """
+        return int.from_bytes(blake2b(prediction_id.encode(), digest_size=4).digest(), "little")
+
+    def corrected(self, output: Any) -> Any:
+        """An output (p(True), or p by label) as it would be had all examples been learned.
+
+        Keeping a share s(c) of the examples of class c multiplies its odds by s(c), so
+        p(c) = (q(c) / s(c)) / sum over k of q(k) / s(k) for the estimator's own q (Elkan 2001, theorem 2;
+        Dal Pozzolo et al. 2015, Calibrating probability with undersampling for unbalanced classification).
+        """
+        shares = self.sampling
+        if not shares:
+            return output
+        if isinstance(output, float):
+            positive = output / shares.get(True, 1.0)
+            return positive / (positive + (1.0 - output) / shares.get(False, 1.0))
+        odds = {label: p / shares.get(label, 1.0) for label, p in output.items()}
+        everything = sum(odds.values())
+        return {label: odd / everything for label, odd in odds.items()} if everything > 0 else output
+
+
+@dataclass(frozen=True, slots=True)
+class PerKey:
+    """One pool for each value of the partition key.
+
+    The champion serves; challengers learn from the same examples and stand in when it fails. A
+    combination answers with what the members say, all but other combinations.
+    Baselines are the running prior and the champion's own spec (where that is a combination, the first
+    member's) frozen after `frozen_after` labels.
+    `budget` bounds the sum of cost x rate over the members that do not serve: where they exceed it, the
+    rates of all are scaled down by one factor. While a combination serves, all members answer it.
+    `tolerance` is how often a member may fail before it is put in quarantine, and how it comes back.
+    With `promotion` a challenger that is proven better takes over.
+    `monitoring` watches for drift; None watches nothing.
+    Raises ModelDeclarationError for a name used twice or a number out of range.
+    """
+
+    champion: Member | Combination
+    challengers: Sequence[Member | Combination] = ()
+    frozen_after: int = 10_000
+    baselines: bool = True
+    metrics: bool = True
+    monitoring: Monitoring | None = field(default_factory=Monitoring)
+    promotion: Promotion | None = None
+    budget: float | None = None
+    tolerance: Tolerance = field(default_factory=Tolerance)
+
+    def __post_init__(self) -> None:
+        check_members((self.champion, *_listed(self.challengers)))
+        check(self, ModelDeclarationError)
+        names = [member.name for member in (self.champion, *self.challengers)]
+        if len(set(names)) < len(names):
+            raise ModelDeclarationError(f"two members share a name: {names}")
+        members = sum(isinstance(member, Member) for member in (self.champion, *self.challengers))
+        if members < 1 + (members < len(names)):
+            raise ModelDeclarationError(
+                f"a combination needs two members or more beside it; there are {names}"
+            )
+        if self.first.reserve or getattr(self.champion, "reserve", False):
+            raise ModelDeclarationError(
+                f"the champion serves from the start: {self.first.name!r} cannot be in reserve"
+            )
+        if self.budget is not None and not self.budget > 0:
+            raise ModelDeclarationError(f"a budget must be above 0, not {self.budget!r}")
+        if self.frozen_after < 1:
+            raise ModelDeclarationError(f"frozen_after must be 1 label or more, not {self.frozen_after!r}")
+
+    @property
+    def first(self) -> Member:
+        """The first member that is no combination, as a rule the champion: the frozen one is its copy."""
+        everyone = (self.champion, *self.challengers)
+        return next(member for member in everyone if isinstance(member, Member))
+
+    def pool_of(self, key: str) -> str:
+        """The key of the pool that answers requests of a partition key."""
+        return key
+
+
+@dataclass(frozen=True, slots=True)
+class Shared(PerKey):
+    """One pool for the whole case, whose key is "": every request is answered and learned from by it."""
+
+    def pool_of(self, key: str) -> str:
+        """Always ""."""
+        return ""

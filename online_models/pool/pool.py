@@ -1,0 +1,396 @@
+"""The models of one key: who serves, who learns beside it, and what each answer was worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from driftline.errors import pass_interrupt
+from driftline.online_models.drift import Drift, DriftManager
+from driftline.online_models.drift_report import Estimate
+from driftline.online_models.members.member import Member, PerKey
+from driftline.online_models.pool.change import ModelChange
+from driftline.online_models.pool.intervals import Intervals
+from driftline.online_models.pool.roster import Roster, RosterState
+from driftline.online_models.pool.seat import Seat
+from driftline.online_models.promote.promotion import PromotionDecision
+from driftline.online_models.tasks.baselines import RunningPrior
+from driftline.online_models.tasks.calibration import RANKED, Calibrated
+from driftline.online_models.tasks.metrics import RunningMetrics
+from driftline.online_models.tasks.task import Regression, Task
+
+
+class Forecast(msgspec.Struct, eq=False, gc=False):
+    """What a pool answered to one request: the output of the member that answered, and every member's.
+
+    `row` is the number of its label among the pool's, once learned from; -1 before, and where it is not
+    scored. `at` (seconds of event time) and `offset` are the request's; `reach` is half the width of the
+    interval told, where there is one. `unanswered` are the numbers of those that were asked and had no
+    answer.
+    """
+
+    serving: str
+    version: str
+    learned_through: int
+    output: Any
+    outputs: tuple[Any, ...]
+    row: int = -1
+    at: float = 0.0
+    offset: int = -1
+    reach: float | None = None
+    unanswered: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Learned:
+    """What learning one example showed: the serving output's loss, changes, drifts.
+
+    `estimate` of the newest answers' performance comes with every `Monitoring.estimate_every`th label.
+    """
+
+    loss: float
+    changes: Sequence[ModelChange] = ()
+    drifts: Sequence[Drift] = ()
+    estimate: Estimate | None = None
+
+
+class PoolState(msgspec.Struct):
+    """All of a pool that changes: what its parts keep, offset and number of the labels learned from, the
+    answer of last resort, and how many new starts of comparisons drift has caused.
+
+    `drift` and `intervals` are filled where the state is handed out; a pool at work has them as objects.
+    """
+
+    roster: RosterState
+    last_resort: RunningPrior
+    learned_through: int = -1
+    labels: int = 0
+    restarts: int = 0
+    drift: Any = None
+    intervals: Any = None
+
+
+class _Request:
+    """One request while it is answered."""
+
+    __slots__ = ("changes", "outputs", "unanswered", "x")
+
+    def __init__(self, x: dict[str, Any], seats: int, changes: list[ModelChange]) -> None:
+        self.x = x
+        self.outputs: list[Any] = [None] * seats
+        self.unanswered: list[int] = []
+        self.changes = changes
+
+
+class Pool:
+    """Champion, challengers and baselines of one key; all learn from the same examples.
+
+    Deterministic: it depends on the order of calls and their arguments only.
+    """
+
+    def __init__(
+        self, task: Task, scope: PerKey, key: str, partition: int, slices: Sequence[str] = ()
+    ) -> None:
+        self.task = task
+        self._scope = scope
+        self.key = key
+        self._partition = partition
+        self.roster = Roster(scope, task, slices)
+        self._state = PoolState(self.roster.state, RunningPrior(task.kind))
+        names = [seat.name for seat in self.roster.seats]
+        of_members, of_baselines = names[: self.roster.members], names[self.roster.members :]
+        self.drift = (
+            None
+            if scope.monitoring is None
+            else DriftManager(scope.monitoring, task, of_members, of_baselines)
+        )
+        coverage = task.coverage if isinstance(task, Regression) else None
+        self.intervals = None if coverage is None else Intervals(coverage)
+
+    @property
+    def serving(self) -> str:
+        """Name of the member that answers."""
+        return self.roster.name_of(self.roster.state.serving)
+
+    def _through(self, index: int) -> int:
+        """Offset of the last label that a seat has learned from; -1 before the first."""
+        seats = self.roster.seats
+        own = seats[index].state.through if index < len(seats) else -1
+        return own if own >= 0 else self._state.learned_through
+
+    def observe(self, x: dict[str, Any], forecast: Forecast, at: float, offset: int) -> Sequence[Drift]:
+        """Watch a request and its answer; returns what they show of drift."""
+        forecast.at = at
+        forecast.offset = offset
+        if self.drift is None:
+            return ()
+        return self.drift.observe(x, forecast.output, at, offset)
+
+    def hear(self, y: Any, delay: float, at: float) -> None:
+        """Watch how long a label took that is learned at its request's deadline."""
+        if self.drift is not None:
+            self.drift.hear(y, delay, at)
+
+    def predict(self, x: dict[str, Any], prediction_id: str = "") -> tuple[Forecast, Sequence[ModelChange]]:
+        """Ask every live member whose turn it is; of the first in line that can answer is the answer."""
+        roster = self.roster
+        request = _Request(x, len(roster.seats), roster.begin_request())
+        outputs = request.outputs
+        chance = Member.chance(prediction_id) if roster.by_chance else 0
+        for index, seat in roster.asked:
+            if chance < seat.reach:
+                outputs[index] = self._asked(index, seat, request)
+        for index in roster.followers:
+            outputs[index] = outputs[roster.first]
+        for index in roster.combinations:
+            if roster.seats[index].state.live:
+                outputs[index] = self._mixed(index, outputs)
+        answering = roster.state.serving
+        if answering >= len(outputs) or outputs[answering] is None:
+            answering = self._stand_in(request)
+        output = outputs[answering] if answering < len(outputs) else self._of_last_resort(x)
+        name, through = roster.name_of(answering), self._through(answering)
+        version = f"{name}@{self._partition}:{through}"
+        forecast = Forecast(name, version, through, output, tuple(outputs))
+        if request.unanswered:
+            forecast.unanswered = tuple(request.unanswered)
+        if self.intervals is not None:
+            forecast.reach = self.intervals.reach()
+        return forecast, request.changes
+
+    def _asked(self, index: int, seat: Seat, request: _Request) -> Any:
+        """The member's output; None when it has none, or fails."""
+        estimator = seat.state.estimator
+        was_raw = estimator.__class__ is Calibrated and not estimator.is_ranked
+        try:
+            output = seat.answer(self.task, request.x)
+            if was_raw and estimator.is_ranked:
+                request.changes.append(ModelChange("calibrated", seat.name, "predict", RANKED))
+        except BaseException as error:
+            pass_interrupt(error)
+            self.roster.fail(index, "predict", error, request.changes)
+            output = None
+        if output is None:
+            request.unanswered.append(index)
+        return output
+
+    def _mixed(self, index: int, outputs: Sequence[Any]) -> Any:
+        roster = self.roster
+        return roster.seats[index].state.estimator.combined([outputs[other] for other in roster.combined])
+
+    def _stand_in(self, request: _Request) -> int:
+        """Who answers when the one that serves does not: the first in line that can, asked even where it is
+        not its turn."""
+        outputs = request.outputs
+        for index in self.roster.line():
+            if outputs[index] is None and index not in request.unanswered:
+                self._ask_late(index, request)
+            if outputs[index] is not None:
+                return index
+        return len(outputs)
+
+    def _ask_late(self, index: int, request: _Request) -> None:
+        roster, outputs = self.roster, request.outputs
+        seats = roster.seats
+        if index in roster.combinations:
+            for other in roster.combined:
+                if seats[other].state.live and outputs[other] is None and other not in request.unanswered:
+                    outputs[other] = self._asked(other, seats[other], request)
+            outputs[index] = self._mixed(index, outputs)
+        elif seats[index].state.follows:
+            outputs[index] = outputs[roster.first]
+        else:
+            outputs[index] = self._asked(index, seats[index], request)
+
+    def _of_last_resort(self, x: dict[str, Any]) -> Any:
+        return self.task.predict(self._state.last_resort, x)
+
+    def learn(
+        self,
+        x: dict[str, Any],
+        y: Any,
+        forecast: Forecast,
+        at: float,
+        offset: int,
+        prediction_id: str,
+        slices: Sequence[Any] = (),
+        *,
+        published: bool = True,
+    ) -> Learned:
+        """Score every member's output of that request, let the members learn, decide which one serves.
+
+        `slices` are the request's values of the declared slices, in their order. What was not `published`, as
+        in a warm-up, is learned from and compared, and is not in the metrics.
+        """
+        state, roster = self._state, self.roster
+        outputs = forecast.outputs
+        learned = Learned(self.task.loss(y, forecast.output))
+        changes: list[ModelChange] = []
+        forecast.row = state.labels if published else -1
+        for index, seat in enumerate(roster.seats):
+            output = outputs[index]
+            seat_state = seat.state
+            metrics = seat_state.metrics
+            if metrics is not None:
+                if published and output is not None:
+                    metrics.update(y, output)
+                else:
+                    metrics.skip()
+            if seat_state.learning and (output is not None or index in forecast.unanswered):
+                self._teach(index, seat, x, y, prediction_id, changes)
+        if not self._scope.baselines:
+            state.last_resort.learn_one(x, y)
+        state.labels += 1
+        state.learned_through = offset
+        if state.labels >= self._scope.frozen_after and roster.is_to_freeze:
+            changes += roster.freeze(state.labels, offset)
+        if self.intervals is not None:
+            self.intervals.learn(abs(y - forecast.output), forecast.reach, forecast.serving)
+        losses = self._losses(y, forecast, learned.loss)
+        self._weigh(y, outputs, losses)
+        if roster.referee is not None:
+            for decision in roster.referee.judge(losses, slices, offset, self._prior):
+                changes.append(self._decided(decision))
+        learned.changes = changes
+        self._watch(y, forecast, at, offset, losses, learned)
+        return learned
+
+    def _teach(
+        self,
+        index: int,
+        seat: Seat,
+        x: dict[str, Any],
+        y: Any,
+        prediction_id: str,
+        changes: list[ModelChange],
+    ) -> None:
+        try:
+            if self.task.is_supervised or seat.member is None:
+                seat.teach(x, y, prediction_id)
+            elif not y:
+                seat.observe(x)
+        except BaseException as error:
+            pass_interrupt(error)
+            self.roster.fail(index, "learn", error, changes)
+            return
+        if not seat.state.has_learned or seat.state.failures is not None:
+            self._taught(index, seat, changes)
+
+    def _taught(self, index: int, seat: Seat, changes: list[ModelChange]) -> None:
+        seat.state.has_learned = True
+        if seat.state.failures is not None:
+            changes += self.roster.taught(index)
+
+    def _weigh(self, y: Any, outputs: Sequence[Any], losses: Sequence[float | None]) -> None:
+        """Let the combinations learn what each member's answers are worth."""
+        roster = self.roster
+        for index in roster.combinations:
+            own = losses[index]
+            if own is not None:
+                said = [outputs[other] for other in roster.combined]
+                lost = [losses[other] for other in roster.combined]
+                roster.seats[index].state.estimator.learn(y, said, lost, own)
+
+    def _watch(
+        self,
+        y: Any,
+        forecast: Forecast,
+        at: float,
+        offset: int,
+        losses: Sequence[float | None],
+        learned: Learned,
+    ) -> None:
+        """Look for drift in what a label showed; where it spoils comparisons of losses, they start anew."""
+        drift, monitoring = self.drift, self._scope.monitoring
+        if drift is None or monitoring is None:
+            return
+        if self._state.labels % monitoring.estimate_every == 0:
+            learned.estimate = drift.estimate()
+        learned.drifts = drift.learn(
+            y,
+            forecast.output,
+            learned.loss,
+            losses[: self.roster.members],
+            forecast.at,
+            forecast.offset,
+            at,
+            offset,
+            forecast.outputs,
+        )
+        if drift.restarts != self._state.restarts:
+            self._state.restarts = drift.restarts
+            self.roster.compare_anew()
+
+    def absorb(self, x: dict[str, Any], forecast: Forecast, offset: int) -> Sequence[ModelChange]:
+        """Let the members learn from a request that got no label, as its task needs none."""
+        changes: list[ModelChange] = []
+        for index, seat in enumerate(self.roster.seats):
+            asked = forecast.outputs[index] is not None or index in forecast.unanswered
+            if seat.state.learning and seat.member is not None and asked:
+                try:
+                    seat.observe(x)
+                except BaseException as error:
+                    pass_interrupt(error)
+                    self.roster.fail(index, "learn", error, changes)
+                else:
+                    self._taught(index, seat, changes)
+        self._state.learned_through = offset
+        return changes
+
+    def _losses(self, y: Any, forecast: Forecast, served: float) -> Sequence[float | None]:
+        """The loss of every seat, once for all who need it; None where it did not answer."""
+        outputs = forecast.outputs
+        if self.roster.members == 1 and self.roster.referee is None and forecast.output is outputs[0]:
+            return [served]  # like the others: a restored answer is equal, not identical
+        loss = self.task.loss
+        return [None if output is None else loss(y, output) for output in outputs]
+
+    @property
+    def _prior(self) -> RunningPrior:
+        last = self.roster.seats[-1].state.estimator
+        return last if isinstance(last, RunningPrior) else self._state.last_resort
+
+    def _decided(self, decision: PromotionDecision) -> ModelChange:
+        kind: str = decision.kind
+        state = self.roster.state
+        if kind == "promotion" and decision.index == state.previous:
+            kind = "rollback"
+        if kind != "withheld":
+            self.roster.elect(decision.index, None if kind == "rollback" else state.serving)
+        name = self.roster.name_of(decision.index)
+        return ModelChange(kind, name, "promotion", decision.reason, decision.evidence)
+
+    def revise(self, y_old: Any, y_new: Any, forecast: Forecast) -> None:
+        """Amend the metrics for a corrected label; nothing is learned again.
+
+        None is no label: an old one that was not scored, or a new one that withdraws it. Nothing is
+        amended for a request that was never learned from, or never published.
+        """
+        if forecast.row < 0:
+            return
+        for seat, output in zip(self.roster.seats, forecast.outputs, strict=True):
+            if seat.state.metrics is not None and output is not None:
+                seat.state.metrics.amend(y_old, y_new, output, forecast.row)
+
+    def state(self) -> PoolState:
+        """All that was learned; what it is made of is not copied."""
+        return msgspec.structs.replace(
+            self._state,
+            drift=None if self.drift is None else self.drift.snapshot(),
+            intervals=None if self.intervals is None else self.intervals.state(),
+        )
+
+    def restore(self, state: PoolState) -> None:
+        """Take over what `state` gave, of a pool with the same declaration."""
+        self._state = msgspec.structs.replace(state, drift=None, intervals=None)
+        self.roster.restore(state.roster)
+        if self.drift is not None:
+            self.drift.restore(state.drift)
+        if self.intervals is not None:
+            self.intervals.restore(state.intervals)
+        for seat in self.roster.seats:
+            if isinstance(seat.state.metrics, RunningMetrics):
+                seat.state.metrics.of(self.task)

@@ -1,0 +1,1 @@
+"""Which member should serve, decided by evidence."""

@@ -1,0 +1,1 @@
+"""What is predicted, how answers are read, scored and measured."""

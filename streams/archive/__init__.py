@@ -1,0 +1,1 @@
+"""The past of the topics, from Kafka and from Parquet parts."""

@@ -1,0 +1,144 @@
+"""Code epochs: which code, under which arithmetic, published from where on.
+
+Each is a record on the models topic, written at a take-over when the code is not that of the epoch
+before. No input caused it, so it carries no source position.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from driftline.streams.code.fingerprint import Fingerprint
+from driftline.streams.errors import StreamsError
+from driftline.streams.records.outputs import Output
+from driftline.streams.records.ports import Broker, Place, StoredRecord
+from driftline.streams.records.positions import NOTHING, SourcePosition
+
+if TYPE_CHECKING:
+    from driftline.streams.archive.past import Past
+
+EPOCH = "epoch"
+"""The header that marks a code epoch."""
+
+
+class Code(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What decides every byte put out: the declaration with its functions, the arithmetic, and the version
+    of driftline's own fold, which epochs written before it was recorded lack."""
+
+    spec_hash: str
+    fingerprint: Fingerprint
+    fold: str = ""
+
+    @property
+    def short(self) -> str:
+        """Twelve hex digits that tell one code from another."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
+
+    def difference(self, other: Code) -> str | None:
+        """In words, why `other` may put out other bytes; None when it may not."""
+        found = []
+        if self.spec_hash != other.spec_hash:
+            found.append(f"other code ({self.spec_hash[:12]} / {other.spec_hash[:12]})")
+        if self.fold != other.fold:
+            found.append(f"another fold of driftline ({_told(self.fold)} / {_told(other.fold)})")
+        arithmetic = self.fingerprint.difference(other.fingerprint)
+        if arithmetic is not None:
+            found.append(arithmetic)
+        return ", ".join(found) or None
+
+
+def _told(fold: str) -> str:
+    return fold or "not recorded"
+
+
+class CodeEpoch(msgspec.Struct, frozen=True, tag="code", tag_field="kind"):
+    """From beyond `tails` on, the partition's outputs are this code's.
+
+    `tails` holds, by kind of output, the last source position that earlier code published.
+    `from_offset` is the first offset of the log that this code had not seen published.
+    """
+
+    partition: int
+    from_offset: int
+    code: Code
+    tails: dict[str, SourcePosition]
+
+
+def epoch_output(epoch: CodeEpoch) -> Output:
+    """The record to append to the models topic."""
+    return Output(-1, -1, None, msgspec.json.encode(epoch), ((EPOCH, b"%d" % epoch.from_offset),))
+
+
+def is_epoch(record: StoredRecord) -> bool:
+    """Whether a record of the models topic is a code epoch."""
+    return any(name == EPOCH for name, _ in record.headers)
+
+
+def decode_epoch(record: StoredRecord) -> CodeEpoch:
+    """The code epoch in a record; raises StreamsError when it is none."""
+    try:
+        return msgspec.json.decode(record.value or b"", type=CodeEpoch)
+    except msgspec.MsgspecError as error:
+        raise StreamsError(
+            f"offset {record.offset} of the models topic is marked as a code epoch, but it is none: {error}"
+        ) from error
+
+
+class Announced(NamedTuple):
+    """A code epoch, and the offset of its record on the models topic."""
+
+    offset: int
+    epoch: CodeEpoch
+
+
+async def epochs(broker: Broker, place: Place, begin: int, end: int) -> list[Announced]:
+    """The code epochs among offsets [begin, end) of a partition of the models topic, oldest first."""
+    found: list[Announced] = []
+    async for records in broker.read(place, begin, end):
+        found.extend(Announced(r.offset, decode_epoch(r)) for r in records if is_epoch(r))
+    return found
+
+
+def recorded_epochs(history: Past, topic: str, partition: int) -> list[CodeEpoch]:
+    """All code epochs on a partition of the models topic, in Kafka or the archive, oldest first."""
+    begin, end = history.begin(topic, partition), history.end(topic, partition)
+    chunks = history.records(topic, partition, begin, end)
+    return [decode_epoch(record) for records in chunks for record in records if is_epoch(record)]
+
+
+def tails_of(positions: Mapping[str, SourcePosition]) -> dict[str, SourcePosition]:
+    """A plain copy, in a fixed order, for the record."""
+    return {kind: positions[kind] for kind in sorted(positions)}
+
+
+UNRECORDED = "no code epoch is recorded"
+
+
+class Stretches:
+    """Whether outputs of one kind may be compared with what `code` makes of the log, by source position.
+
+    An epoch's stretch begins beyond its tail and ends at the next epoch's.
+    """
+
+    def __init__(self, kind: str, epochs: Sequence[CodeEpoch], code: Code) -> None:
+        self._after = [epoch.tails.get(kind, NOTHING) for epoch in epochs]
+        self._reasons = [UNRECORDED, *(code.difference(epoch.code) for epoch in epochs)]
+
+    def reason(self, position: SourcePosition) -> str | None:
+        """In words, why the output at a source position cannot be compared; None when it can."""
+        return self._reasons[bisect_left(self._after, position)]
+
+    @property
+    def known_tail(self) -> SourcePosition:
+        """The last source position that is recorded as published."""
+        return self._after[-1] if self._after else NOTHING
+
+    @property
+    def any_own(self) -> bool:
+        """Whether any stretch is the code's own."""
+        return None in self._reasons

@@ -1,0 +1,147 @@
+"""Checkpoints: the whole fold state of one partition at one offset, sealed.
+
+A checkpoint is immutable and needs no coordination with the outputs: whoever takes the partition
+over loads any one of them and folds the log forward from there. It is unpickled only after its seal
+and its header have been checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from driftline.streams.archive.epochs import Code
+from driftline.streams.checkpoints.sealing import Seal
+from driftline.streams.checkpoints.tails import OutputMark
+from driftline.streams.errors import StreamsError, Unauthentic
+from driftline.streams.records.ports import StoredRecord
+
+KEEP = 3
+"""Checkpoints of a partition that are kept."""
+SUFFIX = ".checkpoint"
+_LENGTH = 4
+
+
+class CheckpointHeader(msgspec.Struct, frozen=True):
+    """What a checkpoint is of, and what must still be so on the broker for it to be used.
+
+    `log` is the topic, `log_id` its id; `next_offset` the first offset not yet folded; `last_input`
+    the hash of the record before it. `outputs` is by kind of output. `rows_in` is the incarnation of the
+    online store that has the rows of before.
+    """
+
+    log: str
+    log_id: str
+    partition: int
+    partitions: int
+    next_offset: int
+    last_input: str
+    code: Code
+    outputs: dict[str, OutputMark]
+    rows_in: str = ""
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """Header and pickled fold state."""
+
+    header: CheckpointHeader
+    state: bytes
+
+
+class Unfinished(Protocol):
+    """A checkpoint that is being written; nobody sees it yet."""
+
+    async def finish(self) -> float:
+        """Make it visible, whole and durable; returns the seconds of CPU that writing took.
+
+        Raises OSError.
+        """
+        ...
+
+    async def discard(self) -> None:
+        """Give it up."""
+        ...
+
+
+class CheckpointStore(Protocol):
+    """Where the checkpoints of a case are kept. Names sort by age within one partition."""
+
+    async def names(self, partition: int) -> Sequence[str]:
+        """Names of a partition's checkpoints, in order."""
+        ...
+
+    async def load(self, name: str) -> bytes:
+        """The bytes under a name; raises OSError."""
+        ...
+
+    def begin(self, name: str, content: Callable[[], bytes]) -> Unfinished:
+        """Write what `content` makes of the state of this moment, whatever becomes of it later."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Forget a checkpoint; one that is gone already is no error."""
+        ...
+
+
+def input_hash(record: StoredRecord) -> str:
+    """sha256 of one record of the log: its offset, key and value."""
+    digest = hashlib.sha256(b"%d:" % record.offset)
+    for part in (record.key, record.value):
+        digest.update(b"-" if part is None else b"%d:" % len(part))
+        digest.update(part or b"")
+    return digest.hexdigest()
+
+
+def checkpoint_name(header: CheckpointHeader) -> str:
+    """Sorts by offset; tells code apart, so that several versions can lie side by side."""
+    return f"{header.partition:05d}/{header.next_offset:020d}-{header.code.short}{SUFFIX}"
+
+
+def _label(log: str, partition: int) -> bytes:
+    return f"checkpoint of {log}-{partition}".encode()
+
+
+def encode(checkpoint: Checkpoint, seal: Seal) -> bytes:
+    """The sealed bytes of a checkpoint."""
+    header = msgspec.json.encode(checkpoint.header)
+    state = zlib.compress(checkpoint.state, 1)
+    payload = b"".join((len(header).to_bytes(_LENGTH, "big"), header, state))
+    return seal.seal(payload, _label(checkpoint.header.log, checkpoint.header.partition))
+
+
+def decode(content: bytes, log: str, partition: int, seal: Seal) -> Checkpoint:
+    """The checkpoint in sealed bytes; raises Unauthentic for what was not sealed for this partition
+    with this key."""
+    payload = memoryview(seal.open(content, _label(log, partition)))
+    start = _LENGTH + int.from_bytes(payload[:_LENGTH], "big")
+    header = msgspec.json.decode(payload[_LENGTH:start], type=CheckpointHeader)
+    return Checkpoint(header, zlib.decompress(payload[start:]))
+
+
+class Refusal(StreamsError):
+    """Why one checkpoint cannot be used. `broker_changed` says that the file is sound, but not of
+    what the broker holds now."""
+
+    def __init__(self, name: str, reason: str, *, broker_changed: bool = False) -> None:
+        super().__init__(f"checkpoint {name}: {reason}")
+        self.broker_changed = broker_changed
+
+
+async def load(store: CheckpointStore, name: str, log: str, partition: int, seal: Seal) -> Checkpoint:
+    """The checkpoint under a name; raises Refusal when it is torn, tampered with or foreign."""
+    try:
+        return decode(await store.load(name), log, partition, seal)
+    except (Unauthentic, OSError) as error:
+        raise Refusal(name, str(error)) from error
+
+
+async def prune(store: CheckpointStore, partition: int, code: Code, stored: str, keep: int = KEEP) -> None:
+    """Remove all but `keep` of this code's checkpoints of a partition, the one just `stored` being the
+    newest. What lies beyond it, of a log that was truncated since, pushes nothing out."""
+    own = [name for name in await store.names(partition) if name.endswith(f"-{code.short}{SUFFIX}")]
+    for name in [name for name in own if name <= stored][:-keep]:
+        await store.remove(name)

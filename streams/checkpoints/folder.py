@@ -1,0 +1,117 @@
+"""Checkpoints in a folder, or in an object store through pyarrow.fs.
+
+The state is pickled and sealed in a forked child: the fork freezes the state at its offset within
+milliseconds, and the worker serves on while the child writes. (Redis saves its data set likewise.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from driftline.streams.archive.storage import Storage
+from driftline.streams.checkpoints.checkpoint import SUFFIX
+
+_LONGEST_REASON = 1000
+
+
+class _ForkedWrite:
+    """A child process that writes `content()` of the state at the fork to a file, synced."""
+
+    def __init__(self, path: Path, content: Callable[[], bytes]) -> None:
+        self.path = path
+        self._reading, writing = os.pipe()
+        started = time.process_time()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _write_and_exit(path, content, writing)
+        os.close(writing)
+        self._cost = time.process_time() - started
+
+    async def done(self) -> float:
+        """Wait for the child; returns the seconds of CPU spent. Raises OSError when it failed."""
+        return await asyncio.to_thread(self._wait)
+
+    def _wait(self) -> float:
+        with os.fdopen(self._reading, "rb") as told:
+            reason = told.read().decode(errors="replace")
+        _, status, usage = os.wait4(self._pid, 0)
+        if status:
+            self.path.unlink(missing_ok=True)
+            raise OSError(f"writing {self.path.name} failed: {reason or os.waitstatus_to_exitcode(status)}")
+        return self._cost + usage.ru_utime + usage.ru_stime
+
+    async def abort(self) -> None:
+        """End the child and remove what it wrote."""
+        os.kill(self._pid, signal.SIGKILL)
+        try:
+            await self.done()
+        except OSError:
+            return
+        self.path.unlink(missing_ok=True)
+
+
+def _write_and_exit(path: Path, content: Callable[[], bytes], telling: int) -> None:
+    """In the child: no thread but this one is left, so nothing of the parent's is used but memory."""
+    code = 1
+    try:
+        gc.disable()  # a collection would touch, and so copy, every page
+        with path.open("wb") as out:
+            out.write(content())
+            out.flush()
+            os.fsync(out.fileno())
+        code = 0
+    except BaseException as error:
+        os.write(telling, f"{type(error).__name__}: {error}".encode()[:_LONGEST_REASON])
+    finally:
+        os._exit(code)
+
+
+class CheckpointFolder:
+    """Checkpoints as files of a storage, a folder for each partition."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    async def names(self, partition: int) -> Sequence[str]:
+        """See `CheckpointStore`."""
+        found = await asyncio.to_thread(self._storage.names, f"{partition:05d}")
+        return [name for name in found if name.endswith(SUFFIX)]
+
+    async def load(self, name: str) -> bytes:
+        """See `CheckpointStore`."""
+        content = await asyncio.to_thread(self._storage.read, name)
+        if content is None:
+            raise FileNotFoundError(f"{self._storage.path(name)} is not there any more")
+        return content
+
+    def begin(self, name: str, content: Callable[[], bytes]) -> _UnfinishedFile:
+        """See `CheckpointStore`."""
+        return _UnfinishedFile(self._storage, name, content)
+
+    async def remove(self, name: str) -> None:
+        """See `CheckpointStore`."""
+        await asyncio.to_thread(self._storage.remove, name)
+
+
+class _UnfinishedFile:
+    def __init__(self, storage: Storage, name: str, content: Callable[[], bytes]) -> None:
+        self._storage = storage
+        self._name = name
+        self._write = _ForkedWrite(storage.aside(name), content)
+
+    async def finish(self) -> float:
+        cost = await self._write.done()
+        await asyncio.to_thread(self._show)
+        return cost
+
+    def _show(self) -> None:
+        self._storage.adopt(self._write.path, self._name)
+
+    async def discard(self) -> None:
+        await self._write.abort()

@@ -1,0 +1,1 @@
+"""Programs around the system: they produce events, consume predictions, bridge topics, read schemas."""

@@ -1,0 +1,192 @@
+"""A bridge: how records of a foreign topic become events of a case, with features read on the way.
+
+What is read becomes part of the event, so the fold over the log stays pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import NoneType
+from typing import Annotated, Any, cast, get_args, get_type_hints
+
+import msgspec
+
+from driftline.declared import AT_LEAST_0, MaybeSeconds, Seconds, check, shown, suggestion
+from driftline.errors import pass_interrupt
+from driftline.features.declare.declaration import MINUTE
+from driftline.online_models.errors import reason_of
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.topics import LONGEST_BRIDGE
+from driftline.streams.declare.usecase import UseCase, load
+from driftline.streams.errors import DeclarationError, Refused
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_REASON = 200
+
+
+class ForeignRecord(msgspec.Struct, frozen=True):
+    """One record of a foreign topic, as the broker has it; `timestamp` is milliseconds since the epoch."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The same whenever the record is read, and no other record's, even of a topic made anew."""
+        return f"{self.topic_id}:{self.partition}:{self.offset}"
+
+    @property
+    def at(self) -> datetime:
+        """The record's timestamp in UTC: its producer's, or the broker's append time."""
+        return _EPOCH + timedelta(milliseconds=self.timestamp)
+
+    def json(self) -> Any:
+        """The value decoded as JSON; raises ValueError where it is none."""
+        return json.loads(self.value or b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Enrichment:
+    """Event fields that are read from the online store of a case: this one, or another.
+
+    `key` names, for each key of the view, the event field that holds it; `fields` names, for each event
+    field to fill, the feature. A field is None where there is no value: the entity was never seen, one of
+    its keys is None, the row has expired, is older than `max_age` or newer than the event by more than
+    `max_ahead` of event time (such a row is the event's future, as when history is bridged). Times are
+    seconds or a timedelta.
+
+    A store that is out of reach is waited for; after `patience` of it the fields are None instead
+    (None: it is waited for as long as it takes, and nothing more is read from the foreign topic meanwhile).
+    """
+
+    case: UseCase
+    view: str
+    key: Mapping[str, str]
+    fields: Mapping[str, str]
+    max_age: Annotated[MaybeSeconds, AT_LEAST_0] = field(default=cast(Any, None))
+    max_ahead: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, MINUTE))
+    patience: Annotated[MaybeSeconds, AT_LEAST_0] = field(default=cast(Any, None))
+
+    def __post_init__(self) -> None:
+        check(self, DeclarationError, self.view)
+        views = {view.name: view for view in self.case.views()}
+        view = views.get(self.view)
+        if view is None:
+            raise DeclarationError(
+                f"{self.case.name} has no feature view {self.view!r}; it has: "
+                f"{', '.join(sorted(views)) or 'none'}{suggestion(self.view, views)}"
+            )
+        if set(self.key) != set(view.keys):
+            raise DeclarationError(
+                f"view {self.view} is keyed by {', '.join(view.keys)}, not by "
+                f"{', '.join(self.key) or 'nothing'}"
+            )
+        unknown = sorted(set(self.fields.values()) - set(view.features))
+        if unknown or not self.fields:
+            raise DeclarationError(
+                f"view {self.view} has no feature {unknown[0]!r}{suggestion(unknown[0], view.features)}"
+                if unknown
+                else f"the enrichment from view {self.view} fills no field"
+            )
+
+    def fills(self, kind: type[Event]) -> bool:
+        """Whether events of this type have the fields to fill; raises DeclarationError where one cannot be
+        None, or one that holds a key is lacking."""
+        hints = get_type_hints(kind)
+        if not set(self.fields) <= set(hints):
+            return False
+        for name in self.fields:
+            if NoneType not in get_args(hints[name]):
+                raise DeclarationError(
+                    f"{kind.__name__}.{name} is filled from view {self.view}, where a value may be missing: "
+                    f"declare it as {name}: float | None = None"
+                )
+        lacking = sorted(set(self.key.values()) - set(hints))
+        if lacking:
+            raise DeclarationError(
+                f"{kind.__name__} lacks {lacking[0]!r}, a key of view {self.view} that it is filled from"
+                f"{suggestion(lacking[0], hints)}"
+            )
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """Records of the foreign Kafka topic `topic` become events of `case`.
+
+    `map` is given each record, in the order of its partition, and returns the event, several, or None where
+    the record is of no interest. It says the same of a record however often it is asked: a record that was on
+    its way when a bridge was killed is bridged again, and the log drops the event by its id. So an id is the
+    record's own, or made of `record.id`. What `map` raises, and an event that the case would refuse for its
+    form, sends the record to the bridge's dead letters, as it was, with the reason.
+
+    >>> Bridge("till", orders, topic="pos.sales", map=sale, enrich=[...])          # doctest: +SKIP
+    """
+
+    name: str
+    case: UseCase
+    topic: str
+    map: Callable[[ForeignRecord], Event | Iterable[Event] | None]
+    enrich: Sequence[Enrichment] = field(default=())
+
+    def __post_init__(self) -> None:
+        check(self, DeclarationError, self.name)
+        if not _NAME.fullmatch(self.name) or len(self.name) > LONGEST_BRIDGE:
+            raise DeclarationError(
+                f"a bridge's name has lower-case letters, digits, - and _, at most {LONGEST_BRIDGE} of them, "
+                f"unlike {shown(self.name)}"
+            )
+        if self.case.allowed_lateness > self.case.dedup_horizon:
+            raise DeclarationError(
+                f"{self.name}: {self.case.name} takes events {self.case.allowed_lateness:g} s late, but "
+                f"remembers ids for {self.case.dedup_horizon:g} s: an event bridged twice could count twice"
+            )
+        for enrichment in self.enrich:
+            filled = [kind for kind in self.case.events if enrichment.fills(kind)]
+            if not filled:
+                raise DeclarationError(
+                    f"{self.name}: no event of {self.case.name} has the fields {', '.join(enrichment.fields)}"
+                )
+
+    def events_of(self, record: ForeignRecord) -> list[Event]:
+        """The events that a record becomes, not enriched yet; raises Refused."""
+        try:
+            mapped = self.map(record)
+            events = [] if mapped is None else [mapped] if isinstance(mapped, Event) else list(mapped)
+        except BaseException as error:
+            pass_interrupt(error)
+            raise Refused("map", reason_of(error)[:_REASON]) from error
+        for event in events:
+            if type(event) not in self.case.events:
+                raise Refused("map", f"a {type(event).__name__} is no event of {self.case.name}")
+        ids = [event.id for event in events]
+        if len(set(ids)) < len(ids):
+            raise Refused("map", "two events of one record have the same id: the second would be dropped")
+        return events
+
+    def dead_letters(self, namespace: str = "") -> str:
+        """The topic of the records that were refused."""
+        return self.case.topics(namespace).of_bridge(self.name)
+
+    def group(self, topic_id: str, namespace: str = "") -> str:
+        """The consumer group; a topic made anew under the same name is another one, and has another group."""
+        return f"{self.case.topics(namespace).log}.bridge.{self.name}.{topic_id}"
+
+
+def load_bridge(path: str) -> Bridge:
+    """The bridge at `module:attribute`; raises DeclarationError when there is none."""
+    bridge = load(path)
+    if not isinstance(bridge, Bridge):
+        raise DeclarationError(f"{path!r} is a {type(bridge).__name__}, not a Bridge")
+    return bridge

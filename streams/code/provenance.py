@@ -1,0 +1,87 @@
+"""Whose code a module is: the user's, which is described by what it says, or a library's, by its version."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+HOME = Path(__file__).resolve().parents[2]
+OWN_FOLDERS = ("driftline", "streams", "features", "online_models", "infra")
+"""Folders of driftline itself, whose version is part of the code. Its examples are as users write them."""
+
+EXAMPLES = "driftline.examples."
+
+
+def module_of(value: Any) -> str:
+    """The name of the module that a module, function or class is from; empty where nothing says."""
+    if isinstance(value, ModuleType):
+        return value.__name__
+    if isinstance(value, FunctionType):  # a decorator may have given it another's __module__
+        return str(value.__globals__.get("__name__") or "")
+    name = getattr(value, "__module__", None)
+    return name if isinstance(name, str) else ""
+
+
+@cache
+def is_users(name: str) -> bool:
+    """Whether a module is the user's: neither installed, nor Python's, nor driftline's.
+
+    The examples are, wherever driftline is installed: they are declared and changed as a user's are.
+    """
+    if name.startswith(EXAMPLES):
+        return True
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        return False
+    module = sys.modules.get(name)
+    if module is None or name == "__main__":
+        return True  # made by the user's code, as it runs
+    places = [file] if (file := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
+    # Cython and other compilers make modules without any place
+    return bool(places) and not any(is_ours(path) or _is_installed(path) for path in map(_resolved, places))
+
+
+def _resolved(place: str) -> Path:
+    return Path(place).resolve()
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is driftline's own."""
+    return any(path.is_relative_to(HOME / folder) for folder in OWN_FOLDERS)
+
+
+@cache
+def release(name: str) -> str:
+    """The version of the library that a module is of; empty for Python's own and driftline's, which the
+    fingerprint and the fold's version tell."""
+    top = name.partition(".")[0]
+    if not top or top in sys.stdlib_module_names or top == "driftline":
+        return ""
+    try:
+        return version(top)
+    except PackageNotFoundError:
+        return ",".join(f"{found}=={version(found)}" for found in sorted(set(_distributions().get(top, ()))))
+
+
+@cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    """Distributions by top-level package: 100 ms, so only for a library whose name is not its package's."""
+    return packages_distributions()
+
+
+def is_users_file(name: str, origin: str | None, folders: Sequence[str] | None) -> bool:
+    """`is_users` of a module that is not imported yet, from where it would be found."""
+    if name in sys.stdlib_module_names:
+        return False
+    places = [Path(place).resolve() for place in ([origin] if origin else list(folders or ()))]
+    return bool(places) and not any(is_ours(place) or _is_installed(place) for place in places)
+
+
+def _is_installed(path: Path) -> bool:
+    installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return any(path.is_relative_to(Path(folder).resolve()) for folder in installed)

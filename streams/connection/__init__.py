@@ -1,0 +1,1 @@
+"""How clients keep to time limits and outlive outages of the broker."""

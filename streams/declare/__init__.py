@@ -1,0 +1,1 @@
+"""What a case is: events, topics, where events come from, and the declaration as a whole."""

@@ -1,0 +1,37 @@
+"""The models of a case, checked before they are folded with: that takes River, and some milliseconds each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_type_hints
+
+from driftline.features.declare.declaration import Feature, Lookup, RequestField, kind_in
+from driftline.online_models.members.check import check_models
+from driftline.streams.declare.usecase import UseCase
+
+REQUESTS = 24
+
+
+def check_models_of(case: UseCase) -> None:
+    """Let every member answer and learn from made-up requests; raises ModelsError, see
+    `driftline.online_models.members.check`."""
+    check_models(case.models, case.task, list(_requests(case)))
+
+
+def _requests(case: UseCase) -> Iterator[dict[str, Any]]:
+    """Requests with the features of the case, of the kinds that they have."""
+    texts = {name for name, feature in case.features.items() if _kind(case, feature) is str}
+    for number in range(REQUESTS):
+        yield {
+            name: f"value {(number + place) % 3}" if name in texts else (7 * number + 3 * place) % 11 / 4
+            for place, name in enumerate(case.features)
+        }
+
+
+def _kind(case: UseCase, feature: Feature) -> type | None:
+    """The kind of value that a feature has as it is in an event; None where it is computed."""
+    if isinstance(feature, RequestField):
+        return kind_in(get_type_hints(case.task.ask)[feature.name])
+    if isinstance(feature, Lookup):
+        return kind_in(get_type_hints(feature.event)[feature.field])
+    return None

@@ -1,0 +1,148 @@
+"""Commands of operators: events in the log, signed, that change what serves or learns."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from driftline.streams.declare.events import Action, Command
+from driftline.streams.errors import DeclarationError
+
+_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+def check_operators(operators: Mapping[str, str]) -> None:
+    """Raises DeclarationError for what is no operator's name or public key."""
+    for name, key in operators.items():
+        if not name or not _PUBLIC_KEY.fullmatch(key):
+            raise DeclarationError(
+                f"operator {name!r}: an Ed25519 public key is 64 hex digits in lower case, not {key!r}; "
+                "`driftline models key` makes one"
+            )
+
+
+def _signed(case: str, command: Command) -> bytes:
+    """What a signature is over: all that a command says, and to which case."""
+    return msgspec.json.encode(
+        [
+            "driftline command",
+            case,
+            command.id,
+            command.at.astimezone(UTC),
+            command.action,
+            command.pool,
+            command.member,
+            command.budget,
+            command.operator,
+            command.nonce,
+        ]
+    )
+
+
+def new_key() -> tuple[str, str]:
+    """A new operator's (private key, public key), 64 hex digits each."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes_raw().hex(), key.public_key().public_bytes_raw().hex()
+
+
+def new_command(
+    case: str,
+    operator: str,
+    private_key: str,
+    action: Action,
+    *,
+    pool: str = "",
+    member: str = "",
+    budget: float | None = None,
+) -> Command:
+    """A new command, signed; raises ValueError for what is no private key.
+
+    Its nonce is the time in units of 10 microseconds: an operator's clock must not go back.
+    """
+    nonce = time.time_ns() // 10_000
+    return sign(
+        Command(
+            id=f"command-{uuid.uuid4()}",
+            at=datetime.now(UTC),
+            action=action,
+            pool=pool,
+            member=member,
+            budget=budget,
+            operator=operator,
+            nonce=nonce,
+        ),
+        case,
+        private_key,
+    )
+
+
+def sign(unsigned: Command, case: str, private_key: str) -> Command:
+    """The command to this case with its signature; raises ValueError for what is no private key."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(private_key))
+    signature = key.sign(_signed(case, unsigned)).hex()
+    return msgspec.structs.replace(unsigned, signature=signature)
+
+
+@dataclass(slots=True)
+class AuthorityState:
+    """The last nonce of each operator."""
+
+    nonces: dict[str, int] = field(default_factory=dict)
+
+
+class Authority:
+    """Which commands one partition of a case obeys: signed by a declared operator, each once."""
+
+    def __init__(self, case: str, operators: Mapping[str, str]) -> None:
+        self._case = case
+        self._operators = operators
+        self._s = AuthorityState()
+
+    def refusal(self, command: Command) -> str | None:
+        """Why the command is not to be obeyed; None when it is, which can be said once."""
+        operator = command.operator
+        key = self._operators.get(operator)
+        if key is None:
+            return f"{operator!r} is no operator of this case"
+        if not command.signature:
+            return "the command is not signed"
+        if not self._is_signed_by(key, command):
+            return f"the signature is not that of operator {operator!r}"
+        last = self._s.nonces.get(operator, -1)
+        if command.nonce <= last:
+            return (
+                f"replayed: nonce {command.nonce} is not above {last}, the last one of operator {operator!r}"
+            )
+        self._s.nonces[operator] = command.nonce
+        return None
+
+    def _is_signed_by(self, key: str, command: Command) -> bool:
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+        try:
+            signature = bytes.fromhex(command.signature)
+            Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(
+                signature, _signed(self._case, command)
+            )
+        except (InvalidSignature, ValueError):
+            return False
+        return True
+
+    def state(self) -> AuthorityState:
+        """The last nonces; nothing is copied."""
+        return self._s
+
+    def restore(self, state: AuthorityState) -> None:
+        """Go on from what `state` gave."""
+        self._s = state

@@ -1,0 +1,172 @@
+"""Whether the parts of a use case fit together: names, events, keys, features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from driftline.declared import suggestion
+from driftline.features.declare.declaration import Elapsed, Feature, Lookup, View, Window
+from driftline.features.declare.keys import may_be_none, never_equal, no_one_text, not_a_key
+from driftline.streams.declare.events import Event, Reference
+from driftline.streams.declare.topics import wrong_name
+from driftline.streams.errors import DeclarationError
+
+if TYPE_CHECKING:
+    from driftline.streams.declare.usecase import UseCase
+
+TRAINING_COLUMNS = frozenset(
+    ("prediction_id", "partition", "offset", "at", "event_timestamp", "created_timestamp", "label",
+     "label_status", "label_revision")
+)  # fmt: skip
+"""Names that a training set or Feast has for columns of its own."""
+LONGEST_VIEW = 255
+"""Characters of a name in Feast's SQL registry."""
+
+
+def check_case(case: UseCase) -> None:
+    """Raises DeclarationError for the first thing that does not fit, with what was expected."""
+    checks = (_name, _source, _events, _task, _keys, _slices, _features)
+    for one in checks:
+        one(case)
+
+
+def _fail(case: UseCase, reason: str) -> DeclarationError:
+    return DeclarationError(f"{case.name}: {reason}")
+
+
+def _name(case: UseCase) -> None:
+    wrong = wrong_name(case.name)
+    if wrong is not None:
+        raise DeclarationError(f"UseCase({case.name[:60]!r}): name: {wrong}")
+    wrong = wrong_name(case.task.name)
+    if wrong is not None:
+        raise _fail(case, f"the task's name: {wrong}")
+
+
+def _source(case: UseCase) -> None:
+    """A source is a module and a function in it; the function may be defined after the case."""
+    if case.source is None:
+        return
+    module, _, function = case.source.partition(":")
+    if not (function.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise _fail(
+            case, f"source: expected module:function, such as shop.source:events, not {case.source!r}"
+        )
+    try:
+        found = module == "__main__" or find_spec(module) is not None
+    except ModuleNotFoundError:
+        found = False
+    except ValueError:  # it is being imported, by hand
+        found = True
+    if not found:
+        raise _fail(case, f"source: there is no module {module!r}")
+
+
+def _events(case: UseCase) -> None:
+    for event in case.events:
+        if case.events.count(event) > 1:
+            raise _fail(case, f"events: {event.__name__} is there twice")
+    if not any(not issubclass(event, Reference) for event in case.events):
+        raise _fail(case, "events: there is none to ask or to learn from")
+
+
+def _need(case: UseCase, what: str, event: Any) -> None:
+    """The event is one of the case."""
+    if event not in case.events:
+        known = [one.__name__ for one in case.events]
+        name = event.__name__
+        hint = suggestion(name, known) or f": add {name} to them" * (isinstance(event, type))
+        raise _fail(case, f"{what} uses {name}, which is not among events{hint}")
+
+
+def _field(case: UseCase, what: str, event: type, name: str) -> None:
+    fields = getattr(event, "__struct_fields__", ())
+    if name not in fields:
+        raise _fail(case, f"{what} {name!r}, which {event.__name__} lacks{suggestion(name, fields)}")
+
+
+def _task(case: UseCase) -> None:
+    ask, label = case.task.ask, case.task.label
+    for event in (ask, label.event, *label.void):
+        _need(case, "the task", event)
+        if issubclass(event, Reference):
+            raise _fail(case, f"{event.__name__} is a reference; the task needs events")
+        _field(case, "labels join on", event, label.on)
+
+
+def _keys(case: UseCase) -> None:
+    ask, label = case.task.ask, case.task.label
+    keyed = [event for event in case.events if not issubclass(event, Reference)]
+    for event in keyed:
+        _field(case, "the partition key is", event, case.key)
+    joined = [(event, label.on) for event in (ask, label.event, *label.void)]
+    for event, name in (
+        [(event, case.key) for event in keyed] + joined + [(ask, name) for name in case.slices]
+    ):
+        if name in event.__struct_fields__ and (reason := not_a_key(event, name)) is not None:
+            raise _fail(case, reason)
+    for event in keyed:
+        if (reason := no_one_text(event, case.key) or may_be_none(event, case.key)) is not None:
+            raise _fail(case, f"the partition key: {reason}")
+    for event in (label.event, *label.void):
+        if (reason := never_equal(ask, event, label.on)) is not None:
+            raise _fail(case, f"labels join on {label.on!r}: {reason}")
+
+
+def _slices(case: UseCase) -> None:
+    ask = case.task.ask
+    for name in case.slices:
+        fields = getattr(ask, "__struct_fields__", ())
+        if name not in fields:
+            raise _fail(case, f"slice {name!r} is no field of {ask.__name__}{suggestion(name, fields)}")
+
+
+def _features(case: UseCase) -> None:
+    for name in case.features:
+        if not name.isidentifier() or "__" in name:
+            raise _fail(
+                case,
+                f"feature {name!r}: a name has letters, digits and single _, and does not begin with a digit",
+            )
+    keys = {f"key_{name}" for name in (case.key, case.task.label.on, *case.slices)}
+    for name in case.features:
+        if name in TRAINING_COLUMNS | keys:
+            raise _fail(case, f"feature {name!r}: a training set has a column of that name: take another")
+    for name, event in _used(case.features):
+        _need(case, f"feature {name!r}", event)
+        if isinstance(case.features[name], Lookup) and not issubclass(event, Reference):
+            raise _fail(
+                case,
+                f"feature {name!r} looks up {event.__name__}, which is no Reference: declare "
+                f"class {event.__name__}(Reference, ...), or use latest(...)",
+            )
+    for name in () if case.refusals is None else case.refusals.features:
+        if name not in case.features:
+            raise _fail(case, f"requests are refused by {name!r}, which is no feature")
+
+
+def _used(features: Mapping[str, Feature]) -> Iterable[tuple[str, type[Event]]]:
+    """The event type that each feature is computed from, beside the request."""
+    for name, feature in features.items():
+        if isinstance(feature, Elapsed):
+            yield name, feature.window.event
+        elif isinstance(feature, (Window, Lookup)):
+            yield name, feature.event
+
+
+def check_views(case: str, views: Iterable[View]) -> None:
+    """Raises DeclarationError where the online store would have two columns of one name, and where Feast's
+    registry has no room for a view's."""
+    for view in views:
+        if len(view.name) > LONGEST_VIEW:
+            raise DeclarationError(
+                f"{case}: the view of the windows by {', '.join(view.keys)} has a name of {len(view.name)} "
+                f"characters, {view.name[:60]!r}...; Feast's registry takes {LONGEST_VIEW}: shorten the names"
+            )
+        for name in view.features:
+            if name in view.keys:
+                raise DeclarationError(
+                    f"{case}: feature {name!r} has the name of a key of its window: call it otherwise"
+                )

@@ -1,0 +1,151 @@
+"""The topics of a case: names, partition counts, retention."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from driftline.streams.declare.retention import FOREVER, USUAL, in_ms
+from driftline.streams.errors import DeclarationError
+
+INPUT_LIMIT = 1_048_588
+"""Largest record batch of the log in bytes (Kafka's default)."""
+HEADERS_LIMIT = 65_536
+"""Bytes that a refused record may grow by in the dead letters, where headers tell the reason."""
+RECORD_OVERHEAD = 1_024
+"""Bytes of a batch of one record beside its key, its value and the headers of refused input."""
+OUTPUT_LIMITS = {
+    "predictions": INPUT_LIMIT - RECORD_OVERHEAD,
+    "outcomes": INPUT_LIMIT - RECORD_OVERHEAD,
+    "drift": INPUT_LIMIT - RECORD_OVERHEAD,
+    "models": INPUT_LIMIT - RECORD_OVERHEAD,
+    "dead_letters": INPUT_LIMIT,
+}
+"""Bytes that key and value of one output may have, by kind: what its topic takes, less the rest."""
+
+
+LONGEST_NAME = 200
+"""Characters of a case's name with its namespace: Kafka takes 249 for a topic, Feast's registry and file
+systems 255 for what is named after it, and each adds a suffix."""
+LONGEST_BRIDGE = 32
+"""Characters of a bridge's name, which stands between a case's name and a suffix in a topic's."""
+_LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
+
+
+def wrong_name(name: str) -> str | None:
+    """Why topics, Feast projects and files cannot be named so; None when they can.
+
+    >>> wrong_name("my case/1")
+    "expected letters, digits, '.', '_' and '-', a letter or digit first, not 'my case/1': write 'my-case-1'"
+    """
+    if len(name) > LONGEST_NAME:
+        return (
+            f"expected at most {LONGEST_NAME} characters, as Kafka takes 249 for a topic, which is named "
+            f"after it; {name[:20]!r}... has {len(name)}"
+        )
+    if _LEGAL.fullmatch(name):
+        return None
+    legal = re.sub(r"[^a-zA-Z0-9._]+", "-", name).strip("-._")
+    told = f": write {legal!r}" if legal else ""
+    return f"expected letters, digits, '.', '_' and '-', a letter or digit first, not {name[:60]!r}{told}"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """One topic to create: its name, partition count and Kafka configuration."""
+
+    name: str
+    partitions: int
+    config: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names of a case's topics; `namespace` keeps teams apart on one cluster, `retention` (seconds) is how
+    long records are kept."""
+
+    case: str
+    partitions: int
+    namespace: str = ""
+    retention: float = USUAL
+
+    def __post_init__(self) -> None:
+        """Raises DeclarationError for a namespace that cannot begin the names of topics."""
+        if self.namespace and (wrong := wrong_name(self.namespace)) is not None:
+            raise DeclarationError(f"namespace: {wrong}")
+        if len(self._name("")) > LONGEST_NAME + 1:
+            raise DeclarationError(
+                f"namespace: {self.namespace!r} and the case's name {self.case[:20]!r}... have "
+                f"{len(self._name('')) - 1} characters together; at most {LONGEST_NAME} are allowed, as "
+                "Kafka takes 249 for a topic, which is named after them"
+            )
+
+    def _name(self, kind: str) -> str:
+        prefix = f"{self.namespace}." if self.namespace else ""
+        return f"{prefix}{self.case}.{kind}"
+
+    @property
+    def log(self) -> str:
+        return self._name("events")
+
+    @property
+    def predictions(self) -> str:
+        return self._name("predictions")
+
+    @property
+    def outcomes(self) -> str:
+        return self._name("outcomes")
+
+    @property
+    def drift(self) -> str:
+        return self._name("drift")
+
+    @property
+    def models(self) -> str:
+        return self._name("models")
+
+    @property
+    def dead_letters(self) -> str:
+        return self._name("dead-letters")
+
+    @property
+    def statistics(self) -> str:
+        return self._name("statistics")
+
+    @property
+    def anomalies(self) -> str:
+        return self._name("anomalies")
+
+    def of_bridge(self, bridge: str) -> str:
+        """Name of the topic of what a bridge into the log refused."""
+        return self._name(f"{bridge}.dead-letters")
+
+    def bridge_dead_letters(self, bridge: str, limit: int) -> TopicSpec:
+        """That topic, for records of a topic whose largest batch has `limit` bytes: its own writers, several
+        at once, so it is not one of those that mirror the log."""
+        return TopicSpec(self.of_bridge(bridge), 1, self._config(limit + HEADERS_LIMIT))
+
+    def all(self) -> list[TopicSpec]:
+        """Every topic: deleted by append time, never by event time; dead letters hold any input."""
+        outputs = [self.log, self.predictions, self.outcomes, self.drift]
+        config = self._config(INPUT_LIMIT)
+        # what served when is needed as long as what it served, and too sparse to fill parts of the archive
+        kept = {**config, "retention.ms": FOREVER}
+        # keyed by window, written by whoever counts: the newest of a key is what holds
+        compacted = {**kept, "cleanup.policy": "compact"}
+        refused = self._config(INPUT_LIMIT + HEADERS_LIMIT)
+        return [
+            *(TopicSpec(name, self.partitions, config) for name in outputs),
+            TopicSpec(self.models, self.partitions, kept),
+            TopicSpec(self.dead_letters, self.partitions, refused),
+            *(TopicSpec(name, self.partitions, compacted) for name in (self.statistics, self.anomalies)),
+        ]
+
+    def _config(self, limit: int) -> dict[str, str]:
+        return {
+            "cleanup.policy": "delete",
+            "message.timestamp.type": "LogAppendTime",
+            "retention.ms": in_ms(self.retention),
+            "retention.bytes": FOREVER,
+            "max.message.bytes": str(limit),
+        }

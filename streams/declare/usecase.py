@@ -1,0 +1,246 @@
+"""A use case: one declaration from which topics, features, models and schemas are derived."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from driftline.declared import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    ENDLESS,
+    MaybeSeconds,
+    Seconds,
+    check,
+    shown,
+    suggestion,
+)
+from driftline.errors import DriftlineError, pass_interrupt
+from driftline.features.declare.declaration import DAY, MINUTE, Feature, View, fields_computed_with, views
+from driftline.features.declare.on_demand import OnDemandView, on_demand_views
+from driftline.features.errors import FeatureDeclarationError
+from driftline.features.quality.expectation import RefusingFeatures
+from driftline.features.state.feature_state import FeatureState
+from driftline.online_models.members.member import PerKey, Shared
+from driftline.online_models.tasks.task import Kind, Task
+from driftline.streams.code.provenance import is_ours
+from driftline.streams.code.specification import described
+from driftline.streams.declare.commands import check_operators
+from driftline.streams.declare.consistency import check_case, check_views
+from driftline.streams.declare.events import Event, EventCodec
+from driftline.streams.declare.retention import needed_for, seconds_of
+from driftline.streams.declare.topics import Topics
+from driftline.streams.errors import DeclarationError
+
+if TYPE_CHECKING:
+
+    class DeclaredTask:
+        """A field that is read as a `Task`. What is given is asked for its kind alone, as mypy would take
+        the event of its label for Any otherwise."""
+
+        def __get__(self, instance: object | None, owner: type) -> Task: ...
+        def __set__(self, instance: object, value: Kind) -> None: ...
+
+else:
+    DeclaredTask = Task
+
+
+@dataclass(frozen=True, slots=True)
+class UseCase:
+    """What to predict, from which events, with which features and models.
+
+    `key` is the field that decides an event's partition, `partitions` their fixed number.
+
+    Times are seconds or a timedelta. `clock="wall"` is for a case whose events come as they happen: the
+    broker's append time says which ones are from the future, and workers append clock events to idle
+    partitions. A case fed from history uses "event": its events are judged against each other. `lateness` is
+    how far behind the newest event one may come (default: none, and a minute for `clock="wall"`),
+    `clock_skew` how far clocks may differ without being wrong, `max_jump` how far ahead an event or a
+    reference is refused that nothing confirms, `dedup_horizon` how long an event id is remembered.
+    `operators` are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name.
+    `refusals` are what a frozen schema of the features refuses: such requests are dead letters.
+    `retention` is how long the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and
+    more where labels or windows need events for longer. It decides no prediction, so it may change any time.
+    """
+
+    name: str
+    key: str
+    events: Sequence[type[Event]]
+    features: Mapping[str, Feature]
+    task: DeclaredTask = field(default=cast(Any, MISSING))
+    models: PerKey | Shared = field(default=cast(Any, MISSING))
+    partitions: Annotated[int, AT_LEAST_1] = 1
+    slices: Sequence[str] = ()
+    source: str | None = None
+    lateness: Annotated[MaybeSeconds, AT_LEAST_0] = field(default=cast(Any, None))
+    max_jump: Annotated[Seconds, ABOVE_0] = field(default=cast(Any, 366 * DAY))
+    dedup_horizon: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, DAY))
+    clock: Literal["event", "wall"] = "event"
+    max_event_bytes: Annotated[int, AT_LEAST_1] = 65_536
+    description: str = field(default="", kw_only=True)
+    operators: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    refusals: RefusingFeatures | None = field(default=None, kw_only=True)
+    retention: Annotated[MaybeSeconds, ABOVE_0, ENDLESS] = field(default=cast(Any, None), kw_only=True)
+    clock_skew: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, MINUTE), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.task, type) or not hasattr(self.task, "label"):
+            raise DeclarationError(
+                f"UseCase({self.name!r}): task: expected Binary(...), Multiclass(...), Regression(...) or "
+                f"Anomaly(...), not {shown(self.task)}"
+            )
+        check(self, DeclarationError, self.name)
+        check_case(self)
+        self.codec()
+        check_operators(self.operators)
+        if isinstance(self.models, Shared) and self.partitions > 1:
+            raise DeclarationError(
+                f"{self.name}: Shared models need partitions=1 (one learner over several partitions is not "
+                "supported yet); use PerKey, whose models do not depend on how keys fall on partitions"
+            )
+        try:
+            views = self.views()
+            self.feature_state(views)
+            self.on_demand_views()
+        except FeatureDeclarationError as error:
+            raise DeclarationError(f"{self.name}: {error}") from error
+        check_views(self.name, views)
+        self._retention()
+
+    def _retention(self) -> float:
+        """How long the topics are kept, in seconds."""
+        needed = needed_for(self.task.label, self.dedup_horizon, self.allowed_lateness, self.views())
+        return seconds_of(self.name, self.retention, needed)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether events come as they happen, so that their append time says what time it is."""
+        return self.clock == "wall"
+
+    @property
+    def allowed_lateness(self) -> float:
+        """Seconds that an event may come behind the newest one."""
+        if self.lateness is None:
+            return MINUTE if self.is_live else 0.0
+        return self.lateness
+
+    def codec(self) -> EventCodec:
+        """Encodes and decodes this case's events."""
+        computed = fields_computed_with(self.features, self.task.ask)
+        return EventCodec(self.events, self.key, self.max_event_bytes, computed)
+
+    def views(self) -> list[View]:
+        """The online feature views, one a key."""
+        return views(self.name, self.features, self.clock)
+
+    def on_demand_views(self) -> list[OnDemandView]:
+        """The views of features that are computed from others as they are read."""
+        return on_demand_views(self.name, self.features, self.views(), self.task.ask)
+
+    @property
+    def models_with_notes(self) -> PerKey | Shared:
+        """The models, their monitoring without the features whose notes say so."""
+        monitoring = self.models.monitoring
+        noted = frozenset(name for name, feature in self.features.items() if not feature.note.monitor)
+        if monitoring is None or noted <= monitoring.unwatched:
+            return self.models
+        return replace(self.models, monitoring=replace(monitoring, unwatched=monitoring.unwatched | noted))
+
+    def feature_state(self, views: Sequence[View] = ()) -> FeatureState:
+        """The feature state of one partition before its first event; it keeps online rows of the `views`."""
+        return FeatureState(self.features, self.task.ask, self.key, views)
+
+    def topics(self, namespace: str = "") -> Topics:
+        """Names and settings of the case's topics."""
+        return Topics(self.name, self.partitions, namespace, self._retention())
+
+    @property
+    def spec_hash(self) -> str:
+        """sha256 over the declaration, its functions with what they use, and its estimators' parameters.
+
+        Raises Undescribable for a part of which nobody could say whether it changed.
+        """
+        deciding = replace(self, retention=None)  # how long records are kept changes none of them
+        return hashlib.sha256(described(deciding, self.packages).encode()).hexdigest()
+
+    @property
+    def packages(self) -> frozenset[str]:
+        """Top-level packages of the declaration's own code, wherever they are installed."""
+        return frozenset(event.__module__.partition(".")[0] for event in self.events) - {"driftline"}
+
+
+def load(path: str) -> Any:
+    """The object at `module:attribute`, looked for in the current folder too.
+
+    A path below the current folder is taken for the module in it: ./shop/cases.py:orders is
+    shop.cases:orders. Raises DeclarationError, in one paragraph, for what cannot be imported.
+    """
+    told, _, attribute = path.rpartition(":")
+    here = Path.cwd()
+    module_name = _module_of(told, here)
+    if not (module_name and attribute):
+        raise DeclarationError(
+            f"{path!r} is not of the form module:attribute, such as driftline.examples.flights:flights"
+        )
+    if str(here) not in sys.path:
+        sys.path.insert(0, str(here))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise DeclarationError(f"{path!r}: cannot import {error.name!r} (looked in {here} too)") from error
+    except BaseException as error:
+        pass_interrupt(error)
+        raise DeclarationError(f"{path!r}: {_place_in(error, here)}{_told(error)}") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        hint = suggestion(attribute, vars(module))
+        raise DeclarationError(f"{path!r}: {module_name} has no attribute {attribute!r}{hint}") from None
+
+
+def _module_of(told: str, here: Path) -> str:
+    """A module's name, from its file's path where it is given as one."""
+    if "/" not in told and not told.endswith(".py"):
+        return told
+    file = (here / told).resolve()
+    if not file.is_relative_to(here.resolve()):
+        raise DeclarationError(f"{told!r} is not below {here}: run driftline in the folder that it is in")
+    return ".".join(file.relative_to(here.resolve()).with_suffix("").parts)
+
+
+def _place_in(error: BaseException, here: Path) -> str:
+    """File and line of the user's that an error comes from, as `shop.py, line 7: `; empty where unknown."""
+    if isinstance(error, SyntaxError):
+        return ""  # which says so itself
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame for frame in frames if Path(frame.filename).is_relative_to(here) and not _is_own(frame.filename)
+    ]
+    if not own:
+        return ""
+    last = own[-1]
+    return f"{Path(last.filename).relative_to(here)}, line {last.lineno}: "
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file is driftline's, or of an environment's packages."""
+    return is_ours(Path(file)) or "site-packages" in file
+
+
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, DriftlineError) else f"{type(error).__name__}: {error}"
+
+
+def load_case(path: str) -> UseCase:
+    """The use case at `module:attribute`; raises DeclarationError when there is none."""
+    case = load(path)
+    if not isinstance(case, UseCase):
+        raise DeclarationError(f"{path!r} is a {type(case).__name__}, not a UseCase")
+    return case

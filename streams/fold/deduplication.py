@@ -1,0 +1,70 @@
+"""Which events have been seen within a horizon of event time: by their type and id, with what they said."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import UTC
+from typing import Literal
+
+import msgspec
+
+from driftline.features.state.feature_state import NEVER
+from driftline.streams.declare.events import Event
+
+Novelty = Literal["new", "duplicate", "other content"]
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def content_of(event: Event) -> int:
+    """What an event says, in 32 bits: the same however a producer writes it (order of fields, spaces,
+    defaults, the zone of `at`), another one for all but one in four thousand million other events.
+
+    It is CRC-32 of the event as this package writes it: it guards against mistakes, not against forgery.
+    """
+    if event.at.tzinfo is not UTC:
+        event = msgspec.structs.replace(event, at=event.at.astimezone(UTC))
+    return zlib.crc32(_encode(event))
+
+
+class SeenEvents:
+    """Accepted events, remembered for `horizon` seconds of event time.
+
+    Of each there is one complex number, the partition's time then and the event's content: tuples would
+    take three times as much, and the garbage collector would walk through them.
+    """
+
+    __slots__ = ("_newer", "_older", "_turn", "horizon")
+
+    def __init__(self, horizon: float) -> None:
+        self.horizon = horizon
+        self._newer: dict[str, dict[str, complex]] = {}
+        self._older: dict[str, dict[str, complex]] = {}
+        self._turn = NEVER
+
+    def add(self, tag: str, event_id: str, content: int, now: float, at: float = NEVER) -> None:
+        """Remember an accepted event at partition time `now`, or at its own, `at`, before time has begun."""
+        if now - self._turn > self.horizon:
+            self._older = self._newer
+            self._newer = {}
+            self._turn = now
+        of_type = self._newer.get(tag)
+        if of_type is None:
+            of_type = self._newer[tag] = {}
+        of_type[event_id] = complex(at if now == NEVER else now, content)
+
+    def find(self, tag: str, event_id: str, content: int, now: float) -> Novelty:
+        """Whether an event of this type and id was accepted within the horizon before `now`."""
+        of_type = self._newer.get(tag)
+        seen = None if of_type is None else of_type.get(event_id)
+        if seen is None:
+            of_type = self._older.get(tag)
+            seen = None if of_type is None else of_type.get(event_id)
+            if seen is None:
+                return "new"
+        if now - seen.real > self.horizon:
+            return "new"
+        return "duplicate" if seen.imag == content else "other content"
+
+    def __len__(self) -> int:
+        return sum(len(seen) for seen in (*self._newer.values(), *self._older.values()))

@@ -1,0 +1,1 @@
+"""Feature history and training sets, out of the archive."""

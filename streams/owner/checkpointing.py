@@ -1,0 +1,108 @@
+"""Stores the states of one partition now and then, aside from serving, which never waits for it or needs it.
+
+A store that fails is told of when it begins to, now and then, and when it works again; the next state is
+tried within a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from driftline.features.online.outages import Outage
+from driftline.streams.checkpoints.cadence import Cadence, CheckpointBudget
+from driftline.streams.owner.owned_partition import OwnedPartition, Snapshot
+
+log = logging.getLogger("driftline.worker")
+
+STOPS_WITHIN = 2.5
+"""Seconds in which the checkpoint that is being stored is finished, and again the last one."""
+
+
+class Checkpointing:
+    """The checkpoints of one partition in a worker's hands; `budget` is for all of the worker's."""
+
+    def __init__(self, partition: int, budget: CheckpointBudget) -> None:
+        self._partition = partition
+        self._budget = budget
+        self._cadence = Cadence(budget, time.monotonic())
+        self._storing: asyncio.Task[None] | None = None
+        self._stored: tuple[int, float] | None = None
+        self._outage: Outage | None = None
+        self._failed = ""
+
+    def begin(self) -> None:
+        """The partition was taken over."""
+        self._cadence = Cadence(self._budget, time.monotonic())
+
+    def folded(self, owned: OwnedPartition) -> None:
+        """The partition has been folded on; a checkpoint is begun when it is due."""
+        self._cadence.folded(owned.take_work())
+        self.look(owned)
+
+    def look(self, owned: OwnedPartition) -> None:
+        """Begin a checkpoint when one is due."""
+        if not self._cadence.due(time.monotonic()):
+            return
+        if self._storing is None or self._storing.done():  # else the store is slower than the cadence
+            self._begin(owned)
+
+    def _begin(self, owned: OwnedPartition) -> asyncio.Task[None] | None:
+        try:
+            snapshot = owned.snapshot()
+        except OSError as error:
+            self._cadence.begin()
+            self._cadence.taken(time.monotonic(), 0.0)
+            self._tell(error)
+            return None
+        if snapshot is None:
+            return None
+        self._cadence.begin()
+        self._storing = asyncio.create_task(self._store(owned, snapshot))
+        return self._storing
+
+    async def _store(self, owned: OwnedPartition, snapshot: Snapshot) -> None:
+        cost = 0.0
+        try:
+            cost = await owned.store(snapshot)
+        except Exception as error:
+            # an older checkpoint does as well: serving goes on, and the next one is tried
+            self._tell(error)
+        else:
+            self._stored = (snapshot.next_offset, time.monotonic())
+            if self._outage is not None:
+                self._outage.ended()
+                self._outage = None
+        finally:
+            self._cadence.taken(time.monotonic(), cost)
+
+    def _tell(self, error: Exception) -> None:
+        self._failed = f"{type(error).__name__}: {error}"
+        if self._outage is None:
+            self._outage = Outage(f"partition {self._partition}: storing checkpoints")
+        self._outage.failed(error)
+
+    async def last(self, owned: OwnedPartition) -> None:
+        """Store a last checkpoint, in the time there is."""
+        if self._storing is not None:
+            await asyncio.wait([self._storing], timeout=STOPS_WITHIN)
+        storing = self._begin(owned)
+        if storing is None:
+            return
+        done, _ = await asyncio.wait([storing], timeout=STOPS_WITHIN)
+        if not done:
+            storing.cancel()
+            log.error("partition %d: the last checkpoint was not stored in time", self._partition)
+
+    def status(self) -> dict[str, Any]:
+        """What `driftline status` shows of the checkpoints."""
+        found: dict[str, Any] = {}
+        if self._stored is not None:
+            offset, at = self._stored
+            found["checkpoint"] = {"next_offset": offset, "age_seconds": round(time.monotonic() - at, 1)}
+        if self._outage is not None:
+            found["checkpoint_failed"] = self._failed
+            found["checkpoint_failing_seconds"] = round(self._outage.seconds, 1)
+        return found

@@ -1,0 +1,158 @@
+"""Sends what the fold puts out, in order, and knows how far each output topic has come.
+
+Batches go out in the order of source positions and each is awaited. When one fails the outbox is
+dead: nothing later is sent, so what a topic ends with always proves a contiguous prefix. Its owner
+then takes the partition over anew.
+
+While the log is folded again, what lies at or before a topic's tail is not sent a second time; the
+output at the tail itself is compared with the published record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from driftline.streams.checkpoints.tails import OutputMark
+from driftline.streams.declare.topics import OUTPUT_LIMITS
+from driftline.streams.errors import StreamsError
+from driftline.streams.records.difference import Difference, difference
+from driftline.streams.records.outputs import KINDS, Output, Outputs
+from driftline.streams.records.ports import Appender, AppendFailed, Place, StoredRecord
+from driftline.streams.records.positions import SourcePosition, headers_of
+
+
+class OutboxClosed(AppendFailed):
+    """An earlier output failed: the partition has to be taken over anew."""
+
+
+class Diverged(StreamsError):
+    """What was published is not what the fold makes of the log."""
+
+    def __init__(self, found: Difference) -> None:
+        super().__init__(
+            f"what is published is not what the log gives. {found}\n{found.causes}\n"
+            "Nothing more is put out of this partition. Mend the cause; where that changes the declaration, "
+            "take over by `driftline upgrade CASE`"
+        )
+        self.difference = found
+
+
+class OutputTooLarge(StreamsError):
+    """An output that its topic can never take: a fault of driftline, as all outputs are bounded."""
+
+
+class Outbox:
+    """The outputs of one partition, from their tails on.
+
+    `places`, `marks` and `tails` are by kind of output. `unproved` are the records at those tails that
+    the fold has not come to yet; each is compared when it does.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        places: Mapping[str, Place],
+        marks: Mapping[str, OutputMark],
+        tails: Mapping[str, SourcePosition],
+        unproved: Mapping[str, StoredRecord],
+    ) -> None:
+        self._appender: Appender | None = appender
+        self._places = places
+        self._marks = dict(marks)
+        self._tails = dict(tails)
+        self._unproved = dict(unproved)
+
+    @property
+    def tails(self) -> Mapping[str, SourcePosition]:
+        """The last source position of each kind on the broker."""
+        return self._tails
+
+    @property
+    def marks(self) -> dict[str, OutputMark]:
+        """What a checkpoint must remember of each kind."""
+        return dict(self._marks)
+
+    async def send(self, out: Outputs, next_offset: int) -> None:
+        """Append what lies beyond the tails and return when the broker has acknowledged all of it.
+
+        `out` is what the records before `next_offset` put out that were not folded before. Raises
+        AppendFailed, after which the outbox is dead, Diverged when a published record is not what was folded
+        now, and OutputTooLarge before anything is sent.
+        """
+        for kind in list(self._unproved):
+            self._prove(kind, getattr(out, kind), next_offset)
+        fresh: dict[str, Sequence[Output]] = {}
+        for kind in KINDS:
+            outputs: list[Output] = getattr(out, kind)
+            if outputs:
+                beyond = self._beyond(kind, outputs)
+                if beyond:
+                    self._check_sizes(kind, beyond)
+                    fresh[kind] = beyond
+        if fresh:
+            await self._append(fresh)
+
+    def _check_sizes(self, kind: str, outputs: Sequence[Output]) -> None:
+        limit = OUTPUT_LIMITS[kind]
+        for output in outputs:
+            size = len(output.value) + len(output.key or b"")
+            if size > limit:
+                raise OutputTooLarge(
+                    f"{self._places[kind]}: offset {output.offset} of the log puts out {size:,} bytes, and "
+                    f"the topic takes {limit:,}. This is a fault of driftline; nothing is lost: the "
+                    "partition goes on from that offset once it is mended"
+                )
+
+    def _beyond(self, kind: str, outputs: list[Output]) -> Sequence[Output]:
+        tail = self._tails[kind]
+        if (outputs[0].offset, outputs[0].ordinal) > tail:
+            return outputs  # positions ascend: no other can lie at or before the tail
+        return [output for output in outputs if (output.offset, output.ordinal) > tail]
+
+    def prove_all(self, end: int) -> None:
+        """Raises Diverged when the fold of the log up to `end` has not put out what was published of it."""
+        for kind in list(self._unproved):
+            self._prove(kind, (), end)
+
+    def _prove(self, kind: str, outputs: Sequence[Output], next_offset: int) -> None:
+        tail = self._tails[kind]
+        published = self._unproved[kind]
+        place = self._places[kind]
+        for output in outputs:
+            if (output.offset, output.ordinal) == tail:
+                told = (published.key, published.value, list(published.headers))
+                if told != (output.key, output.value, headers_of(output)):
+                    raise Diverged(difference(place.topic, place.partition, tail, published, output))
+                del self._unproved[kind]
+                return
+        if next_offset > tail[0]:
+            raise Diverged(difference(place.topic, place.partition, tail, published, None))
+
+    async def announce(self, kind: str, record: Output) -> None:
+        """Append a record that no input caused (a code epoch); the tail stays where it is."""
+        await self._append({kind: [record]}, moves_tail=False)
+
+    async def _append(self, fresh: Mapping[str, Sequence[Output]], *, moves_tail: bool = True) -> None:
+        appender = self._appender
+        if appender is None:
+            raise OutboxClosed("an earlier output failed: take the partition over anew")
+        try:
+            ends = await appender.append({self._places[kind]: outputs for kind, outputs in fresh.items()})
+        except BaseException:
+            # what is on the broker now is not known: nothing may follow it
+            self._appender = None
+            await appender.close()
+            raise
+        for kind, outputs in fresh.items():
+            mark = self._marks[kind]
+            end = ends[self._places[kind]]
+            if moves_tail:
+                self._tails[kind] = (outputs[-1].offset, outputs[-1].ordinal)
+            last = end - 1 if moves_tail else mark.last
+            self._marks[kind] = OutputMark(mark.topic_id, end, self._tails[kind], last)
+
+    async def close(self) -> None:
+        """End the appender."""
+        appender, self._appender = self._appender, None
+        if appender is not None:
+            await appender.close()

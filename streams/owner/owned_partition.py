@@ -1,0 +1,303 @@
+"""A partition in its owner's hands: the log is folded, what it puts out is sent, states are stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from driftline.features.state.feature_state import RowKey, StampedRow
+from driftline.streams.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointHeader,
+    Unfinished,
+    checkpoint_name,
+    encode,
+    input_hash,
+    prune,
+)
+from driftline.streams.fold.inheritance import Bequest
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.owner.deployment import Deployment
+from driftline.streams.owner.outbox import Outbox
+from driftline.streams.owner.standby import Standby
+from driftline.streams.owner.topology import topology
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.ports import Extent, RecordsMissing, StoredRecord
+
+ROWS_AT_ONCE = 5_000
+"""Rows offered together where every row is put again."""
+LOOK_AT = 1_000
+"""Offsets that a look at the log reads at most."""
+
+
+@dataclass(slots=True)
+class FoldProgress:
+    """How far the silent fold has come: offsets of the log."""
+
+    begin: int
+    at: int
+    until: int
+
+    @property
+    def done(self) -> bool:
+        """Whether everything that was in the log at the take-over is folded."""
+        return self.at >= self.until
+
+
+class Snapshot(NamedTuple):
+    """A checkpoint on its way, to be finished once the online rows up to `ticket` are written."""
+
+    name: str
+    next_offset: int
+    unfinished: Unfinished
+    ticket: int
+
+
+class Inherited(NamedTuple):
+    """A state of new code, and how far the outputs are other code's."""
+
+    standby: Standby
+    bequest: Bequest
+
+
+class Held(NamedTuple):
+    """A state of a partition that is in this process already, and what it is of."""
+
+    header: CheckpointHeader
+    processor: PartitionProcessor
+
+
+class OwnedPartition:
+    """Processor and outbox of one partition, from a take-over until the next one anywhere."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        processor: PartitionProcessor,
+        outbox: Outbox,
+        log: Extent,
+        header: CheckpointHeader | None,
+        inherited: Inherited | None,
+    ) -> None:
+        self._deployment = deployment
+        self._inherited = inherited
+        self._outbox = outbox
+        self._log = log
+        self._last: StoredRecord | None = None
+        self._last_input = header.last_input if header is not None else ""
+        self._checkpointed = -1
+        self._work = 0.0
+        self._rows_in = header.rows_in if header is not None else self._incarnation
+        self.processor = processor
+        self.partition = processor.partition
+        self._all_acknowledged = True
+        self.acknowledged = processor.next_offset
+        """The first offset whose outputs have not been acknowledged."""
+        self.progress = FoldProgress(processor.next_offset, processor.next_offset, log.end)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything folded has been acknowledged, and nothing is left to inherit."""
+        return self._all_acknowledged and self._inherited is None
+
+    @property
+    def _incarnation(self) -> str:
+        rows = self._deployment.rows
+        return "" if rows is None else rows.incarnation
+
+    @property
+    def owes_rows(self) -> bool:
+        """Whether the online store has lost rows since they were offered."""
+        return self._incarnation not in ("", self._rows_in)
+
+    async def recover(self) -> AsyncIterator[None]:
+        """Fold what was in the log at the take-over; only what lies beyond the tails is put out.
+
+        Yields after each chunk: the state is whole then and may be checkpointed. Raises Diverged when
+        something published is not what is folded.
+        """
+        async for _ in self._catch_up(self._log.end):
+            self.progress.at = self.processor.next_offset
+            yield
+        self._outbox.prove_all(self._log.end)
+        await self._offer_rows({})
+        self.progress.at = self.progress.until
+
+    async def advance(self, records: Sequence[StoredRecord], begin: int) -> None:
+        """Fold records handed over, after what is missing before them; returns when all is sent.
+
+        `records` hold all that a reader of the log was given from offset `begin` on. Records folded
+        before are skipped.
+        """
+        folded = self.processor.next_offset
+        first = records[0].offset
+        if first > folded and (begin > folded or await self._deleted(folded)):
+            async for _ in self._catch_up(first):
+                pass
+        elif first < folded:
+            self._check_repeated(records)
+            records = [record for record in records if record.offset >= folded]
+        if records:
+            await self._fold(records)
+
+    def _check_repeated(self, records: Sequence[StoredRecord]) -> None:
+        """Raises RecordsMissing when records folded before are others now: the log was rewritten."""
+        last = self.processor.next_offset - 1
+        for record in records:
+            if record.offset == last and self.last_input and input_hash(record) != self.last_input:
+                place = self._deployment.log(self.partition)
+                raise RecordsMissing(f"{place}, offset {last}: it held another record when it was folded")
+
+    @property
+    def last_input(self) -> str:
+        """Hash of the last record folded; empty before the first."""
+        if self._last is not None:
+            self._last_input = input_hash(self._last)
+            self._last = None
+        return self._last_input
+
+    async def _deleted(self, offset: int) -> bool:
+        """Whether the log no longer has an offset: a gap in what was handed over is then no marker."""
+        place = self._deployment.log(self.partition)
+        return await self._deployment.broker.first_offset(place) > offset
+
+    async def _catch_up(self, until: int) -> AsyncIterator[None]:
+        """Fold [next offset, until) from the log, with a reader outside the group."""
+        place = self._deployment.log(self.partition)
+        async for records in self._deployment.broker.read(place, self.processor.next_offset, until):
+            await self._fold(records)
+            yield
+
+    async def _step(self, records: Sequence[StoredRecord]) -> Outputs:
+        if self._inherited is None:
+            begun = time.thread_time()
+            out = self.processor.step(records)
+            self._work += time.thread_time() - begun
+            return out
+        standby, bequest = self._inherited
+        out = await standby.fold(records, bequest)
+        if self.processor.next_offset > bequest.furthest:
+            self._inherited = None
+        return out
+
+    async def _fold(self, records: Sequence[StoredRecord]) -> None:
+        self._all_acknowledged = False
+        out = await self._step(records)
+        self._last = records[-1]
+        await self._outbox.send(out, self.processor.next_offset)
+        await self._offer_rows(out.rows)
+        self.acknowledged = self.processor.next_offset
+        self._all_acknowledged = True
+
+    async def _offer_rows(self, changed: Mapping[RowKey, StampedRow]) -> None:
+        """Offer the rows that changed, and every other one to a store that has lost rows."""
+        rows = self._deployment.rows
+        if rows is None:
+            return
+        if self.owes_rows:
+            self._rows_in = rows.incarnation
+            every = self.processor.intake.every_row()
+            while some := dict(islice(every, ROWS_AT_ONCE)):
+                await rows.offer(some)
+        if changed:
+            await rows.offer(changed)
+
+    def take_work(self) -> float:
+        """Seconds of CPU that folding has taken since the last call."""
+        work, self._work = self._work, 0.0
+        return work
+
+    def header(self) -> CheckpointHeader:
+        """What a checkpoint of this moment is of. Everything folded has been acknowledged."""
+        deployment = self._deployment
+        return CheckpointHeader(
+            deployment.topics.log,
+            self._log.topic_id,
+            self.partition,
+            deployment.case.partitions,
+            self.processor.next_offset,
+            self.last_input,
+            deployment.code,
+            self._outbox.marks,
+            self._rows_in,
+        )
+
+    def snapshot(self) -> Snapshot | None:
+        """A checkpoint of this moment, to be given to `store`; None when there is nothing new in it, or
+        when other code's outputs are still being inherited.
+
+        Raises OSError when there is nowhere to write it.
+
+        There is after each take-over: the marks have moved, and those of a partition that is idle for
+        longer than its outputs' retention would else be older than everything the outputs still hold.
+        """
+        if self.processor.next_offset == self._checkpointed or self._inherited is not None:
+            return None
+        deployment, header, processor = self._deployment, self.header(), self.processor
+        name = checkpoint_name(header)
+        unfinished = deployment.checkpoints.begin(
+            name,
+            lambda: encode(Checkpoint(header, processor.snapshot()), deployment.seal),
+        )
+        self._checkpointed = header.next_offset
+        rows = deployment.rows
+        return Snapshot(name, header.next_offset, unfinished, rows.offered() if rows is not None else 0)
+
+    async def store(self, snapshot: Snapshot) -> float:
+        """Finish a snapshot when its online rows are written, and remove the oldest checkpoints.
+
+        Returns the seconds of CPU that it took. When it cannot be finished there will be another of it.
+        """
+        deployment = self._deployment
+        try:
+            cost = await self._finished(snapshot)
+        except BaseException:
+            self._checkpointed = -1
+            raise
+        await prune(deployment.checkpoints, self.partition, deployment.code, snapshot.name)
+        return cost
+
+    async def _finished(self, snapshot: Snapshot) -> float:
+        rows = self._deployment.rows
+        try:
+            if rows is not None:
+                await rows.written(snapshot.ticket)
+        except BaseException:
+            await snapshot.unfinished.discard()
+            raise
+        return await snapshot.unfinished.finish()
+
+    async def has_other_topics(self) -> bool:
+        """Whether the log or an output was made anew since the take-over; to be asked at any time.
+
+        Raises TopologyRefused when they cannot be served at all.
+        """
+        shapes = await topology(self._deployment)
+        known = {self._deployment.topics.log: self._log.topic_id}
+        for kind, mark in self._outbox.marks.items():
+            known[getattr(self._deployment.topics, kind)] = mark.topic_id
+        return any(shapes[name].topic_id != topic_id for name, topic_id in known.items())
+
+    async def is_outdated(self) -> bool:
+        """Whether somebody has fenced this owner out, or the log is shorter than what it has folded; to be
+        asked while nothing is on its way."""
+        models, log = self._deployment.outputs(self.partition)["models"], self._deployment.log(self.partition)
+        extents = await self._deployment.broker.extents([models, log])
+        return (
+            extents[models].end > self._outbox.marks["models"].end
+            or extents[log].end < self.processor.next_offset
+        )
+
+    async def goes_on(self) -> bool:
+        """Whether the log has records that were not answered; what lies there may be markers only."""
+        place, begin = self._deployment.log(self.partition), self.acknowledged
+        end = (await self._deployment.broker.extents([place]))[place].end
+        until = min(end, begin + LOOK_AT)
+        return any([bool(records) async for records in self._deployment.broker.read(place, begin, until)])
+
+    async def close(self) -> None:
+        """End the outbox."""
+        await self._outbox.close()

@@ -1,0 +1,339 @@
+"""One partition in a worker's hands: taken over, caught up, served, checkpointed, given back.
+
+Each partition has a task of its own, so that one that is recovering or refused never delays the
+others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from driftline.features.errors import FeaturesError
+from driftline.features.online.outages import Outage
+from driftline.streams.checkpoints.cadence import CheckpointBudget
+from driftline.streams.errors import FoldFault, StreamsError
+from driftline.streams.owner.checkpointing import STOPS_WITHIN, Checkpointing
+from driftline.streams.owner.deployment import Deployment
+from driftline.streams.owner.owned_partition import Held, OwnedPartition
+from driftline.streams.owner.standby import Standby
+from driftline.streams.owner.standstill import Standstill
+from driftline.streams.owner.takeover import OtherCode, take_over
+from driftline.streams.owner.topology import TopologyRefused
+from driftline.streams.records.ports import AppendFailed, BrokerSilent, Fenced, RecordsMissing, StoredRecord
+
+log = logging.getLogger("driftline.worker")
+
+CustodyState = Literal["taking over", "recovering", "serving", "retrying", "refused", "given back"]
+RETRY_AFTER = 1.0
+FENCED_PAUSE = 3.0
+"""Seconds before a fenced partition is taken over again: a worker that was away learns from its next
+heartbeat that the partition is another's."""
+RENEW_AFTER = 12 * 3600.0
+"""Seconds without a record after which a partition is taken over anew: a broker forgets a producer,
+and with it the fence, after a day without sends."""
+LOOK_EVERY = 10.0
+"""Seconds between looks for somebody else's fence, for other topics, and for records that wait though nothing
+has been answered since the last look."""
+
+
+class Frame(NamedTuple):
+    """Records handed over for a partition, and how to say that their outputs are acknowledged."""
+
+    records: Sequence[StoredRecord]
+    ack: Callable[[], object]
+
+
+class PartitionTask:
+    """The task of one partition, from its assignment to its revocation."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        partition: int,
+        budget: CheckpointBudget,
+        held: Held | None = None,
+        standby: Standby | None = None,
+    ) -> None:
+        """`budget` is for the checkpoints of all partitions of the worker."""
+        self._deployment = deployment
+        self._held = held
+        self._standby = standby
+        self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
+        self._stopping = False
+        self._idle = False
+        self._told_strangers = False
+        self._looked = time.monotonic()
+        self._looking: asyncio.Task[None] | None = None
+        self._outage: Outage | None = None
+        self._standstill = Standstill(partition)
+        self._owned: OwnedPartition | None = None
+        self._checkpointing = Checkpointing(partition, budget)
+        self._task: asyncio.Task[None] | None = None
+        self._recovery_started = 0.0
+        self.partition = partition
+        self.state: CustodyState = "taking over"
+        self.reason = ""
+        self.superseded = False
+        """Whether newer code has taken the partition over."""
+        self._last_record = time.monotonic()
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long no record has come."""
+        return time.monotonic() - self._last_record
+
+    @property
+    def stalled(self) -> str:
+        """What the broker says that this worker should have done by now."""
+        return self._standstill.told
+
+    @property
+    def owned(self) -> OwnedPartition | None:
+        """Processor and outbox, once taken over."""
+        return self._owned
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin; the task ends when `stop` is called, or with the error that ended it."""
+        self._task = asyncio.create_task(self._run(), name=f"partition {self.partition}")
+        return self._task
+
+    def put(self, frame: Frame) -> None:
+        """Hand records over; how many wait is bounded by the transport."""
+        self._frames.put_nowait(frame)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            try:
+                await self._own()
+                await self._serve()
+                await self._set_down()
+            except Fenced as error:
+                await self._again(error, FENCED_PAUSE)
+            except (AppendFailed, BrokerSilent, RecordsMissing) as error:
+                # records that were deleted while they were read: a new take-over says what that means
+                await self._again(error, RETRY_AFTER)
+            except OtherCode as error:
+                self.superseded = True
+                await self._refuse(error)
+            except TopologyRefused as error:
+                await self._refuse_for_now(error)
+            except StreamsError as error:
+                await self._refuse(error)
+            except FeaturesError:
+                raise  # the online store takes no rows, which is so for all partitions
+            except Exception as error:
+                if _is_broker_trouble(error):
+                    await self._again(error, RETRY_AFTER)
+                else:
+                    await self._refuse(error)
+
+    async def _own(self) -> None:
+        if self.state != "refused":  # as it is shown until the take-over succeeds
+            self.state = "taking over"
+        held, self._held = self._held, None
+        # until the partition is this code's, the next attempt needs the standby too
+        self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
+        self._standby = None
+        self._checkpointing.begin()
+        self._recovery_started = time.monotonic()
+        self.state = "recovering"
+        async for _ in owned.recover():
+            self._checkpointing.folded(owned)
+            if self._stopping:
+                return
+        self.state = "serving"
+        self.reason = ""
+        progress = owned.progress
+        log.info(
+            "partition %d: recovered from offset %d to %d in %.1f s",
+            self.partition,
+            progress.begin,
+            progress.until,
+            time.monotonic() - self._recovery_started,
+        )
+
+    async def _serve(self) -> None:
+        owned = self._owned
+        assert owned is not None
+        begin: int | None = None
+        while not self._stopping:
+            self._idle = True
+            frame = await self._frames.get()
+            self._idle = False
+            if frame is None:
+                return
+            records = frame.records
+            await owned.advance(records, records[0].offset if begin is None else begin)
+            self._tell_strangers(owned)
+            begin = records[-1].offset + 1
+            frame.ack()
+            self._last_record = time.monotonic()
+            self._checkpointing.folded(owned)
+
+    def _tell_strangers(self, owned: OwnedPartition) -> None:
+        """Say once that records come which belong in other partitions."""
+        reason = owned.processor.intake.last_stranger
+        if reason and not self._told_strangers:
+            self._told_strangers = True
+            log.error(
+                "partition %d: %s. Such records are dead letters of stage 'partition', and counted as "
+                "misplaced by `driftline status`",
+                self.partition,
+                reason,
+            )
+
+    async def _set_down(self) -> None:
+        """Close the outbox of a partition whose fence is to be renewed; its state is kept."""
+        if not self._stopping and self._owned is not None:
+            self._held = Held(self._owned.header(), self._owned.processor)
+            await self._drop()
+
+    async def _again(self, error: Exception, pause: float) -> None:
+        """Drop state and outbox, and take over anew after a pause."""
+        self.state = "retrying"
+        self.reason = f"{type(error).__name__}: {error}"
+        log.error("partition %d: %s; taking it over again", self.partition, error)
+        await self._drop()
+        await self._pause(pause)
+
+    async def _refuse(self, error: Exception) -> None:
+        """Stop serving this partition until it is given back: going on could lose or repeat something."""
+        self.state = "refused"
+        is_told = isinstance(error, StreamsError)
+        fault = None if is_told and not isinstance(error, FoldFault) else error
+        self.reason = str(error) if is_told else f"a fault of driftline: {type(error).__name__}: {error}"
+        log.error("partition %d is not served: %s", self.partition, self.reason, exc_info=fault)
+        await self._drop()
+        while not self._stopping:
+            await self._pause(RETRY_AFTER)
+
+    async def _refuse_for_now(self, error: TopologyRefused) -> None:
+        """Stop serving until the topics can be served: a broker that starts may not have learnt them yet."""
+        told = f"{error}"
+        if (self.state, self.reason) != ("refused", told):
+            log.error("partition %d is not served: %s", self.partition, told)
+        self.state, self.reason = "refused", told
+        await self._drop()
+        await self._pause(LOOK_EVERY)
+
+    async def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._stopping and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+
+    async def _drop(self) -> None:
+        owned, self._owned = self._owned, None
+        if owned is not None:
+            gc.unfreeze()  # a state to be collected may have been set apart
+            await owned.close()
+
+    def tick(self) -> None:
+        """Called now and then: other topics are noticed, and records that wait but are not handed over, and
+        what an idle partition would else learn from its next record; such a one is checkpointed too, and its
+        fence renewed."""
+        owned, now = self._owned, time.monotonic()
+        if self._idle:
+            if owned is not None:
+                self._checkpointing.look(owned)
+            if self.idle_seconds > RENEW_AFTER or (owned is not None and owned.owes_rows):
+                self._last_record = now
+                self._frames.put_nowait(None)
+                return
+        if owned is not None and now - self._looked > LOOK_EVERY and not self._is_looking:
+            self._looked = now
+            # not awaited: of a broker that is away the status has to tell, not to wait for it
+            self._looking = asyncio.create_task(self._look(owned))
+
+    @property
+    def _is_looking(self) -> bool:
+        return self._looking is not None and not self._looking.done()
+
+    async def _look(self, owned: OwnedPartition) -> None:
+        """Take the partition over anew when somebody else has, or when its topics are others."""
+        try:
+            outdated = await owned.has_other_topics() or await self._is_outdated(owned)
+            if self.state != "serving":
+                self._standstill.over()
+            elif not outdated:
+                await self._standstill.look(owned, idle=self._idle)
+        except TopologyRefused:
+            outdated = True  # a new take-over tells in full
+        except Exception as error:
+            self._standstill.over()  # whoever cannot ask is not given records either
+            self._outage = self._outage or Outage(f"partition {self.partition}: asking the broker")
+            self._outage.failed(error)
+            # what waiting does not help, a new take-over tells in full
+            outdated = not _is_broker_trouble(error)
+        else:
+            if self._outage is not None:
+                self._outage.ended()
+                self._outage = None
+        if outdated and owned is self._owned:
+            self._frames.put_nowait(None)
+
+    async def _is_outdated(self, owned: OwnedPartition) -> bool:
+        """Whether others have taken an idle partition over, which stayed idle until that was known."""
+        if not self._idle:
+            return False
+        asked = self._last_record
+        return await owned.is_outdated() and self._idle and asked == self._last_record
+
+    async def stop(self) -> Held | None:
+        """Finish the records at hand, store a last checkpoint, give the partition back.
+
+        Returns the state for a later take-over by this process; None when it is not whole.
+        """
+        self._stopping = True
+        while not self._frames.empty():
+            self._frames.get_nowait()
+        self._frames.put_nowait(None)
+        task = self._task
+        if task is not None and not task.done():
+            done, _ = await asyncio.wait([task], timeout=STOPS_WITHIN)
+            if not done:
+                task.cancel()
+                await asyncio.wait([task])
+                await self._drop()
+        self.state = "given back"
+        owned = self._owned  # kept for the last status
+        if owned is None:
+            return None
+        held = Held(owned.header(), owned.processor) if owned.is_whole else None
+        if held is not None:
+            await self._checkpointing.last(owned)
+        await owned.close()
+        return held
+
+    def status(self) -> dict[str, Any]:
+        """What `driftline status` shows of the partition."""
+        owned = self._owned
+        found: dict[str, Any] = {"state": self.state, "reason": self.reason}
+        if owned is not None:
+            found["next_offset"] = owned.acknowledged
+            found["references"] = msgspec.to_builtins(owned.processor.intake.known_references())
+            if owned.processor.intake.warming:
+                found["warming_up"] = True
+            if self.state == "recovering":
+                progress = owned.progress
+                seconds = max(time.monotonic() - self._recovery_started, 1e-3)
+                found["recovery"] = {
+                    "from": progress.begin,
+                    "at": progress.at,
+                    "until": progress.until,
+                    "records_per_second": round((progress.at - progress.begin) / seconds, 1),
+                }
+        return found | self._checkpointing.status()
+
+
+def _is_broker_trouble(error: Exception) -> bool:
+    """Whether waiting and trying again may help."""
+    from aiokafka.errors import KafkaError
+
+    return isinstance(error, (BrokerSilent, KafkaError, OSError, TimeoutError))

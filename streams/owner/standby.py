@@ -1,0 +1,223 @@
+"""New code takes over from other code, without an outage.
+
+Beside the code that serves, the new one folds each partition from its start as far as outputs are
+published, taking published predictions as they are. When it is close behind, it fences the other code
+out, folds the rest, and serves on from there. A code epoch on the models topic says from where.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from driftline.streams.archive.epochs import epochs
+from driftline.streams.checkpoints.checkpoint import CheckpointHeader, Refusal, input_hash, load
+from driftline.streams.checkpoints.tails import OutputMark, Tail, read_tail
+from driftline.streams.errors import TOLD_ONLY, StreamsError
+from driftline.streams.fold.inheritance import Bequest, Inheritance
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.owner.deployment import Deployment
+from driftline.streams.owner.upgrade_plan import Planner, UpgradePlan
+from driftline.streams.records.outputs import KINDS, Outputs
+from driftline.streams.records.ports import Extent, Place, StoredRecord
+from driftline.streams.records.positions import position_of
+from driftline.streams.records.published import PublishedOutputs
+
+
+class LogRemade(StreamsError):
+    """The log is another one than at the beginning of the upgrade."""
+
+
+class NothingToInheritFrom(StreamsError):
+    """What other code answered, or the log it answered from, has been deleted."""
+
+
+CLOSE_BEHIND = 3_000
+"""Records of an approach below which a partition can change hands."""
+
+
+class Standby:
+    """One partition under new code, silent, beside the code that serves it.
+
+    `rows` says whether online rows are kept for the take-over.
+    """
+
+    def __init__(self, deployment: Deployment, partition: int, *, rows: bool) -> None:
+        self._deployment = deployment
+        self.partition = partition
+        self.processor = PartitionProcessor(deployment.case, partition, rows=rows)
+        self._inheritance = Inheritance(self.processor)
+        places = deployment.outputs(partition)
+        self._published = PublishedOutputs(deployment.broker, places["predictions"], places["outcomes"])
+        self._last: StoredRecord | None = None
+        self._log: Extent | None = None
+        self._rows = rows
+        self._planner = Planner(partition)
+        self._letters_read = 0
+
+    @property
+    def log_end(self) -> int:
+        """Where the log ended when it was last looked at."""
+        return self._log.end if self._log is not None else 0
+
+    def snapshot(self) -> bytes:
+        """The pickled state, for `restored` in another process. One pickle, so that what is shared within
+        it stays shared."""
+        state = {
+            "processor": self.processor.state(),
+            "inheritance": self._inheritance.state(),
+            "published": self._published.state(),
+            "last": self._last,
+            "log": self._log,
+            "planner": self._planner,
+            "letters_read": self._letters_read,
+        }
+        return pickle.dumps(state, protocol=5)
+
+    @classmethod
+    def restored(cls, deployment: Deployment, partition: int, snapshot: bytes, *, rows: bool) -> Self:
+        """One that goes on from a snapshot, which must come from a trusted place."""
+        standby = cls(deployment, partition, rows=rows)
+        state = pickle.loads(snapshot)
+        standby.processor.restore(state["processor"])
+        standby._inheritance.restore(state["inheritance"])
+        standby._published.restore(state["published"])
+        standby._last, standby._log = state["last"], state["log"]
+        standby._planner, standby._letters_read = state["planner"], state["letters_read"]
+        return standby
+
+    async def approach(self) -> int:
+        """Fold as far as all is published; returns how many records that were.
+
+        What is left then cannot be folded before the other code is fenced out.
+        Raises NothingToInheritFrom, LogRemade when the log was made anew, and BrokerChanged.
+        """
+        marks = await self.marks()
+        tails = await self._tails(marks)
+        furthest = max(tail.position[0] for tail in tails.values())
+        log_end = self.log_end
+        # read once more: all that is settled by the first reading is there for the second
+        tails = await self._tails(marks)
+        self.see(tails)
+        bequest = Bequest(tails["predictions"].position, tails["outcomes"].position, furthest)
+        return await self._fold_up_to(min(bequest.settled + 1, log_end), bequest)
+
+    async def plan(self) -> UpgradePlan:
+        """What this code makes of all that is published now. A copy of this state folds the records that
+        the other code may have published in part."""
+        ahead = self.restored(self._deployment, self.partition, self.snapshot(), rows=self._rows)
+        tails = await ahead._tails(await ahead.marks())
+        ahead.see(tails)
+        bequest = Bequest.up_to({kind: tail.position for kind, tail in tails.items()})
+        await ahead._fold_up_to(bequest.furthest + 1, bequest)
+        return ahead._planner.plan
+
+    async def _fold_up_to(self, end: int, bequest: Bequest) -> int:
+        await self._read_letters()
+        folded = 0
+        log_place = self._deployment.log(self.partition)
+        async for records in self._deployment.broker.read(log_place, self.processor.next_offset, end):
+            self.processor.watched_by(self._planner)
+            await self.fold(records, bequest)
+            self.processor.watched_by(None)
+            folded += len(records)
+        self._planner.plan.records += folded
+        return folded
+
+    async def _read_letters(self) -> None:
+        """See which records the other code has refused by now."""
+        place = self._deployment.outputs(self.partition)["dead_letters"]
+        extent = (await self._deployment.broker.extents([place]))[place]
+        first: int | None = None
+        async for letters in self._deployment.broker.read(
+            place, max(self._letters_read, extent.begin), extent.end
+        ):
+            first = position_of(letters[0].headers)[0] if first is None else first
+            self._planner.before |= refused_in(letters)
+        if extent.begin > self._letters_read:  # some are deleted, and so is what they told of
+            self._planner.known_from = self.log_end if first is None else first
+        self._letters_read = extent.end
+
+    async def _tails(self, marks: Mapping[str, OutputMark]) -> dict[str, Tail]:
+        deployment = self._deployment
+        log_place = deployment.log(self.partition)
+        places = deployment.outputs(self.partition)
+        extents = await deployment.broker.extents([log_place, *places.values()])
+        log = extents[log_place]
+        if self._log is not None and self._log.topic_id != log.topic_id:
+            raise LogRemade(f"{log_place} was made anew during the upgrade: start it again")
+        self._log = log
+        refuse_deleted(deployment, self.partition, extents)
+        return {
+            kind: await read_tail(deployment.broker, places[kind], extents[places[kind]], marks.get(kind))
+            for kind in KINDS
+        }
+
+    def see(self, tails: Mapping[str, Tail]) -> None:
+        """The outputs go on to here."""
+        self._published.reach(tails["predictions"].offset + 1, tails["outcomes"].offset + 1)
+
+    async def fold(self, records: Sequence[StoredRecord], bequest: Bequest) -> Outputs:
+        """Fold records of which other code has published what the bequest says."""
+        beyond = (records[-1].offset + 1, -1)
+        predictions = await self._published.predictions(min(bequest.predictions, beyond))
+        outcomes = await self._published.outcomes(min(bequest.outcomes, beyond))
+        self._last = records[-1]
+        return self._inheritance.step(records, bequest, predictions, outcomes)
+
+    async def marks(self) -> Mapping[str, OutputMark]:
+        """What the newest checkpoint of any code remembers of the outputs."""
+        deployment = self._deployment
+        for name in reversed(list(await deployment.checkpoints.names(self.partition))):
+            try:
+                found = await load(
+                    deployment.checkpoints, name, deployment.topics.log, self.partition, deployment.seal
+                )
+            except Refusal:
+                continue  # whoever takes over tells of it
+            return found.header.outputs
+        return {}
+
+    async def header(self) -> CheckpointHeader:
+        """What the state is of."""
+        return CheckpointHeader(
+            self._deployment.topics.log,
+            self._log.topic_id if self._log is not None else "",
+            self.partition,
+            self._deployment.case.partitions,
+            self.processor.next_offset,
+            input_hash(self._last) if self._last is not None else "",
+            self._deployment.code,
+            dict(await self.marks()),
+        )
+
+
+def refused_in(letters: Sequence[StoredRecord]) -> set[int]:
+    """Offsets of the records that dead letters are of, without those that were accepted all the same."""
+    told_only = {("stage", stage.encode()) for stage in TOLD_ONLY}
+    return {position_of(letter.headers)[0] for letter in letters if told_only.isdisjoint(letter.headers)}
+
+
+async def to_upgrade(deployment: Deployment) -> list[int]:
+    """The partitions whose outputs are not this code's."""
+    found = []
+    for number in range(deployment.case.partitions):
+        place = deployment.outputs(number)["models"]
+        extent = (await deployment.broker.extents([place]))[place]
+        known = await epochs(deployment.broker, place, extent.begin, extent.end)
+        if not known or known[-1].epoch.code != deployment.code:
+            found.append(number)
+    return found
+
+
+def refuse_deleted(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> None:
+    """Raises NothingToInheritFrom when the log, or what was answered and became of it, is not all there."""
+    outputs = deployment.outputs(partition)
+    for place in (deployment.log(partition), outputs["predictions"], outputs["outcomes"]):
+        begin = extents[place].begin
+        if begin > 0:
+            raise NothingToInheritFrom(
+                f"{place} begins at {begin}: offsets 0 to {begin} are needed to take over from other code. "
+                "Name an archive that has them in DRIFTLINE_ARCHIVE"
+            )

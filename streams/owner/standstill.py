@@ -1,0 +1,50 @@
+"""Notices a partition that is served while its log goes on without it: its worker has lost the connection."""
+
+from __future__ import annotations
+
+import time
+
+from driftline.streams.owner.owned_partition import OwnedPartition
+
+STALLED_AFTER = 15.0
+STUCK_AFTER = 120.0
+"""Seconds of a standstill with records that wait, after which the worker's connection is lost: of a partition
+that was given no records, and of one that has some; folding those may take its time."""
+
+
+class Standstill:
+    """How long records of one partition have waited, as seen by looks at its log."""
+
+    def __init__(self, partition: int) -> None:
+        self._partition = partition
+        self._stood_at = -1
+        self._waits_since: float | None = None
+        self.told = ""
+        """What the broker says that the worker should have done by now."""
+
+    def over(self) -> None:
+        """It goes on, or nobody can tell."""
+        self._waits_since = None
+
+    async def look(self, owned: OwnedPartition, *, idle: bool) -> None:
+        """See whether the log goes on although nothing has been answered since the last look.
+
+        `idle` is a partition that has been given no records; called of one that is served.
+        """
+        stood_at, self._stood_at = self._stood_at, owned.acknowledged
+        if stood_at != owned.acknowledged:
+            self.over()
+            return
+        now = time.monotonic()
+        if not await owned.goes_on() or owned.acknowledged != stood_at:
+            self.over()
+            return
+        if self._waits_since is None:
+            self._waits_since = now
+        seconds = now - self._waits_since
+        if seconds > (STALLED_AFTER if idle else STUCK_AFTER):
+            why = "they are not handed over" if idle else "their outputs are not accepted"
+            self.told = (
+                f"partition {self._partition}: records from offset {stood_at} on have been in the log for "
+                f"{seconds:.0f} s and more, and {why}"
+            )

@@ -1,0 +1,151 @@
+"""Taking a partition of the log over.
+
+In this order: fence out the owner before; see how far each output has come; load the newest usable
+checkpoint; fold the log silently up to what was published, comparing at the tails; go on. What the
+consumer group has committed never matters, and no earlier owner has to have ended well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from driftline.streams.archive.epochs import Announced, CodeEpoch, epoch_output, epochs, tails_of
+from driftline.streams.checkpoints.tails import OutputMark
+from driftline.streams.fold.inheritance import Bequest
+from driftline.streams.owner.deployment import Deployment
+from driftline.streams.owner.outbox import Outbox
+from driftline.streams.owner.owned_partition import Held, Inherited, OwnedPartition
+from driftline.streams.owner.standby import Standby
+from driftline.streams.owner.starting_point import Start, TakeOverRefused, inherited_start, starting_point
+from driftline.streams.owner.topology import topology
+from driftline.streams.records.ports import Appender, Extent, Fenced, Place, StoredRecord
+from driftline.streams.records.positions import NOTHING, SourcePosition
+
+
+class OtherCode(TakeOverRefused):
+    """The partition's newest outputs were published by other code."""
+
+
+async def take_over(
+    deployment: Deployment, partition: int, held: Held | None = None, standby: Standby | None = None
+) -> OwnedPartition:
+    """Become the owner of a partition.
+
+    `held` is a state of it in this process. `standby` is one that this code has folded beside other
+    code, whose outputs it takes over as they are.
+    Raises TakeOverRefused (OtherCode when an upgrade is needed), TopologyRefused, AppendFailed and broker
+    errors.
+    """
+    await topology(deployment)
+    places = deployment.outputs(partition)
+    if standby is None:
+        # newer code must not be fenced out by older code that came back
+        extents = await deployment.broker.extents([places["models"]])
+        await _epochs_of_this_code(deployment, partition, extents)
+    appender = await deployment.broker.fence(deployment.owner(partition), list(places.values()))
+    try:
+        log_place = deployment.log(partition)
+        extents = await deployment.broker.extents([log_place, *places.values()])
+        try:
+            return await _resume(deployment, partition, appender, extents, held, standby)
+        except TakeOverRefused as error:
+            if await _changed_hands(deployment, partition, extents):
+                raise Fenced(f"{log_place}: another owner has taken it over meanwhile") from error
+            raise
+    except BaseException:
+        await appender.close()
+        raise
+
+
+async def _changed_hands(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> bool:
+    """Whether the outputs have grown since the fence, which nobody but a newer owner can have done.
+
+    What a newer owner leaves behind (a checkpoint beyond the ends seen here) looks like lost data.
+    """
+    places = list(deployment.outputs(partition).values())
+    now = await deployment.broker.extents(places)
+    return any(now[place].end > extents[place].end for place in places)
+
+
+async def _resume(
+    deployment: Deployment,
+    partition: int,
+    appender: Appender,
+    extents: Mapping[Place, Extent],
+    held: Held | None,
+    standby: Standby | None,
+) -> OwnedPartition:
+    places = deployment.outputs(partition)
+    log_place = deployment.log(partition)
+    extent = extents[log_place]
+    if standby is None:
+        known = await _epochs_of_this_code(deployment, partition, extents)
+        start = await starting_point(deployment, partition, extents, held, known)
+    else:
+        known = []
+        start = await inherited_start(deployment, extents, standby)
+    furthest = max(tail.position[0] for tail in start.tails.values())
+    if furthest >= extent.end:
+        raise TakeOverRefused(
+            f"{log_place} ends at {extent.end}, but offset {furthest} has been answered already: the log was "
+            "truncated. Restore it, or go on in another namespace"
+        )
+    positions = {kind: tail.position for kind, tail in start.tails.items()}
+    # up to here the outputs are other code's; without any epoch they can be of none but this
+    before = known[-1].epoch.tails if known else positions if standby else dict.fromkeys(positions, NOTHING)
+    outbox = Outbox(
+        appender,
+        places,
+        {
+            kind: OutputMark(extents[place].topic_id, extents[place].end, tail.position, tail.offset)
+            for kind, place in places.items()
+            for tail in (start.tails[kind],)
+        },
+        positions,
+        _unproved(start, before),
+    )
+    if not known:
+        epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(before))
+        await outbox.announce("models", epoch_output(epoch))
+    return OwnedPartition(
+        deployment, start.processor, outbox, extent, start.header, _inherited_by(start, before)
+    )
+
+
+def _inherited_by(start: Start, before: Mapping[str, SourcePosition]) -> Inherited | None:
+    """What is still to be inherited; None when other code has published nothing."""
+    if start.standby is None:
+        return None
+    start.standby.see(start.tails)
+    bequest = Bequest.up_to(before)
+    return Inherited(start.standby, bequest) if bequest.furthest > NOTHING[0] else None
+
+
+def _unproved(start: Start, before: Mapping[str, SourcePosition]) -> dict[str, StoredRecord]:
+    """The records at the tails that the fold has yet to come to and that are this code's.
+
+    A checkpoint may have been taken before the fold had come to what was published by then.
+    """
+    folded = start.processor.next_offset
+    return {
+        kind: tail.record
+        for kind, tail in start.tails.items()
+        if tail.record is not None
+        and tail.position[0] >= folded
+        and tail.position > before.get(kind, NOTHING)
+    }
+
+
+async def _epochs_of_this_code(
+    deployment: Deployment, partition: int, extents: Mapping[Place, Extent]
+) -> list[Announced]:
+    """All code epochs, the newest being this code's; empty when there is none yet. Raises OtherCode."""
+    place = deployment.outputs(partition)["models"]
+    found = await epochs(deployment.broker, place, extents[place].begin, extents[place].end)
+    difference = deployment.code.difference(found[-1].epoch.code) if found else None
+    if difference is not None:
+        raise OtherCode(
+            f"{deployment.log(partition)}: what is published up to here is of {difference}. Run the worker "
+            "with that code, or take over from it by `driftline upgrade`"
+        )
+    return found

@@ -1,0 +1,50 @@
+"""The topics that a case's partitions live in, looked at before a take-over, and again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from driftline.streams.errors import StreamsError
+from driftline.streams.owner.deployment import Deployment
+from driftline.streams.records.outputs import KINDS
+from driftline.streams.records.ports import TopicMissing, TopicShape
+
+
+class TopologyRefused(StreamsError):
+    """As the topics are now, no partition can be served; the message says why, and what to do."""
+
+
+async def topology(deployment: Deployment) -> Mapping[str, TopicShape]:
+    """The log and the output topics as the broker has them, by name.
+
+    Raises TopologyRefused when one is missing, or when it has another number of partitions than the case.
+    """
+    topics, log = deployment.topics, deployment.topics.log
+    outputs = [str(getattr(topics, kind)) for kind in KINDS]
+    try:
+        shapes = await deployment.broker.topics([log, *outputs])
+    except TopicMissing as error:
+        raise TopologyRefused(f"{error}. {_RESTORE}") from error
+    declared = topics.partitions
+    if shapes[log].partitions != declared:
+        raise TopologyRefused(_other_count(log, shapes[log].partitions, declared))
+    for name in outputs:
+        if shapes[name].partitions < declared:  # more are of no harm: those that mirror the log are there
+            raise TopologyRefused(_other_count(name, shapes[name].partitions, declared))
+    return shapes
+
+
+_RESTORE = (
+    "Restore it from a backup. Where it is an output and the log is whole, what it held can be published "
+    "again: stop the workers, remove the case's checkpoints, and start them, which makes the topic anew. "
+    "Where it is the log, go on in another namespace"
+)
+
+
+def _other_count(topic: str, found: int, declared: int) -> str:
+    return (
+        f"topic {topic} has {found} partitions, the case declares {declared}. The count decides where keys "
+        "live: since it changed, producers send keys elsewhere, and Kafka cannot take partitions away. "
+        f"Declare partitions={found} and bring the log into another namespace: `driftline replay CASE "
+        "--values | DRIFTLINE_NAMESPACE=other driftline produce CASE -`"
+    )

@@ -1,0 +1,121 @@
+"""What an upgrade would do, told before it is done: what of the past the new code refuses, and how many
+predictions it would have answered otherwise."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from driftline.streams.errors import TOLD_ONLY, Refused
+
+REASONS = 12
+"""Kinds of reason that are counted apart; what is more, or rarer, is counted together."""
+OTHERS = "other reasons"
+_VARYING = re.compile(r"[-+]?\d[\w:.+-]*|'[^']*'|\"[^\"]*\"")
+
+
+class Reason(msgspec.Struct):
+    """Why records are refused: how many, and the first of them, by its offset in the log."""
+
+    stage: str
+    reason: str
+    records: int
+    partition: int
+    first: int
+
+    def __str__(self) -> str:
+        """One line for people."""
+        first = f"first: partition {self.partition}, offset {self.first}"
+        return f"{self.records:,} {self.stage}: {self.reason} ({first})"
+
+
+class UpgradePlan(msgspec.Struct):
+    """Counts of the records of a log that the new code has folded.
+
+    `refused` are those that the code before had accepted, by what is alike in their reasons; `refused_before`
+    those that both refuse; of `unknown` ones nobody can say any more what the code before did with them.
+    `answers` are published predictions that the new code has an answer of its own to, `other_answers` those
+    where it is another, `other_points` those where the prediction itself is.
+    """
+
+    records: int = 0
+    refused: dict[str, Reason] = msgspec.field(default_factory=dict)
+    refused_before: int = 0
+    unknown: int = 0
+    answers: int = 0
+    other_answers: int = 0
+    other_points: int = 0
+
+    @property
+    def newly_refused(self) -> int:
+        """Records that the code before had accepted."""
+        return sum(reason.records for reason in self.refused.values())
+
+    def refuse(self, partition: int, offset: int, refused: Refused, times: int = 1) -> None:
+        """Count records that only the new code refuses."""
+        kind = f"{refused.stage}: {_VARYING.sub('…', refused.reason)}"
+        if kind not in self.refused and len(self.refused) >= REASONS:
+            kind, refused = OTHERS, Refused("", OTHERS)
+        known = self.refused.get(kind)
+        if known is None:
+            self.refused[kind] = Reason(refused.stage, refused.reason, times, partition, offset)
+        else:
+            known.records += times
+
+    def add(self, other: UpgradePlan) -> None:
+        """Add what was found of another partition."""
+        for name in ("records", "refused_before", "unknown", "answers", "other_answers", "other_points"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for reason in other.refused.values():
+            self.refuse(reason.partition, reason.first, Refused(reason.stage, reason.reason), reason.records)
+
+    def __str__(self) -> str:
+        """Lines for people."""
+        unknown = f"; of {self.unknown:,} it is not known any more" if self.unknown else ""
+        other_points = f", {self.other_points:,} of them another answer" if self.other_points else ""
+        reasons = sorted(self.refused.values(), key=lambda reason: -reason.records)
+        lines = [
+            f"of {self.records:,} records of the past, the new code refuses {self.newly_refused:,} that the "
+            f"code which serves accepted ({self.refused_before:,} are refused by both{unknown})",
+            *(f"  {reason}" for reason in reasons),
+        ]
+        if self.answers:
+            lines.append(
+                f"of {self.answers:,} published predictions, {self.other_answers:,} would be "
+                f"others{other_points}; what is published stays"
+            )
+        return "\n".join(lines)
+
+
+class Planner:
+    """Witnesses a partition's fold by new code, and counts in a plan.
+
+    `before` are the offsets of the records that the code before had refused; below `known_from` some of them
+    are not known any more.
+    """
+
+    def __init__(self, partition: int) -> None:
+        self._partition = partition
+        self.plan = UpgradePlan()
+        self.before: set[int] = set()
+        self.known_from = 0
+
+    def refused(self, offset: int, refused: Refused, *, heard: bool) -> None:
+        """The new code refuses a record; of a warm-up nothing is `heard` outside."""
+        if refused.stage in TOLD_ONLY:
+            return
+        if offset in self.before:
+            self.plan.refused_before += 1
+        # what warms up has been checked before it was sent: what cannot be decoded now could be then
+        elif offset < self.known_from or (not heard and refused.stage != "decode"):
+            self.plan.unknown += 1
+        else:
+            self.plan.refuse(self._partition, offset, refused)
+
+    def answered(self, own: Any, published: Any, *, same_point: bool) -> None:
+        """The new code has an answer of its own to a request whose published answer stands."""
+        self.plan.answers += 1
+        self.plan.other_answers += own != published
+        self.plan.other_points += not same_point

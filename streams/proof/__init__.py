@@ -1,0 +1,1 @@
+"""Proofs that what was published is what the log gives."""

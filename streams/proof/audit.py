@@ -1,0 +1,247 @@
+"""The audit: what was published, compared byte by byte with what the log gives.
+
+A partition's log is folded from its start once more, and each output is compared with the published
+record of the same source position: key, value and headers. All topics are walked in step with the fold,
+so memory holds one chunk of each. Only what the code and the arithmetic of this process published is
+compared; a stretch of other code is counted as unchecked, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+import msgspec
+
+from driftline.streams.archive.epochs import Code, CodeEpoch, Stretches, is_epoch
+from driftline.streams.errors import StreamsError
+from driftline.streams.records.difference import Difference, difference
+from driftline.streams.records.messages import begins_with
+from driftline.streams.records.outputs import KINDS, Output, Outputs
+from driftline.streams.records.ports import StoredRecord
+from driftline.streams.records.positions import NOTHING, SourcePosition, headers_of, source_of
+
+DELETED = "deleted: neither Kafka nor the archive has the published record any more"
+
+Fold = Callable[[Sequence[StoredRecord]], Outputs]
+"""Folds the next records of the log and gives what they put out."""
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """What is compared: outputs caused by log offsets in [begin, end), or those of one prediction."""
+
+    begin: int = 0
+    end: int | None = None
+    prediction: str | None = None
+
+    def is_past(self, offset: int) -> bool:
+        """Whether nothing from this log offset on is compared."""
+        return self.end is not None and offset >= self.end
+
+
+class PublishedTopic(NamedTuple):
+    """One output partition from its first offset that can be read, `begin`, on."""
+
+    topic: str
+    begin: int
+    records: Iterable[Sequence[StoredRecord]]
+
+
+class PartitionAudit(msgspec.Struct):
+    """What the audit of one partition found; counts are of records, `folded` of those of the log.
+
+    What the log gives beyond the end of its topic is not published yet, and not counted.
+    """
+
+    partition: int
+    checked: int = 0
+    equal: int = 0
+    unchecked: dict[str, int] = msgspec.field(default_factory=dict)
+    first_difference: Difference | None = None
+    folded: int = 0
+
+    def leave(self, reason: str) -> None:
+        """Count one record that is not compared."""
+        self.unchecked[reason] = self.unchecked.get(reason, 0) + 1
+
+    def differs(self, found: Difference) -> None:
+        """Count one record that is not what the log gives; the first in the log's order is kept."""
+        self.checked += 1
+        if self.first_difference is None or found.log_offset < self.first_difference.log_offset:
+            self.first_difference = found
+
+
+class _Lane:
+    """One kind of output: its published records, in step with the recomputed ones."""
+
+    def __init__(
+        self,
+        kind: str,
+        published: PublishedTopic,
+        stretches: Stretches,
+        selection: Selection,
+        found: PartitionAudit,
+    ) -> None:
+        self._topic = published.topic
+        self._stretches = stretches
+        self._selection = selection
+        self._prefix = None if selection.prediction is None else begins_with(kind, selection.prediction)
+        self._found = found
+        self._records = chain.from_iterable(published.records)
+        self._before_deleted = published.begin > 0
+        self._last = NOTHING
+        self._position = NOTHING
+        self._head: StoredRecord | None = None
+        self._advance()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a published record is left that the selection may cover."""
+        return self._head is not None and not self._selection.is_past(self._position[0])
+
+    def take(self, outputs: Sequence[Output]) -> None:
+        """Compare the next recomputed outputs."""
+        for output in outputs:
+            position = (output.offset, output.ordinal)
+            self._unexplained_before(position)
+            head = self._head
+            if head is not None and self._position == position:
+                self._compare(position, head, output)
+                self._before_deleted = False
+                self._advance()
+            elif self._covers(position, output.value) and self._stretches.reason(position) is None:
+                self._lacking(position, output)
+
+    def pass_by(self, offset: int) -> None:
+        """The log is folded up to and with an offset: whatever is published of it has to be explained."""
+        self._unexplained_before((offset + 1, -1))
+
+    def finish(self) -> None:
+        """The fold is over: whatever is left is of no record of the log."""
+        while self.is_open:
+            self._unexplained()
+
+    def leave_all(self) -> None:
+        """Count what is published as unchecked: no stretch is this code's."""
+        while self.is_open:
+            assert self._head is not None
+            self._leave(self._position, self._head)
+            self._advance()
+
+    def _advance(self) -> None:
+        """On to the next record that an input caused."""
+        self._last = max(self._last, self._position)
+        for record in self._records:
+            if is_epoch(record):
+                continue
+            position = _position(record)
+            # nobody knows who wrote a record without a position: it is told of where it stands
+            self._position = max(self._last, (0, -1)) if position is None else position
+            self._head = record
+            return
+        self._head = None
+
+    def _covers(self, position: SourcePosition, value: bytes | None) -> bool:
+        selection = self._selection
+        if position[0] < selection.begin or selection.is_past(position[0]):
+            return False
+        if selection.prediction is None:
+            return True
+        return self._prefix is not None and value is not None and value.startswith(self._prefix)
+
+    def _leave(self, position: SourcePosition, record: StoredRecord) -> bool:
+        """Whether a published record is not to be compared; it is counted when it is selected."""
+        if not self._covers(position, record.value):
+            return True
+        reason = self._stretches.reason(position)
+        if reason is None:
+            return False
+        self._found.leave(reason)
+        return True
+
+    def _compare(self, position: SourcePosition, record: StoredRecord, output: Output) -> None:
+        found = self._found
+        if not self._covers(position, output.value):
+            return
+        reason = self._stretches.reason(position)
+        if reason is not None:
+            found.leave(reason)
+        elif (
+            record.value == output.value
+            and record.key == output.key
+            and list(record.headers) == headers_of(output)
+        ):
+            found.checked += 1
+            found.equal += 1
+        else:
+            found.differs(difference(self._topic, found.partition, position, record, output))
+
+    def _lacking(self, position: SourcePosition, output: Output) -> None:
+        """A recomputed output that is not among the published ones."""
+        found = self._found
+        if self._before_deleted:
+            found.leave(DELETED)
+        elif self._head is not None or position <= self._stretches.known_tail:
+            found.differs(difference(self._topic, found.partition, position, None, output))
+
+    def _unexplained_before(self, position: SourcePosition) -> None:
+        while self._head is not None and self._position < position:
+            self._unexplained()
+
+    def _unexplained(self) -> None:
+        """A published record that the log does not give, or gave before."""
+        record = self._head
+        assert record is not None
+        if not self._leave(self._position, record):
+            found = self._found
+            repeated = _position(record) is not None and self._position <= self._last
+            found.differs(
+                difference(self._topic, found.partition, self._position, record, None, repeated=repeated)
+            )
+        self._before_deleted = False
+        self._advance()
+
+
+def _position(record: StoredRecord) -> SourcePosition | None:
+    """The source position of a published record; None when its headers name none."""
+    try:
+        return source_of(record.headers)
+    except StreamsError:
+        return None
+
+
+def audit_partition(
+    partition: int,
+    code: Code,
+    epochs: Sequence[CodeEpoch],
+    log: Iterable[Sequence[StoredRecord]],
+    published: Mapping[str, PublishedTopic],
+    fold: Fold,
+    selection: Selection,
+) -> Iterator[PartitionAudit]:
+    """Compare what is published of one partition with what `fold` makes of its log.
+
+    `log` holds the partition's records from offset 0 on, `published` the output topics to compare, by kind,
+    `epochs` the code epochs of the partition. Yields what is found so far after each chunk, and at the end.
+    """
+    found = PartitionAudit(partition)
+    stretches = {kind: Stretches(kind, epochs, code) for kind in KINDS if kind in published}
+    lanes = {kind: _Lane(kind, published[kind], known, selection, found) for kind, known in stretches.items()}
+    if not any(known.any_own for known in stretches.values()):
+        for lane in lanes.values():
+            lane.leave_all()
+        yield found
+        return
+    for records in log:
+        if not any(lane.is_open for lane in lanes.values()):
+            break
+        out = fold(records)
+        found.folded += len(records)
+        for kind, lane in lanes.items():
+            lane.take(getattr(out, kind))
+            lane.pass_by(records[-1].offset)
+        yield found
+    for lane in lanes.values():
+        lane.finish()
+    yield found

@@ -1,0 +1,264 @@
+"""Lineage: all that one prediction rests on, read from the log and the output topics.
+
+The request and the events behind each feature value, with their offsets; what the model had learned
+through; the code that answered; and what became of the prediction. Every feature value is computed
+again from the events behind it, apart from the fold, and held against the value that was used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any, NamedTuple
+
+import msgspec
+
+from driftline.features.state.evidence import Behind, EvidenceCollector, FeatureEvidence
+from driftline.streams.archive.epochs import UNRECORDED, Code, CodeEpoch, recorded_epochs
+from driftline.streams.archive.parts import ArchivedRecord
+from driftline.streams.archive.past import Past
+from driftline.streams.declare.events import Event, EventCodec, moment
+from driftline.streams.declare.topics import Topics
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import Refused, StreamsError
+from driftline.streams.fold.intake import Intake
+from driftline.streams.records.messages import ModelVersion, Outcome, Prediction, begins_with
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.positions import NOTHING, SourcePosition, position_of
+
+
+class PublishedPrediction(NamedTuple):
+    """A prediction's record, and where it is."""
+
+    partition: int
+    source: SourcePosition
+    record: ArchivedRecord
+
+
+class At(msgspec.Struct, frozen=True):
+    """An event in the log."""
+
+    offset: int
+    id: str
+    at: datetime
+
+
+class FeatureLineage(msgspec.Struct, frozen=True):
+    """A value used and what it rests on: how many events, the first and last of them in event time, and
+    the newest few. `agrees` says whether `recomputed` is what was used; null is missing."""
+
+    declared: str
+    used: Any
+    recomputed: Any
+    agrees: bool
+    count: int
+    first: At | None
+    last: At | None
+    newest: Sequence[At]
+
+
+class ModelLineage(msgspec.Struct, frozen=True):
+    """The model that answered, and the event that made its newest label known; none before the first."""
+
+    name: str
+    version: str
+    learned_through: At | None
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """The code that published the prediction. `difference` says in words what sets it apart from the code
+    of this process, if anything does."""
+
+    from_offset: int | None
+    code: Code | None
+    difference: str | None
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """One outcome record: its offset on the topic, its source position, and what it says."""
+
+    offset: int
+    source: str
+    appended: datetime
+    outcome: Outcome
+
+
+class Lineage(msgspec.Struct, frozen=True):
+    """What one prediction rests on, and what became of it.
+
+    `offset` is that on the topic. `status` is "pending" before the first outcome, else the last one's.
+    """
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    source: str
+    appended: datetime
+    prediction: Prediction
+    request: At
+    features: dict[str, FeatureLineage]
+    model: ModelLineage
+    epoch: Epoch
+    status: str
+    outcomes: Sequence[Revision]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every feature value used is the one that the events behind it give."""
+        return all(feature.agrees for feature in self.features.values())
+
+
+def find_prediction(
+    history: Past, topic: str, partitions: Iterable[int], prediction_id: str
+) -> PublishedPrediction:
+    """The published prediction of an id; raises StreamsError when it is nowhere."""
+    prefix = begins_with("predictions", prediction_id)
+    assert prefix is not None
+    partitions = list(partitions)
+    for partition in partitions:
+        for record in _whole(history, topic, partition):
+            if record.value is not None and record.value.startswith(prefix):
+                return PublishedPrediction(partition, position_of(record.headers), record)
+    raise StreamsError(
+        f"no prediction {prediction_id!r} in {topic}, partitions {', '.join(map(str, partitions))}, in Kafka "
+        "or the archive: an id is that of the request's event and the task's name, with a colon between"
+    )
+
+
+def lineage(
+    history: Past, case: UseCase, topics: Topics, code: Code, prediction_id: str, shown: int
+) -> Lineage:
+    """The lineage of one prediction; each feature lists up to `shown` of the newest events behind it.
+
+    Raises StreamsError for an unknown id, for a log that lacks records from its start to the request,
+    and for one that holds another event where the request should be.
+    """
+    found = find_prediction(history, topics.predictions, range(case.partitions), prediction_id)
+    try:
+        prediction = msgspec.json.decode(found.record.value or b"", type=Prediction)
+    except msgspec.MsgspecError as error:
+        raise StreamsError(
+            f"{topics.predictions}-{found.partition}, offset {found.record.offset} is no prediction: {error}"
+        ) from error
+    offset = found.source[0]
+    codec = case.codec()
+    request = _event(history, codec, topics.log, found.partition, offset)
+    if request.id != prediction.event_id:
+        raise StreamsError(
+            f"{topics.log}-{found.partition}, offset {offset} holds {request.id!r}, but {prediction_id!r} "
+            f"answers {prediction.event_id!r}"
+        )
+    collector = EvidenceCollector(case.features, request, request.at.timestamp())
+    log = history.records(topics.log, found.partition, 0, offset)
+    for record, event in _accepted(case, found.partition, chain.from_iterable(log)):
+        if collector.wants(type(event)):
+            collector.offer(record.offset, event, event.at.timestamp())
+    outcomes = list(_outcomes(history, topics.outcomes, found.partition, prediction_id))
+    return Lineage(
+        prediction_id,
+        topics.predictions,
+        found.partition,
+        found.record.offset,
+        _text(found.source),
+        _appended(found.record),
+        prediction,
+        At(offset, request.id, request.at),
+        {
+            name: _value(evidence, prediction.features.get(name), shown)
+            for name, evidence in collector.found().items()
+        },
+        _learned(history, codec, topics.log, found.partition, prediction.model),
+        _epoch(recorded_epochs(history, topics.models, found.partition), found.source, code),
+        outcomes[-1].outcome.status if outcomes else "pending",
+        outcomes,
+    )
+
+
+def _whole(history: Past, topic: str, partition: int) -> Iterator[ArchivedRecord]:
+    begin, end = history.begin(topic, partition), history.end(topic, partition)
+    return chain.from_iterable(history.records(topic, partition, begin, end))
+
+
+def _event(history: Past, codec: EventCodec, topic: str, partition: int, offset: int) -> Event:
+    """The event at an offset of the log; raises StreamsError when there is none."""
+    where = f"{topic}-{partition}, offset {offset}"
+    for records in history.records(topic, partition, offset, offset + 1):
+        try:
+            return codec.decode(records[0].value, records[0].key)
+        except Refused as refused:
+            raise StreamsError(f"{where} holds no event of the case: {refused}") from refused
+    raise StreamsError(f"{where} holds no record")
+
+
+def _learned(
+    history: Past, codec: EventCodec, topic: str, partition: int, model: ModelVersion
+) -> ModelLineage:
+    if model.learned_through < 0:
+        return ModelLineage(model.name, model.version, None)
+    event = _event(history, codec, topic, partition, model.learned_through)
+    return ModelLineage(model.name, model.version, At(model.learned_through, event.id, event.at))
+
+
+def _accepted(
+    case: UseCase, partition: int, records: Iterable[ArchivedRecord]
+) -> Iterator[tuple[ArchivedRecord, Event]]:
+    """Those records that entered the fold: neither refused, repeated nor late."""
+    codec = case.codec()
+    intake = Intake(case, case.feature_state(), partition)  # no model decides which events are accepted
+    before = 0
+    for record in records:
+        intake.fold([record], Outputs())
+        if intake.counts.events > before:
+            before = intake.counts.events
+            yield record, codec.decode(record.value, record.key)
+
+
+def _value(evidence: FeatureEvidence, used: Any, shown: int) -> FeatureLineage:
+    behind = evidence.behind
+    agrees = bool(evidence.value == used)
+    return FeatureLineage(
+        evidence.declared,
+        used,
+        used if agrees else _plain(evidence.value),
+        agrees,
+        len(behind),
+        _at(behind[0]) if behind else None,
+        _at(behind[-1]) if behind else None,
+        [_at(event) for event in behind[-shown:]] if shown else [],
+    )
+
+
+def _plain(value: Any) -> Any:
+    """What user code gave, as JSON can say it."""
+    return value if value is None or type(value) in (bool, int, float, str) else repr(value)
+
+
+def _at(event: Behind) -> At:
+    return At(event.offset, event.id, moment(event.at))
+
+
+def _epoch(epochs: Sequence[CodeEpoch], source: SourcePosition, code: Code) -> Epoch:
+    """The code whose stretch of the predictions a source position is in."""
+    own = [epoch for epoch in epochs if epoch.tails.get("predictions", NOTHING) < source]
+    if not own:
+        return Epoch(None, None, UNRECORDED)
+    return Epoch(own[-1].from_offset, own[-1].code, code.difference(own[-1].code))
+
+
+def _outcomes(history: Past, topic: str, partition: int, prediction_id: str) -> Iterator[Revision]:
+    prefix = begins_with("outcomes", prediction_id)
+    assert prefix is not None
+    for record in _whole(history, topic, partition):
+        if record.value is not None and record.value.startswith(prefix):
+            outcome = msgspec.json.decode(record.value, type=Outcome)
+            yield Revision(record.offset, _text(position_of(record.headers)), _appended(record), outcome)
+
+
+def _text(position: SourcePosition) -> str:
+    return "{}:{}".format(*position)
+
+
+def _appended(record: ArchivedRecord) -> datetime:
+    return moment(record.timestamp / 1000)

@@ -1,0 +1,118 @@
+"""What is put out is bounded: an output that no topic takes would be tried again for ever.
+
+Numbers are short; only texts and the bytes of refused input can be long. So refused input is cut where it
+must be, texts in what is told of drift and models are shortened, and a request or a label whose answer would
+not fit is refused before it changes anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from driftline.streams.declare.topics import INPUT_LIMIT
+from driftline.streams.errors import Refused
+from driftline.streams.records.outputs import Output
+from driftline.streams.records.record import Record
+
+CUT_VALUE = 65_536
+CUT_KEY = 1_024
+"""Bytes that a dead letter holds of a value and of a key that together fit no topic."""
+LONGEST_TEXT = 200
+"""Characters of a text from the data in what is told of drift and of models."""
+LONGEST_REASON = 1_000
+"""Characters of a reason on the models topic."""
+ANSWER = INPUT_LIMIT * 5 // 8
+"""Bytes of a prediction that a request may fill: its key, its keys and features."""
+CLASSES = INPUT_LIMIT // 4
+"""Bytes of a prediction that the probabilities of all classes may fill."""
+LONGEST_CLASS = 4_096
+"""Bytes of the text of one class."""
+PROBABILITY = 32
+"""Bytes of a prediction for one probability, beside the text of its class."""
+EXPANSION = 6
+"""How much longer a text or a number can become when it is written as JSON."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def dead_letter(record: Record, refused: Refused, ordinal: int = 0) -> Output:
+    """The record as it was, with the reason; cut where it is larger than any topic takes. `ordinal` counts
+    what was told of the record before."""
+    key, value = record.key, record.value or b""
+    headers: tuple[tuple[str, bytes], ...] = refused.headers
+    if len(value) + len(key or b"") > INPUT_LIMIT:
+        headers += _original("value", value)
+        if key is not None and len(key) > CUT_KEY:
+            headers += _original("key", key)
+            key = key[:CUT_KEY]
+        where = f"; cut: the whole record is at offset {record.offset} of this partition of the log"
+        headers = (headers[0], ("reason", headers[1][1] + where.encode()), *headers[2:])
+        value = value[:CUT_VALUE]
+    return Output(record.offset, ordinal, key, value, headers)
+
+
+def _original(what: str, whole: bytes) -> tuple[tuple[str, bytes], ...]:
+    """Headers that tell what was cut."""
+    return (
+        (f"{what}-length", b"%d" % len(whole)),
+        (f"{what}-sha256", hashlib.sha256(whole).hexdigest().encode()),
+    )
+
+
+def shortened(text: str) -> str:
+    """The text, or its beginning and its length."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}... ({len(text)} characters)"
+
+
+def check_answer(record: Record, keys: Mapping[str, Any], x: Mapping[str, Any]) -> None:
+    """Raises Refused when a request's keys and features do not fit into a prediction, or are no JSON."""
+    texts = 0
+    for value in x.values():
+        if value.__class__ is str:
+            texts += len(value)
+    if EXPANSION * (texts + (len(keys) + 1) * len(record.value or b"")) <= ANSWER:
+        return
+    try:
+        size = len(record.key or b"") + len(_encode(keys)) + len(_encode(x))
+    except Exception as error:
+        raise Refused("size", f"its keys and features cannot be written: {error}") from error
+    if size > ANSWER:
+        raise Refused("size", f"its keys and features take {size:,} bytes; an answer has room for {ANSWER:,}")
+
+
+class Classes:
+    """The labels of a multiclass task so far, whose probabilities every prediction is to hold."""
+
+    __slots__ = ("known", "size")
+
+    def __init__(self) -> None:
+        self.known: dict[str, None] = {}
+        self.size = 0
+
+    def check(self, label: str) -> None:
+        """Raises Refused for a new class whose probability would find no room."""
+        if label in self.known:
+            return
+        size = self._size_of(label)
+        if size > LONGEST_CLASS:
+            raise Refused("label", f"{shortened(label)!r} is no class: at most {LONGEST_CLASS:,} bytes are")
+        if self.size + size > CLASSES:
+            raise Refused(
+                "label",
+                f"{shortened(label)!r} is one class too many: with {len(self.known):,} classes an answer has "
+                f"no room for more, which is {CLASSES:,} bytes",
+            )
+
+    def add(self, label: str) -> None:
+        """A label was accepted."""
+        if label not in self.known:
+            self.known[label] = None
+            self.size += self._size_of(label)
+
+    @staticmethod
+    def _size_of(label: str) -> int:
+        return len(_encode(label)) + PROBABILITY

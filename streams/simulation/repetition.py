@@ -1,0 +1,118 @@
+"""One run of a case over a log, in a process of its own, so that another run can be compared with it.
+
+`python -m driftline.streams.simulation.repetition` reads a `FoldRun` as JSON and writes what the fold put
+out, and the hash of
+what it was left with. A run may end in the middle and leave a snapshot, from which another one goes on.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from driftline.streams.code.state_hash import state_hash
+from driftline.streams.declare.usecase import load_case
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.records.outputs import KINDS
+from driftline.streams.records.positions import headers_of
+from driftline.streams.simulation.sources import LogRecord
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class FoldRun(msgspec.Struct, frozen=True):
+    """What to fold, and how: `log` and `out` are files, `begin` a snapshot to go on from, and `snapshot` one
+    to leave after the first `half` of the records of each partition. With `numbers` the generators that a
+    process has of its own are seeded."""
+
+    case: str
+    partitions: int
+    log: str
+    out: str
+    chunk: int = 500
+    half: bool = False
+    begin: str | None = None
+    snapshot: str | None = None
+    numbers: int | None = None
+
+
+class Told(msgspec.Struct, frozen=True):
+    """One output record of a run."""
+
+    kind: str
+    partition: int
+    offset: int
+    ordinal: int
+    key: bytes | None
+    value: bytes
+    headers: Headers
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What a run put out, in the order of the log, and the hash of each partition's last state."""
+
+    outputs: list[Told]
+    states: list[str]
+
+
+Log = list[list[tuple[int, bytes | None, bytes]]]
+"""The records (offset, key, value) of each partition."""
+
+
+def fold(run: FoldRun) -> Finding:
+    """Fold a log as a run says."""
+    case = replace(load_case(run.case), partitions=run.partitions)
+    if run.numbers is not None:
+        random.seed(run.numbers)
+        np.random.seed(run.numbers)
+    log = msgspec.msgpack.decode(Path(run.log).read_bytes(), type=Log)
+    # from the process that this one was started for, in a folder of its own
+    snapshots = None if run.begin is None else pickle.loads(Path(run.begin).read_bytes())
+    outputs: list[Told] = []
+    processors = []
+    for partition, records in enumerate(log):
+        if snapshots is None:
+            processor = PartitionProcessor(case, partition)
+        else:
+            processor = PartitionProcessor.restored(case, partition, snapshots[partition])
+        end = len(records) // 2 if run.half else len(records)
+        rest = [LogRecord(*record) for record in records[processor.next_offset : end]]
+        for chunk in _chunks(rest, run.chunk):
+            outputs.extend(_told(processor, chunk))
+        processors.append(processor)
+    if run.snapshot is not None:
+        Path(run.snapshot).write_bytes(pickle.dumps([processor.snapshot() for processor in processors]))
+    return Finding(outputs, [state_hash(processor.state()) for processor in processors])
+
+
+def _chunks(records: Sequence[LogRecord], size: int) -> Iterator[Sequence[LogRecord]]:
+    for begin in range(0, len(records), size):
+        yield records[begin : begin + size]
+
+
+def _told(processor: PartitionProcessor, records: Sequence[LogRecord]) -> list[Told]:
+    out = processor.step(records)
+    told = [
+        Told(kind, processor.partition, o.offset, o.ordinal, o.key, o.value, tuple(headers_of(o)))
+        for kind in KINDS
+        for o in getattr(out, kind)
+    ]
+    # however the log is cut, by its order
+    return sorted(told, key=lambda output: (output.offset, KINDS.index(output.kind), output.ordinal))
+
+
+def main() -> None:
+    """Do the run on standard input."""
+    run = msgspec.json.decode(sys.stdin.buffer.read(), type=FoldRun)
+    Path(run.out).write_bytes(msgspec.msgpack.encode(fold(run)))
+
+
+if __name__ == "__main__":
+    main()

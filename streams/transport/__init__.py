@@ -1,0 +1,1 @@
+"""All that knows Faust and aiokafka: the worker, its frames, the real broker and the fence."""

@@ -1,0 +1,280 @@
+"""The real broker, by aiokafka, for the owners of partitions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from threading import Lock
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaError,
+    ProducerFenced,
+)
+
+from driftline.streams.archive.parts import Archive
+from driftline.streams.connection import closing
+from driftline.streams.connection.batches import packed
+from driftline.streams.connection.reconnection import RECONNECTION
+from driftline.streams.connection.request_limit import ANSWERED_WITHIN, limit_requests
+from driftline.streams.declare.topics import INPUT_LIMIT
+from driftline.streams.records.outputs import Output
+from driftline.streams.records.ports import (
+    Appender,
+    AppendFailed,
+    BrokerSilent,
+    Extent,
+    Fenced,
+    Place,
+    RecordsMissing,
+    StoredRecord,
+    TopicMissing,
+    TopicShape,
+)
+from driftline.streams.records.positions import headers_of
+from driftline.streams.transport.fence import fenced_producer
+
+CHUNK = 128
+"""Records a read hands over at once: few enough that other partitions are not held up."""
+POLL_MS = 10
+"""Milliseconds between looks at the position: aiokafka waits on where there are control markers only."""
+ACCEPTED_WITHIN = 10.0
+"""Seconds in which the broker is to have written an output to all replicas."""
+ANSWERS_WITHIN = 20.0
+"""Seconds after which a question, which may be several requests, is given up."""
+STALLED_AFTER = 30.0
+"""Seconds without an answer after which a read is given up."""
+
+
+class KafkaAppender:
+    """Sends batches with an idempotent producer and waits for each."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    async def append(self, batches: Mapping[Place, Sequence[Output]]) -> Mapping[Place, int]:
+        """See `Appender`."""
+        try:
+            sent = [
+                (place, count, delivery)
+                for place, outputs in batches.items()
+                for count, delivery in await self._send(place, outputs)
+            ]
+            for _, _, delivery in sent:
+                # when one fails, nobody asks the others why
+                delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
+            # a batch is delivered at the offset of its first record
+            return {place: (await delivery).offset + count for place, count, delivery in sent}
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Fenced(f"another owner has taken over: {error}") from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise AppendFailed(f"an output was not accepted: {type(error).__name__}: {error}") from error
+
+    async def _send(self, place: Place, outputs: Sequence[Output]) -> list[tuple[int, asyncio.Future[Any]]]:
+        """Send in as few batches as there is room for; returns the records and delivery of each, in order."""
+        sent = []
+        for batch in packed(self._producer, ((o.key, o.value, headers_of(o)) for o in outputs)):
+            delivery = await self._producer.send_batch(batch, place.topic, partition=place.partition)
+            sent.append((batch.record_count(), delivery))
+        return sent
+
+    async def close(self) -> None:
+        """See `Appender`."""
+        await closing.end(self._producer)
+
+
+class KafkaBroker:
+    """Reads with consumers outside any group, kept for the next read; one worker's own.
+
+    What Kafka has deleted is read from the archive, where there is one that has it.
+    """
+
+    def __init__(self, bootstrap: str, archive: Archive | None = None) -> None:
+        self._bootstrap = bootstrap
+        self._archive = archive
+        self._idle: list[AIOKafkaConsumer] = []
+        self._shapes = TopicShapes(bootstrap)
+
+    async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
+        """See `Broker`."""
+        try:
+            async with asyncio.timeout(ANSWERS_WITHIN):
+                producer = await fenced_producer(
+                    self._bootstrap,
+                    owner,
+                    [TopicPartition(*place) for place in places],
+                    linger_ms=0,
+                    max_batch_size=262_144,
+                    max_request_size=4 * INPUT_LIMIT,
+                    request_timeout_ms=int(ACCEPTED_WITHIN * 1000),
+                )
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise AppendFailed(f"fencing failed: {type(error).__name__}: {error}") from error
+        return KafkaAppender(producer)
+
+    async def extents(self, places: Sequence[Place]) -> Mapping[Place, Extent]:
+        """See `Broker`."""
+        wanted = [TopicPartition(*place) for place in places]
+        async with _answer("which offsets there are"):
+            async with self._reader() as consumer:
+                begins = await consumer.beginning_offsets(wanted)
+                ends = await consumer.end_offsets(wanted)
+            shapes = await asyncio.to_thread(self._shapes.of, sorted({place.topic for place in places}))
+        found = {}
+        for place, tp in zip(places, wanted, strict=True):
+            topic_id = shapes[place.topic].topic_id
+            found[place] = Extent(topic_id, await self._earliest(place, begins[tp], topic_id), ends[tp])
+        return found
+
+    async def topics(self, names: Sequence[str]) -> Mapping[str, TopicShape]:
+        """See `Broker`."""
+        async with _answer("which topics there are"):
+            return await asyncio.to_thread(self._shapes.of, names)
+
+    async def first_offset(self, place: Place) -> int:
+        """See `Broker`."""
+        tp = TopicPartition(*place)
+        async with _answer(f"what {place} begins with"), self._reader() as consumer:
+            return await self._earliest(place, (await consumer.beginning_offsets([tp]))[tp])
+
+    async def _earliest(self, place: Place, kept: int, topic_id: str | None = None) -> int:
+        """The first offset that Kafka or, without a gap before it, the archive (of this topic) has."""
+        if self._archive is None or kept == 0:
+            return kept
+        manifest = await asyncio.to_thread(self._archive.manifest, *place)
+        if manifest is None or manifest.end < kept or topic_id not in (None, manifest.topic_id):
+            return kept
+        return min(kept, manifest.begin)
+
+    async def _archived(self, place: Place, begin: int, end: int) -> AsyncIterator[Sequence[StoredRecord]]:
+        """What the archive has of [begin, end), which Kafka has deleted."""
+        if self._archive is None or await self._earliest(place, end) > begin:
+            raise RecordsMissing(f"{place}: offsets {begin} to {end} have been deleted and are in no archive")
+        parts = self._archive.read(*place, begin, end)
+        while records := await asyncio.to_thread(next, parts, None):
+            for start in range(0, len(records), CHUNK):
+                yield records[start : start + CHUNK]
+                await asyncio.sleep(0)
+
+    async def read(self, place: Place, begin: int, end: int) -> AsyncIterator[Sequence[StoredRecord]]:
+        """See `Broker`."""
+        if begin >= end:
+            return
+        tp = TopicPartition(*place)
+        async with self._reader() as consumer:
+            first = (await consumer.beginning_offsets([tp]))[tp]
+            if first > begin:
+                async for records in self._archived(place, begin, min(first, end)):
+                    yield records
+                begin = min(first, end)
+            if begin == end:
+                return  # a partition taken back before it is fetched from ends aiokafka's fetching for good
+            consumer.assign([tp])
+            consumer.seek(tp, begin)
+            loop = asyncio.get_running_loop()
+            moved = loop.time()
+            while (position := await consumer.position(tp)) < end:
+                fetched = (await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=CHUNK)).get(tp, [])
+                records = [record for record in fetched if record.offset < end]
+                if records:
+                    yield records
+                if await consumer.position(tp) > position:
+                    moved = loop.time()
+                elif loop.time() - moved > STALLED_AFTER:
+                    raise BrokerSilent(f"{place}: offsets {position} to {end} could not be read")
+                await asyncio.sleep(0)  # what is fetched already is handed over without a pause
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
+        is_new = not self._idle
+        if not is_new:
+            consumer = self._idle.pop()
+        else:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap,
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                # a broker answers a connection's requests in order: a fetch that waits at a partition's
+                # end for half a second holds up the next question for as long
+                fetch_max_wait_ms=POLL_MS,
+            )
+            limit_requests(consumer._client)
+        try:
+            if is_new:
+                await consumer.start()
+            yield consumer
+        except BaseException:
+            await closing.end(consumer)
+            raise
+        consumer.unsubscribe()  # else it would go on fetching
+        self._idle.append(consumer)
+
+    async def close(self) -> None:
+        """End the connections."""
+        while self._idle:
+            await closing.end(self._idle.pop())
+        await asyncio.to_thread(self._shapes.close)
+
+
+@asynccontextmanager
+async def _answer(question: str) -> AsyncIterator[None]:
+    """The time that a question may take. Raises BrokerSilent."""
+    try:
+        async with asyncio.timeout(ANSWERS_WITHIN):
+            yield
+    except TimeoutError as error:
+        raise BrokerSilent(f"Kafka did not say within {ANSWERS_WITHIN:g} s {question}") from error
+
+
+class TopicShapes:
+    """Asks for ids and partition counts of topics, over one connection; thread-safe."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._asking = Lock()
+        self._admin: Any = None
+
+    def of(self, topics: Sequence[str]) -> dict[str, TopicShape]:
+        """Each topic with the id that the broker gave it when it was made.
+
+        Raises TopicMissing, and BrokerSilent when the broker did not answer.
+        """
+        from kafka import KafkaAdminClient
+        from kafka.errors import KafkaError
+
+        with self._asking:
+            try:
+                if self._admin is None:
+                    self._admin = KafkaAdminClient(
+                        bootstrap_servers=self._bootstrap,
+                        request_timeout_ms=int(ANSWERED_WITHIN * 1000),
+                        **RECONNECTION,
+                    )
+                described = self._admin.describe_topics(list(topics))
+            except (KafkaError, OSError) as error:
+                self._drop()
+                # of another client than the rest of this module
+                raise BrokerSilent(f"{self._bootstrap}: {type(error).__name__}: {error}") from error
+        found = {
+            each["name"]: TopicShape(str(each["topic_id"]), len(each["partitions"]))
+            for each in described
+            if not each.get("error_code")
+        }
+        missing = [topic for topic in topics if topic not in found]
+        if missing:
+            raise TopicMissing(f"there is no topic {', '.join(missing)} at {self._bootstrap}")
+        return found
+
+    def _drop(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            admin.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        with self._asking:
+            self._drop()

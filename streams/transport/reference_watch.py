@@ -1,0 +1,49 @@
+"""Looks now and then whether the partitions of a worker know the same references."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from driftline.streams.fold.reference_spread import differences
+from driftline.streams.owner.owned_partition import OwnedPartition
+from driftline.streams.records.ports import BrokerSilent
+
+log = logging.getLogger("driftline.worker")
+
+
+class ReferenceWatch:
+    """Tells once of each kind of reference on which partitions differ that have nothing left to read.
+
+    What differs at one look only may be on its way to the other partitions.
+    """
+
+    def __init__(self) -> None:
+        self._suspected: dict[str, str] = {}
+        self._told: set[str] = set()
+
+    async def look(self, serving: Sequence[OwnedPartition]) -> None:
+        """Look once more at the partitions that are served."""
+        found = _differences(serving)
+        if found:
+            found = _differences(await _at_the_end(serving))
+        self._told &= found.keys()
+        for kind, told in found.items():
+            if self._suspected.get(kind) == told and kind not in self._told:
+                log.error("%s", told)
+                self._told.add(kind)
+        self._suspected = found
+
+
+def _differences(owned: Sequence[OwnedPartition]) -> dict[str, str]:
+    return differences({one.partition: one.processor.intake.known_references() for one in owned})
+
+
+async def _at_the_end(serving: Sequence[OwnedPartition]) -> list[OwnedPartition]:
+    """Those that have answered all that the log has; none while the broker is away, which others tell."""
+    from aiokafka.errors import KafkaError
+
+    try:
+        return [one for one in serving if not await one.goes_on()]
+    except (BrokerSilent, KafkaError, OSError, TimeoutError):
+        return []

@@ -1,0 +1,138 @@
+"""Feast's own commands do no harm, and an online store that has lost its rows gets all of them again."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from shops import BY_SHOP, price, put, repo_at
+
+from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.online.writer import OnlineWriter
+from driftline.features.state.feature_state import RowKey, StampedRow
+
+ROWS: dict[RowKey, StampedRow] = {(BY_SHOP, (shop,)): (1e9, {"price_1h": 2.5}) for shop in "ab"}
+
+
+def feast(repo: OnlineStoreRepo, *arguments: str) -> str:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("feast")), *arguments],
+        cwd=repo.place.path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def repo(tmp_path: Path, online_store: str) -> OnlineStoreRepo:
+    made = repo_at(tmp_path / "feast", online_store=online_store)
+    made.apply()
+    return made
+
+
+def again(repo: OnlineStoreRepo) -> OnlineStoreRepo:
+    """The same repository, as another process opens it."""
+    return repo_at(repo.place.path, online_store=repo.place.online_store)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+def test_feasts_own_plan_and_apply_change_nothing(repo: OnlineStoreRepo) -> None:
+    put(repo, {"a": (1e9, {"price_1h": 2.5})})
+    said = feast(repo, "plan")
+    assert "Deleted" not in said
+    assert "Deleted" not in feast(repo, "apply")
+    assert {change.action for change in again(repo).plan()} == {"keep"}
+    assert price(repo, "a") == 2.5
+
+
+def test_a_store_that_was_torn_down_is_made_anew_and_said(
+    repo: OnlineStoreRepo, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        writer = OnlineWriter(repo)
+        before = writer.incarnation
+        await writer.offer(ROWS)
+        await writer.written(writer.offered())
+        before = writer.incarnation
+        await asyncio.to_thread(feast, repo, "teardown")
+        await until(lambda: writer.incarnation != before)
+        await writer.offer(ROWS)
+        await writer.written(writer.offered())
+        await writer.close()
+
+    asyncio.run(run())
+    assert [price(repo, shop) for shop in "ab"] == [2.5, 2.5]
+    assert "has lost rows: its tables are made anew" in caplog.text
+    assert {change.action for change in again(repo).plan()} == {"keep"}
+
+
+@pytest.mark.parametrize("harm", ["file", "folder", "table"])
+def test_a_file_or_table_that_goes_is_made_anew(harm: str, tmp_path: Path) -> None:
+    repo = repo_at(tmp_path / "feast")
+    repo.apply()
+
+    async def run() -> None:
+        writer = OnlineWriter(repo)
+        before = writer.incarnation
+        await writer.offer(ROWS)
+        await writer.written(writer.offered())
+        before = writer.incarnation
+        if harm == "file":
+            repo.place.online_file.unlink()
+        elif harm == "folder":
+            shutil.rmtree(repo.place.path)
+        else:
+            with sqlite3.connect(repo.place.online_file) as other:
+                other.execute("DROP TABLE shops_shops_by_shop")
+        await writer.offer(ROWS)  # what is being written then may go with the file
+        await until(lambda: writer.incarnation != before)
+        await writer.offer(ROWS)
+        await writer.written(writer.offered())
+        await writer.close()
+
+    asyncio.run(run())
+    assert [price(repo, shop) for shop in "ab"] == [2.5, 2.5]
+
+
+def test_every_writer_learns_of_a_loss_that_one_of_them_mended(repo: OnlineStoreRepo) -> None:
+    async def run() -> None:
+        first, second = OnlineWriter(repo), OnlineWriter(again(repo))
+        await until(lambda: "" not in (first.incarnation, second.incarnation))
+        before = first.incarnation
+        assert second.incarnation == before
+        if repo.place.is_sqlite:
+            repo.place.online_file.unlink()
+        else:
+            with Redis.from_url(repo.place.online_store) as client:
+                client.flushall()
+        await until(lambda: first.incarnation == second.incarnation != before)
+        await first.close()
+        await second.close()
+
+    asyncio.run(run())
+
+
+def test_a_store_that_kept_its_rows_keeps_its_incarnation(repo: OnlineStoreRepo) -> None:
+    async def incarnation() -> str:
+        writer = OnlineWriter(again(repo))
+        await until(lambda: writer.incarnation != "")
+        await writer.close()
+        return writer.incarnation
+
+    assert asyncio.run(incarnation()) == asyncio.run(incarnation())

@@ -1,0 +1,274 @@
+"""The command line: what goes where, and what exit codes mean."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient
+
+from driftline.infra import cli
+from driftline.infra.cli import cases, entry
+from driftline.infra.errors import InfraError
+from driftline.infra.local import status
+from driftline.infra.report import summary
+
+CASES = str(Path(__file__).parents[2] / "cases")
+
+
+def driftline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "driftline.infra.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_every_command_has_help() -> None:
+    listed = driftline("--help").stdout
+    for command in (
+        "up", "down", "status", "worker", "produce", "simulate", "demo", "schema", "bench", "features",
+        "archive", "replay", "evaluate", "audit", "lineage", "predictions", "outcomes", "drift", "models",
+        "dead-letters", "data", "statistics", "anomalies",
+    ):  # fmt: skip
+        assert f"\n  {command} " in listed
+    assert "..." not in listed.partition("Commands:")[2]  # no summary is cut short
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("simulate",),
+        ("simulate", "x:y", "--limit", "0"),
+        ("features", "get", "x:y", "v", "k"),
+        ("replay", "x:y", "--from", "noon"),
+        ("replay", "x:y", "--values", "--json"),
+        ("archive", "x:y", "--topic", "t"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
+    done = driftline(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("worker", "nosuch"), "neither module:attribute nor named"),
+        (("schema", "no.such:thing"), "cannot import"),
+        (("schema", "driftline.examples.flights:nothing"), "has no attribute 'nothing'"),
+        (("predictions", "tail", "driftline.examples.flights:flights"), "no Kafka: run `driftline up`"),
+        (
+            ("simulate", "driftline.examples.flights:flights", "gone.jsonl"),
+            "source gone.jsonl does not exist",
+        ),
+    ],
+)
+def test_a_failure_is_one_line_and_ends_with_1(arguments: tuple[str, ...], said: str) -> None:
+    done = driftline(*arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_broker_out_of_reach_is_one_line_and_ends_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+
+        def reach_out() -> None:
+            KafkaAdminClient(bootstrap_servers=address, bootstrap_timeout_ms=300)
+
+        monkeypatch.setattr(entry, "app", reach_out)
+        with pytest.raises(SystemExit, match="1"):
+            cli.main()
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert address in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_without_a_broker_status_is_json_and_ends_with_1() -> None:
+    done = driftline("status", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["broker"]["running"] is False
+
+
+def test_the_status_of_a_broker_named_in_the_environment_is_asked_of_it(bootstrap: str) -> None:
+    done = driftline("status", "--json", DRIFTLINE_BOOTSTRAP=bootstrap)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["broker"] == {"running": True, "bootstrap": bootstrap, "pid": None}
+
+
+def test_schemas_are_one_json_object() -> None:
+    assert json.loads(driftline("schema", "driftline.examples.flights:flights").stdout)
+
+
+@pytest.mark.parametrize("own", ["features/__init__.py", "streams.py"])
+def test_a_users_own_module_that_hides_ours_is_named(
+    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="1"):
+        cli.main()
+    said = capsys.readouterr().err
+    assert str(tmp_path / own) in said
+    assert len(said.splitlines()) == 1
+
+
+def test_folders_that_are_no_packages_hide_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "infra").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["driftline", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert "simulate" in capsys.readouterr().out
+
+
+def test_a_case_that_is_shipped_has_a_short_name_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cases.path_of("flights") == cases.DEMO_CASE
+    (tmp_path / "pyproject.toml").write_text('[tool.driftline.cases]\nmine = "my.module:case"\n')
+    assert cases.path_of("mine") == "my.module:case"
+    assert cases.path_of("flights") == cases.DEMO_CASE
+    (tmp_path / "pyproject.toml").write_text("no toml")
+    with pytest.raises(InfraError, match=r"pyproject\.toml.*cannot be read"):
+        cases.path_of("flights")
+
+
+def test_the_case_may_be_left_out_where_only_one_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cases.only_case() == "flights"
+    project = tmp_path / "pyproject.toml"
+    project.write_text('[tool.driftline.cases]\nmine = "my.module:case"\n')
+    assert cases.only_case() == "mine"
+    project.write_text('[tool.driftline.cases]\nmine = "my.module:case"\nyours = "my.module:other"\n')
+    with pytest.raises(InfraError, match="name the case: mine, yours"):
+        cases.only_case()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_the_tables_of_a_run_keep_every_figure_whatever_the_width(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    metrics = {"roc_auc": 0.8647, "log_loss": 0.3724, "brier": 0.118, "accuracy": 0.8287, "kappa": 0.4746}
+    counts = dict.fromkeys(summary.COUNTS, 1_036_979)
+    found = {
+        "case": "flights", "seconds": 1.0, "events_per_second": 1.0, "cpu_us_per_event": 1.0,
+        "digest": "8c31",
+        "models": {"logistic_of_each_origin": {"role": "champion", "n": 327_346} | metrics},
+    }  # fmt: skip
+    summary.table(found | counts)
+    said = capsys.readouterr().err
+    for figure in ("1,036,979", "0.8647", "0.3724", "0.1180", "0.8287", "0.4746", "327,346"):
+        assert figure in said
+    assert "…" not in said
+
+
+def test_the_table_has_the_figures_of_the_task_and_those_of_the_newest_labels(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    found = dict.fromkeys(summary.COUNTS, 7) | {
+        "case": "rides", "seconds": 1.0, "events_per_second": 1.0, "cpu_us_per_event": 1.0, "digest": "8c31",
+        "refused": {"late": {"count": 3, "partition": 1, "offset": 40, "reason": "[it] came late"}},
+        "models": {
+            "linear": {
+                "role": "champion", "rmse": 4.25, "mae": 3.125, "coverage": 0.9012, "n": 50,
+                "fading": {"rmse": 2.5},
+            }
+        },
+    }  # fmt: skip
+    summary.table(found)
+    said = capsys.readouterr().err
+    for text in ("rmse", "4.2500", "3.1250", "0.9012", "recent rmse", "2.5000"):
+        assert text in said
+    assert "auc" not in said
+    assert "3 refused, stage late: the first at partition 1, offset 40: [it] came late" in said
+
+
+def test_a_member_in_quarantine_is_told_with_its_reason_by_table_and_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    models = {
+        "forest": {"role": "champion", "failures": 10, "quarantine": "ValueError: [text] is no number"},
+        "prior": {"role": "baseline", "n": 50, "rmse": 1.0},
+    }
+    run = {
+        "case": "rides",
+        "seconds": 1.0,
+        "events_per_second": 1.0,
+        "cpu_us_per_event": 1.0,
+        "digest": "8c31",
+    }
+    summary.table(dict.fromkeys(summary.COUNTS, 7) | run | {"models": models})
+    told = "forest is in quarantine, 10 failures so far: ValueError: [text] is no number"
+    assert told in capsys.readouterr().err
+    worker = {
+        "case": "rides", "pid": 1, "running": True, "partitions": {}, "models": models,
+        "counts": {"events": 1, "predictions": 1, "drift_events": 0},
+    }  # fmt: skip
+    found = {"broker": {"running": False, "bootstrap": None, "pid": None}, "workers": [worker]}
+    assert f"  {told}" in status.render(found).splitlines()
+
+
+def test_a_simulation_writes_its_predictions_and_says_what_was_refused(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    run = ("simulate", "shop:faulty", "shop:trade")
+    for name in ("p.jsonl", "p.parquet"):
+        done = driftline(*run, "--json", "--out", str(tmp_path / name), PYTHONPATH=CASES)
+        assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_bytes().splitlines()]
+    table = parquet.read_table(tmp_path / "p.parquet").to_pylist()
+    assert len(lines) == len(table) == found["predictions"] > 0
+    assert [row["prediction_id"] for row in table] == [line["id"] for line in lines]
+    assert sum(row["label_status"] == "labelled" for row in table) == found["labelled"]
+    assert sum(refused["count"] for refused in found["refused"].values()) == found["dead_letters"] > 0
+    done = driftline(*run, "--out", str(tmp_path / "p.csv"), PYTHONPATH=CASES)
+    assert done.returncode == 1
+    assert "can be written to a .jsonl or .parquet file" in done.stderr
+
+
+def test_features_are_planned_and_then_applied() -> None:
+    def actions(command: str) -> set[str]:
+        done = driftline("features", command, "driftline.examples.flights:flights", "--json")
+        assert done.returncode == 0, done.stderr
+        changes = json.loads(done.stdout)
+        assert {change["kind"] for change in changes} == {"entity", "feature view", "feature service"}
+        return {change["action"] for change in changes}
+
+    assert [actions(command) for command in ("plan", "apply", "plan")] == [{"create"}, {"create"}, {"keep"}]
+
+
+def test_features_of_a_store_that_is_not_there_are_one_line_and_end_with_1() -> None:
+    done = driftline(
+        "features", "get", "driftline.examples.flights:flights", "flights_by_origin", "origin=EWR"
+    )
+    assert done.returncode == 1
+    assert "a worker makes it" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,45 @@
+"""What `driftline status` shows of how workers end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from driftline.infra.local.status import render
+from driftline.streams.transport.status_file import ended
+
+COUNTS = {"events": 3, "predictions": 2, "drift_events": 0}
+LOST = "it begins anew after 4 s: the network is gone"
+
+
+def shown(running: bool, **said: Any) -> list[str]:
+    """The lines below a worker's first one."""
+    worker = {"case": "orders", "pid": 7, "running": running, "counts": COUNTS, "partitions": {}} | said
+    broker = {"running": True, "bootstrap": "127.0.0.1:9", "pid": None}
+    return render({"broker": broker, "workers": [worker]}).splitlines()[2:]
+
+
+def an_hour_ago(reason: str, *, failed: bool) -> dict[str, Any]:
+    return ended(reason, failed=failed) | {"at": time.time() - 3600.5}
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_worker_that_said_why_it_ended_is_shown_so_also_while_it_waits_to_begin_anew(running: bool) -> None:
+    (line,) = shown(running, ended=an_hour_ago(LOST, failed=True), before=None)
+    assert line.startswith("  ended 60 min")
+    assert line.endswith(f" ago: {LOST}")
+
+
+def test_a_worker_that_is_gone_without_a_word_was_killed() -> None:
+    assert shown(False, ended=None, before=None) == [
+        "  it did not say why it ended: it was killed, or the machine was stopped"
+    ]
+
+
+def test_how_the_one_before_ended_is_shown_where_that_was_a_failure() -> None:
+    (line,) = shown(True, ended=None, before=an_hour_ago("the disk is gone", failed=True))
+    assert line.startswith("  the one before ended 60 min")
+    assert line.endswith(" ago: the disk is gone")
+    assert shown(True, ended=None, before=an_hour_ago("it was asked to end", failed=False)) == []

@@ -1,0 +1,77 @@
+"""`driftline check` folds a sample twice in other circumstances, and says which of them changes something."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driftline.infra.proof.check import CLOCK, ORDER, RANDOM, STATE
+
+CASES = Path(__file__).parents[2] / "cases"
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Exit code and both outputs of a command, whatever hash seed this process has."""
+    done = subprocess.run(
+        [sys.executable, "-m", "driftline.infra.cli", "check", *arguments],
+        env=os.environ | {"PYTHONPATH": str(CASES)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_case_that_repeats_itself_is_told_so() -> None:
+    code, told, _ = run("restless:calm")
+    assert code == 0
+    assert "62 events folded twice" in told  # each partition has the closing clock
+    assert "outputs and all state are equal" in told
+
+
+@pytest.mark.parametrize(
+    ("case", "cause", "suspect"),
+    [
+        ("clock", CLOCK, "by_clock"),
+        ("chance", RANDOM, "by_chance"),
+        ("order", ORDER, None),
+        ("count", STATE, "by_count"),
+    ],
+)
+def test_one_that_does_not_is_told_with_its_first_difference_and_the_cause(
+    case: str, cause: str, suspect: str | None
+) -> None:
+    code, told, _ = run(f"restless:{case}", "--json")
+    assert code == 1
+    found: dict[str, Any] = json.loads(told)
+    assert found["difference"].startswith("predictions, partition ")
+    assert "features.restless is " in found["difference"]
+    assert found["cause"] == cause
+    if suspect is not None:
+        assert any(line.startswith(suspect) for line in found["suspects"])
+
+
+def test_without_events_there_is_nothing_to_say(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    code, told, _ = run("restless:calm", str(empty))
+    assert (code, "nothing to compare" in told) == (2, True)
+
+
+def test_what_cannot_run_is_one_line_and_exit_code_2() -> None:
+    code, _, said = run("restless:missing")
+    assert code == 2
+    assert said.startswith("driftline: ")
+    assert "Traceback" not in said
+
+
+def test_a_member_without_a_seed_is_named_before_anything_is_folded() -> None:
+    code, _, said = run("restless:unseeded")
+    assert code == 2
+    assert "member 'forest': ARFClassifier.seed is None" in said

@@ -1,0 +1,206 @@
+"""Drift on streams whose changes are known: what must not be told, what must be found, what it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from driftline.bench.drift import judged, told
+from driftline.bench.drift_scenarios import CHANGING, STATIONARY
+from driftline.bench.drift_streams import DAY, HOUR, START, WEEK, Scenario, calendar, hour, weekday
+from driftline.online_models.drift import Monitoring
+from driftline.online_models.drift.monitors.alarm import Alarm, Aspect
+from driftline.online_models.drift.monitors.clock import Calendar
+from driftline.online_models.drift.monitors.delays import ClassDelays
+from driftline.online_models.drift.monitors.newcomers import Newcomers
+from driftline.online_models.drift.monitors.regimes import FORGET, OFTEN, Regimes
+from driftline.online_models.drift.monitors.slow import STRIDE, SlowWindows
+from driftline.online_models.drift.monitors.windows import BLOCK
+from driftline.online_models.drift_report import Side
+
+QUIET = {scenario.name: scenario for scenario in STATIONARY}
+SHORT = {
+    "weekday as text, and weekend, 2,000 a day": 60_000,
+    "part of the day, 30,000 a day": 60_000,
+    "hour and its sine, 30,000 a day": 60_000,
+    "high rate, later labels": 12_000,
+    "changing delays of labels": 60_000,
+    "trend": 60_000,
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_what_does_not_change_raises_no_incident(name: str) -> None:
+    assert judged(replace(QUIET[name], count=SHORT[name]), 1).false == 0
+
+
+def is_told_rightly(scenario: Scenario, seed: int) -> None:
+    run = judged(scenario, seed)
+    assert run.delay is not None, f"{scenario.name} was missed with seed {seed}"
+    assert run.kind in scenario.kinds
+    assert run.first.startswith(scenario.first)
+
+
+@pytest.mark.parametrize("scenario", CHANGING, ids=lambda scenario: scenario.name)
+def test_a_change_is_found_called_what_it_is_and_its_cause_comes_first(scenario: Scenario) -> None:
+    is_told_rightly(scenario, 2)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scenario", CHANGING, ids=lambda scenario: scenario.name)
+def test_a_change_is_found_with_every_seed(scenario: Scenario) -> None:
+    for seed in range(5):
+        is_told_rightly(scenario, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("scenario", STATIONARY, ids=lambda scenario: scenario.name)
+def test_incidents_without_a_cause_are_within_the_budget(scenario: Scenario) -> None:
+    runs = 5
+    false = sum(judged(scenario, seed).false for seed in range(runs))
+    assert false <= max(1.0, runs * scenario.count / Monitoring().false_alarm_every)
+
+
+def test_labels_of_a_class_that_falls_behind_are_told_by_how_much() -> None:
+    scenario = next(scenario for scenario in CHANGING if scenario.first == "labels: delay")
+    drifts = [drift for drift in told(scenario, 2) if drift.severity == "drift"]
+    assert {drift.kind for drift in drifts} == {"label delay"}
+    assert any("delay of True: mean" in {s.subject for s in drift.suspects} for drift in told(scenario, 2))
+
+
+def blocks(count: int, seconds: float, of: object) -> Iterator[tuple[list[float], list[object]]]:
+    """Blocks of requests, so many seconds apart, with the values of a function of time."""
+    assert callable(of)
+    for number in range(count):
+        times = [START + (number * BLOCK + row) * seconds for row in range(BLOCK)]
+        yield times, [of(time) for time in times]
+
+
+def followed(count: int, seconds: float, of: object) -> tuple[Calendar, int]:
+    """The clock after a stream "s", and how often that left the calendar."""
+    clock, left = Calendar(), 0
+    for times, values in blocks(count, seconds, of):
+        left += len(clock.update(times, {"s": values}))
+    return clock, left
+
+
+@pytest.mark.parametrize("of", [weekday, lambda at: calendar(at)["day"], lambda at: int(hour(at))])
+def test_what_changes_at_quarters_of_an_hour_alone_is_the_calendar(of: object) -> None:
+    clock, left = followed(700, 40.0, of)
+    assert clock.explains("s", "mean", True)
+    assert not clock.explains("s", "missing", False)
+    assert left == 0
+
+
+def test_what_changes_between_quarters_is_not() -> None:
+    random = np.random.default_rng(1)
+    clock, left = followed(700, 40.0, lambda at: int(random.random() < 0.001))
+    assert not clock.explains("s", "mean", False)
+    assert left == 0
+
+
+def test_where_requests_are_rarer_than_quarters_or_all_of_one_moment_nothing_is_taken_for_the_calendar() -> (
+    None
+):
+    random = np.random.default_rng(2)
+    clock, _ = followed(20, 4_000.0, lambda at: int(random.random() < 0.3))
+    assert not clock.explains("s", "mean", False)
+    clock, _ = followed(20, 0.0, lambda at: int(random.random() < 0.3))
+    assert not clock.explains("s", "mean", False)
+
+
+def test_summer_time_is_no_break_and_another_zone_is() -> None:
+    change = START // DAY * DAY + 5 * WEEK
+
+    def shifted(hours: float) -> int:
+        _, left = followed(
+            int(6 * WEEK / 40.0 / BLOCK), 40.0, lambda at: int(hour(at + hours * HOUR * (at >= change)))
+        )
+        return left
+
+    assert shifted(1) == 0
+    assert shifted(-1) == 0
+    assert shifted(5) == 1
+
+
+def test_a_constant_that_changes_for_the_first_time_after_long_is_no_weekday() -> None:
+    midnight = START // DAY * DAY + 10 * DAY
+    clock, _ = followed(400, 40.0, lambda at: int(at >= midnight))
+    assert not clock.explains("s", "mean", False)
+
+
+def test_a_newcomer_is_new_and_often() -> None:
+    random = np.random.default_rng(3)
+    newcomers = Newcomers()
+    seen = []
+    for block in range(40 * STRIDE):
+        values = [f"v{int(3_000 * random.random() ** 3)}" for _ in range(BLOCK)]
+        if block >= 30 * STRIDE:
+            values[:3] = ["new"] * 3
+        counts = {value: values.count(value) for value in values}
+        seen += [(block, value) for value, _ in newcomers.update(counts, ("v0",))]
+    assert seen[0] == (31 * STRIDE - 1, "new")
+    assert {value for _, value in seen} == {"new"}
+
+
+def slowly(values: np.ndarray, restart: int | None = None) -> list[int]:
+    """Strides at whose end slow windows find something in a stream of the means of blocks."""
+    slow = SlowWindows()
+    slow.insert(0, 1)
+    sums, found = np.zeros((4, 1)), []
+    for number, value in enumerate(values, 1):
+        sums = sums + np.array([[value], [value * value + 0.2], [value * BLOCK], [float(BLOCK)]])
+        if number % STRIDE == 0:
+            found += [number // STRIDE] if slow.update(sums, 8.0) else []
+            if number == restart:
+                slow.restart(0)
+                sums = np.zeros((4, 1))
+    return found
+
+
+def test_a_level_that_rises_little_by_little_is_found_and_forgotten_at_a_restart() -> None:
+    random = np.random.default_rng(4)
+    noise = random.normal(0.0, 0.05, 120 * STRIDE)
+    ramp = np.clip(np.arange(len(noise)) / STRIDE - 40, 0, 20) / 20 * 0.05
+    assert slowly(noise) == []
+    found = slowly(noise + ramp)
+    assert 41 <= found[0] <= 62
+    assert slowly(noise + ramp, restart=80 * STRIDE)[-1] <= 80
+
+
+def delays_of(true: float, false: float, then_true: float, then_false: float) -> list[str]:
+    """Streams that alarm when mean delays of two classes change after 20,000 labels."""
+    random = np.random.default_rng(5)
+    delays = ClassDelays(6)
+    found = []
+    for number in range(40_000):
+        label = bool(random.random() < 0.2)
+        means = (false, true) if number < 20_000 else (then_false, then_true)
+        for alarm in delays.update([label], [random.exponential(means[label])], 10.0 * number, 6.0):
+            found.append(alarm.stream)
+            delays.restart(alarm)
+    return found
+
+
+def test_delays_that_change_for_one_class_alarm_and_for_all_alike_do_not() -> None:
+    assert delays_of(500.0, 100.0, 500.0, 100.0) == []
+    assert delays_of(500.0, 100.0, 1_500.0, 300.0) == []
+    assert set(delays_of(500.0, 100.0, 1_500.0, 100.0)) == {"delay of True"}
+
+
+def test_levels_between_which_a_stream_goes_back_and_forth_are_told_of_a_few_times() -> None:
+    def alarm(before: float, after: float, aspect: Aspect = "mean") -> Alarm:
+        return Alarm("s", aspect, "", 20.0, Side(before, 640), Side(after, 640), 10, None, 0)
+
+    regimes = Regimes()
+    for number in range(OFTEN):
+        assert not regimes.knows(alarm(0.0, 1.0), 100 * number + 1)
+        regimes.add(alarm(0.0, 1.0))
+        regimes.add(alarm(0.0, 0.3, "missing"))
+    assert regimes.knows(alarm(1.0, 0.0), 400)
+    assert not regimes.knows(alarm(0.0, 2.0), 500)
+    assert not regimes.knows(alarm(0.0, 0.3, "missing"), 500)
+    assert not regimes.knows(alarm(0.0, 1.0), 500 + FORGET + 1)

@@ -1,0 +1,219 @@
+"""One log for every reader: what was rolled back, or is not decided yet, is in none of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+import shop
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import ConfigResource
+
+from driftline.infra.local.status import collect, render
+from driftline.infra.settings import Settings
+from driftline.infra.topics.tail import newest
+from driftline.streams.archive.archiver import Archiver
+from driftline.streams.archive.parts import Archive
+from driftline.streams.archive.past import TopicPast
+from driftline.streams.clients.sdk import PredictionConsumer
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.partitioning import partition_of
+from driftline.streams.records.outputs import Outputs
+
+Eventually = Callable[..., Any]
+COMPACTED = {
+    "cleanup.policy": "compact",
+    "segment.ms": "200",
+    "min.cleanable.dirty.ratio": "0.01",
+    "max.compaction.lag.ms": "200",
+}
+KEPT = {"cleanup.policy": "delete", "segment.ms": "604800000"}
+AT_S = partition_of(b"s", 2)
+"""The partition of shop s; shop w has the other one."""
+
+
+@pytest.fixture
+def system(system_of: Callable[[str], Any]) -> Any:
+    return system_of("shop:orders")
+
+
+@pytest.fixture
+def transactional(bootstrap: str) -> Iterator[KafkaProducer]:
+    producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"sink-{uuid.uuid4().hex[:8]}")
+    producer.init_transactions()
+    yield producer
+    producer.close()
+
+
+def configure(system: Any, config: dict[str, str]) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=system.bootstrap)
+    try:
+        admin.alter_configs([ConfigResource("topic", system.topics.log, config)])
+    finally:
+        admin.close()
+
+
+def send(producer: KafkaProducer, system: Any, events: Iterable[Event]) -> None:
+    codec = system.case.codec()
+    for event in events:
+        key = codec.key(event)
+        partition = partition_of(key, system.case.partitions)
+        producer.send(system.topics.log, codec.encode(event), key=key, partition=partition)
+    producer.flush()
+
+
+def rolled_back(producer: KafkaProducer, system: Any, events: Iterable[Event]) -> None:
+    producer.begin_transaction()
+    send(producer, system, events)
+    producer.abort_transaction()
+
+
+def orders(first: int, count: int, minute: float, shop_of: Callable[[int], str]) -> list[Event]:
+    """Orders and what became of each."""
+    made = range(first, first + count)
+    return [
+        event
+        for n in made
+        for event in (
+            shop.asked(n, minute + n, shop_of(n)),
+            shop.settled(n, minute + n + 0.5, shop_of(n)),
+        )
+    ]
+
+
+def of_both(n: int) -> str:
+    return "sw"[n % 2]
+
+
+def folded(system: Any, worker: subprocess.Popen[bytes]) -> bool:
+    """Whether the worker has come to the last committed record of each partition."""
+    assert worker.poll() is None, "the worker ended"
+    status = system.status
+    if status is None or status["pid"] != worker.pid:
+        return False
+    last = {record.partition: record.offset for record in system.read(system.topics.log)}
+    return {int(p): offset - 1 for p, offset in status["next_offsets"].items()} == last
+
+
+def published(outputs: Outputs) -> list[tuple[bytes | None, bytes | None]]:
+    return [(output.key, output.value) for output in outputs.predictions]
+
+
+def archived(system: Any) -> list[tuple[int, int, bytes | None]]:
+    """What history reads of the log after an archiver has copied all that is complete."""
+    archive = Archive(str(system.home / "archive"), 10)
+    log = system.topics.log
+    Archiver(archive, system.bootstrap, [log], f"{log}.archiver").once()
+    assert all(archive.end(log, p) > 0 for p in range(system.case.partitions))
+    with TopicPast(system.bootstrap, archive) as history:
+        return [
+            (p, record.offset, record.value)
+            for p in range(system.case.partitions)
+            for chunk in history.records(log, p, history.begin(log, p), history.end(log, p))
+            for record in chunk
+        ]
+
+
+def read_by_users(system: Any) -> list[str]:
+    """The requests whose predictions a reader of the predictions topic is given."""
+    with PredictionConsumer(
+        system.case, system.bootstrap, namespace=system.namespace, timeout=5.0
+    ) as predictions:
+        return sorted(prediction.event_id for prediction in predictions)
+
+
+def compacted(system: Any, producer: KafkaProducer) -> bool:
+    """Whether compaction has taken records of the log; until then one more, which closes a segment."""
+    if len(system.read(system.topics.log)) < sum(system.ends(system.topics.log).values()):
+        return True
+    send(producer, system, [shop.asked(30, 30, "s")])
+    return False
+
+
+def audit(system: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "driftline.infra.cli", "audit", system.case_path],
+        env=system.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
+    system: Any, transactional: KafkaProducer, eventually: Eventually
+) -> None:
+    plain = KafkaProducer(bootstrap_servers=system.bootstrap, acks="all")
+    # gaps that compaction left, before the log was given its settings
+    configure(system, COMPACTED)
+    send(plain, system, orders(0, 30, 0, of_both))
+    eventually(lambda: compacted(system, plain))
+    configure(system, KEPT)
+
+    transactional.begin_transaction()
+    send(transactional, system, orders(40, 20, 0, of_both))
+    transactional.commit_transaction()
+    rolled_back(transactional, system, orders(1_000, 5, -900, of_both))
+    send(plain, system, orders(60, 10, 0, of_both))
+
+    worker = system.start()
+    eventually(lambda: folded(system, worker))
+    rolled_back(transactional, system, orders(2_000, 5, -1_900, of_both))
+
+    transactional.begin_transaction()
+    send(transactional, system, orders(100, 5, 0, lambda _: "s"))
+    send(plain, system, orders(105, 5, 0, of_both))
+    settings = Settings(system.home, system.bootstrap, system.namespace)
+
+    def waiting() -> dict[str, Any]:
+        (found,) = collect(settings)["workers"]
+        return dict(found["partitions"][str(AT_S)])
+
+    eventually(lambda: waiting().get("undecided", 0) >= 10 and waiting()["lag"] == 0)
+    assert waiting()["transaction"] == transactional.config["transactional_id"]
+    assert f"wait for the open transaction '{waiting()['transaction']}' to end" in render(collect(settings))
+    eventually(lambda: folded(system, worker))  # the other partition goes on
+    transactional.commit_transaction()
+    eventually(lambda: folded(system, worker))
+    rolled_back(transactional, system, orders(3_000, 5, -2_900, of_both))
+    eventually(lambda: "undecided" not in waiting())
+    assert waiting()["lag"] == 0  # though the log ends with what nobody is to answer
+    assert audit(system).returncode == 0
+
+    system.stop(worker)
+    shutil.rmtree(system.home / "checkpoints")
+    again = system.start()
+    eventually(lambda: folded(system, again))
+    assert (
+        len(newest(system.bootstrap, system.topics.predictions, 2)) == 2
+    )  # behind them lies a fence's marker
+    send(plain, system, orders(110, 5, 0, of_both))
+    eventually(lambda: folded(system, again))
+    system.stop(again)
+
+    log = sorted((r.partition, r.offset, r.value) for r in system.read(system.topics.log))
+    refolded = [published(outputs) for _, outputs in system.refolded()]
+    predictions: list[list[Any]] = [[], []]
+    for record in system.read(system.topics.predictions):
+        predictions[record.partition].append((record.key, record.value))
+    assert predictions == refolded
+    assert sum(map(len, refolded)) >= 20 + 10 + 5 + 5 + 5
+
+    # others may write to the predictions too, by mistake: what they roll back, or do not end, nobody is given
+    answered = sorted(json.loads(value)["event_id"] for _, value in [*predictions[0], *predictions[1]])
+    for number in range(2):
+        transactional.begin_transaction()
+        transactional.send(system.topics.predictions, b"no prediction", partition=number)
+        transactional.abort_transaction()
+    transactional.begin_transaction()
+    transactional.send(system.topics.predictions, b"no prediction", partition=AT_S)
+    transactional.flush()
+    assert read_by_users(system) == answered
+    transactional.abort_transaction()
+    assert read_by_users(system) == answered
+    assert audit(system).returncode == 0
+    assert archived(system) == log
+    plain.close()

@@ -1,0 +1,58 @@
+"""When checkpoints are taken: worth their cost, and within what all of a worker's may cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from driftline.streams.checkpoints.cadence import LEAST, MOST, SHARE, Cadence, CheckpointBudget
+
+
+def simulated(partitions: int, load: float, cost: float, seconds: int) -> list[tuple[int, int]]:
+    """(second, partition) of each checkpoint of a worker that folds for `load` of its time."""
+    budget = CheckpointBudget()
+    budget.partitions = partitions
+    cadences = [Cadence(budget, 0.0) for _ in range(partitions)]
+    storing: dict[int, float] = {}
+    found = []
+    for second in range(1, seconds + 1):
+        for number in [n for n, until in storing.items() if until <= second]:
+            del storing[number]
+            cadences[number].taken(second, cost)
+        for number, cadence in enumerate(cadences):
+            cadence.folded(load / partitions)
+            if number not in storing and cadence.due(second):
+                cadence.begin()
+                storing[number] = second + cost
+                found.append((second, number))
+    return found
+
+
+@pytest.mark.parametrize("partitions", [1, 3, 12])
+@pytest.mark.parametrize("load", [0.01, 0.2, 1.0])
+@pytest.mark.parametrize("cost", [0.1, 0.5, 2.0])
+def test_all_checkpoints_of_a_worker_take_at_most_a_share_of_its_time(
+    partitions: int, load: float, cost: float
+) -> None:
+    taken = simulated(partitions, load, cost, 3_600)
+    assert 0 < len(taken) * cost <= SHARE * 3_600 + cost * partitions
+    assert {number for _, number in taken} == set(range(partitions))
+
+
+def test_they_are_taken_one_after_another_though_all_are_due_at_once() -> None:
+    taken = simulated(3, 0.01, 0.5, 200)
+    assert taken[:3] == [(MOST, 0), (MOST + 1, 1), (MOST + 2, 2)]
+
+
+def test_little_folding_is_worth_one_a_minute_and_much_is_worth_more() -> None:
+    assert [at for at, _ in simulated(1, 0.01, 0.01, 185)] == [60, 121, 182]
+    assert simulated(1, 1.0, 0.01, 6)[0][0] == LEAST
+
+
+def test_a_minute_of_folding_makes_one_due_at_any_cost() -> None:
+    budget = CheckpointBudget()
+    budget.busy = 1  # another partition's takes long
+    cadence = Cadence(budget, 0.0)
+    cadence.folded(MOST - 1.0)
+    assert not cadence.due(100.0)
+    cadence.folded(1.0)
+    assert cadence.due(100.0)

@@ -1,0 +1,34 @@
+"""A user's log has what a user can do something about."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError
+
+from driftline.streams.connection.library_log import leave_out_what_passes
+
+COORDINATION = logging.getLogger("aiokafka.consumer.group_coordinator")
+TIMERS = logging.getLogger("mode.timers")
+
+
+@pytest.fixture(autouse=True)
+def _filters() -> Iterator[None]:
+    leave_out_what_passes()
+    yield
+    for logger in (COORDINATION, TIMERS):
+        logger.filters.clear()
+
+
+def test_a_coordinator_on_its_way_and_a_late_timer_are_not_told_and_other_trouble_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    COORDINATION.error("Group Coordinator Request failed: %s", GroupCoordinatorNotAvailableError())
+    COORDINATION.error("Group Coordinator Request failed: %s", GroupAuthorizationFailedError("g"))
+    TIMERS.warning("Timer %s is overlapping (interval=%r runtime=%r)", "commit", 1.0, 2.0)
+    TIMERS.warning("Timer %s failed", "commit")
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "GroupAuthorizationFailedError" in caplog.text
+    assert "failed" in caplog.records[1].message

@@ -1,0 +1,143 @@
+"""An owner of a partition that is given what it did not expect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import shop
+from memory import MemoryBroker, MemoryCheckpoints, Rows
+
+from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
+from driftline.streams.declare.topics import Topics
+from driftline.streams.owner.deployment import Deployment, code_of
+from driftline.streams.owner.outbox import Diverged
+from driftline.streams.owner.owned_partition import OwnedPartition
+from driftline.streams.owner.takeover import take_over
+from driftline.streams.records.ports import Place, RecordsMissing, StoredRecord
+
+TOPICS = Topics("orders", 1)
+LOG = Place(TOPICS.log, 0)
+CODEC = shop.orders.codec()
+
+
+async def serving(
+    broker: MemoryBroker, orders: int, rows: Rows | None = None, checkpoints: MemoryCheckpoints | None = None
+) -> tuple[OwnedPartition, list[StoredRecord]]:
+    """An owner that has folded a log of so many more requests; the log."""
+    for number in range(orders):
+        event = shop.asked(number, number, "w")  # at home in partition 0
+        broker.add(LOG, CODEC.key(event), CODEC.encode(event))
+    seal = Seal(b"k" * KEY_BYTES)
+    case = replace(shop.orders, partitions=1)
+    store = MemoryCheckpoints() if checkpoints is None else checkpoints
+    owned = await take_over(Deployment(case, code_of(case), TOPICS, broker, store, seal, rows), 0)
+    async for _ in owned.recover():
+        pass
+    return owned, [record for record in broker.at(LOG) if record is not None]
+
+
+def test_records_handed_over_again_are_skipped() -> None:
+    async def repeated() -> int:
+        broker = MemoryBroker()
+        owned, log = await serving(broker, 5)
+        await owned.advance(log[2:], 2)
+        return len(broker.data(Place(TOPICS.predictions, 0)))
+
+    assert asyncio.run(repeated()) == 5
+
+
+def test_a_log_rewritten_under_its_owner_is_not_folded() -> None:
+    async def rewritten() -> None:
+        owned, log = await serving(MemoryBroker(), 5)
+        event = shop.asked(99, 4)
+        changed = log[4]._replace(value=CODEC.encode(event))
+        with pytest.raises(RecordsMissing, match="offset 4: it held another record"):
+            await owned.advance([*log[2:4], changed], 2)
+
+    asyncio.run(rewritten())
+
+
+def test_an_owner_learns_that_it_is_outdated() -> None:
+    async def looks() -> list[bool]:
+        broker = MemoryBroker()
+        owned, _ = await serving(broker, 5)
+        found = [await owned.is_outdated()]
+        last = broker.at(LOG).pop()  # the log was truncated
+        found.append(await owned.is_outdated())
+        broker.at(LOG).append(last)
+        await broker.fence("somebody else", [Place(TOPICS.models, 0)])
+        return [*found, await owned.is_outdated()]
+
+    assert asyncio.run(looks()) == [False, True, True]
+
+
+def test_a_store_that_lost_rows_is_offered_every_row_again() -> None:
+    async def lost(serves: bool) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        broker, rows, checkpoints = MemoryBroker(), Rows(), MemoryCheckpoints()
+        owned, log = await serving(broker, 5, rows, checkpoints)
+        before = dict(rows.newest)
+        snapshot = owned.snapshot()
+        assert snapshot is not None
+        await owned.store(snapshot)
+        rows.newest.clear()
+        rows.incarnation = "second"
+        assert owned.owes_rows
+        if serves:
+            await owned.advance(log[-1:], 4)  # nothing new in it
+            event = shop.settled(0, 6)
+            broker.add(LOG, CODEC.key(event), CODEC.encode(event))
+            await owned.advance([record for record in broker.at(LOG)[5:] if record is not None], 5)
+        else:
+            await owned.close()
+            owned, _ = await serving(broker, 0, rows, checkpoints)
+        assert not owned.owes_rows
+        return before, rows.newest
+
+    for serves in (True, False):
+        before, after = asyncio.run(lost(serves))
+        assert before
+        assert before.keys() <= after.keys()
+        if not serves:
+            assert after == before
+
+
+def refused(change: Callable[[list[Any]], None]) -> str:
+    """What a second owner says after the predictions topic was changed behind the first one."""
+
+    async def taken_over() -> str:
+        broker = MemoryBroker()
+        await serving(broker, 5)
+        change(broker.at(Place(TOPICS.predictions, 0)))
+        with pytest.raises(Diverged) as found:
+            await serving(broker, 0)
+        return str(found.value)
+
+    return asyncio.run(taken_over())
+
+
+def test_a_partition_whose_outputs_do_not_repeat_is_refused_with_the_first_field_and_likely_causes() -> None:
+    def another_amount(published: list[Any]) -> None:
+        value = published[-1].value.replace(b'"amount":5.0', b'"amount":5.5')
+        published[-1] = published[-1]._replace(value=value)
+
+    said = refused(another_amount)
+    assert "features.amount is published as 5.5, recomputed as 5.0" in said
+    causes = [said.index(cause) for cause in ("without a seed", "other settings", "other code")]
+    assert causes == sorted(causes)
+    assert "driftline check CASE" in said
+    assert "driftline upgrade CASE" in said
+    assert "tamper" not in said
+    assert "probabilities" not in said, "one field, not two records"
+
+
+def test_a_published_record_that_the_log_does_not_give_is_named_with_who_may_have_written_it() -> None:
+    def moved(published: list[Any]) -> None:
+        published[-1] = published[-1]._replace(headers=(("source", b"4:1"),))
+
+    said = refused(moved)
+    assert "published, but the log does not give this record" in said
+    assert "another program writes to this topic" in said

@@ -1,0 +1,92 @@
+"""The real broker keeps what `driftline.streams.records.ports` promises to the owners of partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from driftline.infra.topics.administration import ensure_topics
+from driftline.streams.declare.topics import Topics
+from driftline.streams.records.outputs import Output
+from driftline.streams.records.ports import Fenced, Place
+from driftline.streams.transport.kafka_broker import KafkaBroker
+
+PATIENCE = 30.0
+LARGE = b"%0300000d" % 0
+"""Three of these do not fit one batch."""
+
+
+@pytest.fixture
+def topics(bootstrap: str) -> Topics:
+    topics = Topics("orders", 1, namespace=f"t{uuid.uuid4().hex[:8]}")
+    ensure_topics(bootstrap, topics.all())
+    return topics
+
+
+def with_broker(bootstrap: str, work: Callable[[KafkaBroker], Awaitable[None]]) -> None:
+    async def run() -> None:
+        broker = KafkaBroker(bootstrap)
+        try:
+            await work(broker)
+        finally:
+            await broker.close()
+
+    asyncio.run(run())
+
+
+def test_an_append_of_several_records_tells_where_each_place_ends(bootstrap: str, topics: Topics) -> None:
+    one_batch, three = Place(topics.outcomes, 0), Place(topics.models, 0)
+    batches = {
+        one_batch: [Output(0, ordinal, b"k", b"v") for ordinal in range(5)],
+        three: [Output(offset, 0, b"k", LARGE) for offset in range(3)],
+    }
+
+    async def work(broker: KafkaBroker) -> None:
+        appender = await broker.fence("orders", list(batches))
+        ends = await appender.append(batches)
+        await appender.close()
+        assert ends == {place: extent.end for place, extent in (await broker.extents(list(batches))).items()}
+
+    with_broker(bootstrap, work)
+
+
+def test_when_a_fence_stands_its_markers_are_written_and_the_owner_before_is_refused(
+    bootstrap: str, topics: Topics
+) -> None:
+    places = [Place(topic.name, 0) for topic in topics.all()]
+
+    async def work(broker: KafkaBroker) -> None:
+        earlier = await broker.fence("orders", places)
+        for number in range(1, 6):
+            appender = await broker.fence("orders", places)
+            extents = await broker.extents(places)
+            assert {extent.end for extent in extents.values()} == {number + 1}
+            for place in places:
+                with pytest.raises(Fenced):
+                    await earlier.append({place: [Output(0, 0, b"k", b"v")]})
+            await earlier.close()
+            earlier = appender
+        await earlier.close()
+
+    with_broker(bootstrap, work)
+
+
+def test_connections_end_though_a_read_has_just_ended_and_fetches_are_on_their_way(
+    bootstrap: str, topics: Topics
+) -> None:
+    place = Place(topics.outcomes, 0)
+
+    async def work(broker: KafkaBroker) -> None:
+        appender = await broker.fence("orders", [place])
+        end = (await appender.append({place: [Output(0, n, b"k", b"v") for n in range(5)]}))[place]
+        await appender.close()
+        for _ in range(20):
+            async with asyncio.timeout(PATIENCE):
+                found = [record async for records in broker.read(place, 0, end) for record in records]
+                assert len(found) == 5
+                await broker.close()
+
+    with_broker(bootstrap, work)
