@@ -35,14 +35,17 @@ def _away(run: Run, outages: list[float], lasts: float) -> Outcome:
     run.pace = len(run.events) / lasts
     worker = run.worker()
     run.until_serving(worker)
-    run.feed_to(1)
     for number, seconds in enumerate(outages):
+        run.feed_to((number + 1) / (len(outages) + 1))
         run.until_published((number + run.random.uniform(0.2, 0.9)) / (len(outages) + 1))
+        run.feed_to((number + 2) / (len(outages) + 1))  # some happen meanwhile, however long a restart takes
         run.lab.kill_broker()
         run.note(f"the broker was killed, for {seconds:g} s")
         time.sleep(seconds)  # the fault itself
         run.lab.start_broker()
-        run.measure("broker back to next prediction, live", run.next_prediction()())
+        awaited = run.next_prediction()
+        run.feed_to((number + 2.5) / (len(outages) + 1))  # what was held may have been answered already
+        run.measure("broker back to next prediction, live", awaited())
     outcome = Outcome(run.settle(worker))
     _none_refused(run)
     return outcome
