@@ -1,1 +1,1 @@
-"""Feature declarations, event-time windows, and the Feast objects built from them."""
+"""Features: declared, computed in event time, kept by Feast, read online, watched."""

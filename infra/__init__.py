@@ -1,1 +1,1 @@
-"""Command line, settings, local Kafka, demo and its report."""
+"""All around a case: command line, settings, local Kafka, the demo, pages."""

@@ -1,1 +1,1 @@
-"""Tasks, members, pools, baselines, metrics, drift: models that learn from each label as it comes."""
+"""Models that learn from each label as it comes: tasks, members, pools, promotion, drift."""

@@ -1,1 +1,1 @@
-"""What a case is: events, topics, where events come from, and the declaration as a whole."""
+"""What a case is: events, commands, topics, keys, and the declaration as a whole."""

@@ -1,0 +1,62 @@
+"""What the documents say of the source tree, compared with the tree."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("streams", "features", "online_models", "infra")
+LARGEST_FOLDER = 16
+
+
+def rooms() -> list[Path]:
+    return [init.parent for package in PACKAGES for init in sorted((ROOT / package).rglob("__init__.py"))]
+
+
+def test_the_table_of_rooms_is_what_the_rooms_say_of_themselves() -> None:
+    table = re.findall(
+        r"^\| `([\w/]+)/` \| (.+) \|$", (ROOT / "docs/architecture.md").read_text("utf-8"), re.M
+    )
+    said = []
+    for room in rooms():
+        description = ast.get_docstring(ast.parse((room / "__init__.py").read_text("utf-8")))
+        assert description, room
+        said.append((str(room.relative_to(ROOT)), description.splitlines()[0]))
+    assert table == said
+
+
+def test_a_room_can_be_taken_in_at_a_glance() -> None:
+    sizes = {room: len(list(room.glob("*.py"))) for room in rooms()}
+    assert {room.name: size for room, size in sizes.items() if size > LARGEST_FOLDER} == {}
+
+
+def test_files_that_the_documents_name_are_there() -> None:
+    named = re.compile(
+        r"`((?:streams|features|online_models|infra|tests|bench|examples|driftline)/[\w/.]+\.\w+)`"
+    )
+    absent = {
+        (page.name, file)
+        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        for file in named.findall(page.read_text("utf-8"))
+        if not (ROOT / file).exists()
+    }
+    assert absent == set()
+
+
+def test_modules_that_the_documents_name_are_there() -> None:
+    named = re.compile(r"driftline(?:\.[a-z_]+)+")
+    absent = set()
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for name in set(named.findall(page.read_text("utf-8"))):
+            parts = name.split(".")[1:]
+            if parts[0] not in (*PACKAGES, "examples", "bench"):
+                continue
+            # the last part may be a name within the module
+            paths = (
+                [ROOT.joinpath(*parts), ROOT.joinpath(*parts[:-1])] if len(parts) > 1 else [ROOT / parts[0]]
+            )
+            if not any(path.is_dir() or path.with_suffix(".py").exists() for path in paths):
+                absent.add((page.name, name))
+    assert absent == set()
