@@ -42,7 +42,7 @@ def _logistic() -> Any:
 
 def told(scenario: Scenario, seed: int, monitoring: Monitoring | None = None) -> Iterator[Drift]:
     """What the monitors of one pool say of the scenario; offsets are numbers of requests."""
-    declared = monitoring or Monitoring()
+    declared = monitoring or Monitoring(season=scenario.season)
     if scenario.learns:
         yield from _pool(scenario, seed, declared)
         return

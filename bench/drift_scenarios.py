@@ -107,6 +107,12 @@ def _stuck(feature: str, value: Any, _: int, asked: Asked, __: np.random.Generat
     return asked._replace(x=asked.x | {feature: value})
 
 
+def _partly(
+    share: float, feature: str, value: Any, _: int, asked: Asked, random: np.random.Generator
+) -> Asked:
+    return asked._replace(x=asked.x | {feature: value}) if random.random() < share else asked
+
+
 def _recoded(_: int, asked: Asked, __: np.random.Generator) -> Asked:
     return asked._replace(x=asked.x | {"weekday": asked.x["weekday"] + 1})
 
@@ -136,6 +142,10 @@ STATIONARY = (
     Scenario("calendars of three zones, 30,000 a day", 200_000, 30_000, _zones),
     Scenario("daily rhythm, 30,000 a day", 200_000, 30_000, rhythm(DAY, 0.1)),
     Scenario("weekly rhythm, 5,000 a day", 200_000, 5_000, rhythm(WEEK, 0.1)),
+    Scenario("calendars of three zones, 30,000 a day, season WEEK", 400_000, 30_000, _zones, season=WEEK),
+    Scenario("calendars of three zones, 5,000 a day, season WEEK", 200_000, 5_000, _zones, season=WEEK),
+    Scenario("daily rhythm, 30,000 a day, season DAY", 200_000, 30_000, rhythm(DAY, 0.1), season=DAY),
+    Scenario("weekly rhythm, 5,000 a day, season WEEK", 200_000, 5_000, rhythm(WEEK, 0.1), season=WEEK),
     Scenario("trend", 200_000, 30_000, _trend),
     Scenario("changing delays of labels", 200_000, 30_000, _slower_labels),
     Scenario("labels of one class always later", 200_000, 30_000, partial(_delays, 5.0)),
@@ -198,6 +208,66 @@ CHANGING = (
         60_033,
         ("data break",),
         "feature part of the day",
+    ),
+    Scenario(
+        "zones, season WEEK, amounts in cents",
+        100_000,
+        5_000,
+        both(_zones, after(60_033, scaled("amount", 100.0))),
+        60_033,
+        ("data break",),
+        "feature amount",
+        season=WEEK,
+    ),
+    Scenario(
+        "zones, season WEEK, missing 5 -> 15 %",
+        100_000,
+        5_000,
+        both(_zones, after(60_033, missing("age", 0.105))),
+        60_033,
+        ("data break",),
+        "feature age: missing rate",
+        season=WEEK,
+    ),
+    Scenario(
+        "zones, season WEEK, a tenth more of evening",
+        100_000,
+        5_000,
+        both(_zones, after(60_033, partial(_partly, 0.1, "part of the day", "evening"))),
+        60_033,
+        ("covariate drift",),
+        "feature part of the day",
+        season=WEEK,
+    ),
+    Scenario(
+        "daily rhythm, season DAY, load times 1.5",
+        110_000,
+        30_000,
+        both(rhythm(DAY, 0.1), after(70_033, scaled("load", 1.5))),
+        70_033,
+        ("data break", "covariate drift"),
+        "feature load",
+        season=DAY,
+    ),
+    Scenario(
+        "daily rhythm, season DAY, load missing 10 %",
+        110_000,
+        30_000,
+        both(rhythm(DAY, 0.1), after(70_033, missing("load", 0.1))),
+        70_033,
+        ("data break",),
+        "feature load: missing rate",
+        season=DAY,
+    ),
+    Scenario(
+        "daily rhythm, season DAY, concept turns over 20,000 labels",
+        110_000,
+        30_000,
+        both(rhythm(DAY, 0.1), after(70_033, partial(_turned, 20_000))),
+        70_033,
+        ("concept drift",),
+        "loss: mean",
+        season=DAY,
     ),
     Scenario(
         "concept turns over 20,000 labels",

@@ -38,7 +38,8 @@ Change = Callable[[int, Asked, np.random.Generator], Asked]
 class Scenario:
     """A stream of `count` requests, `a_day` each day. `change` begins at request `begins` (None: never), and
     is to be told as one of `kinds` with the suspect `first` in front. `delay` is that of a label: its mean,
-    exponential, in requests. Where it `learns`, a logistic regression answers."""
+    exponential, in requests. Where it `learns`, a logistic regression answers. `season` is declared to the
+    monitors, in seconds."""
 
     name: str
     count: int
@@ -49,6 +50,7 @@ class Scenario:
     first: str = ""
     delay: float = 200.0
     learns: bool = False
+    season: float | None = None
 
     def requests(self, seed: int) -> Iterator[Asked]:
         """The stream of one seed."""

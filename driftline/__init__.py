@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         HOUR,
         MINUTE,
         SECOND,
+        WEEK,
         count,
         decayed,
         derive,
@@ -76,9 +77,9 @@ _HOMES = {
     "driftline.errors": ("DeclarationError", "DriftlineError"),
     "driftline.features.online.client": ("FeatureClient", "FeatureRow", "FeatureValue"),
     "driftline.features.declare.declaration": (
-        "DAY", "HOUR", "MINUTE", "SECOND", "count", "decayed", "derive", "difference", "distinct", "field",
-        "first", "lag", "last", "latest", "lookup", "max", "mean", "min", "on_demand", "rate", "ratio",
-        "since", "std", "sum",
+        "DAY", "HOUR", "MINUTE", "SECOND", "WEEK", "count", "decayed", "derive", "difference", "distinct",
+        "field", "first", "lag", "last", "latest", "lookup", "max", "mean", "min", "on_demand", "rate",
+        "ratio", "since", "std", "sum",
     ),
     "driftline.features.errors": ("FeatureDeclarationError", "FeatureValueError", "FeaturesError"),
     "driftline.features.quality.expectation": ("Schema", "SchemaError"),
@@ -105,8 +106,8 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
-    "FeatureClient", "FeatureRow", "FeatureValue", "DAY", "HOUR", "MINUTE", "SECOND", "count", "decayed",
-    "derive", "difference", "distinct", "field", "first", "lag", "last", "latest", "lookup", "max",
+    "FeatureClient", "FeatureRow", "FeatureValue", "DAY", "HOUR", "MINUTE", "SECOND", "WEEK", "count",
+    "decayed", "derive", "difference", "distinct", "field", "first", "lag", "last", "latest", "lookup", "max",
     "mean", "min", "on_demand", "rate", "ratio", "since", "std", "sum", "Schema", "Combination",
     "Monitoring", "Tolerance", "Member", "PerKey", "Shared", "Promotion", "Background", "Boosted",
     "Recurring", "Reset", "Anomaly", "Binary", "Decision", "Label", "Multiclass", "Regression", "Bridge",

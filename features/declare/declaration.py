@@ -19,6 +19,7 @@ SECOND = 1.0
 MINUTE = 60.0
 HOUR = 3600.0
 DAY = 86400.0
+WEEK = 604800.0
 HALF_LIVES = 20
 MOST_HALF_LIVES = 1000
 """How far a decayed mean reaches back, and may."""

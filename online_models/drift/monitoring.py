@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, cast
 
-from driftline.declared import check
+from driftline.declared import MaybeSeconds, check
+from driftline.online_models.drift.monitors.season import QUARTER
 from driftline.online_models.drift.monitors.windows import BLOCK
 from driftline.online_models.errors import ModelDeclarationError
+
+LONGEST = 28 * 86_400
+"""Seconds of a season: each quarter of an hour of it is kept, for each monitor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +23,14 @@ class Monitoring:
     by chance `warnings` times as often. An incident ends when nothing new was found for `cooldown` requests.
     Features in `unwatched` are not looked at; of a text feature the `categories` most frequent values are
     told apart. The estimate of performance without labels goes with every `estimate_every`th label and
-    needs `estimate_labels` of them. Raises ModelDeclarationError for a number out of range.
+    needs `estimate_labels` of them.
+
+    With a `season` (`DAY`, `WEEK`: whole quarters of an hour up to four weeks), everything is compared with
+    the same phase of the seasons before, in event time: for streams that follow the hour or the weekday so
+    much that they raise incidents. It costs one season, at first and after each alarm of a monitor, in which
+    only missing values, values far beyond those so far, and late labels are told.
+
+    Raises ModelDeclarationError for a number out of range.
     """
 
     false_alarm_every: int = 100_000
@@ -28,6 +40,7 @@ class Monitoring:
     unwatched: frozenset[str] = frozenset()
     estimate_every: int = 100
     estimate_labels: int = 500
+    season: MaybeSeconds = field(default=cast(Any, None), kw_only=True)
 
     def __post_init__(self) -> None:
         check(self, ModelDeclarationError)
@@ -42,3 +55,9 @@ class Monitoring:
         for name, (value, bound) in least.items():
             if not value >= bound:
                 raise ModelDeclarationError(f"Monitoring: {name} must be {bound} or more, not {value!r}")
+        season = self.season
+        if season is not None and (season % QUARTER or not 4 * QUARTER <= season <= LONGEST):
+            raise ModelDeclarationError(
+                "Monitoring: season must be whole quarters of an hour, from an hour to 28 days, "
+                f"not {season!r} seconds: DAY or WEEK as a rule"
+            )

@@ -65,12 +65,13 @@ class DriftManager:
         self._losses = losses
         most = monitoring.categories
         self._frozen = self._names.index(FROZEN) if FROZEN in baselines else None
-        self._requests = Panel(True, most, frozenset())
+        self._requests = Panel(True, most, frozenset(), season=monitoring.season)
         self._labels = Panel(
             False,
             most,
             frozenset(("loss", *losses, LOSS_OF_FROZEN, LOSS_OF_RARE)),
             frozenset((LOSS_OF_FROZEN,)),
+            monitoring.season,
         )
         self._by_deadline = task.label.learns_at == "deadline"
         self._classes = task.kind != "regression"
@@ -276,7 +277,7 @@ class DriftManager:
             self._backlog.answered(asked, delays)
             self._hear(truths, delays, known_at[-1])
         restarts = self._incidents.restarts
-        found = self._judge(self._labels, columns, known_at[-1], known[-1])
+        found = self._judge(self._labels, columns, known_at[-1], known[-1], asked_at)
         if self._incidents.restarts > restarts:
             self._performance.forget()
         self._performance.labels(np.array(scores), np.array(losses), np.array(right))
@@ -315,7 +316,7 @@ class DriftManager:
         columns: Mapping[str, Sequence[Any]],
         at: float,
         offset: int,
-        times: Sequence[float] = (),
+        times: Sequence[float],
     ) -> list[Drift]:
         _, warning, needed = self._needed()
         alarms = panel.update(columns, warning, times)

@@ -15,6 +15,7 @@ from driftline.online_models.drift.monitors.clock import Calendar, Departure
 from driftline.online_models.drift.monitors.newcomers import Newcomers
 from driftline.online_models.drift.monitors.regimes import Regimes
 from driftline.online_models.drift.monitors.scale import HUGE, Scale
+from driftline.online_models.drift.monitors.season import Season
 from driftline.online_models.drift.monitors.slow import PATIENT, STRIDE, SlowWindows
 from driftline.online_models.drift.monitors.windows import (
     BLOCK,
@@ -43,6 +44,8 @@ GROWTH = 2.0
 LEAP = 4.0
 CERTAIN = 100.0
 """The evidence of it."""
+STUCK = 0.25
+"""Share of repeated values below which nothing is frozen: scores at their bound repeat now and then."""
 NARROW = 1e-9
 """A range narrower than this share of its values is rounding."""
 
@@ -71,13 +74,14 @@ class Panel:
     Numbers have one column for each of the panel's aspects (the mean alone, or all), laid out aspect by
     aspect so that they are computed together; texts' columns come after those. Only rises alarm of a frozen
     value and of streams in `rising` (a loss); a fall starts their history anew. Streams in `slow_only` are
-    watched by the slow windows alone.
+    watched by the slow windows alone. With a `season`, in seconds, columns are compared with the same phase;
+    until one is over, no more than missing values and leaps are told.
     """
 
     __slots__ = (
         "_aspects", "_categories", "_clock", "_familiar", "_last", "_most", "_newcomers", "_newest",
-        "_numbers", "_ranges", "_regimes", "_rising", "_scales", "_shapes", "_slow", "_slow_only", "_texts",
-        "_waiting", "_widths", "_windows",
+        "_numbers", "_ranges", "_regimes", "_rising", "_scales", "_season", "_shapes", "_slow", "_slow_only",
+        "_texts", "_waiting", "_widths", "_windows",
     )  # fmt: skip
 
     def __init__(
@@ -86,12 +90,14 @@ class Panel:
         most_categories: int,
         rising: frozenset[str],
         slow_only: frozenset[str] = frozenset(),
+        season: float | None = None,
     ) -> None:
         self._aspects: tuple[Aspect, ...] = ("mean", "spread", "missing", "frozen") if whole else ("mean",)
         self._most = most_categories
         self._rising = rising
         self._slow_only = slow_only
         self._clock = Calendar()
+        self._season = None if season is None else Season(season)
         self._regimes = Regimes()
         self._windows = Windows()
         self._slow = SlowWindows()  # of one aspect of the numbers, and of all columns of texts
@@ -128,7 +134,8 @@ class Panel:
     def update(self, columns: Columns, least: float, times: Sequence[float] = ()) -> list[Alarm]:
         """Fold one block; the alarms of `least` evidence or more.
 
-        With the `times` of its values, streams that are the calendar are compared with the calendar.
+        With the `times` of its values, a season is compared with itself, and so are features that are the
+        calendar.
         """
         for name, values in columns.items():
             if name not in self._newcomers and name not in self._numbers:
@@ -143,6 +150,9 @@ class Panel:
             if self._shapes == 2:
                 beyond = self._beyond()
         newcomers = self._measure_texts(columns, block) if self._texts else ()
+        if self._season is not None:
+            for column in self._season.compare(block, times):
+                self._forget(column)
         exceedances = {found.column: found for found in self._windows.update(block, least)}
         for stream in self._slow_only & self._numbers.keys():
             exceedances.pop(self._numbers[stream], None)
@@ -153,13 +163,15 @@ class Panel:
         for column in beyond:
             if column not in exceedances or exceedances[column].evidence < CERTAIN:
                 exceedances[column] = self._windows.newest(block, column, CERTAIN)
-        departures = self._clock.update(times, columns) if times else ()
+        departures = self._clock.update(times, columns) if self._shapes == 2 else ()
         alarms = [_departed(departure) for departure in departures]
         for exceedance in exceedances.values():
             alarm = self._alarm(exceedance)
             if alarm is not None:
                 is_leap = alarm.column in beyond
                 if self._clock.explains(alarm.stream, alarm.aspect, is_leap):
+                    continue
+                if not (is_leap or self._judges(alarm)):
                     continue
                 if is_leap or not self._regimes.knows(alarm, self._windows.now):
                     alarms.append(alarm)
@@ -182,7 +194,25 @@ class Panel:
         """Of numbers, what has a level: whether they are missing; labels and losses themselves."""
         return "missing" if self._shapes == 2 else "mean"
 
+    def _judges(self, alarm: Alarm) -> bool:
+        """Whether the alarm is no rhythm's, for all that is known."""
+        season = self._season
+        return season is None or alarm.aspect == "missing" or season.judges(alarm.column)
+
     def _restart(self, column: int) -> None:
+        """Forget the history of a column of the panel, and its season."""
+        self._forget(column)
+        if self._season is not None:
+            self._season.restart(column)
+
+    def _fell(self, column: int) -> None:
+        """Compare with what comes from here on; a first season goes on, as models learn in it."""
+        if self._season is not None and self._season.judges(column):
+            self._restart(column)
+        else:
+            self._forget(column)
+
+    def _forget(self, column: int) -> None:
         """Forget the history of a column of the panel."""
         self._windows.restart(column)
         numbers = len(self._numbers)
@@ -263,7 +293,7 @@ class Panel:
 
     def _watch_number(self, name: str, sample: Sequence[float]) -> None:
         numbers = len(self._numbers)
-        self._windows.insert([numbers * (place + 1) for place in range(len(self._aspects))])
+        self._insert([numbers * (place + 1) for place in range(len(self._aspects))])
         impatient = self._shapes == 1 and name != "label"  # losses and what is left of labels
         self._slow.insert(numbers, 1, LEAST if impatient else PATIENT)
         self._numbers[name] = numbers
@@ -274,6 +304,11 @@ class Panel:
         self._familiar = np.append(self._familiar, 0)
         self._widths = np.append(self._widths, [[0.0], [0.0]], axis=1)
 
+    def _insert(self, positions: Sequence[int], *, judged: bool = False) -> None:
+        self._windows.insert(positions)
+        if self._season is not None:
+            self._season.insert(positions, judged=judged)
+
     def _watch_text(self, name: str, sample: Sequence[Any]) -> None:
         counts = sorted(Counter(sample).items(), key=lambda item: (-item[1], str(item[0])))
         values = tuple(value for value, count in counts[: self._most] if count > 1)
@@ -282,7 +317,8 @@ class Panel:
 
     def _add_text(self, text: _Text) -> None:
         self._texts.append(text)
-        self._windows.insert([self._windows.columns] * text.columns)
+        # a value that was next to never there had no rhythm
+        self._insert([self._windows.columns] * text.columns, judged=not text.whole)
         self._slow.insert(self._slow.columns, text.columns, PATIENT)
         self._categories += text.columns
 
@@ -364,7 +400,7 @@ class Panel:
                 "",
             )
             if not exceedance.rises and (aspect == "frozen" or stream in self._rising):
-                self._restart(column)
+                self._fell(column)
                 return None
             scale = self._scale(column % numbers) if self._shapes == 2 else None
             if aspect == "mean":
@@ -372,6 +408,8 @@ class Panel:
                 before, after = before + center, after + center
             elif aspect == "spread":
                 before, after = before**0.5, after**0.5
+            elif aspect == "frozen" and after < STUCK:
+                return None
         return Alarm(
             stream, aspect, category, exceedance.evidence, Side(before, int(weight)),
             Side(after, int(new_weight)), blocks, scale, column,

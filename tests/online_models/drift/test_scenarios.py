@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from driftline.online_models.drift.monitors.clock import Calendar
 from driftline.online_models.drift.monitors.delays import ClassDelays
 from driftline.online_models.drift.monitors.newcomers import Newcomers
 from driftline.online_models.drift.monitors.regimes import FORGET, OFTEN, Regimes
+from driftline.online_models.drift.monitors.season import Season
 from driftline.online_models.drift.monitors.slow import STRIDE, SlowWindows
-from driftline.online_models.drift.monitors.windows import BLOCK
+from driftline.online_models.drift.monitors.windows import BLOCK, MEAN, SQUARE
 from driftline.online_models.drift_report import Side
+from driftline.online_models.errors import ModelDeclarationError
 
 QUIET = {scenario.name: scenario for scenario in STATIONARY}
 SHORT = {
@@ -28,6 +31,8 @@ SHORT = {
     "hour and its sine, 30,000 a day": 60_000,
     "high rate, later labels": 12_000,
     "changing delays of labels": 60_000,
+    "calendars of three zones, 5,000 a day, season WEEK": 70_000,
+    "daily rhythm, 30,000 a day, season DAY": 90_000,
     "trend": 60_000,
 }
 
@@ -204,3 +209,79 @@ def test_levels_between_which_a_stream_goes_back_and_forth_are_told_of_a_few_tim
     assert not regimes.knows(alarm(0.0, 2.0), 500)
     assert not regimes.knows(alarm(0.0, 0.3, "missing"), 500)
     assert not regimes.knows(alarm(0.0, 1.0), 500 + FORGET + 1)
+
+
+def departing(period: float, apart: float) -> tuple[list[float], list[int]]:
+    """Of each block of a column that follows a period: what is left of it, and where it is ripe."""
+    season, left, ripe = Season(period), [], []
+    season.insert([0])
+    for number in range(int(2.5 * period / apart / BLOCK)):
+        times = [START + apart * (number * BLOCK + row) for row in range(BLOCK)]
+        values = np.array([np.sin(2.0 * np.pi * time / period) for time in times])
+        block = np.zeros((4, 1))
+        block[MEAN], block[SQUARE] = values.mean(), (values * values).mean()
+        if season.compare(block, times):
+            ripe.append(number)
+        left.append(float(block[MEAN, 0]))
+    return left, ripe
+
+
+@pytest.mark.parametrize("period", [DAY, WEEK])
+@pytest.mark.parametrize("apart", [3.0, 40.0])
+def test_after_a_season_a_column_is_what_departs_from_the_season(period: float, apart: float) -> None:
+    left, ripe = departing(period, apart)
+    assert ripe == [-(-int(period) // int(BLOCK * apart))]
+    assert np.std(left[: ripe[0]]) > 0.6
+    assert np.abs(left[ripe[0] :]).max() < 0.15
+
+
+def test_where_values_vary_more_than_elsewhere_they_count_less() -> None:
+    random = np.random.default_rng(6)
+    season = Season(DAY)
+    season.insert([0])
+    distances: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(6 * 96):
+        is_night = number % 96 < 24
+        values = random.normal(0.0, 1.0 if is_night else 0.1, BLOCK)
+        block = np.array([[values.mean()], [(values * values).mean()], [0.0], [0.0]])
+        season.compare(block, [number * 900.0 + row for row in range(BLOCK)])
+        if number >= 2 * 96:
+            distances[is_night].append(float(block[MEAN, 0]))
+    common = (0.25 + 0.75 * 0.01) / BLOCK
+    assert np.std(distances[True]) < 1.3 * common**0.5
+    assert np.std(distances[False]) < 1.3 * 0.1 / BLOCK**0.5 * (1.0 + 1.0 / 2.0) ** 0.5
+
+
+def test_a_phase_that_had_no_values_is_compared_with_all_and_a_column_that_begins_anew_is_not() -> None:
+    season = Season(DAY)
+    season.insert([0, 0])
+
+    def compared(hours: float, value: float) -> list[float]:
+        block = np.array([[value] * 2, [value * value] * 2, [0.0] * 2, [0.0] * 2])
+        season.compare(block, [START + hours * HOUR] * BLOCK)
+        return [float(mean) for mean in block[MEAN]]
+
+    assert compared(0.0, 2.0) == [2.0, 2.0]
+    assert compared(24.0, 5.0) == [3.0, 3.0]
+    assert season.judges(0)
+    season.restart(0)
+    assert not season.judges(0)
+    assert compared(30.0, 5.0) == [5.0, 1.5]
+
+
+def test_a_newcomer_is_judged_at_once_until_it_begins_anew() -> None:
+    season = Season(DAY)
+    season.insert([0], judged=True)
+    assert season.judges(0)
+    season.restart(0)
+    assert not season.judges(0)
+
+
+@pytest.mark.parametrize("season", [0.0, 900.0, -DAY, 5_000.0, 5 * WEEK])
+def test_a_season_that_cannot_be_kept_is_refused(season: float) -> None:
+    with pytest.raises(ModelDeclarationError, match="season must be whole quarters of an hour"):
+        Monitoring(season=season)
+
+
+def test_a_season_is_seconds_or_a_timedelta() -> None:
+    assert Monitoring(season=timedelta(days=7)) == Monitoring(season=WEEK)
