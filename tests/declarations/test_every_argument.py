@@ -44,7 +44,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "UseCase": {},
 }  # fmt: skip
 ELSEWHERE = {
-    "DAY", "HOUR", "MINUTE", "SECOND",
+    "DAY", "HOUR", "MINUTE", "SECOND", "WEEK",
     "Clock", "Command", "Event", "Reference", "ForeignRecord", "FeatureRow", "FeatureValue", "Schema",
     "new_command", "load_case", "EventProducer", "PredictionConsumer", "FeatureClient", "LabelWarning",
 }  # fmt: skip
