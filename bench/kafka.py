@@ -26,7 +26,8 @@ from driftline.streams.transport.kafka_broker import KafkaBroker
 from driftline.streams.transport.membership import Membership
 from driftline.streams.transport.renewal import Renewals
 from driftline.streams.transport.topics_watch import TopicsWatch
-from driftline.streams.transport.worker import Worker, run
+from driftline.streams.transport.worker import Worker
+from driftline.streams.transport.worker_process import run
 
 
 def _online_writer(case: UseCase, home: Path) -> OnlineWriter:

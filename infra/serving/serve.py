@@ -109,7 +109,8 @@ def run_worker(
     from driftline.streams.transport.kafka_broker import KafkaBroker
     from driftline.streams.transport.membership import Membership
     from driftline.streams.transport.topics_watch import TopicsWatch
-    from driftline.streams.transport.worker import Worker, run
+    from driftline.streams.transport.worker import Worker
+    from driftline.streams.transport.worker_process import run
 
     specs = case.topics(settings.namespace).all()
     _until_there(bootstrap, specs, mend_topics)

@@ -17,6 +17,6 @@ for name in (
     "driftline.streams.archive.parts",
     "driftline.streams.checkpoints.folder",
     "driftline.streams.owner.deployment",
-    "driftline.streams.transport.worker",
+    "driftline.streams.transport.worker_process",
 ):
     importlib.import_module(name)

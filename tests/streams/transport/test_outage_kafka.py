@@ -59,11 +59,11 @@ def test_a_live_case_goes_on_when_its_broker_is_back_and_has_said_so_once(
     before = len(said.read_text().splitlines())
     network.reset()
     # the request waits for its label: the worker wants to tell the time, and cannot
-    eventually(lambda: "telling idle partitions the time fails" in said.read_text())
+    eventually(lambda: "sending the time to idle partitions fails" in said.read_text())
     ask(1)
     network.restore()
     eventually(lambda: is_answered(1))
-    eventually(lambda: "telling idle partitions the time works again" in said.read_text())
+    eventually(lambda: "sending the time to idle partitions works again" in said.read_text())
     assert len(said.read_text().splitlines()) - before < MOST_LINES, said.read_text()
     assert system.status is not None
     assert system.status["pid"] == worker.pid

@@ -56,7 +56,8 @@ def test_a_worker_whose_broker_goes_away_while_it_starts_begins_anew_and_says_wh
         "from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal\n"
         "from driftline.streams.declare.topics import Topics\n"
         "from driftline.streams.transport.topics_watch import TopicsWatch\n"
-        "from driftline.streams.transport.worker import Worker, run\n"
+        "from driftline.streams.transport.worker import Worker\n"
+        "from driftline.streams.transport.worker_process import run\n"
         "class Told(Renewals):\n"
         "    def begin_anew(self, reason):\n"
         "        print('anew:', reason, flush=True)\n"
@@ -91,7 +92,7 @@ def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhi
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal\n"
-        "from streams import renewal\n"
+        "from driftline.streams.transport import renewal\n"
         "waits = []\n"
         "class Signals:\n"
         "    def __getattr__(self, name): return getattr(signal, name)\n"

@@ -1,0 +1,100 @@
+"""Sends the time to partitions of a live case that are idle while requests wait there.
+
+Without an event a partition's watermark stands still, and requests whose deadline has passed get no outcome.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from driftline.features.online.outages import Outage
+from driftline.streams.connection.closing import end
+from driftline.streams.declare.events import Clock, moment
+from driftline.streams.owner.deployment import Deployment
+from driftline.streams.owner.partition_task import PartitionTask
+
+SENT_AFTER = 5.0
+"""Seconds without a record after which a partition gets a clock event, while requests wait."""
+IDLE_LOOK_EVERY = 1.0
+"""Seconds between looks for such partitions."""
+SENT_WITHIN = 10.0
+"""Seconds in which what is due is to be sent."""
+
+
+class BrokerClock:
+    """This machine's clock, corrected by what the broker's said last; times in seconds since the epoch.
+
+    The fold takes no clock event as later than its append time. One from a clock that is behind would say
+    nothing, and a partition without events would wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self._behind = 0.0
+
+    def now(self) -> float:
+        """The time, right from the first correction on."""
+        return time.time() + self._behind
+
+    def correct(self, sent: float, appended: float) -> None:
+        """What was sent at `sent`, by `now`, was appended at `appended`, by the broker."""
+        self._behind += appended - sent
+
+
+class ClockEvents:
+    """The clock events of one worker; `tasks` are its partitions as they are at any time."""
+
+    def __init__(self, deployment: Deployment, bootstrap: str, tasks: Mapping[int, PartitionTask]) -> None:
+        self._log = deployment.topics.log
+        self._codec = deployment.case.codec()
+        self._bootstrap = bootstrap
+        self._tasks = tasks
+        self._clock = BrokerClock()
+        self._producer: AIOKafkaProducer | None = None
+        self._outage = Outage("sending the time to idle partitions")
+
+    async def look(self) -> float:
+        """Send what is due; returns the seconds until the next look. While it fails, the log says so."""
+        try:
+            async with asyncio.timeout(SENT_WITHIN):
+                sent = await self._send()
+        except (KafkaError, OSError) as error:
+            # the time can be sent later as well; what was not sent is not repeated
+            await self.close()
+            return max(IDLE_LOOK_EVERY, self._outage.failed(error))
+        if sent:
+            self._outage.ended()
+        return IDLE_LOOK_EVERY
+
+    async def _send(self) -> bool:
+        """Send the time to each partition that needs it; whether there was one."""
+        waiting = [number for number, task in self._tasks.items() if _needs_time(task)]
+        for number in waiting:
+            if self._producer is None:
+                self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
+                await self._producer.start()
+            now = self._clock.now()
+            clock = Clock(id=f"clock:{number}:{int(now * 1e6)}", at=moment(now))
+            sent = await self._producer.send_and_wait(self._log, self._codec.encode(clock), partition=number)
+            self._clock.correct(now, sent.timestamp / 1000.0)
+        return bool(waiting)
+
+    async def close(self) -> None:
+        """End the producer."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await end(producer)
+
+
+def _needs_time(task: PartitionTask) -> bool:
+    """Whether a partition is served, idle, and has requests that wait."""
+    return (
+        task.idle_seconds >= SENT_AFTER
+        and task.owned is not None
+        and task.state == "serving"
+        and task.owned.processor.intake.open_predictions > 0
+    )

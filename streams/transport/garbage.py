@@ -1,0 +1,32 @@
+"""When a worker collects garbage: seldom, since a collection walks through all that partitions hold."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+TIDY_EVERY = 60.0
+"""Seconds between garbage collections that set apart what survives: those to come need not walk through all
+windows and waiting predictions."""
+COLLECT_EVERY = 3600.0
+"""Seconds between collections of everything, for which answers wait: a tenth of a second and more."""
+
+
+class Garbage:
+    """The rhythm of one process's collections."""
+
+    def __init__(self) -> None:
+        self._tidied = float("-inf")
+        self._collected = time.monotonic()
+
+    def look(self) -> None:
+        """Collect what is due."""
+        now = time.monotonic()
+        if now - self._tidied <= TIDY_EVERY:
+            return
+        if now - self._collected > COLLECT_EVERY:
+            gc.unfreeze()
+            self._collected = now
+        gc.collect()
+        gc.freeze()
+        self._tidied = now

@@ -1,0 +1,87 @@
+"""The figures of the models that a worker's status shows, computed anew as often as is affordable."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from driftline.online_models.pool.report import member_reports
+from driftline.streams.fold.processor import PartitionProcessor, pools_of
+
+COMPUTED_EVERY = 5.0
+CPU_SHARE = 0.02
+TIME_SHARE = 0.005
+IDLE_SHARE = 0.1
+"""Seconds between figures of the models, at least; shares that computing them may take: of the worker's CPU,
+of the time in any case, and of the time of a worker to which nothing comes."""
+
+Processors = Callable[[], Sequence[PartitionProcessor]]
+
+
+class _Computed(NamedTuple):
+    """When figures were computed: by the clock, by CPU spent until then, and what they cost (seconds)."""
+
+    at: float
+    cpu: float
+    cost: float
+
+    def is_outdated(self, settled: bool) -> bool:
+        """Whether to compute them anew; `settled`: nothing has come since the last look."""
+        passed = time.monotonic() - self.at
+        if settled:
+            return passed >= self.cost / IDLE_SHARE
+        spent = time.process_time() - self.cpu
+        affordable = spent >= self.cost / CPU_SHARE or passed >= self.cost / TIME_SHARE
+        return affordable and passed >= COMPUTED_EVERY
+
+
+class ModelFigures:
+    """The newest figures of each member over a worker's partitions, as `models`, by the member's name."""
+
+    def __init__(self, processors: Processors) -> None:
+        self._processors = processors
+        self._computed = _Computed(float("-inf"), 0.0, 0.0)
+        self._computing: asyncio.Task[None] | None = None
+        self._offsets: dict[int, int] | None = None
+        self._final: dict[int, int] | None = None
+        self.models: dict[str, Any] = {}
+
+    def look(self, offsets: dict[int, int]) -> None:
+        """Begin to compute them anew when they are outdated; `offsets` say how far each partition has come.
+
+        Raises what computing them has failed with.
+        """
+        # when nothing moves any more the figures are made final soon
+        settled = offsets == self._offsets and offsets != self._final
+        if self._computing is not None and self._computing.done():
+            self._computing.result()
+            self._computing = None
+        if self._computing is None and self._computed.is_outdated(settled):
+            self._computing = asyncio.create_task(self._compute())
+            if settled:
+                self._final = offsets
+        self._offsets = offsets
+
+    async def finish(self) -> None:
+        """Compute them for the last time."""
+        if self._computing is not None:
+            self._computing.cancel()
+        await self._compute()
+
+    async def _compute(self) -> None:
+        """Compute them on another thread: answers do not wait for them."""
+        models, cost = {}, 0.0
+        for name, report in member_reports(pools_of(self._processors())):
+            models[name], seconds = await asyncio.to_thread(_timed, report)
+            cost += seconds
+        if models:
+            self.models = models
+            self._computed = _Computed(time.monotonic(), time.process_time(), cost)
+
+
+def _timed(compute: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], float]:
+    """The result, and the seconds of CPU it took."""
+    begun = time.thread_time()
+    return compute(), time.thread_time() - begun

@@ -1,0 +1,87 @@
+"""What a worker reports of itself: counts, positions, cost, figures of the models, and why it ended."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from driftline.streams.fold.processor import PartitionProcessor, counts_of
+from driftline.streams.owner.deployment import Deployment
+from driftline.streams.owner.owned_partition import OwnedPartition
+from driftline.streams.owner.partition_task import PartitionTask
+from driftline.streams.transport.model_figures import ModelFigures
+from driftline.streams.transport.status_file import StatusFile, ended
+from driftline.streams.transport.topics_watch import TopicsWatch
+
+
+class WorkerStatus:
+    """The status of one worker, as a file; `tasks` are its partitions as they are at any time."""
+
+    def __init__(
+        self, path: Path, deployment: Deployment, tasks: Mapping[int, PartitionTask], topics: TopicsWatch
+    ) -> None:
+        self._file = StatusFile(path)
+        self._deployment = deployment
+        self._tasks = tasks
+        self._topics = topics
+        self._figures = ModelFigures(self._processors)
+        self._started = time.time()
+        self._last: dict[str, Any] | None = None
+
+    def _owned(self) -> list[OwnedPartition]:
+        """What has been taken over, by partition."""
+        tasks = [self._tasks[number] for number in sorted(self._tasks)]
+        return [task.owned for task in tasks if task.owned is not None]
+
+    def _processors(self) -> list[PartitionProcessor]:
+        return [one.processor for one in self._owned()]
+
+    def update(self) -> None:
+        """Write it as of now. Figures of the models are computed beside it, and are in a later one.
+
+        Raises what computing the figures has failed with.
+        """
+        self._figures.look({one.partition: one.acknowledged for one in self._owned()})
+        self._file.write(self._of_now())
+
+    async def finish(self) -> None:
+        """Write the last one of the partitions, before they are forgotten, with final figures."""
+        await self._figures.finish()
+        self._last = self._of_now()
+        self._file.write(self._last)
+
+    def write_end(self, reason: str, *, failed: bool) -> None:
+        """Write the last one, which says why the worker ended."""
+        self._file.write((self._last or self._of_now()) | {"ended": ended(reason, failed=failed)})
+
+    def _of_now(self) -> dict[str, Any]:
+        owned, processors = self._owned(), self._processors()
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        times = [at for processor in processors if (at := processor.intake.max_at) is not None]
+        return {
+            "pid": os.getpid(),
+            "case": self._deployment.case.name,
+            "log": self._deployment.topics.log,
+            "code": self._deployment.code.short,
+            "at": time.time(),
+            "started": self._started,
+            "ended": None,
+            "before": self._file.before,
+            "event_time": max(times, default=None),
+            "next_offsets": {one.partition: one.acknowledged for one in owned},
+            "partitions": {number: self._tasks[number].status() for number in sorted(self._tasks)},
+            "topics": list(self._topics.troubles),
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "rss_bytes": _rss_bytes(),
+            "counts": counts_of(processors),
+            "models": self._figures.models,
+        }
+
+
+def _rss_bytes() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
