@@ -25,7 +25,7 @@ def test_ctrl_c_names_the_broker_and_the_workers_that_still_run(tmp_path: Path) 
         path.write_text(json.dumps(content))
     script = (
         "import sys, time\n"
-        "from infra import cli\n"
+        "from driftline.infra import cli\n"
         "@cli.app.command()\n"
         "def waiting() -> None:\n"
         "    print('begun', flush=True)\n"

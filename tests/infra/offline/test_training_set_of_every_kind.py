@@ -23,7 +23,7 @@ from driftline.infra.settings import Settings
 from driftline.streams.simulation.sources import with_closing_clock
 
 ORDERS = 300
-CASES = Path(__file__).parent.parent / "cases"
+CASES = Path(__file__).parents[2] / "cases"
 
 
 def trade() -> Iterator[Event]:
