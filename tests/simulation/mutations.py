@@ -63,10 +63,15 @@ class Change:
 
 
 def _importers(name: str, function: Any) -> list[Any]:
-    ours = [
-        module for key, module in sys.modules.items() if key.startswith(("streams.", "tests.simulation."))
+    ours = ("driftline.streams.", "tests.simulation.")
+    found = [
+        module
+        for key, module in sys.modules.items()
+        if key.startswith(ours) and getattr(module, name, None) is function
     ]
-    return [module for module in ours if getattr(module, name, None) is function]
+    if not found:
+        raise LookupError(f"no module has {name}: its change would change nothing")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

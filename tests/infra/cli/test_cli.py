@@ -18,6 +18,7 @@ from driftline.infra.errors import InfraError
 from driftline.infra.local import status
 from driftline.infra.report import summary
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 CASES = str(Path(__file__).parents[2] / "cases")
 
 
@@ -117,29 +118,71 @@ def test_schemas_are_one_json_object() -> None:
     assert json.loads(driftline("schema", "driftline.examples.flights:flights").stdout)
 
 
-@pytest.mark.parametrize("own", ["features/__init__.py", "streams.py"])
-def test_a_users_own_module_that_hides_ours_is_named(
-    own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / own).parent.mkdir(exist_ok=True)
-    (tmp_path / own).touch()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match="1"):
-        cli.main()
-    said = capsys.readouterr().err
-    assert str(tmp_path / own) in said
-    assert len(said.splitlines()) == 1
+OWN_CASE = """
+import driftline as dl
+from features import doubled
+from infra import BUCKETS
+from streams.sources import GREETING
+
+assert (BUCKETS, GREETING) == (3, "hello")
+
+class Asked(dl.Event, tag="asked"):
+    order: str
+    amount: float
+
+class Settled(dl.Event, tag="settled"):
+    order: str
+    bad: bool
+
+def logistic():
+    from river import linear_model
+    return linear_model.LogisticRegression()
+
+orders = dl.UseCase(
+    "orders", key="order", events=[Asked, Settled],
+    features={"double": dl.derive(doubled), "amount": dl.field("amount")},
+    task=dl.Binary("bad", ask=Asked, label=dl.Label(Settled, on="order", value=lambda s: s.bad, wait=60)),
+    models=dl.PerKey(champion=dl.Member("logistic", logistic)),
+)
+"""
 
 
-def test_folders_that_are_no_packages_hide_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "infra").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["driftline", "--help"])
-    with pytest.raises(SystemExit, match="0"):
-        cli.main()
-    assert "simulate" in capsys.readouterr().out
+def test_a_project_has_folders_of_the_names_that_ours_have(tmp_path: Path) -> None:
+    own = {
+        "features/__init__.py": "def doubled(amount):\n    return 2 * amount\n",
+        "infra/__init__.py": "BUCKETS = 3\n",
+        "streams/__init__.py": "",
+        "streams/sources.py": "GREETING = 'hello'\n",
+        "online_models.py": "raise AssertionError('nobody imports it')\n",
+        "examples/__init__.py": "raise AssertionError('nobody imports it')\n",
+        "bench.py": "raise AssertionError('nobody imports it')\n",
+        "mine.py": OWN_CASE,
+    }
+    for name, text in own.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    event = '{"type": "asked", "id": "a", "at": "2024-05-06T08:00:00Z", "order": "o", "amount": 2.5}'
+    (tmp_path / "events.jsonl").write_text(event)
+    for command in (
+        ["simulate", "mine:orders", "events.jsonl", "--json"],
+        ["simulate", "flights", "--limit", "50", "--json"],
+        ["schema", "mine:orders"],
+        ["features", "describe", "mine:orders", "--json"],
+        ["features", "apply", "mine:orders"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "driftline", *command],
+            cwd=tmp_path, env=ENVIRONMENT | {"DRIFTLINE_HOME": str(tmp_path / "home")},
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    script = Path(sys.executable).with_name("feast")
+    repository = next((tmp_path / "home").rglob("feature_store.yaml")).parent
+    planned = subprocess.run(
+        [str(script), "plan"], cwd=repository, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+        timeout=300,
+    )  # fmt: skip
+    assert planned.returncode == 0, planned.stderr
 
 
 def test_a_case_that_is_shipped_has_a_short_name_in_any_folder(
