@@ -27,7 +27,7 @@ class WorkerCommand:
         self._log = settings.home / "worker.log"
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "driftline.infra.cli", "worker", case],
+                [sys.executable, "-m", "driftline", "worker", case],
                 env=os.environ | named,
                 stdout=log,
                 stderr=log,

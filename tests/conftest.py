@@ -150,7 +150,7 @@ class System:
         said = self.home / f"{arguments[0]}-{len(self.workers)}.log"
         with said.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "driftline.infra.cli", *arguments],
+                [sys.executable, "-m", "driftline", *arguments],
                 env=self.environment | environment,
                 stdout=log,
                 stderr=log,

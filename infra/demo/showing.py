@@ -54,7 +54,7 @@ def _run(
     settings = prepared(case, settings, console, fresh)
     topics = case.topics(settings.namespace)
     options = [] if partitions is None else ["--partitions", str(partitions)]
-    with process("worker", ["driftline.infra.cli", "worker", case_path, *options], settings) as worker:
+    with process("worker", ["driftline", "worker", case_path, *options], settings) as worker:
         before = ready(worker, status_path(settings, case.name))
         feed = ["driftline.infra.demo.feed", case_path, *options]
         if limit is not None:

@@ -94,7 +94,7 @@ def test_history_and_training_set_have_them(tmp_path: Path) -> None:
     for command in (["history"], ["training-set", "--out", str(tmp_path / "set.parquet"), "--json"]):
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "driftline.infra.cli", "features", command[0], "typed:readings"),
+                *(sys.executable, "-m", "driftline", "features", command[0], "typed:readings"),
                 *command[1:],
             ],
             env=environment, capture_output=True, text=True, check=False, timeout=300,

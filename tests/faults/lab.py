@@ -355,7 +355,7 @@ class Run:
         """Start a command of driftline beside the workers."""
         with (self.home / f"command-{len(self.commands)}.log").open("wb") as said:
             started = subprocess.Popen(
-                [sys.executable, "-m", "driftline.infra.cli", *arguments],
+                [sys.executable, "-m", "driftline", *arguments],
                 env={**os.environ, **self.environment},
                 stdout=said,
                 stderr=said,

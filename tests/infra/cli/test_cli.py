@@ -24,7 +24,7 @@ CASES = str(Path(__file__).parents[2] / "cases")
 
 def driftline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "driftline.infra.cli", *arguments],
+        [sys.executable, "-m", "driftline", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

@@ -47,7 +47,7 @@ OURS = {"driftline", "features", "infra", "online_models", "streams"}
 
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DRIFTLINE_HOME": str(home)}
-    command = [sys.executable, "-m", "driftline.infra.cli", "features", *arguments]
+    command = [sys.executable, "-m", "driftline", "features", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 

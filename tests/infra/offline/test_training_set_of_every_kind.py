@@ -40,7 +40,7 @@ def trade() -> Iterator[Event]:
 
 def run(home: Path, *arguments: str) -> str:
     environment = {**os.environ, "DRIFTLINE_HOME": str(home), "PYTHONPATH": str(CASES)}
-    command = [sys.executable, "-m", "driftline.infra.cli", "features", *arguments]
+    command = [sys.executable, "-m", "driftline", "features", *arguments]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert found.returncode == 0, found.stderr
     return found.stdout

@@ -36,7 +36,7 @@ def system(system_of: Callable[[str], Any]) -> Any:
 
 def command(system: Any, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "driftline.infra.cli", *arguments],
+        [sys.executable, "-m", "driftline", *arguments],
         env=system.environment | environment,
         capture_output=True,
         text=True,

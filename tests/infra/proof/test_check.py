@@ -19,7 +19,7 @@ CASES = Path(__file__).parents[2] / "cases"
 def run(*arguments: str) -> tuple[int, str, str]:
     """Exit code and both outputs of a command, whatever hash seed this process has."""
     done = subprocess.run(
-        [sys.executable, "-m", "driftline.infra.cli", "check", *arguments],
+        [sys.executable, "-m", "driftline", "check", *arguments],
         env=os.environ | {"PYTHONPATH": str(CASES)},
         capture_output=True,
         text=True,

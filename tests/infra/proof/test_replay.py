@@ -219,7 +219,7 @@ class Console:
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", "driftline.infra.cli", *arguments],
+            [sys.executable, "-m", "driftline", *arguments],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -227,7 +227,7 @@ class Console:
 
     def run(self, *arguments: str, given: bytes = b"") -> bytes:
         done = subprocess.run(
-            [sys.executable, "-m", "driftline.infra.cli", *arguments],
+            [sys.executable, "-m", "driftline", *arguments],
             env=self.environment, input=given, capture_output=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr.decode()

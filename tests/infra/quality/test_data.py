@@ -29,7 +29,7 @@ UNTIL = "2013-01-03T05:00:00Z"
 
 def run(home: Path, *arguments: str, group: str = "data") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DRIFTLINE_HOME": str(home)}
-    command = [sys.executable, "-m", "driftline.infra.cli", group, *arguments]
+    command = [sys.executable, "-m", "driftline", group, *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
@@ -131,7 +131,7 @@ def test_windows_and_anomalies_are_published_once(system_of: Any, eventually: An
         return [
             sys.executable,
             "-m",
-            "driftline.infra.cli",
+            "driftline",
             "data",
             *arguments,
             "shop:orders",

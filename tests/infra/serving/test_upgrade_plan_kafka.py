@@ -22,7 +22,7 @@ def test_an_upgrade_that_would_lose_the_past_stops_unless_that_is_accepted(
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "driftline.infra.cli", "upgrade", *arguments],
+            [sys.executable, "-m", "driftline", "upgrade", *arguments],
             env=system.environment,
             capture_output=True,
             text=True,

@@ -33,7 +33,7 @@ def test_a_second_produce_is_taken_in_and_what_comes_after_a_closed_log_is_told_
         command = [
             sys.executable,
             "-m",
-            "driftline.infra.cli",
+            "driftline",
             "produce",
             "shop:orders",
             *map(str, arguments),

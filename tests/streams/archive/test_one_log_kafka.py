@@ -138,7 +138,7 @@ def compacted(system: Any, producer: KafkaProducer) -> bool:
 
 def audit(system: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "driftline.infra.cli", "audit", system.case_path],
+        [sys.executable, "-m", "driftline", "audit", system.case_path],
         env=system.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 

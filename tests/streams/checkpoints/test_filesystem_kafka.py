@@ -83,7 +83,7 @@ def test_a_worker_whose_filesystem_is_full_serves_on_and_catches_up(
     said = system.home.parent / "worker.log"
     with said.open("wb") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "driftline.infra.cli", "worker", "shop:orders"],
+            [sys.executable, "-m", "driftline", "worker", "shop:orders"],
             env=system.environment,
             stdout=log,
             stderr=log,

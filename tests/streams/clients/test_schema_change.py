@@ -106,7 +106,7 @@ def printed(tmp_path: Path) -> Path:
 def test_the_command_compares_with_a_file_or_a_case(printed: Path) -> None:
     def run(*arguments: str) -> tuple[int, str, str]:
         done = subprocess.run(
-            [sys.executable, "-m", "driftline.infra.cli", "schema", *arguments],
+            [sys.executable, "-m", "driftline", "schema", *arguments],
             env=os.environ | {"PYTHONPATH": str(Path(shop.__file__).parent)},
             capture_output=True,
             text=True,

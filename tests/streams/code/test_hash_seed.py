@@ -36,7 +36,7 @@ def run(*arguments: str, seed: str) -> str:
 
 def test_multiclass_models_put_out_the_same_bytes_under_any_outer_hash_seed() -> None:
     found = [
-        json.loads(run("-m", "driftline.infra.cli", "simulate", "zones:zones", "--json", seed=seed))
+        json.loads(run("-m", "driftline", "simulate", "zones:zones", "--json", seed=seed))
         for seed in ("1", "2", "random")
     ]
     assert found[0]["labelled"] == 600

@@ -55,7 +55,7 @@ def test_the_case_has_incidents_promotions_and_obeyed_commands(expected: dict[st
 def test_chunks_and_hash_seeds_change_no_digest(expected: dict[str, Any], seed: str, chunk: str) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "driftline.infra.cli", "simulate", "changing:changing"),
+            *(sys.executable, "-m", "driftline", "simulate", "changing:changing"),
             "--chunk",
             chunk,
             "--json",

@@ -38,7 +38,7 @@ def test_incidents_promotions_and_commands_have_the_digests_of_simulate_through_
     assert system.digests() == expected["digests"]
 
     audited = subprocess.run(
-        [sys.executable, "-m", "driftline.infra.cli", "audit", "changing:changing", "--json"],
+        [sys.executable, "-m", "driftline", "audit", "changing:changing", "--json"],
         env=system.environment,
         capture_output=True,
         text=True,

@@ -57,7 +57,7 @@ def test_the_command_prints_one_object_and_the_hash_seed_changes_nothing() -> No
                 *(
                     sys.executable,
                     "-m",
-                    "driftline.infra.cli",
+                    "driftline",
                     "simulate",
                     "driftline.examples.flights:flights",
                 ),

@@ -16,7 +16,7 @@ from driftline.streams.simulation.simulate import simulate
 
 def driftline(system: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "driftline.infra.cli", *arguments],
+        [sys.executable, "-m", "driftline", *arguments],
         env=system.environment,
         capture_output=True,
         text=True,
@@ -65,7 +65,7 @@ def test_a_command_from_the_command_line_changes_what_serves_and_simulate_gives_
 
 def test_a_key_is_made_once_and_its_owner_alone_can_read_it(tmp_path: Path) -> None:
     path = tmp_path / "new.key"
-    arguments = [sys.executable, "-m", "driftline.infra.cli", "models", "key", str(path)]
+    arguments = [sys.executable, "-m", "driftline", "models", "key", str(path)]
     made = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert len(bytes.fromhex(made.stdout.strip())) == 32
     assert path.stat().st_mode & 0o777 == 0o600

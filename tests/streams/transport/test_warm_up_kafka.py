@@ -33,7 +33,7 @@ def test_what_a_worker_answers_after_a_warm_up_is_what_simulate_answers_and_only
     history, live = written(tmp_path / "history.jsonl", HISTORY), written(tmp_path / "live.jsonl", LIVE)
 
     def driftline(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "driftline.infra.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "driftline", *map(str, arguments)]
         return subprocess.run(command, env=system.environment, capture_output=True, text=True)
 
     # a producer that was killed: the marker everywhere, and half of the history in one partition

@@ -56,7 +56,7 @@ def test_kafka_and_simulation_give_the_same_predictions_and_features(
         [
             sys.executable,
             "-m",
-            "driftline.infra.cli",
+            "driftline",
             "features",
             "get",
             "driftline.examples.flights:flights",

@@ -45,7 +45,7 @@ def statuses(system: System) -> dict[str, str]:
 
 def replayed(system: System) -> tuple[dict[str, str], list[bytes]]:
     """Digests and outcomes of what a simulation makes of the log as `driftline replay` prints it."""
-    command = [sys.executable, "-m", "driftline.infra.cli", "replay", system.case_path, "--values"]
+    command = [sys.executable, "-m", "driftline", "replay", system.case_path, "--values"]
     printed = subprocess.run(command, env=system.environment, capture_output=True, check=True, timeout=120)
     source = system.home / "replayed.jsonl"
     source.write_bytes(printed.stdout)
