@@ -37,7 +37,7 @@ from driftline.features.online.client import FeatureClient
 from driftline.features.online.stores import wire
 from driftline.features.online.stores.redis_rows import Layout
 from driftline.features.online.writer import RowStore
-from driftline.features.state.feature_state import RowKey, StampedRow
+from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.infra.local.kafka import LocalStack
 from driftline.infra.settings import Settings
 from driftline.infra.topics.administration import ensure_topics

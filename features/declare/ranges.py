@@ -1,4 +1,4 @@
-"""Valid ranges: what becomes of a feature's number outside of its own."""
+"""Valid ranges: what happens to a number outside its feature's range."""
 
 from __future__ import annotations
 
@@ -20,53 +20,58 @@ class RangesState:
 class Ranges:
     """The valid ranges of some features, and which of these were last outside.
 
-    A value is told when it is the first outside, and again after one inside: a sensor that broke is one
-    problem, not one an event. `told` gathers what to say from `begin` on. What a request shows is remembered
+    A value is a problem when it is the first outside, and again after one inside: a sensor that broke is one
+    problem, not one per event. Problems are collected from `begin` on. What a request shows is remembered
     when it is accepted (`settle`): one that is refused changes nothing.
     """
 
     def __init__(self, notes: Mapping[str, Note]) -> None:
         self._bounds = {name: note.bounds for name, note in notes.items() if note.valid is not None}
         self._outside: dict[str, Outside] = {name: notes[name].outside for name in self._bounds}
-        self.told: list[str] = []
+        self._problems: list[str] = []
         self._s = RangesState()
-        self._found: dict[str, bool] = {}  # whether it is outside, by feature of the request at hand
+        self._is_out: dict[str, bool] = {}  # by feature of the current request
 
     def __bool__(self) -> bool:
         return bool(self._bounds)
 
     def begin(self) -> None:
         """The features of another request follow."""
-        self.told = []
-        self._found.clear()
+        self._problems = []
+        self._is_out.clear()
 
     def settle(self) -> None:
         """The request is accepted: remember what it showed."""
-        for name, outside in self._found.items():
+        for name, outside in self._is_out.items():
             if outside:
                 self._s.last_outside[name] = None
             else:
                 self._s.last_outside.pop(name, None)
-        self._found.clear()
+        self._is_out.clear()
 
     def state(self) -> RangesState:
-        """What later requests are told by; nothing is copied."""
+        """What later requests are compared with; nothing is copied."""
         return self._s
 
     def restore(self, state: RangesState) -> None:
-        """Go on from what `state` gave."""
+        """Continue from a result of `state`."""
         self._s = state
 
+    def take_problems(self) -> list[str]:
+        """The problems since `begin`, each once."""
+        taken, self._problems = self._problems, []
+        return taken
+
     def confine(self, x: dict[str, Any]) -> None:
-        """Take out of a request's features what must not be served; raises FeatureValueError for what refuses
-        the request."""
+        """Remove from a request's features what must not be served; raises FeatureValueError for a value that
+        refuses the request."""
         for name in self._bounds:
             value = x.get(name)
             if not self._is_outside(name, value):
                 if value is not None:
-                    self._found[name] = False
+                    self._is_out[name] = False
                 continue
-            self.tell(name, value)
+            self.note_outside(name, value)
             if self._outside[name] == "missing":
                 del x[name]
 
@@ -76,22 +81,22 @@ class Ranges:
             if self._outside[name] == "missing" and self._is_outside(name, values.get(name)):
                 del values[name]
 
-    def tell(self, name: str, value: Any) -> None:
+    def note_outside(self, name: str, value: Any) -> None:
         """Note a value outside; raises FeatureValueError when that refuses the request."""
         low, high = self._bounds[name]
         reason = f"{value!r} is outside its valid range [{low:g}, {high:g}]"
         if self._outside[name] == "refuse":
             raise FeatureValueError(name, reason)
-        self._found[name] = True
+        self._is_out[name] = True
         if name not in self._s.last_outside:
-            self.told.append(f"feature {name!r}: {reason}")
+            self._problems.append(f"feature {name!r}: {reason}")
 
     def note_inside(self, computed: Mapping[str, Any]) -> None:
-        """Note what on-demand features are inside of their ranges."""
+        """Note the on-demand features whose values are inside their ranges."""
         for name in self._bounds:
             value = computed.get(name)
             if value is not None and not self._is_outside(name, value):
-                self._found[name] = False
+                self._is_out[name] = False
 
     def _is_outside(self, name: str, value: Any) -> bool:
         if value is None or isinstance(value, str):

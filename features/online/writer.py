@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.features.online.outages import Outage, is_lost, is_transient
-from driftline.features.state.feature_state import RowKey, StampedRow
+from driftline.features.state.online_view import RowKey, StampedRow
 
 log = logging.getLogger("driftline.online")
 

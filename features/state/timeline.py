@@ -21,11 +21,10 @@ from typing import Any, NamedTuple
 
 from driftline.features.declare.declaration import View
 from driftline.features.declare.keys import texts_of
-from driftline.features.state.feature_state import NEVER, FeatureParts, FeatureState, RowKey, StampedRow, Time
+from driftline.features.state.event_time import MICROSECONDS, NEVER, Time
+from driftline.features.state.feature_state import FeatureParts, FeatureState
+from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.features.state.reference_tally import Tally
-
-MICROSECONDS = 1_000_000
-"""A second's."""
 
 
 class TimelineRow(NamedTuple):

@@ -16,11 +16,12 @@ from bisect import bisect_right
 from math import sqrt
 from typing import Any
 
+from driftline.features.state.event_time import MICROSECOND
+
 SCALE_BITS = 128
 SCALE = 2.0**SCALE_BITS
 SQUARE_BITS = 2 * SCALE_BITS
 WEIGHT_BITS = 52
-MICROSECOND = 1e-6
 
 
 class CountWindow:

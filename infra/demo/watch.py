@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from driftline.features.state.feature_state import NEVER
+from driftline.features.state.event_time import NEVER
 from driftline.infra.demo.processes import Process, read_status
 from driftline.infra.demo.progress import Moment, ProgressView
 from driftline.infra.demo.topics import STALLED_AFTER, end_offsets, newest, opened

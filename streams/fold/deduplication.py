@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from driftline.features.state.feature_state import NEVER
+from driftline.features.state.event_time import NEVER
 from driftline.streams.declare.events import Event
 
 Novelty = Literal["new", "duplicate", "other content"]

@@ -18,7 +18,8 @@ from driftline.errors import pass_interrupt
 from driftline.features.declare.keys import key_text
 from driftline.features.errors import FeatureValueError
 from driftline.features.quality.expectation import RefusingFeatures
-from driftline.features.state.feature_state import NEVER, RowKey, StampedRow, Time
+from driftline.features.state.event_time import NEVER, Time
+from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.features.state.reference_tally import Tally
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Forecast

@@ -17,7 +17,7 @@ from __future__ import annotations
 from math import inf
 from typing import Literal
 
-from driftline.features.state.feature_state import NEVER
+from driftline.features.state.event_time import NEVER
 from driftline.streams.fold.silence import Silence
 
 FRESH = 3600.0

@@ -35,7 +35,7 @@ from driftline.features.feast.history import (
     window_type,
 )
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.state.timeline import MICROSECONDS
+from driftline.features.state.event_time import MICROSECONDS
 from driftline.streams.archive.parts import Archive
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from driftline.features.state.feature_state import RowKey, StampedRow
+from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.streams.checkpoints.checkpoint import (
     Checkpoint,
     CheckpointHeader,

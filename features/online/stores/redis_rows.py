@@ -24,7 +24,7 @@ from driftline.features.declare.declaration import View
 from driftline.features.online.stores import wire
 from driftline.features.online.stores.connection import connect, connect_async, without_secrets
 from driftline.features.online.stores.stored import Stored, row_encoder
-from driftline.features.state.feature_state import RowKey, StampedRow
+from driftline.features.state.online_view import RowKey, StampedRow
 
 BATCH = 1000
 """Rows in one exchange with the server."""

@@ -25,7 +25,7 @@ from driftline.features.declare.declaration import View
 from driftline.features.online.stores import wire
 from driftline.features.online.stores.stamps import microseconds
 from driftline.features.online.stores.stored import Stored, row_encoder
-from driftline.features.state.feature_state import RowKey, StampedRow
+from driftline.features.state.online_view import RowKey, StampedRow
 
 BATCH = 1000
 """Rows in one transaction: it holds the file's only write lock for some 20 ms."""

@@ -16,7 +16,7 @@ from shops import BY_SHOP, price, put, repo_at
 
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.features.online.writer import OnlineWriter
-from driftline.features.state.feature_state import RowKey, StampedRow
+from driftline.features.state.online_view import RowKey, StampedRow
 
 ROWS: dict[RowKey, StampedRow] = {(BY_SHOP, (shop,)): (1e9, {"price_1h": 2.5}) for shop in "ab"}
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.features.state.feature_state import NEVER
+from driftline.features.state.event_time import NEVER
 from driftline.streams.fold.deduplication import SeenEvents
 from driftline.streams.fold.label_join import (
     JoinRule,

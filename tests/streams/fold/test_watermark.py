@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from driftline import DAY, HOUR, MINUTE
-from driftline.features.state.feature_state import NEVER
+from driftline.features.state.event_time import NEVER
 from driftline.streams.fold.silence import LONGEST, MOST_TO_CATCH_UP
 from driftline.streams.fold.watermark import MOST, TRANSIT_OVER, Timeliness, Watermark
 

@@ -1,0 +1,79 @@
+"""Which window each aggregate needs, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from driftline.features.declare.declaration import Window
+from driftline.features.state.window import (
+    CountWindow,
+    DecayedWindow,
+    DistinctWindow,
+    EventWindow,
+    LatestWindow,
+    MaxWindow,
+    MinWindow,
+    SquareWindow,
+    SumWindow,
+)
+from driftline.features.state.window_table import BoundedTable, WindowTable
+
+
+class _Aggregate(NamedTuple):
+    """The window that an aggregate needs, and how it is read at a time.
+
+    `argument` says who needs the declaration's: the window, or the read.
+    """
+
+    window: type[EventWindow]
+    read: Callable[..., Any]
+    argument: Literal["", "window", "read"] = ""
+
+
+_AGGREGATES = {
+    "mean": _Aggregate(SumWindow, SumWindow.mean),
+    "sum": _Aggregate(SumWindow, SumWindow.sum),
+    "count": _Aggregate(CountWindow, CountWindow.count),
+    "rate": _Aggregate(CountWindow, CountWindow.rate),
+    "std": _Aggregate(SquareWindow, SquareWindow.std),
+    "latest": _Aggregate(LatestWindow, LatestWindow.latest),
+    "first": _Aggregate(LatestWindow, LatestWindow.first),
+    "lag": _Aggregate(LatestWindow, LatestWindow.lag, "read"),
+    "decayed": _Aggregate(DecayedWindow, DecayedWindow.mean, "window"),
+    "distinct": _Aggregate(DistinctWindow, DistinctWindow.distinct, "window"),
+    "newest": _Aggregate(CountWindow, CountWindow.newest),
+    "min": _Aggregate(MinWindow, MinWindow.min),
+    "max": _Aggregate(MaxWindow, MaxWindow.max),
+}
+
+
+def table_identity(feature: Window) -> tuple[Any, ...]:
+    """Features of equal identity are read from one table."""
+    window = _AGGREGATES[feature.aggregate].window
+    return (
+        window, feature.event, feature.value, feature.by, feature.over, _window_arguments(feature),
+        feature.max_keys,
+    )  # fmt: skip
+
+
+def new_table(feature: Window) -> WindowTable:
+    """An empty table of the windows that the feature is read from."""
+    window, arguments = _AGGREGATES[feature.aggregate].window, _window_arguments(feature)
+    if feature.max_keys is None and window is not DistinctWindow:
+        return WindowTable(window, feature.over, arguments)
+    return BoundedTable(window, feature.over, arguments, feature.max_keys)
+
+
+def reader_of(feature: Window) -> Callable[[Any, float], Any]:
+    """How the feature is read from its window as of a time."""
+    aggregate, argument = _AGGREGATES[feature.aggregate], feature.argument
+    if aggregate.argument != "read":
+        return aggregate.read
+    read = aggregate.read
+    return lambda window, at: read(window, at, argument)
+
+
+def _window_arguments(feature: Window) -> tuple[Any, ...]:
+    """What a window of the feature is made with, beside its length."""
+    return (feature.argument,) if _AGGREGATES[feature.aggregate].argument == "window" else ()
