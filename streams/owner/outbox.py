@@ -10,7 +10,8 @@ output at the tail itself is compared with the published record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from driftline.streams.checkpoints.tails import OutputMark
 from driftline.streams.declare.topics import OUTPUT_LIMITS
@@ -81,16 +82,46 @@ class Outbox:
         """
         for kind in list(self._unproved):
             self._prove(kind, getattr(out, kind), next_offset)
+        fresh = self._fresh(out)
+        if not fresh:
+            return
+        async with self._appending() as appender:
+            ends = await appender.append({self._places[kind]: outputs for kind, outputs in fresh.items()})
+        for kind, outputs in fresh.items():
+            end = ends[self._places[kind]]
+            self._tails[kind] = (outputs[-1].offset, outputs[-1].ordinal)
+            self._marks[kind] = OutputMark(self._marks[kind].topic_id, end, self._tails[kind], end - 1)
+
+    async def announce(self, kind: str, record: Output) -> None:
+        """Append a record that no input caused (a code epoch); the tail stays where it is."""
+        place, mark = self._places[kind], self._marks[kind]
+        async with self._appending() as appender:
+            end = (await appender.append({place: [record]}))[place]
+        self._marks[kind] = OutputMark(mark.topic_id, end, self._tails[kind], mark.last)
+
+    @asynccontextmanager
+    async def _appending(self) -> AsyncIterator[Appender]:
+        """The appender. After a failure there is none: what is on the broker is not known then, and nothing
+        may follow it."""
+        appender = self._appender
+        if appender is None:
+            raise OutboxClosed("an earlier output failed: take the partition over anew")
+        try:
+            yield appender
+        except BaseException:
+            self._appender = None
+            await appender.close()
+            raise
+
+    def _fresh(self, out: Outputs) -> dict[str, Sequence[Output]]:
+        """What lies beyond the tails, by kind. Raises OutputTooLarge."""
         fresh: dict[str, Sequence[Output]] = {}
         for kind in KINDS:
             outputs: list[Output] = getattr(out, kind)
-            if outputs:
-                beyond = self._beyond(kind, outputs)
-                if beyond:
-                    self._check_sizes(kind, beyond)
-                    fresh[kind] = beyond
-        if fresh:
-            await self._append(fresh)
+            if outputs and (beyond := self._beyond(kind, outputs)):
+                self._check_sizes(kind, beyond)
+                fresh[kind] = beyond
+        return fresh
 
     def _check_sizes(self, kind: str, outputs: Sequence[Output]) -> None:
         limit = OUTPUT_LIMITS[kind]
@@ -127,29 +158,6 @@ class Outbox:
                 return
         if next_offset > tail[0]:
             raise Diverged(difference(place.topic, place.partition, tail, published, None))
-
-    async def announce(self, kind: str, record: Output) -> None:
-        """Append a record that no input caused (a code epoch); the tail stays where it is."""
-        await self._append({kind: [record]}, moves_tail=False)
-
-    async def _append(self, fresh: Mapping[str, Sequence[Output]], *, moves_tail: bool = True) -> None:
-        appender = self._appender
-        if appender is None:
-            raise OutboxClosed("an earlier output failed: take the partition over anew")
-        try:
-            ends = await appender.append({self._places[kind]: outputs for kind, outputs in fresh.items()})
-        except BaseException:
-            # what is on the broker now is not known: nothing may follow it
-            self._appender = None
-            await appender.close()
-            raise
-        for kind, outputs in fresh.items():
-            mark = self._marks[kind]
-            end = ends[self._places[kind]]
-            if moves_tail:
-                self._tails[kind] = (outputs[-1].offset, outputs[-1].ordinal)
-            last = end - 1 if moves_tail else mark.last
-            self._marks[kind] = OutputMark(mark.topic_id, end, self._tails[kind], last)
 
     async def close(self) -> None:
         """End the appender."""

@@ -171,26 +171,26 @@ class OwnedPartition:
             await self._fold(records)
             yield
 
-    async def _step(self, records: Sequence[StoredRecord]) -> Outputs:
+    async def _fold(self, records: Sequence[StoredRecord]) -> None:
+        self._all_acknowledged = False
         if self._inherited is None:
             begun = time.thread_time()
             out = self.processor.step(records)
             self._work += time.thread_time() - begun
-            return out
-        standby, bequest = self._inherited
-        out = await standby.fold(records, bequest)
-        if self.processor.next_offset > bequest.furthest:
-            self._inherited = None
-        return out
-
-    async def _fold(self, records: Sequence[StoredRecord]) -> None:
-        self._all_acknowledged = False
-        out = await self._step(records)
+        else:
+            out = await self._inherit(records, *self._inherited)
         self._last = records[-1]
         await self._outbox.send(out, self.processor.next_offset)
         await self._offer_rows(out.rows)
         self.acknowledged = self.processor.next_offset
         self._all_acknowledged = True
+
+    async def _inherit(self, records: Sequence[StoredRecord], standby: Standby, bequest: Bequest) -> Outputs:
+        """Fold records of which other code has published outputs."""
+        out = await standby.fold(records, bequest)
+        if self.processor.next_offset > bequest.furthest:
+            self._inherited = None
+        return out
 
     async def _offer_rows(self, changed: Mapping[RowKey, StampedRow]) -> None:
         """Offer the rows that changed, and every other one to a store that has lost rows."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from collections.abc import Iterator
 from typing import Any
 
 import faust
@@ -86,6 +87,7 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
         )
 
     async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch, and hand over in frames, until the consumer or its fetcher is stopped."""
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 records, active = await self._wait_next_records(POLL)
@@ -96,12 +98,20 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
                 if not self.flow_active:
                     await self.perform_seek()
                     continue
-                for partition, fetched in records.items():
-                    tp = TP(partition.topic, partition.partition)
-                    if active is not None and tp not in active and tp not in self._buffered_partitions:
-                        continue
-                    if not await self._put(tp, fetched, generation):
-                        break
+                for tp, frame in self._frames_of(records, active):
+                    if self._is_dead(generation):
+                        break  # the assignment has changed meanwhile
+                    last = frame[-1]
+                    message = ConsumerMessage(
+                        tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type,
+                        [], None, b"", None, 0, 0, tp, generation_id=generation,
+                    )  # fmt: skip
+                    # no await from here to the read offset: the frame is handed over whole or not at all
+                    self._frames[tp].append(message)
+                    for channel in self.app.topics._tp_index[tp]:
+                        message.incref()
+                        channel.queue.put_nowait(self.app.create_event(None, frame, {}, message))
+                    self._read_offset[tp] = last.offset + 1
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise
@@ -109,29 +119,18 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
             if not self.app.should_stop:
                 raise
 
-    async def _put(self, tp: TP, records: list[Any], generation: int) -> bool:
-        """Hand over the records in frames; False when the assignment has changed meanwhile."""
-        channels = self.app.topics._tp_index[tp]
-        read = self._read_offset[tp]
-        # a seek sets it to the next offset to read, so it has to mean that here too: Faust's own code takes
-        # it for the last one read, and skips the first record after each seek
-        fresh = records if read is None else [r for r in records if r.offset >= read]
-        for start in range(0, len(fresh), FRAME_RECORDS):
-            frame = fresh[start : start + FRAME_RECORDS]
-            if self._is_dead(generation):
-                return False
-            last = frame[-1]
-            message = ConsumerMessage(
-                tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type,
-                [], None, b"", None, 0, 0, tp, generation_id=generation,
-            )  # fmt: skip
-            # no await from here to the read offset: the frame is handed over whole or not at all
-            self._frames[tp].append(message)
-            for channel in channels:
-                message.incref()
-                channel.queue.put_nowait(self.app.create_event(None, frame, {}, message))
-            self._read_offset[tp] = last.offset + 1
-        return True
+    def _frames_of(self, records: dict[Any, list[Any]], active: set[TP] | None) -> Iterator[tuple[TP, Any]]:
+        """What was fetched of partitions that are still wanted, in frames."""
+        for partition, fetched in records.items():
+            tp = TP(partition.topic, partition.partition)
+            if active is not None and tp not in active and tp not in self._buffered_partitions:
+                continue
+            read = self._read_offset[tp]
+            # a seek sets it to the next offset to read, so it has to mean that here too: Faust's own code
+            # takes it for the last one read, and skips the first record after each seek
+            fresh = fetched if read is None else [r for r in fetched if r.offset >= read]
+            for start in range(0, len(fresh), FRAME_RECORDS):
+                yield tp, fresh[start : start + FRAME_RECORDS]
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget the frames of what another worker may own now."""

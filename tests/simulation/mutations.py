@@ -107,6 +107,8 @@ _LATE_FENCE = """
     appender = LateFence()
 """
 
+_APPENDED = "ends = await appender.append({self._places[kind]: outputs for kind, outputs in fresh.items()})\n"
+
 MUTATIONS = (
     _mutation(
         "no fence", world, "StoredPlace.fence", "self.epoch = epoch", "self.epoch = max(self.epoch, 0)"
@@ -128,9 +130,10 @@ MUTATIONS = (
     _mutation(
         "a send follows a failed one",
         outbox,
-        "Outbox._append",
-        "    except BaseException:\n",
-        "    except AppendFailed:\n        return\n    except BaseException:\n",
+        "Outbox.send",
+        f"    async with self._appending() as appender:\n        {_APPENDED}",
+        "    appender = self._appender\n"
+        f"    try:\n        {_APPENDED}    except AppendFailed:\n        return\n",
     ),
     _mutation(
         "a checkpoint is stored before the outputs are sent",
@@ -329,16 +332,16 @@ MUTATIONS = (
     _mutation(
         "a mark forgets the output that it saw last",
         outbox,
-        "Outbox._append",
-        "last = end - 1 if moves_tail else mark.last",
-        "last = mark.last",
+        "Outbox.send",
+        "self._tails[kind], end - 1)",
+        "self._tails[kind], self._marks[kind].last)",
     ),
     _mutation(
         "a code epoch moves the tail",
         outbox,
         "Outbox.announce",
-        "moves_tail=False",
-        "moves_tail=True",
+        "    self._marks[kind] =",
+        "    self._tails[kind] = (record.offset, record.ordinal)\n    self._marks[kind] =",
     ),
     _mutation(
         "what is offered again begins after the tail's own record",
