@@ -340,8 +340,9 @@ MUTATIONS = (
         "a code epoch moves the tail",
         outbox,
         "Outbox.announce",
-        "    self._marks[kind] =",
-        "    self._tails[kind] = (record.offset, record.ordinal)\n    self._marks[kind] =",
+        "    self._marks[kind] = OutputMark(mark.topic_id, end, self._tails[kind], mark.last)\n",
+        "    self._tails[kind] = (record.offset, record.ordinal)\n"
+        "    self._marks[kind] = OutputMark(mark.topic_id, end, self._tails[kind], end - 1)\n",
     ),
     _mutation(
         "what is offered again begins after the tail's own record",
