@@ -504,6 +504,7 @@ def disorder(run: Run) -> Outcome:
     run.feed_to(0.7)
     run.until_fed()
     run.until_passed(worker, run.random.uniform(0.5, 0.9))
+    run.feed_to(1)  # something to predict is left, however fast the worker is
     worker = _killed(run, worker)
     return Outcome(run.settle(worker))
 
