@@ -80,7 +80,7 @@ def test_what_is_tried_is_right_but_for_one_argument(name: str) -> None:
     make(name)(**RIGHT[name])
 
 
-@pytest.mark.parametrize(("name", "argument"), arguments())
+@pytest.mark.parametrize(("name", "argument"), list(arguments()))
 def test_an_argument_of_another_kind_is_refused(name: str, argument: str) -> None:
     for wrong in (object(), nan, -2, [object()], lambda: None):
         if wrong.__class__ is not object and callable(wrong) and takes_a_function(name, argument):
