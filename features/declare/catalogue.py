@@ -12,12 +12,12 @@ from driftline.features.declare.declaration import (
     Elapsed,
     Feature,
     Lookup,
-    Note,
     OnDemand,
     RequestField,
     View,
     Window,
 )
+from driftline.features.declare.notes import Note
 from driftline.features.declare.on_demand import OnDemandView, kind_of
 from driftline.features.errors import FeatureDeclarationError
 

@@ -7,12 +7,13 @@ import builtins
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypedDict, TypeVar, Unpack
+from typing import Annotated, Any, Literal, TypeVar, Unpack
 
 import msgspec
 
-from driftline.declared import ABOVE_0, AT_LEAST_1, Duration, check, check_keywords, names, seconds, shown
+from driftline.declared import ABOVE_0, AT_LEAST_1, Duration, check, names, seconds, shown
 from driftline.features.declare.keys import FEATURE_KINDS, kinds_of
+from driftline.features.declare.notes import NOTHING_NOTED, LatestNotes, Note, Notes, WindowNotes, note_of
 from driftline.features.errors import FeatureDeclarationError
 
 SECOND = 1.0
@@ -32,76 +33,7 @@ Aggregate = Literal[
 _OF_EVENTS = ("count", "rate", "newest")
 """Aggregates of the events themselves, without a value."""
 _EMPTY: Mapping[str, float] = {"count": 0, "sum": 0.0, "rate": 0.0, "distinct": 0}
-Outside = Literal["missing", "keep", "refuse"]
 Operation = Literal["ratio", "difference", "elapsed", "function"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    """What people should know of a feature; `monitor` says whether drift monitors watch it.
-
-    `valid` is the smallest and the largest number that makes sense, None for no bound. A value outside is
-    told as a dead letter of stage "range", when the one before was not; `outside` says what becomes of it:
-    it is "missing", it is kept ("keep"), or the request is refused ("refuse"). What is 0 over no event
-    cannot be missing.
-    """
-
-    description: str = ""
-    unit: str = ""
-    monitor: bool = True
-    owner: str = ""
-    tags: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    valid: tuple[float | None, float | None] | None = None
-    outside: Outside = "missing"
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The valid range, infinite where it has no bound."""
-        low, high = self.valid or (None, None)
-        return float("-inf") if low is None else low, float("inf") if high is None else high
-
-    @property
-    def confines(self) -> bool:
-        """Whether values out of the range are missing."""
-        return self.valid is not None and self.outside == "missing"
-
-    def __post_init__(self) -> None:
-        check(self, FeatureDeclarationError)
-        if self.valid is not None:
-            low, high = self.valid
-            if low is not None and high is not None and not low <= high:
-                raise FeatureDeclarationError(f"a valid range goes from low to high, not {self.valid!r}")
-
-
-class Notes(TypedDict, total=False):
-    """What a feature takes beside what it is computed from; see `Note`."""
-
-    description: str
-    unit: str
-    monitor: bool
-    owner: str
-    tags: Mapping[str, str]
-    valid: tuple[float | None, float | None] | None
-    outside: Outside
-
-
-class LatestNotes(Notes, total=False):
-    """What a newest value takes too; see `Window`."""
-
-    max_keys: int | None
-
-
-class WindowNotes(LatestNotes, total=False):
-    """What other windows take too."""
-
-    ttl: Duration | None
-
-
-def _note(given: Mapping[str, Any], what: str, others: tuple[str, ...] = ()) -> Note:
-    """The note of what was given, which may have `others` beside it."""
-    known = (*(one.name for one in dataclasses.fields(Note)), *others)
-    check_keywords(given, known, what, FeatureDeclarationError)
-    return Note(**{name: value for name, value in given.items() if name not in others})
 
 
 def kind_in(hint: Any) -> type | None:
@@ -115,7 +47,7 @@ class RequestField:
     """A field of the request itself."""
 
     name: str
-    note: Note = Note()
+    note: Note = NOTHING_NOTED
 
     def __post_init__(self) -> None:
         check(self, FeatureDeclarationError)
@@ -126,7 +58,7 @@ class Derived:
     """A pure function of the request; None means missing."""
 
     function: Callable[[Any], Any]
-    note: Note = Note()
+    note: Note = NOTHING_NOTED
 
     def __post_init__(self) -> None:
         check(self, FeatureDeclarationError)
@@ -148,7 +80,7 @@ class Window:
     value: str | Callable[[Any], Any] | None
     by: tuple[str, ...]
     over: float
-    note: Note = Note()
+    note: Note = NOTHING_NOTED
     argument: float | None = None
     max_keys: Annotated[int, AT_LEAST_1] | None = None
     ttl: Annotated[float, ABOVE_0] | None = None
@@ -185,7 +117,7 @@ class Lookup:
     event: type
     field: str
     by: str
-    note: Note = Note()
+    note: Note = NOTHING_NOTED
     ttl: Annotated[float, ABOVE_0] | None = None
 
     def __post_init__(self) -> None:
@@ -200,7 +132,7 @@ class Elapsed:
     """
 
     window: Window
-    note: Note = Note()
+    note: Note = NOTHING_NOTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +146,7 @@ class OnDemand:
     of: tuple[str, ...]
     function: Callable[..., Any] | None
     kind: type
-    note: Note = Note()
+    note: Note = NOTHING_NOTED
 
     def __post_init__(self) -> None:
         check(self, FeatureDeclarationError)
@@ -237,7 +169,7 @@ def _window(
 ) -> Window:
     """`given` has `max_keys` and `ttl` too, which are the window's."""
     what = _called(aggregate, event)
-    note = _note(given, what, ("max_keys", "ttl"))
+    note = note_of(given, what, ("max_keys", "ttl"))
     ttl: Any = given.get("ttl")
     window = Window(
         aggregate,
@@ -272,12 +204,12 @@ def _check_whole(given: object, where: str) -> None:
 
 def field(name: str, **note: Unpack[Notes]) -> RequestField:
     """The request's field `name`. `note`: what `Note` has, and of windows `max_keys` and `ttl` too."""
-    return RequestField(name, _note(note, "field"))
+    return RequestField(name, note_of(note, "field"))
 
 
 def derive(function: Callable[[Any], Any], **note: Unpack[Notes]) -> Derived:
     """A pure function of the request, such as the hour of its `at`."""
-    return Derived(function, _note(note, "derive"))
+    return Derived(function, note_of(note, "derive"))
 
 
 def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
@@ -390,12 +322,12 @@ def since(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]
 
 def ratio(numerator: str, denominator: str, **note: Unpack[Notes]) -> OnDemand:
     """One feature divided by another; missing when that is 0, or the quotient beyond 1e15."""
-    return OnDemand("ratio", (numerator, denominator), None, float, _note(note, "ratio"))
+    return OnDemand("ratio", (numerator, denominator), None, float, note_of(note, "ratio"))
 
 
 def difference(minuend: str, subtrahend: str, **note: Unpack[Notes]) -> OnDemand:
     """One feature less another."""
-    return OnDemand("difference", (minuend, subtrahend), None, float, _note(note, "difference"))
+    return OnDemand("difference", (minuend, subtrahend), None, float, note_of(note, "difference"))
 
 
 def on_demand(
@@ -411,7 +343,7 @@ def on_demand(
     if kind not in FEATURE_KINDS:
         raise FeatureDeclarationError(f"on-demand features are float, int, bool or str, not {shown(kind)}")
     inputs = names(of, "on_demand: of", FeatureDeclarationError)
-    return OnDemand("function", inputs, function, kind, _note(note, "on_demand"))
+    return OnDemand("function", inputs, function, kind, note_of(note, "on_demand"))
 
 
 def lookup(event: type, field: str, *, by: str, ttl: Duration | None = None, **note: Unpack[Notes]) -> Lookup:
@@ -421,7 +353,7 @@ def lookup(event: type, field: str, *, by: str, ttl: Duration | None = None, **n
         raise FeatureDeclarationError(f"lookup: expected a reference class, not {shown(event)}")
     what = f"lookup of {event.__name__}"
     lasts = None if ttl is None else seconds(ttl, f"{what}: ttl", FeatureDeclarationError, ABOVE_0)
-    return Lookup(event, field, by, _note(note, what), lasts)
+    return Lookup(event, field, by, note_of(note, what), lasts)
 
 
 @dataclass(frozen=True, slots=True)

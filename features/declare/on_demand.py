@@ -106,29 +106,11 @@ def evaluation(steps: tuple[OnDemandStep, ...], unseen: Mapping[str, Any]) -> Ev
     It takes a second argument: what to call, with a feature's name, its value and the error, for a value out
     of its range and for code that failed. Without it, such values are missing and errors are raised.
     """
-    plan: list[tuple[Any, ...]] = [
-        tuple(one) for one in steps
-    ]  # an OnDemandStep would be one of ours to Feast
+    # tuples, as an OnDemandStep would be one of ours to Feast
+    plan: list[tuple[Any, ...]] = [tuple(one) for one in steps]
     defaults = dict(unseen)
 
-    def plain(value: Any, kind: str, lenient: bool) -> Any:
-        if value is None:
-            return None
-        if hasattr(value, "item"):  # numpy's
-            value = value.item()
-        if kind == "str" and isinstance(value, str):
-            return value
-        if kind == "bool" and isinstance(value, bool):
-            return value
-        if isinstance(value, (int, float)):
-            finite = -1e15 <= value <= 1e15
-            if finite and kind == "float":
-                return float(value) + 0.0  # no negative zero
-            if finite and kind == "int" and value == int(value):
-                return int(value)
-            if lenient and not finite:
-                return None
-        raise ValueError(f"{value!r:.100} is no {kind} that is finite and within 1e15")
+    plain = _plain_values()
 
     def evaluate(values: Any, problem: Any = None) -> dict[str, Any]:
         known = dict(defaults)
@@ -158,6 +140,34 @@ def evaluation(steps: tuple[OnDemandStep, ...], unseen: Mapping[str, Any]) -> Ev
         return computed
 
     return evaluate
+
+
+def _plain_values() -> Callable[[Any, str, bool], Any]:
+    """The function from a value, its kind and whether it may be missing to Python's own value.
+
+    It is made here, as `evaluate` is: Feast stores what no module has by its code.
+    """
+
+    def plain(value: Any, kind: str, lenient: bool) -> Any:
+        if value is None:
+            return None
+        if hasattr(value, "item"):  # numpy's
+            value = value.item()
+        if kind == "str" and isinstance(value, str):
+            return value
+        if kind == "bool" and isinstance(value, bool):
+            return value
+        if isinstance(value, (int, float)):
+            finite = -1e15 <= value <= 1e15
+            if finite and kind == "float":
+                return float(value) + 0.0  # no negative zero
+            if finite and kind == "int" and value == int(value):
+                return int(value)
+            if lenient and not finite:
+                return None
+        raise ValueError(f"{value!r:.100} is no {kind} that is finite and within 1e15")
+
+    return plain
 
 
 def columns_function(view: OnDemandView) -> Callable[[Any], dict[str, list[Any]]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from driftline.features.declare.declaration import Note, Outside
+from driftline.features.declare.notes import Note, Outside
 from driftline.features.errors import FeatureValueError
 
 

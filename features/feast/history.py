@@ -21,7 +21,8 @@ import msgspec
 import pyarrow as pa
 from pyarrow import parquet
 
-from driftline.features.declare.declaration import Feature, Lookup, Note, View, Window, kind_in
+from driftline.features.declare.declaration import Feature, Lookup, View, Window, kind_in
+from driftline.features.declare.notes import Note
 from driftline.features.errors import FeaturesError
 
 GROUP_ROWS = 50_000

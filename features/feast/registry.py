@@ -260,8 +260,7 @@ def _import_feast() -> None:
 
 def _objects(project: str, views: Iterable[View], on_demand: Sequence[OnDemandView]) -> list[tuple[str, Any]]:
     """Kind and Feast object of everything declared, in the order in which they need each other."""
-    from feast import Entity, FeatureService, FeatureView, Field, FileSource
-    from feast.types import Float64, Int64, String
+    from feast import Entity, FeatureService, FeatureView
     from feast.value_type import ValueType
 
     entities: dict[str, Entity] = {}
@@ -271,35 +270,7 @@ def _objects(project: str, views: Iterable[View], on_demand: Sequence[OnDemandVi
             entities.setdefault(
                 key, Entity(name=key, join_keys=[key], value_type=ValueType.STRING, tags=dict(OWNER))
             )
-        fields = [Field(name=key, dtype=String) for key in view.keys]
-        for name, window in view.features.items():
-            tags = {
-                **feast_tags(window.note),
-                "aggregate": window.aggregate,
-                "over_seconds": f"{window.over:g}",
-            }
-            if window.ttl is not None:
-                tags["ttl_seconds"] = f"{window.ttl:g}"
-            dtype = Int64 if window.is_whole else Float64
-            fields.append(Field(name=name, dtype=dtype, description=window.note.description, tags=tags))
-        notes = [window.note for window in view.features.values()]
-        source = FileSource(
-            name=f"{view.name}_history",
-            path=f"{HISTORY}/{view.name}",
-            timestamp_field="event_timestamp",
-        )
-        feature_views.append(
-            FeatureView(
-                name=view.name,
-                entities=[entities[key] for key in view.keys],
-                schema=fields,
-                source=source,
-                ttl=timedelta(seconds=view.ttl),
-                online=True,
-                tags={**shared_tags(notes), **OWNER, CLOCK: view.clock},
-                owner=owners(notes),
-            )
-        )
+        feature_views.append(_feature_view(view, [entities[key] for key in view.keys]))
     computed = []
     if on_demand:
         from driftline.features.feast.on_demand_views import feast_view
@@ -315,3 +286,36 @@ def _objects(project: str, views: Iterable[View], on_demand: Sequence[OnDemandVi
         *(("on-demand feature view", view) for view in computed),
         ("feature service", service),
     ]
+
+
+def _feature_view(view: View, entities: Sequence[Any]) -> Any:
+    """Feast's view of one of ours, over the history of its rows."""
+    from feast import FeatureView, Field, FileSource
+    from feast.types import Float64, Int64, String
+
+    fields = [Field(name=key, dtype=String) for key in view.keys]
+    for name, window in view.features.items():
+        tags = {
+            **feast_tags(window.note),
+            "aggregate": window.aggregate,
+            "over_seconds": f"{window.over:g}",
+        }
+        if window.ttl is not None:
+            tags["ttl_seconds"] = f"{window.ttl:g}"
+        dtype = Int64 if window.is_whole else Float64
+        fields.append(Field(name=name, dtype=dtype, description=window.note.description, tags=tags))
+    notes = [window.note for window in view.features.values()]
+    return FeatureView(
+        name=view.name,
+        entities=list(entities),
+        schema=fields,
+        source=FileSource(
+            name=f"{view.name}_history",
+            path=f"{HISTORY}/{view.name}",
+            timestamp_field="event_timestamp",
+        ),
+        ttl=timedelta(seconds=view.ttl),
+        online=True,
+        tags={**shared_tags(notes), **OWNER, CLOCK: view.clock},
+        owner=owners(notes),
+    )

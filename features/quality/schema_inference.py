@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from driftline.features.declare.declaration import Derived, Feature, Note, RequestField, Window
+from driftline.features.declare.declaration import Derived, Feature, RequestField, Window
+from driftline.features.declare.notes import Note
 from driftline.features.quality.expectation import (
     Bins,
     FeatureSchema,

@@ -18,11 +18,11 @@ from driftline.features.declare.declaration import (
     Elapsed,
     Feature,
     Lookup,
-    Note,
     OnDemand,
     RequestField,
     Window,
 )
+from driftline.features.declare.notes import Note
 from driftline.features.declare.on_demand import evaluation, step
 from driftline.features.declare.ranges import Ranges
 

@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from driftline.features.errors import FeaturesError
@@ -23,10 +24,14 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.transport.renewal import Renewals
 
 if TYPE_CHECKING:
+    from driftline.features.online.writer import OnlineWriter
     from driftline.streams.archive.past import TopicPast
     from driftline.streams.clients.bridge import Bridge
     from driftline.streams.clients.bridger import BridgeReport
     from driftline.streams.declare.topics import TopicSpec
+    from driftline.streams.owner.deployment import Deployment
+    from driftline.streams.owner.standby import Standby
+    from driftline.streams.transport.kafka_broker import KafkaBroker
 
 log = logging.getLogger("driftline.worker")
 
@@ -95,22 +100,10 @@ def run_worker(
     # a worker that begins anew while the local broker is away has to know which one to wait for
     os.environ["DRIFTLINE_BOOTSTRAP"] = bootstrap
     settings.see_that_home_is_writable()
-    writer = None
-    if features and case.views():
-        from driftline.features.feast.registry import OnlineStoreRepo
-        from driftline.features.online.writer import OnlineWriter
-
-        repo = OnlineStoreRepo(settings.features(case.name), case.views(), case.on_demand_views())
-        repo.apply()
-        writer = OnlineWriter(repo)
+    writer = _online_writer(case, settings) if features and case.views() else None
     from driftline.infra.serving.deploy import deploy
-    from driftline.infra.topics.administration import topic_troubles
     from driftline.streams.archive.parts import Archive
     from driftline.streams.transport.kafka_broker import KafkaBroker
-    from driftline.streams.transport.membership import Membership
-    from driftline.streams.transport.topics_watch import TopicsWatch
-    from driftline.streams.transport.worker import Worker
-    from driftline.streams.transport.worker_process import run
 
     specs = case.topics(settings.namespace).all()
     _until_there(bootstrap, specs, mend_topics)
@@ -125,18 +118,25 @@ def run_worker(
         )
         if upgrading is None:
             return
+    _serve(deployment, settings, bootstrap, upgrading, renewals, partial(_close, writer, broker))
 
-    async def closing() -> None:
-        try:
-            if writer is not None:
-                await writer.close()
-        except FeaturesError as error:
-            # the checkpoint is older than these rows: they are written when it is folded on
-            log.error("%s", error)
-        finally:
-            await broker.close()
 
-    with own_slot(settings, case.name) as slot:
+def _serve(
+    deployment: Deployment,
+    settings: Settings,
+    bootstrap: str,
+    upgrading: Mapping[int, Standby] | None,
+    renewals: Renewals,
+    closing: Callable[[], Awaitable[None]],
+) -> None:
+    """Run the worker in a slot of its own, until SIGTERM."""
+    from driftline.infra.topics.administration import topic_troubles
+    from driftline.streams.transport.membership import Membership
+    from driftline.streams.transport.topics_watch import TopicsWatch
+    from driftline.streams.transport.worker import Worker
+    from driftline.streams.transport.worker_process import run
+
+    with own_slot(settings, deployment.case.name) as slot:
         if not slot.is_new:
             _put_out(bootstrap, deployment.group, slot.client_id)
         worker = Worker(
@@ -145,10 +145,31 @@ def run_worker(
             status_path=slot.status_path,
             client_id=slot.client_id,
             upgrading=upgrading,
-            topics=TopicsWatch(lambda: topic_troubles(bootstrap, specs)),
+            topics=TopicsWatch(lambda: topic_troubles(bootstrap, deployment.topics.all())),
             membership=Membership(lambda: is_member(bootstrap, deployment.group, slot.client_id)),
         )
         run(worker, renewals, closing)
+
+
+def _online_writer(case: UseCase, settings: Settings) -> OnlineWriter:
+    """The writer of a case's online rows, of a repository that is as declared."""
+    from driftline.features.feast.registry import OnlineStoreRepo
+    from driftline.features.online.writer import OnlineWriter
+
+    repo = OnlineStoreRepo(settings.features(case.name), case.views(), case.on_demand_views())
+    repo.apply()
+    return OnlineWriter(repo)
+
+
+async def _close(writer: OnlineWriter | None, broker: KafkaBroker) -> None:
+    try:
+        if writer is not None:
+            await writer.close()
+    except FeaturesError as error:
+        # the checkpoint is older than these rows: they are written when it is folded on
+        log.error("%s", error)
+    finally:
+        await broker.close()
 
 
 def run_archiver(
