@@ -6,53 +6,43 @@ some hundred records: nothing here depends on what a model says, and each half r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Container, Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import Any, NamedTuple, Protocol
-
-import msgspec
+from typing import Any
 
 from driftline.errors import pass_interrupt
 from driftline.features.declare.keys import key_text
 from driftline.features.errors import FeatureValueError
 from driftline.features.quality.expectation import RefusingFeatures
-from driftline.features.state.event_time import NEVER, Time
+from driftline.features.state.event_time import NEVER
 from driftline.features.state.online_view import RowKey, StampedRow
-from driftline.features.state.reference_tally import Tally
 from driftline.online_models.errors import reason_of
-from driftline.online_models.pool.pool import Forecast
-from driftline.online_models.tasks.task import Task
-from driftline.streams.declare.commands import Authority, AuthorityState
+from driftline.streams.declare.commands import Authority
 from driftline.streams.declare.events import (
-    SYSTEM_EVENTS,
-    TIMELESS,
-    Clock,
     Command,
     Event,
     Reference,
-    Serve,
     WarmUp,
     moment,
 )
 from driftline.streams.declare.partitioning import Home
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.errors import OtherTask, Refused
+from driftline.streams.errors import Refused
 from driftline.streams.fold.deduplication import Novelty, SeenEvents, content_of
+from driftline.streams.fold.intake_state import Counts, Features, IntakeParts, IntakeState
 from driftline.streams.fold.label_join import (
     JoinRule,
     LabelJoin,
-    LabelJoinState,
     Lesson,
     PendingPrediction,
-    PredictionStatus,
     ResolvedPrediction,
-    Statement,
 )
+from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.reference_spread import KnownReferences
+from driftline.streams.fold.route import Route, routes
 from driftline.streams.fold.watermark import Timeliness, Watermark
-from driftline.streams.records.bounds import Classes, check_answer, dead_letter
+from driftline.streams.fold.work import Answered, Question, Witness, Work, as_published
+from driftline.streams.records.bounds import check_answer, dead_letter
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
@@ -61,115 +51,8 @@ RETAIN_EVERY = 256
 """Records between clean-ups of windows; what is read never depends on it."""
 
 
-class Question(msgspec.Struct, frozen=True, gc=False):
-    """A request that the learner is to answer: `moment` is its time, `published` what other code has
-    answered to it, which stands."""
-
-    pending: PendingPrediction
-    moment: datetime
-    published: Prediction | None
-
-
-Work = tuple[Question | ResolvedPrediction | Lesson | Command, int, Outputs]
-"""What the learner is to do: a question, an example, a lesson or a command, the offset of the record behind
-it, and where to put what comes of it."""
-
-
 _Decoded = tuple[Record, Event | Refused, int]
 """A record, what it holds or why it is refused, and the hash of what its event says."""
-
-
-class Answered(NamedTuple):
-    """What other code has published: `predictions`, by the offset of their request, stand whatever the
-    models here say; other requests up to offset `through` were not answered, and never will be.
-    Predictions are taken out as the fold comes to them."""
-
-    predictions: dict[int, Prediction]
-    through: int
-
-
-class Witness(Protocol):
-    """Is told of a fold by new code what its outputs do not say; nothing of the fold depends on it."""
-
-    def refused(self, offset: int, refused: Refused, *, heard: bool) -> None:
-        """A record is refused; one that is not `heard` is of a warm-up, of which nothing is put out."""
-        ...
-
-    def answered(self, own: Any, published: Any, *, same_point: bool) -> None:
-        """There is an answer of its own to a request whose published answer stands."""
-        ...
-
-
-class Features(Protocol):
-    """What the fold's features are kept by: `driftline.features.state.feature_state.FeatureState`, or what
-    watches over one."""
-
-    def read(self, request: Any, at: float) -> dict[str, Any]: ...
-    def update(self, event: Any, at: float) -> None: ...
-    def come_to(self, time: Time) -> None: ...
-    def put_rows(self, rows: dict[RowKey, StampedRow]) -> None: ...
-    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]: ...
-    def retain(self, watermark: float) -> None: ...
-    def problems(self) -> list[str]: ...
-    def evicted(self) -> int: ...
-    def tallies(self) -> Mapping[tuple[type, str], Tally]: ...
-    def state(self) -> Any: ...
-    def restore(self, state: Any) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """What an event type means to the case; `tag` is its name in the log."""
-
-    tag: str
-    moves_time: bool
-    is_clock: bool
-    is_reference: bool
-    counted: bool
-    marks: bool
-    asks: bool
-    labels: bool
-    voids: bool
-    corrects: str | None
-    joins: bool
-    keyed: bool
-
-
-@dataclass(slots=True)
-class Counts:
-    """How many events entered, requests were asked, and records refused, in the wrong partition, dropped as
-    repeated, or late. What a warm-up refuses is no dead letter, as nothing of it is put out."""
-
-    events: int = 0
-    predictions: int = 0
-    dead_letters: int = 0
-    refused_in_warm_up: int = 0
-    misplaced: int = 0
-    duplicates: int = 0
-    late: int = 0
-
-
-@dataclass(slots=True)
-class IntakeState:
-    """All of a intake that changes, beside the state of its parts. `held_rows` are the online rows of a
-    warm-up, which are put out when it ends."""
-
-    watermark: Watermark
-    seen: SeenEvents
-    records: int = 0
-    warming: bool = False
-    held_rows: dict[RowKey, StampedRow] = field(default_factory=dict)
-    classes: Classes = field(default_factory=Classes)
-    counts: Counts = field(default_factory=Counts)
-
-
-class IntakeParts(NamedTuple):
-    """The state of a intake with that of its parts."""
-
-    own: IntakeState
-    features: Any
-    pending: LabelJoinState
-    authority: AuthorityState
 
 
 class Intake:
@@ -185,31 +68,14 @@ class Intake:
         self._features = features
         self._home = Home(partition, case.partitions)
         label = task.label
-        self._label_value: Callable[[Any], Any] = label.value
-        kinds: list[type[Event]] = [*case.events, *SYSTEM_EVENTS]
-        self._routes = {
-            kind: _Route(
-                tag=str(kind.__struct_config__.tag),
-                moves_time=not issubclass(kind, TIMELESS),
-                is_clock=kind is Clock,
-                is_reference=issubclass(kind, Reference),
-                counted=kind not in SYSTEM_EVENTS,
-                marks=kind is WarmUp or kind is Serve,
-                asks=kind is task.ask,
-                labels=kind is label.event,
-                voids=kind in label.void,
-                corrects=label.correction_field(kind),
-                joins=kind in (task.ask, label.event, *label.void),
-                keyed=kind not in self._codec.broadcast,
-            )
-            for kind in kinds
-        }
+        self._routes = routes(case)
         self._offset = -1
         self._out = Outputs()
         self._work: list[Work] = []
-        self._join_key = attrgetter(label.on)
         self._label_field = label.on
-        self._pending = LabelJoin(JoinRule.of(label, case.allowed_lateness), self._known)
+        rule = JoinRule.of(label, case.allowed_lateness)
+        self._pending = LabelJoin(rule, self._known)
+        self._labels = LabelReader(task, rule)
         self._partition_key = attrgetter(case.key)
         self._key_field = case.key
         self._key_fields = tuple(
@@ -401,18 +267,11 @@ class Intake:
         if route.marks:
             self._check_mark(event)
         appended = record.timestamp / 1000.0 if self._is_live and record.timestamp >= 0 else None
-        verdict: Timeliness = "on time"
-        if route.is_clock:
-            if not watermark.is_news(at, appended):
-                return
-        elif route.moves_time:
-            verdict = watermark.judge(at, event.id, appended)
-        elif route.is_reference and watermark.is_far_ahead(at, appended):
-            verdict = "future"
-        if verdict == "late" or verdict == "future":
-            raise self._untimely(verdict, event)
-        label_key = self._label_key(event) if route.joins else None
-        said = self._said(event, at, label_key, route) if route.labels or route.voids else None
+        if route.is_clock and not watermark.is_news(at, appended):
+            return
+        verdict = self._judge(event, route, at, appended)
+        label_key = self._labels.key(event) if route.joins else None
+        said = self._labels.said(event, at, label_key, route) if route.labels or route.voids else None
         new_class = said.label if self._is_multiclass and said is not None else None
         if new_class is not None:
             state.classes.check(new_class)
@@ -429,12 +288,7 @@ class Intake:
         if route.marks:
             state.warming = isinstance(event, WarmUp)
         if route.moves_time:
-            if route.is_clock:
-                watermark.tell(at, appended)
-            else:
-                watermark.advance(at, appended)
-            if watermark.value > self._pending.due:
-                self._pending.expire(watermark.value)
+            self._move_time(route, at, appended)
         self._features.come_to(watermark)
         state.seen.add(route.tag, event.id, content, watermark.max_at, at)
         if route.counted:
@@ -442,14 +296,35 @@ class Intake:
         if verdict == "ahead":
             self._refuse(record, self._ahead(event), self._out)
         if x is not None:
-            problems = self._features.problems()
-            if problems:  # told, but no reason to refuse the request
+            if problems := self._features.problems():  # reported, but no reason to refuse the request
                 self._refuse(record, Refused("range", "; ".join(problems)), self._out)
             self._ask(event, at, x, keys, label_key)
         if new_class is not None:
             state.classes.add(new_class)
         if said is not None:
             self._pending.answer(said)
+
+    def _judge(self, event: Event, route: Route, at: float, appended: float | None) -> Timeliness:
+        """How an event's time stands to the others'; raises Refused where it is late or from the future."""
+        watermark = self._s.watermark
+        verdict: Timeliness = "on time"
+        if route.moves_time:
+            if not route.is_clock:
+                verdict = watermark.judge(at, event.id, appended)
+        elif route.is_reference and watermark.is_far_ahead(at, appended):
+            verdict = "future"
+        if verdict == "late" or verdict == "future":
+            raise self._untimely(verdict, event)
+        return verdict
+
+    def _move_time(self, route: Route, at: float, appended: float | None) -> None:
+        watermark = self._s.watermark
+        if route.is_clock:
+            watermark.tell(at, appended)
+        else:
+            watermark.advance(at, appended)
+        if watermark.value > self._pending.due:
+            self._pending.expire(watermark.value)
 
     def _repeated(self, found: Novelty, event: Event) -> None:
         if found == "other content":
@@ -520,47 +395,6 @@ class Intake:
             "moves no time until they agree",
         )
 
-    def _said(self, event: Event, at: float, label_key: Any, route: _Route) -> Statement | None:
-        """What a label or void event says; None where it says nothing."""
-        label = None
-        if route.labels:
-            try:
-                value = self._label_value(event)
-                label = None if value is None else self._task.check_label(value)
-            except BaseException as error:
-                pass_interrupt(error)
-                raise Refused("label", reason_of(error)) from error
-        if label is None and not route.voids:
-            return None
-        status: PredictionStatus = "void" if label is None else "labelled"
-        corrects = None if route.corrects is None else self._corrects(event, route.corrects)
-        return Statement(label_key, status, label, at, event.id, corrects)
-
-    def _corrects(self, event: Event, name: str) -> str | None:
-        """The id of the label that an event corrects; None where it is no correction."""
-        corrects = getattr(event, name)
-        if corrects is None:
-            return None
-        if not isinstance(corrects, str):
-            raise Refused("label", f"{name} is {corrects!r}: it names the id of the label that is corrected")
-        if self._pending.rule.corrections <= 0:
-            raise Refused(
-                "label", f"it corrects {corrects!r}, but the case takes no corrections (corrections=0)"
-            )
-        return corrects
-
-    def _label_key(self, event: Event) -> Any:
-        """The value that labels are joined by."""
-        try:
-            key = self._join_key(event)
-            hash(key)
-        except BaseException as error:
-            pass_interrupt(error)
-            raise Refused("label", f"field {self._label_field!r}: {reason_of(error)}") from error
-        if key is None:
-            raise Refused("label", f"field {self._label_field!r} is null: labels are joined by its value")
-        return key
-
     def _ask(self, event: Event, at: float, x: dict[str, Any], keys: dict[str, Any], label_key: Any) -> None:
         prediction_id = event.id + self._suffix
         silent = not self._out.heard
@@ -610,18 +444,3 @@ class Intake:
     def keep(self, answered: Answered | None) -> None:
         """What other code has answered to the records that follow."""
         self._answered = answered
-
-
-def as_published(task: Task, published: Prediction, outputs: tuple[Any, ...]) -> Forecast:
-    """What other code has answered, beside what every member here says to the same request."""
-    model = published.model
-    try:
-        output = task.output_of(published.prediction, published.probabilities)
-    except ValueError as error:
-        raise OtherTask(
-            f"the published prediction {published.id} is no answer to this task: {error}. Code of "
-            "another task cannot take over: use another namespace"
-        ) from error
-    told = published.interval
-    reach = None if told is None else (told.high - told.low) / 2.0
-    return Forecast(model.name, model.version, model.learned_through, output, outputs, reach=reach)

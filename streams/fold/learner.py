@@ -18,8 +18,8 @@ from driftline.online_models.promote.promotion import Evidence
 from driftline.streams.declare.events import Command, moment
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.fold.intake import Question, Witness, Work, as_published
 from driftline.streams.fold.label_join import Lesson, PendingPrediction, ResolvedPrediction
+from driftline.streams.fold.work import Question, Witness, Work, as_published
 from driftline.streams.records.bounds import LONGEST_REASON, shortened
 from driftline.streams.records.incidents import drift_event
 from driftline.streams.records.messages import Interval, ModelEvent, ModelVersion, Outcome, Prediction

@@ -13,8 +13,10 @@ from driftline.online_models.pool.pool import Pool
 from driftline.online_models.pool.report import merged_report
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import FoldFault, StreamsError
-from driftline.streams.fold.intake import Answered, Counts, Intake, IntakeParts, Witness
+from driftline.streams.fold.intake import Intake
+from driftline.streams.fold.intake_state import Counts, IntakeParts
 from driftline.streams.fold.learner import Learner, LearnerParts, Results
+from driftline.streams.fold.work import Answered, Witness
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 

@@ -20,8 +20,8 @@ from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold.inheritance import Bequest, Inheritance
-from driftline.streams.fold.intake import Answered
 from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.fold.work import Answered
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import StoredRecord

@@ -33,7 +33,7 @@ from driftline import (
 )
 from driftline.streams.code.state_hash import state_hash
 from driftline.streams.errors import DeclarationError, FoldFault
-from driftline.streams.fold.intake import Counts
+from driftline.streams.fold.intake_state import Counts
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.sources import LogRecord

@@ -1,0 +1,49 @@
+"""What each event type means to a case, decided once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from driftline.streams.declare.events import SYSTEM_EVENTS, TIMELESS, Clock, Event, Reference, Serve, WarmUp
+from driftline.streams.declare.usecase import UseCase
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What an event type means to the case; `tag` is its name in the log."""
+
+    tag: str
+    moves_time: bool
+    is_clock: bool
+    is_reference: bool
+    counted: bool
+    marks: bool
+    asks: bool
+    labels: bool
+    voids: bool
+    corrects: str | None
+    joins: bool
+    keyed: bool
+
+
+def routes(case: UseCase) -> dict[type[Event], Route]:
+    """The route of every event type that the log may hold."""
+    task, label, broadcast = case.task, case.task.label, case.codec().broadcast
+    kinds: list[type[Event]] = [*case.events, *SYSTEM_EVENTS]
+    return {
+        kind: Route(
+            tag=str(kind.__struct_config__.tag),
+            moves_time=not issubclass(kind, TIMELESS),
+            is_clock=kind is Clock,
+            is_reference=issubclass(kind, Reference),
+            counted=kind not in SYSTEM_EVENTS,
+            marks=kind is WarmUp or kind is Serve,
+            asks=kind is task.ask,
+            labels=kind is label.event,
+            voids=kind in label.void,
+            corrects=label.correction_field(kind),
+            joins=kind in (task.ask, label.event, *label.void),
+            keyed=kind not in broadcast,
+        )
+        for kind in kinds
+    }

@@ -1,0 +1,66 @@
+"""What the intake hands to the learner, and what it is told of other code's answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from driftline.online_models.pool.pool import Forecast
+from driftline.online_models.tasks.task import Task
+from driftline.streams.declare.events import Command
+from driftline.streams.errors import OtherTask, Refused
+from driftline.streams.fold.label_join import Lesson, PendingPrediction, ResolvedPrediction
+from driftline.streams.records.messages import Prediction
+from driftline.streams.records.outputs import Outputs
+
+
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """A request that the learner is to answer: `moment` is its time, `published` what other code has
+    answered to it, which stands."""
+
+    pending: PendingPrediction
+    moment: datetime
+    published: Prediction | None
+
+
+Work = tuple[Question | ResolvedPrediction | Lesson | Command, int, Outputs]
+"""What the learner is to do: a question, an example, a lesson or a command, the offset of the record behind
+it, and where to put what comes of it."""
+
+
+class Answered(NamedTuple):
+    """What other code has published: `predictions`, by the offset of their request, stand whatever the
+    models here say; other requests up to offset `through` were not answered, and never will be.
+    Predictions are taken out as the fold comes to them."""
+
+    predictions: dict[int, Prediction]
+    through: int
+
+
+class Witness(Protocol):
+    """Is told of a fold by new code what its outputs do not say; nothing of the fold depends on it."""
+
+    def refused(self, offset: int, refused: Refused, *, heard: bool) -> None:
+        """A record is refused; one that is not `heard` is of a warm-up, of which nothing is put out."""
+        ...
+
+    def answered(self, own: Any, published: Any, *, same_point: bool) -> None:
+        """There is an answer of its own to a request whose published answer stands."""
+        ...
+
+
+def as_published(task: Task, published: Prediction, outputs: tuple[Any, ...]) -> Forecast:
+    """What other code has answered, beside what every member here says to the same request."""
+    model = published.model
+    try:
+        output = task.output_of(published.prediction, published.probabilities)
+    except ValueError as error:
+        raise OtherTask(
+            f"the published prediction {published.id} is no answer to this task: {error}. Code of "
+            "another task cannot take over: use another namespace"
+        ) from error
+    told = published.interval
+    reach = None if told is None else (told.high - told.low) / 2.0
+    return Forecast(model.name, model.version, model.learned_through, output, outputs, reach=reach)
