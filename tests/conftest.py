@@ -43,10 +43,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses a broker is an integration test."""
+    """Whatever uses a broker is an integration test.
+
+    Files with such tests come first: they wait more than they work, and one of two processes would else be
+    left with the last of them.
+    """
     for item in items:
         if {"bootstrap", "stack", "system_of"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
+    waiting = {item.path for item in items if item.get_closest_marker("integration")}
+    items.sort(key=lambda item: item.path not in waiting)
 
 
 def engine_missing() -> str | None:
