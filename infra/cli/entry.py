@@ -7,20 +7,10 @@ from typing import Annotated
 
 import typer
 
-from driftline.infra.cli import (
-    data,
-    features,
-    local,
-    models,
-    offline,
-    produce,
-    proof,
-    schema,
-    service,
-    topics,
-)
+from driftline.infra.cli import data, features, local, offline, produce, proof, service
 from driftline.infra.cli.cases import settings
 from driftline.infra.cli.console import explains_itself, say
+from driftline.infra.cli.topics import dead_letters, models, schema, tail
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C has ended."""
@@ -57,8 +47,9 @@ app.add_typer(features.commands, name="features")
 app.add_typer(data.commands, name="data")
 app.add_typer(schema.commands, name="schema")
 app.add_typer(models.commands, name="models")
-for kind in topics.READ_ONLY:
-    app.add_typer(topics.group(kind), name=kind.value)
+app.add_typer(dead_letters.commands, name="dead-letters")
+for kind in tail.READ_ONLY:
+    app.add_typer(tail.group(kind), name=kind.value)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -22,6 +22,7 @@ from driftline.streams.records.positions import NOTHING, SourcePosition, parse_p
 if TYPE_CHECKING:
     from driftline.streams.declare.usecase import UseCase
 
+Headers = Sequence[tuple[str, bytes]]
 LOOKS_EVERY = 1.0
 """Seconds between looks at failures while everything else is waited for."""
 
@@ -103,28 +104,35 @@ class EventProducer:
         )
         self._producer: KafkaProducer | None = KafkaProducer(**self._settings)
 
-    def send(self, event: Event) -> None:
-        """Queue one event; where this raises `Undelivered`, the event is among those that it names."""
+    def send(self, event: Event, headers: Headers = ()) -> None:
+        """Queue one event; where this raises `Undelivered`, the event is among those that it names.
+
+        `headers` are the record's, for other readers of the log: driftline does not read them.
+        """
         value = self._codec.encode(event)
         key = self._codec.key(event)
         self._raise_failures(event.id)
         if key is None:
             for partition in range(self._partitions):
-                self._send(event.id, value, None, partition)
+                self._send(event.id, value, None, partition, headers)
         else:
-            self._send(event.id, value, key, None)
+            self._send(event.id, value, key, None, headers)
 
-    def place(self, partition: int, key: bytes | None, value: bytes) -> None:
+    def place(self, partition: int, key: bytes | None, value: bytes, headers: Headers = ()) -> None:
         """Queue one encoded event for a partition; raises `Refused` for what its form does not allow."""
         event = self._codec.decode(value, key)
         self._raise_failures(event.id)
-        self._send(event.id, value, key, partition)
+        self._send(event.id, value, key, partition, headers)
 
-    def _send(self, event_id: str, value: bytes, key: bytes | None, partition: int | None) -> None:
+    def _send(
+        self, event_id: str, value: bytes, key: bytes | None, partition: int | None, headers: Headers
+    ) -> None:
         try:
             if self._producer is None:
                 self._producer = KafkaProducer(**self._settings)
-            future = self._producer.send(self._topic, value=value, key=key, partition=partition)
+            future = self._producer.send(
+                self._topic, value=value, key=key, partition=partition, headers=list(headers)
+            )
         except KafkaError as error:  # it knows no partitions, or has no room, for longer than `max_block_ms`
             self._failed(event_id, error)
             self._raise_failures()

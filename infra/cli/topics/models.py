@@ -10,7 +10,7 @@ import typer
 from driftline.infra.cli.cases import load, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson, Case, TopicKind
-from driftline.infra.cli.topics import group
+from driftline.infra.cli.topics.tail import group
 
 KeyFile = Annotated[Path, typer.Option("--key", help="File with the operator's private key")]
 Operator = Annotated[str, typer.Option("--operator", help="Name that the case declares the public key under")]

@@ -11,7 +11,9 @@ from driftline.infra.cli.cases import load, settings
 from driftline.infra.cli.console import print_json
 from driftline.infra.cli.parameters import AsJson, Case, TopicKind
 
-READ_ONLY = [kind for kind in TopicKind if kind not in (TopicKind.LOG, TopicKind.MODELS)]
+READ_ONLY = [
+    kind for kind in TopicKind if kind not in (TopicKind.LOG, TopicKind.MODELS, TopicKind.DEAD_LETTERS)
+]
 """Topics whose group of commands has `tail` only; for the log there is `replay`."""
 
 

@@ -1,0 +1,98 @@
+"""Sending the events of dead letters again: what is sent for each, and which cannot be accepted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from driftline.infra.topics.dead_letters import FINAL_STAGES, DeadLetter
+from driftline.streams.archive.log_reader import LogReader
+from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.declare.events import SYSTEM_EVENTS, Event
+from driftline.streams.declare.partitioning import partition_of
+from driftline.streams.declare.retirement import EventDecoder
+from driftline.streams.declare.topics import Topics
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import Refused
+
+RETRY_OF = "retry-of"
+"""Header of an event that was sent again: partition:offset of its dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What is sent for a letter, and where; or, with `problem`, why nothing is."""
+
+    letter: DeadLetter
+    partition: int = -1
+    key: bytes | None = None
+    value: bytes = b""
+    problem: str = ""
+
+    def as_object(self) -> dict[str, Any]:
+        """For JSON."""
+        told: dict[str, Any] = {"id": str(self.letter.id), "stage": self.letter.stage}
+        return told | ({"problem": self.problem} if self.problem else {"partition": self.partition})
+
+
+@dataclass(slots=True)
+class Retries:
+    """Plans what is sent again. Needs the broker only for letters that were cut."""
+
+    case: UseCase
+    bootstrap: str
+    topics: Topics
+    _decoder: EventDecoder[Event] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._decoder = EventDecoder((*self.case.events, *SYSTEM_EVENTS))
+
+    def plan(self, letter: DeadLetter) -> Retry:
+        """The record to send for a letter. Its bytes are the refused ones; its key and partition are those
+        that the event should have had. What the declaration refuses now is not sent."""
+        if letter.stage in FINAL_STAGES:
+            return Retry(letter, problem=FINAL_STAGES[letter.stage])
+        try:
+            value = self._whole_value(letter)
+            event = self._decoder.decode(value)
+            codec = self.case.codec()
+            if isinstance(event, SYSTEM_EVENTS):
+                return Retry(
+                    letter, problem="it is an event of driftline itself: only its commands send those"
+                )
+            key = codec.key(event)
+            codec.decode(value, key)
+        except Refused as refused:
+            return Retry(letter, problem=f"it is still refused: {refused}")
+        except ValueError as error:
+            return Retry(letter, problem=f"it is still refused: {error}")
+        # an event for every partition was refused by one of them
+        partition = letter.id.partition if key is None else partition_of(key, self.case.partitions)
+        return Retry(letter, partition, key, value)
+
+    def _whole_value(self, letter: DeadLetter) -> bytes:
+        if not letter.is_cut:
+            return letter.value
+        if letter.whole_length > self.case.max_event_bytes:
+            raise ValueError(
+                f"{letter.whole_length:,} bytes exceed the case's limit of {self.case.max_event_bytes:,}"
+            )
+        with LogReader(self.bootstrap) as reader:
+            chunks = reader.chunks(self.topics.log, letter.id.partition, letter.source, letter.source + 1)
+            for record in (record for chunk in chunks for record in chunk):
+                value = record.value or b""
+                if hashlib.sha256(value).hexdigest() == letter.whole_sha256:
+                    return value
+        raise ValueError(f"the letter was cut, and {self.topics.log} no longer has the whole record")
+
+
+def send(producer: EventProducer, retries: Iterable[Retry]) -> int:
+    """Append the planned records to the log, each with a header that names its letter; how many."""
+    count = 0
+    for retry in retries:
+        header = (RETRY_OF, str(retry.letter.id).encode())
+        producer.place(retry.partition, retry.key, retry.value, (header,))
+        count += 1
+    return count

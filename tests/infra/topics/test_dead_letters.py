@@ -1,0 +1,130 @@
+"""Dead letters grouped by stage and reason, and what a retry sends for each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+import shop
+
+from driftline.infra.errors import InfraError
+from driftline.infra.topics.dead_letters import FINAL_STAGES, DeadLetter, LetterId, Selection, grouped
+from driftline.infra.topics.retries import Retries
+from driftline.streams.archive.parts import ArchivedRecord
+from driftline.streams.declare.events import Clock
+from driftline.streams.declare.partitioning import partition_of
+from driftline.streams.errors import Refused
+from driftline.streams.records.bounds import dead_letter
+from driftline.streams.records.positions import headers_of
+
+CODEC = shop.orders.codec()
+RETRIES = Retries(shop.orders, "localhost:1", shop.orders.topics("t"))
+ORDER = shop.Asked(id="a-1", at=shop.START, order="o1", shop="s1", amount=1.5)
+VALUE = CODEC.encode(ORDER)
+
+
+def letter(
+    stage: str, reason: str = "why", value: bytes = VALUE, *, key: bytes | None = b"s1", offset: int = 0
+) -> DeadLetter:
+    refused = ArchivedRecord(7, 0, key, value, ())
+    output = dead_letter(refused, Refused(stage, reason))
+    written = ArchivedRecord(offset, 1_000 * offset, output.key, output.value, tuple(headers_of(output)))
+    return DeadLetter.of(2, written)
+
+
+def test_a_letter_is_what_its_record_says() -> None:
+    read = letter("decode", "Expected `str`", b"\xff{", key=b"\x00\xfe", offset=12)
+    assert (read.id, read.source, read.stage, read.is_cut) == (LetterId(2, 12), 7, "decode", False)
+    assert read.as_object() == {
+        "id": "2:12",
+        "source": "2:7",
+        "at": "1970-01-01T00:00:12+00:00",
+        "stage": "decode",
+        "reason": "Expected `str`",
+        "key_base64": "AP4=",
+        "value_base64": "/3s=",
+    }
+
+
+@pytest.mark.parametrize("text", ["", "7", ":7", "1:", "1:x", "-1:2", "1:2:3"])
+def test_what_is_no_letter_id_is_refused(text: str) -> None:
+    with pytest.raises(InfraError, match="partition:offset"):
+        LetterId.parse(text)
+
+
+def test_reasons_that_differ_in_values_alone_are_one_group() -> None:
+    letters = [
+        letter("late", f"at 2024-01-01T00:0{n}:00+00:00 is before the watermark, {n}.5 s", offset=n)
+        for n in range(5)
+    ]
+    letters += [letter("key", f"record key is b'{n}'", offset=n) for n in range(2)]
+    letters.append(letter("key", "record key is missing", offset=9))
+    late, wrong, missing = grouped(letters)
+    assert (late.stage, late.count, late.can_be_retried) == ("late", 5, False)
+    assert late.pattern == "at … is before the watermark, … s"
+    assert (late.first, late.example.id) == (datetime.fromtimestamp(0, UTC), LetterId(2, 4))
+    assert (wrong.count, wrong.can_be_retried, missing.count) == (2, True, 1)
+
+
+def test_a_selection_is_by_id_stage_and_reason() -> None:
+    one, other = letter("key", "record key is missing", offset=1), letter("late", "before", offset=2)
+    assert Selection().includes(one)
+    assert not Selection(ids=frozenset({other.id})).includes(one)
+    assert not Selection(stage="late").includes(one)
+    assert Selection(stage="key", reason="missing").includes(one)
+    assert not Selection(reason="before").includes(one)
+
+
+@pytest.mark.parametrize("stage", sorted(FINAL_STAGES))
+def test_stages_that_a_retry_cannot_help_are_named_with_the_reason(stage: str) -> None:
+    assert RETRIES.plan(letter(stage)).problem == FINAL_STAGES[stage]
+
+
+@pytest.mark.parametrize("stage", ["key", "partition", "time", "features", "label", "schema"])
+def test_an_event_goes_where_it_belongs_under_its_own_key(stage: str) -> None:
+    retry = RETRIES.plan(letter(stage, key=b"somebody"))
+    assert retry.problem == ""
+    assert (retry.key, retry.value) == (b"s1", VALUE)
+    assert retry.partition == partition_of(b"s1", shop.orders.partitions)
+
+
+def test_a_fact_for_every_partition_goes_to_the_one_that_refused_it() -> None:
+    case = replace(shop.orders, events=(*shop.orders.events, shop.Product))
+    fact = shop.Product(id="p-1", at=shop.START, product="book", weight=1.0)
+    retries = Retries(case, "localhost:1", case.topics("t"))
+    retry = retries.plan(letter("time", value=case.codec().encode(fact), key=None))
+    assert (retry.partition, retry.key, retry.problem) == (2, None, "")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (b"", "no value|truncated"),
+        (b"{", "still refused"),
+        (msgspec.json.encode({**json.loads(VALUE), "colour": "red"}), "still refused.*colour"),
+        (msgspec.json.encode({**json.loads(VALUE), "amount": 1e300}), "still refused.*amount"),
+        (msgspec.json.encode(Clock(id="c", at=shop.START)), "event of driftline itself"),
+    ],
+)
+def test_what_the_declaration_refuses_now_is_not_sent(value: bytes, problem: str) -> None:
+    assert re.search(problem, RETRIES.plan(letter("decode", value=value)).problem)
+
+
+def test_a_letter_that_was_cut_says_so_and_is_not_sent_above_the_limit_of_the_case() -> None:
+    value = VALUE + b" " * 2_000_000
+    cut = letter("decode", value=value)
+    assert (cut.is_cut, cut.whole_length) == (True, len(value))
+    assert cut.as_object()["value_sha256"] == hashlib.sha256(value).hexdigest()
+    assert "exceed the case's limit" in RETRIES.plan(cut).problem
+
+
+def test_groups_are_in_the_order_of_their_size() -> None:
+    later = [letter("label", "field 'bad' is null", offset=n) for n in range(3)]
+    sizes = [group.count for group in grouped([letter("size"), *later])]
+    assert sizes == [3, 1]
+    assert grouped(later)[0].example.at - grouped(later)[0].first == timedelta(seconds=2)

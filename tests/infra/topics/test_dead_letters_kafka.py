@@ -1,0 +1,103 @@
+"""Dead letters of a real log: listed, shown, sent again to where they belong, exported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shop
+from kafka import KafkaProducer
+
+from driftline.streams.declare.partitioning import partition_of
+
+CODEC = shop.orders.codec()
+
+
+@pytest.fixture
+def refusing(system_of: Callable[..., Any], eventually: Callable[..., Any]) -> Any:
+    """A served case with one event of each kind of refusal, by stage."""
+    system = system_of("shop:orders")
+    worker = system.start()
+    system.produce(shop.trade(40))
+    eventually(lambda: system.folded(worker))
+    last = max(event.at for event in shop.trade(40))
+    fine = shop.Asked(id="wrong-key", at=last, order="w1", shop="s1", amount=1.0)
+    astray = shop.Asked(id="astray", at=last, order="w2", shop="s1", amount=2.0)
+    home = partition_of(b"s1", shop.orders.partitions)
+    other = (home + 1) % shop.orders.partitions
+    producer = KafkaProducer(bootstrap_servers=system.bootstrap)
+    send = producer.send
+    try:
+        send(system.topics.log, value=CODEC.encode(fine), key=b"nobody", partition=home)
+        send(system.topics.log, value=CODEC.encode(astray), key=b"s1", partition=other)
+        send(system.topics.log, value=b"\xffno json", key=b"s1", partition=home)
+        late = shop.Asked(id="late", at=shop.START, order="w3", shop="s1", amount=1.0)
+        send(system.topics.log, value=CODEC.encode(late), key=b"s1", partition=home)
+        producer.flush()
+    finally:
+        producer.close()
+    eventually(lambda: system.folded(worker))
+    return system
+
+
+def test_letters_are_listed_and_those_that_can_be_accepted_are_sent_again(
+    refusing: Any, tmp_path: Path
+) -> None:
+    system = refusing
+
+    def letters(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "driftline", "dead-letters", *map(str, arguments)]
+        return subprocess.run(command, env=system.environment, capture_output=True, text=True)
+
+    listed = letters("list", "shop:orders", "--json")
+    assert listed.returncode == 0, listed.stderr
+    groups = {group["stage"]: group for group in json.loads(listed.stdout)["groups"]}
+    assert {stage: group["count"] for stage, group in groups.items()} == {
+        "decode": 1, "key": 1, "late": 1, "partition": 1,
+    }  # fmt: skip
+    assert {stage for stage, group in groups.items() if not group["can_be_retried"]} == {"late"}
+
+    shown = letters("show", "shop:orders", groups["late"]["example"]["id"], "--json")
+    (late,) = json.loads(shown.stdout)["letters"]
+    assert json.loads(late["value"])["id"] == "late"
+    assert "only moves on" in late["retry"]
+
+    before = system.ends(system.topics.log)
+    planned = letters("retry", "shop:orders", "--stage", "key", "--dry-run")
+    assert planned.returncode == 0, planned.stderr
+    assert system.ends(system.topics.log) == before, "a dry run sends nothing"
+
+    for stage in ("key", "partition"):
+        sent = letters("retry", "shop:orders", "--stage", stage)
+        assert sent.returncode == 0, sent.stderr
+    answered = {json.loads(record.value)["event_id"] for record in system.read(system.topics.predictions)}
+    assert {"wrong-key", "astray"} <= answered
+    named = [record for record in system.read(system.topics.log) if dict(record.headers).get("retry-of")]
+    assert {dict(record.headers)["retry-of"].decode() for record in named} == {
+        groups["key"]["example"]["id"], groups["partition"]["example"]["id"],
+    }  # fmt: skip
+
+    again = letters("retry", "shop:orders", groups["key"]["example"]["id"])
+    assert again.returncode == 0, "a repeat is dropped, not refused"
+    assert len([r for r in system.read(system.topics.predictions) if b'"wrong-key"' in r.value]) == 1
+
+    impossible = letters("retry", "shop:orders", "--reason", "")
+    assert impossible.returncode == 2
+    refused = letters("retry", "shop:orders", "--stage", "decode")
+    assert refused.returncode == 1
+    assert "0 of 1 can be sent" in refused.stderr
+    assert letters("show", "shop:orders", "0:999").returncode == 1
+
+    path = tmp_path / "letters.jsonl"
+    assert letters("export", "shop:orders", path).returncode == 0
+    exported = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted(each["stage"] for each in exported) == ["decode", "key", "late", "partition"]
+    assert [each["value_base64"] for each in exported if each["stage"] == "decode"] == ["/25vIGpzb24="]
+    again = letters("export", "shop:orders", path)
+    assert (again.returncode, "cannot be written" in again.stderr) == (2, True)
+    assert len(path.read_text().splitlines()) == 4, "a file that is there is not written over"
