@@ -11,6 +11,7 @@ import logging
 import re
 import sqlite3
 import time
+from collections.abc import Callable
 
 log = logging.getLogger("driftline.online")
 
@@ -72,10 +73,14 @@ def _redis_kinds(error: BaseException) -> set[str]:
 
 
 class Outage:
-    """Times during which something fails again and again; said at their start, now and then, at their end."""
+    """Times during which something fails again and again; said at their start, now and then, at their end.
 
-    def __init__(self, subject: str) -> None:
+    `now` is the clock they are taken from, in seconds.
+    """
+
+    def __init__(self, subject: str, now: Callable[[], float] = time.monotonic) -> None:
         self._subject = subject
+        self._now = now
         self._pause = FIRST_PAUSE
         self._since: float | None = None
         self._warned = float("-inf")
@@ -83,11 +88,11 @@ class Outage:
     @property
     def seconds(self) -> float:
         """How long it has lasted; 0 before the first failure."""
-        return 0.0 if self._since is None else time.monotonic() - self._since
+        return 0.0 if self._since is None else self._now() - self._since
 
     def failed(self, error: Exception) -> float:
         """Note a failure; returns the seconds to wait before the next attempt."""
-        now = time.monotonic()
+        now = self._now()
         if self._since is None:
             self._since = now
         if now - self._warned >= WARN_EVERY:

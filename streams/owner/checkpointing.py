@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Any
 
 from driftline.features.online.outages import Outage
@@ -25,9 +24,10 @@ class Checkpointing:
     """The checkpoints of one partition in a worker's hands; `budget` is for all of the worker's."""
 
     def __init__(self, partition: int, budget: CheckpointBudget) -> None:
+        self._now = asyncio.get_running_loop().time
         self._partition = partition
         self._budget = budget
-        self._cadence = Cadence(budget, time.monotonic())
+        self._cadence = Cadence(budget, self._now())
         self._storing: asyncio.Task[None] | None = None
         self._stored: tuple[int, float] | None = None
         self._outage: Outage | None = None
@@ -35,7 +35,7 @@ class Checkpointing:
 
     def begin(self) -> None:
         """The partition was taken over."""
-        self._cadence = Cadence(self._budget, time.monotonic())
+        self._cadence = Cadence(self._budget, self._now())
 
     def folded(self, owned: OwnedPartition) -> None:
         """The partition has been folded on; a checkpoint is begun when it is due."""
@@ -44,7 +44,7 @@ class Checkpointing:
 
     def look(self, owned: OwnedPartition) -> None:
         """Begin a checkpoint when one is due."""
-        if not self._cadence.due(time.monotonic()):
+        if not self._cadence.due(self._now()):
             return
         if self._storing is None or self._storing.done():  # else the store is slower than the cadence
             self._begin(owned)
@@ -54,7 +54,7 @@ class Checkpointing:
             snapshot = owned.snapshot()
         except OSError as error:
             self._cadence.begin()
-            self._cadence.taken(time.monotonic(), 0.0)
+            self._cadence.taken(self._now(), 0.0)
             self._tell(error)
             return None
         if snapshot is None:
@@ -71,17 +71,17 @@ class Checkpointing:
             # an older checkpoint does as well: serving goes on, and the next one is tried
             self._tell(error)
         else:
-            self._stored = (snapshot.next_offset, time.monotonic())
+            self._stored = (snapshot.next_offset, self._now())
             if self._outage is not None:
                 self._outage.ended()
                 self._outage = None
         finally:
-            self._cadence.taken(time.monotonic(), cost)
+            self._cadence.taken(self._now(), cost)
 
     def _tell(self, error: Exception) -> None:
         self._failed = f"{type(error).__name__}: {error}"
         if self._outage is None:
-            self._outage = Outage(f"partition {self._partition}: storing checkpoints")
+            self._outage = Outage(f"partition {self._partition}: storing checkpoints", self._now)
         self._outage.failed(error)
 
     async def last(self, owned: OwnedPartition) -> None:
@@ -101,7 +101,7 @@ class Checkpointing:
         found: dict[str, Any] = {}
         if self._stored is not None:
             offset, at = self._stored
-            found["checkpoint"] = {"next_offset": offset, "age_seconds": round(time.monotonic() - at, 1)}
+            found["checkpoint"] = {"next_offset": offset, "age_seconds": round(self._now() - at, 1)}
         if self._outage is not None:
             found["checkpoint_failed"] = self._failed
             found["checkpoint_failing_seconds"] = round(self._outage.seconds, 1)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -61,15 +61,17 @@ class PartitionTask:
         held: Held | None = None,
         standby: Standby | None = None,
     ) -> None:
-        """`budget` is for the checkpoints of all partitions of the worker."""
+        """`budget` is for the checkpoints of all partitions of the worker; times are the running loop's."""
+        self._now = asyncio.get_running_loop().time
         self._deployment = deployment
         self._held = held
         self._standby = standby
         self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
-        self._stopping = False
+        self._at_hand: Frame | None = None
+        self._stopping = asyncio.Event()
         self._idle = False
         self._told_strangers = False
-        self._looked = time.monotonic()
+        self._looked = self._now()
         self._looking: asyncio.Task[None] | None = None
         self._outage: Outage | None = None
         self._standstill = Standstill(partition)
@@ -82,12 +84,12 @@ class PartitionTask:
         self.reason = ""
         self.superseded = False
         """Whether newer code has taken the partition over."""
-        self._last_record = time.monotonic()
+        self._last_record = self._now()
 
     @property
     def idle_seconds(self) -> float:
         """How long no record has come."""
-        return time.monotonic() - self._last_record
+        return self._now() - self._last_record
 
     @property
     def stalled(self) -> str:
@@ -109,7 +111,7 @@ class PartitionTask:
         self._frames.put_nowait(frame)
 
     async def _run(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 await self._own()
                 await self._serve()
@@ -142,12 +144,13 @@ class PartitionTask:
         self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
         self._standby = None
         self._checkpointing.begin()
-        self._recovery_started = time.monotonic()
+        self._recovery_started = self._now()
         self.state = "recovering"
         async for _ in owned.recover():
             self._checkpointing.folded(owned)
-            if self._stopping:
+            if self._stopping.is_set():
                 return
+        self._answered()  # what was at hand when the partition was lost: the log was folded to its end
         self.state = "serving"
         self.reason = ""
         progress = owned.progress
@@ -156,16 +159,16 @@ class PartitionTask:
             self.partition,
             progress.begin,
             progress.until,
-            time.monotonic() - self._recovery_started,
+            self._now() - self._recovery_started,
         )
 
     async def _serve(self) -> None:
         owned = self._owned
         assert owned is not None
         begin: int | None = None
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._idle = True
-            frame = await self._frames.get()
+            self._at_hand = frame = await self._frames.get()
             self._idle = False
             if frame is None:
                 return
@@ -173,9 +176,16 @@ class PartitionTask:
             await owned.advance(records, records[0].offset if begin is None else begin)
             self._tell_strangers(owned)
             begin = records[-1].offset + 1
-            frame.ack()
-            self._last_record = time.monotonic()
+            self._answered()
+            self._last_record = self._now()
             self._checkpointing.folded(owned)
+
+    def _answered(self) -> None:
+        """Say that the outputs of the records at hand are acknowledged: a transport hands over so many frames
+        only that are not."""
+        frame, self._at_hand = self._at_hand, None
+        if frame is not None:
+            frame.ack()
 
     def _tell_strangers(self, owned: OwnedPartition) -> None:
         """Say once that records come which belong in other partitions."""
@@ -191,7 +201,7 @@ class PartitionTask:
 
     async def _set_down(self) -> None:
         """Close the outbox of a partition whose fence is to be renewed; its state is kept."""
-        if not self._stopping and self._owned is not None:
+        if not self._stopping.is_set() and self._owned is not None:
             self._held = Held(self._owned.header(), self._owned.processor)
             await self._drop()
 
@@ -211,8 +221,7 @@ class PartitionTask:
         self.reason = str(error) if is_told else f"a fault of driftline: {type(error).__name__}: {error}"
         log.error("partition %d is not served: %s", self.partition, self.reason, exc_info=fault)
         await self._drop()
-        while not self._stopping:
-            await self._pause(RETRY_AFTER)
+        await self._stopping.wait()
 
     async def _refuse_for_now(self, error: TopologyRefused) -> None:
         """Stop serving until the topics can be served: a broker that starts may not have learnt them yet."""
@@ -224,9 +233,9 @@ class PartitionTask:
         await self._pause(LOOK_EVERY)
 
     async def _pause(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not self._stopping and time.monotonic() < until:
-            await asyncio.sleep(0.05)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _drop(self) -> None:
         owned, self._owned = self._owned, None
@@ -238,7 +247,7 @@ class PartitionTask:
         """Called now and then: other topics are noticed, and records that wait but are not handed over, and
         what an idle partition would else learn from its next record; such a one is checkpointed too, and its
         fence renewed."""
-        owned, now = self._owned, time.monotonic()
+        owned, now = self._owned, self._now()
         if self._idle:
             if owned is not None:
                 self._checkpointing.look(owned)
@@ -267,7 +276,7 @@ class PartitionTask:
             outdated = True  # a new take-over tells in full
         except Exception as error:
             self._standstill.over()  # whoever cannot ask is not given records either
-            self._outage = self._outage or Outage(f"partition {self.partition}: asking the broker")
+            self._outage = self._outage or Outage(f"partition {self.partition}: asking the broker", self._now)
             self._outage.failed(error)
             # what waiting does not help, a new take-over tells in full
             outdated = not _is_broker_trouble(error)
@@ -290,7 +299,7 @@ class PartitionTask:
 
         Returns the state for a later take-over by this process; None when it is not whole.
         """
-        self._stopping = True
+        self._stopping.set()
         while not self._frames.empty():
             self._frames.get_nowait()
         self._frames.put_nowait(None)
@@ -300,7 +309,6 @@ class PartitionTask:
             if not done:
                 task.cancel()
                 await asyncio.wait([task])
-                await self._drop()
         self.state = "given back"
         owned = self._owned  # kept for the last status
         if owned is None:
@@ -322,7 +330,7 @@ class PartitionTask:
                 found["warming_up"] = True
             if self.state == "recovering":
                 progress = owned.progress
-                seconds = max(time.monotonic() - self._recovery_started, 1e-3)
+                seconds = max(self._now() - self._recovery_started, 1e-3)
                 found["recovery"] = {
                     "from": progress.begin,
                     "at": progress.at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 
 from driftline.streams.owner.owned_partition import OwnedPartition
 
@@ -16,6 +16,7 @@ class Standstill:
     """How long records of one partition have waited, as seen by looks at its log."""
 
     def __init__(self, partition: int) -> None:
+        self._now = asyncio.get_running_loop().time
         self._partition = partition
         self._stood_at = -1
         self._waits_since: float | None = None
@@ -35,7 +36,7 @@ class Standstill:
         if stood_at != owned.acknowledged:
             self.over()
             return
-        now = time.monotonic()
+        now = self._now()
         if not await owned.goes_on() or owned.acknowledged != stood_at:
             self.over()
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import count
 
 import pytest
@@ -275,5 +275,70 @@ def test_records_that_wait_in_the_log_but_are_not_handed_over_are_a_standstill(
         assert "records from offset 0 on" in held.stalled
         assert "not handed over" in held.stalled
         await held.stop()
+
+    asyncio.run(run())
+
+
+def test_records_whose_outputs_failed_are_acknowledged_once_the_log_is_folded_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else they count for ever as waiting, and after some failures a transport hands no more over."""
+    monkeypatch.setattr(partition_task, "RETRY_AFTER", 0.0)
+
+    async def run() -> None:
+        broker = MemoryBroker()
+        held = PartitionTask(deployed(broker, MemoryCheckpoints()), 0, CheckpointBudget())
+        held.start()
+        await until(lambda: held.state == "serving")
+        broker.appends_left = 0
+        broker.add(Place(TOPICS.log, 0), None, b"broken")
+        acknowledged: list[int] = []
+        held.put(Frame([r for r in broker.at(Place(TOPICS.log, 0)) if r], lambda: acknowledged.append(0)))
+        await until(lambda: held.state == "retrying")
+        assert acknowledged == []
+        broker.appends_left = None
+        await until(lambda: held.state == "serving")
+        assert acknowledged == [0]
+        assert len(broker.data(Place(TOPICS.dead_letters, 0))) == 1
+        await held.stop()
+
+    asyncio.run(run())
+
+
+class SlowReads(MemoryBroker):
+    """A broker of which the last record of the log is waited for while `speaks` is not set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.speaks = asyncio.Event()
+
+    async def read(self, place: Place, begin: int, end: int) -> AsyncIterator[Sequence[StoredRecord]]:
+        async for records in super().read(place, begin, end):
+            yield records
+            if place.topic == TOPICS.log:
+                await self.speaks.wait()
+
+
+def test_what_was_folded_is_kept_by_a_partition_that_could_not_end_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(partition_task, "STOPS_WITHIN", 0.0)
+
+    async def run() -> None:
+        broker, checkpoints = SlowReads(), MemoryCheckpoints()
+        for _ in range(20):
+            broker.add(Place(TOPICS.log, 0), None, b"broken")
+        recovering = PartitionTask(deployed(broker, checkpoints), 0, CheckpointBudget())
+        recovering.start()
+        await until(lambda: recovering.owned is not None and recovering.owned.acknowledged == 7)
+        held = await recovering.stop()
+        assert held is not None
+        assert held.header.next_offset == 7
+        broker.speaks.set()
+        again = PartitionTask(deployed(broker, checkpoints), 0, CheckpointBudget(), held)
+        again.start()
+        await until(lambda: again.state == "serving")
+        assert len(broker.data(Place(TOPICS.dead_letters, 0))) == 20
+        await again.stop()
 
     asyncio.run(run())
