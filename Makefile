@@ -30,7 +30,7 @@ check: setup ## lint, types, layers
 	$(BIN)/lint-imports
 
 bench: setup ## measure against bare River, plain Faust, Quix Streams, aiokafka
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "quixstreams>=3.20"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/peers "quixstreams>=3.20"
 	$(BIN)/driftline bench
 
 soak: setup ## the long runs: properties, a million records of drawn cases, ten thousand simulated histories, every fault on real processes

@@ -51,45 +51,69 @@ def ratio_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def peer_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(peer, CPU us per event, events a second), or the reason why there is no figure."""
+    """(peer, CPU us per event, events a second), and why rounds have no figure."""
     rows = []
     for name, text in PEERS.items():
         peer = results["peers"][name]
-        reason = peer.get("reason")
-        speed = (
-            f"not measured: {reason.splitlines()[0][:80]}"
-            if reason
-            else _number(peer["events_per_second"], 0)
-        )
+        failures = peer.get("failures", [])
+        speed = _number(peer["events_per_second"], 0)
+        if failures:
+            good = len(peer.get("runs_cpu_us_per_event", ()))
+            told = f"{len(failures)} of {good + len(failures)} rounds failed: {_short(failures[0])}"
+            speed = f"{speed} ({told})" if good else f"not measured: {_short(failures[0])}"
         rows.append((text, _number(peer["cpu_us_per_event"], 1), speed))
     return rows
 
 
+def _short(failure: str) -> str:
+    """The beginning of a reason, for a cell of a table."""
+    return failure.splitlines()[0][:80].replace("|", "/")
+
+
+SERVICES = ("driftline", "driftline_inexact", "aiokafka")
+
+
 def latency_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(service and rate, p50 ms, p99 ms)."""
-    return [
-        (f"{name} at {rate}/s", _number(found["p50_ms"], 1), _number(found["p99_ms"], 1))
-        for name, rates in results["latency"].items()
-        if name != "reason"
-        for rate, found in rates.items()
-    ]
+    """(service and rate, p50 ms, p99 ms), and the services that failed."""
+    latency = results["latency"]
+    rows = []
+    for name in SERVICES:
+        found = dict(latency.get(name, {}))
+        failure = found.pop("failure", latency.get("failure"))
+        rows += [
+            (f"{name} at {rate}/s", _number(figures["p50_ms"], 1), _number(figures["p99_ms"], 1))
+            for rate, figures in found.items()
+        ]
+        if failure is not None:
+            rows.append((f"{name} failed: {_short(failure)}", _number(None, 1), _number(None, 1)))
+    return rows
 
 
 RECOVERY = {
-    "fence_ms": ("fence of a partition, ms", 1),
-    "take_over_ms": ("take-over of a partition without a checkpoint, ms", 0),
-    "silent_fold_events_per_second": ("silent fold, events per second", 0),
-    "simulate_events_per_second": ("simulate of the same chunks, events per second", 0),
-    "kill_to_prediction_seconds": ("SIGKILL and restart to the next new prediction, s", 1),
-    "checkpoint_behind_records": ("records since the checkpoint then", 0),
-    "sigterm_to_exit_seconds": ("SIGTERM to exit, with a last checkpoint, s", 1),
+    "fence_ms": ("silent_fold", "fence of a partition, ms", 1),
+    "take_over_ms": ("silent_fold", "take-over of a partition without a checkpoint, ms", 0),
+    "silent_fold_events_per_second": ("silent_fold", "silent fold, events per second", 0),
+    "simulate_events_per_second": ("silent_fold", "simulate of the same chunks, events per second", 0),
+    "kill_to_prediction_seconds": ("kill", "SIGKILL and restart to the next new prediction, s", 1),
+    "checkpoint_behind_records": ("kill", "records since the checkpoint then", 0),
+    "sigterm_to_exit_seconds": ("kill", "SIGTERM to exit, with a last checkpoint, s", 1),
 }
+"""By figure: the measurement that it is of, what it is, digits."""
 
 
 def recovery_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
-    """(what, figure)."""
+    """(what, figure), or why there is none."""
     found = results["recovery"]
-    return [(text, _number(found.get(name), digits)) for name, (text, digits) in RECOVERY.items()]
+    failures = found.get("failures", {})
+    return [
+        (
+            text,
+            f"not measured: {_short(failures[part])}"
+            if part in failures
+            else _number(found.get(name), digits),
+        )
+        for name, (part, text, digits) in RECOVERY.items()
+    ]
 
 
 def stage_rows(results: dict[str, Any]) -> list[tuple[str, str]]:

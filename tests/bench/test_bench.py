@@ -7,10 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from driftline.bench import river, table
+from driftline.bench import table
 from driftline.bench.cases import FLIGHTS, without_extras
-from driftline.bench.job import Job, Memory, tag_of
 from driftline.bench.log import Log
+from driftline.bench.peers import river
+from driftline.bench.peers.job import Job, Memory, tag_of
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.simulation.simulate import Simulation
 
@@ -60,7 +61,11 @@ def test_a_saved_log_comes_back_whole(log: Log, tmp_path: Path) -> None:
 
 def _results() -> dict[str, object]:
     measured = {"cpu_us_per_event": 10.0, "events_per_second": 100_000.0}
-    absent = {"cpu_us_per_event": None, "events_per_second": None, "reason": "quixstreams is not installed"}
+    absent = {
+        "cpu_us_per_event": None,
+        "events_per_second": None,
+        "failures": ["quixstreams is not installed"],
+    }
     peers = {name: absent if name.startswith("quix") else measured for name in table.PEERS}
     ratios = {name: None if name.startswith("quix") else 2.0 for name in table.RATIOS}
     pace = {"200": {"p50_ms": 2.0, "p99_ms": 4.0}}

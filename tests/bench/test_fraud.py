@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from driftline.bench.fraud import DAYS, START, chargebacks, fraud, run, settled, settlements
+from driftline.bench.drift.fraud import DAYS, START, chargebacks, fraud, run, settled, settlements
 
 PAYMENTS = 4_000
 

@@ -41,7 +41,7 @@ def golden_cases() -> dict[str, GoldenCase]:
     from kinds import kinds
     from shop import faulty, trade
 
-    from driftline.bench.fraud import chargebacks, fraud
+    from driftline.bench.drift.fraud import chargebacks, fraud
 
     return {
         "changing": GoldenCase(changing, with_closing_clock(changing, changes())),

@@ -9,9 +9,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from driftline.bench.drift import judged, told
-from driftline.bench.drift_scenarios import CHANGING, STATIONARY
-from driftline.bench.drift_streams import DAY, HOUR, START, WEEK, Scenario, calendar, hour, weekday
+from driftline.bench.drift.detection import judged, told
+from driftline.bench.drift.scenarios import CHANGING, STATIONARY
+from driftline.bench.drift.streams import DAY, HOUR, START, WEEK, Scenario, calendar, hour, weekday
 from driftline.online_models.drift import Monitoring
 from driftline.online_models.drift.monitors.alarm import Alarm, Aspect
 from driftline.online_models.drift.monitors.clock import Calendar

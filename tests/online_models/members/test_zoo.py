@@ -9,7 +9,7 @@ import sys
 import msgspec
 import pytest
 
-from driftline.bench.estimators import PAGE, EstimatorTrial, page
+from driftline.bench.models.estimators import PAGE, EstimatorTrial, page
 
 ROWS = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
 
@@ -17,7 +17,7 @@ ROWS = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")
 @pytest.fixture(scope="module")
 def runs() -> list[list[EstimatorTrial]]:
     """What two processes found that were started under other hash seeds."""
-    command = [sys.executable, "-W", "ignore", "-m", "driftline.bench.estimators", "--json"]
+    command = [sys.executable, "-W", "ignore", "-m", "driftline.bench.models.estimators", "--json"]
     started = [
         subprocess.Popen(command, env=os.environ | {"PYTHONHASHSEED": seed}, stdout=subprocess.PIPE)
         for seed in ("1", "2")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,11 +13,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from driftline.bench.command import WorkerCommand
 from driftline.bench.log import Log
-from driftline.bench.peer import Assignment, Process
+from driftline.bench.peers.process import Assignment, Process
+from driftline.bench.peers.worker_command import WorkerCommand
 from driftline.infra.serving.deploy import deploy
 from driftline.infra.settings import Settings
+from driftline.streams.code.hash_seed import pin
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.takeover import take_over
@@ -176,3 +179,16 @@ def _requests(case: UseCase, log: Log, begin: int, end: int) -> int:
     return sum(
         isinstance(decode(record.value, record.key), case.task.ask) for _, record in log.sequence[begin:end]
     )
+
+
+def main(assignment: Assignment, log: Log, what: str, rounds: int) -> dict[str, Any]:
+    """The measurement named `silent_fold` or `kill`."""
+    if what == "kill":
+        return kill(assignment, log)
+    return silent_fold(assignment, log, Path(assignment.home) / "recovery", rounds)
+
+
+if __name__ == "__main__":
+    pin()
+    measured = main(Assignment.from_arguments(), Log.load(Path(sys.argv[2])), sys.argv[3], int(sys.argv[4]))
+    print(json.dumps(measured))

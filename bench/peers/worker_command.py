@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from driftline.bench.peer import PeerFailed
+from driftline.bench.peers.process import PeerFailed
 from driftline.infra.settings import Settings
 
 ENDS_WITHIN = 120.0

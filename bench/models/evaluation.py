@@ -1,6 +1,6 @@
 """The evaluation in docs/: what serves against its members, and against River's own answers to drift.
 
-    python -m driftline.bench.evaluation [--also FILE:LABEL ...] [--only STREAM ...]
+    python -m driftline.bench.models.evaluation [--also FILE:LABEL ...] [--only STREAM ...]
 
 writes docs/evaluation.json and docs/evaluation.md; with --only, what they say of other streams stays. Each
 stream is run once through the pool of default members whose combination serves, and once for each of
@@ -25,7 +25,7 @@ from driftline.online_models.evaluation.stream import LabelKind
 from driftline.online_models.members.member import PerKey
 from driftline.streams.code.hash_seed import pin
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 SEED = 1
 """Of the generated streams; what has to be chosen was chosen on seed 2."""
 FLIGHTS = "flights"
@@ -215,7 +215,7 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Evaluation",
         "",
-        "Written by `python -m driftline.bench.evaluation`; all figures, and more, are in",
+        "Written by `python -m driftline.bench.models.evaluation`; all figures, and more, are in",
         "evaluation.json. Every request is answered before its label is learned. Figures are accuracies in",
         "per cent unless another is named.",
         "",
@@ -286,7 +286,7 @@ def _write(results: Sequence[dict[str, Any]]) -> None:
 
 def main() -> None:
     """Run, print progress, write both files after each stream."""
-    parser = argparse.ArgumentParser(prog="python -m driftline.bench.evaluation")
+    parser = argparse.ArgumentParser(prog="python -m driftline.bench.models.evaluation")
     parser.add_argument("--also", action="append", default=[], metavar="FILE:LABEL")
     parser.add_argument("--only", action="append", default=[], metavar="STREAM")
     parser.add_argument("--processes", type=int, default=2)

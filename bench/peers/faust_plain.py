@@ -13,9 +13,9 @@ from typing import Any
 
 import faust
 
-from driftline.bench.gauge import Gauge
-from driftline.bench.job import Job, Memory, Store
-from driftline.bench.peer import Assignment
+from driftline.bench.peers.gauge import Gauge
+from driftline.bench.peers.job import Job, Memory, Store
+from driftline.bench.peers.process import Assignment
 from driftline.streams.declare.usecase import load_case
 
 

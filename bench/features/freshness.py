@@ -22,7 +22,7 @@ from driftline import (
     latest,
     mean,
 )
-from driftline.bench.peer import PeerFailed
+from driftline.bench.peers.process import PeerFailed
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.place import RepositoryPlace
 

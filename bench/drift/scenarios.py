@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from driftline.bench.drift_streams import (
+from driftline.bench.drift.streams import (
     DAY,
     PARTS,
     WEEK,

@@ -1,6 +1,6 @@
 """What the drift monitors find and what they only think they found, on streams whose changes are known.
 
-    python -m driftline.bench.drift [--runs N] [--only TEXT] [--processes N]
+    python -m driftline.bench.drift.detection [--runs N] [--only TEXT] [--processes N]
 
 prints a line for each scenario: incidents without a cause, the requests between them; of those with a change,
 how often and how late it was found, what it was called, and who was suspected first.
@@ -17,8 +17,8 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Any, NamedTuple
 
-from driftline.bench.drift_scenarios import SCENARIOS
-from driftline.bench.drift_streams import Asked, Scenario
+from driftline.bench.drift.scenarios import SCENARIOS
+from driftline.bench.drift.streams import Asked, Scenario
 from driftline.online_models.drift import Drift, DriftManager, Monitoring
 from driftline.online_models.members.member import Member, PerKey
 from driftline.online_models.pool.pool import Pool

@@ -9,8 +9,8 @@ from typing import Any
 
 os.environ.setdefault("FAUST_LOOP", "uvloop")  # as `driftline worker` does
 
-from driftline.bench.gauge import Gauge
-from driftline.bench.peer import Assignment
+from driftline.bench.peers.gauge import Gauge
+from driftline.bench.peers.process import Assignment
 from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.features.online.writer import OnlineWriter

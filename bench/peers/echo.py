@@ -9,9 +9,9 @@ from __future__ import annotations
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from driftline.bench.gauge import Gauge
-from driftline.bench.job import Job
-from driftline.bench.peer import Assignment
+from driftline.bench.peers.gauge import Gauge
+from driftline.bench.peers.job import Job
+from driftline.bench.peers.process import Assignment
 from driftline.streams.declare.usecase import load_case
 
 

@@ -1,6 +1,6 @@
 """Online features: writes, reads and freshness, beside Feast's own store and bare Redis, in one run.
 
-python -m driftline.bench.features --json
+python -m driftline.bench.features.rows --json
 
 Writes and reads are timed by slices, each at its fastest, so that other tenants of the machine decide
 nothing. Redis is measured when a redis-server is on the PATH or beside this Python.
@@ -27,8 +27,8 @@ from typing import Any
 
 import msgspec
 
-from driftline.bench import freshness
-from driftline.bench.command import WorkerCommand
+from driftline.bench.features import freshness
+from driftline.bench.peers.worker_command import WorkerCommand
 from driftline.features.declare.declaration import HOUR, View, count, mean, views
 from driftline.features.declare.on_demand import OnDemandView
 from driftline.features.feast.place import RepositoryPlace
@@ -241,7 +241,7 @@ def fresh(bootstrap: str, folder: Path, online_store: str, name: str) -> dict[st
     settings = Settings(folder / name, bootstrap, namespace, online_store=online_store)
     settings.home.mkdir()
     ensure_topics(bootstrap, case.topics(namespace).all())
-    worker = WorkerCommand("driftline.bench.freshness:ticks", settings)
+    worker = WorkerCommand("driftline.bench.features.freshness:ticks", settings)
     try:
         place = settings.features(case.name)
         return freshness.measure(bootstrap, namespace, place, worker.check, PACE_SECONDS)

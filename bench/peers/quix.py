@@ -13,9 +13,9 @@ from quixstreams import Application, State
 from quixstreams.models import Deserializer
 from quixstreams.models.serializers import SerializationContext
 
-from driftline.bench.gauge import Gauge
-from driftline.bench.job import Job, Memory, Out, Store, tag_of
-from driftline.bench.peer import Assignment
+from driftline.bench.peers.gauge import Gauge
+from driftline.bench.peers.job import Job, Memory, Out, Store, tag_of
+from driftline.bench.peers.process import Assignment
 from driftline.streams.declare.events import Event, EventCodec
 from driftline.streams.declare.usecase import load_case
 

@@ -1,6 +1,6 @@
 """Every classifier, regressor and anomaly detector of the installed River, as a member: works, or is refused.
 
-`python -m driftline.bench.estimators` writes docs/estimators.md; with --json it prints what was found
+`python -m driftline.bench.models.estimators` writes docs/estimators.md; with --json it prints what was found
 instead.
 """
 
@@ -32,7 +32,7 @@ from driftline.online_models.tasks.task import Anomaly, Binary, Label, Multiclas
 from driftline.streams.code.hash_seed import pin
 from driftline.streams.declare.events import Event
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "estimators.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "estimators.md"
 EXAMPLES = 150
 ASIDE = {"api", "base", "checks", "compat", "compose", "datasets"}
 """Modules of River with no estimators of their own, or none that are made with parameters."""
@@ -246,7 +246,7 @@ def page(found: list[EstimatorTrial]) -> str:
         f"as the only member of a task: it answers and learns from {EXAMPLES} examples, restored from its "
         "pickle half way, and gives",
         "the same answers under every hash seed that the command was started with. Made by "
-        "`python -m driftline.bench.estimators`.",
+        "`python -m driftline.bench.models.estimators`.",
         "",
         f"{sum(one.refused is None for one in found)} work, "
         f"{sum(one.refused is not None for one in found)} are refused when the case starts.",

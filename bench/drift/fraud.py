@@ -1,4 +1,4 @@
-"""Rare labels of which one kind comes late and the other never: `python -m driftline.bench.fraud`.
+"""Rare labels of which one kind comes late and the other never: `python -m driftline.bench.drift.fraud`.
 
 Of the payments one in two hundred is a fraud. A chargeback tells it within 25 days, and nothing tells that a
 payment was none. Half-way, what frauds look like changes. `fraud` declares no more than that; in `settled`

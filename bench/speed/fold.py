@@ -9,15 +9,17 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import Any, TypeVar
 
-from driftline.bench import river
 from driftline.bench.cases import adapting, by_default, challenged, without_extras
 from driftline.bench.log import Chunks, Log
+from driftline.bench.peers import river
 from driftline.features.state.feature_state import FeatureState
 from driftline.streams.code.hash_seed import pin
 from driftline.streams.declare.usecase import UseCase, load_case
@@ -125,24 +127,13 @@ def _least(rounds: Sequence[list[float]]) -> float:
     return float(sum(min(times) for times in zip(*rounds, strict=True)))
 
 
-def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
-    """CPU us a flight (a prediction) and a record, of interleaved rounds.
-
-    What comes before the first request (the planes) is no flight's: it counts for the records alone.
-    """
-    work = river.ready(case, log)
-    whole = {"champion_alone": without_extras(case), "everything": by_default(case)}
-    outputs = {name: _outputs(variant, log) for name, variant in whole.items()}
-    first = log.first_request(case)
-    before, slices = log.chunks(CHUNK, 0, first), _sliced(log.chunks(CHUNK, first))
-    steps = _sliced(range(len(work.steps)))
-    gc.collect()
-    gc.freeze()  # what is ready is not for the collector to walk through, in any of the runs
-    folds: dict[str, Callable[[], Fold]] = {
+def _folds(case: UseCase, whole: dict[str, UseCase]) -> dict[str, Callable[[], Fold]]:
+    """Folds that do more and more, by name."""
+    return {
         "decode": lambda: _decode(case),
         "features": lambda: _features(case),
         "intake": lambda: _intake(case, False),
-        "scorer_with_rows": lambda: _intake(case, True),
+        "intake_with_rows": lambda: _intake(case, True),
         "champion_alone": lambda: _whole(whole["champion_alone"]),
         "with_baselines": lambda: _whole(without_extras(case, baselines=True)),
         "with_metrics": lambda: _whole(without_extras(case, baselines=True, metrics=True)),
@@ -150,51 +141,81 @@ def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
         "challenged": lambda: _whole(challenged(case)),
         "adapting": lambda: _whole(adapting(case)),
     }
-    beginnings: dict[str, list[list[float]]] = {name: [] for name in folds}
-    spent: dict[str, list[list[float]]] = {name: [] for name in ("river", *folds)}
-    same = True
+
+
+@dataclass(slots=True)
+class _Rounds:
+    """CPU seconds by name: of every round, those of each piece."""
+
+    beginnings: dict[str, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
+    """Of what comes before the first request."""
+    spent: dict[str, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
+    same_as_river: bool = True
+
+    def us_per(self, flights: int, records: int) -> tuple[dict[str, float], dict[str, float]]:
+        """CPU us a flight, and a record. What comes before the first request (the planes) is no flight's:
+        it counts for the records alone."""
+        seconds = {name: _least(times) for name, times in self.spent.items()}
+        before = {name: _least(times) for name, times in self.beginnings.items()}
+        return (
+            {name: taken / flights * 1e6 for name, taken in seconds.items()},
+            {name: (taken + before.get(name, 0.0)) / records * 1e6 for name, taken in seconds.items()},
+        )
+
+
+def _interleaved(
+    case: UseCase, log: Log, work: river.Ready, folds: dict[str, Callable[[], Fold]], rounds: int
+) -> _Rounds:
+    """Rounds in which bare River and every fold have their turn."""
+    first = log.first_request(case)
+    before, slices = log.chunks(CHUNK, 0, first), _sliced(log.chunks(CHUNK, first))
+    steps = _sliced(range(len(work.steps)))
+    gc.collect()
+    gc.freeze()  # what is ready is not for the collector to walk through, in any of the runs
+    done = _Rounds()
     for _ in range(rounds):
         bare = river.Bare(case, work)
-        spent["river"].append(_timed([partial(bare.run, each[0], each[-1] + 1) for each in steps]))
-        same = same and bare.same_predictions()
+        done.spent["river"].append(_timed([partial(bare.run, each[0], each[-1] + 1) for each in steps]))
+        done.same_as_river = done.same_as_river and bare.same_predictions()
         for name, make in folds.items():
             fold = make()
-            beginnings[name].append(_timed([partial(fold, before)]))
-            spent[name].append(_timed([partial(fold, list(piece)) for piece in slices]))
-    predictions = len(work.published)
-    seconds = {name: _least(times) for name, times in spent.items()}
-    flight = {name: taken / predictions * 1e6 for name, taken in seconds.items()}
-    record = {
-        name: (taken + (_least(beginnings[name]) if name in beginnings else 0.0)) / len(log) * 1e6
-        for name, taken in seconds.items()
-    }
+            done.beginnings[name].append(_timed([partial(fold, before)]))
+            done.spent[name].append(_timed([partial(fold, list(piece)) for piece in slices]))
+    return done
+
+
+def _stages(flight: dict[str, float]) -> dict[str, float]:
+    """CPU us a flight by stage: differences between folds."""
     return {
-        "predictions": predictions,
+        "decode and check": flight["decode"],
+        "features": flight["features"] - flight["decode"],
+        "time, duplicates, join": flight["intake"] - flight["features"],
+        "champion predicts and learns, encode both": flight["champion_alone"] - flight["intake"],
+        "baselines": flight["with_baselines"] - flight["champion_alone"],
+        "metrics": flight["with_metrics"] - flight["with_baselines"],
+        "drift monitors": flight["everything"] - flight["with_metrics"],
+        "three linear challengers": flight["challenged"] - flight["champion_alone"],
+        "drift manager and promotion, with them": flight["adapting"] - flight["challenged"],
+        "online feature rows (worker only)": flight["intake_with_rows"] - flight["intake"],
+    }
+
+
+def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
+    """CPU us a flight (a prediction) and a record, of interleaved rounds."""
+    work = river.ready(case, log)
+    whole = {"champion_alone": without_extras(case), "everything": by_default(case)}
+    outputs = {name: _outputs(variant, log) for name, variant in whole.items()}
+    done = _interleaved(case, log, work, _folds(case, whole), rounds)
+    flight, record = done.us_per(len(work.published), len(log))
+    shown = ("river", "champion_alone", "everything")
+    return {
+        "predictions": len(work.published),
         "records": len(log),
-        "same_predictions_as_river": same,
+        "same_predictions_as_river": done.same_as_river,
         "outputs": outputs,
-        "us_per_flight": {
-            "river": flight["river"],
-            "champion_alone": flight["champion_alone"],
-            "everything": flight["everything"],
-        },
-        "us_per_event": {
-            "river": record["river"],
-            "champion_alone": record["champion_alone"],
-            "everything": record["everything"],
-        },
-        "stages_us_per_flight": {
-            "decode and check": flight["decode"],
-            "features": flight["features"] - flight["decode"],
-            "time, duplicates, join": flight["intake"] - flight["features"],
-            "champion predicts and learns, encode both": flight["champion_alone"] - flight["intake"],
-            "baselines": flight["with_baselines"] - flight["champion_alone"],
-            "metrics": flight["with_metrics"] - flight["with_baselines"],
-            "drift monitors": flight["everything"] - flight["with_metrics"],
-            "three linear challengers": flight["challenged"] - flight["champion_alone"],
-            "drift manager and promotion, with them": flight["adapting"] - flight["challenged"],
-            "online feature rows (worker only)": flight["scorer_with_rows"] - flight["intake"],
-        },
+        "us_per_flight": {name: flight[name] for name in shown},
+        "us_per_event": {name: record[name] for name in shown},
+        "stages_us_per_flight": _stages(flight),
     }
 
 

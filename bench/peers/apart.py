@@ -1,0 +1,17 @@
+"""Frameworks that are installed apart: what they require is not what driftline requires, and among
+driftline's own packages it would make another case of every case (their versions are in its code's hash)."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+FOLDER = Path(sys.prefix) / "peers"
+"""Where `make bench` installs them. Only a peer's own process looks there."""
+
+
+def version(package: str) -> str | None:
+    """The version of a package among driftline's own or apart, None where there is none."""
+    found = distributions(name=package, path=[*sys.path, str(FOLDER)])
+    return next((distribution.version for distribution in found), None)
