@@ -21,7 +21,8 @@ class Settings:
     and Feast projects so that teams can share a cluster. `archive` and `checkpoints` are folders or
     pyarrow.fs URIs (None: below `home`); `key` seals checkpoints, 64 hex digits (None: one made
     below `home`). `online_store` is "sqlite" (a file below `home`) or the URL of a Redis, `registry` the
-    URL of a database for Feast's registry (None: a SQLite file below `home`).
+    URL of a database for Feast's registry (None: a SQLite file below `home`). `metrics` is the address,
+    host:port, at which workers serve their metrics and health (None: nowhere).
     """
 
     home: Path
@@ -32,11 +33,12 @@ class Settings:
     key: str | None = None
     online_store: str = "sqlite"
     registry: str | None = None
+    metrics: str | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
         """DRIFTLINE_HOME (default ./.driftline), and DRIFTLINE_ with BOOTSTRAP, NAMESPACE, ARCHIVE,
-        CHECKPOINTS, KEY, ONLINE_STORE, REGISTRY."""
+        CHECKPOINTS, KEY, ONLINE_STORE, REGISTRY, METRICS."""
         return cls(
             home=Path(os.environ.get("DRIFTLINE_HOME", ".driftline")).absolute(),
             bootstrap=os.environ.get("DRIFTLINE_BOOTSTRAP") or None,
@@ -46,6 +48,7 @@ class Settings:
             key=os.environ.get("DRIFTLINE_KEY") or None,
             online_store=os.environ.get("DRIFTLINE_ONLINE_STORE") or "sqlite",
             registry=os.environ.get("DRIFTLINE_REGISTRY") or None,
+            metrics=os.environ.get("DRIFTLINE_METRICS") or None,
         )
 
     def qualified(self, case: str) -> str:

@@ -147,6 +147,7 @@ def _serve(
             upgrading=upgrading,
             topics=TopicsWatch(lambda: topic_troubles(bootstrap, deployment.topics.all())),
             membership=Membership(lambda: is_member(bootstrap, deployment.group, slot.client_id)),
+            metrics=settings.metrics,
         )
         run(worker, renewals, closing)
 

@@ -14,6 +14,7 @@ from driftline.online_models.drift.incidents import (
     Drift,
     DriftSeverity,
     DriftState,
+    IncidentKind,
     Incidents,
     ranked,
 )
@@ -102,6 +103,12 @@ class DriftManager:
     def state(self) -> DriftState:
         """stable, warning, drift or recovered."""
         return self._incidents.state
+
+    @property
+    def open_incident(self) -> IncidentKind | None:
+        """Kind of the confirmed incident that is not over; None without one."""
+        current = self._incidents.current
+        return current.kind if current is not None and current.confirmed else None
 
     @property
     def restarts(self) -> int:

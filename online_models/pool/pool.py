@@ -115,6 +115,11 @@ class Pool:
         """Name of the member that answers."""
         return self.roster.name_of(self.roster.state.serving)
 
+    @property
+    def learned_through(self) -> int:
+        """Offset of the last label that was learned from; -1 before the first."""
+        return self._state.learned_through
+
     def _through(self, index: int) -> int:
         """Offset of the last label that a seat has learned from; -1 before the first."""
         seats = self.roster.seats

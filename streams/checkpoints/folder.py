@@ -7,9 +7,11 @@ milliseconds, and the worker serves on while the child writes. (Redis saves its 
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import signal
+import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,6 +62,7 @@ def _write_and_exit(path: Path, content: Callable[[], bytes], telling: int) -> N
     """In the child: no thread but this one is left, so nothing of the parent's is used but memory."""
     code = 1
     try:
+        _close_sockets()
         gc.disable()  # a collection would touch, and so copy, every page
         with path.open("wb") as out:
             out.write(content())
@@ -70,6 +73,18 @@ def _write_and_exit(path: Path, content: Callable[[], bytes], telling: int) -> N
         os.write(telling, f"{type(error).__name__}: {error}".encode()[:_LONGEST_REASON])
     finally:
         os._exit(code)
+
+
+def _close_sockets() -> None:
+    """Let go of the parent's connections and listening ports: they are to end when it does, not with this."""
+    for name in os.listdir("/proc/self/fd"):
+        number = int(name)
+        try:
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                os.close(number)
+        except OSError as error:
+            if error.errno != errno.EBADF:  # the folder itself was open while it was read
+                raise
 
 
 class CheckpointFolder:

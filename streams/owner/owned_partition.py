@@ -23,6 +23,7 @@ from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.standby import Standby
+from driftline.streams.owner.tally import Tally
 from driftline.streams.owner.topology import topology
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import Extent, RecordsMissing, StoredRecord
@@ -90,6 +91,8 @@ class OwnedPartition:
         self._last_input = header.last_input if header is not None else ""
         self._checkpointed = -1
         self._work = 0.0
+        self.tally = Tally()
+        """What was published since the partition is served, and what that cost."""
         self._rows_in = header.rows_in if header is not None else self._incarnation
         self.processor = processor
         self.partition = processor.partition
@@ -123,6 +126,7 @@ class OwnedPartition:
             self.progress.at = self.processor.next_offset
             yield
         self._outbox.prove_all(self._log.end)
+        self.tally = Tally()
         await self._offer_rows({})
         self.progress.at = self.progress.until
 
@@ -176,13 +180,16 @@ class OwnedPartition:
         if self._inherited is None:
             begun = time.thread_time()
             out = self.processor.step(records)
-            self._work += time.thread_time() - begun
+            spent = time.thread_time() - begun
+            self._work += spent
+            self.tally.fold_seconds += spent
         else:
             out = await self._inherit(records, *self._inherited)
         self._last = records[-1]
         await self._outbox.send(out, self.processor.next_offset)
         await self._offer_rows(out.rows)
         self.acknowledged = self.processor.next_offset
+        self.tally.published(records[-1], out)
         self._all_acknowledged = True
 
     async def _inherit(self, records: Sequence[StoredRecord], standby: Standby, bequest: Bequest) -> Outputs:

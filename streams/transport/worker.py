@@ -20,6 +20,8 @@ from driftline.streams.owner.owned_partition import Held
 from driftline.streams.owner.partition_task import Frame, PartitionTask
 from driftline.streams.owner.standby import Standby
 from driftline.streams.owner.takeover import OtherCode
+from driftline.streams.status.endpoint import Endpoint
+from driftline.streams.status.worker_status import WorkerStatus
 from driftline.streams.transport import frame
 from driftline.streams.transport.clock_events import ClockEvents
 from driftline.streams.transport.garbage import Garbage
@@ -27,7 +29,6 @@ from driftline.streams.transport.membership import Membership
 from driftline.streams.transport.reference_watch import ReferenceWatch
 from driftline.streams.transport.renewal import Lost
 from driftline.streams.transport.topics_watch import TopicsWatch
-from driftline.streams.transport.worker_status import WorkerStatus
 
 log = logging.getLogger("driftline.worker")
 
@@ -44,7 +45,8 @@ class Worker:
     `status_path` gets a JSON status once a second, written whole or not at all; its folder is Faust's
     data folder too. `client_id` is the process's name to Kafka. `upgrading` are partitions with which it
     takes over from other code. `topics` looks at the topics' settings while it serves,
-    `membership` at the group while it has no partitions.
+    `membership` at the group while it has no partitions. `metrics` is the address, host:port, at which it
+    serves its metrics and health (None: nowhere).
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Worker:
         upgrading: Mapping[int, Standby] | None = None,
         topics: TopicsWatch,
         membership: Membership,
+        metrics: str | None = None,
     ) -> None:
         self.case = deployment.case
         self._deployment = deployment
@@ -73,7 +76,10 @@ class Worker:
         self._clock_events = ClockEvents(deployment, bootstrap, self._partition_tasks)
         self._garbage = Garbage()
         self._closing = False
-        self.status = WorkerStatus(status_path, deployment, self._partition_tasks, topics)
+        self.status = WorkerStatus(
+            status_path, deployment, self._partition_tasks, lambda: topics.troubles, self._log_end
+        )
+        self._endpoint = None if metrics is None else Endpoint(metrics, self.status.metrics, self._states)
         self.failure: BaseException | None = None
         """What ended the worker, when it was not asked to end."""
         self.app = self._build_app(deployment.group)
@@ -105,9 +111,18 @@ class Worker:
         app.task(self._report)
         app.task(self._watch_topics)
         app.task(self._watch_membership)
+        if self._endpoint is not None:
+            app.task(self._endpoint.run)
         if self.case.clock == "wall":
             app.task(self._send_time)
         return app
+
+    def _states(self) -> dict[int, str]:
+        return {number: task.state for number, task in sorted(self._partition_tasks.items())}
+
+    def _log_end(self, number: int) -> int | None:
+        """The offset after the last record of a partition of the log that a fetch has told of."""
+        return self.app.consumer.highwater(TP(self._deployment.topics.log, number)) or None
 
     async def _dispatch(self, stream: Any) -> None:
         """Give each frame to its partition; each is acknowledged when its outputs are."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from driftline.infra.local.status import render
-from driftline.streams.transport.status_file import ended
+from driftline.streams.status.status_file import ended
 
 COUNTS = {"events": 3, "predictions": 2, "drift_events": 0}
 LOST = "it begins anew after 4 s: the network is gone"

@@ -15,7 +15,7 @@ import shop
 
 from driftline.infra.errors import InfraError
 from driftline.infra.settings import Settings
-from driftline.streams.transport.status_file import StatusFile
+from driftline.streams.status.status_file import StatusFile
 from tests.conftest import System
 
 

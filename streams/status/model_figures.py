@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from driftline.online_models.pool.report import member_reports
@@ -16,6 +17,32 @@ TIME_SHARE = 0.005
 IDLE_SHARE = 0.1
 """Seconds between figures of the models, at least; shares that computing them may take: of the worker's CPU,
 of the time in any case, and of the time of a worker to which nothing comes."""
+
+
+class PoolFigures(NamedTuple):
+    """How many pools are in which state of drift, open incidents by kind, and by partition the offset of the
+    newest label that a pool learned from."""
+
+    states: Counter[str]
+    incidents: Counter[str]
+    learned_through: dict[int, int]
+
+    @classmethod
+    def of(cls, processors: Iterable[PartitionProcessor]) -> PoolFigures:
+        """Of the pools as they are now."""
+        figures = cls(Counter(), Counter(), {})
+        for processor in processors:
+            pools = processor.learner.pools.values()
+            figures.learned_through[processor.partition] = max(
+                (pool.learned_through for pool in pools), default=-1
+            )
+            for drift in (pool.drift for pool in pools):
+                if drift is not None:
+                    figures.states[drift.state] += 1
+                    if drift.open_incident is not None:
+                        figures.incidents[drift.open_incident] += 1
+        return figures
+
 
 Processors = Callable[[], Sequence[PartitionProcessor]]
 
@@ -47,6 +74,7 @@ class ModelFigures:
         self._offsets: dict[int, int] | None = None
         self._final: dict[int, int] | None = None
         self.models: dict[str, Any] = {}
+        self.pools = PoolFigures.of(())
 
     def look(self, offsets: dict[int, int]) -> None:
         """Begin to compute them anew when they are outdated; `offsets` say how far each partition has come.
@@ -73,11 +101,13 @@ class ModelFigures:
     async def _compute(self) -> None:
         """Compute them on another thread: answers do not wait for them."""
         models, cost = {}, 0.0
+        pools = PoolFigures.of(self._processors())
         for name, report in member_reports(pools_of(self._processors())):
             models[name], seconds = await asyncio.to_thread(_timed, report)
             cost += seconds
         if models:
             self.models = models
+            self.pools = pools
             self._computed = _Computed(time.monotonic(), time.process_time(), cost)
 
 

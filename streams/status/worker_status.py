@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,33 @@ from driftline.streams.fold.processor import PartitionProcessor, counts_of
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.partition_task import PartitionTask
-from driftline.streams.transport.model_figures import ModelFigures
-from driftline.streams.transport.status_file import StatusFile, ended
-from driftline.streams.transport.topics_watch import TopicsWatch
+from driftline.streams.status.metrics import Readings, WorkerMetrics, add_models
+from driftline.streams.status.model_figures import ModelFigures
+from driftline.streams.status.partition_readings import add_checkpoints, add_partition
+from driftline.streams.status.status_file import StatusFile, ended
 
 
 class WorkerStatus:
-    """The status of one worker, as a file; `tasks` are its partitions as they are at any time."""
+    """The status of one worker, as a file and as metrics; `tasks` are its partitions as they are at any time.
+
+    `troubles` are the topics' settings that break a guarantee. `log_end` gives the offset after the
+    last record of a partition of the log, as far as this worker knows it.
+    """
 
     def __init__(
-        self, path: Path, deployment: Deployment, tasks: Mapping[int, PartitionTask], topics: TopicsWatch
+        self,
+        path: Path,
+        deployment: Deployment,
+        tasks: Mapping[int, PartitionTask],
+        troubles: Callable[[], Sequence[str]],
+        log_end: Callable[[int], int | None],
     ) -> None:
         self._file = StatusFile(path)
         self._deployment = deployment
         self._tasks = tasks
-        self._topics = topics
+        self._troubles = troubles
+        self._log_end = log_end
+        self.metrics = WorkerMetrics()
         self._figures = ModelFigures(self._processors)
         self._started = time.time()
         self._last: dict[str, Any] | None = None
@@ -47,6 +59,7 @@ class WorkerStatus:
         """
         self._figures.look({one.partition: one.acknowledged for one in self._owned()})
         self._file.write(self._of_now())
+        self.metrics.show(self._readings())
 
     async def finish(self) -> None:
         """Write the last one of the partitions, before they are forgotten, with final figures."""
@@ -57,6 +70,25 @@ class WorkerStatus:
     def write_end(self, reason: str, *, failed: bool) -> None:
         """Write the last one, which says why the worker ended."""
         self._file.write((self._last or self._of_now()) | {"ended": ended(reason, failed=failed)})
+
+    def _readings(self) -> Readings:
+        """The metrics as of now. Of a partition that is not served yet there is its state alone: while it is
+        folded again its counters would go back, and then seem to jump."""
+        readings = Readings(self._deployment.case.name)
+        readings.set("topic_troubles", len(self._troubles()))
+        pools = self._figures.pools
+        for number, task in self._tasks.items():
+            readings.set("partition_state", 1.0, str(number), task.state)
+            if task.state == "serving" and task.owned is not None:
+                add_partition(readings, task.owned, self._log_end(number))
+                add_checkpoints(readings, number, task.status())
+                readings.set("learned_through_offset", pools.learned_through.get(number, -1), str(number))
+        for state, count in pools.states.items():
+            readings.set("pools", count, state)
+        for kind, count in pools.incidents.items():
+            readings.set("open_incidents", count, kind)
+        add_models(readings, self._figures.models)
+        return readings
 
     def _of_now(self) -> dict[str, Any]:
         owned, processors = self._owned(), self._processors()
@@ -74,7 +106,7 @@ class WorkerStatus:
             "event_time": max(times, default=None),
             "next_offsets": {one.partition: one.acknowledged for one in owned},
             "partitions": {number: self._tasks[number].status() for number in sorted(self._tasks)},
-            "topics": list(self._topics.troubles),
+            "topics": list(self._troubles()),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "rss_bytes": _rss_bytes(),
             "counts": counts_of(processors),

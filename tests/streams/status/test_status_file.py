@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from driftline.streams.transport.status_file import StatusFile, ended
+from driftline.streams.status.status_file import StatusFile, ended
 
 
 def test_a_folder_that_was_deleted_is_made_anew(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""The HTTP endpoint of a worker: /metrics, /livez and /readyz."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from driftline.features.online.outages import Outage
+from driftline.streams.errors import DeclarationError
+from driftline.streams.status.metrics import WorkerMetrics
+
+log = logging.getLogger("driftline.worker")
+
+BIND_AGAIN_AFTER = 1.0
+"""Seconds until an address that is taken is tried again: a worker that died may still hold it."""
+CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+
+PartitionStates = Callable[[], Mapping[int, str]]
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """host:port, or a port alone, which is of the loopback interface; raises DeclarationError."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65_535:
+        raise DeclarationError(
+            f"{text!r} is no address to listen on: write host:port, such as 127.0.0.1:9464"
+        )
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+class Endpoint:
+    """Serves the metrics of a worker, and its health to whoever restarts or routes.
+
+    /livez answers while the worker's loop turns. /readyz is 200 when every assigned partition is served, 503
+    before; its body has the state of each. A worker without partitions stands by: it is ready.
+    """
+
+    def __init__(self, address: str, metrics: WorkerMetrics, states: PartitionStates) -> None:
+        self._host, self._port = parse_address(address)
+        self._metrics = metrics
+        self._states = states
+        self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
+
+    async def run(self) -> None:
+        """Serve until cancelled. An address that is taken is tried again; the worker serves meanwhile."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/metrics", self._metrics_text),
+                web.get("/livez", self._alive),
+                web.get("/readyz", self._ready),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        try:
+            await self._bind(self._runner)
+            await asyncio.Event().wait()
+        finally:
+            await self._runner.cleanup()
+
+    async def _bind(self, runner: web.AppRunner) -> None:
+        outage: Outage | None = None
+        while True:
+            site = web.TCPSite(runner, self._host, self._port, reuse_address=True)
+            try:
+                await site.start()
+            except OSError as error:
+                await site.stop()
+                outage = outage or Outage(f"listening on {self._host}:{self._port} for /metrics and /readyz")
+                outage.failed(error)
+                await asyncio.sleep(BIND_AGAIN_AFTER)
+            else:
+                if outage is not None:
+                    outage.ended()
+                return
+
+    async def _metrics_text(self, _request: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _alive(self, _request: web.Request) -> web.Response:
+        return web.json_response({"alive": True})
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        states = self._states()
+        ready = all(state == "serving" for state in states.values())
+        body: dict[str, Any] = {
+            "ready": ready,
+            "partitions": {str(number): state for number, state in states.items()},
+        }
+        return web.json_response(body, status=200 if ready else 503)

@@ -1,0 +1,92 @@
+"""The metrics of a worker: their names, types, labels and meanings.
+
+What is declared here is what a scrape has, and what dashboards and alert rules may name. Counters that follow
+from the log alone have the same value in whichever worker serves the partition, so that their sums over
+workers do not jump when a partition moves. The others count from the take-over on.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+PREFIX = "driftline_"
+
+
+class Measure(NamedTuple):
+    """One metric. `name` is without prefix and suffix; `labels` are those beside the case."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def series(self) -> str:
+        """Its name in a scrape."""
+        return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
+
+
+_OF_A_PARTITION = ("partition",)
+
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        Measure(
+            "records", "counter", "Records of the log by what became of them: follows from the log",
+            ("partition", "result"),
+        ),
+        Measure("predictions", "counter", "Requests answered: follows from the log", _OF_A_PARTITION),
+        Measure(
+            "outcomes", "counter", "Predictions closed, by how: follows from the log", ("partition", "status")
+        ),
+        Measure(
+            "unmatched_labels", "counter", "Labels, voids and corrections without a prediction: from the log",
+            _OF_A_PARTITION,
+        ),
+        Measure(
+            "evicted_keys", "counter", "Keys of windows that had to go for others: follows from the log",
+            _OF_A_PARTITION,
+        ),
+        Measure(
+            "dead_letters", "counter", "Dead letters since the take-over, by stage", ("partition", "stage")
+        ),
+        Measure(
+            "drift_events", "counter", "Drift events since the take-over",
+            ("partition", "kind", "severity"),
+        ),
+        Measure(
+            "model_changes", "counter", "Changes of what serves or learns since the take-over",
+            ("partition", "kind"),
+        ),
+        Measure("fold_seconds", "counter", "Seconds of CPU in the fold since the take-over", _OF_A_PARTITION),
+        Measure("partition_state", "gauge", "1 for the state that an assigned partition is in",
+                ("partition", "state")),
+        Measure("folded_offset", "gauge", "First offset that is not answered yet", _OF_A_PARTITION),
+        Measure("lag_records", "gauge", "Offsets in the log that are not answered yet", _OF_A_PARTITION),
+        Measure(
+            "lag_seconds", "gauge", "Age of the newest answered record while others wait, else 0",
+            _OF_A_PARTITION,
+        ),
+        Measure("event_time_seconds", "gauge", "Event time, as seconds since the epoch", _OF_A_PARTITION),
+        Measure("pending_predictions", "gauge", "Predictions that wait for a label", _OF_A_PARTITION),
+        Measure("warming_up", "gauge", "1 during a warm-up, in which nothing is answered", _OF_A_PARTITION),
+        Measure(
+            "learned_through_offset", "gauge", "Offset of the newest label that a model learned from",
+            _OF_A_PARTITION,
+        ),
+        Measure("checkpoint_age_seconds", "gauge", "Age of the newest checkpoint of this process",
+                _OF_A_PARTITION),
+        Measure("checkpoint_failing_seconds", "gauge", "For how long no checkpoint can be stored, else 0",
+                _OF_A_PARTITION),
+        Measure("pools", "gauge", "Pools of models by the state of their drift monitors", ("state",)),
+        Measure("open_incidents", "gauge", "Confirmed drift incidents that are not over, by kind", ("kind",)),
+        Measure("model_quality", "gauge", "Figures of a member's answers: of all labels, and fading",
+                ("member", "figure", "over")),
+        Measure("model_failures", "counter", "Answers that a member failed to give: follows from the log",
+                ("member",)),
+        Measure("model_quarantined", "gauge", "1 while a member is in quarantine somewhere", ("member",)),
+        Measure("model_serving_pools", "gauge", "Pools that a member serves", ("member",)),
+        Measure("topic_troubles", "gauge", "Settings of topics that break a guarantee"),
+    )
+}  # fmt: skip
+"""By name."""

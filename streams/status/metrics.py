@@ -1,0 +1,73 @@
+"""The metrics that a scrape of a worker gets: prepared by the worker, so that a scrape costs it nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from driftline.streams.status.measures import MEASURES, PREFIX
+
+
+class Readings:
+    """Values of measures at one moment; `case` is a label of all of them."""
+
+    def __init__(self, case: str) -> None:
+        self._case = case
+        self._families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+
+    def set(self, name: str, value: float, *labels: str) -> None:
+        """Add a value of the measure `name`, whose labels beside the case are in the order declared."""
+        measure = MEASURES[name]
+        family = self._families.get(name)
+        if family is None:
+            kind = CounterMetricFamily if measure.kind == "counter" else GaugeMetricFamily
+            family = kind(PREFIX + name, measure.help, labels=("case", *measure.labels))
+            self._families[name] = family
+        assert len(labels) == len(measure.labels), name
+        family.add_metric((self._case, *labels), value)
+
+    def families(self) -> Iterator[Metric]:
+        """As Prometheus's client wants them."""
+        return iter(self._families.values())
+
+
+class WorkerMetrics(Collector):
+    """What the worker prepared last, and the process's own figures."""
+
+    def __init__(self) -> None:
+        self._readings = Readings("")
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def show(self, readings: Readings) -> None:
+        """Serve these from now on."""
+        self._readings = readings
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client."""
+        return self._readings.families()
+
+    def text(self) -> bytes:
+        """In Prometheus's text format."""
+        return generate_latest(self._registry)
+
+
+def add_models(readings: Readings, models: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add the figures of the members, as the status has them."""
+    for member, entry in models.items():
+        readings.set("model_serving_pools", entry["serving"], member)
+        readings.set("model_quarantined", float("quarantine" in entry), member)
+        readings.set("model_failures", entry.get("failures", 0), member)
+        for over, figures in (("all", entry), ("fading", entry.get("fading", {}))):
+            for figure, value in figures.items():
+                if figure not in NO_QUALITY and isinstance(value, float):
+                    readings.set("model_quality", value, member, figure, over)
+
+
+NO_QUALITY = frozenset({"serving", "live", "failures"})
+"""Entries of a member's figures that are no figures of its answers."""

@@ -1,0 +1,61 @@
+"""The metrics of one partition that is served."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from driftline.streams.fold.processor import counts_of
+from driftline.streams.owner.owned_partition import OwnedPartition
+from driftline.streams.status.metrics import Readings
+
+_RESULTS = {
+    "accepted": "events",
+    "refused": "dead_letters",
+    "refused in warm-up": "refused_in_warm_up",
+    "duplicate": "duplicates",
+    "late": "late",
+    "misplaced": "misplaced",
+}
+"""What can become of a record, and the count of it. One that is late or misplaced is refused, too."""
+_STATUSES = ("labelled", "unlabelled", "void")
+
+
+def add_partition(readings: Readings, owned: OwnedPartition, log_end: int | None) -> None:
+    """Add what a partition has come to; `log_end` is the offset after the last record of its log."""
+    number, tally, intake = str(owned.partition), owned.tally, owned.processor.intake
+    counts = counts_of([owned.processor])
+    for result, name in _RESULTS.items():
+        readings.set("records", counts[name], number, result)
+    for status in _STATUSES:
+        readings.set("outcomes", counts[status], number, status)
+    readings.set("predictions", counts["predictions"], number)
+    readings.set("unmatched_labels", counts["unmatched"], number)
+    readings.set("evicted_keys", counts["evicted_keys"], number)
+    readings.set("pending_predictions", counts["pending"], number)
+    readings.set("warming_up", float(intake.warming), number)
+    readings.set("fold_seconds", tally.fold_seconds, number)
+    for stage, count in tally.dead_letters.items():
+        readings.set("dead_letters", count, number, stage)
+    for (kind, severity), count in tally.drift_events.items():
+        readings.set("drift_events", count, number, kind, severity)
+    for kind, count in tally.model_changes.items():
+        readings.set("model_changes", count, number, kind)
+    readings.set("folded_offset", owned.acknowledged, number)
+    if intake.max_at is not None:
+        readings.set("event_time_seconds", intake.max_at, number)
+    if log_end is not None:
+        lag = max(0, log_end - owned.acknowledged)
+        readings.set("lag_records", lag, number)
+        if not lag:
+            readings.set("lag_seconds", 0.0, number)
+        elif tally.appended_at >= 0:
+            readings.set("lag_seconds", max(0.0, time.time() - tally.appended_at / 1000.0), number)
+
+
+def add_checkpoints(readings: Readings, number: int, status: Mapping[str, Any]) -> None:
+    """Add what a partition's status says of its checkpoints."""
+    if "checkpoint" in status:
+        readings.set("checkpoint_age_seconds", status["checkpoint"]["age_seconds"], str(number))
+    readings.set("checkpoint_failing_seconds", status.get("checkpoint_failing_seconds", 0.0), str(number))
