@@ -179,6 +179,6 @@ if __name__ == "__main__":
     parser.add_argument("--latency-rounds", type=int, default=5)
     arguments = vars(parser.parse_args())
     as_json = arguments.pop("json")
-    answer = main(Settings.from_environment(), **arguments)
+    answer = main(Settings.read(), **arguments)
     if as_json:
         print(json.dumps(answer))

@@ -1,55 +1,24 @@
-"""Settings, from the environment: every name starts with DRIFTLINE_."""
+"""Settings as the command line and workers use them: where the things of a case are, by its name."""
 
 from __future__ import annotations
 
-import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from driftline import settings
+from driftline.configuration import read
 from driftline.features.feast.place import RepositoryPlace
 from driftline.infra.errors import InfraError
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where things are.
-
-    `home` keeps the local broker's data, the Feast repositories and reports; `bootstrap` names a
-    Kafka to use instead of the local one (None: the local one); `namespace` prefixes topics, groups
-    and Feast projects so that teams can share a cluster. `archive` and `checkpoints` are folders or
-    pyarrow.fs URIs (None: below `home`); `key` seals checkpoints, 64 hex digits (None: one made
-    below `home`). `online_store` is "sqlite" (a file below `home`) or the URL of a Redis, `registry` the
-    URL of a database for Feast's registry (None: a SQLite file below `home`). `metrics` is the address,
-    host:port, at which workers serve their metrics and health (None: nowhere).
-    """
-
-    home: Path
-    bootstrap: str | None
-    namespace: str
-    archive: str | None = None
-    checkpoints: str | None = None
-    key: str | None = None
-    online_store: str = "sqlite"
-    registry: str | None = None
-    metrics: str | None = None
+class Settings(settings.Settings):
+    """See `driftline.settings.Settings`."""
 
     @classmethod
-    def from_environment(cls) -> Settings:
-        """DRIFTLINE_HOME (default ./.driftline), and DRIFTLINE_ with BOOTSTRAP, NAMESPACE, ARCHIVE,
-        CHECKPOINTS, KEY, ONLINE_STORE, REGISTRY, METRICS."""
-        return cls(
-            home=Path(os.environ.get("DRIFTLINE_HOME", ".driftline")).absolute(),
-            bootstrap=os.environ.get("DRIFTLINE_BOOTSTRAP") or None,
-            namespace=os.environ.get("DRIFTLINE_NAMESPACE", ""),
-            archive=os.environ.get("DRIFTLINE_ARCHIVE") or None,
-            checkpoints=os.environ.get("DRIFTLINE_CHECKPOINTS") or None,
-            key=os.environ.get("DRIFTLINE_KEY") or None,
-            online_store=os.environ.get("DRIFTLINE_ONLINE_STORE") or "sqlite",
-            registry=os.environ.get("DRIFTLINE_REGISTRY") or None,
-            metrics=os.environ.get("DRIFTLINE_METRICS") or None,
-        )
+    def read(cls) -> Settings:
+        """Those of this process; raises SettingsError."""
+        return read(cls)
 
     def qualified(self, case: str) -> str:
         """A case's name within its namespace."""
@@ -79,7 +48,7 @@ class Settings:
 
     @property
     def key_file(self) -> Path:
-        """Where the sealing key is kept when the environment names none."""
+        """Where the sealing key is kept when the settings name none."""
         return self.home / "checkpoints.key"
 
     def features(self, case: str) -> RepositoryPlace:

@@ -238,7 +238,9 @@ def fresh(bootstrap: str, folder: Path, online_store: str, name: str) -> dict[st
     """Freshness with a worker of its own."""
     case = freshness.ticks
     namespace = f"bench-{os.getpid()}-{name}"
-    settings = Settings(folder / name, bootstrap, namespace, online_store=online_store)
+    settings = Settings(
+        home=folder / name, bootstrap=bootstrap, namespace=namespace, online_store=online_store
+    )
     settings.home.mkdir()
     ensure_topics(bootstrap, case.topics(namespace).all())
     worker = WorkerCommand("driftline.bench.features.freshness:ticks", settings)
@@ -290,4 +292,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one line")
     as_json = parser.parse_args().json
-    print(json.dumps(main(Settings.from_environment()), indent=None if as_json else 2))
+    print(json.dumps(main(Settings.read()), indent=None if as_json else 2))

@@ -58,7 +58,7 @@ def main(assignment: Assignment) -> None:
     if not assignment.exact:
         _leave_out_exactness()
     rows = _online_writer(case, home) if assignment.feast else None
-    settings = Settings(home, assignment.bootstrap, assignment.namespace)
+    settings = Settings(home=home, bootstrap=assignment.bootstrap, namespace=assignment.namespace)
     deployment = deploy(case, settings, KafkaBroker(assignment.bootstrap), rows)
     topics = TopicsWatch(lambda: [])
     worker = Worker(

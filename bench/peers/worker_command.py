@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from driftline.bench.peers.process import PeerFailed
+from driftline.configuration import child_environment
 from driftline.infra.settings import Settings
 
 ENDS_WITHIN = 120.0
@@ -17,18 +18,12 @@ class WorkerCommand:
     """A worker of a case below the settings' home, where its log goes too."""
 
     def __init__(self, case: str, settings: Settings) -> None:
-        named = {
-            "DRIFTLINE_HOME": str(settings.home),
-            "DRIFTLINE_BOOTSTRAP": settings.bootstrap or "",
-            "DRIFTLINE_NAMESPACE": settings.namespace,
-            "DRIFTLINE_ONLINE_STORE": settings.online_store,
-            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        }
+        path = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self._log = settings.home / "worker.log"
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "driftline", "worker", case],
-                env=os.environ | named,
+                env=child_environment(settings) | path,
                 stdout=log,
                 stderr=log,
             )

@@ -33,7 +33,7 @@ WITHIN = 120.0
 
 def _deployment(assignment: Assignment, home: Path) -> Deployment:
     """The case with no checkpoint."""
-    settings = Settings(home, assignment.bootstrap, assignment.namespace)
+    settings = Settings(home=home, bootstrap=assignment.bootstrap, namespace=assignment.namespace)
     return deploy(load_case(assignment.case), settings, KafkaBroker(assignment.bootstrap))
 
 
@@ -146,7 +146,9 @@ def kill(assignment: Assignment, log: Log) -> dict[str, Any]:
     quarters = [len(log) * part // 4 for part in range(5)]
     asked = [_requests(case, log, *bounds) for bounds in pairwise(quarters)]
     predictions = _Predictions(assignment, log.partitions)
-    settings = Settings(Path(assignment.home), assignment.bootstrap, assignment.namespace)
+    settings = Settings(
+        home=Path(assignment.home), bootstrap=assignment.bootstrap, namespace=assignment.namespace
+    )
     worker = WorkerCommand(assignment.case, settings)
     try:
         log.produce(assignment.bootstrap, assignment.log, 0, quarters[2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,12 +102,10 @@ class RepositoryPlace:
         return cls(home / "feast" / qualified, project_of(qualified), online_store, registry)
 
     @classmethod
-    def from_environment(cls, case: str) -> RepositoryPlace:
-        """By DRIFTLINE_HOME (default ./.driftline), and DRIFTLINE_ with NAMESPACE, ONLINE_STORE, REGISTRY."""
-        return cls.of(
-            case,
-            Path(os.environ.get("DRIFTLINE_HOME", ".driftline")).absolute(),
-            os.environ.get("DRIFTLINE_NAMESPACE", ""),
-            os.environ.get(ONLINE_STORE) or "sqlite",
-            os.environ.get(REGISTRY) or None,
-        )
+    def from_settings(cls, case: str) -> RepositoryPlace:
+        """By the settings of this process; raises SettingsError."""
+        from driftline.configuration import read
+        from driftline.settings import Settings
+
+        now = read(Settings)
+        return cls.of(case, now.home, now.namespace, now.online_store, now.registry)

@@ -180,7 +180,7 @@ class _Computed:
 class FeatureClient:
     """Reads a case's online features. It may be used by several threads, and within asyncio.
 
-    Where they are comes from the environment as for every command (DRIFTLINE_ONLINE_STORE and others),
+    Where they are comes from the settings as for every command (DRIFTLINE_ONLINE_STORE and others),
     unless a `place` is given. Nothing is connected before the first read.
 
     >>> client = FeatureClient(flights)                                          # doctest: +SKIP
@@ -189,7 +189,7 @@ class FeatureClient:
     """
 
     def __init__(self, case: Declared, place: RepositoryPlace | None = None) -> None:
-        self._place = place or RepositoryPlace.from_environment(case.name)
+        self._place = place or RepositoryPlace.from_settings(case.name)
         self._views = {view.name: view for view in case.views()}
         self._computed = {view.name: _Computed(view, self._views) for view in case.on_demand_views()}
         self._selections: dict[tuple[str, tuple[str, ...] | None], _Selection] = {}

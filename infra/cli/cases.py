@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,10 +13,10 @@ SHIPPED_CASES = {"flights": DEMO_CASE}
 
 
 def settings() -> Settings:
-    """The settings that the environment gives."""
+    """Those of this process."""
     from driftline.infra.settings import Settings
 
-    return Settings.from_environment()
+    return Settings.read()
 
 
 def load(name: str, partitions: int | None = None) -> UseCase:
@@ -39,7 +38,8 @@ def path_of(name: str) -> str:
         from driftline.infra.errors import InfraError
 
         raise InfraError(
-            f"{name!r} is neither module:attribute nor named under [tool.driftline.cases] in ./pyproject.toml"
+            f"{name!r} is neither module:attribute nor named under [tool.driftline.cases] in "
+            "./pyproject.toml or [cases] in ./driftline.toml"
         )
     return cases[name]
 
@@ -59,15 +59,5 @@ def only_case() -> str:
 
 
 def _named() -> dict[str, str]:
-    """module:attribute by short name: the shipped cases, and those that ./pyproject.toml names."""
-    import tomllib
-
-    from driftline.infra.errors import InfraError
-
-    project = Path("pyproject.toml")
-    try:
-        declared = tomllib.loads(project.read_text()) if project.exists() else {}
-    except (OSError, ValueError) as error:
-        raise InfraError(f"./pyproject.toml, which may name cases, cannot be read: {error}") from None
-    named = declared.get("tool", {}).get("driftline", {}).get("cases", {})
-    return SHIPPED_CASES | {name: str(path) for name, path in named.items()}
+    """module:attribute by short name: the shipped cases, and those of the settings."""
+    return SHIPPED_CASES | settings().cases

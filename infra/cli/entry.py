@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from driftline.infra.cli import data, features, local, offline, produce, proof, service
+from driftline.infra.cli import config, data, features, local, offline, produce, proof, service
 from driftline.infra.cli.cases import settings
 from driftline.infra.cli.console import explains_itself, say
 from driftline.infra.cli.topics import dead_letters, models, schema, tail
@@ -37,8 +37,16 @@ def driftline(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version", callback=_print_version, is_eager=True)
     ] = False,
+    flags: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting, before those of other places"),
+    ] = None,
 ) -> None:
     """Online machine learning on event streams: Kafka in, Feast features, River models, predictions out."""
+    if flags:
+        from driftline.configuration import set_by_flags
+
+        set_by_flags(flags)
 
 
 for module in (local, service, produce, offline, proof):
@@ -48,6 +56,7 @@ app.add_typer(data.commands, name="data")
 app.add_typer(schema.commands, name="schema")
 app.add_typer(models.commands, name="models")
 app.add_typer(dead_letters.commands, name="dead-letters")
+app.add_typer(config.commands, name="config")
 for kind in tail.READ_ONLY:
     app.add_typer(tail.group(kind), name=kind.value)
 

@@ -86,7 +86,7 @@ def main() -> None:
     case = load_case(given.case)
     if given.partitions is not None:
         case = replace(case, partitions=given.partitions)
-    print(f"{feed(case, Settings.from_environment(), given.limit):,} records sent")
+    print(f"{feed(case, Settings.read(), given.limit):,} records sent")
 
 
 if __name__ == "__main__":

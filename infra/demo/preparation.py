@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -43,7 +42,7 @@ def prepared(case: UseCase, settings: Settings, console: Console, fresh: bool) -
     """Settings that name a broker with fresh topics for the case."""
     if settings.bootstrap is not None:
         namespace = f"{settings.namespace or 'demo'}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        settings = replace(settings, namespace=namespace)
+        settings = settings.model_copy(update={"namespace": namespace})
         ensure_topics(str(settings.bootstrap), case.topics(namespace).all())
         return settings
     _refuse_second_worker(case, settings)
@@ -66,7 +65,7 @@ def prepared(case: UseCase, settings: Settings, console: Console, fresh: bool) -
     shutil.rmtree(settings.features(case.name).path, ignore_errors=True)
     Storage(settings.checkpoints_uri(case.name)).clear()  # they are of the topics before
     status_path(settings, case.name).unlink(missing_ok=True)
-    return replace(settings, bootstrap=broker.bootstrap)
+    return settings.model_copy(update={"bootstrap": broker.bootstrap})
 
 
 def _refuse_second_worker(case: UseCase, settings: Settings) -> None:

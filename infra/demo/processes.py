@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from driftline.configuration import child_environment
 from driftline.infra.errors import InfraError
 from driftline.infra.settings import Settings
 
@@ -26,11 +26,7 @@ class Process:
         self.name = name
         self.log = settings.home / "logs" / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ | {
-            "DRIFTLINE_HOME": str(settings.home),
-            "DRIFTLINE_BOOTSTRAP": str(settings.bootstrap),
-            "DRIFTLINE_NAMESPACE": settings.namespace,
-        }
+        environment = child_environment(settings)
         with self.log.open("wb") as out:
             self._process = self._start(module, environment, out)
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from driftline.configuration import read
 from driftline.infra.errors import InfraError
+from driftline.settings import Settings
 from driftline.whole_file import replacing
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.1.1"
@@ -256,8 +258,7 @@ class LocalStack:
         return [str(JAVA), settings, "-cp", path]
 
     def _jars(self) -> Path:
-        cache = os.environ.get("DRIFTLINE_JARS")
-        return Path(cache) if cache else Path.home() / ".cache" / "driftline" / "jars"
+        return read(Settings).jars or Path.home() / ".cache" / "driftline" / "jars"
 
     def _format(self, java: list[str], properties: Path) -> None:
         done = subprocess.run(

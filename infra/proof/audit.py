@@ -117,7 +117,7 @@ def audit(
             selection = msgspec.structs.replace(selection, begin=begin)
             numbers, kinds = (found.partition,), ("predictions", "outcomes")
     # what a child process is given is resolved here, once
-    settings = replace(settings, bootstrap=bootstrap_of(settings))
+    settings = settings.model_copy(update={"bootstrap": bootstrap_of(settings)})
     jobs = [_Job(case_path, case.partitions, settings, number, kinds, selection) for number in numbers]
     return _report(case, asyncio.run(_in_processes(jobs, tell)), time.perf_counter() - started, undeclared)
 

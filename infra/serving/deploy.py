@@ -24,6 +24,6 @@ def deploy(
         case.topics(settings.namespace),
         broker,
         CheckpointFolder(Storage(settings.checkpoints_uri(case.name))),
-        Seal(load_key(settings.key_file, settings.key)),
+        Seal(load_key(settings.key_file, settings.key.get_secret_value() if settings.key else None)),
         rows,
     )

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -114,7 +113,10 @@ def run_worker(
         from driftline.infra.serving.side_by_side import approached
 
         upgrading = approached(
-            upgrade_path, deployment, replace(settings, bootstrap=bootstrap), accept_refused=accept_refused
+            upgrade_path,
+            deployment,
+            settings.model_copy(update={"bootstrap": bootstrap}),
+            accept_refused=accept_refused,
         )
         if upgrading is None:
             return

@@ -78,7 +78,7 @@ def planned(case_path: str, case: UseCase, settings: Settings) -> UpgradePlan:
     from driftline.streams.transport.kafka_broker import KafkaBroker
 
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    settings = replace(settings, bootstrap=bootstrap_of(settings))
+    settings = settings.model_copy(update={"bootstrap": bootstrap_of(settings)})
     broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))
     return asyncio.run(_approach(case_path, deploy(case, settings, broker), settings)).plan
 

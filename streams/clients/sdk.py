@@ -20,6 +20,7 @@ from driftline.streams.records.messages import Prediction
 from driftline.streams.records.positions import NOTHING, SourcePosition, parse_position, position_of
 
 if TYPE_CHECKING:
+    from driftline.settings import Settings
     from driftline.streams.declare.usecase import UseCase
 
 Headers = Sequence[tuple[str, bytes]]
@@ -28,17 +29,14 @@ LOOKS_EVERY = 1.0
 
 
 def local_bootstrap() -> str:
-    """DRIFTLINE_BOOTSTRAP, else the address of the local broker; raises NoBroker without one."""
+    """The address in the settings, else that of the local broker; raises NoBroker without one."""
     import json
-    import os
-    from pathlib import Path
 
-    named = os.environ.get("DRIFTLINE_BOOTSTRAP")
-    if named:
-        return named
-    record = Path(os.environ.get("DRIFTLINE_HOME", ".driftline")) / "kafka" / "broker.json"
+    settings = _settings()
+    if settings.bootstrap:
+        return settings.bootstrap
     try:
-        return str(json.loads(record.read_text())["bootstrap"])
+        return str(json.loads((settings.home / "kafka" / "broker.json").read_text())["bootstrap"])
     except (OSError, ValueError, KeyError):
         raise NoBroker(
             "no Kafka: pass bootstrap=, set DRIFTLINE_BOOTSTRAP, or run `driftline up` in this folder"
@@ -46,10 +44,15 @@ def local_bootstrap() -> str:
 
 
 def own_namespace() -> str:
-    """DRIFTLINE_NAMESPACE, as workers read it; empty without one."""
-    import os
+    """The namespace in the settings, as workers read it; empty without one."""
+    return _settings().namespace
 
-    return os.environ.get("DRIFTLINE_NAMESPACE", "")
+
+def _settings() -> Settings:
+    from driftline.configuration import read  # of use to whoever names neither broker nor namespace
+    from driftline.settings import Settings
+
+    return read(Settings)
 
 
 class Undelivered(StreamsError):
@@ -78,7 +81,7 @@ class EventProducer:
     (`delivery_timeout_ms`); what was not acknowledged by then is told of by `Undelivered` at the next
     `send`, `flush` or `close`. `on_sent(partition, offset)` hears, on another thread, where each record is in
     the log; what the fold refuses of them are the dead letters of these offsets. `namespace` is that of
-    the environment when none is given.
+    the settings when none is given.
     """
 
     def __init__(
@@ -206,7 +209,7 @@ class PredictionConsumer:
     With a `group` it resumes where the group left off: the newest source position seen goes into the
     metadata of the offset commit, so repeats are dropped across restarts and rebalances too. What was
     yielded of a partition since the last commit comes again to whoever the group gives it to next.
-    `namespace` is that of the environment when none is given. Iteration ends after `timeout` seconds
+    `namespace` is that of the settings when none is given. Iteration ends after `timeout` seconds
     without a record (None: never).
     """
 

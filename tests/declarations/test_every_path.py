@@ -88,7 +88,7 @@ def test_the_online_store_has_them_by_the_text_of_the_json(north: Outputs, tmp_p
 
 
 def test_history_and_training_set_have_them(tmp_path: Path) -> None:
-    uri = Settings(tmp_path, None, "").archive_uri("typed")
+    uri = Settings(home=tmp_path).archive_uri("typed")
     archive_of(readings, with_closing_clock(readings, typed.events()), uri, 50)
     environment = {**os.environ, "DRIFTLINE_HOME": str(tmp_path), "PYTHONPATH": str(CASES)}
     for command in (["history"], ["training-set", "--out", str(tmp_path / "set.parquet"), "--json"]):

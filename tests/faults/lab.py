@@ -316,7 +316,7 @@ class Run:
     @property
     def settings(self) -> Settings:
         """Those of the workers."""
-        return Settings(self.home, self.lab.bootstrap, self.namespace, key=self.key)
+        return Settings(home=self.home, bootstrap=self.lab.bootstrap, namespace=self.namespace, key=self.key)
 
     @property
     def environment(self) -> dict[str, str]:

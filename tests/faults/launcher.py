@@ -202,7 +202,7 @@ def launch(options: Sequence[str]) -> None:
     _checkpoint_every(given.checkpoint_every)
     run_worker(
         load_case(given.case),
-        Settings.from_environment(),
+        Settings.read(),
         mend_topics=given.mend_topics,
         upgrade_path=given.case if given.upgrade else None,
     )

@@ -138,7 +138,7 @@ def test_a_client_reads_on_after_redis_was_restarted(
 def test_the_environment_says_where_the_features_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DRIFTLINE_HOME", str(tmp_path))
     monkeypatch.setenv("DRIFTLINE_NAMESPACE", "team.a")
-    place = RepositoryPlace.from_environment("shops")
+    place = RepositoryPlace.from_settings("shops")
     assert place.path == tmp_path / "feast" / "team.a.shops"
     assert place.project == "team_a_shops_1cc06c8a"
     assert place.is_sqlite
@@ -147,7 +147,7 @@ def test_the_environment_says_where_the_features_are(monkeypatch: pytest.MonkeyP
     assert repo.store.project == place.project
     monkeypatch.setenv("DRIFTLINE_ONLINE_STORE", "postgres://x")
     with pytest.raises(FeaturesError, match="neither sqlite nor a URL"):
-        RepositoryPlace.from_environment("shops")
+        RepositoryPlace.from_settings("shops")
 
 
 def test_reading_imports_neither_feast_nor_pandas(place: RepositoryPlace) -> None:

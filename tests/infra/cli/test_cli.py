@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
+from driftline.configuration import SettingsError
 from driftline.infra import cli
 from driftline.infra.cli import cases, entry
 from driftline.infra.errors import InfraError
@@ -37,8 +38,8 @@ def test_every_command_has_help() -> None:
     listed = driftline("--help").stdout
     for command in (
         "up", "down", "status", "worker", "produce", "simulate", "demo", "schema", "bench", "features",
-        "archive", "replay", "evaluate", "audit", "lineage", "predictions", "outcomes", "drift", "models",
-        "dead-letters", "data", "statistics", "anomalies",
+        "archive", "config", "replay", "evaluate", "audit", "lineage", "predictions", "outcomes", "drift",
+        "models", "dead-letters", "data", "statistics", "anomalies",
     ):  # fmt: skip
         assert f"\n  {command} " in listed
     assert "..." not in listed.partition("Commands:")[2]  # no summary is cut short
@@ -194,7 +195,7 @@ def test_a_case_that_is_shipped_has_a_short_name_in_any_folder(
     assert cases.path_of("mine") == "my.module:case"
     assert cases.path_of("flights") == cases.DEMO_CASE
     (tmp_path / "pyproject.toml").write_text("no toml")
-    with pytest.raises(InfraError, match=r"pyproject\.toml.*cannot be read"):
+    with pytest.raises(SettingsError, match=r"pyproject\.toml.*cannot be read"):
         cases.path_of("flights")
 
 

@@ -65,7 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(home: Path) -> Settings:
-    return Settings(home, None, "")
+    return Settings(home=home)
 
 
 def repo_of(home: Path) -> OnlineStoreRepo:

@@ -50,7 +50,12 @@ def run(home: Path, *arguments: str) -> str:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pa.Table, pa.Table]:
     """What the command says of the training set, the set, and the training log."""
     home = tmp_path_factory.mktemp("home")
-    archive_of(kinds, with_closing_clock(kinds, trade()), Settings(home, None, "").archive_uri("kinds"), 100)
+    archive_of(
+        kinds,
+        with_closing_clock(kinds, trade()),
+        Settings(home=home).archive_uri("kinds"),
+        100,
+    )
     run(home, "history", "kinds:kinds")
     told = json.loads(run(home, "training-set", "kinds:kinds", "--out", str(home / "set.parquet"), "--json"))
     run(home, "served", "kinds:kinds", "--out", str(home / "log.parquet"))

@@ -20,7 +20,7 @@ from kafka import KafkaConsumer
 from driftline.infra.settings import Settings
 from driftline.infra.processes.slot import own_slot
 home, bootstrap, topic = sys.argv[1:]
-with own_slot(Settings(Path(home), bootstrap, ""), "case") as slot:
+with own_slot(Settings(home=Path(home), bootstrap=bootstrap, namespace=""), "case") as slot:
     consumer = KafkaConsumer(topic, bootstrap_servers=bootstrap, group_id=topic, client_id=slot.client_id,
                              session_timeout_ms=45_000)
     while not consumer.assignment():
@@ -43,7 +43,7 @@ def test_who_gets_the_slot_of_a_killed_process_puts_it_out_of_the_group(
     bootstrap: str, tmp_path: Path
 ) -> None:
     ensure_topics(bootstrap, [TopicSpec("slots", 1, {})])
-    settings = Settings(tmp_path, bootstrap, "")
+    settings = Settings(home=tmp_path, bootstrap=bootstrap, namespace="")
     member = subprocess.Popen(
         [sys.executable, "-c", MEMBER, str(tmp_path), bootstrap, "slots"], stdout=subprocess.PIPE, text=True
     )

@@ -37,7 +37,7 @@ def run(home: Path, *arguments: str, group: str = "data") -> subprocess.Complete
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the archive of some days of flights, and the schema of the first of them."""
     home = tmp_path_factory.mktemp("home")
-    uri = Settings(home, None, "").archive_uri("flights")
+    uri = Settings(home=home).archive_uri("flights")
     archive_of(flights, open_source(flights, None, EVENTS), uri, 500)
     options = ("--schema", str(home / "schema.json"), "--to", UNTIL, "--window", "2")
     made = run(home, "schema", "flights", "--freeze", *options)

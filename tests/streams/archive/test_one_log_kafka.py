@@ -166,7 +166,7 @@ def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
     transactional.begin_transaction()
     send(transactional, system, orders(100, 5, 0, lambda _: "s"))
     send(plain, system, orders(105, 5, 0, of_both))
-    settings = Settings(system.home, system.bootstrap, system.namespace)
+    settings = Settings(home=system.home, bootstrap=system.bootstrap, namespace=system.namespace)
 
     def waiting() -> dict[str, Any]:
         (found,) = collect(settings)["workers"]

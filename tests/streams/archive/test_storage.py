@@ -53,5 +53,5 @@ def test_a_uri_that_is_none_is_an_error_without_its_secrets() -> None:
     ],
 )
 def test_a_case_has_a_folder_of_its_own_below_what_the_settings_name(place: str, expected: str) -> None:
-    settings = Settings(Path("home"), None, "team", checkpoints=place)
+    settings = Settings(home=Path("home"), bootstrap=None, namespace="team", checkpoints=place)
     assert settings.checkpoints_uri("orders") == expected

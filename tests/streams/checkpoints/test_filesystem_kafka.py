@@ -48,7 +48,7 @@ def fill(folder: Path) -> Path:
 
 
 def test_a_worker_says_at_its_start_why_it_cannot_write_to_its_home(mounted: Path) -> None:
-    settings = Settings(mounted / "home", None, "")
+    settings = Settings(home=mounted / "home")
     ballast = fill(mounted)
     with pytest.raises(InfraError, match=r"cannot be written to: .*No space left.*DRIFTLINE_HOME"):
         settings.see_that_home_is_writable()

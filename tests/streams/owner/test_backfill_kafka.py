@@ -39,7 +39,7 @@ def done(system: Any, *arguments: str) -> str:
 
 
 def settings_of(system: Any) -> Settings:
-    return Settings(system.home, system.bootstrap, system.namespace)
+    return Settings(home=system.home, bootstrap=system.bootstrap, namespace=system.namespace)
 
 
 def delete_what_is_archived(system: Any) -> None:

@@ -22,7 +22,7 @@ def test_a_reference_that_is_in_one_partition_only_is_told_until_it_is_in_all(
     worker = system.start()
     system.produce([product(1), *shop.trade(10)])
     eventually(lambda: system.folded(worker))
-    settings = Settings(system.home, system.bootstrap, system.namespace)
+    settings = Settings(home=system.home, bootstrap=system.bootstrap, namespace=system.namespace)
 
     def told() -> list[str]:
         """Of a worker that has come to the end of the log."""
