@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from driftline.infra.cli import config, data, features, local, offline, produce, proof, service
+from driftline.infra.cli import config, data, features, gateway, local, offline, produce, proof, service
 from driftline.infra.cli.cases import settings
 from driftline.infra.cli.console import explains_itself, say
 from driftline.infra.cli.topics import dead_letters, models, schema, tail
@@ -53,6 +53,7 @@ for module in (local, service, produce, offline, proof):
     app.add_typer(module.commands)
 app.add_typer(features.commands, name="features")
 app.add_typer(data.commands, name="data")
+app.add_typer(gateway.commands, name="gateway")
 app.add_typer(schema.commands, name="schema")
 app.add_typer(models.commands, name="models")
 app.add_typer(dead_letters.commands, name="dead-letters")

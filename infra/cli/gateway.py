@@ -1,0 +1,57 @@
+"""HTTP in front of cases: gateway serve, gateway key."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.console import print_json, say
+from driftline.infra.cli.parameters import AsJson
+
+commands = typer.Typer(
+    help="HTTP in front of cases: requests in, predictions and features out.", no_args_is_help=True
+)
+
+
+@commands.command()
+def serve(
+    cases: Annotated[list[str], typer.Argument(help="module:attribute of each case, or its short name")],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="Port to listen on")] = 8080,
+    most_requests: Annotated[
+        int, typer.Option("--max-requests", min=1, help="Requests that are answered at once; more get 429")
+    ] = 1_000,
+    most_bytes: Annotated[
+        int, typer.Option("--max-body", min=1, help="Bytes of a body; a larger one gets 413")
+    ] = 1 << 20,
+) -> None:
+    """Serve cases over HTTP until SIGTERM; /docs describes what can be asked.
+
+    Every request needs a key: `driftline gateway key`. Any number of gateways can serve the same cases.
+    """
+    from driftline.infra.gateway.app import Limits
+    from driftline.infra.gateway.serve import run_gateway
+
+    run_gateway([load(case) for case in cases], settings(), host, port, Limits(most_requests, most_bytes))
+
+
+@commands.command()
+def key(
+    name: Annotated[str, typer.Argument(help="What the key is called: a service, a person")],
+    scopes: Annotated[
+        list[str], typer.Option("--scope", help="produce, read or read:values; may be given several times")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Make a key, and print it: only its hash is kept. Gateways that run know it at once."""
+    from driftline.infra.gateway.serve import keys_of
+
+    keys = keys_of(settings())
+    secret = keys.add(name, scopes)
+    if as_json:
+        print_json({"name": name, "key": secret, "scopes": scopes})
+    else:
+        print(secret)
+    say(f"its hash is in {keys.path}: take it out there, and the key is worth nothing")

@@ -1,0 +1,102 @@
+"""Who may do what: keys with scopes, of which a file holds hashes alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+
+from driftline.infra.errors import InfraError
+from driftline.infra.gateway.problems import Problem
+from driftline.whole_file import replacing
+
+Scope = Literal["produce", "read", "read:values"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+"""produce: send events and get their predictions; read: figures; read:values: predictions and features."""
+_PREFIX = "dlk_"
+
+
+class AccessKey(msgspec.Struct, frozen=True):
+    """One key: what it is called, the SHA-256 of it, and its scopes."""
+
+    name: str
+    sha256: str
+    scopes: tuple[Scope, ...]
+
+
+class _KeyFile(msgspec.Struct):
+    keys: list[AccessKey] = []
+
+
+class AccessKeys:
+    """The keys of a gateway, in a JSON file that holds no key itself. A changed file is read again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read_at: tuple[int, int] | None = None
+        self._by_hash: dict[str, AccessKey] = {}
+
+    def add(self, name: str, scopes: Sequence[str]) -> str:
+        """Make a key, and note its hash; returns the key, which is told nowhere else.
+
+        Raises InfraError for a name that is taken, and for what is no scope.
+        """
+        unknown = sorted(set(scopes) - set(SCOPES))
+        if unknown or not scopes:
+            raise InfraError(f"{unknown or 'nothing'} is no scope: give some of {', '.join(SCOPES)}")
+        found = self._load()
+        if any(key.name == name for key in found.keys):
+            raise InfraError(f"{self.path} has a key {name!r}: remove it there, or choose another name")
+        secret = _PREFIX + secrets.token_urlsafe(32)
+        found.keys.append(AccessKey(name, _hash(secret), tuple(scope for scope in SCOPES if scope in scopes)))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(found)))
+        self.path.chmod(0o600)
+        return secret
+
+    def allow(self, authorization: str | None, scope: Scope) -> AccessKey:
+        """The key in an Authorization header; raises Problem 401 without one, and 403 for one that is unknown
+        or lacks the scope."""
+        kind, _, secret = (authorization or "").partition(" ")
+        if kind.lower() != "bearer" or not secret.strip():
+            raise Problem(
+                401,
+                "No key",
+                "send the header Authorization: Bearer KEY",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        key = self._known().get(_hash(secret.strip()))
+        if key is None:
+            raise Problem(403, "Unknown key", "this gateway does not know the key")
+        if scope not in key.scopes:
+            raise Problem(403, "Not allowed", f"the key {key.name!r} lacks the scope {scope!r}")
+        return key
+
+    def _known(self) -> dict[str, AccessKey]:
+        try:
+            status = os.stat(self.path)
+            mark = (status.st_mtime_ns, status.st_ino)
+        except FileNotFoundError:
+            mark = (-1, -1)
+        if mark != self._read_at:
+            self._by_hash = {key.sha256: key for key in self._load().keys}
+            self._read_at = mark
+        return self._by_hash
+
+    def _load(self) -> _KeyFile:
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=_KeyFile)
+        except FileNotFoundError:
+            return _KeyFile()
+        except (OSError, msgspec.MsgspecError) as error:
+            raise InfraError(f"the keys in {self.path} cannot be read: {error}") from error
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,230 @@
+"""The routes of one case: predictions, events and features."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+
+from driftline.features.errors import FeaturesError
+from driftline.features.feast.place import RepositoryPlace
+from driftline.features.online.client import FeatureClient
+from driftline.infra.gateway.access import Scope
+from driftline.infra.gateway.preferences import DEFAULT_WAIT, Preference
+from driftline.infra.gateway.problems import Problem, refused
+from driftline.infra.gateway.progress import FoldProgress
+from driftline.infra.gateway.results import PublishedResults
+from driftline.infra.gateway.submission import Submission
+from driftline.streams.clients.schema import topic_schemas
+from driftline.streams.declare.events import SYSTEM_EVENTS, Event
+from driftline.streams.declare.retirement import EventDecoder
+from driftline.streams.declare.usecase import UseCase
+
+NDJSON = "application/x-ndjson"
+AT_ONCE = 256
+"""Events of one NDJSON body that are on their way at once."""
+
+Allow = Callable[[Request, Scope], None]
+
+
+class CaseRoutes:
+    """One case behind the gateway."""
+
+    def __init__(self, case: UseCase, bootstrap: str, namespace: str, features: RepositoryPlace) -> None:
+        self.case = case
+        self._namespace = namespace
+        self._decoder: EventDecoder[Event] = EventDecoder((*case.events, *SYSTEM_EVENTS))
+        self._results = PublishedResults(case, bootstrap, namespace)
+        self._progress = FoldProgress(case, bootstrap, namespace)
+        self._submission = Submission(case, bootstrap, namespace, self._results, self._progress)
+        self._features = FeatureClient(case, features) if case.views() else None
+        self._base = f"/v1/cases/{case.name}"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all that was published before the start has been read."""
+        return self._results.is_ready
+
+    def work(self) -> Iterable[Coroutine[Any, Any, None]]:
+        """What runs as long as the gateway does."""
+        return self._results.run(), self._progress.run()
+
+    async def close(self) -> None:
+        """End what is on its way."""
+        await self._submission.close()
+        if self._features is not None:
+            await self._features.close_async()
+
+    def add_to(self, app: FastAPI, allow: Allow) -> None:
+        """Add the routes to the application; `allow` is asked first by each."""
+        name, topics = self.case.name, self.case.topics(self._namespace)
+        schemas = topic_schemas(self.case, self._namespace)
+        event_body = {
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": _inlined(schemas[topics.log])}},
+            }
+        }
+        answer = {"application/json": {"schema": _inlined(schemas[topics.predictions])}}
+        prediction: dict[int | str, dict[str, Any]] = {200: {"content": answer}}
+
+        @app.post(
+            f"{self._base}/predictions",
+            tags=[name],
+            summary="Ask for a prediction: the request goes into the log, the answer is what is published",
+            openapi_extra=event_body,
+            responses=prediction,
+        )
+        async def predict(request: Request) -> Response:
+            allow(request, "produce")
+            return await self._each(request, self._predicted)
+
+        @app.get(
+            f"{self._base}/predictions/{{event_id}}",
+            tags=[name],
+            summary="The prediction of a request that was sent before",
+            responses=prediction,
+        )
+        async def find(request: Request, event_id: str) -> Response:
+            allow(request, "read:values")
+            published = self._results.find(event_id)
+            if published is None:
+                raise Problem(404, "No prediction", f"none is published for {event_id!r}, or not yet")
+            body = self._results.body(event_id)
+            body = body if body is not None else await self._submission.stored(published, event_id)
+            return Response(body, media_type="application/json")
+
+        @app.post(
+            f"{self._base}/events",
+            tags=[name],
+            summary="Send a label or another fact; answered when it has been folded",
+            openapi_extra=event_body,
+        )
+        async def report(request: Request) -> Response:
+            allow(request, "produce")
+            return await self._each(request, self._reported)
+
+        @app.get(
+            f"{self._base}/features/{{view}}", tags=[name], summary="The newest features of a key of a view"
+        )
+        async def features(request: Request, view: str) -> Response:
+            allow(request, "read:values")
+            return await self._read_features(view, dict(request.query_params))
+
+    async def _read_features(self, view: str, key: dict[str, str]) -> Response:
+        if self._features is None:
+            raise Problem(404, "No features", f"{self.case.name} has no views")
+        try:
+            row = await self._features.get_async(view, key)
+        except FeaturesError as error:
+            raise Problem(422, "No such features", str(error)) from None
+        return Response(msgspec.json.encode(row), media_type="application/json")
+
+    def _decoded(self, body: bytes) -> Event:
+        """The event in a body; its time is now where it says none. Raises Problem."""
+        try:
+            return self._checked(self._decoder.decode(self._with_time(body)))
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise refused("decode", str(error)) from None
+
+    @staticmethod
+    def _with_time(body: bytes) -> bytes:
+        fields = msgspec.json.decode(body)
+        if isinstance(fields, dict) and "at" not in fields:
+            return msgspec.json.encode(fields | {"at": datetime.now(UTC)})
+        return body
+
+    @staticmethod
+    def _checked(event: Event) -> Event:
+        if isinstance(event, SYSTEM_EVENTS):
+            raise refused(
+                "decode", f"{type(event).__name__} is an event of driftline's own: nobody else sends it"
+            )
+        return event
+
+    async def _predicted(self, body: bytes, preference: Preference) -> Response:
+        event = self._decoded(body)
+        if type(event) is not self.case.task.ask:
+            raise Problem(
+                422,
+                "No request",
+                f"a {type(event).__name__} asks for nothing: send a {self.case.task.ask.__name__}, "
+                f"or this to {self._base}/events",
+            )
+        asked = asyncio.ensure_future(self._submission.predict(event))
+        done, _ = await asyncio.wait((asked,), timeout=preference.wait)
+        if done:
+            return Response(asked.result(), media_type="application/json")
+        asked.add_done_callback(_heard)
+        where = f"{self._base}/predictions/{event.id}"
+        body = msgspec.json.encode({"id": event.id, "status": "accepted", "prediction": where})
+        return Response(body, 202, headers={"Location": where}, media_type="application/json")
+
+    async def _reported(self, body: bytes, preference: Preference) -> Response:
+        event = self._decoded(body)
+        if type(event) is self.case.task.ask:
+            raise Problem(422, "A request", f"a {type(event).__name__} is sent to {self._base}/predictions")
+        try:
+            async with asyncio.timeout(preference.wait or DEFAULT_WAIT):
+                await self._submission.report(event)
+        except TimeoutError:
+            raise Problem(
+                503,
+                "Outcome unknown",
+                f"{event.id!r} is in the log, and no worker has folded it yet: send it again to hear more",
+                headers={"Retry-After": "1"},
+            ) from None
+        return Response(
+            msgspec.json.encode({"id": event.id, "status": "folded"}), media_type="application/json"
+        )
+
+    async def _each(
+        self, request: Request, handle: Callable[[bytes, Preference], Awaitable[Response]]
+    ) -> Response:
+        """Handle the event of a body, or those of an NDJSON body, whose answers come in their order."""
+        preference = Preference.parse(request.headers.get("Prefer"))
+        body = await request.body()
+        if not request.headers.get("Content-Type", "").startswith(NDJSON):
+            return await handle(body, preference)
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def line(text: bytes) -> bytes:
+            async with turns:
+                try:
+                    answer = await handle(text, preference)
+                except Problem as problem:
+                    return problem.body()
+                return bytes(answer.body)
+
+        lines = await asyncio.gather(*(line(text) for text in body.splitlines() if text.strip()))
+        return Response(b"".join(each + b"\n" for each in lines), media_type=NDJSON)
+
+
+def _heard(task: asyncio.Future[bytes]) -> None:
+    """Nobody waits for this any more: what comes of it is read from the topics."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema that needs no definitions beside it, for OpenAPI."""
+    definitions = schema.get("$defs", {})
+
+    def resolved(part: Any) -> Any:
+        if isinstance(part, dict):
+            name = part.get("$ref", "").rpartition("/")[2]
+            if name in definitions:
+                return resolved(definitions[name])
+            return {
+                key: resolved(value)
+                for key, value in part.items()
+                if key not in ("$defs", "$schema", "discriminator")
+            }
+        return [resolved(each) for each in part] if isinstance(part, list) else part
+
+    result: dict[str, Any] = resolved(schema)
+    return result

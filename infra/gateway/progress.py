@@ -1,0 +1,72 @@
+"""How far the workers of a case have come in its log: what is before that has been folded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from driftline.features.online.outages import Outage
+from driftline.streams.declare.usecase import UseCase
+
+LOOK_EVERY = 0.2
+"""Seconds between looks while somebody waits; workers commit once a second."""
+
+
+class FoldProgress:
+    """Tells when a position of the log has been folded. Asks the broker only while somebody waits."""
+
+    def __init__(self, case: UseCase, bootstrap: str, namespace: str) -> None:
+        self._log = case.topics(namespace).log
+        self._bootstrap = bootstrap
+        self._folded: dict[int, int] = {}
+        self._waiting: dict[int, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
+        self._asked = asyncio.Event()
+        self._outage = Outage(f"asking how far {case.name} is folded")
+
+    async def run(self) -> None:
+        """Look until cancelled; a broker that is away is waited for."""
+        while True:
+            admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=4_000)
+            try:
+                await admin.start()
+                while True:
+                    await self._asked.wait()
+                    await self._look(admin)
+                    self._outage.ended()
+                    await asyncio.sleep(LOOK_EVERY)
+            except (KafkaError, OSError, TimeoutError) as error:
+                await asyncio.sleep(self._outage.failed(error))
+            finally:
+                await admin.close()
+
+    async def _look(self, admin: AIOKafkaAdminClient) -> None:
+        """What the groups of workers, of whichever code, have committed: what it causes is published."""
+        prefix = f"{self._log}.worker."
+        for group, *_ in await admin.list_consumer_groups():
+            if group.startswith(prefix):
+                for place, found in (await admin.list_consumer_group_offsets(group)).items():
+                    if place.topic == self._log:
+                        self._folded[place.partition] = max(
+                            self._folded.get(place.partition, 0), found.offset
+                        )
+        for partition, waiting in self._waiting.items():
+            through = self._folded.get(partition, 0)
+            for offset, future in waiting:
+                if offset < through and not future.done():
+                    future.set_result(None)
+            waiting[:] = [entry for entry in waiting if not entry[1].done()]
+        if not any(self._waiting.values()):
+            self._asked.clear()
+
+    def folded(self, partition: int, offset: int) -> asyncio.Future[None]:
+        """Resolves when the record at this position of the log has been folded."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if offset < self._folded.get(partition, 0):
+            future.set_result(None)
+        else:
+            self._waiting[partition].append((offset, future))
+            self._asked.set()
+        return future

@@ -1,0 +1,214 @@
+"""What the fold has published: predictions by event id, refusals by the record that was refused.
+
+A gateway reads all partitions outside any group, so that each sees every result and none waits for a
+rebalance. Predictions of the last `dedup_horizon` (by append time) are read at the start: for so long the
+fold drops an event that comes again, and its first answer is the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict, deque
+from typing import Any, NamedTuple
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from driftline.features.online.outages import Outage
+from driftline.streams.connection.request_limit import limit_requests
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import TOLD_ONLY
+from driftline.streams.records.positions import position_of
+
+log = logging.getLogger("driftline.gateway")
+
+REMEMBERED_REFUSALS = 50_000
+KEPT_BYTES = 64 << 20
+"""Bytes of the newest predictions that are kept; older ones are read from Kafka again."""
+POLL_MS = 200
+
+LogPosition = tuple[int, int]
+"""Partition and offset of an event in the log."""
+
+
+class Refusal(NamedTuple):
+    """Why the fold refused a record."""
+
+    stage: str
+    reason: str
+
+
+class Published(NamedTuple):
+    """A prediction: where it is in its topic, and the offset of its request in the log's partition."""
+
+    partition: int
+    offset: int
+    source: int
+    appended: int
+
+
+class _Head(msgspec.Struct):
+    event_id: str
+
+
+class PublishedResults:
+    """Predictions and refusals of one case, read from their topics for as long as `run` runs."""
+
+    def __init__(self, case: UseCase, bootstrap: str, namespace: str) -> None:
+        self._topics = case.topics(namespace)
+        self._partitions = case.partitions
+        self._bootstrap = bootstrap
+        self._horizon = case.dedup_horizon
+        self._read_head = msgspec.json.Decoder(_Head).decode
+        self._by_id: dict[str, Published] = {}
+        self._line: deque[tuple[int, str]] = deque()
+        self._bodies: OrderedDict[str, bytes] = OrderedDict()
+        self._body_bytes = 0
+        self._refusals: OrderedDict[LogPosition, Refusal] = OrderedDict()
+        self._answers: dict[str, asyncio.Future[bytes]] = {}
+        self._refused: dict[LogPosition, asyncio.Future[Refusal]] = {}
+        self._outage = Outage(f"reading the results of {case.name}")
+        self._consumer: AIOKafkaConsumer | None = None
+        self._moved = asyncio.Condition()
+        self.is_ready = False
+        """Whether everything published before the start has been read."""
+
+    async def run(self) -> None:
+        """Read until cancelled; a broker that is away is waited for."""
+        while True:
+            try:
+                await self._read()
+            except (KafkaError, OSError, TimeoutError) as error:
+                await asyncio.sleep(self._outage.failed(error))
+
+    async def _read(self) -> None:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=POLL_MS,
+        )
+        limit_requests(consumer._client)
+        try:
+            await consumer.start()
+            ends = await self._begin(consumer)
+            self._consumer = consumer
+            while True:
+                for place, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+                    for record in records:
+                        self._take(place, record)
+                self._outage.ended()
+                async with self._moved:
+                    self._moved.notify_all()
+                if not self.is_ready:
+                    positions = [await consumer.position(place) >= end for place, end in ends.items()]
+                    self.is_ready = all(positions)
+        finally:
+            self._consumer = None
+            await consumer.stop()
+
+    async def _begin(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+        """Go where reading begins; returns the ends of what was published before."""
+        topics = (self._topics.predictions, self._topics.dead_letters)
+        places = [TopicPartition(topic, number) for topic in topics for number in range(self._partitions)]
+        consumer.assign(places)
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
+        since = int((time.time() - self._horizon) * 1000)
+        begins = await consumer.offsets_for_times(dict.fromkeys(places, max(0, since)))
+        for place, found in begins.items():
+            consumer.seek(place, ends[place] if found is None else found.offset)
+        return ends
+
+    def _take(self, place: TopicPartition, record: Any) -> None:
+        source = position_of(record.headers)[0]
+        if place.topic == self._topics.dead_letters:
+            headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
+            if headers["stage"] not in TOLD_ONLY:
+                self._refuse((place.partition, source), Refusal(headers["stage"], headers["reason"]))
+            return
+        event_id = self._read_head(record.value).event_id
+        # an id may come again beyond the horizon: then it is another request
+        self._by_id[event_id] = Published(place.partition, record.offset, source, record.timestamp)
+        self._line.append((record.timestamp, event_id))
+        self._keep(event_id, record.value)
+        waiting = self._answers.pop(event_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(record.value)
+        self._forget(record.timestamp)
+
+    def _refuse(self, position: LogPosition, refusal: Refusal) -> None:
+        self._refusals[position] = refusal
+        if len(self._refusals) > REMEMBERED_REFUSALS:
+            self._refusals.popitem(last=False)
+        waiting = self._refused.pop(position, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(refusal)
+
+    def _keep(self, event_id: str, body: bytes) -> None:
+        before = self._bodies.pop(event_id, b"")
+        self._bodies[event_id] = body
+        self._body_bytes += len(body) - len(before)
+        while self._body_bytes > KEPT_BYTES:
+            self._body_bytes -= len(self._bodies.popitem(last=False)[1])
+
+    def _forget(self, now: int) -> None:
+        """Forget what is older than the horizon, in ms of append time."""
+        oldest = now - int(self._horizon * 1000)
+        while self._line and self._line[0][0] < oldest:
+            appended, event_id = self._line.popleft()
+            known = self._by_id.get(event_id)
+            if known is not None and known.appended == appended:
+                del self._by_id[event_id]
+
+    def find(self, event_id: str) -> Published | None:
+        """The prediction of a request, if it was published within the horizon."""
+        return self._by_id.get(event_id)
+
+    def body(self, event_id: str) -> bytes | None:
+        """The bytes of a prediction, if they are still kept here."""
+        return self._bodies.get(event_id)
+
+    def answer_of(self, event_id: str) -> asyncio.Future[bytes]:
+        """Resolves with the bytes of the request's prediction; ask before the request is sent."""
+        waiting = self._answers.get(event_id)
+        if waiting is None or waiting.done():
+            waiting = self._answers[event_id] = asyncio.get_running_loop().create_future()
+        return waiting
+
+    def refusal_of(self, position: LogPosition) -> asyncio.Future[Refusal]:
+        """Resolves if the fold refuses the record at a position of the log."""
+        waiting: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()
+        known = self._refusals.get(position)
+        if known is not None:
+            waiting.set_result(known)
+        else:
+            self._refused[position] = waiting
+        return waiting
+
+    async def read_to_end(self, partition: int) -> None:
+        """Return when every dead letter of a partition that there is now has been read."""
+        place = TopicPartition(self._topics.dead_letters, partition)
+        end: int | None = None
+        while True:
+            consumer = self._consumer
+            if consumer is not None:
+                try:
+                    if end is None:
+                        end = (await consumer.end_offsets([place]))[place]
+                    if await consumer.position(place) >= end:
+                        return
+                except KafkaError as error:
+                    log.debug("the end of %s is asked for again: %s", place, error)
+            async with self._moved:
+                await self._moved.wait()
+
+    def give_up(self, event_id: str | None, position: LogPosition | None) -> None:
+        """Nobody waits for these any more."""
+        if event_id is not None:
+            self._answers.pop(event_id, None)
+        if position is not None:
+            self._refused.pop(position, None)

@@ -1,0 +1,175 @@
+"""The write path: an event goes into the log once, and what the fold makes of it is awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from driftline.infra.gateway.problems import other_content, refused, unknown_outcome
+from driftline.infra.gateway.progress import FoldProgress
+from driftline.infra.gateway.results import LogPosition, Published, PublishedResults
+from driftline.streams.archive.log_reader import LogReader
+from driftline.streams.connection.request_limit import limit_requests
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.partitioning import partition_of
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import Refused
+from driftline.streams.fold.deduplication import content_of
+
+ACKNOWLEDGED_WITHIN = 1.5
+"""Seconds in which Kafka acknowledges an event, or whoever sent it hears that its outcome is unknown."""
+FOLLOWED_FOR = 600.0
+"""Seconds for which a request without an answer is remembered as being on its way."""
+
+
+class _Outstanding(NamedTuple):
+    """A request that is on its way: what it says, and its prediction."""
+
+    content: int
+    result: asyncio.Task[bytes]
+
+
+class Submission:
+    """Sends the events of one case."""
+
+    def __init__(
+        self, case: UseCase, bootstrap: str, namespace: str, results: PublishedResults, progress: FoldProgress
+    ) -> None:
+        self._codec = case.codec()
+        self._partitions = case.partitions
+        self._topics = case.topics(namespace)
+        self._bootstrap = bootstrap
+        self._results = results
+        self._progress = progress
+        self._outstanding: dict[str, _Outstanding] = {}
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+
+    async def predict(self, request: Event) -> bytes:
+        """The prediction of a request, as published; the same one whenever the same request comes again.
+
+        Raises Problem: for what the fold refuses, for an id that was used for another request, and for an
+        event whose outcome is not known. To be cancelled at any time: the request goes its way.
+        """
+        content = content_of(request)
+        published = self._results.find(request.id)
+        if published is not None:
+            return await self._repeated(request, content, published)
+        outstanding = self._outstanding.get(request.id)
+        if outstanding is None:
+            task = asyncio.create_task(self._follow(request))
+            outstanding = self._outstanding[request.id] = _Outstanding(content, task)
+            task.add_done_callback(lambda _: self._outstanding.pop(request.id, None))
+        elif outstanding.content != content:
+            raise other_content(request.id)
+        return await asyncio.shield(outstanding.result)
+
+    async def _follow(self, request: Event) -> bytes:
+        """Send a request, and wait for what comes of it."""
+        answer = self._results.answer_of(request.id)
+        position: LogPosition | None = None
+        try:
+            (position,) = await self._append(request)
+            refusal = self._results.refusal_of(position)
+            async with asyncio.timeout(FOLLOWED_FOR):
+                await asyncio.wait((answer, refusal), return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            raise refused(*refusal.result())
+        except TimeoutError:
+            raise unknown_outcome(request.id) from None
+        finally:
+            self._results.give_up(request.id, position)
+
+    async def report(self, event: Event) -> None:
+        """Send a label or another fact; returns when it has been folded. Raises Problem as `predict` does."""
+        for position in await self._append(event):
+            refusal = self._results.refusal_of(position)
+            passed = asyncio.create_task(self._passed(position))
+            try:
+                await asyncio.wait((refusal, passed), return_when=asyncio.FIRST_COMPLETED)
+                if refusal.done():
+                    raise refused(*refusal.result())
+            finally:
+                passed.cancel()
+                self._results.give_up(None, position)
+
+    async def _passed(self, position: LogPosition) -> None:
+        """Return when a record has been folded, and the dead letter that it may have caused was read here."""
+        await self._progress.folded(*position)
+        await self._results.read_to_end(position[0])
+
+    async def _append(self, event: Event) -> list[LogPosition]:
+        """Append an event to the log, a reference to each partition; returns where it is. Raises Problem."""
+        try:
+            value = self._codec.encode(event)
+        except Refused as error:
+            raise refused(error.stage, error.reason) from None
+        key = self._codec.key(event)
+        numbers = range(self._partitions) if key is None else (partition_of(key, self._partitions),)
+        try:
+            async with asyncio.timeout(ACKNOWLEDGED_WITHIN):
+                producer = await self._started()
+                sent = [await producer.send(self._topics.log, value, key, number) for number in numbers]
+                places = await asyncio.gather(*sent)
+        except (KafkaError, OSError, TimeoutError):
+            raise unknown_outcome(event.id) from None
+        return [(place.partition, place.offset) for place in places]
+
+    async def _started(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._bootstrap,
+                    acks="all",
+                    enable_idempotence=True,
+                    linger_ms=0,
+                    request_timeout_ms=10_000,
+                )
+                limit_requests(producer.client)
+                await producer.start()
+                self._producer = producer
+            return self._producer
+
+    async def _repeated(self, request: Event, content: int, published: Published) -> bytes:
+        """The prediction of a request that came before; raises Problem if that was another request."""
+        original = await asyncio.to_thread(
+            _record, self._bootstrap, self._topics.log, published.partition, published.source
+        )
+        if original is not None and content_of(self._codec.decode(*original)) != content:
+            raise other_content(request.id)
+        body = self._results.body(request.id)
+        return body if body is not None else await self.stored(published, request.id)
+
+    async def stored(self, published: Published, event_id: str) -> bytes:
+        """The bytes of a prediction in its topic; raises Problem when retention has deleted it."""
+        found = await asyncio.to_thread(
+            _record, self._bootstrap, self._topics.predictions, published.partition, published.offset
+        )
+        if found is None or found[0] is None:
+            raise unknown_outcome(event_id)
+        return found[0]
+
+    async def close(self) -> None:
+        """Forget who waits, and end the producer."""
+        for outstanding in list(self._outstanding.values()):
+            outstanding.result.cancel()
+        if self._producer is not None:
+            await self._producer.stop()
+
+
+def _record(
+    bootstrap: str, topic: str, partition: int, offset: int
+) -> tuple[bytes | None, bytes | None] | None:
+    """Value and key of the record at a position; None when the topic no longer has it."""
+    with LogReader(bootstrap) as reader:
+        begin, _ = reader.extent(topic, partition)
+        if offset < begin:
+            return None
+        for chunk in reader.chunks(topic, partition, offset, offset + 1):
+            for record in chunk:
+                return record.value, record.key
+    return None

@@ -1,0 +1,210 @@
+"""The gateway in front of a real log and worker: what it answers is what is published, once for each id."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+import shop
+
+from driftline.infra.local.kafka import free_port
+from driftline.streams.declare.events import Event
+
+Answer = tuple[int, bytes, dict[str, str]]
+BASE = "/v1/cases/orders"
+
+
+class Gateways:
+    """Gateways of one case, and a client's key."""
+
+    def __init__(self, system: Any) -> None:
+        self.system = system
+        self.ports: list[int] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.key = self.new_key("all", "produce", "read", "read:values")
+
+    def new_key(self, name: str, *scopes: str) -> str:
+        command = [sys.executable, "-m", "driftline", "gateway", "key", name]
+        command += [part for scope in scopes for part in ("--scope", scope)]
+        made = subprocess.run(
+            command, env=self.system.environment, capture_output=True, text=True, check=True
+        )
+        assert made.stdout.strip() not in (self.system.home / "gateway-keys.json").read_text()
+        return made.stdout.strip()
+
+    def start(self, port: int | None = None) -> int:
+        port = port or free_port()
+        process, _ = self.system.command(
+            "gateway", "serve", "shop:orders", "--port", str(port), "--max-body", "200000"
+        )
+        self.ports.append(port)
+        self.processes.append(process)
+        return port
+
+    async def until_ready(self, port: int) -> None:
+        async with asyncio.timeout(240), aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"http://127.0.0.1:{port}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+def gateways(system_of: Callable[..., Any], eventually: Callable[..., Any]) -> Gateways:
+    system = system_of("shop:orders")
+    worker = system.start()
+    system.produce(shop.trade(20))
+    eventually(lambda: system.folded(worker))
+    return Gateways(system)
+
+
+class Client:
+    """Asks one gateway."""
+
+    def __init__(self, session: aiohttp.ClientSession, port: int, key: str | None) -> None:
+        self._session = session
+        self._base = f"http://127.0.0.1:{port}{BASE}"
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+
+    async def post(self, path: str, body: bytes, **headers: str) -> Answer:
+        sent = self._headers | {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self._session.post(self._base + path, data=body, headers=sent) as answer:
+            return answer.status, await answer.read(), dict(answer.headers)
+
+    async def get(self, path: str) -> Answer:
+        async with self._session.get(self._base + path, headers=self._headers) as answer:
+            return answer.status, await answer.read(), dict(answer.headers)
+
+
+def asked(number: int, **changed: Any) -> shop.Asked:
+    last = max(event.at for event in shop.trade(20))
+    fields = {"id": f"g{number}", "at": last, "order": f"g{number}", "shop": f"s{number % 3}"}
+    return shop.Asked(**({"amount": 1.0 + number} | fields | changed))
+
+
+def encoded(event: Event) -> bytes:
+    return msgspec.json.encode(event)
+
+
+def published(system: Any) -> dict[str, list[bytes]]:
+    """The published predictions by event id."""
+    found: dict[str, list[bytes]] = {}
+    for record in system.read(system.topics.predictions):
+        found.setdefault(json.loads(record.value)["event_id"], []).append(record.value)
+    return found
+
+
+def with_client(gateways: Gateways, use: Callable[[Client], Awaitable[None]], key: str | None = "") -> None:
+    async def run() -> None:
+        port = gateways.ports[0] if gateways.ports else gateways.start()
+        await gateways.until_ready(port)
+        async with aiohttp.ClientSession() as session:
+            await use(Client(session, port, gateways.key if key == "" else key))
+
+    asyncio.run(run())
+
+
+def test_an_answer_is_the_published_prediction_and_a_repeat_gets_the_same_bytes(gateways: Gateways) -> None:
+    async def use(client: Client) -> None:
+        status, body, headers = await client.post("/predictions", encoded(asked(1)))
+        assert status == 200, body
+        assert published(gateways.system)["g1"] == [body]
+        assert headers["X-Request-ID"]
+        assert (await client.post("/predictions", encoded(asked(1))))[:2] == (200, body)
+        assert (await client.get("/predictions/g1"))[:2] == (200, body)
+
+        status, other, _ = await client.post("/predictions", encoded(asked(1, amount=99.0)))
+        assert (status, json.loads(other)["stage"]) == (422, "id")
+        assert published(gateways.system)["g1"] == [body]
+        earlier = next(event for event in shop.trade(20) if isinstance(event, shop.Asked))
+        status, before, _ = await client.post("/predictions", encoded(earlier))
+        assert (status, published(gateways.system)[earlier.id]) == (200, [before]), "sent by somebody else"
+
+        async with aiohttp.ClientSession() as session:
+            second = gateways.start()
+            await gateways.until_ready(second)
+            replica = Client(session, second, gateways.key)
+            assert (await replica.get("/predictions/g1"))[:2] == (200, body)
+            assert (await replica.post("/predictions", encoded(asked(1))))[:2] == (200, body)
+            sent = [each.post("/predictions", encoded(asked(2))) for each in (client, replica) * 5]
+            both = await asyncio.gather(*sent)
+        assert {answer[:2] for answer in both} == {(200, published(gateways.system)["g2"][0])}
+
+    with_client(gateways, use)
+
+
+def test_what_is_refused_is_a_problem_with_its_reason_and_never_accepted(gateways: Gateways) -> None:
+    reader = gateways.new_key("reader", "read:values")
+
+    async def use(client: Client) -> None:
+        before = gateways.system.ends(gateways.system.topics.log)
+        refusals = [
+            b"{",
+            b"[]",
+            b'"text"',
+            b"",
+            encoded(asked(3)).replace(b'"amount":4.0', b'"amount":"four"'),
+            encoded(asked(3)).replace(b'"amount":4.0', b'"amount":1e300'),
+            b'{"type":"clock","id":"c","at":"2030-01-01T00:00:00Z"}',
+            b'{"type":"warm-up","id":"c","at":"2030-01-01T00:00:00Z"}',
+        ]
+        for body in refusals:
+            status, answer, headers = await client.post("/predictions", body)
+            assert (status, json.loads(answer).get("stage")) == (422, "decode"), (body, answer)
+            assert headers["Content-Type"] == "application/problem+json"
+        settled = shop.Settled(id="x", at=asked(3).at, order="g1", shop="s1", bad=0.0)
+        assert (await client.post("/predictions", encoded(settled)))[0] == 422
+        assert (await client.post("/events", encoded(asked(3))))[0] == 422
+        assert (await client.post("/predictions", b" " * 300_000))[0] == 413
+        assert gateways.system.ends(gateways.system.topics.log) == before, "nothing of it is in the log"
+
+        status, answer, _ = await client.post("/predictions", encoded(asked(4, at=shop.START)))
+        assert (status, json.loads(answer)["stage"]) == (422, "late")
+        late = shop.Settled(id="late", at=shop.START, order="g1", shop="s1", bad=0.0)
+        status, answer, _ = await client.post("/events", encoded(late))
+        assert (status, json.loads(answer)["stage"]) == (422, "late")
+        status, answer, _ = await client.post("/events", encoded(settled))
+        assert (status, json.loads(answer)) == (200, {"id": "x", "status": "folded"})
+        assert (await client.get("/predictions/nobody"))[0] == 404
+
+    async def without_key(client: Client) -> None:
+        assert (await client.post("/predictions", encoded(asked(5))))[0] == 401
+
+    async def wrong_key(client: Client) -> None:
+        assert (await client.post("/predictions", encoded(asked(5))))[0] == 403
+
+    with_client(gateways, use)
+    with_client(gateways, without_key, None)
+    with_client(gateways, wrong_key, "dlk_wrong")
+    with_client(gateways, wrong_key, reader)
+    assert "g5" not in published(gateways.system)
+
+
+def test_a_client_chooses_how_long_it_waits_and_sends_many_at_once(gateways: Gateways) -> None:
+    async def use(client: Client) -> None:
+        status, _, headers = await client.post("/predictions", encoded(asked(6)), Prefer="respond-async")
+        assert (status, headers["Location"]) == (202, f"{BASE}/predictions/g6")
+        async with asyncio.timeout(60):
+            while (await client.get("/predictions/g6"))[0] != 200:
+                await asyncio.sleep(0.05)
+        lines = [encoded(asked(number)) for number in range(10, 60)] + [b"no json"]
+        body = b"\n".join(lines)
+        status, answer, _ = await client.post("/predictions", body, Content_Type="application/x-ndjson")
+        answers = answer.splitlines()
+        assert (status, len(answers)) == (200, 51)
+        found = published(gateways.system)
+        assert answers[:50] == [found[f"g{number}"][0] for number in range(10, 60)]
+        assert json.loads(answers[50])["status"] == 422
+
+    with_client(gateways, use)
