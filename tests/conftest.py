@@ -236,18 +236,18 @@ class System:
 def system_of(bootstrap: str, tmp_path: Path) -> Iterator[Callable[..., System]]:
     """Makes a system of the case at `module:attribute`; its workers end with the test.
 
-    The namespace is a new one, or the one given.
+    The namespace is a new one, or the one given; so is the broker, by its address.
     """
     systems: list[System] = []
 
-    def made(case_path: str, namespace: str | None = None) -> System:
+    def made(case_path: str, namespace: str | None = None, address: str = bootstrap) -> System:
         case = load_case(case_path)
         if namespace is None:
             namespace = f"t{uuid.uuid4().hex[:8]}"
         home = tmp_path / f"system-{len(systems)}"
         home.mkdir()
-        system = System(case_path, case, bootstrap, namespace, home)
-        ensure_topics(bootstrap, system.topics.all())
+        system = System(case_path, case, address, namespace, home)
+        ensure_topics(address, system.topics.all())
         systems.append(system)
         return system
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,7 +18,7 @@ import msgspec
 import pytest
 import shop
 
-from driftline.infra.local.kafka import free_port
+from driftline.infra.local.kafka import LocalStack, free_port
 from driftline.streams.declare.events import Event
 
 Answer = tuple[int, bytes, dict[str, str]]
@@ -208,3 +212,105 @@ def test_a_client_chooses_how_long_it_waits_and_sends_many_at_once(gateways: Gat
         assert json.loads(answers[50])["status"] == 422
 
     with_client(gateways, use)
+
+
+async def asked_until_answered(ports: list[int], key: str, number: int) -> bytes:
+    """As a client should: the same request to one gateway or the other until it is answered. Whatever else
+    comes than an answer has to be something that may be sent again."""
+    async with aiohttp.ClientSession() as session:
+        turn = number
+        while True:
+            client = Client(session, ports[turn % len(ports)], key)
+            turn += 1
+            try:
+                status, body, headers = await client.post("/predictions", encoded(asked(number)))
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.1)
+                continue
+            if status == 200:
+                return body
+            assert status in (202, 429, 503), body
+            assert status == 202 or "Retry-After" in headers
+            await asyncio.sleep(0.1)
+
+
+def test_every_id_has_one_prediction_though_both_gateways_are_restarted(gateways: Gateways) -> None:
+    clients, each = 40, 25
+    numbers = range(1_000, 1_000 + clients * each)
+
+    async def client(ports: list[int], mine: range, answers: dict[str, bytes]) -> None:
+        for number in mine:
+            answers[f"g{number}"] = await asked_until_answered(ports, gateways.key, number)
+
+    async def run() -> dict[str, bytes]:
+        ports = [gateways.start(), gateways.start()]
+        for port in ports:
+            await gateways.until_ready(port)
+        answers: dict[str, bytes] = {}
+        asking = [
+            asyncio.create_task(client(ports, numbers[n * each : (n + 1) * each], answers))
+            for n in range(clients)
+        ]
+        for number, port in enumerate(ports):
+            while len(answers) < (number + 1) * clients * each // 3:
+                await asyncio.sleep(0.02)
+            process = gateways.processes[number]
+            (process.kill if number else process.terminate)()
+            await asyncio.to_thread(process.wait, 30)
+            gateways.start(port)
+        await asyncio.gather(*asking)
+        return answers
+
+    answers = asyncio.run(run())
+    found = published(gateways.system)
+    assert {event_id: [body] for event_id, body in answers.items()} == {
+        f"g{number}": found[f"g{number}"] for number in numbers
+    }
+    refolded = {
+        json.loads(output.value)["event_id"]: output.value
+        for _, outputs in gateways.system.refolded()
+        for output in outputs.predictions
+    }
+    assert {event_id: refolded[event_id] for event_id in answers} == answers
+
+
+def test_a_broker_that_stands_still_makes_outcomes_unknown_and_nothing_is_lost_or_twice(
+    tmp_path: Path, system_of: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    stack = LocalStack(tmp_path / "stack")
+    broker = stack.up()
+    try:
+        system = system_of("shop:orders", address=broker.bootstrap)
+        worker = system.start()
+        system.produce(shop.trade(20))
+        eventually(lambda: system.folded(worker))
+        gateways = Gateways(system)
+
+        async def run() -> tuple[list[tuple[int, float]], list[bytes]]:
+            port = gateways.start()
+            await gateways.until_ready(port)
+            async with aiohttp.ClientSession() as session:
+                client = Client(session, port, gateways.key)
+                assert (await client.post("/predictions", encoded(asked(1))))[0] == 200
+                os.kill(broker.pid, signal.SIGSTOP)
+                try:
+                    during = []
+                    for number in range(2, 8):
+                        begun = time.monotonic()
+                        status, _, headers = await client.post("/predictions", encoded(asked(number)))
+                        assert "Retry-After" in headers
+                        during.append((status, time.monotonic() - begun))
+                finally:
+                    os.kill(broker.pid, signal.SIGCONT)
+                sent = [asked_until_answered([port], gateways.key, number) for number in range(2, 8)]
+                async with asyncio.timeout(180):
+                    return during, await asyncio.gather(*sent)
+
+        during, answers = asyncio.run(run())
+        assert {status for status, _ in during} == {503}
+        eventually(lambda: system.folded(worker))
+        found = published(system)
+        assert [found[f"g{number}"] for number in range(2, 8)] == [[answer] for answer in answers]
+        assert worker.poll() is None
+    finally:
+        stack.down(wipe=True)
