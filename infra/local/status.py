@@ -16,6 +16,10 @@ from driftline.infra.report.summary import in_quarantine
 from driftline.infra.settings import Settings
 from driftline.streams.fold.reference_spread import KnownReferences, differences
 
+ENDED_SHOWN_FOR = 3600.0
+FAILED_SHOWN_FOR = 24 * 3600.0
+"""Seconds for which a worker that was asked to end is shown, and one that failed or was killed."""
+
 
 def is_alive(pid: int) -> bool:
     """Whether a process runs."""
@@ -33,6 +37,7 @@ def collect(settings: Settings) -> dict[str, Any]:
 
     A broker named in the settings is asked itself; its process id is not known (None). Each worker's
     `lag` is the number of committed offsets in its partitions of the log that it has not answered yet.
+    Workers that ended long ago are left out.
     """
     named = settings.bootstrap
     broker = None if named else LocalStack(settings.home).status()
@@ -42,7 +47,8 @@ def collect(settings: Settings) -> dict[str, Any]:
     for path in sorted((settings.home / "status").glob("*.json")):
         found = json.loads(path.read_text())
         found["running"] = is_alive(found["pid"])
-        workers.append(found)
+        if found["running"] or _is_recent(found):
+            workers.append(found)
     if running and workers:
         _add_lag(str(bootstrap), workers)
         _add_references(workers)
@@ -50,6 +56,14 @@ def collect(settings: Settings) -> dict[str, Any]:
         "broker": {"running": running, "bootstrap": bootstrap, "pid": broker.pid if broker else None},
         "workers": workers,
     }
+
+
+def _is_recent(worker: dict[str, Any]) -> bool:
+    """Whether a worker that does not run ended lately enough to be of interest."""
+    ended = worker["ended"]
+    if ended is not None and not ended["failed"]:
+        return bool(time.time() - ended["at"] < ENDED_SHOWN_FOR)
+    return bool(time.time() - worker["at"] < FAILED_SHOWN_FOR)
 
 
 def _add_lag(bootstrap: str, workers: list[dict[str, Any]]) -> None:

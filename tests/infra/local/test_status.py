@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from driftline.infra.local.status import render
+from driftline.infra.local.status import ENDED_SHOWN_FOR, FAILED_SHOWN_FOR, collect, render
+from driftline.infra.settings import Settings
 from driftline.streams.status.status_file import ended
 
 COUNTS = {"events": 3, "predictions": 2, "drift_events": 0}
@@ -43,3 +47,34 @@ def test_how_the_one_before_ended_is_shown_where_that_was_a_failure() -> None:
     assert line.startswith("  the one before ended 60 min")
     assert line.endswith(" ago: the disk is gone")
     assert shown(True, ended=None, before=an_hour_ago("it was asked to end", failed=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("ago", "running", "failed", "is_shown"),
+    [
+        (ENDED_SHOWN_FOR - 60, False, False, True),
+        (ENDED_SHOWN_FOR + 60, False, False, False),
+        (ENDED_SHOWN_FOR + 60, False, True, True),
+        (ENDED_SHOWN_FOR + 60, False, None, True),
+        (FAILED_SHOWN_FOR + 60, False, True, False),
+        (FAILED_SHOWN_FOR + 60, False, None, False),
+        (FAILED_SHOWN_FOR + 60, True, None, True),
+    ],
+)
+def test_workers_that_ended_long_ago_are_left_out(
+    tmp_path: Path, ago: float, running: bool, failed: bool | None, is_shown: bool
+) -> None:
+    at = time.time() - ago
+    worker = {
+        "case": "orders",
+        "log": "orders.log",
+        "pid": os.getpid() if running else 2**22 + 1,  # above the largest there is
+        "at": at,
+        "counts": COUNTS,
+        "partitions": {},
+        "next_offsets": {},
+        "ended": None if failed is None else ended("so", failed=failed) | {"at": at},
+    }
+    (tmp_path / "status").mkdir()
+    (tmp_path / "status" / "orders.json").write_text(json.dumps(worker))
+    assert bool(collect(Settings(home=tmp_path))["workers"]) == is_shown
