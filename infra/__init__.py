@@ -1,1 +1,1 @@
-"""All around a case: command line, settings, local Kafka, the demo, pages."""
+"""Everything around a case: command line, settings, local Kafka, the demo, pages."""

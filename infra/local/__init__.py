@@ -1,1 +1,1 @@
-"""What runs on this machine: Kafka, and how far each worker has come."""
+"""What runs on this machine: Kafka, and the progress of each worker."""

@@ -1,1 +1,1 @@
-"""Models as a case declares them, how often they may fail, and reactions to drift."""
+"""Models as a case declares them, tolerance of failures, and reactions to drift."""

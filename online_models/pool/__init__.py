@@ -1,1 +1,1 @@
-"""The models of one key at work: who serves, who learns beside it, what each answer was worth."""
+"""The models of one key: which one serves, which ones learn beside it, how each answer scored."""

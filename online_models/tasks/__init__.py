@@ -1,1 +1,1 @@
-"""What is predicted, how answers are read, scored and measured."""
+"""What is predicted, and how answers are read, scored and measured."""

@@ -1,1 +1,1 @@
-"""Which code, under which arithmetic, a case is: what decides its bytes, as hashes."""
+"""Which code and arithmetic a case runs under: all that decides its bytes, as hashes."""

@@ -1,1 +1,1 @@
-"""Statistics of features as they were served, and what is said of them."""
+"""Statistics of features as they were served, and the anomalies in them."""
