@@ -136,10 +136,11 @@ def check(
 ) -> None:
     """Check that a case repeats itself, and report what does not.
 
-    Folds a sample twice, the second time in processes with another hash seed, in other chunks, and with a
-    restart in the middle from what a checkpoint holds. Where outputs or states differ, reports the first
-    difference, its likely cause (the clock, random numbers, the order of a set, state outside of the fold),
-    and the functions of the declaration to look at. No Kafka is needed.
+    Folds a sample twice, the second time in other chunks, and with a restart in the middle from what a
+    checkpoint holds. Where outputs or states differ, reports the first difference, its likely cause (the
+    clock, random numbers, addresses of objects, state outside of the fold), and the functions of the
+    declaration to look at. What only another hash seed changes is a hint: all that folds has the same one.
+    No Kafka is needed.
 
     Exit code 0: everything is equal. 1: a difference. 2: nothing could be compared.
     """

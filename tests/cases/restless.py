@@ -28,6 +28,31 @@ def by_order(event: Any) -> float:
     return float(sum(2**n * len(name) for n, name in enumerate({"a", "bb", "ccc", "dddd"})))
 
 
+def by_place(event: Any) -> float:
+    return float(id(event) % 9_973)
+
+
+class Thing:
+    """Hashed by where it lies in memory."""
+
+    def __init__(self, weight: int) -> None:
+        self.weight = weight
+
+
+def by_things(event: Any) -> float:
+    things = {Thing(2**number) for number in range(12)}
+    return float(sum(place * thing.weight for place, thing in enumerate(things)))
+
+
+_members = set[str]()
+
+
+def by_membership(event: Any) -> float:
+    """A set that is remembered outside of the fold."""
+    _members.add(event.id)
+    return float(len(_members))
+
+
 def by_count(event: Any) -> float:
     global _seen
     _seen += 1
@@ -48,6 +73,7 @@ def _with(function: Callable[[Any], float]) -> UseCase:
 
 
 clock, chance, order, count = map(_with, (by_clock, by_chance, by_order, by_count))
+place, things, membership = map(_with, (by_place, by_things, by_membership))
 calm = _with(lambda event: event.amount)
 
 

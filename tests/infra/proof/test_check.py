@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from driftline.infra.proof.check import CLOCK, ORDER, RANDOM, STATE
+from driftline.infra.proof.check import CLOCK, HINT, RANDOM, STATE
 
 CASES = Path(__file__).parents[2] / "cases"
 
@@ -32,6 +32,7 @@ def test_a_case_that_repeats_itself_is_told_so() -> None:
     code, told, _ = run("restless:calm")
     assert code == 0
     assert "62 events folded twice" in told  # each partition has the closing clock
+    assert "hint" not in told
     assert "outputs and all state are equal" in told
 
 
@@ -40,8 +41,10 @@ def test_a_case_that_repeats_itself_is_told_so() -> None:
     [
         ("clock", CLOCK, "by_clock"),
         ("chance", RANDOM, "by_chance"),
-        ("order", ORDER, None),
+        ("place", CLOCK, None),
+        ("things", CLOCK, None),
         ("count", STATE, "by_count"),
+        ("membership", STATE, None),
     ],
 )
 def test_one_that_does_not_is_told_with_its_first_difference_and_the_cause(
@@ -55,6 +58,15 @@ def test_one_that_does_not_is_told_with_its_first_difference_and_the_cause(
     assert found["cause"] == cause
     if suspect is not None:
         assert any(line.startswith(suspect) for line in found["suspects"])
+
+
+@pytest.mark.parametrize("case", ["restless:order", "zones:zones"])
+def test_what_only_another_hash_seed_changes_is_a_hint(case: str) -> None:
+    code, told, _ = run(case)
+    assert code == 0
+    assert "outputs and all state are equal" in told
+    assert HINT in told
+    assert "first difference: predictions, partition " in told
 
 
 def test_without_events_there_is_nothing_to_say(tmp_path: Path) -> None:
