@@ -154,8 +154,8 @@ class Job:
         self._voids = {tag[event] for event in label.void}
         self._label_value = label.value
         self._join = attrgetter(label.on)
-        self._key = attrgetter(case.key)
-        self._names = list(dict.fromkeys((case.key, label.on, *case.slices)))
+        self._key = attrgetter(case.key or label.on)
+        self._names = case.key_fields
         self._models: dict[str, Any] = {}
         tables: dict[Any, _Table] = {}
         self._updates: dict[str, list[_Table]] = {}

@@ -54,7 +54,7 @@ class FeatureState:
         self,
         features: Mapping[str, Feature],
         ask: type,
-        partition_key: str,
+        partition_key: str | None,
         views: Sequence[View] = (),
     ) -> None:
         self._ask = ask

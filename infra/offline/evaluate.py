@@ -29,6 +29,7 @@ from driftline.streams.declare.events import Command
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.label_join import Lesson
+from driftline.streams.fold.pool_scope import pool_key_of
 from driftline.streams.fold.work import Question
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
@@ -112,6 +113,7 @@ def steps_of(case: UseCase, source: str | None = None, limit: int | None = None)
     """
     whole = replace(case, partitions=1)
     intake = Intake(whole, whole.feature_state(), 0)
+    pool_key = pool_key_of(whole)
     waiting: dict[str, int] = {}
     numbers = count()
     events = with_closing_clock(case, open_source(case, source, limit))
@@ -122,7 +124,7 @@ def steps_of(case: UseCase, source: str | None = None, limit: int | None = None)
             pending = item.pending
             if isinstance(item, Question):
                 number = waiting[pending.prediction_id] = next(numbers)
-                yield Asked(number, pending.x or {}, pending.key)
+                yield Asked(number, pending.x or {}, pool_key(pending))
                 continue
             is_learned = isinstance(item, Lesson) or item.is_due or item.status != "labelled"
             asked = waiting.pop(pending.prediction_id, None) if is_learned else None

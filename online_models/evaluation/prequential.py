@@ -224,7 +224,6 @@ class Prequential:
         self._position = -1
 
     def _pool(self, key: str) -> Pool:
-        key = self._scope.pool_of(key)
         pool = self._pools.get(key)
         if pool is None:
             pool = self._pools[key] = Pool(self._task, self._scope, key, 0)

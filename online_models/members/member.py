@@ -164,7 +164,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class PerKey:
-    """One pool for each value of the partition key.
+    """One pool for each value of the partition key, or of the request's field `by`: one with few values, as
+    each pool has members of its own.
 
     The champion serves; challengers learn from the same examples and stand in when it fails. A
     combination answers with what the members say, all but other combinations.
@@ -187,6 +188,7 @@ class PerKey:
     promotion: Promotion | None = None
     budget: float | None = None
     tolerance: Tolerance = field(default_factory=Tolerance)
+    by: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_members((self.champion, *_listed(self.challengers)))
@@ -214,15 +216,17 @@ class PerKey:
         everyone = (self.champion, *self.challengers)
         return next(member for member in everyone if isinstance(member, Member))
 
-    def pool_of(self, key: str) -> str:
-        """The key of the pool that answers requests of a partition key."""
-        return key
-
 
 @dataclass(frozen=True, slots=True)
 class Shared(PerKey):
-    """One pool for the whole case, whose key is "": every request is answered and learned from by it."""
+    """One pool for the whole case, whose key is "": every request is answered and learned from by it.
 
-    def pool_of(self, key: str) -> str:
-        """Always ""."""
-        return ""
+    >>> Shared(Member("logistic", object), by="country")
+    Traceback (most recent call last):
+    driftline.online_models.errors.ModelDeclarationError: Shared is one pool for all: by= goes with PerKey
+    """
+
+    def __post_init__(self) -> None:
+        if self.by is not None:
+            raise ModelDeclarationError("Shared is one pool for all: by= goes with PerKey")
+        PerKey.__post_init__(self)

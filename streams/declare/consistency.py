@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from driftline.declared import suggestion
 from driftline.features.declare.declaration import Elapsed, Feature, Lookup, View, Window
 from driftline.features.declare.keys import may_be_none, never_equal, no_one_text, not_a_key
+from driftline.online_models.members.member import Shared
 from driftline.streams.declare.events import Event, Reference
 from driftline.streams.declare.topics import wrong_name
 from driftline.streams.errors import DeclarationError
@@ -27,7 +28,7 @@ LONGEST_VIEW = 255
 
 def check_case(case: UseCase) -> None:
     """Raises DeclarationError for the first thing that does not fit, with what was expected."""
-    checks = (_name, _source, _events, _task, _keys, _slices, _features)
+    checks = (_name, _source, _events, _task, _partition_key, _models, _keys, _slices, _features)
     for one in checks:
         one(case)
 
@@ -96,20 +97,72 @@ def _task(case: UseCase) -> None:
         _field(case, "labels join on", event, label.on)
 
 
+def _partition_key(case: UseCase) -> None:
+    """Every event has the key of its partition, where there are several; a request has it in any case."""
+    key, ask = case.key, case.task.ask
+    if key is None:
+        if case.partitions > 1:
+            raise _fail(
+                case,
+                f"{case.partitions} partitions need key=, the field that decides an event's partition; "
+                "with partitions=1 there may be none",
+            )
+        return
+    for event in _keyed(case):
+        fields = event.__struct_fields__
+        if key not in fields and (case.partitions > 1 or event is ask):
+            hint = suggestion(key, fields) or "; with partitions=1 only requests need it" * (event is not ask)
+            raise _fail(case, f"the partition key is {key!r}, which {event.__name__} lacks{hint}")
+        if key not in fields:
+            continue
+        reason = not_a_key(event, key) or no_one_text(event, key) or may_be_none(event, key)
+        if reason is not None:
+            raise _fail(case, f"the partition key: {reason}")
+
+
+def _keyed(case: UseCase) -> list[type[Event]]:
+    return [event for event in case.events if not issubclass(event, Reference)]
+
+
+def _models(case: UseCase) -> None:
+    """Whether each pool of models has all that it learns from in one partition."""
+    models, key = case.models, case.key
+    if isinstance(models, Shared):
+        if case.partitions > 1:
+            raise _fail(
+                case,
+                f"Shared models learn from all {case.partitions} partitions, and a model is within one of "
+                "them: partitions=1 works, or PerKey, a pool for each value of the partition key",
+            )
+        return
+    by = models.by
+    if by is None:
+        if key is None:
+            raise _fail(
+                case,
+                "PerKey is a pool for each value of the partition key, and the case has none: name a field "
+                'of the request, as PerKey(..., by="country"), or take Shared',
+            )
+        return
+    ask = case.task.ask
+    _field(case, "models are by", ask, by)
+    if (reason := not_a_key(ask, by) or no_one_text(ask, by) or may_be_none(ask, by)) is not None:
+        raise _fail(case, f"models by {by!r}: {reason}")
+    if case.partitions > 1 and by != key:
+        raise _fail(
+            case,
+            f"models by {by!r}: requests of one {by} lie in several of {case.partitions} partitions, which "
+            f"{key!r} decides, and a pool is within one: partitions=1 works, or key={by!r}",
+        )
+
+
 def _keys(case: UseCase) -> None:
     ask, label = case.task.ask, case.task.label
-    keyed = [event for event in case.events if not issubclass(event, Reference)]
-    for event in keyed:
-        _field(case, "the partition key is", event, case.key)
-    joined = [(event, label.on) for event in (ask, label.event, *label.void)]
-    for event, name in (
-        [(event, case.key) for event in keyed] + joined + [(ask, name) for name in case.slices]
-    ):
+    looked_up: list[tuple[Any, str]] = [(event, label.on) for event in (ask, label.event, *label.void)]
+    looked_up += [(ask, name) for name in case.slices]
+    for event, name in looked_up:
         if name in event.__struct_fields__ and (reason := not_a_key(event, name)) is not None:
             raise _fail(case, reason)
-    for event in keyed:
-        if (reason := no_one_text(event, case.key) or may_be_none(event, case.key)) is not None:
-            raise _fail(case, f"the partition key: {reason}")
     for event in (label.event, *label.void):
         if (reason := never_equal(ask, event, label.on)) is not None:
             raise _fail(case, f"labels join on {label.on!r}: {reason}")
@@ -130,7 +183,7 @@ def _features(case: UseCase) -> None:
                 case,
                 f"feature {name!r}: a name has letters, digits and single _, and does not begin with a digit",
             )
-    keys = {f"key_{name}" for name in (case.key, case.task.label.on, *case.slices)}
+    keys = {f"key_{name}" for name in case.key_fields}
     for name in case.features:
         if name in TRAINING_COLUMNS | keys:
             raise _fail(case, f"feature {name!r}: a training set has a column of that name: take another")

@@ -151,6 +151,8 @@ class EventCodec:
 
     `types` are the case's event classes; `key` names the field that holds the partition key in
     every event that is not a `Reference` or one of `SYSTEM_EVENTS`; `max_bytes` bounds one encoded event.
+    `others` are fields that an event may have instead of `key`, first choice first; it is written under the
+    key that it knows, and read under any.
     `computed` names the fields of each type that are computed with, whose numbers must be within
     `MAX_MAGNITUDE`; others may be identifiers, which have none.
     """
@@ -158,9 +160,10 @@ class EventCodec:
     def __init__(
         self,
         types: Sequence[type[Event]],
-        key: str,
+        key: str | None,
         max_bytes: int,
         computed: Mapping[type, Collection[str]],
+        others: Sequence[str] | None = None,
     ) -> None:
         tags: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in SYSTEM_EVENTS}
         for event_type in types:
@@ -174,16 +177,18 @@ class EventCodec:
                     f"tag {tag!r} names both {tags[tag].__name__} and {event_type.__name__}"
                 )
             tags[tag] = event_type
-            if not issubclass(event_type, Reference) and key not in event_type.__struct_fields__:
+            lacks_key = not issubclass(event_type, Reference) and key not in event_type.__struct_fields__
+            if lacks_key and others is None:
                 raise DeclarationError(f"{event_type.__name__} lacks the partition key field {key!r}")
         self._decoder = EventDecoder[Event]((*types, *SYSTEM_EVENTS))
         self._encoder = msgspec.json.Encoder()
         self._max_bytes = max_bytes
         self._key_field = key
-        self._key_of = attrgetter(key)
         known: list[type[Event]] = [*types, *SYSTEM_EVENTS]
         self._checks: dict[type[Event], Callable[[Event], Any] | None] = {}
         self.broadcast = frozenset(t for t in known if issubclass(t, (Reference, *SYSTEM_EVENTS)))
+        self._key_of = _keys_of((kind for kind in known if kind not in self.broadcast), key, others or ())
+        self._keyed = frozenset(kind for kind in self._key_of if key in kind.__struct_fields__)
         self._names: dict[type[Event], tuple[str, ...]] = {}
         self._fewest_colons: dict[type[Event], int] = {}
         for event_type in known:
@@ -223,7 +228,7 @@ class EventCodec:
                         raise self._out_of_range(event)
                 elif not _within(value):
                     raise self._out_of_range(event)
-        if kind not in self.broadcast and (key is None or key != key_text(self._key_of(event)).encode()):
+        if kind in self._keyed and (key is None or key != key_text(self._key_of[kind](event)).encode()):
             raise self._misnamed(event, key)
         if key is not None and len(key) > LONGEST_KEY:
             raise Refused("key", f"a key of {len(key):,} bytes: at most {LONGEST_KEY:,} are allowed")
@@ -231,7 +236,7 @@ class EventCodec:
 
     def _misnamed(self, event: Event, key: bytes | None) -> Refused:
         found = "missing" if key is None else repr(key[:64])
-        text = key_text(self._key_of(event))
+        text = key_text(self._key_of[type(event)](event))
         return Refused("key", f"record key is {found}, field {self._key_field!r} makes it {text!r:.80}")
 
     def _out_of_range(self, event: Event) -> Refused:
@@ -252,10 +257,23 @@ class EventCodec:
         return self._encoder.encode(event)
 
     def key(self, event: Event) -> bytes | None:
-        """The record key; None for events that go to every partition."""
-        if type(event) in self.broadcast:
-            return None
-        return key_text(self._key_of(event)).encode()
+        """The record key; None for events that go to every partition, and for those that know no key."""
+        key_of = self._key_of.get(type(event))
+        value = None if key_of is None else key_of(event)
+        return None if value is None else key_text(value).encode()
+
+
+def _keys_of(
+    kinds: Iterable[type[Event]], key: str | None, others: Sequence[str]
+) -> dict[type[Event], Callable[[Event], Any]]:
+    """Reads the key that events of a kind are written under: `key`, else the first other that they have."""
+    fields = [*others] if key is None else [key, *others]
+    found: dict[type[Event], Callable[[Event], Any]] = {}
+    for kind in kinds:
+        name = next((name for name in fields if name in kind.__struct_fields__), None)
+        if name is not None:
+            found[kind] = attrgetter(name)
+    return found
 
 
 def seconds(at: datetime) -> float:

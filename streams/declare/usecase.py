@@ -56,7 +56,10 @@ else:
 class UseCase:
     """What to predict, from which events, with which features and models.
 
-    `key` is the field that decides an event's partition, `partitions` their fixed number.
+    `key` is the field that decides an event's partition, `partitions` their fixed number. With several, all
+    events have that field, and windows and models are within its values. With one, windows may be by any
+    fields, models by any field of the request or shared, labels need what they are about alone, and `key` may
+    be left out.
 
     Times are seconds or a timedelta. `clock="wall"` is for a case whose events come as they happen: the
     broker's append time says which ones are from the future, and workers append clock events to idle
@@ -71,9 +74,9 @@ class UseCase:
     """
 
     name: str
-    key: str
     events: Sequence[type[Event]]
     features: Mapping[str, Feature]
+    key: str | None = field(default=None, kw_only=True)
     task: DeclaredTask = field(default=cast(Any, MISSING))
     models: PerKey | Shared = field(default=cast(Any, MISSING))
     partitions: Annotated[int, AT_LEAST_1] = 1
@@ -100,11 +103,6 @@ class UseCase:
         check_case(self)
         self.codec()
         check_operators(self.operators)
-        if isinstance(self.models, Shared) and self.partitions > 1:
-            raise DeclarationError(
-                f"{self.name}: Shared models need partitions=1 (one learner over several partitions is not "
-                "supported yet); use PerKey, whose models do not depend on how keys fall on partitions"
-            )
         try:
             views = self.views()
             self.feature_state(views)
@@ -134,7 +132,20 @@ class UseCase:
     def codec(self) -> EventCodec:
         """Encodes and decodes this case's events."""
         computed = fields_computed_with(self.features, self.task.ask)
-        return EventCodec(self.events, self.key, self.max_event_bytes, computed)
+        return EventCodec(self.events, self.key, self.max_event_bytes, computed, self._other_keys())
+
+    def _other_keys(self) -> list[str] | None:
+        """Fields that an event may have instead of `key`, where one partition holds all of them."""
+        if self.partitions > 1:
+            return None
+        windows = [view.keys[0] for view in self.views()]
+        return list(dict.fromkeys((self.task.label.on, *windows)))
+
+    @property
+    def key_fields(self) -> tuple[str, ...]:
+        """The fields of a request that its prediction and outcomes tell it by, `key` first."""
+        names = (self.key, self.task.label.on, self.models.by, *self.slices)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
     def views(self) -> list[View]:
         """The online feature views, one a key."""
@@ -155,7 +166,8 @@ class UseCase:
 
     def feature_state(self, views: Sequence[View] = ()) -> FeatureState:
         """The feature state of one partition before its first event; it keeps online rows of the `views`."""
-        return FeatureState(self.features, self.task.ask, self.key, views)
+        partition_key = self.key if self.partitions > 1 else None
+        return FeatureState(self.features, self.task.ask, partition_key, views)
 
     def topics(self, namespace: str = "") -> Topics:
         """Names and settings of the case's topics."""

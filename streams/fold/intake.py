@@ -76,11 +76,9 @@ class Intake:
         rule = JoinRule.of(label, case.allowed_lateness)
         self._pending = LabelJoin(rule, self._known)
         self._labels = LabelReader(task, rule)
-        self._partition_key = attrgetter(case.key)
-        self._key_field = case.key
-        self._key_fields = tuple(
-            (name, attrgetter(name)) for name in dict.fromkeys((case.key, label.on, *case.slices))
-        )
+        self._key_field = label.on if case.key is None else case.key
+        self._partition_key = attrgetter(self._key_field)
+        self._key_fields = tuple((name, attrgetter(name)) for name in case.key_fields)
         self._suffix = f":{task.name}"
         self._is_multiclass = task.kind == "multiclass"
         self._refusals = case.refusals
@@ -431,7 +429,7 @@ class Intake:
             published.id,
             published.event_id,
             at,
-            key_text(keys[self._key_field]),
+            key_text(keys.get(self._key_field, "")),  # that code may have had another key
             keys.get(self._label_field),
             keys,
             None,

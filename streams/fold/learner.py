@@ -19,6 +19,7 @@ from driftline.streams.declare.events import Command, moment
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.label_join import Lesson, PendingPrediction, ResolvedPrediction
+from driftline.streams.fold.pool_scope import pool_key_of
 from driftline.streams.fold.work import Question, Witness, Work, as_published
 from driftline.streams.records.bounds import LONGEST_REASON, shortened
 from driftline.streams.records.incidents import drift_event
@@ -56,11 +57,12 @@ class LearnerParts(NamedTuple):
 
 
 class Learner:
-    """The pools of one partition, one a key; folds examples into them."""
+    """The pools of one partition, one for each value of their scope; folds examples into them."""
 
     def __init__(self, case: UseCase, partition: int) -> None:
         self._task = case.task
         self._scope = case.models_with_notes
+        self._pool_key = pool_key_of(case)
         self._hears = case.task.label.learns_at == "deadline"  # else learning a label tells when it came
         self._partition = partition
         self._partitions = case.partitions
@@ -117,7 +119,7 @@ class Learner:
     def _answer(self, question: Question, offset: int, out: Outputs) -> None:
         """What the key's pool says to a request; feature drift found on the way is put out."""
         pending = question.pending
-        key, x, at = self._scope.pool_of(pending.key), pending.x, pending.at
+        key, x, at = self._pool_key(pending), pending.x, pending.at
         assert x is not None
         pool = self._pool(key)
         forecast, changes = pool.predict(x, pending.prediction_id)
@@ -158,7 +160,7 @@ class Learner:
         pending, status, label, at = example.pending, example.status, example.label, example.at
         forecast = pending.forecast
         assert forecast is not None
-        key = self._scope.pool_of(pending.key)
+        key = self._pool_key(pending)
         loss: float | None = None
         estimate: Estimate | None = None
         if pending.learned and status != "unlabelled":
@@ -189,7 +191,7 @@ class Learner:
     def _learn(self, pending: PendingPrediction, label: Any, at: float, offset: int, out: Outputs) -> None:
         """Let the key's pool learn a label at a time; what that shows of drift and change is put out, an
         estimate with the pool's next labelled outcome."""
-        key, forecast = self._scope.pool_of(pending.key), pending.forecast
+        key, forecast = self._pool_key(pending), pending.forecast
         assert pending.x is not None
         assert forecast is not None
         slices = self._slice_values(pending.keys)
@@ -215,7 +217,7 @@ class Learner:
         self, pending: PendingPrediction, forecast: Forecast, at: float, offset: int, out: Outputs
     ) -> None:
         if pending.x is not None and not pending.learned:
-            key = self._scope.pool_of(pending.key)
+            key = self._pool_key(pending)
             changes = self._pool(key).absorb(pending.x, forecast, offset)
             pending.learned = True
             if changes:

@@ -286,14 +286,13 @@ def _compared(served: Sequence[Served], history: Mapping[str, pa.ChunkedArray]) 
 
 def _identity(case: UseCase, served: Sequence[Served]) -> dict[str, pa.Array]:
     """Which predictions these are."""
-    keys = dict.fromkeys((case.key, case.task.label.on, *case.slices))
     columns = {
         "prediction_id": pa.array([one.published.id for one in served], pa.string()),
         "partition": pa.array([one.partition for one in served], pa.int32()),
         "offset": pa.array([one.offset for one in served], pa.int64()),
         "at": pa.array([one.published.at for one in served], STAMP),
     }
-    for name in keys:
+    for name in case.key_fields:
         # a key may be a feature too, under the same name
         kind = column_type(case.task.ask, name)
         columns[f"key_{name}"] = _array(name, kind, [one.published.keys.get(name) for one in served])

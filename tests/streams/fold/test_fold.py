@@ -687,7 +687,7 @@ def test_clock_is_no_event_of_the_case() -> None:
 
 def test_a_window_without_the_partition_key_is_refused_by_name() -> None:
     with pytest.raises(DeclarationError, match=r"'lost'.*partition key 'shop'"):
-        case(features={"lost": mean(Settled, "bad", by="order", over=HOUR)})
+        case(partitions=2, features={"lost": mean(Settled, "bad", by="order", over=HOUR)})
 
 
 class Unspeakable(Exception):
