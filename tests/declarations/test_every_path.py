@@ -14,7 +14,6 @@ from uuid import UUID
 
 import pytest
 import typed
-from archived import archive_of, logs_of
 from pyarrow import parquet
 from typed import KEYS, Level, Region, code_of, readings
 
@@ -27,6 +26,7 @@ from driftline.infra.settings import Settings
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.sources import LogRecord, with_closing_clock
+from tests.streams.archive.archived import archive_of, logs_of
 
 CASES = Path(__file__).parents[1] / "cases"
 TEXTS = {

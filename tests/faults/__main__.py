@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 from driftline.streams.code.hash_seed import pin
-from tests.faults.faults import FAULTS
-from tests.faults.lab import Lab
+from tests.faults.courses.register import FAULTS
+from tests.faults.lab.stack import Lab
 from tests.faults.trial import EVENTS, trial
 
 

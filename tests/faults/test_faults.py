@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults import around, faults
-from tests.faults.faults import FAULTS, Outcome
-from tests.faults.lab import Lab, Run
-from tests.faults.proxy import Proxy
+from tests.faults.courses import around, moves, workers
+from tests.faults.courses.register import FAULTS, Outcome
+from tests.faults.lab.proxy import Proxy
+from tests.faults.lab.run import Run
+from tests.faults.lab.stack import Lab
 from tests.faults.trial import Trial, trial
 from tests.faults.verdict import judge
 
@@ -35,12 +36,12 @@ def test_nothing_is_lost_or_repeated_when_workers_die_and_a_zombie_wakes(lab: La
     """Death between two topics of one frame, then at a random instant, then a zombie beside its heir."""
 
     def course(run: Run) -> Outcome:
-        faults.dies_between(run, "within-send", 0.0, 0.2)
+        workers.dies_between(run, "within-send", 0.0, 0.2)
         worker = run.worker()
         run.feed_to(0.4)
         run.until_published(run.random.uniform(0.2, 0.35))
         run.feed_to(0.6)
-        return faults.zombie_of(run, worker)
+        return workers.zombie_of(run, worker)
 
     assert_holds(trial(lab, "zombie", 1, SAMPLE, course=course))
 
@@ -49,8 +50,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_a_topic_made_anew_
     def course(run: Run) -> Outcome:
         status = FAULTS["checkpoint-flipped"](run).status
         assert judge(run, status) == []
-        faults.recreate(run, run.topics.outcomes)
-        return faults.refusal(run, range(run.case.partitions), "made anew")
+        moves.recreate(run, run.topics.outcomes)
+        return moves.refusal(run, range(run.case.partitions), "made anew")
 
     assert_holds(trial(lab, "checkpoint-flipped", 1, SAMPLE, course=course))
 
@@ -74,4 +75,4 @@ def test_every_fault_comes_to_what_the_fold_says(lab: Lab, name: str, seed: int)
 
 @pytest.mark.soak
 def test_a_hundred_kills_over_a_long_run_lose_and_repeat_nothing(lab: Lab) -> None:
-    assert_holds(trial(lab, "sigkill", 0, MANY, course=lambda run: faults.kills(run, 100)))
+    assert_holds(trial(lab, "sigkill", 0, MANY, course=lambda run: workers.kills(run, 100)))

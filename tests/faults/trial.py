@@ -8,9 +8,21 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults import around, killed_commands, live, topics_of_others  # noqa: F401 (they register faults)
-from tests.faults.faults import CASES, FAULTS, Fault
-from tests.faults.lab import CASE, Lab, LabError, Run
+from tests.faults.courses import (  # noqa: F401 (they register faults)
+    around,
+    broker,
+    killed_commands,
+    live,
+    records,
+    stores,
+    topics,
+    topics_of_others,
+    workers,
+)
+from tests.faults.courses.register import CASES, FAULTS, Fault
+from tests.faults.lab.feed import CASE
+from tests.faults.lab.run import Run
+from tests.faults.lab.stack import Lab, LabError
 from tests.faults.verdict import judge
 
 EVENTS = 12_000

@@ -25,7 +25,7 @@ from driftline.streams.records.positions import source_of
 from driftline.streams.simulation.digest import PartitionDigest, combined
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
-from tests.faults.lab import Run
+from tests.faults.lab.run import Run
 from tests.feast_keys import entity_key
 
 STEP = 500

@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import yaml
-from archived import archive_of
 from pyarrow import compute, parquet
 
 from driftline.examples.flights import flights
@@ -28,6 +27,7 @@ from driftline.streams.archive.parts import Archive
 from driftline.streams.errors import StreamsError
 from driftline.streams.offline.feature_history import HistoryWriter
 from driftline.streams.simulation.sources import open_source, with_closing_clock
+from tests.streams.archive.archived import archive_of
 
 EVENTS = 6_000
 PLAIN_FEAST = """

@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from archived import archive_of
 from kinds import kinds
 from pyarrow import parquet
 from shop import START, Asked, Product, Settled
@@ -21,6 +20,7 @@ from shop import START, Asked, Product, Settled
 from driftline import Event
 from driftline.infra.settings import Settings
 from driftline.streams.simulation.sources import with_closing_clock
+from tests.streams.archive.archived import archive_of
 
 ORDERS = 300
 CASES = Path(__file__).parents[2] / "cases"

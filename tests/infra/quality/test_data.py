@@ -13,8 +13,6 @@ from typing import Any
 import msgspec
 import pytest
 import shop
-from archived import archive_of
-from readers import violations
 
 from driftline.examples.flights import flights
 from driftline.features.quality.expectation import Schema
@@ -22,6 +20,8 @@ from driftline.infra.settings import Settings
 from driftline.streams.clients.schema import topic_schemas
 from driftline.streams.records.messages import DataAnomaly, DataStatistics
 from driftline.streams.simulation.sources import open_source
+from tests.streams.archive.archived import archive_of
+from tests.streams.clients.readers import violations
 
 EVENTS = 12_000
 UNTIL = "2013-01-03T05:00:00Z"

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stationary import DELAY, TASK, Ask, Asked, Fault, stream, watched
 
 from driftline.online_models.drift import Drift, DriftManager, Monitoring, SuspectStream
 from driftline.online_models.drift.incidents import is_unit_change, kind_of, ranked
@@ -20,6 +19,7 @@ from driftline.online_models.drift.thresholds import evidence_for
 from driftline.online_models.drift_report import Side
 from driftline.online_models.tasks.task import Label, Multiclass, Regression
 from driftline.streams.code.state_hash import state_hash
+from tests.online_models.drift.stationary import DELAY, TASK, Ask, Asked, Fault, stream, watched
 
 AT = 20_000
 """Requests before a change."""

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from readers import generated_reader, violations
 from river import linear_model, preprocessing, tree
 
 from driftline.online_models.members.member import Member, PerKey
@@ -23,6 +22,7 @@ from driftline.streams.records.outputs import KINDS
 from driftline.streams.simulation.simulate import Simulation
 from driftline.streams.simulation.sources import layout, with_closing_clock
 from tests.golden.cases import golden_cases
+from tests.streams.clients.readers import generated_reader, violations
 
 JSON = ("log", "predictions", "outcomes", "drift", "models")
 

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import shop
-from archived import append, archive_of, logs_of, record_of
 from pyarrow import parquet
 
 from driftline import HOUR, count, lookup, mean
@@ -20,6 +19,7 @@ from driftline.streams.archive.parts import Archive, ArchiveError
 from driftline.streams.archive.storage import Storage
 from driftline.streams.errors import StreamsError
 from driftline.streams.offline.feature_history import MERGED, HistoryWriter
+from tests.streams.archive.archived import append, archive_of, logs_of, record_of
 
 SIZE = 10
 LOG = shop.orders.topics().log

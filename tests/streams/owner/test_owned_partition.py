@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import shop
-from memory import MemoryBroker, MemoryCheckpoints, Rows
 
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.declare.topics import Topics
@@ -18,6 +17,7 @@ from driftline.streams.owner.outbox import Diverged
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.takeover import take_over
 from driftline.streams.records.ports import Place, RecordsMissing, StoredRecord
+from tests.streams.owner.memory import MemoryBroker, MemoryCheckpoints, Rows
 
 TOPICS = Topics("orders", 1)
 LOG = Place(TOPICS.log, 0)

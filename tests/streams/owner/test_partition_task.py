@@ -8,7 +8,6 @@ from itertools import count
 
 import pytest
 import shop
-from memory import MemoryBroker, MemoryCheckpoints
 
 from driftline.streams.checkpoints import cadence
 from driftline.streams.checkpoints.cadence import CheckpointBudget
@@ -23,6 +22,7 @@ from driftline.streams.owner.deployment import Deployment, code_of
 from driftline.streams.owner.partition_task import Frame, PartitionTask
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import Extent, Place, StoredRecord, TopicShape
+from tests.streams.owner.memory import MemoryBroker, MemoryCheckpoints
 
 TOPICS = Topics("orders", 1)
 PATIENCE = 30.0

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from memory import MemoryBroker, MemoryCheckpoints
 from shop import START, Constant, Settled, logistic
 
 from driftline import HOUR, Binary, Event, Label, Member, PerKey, UseCase, field
@@ -24,6 +23,7 @@ from driftline.streams.owner.takeover import take_over
 from driftline.streams.owner.upgrade_plan import REASONS, Planner, UpgradePlan
 from driftline.streams.records.outputs import KINDS
 from driftline.streams.records.ports import Place
+from tests.streams.owner.memory import MemoryBroker, MemoryCheckpoints
 
 FINGERPRINT = Fingerprint("3.11", "b" * 64, "c" * 64)
 REQUESTS = 60

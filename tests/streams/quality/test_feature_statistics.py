@@ -11,7 +11,6 @@ import msgspec
 import pyarrow as pa
 import pytest
 import shop
-from archived import archive_of
 from pyarrow import parquet
 
 from driftline import HOUR
@@ -27,6 +26,7 @@ from driftline.streams.quality.judgement import judge, watched
 from driftline.streams.quality.publisher import records_of
 from driftline.streams.quality.skew import skew
 from driftline.streams.simulation.sources import LogRecord
+from tests.streams.archive.archived import archive_of
 
 case = shop.orders
 TOPIC = case.topics().predictions

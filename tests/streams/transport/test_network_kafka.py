@@ -24,7 +24,7 @@ from driftline.streams.records.outputs import Output
 from driftline.streams.records.ports import AppendFailed, BrokerSilent, Place
 from driftline.streams.transport import kafka_broker
 from driftline.streams.transport.kafka_broker import KafkaBroker
-from tests.faults.proxy import ProxiedStack, Proxy
+from tests.faults.lab.proxy import ProxiedStack, Proxy
 
 PATIENCE = 60.0
 

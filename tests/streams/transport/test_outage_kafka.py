@@ -14,7 +14,7 @@ from shop import asked
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.declare.usecase import load_case
 from tests.conftest import System
-from tests.faults.proxy import ProxiedStack, Proxy
+from tests.faults.lab.proxy import ProxiedStack, Proxy
 
 MOST_LINES = 60
 """What an outage may add to the log; libraries say the same some hundred times a second."""

@@ -1,272 +1,41 @@
-"""The fault lab: a broker of its own, workers as processes, a paced producer, one run a namespace."""
+"""One run of the fault lab: a case in a namespace of its own, with its workers and its producer."""
 
 from __future__ import annotations
 
-import functools
 import itertools
-import json
-import multiprocessing
 import os
 import random
 import secrets
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
-from msgspec import structs
 
-from driftline.infra.local.kafka import LocalBroker
 from driftline.infra.settings import Settings
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.archiver import Archiver
 from driftline.streams.archive.parts import Archive
 from driftline.streams.checkpoints.checkpoint import SUFFIX
-from driftline.streams.clients.sdk import EventProducer
-from driftline.streams.declare.events import Event
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.topics import Topics
-from driftline.streams.declare.usecase import UseCase, load_case
-from driftline.streams.simulation.sources import open_source, with_closing_clock
-from tests.faults import launcher
-from tests.faults.proxy import ProxiedStack, Proxy
+from driftline.streams.declare.usecase import load_case
+from tests.faults.lab.feed import CASE, PIECE, PRODUCER, Feed, source
+from tests.faults.lab.stack import Lab, LabError, until
+from tests.faults.lab.worker_process import WorkerProcess
 
-CASE = "driftline.examples.flights:flights"
-PATIENCE = 180.0
-"""Seconds after which a condition is given up; nothing is decided by time but that."""
-SESSION_TIMEOUT = 10.0
-"""Seconds after which the group takes a silent worker's partitions away."""
 CHECKPOINTS_EVERY = (0.1, 0.4, 1.0, 1000.0)
 """Seconds between a worker's checkpoints, of which one is drawn: successors begin near and far behind."""
-PIECE = 50
-"""Events that the producer sends at once."""
+
+
 COLD = 0.25
 """Share of the workers that begin as a new interpreter, with hashes of their own; the others are forked
 from one that has imported everything."""
-PRODUCER = {"delivery_timeout_ms": 600_000, "max_block_ms": 600_000, "request_timeout_ms": 10_000}
-
-
-class LabError(Exception):
-    """The run did not come to where it could be judged."""
-
-
-def until(condition: Callable[[], Any], what: str, within: float = PATIENCE) -> Any:
-    """Wait until a condition gives something true, and return that. A broker that is away answers no."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        with suppress(KafkaError):
-            if found := condition():
-                return found
-        time.sleep(0.02)
-    raise LabError(f"not within {within:g} s: {what}")
-
-
-class Lab:
-    """One broker, that may be killed, paused and started again."""
-
-    def __init__(self, home: Path | None = None) -> None:
-        self._own = home is None
-        self.home = home or Path(tempfile.mkdtemp(prefix="driftline-faults-"))
-        self.stack = ProxiedStack(self.home / "broker")
-        self.broker: LocalBroker = self.stack.up()
-
-    @property
-    def bootstrap(self) -> str:
-        return self.broker.bootstrap
-
-    @property
-    def network(self) -> Proxy:
-        """The way to the broker of the workers whose network is disturbed."""
-        return self.stack.network
-
-    def kill_broker(self) -> None:
-        """SIGKILL; returns when the process is gone."""
-        os.kill(self.broker.pid, signal.SIGKILL)
-        with suppress(ChildProcessError):  # it may have been reaped by the next process started
-            os.waitpid(self.broker.pid, 0)
-
-    def start_broker(self) -> None:
-        """Start it again on its data and port."""
-        self.broker = self.stack.up()
-
-    def pause_broker(self) -> None:
-        os.kill(self.broker.pid, signal.SIGSTOP)
-
-    def resume_broker(self) -> None:
-        os.kill(self.broker.pid, signal.SIGCONT)
-
-    def restore(self) -> None:
-        """The broker runs again, whatever a run that did not come to its end has left."""
-        with suppress(ProcessLookupError):
-            self.resume_broker()
-        self.network.restore()
-        self.start_broker()
-
-    def close(self) -> None:
-        """Stop the broker and, unless the home was given, remove all files."""
-        with suppress(ProcessLookupError):
-            self.resume_broker()
-        self.stack.down()
-        if self._own:
-            shutil.rmtree(self.home)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class WorkerProcess:
-    """One worker process; all workers of a run share its home."""
-
-    def __init__(self, run: Run, case_path: str, options: Sequence[str], *, cold: bool) -> None:
-        self._statuses = run.home / "status"
-        self.log = run.home / f"worker-{len(run.workers)}.log"
-        self.log.touch()
-        processes = multiprocessing.get_context("spawn" if cold else "forkserver")
-        if not cold:
-            processes.set_forkserver_preload(["tests.faults.preloaded"])
-        self.process: Any = processes.Process(
-            target=launcher.launched,
-            args=([case_path, *options], run.environment, str(self.log)),
-            daemon="--upgrade" not in options,  # which has children of its own
-        )
-        self.process.start()
-
-    @property
-    def alive(self) -> bool:
-        return self.process.exitcode is None
-
-    @property
-    def status(self) -> dict[str, Any] | None:
-        """What this process last wrote."""
-        for path in self._statuses.glob("*.json"):
-            found: dict[str, Any] = json.loads(path.read_text())
-            if found["pid"] == self.process.pid:
-                return found
-        return None
-
-    @property
-    def partitions(self) -> dict[int, dict[str, Any]]:
-        """Status of its partitions, by number."""
-        status = self.status
-        return {} if status is None else {int(p): found for p, found in status["partitions"].items()}
-
-    def in_state(self, state: str) -> set[int]:
-        return {p for p, found in self.partitions.items() if found["state"] == state}
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.join()
-
-    def died(self) -> bool:
-        """Whether it has ended; raises LabError when it ended otherwise than by SIGKILL."""
-        code = self.process.exitcode
-        if code not in (None, -signal.SIGKILL):
-            raise LabError(f"the worker exited with {code}; see {self.log}")
-        return code is not None
-
-    def terminate(self) -> float:
-        """SIGTERM; returns the seconds until it exits, which must be with 0."""
-        started = time.monotonic()
-        self.process.terminate()
-        self.process.join(PATIENCE)
-        if self.process.exitcode != 0:
-            raise LabError(f"SIGTERM: the worker exited with {self.process.exitcode}; see {self.log}")
-        return time.monotonic() - started
-
-    def pause(self) -> None:
-        os.kill(self.process.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        os.kill(self.process.pid, signal.SIGCONT)
-
-
-class Feed(threading.Thread):
-    """Sends events at a pace, up to a gate that the run opens step by step."""
-
-    def __init__(
-        self, case: UseCase, bootstrap: str, namespace: str, events: Sequence[Event], pace: float
-    ) -> None:
-        super().__init__(name="feed", daemon=True)
-        self._producer = EventProducer(case, bootstrap, namespace=namespace, **PRODUCER)
-        self._events = events
-        self._live = case.is_live
-        self._pause = PIECE / pace
-        self._gate = 0
-        self._sent = 0
-        self._abandoned = False
-        self._changed = threading.Condition()
-        self._failure: BaseException | None = None
-
-    def open(self, count: int) -> None:
-        """Let the first `count` events out."""
-        with self._changed:
-            self._gate = max(self._gate, count)
-            self._changed.notify()
-
-    def run(self) -> None:
-        try:
-            with self._producer:
-                while self._sent < len(self._events) and not self._abandoned:
-                    self._send(self._events[self._sent : self._sent + PIECE])
-        except BaseException as error:
-            self._failure = error
-
-    def _send(self, piece: Sequence[Event]) -> None:
-        upto = self._sent + len(piece)
-        with self._changed:
-            if self._gate < upto:
-                self._producer.flush()
-                self._changed.wait_for(lambda: self._gate >= upto or self._abandoned)
-        for event in piece:
-            self._producer.send(structs.replace(event, at=datetime.now(UTC)) if self._live else event)
-        self._sent = upto
-        time.sleep(self._pause)
-
-    def is_level(self) -> bool:
-        """Whether all that the gate lets out has been acknowledged."""
-        if self._failure is not None:
-            raise self._failure
-        with self._changed:  # held while it flushes
-            return self._sent + PIECE > self._gate
-
-    def abandon(self) -> None:
-        """Send no more."""
-        with self._changed:
-            self._abandoned = True
-            self._changed.notify()
-        self.join()
-
-    def finish(self) -> None:
-        """Send all that is left and wait for its acknowledgement."""
-        self.open(len(self._events))
-        self.join(PATIENCE * 4)
-        if self._failure is not None:
-            raise self._failure
-        if self.is_alive():
-            raise LabError("the producer did not come to its end")
-
-
-@functools.lru_cache(maxsize=2)
-def source(case_path: str, limit: int) -> Sequence[Event]:
-    """The first events of a case's source, and the clock that closes them; a live case has the flights'."""
-    case = load_case(case_path)
-    if case.is_live:
-        return tuple(open_source(load_case(CASE), None, limit))
-    return tuple(with_closing_clock(case, open_source(case, None, limit)))
 
 
 class Run:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions
 
-from tests.faults.faults import Outcome, fault
-from tests.faults.lab import PRODUCER, LabError, Run, until
+from tests.faults.courses.register import Outcome, fault
+from tests.faults.lab.feed import PRODUCER
+from tests.faults.lab.run import Run
+from tests.faults.lab.stack import LabError, until
 
 CODECS = ("gzip", "snappy", "lz4", "zstd")
 BOMB = b"[" * 6_000_000

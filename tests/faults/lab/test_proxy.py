@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.proxy import Proxy
+from tests.faults.lab.proxy import Proxy
 
 PATIENCE = 20.0
 QUIET = 0.2

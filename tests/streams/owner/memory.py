@@ -25,6 +25,7 @@ class Stored(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    timestamp: int = -1
 
 
 class MemoryBroker:

@@ -1,4 +1,4 @@
-"""A worker that can be made to die at a boundary of its own: `python -m tests.faults.launcher --help`.
+"""A worker that can be made to die at a boundary of its own: `python -m tests.faults.lab.launcher --help`.
 
 It is the real worker. Only the lab starts it; the product knows nothing of it.
 """
@@ -165,7 +165,7 @@ def _deaf_while(flag: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.launcher", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.lab.launcher", description=__doc__)
     parser.add_argument("case", help="module:attribute")
     parser.add_argument("--die", choices=list(BOUNDARIES), help="die by SIGKILL at this boundary")
     parser.add_argument("--nth", type=int, default=1, help="the how-manieth time it is reached")
@@ -215,7 +215,7 @@ def launched(options: Sequence[str], environment: Mapping[str, str], log: str) -
         os.dup2(said.fileno(), 2)
     os.environ.update(environment)
     # what a worker that begins anew executes; a process of multiprocessing was not started by it
-    sys.orig_argv = [sys.executable, "-m", "tests.faults.launcher", *options]
+    sys.orig_argv = [sys.executable, "-m", "tests.faults.lab.launcher", *options]
     launch(options)
 
 

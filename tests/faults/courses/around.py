@@ -1,6 +1,6 @@
 """Faults of what is around the workers: the network, the clock, and others who write to the log.
 
-Registered beside those of `faults`; a run is judged in the same way.
+Registered beside the others; a run is judged in the same way.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from collections.abc import Callable
 from kafka import KafkaProducer
 
 from driftline.streams.declare.partitioning import partition_of
-from tests.faults.faults import FAULTS, Outcome, fault
-from tests.faults.lab import PRODUCER, Run
-from tests.faults.proxy import Proxy
+from tests.faults.courses.register import FAULTS, Outcome, fault
+from tests.faults.lab.feed import PRODUCER
+from tests.faults.lab.proxy import Proxy
+from tests.faults.lab.run import Run
 
 LASTS = 20.0
 """Seconds that a fault of the network lasts: longer than the group waits for a silent worker."""

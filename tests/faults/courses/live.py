@@ -9,8 +9,10 @@ import json
 import time
 from collections import Counter
 
-from tests.faults.faults import BROKER_KILLS, Outcome, fault_of
-from tests.faults.lab import LabError, Run
+from tests.faults.courses.broker import BROKER_KILLS
+from tests.faults.courses.register import Outcome, fault_of
+from tests.faults.lab.run import Run
+from tests.faults.lab.stack import LabError
 
 LIVE = "tests.faults.cases:flights_live"
 AWAY = 90.0

@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 from driftline.streams.simulation.sources import as_warm_up, layout
-from tests.faults.faults import Outcome, fault
-from tests.faults.lab import CASE, LabError, Run, until
+from tests.faults.courses.register import Outcome, fault
+from tests.faults.lab.feed import CASE
+from tests.faults.lab.run import Run
+from tests.faults.lab.stack import LabError, until
 
 ANEW = "tests.faults.cases:flights_anew"
 PART = 50
