@@ -34,7 +34,7 @@ FILE = Path("driftline.toml")
 PROJECT = Path("pyproject.toml")
 FLAGS = "DRIFTLINE_FLAGS"
 """Names of the settings that flags have given."""
-INTERNAL = {"DRIFTLINE_BEGUN_ANEW", FLAGS}
+INTERNAL = {"DRIFTLINE_BEGUN_ANEW", "DRIFTLINE_BEGINS_AFTER", FLAGS}
 """Variables by which a process tells those after it something that is no setting."""
 
 _Kind = TypeVar("_Kind", bound=Settings)

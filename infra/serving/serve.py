@@ -20,6 +20,7 @@ from driftline.infra.processes.signals import until_signal
 from driftline.infra.processes.slot import is_member, own_slot, put_out
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.transport.garbage import none_collected
 from driftline.streams.transport.renewal import Renewals
 
 if TYPE_CHECKING:
@@ -99,15 +100,15 @@ def run_worker(
     # a worker that begins anew while the local broker is away has to know which one to wait for
     os.environ["DRIFTLINE_BOOTSTRAP"] = bootstrap
     settings.see_that_home_is_writable()
-    writer = _online_writer(case, settings) if features and case.views() else None
-    from driftline.infra.serving.deploy import deploy
-    from driftline.streams.archive.parts import Archive
-    from driftline.streams.transport.kafka_broker import KafkaBroker
+    with none_collected():
+        writer = _online_writer(case, settings) if features and case.views() else None
+        from driftline.infra.serving.deploy import deploy
+        from driftline.streams.archive.parts import Archive
+        from driftline.streams.transport.kafka_broker import KafkaBroker
 
-    specs = case.topics(settings.namespace).all()
-    _until_there(bootstrap, specs, mend_topics)
-    broker = KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name)))
-    deployment = deploy(case, settings, broker, writer)
+        broker = KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name)))
+        deployment = deploy(case, settings, broker, writer)
+    _until_there(bootstrap, case.topics(settings.namespace).all(), mend_topics)
     upgrading = None
     if upgrade_path is not None:
         from driftline.infra.serving.side_by_side import approached

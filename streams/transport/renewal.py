@@ -23,11 +23,13 @@ ENDS_WITHIN = 20.0
 """Seconds that a worker has to end by itself, once it was asked to or has failed."""
 FIRST_PAUSE = 2.0
 LONGEST_PAUSE = 60.0
-"""Seconds that a process waits which has begun anew twice in a row, twice as long each further time."""
+"""Seconds between two beginnings of a process that has begun anew twice in a row, twice as long each further
+time; one that has lasted for as long begins anew at once."""
 CALM = 120.0
 """Seconds that a process has to last for its next beginning to be the first in a row again."""
 IN_A_ROW = "DRIFTLINE_BEGUN_ANEW"
-"""Name in the environment, which the new image inherits."""
+PAUSE = "DRIFTLINE_BEGINS_AFTER"
+"""Names in the environment, which the new image inherits: how often in a row, and the seconds to wait."""
 
 
 class Lost(Exception):
@@ -71,38 +73,47 @@ class Deadline(threading.Thread):
 class Renewals:
     """How often in a row this process has begun anew; made at the start of each of its images.
 
-    What fails at each start must not fail every few seconds: each image but the first two waits, longer each
-    time.
+    What fails at each start must not fail every few seconds: the time from one beginning to the next grows.
     """
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._in_a_row = int(os.environ.get(IN_A_ROW, "0"))
+        self._wait = float(os.environ.get(PAUSE, "0"))
 
     def wait(self) -> None:
         """Wait for this image's turn. SIGTERM and SIGINT end the process meanwhile as they end a worker."""
-        pause = _pause(self._in_a_row)
-        if not pause:
+        if not self._wait:
             return
         asked = {signal.SIGTERM, signal.SIGINT}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, asked)
-        if signal.sigtimedwait(asked, pause) is not None:
+        if signal.sigtimedwait(asked, self._wait) is not None:
             end_now(0)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._started = time.monotonic()
+
+    @property
+    def _lasted(self) -> float:
+        return time.monotonic() - self._started
 
     @property
     def _next(self) -> int:
-        lasted = time.monotonic() - self._started
-        return 1 if lasted > CALM + _pause(self._in_a_row) else self._in_a_row + 1
+        return 1 if self._lasted > CALM else self._in_a_row + 1
+
+    @property
+    def _pause(self) -> int:
+        """Whole seconds that the next image waits."""
+        return max(0, round(_between(self._next) - self._lasted))
 
     def told(self, reason: str) -> str:
         """What is to be said of beginning anew for a reason."""
-        pause = _pause(self._next)
-        return f"begins anew{f' after {pause:g} s' if pause else ''}: {reason}"
+        pause = self._pause
+        return f"begins anew{f' after {pause} s' if pause else ''}: {reason}"
 
     def begin_anew(self, reason: str) -> None:
         """Execute this process's command again; does not return."""
         log.warning("the worker %s", self.told(reason))
+        os.environ[PAUSE] = str(self._pause)
         os.environ[IN_A_ROW] = str(self._next)
         logging.shutdown()
         sys.stdout.flush()
@@ -111,8 +122,8 @@ class Renewals:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _pause(in_a_row: int) -> float:
-    """Seconds that the so manieth image in a row waits."""
+def _between(in_a_row: int) -> float:
+    """Seconds from the beginning before to the so manieth in a row."""
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (in_a_row - 2)) if in_a_row > 1 else 0.0
 
 

@@ -90,6 +90,7 @@ class Worker:
             broker=f"kafka://{self._bootstrap}",
             broker_client_id=self._client_id,
             store="memory://",
+            TableManager=frame.NoTables,
             topic_disable_leader=True,
             topic_allow_declare=False,
             topic_partitions=self.case.partitions,

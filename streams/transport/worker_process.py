@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,9 @@ from driftline.streams.transport.worker import Worker
 
 log = logging.getLogger("driftline.worker")
 
+LAST_MOMENT = 0.05
+"""Seconds in which connections close before the event loop does; what waited for something has ended then."""
+
 
 class _Service(faust.Worker):  # type: ignore[misc]
     """Faust's worker, with a log that stays readable, and a start whose failure is one."""
@@ -28,6 +32,9 @@ class _Service(faust.Worker):  # type: ignore[misc]
             await super().start()
         except Exception as error:
             self.crash_reason = self.crash_reason or error
+
+    async def _sentinel_task(self) -> None:
+        await asyncio.sleep(LAST_MOMENT)  # mode's own sleeps for a second
 
     def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
         super().on_setup_root_logger(logger, level)

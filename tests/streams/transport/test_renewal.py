@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,6 +99,9 @@ def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhi
         "    def __getattr__(self, name): return getattr(signal, name)\n"
         "    def sigtimedwait(self, asked, seconds): print(seconds, flush=True); return None\n"
         "renewal.signal = Signals()\n"
+        "class Clock:\n"
+        "    def monotonic(self): return 0.0\n"
+        "renewal.time = Clock()\n"
         "renewals = renewal.Renewals()\n"
         "renewals.wait()\n"
         "if os.environ.get(renewal.IN_A_ROW) != '8':\n"
@@ -124,11 +128,26 @@ def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhi
     assert "the worker begins anew after 4 s: a test" in process.stderr
 
 
-def test_a_process_that_has_lasted_begins_anew_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_has_lasted_begins_anew_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(renewal, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setenv(renewal.IN_A_ROW, "3")
     renewals = Renewals()
-    assert renewals.told("a test") == "begins anew after 8 s: a test"
-    monkeypatch.setattr(renewal, "CALM", -4.0)
+    for now, told in (  # noqa: B007 (the clock reads it)
+        (0.0, "begins anew after 8 s: a test"),
+        (5.0, "begins anew after 3 s: a test"),
+        (9.0, "begins anew: a test"),
+    ):
+        assert renewals.told("a test") == told
+
+
+def test_a_process_that_has_lasted_long_is_the_first_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(renewal, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setenv(renewal.IN_A_ROW, "9")
+    renewals = Renewals()
+    assert renewals.told("a test") == "begins anew after 60 s: a test"
+    now = renewal.CALM + 1.0
     assert renewals.told("a test") == "begins anew: a test"
 
 
