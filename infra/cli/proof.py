@@ -101,6 +101,12 @@ def audit(
         str | None, typer.Option(help="Compare only the prediction with this id, and its outcomes")
     ] = None,
     partitions: Partitions = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on beside the workers until SIGTERM, report differences")
+    ] = False,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="--follow: host:port to serve Prometheus's metrics at")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare what is published with the log, byte by byte.
@@ -116,6 +122,15 @@ def audit(
     from driftline.infra.proof.audit import audit as run
     from driftline.streams.proof.audit import Selection
 
+    if follow:
+        if partition is not None or start or stop is not None or prediction is not None or as_json:
+            raise typer.BadParameter(
+                "--follow audits all of a case: it takes --partitions and --metrics alone"
+            )
+        _follow(load(case, partitions), metrics)
+        return
+    if metrics is not None:
+        raise typer.BadParameter("--metrics goes with --follow")
     try:
         declared = load(case, partitions)
         require_partition(partition, declared.name, declared.partitions)
@@ -124,6 +139,21 @@ def audit(
     except Exception as error:
         raise not_compared(error) from None
     end_with(report, as_json)
+
+
+def _follow(case: UseCase, metrics: str | None) -> None:
+    import signal
+    import threading
+
+    from driftline.infra.proof.follow import follow
+    from driftline.streams.status.endpoint import parse_address
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    address = None if metrics is None else parse_address(metrics)
+    if follow(case, settings(), address, stop, say):
+        raise typer.Exit(1)
 
 
 @commands.command()

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from driftline.infra.topics.folded import folded_offsets, worker_groups
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import TOLD_ONLY
@@ -112,7 +113,7 @@ class DeadLetters:
         with _admin(self._bootstrap) as admin:
             moved, before = time.monotonic(), -1
             while True:
-                groups = self._groups(admin)
+                groups = worker_groups(admin, self._topics.log)
                 behind = self._behind(admin, groups, ends)
                 if not behind or not groups:
                     return bool(groups), behind
@@ -122,19 +123,9 @@ class DeadLetters:
                     return True, behind
                 time.sleep(LOOK_EVERY)
 
-    def _groups(self, admin: Any) -> list[str]:
-        """The groups of workers that serve, of whichever code."""
-        listed = admin.list_groups(states_filter=["stable", "preparing-rebalance", "completing-rebalance"])
-        prefix = f"{self._topics.log}.worker."
-        return [group["group_id"] for group in listed if group["group_id"].startswith(prefix)]
-
     def _behind(self, admin: Any, groups: list[str], ends: dict[int, int]) -> int:
-        """Offsets that no group has committed: each is committed when all that it causes is published."""
-        done: dict[int, int] = {}
-        for committed in admin.list_group_offsets(groups).values() if groups else ():
-            for place, found in committed.items():
-                if place.topic == self._topics.log:
-                    done[place.partition] = max(done.get(place.partition, 0), found.offset)
+        """Offsets that no group has committed."""
+        done = folded_offsets(admin, self._topics.log, groups)
         return sum(max(0, end - done.get(partition, 0)) for partition, end in ends.items())
 
 

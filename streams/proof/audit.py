@@ -8,6 +8,7 @@ compared; a stretch of other code is counted as unchecked, with the reason.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -82,13 +83,17 @@ class _Lane:
         stretches: Stretches,
         selection: Selection,
         found: PartitionAudit,
+        *,
+        is_complete: bool,
     ) -> None:
+        """`is_complete`: what the log gives is published already, as far as it is folded here."""
         self._topic = published.topic
+        self._is_complete = is_complete
         self._stretches = stretches
         self._selection = selection
         self._prefix = None if selection.prediction is None else begins_with(kind, selection.prediction)
         self._found = found
-        self._records = chain.from_iterable(published.records)
+        self._pieces = deque([chain.from_iterable(published.records)])
         self._before_deleted = published.begin > 0
         self._last = NOTHING
         self._position = NOTHING
@@ -129,17 +134,25 @@ class _Lane:
             self._leave(self._position, self._head)
             self._advance()
 
+    def more(self, records: Iterable[Sequence[StoredRecord]]) -> None:
+        """What was published since."""
+        self._pieces.append(chain.from_iterable(records))
+        if self._head is None:
+            self._advance()
+
     def _advance(self) -> None:
         """On to the next record that an input caused."""
         self._last = max(self._last, self._position)
-        for record in self._records:
-            if is_epoch(record):
-                continue
-            position = _position(record)
-            # nobody knows who wrote a record without a position: it is told of where it stands
-            self._position = max(self._last, (0, -1)) if position is None else position
-            self._head = record
-            return
+        while self._pieces:
+            for record in self._pieces[0]:
+                if is_epoch(record):
+                    continue
+                position = _position(record)
+                # nobody knows who wrote a record without a position: it is told of where it stands
+                self._position = max(self._last, (0, -1)) if position is None else position
+                self._head = record
+                return
+            self._pieces.popleft()
         self._head = None
 
     def _covers(self, position: SourcePosition, value: bytes | None) -> bool:
@@ -182,7 +195,7 @@ class _Lane:
         found = self._found
         if self._before_deleted:
             found.leave(DELETED)
-        elif self._head is not None or position <= self._stretches.known_tail:
+        elif self._is_complete or self._head is not None or position <= self._stretches.known_tail:
             found.differs(difference(self._topic, found.partition, position, None, output))
 
     def _unexplained_before(self, position: SourcePosition) -> None:
@@ -211,6 +224,63 @@ def _position(record: StoredRecord) -> SourcePosition | None:
         return None
 
 
+class PartitionAuditor:
+    """Compares what is published of one partition with what `fold` makes of its log, piece by piece.
+
+    `published` are the output topics to compare, by kind, `epochs` the code epochs of the partition. With
+    `is_complete` everything that the log gives has been published before it is folded here, so that what is
+    missing is a difference also at a topic's end.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        code: Code,
+        epochs: Sequence[CodeEpoch],
+        published: Mapping[str, PublishedTopic],
+        fold: Fold,
+        selection: Selection,
+        *,
+        is_complete: bool = False,
+    ) -> None:
+        self._fold = fold
+        self.found = PartitionAudit(partition)
+        stretches = {kind: Stretches(kind, epochs, code) for kind in KINDS if kind in published}
+        self._lanes = {
+            kind: _Lane(kind, published[kind], known, selection, self.found, is_complete=is_complete)
+            for kind, known in stretches.items()
+        }
+        self.has_own = any(known.any_own for known in stretches.values())
+        """Whether anything was published by this code."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a published record is left to compare."""
+        return any(lane.is_open for lane in self._lanes.values())
+
+    def published(self, kind: str, records: Iterable[Sequence[StoredRecord]]) -> None:
+        """More was published of a kind of output."""
+        self._lanes[kind].more(records)
+
+    def folded(self, records: Sequence[StoredRecord]) -> None:
+        """Fold the next records of the log, and compare what they give."""
+        out = self._fold(records)
+        self.found.folded += len(records)
+        for kind, lane in self._lanes.items():
+            lane.take(getattr(out, kind))
+            lane.pass_by(records[-1].offset)
+
+    def finish(self) -> None:
+        """The log is at its end."""
+        for lane in self._lanes.values():
+            lane.finish()
+
+    def leave_all(self) -> None:
+        """Count what is published as unchecked: nothing of it is this code's."""
+        for lane in self._lanes.values():
+            lane.leave_all()
+
+
 def audit_partition(
     partition: int,
     code: Code,
@@ -222,26 +292,18 @@ def audit_partition(
 ) -> Iterator[PartitionAudit]:
     """Compare what is published of one partition with what `fold` makes of its log.
 
-    `log` holds the partition's records from offset 0 on, `published` the output topics to compare, by kind,
-    `epochs` the code epochs of the partition. Yields what is found so far after each chunk, and at the end.
+    `log` holds the partition's records from offset 0 on; for the others see `PartitionAuditor`. Yields what
+    is found so far after each chunk, and at the end.
     """
-    found = PartitionAudit(partition)
-    stretches = {kind: Stretches(kind, epochs, code) for kind in KINDS if kind in published}
-    lanes = {kind: _Lane(kind, published[kind], known, selection, found) for kind, known in stretches.items()}
-    if not any(known.any_own for known in stretches.values()):
-        for lane in lanes.values():
-            lane.leave_all()
-        yield found
+    auditor = PartitionAuditor(partition, code, epochs, published, fold, selection)
+    if not auditor.has_own:
+        auditor.leave_all()
+        yield auditor.found
         return
     for records in log:
-        if not any(lane.is_open for lane in lanes.values()):
+        if not auditor.is_open:
             break
-        out = fold(records)
-        found.folded += len(records)
-        for kind, lane in lanes.items():
-            lane.take(getattr(out, kind))
-            lane.pass_by(records[-1].offset)
-        yield found
-    for lane in lanes.values():
-        lane.finish()
-    yield found
+        auditor.folded(records)
+        yield auditor.found
+    auditor.finish()
+    yield auditor.found

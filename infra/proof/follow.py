@@ -1,0 +1,209 @@
+"""Audits a case for as long as it is served: folds its log beside production, and compares what it publishes.
+
+A partition is compared up to where its workers have committed: what the log gives until there is published.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kafka.errors import KafkaError
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
+
+from driftline.features.online.outages import Outage
+from driftline.infra.serving.serve import bootstrap_of, open_history
+from driftline.infra.settings import Settings
+from driftline.infra.topics.folded import folded_offsets, worker_groups
+from driftline.streams.archive.epochs import is_epoch, recorded_epochs
+from driftline.streams.archive.parts import ArchivedRecord
+from driftline.streams.archive.past import Past
+from driftline.streams.declare.topics import Topics
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.owner.deployment import code_of
+from driftline.streams.proof.audit import PartitionAuditor, PublishedTopic, Selection
+from driftline.streams.proof.refold import Refold
+from driftline.streams.records.difference import Difference
+from driftline.streams.records.outputs import KINDS
+
+log = logging.getLogger("driftline.audit")
+
+LOOK_EVERY = 5.0
+AT_ONCE = 20_000
+"""Seconds between looks; offsets of one partition that are folded before the others have their turn."""
+
+
+class PartitionFollower:
+    """The audit of one partition, which goes on as its log does."""
+
+    def __init__(self, case: UseCase, past: Past, topics: Topics, partition: int) -> None:
+        self._case = case
+        self._past = past
+        self._topics = topics
+        self.partition = partition
+        self._begin()
+
+    def _begin(self) -> None:
+        """From the start of the log, with the code epochs that there are by now."""
+        number, past, topics = self.partition, self._past, self._topics
+        names = {kind: getattr(topics, kind) for kind in KINDS}
+        self._read = {kind: past.begin(name, number) for kind, name in names.items()}
+        # what they hold by now is read with its epochs; those that come later are noticed
+        ends = {kind: past.end(name, number) for kind, name in names.items()}
+        epochs = recorded_epochs(past, topics.models, number)
+        code = code_of(self._case)
+        published = {
+            kind: PublishedTopic(
+                name, self._read[kind], past.records(name, number, self._read[kind], ends[kind])
+            )
+            for kind, name in names.items()
+        }
+        self._read = ends
+        refold = Refold(self._case, past, topics, number, code, epochs)
+        self._auditor = PartitionAuditor(
+            number, code, epochs, published, refold.step, Selection(), is_complete=True
+        )
+        self.next_offset = 0
+
+    @property
+    def verified(self) -> int:
+        """The offset of the log before which all that was published is proved, or is of other code."""
+        found = self.difference
+        return self.next_offset if found is None else found.log_offset
+
+    @property
+    def difference(self) -> Difference | None:
+        """The first one."""
+        return self._auditor.found.first_difference
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Records compared, those of them that differ, and those that other code has published."""
+        found = self._auditor.found
+        return found.checked, found.checked - found.equal, sum(found.unchecked.values())
+
+    def look(self, folded: int) -> bool:
+        """Compare what the log gives before the offset `folded`, a piece of it at most; whether all is done.
+
+        Begins anew when a code epoch has been added: it may say that this code took over from other code.
+        """
+        until = min(folded, self.next_offset + AT_ONCE)
+        if until <= self.next_offset:
+            return True
+        number, past = self.partition, self._past
+        for kind in KINDS:
+            name, begin = getattr(self._topics, kind), self._read[kind]
+            self._read[kind] = end = past.end(name, number)
+            published: Iterable[list[ArchivedRecord]] = past.records(name, number, begin, end)
+            if kind == "models":
+                published = list(published)
+                if any(is_epoch(record) for chunk in published for record in chunk):
+                    self._begin()
+                    return False
+            self._auditor.published(kind, published)
+        for records in past.records(self._topics.log, number, self.next_offset, until):
+            self._auditor.folded(records)
+        self.next_offset = until
+        return until == folded
+
+
+class AuditMetrics:
+    """What a scrape of the auditor gets, by partition."""
+
+    def __init__(self, case: str) -> None:
+        self.registry = CollectorRegistry()
+        labels = ("case", "partition")
+        self._case = case
+        self._verified = Gauge(
+            "driftline_audit_verified_offset",
+            "Offset of the log before which all that was published is proved",
+            labels,
+            registry=self.registry,
+        )
+        self._behind = Gauge(
+            "driftline_audit_lag_records",
+            "Offsets that are published and not audited yet",
+            labels,
+            registry=self.registry,
+        )
+        self._differences = Gauge(
+            "driftline_audit_differences",
+            "Published records that are not what the log gives",
+            labels,
+            registry=self.registry,
+        )
+        self._checked = Gauge(
+            "driftline_audit_checked", "Published records compared", labels, registry=self.registry
+        )
+        self._unchecked = Gauge(
+            "driftline_audit_unchecked", "Published records of other code", labels, registry=self.registry
+        )
+
+    def show(self, follower: PartitionFollower, folded: int) -> None:
+        """The newest figures of a partition."""
+        labels = (self._case, str(follower.partition))
+        checked, differences, unchecked = follower.counts
+        self._verified.labels(*labels).set(follower.verified)
+        self._behind.labels(*labels).set(max(0, folded - follower.next_offset))
+        self._differences.labels(*labels).set(differences)
+        self._checked.labels(*labels).set(checked)
+        self._unchecked.labels(*labels).set(unchecked)
+
+
+def follow(
+    case: UseCase,
+    settings: Settings,
+    address: tuple[str, int] | None,
+    stop: threading.Event,
+    tell: Callable[[str], None],
+) -> int:
+    """Audit a case until `stop` is set; returns the number of differences. Metrics are served at `address`.
+
+    A broker that is away is waited for; the audit then begins anew.
+    """
+    metrics = AuditMetrics(case.name)
+    if address is not None:
+        start_http_server(address[1], address[0], metrics.registry)
+    outage = Outage(f"auditing {case.name}")
+    told: set[Difference] = set()
+    while not stop.is_set():
+        try:
+            with open_history(case, settings) as past, _admin(bootstrap_of(settings)) as admin:
+                topics = case.topics(settings.namespace)
+                followers = [PartitionFollower(case, past, topics, n) for n in range(case.partitions)]
+                while not stop.is_set():
+                    folded = folded_offsets(
+                        admin, topics.log, worker_groups(admin, topics.log, serving_only=False)
+                    )
+                    done = [_look(each, folded.get(each.partition, 0), metrics) for each in followers]
+                    outage.ended()
+                    for each in followers:
+                        if each.difference is not None and each.difference not in told:
+                            told.add(each.difference)
+                            tell(f"difference: {each.difference}")
+                            tell(each.difference.causes)
+                    if all(done):
+                        stop.wait(LOOK_EVERY)
+        except (KafkaError, OSError) as error:
+            stop.wait(outage.failed(error))
+    return len(told)
+
+
+def _look(follower: PartitionFollower, folded: int, metrics: AuditMetrics) -> bool:
+    done = follower.look(folded)
+    metrics.show(follower, folded)
+    return done
+
+
+@contextmanager
+def _admin(bootstrap: str) -> Iterator[Any]:
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        yield admin
+    finally:
+        admin.close()

@@ -1,0 +1,26 @@
+"""How far the workers of a case have come in its log, as the broker knows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SERVING = ("stable", "preparing-rebalance", "completing-rebalance")
+"""States of a group that has members."""
+
+
+def worker_groups(admin: Any, log: str, *, serving_only: bool = True) -> list[str]:
+    """The groups of workers of a log, of whichever code; by default those that have members."""
+    listed = admin.list_groups(states_filter=list(SERVING)) if serving_only else admin.list_groups()
+    prefix = f"{log}.worker."
+    return [group["group_id"] for group in listed if group["group_id"].startswith(prefix)]
+
+
+def folded_offsets(admin: Any, log: str, groups: list[str]) -> dict[int, int]:
+    """By partition, the offset before which all is folded and what it causes is published: workers commit
+    that."""
+    folded: dict[int, int] = {}
+    for committed in admin.list_group_offsets(groups).values() if groups else ():
+        for place, found in committed.items():
+            if place.topic == log:
+                folded[place.partition] = max(folded.get(place.partition, 0), found.offset)
+    return folded
