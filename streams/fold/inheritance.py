@@ -58,7 +58,7 @@ class Inheritance:
 
     def __init__(self, processor: PartitionProcessor) -> None:
         self._processor = processor
-        processor.intake.inherit()
+        processor.intake.label_join.inherit()
         self._outcome = msgspec.json.Decoder(Outcome)
         self._prediction = msgspec.json.Decoder(Prediction)
         self._revisions: dict[str, int] = {}
@@ -71,13 +71,13 @@ class Inheritance:
             "revisions": self._revisions,
             "own": self._own,
             "rows": self._rows,
-            "forgotten": self._processor.intake.forgotten,
+            "forgotten": self._processor.intake.label_join.forgotten,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave; the processor has been restored."""
         self._revisions, self._own, self._rows = state["revisions"], state["own"], state["rows"]
-        self._processor.intake.inherit(state["forgotten"])
+        self._processor.intake.label_join.inherit(state["forgotten"])
 
     def step(
         self,
@@ -111,9 +111,9 @@ class Inheritance:
             self._revisions[outcome.prediction_id] = outcome.revision
 
     def _settle(self) -> None:
-        self._processor.intake.settle(self._revisions, self._own)
+        self._processor.intake.label_join.settle(self._revisions, self._own)
         if len(self._revisions) > PRUNE_AT:
-            waiting = self._processor.intake.waiting()
+            waiting = self._processor.intake.label_join.waiting()
             if len(self._revisions) > PRUNE_AT + len(waiting):
                 known = self._revisions
                 self._revisions = {name: known[name] for name in known if name in waiting}
@@ -144,7 +144,7 @@ class Inheritance:
         """The last inherited record is folded: add what the other code did not come to."""
         tail = bequest.outcomes
         ordinal = tail[1] + 1 if tail[0] == bequest.furthest else 0
-        lacking = self._processor.intake.reconcile(self._revisions, self._own)
+        lacking = self._processor.intake.label_join.reconcile(self._revisions, self._own)
         outcome = self._processor.learner.outcome
         out.outcomes = [outcome(p, bequest.furthest, n) for n, p in enumerate(lacking, ordinal)]
         out.rows = self._rows

@@ -107,6 +107,10 @@ def _in_time(statement: Statement) -> tuple[float, int]:
     return statement.at, int(statement.status == "void")
 
 
+Known = Callable[[ResolvedPrediction | Lesson], None]
+"""Takes an example or a lesson the moment it is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class JoinRule:
     """How labels meet requests; `wait`, `corrections` and `lateness` are seconds.
@@ -155,14 +159,10 @@ class LabelJoinState:
 
 
 class LabelJoin:
-    """Open and recently closed predictions of one partition, by label key.
+    """Open and recently closed predictions of one partition, by label key."""
 
-    Every example and lesson goes to `known` the moment it is known.
-    """
-
-    def __init__(self, rule: JoinRule, known: Callable[[ResolvedPrediction | Lesson], None]) -> None:
+    def __init__(self, rule: JoinRule) -> None:
         self.rule = rule
-        self._known = known
         self._s = LabelJoinState()
         self._forgotten: list[PendingPrediction] | None = None
 
@@ -193,66 +193,70 @@ class LabelJoin:
             s.unanswered[pending.label_key] = [pending]
         else:
             insort_right(of_key, pending, key=_asked_at)
-        _insert(s.waiting, pending, _deadline)
+        if s.waiting and s.waiting[-1].deadline > pending.deadline:
+            insort_right(s.waiting, pending, key=_deadline)
+        else:
+            s.waiting.append(pending)
         s.open += not pending.silent
         if pending.deadline < s.due:
             s.due = pending.deadline
 
-    def answer(self, statement: Statement) -> None:
+    def answer(self, statement: Statement, known: Known) -> None:
         """Take in a label, a void or a correction: its effect comes when the watermark has passed it."""
         s = self._s
         if self.rule.lateness <= 0:
-            self._apply(statement)
+            self._apply(statement, known)
             return
-        hash(
-            statement.label_key
-        )  # raises here, at the record that brings it, and not where it has its effect
-        _insert(s.statements, statement, _in_time)
+        hash(statement.label_key)  # raises at the record that brings it, and not where it has its effect
+        if s.statements and _in_time(s.statements[-1]) > _in_time(statement):
+            insort_right(s.statements, statement, key=_in_time)
+        else:
+            s.statements.append(statement)
         if statement.at < s.due:
             s.due = statement.at
 
-    def expire(self, watermark: float) -> None:
+    def expire(self, watermark: float, known: Known) -> None:
         """Let what was said before the watermark have its effect, close what has waited past its deadline,
         and forget what can no longer change."""
         s = self._s
         while s.statements and s.statements[0].at < watermark:
             statement = s.statements.popleft()
-            self._pass(statement.at)
-            self._apply(statement)
-        self._pass(watermark)
+            self._pass(statement.at, known)
+            self._apply(statement, known)
+        self._pass(watermark, known)
         s.due = s.waiting[0].deadline if s.waiting else NEVER_DUE
         if s.closing:
             s.due = min(s.due, s.closing[0].deadline + self.rule.corrections)
         if s.statements:
             s.due = min(s.due, s.statements[0].at)
 
-    def _pass(self, time: float) -> None:
+    def _pass(self, time: float, known: Known) -> None:
         """Deadlines before this time are over."""
         s, corrections = self._s, self.rule.corrections
         while s.waiting and s.waiting[0].deadline < time:
             pending = s.waiting.popleft()
             if pending.status == "open":
-                self._close(pending, *self.rule.expiry, pending.deadline, is_due=True)
+                self._close(pending, *self.rule.expiry, pending.deadline, True, known)
             elif self.rule.by_deadline and pending.status == "labelled":
-                self._known(Lesson(pending, pending.label, pending.closed_at))
+                known(Lesson(pending, pending.label, pending.closed_at))
             if not pending.told_by or self.rule.is_corrected:
                 s.closing.append(pending)
         while s.closing and s.closing[0].deadline + corrections < time:
             self._forget(s.closing.popleft())
 
-    def _apply(self, statement: Statement) -> None:
+    def _apply(self, statement: Statement, known: Known) -> None:
         s = self._s
         if statement.corrects is None:
-            found = self._meant(statement)
+            found = self._meant(statement, known)
             for pending in found:
                 _remove(s.unanswered, pending.label_key, pending)
         else:
             found = self._corrected(statement)
         s.unmatched += not found
         for pending in found:
-            self._tell(pending, statement)
+            self._tell(pending, statement, known)
 
-    def _tell(self, pending: PendingPrediction, statement: Statement) -> None:
+    def _tell(self, pending: PendingPrediction, statement: Statement, known: Known) -> None:
         """This prediction is answered, or corrected."""
         rule, name = self.rule, statement.event_id
         if name not in pending.told_by:
@@ -261,11 +265,11 @@ class LabelJoin:
                 self._s.answered.setdefault((pending.label_key, name), []).append(pending)
         if pending.status != statement.status or pending.label != statement.label:
             is_due = not rule.by_deadline or statement.at > pending.deadline
-            self._close(pending, statement.status, statement.label, statement.at, is_due)
+            self._close(pending, statement.status, statement.label, statement.at, is_due, known)
         if not rule.is_corrected:
             self._drop(pending)
 
-    def _meant(self, statement: Statement) -> list[PendingPrediction]:
+    def _meant(self, statement: Statement, known: Known) -> list[PendingPrediction]:
         """The requests that a label or a void answers."""
         at = statement.at
         asked = [p for p in self._s.unanswered.get(statement.label_key, ()) if p.at <= at]
@@ -274,7 +278,7 @@ class LabelJoin:
             if pending.status != "open":
                 continue
             if pending.deadline < at:  # the watermark may be behind the event
-                self._close(pending, *self.rule.expiry, pending.deadline, is_due=True)
+                self._close(pending, *self.rule.expiry, pending.deadline, True, known)
             else:
                 found.append(pending)
         if not found and statement.status == "labelled":
@@ -291,7 +295,13 @@ class LabelJoin:
         return [p for p in found if statement.at <= p.deadline + self.rule.corrections]
 
     def _close(
-        self, pending: PendingPrediction, status: PredictionStatus, label: Any, at: float, is_due: bool
+        self,
+        pending: PendingPrediction,
+        status: PredictionStatus,
+        label: Any,
+        at: float,
+        is_due: bool,
+        known: Known,
     ) -> None:
         if pending.status == "open":
             self._s.open -= not pending.silent
@@ -302,7 +312,7 @@ class LabelJoin:
         pending.status = status
         pending.label = label
         pending.closed_at = at
-        self._known(example)
+        known(example)
 
     def _forget(self, pending: PendingPrediction) -> None:
         if not pending.told_by:
@@ -376,14 +386,6 @@ class LabelJoin:
     def restore(self, state: LabelJoinState) -> None:
         """Take over what `state` gave."""
         self._s = state
-
-
-def _insert(queue: deque[Any], item: Any, key: Callable[[Any], Any]) -> None:
-    """Keep a queue in order; what comes is nearly always the last."""
-    if not queue or key(queue[-1]) <= key(item):
-        queue.append(item)
-    else:
-        insort_right(queue, item, key=key)
 
 
 def _remove(where: dict[Any, list[PendingPrediction]], key: Any, pending: PendingPrediction) -> None:

@@ -57,7 +57,8 @@ class LearnerParts(NamedTuple):
 
 
 class Learner:
-    """The pools of one partition, one for each value of their scope; folds examples into them."""
+    """The pools of one partition, one for each value of their scope; folds examples into them. `offset` is
+    that of the record behind what is at hand, -1 before the first."""
 
     def __init__(self, case: UseCase, partition: int) -> None:
         self._task = case.task
@@ -74,12 +75,7 @@ class Learner:
         self.witness: Witness | None = None
         self.results = Results()
         self._estimates: dict[str, Estimate] = {}
-        self._offset = -1
-
-    @property
-    def offset(self) -> int:
-        """Offset of the record behind what is at hand; -1 before the first."""
-        return self._offset
+        self.offset = -1
 
     def state(self) -> LearnerParts:
         """Pools and counts; nothing is copied."""
@@ -106,7 +102,7 @@ class Learner:
     def fold(self, work: Iterable[Work]) -> None:
         """Answer questions, learn examples and obey commands, in order."""
         for item, offset, out in work:
-            self._offset = offset
+            self.offset = offset
             if item.__class__ is Question:
                 self._answer(item, offset, out)
             elif item.__class__ is Command:

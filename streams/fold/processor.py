@@ -75,10 +75,9 @@ class PartitionProcessor:
         whole; no record that is refused does that.
         """
         out = Outputs()
-        self.intake.keep(answered)
         half: Intake | Learner = self.intake
         try:
-            work = self.intake.fold(records, out)
+            work = self.intake.fold(records, out, answered)
             half = self.learner
             self.learner.fold(work)
             if records:
@@ -107,11 +106,11 @@ def counts_of(processors: Sequence[PartitionProcessor]) -> dict[str, int]:
         return {field.name: sum(getattr(one, field.name) for one in of) for field in fields(kind)}
 
     counts = added(Counts, [p.intake.counts for p in processors])
-    counts["unmatched"] = sum(p.intake.unmatched for p in processors)
+    counts["unmatched"] = sum(p.intake.label_join.unmatched for p in processors)
     counts["ahead"] = sum(p.intake.ahead for p in processors)
     counts["evicted_keys"] = sum(p.intake.evicted_keys for p in processors)
     counts |= added(Results, [p.learner.results for p in processors])
-    counts["pending"] = sum(p.intake.open_predictions for p in processors)
+    counts["pending"] = sum(p.intake.label_join.open for p in processors)
     return counts
 
 

@@ -10,10 +10,11 @@ from driftline.streams.declare.usecase import UseCase
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What an event type means to the case; `tag` is its name in the log."""
+    """What an event type means to the case; `tag` is its name in the log. What `is_event` moves time, as a
+    clock does; references and marks do not."""
 
     tag: str
-    moves_time: bool
+    is_event: bool
     is_clock: bool
     is_reference: bool
     counted: bool
@@ -33,7 +34,7 @@ def routes(case: UseCase) -> dict[type[Event], Route]:
     return {
         kind: Route(
             tag=str(kind.__struct_config__.tag),
-            moves_time=not issubclass(kind, TIMELESS),
+            is_event=not issubclass(kind, (Clock, *TIMELESS)),
             is_clock=kind is Clock,
             is_reference=issubclass(kind, Reference),
             counted=kind not in SYSTEM_EVENTS,

@@ -35,6 +35,8 @@ FEW = 8
 """With fewer events since the last such step, a stream may be sparse: one event confirms another."""
 SIZES = 48
 """Sizes of steps that are told apart, by powers of two of seconds: up to 9 million years."""
+FROM_THE_START = -NEVER / 2
+"""A step of more seconds is that from the start, before which there was no time."""
 
 Timeliness = Literal["on time", "late", "ahead", "future"]
 
@@ -176,14 +178,14 @@ class Watermark:
                 self._doubted = waiting[0]
             self.contradicted += len(waiting)
             self._forget()
-        if not waiting and at - self.max_at <= self._bound:
-            if at > self.max_at:
-                self._move(at)
-            return
-        waiting.append(at)
-        # at least one has to follow
-        if len(waiting) > 1 and len(waiting) > self._needed(waiting[0] - self.max_at):
-            self._confirm()
+        if waiting:
+            waiting.append(at)
+            if len(waiting) > self._needed(waiting[0] - self.max_at):
+                self._confirm()
+        elif at - self.max_at > self._bound:
+            waiting.append(at)  # at least one has to follow
+        elif at > self.max_at:
+            self._come_to(at)
 
     def _confirm(self) -> None:
         """The first one that waits is confirmed by the others, which may be ahead of it themselves."""
@@ -200,8 +202,9 @@ class Watermark:
 
     def _forget(self) -> None:
         self._unconfirmed.clear()
-        self._voters.clear()
         self._reached = NEVER
+        if self._voters:
+            self._voters.clear()
 
     def _trust(self, at: float) -> None:
         """Time has come to `at` for certain."""
@@ -219,11 +222,14 @@ class Watermark:
 
     def _come_to(self, at: float) -> None:
         self.max_at = at
-        self.value = max(self.value, min(at, self._silence.holds_at) - self.lateness)
+        holds_at = self._silence.holds_at
+        value = (at if at < holds_at else holds_at) - self.lateness
+        if value > self.value:
+            self.value = value
 
     def _needed(self, step: float) -> int:
         """How many events have to follow one that is ahead by `step` for it to be confirmed."""
-        if step > -NEVER / 2:  # from the start
+        if step > FROM_THE_START:
             return QUORUM - 1
         since = self._judged - self._moved[max(0, _size(step) - 1)]
         if since < FEW:
@@ -232,7 +238,7 @@ class Watermark:
 
     def _is_too_far(self, step: float) -> bool:
         """Whether a step is beyond `max_jump`, and longer than those that time has made before."""
-        return self.max_jump < step < -NEVER / 2 and self._moved[max(0, _size(step) - 1)] == 0
+        return self.max_jump < step < FROM_THE_START and self._moved[max(0, _size(step) - 1)] == 0
 
     def _measure(self, transit: float) -> None:
         """Note how long an event was on its way, unless an outage has kept it."""

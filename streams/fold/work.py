@@ -39,6 +39,26 @@ class Answered(NamedTuple):
     through: int
 
 
+class Turn:
+    """The record whose turn it is: its offset, where to put what it causes, and what is known by it for the
+    learner to do, after what was known before. `answered` is what other code has answered.
+
+    One serves all records of a step, each in its turn: one for each would be slower.
+    """
+
+    __slots__ = ("answered", "offset", "out", "work")
+
+    def __init__(self, out: Outputs, answered: Answered | None) -> None:
+        self.offset = -1
+        self.out = out
+        self.answered = answered
+        self.work: list[Work] = []
+
+    def known(self, item: Question | ResolvedPrediction | Lesson | Command) -> None:
+        """The record makes this known."""
+        self.work.append((item, self.offset, self.out))
+
+
 class Witness(Protocol):
     """Is told of a fold by new code what its outputs do not say; nothing of the fold depends on it."""
 

@@ -112,7 +112,7 @@ class Refold:
             if until == bequest.furthest and (records or some[-1].offset == until):
                 self._take_overs.popleft()
                 if self._take_overs:
-                    self._processor.intake.inherit()
+                    self._processor.intake.label_join.inherit()
         if records:
             out.extend(self._processor.step(records))
         return out

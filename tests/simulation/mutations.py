@@ -376,7 +376,7 @@ MUTATIONS = (
         "predictions of a checkpoint that wait for labels are not restored",
         intake,
         "Intake.restore",
-        "    self._pending.restore(state.pending)\n",
+        "    self.label_join.restore(state.pending)\n",
         "",
     ),
     _mutation(
@@ -390,8 +390,8 @@ MUTATIONS = (
         "a step of the fold forgets its last record",
         processor,
         "PartitionProcessor.step",
-        "self.intake.fold(records, out)",
-        "self.intake.fold(records[:-1] or records, out)",
+        "self.intake.fold(records, out, answered)",
+        "self.intake.fold(records[:-1] or records, out, answered)",
     ),
     _mutation(
         "other code is not refused",

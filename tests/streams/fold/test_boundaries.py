@@ -34,9 +34,9 @@ class Join:
         self.outcomes: dict[str, list[Outcome]] = {}
         self.lessons: dict[str, list[tuple[Any, bool]]] = {}
         rule = JoinRule(WAIT, CORRECTIONS, LATENESS)
-        self.pending = LabelJoin(replace(rule, **changes), self._known)
+        self.pending = LabelJoin(replace(rule, **changes))
 
-    def _known(self, item: ResolvedPrediction | Lesson) -> None:
+    def known(self, item: ResolvedPrediction | Lesson) -> None:
         name = item.pending.prediction_id
         if isinstance(item, Lesson):
             self.lessons.setdefault(name, []).append((item.label, False))
@@ -61,13 +61,15 @@ class Join:
     def label(
         self, value: Any, at: float, key: str = "k", name: str = "", corrects: str | None = None
     ) -> None:
-        self.pending.answer(Statement(key, "labelled", value, at, name or f"label-{value}-{at}", corrects))
+        self.pending.answer(
+            Statement(key, "labelled", value, at, name or f"label-{value}-{at}", corrects), self.known
+        )
 
     def void(self, at: float, key: str = "k", name: str = "", corrects: str | None = None) -> None:
-        self.pending.answer(Statement(key, "void", None, at, name or f"void-{at}", corrects))
+        self.pending.answer(Statement(key, "void", None, at, name or f"void-{at}", corrects), self.known)
 
     def end(self) -> None:
-        self.pending.expire(1_000)
+        self.pending.expire(1_000, self.known)
 
 
 def test_a_label_of_the_requests_own_time_answers_it_whichever_comes_first_in_the_log() -> None:
@@ -83,7 +85,7 @@ def test_a_label_older_than_the_request_is_not_its_own() -> None:
     join = Join()
     join.ask("r", 5)
     join.label(1, 4)
-    join.pending.expire(5)
+    join.pending.expire(5, join.known)
     assert join.outcomes == {}
     assert join.pending.unmatched == 1
 
@@ -93,9 +95,9 @@ def test_a_label_has_its_effect_when_nothing_in_time_can_come_before_it() -> Non
     join.ask("r", 5)
     join.label(1, 6)
     assert join.pending.due == 6
-    join.pending.expire(6)
+    join.pending.expire(6, join.known)
     assert join.outcomes == {}
-    join.pending.expire(6.1)
+    join.pending.expire(6.1, join.known)
     assert join.outcomes == {"r": [("labelled", 1, 6, 0)]}
     at_once = Join(lateness=0)
     at_once.ask("r", 5)
@@ -106,7 +108,7 @@ def test_a_label_has_its_effect_when_nothing_in_time_can_come_before_it() -> Non
 def test_a_label_at_the_deadline_is_in_time_though_the_watermark_has_come_there() -> None:
     join = Join()
     join.ask("r", 5)
-    join.pending.expire(5 + WAIT)
+    join.pending.expire(5 + WAIT, join.known)
     join.label(1, 5 + WAIT)
     join.end()
     assert join.outcomes == {"r": [("labelled", 1, 9, 0)]}
@@ -128,7 +130,7 @@ def test_a_late_label_at_the_last_moment_counts_and_one_after_it_does_not() -> N
 def test_a_label_before_its_request_in_the_log_answers_it(asked: int) -> None:
     join = Join()
     join.label(1, 5)
-    join.pending.expire(asked)
+    join.pending.expire(asked, join.known)
     join.ask("r", asked)
     join.end()
     assert join.outcomes == {"r": [("labelled", 1, 5, 0)]}
@@ -228,7 +230,7 @@ def test_without_corrections_an_outcome_is_told_once_and_nothing_is_remembered()
     join.ask("expired", 0, "b")
     join.label(1, 1, "a", name="first")
     assert len(join.pending) == 1
-    join.pending.expire(WAIT + 1)
+    join.pending.expire(WAIT + 1, join.known)
     join.label(2, 2, "a", corrects="first")
     join.label(1, WAIT + 1, "b")
     assert join.outcomes == {"answered": [("labelled", 1, 1, 0)], "expired": [("unlabelled", None, WAIT, 0)]}
@@ -270,7 +272,7 @@ def test_learned_by_deadline_a_label_is_told_at_once_and_learned_when_its_wait_i
     join.label(False, 4, "corrected", corrects="first")
     assert join.outcomes["early"] == [("labelled", True, 4, 0)]
     assert join.lessons == {}
-    join.pending.expire(4 + WAIT + 0.5)
+    join.pending.expire(4 + WAIT + 0.5, join.known)
     join.label(True, 4 + WAIT + 1, "late")
     assert join.lessons == {
         "early": [(True, False)],
@@ -347,11 +349,11 @@ def test_requests_labels_voids_and_corrections_join_by_the_rules_however_they_in
         for number in order:
             at, key, what = steps[number]
             now = max(now, at)
-            join.pending.expire(now - 100)
+            join.pending.expire(now - 100, join.known)
             if isinstance(what, str):
                 join.ask(what, at, key)
             else:
-                join.pending.answer(Statement(key, what[1], what[2], at, what[3], what[4]))
+                join.pending.answer(Statement(key, what[1], what[2], at, what[3], what[4]), join.known)
         join.end()
         return join
 

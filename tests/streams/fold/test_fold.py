@@ -248,7 +248,7 @@ def test_a_label_closes_its_request_with_loss_and_horizon() -> None:
     assert outcome["label"] is True
     assert outcome["horizon"] == 1800.0
     assert math.isclose(outcome["loss"], math.log(2))
-    assert processor.intake.open_predictions == 0
+    assert processor.intake.label_join.open == 0
 
 
 def test_one_label_answers_every_open_request_of_its_key() -> None:
@@ -423,7 +423,7 @@ def test_labels_that_ripen_unequally_are_learned_by_deadline_unless_declared_oth
     out = processor.step(Log().clock(1_000).records)
     assert [o["label"] for o in outcomes(out)] == [False] * 40
     assert summarize([processor]).models["logistic"]["n"] == 60
-    assert processor.intake.open_predictions == 0
+    assert processor.intake.label_join.open == 0
 
 
 def test_an_estimate_that_falls_on_a_label_told_before_comes_with_the_next_outcome() -> None:
@@ -598,7 +598,7 @@ def test_a_label_rule_that_raises_is_a_dead_letter_and_the_request_stays_open() 
     declared = replace(declared, task=Binary("bad", ask=Asked, label=label))
     processor, out = fold(declared, Log().ask(0, "a").settle(1, "a"))
     assert [stage for stage, _ in refusals(out)] == ["label"]
-    assert processor.intake.open_predictions == 1
+    assert processor.intake.label_join.open == 1
 
 
 class TurnsNaN:
@@ -764,7 +764,7 @@ def test_labels_that_are_none_are_dead_letters(rule: Any) -> None:
     declared = case(task=Binary("bad", ask=Asked, label=label))
     processor, out = fold(declared, Log().ask(0, "a").settle(1, "a"))
     assert [stage for stage, _ in refusals(out)] == ["label"]
-    assert processor.intake.open_predictions == 1
+    assert processor.intake.label_join.open == 1
 
 
 def test_a_member_that_cannot_be_made_is_told_before_the_first_record() -> None:

@@ -123,7 +123,7 @@ def test_a_request_whose_answer_would_not_fit_is_refused_and_leaves_nothing_behi
     processor, out = folded(case, sorted_mail(1, text=text))
     assert [stage for stage, _ in told(out)] == ["size"]
     assert out.predictions == []
-    assert processor.intake.open_predictions == 0
+    assert processor.intake.label_join.open == 0
     assert processor.intake.max_at is None
 
 
