@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from driftline.features.online.outages import Outage
+from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.declare.usecase import UseCase
 
 LOOK_EVERY = 0.2
@@ -44,9 +45,8 @@ class FoldProgress:
 
     async def _look(self, admin: AIOKafkaAdminClient) -> None:
         """What the groups of workers, of whichever code, have committed: what it causes is published."""
-        prefix = f"{self._log}.worker."
         for group, *_ in await admin.list_consumer_groups():
-            if group.startswith(prefix):
+            if is_worker_group(group, self._log):
                 for place, found in (await admin.list_consumer_group_offsets(group)).items():
                     if place.topic == self._log:
                         self._folded[place.partition] = max(

@@ -31,7 +31,7 @@ class Slot:
 
 def status_path(settings: Settings, case: str, number: int = 1) -> Path:
     """Where the worker of a case in this slot writes its status."""
-    suffix = "" if number == 1 else f"-{number}"
+    suffix = "" if number == 1 else f"@{number}"  # no name of a case has it
     return settings.home / "status" / f"{settings.qualified(case)}{suffix}.json"
 
 

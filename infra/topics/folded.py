@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from driftline.streams.declare.topics import is_worker_group
+
 SERVING = ("stable", "preparing-rebalance", "completing-rebalance")
 """States of a group that has members."""
 
@@ -11,8 +13,7 @@ SERVING = ("stable", "preparing-rebalance", "completing-rebalance")
 def worker_groups(admin: Any, log: str, *, serving_only: bool = True) -> list[str]:
     """The groups of workers of a log, of whichever code; by default those that have members."""
     listed = admin.list_groups(states_filter=list(SERVING)) if serving_only else admin.list_groups()
-    prefix = f"{log}.worker."
-    return [group["group_id"] for group in listed if group["group_id"].startswith(prefix)]
+    return [group["group_id"] for group in listed if is_worker_group(group["group_id"], log)]
 
 
 def folded_offsets(admin: Any, log: str, groups: list[str]) -> dict[int, int]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from driftline.declared import suggestion
-from driftline.features.declare.declaration import Elapsed, Feature, Lookup, View, Window
+from driftline.features.declare.declaration import Elapsed, Feature, Lookup, View, Window, stored_name
 from driftline.features.declare.keys import may_be_none, never_equal, no_one_text, not_a_key
+from driftline.features.declare.on_demand import OnDemandView
 from driftline.online_models.members.member import Shared
 from driftline.streams.declare.events import Event, Reference
 from driftline.streams.declare.topics import wrong_name
@@ -41,6 +43,13 @@ def _name(case: UseCase) -> None:
     wrong = wrong_name(case.name)
     if wrong is not None:
         raise DeclarationError(f"UseCase({case.name[:60]!r}): name: {wrong}")
+    before, dot, after = case.name.rpartition(".")
+    if dot:
+        raise DeclarationError(
+            f"UseCase({case.name!r}): name: expected no '.', which parts a namespace from the case: name it "
+            f"{(before + '-' + after).replace('.', '-')!r}; or {after!r} in the namespace {before!r}, whose "
+            "topics have the same names"
+        )
     wrong = wrong_name(case.task.name)
     if wrong is not None:
         raise _fail(case, f"the task's name: {wrong}")
@@ -187,6 +196,12 @@ def _features(case: UseCase) -> None:
     for name in case.features:
         if name in TRAINING_COLUMNS | keys:
             raise _fail(case, f"feature {name!r}: a training set has a column of that name: take another")
+    for name, feature in case.features.items():
+        if isinstance(feature, Elapsed) and stored_name(name) in case.features:
+            taken = stored_name(name)
+            raise _fail(
+                case, f"feature {taken!r}: the store has the time of {name!r} under that name: take another"
+            )
     for name, event in _used(case.features):
         _need(case, f"feature {name!r}", event)
         if isinstance(case.features[name], Lookup) and not issubclass(event, Reference):
@@ -209,9 +224,16 @@ def _used(features: Mapping[str, Feature]) -> Iterable[tuple[str, type[Event]]]:
             yield name, feature.event
 
 
-def check_views(case: str, views: Iterable[View]) -> None:
-    """Raises DeclarationError where the online store would have two columns of one name, and where Feast's
-    registry has no room for a view's."""
+def check_views(case: str, views: Sequence[View], on_demand: Sequence[OnDemandView]) -> None:
+    """Raises DeclarationError where the online store would have two columns or two views of one name, and
+    where Feast's registry has no room for a view's."""
+    names = [*(view.name for view in views), *(view.name for view in on_demand)]
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise DeclarationError(
+                f"{case}: {times} views would have the name {name!r}, which joins the names of the fields "
+                "that their windows are by: rename a field"
+            )
     for view in views:
         if len(view.name) > LONGEST_VIEW:
             raise DeclarationError(

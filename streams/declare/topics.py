@@ -32,6 +32,17 @@ LONGEST_BRIDGE = 32
 _LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 
+def is_worker_group(group: str, log: str) -> bool:
+    """Whether a consumer group is that of workers of this log, of whichever code.
+
+    Its name ends with the hash of the code. Another case's may begin in the same way: a namespace has dots.
+
+    >>> [is_worker_group(f"a.events.worker.{end}", "a.events") for end in ("0a1b", "b.events.worker.0a1b")]
+    [True, False]
+    """
+    return group.rpartition(".")[0] == f"{log}.worker"
+
+
 def wrong_name(name: str) -> str | None:
     """Why topics, Feast projects and files cannot be named so; None when they can.
 
@@ -62,7 +73,11 @@ class TopicSpec:
 @dataclass(frozen=True, slots=True)
 class Topics:
     """Names of a case's topics; `namespace` keeps teams apart on one cluster, `retention` (seconds) is how
-    long records are kept."""
+    long records are kept.
+
+    A name is `namespace.case.kind`. Neither a case's name nor a kind has a dot, so no two cases share a
+    topic, nor what is named after one: groups, transactional ids, folders, Feast projects.
+    """
 
     case: str
     partitions: int
@@ -118,7 +133,7 @@ class Topics:
 
     def of_bridge(self, bridge: str) -> str:
         """Name of the topic of what a bridge into the log refused."""
-        return self._name(f"{bridge}.dead-letters")
+        return self._name(f"dead-letters-{bridge}")
 
     def bridge_dead_letters(self, bridge: str, limit: int) -> TopicSpec:
         """That topic, for records of a topic whose largest batch has `limit` bytes: its own writers, several

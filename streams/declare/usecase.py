@@ -106,10 +106,10 @@ class UseCase:
         try:
             views = self.views()
             self.feature_state(views)
-            self.on_demand_views()
+            on_demand = self.on_demand_views()
         except FeatureDeclarationError as error:
             raise DeclarationError(f"{self.name}: {error}") from error
-        check_views(self.name, views)
+        check_views(self.name, views, on_demand)
         self._retention()
 
     def _retention(self) -> float:

@@ -13,6 +13,13 @@ from declared import LONG, Asked, Other, Product, Settled, label, logistic, orde
 import driftline as dl
 
 
+class Pair(dl.Event, tag="pair"):
+    order: str
+    shop: str
+    part: str
+    order_part: str
+
+
 def window(**changed: Any) -> dl.UseCase:
     said: dict[str, Any] = {"event": Settled, "value": "bad", "by": "shop", "over": dl.HOUR}
     said |= changed
@@ -41,6 +48,27 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
             name="a" * 190, features={"n": dl.count(Settled, by=("shop", LONG), over=1)}
         ),
         "Feast's registry takes 255",
+    ),
+    "name with a dot": (
+        lambda: orders(name="shop.orders"), "expected no '.', which parts a namespace from the case",
+    ),
+    "views of one name": (
+        lambda: orders(
+            events=[Pair, Settled], task=task(ask=Pair),
+            features={
+                "a": dl.count(Pair, by=("shop", "order", "part"), over=1),
+                "b": dl.count(Pair, by=("shop", "order_part"), over=1),
+            },
+        ),
+        "2 views would have the name 'orders_by_shop_order_part'",
+    ),
+    "columns of one name": (
+        lambda: orders(
+            features={
+                "a": dl.since(Settled, by="shop", over=1), "a_at": dl.count(Settled, by="shop", over=1),
+            }
+        ),
+        "feature 'a_at': the store has the time of 'a' under that name",
     ),
     "name no text": (lambda: orders(name=7), "expected text, not 7"),
     "task's name": (lambda: orders(task=task(name="is it/bad")), "write 'is-it-bad'"),

@@ -53,7 +53,7 @@ def test_who_gets_the_slot_of_a_killed_process_puts_it_out_of_the_group(
         with own_slot(settings, "case") as other:
             assert other.is_new
             assert other.client_id != client_id
-            assert other.status_path.name == "case-2.json"
+            assert other.status_path.name == "case@2.json"
             assert put_out(bootstrap, "slots", other.client_id) == 0
         assert members(bootstrap, "slots") == [client_id]
     finally:
