@@ -19,7 +19,7 @@ from driftline.streams.declare.events import Command, moment
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.label_join import Lesson, PendingPrediction, ResolvedPrediction
-from driftline.streams.fold.pool_scope import pool_key_of
+from driftline.streams.fold.route import pool_key_of
 from driftline.streams.fold.work import Question, Witness, Work, as_published
 from driftline.streams.records.bounds import LONGEST_REASON, shortened
 from driftline.streams.records.incidents import drift_event
