@@ -5,11 +5,26 @@ This module and `driftline.declared` import nothing of driftline, so that every 
 
 
 class DriftlineError(Exception):
-    """What driftline refuses or cannot do; the message says what was wrong, where, and what to do."""
+    """What driftline refuses or cannot do; the message says what was wrong, where, and what to do.
+
+    >>> from driftline import load_case
+    >>> try:
+    ...     load_case("nowhere:case")
+    ... except DriftlineError as error:
+    ...     print(type(error).__name__)
+    DeclarationError
+    """
 
 
 class DeclarationError(DriftlineError):
-    """A declaration that cannot be run as it is."""
+    """A declaration that cannot be run as it is.
+
+    >>> from driftline import load_case
+    >>> load_case("flights")
+    Traceback (most recent call last):
+        ...
+    driftline.errors.DeclarationError: ...
+    """
 
 
 def pass_interrupt(raised: BaseException) -> None:

@@ -4,15 +4,32 @@ from driftline.errors import DeclarationError, DriftlineError
 
 
 class FeaturesError(DriftlineError):
-    """Root of the package's errors."""
+    """Root of the package's errors.
+
+    >>> from driftline import FeatureDeclarationError, FeatureValueError, SchemaError
+    >>> kinds = FeatureDeclarationError, FeatureValueError, SchemaError
+    >>> all(issubclass(kind, FeaturesError) for kind in kinds)
+    True
+    """
 
 
 class FeatureDeclarationError(FeaturesError, DeclarationError):
-    """A feature that cannot be computed as it is declared."""
+    """A feature that cannot be computed as it is declared.
+
+    >>> from driftline import field
+    >>> field("amount", valid=(3, 1))
+    Traceback (most recent call last):
+        ...
+    driftline.features.errors.FeatureDeclarationError: ...
+    """
 
 
 class FeatureValueError(FeaturesError):
-    """User code of one feature raised, or its value was not a finite number, text, bool or None."""
+    """User code of one feature raised, or its value was not a finite number, text, bool or None.
+
+    >>> print(FeatureValueError("speed", "nan is no finite number"))
+    feature 'speed': nan is no finite number
+    """
 
     def __init__(self, feature: str, reason: str) -> None:
         super().__init__(f"feature {feature!r}: {reason}")

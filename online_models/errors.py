@@ -20,12 +20,30 @@ def reason_of(error: BaseException) -> str:
 
 
 class ModelsError(DriftlineError):
-    """Root of the package's errors."""
+    """Root of the package's errors.
+
+    >>> from driftline import ModelDeclarationError, NotFinite
+    >>> issubclass(ModelDeclarationError, ModelsError), issubclass(NotFinite, ModelsError)
+    (True, True)
+    """
 
 
 class ModelDeclarationError(ModelsError, DeclarationError):
-    """A task, a member or a pool that cannot be run as it is declared."""
+    """A task, a member or a pool that cannot be run as it is declared.
+
+    >>> from driftline import Member
+    >>> Member("", object)
+    Traceback (most recent call last):
+        ...
+    driftline.online_models.errors.ModelDeclarationError: ...
+    """
 
 
 class NotFinite(ModelsError):
-    """An estimator's answer is no finite number, or no probability."""
+    """An estimator's answer is no finite number, or no probability.
+
+    >>> raise NotFinite("the answer is nan")
+    Traceback (most recent call last):
+        ...
+    driftline.online_models.errors.NotFinite: the answer is nan
+    """

@@ -74,6 +74,48 @@ def test_the_features_are_those_of_a_case() -> None:
         del sys.modules["readme"]
 
 
+def first_predictions(bootstrap: str, count: int) -> list[dict[str, Any]]:
+    """Predictions of the flights as any Kafka client reads them."""
+    consumer = KafkaConsumer(
+        "flights.predictions", bootstrap_servers=bootstrap, auto_offset_reset="earliest",
+        consumer_timeout_ms=240_000,
+    )  # fmt: skip
+    try:
+        return [json.loads(record.value) for _, record in zip(range(count), consumer, strict=False)]
+    finally:
+        consumer.close()
+
+
+def plain_client(bootstrap: str) -> None:
+    """Any Kafka client produces events too: JSON to flights.events, key = the origin."""
+    plain = Scheduled(
+        id="plain-1", at=datetime.now(UTC), flight="plain-flight", number="UA1", origin="EWR", dest="IAH",
+        carrier="UA", tailnum=None, distance=1400.0, duration=227.0,
+    )  # fmt: skip
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    producer.send("flights.events", msgspec.json.encode(plain), key=b"EWR")
+    producer.close()
+
+
+def lines_of(reader: subprocess.Popen[str], count: int, eventually: Callable[..., Any]) -> list[str]:
+    """The first lines that a process prints, which is ended then."""
+    lines: list[str] = []
+
+    def read() -> None:
+        assert reader.stdout is not None
+        lines.extend(iter(reader.stdout.readline, ""))
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    try:
+        eventually(lambda: len(lines) >= count or reader.poll() is not None, 240)
+    finally:
+        reader.kill()
+        reader.wait()
+        reading.join()
+    return lines
+
+
 def test_the_four_uses_work_when_pasted(
     system_of: Callable[..., Any], eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -102,14 +144,7 @@ def test_the_four_uses_work_when_pasted(
         return said
 
     assert printed(block("EventProducer")) == ""
-    # any Kafka client does too: JSON to flights.events, key = the origin
-    plain = Scheduled(
-        id="plain-1", at=datetime.now(UTC), flight="plain-flight", number="UA1", origin="EWR", dest="IAH",
-        carrier="UA", tailnum=None, distance=1400.0, duration=227.0,
-    )  # fmt: skip
-    producer = KafkaProducer(bootstrap_servers=system.bootstrap)
-    producer.send("flights.events", msgspec.json.encode(plain), key=b"EWR")
-    producer.close()
+    plain_client(system.bootstrap)
     eventually(lambda: system.folded(worker), 240)
     eventually(lambda: (system.home / "feast" / "flights" / "feature_store.yaml").exists(), 240)
 
@@ -119,26 +154,10 @@ def test_the_four_uses_work_when_pasted(
     assert "flights_by_origin" in block("FeatureStore")
 
     reader = pasted(block("PredictionConsumer"))
-    assert reader.stdout is not None
-    lines: list[str] = []
-    reading = threading.Thread(target=lambda: lines.extend(iter(reader.stdout.readline, "")), daemon=True)  # type: ignore[union-attr]
-    reading.start()
-    try:
-        eventually(lambda: len(lines) >= 2 or reader.poll() is not None, 240)
-    finally:
-        reader.kill()
-        reader.wait()
-        reading.join()
+    lines = lines_of(reader, 2, eventually)
     assert [line.split()[0] for line in lines] == ["my-flight", "plain-flight"], lines
     assert all(0 < float(line.split()[1]) < 1 and "logistic@" in line for line in lines)
 
-    consumer = KafkaConsumer(
-        "flights.predictions", bootstrap_servers=system.bootstrap, auto_offset_reset="earliest",
-        consumer_timeout_ms=240_000,
-    )  # fmt: skip
-    try:
-        values = [json.loads(record.value) for _, record in zip(range(2), consumer, strict=False)]
-    finally:
-        consumer.close()
+    values = first_predictions(system.bootstrap, 2)
     assert [value["event_id"] for value in values] == ["my-1", "plain-1"]
     system.stop(worker)

@@ -208,11 +208,8 @@ def _verdict(results: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def page(found: dict[str, Any]) -> str:
-    """docs/evaluation.md."""
-    results = found["streams"]
-    classes, numbers = ("binary", "multiclass"), ("regression",)
-    lines = [
+def _introduction(seed: int) -> list[str]:
+    return [
         "# Evaluation",
         "",
         "Written by `python -m driftline.bench.models.evaluation`; all figures, and more, are in",
@@ -227,9 +224,26 @@ def page(found: dict[str, Any]) -> str:
         "",
         "Rates and share of the combination, and the default members, were chosen on seed 2 of the generated",
         "streams and on River's bananas and phishing, which have no seed; what is reported of generated",
-        f"streams is seed {found['seed']}. The members' parameters are River's, but for the trees' grace",
+        f"streams is seed {seed}. The members' parameters are River's, but for the trees' grace",
         "period of 100, the linear models' AdaGrad steps and the nearest neighbours' window of 500.",
         "",
+    ]
+
+
+_DETECTORS = (
+    "On the errors of the default model (`pool`: the drifts that the pool's own monitoring confirmed,",
+    'which sees features and labels too). MTFA: labels between false alarms, "-" where there was none;',
+    "MTD: labels to detection; MDR: share of changes missed; MTR = MTFA / MTD x (1 - MDR) (Bifet 2017).",
+    "`always` and `never` are dummies.",
+)
+
+
+def page(found: dict[str, Any]) -> str:
+    """docs/evaluation.md."""
+    results = found["streams"]
+    classes, numbers = ("binary", "multiclass"), ("regression",)
+    lines = [
+        *_introduction(found["seed"]),
         "## Against the targets",
         "",
         *_verdict(results),
@@ -256,10 +270,7 @@ def page(found: dict[str, Any]) -> str:
         "",
         "## Detectors",
         "",
-        "On the errors of the default model (`pool`: the drifts that the pool's own monitoring confirmed,",
-        'which sees features and labels too). MTFA: labels between false alarms, "-" where there was none;',
-        "MTD: labels to detection; MDR: share of changes missed; MTR = MTFA / MTD x (1 - MDR) (Bifet 2017).",
-        "`always` and `never` are dummies.",
+        *_DETECTORS,
         "",
         *_detectors(results),
         "",

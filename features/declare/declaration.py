@@ -203,47 +203,92 @@ def _check_whole(given: object, where: str) -> None:
 
 
 def field(name: str, **note: Unpack[Notes]) -> RequestField:
-    """The request's field `name`. `note`: what `Note` has, and of windows `max_keys` and `ttl` too."""
+    """The request's field `name`. `note`: what `Note` has, and of windows `max_keys` and `ttl` too.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(field("customers"))
+    8
+    """
     return RequestField(name, note_of(note, "field"))
 
 
 def derive(function: Callable[[Any], Any], **note: Unpack[Notes]) -> Derived:
-    """A pure function of the request, such as the hour of its `at`."""
+    """A pure function of the request, such as the hour of its `at`.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(derive(lambda request: request.at.hour))
+    10
+    """
     return Derived(function, note_of(note, "derive"))
 
 
 def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
-    """Mean over the last `over` seconds; missing while there is none."""
+    """Mean over the last `over` seconds; missing while there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(mean(Paid, "amount", by="shop", over=HOUR))
+    30.0
+    """
     return _window("mean", event, value, by, over, note)
 
 
 def count(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
-    """Number of events in the last `over` seconds; 0 when there is none."""
+    """Number of events in the last `over` seconds; 0 when there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(count(Paid, by="shop", over=HOUR))
+    3
+    """
     return _window("count", event, None, by, over, note)
 
 
 def sum(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
-    """Sum over the last `over` seconds; 0 when there is none."""
+    """Sum over the last `over` seconds; 0 when there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(sum(Paid, "amount", by="shop", over=HOUR))
+    90.0
+    """
     return _window("sum", event, value, by, over, note)
 
 
 def min(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
-    """Smallest value of the last `over` seconds; missing while there is none."""
+    """Smallest value of the last `over` seconds; missing while there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(min(Paid, "amount", by="shop", over=HOUR))
+    10.0
+    """
     return _window("min", event, value, by, over, note)
 
 
 def max(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
-    """Largest value of the last `over` seconds; missing while there is none."""
+    """Largest value of the last `over` seconds; missing while there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(max(Paid, "amount", by="shop", over=HOUR))
+    60.0
+    """
     return _window("max", event, value, by, over, note)
 
 
 def std(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
-    """Population standard deviation over the last `over` seconds; missing while there is none."""
+    """Population standard deviation over the last `over` seconds; missing while there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> round(at_ten(std(Paid, "amount", by="shop", over=HOUR)), 3)
+    21.602
+    """
     return _window("std", event, value, by, over, note)
 
 
 def latest(event: type[E], value: Value[E], *, by: By, ttl: Duration, **note: Unpack[LatestNotes]) -> Window:
-    """The newest value in event time, missing when older than `ttl` seconds."""
+    """The newest value in event time, missing when older than `ttl` seconds.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(latest(Paid, "amount", by="shop", ttl=HOUR))
+    60.0
+    """
     return _window("latest", event, value, by, ttl, note)
 
 
@@ -251,19 +296,34 @@ last = latest
 
 
 def rate(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
-    """Events per second over the last `over` seconds."""
+    """Events per second over the last `over` seconds.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> round(at_ten(rate(Paid, by="shop", over=HOUR)) * HOUR)
+    3
+    """
     return _window("rate", event, None, by, over, note)
 
 
 def first(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
-    """The oldest value of the last `over` seconds, of equal times the earlier arrival's."""
+    """The oldest value of the last `over` seconds, of equal times the earlier arrival's.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(first(Paid, "amount", by="shop", over=HOUR))
+    10.0
+    """
     return _window("first", event, value, by, over, note)
 
 
 def lag(
     event: type[E], value: Value[E], n: int, *, by: By, over: Duration, **note: Unpack[WindowNotes]
 ) -> Window:
-    """The value `n` events ago in event time, 1 being the newest; missing when older than `over` seconds."""
+    """The value `n` events ago in event time, 1 being the newest; missing when older than `over` seconds.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(lag(Paid, "amount", 2, by="shop", over=HOUR))
+    20.0
+    """
     _check_whole(n, f"{_called('lag', event)}: n")
     return _window("lag", event, value, by, over, note, n)
 
@@ -281,6 +341,10 @@ def decayed(
 
     Values older than `over` seconds do not count at all; without it that is 20 half-lives, whose values weigh
     a millionth. The mean does not change between events, as all weights fade alike.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(decayed(Paid, "amount", by="shop", half_life=600.0))
+    45.2
     """
     what = _called("decayed mean", event)
     half = seconds(half_life, f"{what}: half_life", FeatureDeclarationError, ABOVE_0)
@@ -301,6 +365,10 @@ def distinct(
     """Number of different values (numbers, texts) in the last `over` seconds; 0 when there is none.
 
     Exact up to `most`; a larger number is told as `most`, so that what is kept is bounded.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(distinct(Paid, "payer", by="shop", over=HOUR))
+    2
     """
     _check_whole(most, f"{_called('distinct', event)}: most")
     return _window("distinct", event, value, by, over, note, most)
@@ -311,6 +379,10 @@ def since(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]
 
     The feature store has the time of that event, under the feature's name and `_at`, in seconds since the
     epoch; the seconds since are an on-demand feature.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(since(Paid, by="shop", over=HOUR))
+    600.0
     """
     window = _window("newest", event, None, by, over, note)
     noted = window.note
@@ -321,12 +393,24 @@ def since(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]
 
 
 def ratio(numerator: str, denominator: str, **note: Unpack[Notes]) -> OnDemand:
-    """One feature divided by another; missing when that is 0, or the quotient beyond 1e15."""
+    """One feature divided by another; missing when that is 0, or the quotient beyond 1e15.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> last_hour, last_half = (sum(Paid, "amount", by="shop", over=over) for over in (HOUR, HOUR / 2))
+    >>> round(at_ten(ratio("half", "hour"), half=last_half, hour=last_hour), 3)
+    0.889
+    """
     return OnDemand("ratio", (numerator, denominator), None, float, note_of(note, "ratio"))
 
 
 def difference(minuend: str, subtrahend: str, **note: Unpack[Notes]) -> OnDemand:
-    """One feature less another."""
+    """One feature less another.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> last_hour, last_half = (mean(Paid, "amount", by="shop", over=over) for over in (HOUR, HOUR / 2))
+    >>> at_ten(difference("half", "hour"), half=last_half, hour=last_hour)
+    10.0
+    """
     return OnDemand("difference", (minuend, subtrahend), None, float, note_of(note, "difference"))
 
 
@@ -337,6 +421,11 @@ def on_demand(
 
     It is called when none of them is missing, and gives None or a `kind` (float, int, bool, str). Feast runs
     it in other processes, from its own code: what it imports, it imports within.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> hour = mean(Paid, "amount", by="shop", over=HOUR)
+    >>> at_ten(on_demand(lambda mean: mean > 25, of="hour", kind=bool), hour=hour)
+    True
     """
     if not callable(function):
         raise FeatureDeclarationError(f"on_demand: expected a function, not {shown(function)}")
@@ -348,7 +437,17 @@ def on_demand(
 
 def lookup(event: type, field: str, *, by: str, ttl: Duration | None = None, **note: Unpack[Notes]) -> Lookup:
     """The field of a reference event, found by the request's field `by`; missing when that is of more than
-    `ttl` seconds ago."""
+    `ttl` seconds ago.
+
+    A reference event, such as a product, is found by a field of the request:
+
+    >>> import driftline as dl
+    >>> class Product(dl.Reference, tag="product"):
+    ...     product: str
+    ...     weight: float
+    >>> lookup(Product, "weight", by="product").field
+    'weight'
+    """
     if not isinstance(event, type):
         raise FeatureDeclarationError(f"lookup: expected a reference class, not {shown(event)}")
     what = f"lookup of {event.__name__}"

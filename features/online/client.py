@@ -48,7 +48,13 @@ class Status(enum.StrEnum):
 
 
 class FeatureValue(msgspec.Struct, frozen=True, gc=False):
-    """A value, None unless present; the event time of its row, and the seconds from that until read."""
+    """A value, None unless present; the event time of its row, and the seconds from that until read.
+
+    A value that is missing says why:
+
+    >>> FeatureValue(None, "missing", None, None).status
+    'missing'
+    """
 
     value: float | int | str | None
     status: Status
@@ -60,6 +66,11 @@ class FeatureRow(msgspec.Struct, frozen=True):
     """The newest values of one key of a view; `row["delay_2h"]` is a value itself.
 
     Those of an on-demand view are as of the oldest row that they are computed from.
+
+    >>> value = FeatureValue(12.5, "present", None, 3.0)
+    >>> row = FeatureRow("flights_by_origin", {"origin": "JFK"}, None, 3.0, {"delay_2h": value})
+    >>> row["delay_2h"], row.features["delay_2h"].status
+    (12.5, 'present')
     """
 
     view: str

@@ -31,7 +31,15 @@ _TYPES: dict[type, Type] = {float: "number", int: "whole", str: "text", bool: "b
 
 
 class SchemaError(FeaturesError):
-    """A schema of features that cannot be read or does not fit; the message says what to do."""
+    """A schema of features that cannot be read or does not fit; the message says what to do.
+
+    >>> from pathlib import Path
+    >>> from driftline import Schema
+    >>> Schema.read(Path("absent.json"))
+    Traceback (most recent call last):
+        ...
+    driftline.features.quality.expectation.SchemaError: absent.json is not there: ...
+    """
 
 
 class Bins(msgspec.Struct, frozen=True):
@@ -118,7 +126,13 @@ class ReferencePeriod(msgspec.Struct, frozen=True):
 
 
 class Schema(msgspec.Struct, frozen=True, dict=True):
-    """The schema of a case's features; statistics are of windows of `window` seconds of event time."""
+    """The schema of a case's features; statistics are of windows of `window` seconds of event time.
+
+    It is a file that people read, edit and keep beside the case:
+
+    >>> from pathlib import Path
+    >>> Schema.read(Path("flights.schema.json")).refusals                                 # doctest: +SKIP
+    """
 
     case: str
     window: float

@@ -192,7 +192,7 @@ def spark(values: Sequence[float]) -> str:
     """The values as a row of bars.
 
     >>> spark([0, 1, 2])
-    '▁▃▆'
+    '▁▅█'
     """
     top = max(values, default=0.0)
     if top <= 0:

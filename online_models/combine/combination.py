@@ -39,6 +39,11 @@ class Combination:
     squared error of late, as if errors were normal, for which no bound is claimed.
 
     Raises ModelDeclarationError for a number out of range.
+
+    >>> from driftline import Member, PerKey
+    >>> pool = PerKey(champion=Combination("hedged"), challengers=[Member("a", object), Member("b", object)])
+    >>> pool.champion.name
+    'hedged'
     """
 
     name: str

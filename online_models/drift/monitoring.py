@@ -31,6 +31,11 @@ class Monitoring:
     only missing values, values far beyond those so far, and late labels are told.
 
     Raises ModelDeclarationError for a number out of range.
+
+    With fewer false alarms allowed, a change must be clearer to be reported:
+
+    >>> Monitoring(false_alarm_every=1_000_000, unwatched=frozenset({"carrier"})).false_alarm_every
+    1000000
     """
 
     false_alarm_every: int = 100_000

@@ -24,6 +24,13 @@ class Tolerance:
     time after that, up to 64 times. Then it starts anew, on probation: it answers and learns beside the
     others, and may serve once it has learned from `probation` examples. Raises ModelDeclarationError for a
     number out of range.
+
+    >>> Tolerance(failures=3, within=100).pause
+    1000
+    >>> Tolerance(failures=0)
+    Traceback (most recent call last):
+        ...
+    driftline.online_models.errors.ModelDeclarationError: Tolerance: failures: it must be at least 1, not 0
     """
 
     failures: Annotated[int, AT_LEAST_1] = 10

@@ -77,6 +77,11 @@ class Member:
     `rate` is the share of requests that it answers and learns from, chosen by a hash of the prediction
     id, while it does not serve; `cost` is what one of them costs, in any unit (see `PerKey.budget`). One in
     `reserve` is idle until it is added. Raises ModelDeclarationError where a number is out of range.
+
+    >>> from river import linear_model
+    >>> member = Member("logistic", linear_model.LogisticRegression)
+    >>> type(member.born()).__name__
+    'LogisticRegression'
     """
 
     name: str
@@ -177,6 +182,11 @@ class PerKey:
     With `promotion` a challenger that is proven better takes over.
     `monitoring` watches for drift; None watches nothing.
     Raises ModelDeclarationError for a name used twice or a number out of range.
+
+    >>> from driftline import Member
+    >>> pool = PerKey(champion=Member("careful", object), challengers=[Member("bold", object)])
+    >>> [member.name for member in (pool.champion, *pool.challengers)]
+    ['careful', 'bold']
     """
 
     champion: Member | Combination

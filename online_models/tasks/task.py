@@ -41,7 +41,16 @@ CORRECTS = "corrects"
 
 
 class LabelWarning(UserWarning):
-    """A label is declared in a way that makes models learn what is not so."""
+    """A label is declared in a way that makes models learn what is not so.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", LabelWarning)  # such a declaration is refused here
+    ...     warnings.warn("every label that comes is True", LabelWarning)
+    Traceback (most recent call last):
+        ...
+    driftline.online_models.tasks.task.LabelWarning: every label that comes is True
+    """
 
 
 _E = TypeVar("_E")
@@ -63,6 +72,14 @@ class Label(Generic[_E]):
     "deadline", when the wait of their request is over. The latter is the default where `at_expiry` is a
     value: there, one kind of label comes early and the other only at the deadline, and who learns them as
     they come learns for a whole `wait` that everything is of the first kind.
+
+    A charge-back means fraud, and none within 60 days means that there was none:
+
+    >>> import driftline as dl
+    >>> class Chargeback(dl.Event, tag="chargeback"):
+    ...     payment: str
+    >>> Label(Chargeback, on="payment", value=lambda _: True, wait=60 * dl.DAY, at_expiry=False).wait
+    5184000.0
     """
 
     event: type[_E]
@@ -237,7 +254,19 @@ def _log_loss(y: Any, p: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Binary(Generic[_E]):
-    """True or false, with p(True) as output and log loss in nats."""
+    """True or false, with p(True) as output and log loss in nats.
+
+    >>> import driftline as dl
+    >>> class Payment(dl.Event, tag="payment"):
+    ...     amount: float
+    >>> class Chargeback(dl.Event, tag="chargeback"):
+    ...     payment: str
+    >>> class Query(dl.Event, tag="query"):
+    ...     payment: str
+    >>> label = dl.Label(Chargeback, on="payment", value=lambda _: True, wait=60 * dl.DAY, at_expiry=False)
+    >>> round(Binary("fraud", ask=Query, label=label).loss(True, 0.5), 3)
+    0.693
+    """
 
     name: str
     ask: type = field(kw_only=True)
@@ -284,7 +313,18 @@ class Binary(Generic[_E]):
 
 @dataclass(frozen=True, slots=True)
 class Multiclass(Generic[_E]):
-    """One of several labels (text), with a dict of probabilities as output."""
+    """One of several labels (text), with a dict of probabilities as output.
+
+    >>> import driftline as dl
+    >>> class Parcel(dl.Event, tag="parcel"):
+    ...     parcel: str
+    >>> class Sorted(dl.Event, tag="sorted"):
+    ...     parcel: str
+    ...     zone: str
+    >>> label = dl.Label(Sorted, on="parcel", value=lambda event: event.zone, wait=dl.DAY)
+    >>> round(Multiclass("zone", ask=Parcel, label=label).loss("north", {"north": 0.5, "south": 0.5}), 3)
+    0.693
+    """
 
     name: str
     ask: type = field(kw_only=True)
@@ -336,6 +376,16 @@ class Regression(Generic[_E]):
     """A number, with squared error.
 
     With `coverage`, such as 0.9, every prediction has an interval that is to hold that share of labels.
+
+    >>> import driftline as dl
+    >>> class Ride(dl.Event, tag="ride"):
+    ...     ride: str
+    >>> class Done(dl.Event, tag="done"):
+    ...     ride: str
+    ...     minutes: float
+    >>> label = dl.Label(Done, on="ride", value=lambda event: event.minutes, wait=dl.DAY)
+    >>> Regression("minutes", ask=Ride, label=label).loss(12.0, 10.0)
+    4.0
     """
 
     name: str
@@ -398,6 +448,12 @@ class Anomaly(Generic[_E]):
     tells most, as a score is no probability; they may be left out, and `wait` is the label's where there
     is one. A label that comes after the wait corrects the outcome, not the metrics.
     Raises ModelDeclarationError unless just one of `label` and `wait` is given.
+
+    >>> import driftline as dl
+    >>> class Payment(dl.Event, tag="payment"):
+    ...     amount: float
+    >>> Anomaly("odd", ask=Payment, wait=dl.DAY).wait  # learned a day later, as no label says better
+    86400.0
     """
 
     name: str

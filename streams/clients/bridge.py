@@ -30,7 +30,14 @@ _REASON = 200
 
 
 class ForeignRecord(msgspec.Struct, frozen=True):
-    """One record of a foreign topic, as the broker has it; `timestamp` is milliseconds since the epoch."""
+    """One record of a foreign topic, as the broker has it; `timestamp` is milliseconds since the epoch.
+
+    Its id depends on nothing but its place, so that a record that is bridged twice has one:
+
+    >>> record = ForeignRecord("pos.sales", "topic-id", 0, 17, 1_767_225_600_000, None, b"{}")
+    >>> record.id == ForeignRecord("pos.sales", "topic-id", 0, 17, 0, None, None).id
+    True
+    """
 
     topic: str
     topic_id: str
@@ -68,6 +75,11 @@ class Enrichment:
 
     A store that is out of reach is waited for; after `patience` of it the fields are None instead
     (None: it is waited for as long as it takes, and nothing more is read from the foreign topic meanwhile).
+
+    >>> from driftline.examples.flights import flights
+    >>> late = Enrichment(flights, "flights_by_origin", key={"origin": "airport"}, fields={"late": "late_1h"})
+    >>> late.max_ahead
+    60.0
     """
 
     case: UseCase

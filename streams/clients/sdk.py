@@ -60,6 +60,10 @@ class Undelivered(StreamsError):
 
     Whether they are in the log is not known either. Sending them again under the same ids is safe. All other
     events sent before are acknowledged.
+
+    >>> error = Undelivered({"e1": TimeoutError("no answer in time")})
+    >>> list(error.events)
+    ['e1']
     """
 
     def __init__(self, failures: Mapping[str, BaseException]) -> None:
@@ -82,6 +86,10 @@ class EventProducer:
     `send`, `flush` or `close`. `on_sent(partition, offset)` hears, on another thread, where each record is in
     the log; what the fold refuses of them are the dead letters of these offsets. `namespace` is that of
     the settings when none is given.
+
+    >>> from driftline.examples.flights import flights
+    >>> with EventProducer(flights) as producer:                                     # doctest: +SKIP
+    ...     producer.send(event)
     """
 
     def __init__(
@@ -211,6 +219,10 @@ class PredictionConsumer:
     yielded of a partition since the last commit comes again to whoever the group gives it to next.
     `namespace` is that of the settings when none is given. Iteration ends after `timeout` seconds
     without a record (None: never).
+
+    >>> from driftline.examples.flights import flights
+    >>> for prediction in PredictionConsumer(flights, group="my-service"):           # doctest: +SKIP
+    ...     print(prediction.keys["flight"], prediction.probabilities["true"])
     """
 
     def __init__(

@@ -66,6 +66,14 @@ def new_command(
     """A new command, signed; raises ValueError for what is no private key.
 
     Its nonce is the time in units of 10 microseconds: an operator's clock must not go back.
+
+    >>> key = "11" * 32  # of `driftline operator`, and kept secret
+    >>> new_command("flights", "ann", key, "freeze", pool="JFK").pool
+    'JFK'
+    >>> new_command("flights", "ann", "no key", "freeze")
+    Traceback (most recent call last):
+        ...
+    ValueError: ...
     """
     nonce = time.time_ns() // 10_000
     return sign(

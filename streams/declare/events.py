@@ -68,11 +68,23 @@ class Event(
 
 
 class Reference(Event):
-    """A fact that holds for every partition (a plane, a product); it does not move time."""
+    """A fact that holds for every partition (a plane, a product); it does not move time.
+
+    >>> class Plane(Reference, tag="plane"):
+    ...     tailnum: str
+    ...     built: int
+    >>> Plane.__struct_config__.tag
+    'plane'
+    """
 
 
 class Clock(Event, tag="clock"):
-    """Says that time has come to `at`: lets windows and waits end where no other event arrives."""
+    """Says that time has come to `at`: lets windows and waits end where no other event arrives.
+
+    >>> from datetime import UTC, datetime
+    >>> Clock(id="clock-1", at=datetime(2026, 1, 1, tzinfo=UTC)).at.isoformat()
+    '2026-01-01T00:00:00+00:00'
+    """
 
 
 def _within(value: Any) -> bool:
@@ -118,6 +130,11 @@ class Command(Event, tag="command"):
 
     `nonce` is above that of every command of the operator before it; `signature` is Ed25519, in hex (see
     `driftline.streams.declare.commands`). It does not move time.
+
+    >>> from datetime import UTC, datetime
+    >>> at = datetime(2026, 1, 1, tzinfo=UTC)
+    >>> Command(id="c1", at=at, action="promote", operator="ann", nonce=1, member="trees").pool
+    ''
     """
 
     action: Action

@@ -71,6 +71,24 @@ class UseCase:
     `refusals` are what a frozen schema of the features refuses: such requests are dead letters.
     `retention` is how long the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and
     more where labels or windows need events for longer. It decides no prediction, so it may change any time.
+
+    >>> import driftline as dl
+    >>> class Query(dl.Event, tag="query"):
+    ...     shop: str
+    ...     payment: str
+    ...     amount: float
+    >>> class Chargeback(dl.Event, tag="chargeback"):
+    ...     shop: str
+    ...     payment: str
+    >>> label = dl.Label(Chargeback, on="payment", value=lambda _: True, wait=60 * dl.DAY, at_expiry=False)
+    >>> payments = UseCase(
+    ...     "payments", key="shop", events=[Query, Chargeback],
+    ...     features={"amount": dl.field("amount"), "asked_1h": dl.count(Query, by="shop", over=dl.HOUR)},
+    ...     task=dl.Binary("fraud", ask=Query, label=label),
+    ...     models=dl.PerKey(champion=dl.Member("logistic", object)),
+    ... )
+    >>> payments.topics().predictions
+    'payments.predictions'
     """
 
     name: str
@@ -251,7 +269,11 @@ def _told(error: BaseException) -> str:
 
 
 def load_case(path: str) -> UseCase:
-    """The use case at `module:attribute`; raises DeclarationError when there is none."""
+    """The use case at `module:attribute`; raises DeclarationError when there is none.
+
+    >>> load_case("driftline.examples.flights:flights").name
+    'flights'
+    """
     case = load(path)
     if not isinstance(case, UseCase):
         raise DeclarationError(f"{path!r} is a {type(case).__name__}, not a UseCase")

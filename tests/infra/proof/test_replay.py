@@ -151,7 +151,8 @@ def test_a_bound_is_an_offset_or_a_time_with_its_zone() -> None:
             bound(wrong)
 
 
-def test_a_live_log_is_simulated_by_its_partitions_and_append_times(tmp_path: Path) -> None:
+def live_logs() -> dict[int, list[ArchivedRecord]]:
+    """Two partitions of a live case, which clocks tell the time, one of them wrong."""
     codec = shop.live.codec()
     logs: dict[int, list[ArchivedRecord]] = {0: [], 1: []}
 
@@ -181,12 +182,16 @@ def test_a_live_log_is_simulated_by_its_partitions_and_append_times(tmp_path: Pa
     append(home(last), told, 40 * 60)
     later = shop.asked(101, 41, "s")
     append(home(later), later, 41 * 60)
+    return logs
 
+
+def test_a_live_log_is_simulated_by_its_partitions_and_append_times(tmp_path: Path) -> None:
+    logs = live_logs()
     processors = [PartitionProcessor(shop.live, number) for number in logs]
     folded = [processor.step(log) for processor, log in zip(processors, logs.values(), strict=True)]
     source = tmp_path / "live.jsonl"
     streams = {number: iter(log) for number, log in logs.items()}
-    source.write_bytes(b"\n".join(as_recorded(streams, codec, lambda *what: None)))
+    source.write_bytes(b"\n".join(as_recorded(streams, shop.live.codec(), lambda *what: None)))
     digests = Digests(2)
     for number, out in enumerate(folded):
         for prediction in out.predictions:

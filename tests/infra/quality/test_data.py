@@ -120,6 +120,23 @@ def test_what_was_served_is_what_the_history_gives(home: Path) -> None:
 
 
 @pytest.mark.integration
+def data_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "driftline", "data", *arguments]
+
+
+def assert_published(system: Any, requests: int) -> None:
+    """Windows of so many requests are published, and anomalies of one range, as their schemas have them."""
+    records = system.read(system.topics.statistics)
+    windows = [msgspec.json.decode(record.value, type=DataStatistics) for record in records]
+    assert sum(window.requests for window in windows) == requests
+    assert {record.key.decode() for record in records} == {window.at.isoformat() for window in windows}
+    anomalies = [msgspec.json.decode(r.value, type=DataAnomaly) for r in system.read(system.topics.anomalies)]
+    assert {(found.feature, found.kind) for found in anomalies} == {("amount", "range")}
+    for topic in (system.topics.statistics, system.topics.anomalies):
+        values = [record.value for record in system.read(topic)]
+        assert violations(topic_schemas(system.case, system.namespace)[topic], values) == []
+
+
 def test_windows_and_anomalies_are_published_once(system_of: Any, eventually: Any) -> None:
     system = system_of("shop:orders")
     system.produce(shop.trade(300))
@@ -128,16 +145,7 @@ def test_windows_and_anomalies_are_published_once(system_of: Any, eventually: An
     schema = system.home / "schema.json"
 
     def command(*arguments: str) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "driftline",
-            "data",
-            *arguments,
-            "shop:orders",
-            "--schema",
-            str(schema),
-        ]
+        return data_command(*arguments, "shop:orders", "--schema", str(schema))
 
     def data(*arguments: str) -> str:
         made = subprocess.run(
@@ -168,15 +176,7 @@ def test_windows_and_anomalies_are_published_once(system_of: Any, eventually: An
         follower.wait()
     system.stop(worker)
     assert "0 windows and 0 anomalies written" in data("publish")
-    records = system.read(system.topics.statistics)
-    windows = [msgspec.json.decode(record.value, type=DataStatistics) for record in records]
-    assert sum(window.requests for window in windows) == 300
-    assert {record.key.decode() for record in records} == {window.at.isoformat() for window in windows}
-    anomalies = [msgspec.json.decode(r.value, type=DataAnomaly) for r in system.read(system.topics.anomalies)]
-    assert {(found.feature, found.kind) for found in anomalies} == {("amount", "range")}
-    for topic in (system.topics.statistics, system.topics.anomalies):
-        values = [record.value for record in system.read(topic)]
-        assert violations(topic_schemas(system.case, system.namespace)[topic], values) == []
+    assert_published(system, 300)
     told["features"]["amount"]["high"] = 300.0
     schema.write_text(json.dumps(told))
     assert "10 windows and 10 anomalies written" in data("publish")

@@ -45,14 +45,34 @@ def refusing(system_of: Callable[..., Any], eventually: Callable[..., Any]) -> A
     return system
 
 
+Letters = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def letters(refusing: Any) -> Letters:
+    """The command `driftline dead-letters` of the system."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "driftline", "dead-letters", *map(str, arguments)]
+        return subprocess.run(command, env=refusing.environment, capture_output=True, text=True)
+
+    return run
+
+
+def assert_exported(letters: Letters, path: Path) -> None:
+    assert letters("export", "shop:orders", path).returncode == 0
+    exported = [json.loads(line) for line in path.read_text().splitlines()]
+    assert sorted(each["stage"] for each in exported) == ["decode", "key", "late", "partition"]
+    assert [each["value_base64"] for each in exported if each["stage"] == "decode"] == ["/25vIGpzb24="]
+    again = letters("export", "shop:orders", path)
+    assert (again.returncode, "cannot be written" in again.stderr) == (2, True)
+    assert len(path.read_text().splitlines()) == 4, "a file that is there is not written over"
+
+
 def test_letters_are_listed_and_those_that_can_be_accepted_are_sent_again(
-    refusing: Any, tmp_path: Path
+    refusing: Any, letters: Letters, tmp_path: Path
 ) -> None:
     system = refusing
-
-    def letters(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "driftline", "dead-letters", *map(str, arguments)]
-        return subprocess.run(command, env=system.environment, capture_output=True, text=True)
 
     listed = letters("list", "shop:orders", "--json")
     assert listed.returncode == 0, listed.stderr
@@ -93,11 +113,4 @@ def test_letters_are_listed_and_those_that_can_be_accepted_are_sent_again(
     assert "0 of 1 can be sent" in refused.stderr
     assert letters("show", "shop:orders", "0:999").returncode == 1
 
-    path = tmp_path / "letters.jsonl"
-    assert letters("export", "shop:orders", path).returncode == 0
-    exported = [json.loads(line) for line in path.read_text().splitlines()]
-    assert sorted(each["stage"] for each in exported) == ["decode", "key", "late", "partition"]
-    assert [each["value_base64"] for each in exported if each["stage"] == "decode"] == ["/25vIGpzb24="]
-    again = letters("export", "shop:orders", path)
-    assert (again.returncode, "cannot be written" in again.stderr) == (2, True)
-    assert len(path.read_text().splitlines()) == 4, "a file that is there is not written over"
+    assert_exported(letters, tmp_path / "letters.jsonl")

@@ -143,10 +143,10 @@ def audit(system: Any) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
-    system: Any, transactional: KafkaProducer, eventually: Eventually
+def filled_with_gaps(
+    system: Any, plain: KafkaProducer, transactional: KafkaProducer, eventually: Eventually
 ) -> None:
-    plain = KafkaProducer(bootstrap_servers=system.bootstrap, acks="all")
+    """A log from which compaction and a transaction that was rolled back have taken records."""
     # gaps that compaction left, before the log was given its settings
     configure(system, COMPACTED)
     send(plain, system, orders(0, 30, 0, of_both))
@@ -159,6 +159,39 @@ def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
     rolled_back(transactional, system, orders(1_000, 5, -900, of_both))
     send(plain, system, orders(60, 10, 0, of_both))
 
+
+def answers(system: Any) -> list[list[Any]]:
+    """The predictions by partition, which are those of a fold of the log."""
+    refolded = [published(outputs) for _, outputs in system.refolded()]
+    predictions: list[list[Any]] = [[], []]
+    for record in system.read(system.topics.predictions):
+        predictions[record.partition].append((record.key, record.value))
+    assert predictions == refolded
+    return predictions
+
+
+def assert_only_committed_are_read(
+    system: Any, transactional: KafkaProducer, predictions: list[list[Any]]
+) -> None:
+    """What others write to the predictions by mistake, and roll back or do not end, is given to nobody."""
+    answered = sorted(json.loads(value)["event_id"] for _, value in [*predictions[0], *predictions[1]])
+    for number in range(2):
+        transactional.begin_transaction()
+        transactional.send(system.topics.predictions, b"no prediction", partition=number)
+        transactional.abort_transaction()
+    transactional.begin_transaction()
+    transactional.send(system.topics.predictions, b"no prediction", partition=AT_S)
+    transactional.flush()
+    assert read_by_users(system) == answered
+    transactional.abort_transaction()
+    assert read_by_users(system) == answered
+
+
+def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
+    system: Any, transactional: KafkaProducer, eventually: Eventually
+) -> None:
+    plain = KafkaProducer(bootstrap_servers=system.bootstrap, acks="all")
+    filled_with_gaps(system, plain, transactional, eventually)
     worker = system.start()
     eventually(lambda: folded(system, worker))
     rolled_back(transactional, system, orders(2_000, 5, -1_900, of_both))
@@ -195,25 +228,10 @@ def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
     system.stop(again)
 
     log = sorted((r.partition, r.offset, r.value) for r in system.read(system.topics.log))
-    refolded = [published(outputs) for _, outputs in system.refolded()]
-    predictions: list[list[Any]] = [[], []]
-    for record in system.read(system.topics.predictions):
-        predictions[record.partition].append((record.key, record.value))
-    assert predictions == refolded
-    assert sum(map(len, refolded)) >= 20 + 10 + 5 + 5 + 5
+    predictions = answers(system)
+    assert sum(map(len, predictions)) >= 20 + 10 + 5 + 5 + 5
 
-    # others may write to the predictions too, by mistake: what they roll back, or do not end, nobody is given
-    answered = sorted(json.loads(value)["event_id"] for _, value in [*predictions[0], *predictions[1]])
-    for number in range(2):
-        transactional.begin_transaction()
-        transactional.send(system.topics.predictions, b"no prediction", partition=number)
-        transactional.abort_transaction()
-    transactional.begin_transaction()
-    transactional.send(system.topics.predictions, b"no prediction", partition=AT_S)
-    transactional.flush()
-    assert read_by_users(system) == answered
-    transactional.abort_transaction()
-    assert read_by_users(system) == answered
+    assert_only_committed_are_read(system, transactional, predictions)
     assert audit(system).returncode == 0
     assert archived(system) == log
     plain.close()

@@ -177,6 +177,19 @@ def accepted(history: InMemory, before: int) -> list[tuple[int, dict[str, Any]]]
     return found
 
 
+def assert_rests(name: str, told: Any, value: Any, behind: list[tuple[int, dict[str, Any]]]) -> None:
+    """A feature as traced has this value, from these events and no others."""
+    assert told.agrees, name
+    exact = value is None or isinstance(value, str)
+    assert told.used == (value if exact else pytest.approx(value, rel=1e-9, abs=1e-12)), name
+    assert sorted(e.offset for e in told.newest) == [offset for offset, _ in behind], name
+    assert told.count == len(behind)
+    if behind:
+        assert told.last == told.newest[-1]
+        assert told.first == told.newest[0]
+        assert told.first.at == min(e["at"] for _, e in behind)
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 37, 59, 61, 63, 64, 90, 118, 119])
 def test_every_value_rests_on_the_accepted_events_of_its_window_and_agrees(history: InMemory, n: int) -> None:
     found = trace(history, n, shown=1000)
@@ -218,16 +231,7 @@ def test_every_value_rests_on_the_accepted_events_of_its_window_and_agrees(histo
     }
     assert list(found.features) == list(expected)
     for name, (value, behind) in expected.items():
-        told = found.features[name]
-        assert told.agrees, name
-        exact = value is None or isinstance(value, str)
-        assert told.used == (value if exact else pytest.approx(value, rel=1e-9, abs=1e-12)), name
-        assert sorted(e.offset for e in told.newest) == [offset for offset, _ in behind], name
-        assert told.count == len(behind)
-        if behind:
-            assert told.last == told.newest[-1]
-            assert told.first == told.newest[0]
-            assert told.first.at == min(e["at"] for _, e in behind)
+        assert_rests(name, found.features[name], value, behind)
     assert found.agrees
 
 
