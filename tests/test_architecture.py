@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("streams", "features", "online_models", "infra")
 LARGEST_FOLDER = 15
+CLIENT = re.compile(r"(AIO)?Kafka(Producer|Consumer|AdminClient|Client)|AIOKafkaAdminClient")
 
 
 def rooms() -> list[Path]:
@@ -60,3 +61,17 @@ def test_modules_that_the_documents_name_are_there() -> None:
             if not any(path.is_dir() or path.with_suffix(".py").exists() for path in paths):
                 absent.add((page.name, name))
     assert absent == set()
+
+
+def test_clients_of_kafka_are_made_in_one_place() -> None:
+    """There they are let in as the settings say; one made elsewhere would go without."""
+    home = ROOT / "streams/connection"
+    elsewhere = [
+        (str(path.relative_to(ROOT)), call.lineno)
+        for package in (*PACKAGES, "examples")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.parent != home
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and CLIENT.fullmatch(ast.unparse(call.func).rpartition(".")[2])
+    ]
+    assert elsewhere == []

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from driftline.infra.cli import config, data, features, gateway, local, offline, produce, proof, service
+from driftline.infra.cli import acl, config, data, features, gateway, local, offline, produce, proof, service
 from driftline.infra.cli.cases import settings
 from driftline.infra.cli.console import explains_itself, say
 from driftline.infra.cli.topics import dead_letters, models, schema, tail
@@ -49,7 +49,7 @@ def driftline(
         set_by_flags(flags)
 
 
-for module in (local, service, produce, offline, proof):
+for module in (local, service, produce, offline, proof, acl):
     app.add_typer(module.commands)
 app.add_typer(features.commands, name="features")
 app.add_typer(data.commands, name="data")

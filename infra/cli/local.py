@@ -16,16 +16,27 @@ commands = typer.Typer()
 @commands.command()
 def up(
     port: Annotated[int | None, typer.Option(help="Port of the broker (default: a free one)")] = None,
+    secure: Annotated[
+        bool, typer.Option("--secure", help="With TLS, a user for each role, and nothing allowed yet")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start the local Kafka, unless it runs already."""
+    """Start the local Kafka, unless it runs already.
+
+    A secured one has a file for each user, with the variables by which it is let in. `driftline acl CASE
+    --role ROLE --apply`, as admin, gives a role its rights.
+    """
     from driftline.infra.local.kafka import LocalStack
 
-    broker = LocalStack(settings().home, port).up()
+    stack = LocalStack(settings().home, port)
+    broker = stack.up(secure=secure)
+    users = stack.users
     if as_json:
-        print_json({"bootstrap": broker.bootstrap, "pid": broker.pid})
-    else:
-        say(f"Kafka answers at {broker.bootstrap} (process {broker.pid})")
+        print_json({"bootstrap": broker.bootstrap, "pid": broker.pid} | ({"users": users} if users else {}))
+        return
+    say(f"Kafka answers at {broker.bootstrap} (process {broker.pid})")
+    if users:
+        say(f"as admin: set -a; . {users['admin']}; set +a; and so as {', '.join(list(users)[1:])}")
 
 
 @commands.command()

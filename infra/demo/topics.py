@@ -35,10 +35,10 @@ class OutputRecord(NamedTuple):
 @contextmanager
 def opened(bootstrap: str, **settings: Any) -> Iterator[KafkaConsumer]:
     """A reader of committed records outside of any group."""
-    from kafka import KafkaConsumer
+    from driftline.streams.connection import clients
 
-    consumer = KafkaConsumer(
-        bootstrap_servers=bootstrap,
+    consumer = clients.consumer(
+        bootstrap,
         isolation_level="read_committed",
         enable_auto_commit=False,
         group_id=None,

@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from driftline.features.online.outages import Outage
+from driftline.streams.connection import async_clients
 from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.declare.usecase import UseCase
 
@@ -30,7 +31,7 @@ class FoldProgress:
     async def run(self) -> None:
         """Look until cancelled; a broker that is away is waited for."""
         while True:
-            admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=4_000)
+            admin = async_clients.admin(self._bootstrap, request_timeout_ms=4_000)
             try:
                 await admin.start()
                 while True:

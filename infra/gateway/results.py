@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from driftline.features.online.outages import Outage
+from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import TOLD_ONLY
@@ -85,8 +86,8 @@ class PublishedResults:
                 await asyncio.sleep(self._outage.failed(error))
 
     async def _read(self) -> None:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+        consumer = async_clients.consumer(
+            self._bootstrap,
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",

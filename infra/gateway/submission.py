@@ -12,6 +12,7 @@ from driftline.infra.gateway.problems import other_content, refused, unknown_out
 from driftline.infra.gateway.progress import FoldProgress
 from driftline.infra.gateway.results import LogPosition, Published, PublishedResults
 from driftline.streams.archive.log_reader import LogReader
+from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.partitioning import partition_of
@@ -122,8 +123,8 @@ class Submission:
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._bootstrap,
+                producer = async_clients.producer(
+                    self._bootstrap,
                     acks="all",
                     enable_idempotence=True,
                     linger_ms=0,

@@ -17,7 +17,8 @@ from filelock import FileLock
 
 from driftline.configuration import read
 from driftline.infra.errors import InfraError
-from driftline.settings import Settings
+from driftline.infra.local.secured import SecuredBroker
+from driftline.settings import KafkaSecurity, Settings
 from driftline.whole_file import replacing
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.1.1"
@@ -26,7 +27,7 @@ LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
 HOST = "127.0.0.1"
 DEADLINE = 90.0
 
-_PROPERTIES = """\
+_OPEN = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers={host}:{controller}
@@ -35,6 +36,9 @@ advertised.listeners=PLAINTEXT://{host}:{port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
+"""
+"""Of a broker that lets everybody on this machine in."""
+_PROPERTIES = """\
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -88,14 +92,17 @@ def _taken(port: int) -> bool:
         return False
 
 
-def answers(bootstrap: str, timeout: float = 2.0) -> bool:
-    """Whether a Kafka broker answers a metadata request at `bootstrap` (host:port)."""
-    from kafka import KafkaAdminClient
+def answers(bootstrap: str, security: KafkaSecurity | None = None, timeout: float = 2.0) -> bool:
+    """Whether a Kafka broker answers a metadata request at `bootstrap` (host:port); `security` is that of the
+    settings when none is given."""
     from kafka.errors import KafkaError
 
+    from driftline.streams.connection import clients
+
     try:
-        client = KafkaAdminClient(
-            bootstrap_servers=bootstrap,
+        client = clients.admin(
+            bootstrap,
+            security,
             request_timeout_ms=int(timeout * 1000),
             bootstrap_timeout_ms=int(timeout * 1000),
         )
@@ -119,10 +126,21 @@ class LocalStack:
     def __init__(self, home: Path, port: int | None = None) -> None:
         self._home = home / "kafka"
         self._port = port
+        self._secured = SecuredBroker(self._home / "secure")
 
     @property
     def _record(self) -> Path:
         return self._home / "broker.json"
+
+    @property
+    def security(self) -> KafkaSecurity:
+        """How it lets its administrator in."""
+        return self._secured.security() if self._secured.is_there else KafkaSecurity()
+
+    @property
+    def users(self) -> dict[str, str]:
+        """Its users, `admin` first, each with its file of variables for the environment."""
+        return self._secured.users if self._secured.is_there else {}
 
     @property
     def log(self) -> Path:
@@ -143,10 +161,16 @@ class LocalStack:
             return None
         return broker if start is not None and _starttime(pid) == start else None
 
-    def up(self) -> LocalBroker:
-        """Start the broker, or find the one that runs; returns when it answers."""
+    def up(self, *, secure: bool = False) -> LocalBroker:
+        """Start the broker, or find the one that runs; returns when it answers.
+
+        `secure`: with TLS, users and rights. One that was made so stays so until it is wiped. Raises
+        InfraError for one that has been made without.
+        """
         with self._locked():
             running = self.status()
+            if secure and not self._secured.is_there:
+                self._secure()
             if running is not None:
                 if self._port is not None and running.bootstrap != f"{HOST}:{self._port}":
                     raise InfraError(
@@ -159,6 +183,8 @@ class LocalStack:
             home = self._home
             data = home / "data"
             properties = home / "server.properties"
+            properties.touch()
+            properties.chmod(0o600)  # a secured broker's hold its password
             properties.write_text(self._properties(port, controller))
             (home / "log4j2.yaml").write_text(_LOG4J)
             java = self._java()
@@ -194,6 +220,7 @@ class LocalStack:
             self._record.unlink(missing_ok=True)
             if wipe:
                 shutil.rmtree(self._home / "data", ignore_errors=True)
+                shutil.rmtree(self._home / "secure", ignore_errors=True)
                 (self._home / "ports.json").unlink(missing_ok=True)
         return running is not None
 
@@ -236,7 +263,19 @@ class LocalStack:
 
     def _properties(self, port: int, controller: int) -> str:
         """The broker's settings."""
-        return _PROPERTIES.format(host=HOST, port=port, controller=controller, data=self._home / "data")
+        let_in = _OPEN.format(host=HOST, port=port, controller=controller)
+        if self._secured.is_there:
+            let_in = self._secured.properties(HOST, port, controller)
+        return let_in + _PROPERTIES.format(data=self._home / "data")
+
+    def _secure(self) -> None:
+        if (self._home / "data" / "meta.properties").exists():
+            raise InfraError(
+                f"the broker below {self._home} was made without users, which have to be there before its "
+                "first start: `driftline down --wipe` removes it and its data, or name another folder in "
+                "DRIFTLINE_HOME"
+            )
+        self._secured.make(HOST)
 
     def _java(self) -> list[str]:
         """The command up to the class to run: Java and the class path, fetched when missing."""
@@ -261,6 +300,7 @@ class LocalStack:
         return read(Settings).jars or Path.home() / ".cache" / "driftline" / "jars"
 
     def _format(self, java: list[str], properties: Path) -> None:
+        arguments = self._secured.arguments() if self._secured.is_there else None
         done = subprocess.run(
             [
                 *java,
@@ -273,11 +313,14 @@ class LocalStack:
                 "driftlineDRIFTLINE0000",
                 "-c",
                 str(properties),
+                *([f"@{arguments}"] if arguments else []),
             ],
             capture_output=True,
             text=True,
             check=False,
         )
+        if arguments is not None:
+            arguments.unlink()
         if done.returncode:
             raise InfraError(
                 f"formatting the broker's storage failed: {(done.stderr or done.stdout)[-2000:]}"
@@ -296,6 +339,6 @@ class LocalStack:
             except OSError:
                 time.sleep(0.05)
                 continue
-            if answers(bootstrap):
+            if answers(bootstrap, self.security):
                 return
         raise InfraError(f"the broker at {bootstrap} did not answer within {DEADLINE:g} s; see {self.log}")

@@ -63,10 +63,11 @@ def put_out(bootstrap: str, group: str, client_id: str) -> int:
 
     Raises KafkaError, also where no member of any group has ever been.
     """
-    from kafka import KafkaAdminClient
     from kafka.admin import MemberToRemove
 
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    from driftline.streams.connection import clients
+
+    admin = clients.admin(bootstrap)
     try:
         ended = _members(admin, group, client_id)
         if ended:
@@ -78,9 +79,9 @@ def put_out(bootstrap: str, group: str, client_id: str) -> int:
 
 def is_member(bootstrap: str, group: str, client_id: str) -> bool:
     """Whether a client has a place in a consumer group; raises KafkaError."""
-    from kafka import KafkaAdminClient
+    from driftline.streams.connection import clients
 
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = clients.admin(bootstrap)
     try:
         return bool(_members(admin, group, client_id))
     finally:

@@ -200,9 +200,9 @@ def _look(follower: PartitionFollower, folded: int, metrics: AuditMetrics) -> bo
 
 @contextmanager
 def _admin(bootstrap: str) -> Iterator[Any]:
-    from kafka import KafkaAdminClient
+    from driftline.streams.connection import clients
 
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = clients.admin(bootstrap)
     try:
         yield admin
     finally:

@@ -210,7 +210,7 @@ def run_archiver(
 def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once: bool) -> BridgeReport:
     """Carry a foreign topic's records over a bridge until SIGTERM, or what it holds now `once`.
 
-    `foreign` is the Kafka that has the topic, when that is not the one of the log.
+    `foreign` is the Kafka that has the topic, before the one in the settings; without either it is the log's.
     """
     from driftline.features.online.client import FeatureClient
     from driftline.infra.topics.administration import batch_limit, ensure_topics
@@ -219,7 +219,9 @@ def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     bootstrap = bootstrap_of(settings)
     topics = bridge.case.topics(settings.namespace)
-    limit = batch_limit(foreign or bootstrap, bridge.topic)
+    foreign = foreign or settings.foreign.bootstrap
+    security = settings.foreign if foreign else None
+    limit = batch_limit(foreign or bootstrap, bridge.topic, security)
     ensure_topics(bootstrap, [*topics.all(), topics.bridge_dead_letters(bridge.name, limit)])
 
     async def carry() -> BridgeReport:
@@ -230,7 +232,7 @@ def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once:
                 )
                 for declared in bridge.enrich
             ]
-            bridger = Bridger(bridge, bootstrap, foreign or bootstrap, settings.namespace, clients)
+            bridger = Bridger(bridge, bootstrap, foreign or bootstrap, settings.namespace, clients, security)
             await until_signal(bridger.run(once=once))
             return bridger.report
 

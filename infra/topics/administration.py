@@ -6,11 +6,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from driftline.infra.errors import InfraError
 from driftline.streams.declare.topic_settings import Deviation, FoundTopic, deviations, may_be_compacted, told
 from driftline.streams.declare.topics import TopicSpec
+
+if TYPE_CHECKING:
+    from driftline.settings import KafkaSecurity
 
 log = logging.getLogger("driftline.topics")
 
@@ -30,9 +33,9 @@ def ensure_topics(
     `mend` gives such topics their settings instead, where that is still of use. `fresh` deletes the topics
     first.
     """
-    from kafka import KafkaAdminClient
+    from driftline.streams.connection import clients
 
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = clients.admin(bootstrap)
     try:
         names = [spec.name for spec in specs]
         existing = set(admin.list_topics()).intersection(names)
@@ -52,9 +55,9 @@ def ensure_topics(
 
 def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:
     """What is wrong with the topics now, with what mends it; one that is missing is not looked at."""
-    from kafka import KafkaAdminClient
+    from driftline.streams.connection import clients
 
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = clients.admin(bootstrap)
     try:
         names = set(admin.list_topics())
         found = found_topics(admin, [spec.name for spec in specs if spec.name in names])
@@ -73,9 +76,11 @@ def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:
 
 def records_in(bootstrap: str, topic: str) -> int:
     """How many records the partitions of a topic have been given; 0 where there is no such topic."""
-    from kafka import KafkaConsumer, TopicPartition
+    from kafka import TopicPartition
 
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None)
+    from driftline.streams.connection import clients
+
+    consumer = clients.consumer(bootstrap, group_id=None)
     try:
         if topic not in consumer.topics():
             return 0
@@ -85,12 +90,13 @@ def records_in(bootstrap: str, topic: str) -> int:
         consumer.close()
 
 
-def batch_limit(bootstrap: str, topic: str) -> int:
+def batch_limit(bootstrap: str, topic: str, security: KafkaSecurity | None = None) -> int:
     """The largest record batch that a topic takes, in bytes; raises InfraError where there is none."""
-    from kafka import KafkaAdminClient
     from kafka.admin import ConfigResource
 
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    from driftline.streams.connection import clients
+
+    admin = clients.admin(bootstrap, security)
     try:
         if topic not in admin.list_topics():
             raise InfraError(f"there is no topic {topic} at {bootstrap}")

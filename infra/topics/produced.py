@@ -131,9 +131,9 @@ class DeadLetters:
 
 @contextmanager
 def _admin(bootstrap: str) -> Iterator[Any]:
-    from kafka import KafkaAdminClient
+    from driftline.streams.connection import clients
 
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = clients.admin(bootstrap)
     try:
         yield admin
     finally:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from driftline.streams.archive.parts import ArchivedRecord
-from driftline.streams.connection.reconnection import RECONNECTION
 from driftline.streams.errors import StreamsError
+
+if TYPE_CHECKING:
+    from driftline.settings import KafkaSecurity
 
 REQUEST_MS = 10_000
 """How long a question to the broker may take before KafkaTimeoutError."""
@@ -32,12 +34,15 @@ class LogReader:
     is never read. kafka.errors.KafkaTimeoutError means that the broker did not answer.
     """
 
-    def __init__(self, bootstrap: str, group: str | None = None) -> None:
-        from kafka import KafkaAdminClient, KafkaConsumer
+    def __init__(
+        self, bootstrap: str, group: str | None = None, security: KafkaSecurity | None = None
+    ) -> None:
+        from driftline.streams.connection import clients
 
-        self._admin = KafkaAdminClient(bootstrap_servers=bootstrap, **RECONNECTION)
-        self._consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap,
+        self._admin = clients.admin(bootstrap, security)
+        self._consumer = clients.consumer(
+            bootstrap,
+            security,
             group_id=group,
             enable_auto_commit=False,
             auto_offset_reset="none",
@@ -45,7 +50,6 @@ class LogReader:
             allow_auto_create_topics=False,
             max_poll_records=CHUNK,
             max_partition_fetch_bytes=8 << 20,  # one partition is read at a time: fewer round trips
-            **RECONNECTION,
         )
 
     def topic(self, name: str) -> tuple[str, list[int]] | None:

@@ -26,9 +26,11 @@ from aiokafka.errors import (
 from kafka.errors import KafkaError as AnyKafkaError
 
 from driftline.features.online.outages import Outage
+from driftline.settings import KafkaSecurity
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.clients.bridge import Bridge, ForeignRecord
 from driftline.streams.clients.enrichment import Enricher, FeatureReader
+from driftline.streams.connection import async_clients
 from driftline.streams.connection.batches import PlainRecord, packed
 from driftline.streams.connection.closing import end
 from driftline.streams.connection.request_limit import limit_requests
@@ -88,16 +90,23 @@ class BridgeReport(msgspec.Struct):
 class Bridger:
     """One process that carries records over a bridge; several of them share the topic's partitions.
 
-    `foreign` is the Kafka that has the topic, `bootstrap` the one that has the log. `readers` are one
-    for each enrichment, in their order.
+    `foreign` is the Kafka that has the topic, `security` how it lets clients in, `bootstrap` the one that has
+    the log. `readers` are one for each enrichment, in their order.
     """
 
     def __init__(
-        self, bridge: Bridge, bootstrap: str, foreign: str, namespace: str, readers: Sequence[FeatureReader]
+        self,
+        bridge: Bridge,
+        bootstrap: str,
+        foreign: str,
+        namespace: str,
+        readers: Sequence[FeatureReader],
+        security: KafkaSecurity | None = None,
     ) -> None:
         self._bridge = bridge
         self._bootstrap = bootstrap
         self._foreign = foreign
+        self._security = security
         self._namespace = namespace
         self._codec = bridge.case.codec()
         self._log = bridge.case.topics(namespace).log
@@ -134,7 +143,7 @@ class Bridger:
 
     def _look(self) -> tuple[str, dict[int, int]]:
         """The foreign topic's id, and the end of each of its partitions."""
-        with LogReader(self._foreign) as reader:
+        with LogReader(self._foreign, security=self._security) as reader:
             found = reader.topic(self._bridge.topic)
             if found is None:
                 raise StreamsError(f"there is no topic {self._bridge.topic} at {self._foreign}")
@@ -143,15 +152,16 @@ class Bridger:
 
     async def _carry(self, stack: AsyncExitStack, topic_id: str, ends: Mapping[int, int] | None) -> None:
         """Carry batch after batch, until all of this process's partitions have come to their `ends`."""
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap, enable_idempotence=True, acks="all", linger_ms=0,
+        producer = async_clients.producer(
+            self._bootstrap, enable_idempotence=True, acks="all", linger_ms=0,
             max_batch_size=BATCH_BYTES,
         )  # fmt: skip
         limit_requests(producer.client)
         stack.push_async_callback(end, producer)
         await producer.start()
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._foreign,
+        consumer = async_clients.consumer(
+            self._foreign,
+            self._security,
             group_id=self._bridge.group(topic_id, self._namespace),
             isolation_level="read_committed",
             enable_auto_commit=False,

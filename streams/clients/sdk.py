@@ -9,11 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
-from driftline.streams.connection.reconnection import RECONNECTION
+from driftline.streams.connection import clients
 from driftline.streams.declare.events import Event
 from driftline.streams.errors import NoBroker, StreamsError
 from driftline.streams.records.messages import Prediction
@@ -107,13 +107,15 @@ class EventProducer:
         self._failures: dict[str, BaseException] = {}
         self._failing = Lock()
         self._on_sent = on_sent
-        self._settings = (
-            {"acks": "all", "enable_idempotence": True, "linger_ms": 5, "batch_size": 262_144}
-            | RECONNECTION
-            | settings
-            | {"bootstrap_servers": bootstrap or local_bootstrap()}
-        )
-        self._producer: KafkaProducer | None = KafkaProducer(**self._settings)
+        usual: dict[str, Any] = {
+            "acks": "all",
+            "enable_idempotence": True,
+            "linger_ms": 5,
+            "batch_size": 262_144,
+        }
+        self._settings = usual | settings
+        self._bootstrap = bootstrap or local_bootstrap()
+        self._producer: KafkaProducer | None = clients.producer(self._bootstrap, **self._settings)
 
     def send(self, event: Event, headers: Headers = ()) -> None:
         """Queue one event; where this raises `Undelivered`, the event is among those that it names.
@@ -140,7 +142,7 @@ class EventProducer:
     ) -> None:
         try:
             if self._producer is None:
-                self._producer = KafkaProducer(**self._settings)
+                self._producer = clients.producer(self._bootstrap, **self._settings)
             future = self._producer.send(
                 self._topic, value=value, key=key, partition=partition, headers=list(headers)
             )
@@ -238,18 +240,13 @@ class PredictionConsumer:
         self._topic = case.topics(own_namespace() if namespace is None else namespace).predictions
         self._group = group
         self._decoder = msgspec.json.Decoder(Prediction)
-        self._consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap or local_bootstrap(),
-            group_id=group,
-            **{
-                "auto_offset_reset": "earliest",
-                "enable_auto_commit": False,
-                "isolation_level": "read_committed",
-                "consumer_timeout_ms": float("inf") if timeout is None else timeout * 1000,
-            }
-            | RECONNECTION
-            | settings,
-        )
+        usual: dict[str, Any] = {
+            "auto_offset_reset": "earliest",
+            "enable_auto_commit": False,
+            "isolation_level": "read_committed",
+            "consumer_timeout_ms": float("inf") if timeout is None else timeout * 1000,
+        }
+        self._consumer = clients.consumer(bootstrap or local_bootstrap(), group_id=group, **usual | settings)
         self._progress = _Progress(self._consumer.assignment)
         self._consumer.subscribe([self._topic], listener=self._progress)
 

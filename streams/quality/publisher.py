@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from driftline.streams.archive.log_reader import LogReader
+from driftline.streams.connection import clients
 from driftline.streams.declare.topics import Topics
 from driftline.streams.quality.judgement import Judged
 from driftline.streams.records.messages import DataAnomaly
@@ -52,12 +53,8 @@ class DataPublisher:
     ) -> PublishedCount:
         """Write what is not there yet, by partition; anomalies that a window no longer has are removed, those
         of skew only where it was looked for (`skewed` is not None)."""
-        from kafka import KafkaProducer
-
         statistics = anomalies = 0
-        producer = KafkaProducer(
-            bootstrap_servers=self._bootstrap, acks="all", enable_idempotence=True, linger_ms=5
-        )
+        producer = clients.producer(self._bootstrap, acks="all", enable_idempotence=True, linger_ms=5)
         try:
             with LogReader(self._bootstrap) as reader:
                 for partition, windows in judged.items():

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from driftline.features.online.outages import Outage
+from driftline.streams.connection import async_clients
 from driftline.streams.connection.closing import end
 from driftline.streams.declare.events import Clock, moment
 from driftline.streams.owner.deployment import Deployment
@@ -75,7 +76,7 @@ class ClockEvents:
         waiting = [number for number, task in self._tasks.items() if _needs_time(task)]
         for number in waiting:
             if self._producer is None:
-                self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all")
+                self._producer = async_clients.producer(self._bootstrap, acks="all")
                 await self._producer.start()
             now = self._clock.now()
             clock = Clock(id=f"clock:{number}:{int(now * 1e6)}", at=moment(now))

@@ -20,6 +20,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaTimeoutError
 
+from driftline.settings import KafkaSecurity
+from driftline.streams.connection import async_clients
 from driftline.streams.connection.closing import end
 from driftline.streams.connection.request_limit import limit_requests
 
@@ -30,14 +32,15 @@ BACKOFF_MS = 5
 
 
 async def fenced_producer(
-    bootstrap: str, owner: str, places: Sequence[TopicPartition], **settings: Any
+    bootstrap: str, security: KafkaSecurity, owner: str, places: Sequence[TopicPartition], **settings: Any
 ) -> AIOKafkaProducer:
     """A started idempotent producer, the only one of `owner` that `places` still accept.
 
     `settings` are AIOKafkaProducer's. Raises KafkaError.
     """
-    marker = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+    marker = async_clients.producer(
+        bootstrap,
+        security,
         transactional_id=owner,
         transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
         **settings,
@@ -49,15 +52,15 @@ async def fenced_producer(
         await end(marker)
     # the abort is answered before its markers are written: until they are, a place still accepts the owner
     # before. A further epoch is given out only when all have been.
-    settled = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, transactional_id=owner, retry_backoff_ms=BACKOFF_MS, **settings
+    settled = async_clients.producer(
+        bootstrap, security, transactional_id=owner, retry_backoff_ms=BACKOFF_MS, **settings
     )
     try:
         await settled.start()
         producer_id, epoch = settled._txn_manager.producer_id, settled._txn_manager.producer_epoch
     finally:
         await end(settled)
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, acks="all", **settings)
+    producer = async_clients.producer(bootstrap, security, enable_idempotence=True, acks="all", **settings)
     producer._txn_manager.set_pid_and_epoch(producer_id, epoch)
     limit_requests(producer.client)
     try:

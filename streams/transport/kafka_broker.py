@@ -16,10 +16,10 @@ from aiokafka.errors import (
 )
 
 from driftline.streams.archive.parts import Archive
-from driftline.streams.connection import closing
+from driftline.streams.connection import async_clients, clients, closing
 from driftline.streams.connection.batches import packed
-from driftline.streams.connection.reconnection import RECONNECTION
 from driftline.streams.connection.request_limit import ANSWERED_WITHIN, limit_requests
+from driftline.streams.connection.security import own_security
 from driftline.streams.declare.topics import INPUT_LIMIT
 from driftline.streams.records.outputs import Output
 from driftline.streams.records.ports import (
@@ -96,6 +96,7 @@ class KafkaBroker:
         self._bootstrap = bootstrap
         self._archive = archive
         self._idle: list[AIOKafkaConsumer] = []
+        self._security = own_security()  # read once: a take-over is to be short
         self._shapes = TopicShapes(bootstrap)
 
     async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
@@ -104,6 +105,7 @@ class KafkaBroker:
             async with asyncio.timeout(ANSWERS_WITHIN):
                 producer = await fenced_producer(
                     self._bootstrap,
+                    self._security,
                     owner,
                     [TopicPartition(*place) for place in places],
                     linger_ms=0,
@@ -193,8 +195,9 @@ class KafkaBroker:
         if not is_new:
             consumer = self._idle.pop()
         else:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap,
+            consumer = async_clients.consumer(
+                self._bootstrap,
+                self._security,
                 isolation_level="read_committed",
                 enable_auto_commit=False,
                 auto_offset_reset="none",
@@ -243,16 +246,13 @@ class TopicShapes:
 
         Raises TopicMissing, and BrokerSilent when the broker did not answer.
         """
-        from kafka import KafkaAdminClient
         from kafka.errors import KafkaError
 
         with self._asking:
             try:
                 if self._admin is None:
-                    self._admin = KafkaAdminClient(
-                        bootstrap_servers=self._bootstrap,
-                        request_timeout_ms=int(ANSWERED_WITHIN * 1000),
-                        **RECONNECTION,
+                    self._admin = clients.admin(
+                        self._bootstrap, request_timeout_ms=int(ANSWERED_WITHIN * 1000)
                     )
                 described = self._admin.describe_topics(list(topics))
             except (KafkaError, OSError) as error:

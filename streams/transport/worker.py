@@ -15,6 +15,7 @@ import faust
 from faust.types import TP
 
 from driftline.streams.checkpoints.cadence import CheckpointBudget
+from driftline.streams.connection.async_clients import faust_credentials
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held
 from driftline.streams.owner.partition_task import Frame, PartitionTask
@@ -88,6 +89,7 @@ class Worker:
         app = faust.App(
             group,
             broker=f"kafka://{self._bootstrap}",
+            broker_credentials=faust_credentials(),
             broker_client_id=self._client_id,
             store="memory://",
             TableManager=frame.NoTables,

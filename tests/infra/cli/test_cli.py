@@ -37,7 +37,7 @@ def driftline(*arguments: str, **environment: str) -> subprocess.CompletedProces
 def test_every_command_has_help() -> None:
     listed = driftline("--help").stdout
     for command in (
-        "up", "down", "status", "worker", "produce", "simulate", "demo", "schema", "bench", "features",
+        "acl", "up", "down", "status", "worker", "produce", "simulate", "demo", "schema", "bench", "features",
         "archive", "config", "replay", "evaluate", "audit", "lineage", "predictions", "outcomes", "drift",
         "models", "dead-letters", "data", "statistics", "anomalies",
     ):  # fmt: skip

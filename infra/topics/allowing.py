@@ -1,0 +1,54 @@
+"""Gives rights on a Kafka, as whoever may."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from driftline.infra.errors import InfraError
+from driftline.streams.declare.rights import Right
+
+
+def allow(bootstrap: str, principal: str, rights: Sequence[Right]) -> None:
+    """Allow them from every host; what is allowed already stays. Raises InfraError, KafkaError."""
+    from kafka.admin import (
+        ACL,
+        ACLOperation,
+        ACLPermissionType,
+        ACLResourcePatternType,
+        ResourcePattern,
+        ResourceType,
+    )
+
+    from driftline.streams.connection import clients
+
+    kinds = {
+        "Topic": ResourceType.TOPIC,
+        "Group": ResourceType.GROUP,
+        "TransactionalId": ResourceType.TRANSACTIONAL_ID,
+    }
+    operations = {operation.name.replace("_", ""): operation for operation in ACLOperation}
+    admin = clients.admin(bootstrap)
+    try:
+        given = admin.create_acls(
+            [
+                ACL(
+                    principal=principal,
+                    host="*",
+                    operation=operations[right.operation.upper()],
+                    permission_type=ACLPermissionType.ALLOW,
+                    resource_pattern=ResourcePattern(
+                        kinds[right.resource_type],
+                        right.name,
+                        ACLResourcePatternType[right.pattern_type.upper()],
+                    ),
+                )
+                for right in rights
+            ]
+        )
+    finally:
+        admin.close()
+    if given["failed"]:
+        refused, error = given["failed"][0]
+        raise InfraError(
+            f"{principal} was not given {len(given['failed'])} rights, of them {refused}: {error}"
+        )

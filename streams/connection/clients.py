@@ -1,0 +1,51 @@
+"""Makes every client of kafka-python: let in as the settings say, and back within a second after an outage.
+
+`security` is that of the process's settings where none is given; `settings` are kafka-python's and come last.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.net.sasl.oauth import AbstractTokenProvider
+
+from driftline.streams.connection.security import arguments, own_security
+
+if TYPE_CHECKING:
+    from driftline.settings import KafkaSecurity
+
+RECONNECTION = {"reconnect_backoff_max_ms": 1_000}
+"""Its clients wait for half a minute else before they come back to a broker that was away."""
+
+
+class FileToken(AbstractTokenProvider):  # type: ignore[misc]
+    """A token that is read from its file whenever a connection needs it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def token(self) -> str:
+        """See kafka-python."""
+        return self._path.read_text("utf-8").strip()
+
+
+def consumer(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> KafkaConsumer:
+    """A consumer of kafka-python."""
+    return KafkaConsumer(**_all(bootstrap, security, settings))
+
+
+def producer(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> KafkaProducer:
+    """A producer of kafka-python."""
+    return KafkaProducer(**_all(bootstrap, security, settings))
+
+
+def admin(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> KafkaAdminClient:
+    """An admin client of kafka-python."""
+    return KafkaAdminClient(**_all(bootstrap, security, settings))
+
+
+def _all(bootstrap: str, security: KafkaSecurity | None, settings: dict[str, Any]) -> dict[str, Any]:
+    let_in = arguments(own_security() if security is None else security, FileToken)
+    return {"bootstrap_servers": bootstrap} | RECONNECTION | let_in | settings

@@ -1,0 +1,65 @@
+"""How clients are let in by a Kafka, as the settings of this process say, in the client libraries' terms.
+
+Whoever makes a client does not have to pass this on: clients find it where it is set, as those of a cloud
+find their credentials. A bridge passes that of the foreign Kafka.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from driftline.settings import KafkaSecurity
+
+
+def own_security() -> KafkaSecurity:
+    """That of the log's Kafka; raises SettingsError."""
+    from driftline.configuration import read
+    from driftline.settings import Settings
+
+    return read(Settings).security
+
+
+def arguments(security: KafkaSecurity, token_provider: type[Any]) -> dict[str, Any]:
+    """What kafka-python and aiokafka call it; `token_provider` is made of the file with the token.
+
+    Raises SettingsError for a certificate or key that cannot be read.
+    """
+    named: dict[str, Any] = {"security_protocol": security.security_protocol}
+    if security.is_encrypted:
+        named["ssl_context"] = ssl_context(security)
+    if security.sasl_token_file is not None:
+        named |= {
+            "sasl_mechanism": security.sasl_mechanism,
+            "sasl_oauth_token_provider": token_provider(security.sasl_token_file),
+        }
+    elif security.sasl_password is not None:
+        named |= {
+            "sasl_mechanism": security.sasl_mechanism,
+            "sasl_plain_username": security.sasl_username,
+            "sasl_plain_password": security.sasl_password.get_secret_value(),
+        }
+    return named
+
+
+def ssl_context(security: KafkaSecurity) -> ssl.SSLContext:
+    """One context for all libraries, which would each make their own, with defaults of their own.
+
+    A broker's certificate is always verified; whether its name is, is a setting.
+    """
+    from driftline.configuration import SettingsError
+
+    name = "ssl_cafile"
+    try:
+        context = ssl.create_default_context(cafile=security.ssl_cafile)
+        context.check_hostname = security.ssl_check_hostname
+        if security.ssl_certfile is not None:
+            name = "ssl_certfile, ssl_keyfile or ssl_password"
+            password = security.ssl_password.get_secret_value() if security.ssl_password else ""
+            # without any password OpenSSL asks for one at the terminal
+            context.load_cert_chain(security.ssl_certfile, security.ssl_keyfile, password)
+    except (OSError, ValueError) as error:  # ssl's errors are OSErrors
+        files = (security.ssl_cafile, security.ssl_certfile, security.ssl_keyfile)
+        raise SettingsError(f"{name}: {error} ({', '.join(str(one) for one in files if one)})") from None
+    return context

@@ -1,0 +1,135 @@
+"""The least rights that each role needs on Kafka for a case: who may do what with which topic, group and
+transactional id.
+
+Only the worker may write what the fold puts out, and only it has the transactional ids by which owners of
+a partition fence each other: that nobody else appends there is part of why each prediction is in its topic
+once.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+import msgspec
+
+from driftline.streams.declare.roles import Role
+from driftline.streams.declare.topics import Topics
+
+OUTPUTS = ("predictions", "outcomes", "drift", "models", "dead_letters")
+COUNTED = ("statistics", "anomalies")
+READ = ("Read", "Describe")
+LOOK = ("Describe", "DescribeConfigs")
+
+
+class Right(msgspec.Struct, frozen=True, order=True):
+    """One permission as Kafka has it: an operation on a resource, named literally or by its prefix."""
+
+    resource_type: str
+    pattern_type: str
+    name: str
+    operation: str
+
+
+def rights(role: Role, topics: Topics, *, group: str | None = None, bridge: str | None = None) -> list[Right]:
+    """The rights of a role; `group` is the consumer's own, `bridge` the name of one."""
+    return sorted(set(_RIGHTS[role](topics, group, bridge)))
+
+
+def commands(rights: Iterable[Right], principal: str, bootstrap: str) -> list[str]:
+    """The calls of kafka-acls that allow them, one for each resource."""
+    flags = {"Topic": "--topic", "Group": "--group", "TransactionalId": "--transactional-id"}
+    lines = []
+    for (kind, pattern, name), some in groupby(
+        rights, lambda one: (one.resource_type, one.pattern_type, one.name)
+    ):
+        operations = " ".join(f"--operation {one.operation}" for one in some)
+        named = f"{flags[kind]} {shlex.quote(name)} --resource-pattern-type {pattern.lower()}"
+        lines.append(
+            f"kafka-acls.sh --bootstrap-server {bootstrap} --command-config admin.properties --add "
+            f"--allow-principal {shlex.quote(principal)} {operations} {named}"
+        )
+    return lines
+
+
+def _topics(names: Iterable[str], *operations: str) -> Iterator[Right]:
+    return (Right("Topic", "Literal", name, operation) for name in names for operation in operations)
+
+
+def _group(name: str, *operations: str, prefix: bool = False) -> Iterator[Right]:
+    pattern = "Prefixed" if prefix else "Literal"
+    return (Right("Group", pattern, name, operation) for operation in operations)
+
+
+def _named(topics: Topics, kinds: Sequence[str]) -> list[str]:
+    return [str(getattr(topics, kind)) for kind in kinds]
+
+
+def _everything(topics: Topics) -> list[str]:
+    return [topics.log, *_named(topics, OUTPUTS), *_named(topics, COUNTED)]
+
+
+def _worker(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
+    """It makes the topics that are missing, and sends the time to the log."""
+    yield from _topics(_everything(topics), "Create", *LOOK)
+    yield from _topics([topics.log, *_named(topics, OUTPUTS)], "Read", "Write")
+    # its group is named after the code as well, so that an upgrade has one of its own
+    yield from _group(f"{topics.log}.worker.", *READ, prefix=True)
+    fence = f"driftline.{topics.log}."
+    yield from (Right("TransactionalId", "Prefixed", fence, one) for one in ("Describe", "Write"))
+
+
+def _gateway(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
+    """It reads outside any group, and asks that of the workers how far the log is folded."""
+    yield from _topics([topics.log], "Write")
+    yield from _topics(_everything(topics), *READ, "DescribeConfigs")
+    yield from _group(f"{topics.log}.worker.", "Describe", prefix=True)
+
+
+def _producer(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
+    """`EventProducer`, and `driftline produce`, which sees what became of the events."""
+    yield from _topics([topics.log], "Write")
+    yield from _topics(_everything(topics), *LOOK)
+    yield from _topics([topics.dead_letters], "Read")
+    yield from _group(f"{topics.log}.worker.", "Describe", prefix=True)
+
+
+def _consumer(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
+    yield from _topics([*_named(topics, OUTPUTS), *_named(topics, COUNTED)], *READ)
+    if group is not None:
+        yield from _group(group, *READ)
+
+
+def _operator(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
+    """Commands to models, statistics, and all that proves: it reads everything."""
+    yield from _topics(_everything(topics), "Create", "AlterConfigs", "DescribeConfigs", *READ)
+    yield from _topics([topics.log, *_named(topics, COUNTED)], "Write")
+    yield from _group(f"{topics.log}.", "Describe", prefix=True)
+    # `driftline status` names the transaction that a partition waits for
+    yield Right("TransactionalId", "Prefixed", f"driftline.{topics.log}.", "Describe")
+
+
+def _archiver(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
+    yield from _topics(_everything(topics), *READ)
+    yield from _group(f"{topics.log}.archiver", *READ)
+
+
+def _bridge(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
+    """On the Kafka of the log; on that of its foreign topic it reads that topic, in the same group."""
+    letters = [topics.of_bridge(bridge)] if bridge else []
+    yield from _topics([topics.log], "Write")
+    yield from _topics([*_everything(topics), *letters], *LOOK)
+    yield from _topics(letters, "Create", "Write")
+    yield from _group(f"{topics.log}.bridge.", *READ, prefix=True)
+
+
+_RIGHTS = {
+    Role.WORKER: _worker,
+    Role.GATEWAY: _gateway,
+    Role.PRODUCER: _producer,
+    Role.CONSUMER: _consumer,
+    Role.OPERATOR: _operator,
+    Role.ARCHIVER: _archiver,
+    Role.BRIDGE: _bridge,
+}
