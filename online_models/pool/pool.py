@@ -11,6 +11,7 @@ import msgspec
 from driftline.errors import pass_interrupt
 from driftline.online_models.drift import Drift, DriftManager
 from driftline.online_models.drift_report import Estimate
+from driftline.online_models.errors import ModelsError
 from driftline.online_models.members.member import Member, PerKey
 from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.intervals import Intervals
@@ -147,7 +148,7 @@ class Pool:
         chance = Member.chance(prediction_id) if roster.by_chance else 0
         for index, seat in roster.asked:
             if chance < seat.reach:
-                outputs[index] = self._asked(index, seat, request)
+                outputs[index] = self._ask(index, seat, request)
         for index in roster.followers:
             outputs[index] = outputs[roster.first]
         for index in roster.combinations:
@@ -166,12 +167,19 @@ class Pool:
             forecast.reach = self.intervals.reach()
         return forecast, request.changes
 
-    def _asked(self, index: int, seat: Seat, request: _Request) -> Any:
-        """The member's output; None when it has none, or fails."""
-        estimator = seat.state.estimator
+    def _ask(self, index: int, seat: Seat, request: _Request) -> Any:
+        """The member's output; None when it has none, as before its first example, or fails."""
+        state, member = seat.state, seat.member
+        estimator = state.estimator
         was_raw = estimator.__class__ is Calibrated and not estimator.is_ranked
         try:
-            output = seat.answer(self.task, request.x)
+            # a copy: estimators may change it (River's Renamer does), and others read it too
+            output = self.task.predict(estimator, request.x.copy())
+            if output is None:
+                if state.has_learned:
+                    raise ModelsError("the answer is None")
+            elif state.sampled and member is not None:
+                output = member.corrected(output)
             if was_raw and estimator.is_ranked:
                 request.changes.append(ModelChange("calibrated", seat.name, "predict", RANKED))
         except BaseException as error:
@@ -203,12 +211,12 @@ class Pool:
         if index in roster.combinations:
             for other in roster.combined:
                 if seats[other].state.live and outputs[other] is None and other not in request.unanswered:
-                    outputs[other] = self._asked(other, seats[other], request)
+                    outputs[other] = self._ask(other, seats[other], request)
             outputs[index] = self._mixed(index, outputs)
         elif seats[index].state.follows:
             outputs[index] = outputs[roster.first]
         else:
-            outputs[index] = self._asked(index, seats[index], request)
+            outputs[index] = self._ask(index, seats[index], request)
 
     def _of_last_resort(self, x: dict[str, Any]) -> Any:
         return self.task.predict(self._state.last_resort, x)

@@ -60,18 +60,6 @@ class Seat:
         self.state = state
         self.reach = EVERY
 
-    def answer(self, task: Task, x: dict[str, Any]) -> Any:
-        """Its output; None where it has none before its first example. Raises what the estimator does, and
-        NotFinite."""
-        state = self.state
-        # a copy: estimators may change it (River's Renamer does), and the features are others' and published
-        output = task.predict(state.estimator, x.copy())
-        if output is None:
-            if state.has_learned:
-                raise ModelsError("the answer is None")
-            return None
-        return self.member.corrected(output) if state.sampled and self.member is not None else output
-
     def teach(self, x: dict[str, Any], y: Any, prediction_id: str) -> None:
         """Learn from an example, weighted and sampled as declared. Raises what the estimator raises."""
         member, state = self.member, self.state
