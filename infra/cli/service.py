@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -97,6 +98,20 @@ def bridge(
         print_json(msgspec.to_builtins(report))
     else:
         say(str(report))
+
+
+@commands.command()
+def observe(
+    folder: Annotated[Path, typer.Argument(help="Where to write them")],
+) -> None:
+    """Write a Grafana dashboard and Prometheus's alert rules.
+
+    They are of the metrics that workers (DRIFTLINE_METRICS) and `driftline audit --follow` serve.
+    """
+    from driftline.infra.observe.files import write
+
+    for path in write(folder):
+        print(path)
 
 
 @commands.command()

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from kafka.errors import KafkaError
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import start_http_server
 
 from driftline.features.online.outages import Outage
+from driftline.infra.proof.audit_metrics import AuditMetrics
 from driftline.infra.serving.serve import bootstrap_of, open_history
 from driftline.infra.settings import Settings
 from driftline.infra.topics.folded import folded_offsets, worker_groups
@@ -110,49 +111,6 @@ class PartitionFollower:
         return until == folded
 
 
-class AuditMetrics:
-    """What a scrape of the auditor gets, by partition."""
-
-    def __init__(self, case: str) -> None:
-        self.registry = CollectorRegistry()
-        labels = ("case", "partition")
-        self._case = case
-        self._verified = Gauge(
-            "driftline_audit_verified_offset",
-            "Offset of the log before which all that was published is proved",
-            labels,
-            registry=self.registry,
-        )
-        self._behind = Gauge(
-            "driftline_audit_lag_records",
-            "Offsets that are published and not audited yet",
-            labels,
-            registry=self.registry,
-        )
-        self._differences = Gauge(
-            "driftline_audit_differences",
-            "Published records that are not what the log gives",
-            labels,
-            registry=self.registry,
-        )
-        self._checked = Gauge(
-            "driftline_audit_checked", "Published records compared", labels, registry=self.registry
-        )
-        self._unchecked = Gauge(
-            "driftline_audit_unchecked", "Published records of other code", labels, registry=self.registry
-        )
-
-    def show(self, follower: PartitionFollower, folded: int) -> None:
-        """The newest figures of a partition."""
-        labels = (self._case, str(follower.partition))
-        checked, differences, unchecked = follower.counts
-        self._verified.labels(*labels).set(follower.verified)
-        self._behind.labels(*labels).set(max(0, folded - follower.next_offset))
-        self._differences.labels(*labels).set(differences)
-        self._checked.labels(*labels).set(checked)
-        self._unchecked.labels(*labels).set(unchecked)
-
-
 def follow(
     case: UseCase,
     settings: Settings,
@@ -194,7 +152,15 @@ def follow(
 
 def _look(follower: PartitionFollower, folded: int, metrics: AuditMetrics) -> bool:
     done = follower.look(folded)
-    metrics.show(follower, folded)
+    checked, differences, unchecked = follower.counts
+    metrics.set(
+        follower.partition,
+        verified_offset=follower.verified,
+        lag_records=max(0, folded - follower.next_offset),
+        differences=differences,
+        checked=checked,
+        unchecked=unchecked,
+    )
     return done
 
 

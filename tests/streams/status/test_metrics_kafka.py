@@ -16,6 +16,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from driftline.infra.local.kafka import free_port
 from driftline.streams.status.measures import MEASURES, PREFIX
 
+ONCE_IT_HAPPENED = (
+    "dead_letters",
+    "drift_events",
+    "model_changes",
+    "open_incidents",
+    "checkpoint_age_seconds",
+)
+"""Measures without a value before something of their kind has happened in this process."""
+
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
 
@@ -70,7 +79,9 @@ def test_a_scrape_has_what_the_log_made_and_a_take_over_is_no_burst(
     assert total(first_port, "fold_seconds") > 0
     eventually(lambda: scraped(first_port).get(MEASURES["model_quality"].series))
     declared = {measure.series for measure in MEASURES.values()}
-    assert {name for name in scraped(first_port) if name.startswith(PREFIX)} <= declared
+    present = {name for name in scraped(first_port) if name.startswith(PREFIX)}
+    assert present <= declared
+    assert declared - present <= {MEASURES[name].series for name in ONCE_IT_HAPPENED}
 
     second, _ = system.command("worker", "shop:orders", DRIFTLINE_METRICS=f"127.0.0.1:{second_port}")
 

@@ -1,0 +1,148 @@
+"""What wakes somebody: alerts over the metrics of workers and the auditor, each with an example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from driftline.infra.proof.audit_metrics import AUDIT_MEASURES
+from driftline.streams.status.measures import MEASURES
+
+
+def _series(name: str) -> str:
+    """The series of a measure, by its name."""
+    return (MEASURES.get(name) or AUDIT_MEASURES[name]).series
+
+
+class Alert(NamedTuple):
+    """One alert: `expr` is a PromQL expression that holds for `lasts` before it is raised.
+
+    `example` are series and values, a minute apart in promtool's notation, which raise it within two hours.
+    """
+
+    name: str
+    expr: str
+    lasts: str
+    severity: str
+    summary: str
+    example: Mapping[str, str]
+
+
+_P = 'case="orders",partition="0"'
+
+ALERTS = (
+    Alert(
+        "DriftlinePartitionNotServed",
+        f'max by (case, partition, state) ({_series("partition_state")}{{state!="serving"}}) > 0',
+        "5m",
+        "page",
+        "{{ $labels.case }}, partition {{ $labels.partition }}: {{ $labels.state }}, nothing is answered",
+        {f'{_series("partition_state")}{{{_P},state="refused"}}': "1x120"},
+    ),
+    Alert(
+        "DriftlineLagging",
+        f"{_series('lag_seconds')} > 60",
+        "5m",
+        "page",
+        "{{ $labels.case }}, partition {{ $labels.partition }}: requests wait for {{ $value }} s",
+        {f"{_series('lag_seconds')}{{{_P}}}": "300x120"},
+    ),
+    Alert(
+        "DriftlineStandsStill",
+        f"{_series('lag_records')} > 0 and delta({_series('folded_offset')}[5m]) == 0",
+        "2m",
+        "page",
+        "{{ $labels.case }}, partition {{ $labels.partition }}: records wait, and none is answered",
+        {f"{_series('lag_records')}{{{_P}}}": "5x120", f"{_series('folded_offset')}{{{_P}}}": "100x120"},
+    ),
+    Alert(
+        "DriftlineNotProvable",
+        f"{_series('audit_differences')} > 0",
+        "0m",
+        "page",
+        "{{ $labels.case }}, partition {{ $labels.partition }}: what is published is not what the log gives",
+        {f"{_series('audit_differences')}{{{_P}}}": "0x10 1x110"},
+    ),
+    Alert(
+        "DriftlineAuditLagging",
+        f"{_series('audit_lag_records')} > 100000",
+        "1h",
+        "ticket",
+        "{{ $labels.case }}, partition {{ $labels.partition }}: the audit is {{ $value }} offsets behind",
+        {f"{_series('audit_lag_records')}{{{_P}}}": "200000x120"},
+    ),
+    Alert(
+        "DriftlineCheckpointsFail",
+        f"{_series('checkpoint_failing_seconds')} > 600",
+        "5m",
+        "ticket",
+        "{{ $labels.case }}, partition {{ $labels.partition }}: no checkpoint for {{ $value }} s, so that a "
+        "restart takes longer",
+        {f"{_series('checkpoint_failing_seconds')}{{{_P}}}": "0+60x120"},
+    ),
+    Alert(
+        "DriftlineDeadLetters",
+        f'sum by (case) (rate({_series("dead_letters")}{{stage!~"range|ahead"}}[15m]))'
+        f" > 0.01 * sum by (case) (rate({_series('records')}[15m]))",
+        "15m",
+        "ticket",
+        "{{ $labels.case }}: more than one record in a hundred is refused (driftline dead-letters list)",
+        {
+            f'{_series("dead_letters")}{{{_P},stage="decode"}}': "0+60x120",
+            f'{_series("records")}{{{_P},result="accepted"}}': "0+600x120",
+        },
+    ),
+    Alert(
+        "DriftlineMisplaced",
+        f'sum by (case) (increase({_series("records")}{{result="misplaced"}}[15m])) > 0',
+        "0m",
+        "ticket",
+        "{{ $labels.case }}: records of a producer with another partitioner than Kafka's are refused",
+        {f'{_series("records")}{{{_P},result="misplaced"}}': "0x10 1+1x110"},
+    ),
+    Alert(
+        "DriftlineDrift",
+        f"sum by (case, kind) ({_series('open_incidents')}) > 0",
+        "0m",
+        "ticket",
+        "{{ $labels.case }}: {{ $labels.kind }} in {{ $value }} pools (driftline drift tail)",
+        {f'{_series("open_incidents")}{{case="orders",kind="concept drift"}}': "0x10 1x110"},
+    ),
+    Alert(
+        "DriftlineQuarantine",
+        f"sum by (case, member) ({_series('model_quarantined')}) > 0",
+        "0m",
+        "ticket",
+        "{{ $labels.case }}: the member {{ $labels.member }} is in quarantine (driftline status says why)",
+        {f'{_series("model_quarantined")}{{case="orders",member="trees"}}': "0x10 1x110"},
+    ),
+    Alert(
+        "DriftlineTopicSettings",
+        f"sum by (case) ({_series('topic_troubles')}) > 0",
+        "0m",
+        "ticket",
+        "{{ $labels.case }}: settings of its topics break a guarantee (driftline status says which)",
+        {f'{_series("topic_troubles")}{{case="orders"}}': "0x10 1x110"},
+    ),
+)
+
+
+def rules() -> dict[str, object]:
+    """The alert rules, as Prometheus reads them."""
+    return {
+        "groups": [
+            {
+                "name": "driftline",
+                "rules": [
+                    {
+                        "alert": alert.name,
+                        "expr": alert.expr,
+                        "for": alert.lasts,
+                        "labels": {"severity": alert.severity},
+                        "annotations": {"summary": alert.summary},
+                    }
+                    for alert in ALERTS
+                ],
+            }
+        ]
+    }

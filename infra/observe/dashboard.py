@@ -1,0 +1,108 @@
+"""The dashboard of a case, for Grafana."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from driftline.infra.proof.audit_metrics import AUDIT_MEASURES
+from driftline.streams.status.measures import MEASURES
+
+WIDTH, HEIGHT = 8, 7
+"""Size of a panel in Grafana's grid, which is 24 wide."""
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+class Panel(NamedTuple):
+    """One chart: a measure, how its values are put together, and what each line is called."""
+
+    title: str
+    measure: str
+    by: tuple[str, ...] = ()
+    where: str = ""
+    is_rate: bool = False
+    unit: str = "short"
+
+
+ROWS: dict[str, tuple[Panel, ...]] = {
+    "Serving": (
+        Panel("Predictions a second", "predictions", is_rate=True, unit="ops"),
+        Panel("Records a second, by result", "records", ("result",), is_rate=True, unit="ops"),
+        Panel("Lag", "lag_seconds", ("partition",), unit="s"),
+        Panel("Partitions by state", "partition_state", ("state",)),
+        Panel("CPU of the fold", "fold_seconds", ("partition",), is_rate=True, unit="percentunit"),
+        Panel("Age of checkpoints", "checkpoint_age_seconds", ("partition",), unit="s"),
+    ),
+    "Labels and models": (
+        Panel("Predictions that wait for a label", "pending_predictions"),
+        Panel("Outcomes a second", "outcomes", ("status",), is_rate=True, unit="ops"),
+        Panel("Fading log loss", "model_quality", ("member",), 'figure="log_loss",over="fading"'),
+        Panel("Fading AUC", "model_quality", ("member",), 'figure="auc",over="fading"'),
+        Panel("Pools a member serves", "model_serving_pools", ("member",)),
+        Panel("Changes of models", "model_changes", ("kind",), is_rate=True, unit="ops"),
+    ),
+    "Drift and trust": (
+        Panel("Open incidents", "open_incidents", ("kind",)),
+        Panel("Drift events a second", "drift_events", ("kind", "severity"), is_rate=True, unit="ops"),
+        Panel("Dead letters a second", "dead_letters", ("stage",), is_rate=True, unit="ops"),
+        Panel("Proved up to offset", "audit_verified_offset", ("partition",)),
+        Panel("Differences", "audit_differences"),
+        Panel("Offsets not audited yet", "audit_lag_records", ("partition",)),
+    ),
+}
+
+
+def expression(panel: Panel) -> str:
+    """The panel's query."""
+    measure = MEASURES.get(panel.measure) or AUDIT_MEASURES[panel.measure]
+    selected = ",".join(filter(None, ('case="$case"', panel.where)))
+    values = f"{measure.series}{{{selected}}}"
+    if panel.is_rate:
+        values = f"rate({values}[$__rate_interval])"
+    return f"sum by ({', '.join(panel.by)}) ({values})" if panel.by else f"sum ({values})"
+
+
+def dashboard() -> dict[str, Any]:
+    """The dashboard, as Grafana reads it."""
+    panels: list[dict[str, Any]] = []
+    top = 0
+    for row, charts in ROWS.items():
+        panels.append(
+            {"type": "row", "title": row, "gridPos": {"x": 0, "y": top, "w": 24, "h": 1}, "panels": []}
+        )
+        top += 1
+        for number, chart in enumerate(charts):
+            line, column = divmod(number, 24 // WIDTH)
+            place = {"x": column * WIDTH, "y": top + line * HEIGHT, "w": WIDTH, "h": HEIGHT}
+            panels.append(_panel(chart, place))
+        top += HEIGHT * -(-len(charts) // (24 // WIDTH))
+    for number, panel in enumerate(panels, 1):
+        panel["id"] = number
+    case = {
+        "name": "case",
+        "type": "query",
+        "datasource": SOURCE,
+        "query": f"label_values({MEASURES['folded_offset'].series}, case)",
+        "refresh": 2,
+    }
+    source = {"name": "datasource", "type": "datasource", "query": "prometheus"}
+    return {
+        "uid": "driftline-case",
+        "title": "driftline: a case",
+        "schemaVersion": 39,
+        "time": {"from": "now-6h", "to": "now"},
+        "refresh": "30s",
+        "templating": {"list": [source, case]},
+        "panels": panels,
+    }
+
+
+def _panel(panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+    legend = " ".join(f"{{{{{label}}}}}" for label in panel.by) or panel.title
+    return {
+        "type": "timeseries",
+        "title": panel.title,
+        "gridPos": place,
+        "datasource": SOURCE,
+        "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
+        "targets": [{"refId": "A", "expr": expression(panel), "legendFormat": legend}],
+    }
