@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup demo test check bench soak fold clean
+.PHONY: help setup demo test check bench readme soak fold clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  \1\t/' | expand -t 12
@@ -32,6 +32,9 @@ check: setup ## lint, types, layers
 bench: setup ## measure against bare River, plain Faust, Quix Streams, aiokafka
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/peers "quixstreams>=3.20"
 	$(BIN)/driftline bench
+
+readme: setup ## the README's figures and picture: runs the demo anew, takes the bench as it was measured last
+	$(BIN)/python -m driftline.bench.readme
 
 soak: setup ## the long runs: properties, a million records of drawn cases, ten thousand simulated histories, every fault on real processes
 	$(BIN)/python -m pytest --hypothesis-profile=soak -m "soak or not soak"

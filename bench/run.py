@@ -14,12 +14,15 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from driftline.bench import table
+import msgspec
+
+from driftline.bench import readme, table
 from driftline.bench.cases import FLIGHTS
 from driftline.bench.log import Log
 from driftline.bench.peers import process
 from driftline.bench.peers.apart import version
 from driftline.bench.peers.process import Limits
+from driftline.bench.sample_run import sample_run
 from driftline.bench.speed.attempts import attempt, medians, not_measured, say
 from driftline.bench.speed.kafka_runs import PACE_SECONDS, KafkaRuns
 from driftline.bench.speed.ratios import ratios
@@ -30,8 +33,6 @@ from driftline.streams.code.hash_seed import pin
 from driftline.streams.declare.usecase import load_case
 
 CHAMPION_ALONE = "driftline.bench.cases:champion_alone"
-RESULTS = Path(__file__).parent / "results.json"
-README = Path(__file__).resolve().parents[1] / "README.md"
 FROM_MEMORY_WITHIN = 600.0
 """Seconds for what is measured without Kafka."""
 PACKAGES = ("river", "faust-streaming", "quixstreams", "aiokafka")
@@ -124,6 +125,7 @@ def measure(runs: KafkaRuns, log_file: Path, rounds: int, latency_rounds: int) -
             "cores": os.cpu_count(),
             "system": f"{platform.system()} {platform.machine()}",
         },
+        "sample_run": msgspec.to_builtins(sample_run()),
         "versions": {"fold": fold_version()} | {package: version(package) for package in PACKAGES},
     }
 
@@ -134,11 +136,8 @@ def main(
     limit: int = 60_000,
     rounds: int = 3,
     latency_rounds: int = 5,
-    limits: Limits | None = None,
-    results: Path = RESULTS,
-    readme: Path | None = README,
 ) -> dict[str, Any]:
-    """Measure, write results.json and the README's table, show the tables on standard error.
+    """Measure, write results.json and the README's block, show the tables on standard error.
 
     Uses the broker of the settings, or the local one, started when it does not run and stopped then.
     `limit` counts source events; `rounds` are repeats of what is quick. A peer that fails costs its own
@@ -154,7 +153,7 @@ def main(
             say(f"lays out {limit:,} events")
             log = Log.of(load_case(FLIGHTS), limit)
             log.save(folder / "log")
-            runs = KafkaRuns(bootstrap, log, folder, limits or Limits())
+            runs = KafkaRuns(bootstrap, log, folder, Limits())
             try:
                 found = measure(runs, folder / "log", rounds, latency_rounds)
             finally:
@@ -163,9 +162,8 @@ def main(
         if stack is not None and not was_up:
             stack.down()
     found["seconds"] = round(time.monotonic() - started, 1)
-    results.write_text(json.dumps(found, indent=2) + "\n")
-    if readme is not None and readme.exists():
-        table.write_readme(found, readme)
+    readme.RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+    readme.write_blocks()
     table.show(found)
     return found
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 RATIOS = {
     "core_fold_vs_river": ("fold, champion alone / bare River, CPU per flight", "<= 2.5"),
@@ -131,12 +128,18 @@ def _sections(results: dict[str, Any]) -> list[tuple[tuple[str, ...], list[Any]]
     ]
 
 
+def _versions(versions: dict[str, str | None]) -> str:
+    named = ", ".join(f"{name} {found}" for name, found in versions.items() if found is not None)
+    return f"Versions: {named}."
+
+
 def markdown(results: dict[str, Any]) -> str:
     """The tables in Markdown."""
     lines = [
         f"{results['events']:,} events of the flights case ({results['predictions']:,} flights), "
         f"Python {results['machine']['python']}, {results['machine']['cores']} cores shared with the "
         "broker. Medians of the runs; of the fold and bare River, the least of each twelfth of the log.",
+        _versions(results["versions"]),
         "",
     ]
     for header, rows in _sections(results):
@@ -145,17 +148,6 @@ def markdown(results: dict[str, Any]) -> str:
         lines.extend(f"| {' | '.join(row)} |" for row in rows)
         lines.append("")
     return "\n".join(lines)
-
-
-def write_readme(results: dict[str, Any], path: Path) -> bool:
-    """Put the tables between the markers of a README; False when it has no markers."""
-    text = path.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        return False
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    path.write_text(f"{before}{BEGIN}\n{markdown(results)}{END}{after}", encoding="utf-8")
-    return True
 
 
 def show(results: dict[str, Any]) -> None:

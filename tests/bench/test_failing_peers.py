@@ -16,7 +16,7 @@ from driftline.bench.cases import FLIGHTS
 from driftline.bench.log import Log
 from driftline.bench.peers import process
 from driftline.bench.peers.process import Limits, PeerFailed
-from driftline.bench.run import RESULTS
+from driftline.bench.readme import RESULTS
 from driftline.bench.speed import latency
 from driftline.bench.speed.attempts import attempt, medians
 from driftline.bench.speed.kafka_runs import KafkaRuns
