@@ -90,7 +90,12 @@ class _Endless:
     """Marks a duration that may be infinite."""
 
 
+class _NotEmpty:
+    """Marks a text that has to say something."""
+
+
 ENDLESS = _Endless()
+NOT_EMPTY = _NotEmpty()
 ABOVE_0 = Bounds(above=0)
 AT_LEAST_0 = Bounds(low=0)
 AT_LEAST_1 = Bounds(low=1)
@@ -220,6 +225,8 @@ def _annotated(value: Any, hint: Any, *marks: Any) -> Any:
     if value == inf and ENDLESS in marks:
         return inf
     found = _seconds(value) if any(isinstance(mark, _Seconds) for mark in marks) else _accepted(value, hint)
+    if found == "" and NOT_EMPTY in marks:
+        raise _Wrong("expected a text that is not empty")
     for mark in marks:
         if isinstance(mark, Bounds) and found is not None and not mark.holds(found):
             raise _Wrong(f"it must be {mark}, not {shown(value)}")
@@ -257,7 +264,7 @@ def _described(hint: Any) -> str:
     if plain in words:
         return words[plain]
     name = getattr(plain, "__name__", str(plain))
-    return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
+    return f"{'an' if name[:1] in 'AEIO' else 'a'} {name}"
 
 
 def _of_kind(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:

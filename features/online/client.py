@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 
+from driftline.declared import check_argument, shown
 from driftline.errors import pass_interrupt
 from driftline.features.declare.declaration import View
 from driftline.features.declare.keys import Key, texts_of
 from driftline.features.declare.on_demand import AT, Evaluate, OnDemandView, evaluation
-from driftline.features.errors import FeaturesError
+from driftline.features.errors import FeatureDeclarationError, FeaturesError
 from driftline.features.feast.place import RepositoryPlace
 from driftline.features.online.stores import wire
 from driftline.features.online.stores.stamps import microseconds, moment
@@ -200,6 +201,10 @@ class FeatureClient:
     """
 
     def __init__(self, case: Declared, place: RepositoryPlace | None = None) -> None:
+        for method in ("views", "on_demand_views"):
+            if isinstance(case, type) or not callable(getattr(case, method, None)):
+                raise FeatureDeclarationError(f"FeatureClient: case: expected a UseCase, not {shown(case)}")
+        check_argument(place, RepositoryPlace | None, "FeatureClient: place", FeatureDeclarationError)
         self._place = place or RepositoryPlace.from_settings(case.name)
         self._views = {view.name: view for view in case.views()}
         self._computed = {view.name: _Computed(view, self._views) for view in case.on_demand_views()}

@@ -12,6 +12,7 @@ from driftline.streams.clients.sdk import EventProducer
 from driftline.streams.declare.commands import new_command, new_key
 from driftline.streams.declare.events import Action, Command
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import DeclarationError
 
 EVENTS = 10_000
 """Newest records of the models topic in which `serving` looks."""
@@ -50,8 +51,8 @@ def send(
         command = new_command(case.name, operator, private, action, pool=pool, member=member, budget=budget)
     except OSError as error:
         raise InfraError(f"the key cannot be read from {key}: {error.strerror}") from None
-    except ValueError:
-        raise InfraError(f"{key} has no private key in it: 64 hex digits") from None
+    except DeclarationError as error:
+        raise InfraError(f"{error} (the key is read from {key})") from None
     with EventProducer(case, bootstrap, namespace=namespace) as producer:
         producer.send(command)
     return command

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from math import inf
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
-from kafka import ConsumerRebalanceListener, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
+from driftline.declared import AT_LEAST_0, NOT_EMPTY, Duration, MaybeSeconds, seconds, shown
+from driftline.streams.clients.arguments import check_client
 from driftline.streams.connection import clients
 from driftline.streams.declare.events import Event
-from driftline.streams.errors import NoBroker, StreamsError
+from driftline.streams.errors import DeclarationError, NoBroker, StreamsError
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.positions import NOTHING, SourcePosition, parse_position, position_of
 
@@ -53,6 +56,24 @@ def _settings() -> Settings:
     from driftline.settings import Settings
 
     return read(Settings)
+
+
+_SERIALIZED = "events are written as the JSON that workers read"
+_TYPED = "predictions are read as typed objects"
+_PRODUCERS_OWN = {
+    "bootstrap_servers": "pass bootstrap=",
+    "key_serializer": _SERIALIZED,
+    "value_serializer": _SERIALIZED,
+}
+_CONSUMERS_OWN = {
+    "bootstrap_servers": "pass bootstrap=",
+    "group_id": "pass group=",
+    "consumer_timeout_ms": "pass timeout=, in seconds",
+    "enable_auto_commit": "call commit(), which keeps the source position too",
+    "isolation_level": "what was rolled back is no prediction",
+    "key_deserializer": _TYPED,
+    "value_deserializer": _TYPED,
+}
 
 
 class Undelivered(StreamsError):
@@ -101,6 +122,13 @@ class EventProducer:
         on_sent: Callable[[int, int], None] | None = None,
         **settings: Any,
     ) -> None:
+        from driftline.streams.declare.usecase import UseCase as Case
+
+        arguments = {
+            "case": (case, Case), "bootstrap": (bootstrap, str | None), "namespace": (namespace, str | None),
+            "on_sent": (on_sent, Callable | None),
+        }  # fmt: skip
+        check_client("EventProducer", arguments, settings, KafkaProducer, _PRODUCERS_OWN)
         self._codec = case.codec()
         self._partitions = case.partitions
         self._topic = case.topics(own_namespace() if namespace is None else namespace).log
@@ -122,6 +150,8 @@ class EventProducer:
 
         `headers` are the record's, for other readers of the log: driftline does not read them.
         """
+        if not isinstance(event, Event):
+            raise DeclarationError(f"EventProducer.send: expected an event of the case, not {shown(event)}")
         value = self._codec.encode(event)
         key = self._codec.key(event)
         self._raise_failures(event.id)
@@ -220,7 +250,7 @@ class PredictionConsumer:
     metadata of the offset commit, so repeats are dropped across restarts and rebalances too. What was
     yielded of a partition since the last commit comes again to whoever the group gives it to next.
     `namespace` is that of the settings when none is given. Iteration ends after `timeout` seconds
-    without a record (None: never).
+    (or a timedelta) without a record (None: never).
 
     >>> from driftline.examples.flights import flights
     >>> for prediction in PredictionConsumer(flights, group="my-service"):           # doctest: +SKIP
@@ -234,17 +264,26 @@ class PredictionConsumer:
         *,
         group: str | None = None,
         namespace: str | None = None,
-        timeout: float | None = None,
+        timeout: Duration | None = None,
         **settings: Any,
     ) -> None:
+        from driftline.streams.declare.usecase import UseCase as Case
+
+        arguments = {
+            "case": (case, Case), "bootstrap": (bootstrap, str | None), "namespace": (namespace, str | None),
+            "group": (group, Annotated[str, NOT_EMPTY] | None),
+            "timeout": (timeout, Annotated[MaybeSeconds, AT_LEAST_0]),
+        }  # fmt: skip
+        check_client("PredictionConsumer", arguments, settings, KafkaConsumer, _CONSUMERS_OWN)
         self._topic = case.topics(own_namespace() if namespace is None else namespace).predictions
+        ends_after = inf if timeout is None else seconds(timeout, "timeout", DeclarationError)
         self._group = group
         self._decoder = msgspec.json.Decoder(Prediction)
         usual: dict[str, Any] = {
             "auto_offset_reset": "earliest",
             "enable_auto_commit": False,
             "isolation_level": "read_committed",
-            "consumer_timeout_ms": float("inf") if timeout is None else timeout * 1000,
+            "consumer_timeout_ms": ends_after * 1000,
         }
         self._consumer = clients.consumer(bootstrap or local_bootstrap(), group_id=group, **usual | settings)
         self._progress = _Progress(self._consumer.assignment)

@@ -8,19 +8,21 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
 
+from driftline.declared import NOT_EMPTY, check_argument
 from driftline.streams.declare.events import Action, Command
 from driftline.streams.errors import DeclarationError
 
-_PUBLIC_KEY = re.compile(r"[0-9a-f]{64}")
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def check_operators(operators: Mapping[str, str]) -> None:
     """Raises DeclarationError for what is no operator's name or public key."""
     for name, key in operators.items():
-        if not name or not _PUBLIC_KEY.fullmatch(key):
+        if not name or not _KEY.fullmatch(key):
             raise DeclarationError(
                 f"operator {name!r}: an Ed25519 public key is 64 hex digits in lower case, not {key!r}; "
                 "`driftline models key` makes one"
@@ -63,7 +65,7 @@ def new_command(
     member: str = "",
     budget: float | None = None,
 ) -> Command:
-    """A new command, signed; raises ValueError for what is no private key.
+    """A new command, signed; raises DeclarationError for what is no command or no private key.
 
     Its nonce is the time in units of 10 microseconds: an operator's clock must not go back.
 
@@ -75,6 +77,17 @@ def new_command(
         ...
     ValueError: ...
     """
+    said = {
+        "case": (case, Annotated[str, NOT_EMPTY]), "operator": (operator, Annotated[str, NOT_EMPTY]),
+        "action": (action, Action), "pool": (pool, str), "member": (member, str),
+        "budget": (budget, float | None),
+    }  # fmt: skip
+    for name, (value, hint) in said.items():
+        check_argument(value, hint, f"new_command: {name}", DeclarationError)
+    if not (isinstance(private_key, str) and _KEY.fullmatch(private_key)):  # which no message shows
+        raise DeclarationError(
+            "new_command: private_key: expected 64 hex digits in lower case; `driftline models key` makes one"
+        )
     nonce = time.time_ns() // 10_000
     return sign(
         Command(

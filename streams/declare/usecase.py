@@ -19,6 +19,7 @@ from driftline.declared import (
     MaybeSeconds,
     Seconds,
     check,
+    check_argument,
     shown,
     suggestion,
 )
@@ -212,6 +213,7 @@ def load(path: str) -> Any:
     A path below the current folder is taken for the module in it: ./shop/cases.py:orders is
     shop.cases:orders. Raises DeclarationError, in one paragraph, for what cannot be imported.
     """
+    check_argument(path, str, "the path of a case", DeclarationError)
     told, _, attribute = path.rpartition(":")
     here = Path.cwd()
     module_name = _module_of(told, here)

@@ -48,7 +48,8 @@ ELSEWHERE = {
     "Clock", "Command", "Event", "Reference", "ForeignRecord", "FeatureRow", "FeatureValue", "Schema",
     "new_command", "load_case", "EventProducer", "PredictionConsumer", "FeatureClient", "LabelWarning",
 }  # fmt: skip
-"""Public names that are no declarations: constants, records that are checked as they are read, clients."""
+"""Public names that are no declarations: constants, records that are checked as they are read, and those of
+`test_client_arguments`."""
 BY_ITS_TASK = {("Label", "at_expiry")}
 """What only the task can judge, which does (`test_wrong_declarations`)."""
 

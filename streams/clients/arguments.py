@@ -1,0 +1,30 @@
+"""What the clients of Kafka are given, looked at before anything is connected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from driftline.declared import check_argument, check_keywords
+from driftline.streams.errors import DeclarationError
+
+
+def check_client(
+    client: str,
+    arguments: Mapping[str, tuple[Any, Any]],
+    settings: Mapping[str, Any],
+    kafka: type,
+    own: Mapping[str, str],
+) -> None:
+    """Compare a client's arguments (name -> value, what is expected) and the settings for Kafka's client.
+
+    `own` are those of Kafka's settings that the client makes itself, with what to do instead. Raises
+    DeclarationError for the first that is something else.
+    """
+    for name, (value, hint) in arguments.items():
+        check_argument(value, hint, f"{client}: {name}", DeclarationError)
+    for name in settings:
+        if name in own:
+            raise DeclarationError(f"{client} sets {name!r} itself: {own[name]}")
+    known = {*arguments, *kafka.DEFAULT_CONFIG} - set(own)  # type: ignore[attr-defined]
+    check_keywords(settings, sorted(known), client, DeclarationError)

@@ -1,0 +1,158 @@
+"""Every public name does what it says: here, or in the test that is named for it."""
+
+from __future__ import annotations
+
+import ast
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import till
+from shop import START, Asked, Product, Settled, asked, orders, settled
+
+import driftline as dl
+import driftline.client
+from driftline.features.online.client import Status
+from driftline.features.state.feature_state import FeatureState
+
+TESTS = Path(__file__).parent
+KEYED: dict[str, Any] = {"by": "shop", "over": dl.HOUR}
+
+FEATURES: dict[str, tuple[Any, float]] = {
+    "count": (dl.count(Settled, **KEYED), 3), "sum": (dl.sum(Settled, "bad", **KEYED), 6.0),
+    "mean": (dl.mean(Settled, "bad", **KEYED), 2.0), "min": (dl.min(Settled, "bad", **KEYED), 1.0),
+    "max": (dl.max(Settled, "bad", **KEYED), 3.0), "std": (dl.std(Settled, "bad", **KEYED), (2 / 3) ** 0.5),
+    "distinct": (dl.distinct(Settled, "bad", **KEYED), 3), "first": (dl.first(Settled, "bad", **KEYED), 1.0),
+    "rate": (dl.rate(Settled, **KEYED), 3 / dl.HOUR), "since": (dl.since(Settled, **KEYED), 10.0),
+    "last": (dl.last(Settled, "bad", by="shop", ttl=dl.HOUR), 2.0),
+    "latest": (dl.latest(Settled, "bad", by="shop", ttl=dl.HOUR), 2.0),
+    "lag": (dl.lag(Settled, "bad", by="shop", n=2, over=dl.HOUR), 3.0),
+    # weights of 1/8, 1/4 and 1/2, as they are half as heavy every ten seconds
+    "decayed": (dl.decayed(Settled, "bad", by="shop", half_life=10), (1 / 8 + 3 / 4 + 2 / 2) / (7 / 8)),
+    "field": (dl.field("amount"), 5.0), "derive": (dl.derive(lambda request: request.amount + 1), 6.0),
+    "lookup": (dl.lookup(Product, "weight", by="product"), 7.0),
+    "ratio": (dl.ratio("sum", "count"), 2.0), "difference": (dl.difference("max", "min"), 2.0),
+    "on_demand": (dl.on_demand(lambda amount: 2 * amount, of="field"), 10.0),
+}  # fmt: skip
+
+ELSEWHERE = {
+    "FeatureClient": "features/online/test_client.py", "FeatureRow": "features/online/test_client.py",
+    "Schema": "features/quality/test_expectation.py", "SchemaError": "features/quality/test_expectation.py",
+    "Combination": "online_models/combine/test_combination.py",
+    "Monitoring": "online_models/drift/test_drift.py", "Tolerance": "online_models/members/test_failures.py",
+    "Member": "online_models/members/test_check.py", "PerKey": "online_models/members/test_check.py",
+    "Shared": "streams/fold/test_serving.py", "Promotion": "online_models/promote/test_promotion.py",
+    "Background": "online_models/members/test_reactions.py",
+    "Boosted": "online_models/members/test_reactions.py",
+    "Recurring": "online_models/members/test_reactions.py",
+    "Reset": "online_models/members/test_reactions.py",
+    "Anomaly": "streams/fold/test_anomalies.py", "Binary": "online_models/tasks/test_metrics.py",
+    "Decision": "online_models/tasks/test_metrics.py", "Multiclass": "online_models/drift/test_drift.py",
+    "Regression": "online_models/combine/test_combination.py", "Label": "streams/fold/test_fold.py",
+    "LabelWarning": "streams/fold/test_fold.py",
+    "Bridge": "streams/clients/test_bridge.py", "Enrichment": "streams/clients/test_bridge.py",
+    "new_command": "streams/declare/test_commands.py", "Command": "streams/declare/test_commands.py",
+    "Clock": "streams/fold/test_fold.py",
+    "Event": "streams/declare/test_events.py", "UseCase": "declarations/test_every_path.py",
+    "EventProducer": "streams/clients/test_sdk_kafka.py",
+    "PredictionConsumer": "streams/clients/test_sdk_kafka.py",
+    "Undelivered": "streams/transport/test_network_kafka.py",
+    "load_case": "declarations/test_client_arguments.py",
+    "NotFinite": "online_models/pool/test_pool.py", "ModelsError": "online_models/pool/test_pool.py",
+    "FoldFault": "streams/fold/test_refusals.py", "NoCanonicalForm": "streams/code/test_state_hash.py",
+    "OtherTask": "streams/owner/test_standby.py", "Refused": "streams/clients/test_bridge.py",
+    "Unauthentic": "streams/checkpoints/test_sealing.py",
+    "Undescribable": "streams/code/test_specification.py",
+    "UnusableKey": "streams/checkpoints/test_sealing.py",
+    "StreamsError": "streams/checkpoints/test_sealing.py",
+    "FeaturesError": "features/online/test_client.py",
+    "DeclarationError": "declarations/test_wrong_declarations.py",
+    "DriftlineError": "declarations/test_wrong_declarations.py",
+}  # fmt: skip
+HERE = {
+    "DAY", "HOUR", "MINUTE", "SECOND", "WEEK", "ForeignRecord", "FeatureValue", "Reference",
+    "FeatureDeclarationError", "FeatureValueError", "ModelDeclarationError", "NoBroker",
+}  # fmt: skip
+
+
+def test_every_public_name_has_a_test() -> None:
+    assert set(dl.__all__) == {*FEATURES, *ELSEWHERE, *HERE}
+    assert set(driftline.client.__all__) <= set(dl.__all__)
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_the_test_of_a_name_exists_and_uses_it(name: str) -> None:
+    tree = ast.parse((TESTS / ELSEWHERE[name]).read_text())
+    tests = [
+        node for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]  # fmt: skip
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert tests
+    assert name in used
+
+
+def read(features: dict[str, Any]) -> dict[str, Any]:
+    """What a request reads half a minute after the start, when a shop has settled three orders."""
+    state = FeatureState(features, Asked, "shop")
+    product = Product(id="p", at=START, product="p", weight=7.0)
+    state.update(product, product.at.timestamp())
+    for second, bad in ((0, 1.0), (10, 3.0), (20, 2.0)):
+        event = settled(second, second / 60, bad=bad)
+        state.update(event, event.at.timestamp())
+    request = asked(1, 0.5, amount=5.0, product="p")
+    return state.read(request, request.at.timestamp())
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_feature_is_what_its_name_says(name: str) -> None:
+    values = read({known: feature for known, (feature, _) in FEATURES.items()})
+    assert values[name] == pytest.approx(FEATURES[name][1], rel=1e-12)
+
+
+def test_lengths_of_time_are_seconds() -> None:
+    assert (dl.SECOND, dl.MINUTE, dl.HOUR) == (1, 60, 3600)
+    assert (24 * dl.HOUR, timedelta(weeks=1).total_seconds()) == (dl.DAY, dl.WEEK)
+
+
+def test_a_foreign_record_is_known_by_its_place_and_read_as_json() -> None:
+    record = dl.ForeignRecord("pos", "a-topic", 3, 7, 1_000, b"k", json.dumps({"n": 1}).encode(), ())
+    assert (record.id, record.at.timestamp(), record.json()) == ("a-topic:3:7", 1.0, {"n": 1})
+    assert till.till.topic == "pos"
+
+
+def test_a_feature_that_raises_says_which_and_why() -> None:
+    with pytest.raises(dl.FeatureValueError, match="feature 'odd': its function raised"):
+        read({"odd": dl.derive(lambda request: 1 / 0)})
+
+
+def test_a_reference_has_no_key_as_every_partition_gets_it() -> None:
+    product = Product(id="p", at=START, product="p", weight=7.0)
+    assert isinstance(product, dl.Reference)
+    assert orders.codec().key(product) is None
+    assert orders.codec().key(asked(1, 0)) == b"s"
+
+
+def test_a_row_gives_values_and_their_state() -> None:
+    value = dl.FeatureValue(2.0, Status.PRESENT, START, 1.5)
+    row = dl.FeatureRow("orders_by_shop", {"shop": "s"}, START, 1.5, {"bad_1h": value})
+    assert (row["bad_1h"], row.features["bad_1h"].age) == (2.0, 1.5)
+
+
+def test_a_wrong_declaration_is_an_error_of_its_package() -> None:
+    with pytest.raises(dl.FeatureDeclarationError, match="over: it must be above 0, not -1"):
+        dl.mean(Settled, "bad", by="shop", over=-1)
+    with pytest.raises(dl.ModelDeclarationError, match="build: expected a function, not 'logistic'"):
+        dl.Member("logistic", "logistic")  # type: ignore[arg-type]
+
+
+def test_without_a_broker_clients_say_where_one_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRIFTLINE_HOME", str(tmp_path))
+    monkeypatch.delenv("DRIFTLINE_BOOTSTRAP", raising=False)
+    with pytest.raises(dl.NoBroker, match="run `driftline up`"):
+        dl.EventProducer(orders)
