@@ -7,10 +7,21 @@ from typing import Annotated
 
 import typer
 
-from driftline.infra.cli import acl, config, data, features, gateway, local, offline, produce, proof, service
+from driftline.infra.cli import (
+    acl,
+    config,
+    data,
+    features,
+    gateway,
+    local,
+    offline,
+    produce,
+    proof,
+    service,
+)
 from driftline.infra.cli.cases import settings
 from driftline.infra.cli.console import explains_itself, say
-from driftline.infra.cli.topics import dead_letters, models, schema, tail
+from driftline.infra.cli.topics import dead_letters, models, planning, schema, tail
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C has ended."""
@@ -49,7 +60,7 @@ def driftline(
         set_by_flags(flags)
 
 
-for module in (local, service, produce, offline, proof, acl):
+for module in (local, service, produce, offline, planning, proof, acl):
     app.add_typer(module.commands)
 app.add_typer(features.commands, name="features")
 app.add_typer(data.commands, name="data")

@@ -120,7 +120,7 @@ def _partition_key(case: UseCase) -> None:
     for event in _keyed(case):
         fields = event.__struct_fields__
         if key not in fields and (case.partitions > 1 or event is ask):
-            hint = suggestion(key, fields) or "; with partitions=1 only requests need it" * (event is not ask)
+            hint = suggestion(key, fields) + "; with partitions=1 only requests need it" * (event is not ask)
             raise _fail(case, f"the partition key is {key!r}, which {event.__name__} lacks{hint}")
         if key not in fields:
             continue

@@ -131,6 +131,10 @@ class Topics:
     def anomalies(self) -> str:
         return self._name("anomalies")
 
+    def of_stage(self, kind: str) -> str:
+        """Name of the topic that a stage of a plan folds."""
+        return self._name(kind)
+
     def of_bridge(self, bridge: str) -> str:
         """Name of the topic of what a bridge into the log refused."""
         return self._name(f"dead-letters-{bridge}")

@@ -151,14 +151,14 @@ class UseCase:
     def codec(self) -> EventCodec:
         """Encodes and decodes this case's events."""
         computed = fields_computed_with(self.features, self.task.ask)
-        return EventCodec(self.events, self.key, self.max_event_bytes, computed, self._other_keys())
+        others = self.record_keys if self.partitions == 1 else None
+        return EventCodec(self.events, self.key, self.max_event_bytes, computed, others)
 
-    def _other_keys(self) -> list[str] | None:
-        """Fields that an event may have instead of `key`, where one partition holds all of them."""
-        if self.partitions > 1:
-            return None
-        windows = [view.keys[0] for view in self.views()]
-        return list(dict.fromkeys((self.task.label.on, *windows)))
+    @property
+    def record_keys(self) -> tuple[str, ...]:
+        """Fields of which an event is written under the first that it has, where one partition holds all."""
+        names = (self.key, self.task.label.on, *(view.keys[0] for view in self.views()))
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
     def key_fields(self) -> tuple[str, ...]:

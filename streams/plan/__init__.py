@@ -1,0 +1,1 @@
+"""From a declaration to the stages that would run it."""

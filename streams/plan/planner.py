@@ -1,0 +1,141 @@
+"""Which stages a case needs on so many partitions.
+
+A window, a pool of models and a label's join each need all that they depend on in one partition. What is
+decided by the same field is one stage; on one partition everything is. A request goes through the stages in
+order and takes along what it has read; the last one answers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from driftline.features.declare.declaration import Elapsed, Feature, Lookup, OnDemand, Window
+from driftline.online_models.members.member import Shared
+from driftline.streams.declare.events import Event, Reference
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.plan.stage import Plan, Stage
+
+LOG = "events"
+QUESTIONS = "questions"
+
+
+def plan_of(case: UseCase, partitions: int | None = None) -> Plan:
+    """The plan of a case on so many partitions (default: as declared)."""
+    count = case.partitions if partitions is None else partitions
+    if count == 1:
+        return _one_partition(case)
+    log_key = case.key or case.task.label.on
+    windows = _windows_by_stage(case, log_key)
+    way = _way_of_labels(case, log_key)
+    is_one = list(windows) == [log_key] and way is None and _models_key(case) == log_key
+    if is_one:
+        only = Stage(LOG, log_key, count, (*_intake(case), *windows[log_key], *_answers(case)))
+        return Plan(case.name, count, (only,), _entries(case, [log_key]), 1)
+    stages = [Stage(LOG, log_key, count, (*_intake(case), *windows.pop(log_key)))]
+    stages += [Stage(f"by-{key}", key, count, tuple(names)) for key, names in windows.items()]
+    if way is not None:
+        stages = _with_way(stages, way, count)
+    scope = _models_key(case)
+    last = Stage(QUESTIONS, scope, 1 if scope is None else count, _answers(case))
+    stages.append(last)
+    keys = [stage.key for stage in stages[:-1] if stage.key is not None]
+    return Plan(case.name, count, tuple(stages), _entries(case, keys), 2 if way is None else 3)
+
+
+def _one_partition(case: UseCase) -> Plan:
+    names = [name for name, feature in case.features.items() if _window(feature) is not None]
+    stage = Stage(LOG, case.key, 1, (*_intake(case), *_named("windows", names), *_answers(case)))
+    return Plan(case.name, 1, (stage,), _entries(case, case.record_keys), 1)
+
+
+def _windows_by_stage(case: UseCase, log_key: str) -> dict[str, tuple[str, ...]]:
+    """What each stage's windows are, by the stage's key, that of the log first. A window may be in the stage
+    of any field that it is by; each time the field that the most are by is taken."""
+    left = {name: window.by for name, feature in case.features.items() if (window := _window(feature))}
+    found: dict[str, tuple[str, ...]] = {}
+    key = log_key
+    while True:
+        within = [name for name, by in left.items() if key in by]
+        found[key] = _named(f"windows by {key}", within)
+        for name in within:
+            del left[name]
+        if not left:
+            return found
+        fields = [field for by in left.values() for field in by]
+        key = max(dict.fromkeys(fields), key=fields.count)
+
+
+def _window(feature: Feature) -> Window | None:
+    window = feature.window if isinstance(feature, Elapsed) else feature
+    return window if isinstance(window, Window) else None
+
+
+def _models_key(case: UseCase) -> str | None:
+    """The field whose values have pools of their own; None where one pool answers everything."""
+    if isinstance(case.models, Shared):
+        return None
+    return case.models.by or case.key
+
+
+def _way_of_labels(case: UseCase, log_key: str) -> str | None:
+    """The field by which labels find the partition of their request; None where they know it themselves, or
+    where there is one place for all."""
+    label, scope = case.task.label, _models_key(case)
+    if scope is None:
+        return None
+    kinds: list[type[Event]] = [label.event, *label.void]
+    return None if all(scope in kind.__struct_fields__ for kind in kinds) else label.on
+
+
+def _with_way(stages: list[Stage], key: str, count: int) -> list[Stage]:
+    """The stages, with what labels need to find their requests at the one of the label's key."""
+    leaves = f"leaves the way for labels by {key}"
+    if all(stage.key != key for stage in stages):
+        return [*stages, Stage(f"by-{key}", key, count, (leaves,))]
+    return [
+        Stage(stage.topic, stage.key, count, (*stage.computes, leaves)) if stage.key == key else stage
+        for stage in stages
+    ]
+
+
+def _intake(case: UseCase) -> tuple[str, ...]:
+    looked_up = [name for name, feature in case.features.items() if isinstance(feature, Lookup)]
+    windows = [name for name, feature in case.features.items() if _window(feature) is not None]
+    of_request = [
+        name
+        for name, feature in case.features.items()
+        if name not in (*looked_up, *windows) and not isinstance(feature, OnDemand)
+    ]
+    return (
+        "decodes, refuses repeats, tells the time",
+        *_named("fields of the request", of_request),
+        *_named("references", looked_up),
+    )
+
+
+def _answers(case: UseCase) -> tuple[str, ...]:
+    scope = _models_key(case)
+    computed = [name for name, feature in case.features.items() if isinstance(feature, OnDemand)]
+    models = "one pool of models" if scope is None else f"a pool of models for each {scope}"
+    return (
+        *_named("computed", computed),
+        f"labels by {case.task.label.on}",
+        f"{models}: answers, learns, drift",
+    )
+
+
+def _named(what: str, names: Iterable[str]) -> tuple[str, ...]:
+    listed = ", ".join(names)
+    return (f"{what}: {listed}",) if listed else ()
+
+
+def _entries(case: UseCase, keys: Iterable[str]) -> Mapping[str, str | None]:
+    """The field by which each event enters: the first of the keys that it knows, else its label's."""
+    fields = list(dict.fromkeys((*keys, case.task.label.on)))
+    return {str(kind.__struct_config__.tag): _entry(kind, fields) for kind in case.events}
+
+
+def _entry(kind: type[Event], fields: Iterable[str]) -> str | None:
+    if issubclass(kind, Reference):
+        return None
+    return next((field for field in fields if field in kind.__struct_fields__), None)
