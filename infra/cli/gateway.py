@@ -41,7 +41,7 @@ def serve(
 def key(
     name: Annotated[str, typer.Argument(help="What the key is called: a service, a person")],
     scopes: Annotated[
-        list[str], typer.Option("--scope", help="produce, read or read:values; may be given several times")
+        list[str], typer.Option("--scope", help="produce or read:values; may be given several times")
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -15,9 +15,9 @@ from driftline.infra.errors import InfraError
 from driftline.infra.gateway.problems import Problem
 from driftline.whole_file import replacing
 
-Scope = Literal["produce", "read", "read:values"]
+Scope = Literal["produce", "read:values"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-"""produce: send events and get their predictions; read: figures; read:values: predictions and features."""
+"""produce: send events and get their predictions; read:values: look up predictions and features."""
 _PREFIX = "dlk_"
 
 

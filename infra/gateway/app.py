@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from driftline.infra.gateway.access import AccessKeys, Scope
@@ -17,6 +19,8 @@ from driftline.infra.gateway.case_routes import CaseRoutes
 from driftline.infra.gateway.problems import MEDIA_TYPE, Problem
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase
+
+log = logging.getLogger("driftline.gateway")
 
 REQUEST_ID = "X-Request-ID"
 
@@ -34,9 +38,13 @@ def create_app(
     """The application that serves some cases."""
     served = [CaseRoutes(case, bootstrap, settings.namespace, settings.features(case.name)) for case in cases]
 
+    health = _Health()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         tasks = [asyncio.create_task(work) for one in served for work in one.work()]
+        for task in tasks:
+            task.add_done_callback(health.ended)
         try:
             yield
         finally:
@@ -50,12 +58,17 @@ def create_app(
     gate = _Gate(keys, limits)
     app.add_middleware(BaseHTTPMiddleware, dispatch=gate.pass_through)
     app.add_exception_handler(Problem, _told)
+    app.add_exception_handler(HTTPException, _not_routed)
+    app.add_exception_handler(Exception, _failed)
     for one in served:
         one.add_to(app, gate.allow)
 
     @app.get("/livez", tags=["health"], summary="Whether the gateway runs")
-    async def alive() -> dict[str, bool]:
-        return {"alive": True}
+    async def alive() -> Response:
+        body = {"alive": not health.failure} | ({"reason": health.failure} if health.failure else {})
+        return Response(
+            msgspec.json.encode(body), 503 if health.failure else 200, media_type="application/json"
+        )
 
     @app.get("/readyz", tags=["health"], summary="Whether it has read what was published before it began")
     async def ready() -> Response:
@@ -70,6 +83,32 @@ def create_app(
 async def _told(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return Response(error.body(), error.status, headers=error.headers, media_type=MEDIA_TYPE)
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    """No such path, or not by this method."""
+    assert isinstance(error, HTTPException)
+    where = f"{request.method} {request.url.path}: /docs describes every route"
+    return await _told(request, Problem(error.status_code, error.detail, where, headers=error.headers))
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return await _told(request, Problem(500, "A fault of the gateway", "its log has the reason"))
+
+
+class _Health:
+    """Whether all that the gateway needs beside its requests still runs."""
+
+    def __init__(self) -> None:
+        self.failure = ""
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """A task is over; that is a failure unless the gateway has ended it."""
+        if not task.cancelled():
+            error = task.exception()
+            self.failure = f"{type(error).__name__}: {error}"
+            log.error("the gateway cannot go on", exc_info=error)
 
 
 class _Gate:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -84,7 +84,7 @@ class CaseRoutes:
             return await self._each(request, self._predicted)
 
         @app.get(
-            f"{self._base}/predictions/{{event_id}}",
+            f"{self._base}/predictions/{{event_id:path}}",
             tags=[name],
             summary="The prediction of a request that was sent before",
             responses=prediction,
@@ -125,18 +125,11 @@ class CaseRoutes:
         return Response(msgspec.json.encode(row), media_type="application/json")
 
     def _decoded(self, body: bytes) -> Event:
-        """The event in a body; its time is now where it says none. Raises Problem."""
+        """The event in a body. Raises Problem."""
         try:
-            return self._checked(self._decoder.decode(self._with_time(body)))
+            return self._checked(self._decoder.decode(body))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise refused("decode", str(error)) from None
-
-    @staticmethod
-    def _with_time(body: bytes) -> bytes:
-        fields = msgspec.json.decode(body)
-        if isinstance(fields, dict) and "at" not in fields:
-            return msgspec.json.encode(fields | {"at": datetime.now(UTC)})
-        return body
 
     @staticmethod
     def _checked(event: Event) -> Event:
@@ -160,7 +153,7 @@ class CaseRoutes:
         if done:
             return Response(asked.result(), media_type="application/json")
         asked.add_done_callback(_heard)
-        where = f"{self._base}/predictions/{event.id}"
+        where = f"{self._base}/predictions/{quote(event.id, safe='')}"
         body = msgspec.json.encode({"id": event.id, "status": "accepted", "prediction": where})
         return Response(body, 202, headers={"Location": where}, media_type="application/json")
 

@@ -21,7 +21,7 @@ from driftline.features.online.outages import Outage
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.errors import TOLD_ONLY
+from driftline.streams.errors import TOLD_ONLY, StreamsError
 from driftline.streams.records.positions import position_of
 
 log = logging.getLogger("driftline.gateway")
@@ -125,6 +125,13 @@ class PublishedResults:
         return ends
 
     def _take(self, place: TopicPartition, record: Any) -> None:
+        try:
+            self._read_record(place, record)
+        except (KeyError, msgspec.MsgspecError, StreamsError) as error:
+            # of no fold: the others are answered all the same
+            log.error("%s-%d, offset %d: %r", place.topic, place.partition, record.offset, error)
+
+    def _read_record(self, place: TopicPartition, record: Any) -> None:
         source = position_of(record.headers)[0]
         if place.topic == self._topics.dead_letters:
             headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}

@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 import pytest
 import shop
+from yarl import URL
 
 from driftline.infra.local.kafka import LocalStack, free_port
 from driftline.streams.declare.events import Event
@@ -32,7 +33,7 @@ class Gateways:
         self.system = system
         self.ports: list[int] = []
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.key = self.new_key("all", "produce", "read", "read:values")
+        self.key = self.new_key("all", "produce", "read:values")
 
     def new_key(self, name: str, *scopes: str) -> str:
         command = [sys.executable, "-m", "driftline", "gateway", "key", name]
@@ -87,7 +88,7 @@ class Client:
             return answer.status, await answer.read(), dict(answer.headers)
 
     async def get(self, path: str) -> Answer:
-        async with self._session.get(self._base + path, headers=self._headers) as answer:
+        async with self._session.get(URL(self._base + path, encoded=True), headers=self._headers) as answer:
             return answer.status, await answer.read(), dict(answer.headers)
 
 
@@ -181,6 +182,8 @@ def test_what_is_refused_is_a_problem_with_its_reason_and_never_accepted(gateway
         status, answer, _ = await client.post("/events", encoded(settled))
         assert (status, json.loads(answer)) == (200, {"id": "x", "status": "folded"})
         assert (await client.get("/predictions/nobody"))[0] == 404
+        status, answer, headers = await client.get("/elsewhere")
+        assert (status, headers["Content-Type"]) == (404, "application/problem+json"), answer
 
     async def without_key(client: Client) -> None:
         assert (await client.post("/predictions", encoded(asked(5))))[0] == 401
@@ -202,6 +205,13 @@ def test_a_client_chooses_how_long_it_waits_and_sends_many_at_once(gateways: Gat
         async with asyncio.timeout(60):
             while (await client.get("/predictions/g6"))[0] != 200:
                 await asyncio.sleep(0.05)
+        odd = asked(7, id="a b/ü?#%2F")
+        status, body, headers = await client.post("/predictions", encoded(odd), Prefer="wait=0")
+        assert status == 202
+        async with asyncio.timeout(60):
+            while (found := await client.get(headers["Location"].removeprefix(BASE)))[0] != 200:
+                await asyncio.sleep(0.05)
+        assert json.loads(found[1])["event_id"] == odd.id
         lines = [encoded(asked(number)) for number in range(10, 60)] + [b"no json"]
         body = b"\n".join(lines)
         status, answer, _ = await client.post("/predictions", body, Content_Type="application/x-ndjson")
