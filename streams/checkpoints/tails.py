@@ -68,9 +68,9 @@ async def _tail_beyond(broker: Broker, place: Place, extent: Extent, known: Outp
             f"{place} ends at {extent.end}, before the checkpoint's {known.end}: it was truncated"
         )
     # the markers of later fences may have filled up what was cut off, so the end alone proves nothing:
-    # the record that the checkpoint saw last, or a newer one, has to be there
-    seen = known.last if known.last >= 0 else known.end
-    record = await _last_output(broker, place, max(extent.begin, seen), extent.end)
+    # the record that the checkpoint saw last, or a newer one, has to be there; if it saw none, one may lie
+    # where markers were that it counted
+    record = await _last_output(broker, place, max(extent.begin, known.last), extent.end)
     position = known.position if record is None else position_of(record.headers)
     if position < known.position or (record is None and extent.begin <= known.last):
         raise BrokerChanged(

@@ -6,19 +6,26 @@ absent from most.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal
 
+from driftline.streams.checkpoints.cadence import MOST
 from driftline.streams.checkpoints.checkpoint import CheckpointHeader, decode
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.errors import Unauthentic
 from tests.simulation.orders import Input
-from tests.simulation.scheduler import TURN
 from tests.simulation.worker import Worker
 from tests.simulation.world import CALM, PARTITION, SEAL, Chances, StoredPlace, World
 
 FOREIGN = Seal(b"f" * KEY_BYTES)
 WORKERS = 3
+MOMENTS = (3, 15, 60)
+"""Callbacks between two things that happen, where they happen in the midst of something."""
+WAITS = (0.05, 1.0, 10.0, 70.0)
+"""Seconds between them, where what is at hand is done meanwhile."""
+DAY = 13 * 3600.0
+"""Longer than an idle partition's fence is trusted."""
 Focus = Literal[
     "crash",
     "remove",
@@ -30,6 +37,8 @@ Focus = Literal[
     "remake_output",
     "lose_power",
     "lose_inputs",
+    "lose_rows",
+    "deafen",
 ]
 """A fault that makes up half of what happens."""
 
@@ -55,17 +64,19 @@ class Chaos:
         self._number = 0
         self.workers = [self._hire() for _ in range(WORKERS)]
         self._written = False
+        self._hurries = self._random.random() < 0.6
         self._plan = self._planned(focus)
         self.done = False
 
     def _hire(self) -> Worker:
         self._number += 1
-        return Worker(self._world, self._number)
+        return Worker(self._world, f"worker {self._number}")
 
     def _planned(self, focus: Focus | None) -> list[Callable[[], None]]:
         random = self._random
         ordinary = [
-            self._crash, self._revoke, self._abandon, self._pause, self._renew, self._corrupt, self._remove,
+            self._crash, self._revoke, self._abandon, self._pause, self._suspend, self._deafen, self._corrupt,
+            self._remove, self._lose_rows,
         ]  # fmt: skip
         plan = [self._assign] * 3
         for fault in ordinary:
@@ -81,10 +92,12 @@ class Chaos:
             plan += random.sample(destructive, random.choice((1, 1, 2)))
         if random.random() < 0.7:
             passing = {
-                "refused": 0.08, "unacknowledged": 0.05, "timed_out": 0.1, "away": 0.01, "disk_full": 0.2,
+                "refused": 0.08, "unacknowledged": 0.05, "timed_out": 0.1, "away": 0.01, "slow": 0.01,
+                "disk_full": 0.2,
             }  # fmt: skip
             chosen = {name: chance for name, chance in passing.items() if random.random() < 0.5}
             self._world.chances = Chances(**chosen)
+            self._world.undisturbed = "slow" not in chosen
         return plan
 
     async def produce(self) -> None:
@@ -92,8 +105,7 @@ class Chaos:
         stored = self._world.log
         for record in self._log:
             if self._random.random() < 0.3:
-                for _ in range(self._random.choice((1, 5, 40))):
-                    await TURN
+                await self._wait()
             if record is None:
                 stored.entries.append(None)
             else:
@@ -105,13 +117,22 @@ class Chaos:
         self._assign()
         left = self._random.randrange(4, 10)
         while left or not self._written:
-            for _ in range(self._random.choice((3, 15, 60))):
-                await TURN
+            await self._wait()
             self._random.choice(self._plan)()
             if left:
                 left -= 1
         self._world.chances = CALM
         self.done = True
+
+    async def _wait(self) -> None:
+        chance = self._random.random()
+        if chance < 0.2 and self._hurries:
+            self._leap(MOST + 1.0)
+        if chance < 0.5:
+            await asyncio.sleep(self._random.choice(WAITS))
+            return
+        for _ in range(self._random.choice(MOMENTS)):
+            await asyncio.sleep(0)
 
     def _note(self, text: str) -> None:
         self._world.note("chaos", text)
@@ -119,6 +140,10 @@ class Chaos:
     def _busy(self) -> Worker | None:
         busy = [worker for worker in self.workers if worker.busy]
         return self._random.choice(busy) if busy else None
+
+    def staying(self) -> Worker | None:
+        """A worker that has the partition and may keep it."""
+        return self._busy()
 
     def _assign(self) -> None:
         idle = [worker for worker in self.workers if not worker.busy]
@@ -134,18 +159,32 @@ class Chaos:
             worker.revoke()
 
     def _abandon(self) -> None:
+        """Cut a worker off in the midst of its next send; the group takes the partition from it then."""
         worker = self._busy()
         if worker is not None:
-            self._note(f"cuts {worker.process.name} short")
-            worker.abandon()
+            self._world.undisturbed = False
+            worker.process.unheard_from_send = True
 
-    def _renew(self) -> None:
+    def _suspend(self) -> None:
+        """All machines sleep for long: fences are to be renewed, and every patience is at its end."""
+        self._note("lets half a day pass")
+        self._leap(DAY)
+
+    def _leap(self, seconds: float) -> None:
+        self._world.undisturbed = False
+        self._world.loop.leap(seconds)
+
+    def _deafen(self) -> None:
         worker = self._busy()
         if worker is not None:
-            worker.renew()
+            self._note(f"cuts {worker.process.name}'s reader off")
+            self._world.undisturbed = False
+            worker.deaf = True
 
     def _crash(self) -> None:
-        self._replace(self._random.randrange(WORKERS))
+        """End a worker, best one whose online rows are on their way."""
+        writing = [place for place, worker in enumerate(self.workers) if worker.writes_rows]
+        self._replace(self._random.choice(writing or range(WORKERS)))
 
     def _replace(self, place: int) -> None:
         worker = self.workers[place]
@@ -156,9 +195,10 @@ class Chaos:
     def _pause(self) -> None:
         worker = self._busy()
         if worker is not None:
-            steps = self._random.choice((20, 100, 400))
-            self._note(f"stops {worker.process.name} for {steps} steps")
-            worker.process.paused_until = self._world.scheduler.steps + steps
+            seconds = self._random.choice((0.2, 4.0, 30.0, 150.0))
+            self._world.undisturbed = False
+            self._note(f"stops {worker.process.name} for {seconds} s")
+            worker.process.paused_until = self._world.loop.time() + seconds
             self._assign()
 
     def _corrupt(self) -> None:
@@ -190,6 +230,12 @@ class Chaos:
         for name in removed:
             del checkpoints[name]
         self._note(f"removes {removed}")
+
+    def _lose_rows(self) -> None:
+        """The online store is emptied, or is another one."""
+        self._world.online.clear()
+        self._world.online_losses += 1
+        self._note("empties the online store")
 
     def _trim_log(self) -> None:
         """Retention as it should be: no further than the newest checkpoint."""
@@ -229,7 +275,7 @@ class Chaos:
             return False
         del stored.entries[end:]
         stored.incarnation += 1
-        stored.cuts.append((self._world.scheduler.steps, end))
+        stored.cuts.append((self._world.loop.steps, end))
         self._world.destroyed.append(f"{name} is truncated to {end}")
         self._note(self._world.destroyed[-1])
         return True

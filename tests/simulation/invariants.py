@@ -11,6 +11,7 @@ from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.positions import headers_of, source_of
 from tests.simulation.chaos import sound_headers
 from tests.simulation.orders import CODE
+from tests.simulation.worker import Worker
 from tests.simulation.world import PARTITION, Violation, World, newest_wins
 
 
@@ -35,9 +36,32 @@ def check_complete(world: World, reference: Reference) -> None:
     check_published(world, reference)
     if world.log_truncated:
         return  # rows of the lost end of the log may be newer than any that the log still makes
-    if world.online != reference.rows:
+    if world.online_losses:
+        check_rows_put_again(world, reference)
+    elif world.online != reference.rows:
         different = [key for key in reference.rows if world.online.get(key) != reference.rows[key]]
         raise Violation(f"online rows differ at {different or sorted(world.online)}")
+
+
+def check_rows_put_again(world: World, reference: Reference) -> None:
+    """Every row that has not expired is in an online store that has lost rows. Its values are those of the
+    time when it was put again, of which nothing but its stamp is known here."""
+    for key, row in reference.processor.intake.every_row():
+        if key not in world.online or world.online[key][0] != row[0]:
+            raise Violation(f"the online row of {key} is not that of {row[0]}, but {world.online.get(key)}")
+
+
+def check_owner(world: World, worker: Worker) -> None:
+    """A worker that has served in peace for a while knows the topics that there are, and that rows were
+    lost."""
+    task = worker.task
+    if not worker.busy or task is None or task.state != "serving" or task.owned is None:
+        return
+    if task.owned.owes_rows:
+        raise Violation(f"{worker.process.name} has not put the lost rows again")
+    for kind, mark in task.owned.header().outputs.items():
+        if mark.topic_id != world.places[world.kinds[kind]].topic_id:
+            raise Violation(f"{kind} was made anew, and {worker.process.name} serves on")
 
 
 def check_state(reference: Reference, processor: PartitionProcessor) -> None:
@@ -116,7 +140,7 @@ def justified_refusal(world: World) -> str | None:
 
 def _unusable(world: World, name: str, header: CheckpointHeader) -> str | None:
     log = world.log
-    taken = world.sealed_at[world.checkpoints[name]]
+    taken = world.marked_at[world.checkpoints[name]]
     if log.end < header.next_offset:
         return "the log ends before it"
     if log.begin > header.next_offset:

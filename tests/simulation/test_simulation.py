@@ -8,7 +8,8 @@ import re
 import pytest
 
 from tests.simulation.__main__ import main
-from tests.simulation.mutations import MUTATIONS, Mutation, first_caught
+from tests.simulation.mutation import Mutation, first_caught
+from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import run
 
 HISTORIES = range(250)
@@ -18,8 +19,8 @@ WITHIN = range(250)
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Of every corrupt checkpoint there is a warning."""
-    caplog.set_level(logging.ERROR, logger="driftline")
+    """Every failure that is made here is told of."""
+    caplog.set_level(logging.CRITICAL, logger="driftline")
 
 
 def test_through_every_fault_each_output_is_published_once_or_going_on_is_rightly_refused() -> None:
@@ -49,7 +50,7 @@ def test_a_violation_is_told_with_the_command_that_replays_it(capsys: pytest.Cap
     told = re.search(r"replay: python -m tests\.simulation --seed (\d) --verbose", capsys.readouterr().out)
     assert told is not None
     assert main(["--seed", told[1], "--verbose"]) == 0
-    assert "takes over" in capsys.readouterr().out
+    assert "is taking over" in capsys.readouterr().out
 
 
 def test_histories_can_be_simulated_in_several_processes(capsys: pytest.CaptureFixture[str]) -> None:

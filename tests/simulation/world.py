@@ -6,33 +6,28 @@ are checked against; a `Connection` is what one process has of it.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from driftline.streams.archive.epochs import Code
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.errors import StreamsError
-from driftline.streams.owner.deployment import Deployment
 from driftline.streams.records.outputs import KINDS, Output
 from driftline.streams.records.ports import (
-    Appender,
     AppendFailed,
-    Extent,
     Fenced,
     Place,
-    RecordsMissing,
-    StoredRecord,
-    TopicShape,
 )
 from driftline.streams.records.positions import NOTHING, SourcePosition, headers_of, source_of
-from tests.simulation.scheduler import TURN, Process, Scheduler
+from tests.simulation.virtual_loop import Process, VirtualLoop
 
 PARTITION = 0
 SEAL = Seal(b"k" * KEY_BYTES)
+SILENCE = 6.0
+"""Seconds for which a process is cut off: longer than the end of a partition's task is waited for."""
 
 
 class Violation(AssertionError):
@@ -98,6 +93,7 @@ class Chances(NamedTuple):
     unacknowledged: float = 0.0
     timed_out: float = 0.0
     away: float = 0.0
+    slow: float = 0.0
     disk_full: float = 0.0
 
 
@@ -108,24 +104,29 @@ class Request:
     """Batches on their way to the broker, which gets them in pieces, whether or not the sender lives."""
 
     def __init__(
-        self, epoch: int, incarnations: Mapping[Place, int], batches: Mapping[Place, Sequence[Output]]
+        self,
+        sender: Process,
+        epoch: int,
+        incarnations: Mapping[Place, int],
+        batches: Mapping[Place, Sequence[Output]],
     ) -> None:
+        self.sender = sender
         self.epoch = epoch
         self.incarnations = incarnations
         self.batches = batches
         self.failed: dict[Place, AppendFailed] = {}
         self.ends: dict[Place, int] = {}
         self.lost = False
-        self.done = False
+        self.answered = asyncio.Event()
 
 
 class World:
     """The state of everything that outlives a process."""
 
-    def __init__(self, random: Random, case: UseCase, scheduler: Scheduler, trace: list[str] | None) -> None:
+    def __init__(self, random: Random, case: UseCase, loop: VirtualLoop, trace: list[str] | None) -> None:
         self.random = random
         self.case = case
-        self.scheduler = scheduler
+        self.loop = loop
         self.trace = trace
         self.topics = Topics(case.name, case.partitions)
         self.log_place = Place(self.topics.log, PARTITION)
@@ -134,12 +135,18 @@ class World:
             place: StoredPlace(f"{place.topic}#0") for place in (self.log_place, *self.kinds.values())
         }
         self.network = Process("network")
+        self.under_way: list[Request] = []
         self.chances = CALM
         self.coordinator = -1
         self.committed = 0
         self.checkpoints: dict[str, bytes] = {}
-        self.sealed_at: dict[bytes, int] = {}
+        self.marked_at: dict[bytes, int] = {}
+        """Step of the fence that the marks in the bytes of a checkpoint are not older than."""
+        self.fenced_at: dict[Process, int] = {}
         self.online: dict[Any, Any] = {}
+        self.online_losses = 0
+        self.undisturbed = True
+        """Whether nothing has happened for which records may have waited long."""
         self.destroyed: list[str] = []
         """What has been done to the broker that can justify a refusal."""
         self.log_truncated = False
@@ -151,21 +158,45 @@ class World:
     def note(self, actor: str, text: str) -> None:
         """One line of the trace."""
         if self.trace is not None:
-            self.trace.append(f"{self.scheduler.steps:6d} {actor:>10}  {text}")
+            self.trace.append(f"{self.loop.steps:6d} {self.loop.time():10.2f} {actor:>12}  {text}")
 
     def happens(self, chance: float) -> bool:
         return chance > 0.0 and self.random.random() < chance
 
-    async def deliver(self, request: Request) -> None:
+    def send(self, request: Request) -> None:
+        """Give a request to the network."""
+        sender = request.sender
+        if sender.unheard_from_send:
+            self.note(sender.name, "is not heard any more")
+            sender.unheard_from_send = False
+            sender.unheard_until = self.loop.time() + SILENCE
+        self.under_way.append(request)
+        self.loop.spawn(self.network, "request", self._deliver(request))
+
+    def kill(self, process: Process) -> None:
+        """End a process; what it was sending may still arrive."""
+        self.loop.kill(process)
+        for request in self.under_way:
+            if request.sender is process:
+                request.lost = self.happens(0.5)
+
+    async def heard(self, process: Process) -> None:
+        """Return when the network between a process and the broker works."""
+        while (silence := process.unheard_until - self.loop.time()) > 0.0:
+            await asyncio.sleep(silence)
+
+    async def _deliver(self, request: Request) -> None:
         """Bring a request to the broker piece by piece; a piece that fails takes the rest of its place's
         with it, and no other place's."""
         for place, piece in self._pieces(request):
-            await TURN
+            await asyncio.sleep(0)
+            await self.heard(request.sender)
             if request.lost:
-                return
+                break
             if place not in request.failed:
                 self._append(request, place, piece)
-        request.done = True
+        self.under_way.remove(request)
+        request.answered.set()
 
     def _pieces(self, request: Request) -> list[tuple[Place, Sequence[Output]]]:
         queues = {}
@@ -191,6 +222,7 @@ class World:
         if place in request.failed:
             self.note("broker", f"does not take from epoch {request.epoch}: {request.failed[place]}")
             return
+        stored.epoch = max(stored.epoch, request.epoch)
         for output in piece:
             self._check_order(place, stored, output)
             stored.append(output.key, output.value, headers_of(output))
@@ -219,243 +251,8 @@ class World:
         return max(seen)
 
 
-class Connection:
-    """The broker as one process sees it; see `driftline.streams.records.ports.Broker`."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world = world
-        self._process = process
-
-    async def turn(self) -> None:
-        """Let others go on; the broker may be away when it is this process's turn again."""
-        await TURN
-        self._process.check()
-        if self._world.happens(self._world.chances.away):
-            raise BrokerAway("no answer")
-
-    async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
-        """A new epoch first, then a marker in one place after the other."""
-        world = self._world
-        try:
-            await self.turn()
-            world.coordinator += 1
-            epoch = world.coordinator
-            for place in world.random.sample(list(places), len(places)):
-                await self.turn()
-                if world.coordinator != epoch:
-                    raise Fenced(f"{owner}: a newer owner is fencing")
-                world.places[place].fence(epoch)
-                world.note(self._process.name, f"fences {place} with epoch {epoch}")
-            await self.turn()
-        except BrokerAway as error:
-            raise AppendFailed(f"fencing failed: {error}") from error
-        return self.appender(epoch, places)
-
-    def appender(self, epoch: int, places: Sequence[Place]) -> ConnectionAppender:
-        """An appender with this epoch."""
-        incarnations = {place: self._world.places[place].incarnation for place in places}
-        return ConnectionAppender(self._world, self._process, epoch, incarnations)
-
-    async def extents(self, places: Sequence[Place]) -> Mapping[Place, Extent]:
-        """Begins first, then ends, then ids: what happens between is seen in part."""
-        stored = self._world.places
-        await self.turn()
-        begins = {place: stored[place].begin for place in places}
-        await self.turn()
-        ends = {place: stored[place].end for place in places}
-        await self.turn()
-        return {place: Extent(stored[place].topic_id, begins[place], ends[place]) for place in places}
-
-    async def topics(self, names: Sequence[str]) -> Mapping[str, TopicShape]:
-        """See `Broker`."""
-        await self.turn()
-        world = self._world
-        ids = {place.topic: stored.topic_id for place, stored in world.places.items()}
-        return {name: TopicShape(ids[name], world.case.partitions) for name in names}
-
-    async def first_offset(self, place: Place) -> int:
-        """See `Broker`."""
-        await self.turn()
-        return self._world.places[place].begin
-
-    async def close(self) -> None:
-        """See `Broker`."""
-
-    async def read(self, place: Place, begin: int, end: int) -> AsyncIterator[Sequence[StoredRecord]]:
-        """Chunks of any size; what is deleted or cut off under the reader is missing."""
-        position = begin
-        while position < end:
-            await self.turn()
-            stored = self._world.places[place]
-            if stored.begin > position:
-                raise RecordsMissing(f"{place}: offsets {position} to {stored.begin} have been deleted")
-            if stored.end < end:
-                raise StreamsError(f"{place}: offsets {stored.end} to {end} could not be read")
-            high = min(end, position + self._world.random.choice((1, 3, 10, 100)))
-            records = [entry for entry in stored.entries[position:high] if entry is not None]
-            position = high
-            if records:
-                yield records
-
-
-class ConnectionAppender:
-    """Sends under the epoch of one fence; see `Appender`."""
-
-    def __init__(self, world: World, process: Process, epoch: int, incarnations: Mapping[Place, int]) -> None:
-        self._world = world
-        self._process = process
-        self.epoch = epoch
-        self._incarnations = incarnations
-
-    async def append(self, batches: Mapping[Place, Sequence[Output]]) -> Mapping[Place, int]:
-        """See `Appender`; after a time-out, or a crash, the request may still be on its way."""
-        world = self._world
-        request = Request(self.epoch, self._incarnations, batches)
-        world.scheduler.spawn(world.network, "request", world.deliver(request))
-        patience = world.random.randrange(8) if world.happens(world.chances.timed_out) else 1_000_000
-        try:
-            while not request.done:
-                await TURN
-                self._process.check()
-                patience -= 1
-                if patience < 0:
-                    raise AppendFailed("no answer in time")
-        except BaseException:
-            request.lost = world.happens(0.5)
-            raise
-        for error in request.failed.values():
-            raise error
-        if world.happens(world.chances.unacknowledged):
-            raise AppendFailed("the acknowledgement was lost")
-        return request.ends
-
-    async def close(self) -> None:
-        """See `Appender`."""
-
-
-class StoreConnection:
-    """The checkpoint store as one process sees it; see
-    `driftline.streams.checkpoints.checkpoint.CheckpointStore`."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world = world
-        self._process = process
-        self.unfinished: list[_Writing] = []
-
-    async def turn(self) -> None:
-        await TURN
-        self._process.check()
-
-    async def names(self, partition: int) -> Sequence[str]:
-        """See `CheckpointStore`."""
-        await self.turn()
-        folder = f"{partition:05d}/"
-        return sorted(name for name in self._world.checkpoints if name.startswith(folder))
-
-    async def load(self, name: str) -> bytes:
-        """See `CheckpointStore`."""
-        await self.turn()
-        content = self._world.checkpoints.get(name)
-        if content is None:
-            raise FileNotFoundError(name)
-        return content
-
-    def begin(self, name: str, content: Callable[[], bytes]) -> _Writing:
-        """See `CheckpointStore`."""
-        writing = _Writing(self, self._world, self._process, name, content())
-        self._world.sealed_at[writing.content] = self._world.scheduler.steps
-        self.unfinished.append(writing)
-        return writing
-
-    async def remove(self, name: str) -> None:
-        """See `CheckpointStore`."""
-        await self.turn()
-        self._world.checkpoints.pop(name, None)
-        self._world.note(self._process.name, f"removes {name}")
-
-
-class _Writing:
-    """See `driftline.streams.checkpoints.checkpoint.Unfinished`."""
-
-    def __init__(
-        self, store: StoreConnection, world: World, process: Process, name: str, content: bytes
-    ) -> None:
-        self._store = store
-        self._world = world
-        self._process = process
-        self.name = name
-        self.content = content
-
-    async def finish(self) -> float:
-        await self._store.turn()
-        if self._world.happens(self._world.chances.disk_full):
-            self._store.unfinished.remove(self)
-            raise OSError("disk full")
-        await self._store.turn()
-        self._store.unfinished.remove(self)
-        self._world.checkpoints[self.name] = self.content
-        self._world.note(self._process.name, f"stores {self.name}")
-        return 0.0
-
-    async def discard(self) -> None:
-        if self in self._store.unfinished:
-            self._store.unfinished.remove(self)
-
-
-class RowConnection:
-    """Online rows of one process, written some time after they were offered; see `RowWriter`."""
-
-    incarnation = "first"
-
-    def __init__(self, world: World, process: Process) -> None:
-        self._world = world
-        self._process = process
-        self._waiting: deque[Mapping[Any, Any]] = deque()
-        self._offered = 0
-        self._written = 0
-        world.scheduler.spawn(process, "rows", self._write())
-
-    async def offer(self, rows: Mapping[Any, Any]) -> None:
-        """See `RowWriter`."""
-        while len(self._waiting) >= 4:
-            await TURN
-            self._process.check()
-        self._waiting.append(dict(rows))
-        self._offered += 1
-
-    def offered(self) -> int:
-        """See `RowWriter`."""
-        return self._offered
-
-    async def written(self, ticket: int) -> None:
-        """See `RowWriter`."""
-        while self._written < ticket:
-            await TURN
-            self._process.check()
-
-    async def _write(self) -> None:
-        while True:
-            await TURN
-            if self._waiting and self._world.random.random() < 0.3:
-                newest_wins(self._world.online, self._waiting.popleft())
-                self._written += 1
-
-
 def newest_wins(online: dict[Any, Any], rows: Mapping[Any, Any]) -> None:
     """Write rows as the online store does: a newer stamp replaces an older one."""
     for key, row in rows.items():
         if key not in online or row[0] >= online[key][0]:
             online[key] = row
-
-
-def deployment(world: World, process: Process, code: Code) -> Deployment:
-    """The case as one process has it deployed."""
-    return Deployment(
-        world.case,
-        code,
-        world.topics,
-        Connection(world, process),
-        StoreConnection(world, process),
-        SEAL,
-        RowConnection(world, process),
-    )

@@ -1,0 +1,100 @@
+"""What the task of a partition does, broken on purpose: the simulation must notice each."""
+
+from __future__ import annotations
+
+from driftline.streams.owner import partition_task, standstill
+from tests.simulation.mutation import mutation
+
+OF_THE_TASK = (
+    mutation(
+        "records whose outputs failed are never acknowledged",
+        partition_task,
+        "PartitionTask._own",
+        "    self._answered()",
+        "    self._at_hand = None",
+    ),
+    mutation(
+        "a fenced partition is given up without a word",
+        partition_task,
+        "PartitionTask._run",
+        "await self._again(error, FENCED_PAUSE)",
+        "return",
+    ),
+    mutation(
+        "what is refused is taken over again",
+        partition_task,
+        "PartitionTask._run",
+        "        except StreamsError as error:\n            await self._refuse(error)\n",
+        "        except StreamsError as error:\n            await self._again(error, RETRY_AFTER)\n",
+        "lose_power",
+    ),
+    mutation(
+        "an outage of the broker refuses the partition",
+        partition_task,
+        "PartitionTask._run",
+        "if _is_broker_trouble(error):",
+        "if False:",
+    ),
+    mutation(
+        "the first records handed over count as all since the log's start",
+        partition_task,
+        "PartitionTask._serve",
+        "records[0].offset if begin is None else begin",
+        "begin or 0",
+    ),
+    mutation(
+        "a state that was held is used again after it was folded on",
+        partition_task,
+        "PartitionTask._own",
+        "    held, self._held = self._held, None\n",
+        "    held = self._held\n",
+    ),
+    mutation(
+        "a state is given back though it is not whole",
+        partition_task,
+        "PartitionTask.stop",
+        "if owned.is_whole else None",
+        "if True else None",
+        "abandon",
+    ),
+    mutation(
+        "a task that does not end in time goes on",
+        partition_task,
+        "PartitionTask.stop",
+        "            task.cancel()\n            await asyncio.wait([task])\n",
+        "            pass\n",
+        "abandon",
+    ),
+    mutation(
+        "nobody looks at the broker while records come",
+        partition_task,
+        "PartitionTask.tick",
+        "now - self._looked > LOOK_EVERY",
+        "False",
+        "deafen",
+    ),
+    mutation(
+        "topics that are others now are seen and served on",
+        partition_task,
+        "PartitionTask._look",
+        "if outdated and owned is self._owned:",
+        "if False:",
+        "remake_output",
+    ),
+    mutation(
+        "a standstill is not told",
+        standstill,
+        "Standstill.look",
+        "if seconds > ",
+        "if 0.0 > ",
+        "deafen",
+    ),
+    mutation(
+        "a task does not see that the online store has lost rows",
+        partition_task,
+        "PartitionTask.tick",
+        "(owned is not None and owned.owes_rows)",
+        "False",
+        "lose_rows",
+    ),
+)
