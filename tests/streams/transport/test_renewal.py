@@ -47,7 +47,7 @@ def test_a_worker_whose_broker_goes_away_while_it_starts_begins_anew_and_says_wh
     script.write_text(
         "import sys\n"
         "from pathlib import Path\n"
-        "from memory import MemoryBroker, MemoryCheckpoints\n"
+        "from tests.streams.owner.memory import MemoryBroker, MemoryCheckpoints\n"
         "from shop import orders\n"
         "from driftline.streams.owner.deployment import Deployment\n"
         "from driftline.streams.archive.epochs import Code\n"
