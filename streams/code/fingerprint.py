@@ -2,7 +2,7 @@
 
 Four things decide the bits of a prediction besides code and events: Python's minor version (`sum` of floats
 changed from 3.11 to 3.12), the machine's libm and BLAS (both pick their routines by CPU: with FMA masked,
-`exp` and `log` round differently), the versions of the libraries, and the hash seed.
+`exp` and `log` round differently), the versions of the libraries that a fold runs, and the hash seed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import math
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
@@ -27,14 +27,20 @@ from driftline.streams.code.hash_seed import SEED, VARIABLE, hashing
 
 _Floats = NDArray[Any]
 
+FOLDED = ("cryptography", "mmh3", "msgspec", "numpy", "river", "scipy", "tzdata")
+"""The distributions that a fold runs, with what they require: arithmetic and models, the JSON of records,
+placement by key, signatures of commands, time zones. What a user's functions use is in the declaration's
+description, by version; no other package decides a byte."""
+
 _DTYPES: tuple[type[np.floating[Any]], ...] = (np.float64, np.float32)
 _POINTS = 400
 _SIDE = 24  # matrices of 24 x 24: below the size at which BLAS shares the work among threads
 
 
 class Fingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Python's minor version, a hash of what arithmetic gives here, a hash of the packages' versions, and
-    what tells another hash seed from the one that folds have (`driftline.streams.code.hash_seed`)."""
+    """Python's minor version, a hash of what arithmetic gives here, a hash of the versions of the packages
+    that a fold runs, and what tells another hash seed from the one that folds have
+    (`driftline.streams.code.hash_seed`)."""
 
     python: str
     arithmetic: str
@@ -70,7 +76,7 @@ def numeric_fingerprint() -> Fingerprint:
     return Fingerprint(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         arithmetic=_arithmetic(),
-        packages=_packages("driftline"),
+        packages=_packages(FOLDED),
         hashing=hashing(),
     )
 
@@ -128,12 +134,13 @@ def _blas(numbers: list[float]) -> Iterator[_Floats]:
         yield np.linalg.solve(left + _SIDE * np.eye(_SIDE, dtype=dtype), right)
 
 
-def _packages(root: str) -> str:
-    """sha256 over the sorted `name==version` of all that `root` requires, directly or not, as installed."""
+def _packages(roots: Sequence[str]) -> str:
+    """sha256 over the sorted `name==version` of the roots and all that they require, directly or not, as
+    installed."""
     environment = {name: str(value) for name, value in default_environment().items()}
     versions: dict[str, str] = {}
-    seen = {(root, "")}
-    waiting = [(root, "")]
+    waiting = [(root, "") for root in roots]
+    seen = set(waiting)
     while waiting:
         name, extra = waiting.pop()
         try:
@@ -151,7 +158,6 @@ def _packages(root: str) -> str:
             wanted = {(canonical, ""), *((canonical, asked) for asked in requirement.extras)} - seen
             seen |= wanted
             waiting.extend(wanted)
-    del versions[root]
     lines = sorted(f"{name}=={version}" for name, version in versions.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

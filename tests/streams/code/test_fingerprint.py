@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from driftline.streams.code.fingerprint import Fingerprint, numeric_fingerprint
+from driftline.streams.code.fingerprint import FOLDED, Fingerprint, numeric_fingerprint
+from driftline.streams.code.fold_version import modules_of_the_fold
 
 HERE = Fingerprint(python="3.11", arithmetic="aa" * 32, packages="bb" * 32)
 
@@ -80,11 +82,27 @@ def test_another_version_of_a_package_required_by_a_requirement_changes_the_pack
     assert numeric_fingerprint().difference(shadowed) == "other package versions"
 
 
-def test_a_package_nobody_requires_is_no_part_of_it(tmp_path: Path) -> None:
-    other = tmp_path / "unrelated-1.0.dist-info"
+@pytest.mark.parametrize("name", ["unrelated", "ruff", "typer", "feast", "kafka-python", "rich"])
+def test_a_package_that_no_fold_runs_is_no_part_of_it(tmp_path: Path, name: str) -> None:
+    other = tmp_path / f"{name.replace('-', '_')}-0.0.1.dist-info"
     other.mkdir()
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: unrelated\nVersion: 1.0\n")
+    (other / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.0.1\n")
     assert fingerprint_under(PYTHONPATH=str(tmp_path)) == numeric_fingerprint()
+
+
+def test_every_library_that_the_fold_imports_is_part_of_it() -> None:
+    imported = {
+        name.partition(".")[0]
+        for path in modules_of_the_fold().values()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for name in (
+            [alias.name for alias in node.names] if isinstance(node, ast.Import)
+            else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        )
+    }  # fmt: skip
+    libraries = imported - sys.stdlib_module_names - {"driftline"}
+    assert {"msgspec", "river", "cryptography"} <= libraries
+    assert libraries <= set(FOLDED)
 
 
 def test_the_difference_is_said_in_words() -> None:
