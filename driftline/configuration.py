@@ -38,7 +38,7 @@ INTERNAL = {"DRIFTLINE_BEGUN_ANEW", "DRIFTLINE_BEGINS_AFTER", FLAGS}
 """Variables by which a process tells those after it something that is no setting."""
 
 _Kind = TypeVar("_Kind", bound=Settings)
-_Found = dict[str, tuple[Any, str]]
+_Values = dict[str, tuple[Any, str]]
 """Values by dotted name, with what they come from."""
 
 
@@ -69,24 +69,24 @@ class _Names(BaseSettings, Settings):
 
 def read(kind: type[_Kind]) -> _Kind:
     """The settings of this process; raises SettingsError."""
-    found = _found()
+    given = _values()
     values: dict[str, Any] = {}
-    for name, (value, _) in found.items():
+    for name, (value, _) in given.items():
         group, dot, rest = name.partition(".") if "." in name else ("", "", name)
         (values.setdefault(group, {}) if dot else values)[rest] = value
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("; ".join(_told(one, found) for one in error.errors())) from None
+        raise SettingsError("; ".join(_message(one, given) for one in error.errors())) from None
 
 
 def explained() -> list[Setting]:
     """Every setting with where it comes from; raises SettingsError."""
-    found, settings = _found(), read(Settings)
+    given, settings = _values(), read(Settings)
     names = [name for name in Settings.model_fields if name not in ("foreign", "cases")]
     names += [f"foreign.{name}" for name in type(settings.foreign).model_fields]
     names += [f"cases.{name}" for name in settings.cases]
-    return [Setting(name, _value(settings, name), found.get(name, (None, "default"))[1]) for name in names]
+    return [Setting(name, _value(settings, name), given.get(name, (None, "default"))[1]) for name in names]
 
 
 def unknown_variables() -> list[str]:
@@ -164,16 +164,16 @@ def _value(settings: Settings, name: str) -> str | None:
     return shown(value)
 
 
-def _found() -> _Found:
+def _values() -> _Values:
     """What the sources have, the first that has a setting before the others."""
     flags = os.environ.get(FLAGS, "").split()
-    found: _Found = {}
-    _add(found, _from_environment(), lambda name: f"--set {name}" if name in flags else _variable(name))
+    values: _Values = {}
+    _add(values, _from_environment(), lambda name: f"--set {name}" if name in flags else _variable(name))
     own = _from_file(FILE, TomlConfigSettingsSource)
-    _add(found, own, lambda name: f"{name} in ./{FILE}")
+    _add(values, own, lambda name: f"{name} in ./{FILE}")
     project = _from_file(PROJECT, PyprojectTomlConfigSettingsSource)
-    _add(found, project, lambda name: f"{name} in [tool.driftline] of ./{PROJECT}")
-    return found
+    _add(values, project, lambda name: f"{name} in [tool.driftline] of ./{PROJECT}")
+    return values
 
 
 def _from_environment() -> dict[str, Any]:
@@ -203,9 +203,9 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _add(found: _Found, given: dict[str, Any], origin: Callable[[str], str]) -> None:
+def _add(values: _Values, given: dict[str, Any], origin: Callable[[str], str]) -> None:
     """Add what a source has and none before it had; raises SettingsError for a secret that is there twice."""
-    before = set(found)
+    before = set(values)
     for name, value in given.items():
         base = _held_by_file(name)
         if base is not None and base in given:
@@ -215,9 +215,9 @@ def _add(found: _Found, given: dict[str, Any], origin: Callable[[str], str]) -> 
         if (base or name) in before:
             continue
         if base is None:
-            found[name] = value, origin(name)
+            values[name] = value, origin(name)
         else:
-            found[base] = _content(str(value), origin(name)), f"{value}, named by {origin(name)}"
+            values[base] = _content(str(value), origin(name)), f"{value}, named by {origin(name)}"
 
 
 def _content(path: str, origin: str) -> str:
@@ -227,20 +227,20 @@ def _content(path: str, origin: str) -> str:
         raise SettingsError(f"{origin} names a file that cannot be read: {error}") from None
 
 
-def _told(error: Mapping[str, Any], found: _Found) -> str:
+def _message(error: Mapping[str, Any], given: _Values) -> str:
     """What is wrong with which setting, where it comes from and where it may be set; never its value."""
     name = ".".join(str(part) for part in error["loc"])
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         near = get_close_matches(name, _all_names(), 1)
         message = "there is no such setting" + (f"; {near[0]} is meant?" if near else "")
-    if name in found:
-        return f"setting {name}: {message} (it comes from {found[name][1]}). {_where(name)}"
+    if name in given:
+        return f"setting {name}: {message} (it comes from {given[name][1]}). {_where(name)}"
     # of several settings together: the message begins with their names
     group = f"{name}." if name else ""
     named = [f"{group}{one}" for one in message.partition(":")[0].split(" and ")]
     origins = [
-        f"{one} comes from {found[one][1]}" for one in (*named, f"{group}security_protocol") if one in found
+        f"{one} comes from {given[one][1]}" for one in (*named, f"{group}security_protocol") if one in given
     ]
     return (
         f"settings {group}{message}"

@@ -82,8 +82,8 @@ class Bounds:
         return self.low <= number <= self.high and self.above < number < self.below
 
     def __str__(self) -> str:
-        told = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
-        return " and ".join(f"{word} {bound:,.15g}" for word, bound in told.items() if abs(bound) != inf)
+        bounds = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
+        return " and ".join(f"{word} {bound:,.15g}" for word, bound in bounds.items() if abs(bound) != inf)
 
 
 class _Endless:
@@ -137,22 +137,22 @@ def seconds(given: object, where: str, error: type[DeclarationError], bounds: Bo
     driftline.errors.DeclarationError: over: expected seconds or a timedelta, not '1h': write 1 * HOUR
     """
     try:
-        found = _seconds(given)
-        if bounds is not None and not bounds.holds(found):
+        number = _seconds(given)
+        if bounds is not None and not bounds.holds(number):
             raise _Wrong(f"it must be {bounds}, not {shown(given)}")
     except _Wrong as wrong:
         raise error(f"{where}: {wrong}") from None
-    return found
+    return number
 
 
 def names(given: object, where: str, error: type[DeclarationError]) -> tuple[str, ...]:
     """One name or several, as a tuple without repetition; at least one."""
-    found = (given,) if isinstance(given, str) else given
-    if not isinstance(found, (list, tuple)) or not all(isinstance(name, str) and name for name in found):
+    listed = (given,) if isinstance(given, str) else given
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(name, str) and name for name in listed):
         raise error(f"{where}: expected the name of a field, or several as a tuple, not {shown(given)}")
-    if not found or len(set(found)) < len(found):
+    if not listed or len(set(listed)) < len(listed):
         raise error(f"{where}: expected at least one name, each once, not {shown(given)}")
-    return tuple(found)
+    return tuple(listed)
 
 
 def check_keywords(
@@ -191,12 +191,12 @@ def check(declaration: Any, error: type[DeclarationError], name: str = "") -> No
     for one in fields(declaration):
         given = getattr(declaration, one.name)
         try:
-            found = _accepted(given, hints[one.name])
+            accepted = _accepted(given, hints[one.name])
         except _Wrong as wrong:
             of = f"{kind.__name__}({name!r})" if name and isinstance(name, str) else kind.__name__
             raise error(f"{of}: {one.name}: {wrong}") from None
-        if found is not given:
-            object.__setattr__(declaration, one.name, found)
+        if accepted is not given:
+            object.__setattr__(declaration, one.name, accepted)
 
 
 @cache
@@ -228,9 +228,9 @@ def _annotated(value: Any, hint: Any, *marks: Any) -> Any:
     if found == "" and NOT_EMPTY in marks:
         raise _Wrong("expected a text that is not empty")
     for mark in marks:
-        if isinstance(mark, Bounds) and found is not None and not mark.holds(found):
+        if isinstance(mark, Bounds) and accepted is not None and not mark.holds(accepted):
             raise _Wrong(f"it must be {mark}, not {shown(value)}")
-    return found
+    return accepted
 
 
 def _one_of(value: Any, hints: Sequence[Any]) -> Any:
@@ -331,11 +331,11 @@ def _sequence(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
     if kind is tuple and parts and parts[-1] is not Ellipsis:
         if len(value) != len(parts):
             raise _Wrong(f"expected {len(parts)} values, not {shown(value)}")
-        found: list[Any] = [_accepted(one, hint) for one, hint in zip(value, parts, strict=True)]
+        accepted: list[Any] = [_accepted(one, hint) for one, hint in zip(value, parts, strict=True)]
     else:
-        found = [_at(f"item {place}", one, each) for place, one in enumerate(value)]
-    same = all(a is b for a, b in zip(found, value, strict=True))
-    return value if same and (kind is Sequence or isinstance(value, tuple)) else tuple(found)
+        accepted = [_at(f"item {place}", one, each) for place, one in enumerate(value)]
+    same = all(a is b for a, b in zip(accepted, value, strict=True))
+    return value if same and (kind is Sequence or isinstance(value, tuple)) else tuple(accepted)
 
 
 def _in_a_list(value: Any) -> str:
@@ -355,8 +355,8 @@ def _mapping(value: Any, parts: tuple[Any, ...]) -> Any:
     if not isinstance(value, Mapping):
         raise _Wrong(f"expected a mapping, such as {{name: ...}}, not {shown(value)}")
     keys, values = parts or (Any, Any)
-    found = {_at("a key", key, keys): _at(repr(key), one, values) for key, one in value.items()}
-    return value if all(found[key] is one for key, one in value.items()) else found
+    accepted = {_at("a key", key, keys): _at(repr(key), one, values) for key, one in value.items()}
+    return value if all(accepted[key] is one for key, one in value.items()) else accepted
 
 
 def _at(where: str, value: Any, hint: Any) -> Any:

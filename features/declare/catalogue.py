@@ -60,7 +60,7 @@ class FeatureEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         lines = [self.name, f"    {self.declared}"]
         if self.description:
             lines.append(f"    {self.description}")
-        lines += [f"    {fact}: {told}" for fact, told in facts.items() if told]
+        lines += [f"    {fact}: {value}" for fact, value in facts.items() if value]
         return "\n".join(lines)
 
 
@@ -124,16 +124,16 @@ def json_schema(features: Mapping[str, Feature], ask: type) -> dict[str, Any]:
 def _property(name: str, features: Mapping[str, Feature], ask: type) -> dict[str, Any]:
     note = features[name].note
     low, high = note.valid if note.valid is not None and note.outside != "keep" else (None, None)
-    told = {
+    annotations = {
         "type": json_type(name, features, ask),
         "description": note.description or in_words(features[name]),
         "unit": note.unit,
         "owner": note.owner,
         "tags": dict(note.tags),
     }
-    found: dict[str, Any] = {key: value for key, value in told.items() if value}
+    schema: dict[str, Any] = {key: value for key, value in annotations.items() if value}
     bounds = {"minimum": low, "maximum": high}
-    return found | {key: bound for key, bound in bounds.items() if bound is not None}
+    return schema | {key: bound for key, bound in bounds.items() if bound is not None}
 
 
 def feast_tags(note: Note) -> dict[str, str]:

@@ -476,16 +476,16 @@ class View:
 
 def fields_computed_with(features: Mapping[str, Feature], ask: type) -> dict[type, set[str]]:
     """The fields of each event type whose values enter features as they are."""
-    found: dict[type, set[str]] = {}
+    fields: dict[type, set[str]] = {}
     for feature in features.values():
         window = feature.window if isinstance(feature, Elapsed) else feature
         if isinstance(window, RequestField):
-            found.setdefault(ask, set()).add(window.name)
+            fields.setdefault(ask, set()).add(window.name)
         elif isinstance(window, Lookup):
-            found.setdefault(window.event, set()).add(window.field)
+            fields.setdefault(window.event, set()).add(window.field)
         elif isinstance(window, Window) and isinstance(window.value, str):
-            found.setdefault(window.event, set()).add(window.value)
-    return found
+            fields.setdefault(window.event, set()).add(window.value)
+    return fields
 
 
 def stored_name(elapsed: str) -> str:

@@ -39,8 +39,8 @@ def key_text(value: Any) -> str:
     ['north', '9007199254740993', 'true', '2024-05-06T08:00:00Z']
     """
     if value.__class__ is str:
-        found: str = value
-        return found
+        text: str = value
+        return text
     if isinstance(value, Enum):
         return key_text(value.value)
     if isinstance(value, bool):
@@ -71,8 +71,8 @@ def no_one_text(event: type, field: str) -> str | None:
     if several:
         return f"{where} is a {several[0]}, which has several texts (5, 5.0): declare it as int or str"
     if len(kinds) > 1:
-        told = " or ".join(kind.__name__ for kind in kinds)
-        return f'{where} is {told}, of which two values have one text ("1", 1): declare one of them'
+        types = " or ".join(kind.__name__ for kind in kinds)
+        return f'{where} is {types}, of which two values have one text ("1", 1): declare one of them'
     return None
 
 
@@ -106,8 +106,8 @@ def holds_enum(hint: Any) -> bool:
 def kinds_of(hint: Any) -> list[type]:
     """As `_classes_of`, but of an enumeration the classes of its values."""
     kinds: dict[type, None] = {}
-    for found in _classes_of(hint):
-        kinds |= dict.fromkeys(type(one.value) for one in found) if issubclass(found, Enum) else {found: None}
+    for kind in _classes_of(hint):
+        kinds |= dict.fromkeys(type(one.value) for one in kind) if issubclass(kind, Enum) else {kind: None}
     return list(kinds)
 
 
@@ -121,7 +121,7 @@ def _classes_of(hint: Any) -> list[type]:
     if origin is Literal:
         return list(dict.fromkeys(type(part) for part in parts))
     if origin in (Union, UnionType):
-        return list(dict.fromkeys(found for part in parts for found in _classes_of(part)))
+        return list(dict.fromkeys(cls for part in parts for cls in _classes_of(part)))
     if isinstance(origin, type):
         return [origin]
     if not isinstance(hint, type) or hint in (Any, object, NoneType):
@@ -182,9 +182,9 @@ def never_equal(event: type, other: type, field: str) -> str | None:
     mine, others = (_classes_of(get_type_hints(one).get(field)) for one in (event, other))
     if not mine or not others or any(_may_be_equal(a, b) for a in mine for b in others):
         return None
-    told, told_of_other = (" or ".join(one.__name__ for one in found) for found in (mine, others))
+    own, told_of_other = (" or ".join(one.__name__ for one in kinds) for kinds in (mine, others))
     return (
-        f"{event.__name__}.{field} is {told} and {other.__name__}.{field} is {told_of_other}, which are "
+        f"{event.__name__}.{field} is {own} and {other.__name__}.{field} is {told_of_other}, which are "
         "never equal: declare both alike"
     )
 
@@ -223,4 +223,4 @@ def _unusable(hint: Any) -> str | None:
     # the order of a set, and so its text, differs between processes
     if isinstance(kind, type) and (kind.__hash__ is None or issubclass(kind, frozenset)):
         return kind.__name__
-    return next((found for part in get_args(hint) if (found := _unusable(part)) is not None), None)
+    return next((reason for part in get_args(hint) if (reason := _unusable(part)) is not None), None)

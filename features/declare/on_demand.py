@@ -236,7 +236,7 @@ def _view(
     request = {
         leaf: float if leaf == AT else kind_of(leaf, features, ask) for leaf in needed if leaf not in homes
     }
-    told = f"_by_{'_'.join(keys)}" if keys else ""
+    suffix = f"_by_{'_'.join(keys)}" if keys else ""
     asked = f"_of_{'_'.join(request)}" if request else ""
     wanted = {name for one in names for name in _needed(one, features)}
     steps = tuple(
@@ -251,7 +251,7 @@ def _view(
     }
     declared = {name: feature for name in names if isinstance(feature := features[name], (OnDemand, Elapsed))}
     return OnDemandView(
-        f"{case}_on_demand{told}{asked}", tuple(keys), sources, request, declared, steps, unseen
+        f"{case}_on_demand{suffix}{asked}", tuple(keys), sources, request, declared, steps, unseen
     )
 
 

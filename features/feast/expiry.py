@@ -13,8 +13,8 @@ def lifetime(view: Any) -> timedelta | None:
     """How long after its event time a row of a Feast view counts; None when for ever.
 
     A stored on-demand view has no lifetime."""
-    found: timedelta | None = getattr(view, "ttl", None)
-    return None if not found or view.tags.get(CLOCK) == "event" else found
+    ttl: timedelta | None = getattr(view, "ttl", None)
+    return None if not ttl or view.tags.get(CLOCK) == "event" else ttl
 
 
 def is_over(event_time: datetime, lived: timedelta | None) -> bool:

@@ -122,19 +122,19 @@ def window_type(window: Window) -> pa.DataType:
     return pa.int64() if window.is_whole else pa.float64()
 
 
-def told_of(note: Note) -> dict[str, str]:
+def metadata_of(note: Note) -> dict[str, str]:
     """The metadata of a feature's column."""
-    told = {"description": note.description, "unit": note.unit}
-    return {key: text for key, text in told.items() if text}
+    facts = {"description": note.description, "unit": note.unit}
+    return {key: text for key, text in facts.items() if text}
 
 
 def _field(name: str, kind: pa.DataType, note: Note) -> pa.Field:
-    return pa.field(name, kind, metadata=told_of(note) or None)
+    return pa.field(name, kind, metadata=metadata_of(note) or None)
 
 
 def encode(manifest: HistoryManifest, first: int, end: int, table: pa.Table) -> tuple[bytes, HistoryPart]:
     """The file of a part, and what the manifest says of it. `table` is in the log's order."""
-    told = {
+    metadata = {
         "dataset": manifest.dataset,
         "partition": str(manifest.partition),
         "topic": manifest.topic,
@@ -144,7 +144,7 @@ def encode(manifest: HistoryManifest, first: int, end: int, table: pa.Table) -> 
     }
     sink = pa.BufferOutputStream()
     parquet.write_table(
-        table.replace_schema_metadata(told),
+        table.replace_schema_metadata(metadata),
         sink,
         row_group_size=GROUP_ROWS,
         compression="zstd",
@@ -183,12 +183,12 @@ class Dataset:
 
     def manifests(self) -> list[HistoryManifest]:
         """The manifests of all partitions, ascending. Raises HistoryError for files that are not theirs."""
-        found = [
+        manifests = [
             self._manifest(path)
             for path in sorted(self.folder.glob("_partition-*.json"), key=lambda p: (len(p.name), p.name))
         ]
-        self._refuse_foreign({manifest.partition for manifest in found})
-        return found
+        self._refuse_foreign({manifest.partition for manifest in manifests})
+        return manifests
 
     def manifest(self, partition: int) -> HistoryManifest | None:
         """What there is of one partition; None when there is nothing."""
@@ -221,10 +221,10 @@ class Dataset:
             raise HistoryError(
                 f"{path}: the manifest names this part, but it is not there: {self._remedy}"
             ) from None
-        found = hashlib.sha256(content).hexdigest()
-        if found != part.sha256:
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != part.sha256:
             raise HistoryError(
-                f"{path}: the part is torn or was changed: {len(content)} bytes with sha256 {found}, the "
+                f"{path}: the part is torn or was changed: {len(content)} bytes with sha256 {digest}, the "
                 f"manifest says {part.sha256}: {self._remedy}"
             )
         return parquet.read_table(
@@ -237,17 +237,17 @@ class Dataset:
 
     def _manifest(self, path: Path) -> HistoryManifest:
         try:
-            found = msgspec.json.decode(path.read_bytes(), type=HistoryManifest)
+            manifest = msgspec.json.decode(path.read_bytes(), type=HistoryManifest)
         except msgspec.MsgspecError as error:
             raise HistoryError(
                 f"{path} is no manifest of a feature history ({error}): {self._remedy}"
             ) from error
-        if manifest_name(found.dataset, found.partition) != f"{self.name}/{path.name}":
+        if manifest_name(manifest.dataset, manifest.partition) != f"{self.name}/{path.name}":
             raise HistoryError(
-                f"{path} is the manifest of {found.dataset}, partition {found.partition}: it was moved. "
-                f"{self._remedy}"
+                f"{path} is the manifest of {manifest.dataset}, partition {manifest.partition}: it was "
+                f"moved. {self._remedy}"
             )
-        return found
+        return manifest
 
     def _refuse_foreign(self, partitions: set[int]) -> None:
         for path in sorted(self.folder.glob("*.parquet")):

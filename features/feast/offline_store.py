@@ -157,14 +157,14 @@ def newest(
     codes, asked_codes = _codes(keys, asked_keys)
     rows = pd.DataFrame({"code": codes, "stamp": stamps, "place": np.arange(len(stamps))})
     asked = pd.DataFrame({"code": asked_codes, "stamp": asked_stamps, "row": np.arange(len(asked_stamps))})
-    found = pd.merge_asof(
+    joined = pd.merge_asof(
         asked.sort_values("stamp", kind="stable"),
         rows.sort_values("stamp", kind="stable"),
         on="stamp",
         by="code",
         tolerance=ttl,
     ).sort_values("row")
-    return pa.array(found["place"].to_numpy(), pa.int64(), from_pandas=True)
+    return pa.array(joined["place"].to_numpy(), pa.int64(), from_pandas=True)
 
 
 def _codes(keys: Sequence[pa.Array], asked: Sequence[pa.Array]) -> tuple[Any, Any]:
@@ -174,10 +174,10 @@ def _codes(keys: Sequence[pa.Array], asked: Sequence[pa.Array]) -> tuple[Any, An
     missing = np.zeros(len(codes), np.bool_)
     for ours, theirs in zip(keys, asked, strict=True):
         part = pa.concat_arrays([ours, theirs])
-        found = part.dictionary_encode()
-        numbers = found.indices.fill_null(0).to_numpy(zero_copy_only=False)
+        encoded = part.dictionary_encode()
+        numbers = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
         # numbered anew after each part, so that they stay small
-        codes = pd.factorize(codes * max(1, len(found.dictionary)) + numbers)[0].astype(np.int64)
+        codes = pd.factorize(codes * max(1, len(encoded.dictionary)) + numbers)[0].astype(np.int64)
         missing |= part.is_null().to_numpy(zero_copy_only=False)
     codes[:count][missing[:count]] = -1
     codes[count:][missing[count:]] = -2

@@ -47,26 +47,26 @@ def feast_view(view: OnDemandView, sources: Mapping[str, FeatureView], tags: Map
         )
         for name, feature in view.features.items()
     ]
-    found = DeclaredOnDemandView(
+    declared = DeclaredOnDemandView(
         name=view.name,
         schema=fields,
         sources=inputs,
         mode="python",
-        feature_transformation=PythonTransformation(columns_function(view), "\n".join(_told(view))),
+        feature_transformation=PythonTransformation(columns_function(view), "\n".join(_source(view))),
         description="; ".join(f"{name}: {in_words(feature)}" for name, feature in view.features.items()),
         tags={**shared_tags(notes), **tags},
         owner=owners(notes),
     )
     # what applying would add, so that the view equals the one that was applied
-    found.entity_columns = [DUMMY_ENTITY_FIELD]
-    return found
+    declared.entity_columns = [DUMMY_ENTITY_FIELD]
+    return declared
 
 
 def _type(feature: Any) -> Any:
     return TYPES[getattr(feature, "kind", float)]
 
 
-def _told(view: OnDemandView) -> Iterator[str]:
+def _source(view: OnDemandView) -> Iterator[str]:
     """What the view computes, as comments: Feast takes views for equal whose text is, and runs the pickled
     function of one whose text defines none."""
     for name, values in view.sources.items():

@@ -50,8 +50,8 @@ class RegistryChange:
     differences: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        told = f": {', '.join(self.differences)}" if self.differences else ""
-        return f"{self.action} {self.kind} {self.name}{told}"
+        differences = f": {', '.join(self.differences)}" if self.differences else ""
+        return f"{self.action} {self.kind} {self.name}{differences}"
 
 
 class OnlineStoreRepo:
@@ -153,12 +153,12 @@ class OnlineStoreRepo:
     def _changes(self) -> list[tuple[RegistryChange, Any]]:
         """What becomes of each declared object, and the object."""
         registry, project = self.store.registry, self.place.project
-        views = {found.name: found for found in registry.list_all_feature_views(project)}
+        views = {view.name: view for view in registry.list_all_feature_views(project)}
         held = {
-            "entity": {found.name: found for found in registry.list_entities(project)},
+            "entity": {view.name: view for view in registry.list_entities(project)},
             "feature view": views,
             "on-demand feature view": views,
-            "feature service": {found.name: found for found in registry.list_feature_services(project)},
+            "feature service": {view.name: view for view in registry.list_feature_services(project)},
         }
         return [
             (_change(kind, held[kind].get(declared.name), declared, project), declared)

@@ -109,9 +109,9 @@ class _Wanted(NamedTuple):
     requests: Sequence[Mapping[str, Any]]
     parts: list[tuple[str, list[dict[str, Key]], tuple[str, ...]]]
 
-    def rows(self, found: Sequence[Sequence[FeatureRow]]) -> list[FeatureRow]:
+    def rows(self, distinct: Sequence[Sequence[FeatureRow]]) -> list[FeatureRow]:
         """The values computed from the rows of all parts."""
-        by_key = zip(*found, strict=True) if found else ((),) * len(self.keys)
+        by_key = zip(*distinct, strict=True) if distinct else ((),) * len(self.keys)
         return [
             self._row(key, request, rows)
             for key, request, rows in zip(self.keys, self.requests, by_key, strict=True)
@@ -253,8 +253,8 @@ class FeatureClient:
             return wanted.rows([self.get_many(*part, at=at) for part in wanted.parts])
         selection, encoded = self._wanted(view, keys, features)
         with self._readable() as reader:
-            found = reader.read(view, selection.features, encoded)
-        return _rows(selection, keys, found, at)
+            rows = reader.read(view, selection.features, encoded)
+        return _rows(selection, keys, rows, at)
 
     async def get_async(
         self,
@@ -285,8 +285,8 @@ class FeatureClient:
             return wanted.rows([await self.get_many_async(*part, at=at) for part in wanted.parts])
         selection, encoded = self._wanted(view, keys, features)
         with self._readable() as reader:
-            found = await reader.read_async(view, selection.features, encoded)
-        return _rows(selection, keys, found, at)
+            rows = await reader.read_async(view, selection.features, encoded)
+        return _rows(selection, keys, rows, at)
 
     def close(self) -> None:
         """Let go of the store. Who has read with asyncio calls `close_async`."""
@@ -319,10 +319,10 @@ class FeatureClient:
 
     def _selection(self, view: str, features: Sequence[str] | None) -> _Selection:
         wanted = (view, None if features is None else tuple(features))
-        found = self._selections.get(wanted)
-        if found is None:
-            found = self._selections[wanted] = self._selected(view, features)
-        return found
+        selection = self._selections.get(wanted)
+        if selection is None:
+            selection = self._selections[wanted] = self._selected(view, features)
+        return selection
 
     def _selected(self, view: str, features: Sequence[str] | None) -> _Selection:
         declared = self._views.get(view)
@@ -389,11 +389,11 @@ def _encoded(selection: _Selection, key: Mapping[str, Key]) -> bytes:
 
 
 def _rows(
-    selection: _Selection, keys: Sequence[Mapping[str, Key]], found: list[Stored], at: datetime | None
+    selection: _Selection, keys: Sequence[Mapping[str, Key]], values: list[Stored], at: datetime | None
 ) -> list[FeatureRow]:
     now = microseconds(at or datetime.now(UTC))
     expires = selection.ages or at is not None
-    return [_row(selection, key, row, now, expires) for key, row in zip(keys, found, strict=True)]
+    return [_row(selection, key, row, now, expires) for key, row in zip(keys, values, strict=True)]
 
 
 def _row(selection: _Selection, key: Mapping[str, Key], row: Stored, now: int, expires: bool) -> FeatureRow:

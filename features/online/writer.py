@@ -53,10 +53,10 @@ class RowStore:
 
     def look(self) -> None:
         """Make tables and registry anew where they are missing; `incarnation` is another one then."""
-        found = self._online_store.incarnation(self._config, self._views)
-        if found == self.incarnation:
+        incarnation = self._online_store.incarnation(self._config, self._views)
+        if incarnation == self.incarnation:
             return
-        if found is None:
+        if incarnation is None:
             if self.incarnation:
                 log.warning(
                     "the online store has lost rows: its tables are made anew, every row is put again"
@@ -65,8 +65,8 @@ class RowStore:
                 self._repo.apply_anew()
                 self._open()
                 self._online_store.end(self._config)  # a table may be missing though the token is not
-            found = self._online_store.begin(self._config)
-        self.incarnation = found
+            incarnation = self._online_store.begin(self._config)
+        self.incarnation = incarnation
 
     def put(self, rows: Mapping[RowKey, StampedRow]) -> None:
         """Write rows, durably once this returns.

@@ -32,63 +32,63 @@ class FeatureAnomaly(msgspec.Struct, frozen=True):
 def anomalies(schema: Schema, window: Mapping[str, FeatureStatistics]) -> list[FeatureAnomaly]:
     """The anomalies of one window's statistics, by feature name; features that the schema does not have are
     anomalies of presence, as are those that it has and the window lacks."""
-    found = []
+    anomalies = []
     requests = max((one.requests for one in window.values()), default=0)
     for name, expected in schema.features.items():
         seen = window.get(name, FeatureStatistics(missing=requests))
-        found += _of_feature(name, expected, seen)
+        anomalies += _of_feature(name, expected, seen)
     for name, seen in window.items():
         if name not in schema.features and seen.count:
-            found.append(
+            anomalies.append(
                 FeatureAnomaly(
                     name, "presence", "alert", seen.count, seen.requests, "no such feature", "values of it"
                 )
             )
-    return found
+    return anomalies
 
 
 def drift_anomaly(
     name: str,
     expected: FeatureSchema,
     seen: FeatureStatistics,
-    found: Distances,
+    distances: Distances,
     bounds: Mapping[Measure, float],
 ) -> FeatureAnomaly | None:
     """The anomaly of a window that is further from the reference than its thresholds."""
     severity = expected.severity_of("drift")
-    over = [measure for measure, bound in bounds.items() if getattr(found, measure) > bound]
+    over = [measure for measure, bound in bounds.items() if getattr(distances, measure) > bound]
     if not over or severity == "ignore":
         return None
     return FeatureAnomaly(
         name, "drift", severity, seen.requests, seen.requests,
         ", ".join(f"{measure} up to {bounds[measure]:.3g}" for measure in over),
-        ", ".join(f"{measure} {getattr(found, measure):.3g}" for measure in over),
+        ", ".join(f"{measure} {getattr(distances, measure):.3g}" for measure in over),
     )  # fmt: skip
 
 
 def _of_feature(name: str, expected: FeatureSchema, seen: FeatureStatistics) -> list[FeatureAnomaly]:
-    told: list[tuple[AnomalyKind, int, str, str]] = []
+    deviations: list[tuple[AnomalyKind, int, str, str]] = []
     if _lacks(expected, seen):
         share = f"{seen.missing_share:.1%} missing"
-        told.append(("presence", seen.missing, f"at most {expected.missing:.1%} missing", share))
+        deviations.append(("presence", seen.missing, f"at most {expected.missing:.1%} missing", share))
     wrong = {kind: n for kind, n in seen.types.items() if n and not expected.fits(kind)}
     if wrong:
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(wrong.items()))
-        told.append(("type", sum(wrong.values()), expected.type, kinds))
+        deviations.append(("type", sum(wrong.values()), expected.type, kinds))
     if seen.outside:
-        told.append(("range", seen.outside, *_range(expected, seen)))
+        deviations.append(("range", seen.outside, *_range(expected, seen)))
     if expected.domain is not None and seen.other:
         names = sorted(seen.sample, key=lambda text: (-seen.sample[text], text))
         more = len(names) - SHOWN
         text = ", ".join(repr(n) for n in names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-        told.append(("domain", seen.other, f"one of {len(expected.domain)} known values", text))
+        deviations.append(("domain", seen.other, f"one of {len(expected.domain)} known values", text))
     if expected.distinct is not None and seen.distinct > expected.distinct:
-        told.append(
+        deviations.append(
             ("cardinality", seen.count, f"at most {expected.distinct:,} values", f"{seen.distinct:,} values")
         )
     return [
         FeatureAnomaly(name, kind, severity, count, seen.requests, wanted, what)
-        for kind, count, wanted, what in told
+        for kind, count, wanted, what in deviations
         if (severity := expected.severity_of(kind)) != "ignore"
     ]
 

@@ -76,10 +76,10 @@ def yardstick(windows: Sequence[FeatureStatistics]) -> Yardstick | None:
     full = [window for window in windows if window.requests >= LEAST_SHARE * median]
     if len(full) < LEAST_WINDOWS or not median:
         return None
-    found = [distances(others, window) for others, window in zip(_all_but_one(full), full, strict=True)]
+    measured = [distances(others, window) for others, window in zip(_all_but_one(full), full, strict=True)]
     roots: dict[Measure, tuple[float, float]] = {}
     for measure, power in ROOTS.items():
-        values = [getattr(one, measure) for one in found]
+        values = [getattr(one, measure) for one in measured]
         if None not in values:
             rooted = np.array(values) ** power
             roots[measure] = (float(rooted.mean()), float(rooted.std(ddof=1)))
@@ -91,12 +91,12 @@ def thresholds(measured: Yardstick, chance: float) -> dict[Measure, float]:
     together: bounds for one more value of a normal sample (Student's t)."""
     n = measured.windows
     reach = float(stats.t.isf(chance / len(measured.roots), n - 1)) * sqrt(1.0 + 1.0 / n)
-    found: dict[Measure, float] = {}
+    bounds: dict[Measure, float] = {}
     for measure, (mean, deviation) in measured.roots.items():
         # a feature that never varied: no less than what chance does to a rare value of independent requests
         least = (_ONE_DEGREE[0] + reach * _ONE_DEGREE[1]) * (_SCALES[measure] / measured.requests) ** (1 / 3)
-        found[measure] = max(mean + reach * deviation, least) ** (1.0 / ROOTS[measure])
-    return found
+        bounds[measure] = max(mean + reach * deviation, least) ** (1.0 / ROOTS[measure])
+    return bounds
 
 
 def chance_of(requests: float, false_alarm_every: float, monitored: int) -> float:

@@ -90,7 +90,7 @@ class FeatureSchema(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.type in ("number", "whole")
 
     @property
-    def told_apart(self) -> tuple[str, ...]:
+    def counted_apart(self) -> tuple[str, ...]:
         """The texts that are counted each for itself."""
         if self.type == "boolean":
             return ("false", "true")
@@ -195,9 +195,9 @@ class RefusingFeatures(msgspec.Struct, frozen=True):
                 if expected.missing == 0.0 and expected.severity_of("presence") == "refuse":
                     return f"{name}: presence: it may not be missing"
                 continue
-            found = expected.anomaly_of(value)
-            if found is not None and expected.severity_of(found[0]) == "refuse":
-                return f"{name}: {found[0]}: {found[1]}"
+            anomaly = expected.anomaly_of(value)
+            if anomaly is not None and expected.severity_of(anomaly[0]) == "refuse":
+                return f"{name}: {anomaly[0]}: {anomaly[1]}"
         return None
 
 

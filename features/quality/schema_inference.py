@@ -75,15 +75,15 @@ def infer(
         place = int(at // window)
         asked[place] += 1
         first, last = min(first, at), max(last, at)
-        for name, found in seen.items():
+        for name, statistics in seen.items():
             value = x.get(name)
             if value is not None:
-                found.add(place, value)
+                statistics.add(place, value)
     if not asked:
         raise SchemaError(f"{case}: there are no requests to infer a schema from")
     # whole windows, as statistics are of them
     start, end = (datetime.fromtimestamp(place * window, UTC) for place in (min(asked), max(asked) + 1))
-    inferred = {name: _inferred(name, features[name], found, asked) for name, found in seen.items()}
+    inferred = {name: _inferred(name, features[name], statistics, asked) for name, statistics in seen.items()}
     return Schema(
         case,
         window,
@@ -134,8 +134,8 @@ def _type(name: str, types: Mapping[Type, int]) -> Type:
     if types.keys() == {"whole", "number"}:
         return "number"
     if len(types) > 1:
-        told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(types.items()))
-        raise SchemaError(f"{name} has values of several types ({told}): no schema fits them")
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in sorted(types.items()))
+        raise SchemaError(f"{name} has values of several types ({counts}): no schema fits them")
     return next(iter(types))
 
 

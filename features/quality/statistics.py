@@ -82,10 +82,10 @@ class FeatureStatistics:
     def distinct(self) -> int:
         """How many different texts there were: exact up to `SAMPLE` beyond those told apart, else an estimate
         (Bar-Yossef et al. 2002, from the k-th smallest hash; its standard error is 6 %)."""
-        told = sum(1 for count in self.values.values() if count)
+        counted = sum(1 for count in self.values.values() if count)
         if len(self.sample) < SAMPLE:
-            return told + len(self.sample)
-        return told + round((SAMPLE - 1) * _HASHES / max(map(_hash, self.sample)))
+            return counted + len(self.sample)
+        return counted + round((SAMPLE - 1) * _HASHES / max(map(_hash, self.sample)))
 
     def top(self, k: int) -> list[tuple[str, int]]:
         """The `k` most frequent texts with their counts, of those told apart and those in the sample."""
@@ -131,13 +131,13 @@ class FeatureStatistics:
         ranks = np.array(at) * reached[-1]
         place = np.searchsorted(reached, np.maximum(ranks, 0.5), side="left")
         share = (ranks - (reached - counts)[place]) / counts[place]
-        found = edges[place] + share * (edges[place + 1] - edges[place])
+        interpolated = edges[place] + share * (edges[place + 1] - edges[place])
         if expected.type == "whole":
             # whole numbers of the bin alone: its upper edge belongs to the next one
-            found = np.minimum(np.floor(found), np.ceil(borders[place + 1]) - 1.0)
-            found = np.maximum(found, np.ceil(edges[place]))
-        told: list[float] = found.tolist()
-        return told
+            interpolated = np.minimum(np.floor(interpolated), np.ceil(borders[place + 1]) - 1.0)
+            interpolated = np.maximum(interpolated, np.ceil(edges[place]))
+        values: list[float] = interpolated.tolist()
+        return values
 
 
 def observed(values: Sequence[Any], expected: FeatureSchema | None) -> FeatureStatistics:
@@ -156,8 +156,10 @@ def observed(values: Sequence[Any], expected: FeatureSchema | None) -> FeatureSt
     texts = Counter(
         value if type(value) is str else str(value).lower() for value in there if type(value) in (str, bool)
     )
-    told = {name: texts.pop(name, 0) for name in expected.told_apart}
-    return FeatureStatistics(count, missing, types, values=told, other=texts.total(), sample=_sampled(texts))
+    counted = {name: texts.pop(name, 0) for name in expected.counted_apart}
+    return FeatureStatistics(
+        count, missing, types, values=counted, other=texts.total(), sample=_sampled(texts)
+    )
 
 
 def edges_of(bins: Bins) -> Floats:

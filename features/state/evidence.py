@@ -100,7 +100,7 @@ class _WindowEvidence:
             given = value if isinstance(value, str) else float(value)
             self._behind.append(Behind(offset, event.id, at, given))
 
-    def found(self) -> FeatureEvidence:
+    def collected(self) -> FeatureEvidence:
         # of equal times the later arrival is the newer; sorted keeps the order of arrival
         behind = sorted(self._behind, key=lambda event: event.at)
         return FeatureEvidence(in_words(self._feature), self._value(behind), behind)
@@ -145,7 +145,7 @@ class _LookupEvidence:
         if self._newest is None or at >= self._newest.at:
             self._newest = Behind(offset, event.id, at, getattr(event, self._feature.field))
 
-    def found(self) -> FeatureEvidence:
+    def collected(self) -> FeatureEvidence:
         feature = self._feature
         declared = in_words(feature)
         if self._newest is None or (feature.ttl is not None and self._at - self._newest.at > feature.ttl):
@@ -186,16 +186,16 @@ class EvidenceCollector:
         for evidence in self._offers.get(type(event), ()):
             evidence.offer(offset, event, at)
 
-    def found(self) -> dict[str, FeatureEvidence]:
+    def collected(self) -> dict[str, FeatureEvidence]:
         """By feature, in the order of declaration. What is out of its valid range is missing, as it was."""
         values: dict[str, Any] = {}
-        found = {}
+        collected = {}
         for name, feature in self._features.items():
             evidence = self._found(name, feature, values)
             value = _confined(name, feature.note, evidence.value)
-            found[name] = evidence._replace(value=value)
+            collected[name] = evidence._replace(value=value)
             values[name] = value
-        return found
+        return collected
 
     def _found(self, name: str, feature: Feature, before: Mapping[str, Any]) -> FeatureEvidence:
         if isinstance(feature, RequestField):
@@ -205,7 +205,7 @@ class EvidenceCollector:
         if isinstance(feature, OnDemand):
             computed = evaluation((step(name, feature),), {})(before)
             return FeatureEvidence(in_words(feature), computed.get(name), ())
-        evidence = self._collecting[name].found()
+        evidence = self._collecting[name].collected()
         if isinstance(feature, Elapsed):
             newest = evidence.value
             elapsed = None if newest is None else self._at - newest

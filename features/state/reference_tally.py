@@ -48,9 +48,9 @@ class Tally:
             self._add(key, before, -1)
         if after is not None:
             self._add(key, after, 1)
-            found = (after, str(key))
-            if self.newest is None or found > self.newest:
-                self.newest = found
+            newest = (after, str(key))
+            if self.newest is None or newest > self.newest:
+                self.newest = newest
 
     def _add(self, key: Any, at: float, by: int) -> None:
         number = 0 if isinf(self._stretch) else floor(at / self._stretch)

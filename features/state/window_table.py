@@ -50,12 +50,12 @@ class WindowTable(dict[Any, EventWindow]):
             else:
                 del self[key]
 
-    def restore(self, found: WindowTable) -> None:
+    def restore(self, saved: WindowTable) -> None:
         """Take over another one's windows, and all that it has beside them."""
-        self.update(found)
+        self.update(saved)
         for kind in type(self).__mro__:
             for name in getattr(kind, "__slots__", ()):
-                setattr(self, name, getattr(found, name))
+                setattr(self, name, getattr(saved, name))
 
 
 class BoundedTable(WindowTable):

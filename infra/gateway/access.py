@@ -49,14 +49,14 @@ class AccessKeys:
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:
             raise InfraError(f"{unknown or 'nothing'} is no scope: give some of {', '.join(SCOPES)}")
-        found = self._load()
-        if any(key.name == name for key in found.keys):
+        keys = self._load()
+        if any(key.name == name for key in keys.keys):
             raise InfraError(f"{self.path} has a key {name!r}: remove it there, or choose another name")
         secret = _PREFIX + secrets.token_urlsafe(32)
-        found.keys.append(AccessKey(name, _hash(secret), tuple(scope for scope in SCOPES if scope in scopes)))
+        keys.keys.append(AccessKey(name, _hash(secret), tuple(scope for scope in SCOPES if scope in scopes)))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as file:
-            file.write(msgspec.json.format(msgspec.json.encode(found)))
+            file.write(msgspec.json.format(msgspec.json.encode(keys)))
         self.path.chmod(0o600)
         return secret
 

@@ -80,7 +80,7 @@ def create_app(
     return app
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _problem_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return Response(error.body(), error.status, headers=error.headers, media_type=MEDIA_TYPE)
 
@@ -150,13 +150,13 @@ class _Gate:
             finally:
                 self._open -= 1
         except Problem as problem:
-            return await _told(request, problem)
+            return await _problem_response(request, problem)
 
     async def _see_that_body_fits(self, request: Request) -> None:
         """Raises Problem 413 for a body above the limit, of which no more than that is read."""
         size, most = 0, self._limits.body_bytes
-        told = request.headers.get("Content-Length", "")
-        if told.isdecimal() and int(told) > most:
+        length = request.headers.get("Content-Length", "")
+        if length.isdecimal() and int(length) > most:
             raise _too_large(most)
         chunks = []
         async for chunk in request.stream():

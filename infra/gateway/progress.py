@@ -51,7 +51,7 @@ class FoldProgress:
                 for place, found in (await admin.list_consumer_group_offsets(group)).items():
                     if place.topic == self._log:
                         self._folded[place.partition] = max(
-                            self._folded.get(place.partition, 0), found.offset
+                            self._folded.get(place.partition, 0), committed.offset
                         )
         for partition, waiting in self._waiting.items():
             through = self._folded.get(partition, 0)

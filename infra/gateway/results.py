@@ -120,8 +120,8 @@ class PublishedResults:
         ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
         since = int((time.time() - self._horizon) * 1000)
         begins = await consumer.offsets_for_times(dict.fromkeys(places, max(0, since)))
-        for place, found in begins.items():
-            consumer.seek(place, ends[place] if found is None else found.offset)
+        for place, offset in begins.items():
+            consumer.seek(place, ends[place] if offset is None else offset.offset)
         return ends
 
     def _take(self, place: TopicPartition, record: Any) -> None:

@@ -147,12 +147,12 @@ class Submission:
 
     async def stored(self, published: Published, event_id: str) -> bytes:
         """The bytes of a prediction in its topic; raises Problem when retention has deleted it."""
-        found = await asyncio.to_thread(
+        answer = await asyncio.to_thread(
             _record, self._bootstrap, self._topics.predictions, published.partition, published.offset
         )
-        if found is None or found[0] is None:
+        if answer is None or answer[0] is None:
             raise unknown_outcome(event_id)
-        return found[0]
+        return answer[0]
 
     async def close(self) -> None:
         """Forget who waits, and end the producer."""

@@ -20,8 +20,8 @@ class Lag(NamedTuple):
 def lags(bootstrap: str, log: str, answered: Mapping[int, int]) -> dict[int, Lag]:
     """The lag of each partition of which everything before an offset is `answered`; empty without the log."""
     with LogReader(bootstrap) as reader:
-        found = reader.topic(log)
-        partitions = found[1] if found is not None else []
+        topic = reader.topic(log)
+        partitions = topic[1] if topic is not None else []
         return {
             number: _lag(reader, log, number, answered[number]) for number in partitions if number in answered
         }
@@ -36,10 +36,10 @@ def _lag(reader: LogReader, log: str, partition: int, answered: int) -> Lag:
     return Lag(0 if first is None else end - first, undecided, transaction)
 
 
-def told(lag: Lag) -> dict[str, Any]:
+def status_fields(lag: Lag) -> dict[str, Any]:
     """As the status document has it."""
-    found: dict[str, Any] = {"lag": lag.offsets}
+    fields: dict[str, Any] = {"lag": lag.offsets}
     if lag.undecided:
-        found["undecided"] = lag.undecided
-        found["transaction"] = lag.transaction
-    return found
+        fields["undecided"] = lag.undecided
+        fields["transaction"] = lag.transaction
+    return fields

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from driftline.infra.local.kafka import LocalStack, answers
-from driftline.infra.local.lag import lags, told
+from driftline.infra.local.lag import lags, status_fields
 from driftline.infra.report.figures import lasting
 from driftline.infra.report.summary import in_quarantine
 from driftline.infra.settings import Settings
@@ -45,10 +45,10 @@ def collect(settings: Settings) -> dict[str, Any]:
     running = answers(named) if named else broker is not None
     workers = []
     for path in sorted((settings.home / "status").glob("*.json")):
-        found = json.loads(path.read_text())
-        found["running"] = is_alive(found["pid"])
-        if found["running"] or _is_recent(found):
-            workers.append(found)
+        status = json.loads(path.read_text())
+        status["running"] = is_alive(status["pid"])
+        if status["running"] or _is_recent(status):
+            workers.append(status)
     if running and workers:
         _add_lag(str(bootstrap), workers)
         _add_references(workers)
@@ -69,11 +69,11 @@ def _is_recent(worker: dict[str, Any]) -> bool:
 def _add_lag(bootstrap: str, workers: list[dict[str, Any]]) -> None:
     for worker in workers:
         answered = {int(number): offset for number, offset in worker["next_offsets"].items()}
-        found = lags(bootstrap, worker["log"], answered)
-        if found:
-            worker["lag"] = sum(lag.offsets for lag in found.values())
-        for number, lag in found.items():
-            worker["partitions"][str(number)] |= told(lag)
+        measured = lags(bootstrap, worker["log"], answered)
+        if measured:
+            worker["lag"] = sum(lag.offsets for lag in measured.values())
+        for number, lag in measured.items():
+            worker["partitions"][str(number)] |= status_fields(lag)
 
 
 def _add_references(workers: list[dict[str, Any]]) -> None:
@@ -81,36 +81,38 @@ def _add_references(workers: list[dict[str, Any]]) -> None:
     logs: dict[str, dict[int, dict[str, KnownReferences]]] = {}
     for worker in workers:
         known = logs.setdefault(worker["log"], {})
-        for number, found in worker["partitions"].items():
-            if worker["running"] and found["state"] == "serving" and found.get("lag") == 0:
-                known[int(number)] = msgspec.convert(found.get("references", {}), dict[str, KnownReferences])
+        for number, partition in worker["partitions"].items():
+            if worker["running"] and partition["state"] == "serving" and partition.get("lag") == 0:
+                known[int(number)] = msgspec.convert(
+                    partition.get("references", {}), dict[str, KnownReferences]
+                )
     for worker in workers:
         worker["references"] = list(differences(logs[worker["log"]]).values())
 
 
-def _partition(number: str, found: dict[str, Any]) -> str:
+def _partition(number: str, status: dict[str, Any]) -> str:
     """One partition of a worker: what it does, and how old its checkpoint is."""
-    text = f"  partition {number}: {found['state']}"
-    if "recovery" in found:
-        progress = found["recovery"]
+    text = f"  partition {number}: {status['state']}"
+    if "recovery" in status:
+        progress = status["recovery"]
         text += (
             f", offset {progress['at']:,} of {progress['until']:,} "
             f"({progress['records_per_second']:,.0f} records/s)"
         )
-    if "checkpoint" in found:
-        text += f", checkpoint {lasting(found['checkpoint']['age_seconds'])} old"
-    if "checkpoint_failed" in found:
-        since = lasting(found["checkpoint_failing_seconds"])
-        text += f", none can be stored for {since}: {found['checkpoint_failed']}"
-    if found.get("warming_up"):
+    if "checkpoint" in status:
+        text += f", checkpoint {lasting(status['checkpoint']['age_seconds'])} old"
+    if "checkpoint_failed" in status:
+        since = lasting(status["checkpoint_failing_seconds"])
+        text += f", none can be stored for {since}: {status['checkpoint_failed']}"
+    if status.get("warming_up"):
         text += (
             ", in a warm-up: nothing is answered until its end (`driftline produce` resumes it by "
             "--warm-up, ends it by --end-warm-up)"
         )
-    if "undecided" in found:
-        name = f" {found['transaction']!r}" if found["transaction"] else ""
-        text += f", {found['undecided']:,} offsets wait for the open transaction{name} to end"
-    return text + (f": {found['reason']}" if found["reason"] else "")
+    if "undecided" in status:
+        name = f" {status['transaction']!r}" if status["transaction"] else ""
+        text += f", {status['undecided']:,} offsets wait for the open transaction{name} to end"
+    return text + (f": {status['reason']}" if status["reason"] else "")
 
 
 _REFUSED = {
@@ -123,8 +125,12 @@ _REFUSED = {
 
 def _refused(counts: dict[str, int]) -> list[str]:
     """The line of what was not taken in, or is to be told of; none where there is neither."""
-    found = [f"{counts[name]:,} {what}" for name, what in _REFUSED.items() if counts.get(name)]
-    return ["  refused or told of: " + ", ".join(found) + " (`driftline dead-letters tail`)"] if found else []
+    counted = [f"{counts[name]:,} {what}" for name, what in _REFUSED.items() if counts.get(name)]
+    return (
+        ["  refused or told of: " + ", ".join(counted) + " (`driftline dead-letters tail`)"]
+        if counted
+        else []
+    )
 
 
 def _ends(worker: dict[str, Any]) -> list[str]:
@@ -139,15 +145,15 @@ def _ends(worker: dict[str, Any]) -> list[str]:
     return []
 
 
-def render(found: dict[str, Any]) -> str:
+def render(status: dict[str, Any]) -> str:
     """The status as text."""
-    broker = found["broker"]
+    broker = status["broker"]
     lines = [
         f"broker   {broker['bootstrap']}" + (f" (process {broker['pid']})" if broker["pid"] else "")
         if broker["running"]
         else "broker   not running"
     ]
-    for worker in found["workers"]:
+    for worker in status["workers"]:
         state = f"process {worker['pid']}" if worker["running"] else "not running"
         counts = worker["counts"]
         lines.append(

@@ -46,12 +46,12 @@ def evaluate_stream(stream: Stream, scope: PerKey, reference: str, *, delay: int
     run = Prequential(scope, task_of(stream.kind), reference)
     started = perf_counter()
     run.run(stream.steps(delay))
-    found = run.found()
-    result = _result(stream.name, found, reference, perf_counter() - started) | {"delay": delay}
+    outcome = run.result()
+    result = _result(stream.name, outcome, reference, perf_counter() - started) | {"delay": delay}
     if stream.changes:
         result["changes"] = [asdict(change) for change in stream.changes]
         if stream.kind != "regression":
-            result["detectors"] = _detectors(found, stream.changes)
+            result["detectors"] = _detectors(outcome, stream.changes)
     return result
 
 
@@ -103,7 +103,7 @@ def evaluate_case(
     run = Prequential(scope, case.task, reference)
     started = perf_counter()
     run.run(steps_of(case, source, limit))
-    return _result(case.name, run.found(), reference, perf_counter() - started) | {"delay": "as it came"}
+    return _result(case.name, run.result(), reference, perf_counter() - started) | {"delay": "as it came"}
 
 
 def steps_of(case: UseCase, source: str | None = None, limit: int | None = None) -> Iterator[Step]:
@@ -132,24 +132,24 @@ def steps_of(case: UseCase, source: str | None = None, limit: int | None = None)
                 yield LabelKnown(asked, item.label)
 
 
-def _result(name: str, found: EvaluationResult, reference: str, seconds: float) -> dict[str, Any]:
-    members = [row.name for row in found.rows if row.seconds is not None]  # no combination, no baseline
-    best = found.best(members)
+def _result(name: str, result: EvaluationResult, reference: str, seconds: float) -> dict[str, Any]:
+    members = [row.name for row in result.rows if row.seconds is not None]  # no combination, no baseline
+    best = result.best(members)
     return {
         "stream": name,
-        "task": found.kind,
-        "requests": found.requests,
-        "labels": found.labels,
+        "task": result.kind,
+        "requests": result.requests,
+        "labels": result.labels,
         "seconds": round(seconds, 3),
-        "score": found.score,
-        "served": _figures(found.row(SERVED)),
+        "score": result.score,
+        "served": _figures(result.row(SERVED)),
         "default": reference,
         "best": best.name,
-        "models": {row.name: _figures(row) for row in found.rows if row.name != SERVED},
+        "models": {row.name: _figures(row) for row in result.rows if row.name != SERVED},
         "window": WINDOW,
-        "curves": {row.name: [_rounded(point) for point in row.curve] for row in found.rows},
-        "alarms": len(found.alarms),
-        "told": [asdict(alarm) for alarm in found.alarms[:ALARMS]],
+        "curves": {row.name: [_rounded(point) for point in row.curve] for row in result.rows},
+        "alarms": len(result.alarms),
+        "told": [asdict(alarm) for alarm in result.alarms[:ALARMS]],
     }
 
 
@@ -164,10 +164,10 @@ def _rounded(value: float | None) -> float | None:
     return value if value is None or isinstance(value, int) else float(f"{value:.6g}")
 
 
-def _detectors(found: EvaluationResult, changes: Sequence[KnownChange]) -> dict[str, Any]:
+def _detectors(result: EvaluationResult, changes: Sequence[KnownChange]) -> dict[str, Any]:
     """Scores of detectors on the reference's errors, and of the drifts that the pool confirmed."""
-    confirmed = [alarm.request for alarm in found.alarms if alarm.kind == "drift"]
-    scores = {"pool": score(confirmed, changes, found.requests), **compare(found.errors, changes)}
+    confirmed = [alarm.request for alarm in result.alarms if alarm.kind == "drift"]
+    scores = {"pool": score(confirmed, changes, result.requests), **compare(result.errors, changes)}
     return {
         name: {key: _rounded(value) for key, value in asdict(each).items()} for name, each in scores.items()
     }

@@ -27,7 +27,7 @@ def table(result: Mapping[str, Any]) -> None:
     head = ["model", *(figure.replace("_", " ") for figure in shown), "seconds", "kB"]
     console.print(_table(f"{result['stream']}: {result['labels']:,} labels", head, rows))
     if result.get("detectors"):
-        found = [
+        cells = [
             [
                 name, str(score["alarms"]), str(score["false_alarms"]), _figure(score["mtfa"], 0),
                 _figure(score["mtd"], 0), _figure(score["mdr"], 2), _figure(score["mtr"], 1),
@@ -35,7 +35,7 @@ def table(result: Mapping[str, Any]) -> None:
             for name, score in result["detectors"].items()
         ]  # fmt: skip
         title = "detectors on the default model's errors"
-        console.print(_table(title, ["detector", "alarms", "false", "MTFA", "MTD", "MDR", "MTR"], found))
+        console.print(_table(title, ["detector", "alarms", "false", "MTFA", "MTD", "MDR", "MTR"], cells))
     score = result["score"]
     best, default = result["best"], result["default"]
     console.print(

@@ -87,8 +87,8 @@ def write(
     def reported(job: _Job, offset: int) -> None:
         print(f"{topic}-{job.partition}: history up to {offset:,}", file=sys.stderr)
 
-    found = asyncio.run(in_processes(_write_one, jobs, reported))
-    offsets, rows, parts = (sum(counts) for counts in zip(*found, strict=True))
+    written = asyncio.run(in_processes(_write_one, jobs, reported))
+    offsets, rows, parts = (sum(counts) for counts in zip(*written, strict=True))
     return HistoryReport(
         case.name,
         str(folder),

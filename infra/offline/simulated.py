@@ -62,9 +62,9 @@ class SimulatedOutputs:
     def take(self, partition: int, outputs: Outputs) -> None:
         """Add what a step of a partition put out."""
         for letter in outputs.dead_letters:
-            told = {name: (value or b"").decode("utf-8", "replace") for name, value in letter.headers}
+            headers = {name: (value or b"").decode("utf-8", "replace") for name, value in letter.headers}
             refused = self.refused.setdefault(
-                told["stage"], RefusedRecords(0, partition, letter.offset, told["reason"])
+                headers["stage"], RefusedRecords(0, partition, letter.offset, headers["reason"])
             )
             refused.count += 1
         if self._lines is not None:

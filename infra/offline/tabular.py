@@ -113,13 +113,13 @@ def _is_missing(value: Any) -> bool:
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """Nested objects by dotted names; lists have no place among features."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in row.items():
         if isinstance(value, Mapping):
-            found |= {f"{name}.{inner}": deep for inner, deep in _flat(value).items()}
+            flat |= {f"{name}.{inner}": deep for inner, deep in _flat(value).items()}
         elif not isinstance(value, list):
-            found[name] = value
-    return found
+            flat[name] = value
+    return flat
 
 
 def open_table(
@@ -151,8 +151,8 @@ def open_table(
     if label not in seen:
         raise InfraError(f"{path} has no column {label!r}: it has {', '.join(map(str, seen))}")
     columns = {
-        name: Column(name, found.content(rows), rows - found.values, len(found.distinct))
-        for name, found in seen.items()
+        name: Column(name, column.content(rows), rows - column.values, len(column.distinct))
+        for name, column in seen.items()
     }
     kind, positive, read = _label(path, label, seen[label], kind)
     contents = {

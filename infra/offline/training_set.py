@@ -47,21 +47,21 @@ class TrainingSetReport(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Lines for people."""
-        found = self.comparison
+        comparison = self.comparison
         labels = ", ".join(f"{count:,} {status}" for status, count in self.labels.items())
         lines = [f"{self.case}: {self.rows:,} rows ({labels}) in {self.seconds:.1f} s, written to {self.out}"]
-        if self.share is None or not found.values:
+        if self.share is None or not comparison.values:
             lines.append("nothing could be compared")
         else:
             lines.append(
-                f"history = published for {self.share:.4%} of the predictions ({found.equal:,} of "
-                f"{found.predictions:,}; {found.values:,} values compared)"
+                f"history = published for {self.share:.4%} of the predictions ({comparison.equal:,} of "
+                f"{comparison.predictions:,}; {comparison.values:,} values compared)"
             )
-        lines += [f"{name}: {count:,} differ" for name, count in found.differing.items()]
-        if found.unpublished:
-            lines.append(f"not compared, as no prediction has them: {', '.join(found.unpublished)}")
-        if found.first is not None:
-            first = found.first
+        lines += [f"{name}: {count:,} differ" for name, count in comparison.differing.items()]
+        if comparison.unpublished:
+            lines.append(f"not compared, as no prediction has them: {', '.join(comparison.unpublished)}")
+        if comparison.first is not None:
+            first = comparison.first
             lines.append(
                 f"first difference: {first.feature} of {first.prediction_id}: published {first.published}, "
                 f"history {first.history}"
@@ -81,16 +81,16 @@ def write_training_set(
     started = time.perf_counter()
     repo = OnlineStoreRepo(settings.features(case.name), case.views(), case.on_demand_views())
     repo.apply()
-    found = training_set(case, _answers(case, settings, since, until), repo)
-    write_table(found.table, out)
+    training = training_set(case, _answers(case, settings, since, until), repo)
+    write_table(training.table, out)
     return TrainingSetReport(
         case.name,
         str(out),
-        found.table.num_rows,
-        _counted(found.table.column("label_status")),
-        found.outside,
-        found.comparison.share,
-        found.comparison,
+        training.table.num_rows,
+        _counted(training.table.column("label_status")),
+        training.outside,
+        training.comparison.share,
+        training.comparison,
         round(time.perf_counter() - started, 3),
     )
 
@@ -113,7 +113,7 @@ def _answers(
 
 def _counted(statuses: pa.ChunkedArray) -> dict[str, int]:
     counts = compute.value_counts(statuses.fill_null("none")).to_pylist()
-    return {found["values"]: found["counts"] for found in counts}
+    return {count["values"]: count["counts"] for count in counts}
 
 
 def write_table(table: pa.Table, out: Path) -> None:

@@ -112,10 +112,10 @@ def audit(
         }
         if selection.prediction is not None:
             topic = case.topics(settings.namespace).predictions
-            found = find_prediction(history, topic, numbers, selection.prediction)
-            begin = max(selection.begin, found.source[0])
+            prediction = find_prediction(history, topic, numbers, selection.prediction)
+            begin = max(selection.begin, prediction.source[0])
             selection = msgspec.structs.replace(selection, begin=begin)
-            numbers, kinds = (found.partition,), ("predictions", "outcomes")
+            numbers, kinds = (prediction.partition,), ("predictions", "outcomes")
     # what a child process is given is resolved here, once
     settings = settings.model_copy(update={"bootstrap": bootstrap_of(settings)})
     jobs = [_Job(case_path, case.partitions, settings, number, kinds, selection) for number in numbers]
@@ -126,17 +126,17 @@ def _report(
     case: UseCase, audits: Sequence[PartitionAudit], seconds: float, undeclared: Mapping[int, int]
 ) -> AuditReport:
     reasons: dict[str, int] = {}
-    for found in audits:
-        for reason, count in found.unchecked.items():
+    for audit in audits:
+        for reason, count in audit.unchecked.items():
             reasons[reason] = reasons.get(reason, 0) + count
-    events = sum(found.folded for found in audits)
+    events = sum(audit.folded for audit in audits)
     return AuditReport(
         case.name,
-        sum(found.checked for found in audits),
-        sum(found.equal for found in audits),
+        sum(audit.checked for audit in audits),
+        sum(audit.equal for audit in audits),
         sum(reasons.values()),
         reasons,
-        next((found.first_difference for found in audits if found.first_difference is not None), None),
+        next((audit.first_difference for audit in audits if audit.first_difference is not None), None),
         events,
         round(seconds, 3),
         round(events / seconds, 1),
@@ -179,8 +179,8 @@ def _audit_one(job: _Job, report: Report[int]) -> PartitionAudit:
             end = min(end, job.selection.end)
         code = code_of(case)
         refold = Refold(case, history, topics, job.partition, code, epochs)
-        found = PartitionAudit(job.partition)
-        for found in audit_partition(
+        audit = PartitionAudit(job.partition)
+        for audit in audit_partition(
             job.partition,
             code,
             epochs,
@@ -189,8 +189,8 @@ def _audit_one(job: _Job, report: Report[int]) -> PartitionAudit:
             refold.step,
             job.selection,
         ):
-            report(found.folded)
-    return found
+            report(audit.folded)
+    return audit
 
 
 def _published(history: Past, topic: str, partition: int) -> PublishedTopic:

@@ -30,7 +30,7 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.records.difference import first_field, shown
 from driftline.streams.records.outputs import Output
 from driftline.streams.simulation import repetition
-from driftline.streams.simulation.repetition import Finding, FoldRun, Headers, Told
+from driftline.streams.simulation.repetition import FoldOutput, FoldResult, FoldRun, Headers
 from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
 
 CHUNK, OTHER_CHUNK = 500, 7
@@ -143,7 +143,7 @@ def check(
             return CheckReport(case.name, events, len(first.outputs), hint=hint)
         tell("the two runs differ; looking for the cause")
         cause = _cause(first, runner)
-        suspects = tuple(found for function in functions if (found := suspicion(function)) is not None)
+        suspects = tuple(suspect for function in functions if (suspect := suspicion(function)) is not None)
         return CheckReport(case.name, events, len(first.outputs), str(different), cause, suspects)
 
 
@@ -161,7 +161,7 @@ def _written_log(case: UseCase, source: str | None, limit: int, folder: Path) ->
     return path, count
 
 
-def _cause(first: Finding, runner: _Runner) -> str:
+def _cause(first: FoldResult, runner: _Runner) -> str:
     """Which single circumstance makes another run of what was found first."""
     (again,) = runner.run(_Way())
     if _first_difference(first, again) is not None:
@@ -187,7 +187,7 @@ class _Runner:
         self._folder = folder
         self._files = 0
 
-    def run(self, *ways: _Way) -> Sequence[Finding]:
+    def run(self, *ways: _Way) -> Sequence[FoldResult]:
         """What the runs put out; they go at the same time."""
         folders = [self._own_folder() for _ in ways]
         with ThreadPoolExecutor(len(ways)) as pool:
@@ -199,7 +199,7 @@ class _Runner:
         folder.mkdir()
         return folder
 
-    def _one(self, way: _Way, folder: Path) -> Finding:
+    def _one(self, way: _Way, folder: Path) -> FoldResult:
         whole = FoldRun(
             self._case_path,
             self._partitions,
@@ -213,10 +213,10 @@ class _Runner:
         snapshot = str(folder / "snapshot")
         before = _process(msgspec.structs.replace(whole, half=True, snapshot=snapshot), way.seed)
         after = _process(msgspec.structs.replace(whole, begin=snapshot), way.seed)
-        return Finding([*before.outputs, *after.outputs], after.states)
+        return FoldResult([*before.outputs, *after.outputs], after.states)
 
 
-def _process(run: FoldRun, seed: str) -> Finding:
+def _process(run: FoldRun, seed: str) -> FoldResult:
     done = subprocess.run(
         [sys.executable, "-m", repetition.__name__],
         env=os.environ | {"PYTHONHASHSEED": seed},
@@ -227,7 +227,7 @@ def _process(run: FoldRun, seed: str) -> Finding:
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise InfraError(f"a run of the fold failed: {said[-1] if said else f'exit code {done.returncode}'}")
-    return msgspec.msgpack.decode(Path(run.out).read_bytes(), type=Finding)
+    return msgspec.msgpack.decode(Path(run.out).read_bytes(), type=FoldResult)
 
 
 class _Read(NamedTuple):
@@ -240,13 +240,13 @@ class _Read(NamedTuple):
     timestamp: int = -1
 
 
-def _first_difference(one: Finding, other: Finding) -> FirstDifference | None:
-    ordered = (sorted(found.outputs, key=_place) for found in (one, other))
+def _first_difference(one: FoldResult, other: FoldResult) -> FirstDifference | None:
+    ordered = (sorted(run.outputs, key=_place) for run in (one, other))
     for mine, others in zip_longest(*ordered):
         if mine == others:
             continue
         if mine is None or others is None or _place(mine) != _place(others):
-            present = min((told for told in (mine, others) if told is not None), key=_place)
+            present = min((one_output for one_output in (mine, others) if one_output is not None), key=_place)
             sides = (present.kind, None) if present is mine else (None, present.kind)
             return FirstDifference(_named(present), "the record", *sides)
         read = _Read(mine.offset, mine.key, mine.value, mine.headers)
@@ -259,10 +259,12 @@ def _first_difference(one: Finding, other: Finding) -> FirstDifference | None:
     return None
 
 
-def _place(told: Told) -> tuple[int, int, str, int]:
-    return told.partition, told.offset, told.kind, told.ordinal
+def _place(output: FoldOutput) -> tuple[int, int, str, int]:
+    return output.partition, output.offset, output.kind, output.ordinal
 
 
-def _named(told: Told) -> str:
-    key = shown(told.key)
-    return f"{told.kind}, partition {told.partition}, of the record at offset {told.offset} (key {key!r})"
+def _named(output: FoldOutput) -> str:
+    key = shown(output.key)
+    return (
+        f"{output.kind}, partition {output.partition}, of the record at offset {output.offset} (key {key!r})"
+    )

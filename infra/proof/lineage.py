@@ -9,32 +9,32 @@ import msgspec
 from driftline.streams.proof.lineage import At, Epoch, FeatureLineage, Lineage
 
 
-def as_json(found: Lineage) -> str:
+def as_json(lineage: Lineage) -> str:
     """One JSON object."""
-    return msgspec.json.encode(msgspec.to_builtins(found) | {"agrees": found.agrees}).decode()
+    return msgspec.json.encode(msgspec.to_builtins(lineage) | {"agrees": lineage.agrees}).decode()
 
 
-def as_text(found: Lineage) -> str:
+def as_text(lineage: Lineage) -> str:
     """Lines for people."""
-    return "\n".join(_lines(found))
+    return "\n".join(_lines(lineage))
 
 
-def _lines(found: Lineage) -> Iterator[str]:
-    prediction, model = found.prediction, found.model
-    yield f"prediction  {found.id}"
-    place = f"{found.topic}-{found.partition}, offset {found.offset}"
-    yield f"            {place}, appended {found.appended:%F %T.%f}"
+def _lines(lineage: Lineage) -> Iterator[str]:
+    prediction, model = lineage.prediction, lineage.model
+    yield f"prediction  {lineage.id}"
+    place = f"{lineage.topic}-{lineage.partition}, offset {lineage.offset}"
+    yield f"            {place}, appended {lineage.appended:%F %T.%f}"
     said = "" if prediction.probabilities is None else f"  {prediction.probabilities}"
     yield f"            {prediction.prediction}{said}  {prediction.keys}"
-    yield f"request     {_event(found.request)}"
+    yield f"request     {_event(lineage.request)}"
     yield f"model       {model.version}"
     through = model.learned_through
     yield f"            learned through {'nothing yet' if through is None else _event(through)}"
-    yield f"code        {_code(found.epoch)}"
-    for name, value in found.features.items():
+    yield f"code        {_code(lineage.epoch)}"
+    for name, value in lineage.features.items():
         yield from _feature(name, value)
-    yield f"outcome     {found.status}"
-    for revision in found.outcomes:
+    yield f"outcome     {lineage.status}"
+    for revision in lineage.outcomes:
         outcome = revision.outcome
         yield (
             f"            revision {outcome.revision}: {outcome.status}, label {outcome.label}, "

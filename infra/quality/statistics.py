@@ -180,13 +180,13 @@ def _within(
     judged: Sequence[Judged], since: datetime | None, until: datetime | None
 ) -> tuple[DataAnomaly, ...]:
     """The anomalies of windows that begin in [since, until), by time."""
-    found = [
+    windows = [
         anomaly
         for window in judged
         for anomaly in window.anomalies
         if (since is None or anomaly.at >= since) and (until is None or anomaly.at < until)
     ]
-    return tuple(sorted(found, key=lambda anomaly: (anomaly.at, anomaly.partition)))
+    return tuple(sorted(windows, key=lambda anomaly: (anomaly.at, anomaly.partition)))
 
 
 def _counting(
@@ -209,10 +209,10 @@ def _merged(schema: Schema, windows: Sequence[WindowStatistics]) -> WindowStatis
 
 
 def _side(schema: Schema, window: WindowStatistics) -> PooledStatistics:
-    told = {
+    fields = {
         name: summary(schema.features.get(name), seen, top=TEXTS) for name, seen in window.features.items()
     }
-    return PooledStatistics(window.requests, told)
+    return PooledStatistics(window.requests, fields)
 
 
 def publish(
@@ -232,15 +232,15 @@ def publish(
     bootstrap = bootstrap_of(settings)
     ensure_topics(bootstrap, topics.all())
     publisher = DataPublisher(bootstrap, topics)
-    told: list[Mapping[int, WindowStatistics]] = [{}] * case.partitions
+    published: list[Mapping[int, WindowStatistics]] = [{}] * case.partitions
     with open_history(case, settings) as history:
         counting = _counting(case, settings, schema, history)
         while True:
             closed = [one.counted().closed(schema.window, case.allowed_lateness) for one in counting]
-            judged = {n: judge(case, schema, n, one, told[n]) for n, one in enumerate(closed)}
+            judged = {n: judge(case, schema, n, one, published[n]) for n, one in enumerate(closed)}
             if any(judged.values()):
                 tell(publisher.publish(judged, skewed))
-            told = [*closed]
+            published = [*closed]
             until = time.monotonic() + LOOK_EVERY
             while following() and time.monotonic() < until:
                 time.sleep(0.1)
@@ -262,13 +262,13 @@ def skew_of(
     return tuple(skew(case, schema, training_log(case, answers), training_set(case, answers, repo).table))
 
 
-def statistics_text(found: DataReport) -> str:
+def statistics_text(report: DataReport) -> str:
     """A table for people."""
-    told = f"{found.current.requests:,} requests, {found.windows:,} windows closed, {found.open:,} open"
+    heading = f"{report.current.requests:,} requests, {report.windows:,} windows closed, {report.open:,} open"
     head = ("feature", "count", "missing", "mean", "std", "min", "median", "max", "top", "psi", "js", "ks")
     rows = [
         head,
-        *(_row(name, one, found.distances.get(name)) for name, one in found.current.features.items()),
+        *(_row(name, one, report.distances.get(name)) for name, one in report.current.features.items()),
     ]
     widths = [max(len(row[place]) for row in rows) for place in range(len(head))]
     lines = [
@@ -278,8 +278,8 @@ def statistics_text(found: DataReport) -> str:
         )
         for row in rows
     ]
-    beyond = f"; distances from the reference of {found.reference.requests:,} requests"
-    return "\n".join([f"{found.case}: {told}{beyond}", *(line.rstrip() for line in lines)])
+    beyond = f"; distances from the reference of {report.reference.requests:,} requests"
+    return "\n".join([f"{report.case}: {heading}{beyond}", *(line.rstrip() for line in lines)])
 
 
 def _row(name: str, one: FeatureSummary, distance: FeatureDistance | None) -> tuple[str, ...]:
@@ -300,16 +300,16 @@ def figure(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def anomalies_text(found: DataReport) -> str:
+def anomalies_text(report: DataReport) -> str:
     """A line an anomaly, the first ones."""
     lines = [
         f"{one.at:%Y-%m-%d %H:%M}  partition {one.partition}  {one.severity}  {one.feature}: {one.kind}: "
         f"{one.count:,} of {one.requests:,}: expected {one.expected}, found {one.found}"
-        for one in found.anomalies[:SHOWN]
+        for one in report.anomalies[:SHOWN]
     ]
-    more = len(found.anomalies) - len(lines)
+    more = len(report.anomalies) - len(lines)
     if more > 0:
         lines.append(f"and {more:,} more (--json lists all)")
     return "\n".join(
-        [f"{found.case}: {len(found.anomalies):,} anomalies in {found.windows:,} windows", *lines]
+        [f"{report.case}: {len(report.anomalies):,} anomalies in {report.windows:,} windows", *lines]
     )

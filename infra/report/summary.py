@@ -23,16 +23,16 @@ MODELS_TITLE = (
 )
 
 
-def table(found: dict[str, Any]) -> None:
+def table(summary: dict[str, Any]) -> None:
     """Print counts, models and digest."""
     console = Console(stderr=True)
     counts = Table(
-        title=f"{found['case']}: {found['seconds']:.1f} s", title_justify="left", show_header=False
+        title=f"{summary['case']}: {summary['seconds']:.1f} s", title_justify="left", show_header=False
     )
     for name in COUNTS:
-        counts.add_row(name.replace("_", " "), f"{found[name]:,}")
+        counts.add_row(name.replace("_", " "), f"{summary[name]:,}")
     console.print(counts)
-    for stage, refused in found.get("refused", {}).items():
+    for stage, refused in summary.get("refused", {}).items():
         console.print(
             f"{refused['count']:,} refused, stage {stage}: the first at partition {refused['partition']}, "
             f"offset {refused['offset']:,}: {refused['reason']}",
@@ -40,17 +40,17 @@ def table(found: dict[str, Any]) -> None:
             markup=False,
             soft_wrap=True,
         )
-    models = _models(found["models"])
+    models = _models(summary["models"])
     unbounded = console.options.update(max_width=1_000)
     if console.measure(models, options=unbounded).maximum > console.width:
-        models = _models_below_each_other(found["models"])
+        models = _models_below_each_other(summary["models"])
     console.print(models)
-    for name, entry in found["models"].items():
+    for name, entry in summary["models"].items():
         if "quarantine" in entry:
             console.print(in_quarantine(name, entry), highlight=False, markup=False, soft_wrap=True)
     console.print(
-        f"{found['events_per_second']:,.0f} events/s, {found['cpu_us_per_event']:.1f} us CPU an event\n"
-        f"digest {found['digest']}",
+        f"{summary['events_per_second']:,.0f} events/s, {summary['cpu_us_per_event']:.1f} us CPU an event\n"
+        f"digest {summary['digest']}",
         highlight=False,
         soft_wrap=True,
     )

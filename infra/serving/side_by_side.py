@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("driftline.worker")
 
-TELL_EVERY = 5.0
+REPORT_EVERY = 5.0
 
 
 class _Job(NamedTuple):
@@ -53,21 +53,21 @@ def approached(
     Raises UpgradeStopped where this code refuses records that the other had accepted, unless that is
     accepted.
     """
-    found = asyncio.run(until_signal(_approach(case_path, deployment, settings)))
-    if found is None:
+    approach = asyncio.run(until_signal(_approach(case_path, deployment, settings)))
+    if approach is None:
         return None
-    if not found.standbys:
+    if not approach.standbys:
         log.warning("nothing to upgrade: this code has published last; it serves on")
-    if found.plan.records:
-        log.warning("upgrade: %s", found.plan)
-    if found.plan.newly_refused and not accept_refused:
+    if approach.plan.records:
+        log.warning("upgrade: %s", approach.plan)
+    if approach.plan.newly_refused and not accept_refused:
         raise UpgradeStopped(
-            f"the upgrade is not done, and the code before serves on: the new code refuses "
-            f"{found.plan.newly_refused:,} records of the past, and would not learn from them. Declare what "
-            'is gone, such as class Asked(Event, tag="asked", retired=("colour",)), or go on without them by '
-            "--accept-refused"
+            "the upgrade stopped, and the code before serves on: the new code refuses "
+            f"{approach.plan.newly_refused:,} records of the past, and would not learn from them. Declare "
+            'removed fields, such as class Asked(Event, tag="asked", retired=("colour",)), or continue '
+            "without these records by --accept-refused"
         )
-    return found.standbys
+    return approach.standbys
 
 
 def planned(case_path: str, case: UseCase, settings: Settings) -> UpgradePlan:
@@ -99,7 +99,7 @@ async def _approach(case_path: str, deployment: Deployment, settings: Settings) 
         )
         jobs = [_Job(case_path, case.partitions, settings, number, rows) for number in partitions]
         standbys = {}
-        folded = await in_processes(_fold, jobs, _told)
+        folded = await in_processes(_fold, jobs, _log_line)
         for number, aside in zip(partitions, folded, strict=True):
             standbys[number] = Standby.restored(deployment, number, aside.snapshot, rows=rows)
             plan.add(aside.plan)
@@ -119,7 +119,7 @@ class _Aside(NamedTuple):
     plan: UpgradePlan
 
 
-def _told(_: _Job, line: str) -> None:
+def _log_line(_: _Job, line: str) -> None:
     log.warning("upgrade: %s", line)
 
 
@@ -153,9 +153,9 @@ async def _tell_of(standby: Standby, place: str, report: Report[str]) -> None:
     """Report every few seconds how far the fold beside the other code has come, and how fast it is."""
     before = 0
     while True:
-        await asyncio.sleep(TELL_EVERY)
+        await asyncio.sleep(REPORT_EVERY)
         folded = standby.processor.next_offset
-        rate = (folded - before) / TELL_EVERY
+        rate = (folded - before) / REPORT_EVERY
         before = folded
         report(
             f"{place} folded beside the code that serves up to {folded:,} of {standby.log_end:,} "

@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from driftline.infra.errors import InfraError
-from driftline.streams.declare.topic_settings import Deviation, FoundTopic, deviations, may_be_compacted, told
+from driftline.streams.declare.topic_settings import (
+    Deviation,
+    FoundTopic,
+    deviation_text,
+    deviations,
+    may_be_compacted,
+)
 from driftline.streams.declare.topics import TopicSpec
 
 if TYPE_CHECKING:
@@ -60,17 +66,17 @@ def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:
     admin = clients.admin(bootstrap)
     try:
         names = set(admin.list_topics())
-        found = found_topics(admin, [spec.name for spec in specs if spec.name in names])
+        existing = found_topics(admin, [spec.name for spec in specs if spec.name in names])
     finally:
         admin.close()
-    wrong = {spec.name: deviations(spec, found[spec.name]) for spec in specs if spec.name in found}
+    wrong = {spec.name: deviations(spec, existing[spec.name]) for spec in specs if spec.name in existing}
     return [
         *(
-            _other_count(spec, found[spec.name].partitions)
+            _other_count(spec, existing[spec.name].partitions)
             for spec in specs
-            if spec.name in found and found[spec.name].partitions != spec.partitions
+            if spec.name in existing and existing[spec.name].partitions != spec.partitions
         ),
-        *(told(found[name], some, bootstrap) for name, some in wrong.items() if some),
+        *(deviation_text(existing[name], some, bootstrap) for name, some in wrong.items() if some),
     ]
 
 
@@ -101,15 +107,15 @@ def batch_limit(bootstrap: str, topic: str, security: KafkaSecurity | None = Non
         if topic not in admin.list_topics():
             raise InfraError(f"there is no topic {topic} at {bootstrap}")
         asked = ConfigResource("topic", topic, {"max.message.bytes": None})
-        found = admin.describe_configs([asked], config_filter="all")
+        described = admin.describe_configs([asked], config_filter="all")
     finally:
         admin.close()
-    if not found["topic"][topic]:
+    if not described["topic"][topic]:
         raise InfraError(
             f"the settings of {topic} at {bootstrap} may not be read, so nobody knows how large its records "
             "may be: allow DescribeConfigs on it"
         )
-    return int(found["topic"][topic]["max.message.bytes"]["value"])
+    return int(described["topic"][topic]["max.message.bytes"]["value"])
 
 
 def _create(admin: Any, spec: TopicSpec) -> bool:
@@ -126,18 +132,18 @@ def _create(admin: Any, spec: TopicSpec) -> bool:
 
 def _refuse_or_mend(admin: Any, bootstrap: str, specs: Sequence[TopicSpec], mend: bool) -> None:
     """Raises InfraError for what cannot be used as it is, and is not to be or cannot be mended."""
-    found = found_topics(admin, [spec.name for spec in specs])
+    existing = found_topics(admin, [spec.name for spec in specs])
     for spec in specs:
-        if found[spec.name].partitions != spec.partitions:
-            raise InfraError(_other_count(spec, found[spec.name].partitions))
-    untold = [name for name, topic in found.items() if not topic.settings]
+        if existing[spec.name].partitions != spec.partitions:
+            raise InfraError(_other_count(spec, existing[spec.name].partitions))
+    untold = [name for name, topic in existing.items() if not topic.settings]
     if untold:
         log.warning("settings may not be read, and are taken to be right, of %s", ", ".join(untold))
-    wrong = {spec.name: some for spec in specs if (some := deviations(spec, found[spec.name]))}
-    lost = [name for name, some in wrong.items() if may_be_compacted(found[name], some)]
+    wrong = {spec.name: some for spec in specs if (some := deviations(spec, existing[spec.name]))}
+    lost = [name for name, some in wrong.items() if may_be_compacted(existing[name], some)]
     if lost:
         raise InfraError(
-            f"{told(found[lost[0]], wrong[lost[0]], bootstrap)}\n"
+            f"{deviation_text(existing[lost[0]], wrong[lost[0]], bootstrap)}\n"
             "It holds records, and older ones of the same keys may be gone already: use another namespace, "
             "or delete the topic and produce what it held again. To go on with what is left, run the command"
         )
@@ -145,7 +151,7 @@ def _refuse_or_mend(admin: Any, bootstrap: str, specs: Sequence[TopicSpec], mend
         return
     if not mend:
         raise InfraError(
-            "\n".join(told(found[name], some, bootstrap) for name, some in wrong.items())
+            "\n".join(deviation_text(existing[name], some, bootstrap) for name, some in wrong.items())
             + "\nRun the commands, or `driftline worker CASE --mend-topics` once, which does the same"
         )
     _alter(admin, wrong)
@@ -200,13 +206,13 @@ def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
     from kafka.admin import ConfigResource
 
     asked = [ConfigResource("topic", name, None) for name in names]
-    found = admin.describe_configs(asked, config_filter="all")["topic"]
-    return {name: {key: str(each["value"]) for key, each in found[name].items()} for name in names}
+    described = admin.describe_configs(asked, config_filter="all")["topic"]
+    return {name: {key: str(each["value"]) for key, each in described[name].items()} for name in names}
 
 
-def _other_count(spec: TopicSpec, found: int) -> str:
+def _other_count(spec: TopicSpec, count: int) -> str:
     return (
-        f"topic {spec.name} has {found} partitions, the case declares {spec.partitions}. The count decides "
+        f"topic {spec.name} has {count} partitions, the case declares {spec.partitions}. The count decides "
         "where keys live and cannot change: use the declared count of before, or another namespace"
     )
 

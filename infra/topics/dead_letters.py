@@ -130,12 +130,12 @@ def read(bootstrap: str, topics: Topics, selection: Selection) -> Iterator[DeadL
     that it does not have."""
     missing = set(selection.ids)
     with LogReader(bootstrap) as reader:
-        found = reader.topic(topics.dead_letters)
-        if found is None:
+        topic = reader.topic(topics.dead_letters)
+        if topic is None:
             raise InfraError(
                 f"there is no topic {topics.dead_letters} at {bootstrap}: has a worker or producer run?"
             )
-        for partition in found[1]:
+        for partition in topic[1]:
             begin, end = reader.extent(topics.dead_letters, partition)
             if selection.ids:
                 asked = [each.offset for each in selection.ids if each.partition == partition]

@@ -61,24 +61,24 @@ def send(
 def members(case: UseCase) -> list[dict[str, Any]]:
     """The members as declared."""
     models = case.models
-    found = []
+    listed = []
     for number, member in enumerate((models.champion, *models.challengers)):
         role = "challenger" if number else "champion"
         if isinstance(member, Member):
             shares = {"rate": member.rate, "cost": member.cost, "reserve": member.reserve}
-            found.append({"name": member.name, "role": role, "kind": "member"} | shares)
+            listed.append({"name": member.name, "role": role, "kind": "member"} | shares)
         else:
-            found.append({"name": member.name, "role": role, "kind": member.kind})
-    return found
+            listed.append({"name": member.name, "role": role, "kind": member.kind})
+    return listed
 
 
 def serving(bootstrap: str, topic: str) -> dict[str, dict[str, Any]]:
     """The newest change of each pool, by key, as the newest records of the models topic have it."""
     from driftline.infra.topics.tail import newest
 
-    found: dict[str, dict[str, Any]] = {}
+    pools: dict[str, dict[str, Any]] = {}
     for record in newest(bootstrap, topic, EVENTS):
         value = record["value"]
         if "serving" in value:
-            found[value["key"]] = value
-    return dict(sorted(found.items()))
+            pools[value["key"]] = value
+    return dict(sorted(pools.items()))

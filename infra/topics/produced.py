@@ -88,8 +88,8 @@ class DeadLetters:
             self._begins = {n: reader.extent(topics.dead_letters, n)[1] for n in self._numbers(reader)}
 
     def _numbers(self, reader: LogReader) -> list[int]:
-        found = reader.topic(self._topics.dead_letters)
-        return [] if found is None else found[1]
+        topic = reader.topic(self._topics.dead_letters)
+        return [] if topic is None else topic[1]
 
     def of(self, sent: SentOffsets) -> SentRefusals:
         """Those that the sent records have caused, once the workers have come to their end or stand still."""

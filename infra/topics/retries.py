@@ -33,8 +33,8 @@ class Retry:
 
     def as_object(self) -> dict[str, Any]:
         """For JSON."""
-        told: dict[str, Any] = {"id": str(self.letter.id), "stage": self.letter.stage}
-        return told | ({"problem": self.problem} if self.problem else {"partition": self.partition})
+        fields: dict[str, Any] = {"id": str(self.letter.id), "stage": self.letter.stage}
+        return fields | ({"problem": self.problem} if self.problem else {"partition": self.partition})
 
 
 @dataclass(slots=True)

@@ -36,9 +36,9 @@ def broken(case: UseCase, against: str, path_of: Callable[[str], str]) -> list[s
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        schema = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InfraError(f"{path}: not what `driftline schema CASE` prints: {error}") from error
-    if not isinstance(found, dict):
-        raise InfraError(f"{path}: not what `driftline schema CASE` prints: a {type(found).__name__}")
-    return found
+    if not isinstance(schema, dict):
+        raise InfraError(f"{path}: not what `driftline schema CASE` prints: a {type(schema).__name__}")
+    return schema

@@ -21,11 +21,11 @@ def newest(bootstrap: str, topic: str, count: int) -> list[dict[str, Any]]:
     A value that is no JSON (a dead letter) is given as text; other headers are given too.
     """
     with LogReader(bootstrap) as reader:
-        found = reader.topic(topic)
-        if found is None:
+        known = reader.topic(topic)
+        if known is None:
             raise InfraError(f"there is no topic {topic} at {bootstrap}: has a worker or producer run?")
         read = [
-            _Read(number, record) for number in found[1] for record in _last(reader, topic, number, count)
+            _Read(number, record) for number in known[1] for record in _last(reader, topic, number, count)
         ]
     read.sort(key=lambda each: (each.record.timestamp, each.partition, each.record.offset))
     return [_shown(*each) for each in read[-count:]]

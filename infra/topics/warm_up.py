@@ -78,17 +78,17 @@ def send_history(
     producer: EventProducer, case: UseCase, bootstrap: str, log: str, events: Iterable[Event]
 ) -> int:
     """Send a warm-up, or what is missing of one that was cut short; returns the number of records sent."""
-    found = standings(bootstrap, log, case.partitions)
-    _refuse_begun(log, found)
-    return _sent(producer, remaining(case, events, found))
+    begun = standings(bootstrap, log, case.partitions)
+    _refuse_begun(log, begun)
+    return _sent(producer, remaining(case, events, begun))
 
 
 def send_end(producer: EventProducer, case: UseCase, bootstrap: str, log: str) -> int:
     """End a warm-up where it stands; returns the number of partitions in which one was under way."""
-    found = standings(bootstrap, log, case.partitions)
-    if not any(standing.stage == "under way" for standing in found):
+    begun = standings(bootstrap, log, case.partitions)
+    if not any(standing.stage == "under way" for standing in begun):
         raise InfraError(f"{log}: no warm-up is under way")
-    return _sent(producer, ends(case, found))
+    return _sent(producer, ends(case, begun))
 
 
 def _sent(producer: EventProducer, records: Iterable[Placed]) -> int:
@@ -99,8 +99,8 @@ def _sent(producer: EventProducer, records: Iterable[Placed]) -> int:
     return count
 
 
-def _refuse_begun(log: str, found: Iterable[Standing]) -> None:
-    stages = [standing.stage for standing in found]
+def _refuse_begun(log: str, begun: Iterable[Standing]) -> None:
+    stages = [standing.stage for standing in begun]
     if "none" in stages or not {"empty", "under way"} & set(stages):
         raise InfraError(
             f"{log} holds records already: only the beginning of a log can be a warm-up. Use another "
@@ -108,15 +108,15 @@ def _refuse_begun(log: str, found: Iterable[Standing]) -> None:
         )
 
 
-def remaining(case: UseCase, events: Iterable[Event], found: list[Standing]) -> Iterator[Placed]:
+def remaining(case: UseCase, events: Iterable[Event], begun: list[Standing]) -> Iterator[Placed]:
     """What a warm-up with this history still lacks, its markers included.
 
     Raises InfraError, before there is anything, when a partition holds another history.
     """
-    unproved = {n for n, standing in enumerate(found) if standing.stage == "under way" and standing.records}
+    unproved = {n for n, standing in enumerate(begun) if standing.stage == "under way" and standing.records}
     held: list[Placed] = []  # until it is sure that this is the history that was begun
     for partition, record in layout(case, as_warm_up(case, events), case.partitions):
-        standing = found[partition]
+        standing = begun[partition]
         if standing.stage == "over":
             continue
         there = 0 if standing.stage == "empty" else 1 + standing.records
@@ -139,10 +139,10 @@ def _differs(record: LogRecord, standing: Standing) -> bool:
     return 0 < record.offset == standing.records and record.value != standing.last
 
 
-def ends(case: UseCase, found: list[Standing]) -> Iterator[Placed]:
+def ends(case: UseCase, begun: list[Standing]) -> Iterator[Placed]:
     """The markers that end a warm-up where it is under way."""
     codec = case.codec()
     value = codec.encode(Serve(id=f"serve:{case.name}", at=datetime.now(UTC)))
-    for partition, standing in enumerate(found):
+    for partition, standing in enumerate(begun):
         if standing.stage == "under way":
             yield partition, None, value

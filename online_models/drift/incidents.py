@@ -190,13 +190,13 @@ def kind_of(suspects: Iterable[SuspectStream]) -> IncidentKind:
     moves, are a change of P(y | x): concept drift. Inputs that move while the model stays right, even if the
     labels move with them, are a covariate drift.
     """
-    found = list(suspects)
-    changes = {suspect.change for suspect in found}
-    if any(suspect.change in BREAKS and suspect.stream != "score" for suspect in found):
+    remaining = list(suspects)
+    changes = {suspect.change for suspect in remaining}
+    if any(suspect.change in BREAKS and suspect.stream != "score" for suspect in remaining):
         return "data break"
     if "label delay" in changes:
         return "label delay"
-    inputs = any(suspect.stream.startswith("feature ") or suspect.stream == "score" for suspect in found)
+    inputs = any(suspect.stream.startswith("feature ") or suspect.stream == "score" for suspect in remaining)
     if changes & {"loss", "calibration"}:
         return "label shift" if "labels" in changes and inputs else "concept drift"
     if "labels" in changes and not inputs:
@@ -279,8 +279,8 @@ class Incidents:
                 continue
             del self._settling[stream]
             if settling.values and suspect.change not in BREAKS:
-                found = Scale.of(settling.values)
-                if is_unit_change(settling.scale, (found.center, found.width)):
+                scale = Scale.of(settling.values)
+                if is_unit_change(settling.scale, (scale.center, scale.width)):
                     incident.suspects[stream] = suspect._replace(change="unit")
         return self._judge(incident) and incident.confirmed
 

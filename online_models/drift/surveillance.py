@@ -222,18 +222,18 @@ class DriftManager:
         for stream, column in zip(known.values(), values, strict=False):
             if stream:
                 columns[stream] = column
-        found = self._judge(self._requests, columns, at, offset, times)
+        alarms = self._judge(self._requests, columns, at, offset, times)
         settling = self._incidents.settling
         if settling:
             newest = {stream: self._requests.newest(stream) for stream in settling}
             if self._incidents.settle(newest, self._seen):
-                found.append(self._told("drift", at, offset, 1, labels=False))
+                alarms.append(self._drift("drift", at, offset, 1, labels=False))
         over = self._incidents.end(self._seen, self._monitoring.cooldown)
         if over is not None:
             self._incidents.current = over
-            found.append(self._told("recovered", at, offset, 1, labels=False))
+            alarms.append(self._drift("recovered", at, offset, 1, labels=False))
             self._incidents.current = None
-        return found
+        return alarms
 
     def _scores(self, outputs: Sequence[Any]) -> Sequence[float]:
         """What is watched of answers: p(True), the number, or the probability of the likeliest label."""
@@ -284,11 +284,11 @@ class DriftManager:
             self._backlog.answered(asked, delays)
             self._hear(truths, delays, known_at[-1])
         restarts = self._incidents.restarts
-        found = self._judge(self._labels, columns, known_at[-1], known[-1], asked_at)
+        alarms = self._judge(self._labels, columns, known_at[-1], known[-1], asked_at)
         if self._incidents.restarts > restarts:
             self._performance.forget()
         self._performance.labels(np.array(scores), np.array(losses), np.array(right))
-        return found
+        return alarms
 
     def _frozen_losses(self, truths: Sequence[Any], answers: Sequence[Sequence[Any]]) -> list[float | None]:
         """What the frozen baseline lost, by label."""
@@ -345,7 +345,7 @@ class DriftManager:
         elif incidents.warned(warnings, self._seen):
             severity = "warning"
         labels = panel is self._labels
-        return [self._told(severity, at, offset, blocks, labels=labels)] if severity else []
+        return [self._drift(severity, at, offset, blocks, labels=labels)] if severity else []
 
     def _late_labels(self, alarms: Sequence[Alarm], now: float) -> list[Alarm]:
         """Labels that come later than before: those of a class, and those that are missing where labels seem
@@ -368,7 +368,7 @@ class DriftManager:
             )
         return self._thresholds
 
-    def _told(self, severity: DriftSeverity, at: float, offset: int, blocks: int, *, labels: bool) -> Drift:
+    def _drift(self, severity: DriftSeverity, at: float, offset: int, blocks: int, *, labels: bool) -> Drift:
         incident = self._incidents.current
         assert incident is not None
         suspects = ranked(incident.suspects.values())

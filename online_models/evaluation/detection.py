@@ -54,11 +54,11 @@ def score(
     within = 0
     for index, change in enumerate(changes):
         end = min(change.end + horizon, starts[index + 1], labels)
-        found = [alarm for alarm in alarms if change.start <= alarm < end]
+        detections = [alarm for alarm in alarms if change.start <= alarm < end]
         covered += end - change.start
-        within += len(found)
-        if found:
-            delays.append(found[0] - change.start + 1)
+        within += len(detections)
+        if detections:
+            delays.append(detections[0] - change.start + 1)
     false = len(alarms) - within
     quiet = labels - covered  # only where there is nothing to find can an alarm be false
     mtfa = quiet / false if false else None
@@ -104,12 +104,12 @@ def detectors() -> Mapping[str, Callable[[], Any]]:
 
 def alarms_of(detector: Any, errors: Sequence[float]) -> list[int]:
     """Numbers of the errors at which the detector fired."""
-    found = []
+    alarms = []
     for number, error in enumerate(errors):
         detector.update(error)
         if detector.drift_detected:
-            found.append(number)
-    return found
+            alarms.append(number)
+    return alarms
 
 
 def compare(

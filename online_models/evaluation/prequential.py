@@ -278,7 +278,7 @@ class Prequential:
         for drift in drifts:
             self._alarms.append(Notice(self._requests - 1, key, drift.severity, drift.subject))
 
-    def found(self) -> EvaluationResult:
+    def result(self) -> EvaluationResult:
         """The figures so far."""
         for curve in self._curves:
             curve.close()

@@ -193,11 +193,11 @@ def _with_article(name: str) -> str:
 
 def _takes(estimator: Any, method: str, arguments: int) -> bool:
     """Whether it has the method, to be called with so many positional arguments."""
-    found = getattr(estimator, method, None)
-    if not callable(found):
+    function = getattr(estimator, method, None)
+    if not callable(function):
         return False
     try:
-        inspect.signature(found).bind(*range(arguments))
+        inspect.signature(function).bind(*range(arguments))
     except TypeError:
         return False
     except ValueError:  # compiled, without a signature

@@ -113,8 +113,8 @@ class _Reaction(base.Wrapper, base.Estimator):  # type: ignore[misc]
 
     def predict_proba_one(self, x: dict[Any, Any], **kwargs: Any) -> dict[Any, float]:
         """What the live model says."""
-        found: dict[Any, float] = self._live.predict_proba_one(x, **kwargs)
-        return found
+        probabilities: dict[Any, float] = self._live.predict_proba_one(x, **kwargs)
+        return probabilities
 
     def _check_parts(self, model: Any, *detectors: Any) -> None:
         kind = type(self).__name__

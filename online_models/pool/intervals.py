@@ -56,17 +56,17 @@ class Intervals:
         place = ceil((1.0 - self._asked) * (len(errors) + 1)) - 1
         return errors[min(max(place, 0), len(errors) - 1)]
 
-    def learn(self, error: float, told: float | None, serving: str) -> None:
+    def learn(self, error: float, reported: float | None, serving: str) -> None:
         """Take in an absolute error of an answer of `serving`, whose interval reached as far as `told`."""
         now = self.reach()
         if now is not None:
             asked = self._asked + STEP * ((1.0 - self.coverage) - (error > now))
             self._asked = max(asked, -STEP)
-        if told is not None:
+        if reported is not None:
             counts = self._counts.setdefault(serving, [0.0, 0.0, 0.0])
             counts[0] += 1.0
-            counts[1] += error <= told
-            counts[2] += 2.0 * told
+            counts[1] += error <= reported
+            counts[2] += 2.0 * reported
         self._order.append(error)
         insort(self._sorted, error)
         if len(self._order) > WINDOW:

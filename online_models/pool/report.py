@@ -38,18 +38,18 @@ def member_reports(pools: Iterable[Pool]) -> Iterator[tuple[str, Callable[[], di
         for seat in pool.roster.seats:
             seats.setdefault(seat.name, []).append(seat)
             tasks[seat.name] = pool.task
-    for name, found in seats.items():
+    for name, held in seats.items():
         entry: dict[str, Any] = {
-            "role": found[0].role,
-            "live": all(seat.state.live for seat in found),
+            "role": held[0].role,
+            "live": all(seat.state.live for seat in held),
             "serving": serving.get(name, 0),
         }
-        entry |= _failed(found)
-        told = [sum(counts) for counts in zip(*(i.counts(name) for i in intervals), strict=True)]
-        if told and told[0]:
-            entry |= {"coverage": told[1] / told[0], "width": told[2] / told[0]}
+        entry |= _failed(held)
+        counted = [sum(counts) for counts in zip(*(i.counts(name) for i in intervals), strict=True)]
+        if counted and counted[0]:
+            entry |= {"coverage": counted[1] / counted[0], "width": counted[2] / counted[0]}
         merged = None
-        if whole := [seat.state.metrics for seat in found if seat.state.metrics is not None]:
+        if whole := [seat.state.metrics for seat in held if seat.state.metrics is not None]:
             merged = metrics_of(tasks[name])
             merged.merge(whole)  # type: ignore[arg-type]
         yield name, partial(_entry, entry, merged)

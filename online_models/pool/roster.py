@@ -70,9 +70,9 @@ class Roster:
     def restore(self, state: RosterState) -> None:
         """Take over a state, of a roster with the same declaration."""
         self.state = state
-        for seat, found in zip(self.seats, state.seats, strict=True):
-            seat.state = found
-            if seat.role == "baseline" and found.sampled:
+        for seat, saved in zip(self.seats, state.seats, strict=True):
+            seat.state = saved
+            if seat.role == "baseline" and saved.sampled:
                 seat.member = self._scope.first  # frozen as a copy of it, sampling and all
         if self.referee is not None and state.referee is not None:
             self.referee.state = state.referee

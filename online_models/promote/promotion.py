@@ -343,15 +343,15 @@ class Referee:
     def _look(self) -> Sequence[PromotionDecision]:
         rules = self._rules
         ready = [c for c in self.state.comparisons if c.test.n >= rules.min_labels and c.test.is_proven]
-        told: list[PromotionDecision] = []
+        decisions: list[PromotionDecision] = []
         for comparison in sorted(ready, key=lambda c: -c.test.gain):
             obstacle = self._obstacle(comparison)
             if obstacle is None:
-                return [*told, self._promotion(comparison)]
+                return [*decisions, self._promotion(comparison)]
             kind, reason = obstacle
             if kind not in comparison.told:
                 comparison.told.append(kind)
-                told.append(
+                decisions.append(
                     PromotionDecision("withheld", comparison.index, reason, self._evidence(comparison))
                 )
         if any(c.test.n >= rules.window for c in self.state.comparisons):
@@ -359,7 +359,7 @@ class Referee:
                 c if c.test.n < rules.window else self._comparison(c.index, self.state.spending.next())
                 for c in self.state.comparisons
             ]
-        return told
+        return decisions
 
     def _promotion(self, comparison: _Comparison) -> PromotionDecision:
         evidence = self._evidence(comparison)
@@ -444,8 +444,8 @@ class Referee:
         return {self._names[index]: gain.mean for index, gain in gains}
 
     def _worst_slices(self, comparison: _Comparison) -> list[SliceGain]:
-        found = [
+        slices = [
             SliceGain(name, str(value), tally.n, tally.loss / tally.n, tally.gain / tally.n)
             for name, value, tally in self._watched(comparison)
         ]
-        return sorted(found, key=lambda entry: entry.gain)[:TOLD_SLICES]
+        return sorted(slices, key=lambda entry: entry.gain)[:TOLD_SLICES]

@@ -84,10 +84,10 @@ class Archiver:
         written = 0
         try:
             for topic in self._topics:
-                found = reader.topic(topic)
-                if found is None:
+                known = reader.topic(topic)
+                if known is None:
                     raise ArchiveError(f"there is no topic {topic} at {self._bootstrap}: has a worker run?")
-                topic_id, partitions = found
+                topic_id, partitions = known
                 for partition in partitions:
                     for manifest in self._parts(reader, topic, partition, topic_id):
                         written += 1
@@ -122,8 +122,8 @@ class Archiver:
                 raise _Stopping
             yield from chunk
         # a topic that was recreated while its records were read must not get into the old one's part
-        found = reader.topic(manifest.topic)
-        if found is None or found[0] != manifest.topic_id:
+        known = reader.topic(manifest.topic)
+        if known is None or known[0] != manifest.topic_id:
             raise ArchiveError(
                 f"topic {manifest.topic} was deleted or recreated while [{first}, {end}) of its partition "
                 f"{manifest.partition} was read; the part was not written: run the archiver again"

@@ -41,18 +41,20 @@ class Code(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def difference(self, other: Code) -> str | None:
         """In words, why `other` may put out other bytes; None when it may not."""
-        found = []
+        differences = []
         if self.spec_hash != other.spec_hash:
-            found.append(f"other code ({self.spec_hash[:12]} / {other.spec_hash[:12]})")
+            differences.append(f"other code ({self.spec_hash[:12]} / {other.spec_hash[:12]})")
         if self.fold != other.fold:
-            found.append(f"another fold of driftline ({_told(self.fold)} / {_told(other.fold)})")
+            differences.append(
+                f"another fold of driftline ({_fold_text(self.fold)} / {_fold_text(other.fold)})"
+            )
         arithmetic = self.fingerprint.difference(other.fingerprint)
         if arithmetic is not None:
-            found.append(arithmetic)
-        return ", ".join(found) or None
+            differences.append(arithmetic)
+        return ", ".join(differences) or None
 
 
-def _told(fold: str) -> str:
+def _fold_text(fold: str) -> str:
     return fold or "not recorded"
 
 
@@ -98,10 +100,10 @@ class Announced(NamedTuple):
 
 async def epochs(broker: Broker, place: Place, begin: int, end: int) -> list[Announced]:
     """The code epochs among offsets [begin, end) of a partition of the models topic, oldest first."""
-    found: list[Announced] = []
+    announced: list[Announced] = []
     async for records in broker.read(place, begin, end):
-        found.extend(Announced(r.offset, decode_epoch(r)) for r in records if is_epoch(r))
-    return found
+        announced.extend(Announced(r.offset, decode_epoch(r)) for r in records if is_epoch(r))
+    return announced
 
 
 def recorded_epochs(history: Past, topic: str, partition: int) -> list[CodeEpoch]:

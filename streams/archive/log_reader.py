@@ -88,7 +88,7 @@ class LogReader:
         if first is None:
             return ""
         listed = self._admin.list_transactions(producer_id_filters=[started[first]])
-        return next((found.transactional_id for some in listed.values() for found in some), "")
+        return next((transaction.transactional_id for some in listed.values() for transaction in some), "")
 
     def next_record(self, topic: str, partition: int, begin: int, end: int) -> int | None:
         """Offset of the first committed record of [begin, end); None when there is none."""
@@ -98,8 +98,8 @@ class LogReader:
     def offset_at(self, topic: str, partition: int, timestamp: int) -> int:
         """Offset of the first record appended at or after `timestamp` (ms); the end when there is none."""
         tp = _place(topic, partition)
-        found = self._consumer.offsets_for_times({tp: timestamp}, REQUEST_MS)[tp]
-        return self.extent(topic, partition)[1] if found is None else int(found.offset)
+        place = self._consumer.offsets_for_times({tp: timestamp}, REQUEST_MS)[tp]
+        return self.extent(topic, partition)[1] if place is None else int(place.offset)
 
     def chunks(self, topic: str, partition: int, begin: int, end: int) -> Iterator[list[ArchivedRecord]]:
         """The records of [begin, end), in order; ends when the partition has been read up to `end`.

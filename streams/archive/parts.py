@@ -112,43 +112,44 @@ class Archive:
         if content is None:
             return None
         try:
-            found = msgspec.json.decode(content, type=Manifest)
+            manifest = msgspec.json.decode(content, type=Manifest)
         except msgspec.MsgspecError as error:
             raise ArchiveError(
                 f"{self._storage.path(name)} is no manifest ({error}): restore it from a copy of the archive"
             ) from error
-        if (found.topic, found.partition) != (topic, partition):
+        if (manifest.topic, manifest.partition) != (topic, partition):
             raise ArchiveError(
-                f"{self._storage.path(name)} is the manifest of {found.topic}-{found.partition}: it was moved"
+                f"{self._storage.path(name)} is the manifest of {manifest.topic}-{manifest.partition}: "
+                "it was moved"
             )
-        return found
+        return manifest
 
     def begin(self, topic: str, partition: int) -> int:
         """First offset archived; 0 when nothing is."""
-        found = self.manifest(topic, partition)
-        return 0 if found is None else found.begin
+        manifest = self.manifest(topic, partition)
+        return 0 if manifest is None else manifest.begin
 
     def end(self, topic: str, partition: int) -> int:
         """Offset up to which the archive is complete, from `begin` on; 0 when nothing is archived."""
-        found = self.manifest(topic, partition)
-        return 0 if found is None else found.end
+        manifest = self.manifest(topic, partition)
+        return 0 if manifest is None else manifest.end
 
     def continued(self, topic: str, partition: int, topic_id: str) -> Manifest:
         """The manifest to append to: what is there, else an empty one.
 
         Raises ArchiveError when it is of another topic under this name, or of another part size.
         """
-        found = self.manifest(topic, partition)
-        if found is None:
+        manifest = self.manifest(topic, partition)
+        if manifest is None:
             return Manifest(topic, partition, topic_id, self._part_size or PART_SIZE)
-        refuse_other_topic(found, topic_id, self.uri)
-        if self._part_size not in (None, found.part_size):
+        refuse_other_topic(manifest, topic_id, self.uri)
+        if self._part_size not in (None, manifest.part_size):
             raise ArchiveError(
-                f"{topic}-{partition}: the archive at {self.uri} has parts of {found.part_size} offsets, not "
-                f"{self._part_size}: the size of an archive's parts never changes; leave it out, or name "
+                f"{topic}-{partition}: the archive at {self.uri} has parts of {manifest.part_size} offsets, "
+                f"not {self._part_size}: the size of an archive's parts never changes; leave it out, or name "
                 "another archive"
             )
-        return found
+        return manifest
 
     def append(self, manifest: Manifest, first: int, records: Iterable[ArchivedRecord]) -> Manifest:
         """Write the part of [first, first + part size) and then the manifest that names it.
@@ -202,11 +203,11 @@ class Archive:
                 f"{self._storage.path(name)}: the manifest names this part, but it is not there: restore it "
                 "from a copy of the archive"
             )
-        found = hashlib.sha256(content).hexdigest()
-        if found != part.sha256:
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != part.sha256:
             raise ArchiveError(
                 f"{self._storage.path(name)}: the part is torn or was changed: {len(content)} bytes with "
-                f"sha256 {found}, the manifest says {part.sha256}: restore it from a copy of the archive"
+                f"sha256 {digest}, the manifest says {part.sha256}: restore it from a copy of the archive"
             )
         with parquet.ParquetFile(pa.BufferReader(content)) as file:
             for number in range(file.num_row_groups):

@@ -44,8 +44,8 @@ class TopicPast:
 
     def partitions(self, topic: str) -> list[int]:
         """The partitions that the topic has in Kafka; empty where it is not there."""
-        found = self._reader.topic(topic)
-        return [] if found is None else found[1]
+        known = self._reader.topic(topic)
+        return [] if known is None else known[1]
 
     def offset_at(self, topic: str, partition: int, timestamp: int) -> int:
         """Offset of the first record that Kafka has from `timestamp` (its append time, ms) on.
@@ -87,12 +87,12 @@ class TopicPast:
     def _extents(self, topic: str, partition: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """[begin, end) in Kafka and in the archive; (0, 0) where there is nothing."""
         manifest = self._archive.manifest(topic, partition)
-        found = self._reader.topic(topic)
+        known = self._reader.topic(topic)
         archived = (0, 0) if manifest is None else (manifest.begin, manifest.end)
-        if found is None or partition not in found[1]:
+        if known is None or partition not in known[1]:
             return (0, 0), archived
         if manifest is not None:
-            refuse_other_topic(manifest, found[0], self._archive.uri)
+            refuse_other_topic(manifest, known[0], self._archive.uri)
         return self._reader.extent(topic, partition), archived
 
     def close(self) -> None:

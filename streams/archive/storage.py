@@ -53,8 +53,8 @@ class Storage:
 
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder, sorted; none where there is no such folder."""
-        found = self._fs.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
-        return sorted(f"{folder}/{info.base_name}" for info in found if info.type == fs.FileType.File)
+        entries = self._fs.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
+        return sorted(f"{folder}/{info.base_name}" for info in entries if info.type == fs.FileType.File)
 
     def write(self, name: str, content: bytes) -> None:
         """Create or replace a file; folders in its name are made."""

@@ -40,8 +40,8 @@ class _ForkedWrite:
         return await asyncio.to_thread(self._wait)
 
     def _wait(self) -> float:
-        with os.fdopen(self._reading, "rb") as told:
-            reason = told.read().decode(errors="replace")
+        with os.fdopen(self._reading, "rb") as answer:
+            reason = answer.read().decode(errors="replace")
         _, status, usage = os.wait4(self._pid, 0)
         if status:
             self.path.unlink(missing_ok=True)
@@ -95,8 +95,8 @@ class CheckpointFolder:
 
     async def names(self, partition: int) -> Sequence[str]:
         """See `CheckpointStore`."""
-        found = await asyncio.to_thread(self._storage.names, f"{partition:05d}")
-        return [name for name in found if name.endswith(SUFFIX)]
+        names = await asyncio.to_thread(self._storage.names, f"{partition:05d}")
+        return [name for name in names if name.endswith(SUFFIX)]
 
     async def load(self, name: str) -> bytes:
         """See `CheckpointStore`."""

@@ -129,9 +129,9 @@ class Bridger:
         ends: dict[int, int] | None = None
         while True:
             try:
-                topic_id, found = await asyncio.to_thread(self._look)
+                topic_id, partitions = await asyncio.to_thread(self._look)
                 if once and ends is None:
-                    ends = found
+                    ends = partitions
                 async with AsyncExitStack() as stack:
                     await self._carry(stack, topic_id, ends)
                 return
@@ -147,7 +147,7 @@ class Bridger:
             found = reader.topic(self._bridge.topic)
             if found is None:
                 raise StreamsError(f"there is no topic {self._bridge.topic} at {self._foreign}")
-            topic_id, numbers = found
+            topic_id, numbers = known
             return topic_id, {number: reader.extent(self._bridge.topic, number)[1] for number in numbers}
 
     async def _carry(self, stack: AsyncExitStack, topic_id: str, ends: Mapping[int, int] | None) -> None:
@@ -234,8 +234,8 @@ class Bridger:
         self._count(records, mapped, refused, sent)
 
     def _enriched(self, event: Event, rows: Sequence[Mapping[Any, Any]]) -> Event:
-        for enricher, found in zip(self._enrichers, rows, strict=True):
-            event = enricher.enriched(event, found)
+        for enricher, fields in zip(self._enrichers, rows, strict=True):
+            event = enricher.enriched(event, fields)
         return event
 
     def _placed(self, record: ForeignRecord, event: Event) -> list[tuple[Place, PlainRecord]]:

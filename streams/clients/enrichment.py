@@ -109,8 +109,8 @@ class Enricher:
                 return rows
 
     async def _found_one(self, key: LookupKey) -> LookupResult:
-        (found,) = await self._found([key])
-        return found
+        (fields,) = await self._found([key])
+        return fields
 
     async def _ask(self, keys: Sequence[LookupKey]) -> list[FeatureRow]:
         names = list(self._declared.key)

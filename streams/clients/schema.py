@@ -53,5 +53,5 @@ def topic_schemas(case: UseCase, namespace: str = "") -> dict[str, Any]:
 def _either(*kinds: type) -> dict[str, Any]:
     """The schema of records of one of these structs."""
     schemas = [msgspec.json.schema(kind) for kind in kinds]
-    definitions = {name: found for schema in schemas for name, found in schema["$defs"].items()}
+    definitions = {name: definition for schema in schemas for name, definition in schema["$defs"].items()}
     return {"anyOf": [{"$ref": schema["$ref"]} for schema in schemas], "$defs": definitions}

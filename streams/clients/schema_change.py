@@ -70,7 +70,8 @@ def _event_breaks(tag: str, old: _Resolved, new: _Resolved) -> Iterator[str]:
             if closed:
                 yield f'{tag}.{name} is gone: declare retired=("{name}",), or old events are refused'
         elif not after[name].schema.get("deprecated") and not _accepts(after[name], field):
-            yield f"{tag}.{name} was {_told(field)} and is {_told(after[name])}: old events may be refused"
+            was, now = _type_text(field), _type_text(after[name])
+            yield f"{tag}.{name} was {was} and is {now}: old events may be refused"
     for name in new.schema.get("required", ()):
         if name not in before:
             yield f"{tag}.{name} is new and has no default: old events are refused"
@@ -83,18 +84,18 @@ def _feature_breaks(old: Mapping[str, _Resolved], new: Mapping[str, _Resolved]) 
         if name not in new:
             yield f"feature {name} is gone from predictions: readers may need it"
         elif not _accepts(feature, new[name]):
-            yield f"feature {name} was {_told(feature)} and is {_told(new[name])} in predictions"
+            yield f"feature {name} was {_type_text(feature)} and is {_type_text(new[name])} in predictions"
 
 
-def _alternatives(found: _Resolved) -> Iterator[_Resolved]:
-    if "anyOf" in found.schema:
-        for part in found.schema["anyOf"]:
-            yield from _alternatives(_resolved(part, found.names))
-    elif "enum" in found.schema:
-        for value in found.schema["enum"]:
-            yield _Resolved({"type": _type_of(value), "enum": [value]}, found.names)
+def _alternatives(resolved: _Resolved) -> Iterator[_Resolved]:
+    if "anyOf" in resolved.schema:
+        for part in resolved.schema["anyOf"]:
+            yield from _alternatives(_resolved(part, resolved.names))
+    elif "enum" in resolved.schema:
+        for value in resolved.schema["enum"]:
+            yield _Resolved({"type": _type_of(value), "enum": [value]}, resolved.names)
     else:
-        yield found
+        yield resolved
 
 
 def _accepts(wide: _Resolved, narrow: _Resolved) -> bool:
@@ -111,11 +112,11 @@ def _covers(wide: _Resolved, narrow: _Resolved) -> bool:
     return all(_limits(narrow).get(name) == limit for name, limit in limits.items())
 
 
-def _limits(found: _Resolved) -> dict[str, Any]:
+def _limits(resolved: _Resolved) -> dict[str, Any]:
     """The keywords that refuse something, beside the type; those of named schemas in their place."""
     return {
-        name: _spelled(value, found.names)
-        for name, value in found.schema.items()
+        name: _spelled(value, resolved.names)
+        for name, value in resolved.schema.items()
         if name != "type" and name not in _NO_LIMITS
     }
 
@@ -128,8 +129,10 @@ def _spelled(value: Any, names: Mapping[str, _Schema], within: frozenset[str] = 
             return ref
         if ref is not None:
             within |= {ref}
-        found = _resolved(value, names).schema
-        return {name: _spelled(part, names, within) for name, part in found.items() if name not in _NO_LIMITS}
+        schema = _resolved(value, names).schema
+        return {
+            name: _spelled(part, names, within) for name, part in schema.items() if name not in _NO_LIMITS
+        }
     return [_spelled(part, names, within) for part in value] if isinstance(value, list) else value
 
 
@@ -138,9 +141,9 @@ def _type_of(value: Any) -> str:
     return kinds[type(value)]
 
 
-def _told(found: _Resolved) -> str:
+def _type_text(resolved: _Resolved) -> str:
     parts = []
-    for part in _alternatives(found):
+    for part in _alternatives(resolved):
         values = part.schema.get("enum")
         parts.append(repr(values[0]) if values else str(part.schema.get("type", "anything")))
     return " or ".join(parts)

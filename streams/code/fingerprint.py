@@ -58,16 +58,16 @@ class Fingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def difference(self, other: Fingerprint) -> str | None:
         """In words, what sets this apart from `other`; None when the bits can be compared."""
-        found = []
+        differences = []
         if self.python != other.python:
-            found.append(f"python {self.python} / {other.python}")
+            differences.append(f"python {self.python} / {other.python}")
         if self.arithmetic != other.arithmetic:
-            found.append("other arithmetic (libm or BLAS)")
+            differences.append("other arithmetic (libm or BLAS)")
         if self.packages != other.packages:
-            found.append("other package versions")
+            differences.append("other package versions")
         if self.hashing != other.hashing:
-            found.append(f"another hash seed (set {VARIABLE}={SEED} before Python starts)")
-        return ", ".join(found) or None
+            differences.append(f"another hash seed (set {VARIABLE}={SEED} before Python starts)")
+        return ", ".join(differences) or None
 
 
 @cache
@@ -164,10 +164,10 @@ def _packages(roots: Sequence[str]) -> str:
 
 def _installed(name: str) -> tuple[str, list[str]]:
     """Version and requirements; only the head of the metadata is read: a full parse of 110 costs 100 ms."""
-    found = distribution(name)
-    metadata = found.read_text("METADATA")
+    installed = distribution(name)
+    metadata = installed.read_text("METADATA")
     if metadata is None:  # installed without a wheel
-        return found.version, found.requires or []
+        return installed.version, installed.requires or []
     fields = [line.partition(": ") for line in metadata.partition("\n\n")[0].splitlines()]
     (version,) = (value for field, _, value in fields if field == "Version")
     return version, [value for field, _, value in fields if field == "Requires-Dist"]

@@ -69,21 +69,21 @@ def sources_hash() -> str:
 
 def modules_of_the_fold() -> dict[str, Path]:
     """File by name of every module that `ROOTS` import, directly or not, themselves included."""
-    found: dict[str, Path] = {}
+    modules: dict[str, Path] = {}
     waiting = list(ROOTS)
     while waiting:
         name = waiting.pop()
-        path = None if name in found else _file(name)
+        path = None if name in modules else _file(name)
         if path is not None:
-            found[name] = path
+            modules[name] = path
             waiting.extend(_imported(path.read_text("utf-8")))
-    missing = set(ROOTS) - found.keys()
+    missing = set(ROOTS) - modules.keys()
     if missing:
         raise StreamsError(
             f"the sources of driftline's modules {sorted(missing)} are not below {HOME}: without them "
             "nobody can say which code folds. Install driftline from its wheel or sources"
         )
-    return found
+    return modules
 
 
 def _file(name: str) -> Path | None:

@@ -26,8 +26,8 @@ def learned_state(estimator: Any) -> str:
     """The hash of what an estimator has learned before it was declared; empty when that is nothing, and
     where two new ones are not alike (it draws numbers without a seed), so that nothing can be said."""
     fresh, again = _hash(estimator.clone()), _hash(estimator.clone())
-    found = _hash(estimator)
-    return found if fresh == again != found else ""
+    state = _hash(estimator)
+    return state if fresh == again != state else ""
 
 
 def _hash(value: Any) -> str:

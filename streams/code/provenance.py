@@ -65,7 +65,8 @@ def release(name: str) -> str:
     try:
         return version(top)
     except PackageNotFoundError:
-        return ",".join(f"{found}=={version(found)}" for found in sorted(set(_distributions().get(top, ()))))
+        packages = sorted(set(_distributions().get(top, ())))
+        return ",".join(f"{package}=={version(package)}" for package in packages)
 
 
 @cache

@@ -69,7 +69,7 @@ class _Description:
         self._path: list[str] = []
         self.functions: list[FunctionType] = []
         # the objects themselves, or an identity could be that of another by now
-        self._told: dict[int, tuple[int, Any]] = {}
+        self._described: dict[int, tuple[int, Any]] = {}
 
     def of(self, value: Any) -> list[str]:
         """The lines about a value."""
@@ -127,11 +127,11 @@ class _Description:
 
     def _add_once(self, value: Any) -> None:
         """Append what is to be said of something that may be met again, even within itself."""
-        known = self._told.get(id(value))
+        known = self._described.get(id(value))
         if known is not None:
             self._say("again", known[0])
             return
-        self._told[id(value)] = len(self._told), value
+        self._described[id(value)] = len(self._described), value
         if isinstance(value, type):
             self._add_class(value)
         elif isinstance(value, FunctionType):
@@ -292,16 +292,16 @@ class _Description:
         if not self._is_users(module):
             self._say("module", module.__name__, release(module.__name__))
             return
-        if id(module) in self._told and attributes is None:
-            self._say("again", self._told[id(module)][0])
+        if id(module) in self._described and attributes is None:
+            self._say("again", self._described[id(module)][0])
             return
-        self._told.setdefault(id(module), (len(self._told), module))
+        self._described.setdefault(id(module), (len(self._described), module))
         self._say("module", module.__name__)
         held = vars(module)
         names = [name for name in held if not name.startswith("__")] if attributes is None else attributes
         for name in sorted(names):
             value = held.get(name)
-            if name in held and not (isinstance(value, ModuleType) and id(value) in self._told):
+            if name in held and not (isinstance(value, ModuleType) and id(value) in self._described):
                 self._add_used(f".{name}", value, () if attributes is None else attributes)
 
 

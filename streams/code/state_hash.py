@@ -181,10 +181,10 @@ def _name(value: Any) -> str:
     module, path = value.__module__, value.__qualname__
     if module == "builtins":
         return f"builtins:{path}"  # NoneType and others are not found there, and are the same everywhere
-    found: Any = sys.modules.get(module)
+    named: Any = sys.modules.get(module)
     for name in path.split("."):
-        found = getattr(found, name, None)
-    if found is not value:
+        named = getattr(named, name, None)
+    if named is not value:
         raise NoCanonicalForm(f"{path} is not found in module {module}: it has no name another process knows")
     return f"{module}:{path}"
 

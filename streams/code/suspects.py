@@ -28,18 +28,18 @@ _WRITES = ("STORE_GLOBAL", "DELETE_GLOBAL")
 def suspicion(function: FunctionType) -> str | None:
     """In words, what a function uses that differs between runs; None when nothing strikes."""
     use = use_of(function)
-    found = {_ATTRIBUTES[name]: name for name in use.attributes if name in _ATTRIBUTES}
+    circumstances = {_ATTRIBUTES[name]: name for name in use.attributes if name in _ATTRIBUTES}
     modules = [wanted.module for wanted in use.imports]
     modules += [_origin(function.__globals__[name]) for name in use.names if name in function.__globals__]
     for name in modules:
         if name in _MODULES:
-            found[_MODULES[name]] = name
+            circumstances[_MODULES[name]] = name
     written = [i.argval for i in dis.get_instructions(function) if i.opname in _WRITES]
-    found |= {f"global {name}": "which it changes" for name in written}
-    if not found:
+    circumstances |= {f"global {name}": "which it changes" for name in written}
+    if not circumstances:
         return None
     code = function.__code__
-    reasons = ", ".join(f"{what} ({name})" for what, name in sorted(found.items()))
+    reasons = ", ".join(f"{what} ({name})" for what, name in sorted(circumstances.items()))
     return f"{function.__qualname__} ({code.co_filename}:{code.co_firstlineno}) uses {reasons}"
 
 

@@ -42,7 +42,7 @@ async def _abandoned(producer: AIOKafkaProducer) -> None:
 async def _within(ending: Any) -> bool:
     """Whether it ended; it is cancelled when it takes too long, again and again."""
     task = asyncio.ensure_future(ending)
-    task.add_done_callback(_told)
+    task.add_done_callback(_log_failure)
     try:
         for _ in range(1 + CANCELLATIONS):
             await asyncio.wait([task], timeout=ENDS_WITHIN)
@@ -54,6 +54,6 @@ async def _within(ending: Any) -> bool:
     return False
 
 
-def _told(task: asyncio.Future[Any]) -> None:
+def _log_failure(task: asyncio.Future[Any]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.info("a connection to Kafka did not end well: %s: %s", type(error).__name__, error)

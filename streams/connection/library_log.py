@@ -21,8 +21,8 @@ def leave_out_what_passes() -> None:
 
 
 def _is_no_missing_coordinator(record: logging.LogRecord) -> bool:
-    told = record.args if isinstance(record.args, tuple) else ()
-    return not any(isinstance(one, _PASSING) for one in told)
+    args = record.args if isinstance(record.args, tuple) else ()
+    return not any(isinstance(one, _PASSING) for one in args)
 
 
 def _is_no_late_timer(record: logging.LogRecord) -> bool:

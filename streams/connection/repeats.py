@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 
-TELL_EVERY = 30.0
+REPORT_EVERY = 30.0
 """Seconds between two lines of a library that differ in their numbers alone."""
 LIBRARIES = ("aiokafka", "faust", "kafka", "mode")
 _NUMBERS = re.compile(r"\d+")
@@ -21,7 +21,7 @@ class Repeats(logging.Filter):
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now = now
-        self._told: dict[tuple[str, str], float] = {}
+        self._reported: dict[tuple[str, str], float] = {}
         self._held: dict[tuple[str, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -31,10 +31,10 @@ class Repeats(logging.Filter):
         text = record.getMessage()
         kind = (record.name, _NUMBERS.sub("#", text)[:_LENGTH])
         now = self._now()
-        if now - self._told.get(kind, float("-inf")) < TELL_EVERY:
+        if now - self._reported.get(kind, float("-inf")) < REPORT_EVERY:
             self._held[kind] = self._held.get(kind, 0) + 1
             return False
-        self._told[kind] = now
+        self._reported[kind] = now
         held = self._held.pop(kind, 0)
         if held:
             record.msg, record.args = f"{text} (and {held:,} times more since it was last said)", ()

@@ -65,12 +65,12 @@ def _source(case: UseCase) -> None:
             case, f"source: expected module:function, such as shop.source:events, not {case.source!r}"
         )
     try:
-        found = module == "__main__" or find_spec(module) is not None
+        importable = module == "__main__" or find_spec(module) is not None
     except ModuleNotFoundError:
-        found = False
+        importable = False
     except ValueError:  # it is being imported, by hand
-        found = True
-    if not found:
+        importable = True
+    if not importable:
         raise _fail(case, f"source: there is no module {module!r}")
 
 

@@ -252,9 +252,9 @@ class EventCodec:
         return event
 
     def _misnamed(self, event: Event, key: bytes | None) -> Refused:
-        found = "missing" if key is None else repr(key[:64])
+        given = "missing" if key is None else repr(key[:64])
         text = key_text(self._key_of[type(event)](event))
-        return Refused("key", f"record key is {found}, field {self._key_field!r} makes it {text!r:.80}")
+        return Refused("key", f"record key is {given}, field {self._key_field!r} makes it {text!r:.80}")
 
     def _out_of_range(self, event: Event) -> Refused:
         for name in self._names[type(event)]:

@@ -76,8 +76,8 @@ class EventDecoder(Generic[_Kind]):
     def convert(self, fields: dict[str, Any]) -> _Kind:
         """The event of a table's row, whose cells may be text; raises msgspec.ValidationError."""
         left = self._without_retired(fields, fields.get(TAG_FIELD))
-        found: _Kind = msgspec.convert(fields if left is None else left, self._union, strict=False)
-        return found
+        event: _Kind = msgspec.convert(fields if left is None else left, self._union, strict=False)
+        return event
 
     def _without_retired(self, fields: Mapping[str, Any], tag: Any) -> dict[str, Any] | None:
         """The fields that the type still has; None where it has retired none of them."""

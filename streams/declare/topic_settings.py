@@ -52,57 +52,57 @@ _AT_LEAST = {
 }
 
 
-def deviations(spec: TopicSpec, found: FoundTopic) -> list[Deviation]:
+def deviations(spec: TopicSpec, topic: FoundTopic) -> list[Deviation]:
     """What is to be altered before the topic can be used as `spec` says; empty when nothing is."""
     wrong = []
     for setting, needed in spec.config.items():
-        value = found.settings.get(setting, needed)  # a broker may be too old, or too guarded, to tell
+        value = topic.settings.get(setting, needed)  # a broker may be too old, or too guarded, to tell
         fits: Callable[[str, str], bool] = _is_at_least if setting in _AT_LEAST else _is_equal
         if not fits(value, needed):
             wrong.append(Deviation(setting, value, needed, _reason(setting, needed)))
-    return wrong + _undurable(found)
+    return wrong + _undurable(topic)
 
 
 def _reason(setting: str, needed: str) -> str:
     return _POLICY[needed] if setting == COMPACTION else (_AT_LEAST | _EQUAL)[setting]
 
 
-def _undurable(found: FoundTopic) -> list[Deviation]:
+def _undurable(topic: FoundTopic) -> list[Deviation]:
     """What the number of replicas has to do with."""
     wrong = []
-    insync = found.settings.get("min.insync.replicas", "1")
-    if int(insync) > found.replicas:
-        why = f"partitions have {found.replicas} replicas, so that no append would ever be acknowledged"
-        wrong.append(Deviation("min.insync.replicas", insync, str(found.replicas), why))
-    unclean = found.settings.get("unclean.leader.election.enable", "false")
-    if unclean != "false" and found.replicas > 1:
+    insync = topic.settings.get("min.insync.replicas", "1")
+    if int(insync) > topic.replicas:
+        why = f"partitions have {topic.replicas} replicas, so that no append would ever be acknowledged"
+        wrong.append(Deviation("min.insync.replicas", insync, str(topic.replicas), why))
+    unclean = topic.settings.get("unclean.leader.election.enable", "false")
+    if unclean != "false" and topic.replicas > 1:
         why = "a replica that lacks acknowledged records could become the leader"
         wrong.append(Deviation("unclean.leader.election.enable", unclean, "false", why))
     return wrong
 
 
-def _is_equal(found: str, needed: str) -> bool:
-    return set(found.split(",")) == set(needed.split(","))
+def _is_equal(present: str, needed: str) -> bool:
+    return set(present.split(",")) == set(needed.split(","))
 
 
-def _is_at_least(found: str, needed: str) -> bool:
-    return found == FOREVER or (needed != FOREVER and int(found) >= int(needed))
+def _is_at_least(present: str, needed: str) -> bool:
+    return present == FOREVER or (needed != FOREVER and int(present) >= int(needed))
 
 
-def may_be_compacted(found: FoundTopic, wrong: list[Deviation]) -> bool:
+def may_be_compacted(topic: FoundTopic, wrong: list[Deviation]) -> bool:
     """Whether records may be gone already that nothing brings back."""
-    return found.has_begun and any(one.setting == COMPACTION and "compact" in one.found for one in wrong)
+    return topic.has_begun and any(one.setting == COMPACTION and "compact" in one.found for one in wrong)
 
 
-def told(found: FoundTopic, wrong: list[Deviation], bootstrap: str) -> str:
+def deviation_text(topic: FoundTopic, wrong: list[Deviation], bootstrap: str) -> str:
     """What is wrong with a topic, and the command that mends it."""
     lines = [f"  {one.setting} is {one.found}, but has to be {one.needed}: {one.why}" for one in wrong]
     settings = ",".join(f"{one.setting}={one.needed}" for one in wrong)
     return "\n".join(
         [
-            f"topic {found.name} is not set up as it has to be:",
+            f"topic {topic.name} is not set up as it has to be:",
             *lines,
             f"  kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics "
-            f"--entity-name {found.name} --add-config {settings}",
+            f"--entity-name {topic.name} --add-config {settings}",
         ]
     )

@@ -57,8 +57,8 @@ def wrong_name(name: str) -> str | None:
     if _LEGAL.fullmatch(name):
         return None
     legal = re.sub(r"[^a-zA-Z0-9._]+", "-", name).strip("-._")
-    told = f": write {legal!r}" if legal else ""
-    return f"expected letters, digits, '.', '_' and '-', a letter or digit first, not {name[:60]!r}{told}"
+    advice = f": write {legal!r}" if legal else ""
+    return f"expected letters, digits, '.', '_' and '-', a letter or digit first, not {name[:60]!r}{advice}"
 
 
 @dataclass(frozen=True, slots=True)

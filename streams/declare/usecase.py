@@ -229,7 +229,7 @@ def load(path: str) -> Any:
         raise DeclarationError(f"{path!r}: cannot import {error.name!r} (looked in {here} too)") from error
     except BaseException as error:
         pass_interrupt(error)
-        raise DeclarationError(f"{path!r}: {_place_in(error, here)}{_told(error)}") from error
+        raise DeclarationError(f"{path!r}: {_place_in(error, here)}{_error_text(error)}") from error
     try:
         return getattr(module, attribute)
     except AttributeError:
@@ -237,13 +237,13 @@ def load(path: str) -> Any:
         raise DeclarationError(f"{path!r}: {module_name} has no attribute {attribute!r}{hint}") from None
 
 
-def _module_of(told: str, here: Path) -> str:
+def _module_of(name: str, here: Path) -> str:
     """A module's name, from its file's path where it is given as one."""
-    if "/" not in told and not told.endswith(".py"):
-        return told
-    file = (here / told).resolve()
+    if "/" not in name and not name.endswith(".py"):
+        return name
+    file = (here / name).resolve()
     if not file.is_relative_to(here.resolve()):
-        raise DeclarationError(f"{told!r} is not below {here}: run driftline in the folder that it is in")
+        raise DeclarationError(f"{name!r} is not below {here}: run driftline in the folder that it is in")
     return ".".join(file.relative_to(here.resolve()).with_suffix("").parts)
 
 
@@ -266,7 +266,7 @@ def _is_own(file: str) -> bool:
     return is_ours(Path(file)) or "site-packages" in file
 
 
-def _told(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return str(error) if isinstance(error, DriftlineError) else f"{type(error).__name__}: {error}"
 
 

@@ -182,26 +182,31 @@ class HistoryWriter:
         one."""
         dataset = Dataset(self._folder / name)
         log = self._log
-        found = dataset.manifest(log.partition)
-        if found is None:
+        manifest = dataset.manifest(log.partition)
+        if manifest is None:
             return self._begun(
                 HistoryManifest(name, log.partition, log.topic, log.topic_id, log.part_size, self._code)
             )
-        if (found.topic, found.topic_id, found.part_size) != (log.topic, log.topic_id, log.part_size):
+        if (manifest.topic, manifest.topic_id, manifest.part_size) != (
+            log.topic,
+            log.topic_id,
+            log.part_size,
+        ):
             raise StreamsError(
-                f"{dataset.folder} is the history of topic {found.topic} ({found.topic_id}, parts of "
-                f"{found.part_size}), the archive at {self._archive.uri} holds {log.topic} ({log.topic_id}, "
-                f"parts of {log.part_size}): remove the folder, and the history is written anew"
+                f"{dataset.folder} is the history of topic {manifest.topic} ({manifest.topic_id}, parts of "
+                f"{manifest.part_size}), the archive at {self._archive.uri} holds {log.topic} "
+                f"({log.topic_id}, parts of {log.part_size}): remove the folder, and the history is written "
+                "again"
             )
-        if found.end > log.end:
+        if manifest.end > log.end:
             raise StreamsError(
-                f"{dataset.folder} goes on to offset {found.end} of {log.topic}-{log.partition}, the archive "
-                f"at {self._archive.uri} to {log.end} only: restore the archive, or remove the folder"
+                f"{dataset.folder} extends to offset {manifest.end} of {log.topic}-{log.partition}, the "
+                f"archive at {self._archive.uri} to {log.end} only: restore the archive, or remove the folder"
             )
-        if found.code != self._code or (found.parts and begin < found.begin):
-            return self._begun(msgspec.structs.replace(found, parts=(), code=self._code))
-        self._remove_unnamed(found)
-        return self._merged(found)
+        if manifest.code != self._code or (manifest.parts and begin < manifest.begin):
+            return self._begun(msgspec.structs.replace(manifest, parts=(), code=self._code))
+        self._remove_unnamed(manifest)
+        return self._merged(manifest)
 
     def _begun(self, manifest: HistoryManifest) -> HistoryManifest:
         """An empty manifest, written so that readers take the partition's files for ours."""

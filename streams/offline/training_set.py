@@ -30,8 +30,8 @@ from driftline.features.feast.history import (
     STAMP,
     Dataset,
     column_type,
+    metadata_of,
     requests_name,
-    told_of,
     window_type,
 )
 from driftline.features.feast.registry import OnlineStoreRepo
@@ -211,7 +211,7 @@ def _joined(case: UseCase, repo: OnlineStoreRepo, asked: pa.Table) -> dict[str, 
     """Windows and lookups of requests: those joined by Feast, these as they stand in the requests."""
     wanted = [f"{view.name}:{name}" for view in case.views() for name in view.features]
     keys = dict.fromkeys(key for view in case.views() for key in view.keys)
-    found = {}
+    columns = {}
     if wanted:
         entities = asked.select([*keys, "event_timestamp"]).to_pandas()
         entities["row"] = range(len(entities))
@@ -220,9 +220,9 @@ def _joined(case: UseCase, repo: OnlineStoreRepo, asked: pa.Table) -> dict[str, 
             for name, window in view.features.items():
                 values = found_table.column(name)
                 unseen = window.empty
-                found[name] = values if unseen is None else values.fill_null(unseen)
+                columns[name] = values if unseen is None else values.fill_null(unseen)
     looked_up = [name for name, f in case.features.items() if isinstance(f, Lookup)]
-    return found | {name: asked.column(name) for name in looked_up if name in asked.column_names}
+    return columns | {name: asked.column(name) for name in looked_up if name in asked.column_names}
 
 
 def _with_on_demand(
@@ -231,12 +231,12 @@ def _with_on_demand(
     """The features out of the history, those among them that are computed from others."""
     columns = {name: column.to_pylist() for name, column in joined.items()}
     columns[AT] = [moment / MICROSECONDS for moment in asked.column("at").cast(pa.int64()).to_pylist()]
-    found: dict[str, pa.ChunkedArray] = {name: joined[name] for name in joined if name in case.features}
+    values: dict[str, pa.ChunkedArray] = {name: joined[name] for name in joined if name in case.features}
     for view in case.on_demand_views():
         rows = _computed(view, columns, served)
         for name, feature in view.features.items():
-            found[name] = _column(case, name, feature, [row.get(name) for row in rows])
-    return found
+            values[name] = _column(case, name, feature, [row.get(name) for row in rows])
+    return values
 
 
 def _computed(
@@ -301,11 +301,11 @@ def _identity(case: UseCase, served: Sequence[Served]) -> dict[str, pa.Array]:
 
 def _labels(served: Sequence[Served], outcomes: Mapping[str, Outcome]) -> dict[str, pa.Array]:
     """What became of the predictions; null where no outcome is archived."""
-    found = [outcomes.get(one.published.id) for one in served]
+    answered = [outcomes.get(one.published.id) for one in served]
     return {
-        "label": _array("label", None, [None if o is None else o.label for o in found]),
-        "label_status": pa.array([None if o is None else o.status for o in found], pa.string()),
-        "label_revision": pa.array([None if o is None else o.revision for o in found], pa.int32()),
+        "label": _array("label", None, [None if o is None else o.label for o in answered]),
+        "label_status": pa.array([None if o is None else o.status for o in answered], pa.string()),
+        "label_revision": pa.array([None if o is None else o.revision for o in answered], pa.int32()),
     }
 
 
@@ -338,8 +338,8 @@ def _array(name: str, kind: pa.DataType | None, values: list[Any]) -> pa.Array:
         elif kinds == {str}:
             kind = pa.string()
         else:
-            told = ", ".join(sorted(kind.__name__ for kind in kinds))
-            raise StreamsError(f"{name!r} has values of several types ({told}): no one column holds them")
+            types = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise StreamsError(f"{name!r} has values of several types ({types}): no one column holds them")
     return pa.array(values, kind)
 
 
@@ -357,6 +357,6 @@ def _table(
     for field in table.schema:
         feature = case.features.get(field.name)
         if feature is not None:
-            field = field.with_metadata(told_of(feature.note))
+            field = field.with_metadata(metadata_of(feature.note))
         fields.append(field)
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, metadata={"case": case.name}))

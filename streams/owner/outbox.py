@@ -29,13 +29,13 @@ class OutboxClosed(AppendFailed):
 class Diverged(StreamsError):
     """What was published is not what the fold makes of the log."""
 
-    def __init__(self, found: Difference) -> None:
+    def __init__(self, difference: Difference) -> None:
         super().__init__(
-            f"what is published is not what the log gives. {found}\n{found.causes}\n"
+            f"what is published is not what the log gives. {difference}\n{difference.causes}\n"
             "Nothing more is put out of this partition. Mend the cause; where that changes the declaration, "
             "take over by `driftline upgrade CASE`"
         )
-        self.difference = found
+        self.difference = difference
 
 
 class OutputTooLarge(StreamsError):
@@ -151,8 +151,8 @@ class Outbox:
         place = self._places[kind]
         for output in outputs:
             if (output.offset, output.ordinal) == tail:
-                told = (published.key, published.value, list(published.headers))
-                if told != (output.key, output.value, headers_of(output)):
+                as_published = (published.key, published.value, list(published.headers))
+                if as_published != (output.key, output.value, headers_of(output)):
                     raise Diverged(difference(place.topic, place.partition, tail, published, output))
                 del self._unproved[kind]
                 return

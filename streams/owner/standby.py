@@ -171,12 +171,12 @@ class Standby:
         deployment = self._deployment
         for name in reversed(list(await deployment.checkpoints.names(self.partition))):
             try:
-                found = await load(
+                checkpoint = await load(
                     deployment.checkpoints, name, deployment.topics.log, self.partition, deployment.seal
                 )
             except Refusal:
                 continue  # whoever takes over tells of it
-            return found.header.outputs
+            return checkpoint.header.outputs
         return {}
 
     async def header(self) -> CheckpointHeader:
@@ -201,14 +201,14 @@ def refused_in(letters: Sequence[StoredRecord]) -> set[int]:
 
 async def to_upgrade(deployment: Deployment) -> list[int]:
     """The partitions whose outputs are not this code's."""
-    found = []
+    numbers = []
     for number in range(deployment.case.partitions):
         place = deployment.outputs(number)["models"]
         extent = (await deployment.broker.extents([place]))[place]
         known = await epochs(deployment.broker, place, extent.begin, extent.end)
         if not known or known[-1].epoch.code != deployment.code:
-            found.append(number)
-    return found
+            numbers.append(number)
+    return numbers
 
 
 def refuse_deleted(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> None:

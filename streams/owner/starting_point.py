@@ -126,7 +126,7 @@ def _check_code(
     if difference is not None:
         raise Refusal(name, f"its state is of {difference}")
     mark = header.outputs["models"]
-    if any(found.offset >= mark.end and found.epoch.code != deployment.code for found in known):
+    if any(announced.offset >= mark.end and announced.epoch.code != deployment.code for announced in known):
         raise Refusal(name, "other code has published since")
     if header.partitions != deployment.case.partitions:
         raise Refusal(
@@ -153,8 +153,10 @@ async def _check_log(
         )
     last = header.next_offset - 1
     if header.last_input and last >= extent.begin:
-        found = [r async for records in deployment.broker.read(place, last, last + 1) for r in records]
-        if not found or input_hash(found[0]) != header.last_input:
+        records_there = [
+            r async for records in deployment.broker.read(place, last, last + 1) for r in records
+        ]
+        if not records_there or input_hash(records_there[0]) != header.last_input:
             raise BrokerChanged(f"{place}, offset {last}: it holds another record than the one folded before")
 
 

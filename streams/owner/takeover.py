@@ -141,11 +141,11 @@ async def _epochs_of_this_code(
 ) -> list[Announced]:
     """All code epochs, the newest being this code's; empty when there is none yet. Raises OtherCode."""
     place = deployment.outputs(partition)["models"]
-    found = await epochs(deployment.broker, place, extents[place].begin, extents[place].end)
-    difference = deployment.code.difference(found[-1].epoch.code) if found else None
+    announced = await epochs(deployment.broker, place, extents[place].begin, extents[place].end)
+    difference = deployment.code.difference(announced[-1].epoch.code) if announced else None
     if difference is not None:
         raise OtherCode(
             f"{deployment.log(partition)}: what is published up to here is of {difference}. Run the worker "
             "with that code, or take over from it by `driftline upgrade`"
         )
-    return found
+    return announced

@@ -41,10 +41,10 @@ _RESTORE = (
 )
 
 
-def _other_count(topic: str, found: int, declared: int) -> str:
+def _other_count(topic: str, count: int, declared: int) -> str:
     return (
-        f"topic {topic} has {found} partitions, the case declares {declared}. The count decides where keys "
+        f"topic {topic} has {count} partitions, the case declares {declared}. The count decides where keys "
         "live: since it changed, producers send keys elsewhere, and Kafka cannot take partitions away. "
-        f"Declare partitions={found} and bring the log into another namespace: `driftline replay CASE "
+        f"Declare partitions={count} and bring the log into another namespace: `driftline replay CASE "
         "--values | DRIFTLINE_NAMESPACE=other driftline produce CASE -`"
     )

@@ -66,11 +66,11 @@ class PartitionAudit(msgspec.Struct):
         """Count one record that is not compared."""
         self.unchecked[reason] = self.unchecked.get(reason, 0) + 1
 
-    def differs(self, found: Difference) -> None:
+    def differs(self, difference: Difference) -> None:
         """Count one record that is not what the log gives; the first in the log's order is kept."""
         self.checked += 1
-        if self.first_difference is None or found.log_offset < self.first_difference.log_offset:
-            self.first_difference = found
+        if self.first_difference is None or difference.log_offset < self.first_difference.log_offset:
+            self.first_difference = difference
 
 
 class _Lane:
@@ -82,7 +82,7 @@ class _Lane:
         published: PublishedTopic,
         stretches: Stretches,
         selection: Selection,
-        found: PartitionAudit,
+        audit: PartitionAudit,
         *,
         is_complete: bool,
     ) -> None:
@@ -92,7 +92,7 @@ class _Lane:
         self._stretches = stretches
         self._selection = selection
         self._prefix = None if selection.prediction is None else begins_with(kind, selection.prediction)
-        self._found = found
+        self._found = audit
         self._pieces = deque([chain.from_iterable(published.records)])
         self._before_deleted = published.begin > 0
         self._last = NOTHING
@@ -174,29 +174,29 @@ class _Lane:
         return True
 
     def _compare(self, position: SourcePosition, record: StoredRecord, output: Output) -> None:
-        found = self._found
+        audit = self._found
         if not self._covers(position, output.value):
             return
         reason = self._stretches.reason(position)
         if reason is not None:
-            found.leave(reason)
+            audit.leave(reason)
         elif (
             record.value == output.value
             and record.key == output.key
             and list(record.headers) == headers_of(output)
         ):
-            found.checked += 1
-            found.equal += 1
+            audit.checked += 1
+            audit.equal += 1
         else:
-            found.differs(difference(self._topic, found.partition, position, record, output))
+            audit.differs(difference(self._topic, audit.partition, position, record, output))
 
     def _lacking(self, position: SourcePosition, output: Output) -> None:
         """A recomputed output that is not among the published ones."""
-        found = self._found
+        audit = self._found
         if self._before_deleted:
-            found.leave(DELETED)
+            audit.leave(DELETED)
         elif self._is_complete or self._head is not None or position <= self._stretches.known_tail:
-            found.differs(difference(self._topic, found.partition, position, None, output))
+            audit.differs(difference(self._topic, audit.partition, position, None, output))
 
     def _unexplained_before(self, position: SourcePosition) -> None:
         while self._head is not None and self._position < position:
@@ -207,10 +207,10 @@ class _Lane:
         record = self._head
         assert record is not None
         if not self._leave(self._position, record):
-            found = self._found
+            audit = self._found
             repeated = _position(record) is not None and self._position <= self._last
-            found.differs(
-                difference(self._topic, found.partition, self._position, record, None, repeated=repeated)
+            audit.differs(
+                difference(self._topic, audit.partition, self._position, record, None, repeated=repeated)
             )
         self._before_deleted = False
         self._advance()

@@ -135,42 +135,43 @@ def lineage(
     Raises StreamsError for an unknown id, for a log that lacks records from its start to the request,
     and for one that holds another event where the request should be.
     """
-    found = find_prediction(history, topics.predictions, range(case.partitions), prediction_id)
+    published = find_prediction(history, topics.predictions, range(case.partitions), prediction_id)
     try:
-        prediction = msgspec.json.decode(found.record.value or b"", type=Prediction)
+        prediction = msgspec.json.decode(published.record.value or b"", type=Prediction)
     except msgspec.MsgspecError as error:
         raise StreamsError(
-            f"{topics.predictions}-{found.partition}, offset {found.record.offset} is no prediction: {error}"
+            f"{topics.predictions}-{published.partition}, offset {published.record.offset} is no prediction: "
+            f"{error}"
         ) from error
-    offset = found.source[0]
+    offset = published.source[0]
     codec = case.codec()
-    request = _event(history, codec, topics.log, found.partition, offset)
+    request = _event(history, codec, topics.log, published.partition, offset)
     if request.id != prediction.event_id:
         raise StreamsError(
-            f"{topics.log}-{found.partition}, offset {offset} holds {request.id!r}, but {prediction_id!r} "
-            f"answers {prediction.event_id!r}"
+            f"{topics.log}-{published.partition}, offset {offset} holds {request.id!r}, but "
+            f"{prediction_id!r} answers {prediction.event_id!r}"
         )
     collector = EvidenceCollector(case.features, request, request.at.timestamp())
-    log = history.records(topics.log, found.partition, 0, offset)
-    for record, event in _accepted(case, found.partition, chain.from_iterable(log)):
+    log = history.records(topics.log, published.partition, 0, offset)
+    for record, event in _accepted(case, published.partition, chain.from_iterable(log)):
         if collector.wants(type(event)):
             collector.offer(record.offset, event, event.at.timestamp())
-    outcomes = list(_outcomes(history, topics.outcomes, found.partition, prediction_id))
+    outcomes = list(_outcomes(history, topics.outcomes, published.partition, prediction_id))
     return Lineage(
         prediction_id,
         topics.predictions,
-        found.partition,
-        found.record.offset,
-        _text(found.source),
-        _appended(found.record),
+        published.partition,
+        published.record.offset,
+        _text(published.source),
+        _appended(published.record),
         prediction,
         At(offset, request.id, request.at),
         {
             name: _value(evidence, prediction.features.get(name), shown)
-            for name, evidence in collector.found().items()
+            for name, evidence in collector.collected().items()
         },
-        _learned(history, codec, topics.log, found.partition, prediction.model),
-        _epoch(recorded_epochs(history, topics.models, found.partition), found.source, code),
+        _learned(history, codec, topics.log, published.partition, prediction.model),
+        _epoch(recorded_epochs(history, topics.models, published.partition), published.source, code),
         outcomes[-1].outcome.status if outcomes else "pending",
         outcomes,
     )

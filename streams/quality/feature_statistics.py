@@ -148,8 +148,10 @@ def _window(schema: Schema, requests: list[tuple[int, dict[str, Any]]]) -> Windo
     names = dict.fromkeys(schema.features)
     for _, x in requests:
         names.update(dict.fromkeys(x))
-    found = {name: observed([x.get(name) for _, x in requests], schema.features.get(name)) for name in names}
-    return WindowStatistics(len(requests), min(offsets), max(offsets), found)
+    observations = {
+        name: observed([x.get(name) for _, x in requests], schema.features.get(name)) for name in names
+    }
+    return WindowStatistics(len(requests), min(offsets), max(offsets), observations)
 
 
 class PartitionStatistics:
@@ -183,9 +185,9 @@ class PartitionStatistics:
         manifest = self._archive.manifest(self._topic, self._partition)
         if manifest is not None:
             for part in manifest.parts[self._parts :]:
-                found = self._part(manifest, part)
+                part_counts = self._part(manifest, part)
                 if part.first >= self._through:
-                    self._counted.add(found)
+                    self._counted.add(part_counts)
                     self._through = part.end
             self._parts = len(manifest.parts)
         if self._tail is not None:
@@ -204,10 +206,10 @@ class PartitionStatistics:
         if known is not None:
             return known
         chunks = self._archive.read(self._topic, self._partition, part.first, part.end)
-        found = count(self._schema, chain.from_iterable(chunks), self._place)
-        self._storage.write(name, encode(found, of, self._schema.window))
+        counted = count(self._schema, chain.from_iterable(chunks), self._place)
+        self._storage.write(name, encode(counted, of, self._schema.window))
         self.written += 1
-        return found
+        return counted
 
 
 def encode(counted: Counted, of: Mapping[str, str], width: float) -> bytes:
@@ -236,10 +238,10 @@ def decode(content: bytes, of: Mapping[str, str], width: float) -> Counted | Non
         table = parquet.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError):
         return None
-    told = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if not of.items() <= told.items() or table.schema.names != _COLUMNS.names:
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    if not of.items() <= metadata.items() or table.schema.names != _COLUMNS.names:
         return None
-    counted = Counted(newest=float(told["newest"]))
+    counted = Counted(newest=float(metadata["newest"]))
     stamps = table.column("window").cast(pa.int64()).to_pylist()
     features: dict[int, dict[str, FeatureStatistics]] = {}
     spans: dict[int, tuple[int, int, int]] = {}

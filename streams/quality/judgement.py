@@ -123,33 +123,40 @@ def _judged(
     reference: Mapping[str, FeatureReference],
 ) -> Judged:
     at, until = span_of(schema, number)
-    found = anomalies(schema, window.features)
-    told: dict[str, FeatureSummary] = {}
+    deviations = anomalies(schema, window.features)
+    summaries: dict[str, FeatureSummary] = {}
     for name, seen in window.features.items():
         expected = schema.features.get(name)
         distance = None
         if expected is not None and name in reference:
             distance, drift = _distance(name, expected, reference[name], seen)
-            found += drift
-        told[name] = summary(expected, seen, distance)
+            deviations += drift
+        summaries[name] = summary(expected, seen, distance)
     statistics = DataStatistics(
-        at, until, partition, window.requests, window.first_offset, window.last_offset, schema.digest, told
+        at,
+        until,
+        partition,
+        window.requests,
+        window.first_offset,
+        window.last_offset,
+        schema.digest,
+        summaries,
     )
     return Judged(
         statistics,
-        tuple(as_told(case.name, schema, partition, number, anomaly) for anomaly in found),
+        tuple(data_anomaly(case.name, schema, partition, number, anomaly) for anomaly in deviations),
     )
 
 
 def _distance(
     name: str, expected: FeatureSchema, reference: FeatureReference, seen: FeatureStatistics
 ) -> tuple[FeatureDistance, list[FeatureAnomaly]]:
-    found = distances(reference.merged, seen)
+    distance = distances(reference.merged, seen)
     measured = reference.measured
     bounds = reference.bounds if measured is not None and is_full(seen, measured) else {}
-    drift = drift_anomaly(name, expected, seen, found, bounds)
+    drift = drift_anomaly(name, expected, seen, distance, bounds)
     return FeatureDistance(
-        *found, {str(measure): bound for measure, bound in bounds.items()}
+        *distance, {str(measure): bound for measure, bound in bounds.items()}
     ), [] if drift is None else [drift]
 
 
@@ -182,20 +189,22 @@ def summary(
     )
 
 
-def as_told(case: str, schema: Schema, partition: int, number: int, found: FeatureAnomaly) -> DataAnomaly:
+def data_anomaly(
+    case: str, schema: Schema, partition: int, number: int, anomaly: FeatureAnomaly
+) -> DataAnomaly:
     """The record of an anomaly in window `number` of a partition."""
     at, until = span_of(schema, number)
     return DataAnomaly(
-        f"{case}:{partition}:{at.isoformat()}:{found.feature}:{found.kind}",
+        f"{case}:{partition}:{at.isoformat()}:{anomaly.feature}:{anomaly.kind}",
         at,
         until,
         partition,
-        found.feature,
-        found.kind,
-        found.severity,
-        found.count,
-        found.requests,
-        found.expected,
-        found.found,
+        anomaly.feature,
+        anomaly.kind,
+        anomaly.severity,
+        anomaly.count,
+        anomaly.requests,
+        anomaly.expected,
+        anomaly.found,
         schema.digest,
     )

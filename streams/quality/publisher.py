@@ -31,13 +31,13 @@ def records_of(judged: Sequence[Judged]) -> tuple[dict[bytes, bytes], dict[bytes
     statistics = {
         window.statistics.at.isoformat().encode(): msgspec.json.encode(window.statistics) for window in judged
     }
-    return statistics, _by_key(found for window in judged for found in window.anomalies)
+    return statistics, _by_key(anomaly for window in judged for anomaly in window.anomalies)
 
 
 def _by_key(anomalies: Iterable[DataAnomaly]) -> dict[bytes, bytes]:
     return {
-        f"{found.at.isoformat()}/{found.feature}/{found.kind}".encode(): msgspec.json.encode(found)
-        for found in anomalies
+        f"{anomaly.at.isoformat()}/{anomaly.feature}/{anomaly.kind}".encode(): msgspec.json.encode(anomaly)
+        for anomaly in anomalies
     }
 
 
@@ -58,14 +58,16 @@ class DataPublisher:
         try:
             with LogReader(self._bootstrap) as reader:
                 for partition, windows in judged.items():
-                    told, found = records_of(windows)
+                    statistics_records, found = records_of(windows)
                     found |= _by_key(one for one in skewed or () if one.partition == partition)
                     there = _newest(reader, self._topics.statistics, partition)
-                    statistics += _write(producer, self._topics.statistics, partition, _missing(told, there))
+                    statistics += _write(
+                        producer, self._topics.statistics, partition, _missing(statistics_records, there)
+                    )
                     there = _newest(reader, self._topics.anomalies, partition)
                     if skewed is None:
                         there = {key: value for key, value in there.items() if not key.endswith(b"/skew")}
-                    wanted = {**_gone(there, told, found), **_missing(found, there)}
+                    wanted = {**_gone(there, statistics_records, found), **_missing(found, there)}
                     anomalies += _write(producer, self._topics.anomalies, partition, wanted)
         finally:
             producer.close()

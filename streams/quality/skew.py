@@ -9,7 +9,7 @@ import pyarrow as pa
 from driftline.features.quality.anomaly import FeatureAnomaly
 from driftline.features.quality.expectation import Schema
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.quality.judgement import as_told
+from driftline.streams.quality.judgement import data_anomaly
 from driftline.streams.records.messages import DataAnomaly
 
 
@@ -28,7 +28,7 @@ def skew(case: UseCase, schema: Schema, online: pa.Table, offline: pa.Table) -> 
     stamps = online.column("at").cast(pa.int64()).to_pylist()
     windows = [int(stamp / 1_000_000 // schema.window) for stamp in stamps]
     where = list(zip(online.column("partition").to_pylist(), windows, strict=True))
-    found = []
+    anomalies = []
     for name, expected in schema.features.items():
         severity = expected.severity_of("skew")
         if severity == "ignore" or name not in online.column_names or name not in offline.column_names:
@@ -37,8 +37,8 @@ def skew(case: UseCase, schema: Schema, online: pa.Table, offline: pa.Table) -> 
         for (partition, number), (count, requests, first) in _differing(pairs).items():
             served, history = f"as served: {first[0]!r}", f"by the history: {first[1]!r}"
             anomaly = FeatureAnomaly(name, "skew", severity, count, requests, served, history)
-            found.append(as_told(case.name, schema, partition, number, anomaly))
-    return found
+            anomalies.append(data_anomaly(case.name, schema, partition, number, anomaly))
+    return anomalies
 
 
 def _differing(

@@ -85,7 +85,7 @@ def difference(
     """How two records of one source position differ; None for one that is not there."""
     verdict: DifferenceKind = "different"
     field = "record"
-    told = shown(published.value) if published is not None else None
+    before = shown(published.value) if published is not None else None
     given = shown(recomputed.value) if recomputed is not None else None
     if repeated:
         verdict = "repeated"
@@ -94,7 +94,7 @@ def difference(
     elif recomputed is None:
         verdict = "not recomputed"
     else:
-        field, told, given = first_field(published, recomputed)
+        field, before, given = first_field(published, recomputed)
     return Difference(
         verdict,
         topic,
@@ -103,7 +103,7 @@ def difference(
         "{}:{}".format(*position),
         position[0],
         field,
-        told,
+        before,
         given,
         _model(recomputed.value if recomputed is not None else published.value if published else None),
     )
@@ -128,10 +128,10 @@ def first_field(published: StoredRecord, recomputed: Output) -> tuple[str, Any, 
 
 def _in_value(published: bytes, recomputed: bytes) -> tuple[str, Any, Any]:
     try:
-        found = _in_json("", msgspec.json.decode(published), msgspec.json.decode(recomputed))
+        first = _in_json("", msgspec.json.decode(published), msgspec.json.decode(recomputed))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        found = None
-    return found or _in_bytes(published, recomputed)
+        first = None
+    return first or _in_bytes(published, recomputed)
 
 
 def _in_json(path: str, published: Any, recomputed: Any) -> tuple[str, Any, Any] | None:
@@ -140,15 +140,15 @@ def _in_json(path: str, published: Any, recomputed: Any) -> tuple[str, Any, Any]
         if isinstance(recomputed, dict):
             for name in dict.fromkeys((*recomputed, *published)):
                 sides = published.get(name, ABSENT), recomputed.get(name, ABSENT)
-                found = _in_json(f"{path}.{name}" if path else name, *sides)
-                if found is not None:
-                    return found
+                first = _in_json(f"{path}.{name}" if path else name, *sides)
+                if first is not None:
+                    return first
             return None
         if isinstance(recomputed, list) and len(published) == len(recomputed):
             for index, sides in enumerate(zip(published, recomputed, strict=True)):
-                found = _in_json(f"{path}[{index}]", *sides)
-                if found is not None:
-                    return found
+                first = _in_json(f"{path}[{index}]", *sides)
+                if first is not None:
+                    return first
             return None
         if published == recomputed:
             return None
@@ -177,10 +177,10 @@ class _Modelled(msgspec.Struct):
 def _model(value: bytes | None) -> str | None:
     """The model version that an output names, if it names one."""
     try:
-        found = msgspec.json.decode(value or b"", type=_Modelled)
+        answer = msgspec.json.decode(value or b"", type=_Modelled)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    model = found.model
+    model = answer.model
     if isinstance(model, dict):
         model = model.get("version")
-    return model if isinstance(model, str) else found.serving
+    return model if isinstance(model, str) else answer.serving

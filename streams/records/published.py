@@ -47,10 +47,10 @@ class _Cursor:
             async for records in self._broker.read(self._place, self._at, until):
                 ahead.extend((position_of(record.headers), record) for record in records)
             self._at = until
-        found = []
+        passed = []
         while ahead and ahead[0][0] <= position:
-            found.append(ahead.popleft())
-        return found
+            passed.append(ahead.popleft())
+        return passed
 
 
 class PublishedOutputs:

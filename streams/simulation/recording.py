@@ -47,9 +47,9 @@ class LineDecoder:
             return self._events.decode(line)
         except msgspec.ValidationError:
             try:
-                found = self._lines.decode(line)
+                decoded = self._lines.decode(line)
             except msgspec.ValidationError:
-                found = None
-            if found is None:
+                decoded = None
+            if decoded is None:
                 raise
-        return Recorded(found.partition, found.appended, self._events.decode(bytes(found.event)))
+        return Recorded(decoded.partition, decoded.appended, self._events.decode(bytes(decoded.event)))

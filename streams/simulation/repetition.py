@@ -43,7 +43,7 @@ class FoldRun(msgspec.Struct, frozen=True):
     numbers: int | None = None
 
 
-class Told(msgspec.Struct, frozen=True):
+class FoldOutput(msgspec.Struct, frozen=True):
     """One output record of a run."""
 
     kind: str
@@ -55,10 +55,10 @@ class Told(msgspec.Struct, frozen=True):
     headers: Headers
 
 
-class Finding(msgspec.Struct, frozen=True):
+class FoldResult(msgspec.Struct, frozen=True):
     """What a run put out, in the order of the log, and the hash of each partition's last state."""
 
-    outputs: list[Told]
+    outputs: list[FoldOutput]
     states: list[str]
 
 
@@ -66,7 +66,7 @@ Log = list[list[tuple[int, bytes | None, bytes]]]
 """The records (offset, key, value) of each partition."""
 
 
-def fold(run: FoldRun) -> Finding:
+def fold(run: FoldRun) -> FoldResult:
     """Fold a log as a run says."""
     case = replace(load_case(run.case), partitions=run.partitions)
     if run.numbers is not None:
@@ -75,7 +75,7 @@ def fold(run: FoldRun) -> Finding:
     log = msgspec.msgpack.decode(Path(run.log).read_bytes(), type=Log)
     # from the process that this one was started for, in a folder of its own
     snapshots = None if run.begin is None else pickle.loads(Path(run.begin).read_bytes())
-    outputs: list[Told] = []
+    outputs: list[FoldOutput] = []
     processors = []
     for partition, records in enumerate(log):
         if snapshots is None:
@@ -85,11 +85,11 @@ def fold(run: FoldRun) -> Finding:
         end = len(records) // 2 if run.half else len(records)
         rest = [LogRecord(*record) for record in records[processor.next_offset : end]]
         for chunk in _chunks(rest, run.chunk):
-            outputs.extend(_told(processor, chunk))
+            outputs.extend(_outputs(processor, chunk))
         processors.append(processor)
     if run.snapshot is not None:
         Path(run.snapshot).write_bytes(pickle.dumps([processor.snapshot() for processor in processors]))
-    return Finding(outputs, [state_hash(processor.state()) for processor in processors])
+    return FoldResult(outputs, [state_hash(processor.state()) for processor in processors])
 
 
 def _chunks(records: Sequence[LogRecord], size: int) -> Iterator[Sequence[LogRecord]]:
@@ -97,15 +97,15 @@ def _chunks(records: Sequence[LogRecord], size: int) -> Iterator[Sequence[LogRec
         yield records[begin : begin + size]
 
 
-def _told(processor: PartitionProcessor, records: Sequence[LogRecord]) -> list[Told]:
+def _outputs(processor: PartitionProcessor, records: Sequence[LogRecord]) -> list[FoldOutput]:
     out = processor.step(records)
-    told = [
-        Told(kind, processor.partition, o.offset, o.ordinal, o.key, o.value, tuple(headers_of(o)))
+    outputs = [
+        FoldOutput(kind, processor.partition, o.offset, o.ordinal, o.key, o.value, tuple(headers_of(o)))
         for kind in KINDS
         for o in getattr(out, kind)
     ]
     # however the log is cut, by its order
-    return sorted(told, key=lambda output: (output.offset, KINDS.index(output.kind), output.ordinal))
+    return sorted(outputs, key=lambda output: (output.offset, KINDS.index(output.kind), output.ordinal))
 
 
 def main() -> None:

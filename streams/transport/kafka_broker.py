@@ -125,11 +125,11 @@ class KafkaBroker:
                 begins = await consumer.beginning_offsets(wanted)
                 ends = await consumer.end_offsets(wanted)
             shapes = await asyncio.to_thread(self._shapes.of, sorted({place.topic for place in places}))
-        found = {}
+        extents = {}
         for place, tp in zip(places, wanted, strict=True):
             topic_id = shapes[place.topic].topic_id
-            found[place] = Extent(topic_id, await self._earliest(place, begins[tp], topic_id), ends[tp])
-        return found
+            extents[place] = Extent(topic_id, await self._earliest(place, begins[tp], topic_id), ends[tp])
+        return extents
 
     async def topics(self, names: Sequence[str]) -> Mapping[str, TopicShape]:
         """See `Broker`."""
@@ -259,15 +259,15 @@ class TopicShapes:
                 self._drop()
                 # of another client than the rest of this module
                 raise BrokerSilent(f"{self._bootstrap}: {type(error).__name__}: {error}") from error
-        found = {
+        shapes = {
             each["name"]: TopicShape(str(each["topic_id"]), len(each["partitions"]))
             for each in described
             if not each.get("error_code")
         }
-        missing = [topic for topic in topics if topic not in found]
+        missing = [topic for topic in topics if topic not in shapes]
         if missing:
             raise TopicMissing(f"there is no topic {', '.join(missing)} at {self._bootstrap}")
-        return found
+        return shapes
 
     def _drop(self) -> None:
         admin, self._admin = self._admin, None

@@ -20,19 +20,19 @@ class ReferenceWatch:
 
     def __init__(self) -> None:
         self._suspected: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     async def look(self, serving: Sequence[OwnedPartition]) -> None:
         """Look once more at the partitions that are served."""
-        found = _differences(serving)
-        if found:
-            found = _differences(await _at_the_end(serving))
-        self._told &= found.keys()
-        for kind, told in found.items():
-            if self._suspected.get(kind) == told and kind not in self._told:
-                log.error("%s", told)
-                self._told.add(kind)
-        self._suspected = found
+        differences = _differences(serving)
+        if differences:
+            differences = _differences(await _at_the_end(serving))
+        self._reported &= differences.keys()
+        for kind, text in differences.items():
+            if self._suspected.get(kind) == text and kind not in self._reported:
+                log.error("%s", text)
+                self._reported.add(kind)
+        self._suspected = differences
 
 
 def _differences(owned: Sequence[OwnedPartition]) -> dict[str, str]:

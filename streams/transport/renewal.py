@@ -105,14 +105,14 @@ class Renewals:
         """Whole seconds that the next image waits."""
         return max(0, round(_between(self._next) - self._lasted))
 
-    def told(self, reason: str) -> str:
+    def announcement(self, reason: str) -> str:
         """What is to be said of beginning anew for a reason."""
         pause = self._pause
         return f"begins anew{f' after {pause} s' if pause else ''}: {reason}"
 
     def begin_anew(self, reason: str) -> None:
         """Execute this process's command again; does not return."""
-        log.warning("the worker %s", self.told(reason))
+        log.warning("the worker %s", self.announcement(reason))
         os.environ[PAUSE] = str(self._pause)
         os.environ[IN_A_ROW] = str(self._next)
         logging.shutdown()

@@ -25,14 +25,14 @@ class TopicsWatch:
         from kafka.errors import KafkaError
 
         try:
-            found = tuple(await asyncio.to_thread(self._look))
+            troubles = tuple(await asyncio.to_thread(self._look))
         except (KafkaError, OSError, TimeoutError) as error:
             # whoever needs the broker tells that it is away; settings are looked at again when it is back
             log.info("the topics' settings could not be looked at: %s: %s", type(error).__name__, error)
             return
-        for trouble in found:
+        for trouble in troubles:
             if trouble not in self.troubles:
                 log.error("%s", trouble)
-        if self.troubles and not found:
+        if self.troubles and not troubles:
             log.warning("the topics are set up as they have to be again")
-        self.troubles = found
+        self.troubles = troubles

@@ -80,7 +80,7 @@ class _Term:
         if failure is None:
             self._worker.status.write_end("it was asked to end", failed=False)
         elif isinstance(failure, Lost):
-            self._worker.status.write_end(f"it {self._renewals.told(str(failure))}", failed=True)
+            self._worker.status.write_end(f"it {self._renewals.announcement(str(failure))}", failed=True)
         else:
             self._worker.status.write_end(str(failure) or type(failure).__name__, failed=True)
 

@@ -74,8 +74,8 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
 
     def incarnation(self, config: Any, views: Sequence[Any]) -> str | None:
         """The token of the store's incarnation; None when it is missing."""
-        found = self._get_client(config.online_store).get(_token_key(config))
-        return None if found is None else bytes(found).decode()  # type: ignore[arg-type]
+        token = self._get_client(config.online_store).get(_token_key(config))
+        return None if token is None else bytes(token).decode()  # type: ignore[arg-type]
 
     def begin(self, config: Any) -> str:
         """Give the store a token where it has none; returns the one it has."""
@@ -156,8 +156,8 @@ def _token_key(config: Any) -> str:
 
 def _hash_of(config: Any, key: Any) -> bytes:
     version = config.entity_key_serialization_version
-    found: bytes = serialize_entity_key(key, entity_key_serialization_version=version)
-    return found + config.project.encode()  # type: ignore[no-any-return]
+    serialized: bytes = serialize_entity_key(key, entity_key_serialization_version=version)
+    return serialized + config.project.encode()  # type: ignore[no-any-return]
 
 
 def _expiries(config: Any, data: Data) -> list[Call]:

@@ -165,15 +165,15 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
         keys = _keys(config, entity_keys)
         rows = stored(self._get_conn(config), _table(config, table), keys)
         lived = lifetime(table)
-        found: list[tuple[datetime | None, dict[str, Any] | None]] = []
+        answers: list[tuple[datetime | None, dict[str, Any] | None]] = []
         for key in keys:
             row = rows.get(key)
             if row is None or is_over(at := moment(row[0]), lived):
-                found.append((None, None))
+                answers.append((None, None))
             else:
                 wanted = row[1].keys() if requested_features is None else row[1].keys() & requested_features
-                found.append((at, {name: Value.FromString(row[1][name]) for name in wanted}))
-        return found
+                answers.append((at, {name: Value.FromString(row[1][name]) for name in wanted}))
+        return answers
 
     def rows_writer(self, config: Any, feast_view: Any, view: View) -> RowsWriter:
         """The writer of a view's rows."""
@@ -181,8 +181,8 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
 
 
 def _token(connection: sqlite3.Connection, project: str) -> str | None:
-    found = connection.execute(f"SELECT token FROM {INCARNATIONS} WHERE project = ?", (project,)).fetchone()
-    return None if found is None else str(found[0])
+    row = connection.execute(f"SELECT token FROM {INCARNATIONS} WHERE project = ?", (project,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _keys(config: Any, entity_keys: Sequence[Any]) -> list[bytes]:

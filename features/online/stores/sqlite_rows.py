@@ -85,16 +85,16 @@ def stored(
     connection: sqlite3.Connection, table: str, keys: Sequence[bytes]
 ) -> dict[bytes, tuple[int, dict[str, bytes]]]:
     """Event time in microseconds and values by name of those entity keys that have a row."""
-    found: dict[bytes, tuple[int, dict[str, bytes]]] = {}
+    rows: dict[bytes, tuple[int, dict[str, bytes]]] = {}
     for start in range(0, len(keys), MOST_AT_ONCE):
         some = keys[start : start + MOST_AT_ONCE]
         statement = _STORED.format(table=table, keys=", ".join("?" * len(some)))
         for key, name, value, stamp, seconds in connection.execute(statement, some):
             at = stamp if stamp is not None else _from_feast_seconds(seconds)
-            newest, values = found.get(key) or (at, {})
+            newest, values = rows.get(key) or (at, {})
             values[name] = value
-            found[key] = (at if at > newest else newest, values)
-    return found
+            rows[key] = (at if at > newest else newest, values)
+    return rows
 
 
 class RowsReader:
@@ -116,11 +116,11 @@ class RowsReader:
         table = f"{self._project}_{view}".replace('"', '""')
         with self._lock:
             rows = stored(self._connected(), table, keys)
-        found = []
+        answers = []
         for key in keys:
             row = rows.get(key)
-            found.append(Stored(None, ()) if row is None else Stored(row[0], [*map(row[1].get, features)]))
-        return found
+            answers.append(Stored(None, ()) if row is None else Stored(row[0], [*map(row[1].get, features)]))
+        return answers
 
     def _connected(self) -> sqlite3.Connection:
         """A connection to the file that is there now: it may have been removed and made anew."""
@@ -194,15 +194,15 @@ class RowsWriter:
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
             self._check_schema(connection)
-            found, others = [], []
+            present, others = [], []
             for key, values in encoded:
                 first = self._first_cell(connection, key)
                 if first is None:
                     others.append((self._key(key), *values))
                 else:
-                    found.append((first, *values))
-            changed = connection.executemany(self._update, found).rowcount if found else 0
-            if changed != len(found) * len(self._names):
+                    present.append((first, *values))
+            changed = connection.executemany(self._update, present).rowcount if present else 0
+            if changed != len(present) * len(self._names):
                 # some are older than the store's, or their cells are gone: by key both come out right
                 for key, _ in encoded:
                     self._first_cells.pop(key, None)

@@ -40,12 +40,12 @@ def row_encoder(view: View) -> Callable[[Mapping[str, Any]], Sequence[bytearray]
 
     def together(values: Mapping[str, Any]) -> Sequence[bytearray]:
         try:
-            found = [*encode_reals(*real(values))]
+            encoded = [*encode_reals(*real(values))]
             for place, name in wholes:
-                found.insert(place, wire.whole_value(values[name]))
+                encoded.insert(place, wire.whole_value(values[name]))
         except (KeyError, TypeError, struct.error):
             return each(values)
-        return found
+        return encoded
 
     return together
 

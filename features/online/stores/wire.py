@@ -45,8 +45,8 @@ def real_values(count: int) -> Callable[..., tuple[bytearray, ...]]:
     def encode(*values: float) -> tuple[bytearray, ...]:
         encoded = bytearray(pack(*values))
         encoded[::_REAL] = tags
-        found: tuple[bytearray, ...] = cut(encoded)
-        return found
+        parts: tuple[bytearray, ...] = cut(encoded)
+        return parts
 
     return encode
 
@@ -70,12 +70,12 @@ def entity_keys(names: tuple[str, ...]) -> Callable[[tuple[str, ...]], bytearray
         prefix += _pack_header(_STRING, len(encoded)) + encoded
 
     def key(values: tuple[str, ...]) -> bytearray:
-        found = prefix.copy()
+        serialized = prefix.copy()
         for index in order:
             encoded = values[index].encode()
-            found += _pack_header(_STRING, len(encoded))
-            found += encoded
-        return found
+            serialized += _pack_header(_STRING, len(encoded))
+            serialized += encoded
+        return serialized
 
     return key
 
@@ -89,8 +89,8 @@ def value(encoded: bytes | None) -> float | int | None:
         return None
     tag = encoded[0]
     if tag == _DOUBLE:
-        found: float = _unpack_double(encoded, 1)[0]
-        return found
+        number: float = _unpack_double(encoded, 1)[0]
+        return number
     if tag == _INT64:
         whole = _varint(encoded, 1)[0]
         return whole if whole < 1 << 63 else whole - (1 << 64)

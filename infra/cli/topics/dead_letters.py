@@ -65,8 +65,8 @@ def show(case: Case, ids: Ids = None, as_json: AsJson = False) -> None:
     declared = load(case)
     shown = []
     for retry in _planned(declared, _letters(declared, ids, None, None)):
-        told = retry.as_object()
-        shown.append(retry.letter.as_object() | {"retry": told.get("problem", "possible")})
+        shown_letter = retry.as_object()
+        shown.append(retry.letter.as_object() | {"retry": shown_letter.get("problem", "possible")})
     if as_json:
         print_json({"letters": shown})
     else:

@@ -74,13 +74,13 @@ class ClassDelays:
         if common:
             new = 1.0 - (1.0 - MEMORY) ** len(common)
             self._level += new * (sum(common) / len(common) - self._level)
-        found: list[Alarm] = []
+        alarms: list[Alarm] = []
         for label, value, delay in zip(labels, logs, delays, strict=True):
             if label != commonest and (
                 label in self._values or self._settles(label, delay, at - self._began)
             ):
-                found += self._add(label, value - self._level, least)
-        return found
+                alarms += self._add(label, value - self._level, least)
+        return alarms
 
     def _add(self, label: Any, value: float, least: float) -> list[Alarm]:
         values = self._values[label]
@@ -88,7 +88,9 @@ class ClassDelays:
         if len(values) < BLOCK:
             return []
         self._values[label] = []
-        return [_told(alarm) for alarm in self._panel(label).update({f"{DELAY_OF}{label}": values}, least)]
+        return [
+            _as_ratios(alarm) for alarm in self._panel(label).update({f"{DELAY_OF}{label}": values}, least)
+        ]
 
     def _settles(self, label: Any, delay: float, elapsed: float) -> bool:
         """Whether labels of this class are watched from here on: at first only quick ones can be there."""
@@ -111,7 +113,7 @@ class ClassDelays:
         return self._panels.setdefault(label, Panel(False, 0, frozenset()))
 
 
-def _told(alarm: Alarm) -> Alarm:
+def _as_ratios(alarm: Alarm) -> Alarm:
     """Levels as how many times as long as the commonest class's labels take, not as logarithms."""
     before, after = (Side(exp(side.mean), side.count) for side in (alarm.before, alarm.after))
     return alarm._replace(before=before, after=after)
@@ -161,19 +163,19 @@ class Backlog:
             return None
         usual = np.array(self._delays[0])
         ages = now - np.array(self._asked_at)
-        found = np.array(self._found, dtype=float)
+        arrived = np.array(self._found, dtype=float)
         complete = ages > 2.0 * usual[-1]
         complete[-NEWEST[0] :] = False
         if complete.sum() < NEWEST[0]:
             return None
-        share = min(float(found[complete].mean()) / BLOCK, 1.0)
+        share = min(float(arrived[complete].mean()) / BLOCK, 1.0)
         due = np.searchsorted(usual, ages) / len(usual) * share
         chance = BLOCK * due * (1.0 - due) + BLOCK * due / SAMPLE
         best: Alarm | None = None
         for newest in NEWEST:
             if 2 * newest > asked:
                 break
-            expected, there = BLOCK * float(due[-newest:].sum()), float(found[-newest:].sum())
+            expected, there = BLOCK * float(due[-newest:].sum()), float(arrived[-newest:].sum())
             variance = float(chance[-newest:].sum()) + 1.0
             odds = (expected - there) ** 2 / (2.0 * variance)
             if there < expected and odds > max(ODDS**2 / 2.0, best.evidence if best is not None else 0.0):

@@ -36,11 +36,11 @@ class Newcomers:
         self._blocks = 0
         self._strides = 0
 
-    def update(self, found: Mapping[Any, int], watched: Sequence[Any]) -> list[tuple[Any, float]]:
+    def update(self, counts: Mapping[Any, int], watched: Sequence[Any]) -> list[tuple[Any, float]]:
         """Add the counts of a block, those `watched` left out; newcomers, each with its share of the values
         before."""
-        if len(found) > len(watched) or any(value not in watched for value in found):
-            for value, count in found.items():
+        if len(counts) > len(watched) or any(value not in watched for value in counts):
+            for value, count in counts.items():
                 if value not in watched:
                     self._stride[value] += count
         self._blocks += 1

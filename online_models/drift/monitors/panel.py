@@ -185,9 +185,9 @@ class Panel:
         first, texts = self._aspects.index(self._slow_aspect) * numbers, aspects * numbers
         sums = self._windows.sums
         watched = np.concatenate([sums[:, first : first + numbers], sums[:, texts:]], axis=1)
-        for found in self._slow.update(watched, least):
-            place = found.column
-            yield found._replace(column=place + (first if place < numbers else texts - numbers))
+        for exceedance in self._slow.update(watched, least):
+            place = exceedance.column
+            yield exceedance._replace(column=place + (first if place < numbers else texts - numbers))
 
     @property
     def _slow_aspect(self) -> Aspect:
@@ -238,7 +238,7 @@ class Panel:
             far = (least > high + LEAP * width) | (largest < low - LEAP * width)
             far |= (low > 0.0) & (largest < low * (low / high))
             far |= (high < 0.0) & (least > high * (high / low))
-            found = many & known & far
+            beyond = many & known & far
         np.minimum(low, before[0], out=low)
         np.maximum(high, before[1], out=high)
         before[:] = least, largest
@@ -247,7 +247,7 @@ class Panel:
         marked = many & (familiar >= FAMILIAR) & ((familiar & (familiar - 1)) == 0)
         self._widths[1, marked] = self._widths[0, marked]
         self._widths[0, marked] = (high - low)[marked]
-        return [int(number) for number in np.nonzero(found)[0]]
+        return [int(number) for number in np.nonzero(beyond)[0]]
 
     def restart(self, alarm: Alarm) -> None:
         """Compare what comes with what comes from here on: the values that alarmed give the new scale."""
@@ -370,11 +370,11 @@ class Panel:
         newcomers = []
         counted = {stream: _counted(columns[stream]) for stream in self._newcomers}
         for text in self._texts:
-            found = counted[text.stream]
-            known = [found[value] for value in text.values]
+            row = counted[text.stream]
+            known = [row[value] for value in text.values]
             counts += known
             if text.whole:
-                missing = found[nan] + found[None]
+                missing = row[nan] + row[None]
                 counts += (BLOCK - missing - sum(known), missing)
         rates = block[:, -len(counts) :]
         rates[TOTAL] = counts

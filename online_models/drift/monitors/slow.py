@@ -114,13 +114,13 @@ class SlowWindows:
             spread = variance * inflation * (1.0 / size + 1.0 / n) * (1.0 + distance / (1.5 * own))
             evidence = enough / 2.0 * np.log1p(distance * distance / (spread * (enough - 1.0)))
             for column in np.nonzero((evidence > least) & (worth >= LEAST))[0].tolist():
-                found = float(evidence[column])
-                if column in best and best[column].evidence >= found:
+                measured = float(evidence[column])
+                if column in best and best[column].evidence >= measured:
                     continue
                 inner = self._recent[-size:, 1:, column].sum(0).tolist()
                 every = self._totals[TOTAL:, column].tolist()
                 best[column] = Exceedance(
-                    column, (size * STRIDE).bit_length() - 1, found,
+                    column, (size * STRIDE).bit_length() - 1, measured,
                     bool(total[column] / size > mean[column]),
                     (every[0] - inner[0], every[1] - inner[1]), (inner[0], inner[1]),
                 )  # fmt: skip

@@ -138,11 +138,13 @@ class Windows:
         self._totals += block
         bound = distance / (self._square[:levels] + self._linear[:levels] * distance)
         bound *= distance
-        found = self._exceedances(bound, least, means, windows) if bound.size and bound.max() > least else []
+        exceedances = (
+            self._exceedances(bound, least, means, windows) if bound.size and bound.max() > least else []
+        )
         self._remember(means[:aligned])
         if self._now % REVIEW == 0:
             self._review()
-        return found
+        return exceedances
 
     def newest(self, block: Array, column: int, evidence: float) -> Exceedance:
         """The block added last, as an exceedance of that evidence."""

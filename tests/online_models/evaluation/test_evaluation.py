@@ -46,7 +46,7 @@ def test_what_is_found_is_what_a_pool_fed_by_hand_answers() -> None:
     task = task_of("binary")
     run = Prequential(scope, task, "logistic")
     run.run(stream.steps(20))
-    found = run.found()
+    found = run.result()
     pool = Pool(task, scope, "", 0)
     waiting: list[Any] = []
     right = learned = 0
@@ -75,8 +75,8 @@ def test_a_later_label_makes_the_answers_no_better_and_an_absent_one_is_not_coun
     for delay in (0, 200):
         run = Prequential(scope_of("binary", ["logistic"]), task_of("binary"), "logistic")
         run.run(stream.steps(delay))
-        right.append(run.found().row(SERVED).metrics["accuracy"])
-        assert run.found().labels == 450
+        right.append(run.result().row(SERVED).metrics["accuracy"])
+        assert run.result().labels == 450
     assert right[0] > right[1]
 
 
@@ -90,7 +90,7 @@ def test_each_key_has_a_pool_of_its_own() -> None:
             LabelKnown(number, y == (number % 2 == 1)),
         ]
     run.run(steps)
-    assert run.found().row(SERVED).metrics["accuracy"] > 0.75
+    assert run.result().row(SERVED).metrics["accuracy"] > 0.75
 
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])

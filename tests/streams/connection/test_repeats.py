@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from driftline.streams.connection.repeats import TELL_EVERY, Repeats
+from driftline.streams.connection.repeats import REPORT_EVERY, Repeats
 
 
 def told(filtering: Repeats, name: str, message: str, *arguments: object) -> str | None:
@@ -20,7 +20,7 @@ def test_a_librarys_line_is_told_once_and_later_with_how_often_it_came() -> None
     assert told(filtering, *line, 2, "refused") is None
     assert told(filtering, *line, 1, "refused") is None
     assert told(filtering, *line, 1, "no route") == "Unable connect to node with id 1: no route"
-    now = TELL_EVERY
+    now = REPORT_EVERY
     again = told(filtering, *line, 1, "refused")
     assert again == "Unable connect to node with id 1: refused (and 2 times more since it was last said)"
 

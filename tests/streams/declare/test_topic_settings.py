@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from kafka.errors import KafkaConnectionError
 
-from driftline.streams.declare.topic_settings import FoundTopic, deviations, may_be_compacted, told
+from driftline.streams.declare.topic_settings import FoundTopic, deviation_text, deviations, may_be_compacted
 from driftline.streams.declare.topics import Topics, TopicSpec
 from driftline.streams.transport.topics_watch import TopicsWatch
 
@@ -68,7 +68,7 @@ def test_settings_that_the_broker_does_not_tell_are_taken_to_be_right() -> None:
 
 def test_what_is_wrong_is_told_with_the_command_that_mends_it() -> None:
     topic = found(cleanup_policy="compact", retention_ms="1000")
-    text = told(topic, deviations(LOG, topic), "broker:9092")
+    text = deviation_text(topic, deviations(LOG, topic), "broker:9092")
     assert "orders.events" in text
     assert "retention.ms is 1000, but has to be 2592000000" in text
     assert (

@@ -227,7 +227,7 @@ def test_an_archive_without_the_logs_start_or_of_another_topic_is_refused(own: P
     other = Archive(str(tmp_path / "other"), SIZE)
     manifest = other.continued(LOG, 0, "another topic")
     other.append(manifest, 0, log[:SIZE])
-    with pytest.raises(StreamsError, match="remove the folder, and the history is written anew"):
+    with pytest.raises(StreamsError, match="remove the folder, and the history is written again"):
         write(other, own)
     later = Archive(str(tmp_path / "later"), SIZE)
     later.append(later.continued(LOG, 0, f"id-of-{LOG}"), SIZE, log[SIZE : 2 * SIZE])

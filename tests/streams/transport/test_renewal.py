@@ -106,7 +106,7 @@ def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhi
         "renewals.wait()\n"
         "if os.environ.get(renewal.IN_A_ROW) != '8':\n"
         "    renewals.begin_anew('a test')\n"
-        "print(renewals.told('a test'), flush=True)\n"
+        "print(renewals.announcement('a test'), flush=True)\n"
         "renewal.signal = signal\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -138,7 +138,7 @@ def test_a_process_that_has_lasted_begins_anew_sooner(monkeypatch: pytest.Monkey
         (5.0, "begins anew after 3 s: a test"),
         (9.0, "begins anew: a test"),
     ):
-        assert renewals.told("a test") == told
+        assert renewals.announcement("a test") == told
 
 
 def test_a_process_that_has_lasted_long_is_the_first_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +146,9 @@ def test_a_process_that_has_lasted_long_is_the_first_in_a_row(monkeypatch: pytes
     monkeypatch.setattr(renewal, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setenv(renewal.IN_A_ROW, "9")
     renewals = Renewals()
-    assert renewals.told("a test") == "begins anew after 60 s: a test"
+    assert renewals.announcement("a test") == "begins anew after 60 s: a test"
     now = renewal.CALM + 1.0
-    assert renewals.told("a test") == "begins anew: a test"
+    assert renewals.announcement("a test") == "begins anew: a test"
 
 
 class Stuck:
