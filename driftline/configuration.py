@@ -35,7 +35,7 @@ PROJECT = Path("pyproject.toml")
 FLAGS = "DRIFTLINE_FLAGS"
 """Names of the settings that flags have given."""
 INTERNAL = {"DRIFTLINE_BEGUN_ANEW", "DRIFTLINE_BEGINS_AFTER", FLAGS}
-"""Variables by which a process tells those after it something that is no setting."""
+"""Variables by which a process passes something to its successors; they are no settings."""
 
 _Kind = TypeVar("_Kind", bound=Settings)
 _Values = dict[str, tuple[Any, str]]
@@ -101,7 +101,7 @@ def unknown_variables() -> list[str]:
 def set_by_flags(given: Sequence[str]) -> None:
     """Have this process and its children read `NAME=VALUE` before all else; raises SettingsError.
 
-    A secret is refused: whoever lists the machine's processes reads their command lines.
+    A secret is refused: everybody on the machine can read its processes' command lines.
     """
     names = [_set_by_flag(*flag.partition("=")) for flag in given]
     os.environ[FLAGS] = " ".join(sorted({*os.environ.get(FLAGS, "").split(), *names}))

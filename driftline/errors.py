@@ -17,7 +17,7 @@ class DriftlineError(Exception):
 
 
 class DeclarationError(DriftlineError):
-    """A declaration that cannot be run as it is.
+    """A declaration that cannot be run.
 
     >>> from driftline import load_case
     >>> load_case("flights")
@@ -28,7 +28,7 @@ class DeclarationError(DriftlineError):
 
 
 def pass_interrupt(raised: BaseException) -> None:
-    """Raises what user code raised again where that is KeyboardInterrupt: whoever waits at the terminal.
+    """Raises what user code raised again where that is KeyboardInterrupt, for the user at the terminal.
 
     All else that a user's function or estimator raises is a fault of its own: also `sys.exit()`, which would
     end the process without a word, and a panic of a library in Rust, which is no `Exception` either. So user

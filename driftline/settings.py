@@ -57,7 +57,7 @@ class KafkaSecurity(BaseModel):
         if of_sasl and not self.is_by_sasl:
             raise ValueError(
                 f"{_listed(of_sasl)}: no effect with security_protocol {self.security_protocol}: "
-                "it has to be SASL_SSL, or SASL_PLAINTEXT within a network that nobody else listens in"
+                "it has to be SASL_SSL, or SASL_PLAINTEXT within a trusted network"
             )
         if of_tls and not self.is_encrypted:
             raise ValueError(

@@ -15,7 +15,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which takes the place of `path` in one step when the block ends without an error.
 
     It is written beside `path` under a name of its own, so two writers never write into one file. Raises
-    OSError; then, and when the block fails, `path` stays as it was.
+    OSError; then, and when the block fails, `path` is unchanged.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:

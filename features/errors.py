@@ -14,7 +14,7 @@ class FeaturesError(DriftlineError):
 
 
 class FeatureDeclarationError(FeaturesError, DeclarationError):
-    """A feature that cannot be computed as it is declared.
+    """A feature that cannot be computed as declared.
 
     >>> from driftline import field
     >>> field("amount", valid=(3, 1))

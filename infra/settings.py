@@ -35,7 +35,7 @@ class Settings(settings.Settings):
         return str(self.home / "checkpoints" / self.qualified(case))
 
     def see_that_home_is_writable(self) -> None:
-        """Raises InfraError when nothing can be written to `home`, where a worker makes what it lacks."""
+        """Raises InfraError when nothing can be written to `home`, where a worker creates missing folders."""
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.home) as probe:

@@ -27,7 +27,7 @@ JSON_TYPES = {float: "number", int: "integer", bool: "boolean", str: "string"}
 class FeatureEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One feature: `declared` in words, the Feast view that serves it (empty: none does), and its note.
 
-    `type` is JSON Schema's, empty when the declaration does not tell. `ttl` and `over` are seconds.
+    `type` is JSON Schema's, empty when the declaration does not say. `ttl` and `over` are seconds.
     """
 
     name: str
@@ -105,7 +105,7 @@ def _entry(name: str, features: Mapping[str, Feature], ask: type, view: str) -> 
 
 
 def json_type(name: str, features: Mapping[str, Feature], ask: type) -> str:
-    """JSON Schema's name of a feature's type; empty when the declaration does not tell."""
+    """JSON Schema's name of a feature's type; empty when the declaration does not say."""
     try:
         return JSON_TYPES[kind_of(name, features, ask)]
     except FeatureDeclarationError:

@@ -364,7 +364,7 @@ def distinct(
 ) -> Window:
     """Number of different values (numbers, texts) in the last `over` seconds; 0 when there is none.
 
-    Exact up to `most`; a larger number is told as `most`, so that what is kept is bounded.
+    Exact up to `most`; a larger number is given as `most`, so that the state is bounded.
 
     >>> from driftline.features.state.payments import Paid, at_ten
     >>> at_ten(distinct(Paid, "payer", by="shop", over=HOUR))
@@ -420,7 +420,7 @@ def on_demand(
     """A pure function of other features, in the order of `of`, computed when they are read.
 
     It is called when none of them is missing, and gives None or a `kind` (float, int, bool, str). Feast runs
-    it in other processes, from its own code: what it imports, it imports within.
+    it in other processes, from its own code: its imports are inside of it.
 
     >>> from driftline.features.state.payments import Paid, at_ten
     >>> hour = mean(Paid, "amount", by="shop", over=HOUR)

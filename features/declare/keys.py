@@ -33,7 +33,7 @@ def texts_of(key: Any) -> tuple[str, ...]:
 
 
 def key_text(value: Any) -> str:
-    """The text of a key's value: what stands for it in the event's JSON, without quotes, and in UTC.
+    """The text of a key's value: as it is in the event's JSON, without quotes, and in UTC.
 
     >>> [key_text(one) for one in ("north", 2**53 + 1, True, datetime(2024, 5, 6, 8, tzinfo=UTC))]
     ['north', '9007199254740993', 'true', '2024-05-06T08:00:00Z']
@@ -53,9 +53,10 @@ def key_text(value: Any) -> str:
 
 
 def no_one_text(event: type, field: str) -> str | None:
-    """Why an event's field cannot be a key by whose text it is found: in a partition, in the online store.
+    """Why an event's field cannot be a key that is looked up by its text: in a partition, in the online
+    store.
 
-    None when it can be one; then it has one text whoever writes it, and no two values have the same.
+    None when it can be one; then every client writes the same text for it, and no two values have the same.
 
     >>> class Bought:
     ...     price: float
@@ -77,7 +78,7 @@ def no_one_text(event: type, field: str) -> str | None:
 
 
 def not_a_feature(event: type, field: str) -> str | None:
-    """Why an event's field is no feature, by its type; None when it can be one, or the type does not tell.
+    """Why an event's field is no feature, by its type; None when it can be one, or the type does not say.
 
     >>> class Bought:
     ...     price: Decimal

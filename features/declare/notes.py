@@ -18,7 +18,7 @@ class Note:
     """What people should know of a feature; `monitor` says whether drift monitors watch it.
 
     `valid` is the smallest and the largest number that makes sense, None for no bound. A value outside is
-    told as a dead letter of stage "range", when the one before was not; `outside` says what becomes of it:
+    reported as a dead letter of stage "range" unless the one before it was; `outside` says how it is treated:
     it is "missing", it is kept ("keep"), or the request is refused ("refuse"). What is 0 over no event
     cannot be missing.
     """

@@ -41,7 +41,7 @@ class Ranges:
         self._is_out.clear()
 
     def settle(self) -> None:
-        """The request is accepted: remember what it showed."""
+        """The request is accepted: remember which of its values were outside."""
         for name, outside in self._is_out.items():
             if outside:
                 self._s.last_outside[name] = None
@@ -76,7 +76,7 @@ class Ranges:
                 del x[name]
 
     def silently(self, values: dict[str, Any]) -> None:
-        """As `confine`, of values that nobody asked for."""
+        """As `confine`, for values outside of a request."""
         for name in self._bounds:
             if self._outside[name] == "missing" and self._is_outside(name, values.get(name)):
                 del values[name]

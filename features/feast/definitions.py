@@ -1,7 +1,7 @@
 """The objects of a driftline case, for Feast's own commands: as they are registered.
 
 driftline registers them, from the case's declaration. So `feast plan` has nothing to change here, and
-`feast apply` leaves all as it is. driftline writes this file, as every worker does at its start.
+`feast apply` changes nothing. driftline writes this file, as every worker does at its start.
 """
 
 from pathlib import Path

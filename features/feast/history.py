@@ -50,7 +50,7 @@ class HistoryPart(msgspec.Struct, frozen=True):
 
 
 class HistoryManifest(msgspec.Struct, frozen=True):
-    """What there is of one dataset and partition; `parts` ascend and their ranges are contiguous.
+    """The parts of one dataset and partition; `parts` ascend and their ranges are contiguous.
 
     `code` is a hash of all that decides the rows: declarations with their functions, and the arithmetic.
     """
@@ -65,7 +65,7 @@ class HistoryManifest(msgspec.Struct, frozen=True):
 
     @property
     def begin(self) -> int:
-        """First offset of the log whose rows are there; 0 without parts."""
+        """First offset of the log whose rows the parts hold; 0 without parts."""
         return self.parts[0].first if self.parts else 0
 
     @property
@@ -191,7 +191,7 @@ class Dataset:
         return manifests
 
     def manifest(self, partition: int) -> HistoryManifest | None:
-        """What there is of one partition; None when there is nothing."""
+        """The manifest of one partition; None when it has no parts."""
         path = self.folder.parent / manifest_name(self.name, partition)
         return self._manifest(path) if path.exists() else None
 
@@ -233,7 +233,7 @@ class Dataset:
 
     @property
     def _remedy(self) -> str:
-        return f"remove the folder {self.folder}, then `driftline features history` writes it anew"
+        return f"remove the folder {self.folder}, then `driftline features history` writes it again"
 
     def _manifest(self, path: Path) -> HistoryManifest:
         try:

@@ -176,7 +176,7 @@ def _codes(keys: Sequence[pa.Array], asked: Sequence[pa.Array]) -> tuple[Any, An
         part = pa.concat_arrays([ours, theirs])
         encoded = part.dictionary_encode()
         numbers = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-        # numbered anew after each part, so that they stay small
+        # numbered again after each part, so that they stay small
         codes = pd.factorize(codes * max(1, len(encoded.dictionary)) + numbers)[0].astype(np.int64)
         missing |= part.is_null().to_numpy(zero_copy_only=False)
     codes[:count][missing[:count]] = -1

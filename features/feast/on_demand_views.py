@@ -67,8 +67,8 @@ def _type(feature: Any) -> Any:
 
 
 def _source(view: OnDemandView) -> Iterator[str]:
-    """What the view computes, as comments: Feast takes views for equal whose text is, and runs the pickled
-    function of one whose text defines none."""
+    """What the view computes, as comments: Feast regards views with the same text as equal, and runs the
+    pickled function of a view whose text defines none."""
     for name, values in view.sources.items():
         yield f"# from {name}: {', '.join(values)}"
     for name, value in view.unseen.items():

@@ -98,7 +98,7 @@ class OnlineStoreRepo:
         """Write the settings and register entities, views and a feature service of the project's name.
 
         Returns what was done. Applied again it changes nothing. Others' objects stay, and so do views
-        that are declared no more: nothing is deleted. Raises FeaturesError for an object of a name of
+        that are no longer declared: nothing is deleted. Raises FeaturesError for an object of a name of
         ours that somebody else made, and when the registry does not take the change.
         """
         from sqlalchemy.exc import DBAPIError
@@ -117,12 +117,12 @@ class OnlineStoreRepo:
             return attempts(DBAPIError, self._apply_or_reopen)
 
     def apply_anew(self) -> list[RegistryChange]:
-        """As `apply`, of a repository whose files or objects may have gone since it was opened."""
+        """As `apply`, for a repository whose files or objects may have been removed since it was opened."""
         self._store = None
         return self.apply()
 
     def _apply_or_reopen(self) -> list[RegistryChange]:
-        """Apply; after a failure the next attempt opens the repository anew."""
+        """Apply; after a failure the next attempt opens the repository again."""
         from sqlalchemy.exc import DBAPIError
 
         try:
@@ -186,7 +186,7 @@ def _check_driver(place: RepositoryPlace) -> None:
 
     try:
         make_url(place.registry).get_dialect().import_dbapi()
-    except (ArgumentError, ValueError):  # which may tell a password
+    except (ArgumentError, ValueError):  # whose text may hold a password
         raise FeaturesError(f"{REGISTRY} is no URL of a database that SQLAlchemy knows") from None
     except ImportError as error:
         raise FeaturesError(f"the database that {REGISTRY} names needs a driver: {error}") from error
@@ -240,8 +240,8 @@ def _open(place: RepositoryPlace) -> FeatureStore:
 def _import_feast() -> None:
     """Import Feast without the type checks that typeguard would build into its declarations.
 
-    Building them takes 6 of the 8 seconds of CPU of `import feast`, as typeguard parses a module anew
-    for each of its functions; they would only tell of calls that mypy sees too. Feast also has the
+    Building them takes 6 of the 8 seconds of CPU of `import feast`, as typeguard parses a module again
+    for each of its functions; they would only report calls that mypy rejects too. Feast also has the
     deprecations within every library shown, which are not for those who run a worker.
     """
     import typeguard
@@ -277,7 +277,7 @@ def _objects(project: str, views: Iterable[View], on_demand: Sequence[OnDemandVi
 
         sources = {view.name: view for view in feature_views}
         computed = [feast_view(view, sources, OWNER) for view in on_demand]
-    # whoever asks for the service need not give anything but keys
+    # a reader of the service need not give anything but keys
     served = [view for view, declared in zip(computed, on_demand, strict=True) if not declared.request]
     service = FeatureService(name=project, features=[*feature_views, *served], tags=dict(OWNER))
     return [

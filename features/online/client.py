@@ -27,7 +27,7 @@ from driftline.features.online.stores.stored import RowsReader, Stored
 
 
 class Declared(Protocol):
-    """What a use case tells of its features."""
+    """What the client needs to know of a use case's features."""
 
     @property
     def name(self) -> str: ...
@@ -225,7 +225,7 @@ class FeatureClient:
         Of an on-demand view they are computed here; `request` has what it needs beside the store's values,
         such as fields of a request. Its time is `at`.
 
-        `at` is the time to which ages are told and at which rows expire. Without it that is now, and
+        `at` is the time for which ages and expiry are computed. Without it that is now, and
         rows of a case that is fed from history (its clock is "event") never expire. Raises FeaturesError
         for an unknown view or feature, for keys that are not the view's or no text, and when the store
         cannot be read. An entity that was never seen is no error: its values are missing.

@@ -2,7 +2,7 @@
 
 Transient: the store is locked, full, out of reach, starting, or failing to read and write. Then the
 same rows are written again later. Everything else (a table that is not there, a value of the wrong
-type, a wrong password) fails the same way next time and is told to the caller.
+type, a wrong password) fails the same way next time and is raised to the caller.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _WORD = re.compile(r"[A-Z]{3,}")
 def is_transient(error: BaseException) -> bool:
     """Whether trying again makes sense.
 
-    SQLite tells bad SQL, missing tables and columns by its code 1 (SQLITE_ERROR) and busy, locked,
+    SQLite reports bad SQL, missing tables and columns with its code 1 (SQLITE_ERROR) and busy, locked,
     full and I/O errors by other ones, all as OperationalError. Redis errors are known by their name,
     as the client need not be installed.
     """
@@ -68,7 +68,7 @@ def reason(error: BaseException) -> str:
 
 
 def _redis_kinds(error: BaseException) -> set[str]:
-    """Names of the client's classes that the error is of."""
+    """Names of the error's class and base classes."""
     return {kind.__name__ for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "redis"}
 
 

@@ -52,14 +52,14 @@ class RowStore:
         }
 
     def look(self) -> None:
-        """Make tables and registry anew where they are missing; `incarnation` is another one then."""
+        """Create tables and registry again where they are missing; `incarnation` is another one then."""
         incarnation = self._online_store.incarnation(self._config, self._views)
         if incarnation == self.incarnation:
             return
         if incarnation is None:
             if self.incarnation:
                 log.warning(
-                    "the online store has lost rows: its tables are made anew, every row is put again"
+                    "the online store has lost rows: its tables are created again, every row is written again"
                 )
                 self.disconnect()
                 self._repo.apply_anew()
@@ -81,7 +81,7 @@ class RowStore:
             self._writers[name].write(entries)
 
     def disconnect(self) -> None:
-        """Let go of the store; the next `put` connects anew."""
+        """Close the store; the next `put` connects again."""
         self._online_store.disconnect()
 
 

@@ -2,7 +2,7 @@
 
     {"case": "flights", "window": 86400.0, "reference": {...}, "features": {"wind": {"type": "number", ...}}}
 
-It says what is counted (bins, values told apart), what is an anomaly, and how grave each kind is. It knows
+It says what is counted (bins, texts counted apart), what is an anomaly, and how grave each kind is. It knows
 neither how values are counted (`driftline.features.quality.statistics`) nor where they come from.
 """
 
@@ -24,7 +24,7 @@ Type = Literal["number", "whole", "text", "boolean"]
 AnomalyKind = Literal["presence", "type", "domain", "range", "cardinality", "drift", "skew"]
 Severity = Literal["refuse", "alert", "ignore"]
 """What becomes of an anomaly: the request is a dead letter (where the case declares the schema's refusals),
-the window is told of, or neither."""
+the anomaly is published, or neither."""
 OF_REQUESTS: tuple[AnomalyKind, ...] = ("presence", "type", "domain", "range")
 """What a single request can show; the other kinds show in windows alone."""
 _TYPES: dict[type, Type] = {float: "number", int: "whole", str: "text", bool: "boolean"}
@@ -59,7 +59,7 @@ class FeatureSchema(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `missing` is the largest share of a window's requests that may lack it. Numbers lie in [`low`, `high`]
     and are counted in `bins`. Texts are of the `domain`, where there is one, and at most `distinct` of them
-    come in a window; those of the domain are told apart, else those in `values`. `severity` is by kind of
+    come in a window; those of the domain are counted apart, else those in `values`. `severity` is by kind of
     anomaly, "alert" where it says nothing.
     """
 
@@ -91,7 +91,7 @@ class FeatureSchema(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def counted_apart(self) -> tuple[str, ...]:
-        """The texts that are counted each for itself."""
+        """The texts that have a count of their own."""
         if self.type == "boolean":
             return ("false", "true")
         return self.values if self.domain is None else self.domain

@@ -25,8 +25,9 @@ from driftline.features.quality.expectation import (
 
 ABOUT_BINS = 25
 DOMAIN = 100
-"""A text with more different values has no domain: those told apart are the most frequent `TOLD_APART`."""
-TOLD_APART = 50
+"""A text with more different values has no domain: the most frequent `COUNTED_APART` have counts of their
+own."""
+COUNTED_APART = 50
 MARGIN = 0.25
 """Of the requests that had a feature in the worst window of the reference, so many may lack it."""
 LEAST_REQUESTS = 50
@@ -127,7 +128,7 @@ def _inferred(name: str, feature: Feature, seen: _Seen, asked: Mapping[int, int]
         return FeatureSchema(kind, missing, domain=tuple(sorted(seen.texts)))
     ranked = sorted(seen.texts, key=lambda text: (-seen.texts[text], text))
     most = max(map(len, seen.texts_of.values()))
-    return FeatureSchema(kind, missing, distinct=2 * most, values=tuple(sorted(ranked[:TOLD_APART])))
+    return FeatureSchema(kind, missing, distinct=2 * most, values=tuple(sorted(ranked[:COUNTED_APART])))
 
 
 def _type(name: str, types: Mapping[Type, int]) -> Type:

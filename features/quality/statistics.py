@@ -1,8 +1,8 @@
 """Statistics of a feature's values that merge exactly: of any split, the parts together are the whole.
 
-Sums are exact fractions, bins and texts told apart are fixed by the schema, and of other texts those with
-the smallest hashes are kept: all of it is counts, minima and unions, so neither order nor grouping matters.
-"""
+Sums are exact fractions, bins and the texts counted apart are fixed by the schema, and of other texts those
+with the smallest hashes are kept: all of it is counts, minima and unions, so neither order nor grouping
+matters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from driftline.features.quality.expectation import Bins, FeatureSchema, Type, types_of
 
 SAMPLE = 256
-"""So many texts beyond those told apart are kept, with exact counts; the number of more is estimated."""
+"""So many texts beyond those counted apart are kept, with exact counts; the number of more is estimated."""
 _HASHES = 2.0**64
 _SPAN = 900
 """Binary digits from the smallest to the largest of a batch, up to which doubles scale without overflow."""
@@ -35,8 +35,8 @@ class FeatureStatistics:
     """Of one feature: how many values there were (`count`) and were missing, and `types` of those there.
 
     Of numbers: exact `total` and sum of `squares`, `minimum`, `maximum`, how many lie `outside` the expected
-    range, and the `histogram`: below the bins, in each, above them. Of texts: the counts of those told apart
-    in `values`, how many `other` ones came, and of those the `sample` with the smallest hashes.
+    range, and the `histogram`: below the bins, in each, above them. Of texts: the counts of those counted
+    apart in `values`, how many `other` ones came, and of those the `sample` with the smallest hashes.
     """
 
     count: int = 0
@@ -80,15 +80,15 @@ class FeatureStatistics:
 
     @property
     def distinct(self) -> int:
-        """How many different texts there were: exact up to `SAMPLE` beyond those told apart, else an estimate
-        (Bar-Yossef et al. 2002, from the k-th smallest hash; its standard error is 6 %)."""
+        """How many different texts there were: exact up to `SAMPLE` beyond those counted apart, else an
+        estimate (Bar-Yossef et al. 2002, from the k-th smallest hash; its standard error is 6 %)."""
         counted = sum(1 for count in self.values.values() if count)
         if len(self.sample) < SAMPLE:
             return counted + len(self.sample)
         return counted + round((SAMPLE - 1) * _HASHES / max(map(_hash, self.sample)))
 
     def top(self, k: int) -> list[tuple[str, int]]:
-        """The `k` most frequent texts with their counts, of those told apart and those in the sample."""
+        """The `k` most frequent texts with their counts, of those counted apart and those in the sample."""
         counted = chain(self.values.items(), self.sample.items())
         return sorted((pair for pair in counted if pair[1]), key=lambda pair: (-pair[1], pair[0]))[:k]
 

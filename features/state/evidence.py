@@ -187,7 +187,8 @@ class EvidenceCollector:
             evidence.offer(offset, event, at)
 
     def collected(self) -> dict[str, FeatureEvidence]:
-        """By feature, in the order of declaration. What is out of its valid range is missing, as it was."""
+        """By feature, in the order of declaration. A value out of its valid range is missing, as it was for
+        the request."""
         values: dict[str, Any] = {}
         collected = {}
         for name, feature in self._features.items():

@@ -159,7 +159,7 @@ class FeatureState:
         return {place: references.tally for place, references in self._references.items()}
 
     def come_to(self, time: Time) -> None:
-        """The partition's time is `time` now. What is read is of its own time: nothing changes."""
+        """The partition's time is `time` now. Reads name their own time, so nothing changes here."""
 
     def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
         """Put the newest online row of every key touched since the last time, as of its newest event.

@@ -34,7 +34,7 @@ def checked(name: str, value: Any) -> Any:
 
 
 def result_of(name: str, function: Callable[[Any], Any], event: Any) -> Any:
-    """What user code gives; what it raises becomes the cause of a FeatureValueError."""
+    """The result of user code; an exception of it becomes the cause of a FeatureValueError."""
     try:
         return function(event)
     except BaseException as error:

@@ -12,8 +12,8 @@ from typing import Any
 from zlib import crc32
 
 STRETCHES = 8
-"""Parts of a ttl: references are counted by the stretch of event time that they are of, since each partition
-lets go what is over its ttl at a moment of its own."""
+"""Parts of a ttl: references are counted by spans of event time, since each partition drops references that
+are older than their ttl at a moment of its own."""
 FIRST = -(2**53)
 """A stretch before all others."""
 
@@ -34,14 +34,14 @@ class Tally:
         self.newest: tuple[float, str] | None = None
 
     def count(self, known: Iterable[tuple[Any, float]]) -> None:
-        """Begin anew with these keys, each with the time of its newest reference."""
+        """Begin again with these keys, each with the time of its newest reference."""
         self.cells.clear()
         self.newest = None
         for key, at in known:
             self.move(key, None, at)
 
     def move(self, key: Any, before: float | None, after: float | None) -> None:
-        """The newest reference of a key is of `after`, and was of `before`; None where there is none."""
+        """The time of a key's newest reference changes from `before` to `after`; None where there is none."""
         if before == after:
             return
         if before is not None:
@@ -63,7 +63,7 @@ class Tally:
             self.newest = None
 
     def whole_from(self, watermark: float) -> int:
-        """The first stretch of which nothing has been let go at this watermark (seconds)."""
+        """The first span of which nothing has been dropped at this watermark (seconds)."""
         if isinf(self._stretch) or isinf(watermark):
             return FIRST
         return ceil((watermark - self.ttl) / self._stretch)

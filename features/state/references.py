@@ -11,7 +11,7 @@ from driftline.features.state.reference_tally import Tally
 
 
 class Versions(NamedTuple):
-    """What was told of one key: times in seconds, ascending, and the reference that holds from each on."""
+    """The references of one key: times in seconds, ascending, and the reference that holds from each on."""
 
     ats: list[float]
     facts: list[Any]
@@ -19,7 +19,7 @@ class Versions(NamedTuple):
 
 @dataclass(slots=True)
 class ReferencesState:
-    """What is known by key, and when to look whether something of a key may be let go: (time, a count that
+    """References by key, and when to look whether some of a key may be dropped: (time, a count that
     keeps keys from being compared, key)."""
 
     known: dict[Any, Versions] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class References:
     """References of one event type by one of its fields.
 
     One holds from its own time until the next one's, and at most for `ttl` seconds. Of equal times the later
-    arrival counts. What no request at or after the watermark can find is let go.
+    arrival counts. References that no request at or after the watermark can read are dropped.
     """
 
     def __init__(self, ttl: float) -> None:

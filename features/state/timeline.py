@@ -80,8 +80,8 @@ class _ViewLine:
 class Timeline:
     """A partition's feature state, and beside it the rows and requests it came to in `rows` and `requests`.
 
-    It is to the fold what `FeatureState` is; whoever folds takes the rows and requests away in between.
-    """
+    It is to the fold what `FeatureState` is; the caller of the fold takes the rows and requests out between
+    steps."""
 
     def __init__(self, features: FeatureState, views: Sequence[View]) -> None:
         self._features = features
@@ -124,7 +124,7 @@ class Timeline:
         self._entered = (event, at)
 
     def come_to(self, time: Time) -> None:
-        """Time has come to `time`, with the event that was given to `update`. It may have to go back,
+        """Time is `time` now, that of the event that was given to `update`. It may have to go back,
         when what was likely is contradicted."""
         assert self._entered is not None, "time comes with an event"
         (event, at), self._entered = self._entered, None
@@ -136,7 +136,7 @@ class Timeline:
         self._put_event(event, at, behind)
 
     def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
-        """Online rows are nobody's concern here."""
+        """No online rows are written here."""
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """As `FeatureState.every_row`."""
@@ -173,7 +173,7 @@ class Timeline:
         return self._stamp
 
     def _advance(self, moment: int) -> None:
-        """Time has come to `moment`: put what expired until then, each at its own time."""
+        """Time is `moment` now: add the rows of values that expired until then, each at its own time."""
         expiries = self._expiries
         while expiries and expiries[0][0] <= moment:
             due = expiries[0][0]

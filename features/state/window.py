@@ -241,7 +241,7 @@ class DecayedWindow:
         return total / ((self.weights[high] - self.weights[low]) << SCALE_BITS)
 
     def _lower(self, age: int) -> None:
-        """A value came that is older than all: weights are of its half-life from now on."""
+        """A value came that is older than all: weights are relative to its half-life from now on."""
         shift = self.base - age
         self.base = age
         self.weights = [weight << shift for weight in self.weights]

@@ -89,7 +89,7 @@ class BoundedTable(WindowTable):
         return self._evict() if len(self) > self.most_keys else None
 
     def _evict(self) -> Any:
-        """Let the key go whose newest event is the oldest.
+        """Drop the key whose newest event is the oldest.
 
         The line holds a key as of some event of its; one that has a newer event goes back behind it.
         """

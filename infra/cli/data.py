@@ -43,8 +43,8 @@ def schema(
     """Infer what to expect of features from requests that were in order, and print it.
 
     Types, the share that may be missing, ranges, domains and bins, as JSON: with --freeze in a file of the
-    project, to be read, edited and kept with it. Drift is measured from what it was inferred from.
-    """
+    project, to be read, edited and kept with it. Drift is measured from the requests that it was inferred
+    from."""
     from driftline.infra.quality import statistics as data
 
     declared = load(case)

@@ -50,7 +50,7 @@ def down(
 
     home = settings().home
     stopped = LocalStack(home).down(wipe=wipe)
-    if wipe:  # they are of the topics that are gone
+    if wipe:  # they belong to the deleted topics
         shutil.rmtree(home / "checkpoints", ignore_errors=True)
     say(("Kafka stopped" if stopped else "no Kafka was running") + (", data removed" if wipe else ""))
 

@@ -87,7 +87,7 @@ def produce(
 
 def _require_sense(case: UseCase, *, close: bool, warm_up: bool, end_warm_up: bool) -> None:
     if close and case.clock == "wall":
-        raise typer.BadParameter(f"--close: {case.name} is live (clock='wall'), its time goes on by itself")
+        raise typer.BadParameter(f"--close: {case.name} is live (clock='wall'), its time moves on by itself")
     if warm_up and end_warm_up:
         raise typer.BadParameter("--end-warm-up sends no history: give it or --warm-up, not both")
 

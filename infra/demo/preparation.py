@@ -26,7 +26,7 @@ def alone(case: UseCase, settings: Settings) -> Iterator[None]:
     """Raises InfraError where a demo of the case runs in this home already."""
     path = settings.home / f"demo-{settings.qualified(case.name)}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)  # let go when the process ends, however it ends
+    lock = FileLock(path)  # released when the process ends, however it ends
     try:
         held = lock.acquire(blocking=False)
     except Timeout:
@@ -63,7 +63,7 @@ def prepared(case: UseCase, settings: Settings, console: Console, fresh: bool) -
     ensure_topics(broker.bootstrap, topics.all(), fresh=True)
     # rows of an earlier run would be newer than this run's first ones and win
     shutil.rmtree(settings.features(case.name).path, ignore_errors=True)
-    Storage(settings.checkpoints_uri(case.name)).clear()  # they are of the topics before
+    Storage(settings.checkpoints_uri(case.name)).clear()  # they belong to the earlier topics
     status_path(settings, case.name).unlink(missing_ok=True)
     return settings.model_copy(update={"bootstrap": broker.bootstrap})
 
@@ -77,6 +77,6 @@ def _refuse_second_worker(case: UseCase, settings: Settings) -> None:
     except ProcessLookupError:
         return
     raise InfraError(
-        f"a worker of {case.name} runs (process {status['pid']}), and the demo makes its topics anew: stop "
+        f"a worker of {case.name} runs (process {status['pid']}), and the demo recreates its topics: stop "
         "it first, or choose another namespace by DRIFTLINE_NAMESPACE"
     )

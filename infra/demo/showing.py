@@ -33,7 +33,7 @@ def run(
 ) -> dict[str, Any]:
     """Run the case over its own source (`limit` events of it); returns what `demo --json` prints.
 
-    The case's topics on the local broker are made anew, where they hold records only if `fresh` says that
+    The case's topics on the local broker are created again, where they hold records only if `fresh` says that
     these may go; on a broker named in the settings nothing is deleted, a namespace of its own is used.
     Progress goes to standard error. Raises InfraError when a log is in the way, another demo of the case
     runs, or worker or producer fail.

@@ -22,7 +22,7 @@ _PREFIX = "dlk_"
 
 
 class AccessKey(msgspec.Struct, frozen=True):
-    """One key: what it is called, the SHA-256 of it, and its scopes."""
+    """One key: its name, its SHA-256, and its scopes."""
 
     name: str
     sha256: str
@@ -42,7 +42,7 @@ class AccessKeys:
         self._by_hash: dict[str, AccessKey] = {}
 
     def add(self, name: str, scopes: Sequence[str]) -> str:
-        """Make a key, and note its hash; returns the key, which is told nowhere else.
+        """Make a key, and note its hash; returns the key, which is shown nowhere else.
 
         Raises InfraError for a name that is taken, and for what is no scope.
         """

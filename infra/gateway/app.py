@@ -153,7 +153,7 @@ class _Gate:
             return await _problem_response(request, problem)
 
     async def _see_that_body_fits(self, request: Request) -> None:
-        """Raises Problem 413 for a body above the limit, of which no more than that is read."""
+        """Raises Problem 413 for a body above the limit, and reads no more of it than the limit."""
         size, most = 0, self._limits.body_bytes
         length = request.headers.get("Content-Length", "")
         if length.isdecimal() and int(length) > most:

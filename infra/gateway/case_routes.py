@@ -135,7 +135,7 @@ class CaseRoutes:
     def _checked(event: Event) -> Event:
         if isinstance(event, SYSTEM_EVENTS):
             raise refused(
-                "decode", f"{type(event).__name__} is an event of driftline's own: nobody else sends it"
+                "decode", f"{type(event).__name__} is an internal event of driftline: clients do not send it"
             )
         return event
 
@@ -168,7 +168,7 @@ class CaseRoutes:
             raise Problem(
                 503,
                 "Outcome unknown",
-                f"{event.id!r} is in the log, and no worker has folded it yet: send it again to hear more",
+                f"{event.id!r} is in the log, and no worker has folded it yet: send it again for its answer",
                 headers={"Retry-After": "1"},
             ) from None
         return Response(
@@ -198,7 +198,7 @@ class CaseRoutes:
 
 
 def _heard(task: asyncio.Future[bytes]) -> None:
-    """Nobody waits for this any more: what comes of it is read from the topics."""
+    """The client does not wait for the result: it is read from the topics."""
     if not task.cancelled():
         task.exception()
 

@@ -21,7 +21,7 @@ from driftline.streams.errors import Refused
 from driftline.streams.fold.deduplication import content_of
 
 ACKNOWLEDGED_WITHIN = 1.5
-"""Seconds in which Kafka acknowledges an event, or whoever sent it hears that its outcome is unknown."""
+"""Seconds in which Kafka acknowledges an event, or the client is told that its outcome is unknown."""
 FOLLOWED_FOR = 600.0
 """Seconds for which a request without an answer is remembered as being on its way."""
 
@@ -69,7 +69,7 @@ class Submission:
         return await asyncio.shield(outstanding.result)
 
     async def _follow(self, request: Event) -> bytes:
-        """Send a request, and wait for what comes of it."""
+        """Send a request, and wait for its result."""
         answer = self._results.answer_of(request.id)
         position: LogPosition | None = None
         try:

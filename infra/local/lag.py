@@ -29,7 +29,7 @@ def lags(bootstrap: str, log: str, answered: Mapping[int, int]) -> dict[int, Lag
 
 def _lag(reader: LogReader, log: str, partition: int, answered: int) -> Lag:
     begin, end = reader.extent(log, partition)
-    # control markers and aborted records lie in the log too, and nobody answers them
+    # control markers and aborted records are in the log too, and get no answer
     first = reader.next_record(log, partition, max(begin, answered), end)
     undecided = max(0, reader.high_watermark(log, partition) - end)
     transaction = reader.open_transaction(log, partition) if undecided else ""

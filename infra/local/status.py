@@ -91,7 +91,7 @@ def _add_references(workers: list[dict[str, Any]]) -> None:
 
 
 def _partition(number: str, status: dict[str, Any]) -> str:
-    """One partition of a worker: what it does, and how old its checkpoint is."""
+    """One partition of a worker: its state, and how old its checkpoint is."""
     text = f"  partition {number}: {status['state']}"
     if "recovery" in status:
         progress = status["recovery"]
@@ -124,10 +124,10 @@ _REFUSED = {
 
 
 def _refused(counts: dict[str, int]) -> list[str]:
-    """The line of what was not taken in, or is to be told of; none where there is neither."""
+    """The line of refused and reported records; none where there are none."""
     counted = [f"{counts[name]:,} {what}" for name, what in _REFUSED.items() if counts.get(name)]
     return (
-        ["  refused or told of: " + ", ".join(counted) + " (`driftline dead-letters tail`)"]
+        ["  refused or reported: " + ", ".join(counted) + " (`driftline dead-letters tail`)"]
         if counted
         else []
     )

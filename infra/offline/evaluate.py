@@ -38,7 +38,7 @@ from driftline.streams.simulation.tables import is_table
 _KINDS: dict[str, LabelKind] = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
 FIGURES = ("accuracy", "kappa", "kappa_temporal", "log_loss", "roc_auc", "rmse", "mae", "n")
 ALARMS = 200
-"""So many alarms are listed; their number is told in any case."""
+"""So many alarms are listed; their number is given in any case."""
 
 
 def evaluate_stream(stream: Stream, scope: PerKey, reference: str, *, delay: int = 0) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class HistoryReport(msgspec.Struct, frozen=True):
 
 
 class _Job(NamedTuple):
-    """The history of one partition, as its process is told of it."""
+    """The history of one partition, as its process gets it."""
 
     case_path: str
     settings: Settings

@@ -60,7 +60,7 @@ class SimulatedOutputs:
             write_table(training_log(self._case, self), self._out)
 
     def take(self, partition: int, outputs: Outputs) -> None:
-        """Add what a step of a partition put out."""
+        """Add the outputs of a step of a partition."""
         for letter in outputs.dead_letters:
             headers = {name: (value or b"").decode("utf-8", "replace") for name, value in letter.headers}
             refused = self.refused.setdefault(

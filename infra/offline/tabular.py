@@ -1,7 +1,7 @@
 """Tables that nobody has declared, as streams: CSV, JSONL and Parquet with a label among their columns.
 
 The file is read twice: once for what each column holds, once, row by row, as examples. So a value in the last
-row counts as much as one in the first, and no more than a row is held.
+row counts as much as one in the first, and at most one row is held.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TRUTHS = frozenset({"true", "yes", "y", "t", "1", "up", "positive", "pos"})
 FEW = 20
 """So many distinct whole numbers are classes; more are a quantity."""
 DISTINCT = 10_000
-"""Distinct values of a column are told apart up to so many."""
+"""So many distinct values of a column are counted."""
 IDENTIFIER = 0.5
 """A text column whose share of distinct values is above it names its rows, and teaches nothing."""
 MANY = 50

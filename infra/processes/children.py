@@ -9,9 +9,9 @@ from multiprocessing.connection import wait
 
 
 def end_with_parent() -> None:
-    """End this process, which `multiprocessing` started, as soon as its parent is no more.
+    """End this process, which `multiprocessing` started, as soon as its parent is gone.
 
-    A parent that is killed cannot tell its children, and they would fold on for nobody.
+    A parent that is killed cannot stop its children, and they would continue in vain.
     """
     parent = multiprocessing.parent_process()
     if parent is None:

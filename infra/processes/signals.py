@@ -1,4 +1,4 @@
-"""Work that goes on until the process is asked to end."""
+"""Work that continues until the process is asked to end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 async def until_signal(work: Coroutine[Any, Any, _T]) -> _T | None:
-    """What the work comes to; None when SIGTERM or SIGINT came first, which cancel it."""
+    """The work's result; None when SIGTERM or SIGINT came first, which cancel it."""
     task = asyncio.create_task(work)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)

@@ -43,7 +43,7 @@ def own_slot(settings: Settings, case: str) -> Iterator[Slot]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".lock").open("a+") as lock:
             try:
-                # let go when the process ends, however. Not filelock: it is of the open file (flock), so a
+                # released when the process ends, however. Not filelock: it is of the open file (flock), so a
                 # forked writer of a checkpoint that outlives the process would keep the slot
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):

@@ -33,8 +33,8 @@ Tell = Callable[[str], None]
 class AuditReport(msgspec.Struct, frozen=True):
     """What the audit of a case found. `unchecked_reasons` counts by reason; `events` are the log's.
 
-    `undeclared` counts the offsets in each partition of the log beyond those that the case declares: nobody
-    answers what lies there.
+    `undeclared` counts the offsets in each partition of the log beyond those that the case declares: no
+    worker answers what lies there.
     """
 
     case: str
@@ -69,7 +69,7 @@ class AuditReport(msgspec.Struct, frozen=True):
         lines += [f"{count:,} unchecked: {reason}" for reason, count in self.unchecked_reasons.items()]
         lines += [
             f"partition {number} of the log is not among those that the case declares: {count:,} offsets in "
-            "it are answered by nobody (partitions were added: `driftline worker` says what to do)"
+            "it get no answer (partitions were added: `driftline worker` says what to do)"
             for number, count in self.undeclared.items()
         ]
         if self.first_difference is not None:
@@ -80,7 +80,7 @@ class AuditReport(msgspec.Struct, frozen=True):
 
 
 class _Job(NamedTuple):
-    """The audit of one partition, as its process is told of it."""
+    """The audit of one partition, as its process gets it."""
 
     case_path: str
     partitions: int
@@ -171,7 +171,8 @@ def _audit_one(job: _Job, report: Report[int]) -> PartitionAudit:
     case = replace(load_case(job.case_path), partitions=job.partitions)
     topics = case.topics(job.settings.namespace)
     with open_history(case, job.settings) as history:
-        # ends of the outputs first: what they hold by then is of records that the log holds after
+        # ends of the outputs first: what they hold by then was caused by records that the log holds
+        # afterwards
         published = {kind: _published(history, getattr(topics, kind), job.partition) for kind in job.kinds}
         epochs = recorded_epochs(history, topics.models, job.partition)
         end = history.end(topics.log, job.partition)

@@ -1,9 +1,9 @@
 """Folds a sample of a case's log twice, in other circumstances, and says what came out differently.
 
-Both runs have the hash seed that every process which folds has. The second has other chunks, and goes on in
-the middle in a process of its own from what a checkpoint holds. Where it differs, single circumstances are
-tried until the one is found that does it. A third run has another hash seed: what is other there alone is no
-fault of the case, and told as a hint.
+Both runs have the hash seed of every process that folds. The second has other chunks, and continues half-way in
+a process of its own from what a checkpoint holds. Where it differs, single circumstances are tried until the
+cause is found. A third run has another hash seed: a difference there alone is no fault of the case, and is
+reported as a hint.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ RANDOM = (
     "two runs that are alike in all differ until `random` and numpy are seeded: something draws from them"
 )
 STATE = (
-    "a fold that goes on from a checkpoint in another process differs: something is remembered outside of "
+    "a fold that continues from a checkpoint in another process differs: something is kept outside of "
     "what a checkpoint holds, in a global, a class, a closure or a cache, or is kept in a set, whose order "
     "may be another one after it was stored"
 )
@@ -125,7 +125,7 @@ def check(
 ) -> CheckReport:
     """Fold the first `limit` events of a source in two ways, and compare; `tell` takes lines of progress.
 
-    Raises InfraError when a run fails, Undescribable where nobody could say whether the code changed, and
+    Raises InfraError when a run fails, Undescribable where a change of the code could not be detected, and
     ModelDeclarationError for a member that cannot be run (`driftline.online_models.members.check`), before
     anything is folded.
     """
@@ -188,7 +188,7 @@ class _Runner:
         self._files = 0
 
     def run(self, *ways: _Way) -> Sequence[FoldResult]:
-        """What the runs put out; they go at the same time."""
+        """The results of the runs, which run at the same time."""
         folders = [self._own_folder() for _ in ways]
         with ThreadPoolExecutor(len(ways)) as pool:
             return list(pool.map(self._one, ways, folders))

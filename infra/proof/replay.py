@@ -87,7 +87,7 @@ def _text(value: bytes | None) -> Any:
 
 
 OnRefused = Callable[[int, ArchivedRecord, Refused], None]
-"""Told the partition, a record that is no event, and why."""
+"""Gets the partition, a record that is no event, and why."""
 
 
 def as_source(
@@ -97,7 +97,7 @@ def as_source(
 
     Keyed events keep their partition's order; one that every partition received comes once, after all
     that precedes it and before all that follows it in any of them. Records that are no events are
-    told to `on_refused` and left out. Raises InfraError when the partitions received such events in
+    passed to `on_refused` and left out. Raises InfraError when the partitions received such events in
     different orders, or not all of them: no one source gives that log.
     """
     logs = {number: _events(number, records, codec, on_refused) for number, records in partitions.items()}
@@ -127,7 +127,7 @@ def as_recorded(
     """The log's events as a source that keeps their partitions and append times (see
     `driftline.streams.simulation.recording`).
 
-    Records that are no events are told to `on_refused` and left out.
+    Records that are no events are passed to `on_refused` and left out.
     """
     for number, records in partitions.items():
         for record, _, line in _events(number, records, codec, on_refused):

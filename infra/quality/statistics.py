@@ -93,7 +93,7 @@ def read_schema(path: Path, case: UseCase) -> Schema:
 def freeze(schema: Schema, path: Path) -> None:
     """Write an inferred schema; raises InfraError where one is: what is frozen is edited or removed."""
     if path.exists():
-        raise InfraError(f"{path} is there: edit it, or remove it to have it inferred anew")
+        raise InfraError(f"{path} is there: edit it, or remove it to have it inferred again")
     Storage(str(path.absolute().parent)).write(path.name, schema.encode())
 
 

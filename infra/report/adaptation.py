@@ -12,7 +12,7 @@ from driftline.infra.report.figures import lasting
 from driftline.streams.records.messages import DriftEvent, ModelEvent
 
 SPOILING = frozenset({"loss", "calibration", "labels"})
-"""Changes that make comparisons of losses start anew."""
+"""Changes that make comparisons of losses start again."""
 MOVES = {
     "promotion": "took over",
     "rollback": "serves again",
@@ -67,7 +67,8 @@ def _answers(
 
 
 class Move(NamedTuple):
-    """A change of what serves; `gain` is what it is expected to lose less, `interval` its confidence."""
+    """A change of what serves; `gain` is the expected reduction of loss, `interval` its confidence
+    interval."""
 
     at: datetime
     key: str
@@ -113,7 +114,7 @@ class IncidentRow(NamedTuple):
 
 
 class IncidentTable(NamedTuple):
-    """The incidents of a run, how many there are of each kind, and what was promised of false ones."""
+    """The incidents of a run, their number by kind, and the promised rate of false ones."""
 
     rows: list[IncidentRow]
     kinds: list[tuple[str, int]]
@@ -167,8 +168,8 @@ def _response(course: Course) -> str:
     """What the system did about an incident, in words."""
     steps = [_step(course, change) for change in course.changes if change.kind in (*MOVES, "withheld")]
     if SPOILING & {suspect.change for suspect in course.last.suspects}:
-        steps = ["compared all members anew", *steps]
-    return "; ".join(steps) or "went on learning"
+        steps = ["compared all members again", *steps]
+    return "; ".join(steps) or "continued to learn"
 
 
 def _step(course: Course, change: ModelEvent) -> str:

@@ -111,7 +111,7 @@ def calibration_chart(bins: Sequence[Bin], *, label: str, size: int = 380) -> Ma
 
 
 def _bin(plot: PlotFrame, bin_: Bin, base: int, tall: float) -> Markup:
-    """A dot of the curve, and a bar on `base` for how many it stands for."""
+    """A dot of the curve, and a bar on `base` for the number of requests in it."""
     x = plot.x(bin_.predicted)
     return Markup(
         '<rect class="bar" x="{:.1f}" y="{:.1f}" width="14" height="{:.1f}"><title>{title}</title></rect>'

@@ -23,7 +23,7 @@ class Tile(NamedTuple):
 
 
 class LegendEntry(NamedTuple):
-    """An entry of a legend; `style` is the CSS class of what it explains."""
+    """An entry of a legend; `style` is the CSS class of the curve that it explains."""
 
     style: str
     name: str

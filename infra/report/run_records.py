@@ -96,7 +96,7 @@ class RunRecords:
         self._seen += 1
 
     def outcome(self, value: bytes) -> None:
-        """Add a record of the outcomes topic; a correction replaces what it corrects."""
+        """Add a record of the outcomes topic; a correction replaces the outcome that it corrects."""
         became = self._became.decode(value)
         if became.status != "labelled":
             self._labels.pop(became.prediction_id, None)
@@ -120,7 +120,7 @@ class RunRecords:
         return metrics.summary()
 
     def dated(self, sample: Sample) -> Sample:
-        """The sample at the event time its partitions had come to on average.
+        """The sample at its partitions' mean event time.
 
         A worker may be ahead in one partition: the newest event time of all would say too much.
         """
@@ -208,7 +208,7 @@ def _output(prediction: Any, probabilities: dict[str, float] | None) -> Any:
 
 
 def _comparable(output: Any, label: Any) -> tuple[float, float]:
-    """Two numbers to compare: p(true), p(likeliest class) or the value, and what came of it."""
+    """Two numbers to compare: p(true), p(likeliest class) or the value, and the label."""
     if isinstance(output, dict):
         likeliest = max(sorted(output), key=output.__getitem__, default=None)
         return output.get(likeliest, 0.0), float(label == likeliest)

@@ -208,7 +208,7 @@ def run_archiver(
 
 
 def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once: bool) -> BridgeReport:
-    """Carry a foreign topic's records over a bridge until SIGTERM, or what it holds now `once`.
+    """Copy a foreign topic's records over a bridge until SIGTERM; with `once`, those that it holds now.
 
     `foreign` is the Kafka that has the topic, before the one in the settings; without either it is the log's.
     """

@@ -24,7 +24,7 @@ REPORT_EVERY = 5.0
 
 
 class _Job(NamedTuple):
-    """One partition to fold, as its process is told of it."""
+    """One partition to fold, as its process gets it."""
 
     case_path: str
     partitions: int
@@ -34,7 +34,7 @@ class _Job(NamedTuple):
 
 
 class UpgradeStopped(InfraError):
-    """The new code would lose some of the past; the code before serves on."""
+    """The new code would lose some of the past; the old code still serves."""
 
 
 class Approached(NamedTuple):
@@ -48,7 +48,7 @@ class Approached(NamedTuple):
 def approached(
     case_path: str, deployment: Deployment, settings: Settings, *, accept_refused: bool
 ) -> dict[int, Standby] | None:
-    """What is to be taken over, once its plan is told; None when SIGTERM or SIGINT came first.
+    """What is to be taken over, once its plan is logged; None when SIGTERM or SIGINT came first.
 
     Raises UpgradeStopped where this code refuses records that the other had accepted, unless that is
     accepted.
@@ -57,12 +57,12 @@ def approached(
     if approach is None:
         return None
     if not approach.standbys:
-        log.warning("nothing to upgrade: this code has published last; it serves on")
+        log.warning("nothing to upgrade: this code has published last; it goes on serving")
     if approach.plan.records:
         log.warning("upgrade: %s", approach.plan)
     if approach.plan.newly_refused and not accept_refused:
         raise UpgradeStopped(
-            "the upgrade stopped, and the code before serves on: the new code refuses "
+            "the upgrade stopped, and the old code still serves: the new code refuses "
             f"{approach.plan.newly_refused:,} records of the past, and would not learn from them. Declare "
             'removed fields, such as class Asked(Event, tag="asked", retired=("colour",)), or continue '
             "without these records by --accept-refused"
@@ -113,7 +113,7 @@ async def _approach(case_path: str, deployment: Deployment, settings: Settings) 
 
 
 class _Aside(NamedTuple):
-    """What a process that folds aside hands over: its standby's state, and its part of the plan."""
+    """The result of a process that folds one partition: its standby's state, and its part of the plan."""
 
     snapshot: bytes
     plan: UpgradePlan

@@ -112,7 +112,7 @@ def batch_limit(bootstrap: str, topic: str, security: KafkaSecurity | None = Non
         admin.close()
     if not described["topic"][topic]:
         raise InfraError(
-            f"the settings of {topic} at {bootstrap} may not be read, so nobody knows how large its records "
+            f"the settings of {topic} at {bootstrap} may not be read, so it is unknown how large its records "
             "may be: allow DescribeConfigs on it"
         )
     return int(described["topic"][topic]["max.message.bytes"]["value"])
@@ -145,7 +145,7 @@ def _refuse_or_mend(admin: Any, bootstrap: str, specs: Sequence[TopicSpec], mend
         raise InfraError(
             f"{deviation_text(existing[lost[0]], wrong[lost[0]], bootstrap)}\n"
             "It holds records, and older ones of the same keys may be gone already: use another namespace, "
-            "or delete the topic and produce what it held again. To go on with what is left, run the command"
+            "or delete the topic and produce its history again. To go on with what is left, run the command"
         )
     if not wrong:
         return

@@ -49,7 +49,7 @@ class SentOffsets:
 
 @dataclass(frozen=True, slots=True)
 class SentRefusals:
-    """Dead letters of what was sent, by stage, with a reason of each; offsets that no worker has come to, and
+    """Dead letters of what was sent, by stage, with a reason of each; offsets that no worker has reached, and
     whether one serves at all."""
 
     stages: Counter[str]
@@ -63,14 +63,14 @@ class SentRefusals:
         return sum(count for stage, count in self.stages.items() if stage not in TOLD_ONLY)
 
     def lines(self, case: str) -> Iterator[str]:
-        """What to tell, a line each."""
+        """Lines for people."""
         for stage, count in sorted(self.stages.items()):
-            what = "accepted, but told of" if stage in TOLD_ONLY else "refused"
+            what = "accepted, but reported" if stage in TOLD_ONLY else "refused"
             yield f"{count:,} {what} ({stage}), such as: {self.reasons[stage]}"
         if self.stages:
             yield f"all of them: driftline dead-letters tail {case}"
         if not self.is_served:
-            yield "no worker serves the case, so nobody has judged them: driftline status tells later"
+            yield "no worker serves the case, so none has checked them: see driftline status later"
         elif self.behind:
             yield (
                 f"the workers have stood still for {PATIENCE:g} s, {self.behind:,} offsets before the end: "
@@ -92,7 +92,8 @@ class DeadLetters:
         return [] if topic is None else topic[1]
 
     def of(self, sent: SentOffsets) -> SentRefusals:
-        """Those that the sent records have caused, once the workers have come to their end or stand still."""
+        """Those that the sent records have caused, once the workers have reached their end or stopped
+        moving."""
         is_served, behind = self._awaited(sent.ends())
         stages: Counter[str] = Counter()
         reasons: dict[str, str] = {}
@@ -109,7 +110,7 @@ class DeadLetters:
         return SentRefusals(stages, reasons, behind, is_served)
 
     def _awaited(self, ends: dict[int, int]) -> tuple[bool, int]:
-        """Wait for the workers to come to these offsets; whether there are any, and how many are left."""
+        """Wait for the workers to reach these offsets; whether there are any, and how many are left."""
         with _admin(self._bootstrap) as admin:
             moved, before = time.monotonic(), -1
             while True:

@@ -1,4 +1,5 @@
-"""Feast's Redis online store, made to keep the newest row of each key whoever writes, until its ttl ends.
+"""Feast's Redis online store, made to keep the newest row of each key, whichever process writes, until its
+ttl ends.
 
 Feast's own reads a row's time before it writes the row, so two writers at once can leave the older
 one; it expires keys by one setting for all views, or never, and reads rows of any age.
@@ -67,7 +68,7 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
         return self._client_async
 
     def disconnect(self) -> None:
-        """Let go of the connections; the next access connects anew."""
+        """Close the connections; the next access connects again."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -101,7 +102,7 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
     def online_write_batch(
         self, config: Any, table: Any, data: Data, progress: Callable[[int], Any] | None
     ) -> None:
-        """Write Feast's own rows of one view; older ones leave the store as it is."""
+        """Write Feast's own rows of one view; older ones do not change the store."""
         write(self._get_client(config.online_store), [*_calls(config, table, data), *_expiries(config, data)])
         if progress is not None:
             progress(len(data))
@@ -122,7 +123,7 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
         )
 
     # Every way of reading, one view or many, sync or async, names a view's fields by the first of these
-    # and gives what was read to the second, which is not told the view.
+    # and gives what was read to the second, which does not get the view.
 
     def _generate_hset_keys_for_features(
         self,

@@ -29,7 +29,7 @@ from driftline.features.state.online_view import RowKey, StampedRow
 BATCH = 1000
 """Rows in one exchange with the server."""
 ROWS_A_CALL = 50
-"""Rows in one call of the script, during which the server answers nobody else: some .3 ms."""
+"""Rows in one call of the script, during which the server answers no other client: some .3 ms."""
 
 # KEYS: hashes. ARGV: field of the event time, lifetime in ms (0: for ever), number of features, their
 # fields; then of each row its event time and values. Numbers are doubles: microseconds are exact to 2255.
@@ -121,7 +121,8 @@ def calls(
 
 
 def write(client: Any, wanted: Sequence[Call]) -> None:
-    """Make calls of the script in one exchange; a server that does not know it is told of it."""
+    """Make calls of the script in one exchange; the script is sent first to a server that does not have
+    it."""
     try:
         _exchange(client, wanted)
     except NoScriptError:

@@ -96,7 +96,7 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
             return False
 
     def disconnect(self) -> None:
-        """Let go of the file; the next access opens it anew."""
+        """Close the file; the next access opens it again."""
         connection, self._conn = self._conn, None
         if connection is not None:
             connection.close()
@@ -140,7 +140,7 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
         data: Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Write Feast's own rows of one view in one transaction; older ones leave the store as it is."""
+        """Write Feast's own rows of one view in one transaction; older ones do not change the store."""
         cells = [
             (key, seconds, stamp, name, value.SerializeToString())
             for key, (_, values, at, _) in zip(_keys(config, [row[0] for row in data]), data, strict=True)

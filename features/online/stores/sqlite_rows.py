@@ -123,7 +123,7 @@ class RowsReader:
         return answers
 
     def _connected(self) -> sqlite3.Connection:
-        """A connection to the file that is there now: it may have been removed and made anew."""
+        """A connection to the file that exists now: it may have been removed and created again."""
         try:
             there = os.stat(self._file)
         except OSError:
@@ -231,7 +231,7 @@ class RowsWriter:
 
 
 def feast_seconds(at: datetime) -> int:
-    """What Feast's adapter makes of an event time: UTC told as if it were local time."""
+    """How Feast's adapter stores an event time: UTC as if it were local time."""
     naive = at.astimezone(UTC).replace(tzinfo=None) if at.tzinfo else at
     return int(naive.timestamp())
 

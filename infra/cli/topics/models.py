@@ -74,7 +74,7 @@ def _pool_command(action: str, summary: str) -> None:
 
 
 _member_command("promote", "Let a member serve.")
-_member_command("add", "Start a member that is in reserve, removed or in quarantine, anew.")
+_member_command("add", "Start a member that is in reserve, removed or in quarantine.")
 _member_command("remove", "Stop a challenger.")
 _pool_command("rollback", "Undo the last promotion.")
 _pool_command("freeze", "Stop promotions by evidence.")

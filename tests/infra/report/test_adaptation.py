@@ -101,11 +101,11 @@ def test_a_row_says_what_the_system_did_and_what_was_lost_meanwhile() -> None:
     found = incidents(told, [held, changed(3, "promotion", "b")], "a")
     first, second = found.rows
     assert first.response == (
-        "compared all members anew; held c back after 12 h: loses 0.1 more than the baseline prior; "
+        "compared all members again; held c back after 12 h: loses 0.1 more than the baseline prior; "
         "b took over after 2 d"
     )
     assert first.losses == (0.41, 0.45, 0.52)
-    assert (second.response, second.losses) == ("went on learning", (None, None, None))
+    assert (second.response, second.losses) == ("continued to learn", (None, None, None))
     assert found.kinds == [("concept drift", 1), ("covariate drift", 1)]
 
 
