@@ -48,7 +48,7 @@ class FoldProgress:
         """What the groups of workers, of whichever code, have committed: what it causes is published."""
         for group, *_ in await admin.list_consumer_groups():
             if is_worker_group(group, self._log):
-                for place, found in (await admin.list_consumer_group_offsets(group)).items():
+                for place, committed in (await admin.list_consumer_group_offsets(group)).items():
                     if place.topic == self._log:
                         self._folded[place.partition] = max(
                             self._folded.get(place.partition, 0), committed.offset

@@ -1,9 +1,9 @@
 """Folds a sample of a case's log twice, in other circumstances, and says what came out differently.
 
-Both runs have the hash seed of every process that folds. The second has other chunks, and continues half-way in
-a process of its own from what a checkpoint holds. Where it differs, single circumstances are tried until the
-cause is found. A third run has another hash seed: a difference there alone is no fault of the case, and is
-reported as a hint.
+Both runs have the hash seed of every process that folds. The second has other chunks, and continues half-way
+in a process of its own from what a checkpoint holds. Where it differs, single circumstances are tried until
+the cause is found. A third run has another hash seed: a difference there alone is no fault of the case, and
+is reported as a hint.
 """
 
 from __future__ import annotations
