@@ -224,8 +224,10 @@ def _accepted(value: Any, hint: Any) -> Any:
 def _annotated(value: Any, hint: Any, *marks: Any) -> Any:
     if value == inf and ENDLESS in marks:
         return inf
-    found = _seconds(value) if any(isinstance(mark, _Seconds) for mark in marks) else _accepted(value, hint)
-    if found == "" and NOT_EMPTY in marks:
+    accepted = (
+        _seconds(value) if any(isinstance(mark, _Seconds) for mark in marks) else _accepted(value, hint)
+    )
+    if accepted == "" and NOT_EMPTY in marks:
         raise _Wrong("expected a text that is not empty")
     for mark in marks:
         if isinstance(mark, Bounds) and accepted is not None and not mark.holds(accepted):

@@ -57,7 +57,7 @@ def create_app(
     app = FastAPI(title="driftline gateway", version="1", lifespan=lifespan, redoc_url=None)
     gate = _Gate(keys, limits)
     app.add_middleware(BaseHTTPMiddleware, dispatch=gate.pass_through)
-    app.add_exception_handler(Problem, _told)
+    app.add_exception_handler(Problem, _problem_response)
     app.add_exception_handler(HTTPException, _not_routed)
     app.add_exception_handler(Exception, _failed)
     for one in served:
@@ -89,12 +89,14 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     """No such path, or not by this method."""
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path}: /docs describes every route"
-    return await _told(request, Problem(error.status_code, error.detail, where, headers=error.headers))
+    return await _problem_response(
+        request, Problem(error.status_code, error.detail, where, headers=error.headers)
+    )
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return await _told(request, Problem(500, "A fault of the gateway", "its log has the reason"))
+    return await _problem_response(request, Problem(500, "A fault of the gateway", "its log has the reason"))
 
 
 class _Health:

@@ -144,8 +144,8 @@ class Bridger:
     def _look(self) -> tuple[str, dict[int, int]]:
         """The foreign topic's id, and the end of each of its partitions."""
         with LogReader(self._foreign, security=self._security) as reader:
-            found = reader.topic(self._bridge.topic)
-            if found is None:
+            known = reader.topic(self._bridge.topic)
+            if known is None:
                 raise StreamsError(f"there is no topic {self._bridge.topic} at {self._foreign}")
             topic_id, numbers = known
             return topic_id, {number: reader.extent(self._bridge.topic, number)[1] for number in numbers}
