@@ -1,7 +1,15 @@
-"""Whose code a module is: the user's, which is described by what it says, or a library's, by its version."""
+"""Whose code a module is: the user's, which is described by what it says, or a library's, by its version.
+
+A library is what an installer has put where it is: Python's own folders, a folder of packages
+(site-packages, Debian's dist-packages, an egg), or any other folder of the path that an installer's record
+beside the module says it of (`pip install --target`). A project that is installed as editable is the user's:
+its record lies elsewhere.
+"""
 
 from __future__ import annotations
 
+import csv
+import os
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -16,6 +24,7 @@ OWN_FOLDERS = ("driftline", "streams", "features", "online_models", "infra")
 """Folders of driftline itself, whose version is part of the code. Its examples are as users write them."""
 
 EXAMPLES = "driftline.examples."
+_OF_PACKAGES = {"site-packages", "dist-packages"}
 
 
 def module_of(value: Any) -> str:
@@ -84,5 +93,26 @@ def is_users_file(name: str, origin: str | None, folders: Sequence[str] | None) 
 
 
 def _is_installed(path: Path) -> bool:
+    if any(part in _OF_PACKAGES or part.endswith(".egg") for part in path.parts):
+        return True
     installed = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return any(path.is_relative_to(Path(folder).resolve()) for folder in installed)
+    if any(path.is_relative_to(Path(folder).resolve()) for folder in installed):
+        return True
+    above = {folder for entry in sys.path if path.is_relative_to(folder := _resolved(entry))}
+    return any(path in _recorded(folder) for folder in above)
+
+
+@cache
+def _recorded(folder: Path) -> frozenset[Path]:
+    """The files that installers have put into a folder of the path, and the folders of these files.
+
+    Only a *.dist-info has a record of them: the *.egg-info of a project's own folder lists its sources.
+    """
+    found: set[Path] = set()
+    for record in folder.glob("*.dist-info/RECORD"):
+        with record.open(encoding="utf-8", newline="") as lines:
+            for name, *_ in csv.reader(lines):
+                file = Path(os.path.normpath(folder / name))
+                found.add(file)
+                found.update(parent for parent in file.parents if parent.is_relative_to(folder))
+    return frozenset(found - {folder})
