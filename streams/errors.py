@@ -70,6 +70,10 @@ class FoldFault(StreamsError):
         self.offset = offset
 
 
+class NotLetIn(StreamsError):
+    """Kafka is there and refuses this client: its settings are not those that the broker asks for."""
+
+
 class NoBroker(StreamsError):
     """Nobody said where Kafka is.
 

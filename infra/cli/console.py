@@ -43,13 +43,20 @@ def not_compared(error: Exception) -> typer.Exit:
 
 
 def explains_itself(error: Exception) -> bool:
-    """Whether the message says enough without a traceback: our own errors, and a broker out of reach."""
+    """Whether the message says enough without a traceback: our own errors, a broker out of reach, a missing
+    right."""
     from driftline.errors import DriftlineError
 
     if isinstance(error, DriftlineError):
         return True
     if "kafka" not in sys.modules:
         return False
-    from kafka.errors import KafkaConnectionError, KafkaTimeoutError
+    from kafka.errors import (
+        GroupAuthorizationFailedError,
+        KafkaConnectionError,
+        KafkaTimeoutError,
+        TopicAuthorizationFailedError,
+    )
 
-    return isinstance(error, (KafkaConnectionError, KafkaTimeoutError))
+    refused = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
+    return isinstance(error, (KafkaConnectionError, KafkaTimeoutError, *refused))

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaTimeoutError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
+from driftline.streams.connection.refusal import refusal
 from driftline.streams.connection.security import arguments, own_security
+from driftline.streams.errors import NotLetIn
 
 if TYPE_CHECKING:
     from driftline.settings import KafkaSecurity
@@ -32,20 +35,29 @@ class FileToken(AbstractTokenProvider):  # type: ignore[misc]
 
 
 def consumer(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> KafkaConsumer:
-    """A consumer of kafka-python."""
-    return KafkaConsumer(**_all(bootstrap, security, settings))
+    """A consumer of kafka-python; raises NotLetIn, KafkaTimeoutError."""
+    return _made(KafkaConsumer, bootstrap, security, settings)
 
 
 def producer(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> KafkaProducer:
-    """A producer of kafka-python."""
-    return KafkaProducer(**_all(bootstrap, security, settings))
+    """A producer of kafka-python; raises NotLetIn, KafkaTimeoutError."""
+    return _made(KafkaProducer, bootstrap, security, settings)
 
 
 def admin(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> KafkaAdminClient:
-    """An admin client of kafka-python."""
-    return KafkaAdminClient(**_all(bootstrap, security, settings))
+    """An admin client of kafka-python; raises NotLetIn, KafkaTimeoutError."""
+    return _made(KafkaAdminClient, bootstrap, security, settings)
 
 
-def _all(bootstrap: str, security: KafkaSecurity | None, settings: dict[str, Any]) -> dict[str, Any]:
-    let_in = arguments(own_security() if security is None else security, FileToken)
-    return {"bootstrap_servers": bootstrap} | RECONNECTION | let_in | settings
+def _made(kind: Any, bootstrap: str, security: KafkaSecurity | None, settings: dict[str, Any]) -> Any:
+    security = own_security() if security is None else security
+    let_in = arguments(security, FileToken)
+    try:
+        return kind(**{"bootstrap_servers": bootstrap} | RECONNECTION | let_in | settings)
+    except KafkaTimeoutError:
+        if (reason := refusal(bootstrap, security)) is None:
+            raise
+        raise NotLetIn(
+            f"Kafka at {bootstrap} is there, and does not let this client in: {reason}. `driftline config "
+            "show` tells what is set, and where"
+        ) from None

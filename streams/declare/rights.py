@@ -62,6 +62,11 @@ def _group(name: str, *operations: str, prefix: bool = False) -> Iterator[Right]
     return (Right("Group", pattern, name, operation) for operation in operations)
 
 
+def _fence(topics: Topics, partition: int, *operations: str) -> Iterator[Right]:
+    name = f"driftline.{topics.log}.{partition}"
+    return (Right("TransactionalId", "Literal", name, operation) for operation in operations)
+
+
 def _named(topics: Topics, kinds: Sequence[str]) -> list[str]:
     return [str(getattr(topics, kind)) for kind in kinds]
 
@@ -76,8 +81,8 @@ def _worker(topics: Topics, group: str | None, bridge: str | None) -> Iterator[R
     yield from _topics([topics.log, *_named(topics, OUTPUTS)], "Read", "Write")
     # its group is named after the code as well, so that an upgrade has one of its own
     yield from _group(f"{topics.log}.worker.", *READ, prefix=True)
-    fence = f"driftline.{topics.log}."
-    yield from (Right("TransactionalId", "Prefixed", fence, one) for one in ("Describe", "Write"))
+    for partition in range(topics.partitions):
+        yield from _fence(topics, partition, "Describe", "Write")
 
 
 def _gateway(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
@@ -107,7 +112,8 @@ def _operator(topics: Topics, group: str | None, bridge: str | None) -> Iterator
     yield from _topics([topics.log, *_named(topics, COUNTED)], "Write")
     yield from _group(f"{topics.log}.", "Describe", prefix=True)
     # `driftline status` names the transaction that a partition waits for
-    yield Right("TransactionalId", "Prefixed", f"driftline.{topics.log}.", "Describe")
+    for partition in range(topics.partitions):
+        yield from _fence(topics, partition, "Describe")
 
 
 def _archiver(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:

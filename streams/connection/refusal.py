@@ -1,0 +1,106 @@
+"""Finds out why a Kafka that is there does not let a client in, which its libraries tell as an outage.
+
+A broker ends a connection that it does not let in, and kafka-python tries again until its time is over. Its
+API versions and its SASL mechanisms it tells before it knows who asks: what it says to that, or that it says
+nothing, tells what is wrong.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from typing import TYPE_CHECKING
+
+from driftline.streams.connection.security import ssl_context
+
+if TYPE_CHECKING:
+    from driftline.settings import KafkaSecurity
+
+ANSWERED_WITHIN = 4.0
+"""Seconds; a broker that takes longer counts as away."""
+_API_VERSIONS = struct.pack(">hhih", 18, 0, 0, -1)
+_HANDSHAKE = struct.pack(">hhih", 17, 0, 1, -1)
+"""Requests of version 0: their key, version and number, no client id."""
+_NO_SASL = 34
+"""Error code of a broker that wants no SASL of the client."""
+_TLS_ALERT = b"\x15\x03"
+
+
+def refusal(bootstrap: str, security: KafkaSecurity) -> str | None:
+    """Why the first broker of `bootstrap` that is there does not let clients in; None where it is away, or
+    where nothing is known to be wrong."""
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            with socket.create_connection((host, int(port)), ANSWERED_WITHIN) as plain:
+                return _reason(plain, host, security)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _reason(plain: socket.socket, host: str, security: KafkaSecurity) -> str | None:
+    try:
+        if security.is_encrypted:
+            with ssl_context(security).wrap_socket(plain, server_hostname=host) as encrypted:
+                return _of_user(encrypted, security)
+        return _of_user(plain, security)
+    except TimeoutError:
+        return None
+    except ssl.SSLCertVerificationError as error:
+        return f"its certificate is not accepted: {error.verify_message} (ssl_cafile, ssl_check_hostname)"
+    except (ssl.SSLError, ConnectionError) as error:
+        if not security.is_encrypted:
+            return None
+        return (
+            f"TLS fails: {error}; it may have none (security_protocol), or ask for a certificate of the "
+            "client (ssl_certfile)"
+        )
+
+
+def _of_user(connection: socket.socket, security: KafkaSecurity) -> str | None:
+    """Why the broker ends connections of this user, of which it knows nothing yet."""
+    named = (security.sasl_mechanism or "NONE").encode()
+    answer = _answer(connection, _API_VERSIONS)
+    if answer is None:
+        return f"it does not speak {security.security_protocol}, the security_protocol of this client"
+    answer = _answer(connection, _HANDSHAKE + struct.pack(">h", len(named)) + named)
+    error, mechanisms = _handshake(answer) if answer else (0, "")
+    if error == _NO_SASL:
+        return "it lets clients in without SASL" if security.is_by_sasl else None
+    if not security.is_by_sasl:
+        return f"it wants a user, by {mechanisms} (security_protocol, sasl_mechanism)"
+    if error:
+        return f"it lets users in by {mechanisms}, not by {security.sasl_mechanism} (sasl_mechanism)"
+    return (
+        f"it knows no user {security.sasl_username!r} with that password by {security.sasl_mechanism} "
+        "(sasl_username, sasl_password)"
+    )
+
+
+def _answer(connection: socket.socket, request: bytes) -> bytes | None:
+    """The broker's answer without its number; None where it is no answer of Kafka's."""
+    connection.sendall(struct.pack(">i", len(request)) + request)
+    head = _exactly(connection, 4)
+    if len(head) < 4 or head.startswith(_TLS_ALERT):
+        return None
+    return _exactly(connection, struct.unpack(">i", head)[0])[4:]
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size and (some := connection.recv(size - len(found))):
+        found += some
+    return found
+
+
+def _handshake(answer: bytes) -> tuple[int, str]:
+    """Error code and mechanisms of an answer to a SASL handshake."""
+    error, count = struct.unpack(">hi", answer[:6])
+    names, rest = [], answer[6:]
+    for _ in range(count):
+        (size,) = struct.unpack(">h", rest[:2])
+        names.append(rest[2 : 2 + size].decode())
+        rest = rest[2 + size :]
+    return error, ", ".join(names)
