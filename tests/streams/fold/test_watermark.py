@@ -88,6 +88,19 @@ def test_one_fast_clock_among_many_events_moves_nothing_and_is_counted() -> None
     assert watermark.contradicted == 1
 
 
+@pytest.mark.parametrize("length", [100, 2_000, 20_000])
+def test_after_a_pause_a_few_events_are_told_as_ahead_though_one_was_contradicted_before_it(
+    length: int,
+) -> None:
+    watermark = fresh(lateness=5 * MINUTE)
+    for n in range(length):
+        told(watermark, START + n * MINUTE + (DAY if n == length - 50 else 0))
+    resumed = START + length * MINUTE + 3 * DAY
+    verdicts = Counter(told(watermark, resumed + n * MINUTE) for n in range(2_000))
+    assert verdicts["ahead"] <= MOST
+    assert verdicts["ahead"] + verdicts["on time"] == 2_000
+
+
 def test_a_device_of_a_fleet_that_is_always_a_day_ahead_is_told_and_nobody_is_late() -> None:
     watermark = fresh(lateness=5 * MINUTE)
     verdicts = Counter(
