@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from driftline.errors import DeclarationError, DriftlineError
-    from driftline.features.declare.declaration import (
-        DAY,
-        HOUR,
-        MINUTE,
-        SECOND,
-        WEEK,
+    from driftline.features.declare.constructors import (
         count,
         decayed,
         derive,
@@ -37,6 +32,7 @@ if TYPE_CHECKING:
         std,
         sum,
     )
+    from driftline.features.declare.declaration import DAY, HOUR, MINUTE, SECOND, WEEK
     from driftline.features.errors import FeatureDeclarationError, FeaturesError, FeatureValueError
     from driftline.features.online.client import FeatureClient, FeatureRow, FeatureValue
     from driftline.features.quality.expectation import Schema, SchemaError
@@ -76,10 +72,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "driftline.errors": ("DeclarationError", "DriftlineError"),
     "driftline.features.online.client": ("FeatureClient", "FeatureRow", "FeatureValue"),
-    "driftline.features.declare.declaration": (
-        "DAY", "HOUR", "MINUTE", "SECOND", "WEEK", "count", "decayed", "derive", "difference", "distinct",
-        "field", "first", "lag", "last", "latest", "lookup", "max", "mean", "min", "on_demand", "rate",
-        "ratio", "since", "std", "sum",
+    "driftline.features.declare.declaration": ("DAY", "HOUR", "MINUTE", "SECOND", "WEEK"),
+    "driftline.features.declare.constructors": (
+        "count", "decayed", "derive", "difference", "distinct", "field", "first", "lag", "last", "latest",
+        "lookup", "max", "mean", "min", "on_demand", "rate", "ratio", "since", "std", "sum",
     ),
     "driftline.features.errors": ("FeatureDeclarationError", "FeatureValueError", "FeaturesError"),
     "driftline.features.quality.expectation": ("Schema", "SchemaError"),

@@ -19,7 +19,8 @@ from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
-from driftline.features.declare.declaration import DAY, field
+from driftline.features.declare.constructors import field
+from driftline.features.declare.declaration import DAY
 from driftline.online_models.members.member import Member, PerKey
 from driftline.online_models.tasks.task import Binary, Label, LabelWarning
 from driftline.streams.code.hash_seed import pin

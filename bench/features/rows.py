@@ -29,7 +29,8 @@ import msgspec
 
 from driftline.bench.features import freshness
 from driftline.bench.peers.worker_command import WorkerCommand
-from driftline.features.declare.declaration import HOUR, View, count, mean, views
+from driftline.features.declare.constructors import count, mean
+from driftline.features.declare.declaration import HOUR, View, views
 from driftline.features.declare.on_demand import OnDemandView
 from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo

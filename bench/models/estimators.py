@@ -28,7 +28,8 @@ from driftline.online_models.errors import ModelsError
 from driftline.online_models.members.check import SEEDS, check_member
 from driftline.online_models.members.member import Member, PerKey
 from driftline.online_models.pool.pool import Pool
-from driftline.online_models.tasks.task import Anomaly, Binary, Label, Multiclass, Regression, Task
+from driftline.online_models.tasks.protocol import Task
+from driftline.online_models.tasks.task import Anomaly, Binary, Label, Multiclass, Regression
 from driftline.streams.code.hash_seed import pin
 from driftline.streams.declare.events import Event
 

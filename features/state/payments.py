@@ -2,7 +2,8 @@
 
 Shop "s" was paid 10 at 9:10 and 20 at 9:40 by ann, and 60 at 9:50 by bob; a request comes at 10:00.
 
->>> from driftline.features.declare.declaration import HOUR, mean
+>>> from driftline.features.declare.constructors import mean
+>>> from driftline.features.declare.declaration import HOUR
 >>> at_ten(mean(Paid, "amount", by="shop", over=HOUR))
 30.0
 """

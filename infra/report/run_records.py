@@ -14,7 +14,7 @@ import msgspec
 from driftline.infra.report.charts import Bin
 from driftline.infra.report.samples import Sample
 from driftline.online_models.tasks.metrics import metrics_of
-from driftline.online_models.tasks.task import Task
+from driftline.online_models.tasks.protocol import Task
 from driftline.streams.records.messages import DriftEvent, ModelEvent
 
 LASTING = 300

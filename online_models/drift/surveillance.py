@@ -27,7 +27,7 @@ from driftline.online_models.drift.performance import Performance
 from driftline.online_models.drift.spans import BlockSpan, Spans
 from driftline.online_models.drift.thresholds import evidence_for
 from driftline.online_models.drift_report import AlarmBudget, Estimate
-from driftline.online_models.tasks.task import Task
+from driftline.online_models.tasks.protocol import Task
 
 DETECTOR = "windows"
 

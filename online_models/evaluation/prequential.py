@@ -20,7 +20,8 @@ from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.pool import Forecast, Pool
 from driftline.online_models.pool.report import merged_report
 from driftline.online_models.tasks.metrics import metrics_of
-from driftline.online_models.tasks.task import Binary, Label, Multiclass, Regression, Task
+from driftline.online_models.tasks.protocol import Task
+from driftline.online_models.tasks.task import Binary, Label, Multiclass, Regression
 
 WINDOW = 500
 """Labels that one point of a curve stands for."""

@@ -16,7 +16,7 @@ from river.base import Base, Classifier, MultiLabelClassifier, MultiTargetRegres
 from driftline.errors import pass_interrupt
 from driftline.online_models.errors import ModelDeclarationError, reason_of
 from driftline.online_models.members.member import Member, PerKey, copied
-from driftline.online_models.tasks.task import Task
+from driftline.online_models.tasks.protocol import Task
 
 SEEDS = ("seed", "random_state", "rng")
 """Names of parameters by which estimators of River and others are seeded."""

@@ -21,7 +21,8 @@ from driftline.online_models.promote.promotion import PromotionDecision
 from driftline.online_models.tasks.baselines import RunningPrior
 from driftline.online_models.tasks.calibration import RANKED, Calibrated
 from driftline.online_models.tasks.metrics import RunningMetrics
-from driftline.online_models.tasks.task import Regression, Task
+from driftline.online_models.tasks.protocol import Task
+from driftline.online_models.tasks.task import Regression
 
 
 class Forecast(msgspec.Struct, eq=False, gc=False):

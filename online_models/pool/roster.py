@@ -13,7 +13,7 @@ from driftline.online_models.members.member import PerKey, copied
 from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.seat import EVERY, Seat, SeatState, seats_of
 from driftline.online_models.promote.promotion import Referee, RefereeState
-from driftline.online_models.tasks.task import Task
+from driftline.online_models.tasks.protocol import Task
 
 
 class RosterState(msgspec.Struct):

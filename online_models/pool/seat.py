@@ -12,7 +12,7 @@ from driftline.online_models.members.failures import Failures
 from driftline.online_models.members.member import Member, PerKey, accepts_weight
 from driftline.online_models.tasks.baselines import RunningPrior
 from driftline.online_models.tasks.metrics import Metrics, metrics_of
-from driftline.online_models.tasks.task import Task
+from driftline.online_models.tasks.protocol import Task
 
 EVERY = 2**32
 """One above any chance of a request."""

@@ -48,10 +48,7 @@ class Promotion:
     losses at 6 times the serving member's mean. Corrected labels change no evidence.
     Raises ModelDeclarationError for a number out of range.
 
-    A challenger must be better by two per cent of the loss, proven on 1,000 labels at least:
-
-    >>> rule = Promotion(margin=0.02, min_labels=1_000)
-    >>> rule.alpha
+    >>> Promotion(margin=0.02, min_labels=1_000).alpha
     0.05
     """
 

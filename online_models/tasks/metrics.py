@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from copy import copy, deepcopy
 from typing import Any
 
-from driftline.online_models.tasks.task import FLOOR, Task
+from driftline.online_models.tasks.protocol import Task
+from driftline.online_models.tasks.task import FLOOR
 
 EXACT_LABELS = 2**20
 BINS = 2**16

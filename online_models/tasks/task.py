@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, replace
 from math import isfinite, log
-from typing import Annotated, Any, Final, Generic, Literal, Protocol, TypeVar, cast
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar, cast
 
 from driftline.declared import ABOVE_0, AT_LEAST_0, MaybeSeconds, Seconds, check
 from driftline.online_models.errors import ModelDeclarationError, NotFinite
@@ -177,61 +177,6 @@ class Decision:
         if self.decide(p):
             return 0.0 if y else self.false_positive
         return self.false_negative if y else 0.0
-
-
-class Kind(Protocol):
-    """What a task is of."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def is_supervised(self) -> bool: ...
-
-
-class Task(Protocol):
-    """What a pool and the fold need of a task."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def ask(self) -> type: ...
-    @property
-    def label(self) -> Label[Any]: ...
-    @property
-    def decision(self) -> Decision | None: ...
-    @property
-    def is_supervised(self) -> bool: ...
-    def prepared(self, estimator: Any) -> Any:
-        """The estimator as it is asked and taught."""
-        ...
-
-    def predict(self, estimator: Any, x: dict[str, Any]) -> Any:
-        """The output for `x`; None where the estimator has no answer. Raises NotFinite."""
-        ...
-
-    def check_label(self, y: Any) -> Any:
-        """The label, normalised; raises ValueError."""
-        ...
-
-    def loss(self, y: Any, output: Any) -> float:
-        """The finite loss of an output."""
-        ...
-
-    def point(self, output: Any) -> Any:
-        """The prediction to publish."""
-        ...
-
-    def probabilities(self, output: Any) -> dict[str, float] | None:
-        """Probabilities to publish, by label."""
-        ...
-
-    def output_of(self, point: Any, probabilities: dict[str, float] | None) -> Any:
-        """The output that was published as `point` and `probabilities`; raises ValueError."""
-        ...
 
 
 def _clipped(label: Any, p: Any) -> float:

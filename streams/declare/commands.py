@@ -75,7 +75,7 @@ def new_command(
     >>> new_command("flights", "ann", "no key", "freeze")
     Traceback (most recent call last):
         ...
-    ValueError: ...
+    driftline.errors.DeclarationError: new_command: private_key: ... `driftline models key` makes one
     """
     said = {
         "case": (case, Annotated[str, NOT_EMPTY]), "operator": (operator, Annotated[str, NOT_EMPTY]),

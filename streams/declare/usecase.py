@@ -30,7 +30,7 @@ from driftline.features.errors import FeatureDeclarationError
 from driftline.features.quality.expectation import RefusingFeatures
 from driftline.features.state.feature_state import FeatureState
 from driftline.online_models.members.member import PerKey, Shared
-from driftline.online_models.tasks.task import Kind, Task
+from driftline.online_models.tasks.protocol import Kind, Task
 from driftline.streams.code.provenance import is_ours
 from driftline.streams.code.specification import described
 from driftline.streams.declare.commands import check_operators

@@ -7,7 +7,7 @@ from typing import Any
 
 from driftline.errors import pass_interrupt
 from driftline.online_models.errors import reason_of
-from driftline.online_models.tasks.task import Task
+from driftline.online_models.tasks.protocol import Task
 from driftline.streams.declare.events import Event
 from driftline.streams.errors import Refused
 from driftline.streams.fold.label_join import JoinRule, PredictionStatus, Statement

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from driftline.online_models.pool.pool import Forecast
-from driftline.online_models.tasks.task import Task
+from driftline.online_models.tasks.protocol import Task
 from driftline.streams.declare.events import Command
 from driftline.streams.errors import OtherTask, Refused
 from driftline.streams.fold.label_join import Lesson, PendingPrediction, ResolvedPrediction

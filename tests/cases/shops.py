@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from driftline.features.declare.declaration import HOUR, View, count, mean, views
+from driftline.features.declare.constructors import count, mean
+from driftline.features.declare.declaration import HOUR, View, views
 from driftline.features.declare.on_demand import OnDemandView
 from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo

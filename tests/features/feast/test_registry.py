@@ -15,7 +15,8 @@ from feast.value_type import ValueType
 from shops import BY_SHOP, DECLARED, FEATURES, Sold, price, put, repo_at
 from sqlalchemy import create_engine, text
 
-from driftline.features.declare.declaration import HOUR, count, mean, views
+from driftline.features.declare.constructors import count, mean
+from driftline.features.declare.declaration import HOUR, views
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo

@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.features.declare.declaration import count, sum, views
+from driftline.features.declare.constructors import count, sum
+from driftline.features.declare.declaration import views
 from driftline.features.state.feature_state import FeatureState
 from driftline.streams.code.state_hash import state_hash
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 from typing import Any, NamedTuple
 
-from driftline.features.declare.declaration import HOUR, count, mean
+from driftline.features.declare.constructors import count, mean
+from driftline.features.declare.declaration import HOUR
 from driftline.features.state.feature_state import FeatureState
 
 

@@ -16,7 +16,8 @@ from driftline.online_models.combine.combination import Combination
 from driftline.online_models.errors import ModelsError
 from driftline.online_models.members.check import check_member, check_models
 from driftline.online_models.members.member import Member, PerKey
-from driftline.online_models.tasks.task import Anomaly, Binary, Label, Multiclass, Regression, Task
+from driftline.online_models.tasks.protocol import Task
+from driftline.online_models.tasks.task import Anomaly, Binary, Label, Multiclass, Regression
 from driftline.streams.declare.events import Event
 
 REQUESTS = [{"a": (7 * n) % 11 / 4, "b": float(n % 3)} for n in range(24)]

@@ -1,0 +1,323 @@
+"""The words in which a case declares its features: windows, fields of the request, what is made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Unpack
+
+from driftline.declared import ABOVE_0, Duration, names, seconds, shown
+from driftline.features.declare.declaration import (
+    HALF_LIVES,
+    MOST_HALF_LIVES,
+    Aggregate,
+    By,
+    Derived,
+    E,
+    Elapsed,
+    Lookup,
+    OnDemand,
+    RequestField,
+    Value,
+    Window,
+)
+from driftline.features.declare.keys import FEATURE_KINDS
+from driftline.features.declare.notes import LatestNotes, Notes, WindowNotes, note_of
+from driftline.features.errors import FeatureDeclarationError
+
+
+def _window(
+    aggregate: Aggregate,
+    event: type[E],
+    value: Value[E] | None,
+    by: By,
+    over: Duration,
+    given: LatestNotes | WindowNotes,
+    argument: float | None = None,
+) -> Window:
+    """`given` has `max_keys` and `ttl` too, which are the window's."""
+    what = _called(aggregate, event)
+    note = note_of(given, what, ("max_keys", "ttl"))
+    ttl: Any = given.get("ttl")
+    window = Window(
+        aggregate,
+        event,
+        value,
+        names(by, f"{what}: by", FeatureDeclarationError),
+        seconds(over, f"{what}: over", FeatureDeclarationError, ABOVE_0),
+        note,
+        argument,
+        given.get("max_keys"),
+        None if ttl is None else seconds(ttl, f"{what}: ttl", FeatureDeclarationError, ABOVE_0),
+    )
+    if window.empty is not None and window.note.confines:
+        raise FeatureDeclarationError(
+            f"{what}: it is {window.empty:g} where the store has no value, so that none can be missing for "
+            'being out of its valid range: declare outside="keep" or outside="refuse"'
+        )
+    return window
+
+
+def _called(aggregate: str, event: object) -> str:
+    """What a window is called in messages; raises FeatureDeclarationError for what is no event class."""
+    if not isinstance(event, type):
+        raise FeatureDeclarationError(f"{aggregate}: expected an event class, not {shown(event)}")
+    return f"{aggregate} of {event.__name__}"
+
+
+def _check_whole(given: object, where: str) -> None:
+    if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        raise FeatureDeclarationError(f"{where} must be a whole number >= 1, not {shown(given)}")
+
+
+def field(name: str, **note: Unpack[Notes]) -> RequestField:
+    """The request's field `name`. `note`: what `Note` has, and of windows `max_keys` and `ttl` too.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(field("customers"))
+    8
+    """
+    return RequestField(name, note_of(note, "field"))
+
+
+def derive(function: Callable[[Any], Any], **note: Unpack[Notes]) -> Derived:
+    """A pure function of the request, such as the hour of its `at`.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(derive(lambda request: request.at.hour))
+    10
+    """
+    return Derived(function, note_of(note, "derive"))
+
+
+def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+    """Mean over the last `over` seconds; missing while there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(mean(Paid, "amount", by="shop", over=3600.0))
+    30.0
+    """
+    return _window("mean", event, value, by, over, note)
+
+
+def count(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+    """Number of events in the last `over` seconds; 0 when there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(count(Paid, by="shop", over=3600.0))
+    3
+    """
+    return _window("count", event, None, by, over, note)
+
+
+def sum(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+    """Sum over the last `over` seconds; 0 when there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(sum(Paid, "amount", by="shop", over=3600.0))
+    90.0
+    """
+    return _window("sum", event, value, by, over, note)
+
+
+def min(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+    """Smallest value of the last `over` seconds; missing while there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(min(Paid, "amount", by="shop", over=3600.0))
+    10.0
+    """
+    return _window("min", event, value, by, over, note)
+
+
+def max(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+    """Largest value of the last `over` seconds; missing while there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(max(Paid, "amount", by="shop", over=3600.0))
+    60.0
+    """
+    return _window("max", event, value, by, over, note)
+
+
+def std(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+    """Population standard deviation over the last `over` seconds; missing while there is none.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> round(at_ten(std(Paid, "amount", by="shop", over=3600.0)), 3)
+    21.602
+    """
+    return _window("std", event, value, by, over, note)
+
+
+def latest(event: type[E], value: Value[E], *, by: By, ttl: Duration, **note: Unpack[LatestNotes]) -> Window:
+    """The newest value in event time, missing when older than `ttl` seconds.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(latest(Paid, "amount", by="shop", ttl=3600.0))
+    60.0
+    """
+    return _window("latest", event, value, by, ttl, note)
+
+
+last = latest
+
+
+def rate(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+    """Events per second over the last `over` seconds.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> round(at_ten(rate(Paid, by="shop", over=3600.0)) * 3600.0)
+    3
+    """
+    return _window("rate", event, None, by, over, note)
+
+
+def first(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+    """The oldest value of the last `over` seconds, of equal times the earlier arrival's.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(first(Paid, "amount", by="shop", over=3600.0))
+    10.0
+    """
+    return _window("first", event, value, by, over, note)
+
+
+def lag(
+    event: type[E], value: Value[E], n: int, *, by: By, over: Duration, **note: Unpack[WindowNotes]
+) -> Window:
+    """The value `n` events ago in event time, 1 being the newest; missing when older than `over` seconds.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(lag(Paid, "amount", 2, by="shop", over=3600.0))
+    20.0
+    """
+    _check_whole(n, f"{_called('lag', event)}: n")
+    return _window("lag", event, value, by, over, note, n)
+
+
+def decayed(
+    event: type[E],
+    value: Value[E],
+    *,
+    by: By,
+    half_life: Duration,
+    over: Duration | None = None,
+    **note: Unpack[WindowNotes],
+) -> Window:
+    """Mean in which a value counts half as much as one that is `half_life` seconds newer.
+
+    Values older than `over` seconds do not count at all; without it that is 20 half-lives, whose values weigh
+    a millionth. The mean does not change between events, as all weights fade alike.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(decayed(Paid, "amount", by="shop", half_life=600.0))
+    45.2
+    """
+    what = _called("decayed mean", event)
+    half = seconds(half_life, f"{what}: half_life", FeatureDeclarationError, ABOVE_0)
+    reach = HALF_LIVES * half
+    if over is not None:
+        reach = seconds(over, f"{what}: over", FeatureDeclarationError, ABOVE_0)
+    if reach > MOST_HALF_LIVES * half:
+        raise FeatureDeclarationError(
+            f"{what}: what is {MOST_HALF_LIVES} half-lives old weighs nothing; "
+            f"over must be less than {reach!r}"
+        )
+    return _window("decayed", event, value, by, reach, note, half)
+
+
+def distinct(
+    event: type[E], value: Value[E], *, by: By, over: Duration, most: int = 1000, **note: Unpack[WindowNotes]
+) -> Window:
+    """Number of different values (numbers, texts) in the last `over` seconds; 0 when there is none.
+
+    Exact up to `most`; a larger number is given as `most`, so that the state is bounded.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(distinct(Paid, "payer", by="shop", over=3600.0))
+    2
+    """
+    _check_whole(most, f"{_called('distinct', event)}: most")
+    return _window("distinct", event, value, by, over, note, most)
+
+
+def since(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Elapsed:
+    """Seconds since the newest event; missing when that is `over` seconds ago or more.
+
+    The feature store has the time of that event, under the feature's name and `_at`, in seconds since the
+    epoch; the seconds since are an on-demand feature.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> at_ten(since(Paid, by="shop", over=3600.0))
+    600.0
+    """
+    window = _window("newest", event, None, by, over, note)
+    noted = window.note
+    stored = dataclasses.replace(
+        noted, unit="seconds since the epoch", monitor=False, valid=None, outside="missing"
+    )
+    return Elapsed(dataclasses.replace(window, note=stored), dataclasses.replace(noted, unit="seconds"))
+
+
+def ratio(numerator: str, denominator: str, **note: Unpack[Notes]) -> OnDemand:
+    """One feature divided by another; missing when that is 0, or the quotient beyond 1e15.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> last_hour, last_half = (sum(Paid, "amount", by="shop", over=over) for over in (3600.0, 1800.0))
+    >>> round(at_ten(ratio("half", "hour"), half=last_half, hour=last_hour), 3)
+    0.889
+    """
+    return OnDemand("ratio", (numerator, denominator), None, float, note_of(note, "ratio"))
+
+
+def difference(minuend: str, subtrahend: str, **note: Unpack[Notes]) -> OnDemand:
+    """One feature less another.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> last_hour, last_half = (mean(Paid, "amount", by="shop", over=over) for over in (3600.0, 1800.0))
+    >>> at_ten(difference("half", "hour"), half=last_half, hour=last_hour)
+    10.0
+    """
+    return OnDemand("difference", (minuend, subtrahend), None, float, note_of(note, "difference"))
+
+
+def on_demand(
+    function: Callable[..., Any], *, of: str | tuple[str, ...], kind: type = float, **note: Unpack[Notes]
+) -> OnDemand:
+    """A pure function of other features, in the order of `of`, computed when they are read.
+
+    It is called when none of them is missing, and gives None or a `kind` (float, int, bool, str). Feast runs
+    it in other processes, from its own code: its imports are inside of it.
+
+    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> hour = mean(Paid, "amount", by="shop", over=3600.0)
+    >>> at_ten(on_demand(lambda mean: mean > 25, of="hour", kind=bool), hour=hour)
+    True
+    """
+    if not callable(function):
+        raise FeatureDeclarationError(f"on_demand: expected a function, not {shown(function)}")
+    if kind not in FEATURE_KINDS:
+        raise FeatureDeclarationError(f"on-demand features are float, int, bool or str, not {shown(kind)}")
+    inputs = names(of, "on_demand: of", FeatureDeclarationError)
+    return OnDemand("function", inputs, function, kind, note_of(note, "on_demand"))
+
+
+def lookup(event: type, field: str, *, by: str, ttl: Duration | None = None, **note: Unpack[Notes]) -> Lookup:
+    """The field of a reference event, found by the request's field `by`; missing when that is of more than
+    `ttl` seconds ago.
+
+    A reference event, such as a product, is found by a field of the request:
+
+    >>> import driftline as dl
+    >>> class Product(dl.Reference, tag="product"):
+    ...     product: str
+    ...     weight: float
+    >>> lookup(Product, "weight", by="product").field
+    'weight'
+    """
+    if not isinstance(event, type):
+        raise FeatureDeclarationError(f"lookup: expected a reference class, not {shown(event)}")
+    what = f"lookup of {event.__name__}"
+    lasts = None if ttl is None else seconds(ttl, f"{what}: ttl", FeatureDeclarationError, ABOVE_0)
+    return Lookup(event, field, by, note_of(note, what), lasts)
