@@ -1,0 +1,177 @@
+"""How clients are let in: the same by every library, with certificates of an authority of the tests' own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
+from faust.types.auth import AuthProtocol, SASLMechanism
+
+from driftline.configuration import SettingsError
+from driftline.settings import KafkaSecurity
+from driftline.streams.connection import async_clients, clients
+from driftline.streams.connection.refusal import refusal
+from driftline.streams.connection.security import arguments, own_security, ssl_context
+
+USER = {"sasl_username": "worker", "sasl_password": "open-sesame"}
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def files(authority: trustme.CA, tmp_path: Path) -> dict[str, Path]:
+    """The authority's certificate, and a client's with its key, which a password opens."""
+    certificate = authority.issue_cert("client")
+    key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"opens"))
+    contents = {
+        "ssl_cafile": authority.cert_pem.bytes(),
+        "ssl_certfile": certificate.cert_chain_pems[0].bytes(),
+        "ssl_keyfile": sealed,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    return {name: tmp_path / name for name in contents}
+
+
+def secured(protocol: str, **settings: Any) -> KafkaSecurity:
+    return KafkaSecurity.model_validate({"security_protocol": protocol} | settings)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+@pytest.mark.parametrize("protocol", ["SASL_PLAINTEXT", "SASL_SSL"])
+def test_every_library_is_told_the_same(protocol: str, mechanism: str) -> None:
+    security = secured(protocol, sasl_mechanism=mechanism, **USER)
+    for token in (clients.FileToken, async_clients.FileToken):
+        told = arguments(security, token)
+        assert ("ssl_context" in told) == (protocol == "SASL_SSL")
+        told.pop("ssl_context", None)
+        assert told == {
+            "security_protocol": protocol,
+            "sasl_mechanism": mechanism,
+            "sasl_plain_username": "worker",
+            "sasl_plain_password": "open-sesame",
+        }
+    faust = async_clients.faust_credentials(security)
+    assert isinstance(faust, SASLCredentials)
+    assert (faust.protocol, faust.mechanism) == (AuthProtocol[protocol], SASLMechanism(mechanism))
+    assert (faust.username, faust.password) == ("worker", "open-sesame")
+
+
+def test_plain_text_and_tls_alone_name_no_user() -> None:
+    assert arguments(secured("PLAINTEXT"), clients.FileToken) == {"security_protocol": "PLAINTEXT"}
+    assert async_clients.faust_credentials(secured("PLAINTEXT")) is None
+    assert set(arguments(secured("SSL"), clients.FileToken)) == {"security_protocol", "ssl_context"}
+    faust = async_clients.faust_credentials(secured("SSL"))
+    assert isinstance(faust, SSLCredentials)
+    assert faust.context.verify_mode == ssl.CERT_REQUIRED
+
+
+def test_a_token_is_read_again_whenever_it_is_needed(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    security = secured("SASL_SSL", sasl_mechanism="OAUTHBEARER", sasl_token_file=file)
+    plain = arguments(security, clients.FileToken)["sasl_oauth_token_provider"]
+    faust = async_clients.faust_credentials(security)
+    assert isinstance(faust, OAuthCredentials)
+    assert faust.protocol is AuthProtocol.SASL_SSL
+    assert (plain.token(), asyncio.run(faust.oauth_cb.token())) == ("first", "first")
+    file.write_text("renewed")
+    assert (plain.token(), asyncio.run(faust.oauth_cb.token())) == ("renewed", "renewed")
+
+
+def test_a_brokers_certificate_is_verified_and_its_name_unless_that_is_switched_off(
+    files: dict[str, Path],
+) -> None:
+    context = ssl_context(secured("SSL", ssl_cafile=files["ssl_cafile"]))
+    assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)
+    context = ssl_context(secured("SSL", ssl_cafile=files["ssl_cafile"], ssl_check_hostname=False))
+    assert (context.check_hostname, context.verify_mode) == (False, ssl.CERT_REQUIRED)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ssl_cafile": "is-not-there"}, "ssl_cafile: .*is-not-there"),
+        ({"ssl_password": "guessed"}, "ssl_certfile, ssl_keyfile or ssl_password: "),
+        (
+            {"ssl_password": None},
+            "ssl_certfile, ssl_keyfile or ssl_password: ",
+        ),  # nobody is asked
+    ],
+)
+def test_a_certificate_or_key_that_cannot_be_used_is_named(
+    files: dict[str, Path], change: dict[str, Any], said: str
+) -> None:
+    assert ssl_context(secured("SSL", **files, ssl_password="opens"))
+    with pytest.raises(SettingsError, match=said) as raised:
+        ssl_context(secured("SSL", **files | {"ssl_password": "opens"} | change))
+    assert "guessed" not in str(raised.value)
+
+
+def test_clients_are_let_in_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SECURITY_PROTOCOL": "SASL_PLAINTEXT", "SASL_MECHANISM": "PLAIN"}.items():
+        monkeypatch.setenv(f"DRIFTLINE_{name}", value)
+    for name, value in USER.items():
+        monkeypatch.setenv(f"DRIFTLINE_{name.upper()}", value)
+    assert own_security() == secured("SASL_PLAINTEXT", sasl_mechanism="PLAIN", **USER)
+    faust = async_clients.faust_credentials()
+    assert isinstance(faust, SASLCredentials)
+    assert faust.username == "worker"
+
+
+def served_once(answer: Callable[[socket.socket], None]) -> str:
+    """The address of a server that takes one connection."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listening, listening.accept()[0] as connection:
+            answer(connection)
+
+    Thread(target=serve, daemon=True).start()
+    return f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_broker_that_asks_for_a_certificate_of_the_client_is_told_of(
+    authority: trustme.CA, files: dict[str, Path]
+) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files["ssl_cafile"])
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    def handshake(connection: socket.socket) -> None:
+        try:
+            context.wrap_socket(connection, server_side=True).close()
+        except ssl.SSLError:
+            return  # as it should
+
+    reason = refusal(served_once(handshake), secured("SSL", ssl_cafile=files["ssl_cafile"]))
+    assert reason is not None
+    assert "certificate of the client (ssl_certfile)" in reason
+
+
+def test_what_has_no_tls_is_told_of() -> None:
+    def closes(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.sendall(b"no TLS here")
+
+    reason = refusal(served_once(closes), secured("SSL"))
+    assert reason is not None
+    assert "TLS fails" in reason
