@@ -220,7 +220,7 @@ class FeatureState:
     def problems(self) -> list[str]:
         """Problems of the last request: the features whose values left their valid range. Each is reported
         once."""
-        return self._ranges.take_problems()
+        return self._ranges.take_problems() if self._is_ranged else []
 
     def evicted(self) -> int:
         """How many keys had to go for others so far."""
