@@ -63,7 +63,8 @@ def _run(
             outcome = Watch(case, settings, topics, worker, producer, before).until_folded(shown)
             shown.note("Everything is folded. Reading the topics back ...")
             worker.stop()
-    evidence, digests = read_back(str(settings.bootstrap), topics, outcome.status["counts"]["predictions"])
+    predictions = outcome.status["counts"]["predictions"]
+    evidence, digests = read_back(str(settings.bootstrap), case, topics, predictions)
     totals = Summary(outcome.status["counts"], outcome.status["models"])
     document = result(case, totals, outcome.seconds, outcome.cpu_seconds, digests)
     page = settings.home / "reports" / f"{case.name}.html"

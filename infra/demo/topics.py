@@ -13,6 +13,8 @@ from driftline.infra.errors import InfraError
 from driftline.infra.report.run_records import FEATURE_SAMPLE, RunRecords
 from driftline.streams.archive.epochs import is_epoch
 from driftline.streams.declare.topics import Topics
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.fold.route import pool_key_of
 from driftline.streams.records.messages import Prediction
 from driftline.streams.simulation.digest import Digests
 
@@ -106,9 +108,11 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
                     yield OutputRecord(tp.partition, *position, record.key, record.value)
 
 
-def read_back(bootstrap: str, topics: Topics, predictions: int) -> tuple[RunRecords, dict[str, str]]:
+def read_back(
+    bootstrap: str, case: UseCase, topics: Topics, predictions: int
+) -> tuple[RunRecords, dict[str, str]]:
     """What the report needs of the topics, and their digests; there are about so many predictions."""
-    evidence = RunRecords(every=max(1, predictions // FEATURE_SAMPLE))
+    evidence = RunRecords(max(1, predictions // FEATURE_SAMPLE), pool_key_of(case))
     digests = Digests(topics.partitions)
 
     def read(kind: str) -> Iterator[OutputRecord]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from heapq import heappop, heappush
 from typing import Any
 
 import msgspec
@@ -95,20 +96,35 @@ def as_source(
 ) -> Iterator[bytes]:
     """The log's events as one source, that is laid out as this log again.
 
-    Keyed events keep their partition's order; one that every partition received comes once, after all
-    that precedes it and before all that follows it in any of them. Records that are no events are
+    Keyed events keep their partition's order, and those of several partitions come in the order of time, so
+    that they may as well go into another number of partitions; one that every partition received comes once,
+    after all that precedes it and before all that follows it in any of them. Records that are no events are
     passed to `on_refused` and left out. Raises InfraError when the partitions received such events in
     different orders, or not all of them: no one source gives that log.
     """
     logs = {number: _events(number, records, codec, on_refused) for number, records in partitions.items()}
+    heads: list[tuple[float, int, bytes]] = []
+    shared: dict[int, tuple[int, bytes]] = {}
+
+    def go_on(number: int) -> None:
+        """Look at a partition's next event."""
+        found = next(logs[number], None)
+        if found is None:
+            return
+        record, event, line = found
+        if codec.key(event) is None:
+            shared[number] = record.offset, line
+        else:
+            heappush(heads, (event.at.timestamp(), number, line))
+
     while True:
-        shared: dict[int, tuple[int, bytes]] = {}
-        for number, events in logs.items():
-            for record, event, line in events:
-                if codec.key(event) is None:
-                    shared[number] = record.offset, line
-                    break
-                yield line
+        shared.clear()
+        for number in logs:
+            go_on(number)
+        while heads:
+            _, number, line = heappop(heads)
+            yield line
+            go_on(number)
         if not shared:
             return
         lines = {line for _, line in shared.values()}

@@ -133,11 +133,16 @@ def biggest_shift(evidence: RunRecords) -> ChartPanel | None:
         height=330,
     )
     note = (
-        f"Key {event.key}, {event.at:%-d %B %Y %H:%M} UTC, by {event.detector}: mean {event.before.mean:.4g} "
+        f"{_pool(event)}{event.at:%-d %B %Y %H:%M} UTC, by {event.detector}: mean {event.before.mean:.4g} "
         f"over {event.before.count:,} values, then {event.after.mean:.4g} over {event.after.count:,} "
         f"({shift.size:.1f} standard deviations)."
     )
     return ChartPanel(f"Biggest drift of a feature: {shift.feature}", note, chart) if chart else None
+
+
+def _pool(event: DriftEvent) -> str:
+    """The pool that an event is about, to begin a sentence with; the only one of a case has no name."""
+    return f"Key {event.key}, " if event.key else ""
 
 
 def _levels(shift: Shift, evidence: RunRecords) -> list[Line]:

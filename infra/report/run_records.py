@@ -7,7 +7,8 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,6 +16,7 @@ from driftline.infra.report.charts import Bin
 from driftline.infra.report.samples import Sample
 from driftline.online_models.tasks.metrics import metrics_of
 from driftline.online_models.tasks.protocol import Task
+from driftline.streams.fold.route import PoolKey
 from driftline.streams.records.messages import DriftEvent, ModelEvent
 
 LASTING = 300
@@ -40,11 +42,18 @@ class _Became(msgspec.Struct, gc=False):
     label: Any = None
 
 
+class RequestKeys(NamedTuple):
+    """What names a request: the key of its record, and the fields that its prediction tells."""
+
+    key: str
+    keys: dict[str, Any]
+
+
 class SampledFeatures(msgspec.Struct, frozen=True, gc=False):
-    """Features of one sampled prediction; `at` in seconds since the epoch."""
+    """Features of one sampled prediction, and the key of its pool; `at` in seconds since the epoch."""
 
     at: float
-    key: str
+    pool: str
     values: dict[str, Any]
 
 
@@ -57,10 +66,14 @@ class Shift(msgspec.Struct, frozen=True):
 
 
 class RunRecords:
-    """What the report needs of the records of a run; one in `every` predictions keeps its features."""
+    """What the report needs of the records of a run; one in `every` predictions keeps its features.
 
-    def __init__(self, every: int = 1) -> None:
+    `pool_key` gives the key of the pool that answered a request (by default: that of its record).
+    """
+
+    def __init__(self, every: int = 1, pool_key: PoolKey = attrgetter("key")) -> None:
         self._every = max(1, every)
+        self._pool_key = pool_key
         self._asked = msgspec.json.Decoder(_Asked)
         self._became = msgspec.json.Decoder(_Became)
         self._drift = msgspec.json.Decoder(DriftEvent)
@@ -92,7 +105,8 @@ class RunRecords:
         if self._seen % self._every == 0:
             values = self._values.decode(asked.features)
             self.keys = self._values.decode(asked.keys)
-            self.features.append(SampledFeatures(at, (key or b"").decode("utf-8", "replace"), values))
+            asked_by = RequestKeys((key or b"").decode("utf-8", "replace"), self.keys)
+            self.features.append(SampledFeatures(at, self._pool_key(asked_by), values))
         self._seen += 1
 
     def outcome(self, value: bytes) -> None:
@@ -164,13 +178,13 @@ class RunRecords:
         lasting = [s for s in shifts if min(s.event.before.count, s.event.after.count) >= LASTING]
         return max(lasting or shifts, key=lambda shift: shift.size, default=None)
 
-    def feature_over_time(self, name: str, key: str, points: int = 120) -> list[tuple[float, float]]:
-        """(event time, mean) of a feature of one key in so many equal pieces of the run."""
+    def feature_over_time(self, name: str, pool: str, points: int = 120) -> list[tuple[float, float]]:
+        """(event time, mean) of a feature of one pool's requests in so many equal pieces of the run."""
         span = max(self.last_at - self.first_at, 1.0)
         sums = [[0.0, 0] for _ in range(points)]
         for row in self.features:
             value = row.values.get(name)
-            if row.key == key and isinstance(value, (int, float)):
+            if row.pool == pool and isinstance(value, (int, float)):
                 piece = sums[min(int((row.at - self.first_at) / span * points), points - 1)]
                 piece[0] += value
                 piece[1] += 1

@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any, Protocol
 
 from driftline.features.declare.keys import key_text
 from driftline.online_models.members.member import Shared
 from driftline.streams.declare.events import SYSTEM_EVENTS, TIMELESS, Clock, Event, Reference, Serve, WarmUp
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.fold.label_join import PendingPrediction
 
 ONE_POOL = ""
 """The key of the only pool of a case whose models are shared."""
 
-PoolKey = Callable[[PendingPrediction], str]
+
+class Asked(Protocol):
+    """A request: its key, and the fields that its prediction tells."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def keys(self) -> dict[str, Any]: ...
+
+
+PoolKey = Callable[[Asked], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,7 @@ def routes(case: UseCase) -> dict[type[Event], Route]:
 
 
 def pool_key_of(case: UseCase) -> PoolKey:
-    """A function that gives the key of the pool which answers a prediction, and learns from its label."""
+    """A function that gives the key of the pool which answers a request, and learns from its label."""
     models = case.models
     if isinstance(models, Shared):
         return lambda _: ONE_POOL
@@ -69,8 +80,8 @@ def pool_key_of(case: UseCase) -> PoolKey:
     if field is None or field == case.key:
         return attrgetter("key")
 
-    def by_field(pending: PendingPrediction) -> str:
+    def by_field(asked: Asked) -> str:
         # the code that answered a request which is refused here may have published other keys
-        return key_text(pending.keys[field]) if field in pending.keys else pending.key
+        return key_text(asked.keys[field]) if field in asked.keys else asked.key
 
     return by_field

@@ -45,6 +45,7 @@ def _other_count(topic: str, count: int, declared: int) -> str:
     return (
         f"topic {topic} has {count} partitions, the case declares {declared}. The count decides where keys "
         "live: since it changed, producers send keys elsewhere, and Kafka cannot take partitions away. "
-        f"Declare partitions={count} and bring the log into another namespace: `driftline replay CASE "
-        "--values | DRIFTLINE_NAMESPACE=other driftline produce CASE -`"
+        f"Declare partitions={count} again. For another count bring the log into another namespace: "
+        f"`driftline replay CASE --values > events.jsonl` with partitions={count}, then, with the new count, "
+        "`DRIFTLINE_NAMESPACE=other driftline produce CASE events.jsonl`"
     )

@@ -49,7 +49,10 @@ def list_models(case: Case, as_json: AsJson = False) -> None:
     for member in members(declared):
         print("\t".join(str(value) for value in member.values()))
     for pool, change in pools.items():
-        print(f"{pool}: {change['serving']} ({change['kind']} {change['member']}, {change['at']})")
+        print(
+            f"{pool or 'the only pool'}: {change['serving']} "
+            f"({change['kind']} {change['member']}, {change['at']})"
+        )
 
 
 def _send(case: str, operator: str, key: Path, **command: Any) -> None:

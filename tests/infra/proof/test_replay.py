@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,19 @@ def test_the_events_of_a_log_are_laid_out_as_that_log_again(events: list[Any], p
     assert len(lines) == len(events)
     by_line = {codec.encode_trusted(event): event for event in events}
     assert laid_out([by_line[line] for line in lines], partitions) == logs
+
+
+def test_a_log_of_several_partitions_may_go_into_one() -> None:
+    events = list(with_closing_clock(flights, open_source(flights, None, 2 * EVENTS)))
+    lines = source_of(laid_out(events, 5))
+    codec = flights.codec()
+    by_line = {codec.encode_trusted(event): event for event in events}
+    again = [by_line[line] for line in lines if codec.key(by_line[line]) is not None]
+    assert [event.at for event in again] == sorted(event.at for event in again)
+    processor = PartitionProcessor(replace(flights, partitions=1), 0)
+    processor.step([r for _, r in layout(flights, [by_line[line] for line in lines], 1)])
+    assert processor.intake.counts.late == 0
+    assert processor.intake.counts.predictions > 0
 
 
 def test_what_is_no_event_is_told_and_left_out(events: list[Any]) -> None:
