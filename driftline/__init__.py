@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         FoldFault,
         NoBroker,
         NoCanonicalForm,
+        NotLetIn,
         OtherTask,
         Refused,
         StreamsError,
@@ -92,7 +93,8 @@ _HOMES = {
     "driftline.streams.clients.bridge": ("Bridge", "Enrichment", "ForeignRecord"),
     "driftline.streams.declare.commands": ("new_command",),
     "driftline.streams.errors": (
-        "FoldFault", "NoBroker", "NoCanonicalForm", "OtherTask", "Refused", "StreamsError", "Unauthentic",
+        "FoldFault", "NoBroker", "NoCanonicalForm", "NotLetIn", "OtherTask", "Refused", "StreamsError",
+        "Unauthentic",
         "Undescribable", "UnusableKey",
     ),
     "driftline.streams.declare.events": ("Clock", "Command", "Event", "Reference"),
@@ -111,7 +113,8 @@ __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
     "EventProducer", "PredictionConsumer", "Undelivered", "UseCase", "load_case",
     "DriftlineError", "DeclarationError", "FeaturesError", "FeatureDeclarationError", "FeatureValueError",
     "SchemaError", "ModelsError", "ModelDeclarationError", "NotFinite", "LabelWarning", "StreamsError",
-    "FoldFault", "NoBroker", "NoCanonicalForm", "OtherTask", "Refused", "Unauthentic", "Undescribable",
+    "FoldFault", "NoBroker", "NoCanonicalForm", "NotLetIn", "OtherTask", "Refused", "Unauthentic",
+    "Undescribable",
     "UnusableKey",
 ]  # fmt: skip
 

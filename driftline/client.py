@@ -2,6 +2,14 @@
 
 from driftline.errors import DriftlineError
 from driftline.streams.clients.sdk import EventProducer, PredictionConsumer, Undelivered
-from driftline.streams.errors import NoBroker, Refused
+from driftline.streams.errors import NoBroker, NotLetIn, Refused
 
-__all__ = ["DriftlineError", "EventProducer", "NoBroker", "PredictionConsumer", "Refused", "Undelivered"]
+__all__ = [
+    "DriftlineError",
+    "EventProducer",
+    "NoBroker",
+    "NotLetIn",
+    "PredictionConsumer",
+    "Refused",
+    "Undelivered",
+]

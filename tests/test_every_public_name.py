@@ -56,6 +56,7 @@ ELSEWHERE = {
     "new_command": "streams/declare/test_commands.py", "Command": "streams/declare/test_commands.py",
     "Clock": "streams/fold/test_fold.py",
     "Event": "streams/declare/test_events.py", "UseCase": "declarations/test_every_path.py",
+    "NotLetIn": "streams/connection/test_security.py",
     "EventProducer": "streams/clients/test_sdk_kafka.py",
     "PredictionConsumer": "streams/clients/test_sdk_kafka.py",
     "Undelivered": "streams/transport/test_network_kafka.py",
