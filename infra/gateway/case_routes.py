@@ -61,8 +61,7 @@ class CaseRoutes:
 
     def add_to(self, app: FastAPI, allow: Allow) -> None:
         """Add the routes to the application; `allow` is asked first by each."""
-        name, topics = self.case.name, self.case.topics(self._namespace)
-        schemas = topic_schemas(self.case, self._namespace)
+        topics, schemas = self.case.topics(self._namespace), topic_schemas(self.case, self._namespace)
         event_body = {
             "requestBody": {
                 "required": True,
@@ -70,7 +69,17 @@ class CaseRoutes:
             }
         }
         answer = {"application/json": {"schema": _inlined(schemas[topics.predictions])}}
-        prediction: dict[int | str, dict[str, Any]] = {200: {"content": answer}}
+        self._add_predictions(app, allow, event_body, {200: {"content": answer}})
+        self._add_facts_and_features(app, allow, event_body)
+
+    def _add_predictions(
+        self,
+        app: FastAPI,
+        allow: Allow,
+        event_body: dict[str, Any],
+        prediction: dict[int | str, dict[str, Any]],
+    ) -> None:
+        name = self.case.name
 
         @app.post(
             f"{self._base}/predictions",
@@ -97,6 +106,9 @@ class CaseRoutes:
             body = self._results.body(event_id)
             body = body if body is not None else await self._submission.stored(published, event_id)
             return Response(body, media_type="application/json")
+
+    def _add_facts_and_features(self, app: FastAPI, allow: Allow, event_body: dict[str, Any]) -> None:
+        name = self.case.name
 
         @app.post(
             f"{self._base}/events",

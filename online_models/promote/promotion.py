@@ -26,7 +26,7 @@ BLOCK = 16
 """Labels taken in at a time, after which the evidence is looked at: a third of the cost of one at a time."""
 SLICE_VALUES = 1_000
 """Values of one slice that a comparison watches: those that come first."""
-TOLD_SLICES = 3
+NAMED_SLICES = 3
 """The worst slice values that evidence names."""
 
 
@@ -420,8 +420,7 @@ class Referee:
         return None
 
     def _evidence(self, comparison: _Comparison) -> Evidence:
-        test = comparison.test
-        n = test.n
+        test, n = comparison.test, comparison.test.n
         return Evidence(
             against=self._names[self.state.serving],
             since=comparison.since,
@@ -445,4 +444,4 @@ class Referee:
             SliceGain(name, str(value), tally.n, tally.loss / tally.n, tally.gain / tally.n)
             for name, value, tally in self._watched(comparison)
         ]
-        return sorted(slices, key=lambda entry: entry.gain)[:TOLD_SLICES]
+        return sorted(slices, key=lambda entry: entry.gain)[:NAMED_SLICES]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import nan
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from driftline.online_models.drift.monitors.alarm import Alarm, Aspect
+from driftline.online_models.drift.monitors.blocks import complete_rates, counted, matrix, number_of
 from driftline.online_models.drift.monitors.clock import Calendar, Departure
 from driftline.online_models.drift.monitors.newcomers import Newcomers
 from driftline.online_models.drift.monitors.regimes import Regimes
@@ -288,7 +288,7 @@ class Panel:
         if 2 * len(texts) > len(waiting):
             self._watch_text(name, texts)
         else:
-            numbers = [number for value in waiting if (number := _number(value)) == number]
+            numbers = [number for value in waiting if (number := number_of(value)) == number]
             self._watch_number(name, numbers or [0.0])
 
     def _watch_number(self, name: str, sample: Sequence[float]) -> None:
@@ -331,7 +331,7 @@ class Panel:
             self._windows.suppose(self._windows.columns - 1, rate, texts + of_stream[0].first)
 
     def _measure_numbers(self, columns: Columns, block: Array) -> None:
-        values = _matrix([columns[name] for name in self._numbers])
+        values = matrix([columns[name] for name in self._numbers])
         center, width, offset, square = self._scales
         numbers = len(values)
         present = np.abs(values) < HUGE
@@ -360,7 +360,7 @@ class Panel:
             rates = block[:, 2 * numbers : 4 * numbers]
             rates[TOTAL, :numbers] = BLOCK - count
             rates[TOTAL, numbers:] = np.add.reduce(repeats, 1, dtype=float)
-            _complete_rates(rates)
+            complete_rates(rates)
             self._last = values[:, -1]
         self._newest = values
 
@@ -368,9 +368,9 @@ class Panel:
         """The rates of texts; newcomers among their values, each with its share before."""
         counts: list[int] = []
         newcomers = []
-        counted = {stream: _counted(columns[stream]) for stream in self._newcomers}
+        by_stream = {stream: counted(columns[stream]) for stream in self._newcomers}
         for text in self._texts:
-            row = counted[text.stream]
+            row = by_stream[text.stream]
             known = [row[value] for value in text.values]
             counts += known
             if text.whole:
@@ -378,10 +378,10 @@ class Panel:
                 counts += (BLOCK - missing - sum(known), missing)
         rates = block[:, -len(counts) :]
         rates[TOTAL] = counts
-        _complete_rates(rates)
+        complete_rates(rates)
         for text in self._texts:
             if text.whole:
-                newly = self._newcomers[text.stream].update(counted[text.stream], text.values)
+                newly = self._newcomers[text.stream].update(by_stream[text.stream], text.values)
                 newcomers += [(text.stream, value, rate) for value, rate in newly]
         return newcomers
 
@@ -434,38 +434,3 @@ def _present(values: Sequence[Any]) -> Iterator[Any]:
 def _departed(departure: Departure) -> Alarm:
     before, after = Side(*departure.before), Side(*departure.after)
     return Alarm(departure.stream, "calendar", "", CERTAIN, before, after, 1, None, -1)
-
-
-def _complete_rates(rates: Array) -> None:
-    """The rows of monitors of rates, whose totals are there."""
-    rates[MEAN] = rates[SQUARE] = rates[TOTAL] * (1.0 / BLOCK)
-    rates[WEIGHT] = BLOCK
-
-
-def _counted(values: Sequence[Any]) -> Counter[Any]:
-    try:
-        return Counter(values)
-    except TypeError:  # what cannot be hashed is no text
-        return Counter(value if isinstance(value, (str, bool)) else "" for value in values)
-
-
-def _matrix(columns: Sequence[Sequence[Any]]) -> Array:
-    """Streams x `BLOCK` floats; nan where a value is missing or no number."""
-    flat: list[Any] = []
-    for column in columns:
-        flat += column
-    try:
-        values = array("d", flat)
-    except (TypeError, OverflowError):
-        values = array("d", [_number(value) for value in flat])
-    return np.frombuffer(values).reshape(len(columns), BLOCK)
-
-
-def _number(value: Any) -> float:
-    """The value as a float; nan where it is none."""
-    if not isinstance(value, (int, float)):
-        return nan
-    try:
-        return float(value)
-    except OverflowError:
-        return nan

@@ -1,0 +1,49 @@
+"""Blocks of values as the monitors measure them: matrices of numbers, counts of texts, rows of rates."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from math import nan
+from typing import Any
+
+import numpy as np
+
+from driftline.online_models.drift.monitors.windows import BLOCK, MEAN, SQUARE, TOTAL, WEIGHT, Array
+
+
+def complete_rates(rates: Array) -> None:
+    """Fill the rows of monitors of rates, whose totals are there."""
+    rates[MEAN] = rates[SQUARE] = rates[TOTAL] * (1.0 / BLOCK)
+    rates[WEIGHT] = BLOCK
+
+
+def counted(values: Sequence[Any]) -> Counter[Any]:
+    """How often each value came in a block of texts."""
+    try:
+        return Counter(values)
+    except TypeError:  # what cannot be hashed is no text
+        return Counter(value if isinstance(value, (str, bool)) else "" for value in values)
+
+
+def matrix(columns: Sequence[Sequence[Any]]) -> Array:
+    """Streams x `BLOCK` floats; nan where a value is missing or no number."""
+    flat: list[Any] = []
+    for column in columns:
+        flat += column
+    try:
+        values = array("d", flat)
+    except (TypeError, OverflowError):
+        values = array("d", [number_of(value) for value in flat])
+    return np.frombuffer(values).reshape(len(columns), BLOCK)
+
+
+def number_of(value: Any) -> float:
+    """The value as a float; nan where it is none."""
+    if not isinstance(value, (int, float)):
+        return nan
+    try:
+        return float(value)
+    except OverflowError:
+        return nan
