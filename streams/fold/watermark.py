@@ -85,6 +85,12 @@ class Watermark:
                 now = at
         return now
 
+    @property
+    def newest(self) -> float:
+        """The newest time of an event that was accepted and not contradicted, whether others confirm it or
+        not."""
+        return max((self.max_at, *self._unconfirmed))
+
     def judge(self, at: float, event_id: str, appended: float | None = None) -> Timeliness:
         """What an event's time says of it. Nothing moves: that is for `advance`, once the event is accepted;
         an event from the future leaves its vote behind.

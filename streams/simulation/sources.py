@@ -14,11 +14,22 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 import msgspec.structs
 
-from driftline.streams.declare.events import SYSTEM_EVENTS, Clock, Event, Reference, Serve, WarmUp, moment
+from driftline.features.state.event_time import NEVER
+from driftline.streams.declare.events import (
+    SYSTEM_EVENTS,
+    Clock,
+    Command,
+    Event,
+    Reference,
+    Serve,
+    WarmUp,
+    moment,
+)
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase, load
 from driftline.streams.errors import DeclarationError, StreamsError
+from driftline.streams.fold.watermark import Watermark
 from driftline.streams.simulation import tables
 from driftline.streams.simulation.recording import LineDecoder, Recorded
 from driftline.streams.simulation.tables import Reading, UnreadableTable
@@ -180,16 +191,23 @@ def _from_lines(case: UseCase, name: str, stream: IO[bytes]) -> Iterator[Event |
 
 
 def with_closing_clock(case: UseCase, events: Iterable[Entry]) -> Iterator[Entry | Event]:
-    """The events, then a clock event far enough on that nothing stays pending."""
-    newest: float | None = None
+    """The events, then a clock event far enough on that nothing stays pending.
+
+    Far enough is beyond the newest event whose time the fold accepts: an event that is a year ahead by a
+    mistake would else make all that follows late.
+    """
+    watermark = Watermark(case.allowed_lateness, case.max_jump, case.clock_skew)
     for entry in events:
         event = _event_of(entry)
-        if not isinstance(event, Reference):
+        if not isinstance(event, (Reference, Command)):  # which move no time
             at = event.at.timestamp()
-            newest = at if newest is None or at > newest else newest
+            if isinstance(event, Clock):
+                watermark.tell(at)
+            elif watermark.judge(at, event.id) in ("on time", "ahead"):
+                watermark.advance(at)
         yield entry
-    if newest is not None:
-        end = newest + case.task.label.wait + case.allowed_lateness + 1.0
+    if watermark.newest != NEVER:
+        end = watermark.newest + case.task.label.wait + case.allowed_lateness + 1.0
         # of its own time: another end of the same log is another event
         yield Clock(id=f"clock:{case.name}:{end:.6f}", at=moment(end))
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import shop
 
 from driftline.examples.flights import flights
 from driftline.streams.clients.schema import topic_schemas
-from driftline.streams.declare.events import Clock
+from driftline.streams.declare.events import Clock, Command
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.errors import DeclarationError, StreamsError
 from driftline.streams.simulation.simulate import Simulation, simulate
@@ -142,3 +143,30 @@ def test_every_topic_has_a_schema() -> None:
         for definition in schemas["team.flights.events"]["$defs"].values()
         if "type" in definition.get("properties", {})
     }
+
+
+@pytest.mark.parametrize("minutes", [24 * 60, 3 * 366 * 24 * 60])
+def test_the_closing_clock_is_not_moved_by_an_event_whose_time_the_others_contradict(minutes: int) -> None:
+    ordinary = [shop.asked(n, n) for n in range(200)]
+    wrong = shop.asked(900, 100 + minutes)
+    *_, clock = with_closing_clock(shop.orders, iter(ordinary))
+    *_, despite = with_closing_clock(shop.orders, iter([*ordinary[:100], wrong, *ordinary[100:]]))
+    assert despite == clock
+    assert isinstance(clock, Clock)
+
+
+def test_it_is_beyond_a_last_event_that_nothing_confirms_yet() -> None:
+    """Bills that come once a month."""
+    sparse = [shop.asked(n, n * 30 * 24 * 60) for n in range(5)]
+    *_, clock = with_closing_clock(shop.orders, iter(sparse))
+    assert isinstance(clock, Clock)
+    assert clock.at > sparse[-1].at + timedelta(hours=2)
+
+
+def test_it_is_not_moved_by_references_and_commands() -> None:
+    ordinary = [shop.asked(n, n) for n in range(20)]
+    later = shop.START + timedelta(days=400)
+    product = shop.Product(id="p", at=later, product="p", weight=1.0)
+    command = Command(id="c", at=later, action="freeze", operator="ann", nonce=1)
+    *_, clock = with_closing_clock(shop.orders, iter([*ordinary, product, command]))
+    assert clock == list(with_closing_clock(shop.orders, iter(ordinary)))[-1]
