@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from driftline import DAY, Event, Member, PerKey, Promotion, Shared, UseCase, new_command
 from driftline.examples.payments import payments
@@ -16,12 +21,14 @@ from driftline.examples.payments.events import Disputed, Payment, Reported
 from driftline.examples.payments.models import logistic
 from driftline.examples.payments.source import COUNTRIES, events
 from driftline.infra.offline.evaluate import evaluate_case
+from driftline.infra.settings import Settings
 from driftline.streams.declare.commands import new_key
 from driftline.streams.errors import DeclarationError
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import layout, with_closing_clock
+from tests.streams.archive.archived import archive_of
 
 LIMIT = 9_000
 PRIVATE, PUBLIC = new_key()
@@ -147,3 +154,25 @@ def test_an_evaluation_has_the_pools_of_the_case() -> None:
 def test_several_partitions_are_refused_with_what_works() -> None:
     with pytest.raises(DeclarationError, match="partitions=1"):
         simulate(payments, partitions=3)
+
+
+def test_a_training_set_has_the_features_of_every_entity_as_they_were_served(tmp_path: Path) -> None:
+    history = with_closing_clock(payments, events(600))
+    archive_of(payments, history, Settings(home=tmp_path).archive_uri("payments"), 500)
+    case = "driftline.examples.payments:payments"
+    for arguments in (
+        ["history", case],
+        ["training-set", case, "--out", str(tmp_path / "set.parquet"), "--json"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "driftline", "features", *arguments],
+            env=os.environ | {"DRIFTLINE_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert (made["rows"], made["share"]) == (600, 1.0)
+    table = parquet.read_table(tmp_path / "set.parquet")
+    assert {"key_card", "key_payment", "key_country", *payments.features} <= set(table.column_names)
