@@ -10,9 +10,7 @@ from driftline.infra.cli.cases import load, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson
 
-commands = typer.Typer(
-    help="HTTP in front of cases: requests in, predictions and features out.", no_args_is_help=True
-)
+commands = typer.Typer(help="HTTP in front of cases: requests in, answers out.", no_args_is_help=True)
 
 
 @commands.command()

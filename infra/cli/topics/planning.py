@@ -20,7 +20,9 @@ commands = typer.Typer()
 
 @commands.command()
 def plan(case: Case, partitions: Partitions = None, as_json: AsJson = False) -> None:
-    """The stages that a case needs: their topics, keys and partitions, and what each computes.
+    """The stages that a case needs, and what each computes.
+
+    Of each its topic, key and partitions are told.
 
     With --partitions, those of another number of partitions than the case's. This version runs one stage.
     """
