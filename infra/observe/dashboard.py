@@ -31,6 +31,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Partitions by state", "partition_state", ("state",)),
         Panel("CPU of the fold", "fold_seconds", ("partition",), is_rate=True, unit="percentunit"),
         Panel("Age of checkpoints", "checkpoint_age_seconds", ("partition",), unit="s"),
+        Panel("Size of checkpoints", "checkpoint_bytes", ("partition",), unit="bytes"),
+        Panel("Take-overs a second", "take_overs", ("reason",), is_rate=True, unit="ops"),
     ),
     "Labels and models": (
         Panel("Predictions that wait for a label", "pending_predictions"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -52,14 +52,18 @@ class Checkpoint(msgspec.Struct, frozen=True):
     state: bytes
 
 
+class Written(NamedTuple):
+    """What a checkpoint has cost: seconds of CPU, and its bytes."""
+
+    seconds: float
+    size: int
+
+
 class Unfinished(Protocol):
     """A checkpoint that is being written; nobody sees it yet."""
 
-    async def finish(self) -> float:
-        """Make it visible, whole and durable; returns the seconds of CPU that writing took.
-
-        Raises OSError.
-        """
+    async def finish(self) -> Written:
+        """Make it visible, whole and durable; returns what that took. Raises OSError."""
         ...
 
     async def discard(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from driftline.streams.archive.storage import Storage
-from driftline.streams.checkpoints.checkpoint import SUFFIX
+from driftline.streams.checkpoints.checkpoint import SUFFIX, Written
 
 _LONGEST_REASON = 1000
 
@@ -35,18 +35,18 @@ class _ForkedWrite:
         os.close(writing)
         self._cost = time.process_time() - started
 
-    async def done(self) -> float:
-        """Wait for the child; returns the seconds of CPU spent. Raises OSError when it failed."""
+    async def done(self) -> Written:
+        """Wait for the child; returns what it took. Raises OSError when it failed."""
         return await asyncio.to_thread(self._wait)
 
-    def _wait(self) -> float:
+    def _wait(self) -> Written:
         with os.fdopen(self._reading, "rb") as answer:
             reason = answer.read().decode(errors="replace")
         _, status, usage = os.wait4(self._pid, 0)
         if status:
             self.path.unlink(missing_ok=True)
             raise OSError(f"writing {self.path.name} failed: {reason or os.waitstatus_to_exitcode(status)}")
-        return self._cost + usage.ru_utime + usage.ru_stime
+        return Written(self._cost + usage.ru_utime + usage.ru_stime, self.path.stat().st_size)
 
     async def abort(self) -> None:
         """End the child and remove what it wrote."""
@@ -120,10 +120,10 @@ class _UnfinishedFile:
         self._name = name
         self._write = _ForkedWrite(storage.aside(name), content)
 
-    async def finish(self) -> float:
-        cost = await self._write.done()
+    async def finish(self) -> Written:
+        written = await self._write.done()
         await asyncio.to_thread(self._show)
-        return cost
+        return written
 
     def _show(self) -> None:
         self._storage.adopt(self._write.path, self._name)

@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, NamedTuple
 
 from driftline.features.online.outages import Outage
 from driftline.streams.checkpoints.cadence import Cadence, CheckpointBudget
+from driftline.streams.checkpoints.checkpoint import Written
 from driftline.streams.owner.owned_partition import OwnedPartition, Snapshot
 
 log = logging.getLogger("driftline.worker")
 
 STOPS_WITHIN = 2.5
 """Seconds in which the checkpoint that is being stored is finished, and again the last one."""
+
+
+class _Stored(NamedTuple):
+    """The newest checkpoint: of which offset, when, and what it took."""
+
+    next_offset: int
+    at: float
+    written: Written
 
 
 class Checkpointing:
@@ -29,7 +38,7 @@ class Checkpointing:
         self._budget = budget
         self._cadence = Cadence(budget, self._now())
         self._storing: asyncio.Task[None] | None = None
-        self._stored: tuple[int, float] | None = None
+        self._stored: _Stored | None = None
         self._outage: Outage | None = None
         self._failed = ""
 
@@ -66,12 +75,13 @@ class Checkpointing:
     async def _store(self, owned: OwnedPartition, snapshot: Snapshot) -> None:
         cost = 0.0
         try:
-            cost = await owned.store(snapshot)
+            written = await owned.store(snapshot)
+            cost = written.seconds
         except Exception as error:
             # an older checkpoint does as well: serving goes on, and the next one is tried
             self._tell(error)
         else:
-            self._stored = (snapshot.next_offset, self._now())
+            self._stored = _Stored(snapshot.next_offset, self._now(), written)
             if self._outage is not None:
                 self._outage.ended()
                 self._outage = None
@@ -100,8 +110,13 @@ class Checkpointing:
         """What `driftline status` shows of the checkpoints."""
         found: dict[str, Any] = {}
         if self._stored is not None:
-            offset, at = self._stored
-            found["checkpoint"] = {"next_offset": offset, "age_seconds": round(self._now() - at, 1)}
+            offset, at, written = self._stored
+            found["checkpoint"] = {
+                "next_offset": offset,
+                "age_seconds": round(self._now() - at, 1),
+                "bytes": written.size,
+                "cpu_seconds": round(written.seconds, 3),
+            }
         if self._outage is not None:
             found["checkpoint_failed"] = self._failed
             found["checkpoint_failing_seconds"] = round(self._outage.seconds, 1)

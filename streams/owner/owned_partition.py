@@ -13,6 +13,7 @@ from driftline.streams.checkpoints.checkpoint import (
     Checkpoint,
     CheckpointHeader,
     Unfinished,
+    Written,
     checkpoint_name,
     encode,
     input_hash,
@@ -253,21 +254,21 @@ class OwnedPartition:
         rows = deployment.rows
         return Snapshot(name, header.next_offset, unfinished, rows.offered() if rows is not None else 0)
 
-    async def store(self, snapshot: Snapshot) -> float:
+    async def store(self, snapshot: Snapshot) -> Written:
         """Finish a snapshot when its online rows are written, and remove the oldest checkpoints.
 
-        Returns the seconds of CPU that it took. When it cannot be finished there will be another of it.
+        Returns what that took. When it cannot be finished there will be another of it.
         """
         deployment = self._deployment
         try:
-            cost = await self._finished(snapshot)
+            written = await self._finished(snapshot)
         except BaseException:
             self._checkpointed = -1
             raise
         await prune(deployment.checkpoints, self.partition, deployment.code, snapshot.name)
-        return cost
+        return written
 
-    async def _finished(self, snapshot: Snapshot) -> float:
+    async def _finished(self, snapshot: Snapshot) -> Written:
         rows = self._deployment.rows
         try:
             if rows is not None:

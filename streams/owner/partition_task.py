@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
@@ -79,6 +80,9 @@ class PartitionTask:
         self._checkpointing = Checkpointing(partition, budget)
         self._task: asyncio.Task[None] | None = None
         self._recovery_started = 0.0
+        self._because = "assigned"
+        self.take_overs: Counter[str] = Counter()
+        """How often the partition was taken over here, by reason: assigned, renewed, or what had failed."""
         self.partition = partition
         self.state: CustodyState = "taking over"
         self.reason = ""
@@ -143,6 +147,7 @@ class PartitionTask:
         # until the partition is this code's, the next attempt needs the standby too
         self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
         self._standby = None
+        self.take_overs[self._because] += 1
         self._checkpointing.begin()
         self._recovery_started = self._now()
         self.state = "recovering"
@@ -203,11 +208,13 @@ class PartitionTask:
         """Close the outbox of a partition whose fence is to be renewed; its state is kept."""
         if not self._stopping.is_set() and self._owned is not None:
             self._held = Held(self._owned.header(), self._owned.processor)
+            self._because = "renewed"
             await self._drop()
 
     async def _again(self, error: Exception, pause: float) -> None:
         """Drop state and outbox, and take over anew after a pause."""
         self.state = "retrying"
+        self._because = type(error).__name__
         self.reason = f"{type(error).__name__}: {error}"
         log.error("partition %d: %s; taking it over again", self.partition, error)
         await self._drop()

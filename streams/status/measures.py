@@ -58,6 +58,11 @@ MEASURES = {
             "model_changes", "counter", "Changes of what serves or learns since the take-over",
             ("partition", "kind"),
         ),
+        Measure(
+            "take_overs", "counter", "Take-overs by this process, by reason", ("partition", "reason")
+        ),
+        Measure("checkpoint_bytes", "gauge", "Size of the newest checkpoint", _OF_A_PARTITION),
+        Measure("checkpoint_cpu_seconds", "gauge", "CPU that the newest checkpoint took", _OF_A_PARTITION),
         Measure("fold_seconds", "counter", "Seconds of CPU in the fold since the take-over", _OF_A_PARTITION),
         Measure("partition_state", "gauge", "1 for the state that an assigned partition is in",
                 ("partition", "state")),

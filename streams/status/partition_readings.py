@@ -57,5 +57,8 @@ def add_partition(readings: Readings, owned: OwnedPartition, log_end: int | None
 def add_checkpoints(readings: Readings, number: int, status: Mapping[str, Any]) -> None:
     """Add what a partition's status says of its checkpoints."""
     if "checkpoint" in status:
-        readings.set("checkpoint_age_seconds", status["checkpoint"]["age_seconds"], str(number))
+        newest = status["checkpoint"]
+        readings.set("checkpoint_age_seconds", newest["age_seconds"], str(number))
+        readings.set("checkpoint_bytes", newest["bytes"], str(number))
+        readings.set("checkpoint_cpu_seconds", newest["cpu_seconds"], str(number))
     readings.set("checkpoint_failing_seconds", status.get("checkpoint_failing_seconds", 0.0), str(number))

@@ -79,6 +79,8 @@ class WorkerStatus:
         pools = self._figures.pools
         for number, task in self._tasks.items():
             readings.set("partition_state", 1.0, str(number), task.state)
+            for reason, count in task.take_overs.items():
+                readings.set("take_overs", count, str(number), reason)
             if task.state == "serving" and task.owned is not None:
                 add_partition(readings, task.owned, self._log_end(number))
                 add_checkpoints(readings, number, task.status())

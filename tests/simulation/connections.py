@@ -9,6 +9,7 @@ from typing import Any
 from driftline.streams.archive.epochs import Code
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.records.outputs import Output
+from driftline.streams.checkpoints.checkpoint import Written
 from driftline.streams.records.ports import (
     Appender,
     AppendFailed,
@@ -208,7 +209,7 @@ class _Writing:
         self.name = name
         self.content = content
 
-    async def finish(self) -> float:
+    async def finish(self) -> Written:
         await asyncio.sleep(0)
         if self._world.happens(self._world.chances.disk_full):
             self._store.unfinished.remove(self)
@@ -217,7 +218,7 @@ class _Writing:
         self._store.unfinished.remove(self)
         self._world.checkpoints[self.name] = self.content
         self._world.note(self._process.name, f"stores {self.name}")
-        return 0.0
+        return Written(0.0, len(self.content))
 
     async def discard(self) -> None:
         if self in self._store.unfinished:

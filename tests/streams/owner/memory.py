@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from driftline.streams.checkpoints.checkpoint import Unfinished
+from driftline.streams.checkpoints.checkpoint import Unfinished, Written
 from driftline.streams.records.outputs import Output
 from driftline.streams.records.ports import (
     Appender,
@@ -129,9 +129,9 @@ class _Writing:
         self._name = name
         self._content = content
 
-    async def finish(self) -> float:
+    async def finish(self) -> Written:
         self._store.stored[self._name] = self._content
-        return 0.0
+        return Written(0.0, len(self._content))
 
     async def discard(self) -> None: ...
 

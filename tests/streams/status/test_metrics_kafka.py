@@ -21,6 +21,8 @@ ONCE_IT_HAPPENED = (
     "drift_events",
     "model_changes",
     "open_incidents",
+    "checkpoint_bytes",
+    "checkpoint_cpu_seconds",
     "checkpoint_age_seconds",
 )
 """Measures without a value before something of their kind has happened in this process."""
