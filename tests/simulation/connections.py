@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 from driftline.streams.archive.epochs import Code
+from driftline.streams.checkpoints.checkpoint import Written
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.records.outputs import Output
-from driftline.streams.checkpoints.checkpoint import Written
 from driftline.streams.records.ports import (
     Appender,
     AppendFailed,

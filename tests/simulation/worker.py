@@ -171,6 +171,9 @@ class Worker:
             return
         if task.stalled and self._world.undisturbed:
             raise Violation(f"nobody has kept records back, but {task.stalled}")
+        failed = task.status().get("checkpoint_failed", "OSError")
+        if not failed.startswith("OSError"):
+            raise Violation(f"a checkpoint could not be stored, and the disk was not the cause: {failed}")
         if self._told == (task.state, task.reason):
             return
         self._told = (task.state, task.reason)
