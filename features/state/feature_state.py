@@ -73,6 +73,9 @@ class FeatureState:
             check_fields(name, feature, ask, partition_key)
             self._declare(name, feature)
             check_inputs(name, features, ask)
+        self._names = dict.fromkeys(
+            name for read in (self._plain, self._derived, self._windows, self._looked_up) for name, *_ in read
+        )
         # what has elapsed is read from its window, as that has the time of every event
         steps = tuple(step(name, f) for name, f in features.items() if isinstance(f, OnDemand))
         self._computed = evaluation(steps, {}) if steps else None
@@ -181,29 +184,37 @@ class FeatureState:
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """The request's feature values; missing ones are absent. Raises FeatureValueError."""
-        x: dict[str, Any] = {}
+        # a copy that has all names is made at once; one that grows is made anew on the way
+        x = self._names.copy()
         if self._is_ranged:
             self._ranges.begin()
         for name, plain in self._plain:
             value = plain(request)
-            if value is not None:
+            if value is None:
+                del x[name]
+            else:
                 x[name] = value
         for name, function in self._derived:
             value = checked(name, result_of(name, function, request))
-            if value is not None:
+            if value is None:
+                del x[name]
+            else:
                 x[name] = value
         keys = [read(request) for read in self._read_keys]
         for name, place, window_of, read, missing in self._windows:
             window = window_of(keys[place])
             value = missing if window is None else read(window, at)
-            if value is not None:
+            if value is None:
+                del x[name]
+            else:
                 x[name] = value
         for name, references, key_of, value_of, ttl in self._looked_up:
             known = references.find(key_of(request), at)
-            if known is not None and at - known[0] <= ttl:
-                value = value_of(known[1])
-                if value is not None:
-                    x[name] = value
+            value = None if known is None or at - known[0] > ttl else value_of(known[1])
+            if value is None:
+                del x[name]
+            else:
+                x[name] = value
         if self._is_ranged:
             self._ranges.confine(x)
         if self._computed is not None:
