@@ -18,8 +18,8 @@ PASSING: frozenset[tuple[str, str]] = frozenset(
         # of the record or step at hand, set anew before it is read
         ("Intake", "offset"),
         ("Learner", "offset"),
-        ("Ranges", "told"),
-        ("Ranges", "_found"),
+        ("Ranges", "_is_out"),
+        ("Ranges", "_problems"),
         # of a frozen copy, whose spec counts where that samples; then it is restored
         ("Seat", "member"),
         # what is remembered of a pure function, and of it for people

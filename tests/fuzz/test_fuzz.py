@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import sys
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.likeness import OWN, PASSING, UNORDERED
 from tests.fuzz.trial import trial
 
 numbers = st.integers(0, 2**31)
@@ -30,3 +34,14 @@ def test_a_state_restored_after_every_record_goes_on_as_if_it_had_never_been_sto
     case: Random, log: list[int]
 ) -> None:
     trial(case, log, range(len(log)))
+
+
+def test_what_is_not_compared_is_an_attribute_of_the_fold() -> None:
+    sources: dict[str, str] = {}
+    for module in [module for name, module in sys.modules.items() if name.startswith(OWN)]:
+        for name, kind in inspect.getmembers(module, inspect.isclass):
+            if kind.__module__ == module.__name__:
+                sources[name] = sources.get(name, "") + inspect.getsource(kind)
+    for name, attribute in PASSING | UNORDERED:
+        set_somewhere = re.search(rf"^\s+(self\.)?{attribute}\b", sources[name], re.MULTILINE)
+        assert set_somewhere, f"{name} has no {attribute}"
