@@ -100,7 +100,7 @@ class Combiner:
         return Combiner(self._declared, self._count, self._task)
 
     def combined(self, outputs: Sequence[Any]) -> Any:
-        """The answer, of what each member said (None: nothing); None when nobody answered."""
+        """The answer from the members' answers (None: no answer); None when no member answered."""
         return self._weights.combined(self._confined(outputs))
 
     def learn(self, y: Any, outputs: Sequence[Any], losses: Sequence[float | None], own: float) -> None:

@@ -98,7 +98,7 @@ class Drift:
     """A turn of an incident: what leads its suspects, before and after, and where in the log.
 
     `predictions` is when what changed was asked, `labels` when its labels came (None: no label was needed).
-    `toll` is told when a confirmed incident is over, if labels came in it.
+    `toll` is given when a confirmed incident is over, if labels came during it.
     """
 
     subject: str
@@ -224,7 +224,7 @@ def is_unit_change(before: tuple[float, float], after: tuple[float, float]) -> b
 class Incidents:
     """The state of one pool: stable, warning, drift, recovered, and the incident that is open.
 
-    `restarts` counts the incidents that spoiled comparisons of losses: they start anew with each.
+    `restarts` counts the incidents that spoiled comparisons of losses: these start again with each.
     """
 
     __slots__ = ("_recovered_until", "_settling", "confirmed", "current", "number", "restarts", "state")
@@ -328,7 +328,7 @@ class Incidents:
                 )
 
     def _judge(self, incident: Incident) -> bool:
-        """Judge the kind anew; whether it is another one."""
+        """Judge the kind again; whether it is another one."""
         before = incident.kind
         incident.kind = kind_of(incident.suspects.values())
         changes = {s.change for s in incident.suspects.values() if s.stream != LOSS_OF_FROZEN}

@@ -20,7 +20,7 @@ class Monitoring:
 
     `false_alarm_every` is the promise: on a stationary stream the pool confirms at most one drift in so many
     requests, all its monitors together; each has an equal share. A warning needs as much evidence as comes up
-    by chance `warnings` times as often. An incident ends when nothing new was found for `cooldown` requests.
+    by chance `warnings` times as often. An incident ends after `cooldown` requests without a new alarm.
     Features in `unwatched` are not looked at; of a text feature the `categories` most frequent values are
     told apart. The estimate of performance without labels goes with every `estimate_every`th label and
     needs `estimate_labels` of them.
@@ -28,7 +28,7 @@ class Monitoring:
     With a `season` (`DAY`, `WEEK`: whole quarters of an hour up to four weeks), everything is compared with
     the same phase of the seasons before, in event time: for streams that follow the hour or the weekday so
     much that they raise incidents. It costs one season, at first and after each alarm of a monitor, in which
-    only missing values, values far beyond those so far, and late labels are told.
+    only missing values, values far beyond those so far, and late labels are reported.
 
     Raises ModelDeclarationError for a number out of range.
 

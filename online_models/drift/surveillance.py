@@ -112,7 +112,8 @@ class DriftManager:
 
     @property
     def restarts(self) -> int:
-        """How many confirmed incidents changed what losses mean: comparisons of them start anew with each."""
+        """How many confirmed incidents changed what losses mean: comparisons of them start again with
+        each."""
         return self._incidents.restarts
 
     def observe(self, x: dict[str, Any], output: Any, at: float, offset: int) -> Sequence[Drift]:
@@ -180,7 +181,7 @@ class DriftManager:
             self._hear(labels, delays, at)
 
     def _hear(self, labels: Sequence[Any], delays: Sequence[float], at: float) -> None:
-        """Labels and how long they took; what that shows is told with the next block of labels."""
+        """Labels and their delays; alarms from these come with the next block of labels."""
         if self._classes:
             _, least, _ = self._needed()
             self._late += self._delays.update(labels, delays, at, least)

@@ -19,7 +19,7 @@ class Detection:
 
     `mtfa` is the mean number of labels between false alarms, None when there was none (`labels` is then a
     lower bound); `mtd` the mean number of labels from the start of a change to its first alarm, the first
-    label of the change being 1, None when none was found; `mdr` the share of changes missed; and
+    label of the change being 1, None when none was detected; `mdr` the share of changes missed; and
     `mtr` = mtfa / mtd x (1 - mdr), with `labels` for mtfa when there was no false alarm; 0 when nothing was
     found.
     """
@@ -40,7 +40,7 @@ def score(
 
     The first alarm from a change's start until `horizon` labels after its end, or until the next change,
     detects it. Further ones in that time are neither right nor false: the change is still going on, or a
-    detector may tell it again. Any other alarm is false.
+    detector may report it again. Any other alarm is false.
 
     >>> change = KnownChange("abrupt", 100, 100)
     >>> score([50, 110], [change], 200).mtd

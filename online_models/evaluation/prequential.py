@@ -24,7 +24,7 @@ from driftline.online_models.tasks.protocol import Task
 from driftline.online_models.tasks.task import Binary, Label, Multiclass, Regression
 
 WINDOW = 500
-"""Labels that one point of a curve stands for."""
+"""Labels in one point of a curve."""
 SERVED = "served"
 """The row of what the pool answered, whichever member did."""
 
@@ -112,7 +112,7 @@ def bytes_of(estimator: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that the pool said of itself: a drift, a change of what serves."""
+    """Something that the pool reported: a drift, a change of what serves."""
 
     request: int
     key: str
@@ -140,7 +140,7 @@ class MemberFigures:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     `errors` are the reference member's in the order of the labels: 0 or 1, or squared errors.
     """

@@ -1,6 +1,6 @@
 """Reactions to drift: estimators that wrap any River estimator and change it when its errors rise.
 
-Each one watches the errors of the model it wraps, found by asking it once more just before it learns
+Each one watches the errors of the model it wraps, measured by asking it again just before it learns
 (as River's own wrappers do; behind a label delay that is a later model than the one that answered). An
 error is 0 or 1 for a class; for a number e it is |e| / (|e| + the labels' standard deviation), which has no
 unit and stays below 1. Only a rise counts as a drift: a model that gets better is left alone.
@@ -27,7 +27,7 @@ from driftline.online_models.members.member import accepts_weight, copied
 Signal = Literal["none", "warning", "drift"]
 
 RECENT = 0.02
-"""Weight of the newest error in the recent mean, by which a rise is told from a fall: about 50 labels."""
+"""Weight of the newest error in the recent mean, which tells a rise from a fall: about 50 labels."""
 JUDGED = 0.01
 """Weight of the newest error where models are compared: about 100 labels."""
 _COUNT = Annotated[int, AT_LEAST_1]
@@ -157,7 +157,7 @@ class _Reaction(base.Wrapper, base.Estimator):  # type: ignore[misc]
         return float(miss / (miss + scale)) if miss > 0.0 else 0.0
 
     def _restart(self, model: Any) -> None:
-        """Let `model` answer from now on; the alarm begins anew with it."""
+        """Let `model` answer from now on; the alarm starts again with it."""
         self._live = model
         self._alarm = self._new_alarm()
 
@@ -170,7 +170,7 @@ def _teach(model: Any, x: dict[Any, Any], y: Any, w: float) -> None:
 
 
 class Reset(_Reaction):
-    """Starts the model anew at a drift.
+    """Replaces the model by a new one at a drift.
 
     The plain reaction of Gama et al. 2004, Learning with drift detection. Best where nothing of the old
     concept holds in the new one and few labels teach it.

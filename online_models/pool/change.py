@@ -1,4 +1,4 @@
-"""What a pool tells of itself."""
+"""What a pool reports: changes of what serves."""
 
 from __future__ import annotations
 

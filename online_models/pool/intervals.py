@@ -10,7 +10,7 @@ from typing import Any
 WINDOW = 500
 """Errors of late from which the width is taken."""
 FEWEST = 20
-"""Labels before the first interval is told."""
+"""Labels before the first interval is given."""
 STEP = 0.01
 """How far the error rate asked for moves with each label."""
 
@@ -57,7 +57,8 @@ class Intervals:
         return errors[min(max(place, 0), len(errors) - 1)]
 
     def learn(self, error: float, reported: float | None, serving: str) -> None:
-        """Take in an absolute error of an answer of `serving`, whose interval reached as far as `told`."""
+        """Take in an absolute error of an answer of `serving`, whose interval reached as far as
+        `reported`."""
         now = self.reach()
         if now is not None:
             asked = self._asked + STEP * ((1.0 - self.coverage) - (error > now))
@@ -74,12 +75,12 @@ class Intervals:
             del self._sorted[bisect_left(self._sorted, oldest)]
 
     def counts(self, serving: str) -> list[float]:
-        """(labels, those held, sum of widths) of the intervals told while this member served."""
+        """(labels, those held, sum of widths) of the intervals given while this member served."""
         return self._counts.get(serving, [0.0, 0.0, 0.0])
 
     @property
     def held(self) -> float | None:
-        """The share of labels held so far, whoever served; None before the first."""
+        """The share of labels held so far, whichever member served; None before the first."""
         labels = sum([counts[0] for counts in self._counts.values()])
         return sum([counts[1] for counts in self._counts.values()]) / labels if labels else None
 

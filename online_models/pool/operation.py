@@ -1,4 +1,4 @@
-"""What an operator does to a pool: each command has its effect at once, and says what came of it."""
+"""What an operator does to a pool: each command takes effect at once, and returns its result."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ class Pool:
             changes += self.roster.taught(index)
 
     def _weigh(self, y: Any, outputs: Sequence[Any], losses: Sequence[float | None]) -> None:
-        """Let the combinations learn what each member's answers are worth."""
+        """Let the combinations learn how good each member's answers are."""
         roster = self.roster
         for index in roster.combinations:
             own = losses[index]
@@ -317,7 +317,7 @@ class Pool:
         losses: Sequence[float | None],
         learned: Learned,
     ) -> None:
-        """Look for drift in what a label showed; where it spoils comparisons of losses, they start anew."""
+        """Look for drift in what a label showed; where it spoils comparisons of losses, they start again."""
         drift, monitoring = self.drift, self._scope.monitoring
         if drift is None or monitoring is None:
             return

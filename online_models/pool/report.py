@@ -1,4 +1,4 @@
-"""What the members of pools are worth so far, merged over the pools."""
+"""The figures of the members so far, merged over the pools."""
 
 from __future__ import annotations
 

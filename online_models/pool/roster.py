@@ -163,7 +163,7 @@ class Roster:
         self.apportion()
 
     def leave(self, index: int) -> None:
-        """A seat is live no more: if it served, the next in line does."""
+        """A seat is no longer live: if it served, the next in line does."""
         state = self.seats[index].state
         state.live = state.learning = False
         if index == self.state.serving:

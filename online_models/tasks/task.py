@@ -29,7 +29,7 @@ class _Unlabelled:
 
 
 UNLABELLED: Final = _Unlabelled()
-"""At expiry there is no label: the outcome says so and nothing is learned."""
+"""At expiry there is no label: the outcome is "unlabelled" and nothing is learned."""
 
 
 Answers = Literal["all", "oldest", "newest"]

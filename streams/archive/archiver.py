@@ -22,13 +22,13 @@ RETRY_AFTER = 5.0
 
 
 class _Stopping(Exception):
-    """A part is left unfinished because the archiver has been told to stop."""
+    """A part is left unfinished because the archiver has been asked to stop."""
 
 
 class Archiver:
     """Archives the `topics` at `bootstrap`; `group` is where its progress is committed.
 
-    `on_part` is told of every part written, by the manifest that names it last.
+    `on_part` gets every part written, by the manifest that names it last.
     """
 
     def __init__(

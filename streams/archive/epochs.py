@@ -27,8 +27,8 @@ EPOCH = "epoch"
 
 
 class Code(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What decides every byte put out: the declaration with its functions, the arithmetic, and the version
-    of driftline's own fold, which epochs written before it was recorded lack."""
+    """All that decides the published bytes: the declaration with its functions, the arithmetic, and the
+    version of driftline's own fold, which epochs written before it was recorded lack."""
 
     spec_hash: str
     fingerprint: Fingerprint
@@ -40,7 +40,7 @@ class Code(msgspec.Struct, frozen=True, omit_defaults=True):
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
 
     def difference(self, other: Code) -> str | None:
-        """In words, why `other` may put out other bytes; None when it may not."""
+        """In words, why `other` may publish other bytes; None when it may not."""
         differences = []
         if self.spec_hash != other.spec_hash:
             differences.append(f"other code ({self.spec_hash[:12]} / {other.spec_hash[:12]})")

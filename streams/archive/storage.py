@@ -15,7 +15,7 @@ from driftline.streams.errors import StreamsError
 from driftline.whole_file import replacing_durably, sync_folder
 
 STALE = 3600.0
-"""Seconds after which nobody is writing an unfinished file any more."""
+"""Seconds after which an unfinished file is taken for abandoned."""
 
 
 class Storage:

@@ -1,6 +1,6 @@
 """Checkpoints: the whole fold state of one partition at one offset, sealed.
 
-A checkpoint is immutable and needs no coordination with the outputs: whoever takes the partition
+A checkpoint is immutable and needs no coordination with the outputs: the worker that takes the partition
 over loads any one of them and folds the log forward from there. It is unpickled only after its seal
 and its header have been checked.
 """
@@ -60,7 +60,7 @@ class Written(NamedTuple):
 
 
 class Unfinished(Protocol):
-    """A checkpoint that is being written; nobody sees it yet."""
+    """A checkpoint that is being written, and is not visible yet."""
 
     async def finish(self) -> Written:
         """Make it visible, whole and durable; returns what that took. Raises OSError."""

@@ -42,7 +42,7 @@ class BrokerChanged(StreamsError):
 async def read_tail(broker: Broker, place: Place, extent: Extent, known: OutputMark | None) -> Tail:
     """The tail of `place`. Only what lies beyond a checkpoint's mark is read, if there is one.
 
-    Raises BrokerChanged when the topic was made anew or truncated, or when its newest records were
+    Raises BrokerChanged when the topic was recreated or truncated, or when its newest records were
     deleted before anybody could know their positions.
     """
     if known is not None:

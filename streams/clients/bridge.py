@@ -50,7 +50,7 @@ class ForeignRecord(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """The same whenever the record is read, and no other record's, even of a topic made anew."""
+        """The same whenever the record is read, and no other record's, even of a recreated topic."""
         return f"{self.topic_id}:{self.partition}:{self.offset}"
 
     @property
@@ -192,7 +192,7 @@ class Bridge:
         return self.case.topics(namespace).of_bridge(self.name)
 
     def group(self, topic_id: str, namespace: str = "") -> str:
-        """The consumer group; a topic made anew under the same name is another one, and has another group."""
+        """The consumer group; a topic recreated under the same name is another one, and has another group."""
         return f"{self.case.topics(namespace).log}.bridge.{self.name}.{topic_id}"
 
 

@@ -151,7 +151,7 @@ class Bridger:
             return topic_id, {number: reader.extent(self._bridge.topic, number)[1] for number in numbers}
 
     async def _carry(self, stack: AsyncExitStack, topic_id: str, ends: Mapping[int, int] | None) -> None:
-        """Carry batch after batch, until all of this process's partitions have come to their `ends`."""
+        """Carry batch after batch, until all of this process's partitions have reached their `ends`."""
         producer = async_clients.producer(
             self._bootstrap, enable_idempotence=True, acks="all", linger_ms=0,
             max_batch_size=BATCH_BYTES,
@@ -272,7 +272,7 @@ class _Forgetting(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 async def _reached(consumer: AIOKafkaConsumer, ends: Mapping[int, int]) -> bool:
-    """Whether the process has partitions, and each has come to its end."""
+    """Whether the process has partitions, and each has reached its end."""
     assigned = consumer.assignment()
     return bool(assigned) and all([await consumer.position(tp) >= ends[tp.partition] for tp in assigned])
 
@@ -301,7 +301,7 @@ def _position(record: ForeignRecord) -> bytes:
 
 
 def _letter(record: ForeignRecord, refused: Refused) -> PlainRecord:
-    """The record as it was; headers tell where it was, and why it was refused."""
+    """The record unchanged; headers say where it was, and why it was refused."""
     return record.key, record.value, [*record.headers, (BRIDGED_FROM, _position(record)), *refused.headers]
 
 

@@ -47,7 +47,7 @@ class Enricher:
     async def read(self, events: Sequence[Event]) -> dict[LookupKey, LookupResult]:
         """The rows that the events need, each key read once, in one exchange with the store.
 
-        Raises FeaturesError for a store that will not come to answer by itself.
+        Raises FeaturesError for a store whose failure does not pass by itself.
         """
         keys = list(dict.fromkeys(key for event in events if (key := self._key(event)) is not None))
         return dict(zip(keys, await self._found(keys), strict=True)) if keys else {}

@@ -1,4 +1,4 @@
-"""Which fold this is: what driftline's own code adds to every byte put out and to every state stored.
+"""Which fold this is: the part of driftline's own code in the published bytes and the stored states.
 
 A release records its version beside the sources it is of, in `fold.json`. Two releases whose fold puts out
 the same bytes and keeps the same state share a version, so neither needs an upgrade after the other. A copy
@@ -81,7 +81,7 @@ def modules_of_the_fold() -> dict[str, Path]:
     if missing:
         raise StreamsError(
             f"the sources of driftline's modules {sorted(missing)} are not below {HOME}: without them "
-            "nobody can say which code folds. Install driftline from its wheel or sources"
+            "it is unknown which code folds. Install driftline from its wheel or sources"
         )
     return modules
 

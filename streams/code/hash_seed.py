@@ -36,7 +36,7 @@ def pin() -> None:
 
 
 def warn_unless_pinned() -> None:
-    """Warn whoever folds in a process of her own."""
+    """Warn a user who folds in a process of their own."""
     if not is_pinned():
         warnings.warn(
             f"the hash seed of this process is not the one that workers have: models that keep classes in a "

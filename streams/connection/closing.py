@@ -23,7 +23,7 @@ CANCELLATIONS = 3
 async def end(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     """End a client; what a producer has not had acknowledged is not waited for.
 
-    Raises nothing: a client that does not end is disconnected, left to itself, and told of.
+    Raises nothing: a client that does not end is disconnected and left to itself, and the log says so.
     """
     if isinstance(client, AIOKafkaProducer):
         ended = await _within(_abandoned(client)) and await _within(client.client.close())

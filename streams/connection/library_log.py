@@ -1,4 +1,5 @@
-"""What libraries log as trouble though they deal with it themselves, and nobody can do anything about it."""
+"""What libraries log as trouble though they deal with it themselves, and a user cannot do anything about
+it."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Repeats(logging.Filter):
         self._held: dict[tuple[str, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is to be told."""
+        """Whether the record is to be logged."""
         if record.name.partition(".")[0] not in LIBRARIES:
             return True
         text = record.getMessage()

@@ -11,7 +11,7 @@ from driftline.streams.errors import DeclarationError
 INPUT_LIMIT = 1_048_588
 """Largest record batch of the log in bytes (Kafka's default)."""
 HEADERS_LIMIT = 65_536
-"""Bytes that a refused record may grow by in the dead letters, where headers tell the reason."""
+"""Bytes that a refused record may grow by in the dead letters, where headers hold the reason."""
 RECORD_OVERHEAD = 1_024
 """Bytes of a batch of one record beside its key, its value and the headers of refused input."""
 OUTPUT_LIMITS = {

@@ -1,4 +1,4 @@
-"""Training sets: what was asked, with its features and what became of it, one row a published prediction.
+"""Training sets: requests with their features and outcomes, one row a published prediction.
 
 The *training log* has the features as they were served, straight from the archived predictions. A *training
 set* has windows and lookups from the feature history, joined by Feast at each request's stamp; they are what
@@ -91,7 +91,7 @@ class TrainingSet:
 
 
 class PublishedAnswers(Protocol):
-    """Published predictions, and what became of them."""
+    """Published predictions, and their outcomes."""
 
     def predictions(self) -> Iterator[Served]:
         """The predictions, in the order of the rows to come."""

@@ -1,4 +1,4 @@
-"""Sends what the fold puts out, in order, and knows how far each output topic has come.
+"""Sends the fold's outputs in order, and knows how far each output topic has come.
 
 Batches go out in the order of source positions and each is awaited. When one fails the outbox is
 dead: nothing later is sent, so what a topic ends with always proves a contiguous prefix. Its owner
@@ -23,7 +23,7 @@ from driftline.streams.records.positions import SourcePosition, headers_of
 
 
 class OutboxClosed(AppendFailed):
-    """An earlier output failed: the partition has to be taken over anew."""
+    """An earlier output failed: the partition has to be taken over again."""
 
 
 class Diverged(StreamsError):

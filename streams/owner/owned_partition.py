@@ -1,4 +1,4 @@
-"""A partition in its owner's hands: the log is folded, what it puts out is sent, states are stored."""
+"""A partition in its owner's hands: the log is folded, its outputs are sent, states are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an upgrade would do, told before it is done: what of the past the new code refuses, and how many
+"""What an upgrade would do, reported before it is done: what of the past the new code refuses, and how many
 predictions it would have answered otherwise."""
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class PublishedTopic(NamedTuple):
 
 
 class PartitionAudit(msgspec.Struct):
-    """What the audit of one partition found; counts are of records, `folded` of those of the log.
+    """The result of the audit of one partition; counts are of records, `folded` of those of the log.
 
     What the log gives beyond the end of its topic is not published yet, and not counted.
     """

@@ -85,7 +85,7 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 class Lineage(msgspec.Struct, frozen=True):
-    """What one prediction rests on, and what became of it.
+    """What one prediction rests on, and its outcomes.
 
     `offset` is that on the topic. `status` is "pending" before the first outcome, else the last one's.
     """

@@ -1,4 +1,4 @@
-"""What the windows of a partition come to: records of statistics with distances, and anomalies."""
+"""The results for the windows of a partition: records of statistics with distances, and anomalies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FeatureReference:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A closed window: what is told of it."""
+    """A closed window: the records published of it."""
 
     statistics: DataStatistics
     anomalies: tuple[DataAnomaly, ...]
@@ -101,8 +101,8 @@ def judge(
     windows: Mapping[int, WindowStatistics],
     known: Container[int] = (),
 ) -> list[Judged]:
-    """What the closed `windows` of one partition come to, those left out that are `known` already. Distances
-    are told of windows after the reference: before it they would be other ones once it is complete."""
+    """The results for the closed `windows` of one partition, without those that are `known` already.
+    Distances are given for windows after the reference: before it they would change once it is complete."""
     new = {number: window for number, window in windows.items() if number not in known}
     if not new:
         return []
@@ -166,7 +166,7 @@ def summary(
     distance: FeatureDistance | None = None,
     top: int = TOP,
 ) -> FeatureSummary:
-    """Statistics as they are told, with so many of the texts."""
+    """Statistics as they are published, with so many of the texts."""
     quantiles, histogram = None, None
     if expected is not None and expected.bins is not None:
         values = seen.quantiles(expected, QUANTILES)

@@ -1,4 +1,4 @@
-"""Publishes what windows come to on the compacted topics of a case, once each, whoever does it how often.
+"""Publishes the results for windows on the compacted topics of a case, once each, however often it runs.
 
 A record's key is its window (and feature and kind), its bytes are a function of the log and the schema alone:
 two publishers write the same, a repeat changes nothing, and a key that is there with the same bytes is not

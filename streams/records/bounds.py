@@ -1,4 +1,4 @@
-"""What is put out is bounded: an output that no topic takes would be tried again for ever.
+"""Outputs are bounded: one that no topic takes would be tried again for ever.
 
 Numbers are short; only texts and the bytes of refused input can be long. So refused input is cut where it
 must be, texts in what is told of drift and models are shortened, and a request or a label whose answer would
@@ -22,7 +22,7 @@ CUT_VALUE = 65_536
 CUT_KEY = 1_024
 """Bytes that a dead letter holds of a value and of a key that together fit no topic."""
 LONGEST_TEXT = 200
-"""Characters of a text from the data in what is told of drift and of models."""
+"""Characters of a text from the data in records about drift and models."""
 LONGEST_REASON = 1_000
 """Characters of a reason on the models topic."""
 ANSWER = INPUT_LIMIT * 5 // 8
@@ -56,7 +56,7 @@ def dead_letter(record: Record, refused: Refused, ordinal: int = 0) -> Output:
 
 
 def _original(what: str, whole: bytes) -> tuple[tuple[str, bytes], ...]:
-    """Headers that tell what was cut."""
+    """Headers that say what was cut."""
     return (
         (f"{what}-length", b"%d" % len(whole)),
         (f"{what}-sha256", hashlib.sha256(whole).hexdigest().encode()),

@@ -48,7 +48,7 @@ class Prediction(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A prediction joined with what became of it.
+    """A prediction joined with its label, void or expiry.
 
     `horizon` is seconds from request to label; `loss` is the task's (log loss in nats, squared
     error); `corrects` is the revision that this one replaces. Every Nth labelled outcome of a pool

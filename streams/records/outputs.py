@@ -1,4 +1,4 @@
-"""What one step of the fold puts out."""
+"""The outputs of one step of the fold."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Outputs:
     rows: dict[tuple[str, tuple[str, ...]], tuple[float, dict[str, Any]]] = field(default_factory=dict)
 
     def extend(self, later: Outputs) -> None:
-        """Add what the records that follow put out."""
+        """Add the outputs of the records that follow."""
         for kind in KINDS:
             getattr(self, kind).extend(getattr(later, kind))
         self.rows.update(later.rows)

@@ -56,7 +56,7 @@ class FoldOutput(msgspec.Struct, frozen=True):
 
 
 class FoldResult(msgspec.Struct, frozen=True):
-    """What a run put out, in the order of the log, and the hash of each partition's last state."""
+    """The outputs of a run, in the order of the log, and the hash of each partition's last state."""
 
     outputs: list[FoldOutput]
     states: list[str]

@@ -66,7 +66,7 @@ class Simulation:
         return out
 
     def digests(self) -> dict[str, str]:
-        """Digests of what was put out so far, by kind."""
+        """Digests of the outputs so far, by kind."""
         return self._digests.as_dict()
 
     def summary(self) -> Summary:
@@ -90,7 +90,7 @@ def simulate(
 
     `limit` is a number of source events; `chunk` the records a step (the result is the same for
     any); `warm_up` is a source to learn from first, putting nothing out.
-    `on_outputs(partition, outputs)` sees everything put out.
+    `on_outputs(partition, outputs)` gets all outputs.
     """
     warn_unless_pinned()
     started = time.perf_counter()

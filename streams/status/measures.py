@@ -32,7 +32,7 @@ MEASURES = {
     measure.name: measure
     for measure in (
         Measure(
-            "records", "counter", "Records of the log by what became of them: follows from the log",
+            "records", "counter", "Records of the log by their result: follows from the log",
             ("partition", "result"),
         ),
         Measure("predictions", "counter", "Requests answered: follows from the log", _OF_A_PARTITION),

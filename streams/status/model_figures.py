@@ -1,4 +1,4 @@
-"""The figures of the models that a worker's status shows, computed anew as often as is affordable."""
+"""The figures of the models that a worker's status shows, computed again as often as is affordable."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from driftline.whole_file import replacing
 
 
 class StatusFile:
-    """Written whole or not at all; its folder is made anew when it is gone."""
+    """Written whole or not at all; its folder is created again when it is gone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,7 +28,7 @@ class StatusFile:
         return ended
 
     def write(self, status: dict[str, Any]) -> None:
-        """Write it, or tell now and then why that cannot be."""
+        """Write it, or log now and then why that is impossible."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as file:

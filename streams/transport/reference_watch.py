@@ -23,7 +23,7 @@ class ReferenceWatch:
         self._reported: set[str] = set()
 
     async def look(self, serving: Sequence[OwnedPartition]) -> None:
-        """Look once more at the partitions that are served."""
+        """Look again at the partitions that are served."""
         differences = _differences(serving)
         if differences:
             differences = _differences(await _at_the_end(serving))

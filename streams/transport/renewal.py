@@ -106,7 +106,7 @@ class Renewals:
         return max(0, round(_between(self._next) - self._lasted))
 
     def announcement(self, reason: str) -> str:
-        """What is to be said of beginning anew for a reason."""
+        """The text of the log for beginning anew for a reason."""
         pause = self._pause
         return f"begins anew{f' after {pause} s' if pause else ''}: {reason}"
 

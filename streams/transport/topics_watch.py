@@ -21,7 +21,7 @@ class TopicsWatch:
         self.troubles: tuple[str, ...] = ()
 
     async def look(self) -> None:
-        """Look once more; what is new is told, and what is over."""
+        """Look again; log what is new, and what is over."""
         from kafka.errors import KafkaError
 
         try:

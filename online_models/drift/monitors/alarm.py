@@ -10,7 +10,7 @@ Aspect = Literal["mean", "spread", "missing", "frozen", "categories", "calendar"
 
 
 class Alarm(NamedTuple):
-    """What a monitor found: the level of `aspect` of `stream` before, and in the last `blocks` blocks.
+    """A monitor's alarm: the level of `aspect` of `stream` before, and in the last `blocks` blocks.
 
     `category` is the value whose frequency changed. `scale` is the stream's center and width
     before, where mean and spread are both watched.

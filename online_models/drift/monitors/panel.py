@@ -73,9 +73,9 @@ class Panel:
 
     Numbers have one column for each of the panel's aspects (the mean alone, or all), laid out aspect by
     aspect so that they are computed together; texts' columns come after those. Only rises alarm of a frozen
-    value and of streams in `rising` (a loss); a fall starts their history anew. Streams in `slow_only` are
+    value and of streams in `rising` (a loss); a fall starts their history again. Streams in `slow_only` are
     watched by the slow windows alone. With a `season`, in seconds, columns are compared with the same phase;
-    until one is over, no more than missing values and leaps are told.
+    until one is over, only missing values and leaps are reported.
     """
 
     __slots__ = (

@@ -23,11 +23,11 @@ class _Seen:
 
 
 class Regimes:
-    """The levels of which monitors have told.
+    """The levels that monitors have reported.
 
-    After an alarm a monitor begins anew, so a stream whose level changes for hours or days, such as the share
-    of evenings among customers of several time zones, would alarm at every turn. Whoever was told of its
-    levels several times is told of others only. Missing values are news each time.
+    After an alarm a monitor starts again, so a stream whose level changes for hours or days, such as the
+    share of evenings among customers of several time zones, would alarm at every change. A level that was
+    reported several times is not reported again. Missing values are reported each time.
     """
 
     __slots__ = ("_seen",)
@@ -36,7 +36,7 @@ class Regimes:
         self._seen: dict[tuple[str, str, str], _Seen] = {}
 
     def add(self, alarm: Alarm) -> None:
-        """Take an alarm that was told."""
+        """Add an alarm that was reported."""
         if alarm.aspect not in ("mean", "spread", "frozen", "categories"):
             return
         key = alarm.stream, alarm.aspect, alarm.category

@@ -200,7 +200,7 @@ class Windows:
         self._last[:levels] = means
 
     def _review(self) -> None:
-        """What the history comes to: with what the next windows are compared."""
+        """Summarise the history, with which the next windows are compared."""
         age = np.maximum(self._now - self._born, 1.0)
         average = self._totals[MEAN] / age
         own = np.maximum(self._totals[SQUARE] / age - average * average, 1.0 / (BLOCK * age + 2.0))

@@ -78,7 +78,7 @@ def test_a_store_that_was_torn_down_is_made_anew_and_said(
 
     asyncio.run(run())
     assert [price(repo, shop) for shop in "ab"] == [2.5, 2.5]
-    assert "has lost rows: its tables are made anew" in caplog.text
+    assert "has lost rows: its tables are created again" in caplog.text
     assert {change.action for change in again(repo).plan()} == {"keep"}
 
 
