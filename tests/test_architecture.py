@@ -16,9 +16,6 @@ LONGEST_MODULE = 450
 MEDIAN_MODULE = 130
 LONGEST_FUNCTION = 50
 """Lines, docstrings and examples counted."""
-LONG_MODULES: set[str] = {"online_models/drift/monitors/panel.py", "tests/streams/fold/test_fold.py"}
-LONG_FUNCTIONS: set[str] = {"infra/gateway/case_routes.py: add_to"}
-"""What is longer and is to be divided: one that is no longer so must leave these lists."""
 CLIENT = re.compile(r"(AIO)?Kafka(Producer|Consumer|AdminClient|Client)|AIOKafkaAdminClient")
 
 
@@ -60,7 +57,7 @@ def test_a_folder_can_be_taken_in_at_a_glance() -> None:
 def test_a_module_has_one_idea() -> None:
     sizes = {str(path.relative_to(ROOT)): lines_of(path) for path in modules()}
     too_long = {name: size for name, size in sizes.items() if size > LONGEST_MODULE}
-    assert too_long.keys() == LONG_MODULES
+    assert too_long == {}
     product = [size for name, size in sizes.items() if name.partition("/")[0] in PACKAGES]
     assert statistics.median(product) <= MEDIAN_MODULE
 
@@ -73,7 +70,7 @@ def test_a_function_fits_a_screen() -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or node.lineno) - node.lineno + 1 > LONGEST_FUNCTION
     }
-    assert too_long == LONG_FUNCTIONS
+    assert too_long == set()
 
 
 def test_files_that_the_documents_name_are_there() -> None:
