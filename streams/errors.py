@@ -3,10 +3,10 @@
 from driftline.errors import DeclarationError as DeclarationError
 from driftline.errors import DriftlineError
 
-LONGEST_REASON = 4096
+REASON_BYTES = 4096
 """Bytes of a reason in a dead letter's header."""
-TOLD_ONLY = frozenset({"ahead", "range"})
-"""Stages of dead letters that tell of a record which was accepted all the same."""
+REPORT_ONLY = frozenset({"ahead", "range"})
+"""Stages of dead letters that report a record which was accepted."""
 
 
 class StreamsError(DriftlineError):
@@ -32,7 +32,7 @@ class Refused(StreamsError):
     """One input record that does not enter the fold; it goes to the dead-letter topic.
 
     `stage` names where it was refused (decode, key, time, late, features, label, ...), or for one of
-    `TOLD_ONLY` what is to be told of a record that was accepted.
+    `REPORT_ONLY` what is to be told of a record that was accepted.
 
     >>> refused = Refused("decode", "the value is no JSON")
     >>> refused.stage, str(refused)
@@ -47,7 +47,7 @@ class Refused(StreamsError):
     @property
     def headers(self) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
         """What tells of it in a dead letter."""
-        reason = self.reason.encode("utf-8", "replace")[:LONGEST_REASON]
+        reason = self.reason.encode("utf-8", "replace")[:REASON_BYTES]
         return ("stage", self.stage.encode()), ("reason", reason)
 
 

@@ -26,7 +26,7 @@ from driftline.features.declare.notes import Note
 from driftline.features.errors import FeaturesError
 
 GROUP_ROWS = 50_000
-STAMP = pa.timestamp("us", tz="UTC")
+STAMP_TYPE = pa.timestamp("us", tz="UTC")
 ROW_COLUMNS = ("event_timestamp", "created", "offset")
 """What every row has beside its keys and features."""
 ARROW_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
@@ -97,7 +97,7 @@ def requests_schema(views: Sequence[View], features: Mapping[str, Feature]) -> p
     columns = [
         *(pa.field(key, pa.string()) for key in keys),
         *_stamps(),
-        pa.field("at", STAMP, nullable=False),
+        pa.field("at", STAMP_TYPE, nullable=False),
     ]
     columns += [
         _field(name, kind, feature.note)
@@ -108,7 +108,9 @@ def requests_schema(views: Sequence[View], features: Mapping[str, Feature]) -> p
 
 
 def _stamps() -> list[pa.Field]:
-    return [pa.field(name, pa.int64() if name == "offset" else STAMP, nullable=False) for name in ROW_COLUMNS]
+    return [
+        pa.field(name, pa.int64() if name == "offset" else STAMP_TYPE, nullable=False) for name in ROW_COLUMNS
+    ]
 
 
 def column_type(event: type, field: str) -> pa.DataType | None:

@@ -26,8 +26,8 @@ from feast.utils import _get_requested_feature_views_to_features_dict, _get_requ
 
 from driftline.features.feast.history import Dataset
 
-STAMP = "event_timestamp"
-MICROSECOND = timedelta(microseconds=1)
+STAMP_COLUMN = "event_timestamp"
+ONE_MICROSECOND = timedelta(microseconds=1)
 
 
 class HistoryOfflineStoreConfig(DaskOfflineStoreConfig):  # type: ignore[misc]
@@ -53,7 +53,7 @@ class HistoryOfflineStore(DaskOfflineStore):  # type: ignore[misc]
     ) -> RetrievalJob:
         """As Feast says. Rows keep the order of `entity_df`, which needs a column event_timestamp."""
         folders = {view: folder for view in feature_views if (folder := _folder(config, view)) is not None}
-        joinable = isinstance(entity_df, pd.DataFrame) and STAMP in entity_df.columns
+        joinable = isinstance(entity_df, pd.DataFrame) and STAMP_COLUMN in entity_df.columns
         if not joinable or len(folders) < len(feature_views) or filter_by_created_timestamp:
             return DaskOfflineStore.get_historical_features(
                 config, feature_views, feature_refs, entity_df, registry, project, full_feature_names,
@@ -66,7 +66,7 @@ class HistoryOfflineStore(DaskOfflineStore):  # type: ignore[misc]
 
         def retrieve() -> pa.Table:
             joined = pa.Table.from_pandas(entity_df, preserve_index=False)
-            stamps = _microseconds(entity_df[STAMP])
+            stamps = _microseconds(entity_df[STAMP_COLUMN])
             for view, names in wanted.items():
                 prefix = f"{view.projection.name_to_use()}__" if full_feature_names else ""
                 keys = [_texts(entity_df[_asked_as(view, key)]) for key in _keys(view)]
@@ -76,12 +76,12 @@ class HistoryOfflineStore(DaskOfflineStore):  # type: ignore[misc]
                     joined = joined.append_column(f"{prefix}{name}", values)
             return joined
 
-        columns = set(entity_df.columns) - {STAMP}
+        columns = set(entity_df.columns) - {STAMP_COLUMN}
         metadata = RetrievalMetadata(
             features=feature_refs,
             keys=sorted(columns),
-            min_event_timestamp=entity_df[STAMP].min(),
-            max_event_timestamp=entity_df[STAMP].max(),
+            min_event_timestamp=entity_df[STAMP_COLUMN].min(),
+            max_event_timestamp=entity_df[STAMP_COLUMN].max(),
         )
         return HistoryRetrievalJob(
             retrieve, full_feature_names, str(config.repo_path), list(on_demand_wanted), metadata
@@ -130,18 +130,18 @@ def _joined(
     """The features of one view, an array a name, that requests with these keys and stamps may see."""
     if not len(stamps):
         return [pa.nulls(0, _type(view, name)) for name in names]
-    since = int(stamps.min()) - view.ttl // MICROSECOND if view.ttl else None
+    since = int(stamps.min()) - view.ttl // ONE_MICROSECOND if view.ttl else None
     columns = _keys(view)
-    tables = list(Dataset(folder).tables([*columns, STAMP, *names], since, int(stamps.max())))
+    tables = list(Dataset(folder).tables([*columns, STAMP_COLUMN, *names], since, int(stamps.max())))
     if not tables:
         return [pa.nulls(len(stamps), _type(view, name)) for name in names]
     rows = pa.concat_tables(tables)
     places = newest(
         [rows.column(column).combine_chunks() for column in columns],
-        rows.column(STAMP).cast(pa.int64()).to_numpy(),
+        rows.column(STAMP_COLUMN).cast(pa.int64()).to_numpy(),
         keys,
         stamps,
-        view.ttl // MICROSECOND if view.ttl else None,
+        view.ttl // ONE_MICROSECOND if view.ttl else None,
     )
     return [rows.column(name).take(places).combine_chunks() for name in names]
 

@@ -21,7 +21,7 @@ from driftline.features.online.outages import Outage
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.errors import TOLD_ONLY, StreamsError
+from driftline.streams.errors import REPORT_ONLY, StreamsError
 from driftline.streams.records.positions import position_of
 
 log = logging.getLogger("driftline.gateway")
@@ -135,7 +135,7 @@ class PublishedResults:
         source = position_of(record.headers)[0]
         if place.topic == self._topics.dead_letters:
             headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
-            if headers["stage"] not in TOLD_ONLY:
+            if headers["stage"] not in REPORT_ONLY:
                 self._refuse((place.partition, source), Refusal(headers["stage"], headers["reason"]))
             return
         event_id = self._read_head(record.value).event_id

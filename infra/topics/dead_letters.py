@@ -13,7 +13,7 @@ from driftline.infra.errors import InfraError
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.declare.topics import Topics
-from driftline.streams.errors import TOLD_ONLY
+from driftline.streams.errors import REPORT_ONLY
 from driftline.streams.records.positions import position_of
 
 FINAL_STAGES = {
@@ -21,7 +21,7 @@ FINAL_STAGES = {
     "id": "another event came with its id before: send it under an id of its own",
     "command": "the nonce of a command counts once: sign a new one",
     "warm-up": "a warm-up begins with the first record of a log and ends once: see `driftline produce`",
-} | dict.fromkeys(TOLD_ONLY, "the event was accepted: the letter only reports something about it")
+} | dict.fromkeys(REPORT_ONLY, "the event was accepted: the letter only reports something about it")
 """Stages whose events the fold would refuse again, or has accepted, with the reason."""
 _VARIABLE = re.compile(
     r"'[^']*'|\"[^\"]*\"|\d{4}-\d\d-\d\dT[\d:.]+(?:[+-][\d:]+|Z)?|[-+]?\d[\d_,.]*(?:e[-+]?\d+)?"

@@ -13,7 +13,7 @@ from typing import Any
 from driftline.infra.topics.folded import folded_offsets, worker_groups
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.declare.topics import Topics
-from driftline.streams.errors import TOLD_ONLY
+from driftline.streams.errors import REPORT_ONLY
 from driftline.streams.records.positions import source_of
 
 PATIENCE = 15.0
@@ -60,12 +60,12 @@ class SentRefusals:
     @property
     def refused(self) -> int:
         """Events that were not taken in."""
-        return sum(count for stage, count in self.stages.items() if stage not in TOLD_ONLY)
+        return sum(count for stage, count in self.stages.items() if stage not in REPORT_ONLY)
 
     def lines(self, case: str) -> Iterator[str]:
         """Lines for people."""
         for stage, count in sorted(self.stages.items()):
-            what = "accepted, but reported" if stage in TOLD_ONLY else "refused"
+            what = "accepted, but reported" if stage in REPORT_ONLY else "refused"
             yield f"{count:,} {what} ({stage}), such as: {self.reasons[stage]}"
         if self.stages:
             yield f"all of them: driftline dead-letters tail {case}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from driftline.declared import MaybeSeconds, check
-from driftline.online_models.drift.monitors.season import QUARTER
+from driftline.online_models.drift.monitors.clock import QUARTER
 from driftline.online_models.drift.monitors.windows import BLOCK
 from driftline.online_models.errors import ModelDeclarationError
 

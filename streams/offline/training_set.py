@@ -27,7 +27,7 @@ from driftline.features.declare.declaration import (
 from driftline.features.declare.on_demand import AT, OnDemandView, evaluation
 from driftline.features.feast.history import (
     ARROW_TYPES,
-    STAMP,
+    STAMP_TYPE,
     Dataset,
     column_type,
     metadata_of,
@@ -290,7 +290,7 @@ def _identity(case: UseCase, served: Sequence[Served]) -> dict[str, pa.Array]:
         "prediction_id": pa.array([one.published.id for one in served], pa.string()),
         "partition": pa.array([one.partition for one in served], pa.int32()),
         "offset": pa.array([one.offset for one in served], pa.int64()),
-        "at": pa.array([one.published.at for one in served], STAMP),
+        "at": pa.array([one.published.at for one in served], STAMP_TYPE),
     }
     for name in case.key_fields:
         # a key may be a feature too, under the same name

@@ -14,7 +14,7 @@ from typing import Self
 from driftline.streams.archive.epochs import epochs
 from driftline.streams.checkpoints.checkpoint import CheckpointHeader, Refusal, input_hash, load
 from driftline.streams.checkpoints.tails import OutputMark, Tail, read_tail
-from driftline.streams.errors import TOLD_ONLY, StreamsError
+from driftline.streams.errors import REPORT_ONLY, StreamsError
 from driftline.streams.fold.inheritance import Bequest, Inheritance
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import Deployment
@@ -195,7 +195,7 @@ class Standby:
 
 def refused_in(letters: Sequence[StoredRecord]) -> set[int]:
     """Offsets of the records that dead letters are of, without those that were accepted all the same."""
-    told_only = {("stage", stage.encode()) for stage in TOLD_ONLY}
+    told_only = {("stage", stage.encode()) for stage in REPORT_ONLY}
     return {position_of(letter.headers)[0] for letter in letters if told_only.isdisjoint(letter.headers)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from driftline.streams.errors import TOLD_ONLY, Refused
+from driftline.streams.errors import REPORT_ONLY, Refused
 
 REASONS = 12
 """Kinds of reason that are counted apart; what is more, or rarer, is counted together."""
@@ -104,7 +104,7 @@ class Planner:
 
     def refused(self, offset: int, refused: Refused, *, heard: bool) -> None:
         """The new code refuses a record; of a warm-up nothing is `heard` outside."""
-        if refused.stage in TOLD_ONLY:
+        if refused.stage in REPORT_ONLY:
             return
         if offset in self.before:
             self.plan.refused_before += 1

@@ -19,7 +19,7 @@ import msgspec
 import pyarrow as pa
 from pyarrow import parquet
 
-from driftline.features.feast.history import STAMP
+from driftline.features.feast.history import STAMP_TYPE
 from driftline.features.quality.expectation import Schema
 from driftline.features.quality.statistics import FeatureStatistics, observed
 from driftline.streams.archive.parts import Archive, ArchivedRecord, Manifest, Part
@@ -36,7 +36,7 @@ BEFORE_ANY = float("-inf")
 _COUNTS = pa.map_(pa.string(), pa.int64())
 _COLUMNS = pa.schema(
     [
-        pa.field("window", STAMP, nullable=False),
+        pa.field("window", STAMP_TYPE, nullable=False),
         pa.field("feature", pa.string(), nullable=False),
         pa.field("requests", pa.int64(), nullable=False),
         pa.field("first_offset", pa.int64(), nullable=False),

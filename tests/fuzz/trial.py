@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from driftline.streams.declare.topics import OUTPUT_LIMITS
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.errors import TOLD_ONLY
+from driftline.streams.errors import REPORT_ONLY
 from driftline.streams.fold.processor import PartitionProcessor, counts_of
 from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.simulation.sources import LogRecord
@@ -83,7 +83,7 @@ def _refuse(name: str) -> Any:
 def check_counts(processor: PartitionProcessor, out: Outputs, records: Sequence[LogRecord]) -> None:
     """Every record is accounted for once, and so is every prediction."""
     counts = counts_of([processor])
-    refused = [o for o in out.dead_letters if dict(o.headers)["stage"].decode() not in TOLD_ONLY]
+    refused = [o for o in out.dead_letters if dict(o.headers)["stage"].decode() not in REPORT_ONLY]
     assert counts["dead_letters"] == len(out.dead_letters)
     assert len(refused) + counts["duplicates"] + counts["events"] <= len(records)
     assert counts["predictions"] == len(out.predictions)

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from driftline.online_models.drift.monitors.clock import QUARTER
 from driftline.online_models.drift.monitors.windows import MEAN, SQUARE, Array
 
-QUARTER = 900
-"""Seconds of a phase: clocks of all zones show full hours at full quarters."""
 REVIEW = 16
 """Blocks between two looks at the variance within all phases."""
 
