@@ -30,7 +30,7 @@ check: setup ## lint, types, layers
 	$(BIN)/lint-imports
 
 bench: setup ## measure against bare River, plain Faust, Quix Streams, aiokafka
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/peers "quixstreams>=3.20"
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/peers "quixstreams>=3.20"
 	$(BIN)/driftline bench
 
 readme: setup ## the README's figures and picture: runs the demo anew, takes the bench as it was measured last

@@ -163,8 +163,8 @@ def main(
             stack.down()
     found["seconds"] = round(time.monotonic() - started, 1)
     readme.RESULTS.write_text(json.dumps(found, indent=2) + "\n")
-    readme.write_blocks()
     table.show(found)
+    readme.write_blocks()
     return found
 
 

@@ -71,7 +71,11 @@ class FoldFault(StreamsError):
 
 
 class NotLetIn(StreamsError):
-    """Kafka is there and refuses this client: its settings are not those that the broker asks for."""
+    """Kafka is there and refuses this client: its settings are not those that the broker asks for.
+
+    >>> issubclass(NotLetIn, StreamsError), issubclass(NotLetIn, NoBroker)
+    (True, False)
+    """
 
 
 class NoBroker(StreamsError):
