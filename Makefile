@@ -23,11 +23,13 @@ demo: setup ## a year of flights through a real Kafka: predictions, features, dr
 test: setup ## the tests, on a real local Kafka for each of two processes
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-check: setup ## lint, types, layers
+check: setup ## lint, types, layers, and how much of each package the tests without a broker cover
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m "not integration and not soak" --numprocesses 2 --dist loadfile --cov --cov-report=json:.coverage.json
+	$(BIN)/python -m tests.coverage .coverage.json
 
 bench: setup ## measure against bare River, plain Faust, Quix Streams, aiokafka
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/peers "quixstreams>=3.20"
@@ -46,4 +48,4 @@ fold: setup ## before a release: record which fold it is, and whether it puts ou
 
 clean: ## remove what setup and the runs made (a running broker is stopped first)
 	@if [ -x $(BIN)/driftline ] && [ -d .driftline ]; then $(BIN)/driftline down; fi
-	rm -rf .venv .driftline .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf .venv .driftline .coverage .coverage.json .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist build
