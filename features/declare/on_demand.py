@@ -65,7 +65,8 @@ class OnDemandView:
 def on_demand_views(
     case: str, features: Mapping[str, Feature], views: list[View], ask: type
 ) -> list[OnDemandView]:
-    """The on-demand features of a case, grouped by what they need, in the order of declaration.
+    """The on-demand features of a case, grouped by the keys and the fields of the request that
+    they need, in the order of declaration.
 
     Raises FeatureDeclarationError for inputs that are not declared before them, or of an unknown type.
     """
@@ -77,9 +78,10 @@ def on_demand_views(
         if isinstance(feature, (OnDemand, Elapsed))
     }
     for name, needed in leaves.items():
-        sources = tuple(dict.fromkeys(homes[leaf].name for leaf in needed if leaf in homes))
+        # a view's name says as much: two of one name would be one to Feast
+        keys = tuple(dict.fromkeys(key for leaf in needed if leaf in homes for key in homes[leaf].keys))
         request = tuple(leaf for leaf in needed if leaf not in homes)
-        grouped.setdefault((sources, request), []).append(name)
+        grouped.setdefault((keys, request), []).append(name)
     return [
         _view(case, names, features, homes, ask, {name: leaves[name] for name in names})
         for names in grouped.values()

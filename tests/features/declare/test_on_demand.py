@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from kinds import kinds
-from shop import START, Asked, Product, Settled
+from shop import START, Asked, Product, Settled, orders
 from shops import by_feasts_own
 
-from driftline import HOUR, Event, FeatureClient, derive, difference, field, on_demand, ratio, since
+from driftline import HOUR, Event, FeatureClient, count, derive, difference, field, on_demand, ratio, since
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
@@ -190,7 +190,7 @@ def test_a_value_older_than_its_own_ttl_is_expired_before_its_row_is(repo: Onlin
         ({"shop": field("shop"), "r": ratio("shop", "shop")}, "'shop' is text, and a ratio is of numbers"),
         ({"d": derive(lambda r: 1.0), "r": ratio("d", "d")}, "annotate what its function returns"),
         ({"at": field("amount"), "s": since(Asked, by="shop", over=HOUR)}, "feature 'at'"),
-        ({"s_at": field("amount"), "s": since(Asked, by="shop", over=HOUR)}, "needs the name 's_at'"),
+        ({"s_at": field("amount"), "s": since(Asked, by="shop", over=HOUR)}, "feature 's_at': the store"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_computed_is_refused_at_the_declaration(features: dict[str, Any], told: str) -> None:
@@ -213,3 +213,16 @@ def test_on_demand_features_are_of_their_declared_kind(function: Any, kind: type
     request = Asked(id="x", at=START, order="o", shop="s", amount=0.5)
     found = declared.feature_state().read(request, 0.0).get("f")
     assert repr(found) == repr(value)
+
+
+def test_features_of_the_same_keys_and_fields_are_one_view_whatever_windows_they_are_of() -> None:
+    declared = replace(
+        orders,
+        features={
+            "asked": count(Asked, by="shop", over=HOUR),
+            "quiet": since(Settled, by=("shop", "order"), over=HOUR),
+            "pressure": ratio("asked", "quiet"),
+        },
+    )
+    (view,) = declared.on_demand_views()
+    assert list(view.features) == ["quiet", "pressure"]
