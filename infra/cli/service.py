@@ -135,4 +135,16 @@ def archive(
     declared, now = load(case), settings()
     named = [kind.of(declared.topics(now.namespace)) for kind in topics]
     parts = run_archiver(declared, now, named, part_size, once=once)
-    say(f"{parts} parts written")
+    say(written(parts, part_size, once=once))
+
+
+def written(parts: int, part_size: int | None, *, once: bool) -> str:
+    """What an archiver has done, and why that is nothing."""
+    from driftline.streams.archive.parts import PART_SIZE
+
+    if parts or not once:
+        return f"{parts:,} parts written"
+    return (
+        f"0 parts written: a part is written once all of its {part_size or PART_SIZE:,} offsets are "
+        "there, and none is complete that was not written before; --part-size, before the first part, sets it"
+    )
