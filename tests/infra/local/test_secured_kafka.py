@@ -1,0 +1,256 @@
+"""A secured Kafka: each role works with the rights that `driftline acl` prints, and with nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shop
+import till
+from kafka.admin import NewTopic
+from kafka.errors import TopicAuthorizationFailedError
+from pydantic import SecretStr
+
+from driftline.client import EventProducer, PredictionConsumer
+from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.infra.errors import InfraError
+from driftline.infra.local.kafka import LocalStack
+from driftline.infra.topics.allowing import allow
+from driftline.settings import KafkaSecurity
+from driftline.streams.connection import clients
+from driftline.streams.connection.refusal import refusal
+from driftline.streams.connection.security import own_security
+from driftline.streams.declare.rights import Right, rights
+from driftline.streams.declare.roles import Role
+from driftline.streams.declare.topics import TopicSpec
+from driftline.streams.errors import NotLetIn
+
+Eventually = Callable[..., Any]
+ASKED = 40
+GROUP = "readers"
+CASES = str(Path(__file__).parents[2] / "cases")
+
+
+@dataclass
+class Secured:
+    """A secured broker, and what a user of it has in the environment."""
+
+    bootstrap: str
+    home: Path
+    users: dict[str, str]
+
+    def variables(self, user: str) -> dict[str, str]:
+        lines = Path(self.users[user]).read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines) | {
+            "DRIFTLINE_HOME": str(self.home),
+            "DRIFTLINE_BOOTSTRAP": self.bootstrap,
+        }
+
+    def passwords(self) -> list[str]:
+        return [Path(self.variables(user)["DRIFTLINE_SASL_PASSWORD_FILE"]).read_text() for user in self.users]
+
+    def start(self, user: str, *arguments: str, **others: str) -> subprocess.Popen[str]:
+        """A command of a user, which runs beside the test."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "driftline", *arguments],
+            env=os.environ | self.variables(user) | {"PYTHONPATH": CASES} | others,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, user: str, *arguments: str, **others: str) -> str:
+        """What a command of a user says; it has to end well."""
+        process = self.start(user, *arguments, **others)
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        return said
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    home = tmp_path_factory.mktemp("secured")
+    stack = LocalStack(home)
+    try:
+        yield Secured(stack.up(secure=True).bootstrap, home, stack.users)
+    finally:
+        stack.down(wipe=True)
+
+
+@pytest.fixture
+def become(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has this process be a user from now on."""
+
+    def be(user: str) -> None:
+        for name, value in secured.variables(user).items():
+            monkeypatch.setenv(name, value)
+
+    return be
+
+
+@pytest.fixture
+def allowed(secured: Secured, become: Callable[[str], None]) -> None:
+    """Every role has its rights to the orders, and none to anything else."""
+    become("admin")
+    for role in Role:
+        if role is not Role.BRIDGE:
+            group = GROUP if role is Role.CONSUMER else None
+            allow(secured.bootstrap, f"User:{role}", rights(role, shop.orders.topics(), group=group))
+
+
+def command_lines() -> str:
+    """Those of all processes of this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes())
+        except OSError:
+            continue  # it has ended
+    return b"\n".join(found).decode(errors="replace")
+
+
+def serving(secured: Secured, worker: subprocess.Popen[str]) -> Mapping[str, Any] | None:
+    """The worker's status, once it has answered every request."""
+    assert worker.poll() is None, worker.communicate()[0]
+    path = secured.home / "status" / f"{shop.orders.name}.json"
+    status = json.loads(path.read_text()) if path.exists() else {}
+    return status if sum(status.get("next_offsets", {}).values()) >= ASKED else None
+
+
+@pytest.mark.integration
+def test_each_role_works_with_the_rights_that_are_printed_for_it_and_tells_no_secret(
+    secured: Secured, become: Callable[[str], None], allowed: None, eventually: Eventually
+) -> None:
+    worker = secured.start("worker", "worker", "shop:orders")
+    said: list[str] = []
+    try:
+        topics = shop.orders.topics()
+        become("admin")
+        eventually(lambda: _has_topic(secured.bootstrap, topics.models))
+        become("producer")
+        with EventProducer(shop.orders) as producer:
+            for number in range(ASKED):
+                producer.send(shop.asked(number, number))
+        eventually(lambda: serving(secured, worker))
+        said.append(command_lines())
+        become("consumer")
+        with PredictionConsumer(shop.orders, group=GROUP, timeout=10) as consumer:
+            assert sum(1 for _ in consumer) == ASKED
+        said.append(secured.run("archiver", "archive", "shop:orders", "--once"))
+        said.append(secured.run("operator", "audit", "shop:orders"))  # ends with 1 where something differs
+        said.append(secured.run("operator", "status"))
+        said.append(secured.run("operator", "config", "show"))
+    finally:
+        worker.terminate()
+        said.append(worker.communicate(timeout=120)[0])
+    said.append((secured.home / "kafka" / "broker.log").read_text())
+    assert not [password for password in secured.passwords() if any(password in text for text in said)]
+
+
+def _has_topic(bootstrap: str, topic: str) -> bool:
+    admin = clients.admin(bootstrap)
+    try:
+        return topic in admin.list_topics()
+    finally:
+        admin.close()
+
+
+@pytest.mark.integration
+def test_nobody_but_the_worker_may_publish_a_prediction(
+    secured: Secured, become: Callable[[str], None], allowed: None
+) -> None:
+    become("admin")
+    topic = shop.orders.topics().predictions
+    if not _has_topic(secured.bootstrap, topic):
+        admin = clients.admin(secured.bootstrap)
+        admin.create_topics([NewTopic(topic, shop.orders.partitions, 1)])
+        admin.close()
+    for role in Role:
+        if role in (Role.WORKER, Role.BRIDGE):  # a bridge may not even see it
+            continue
+        become(role)
+        producer = clients.producer(secured.bootstrap, enable_idempotence=False)
+        try:
+            with pytest.raises(TopicAuthorizationFailedError):
+                producer.send(topic, b"{}", partition=0).get(30)
+        finally:
+            producer.close(timeout=0)
+
+
+@pytest.mark.integration
+def test_a_bridge_works_with_its_rights_and_those_of_a_reader_of_the_foreign_kafka(
+    secured: Secured, become: Callable[[str], None]
+) -> None:
+    become("admin")
+    topics = till.sales.topics()
+    admin = clients.admin(secured.bootstrap)
+    admin.create_topics([NewTopic(till.till.topic, 1, 1), *(_new(spec) for spec in topics.all())])
+    admin.close()
+    allow(secured.bootstrap, "User:bridge", rights(Role.BRIDGE, topics, bridge=till.till.name))
+    foreign = [Right("Topic", "Literal", till.till.topic, one) for one in ("Read", "DescribeConfigs")]
+    group = Right("Group", "Prefixed", f"{topics.log}.bridge.", "Read")
+    allow(secured.bootstrap, "User:gateway", [*foreign, group])  # as if it were a user of another Kafka
+    producer = clients.producer(secured.bootstrap)
+    for second in range(ASKED):
+        told = {"what": "sold", "second": second, "shop": "s", "amount": 1.0}
+        producer.send(till.till.topic, json.dumps(told).encode())
+    producer.close()
+    OnlineStoreRepo(
+        RepositoryPlace.of("orders", secured.home, "", "sqlite", None), shop.orders.views()
+    ).apply()
+    gateway = secured.variables("gateway")
+    of_foreign = {
+        name.replace("DRIFTLINE_", "DRIFTLINE_FOREIGN_"): value
+        for name, value in gateway.items()
+        if name != "DRIFTLINE_HOME"
+    }
+    said = secured.run("bridge", "bridge", "till:till", "--once", "--json", **of_foreign)
+    report = json.loads(said.splitlines()[-1])
+    assert report["events"] == ASKED
+
+
+def _new(spec: TopicSpec) -> NewTopic:
+    return NewTopic(spec.name, spec.partitions, 1, topic_configs=spec.config)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"security_protocol": "PLAINTEXT"}, "it does not speak PLAINTEXT"),
+        ({"security_protocol": "SSL"}, "it wants a user, by SCRAM-SHA-512"),
+        ({"sasl_password": SecretStr("guessed")}, "no user 'consumer' with that password by SCRAM-SHA-512"),
+        ({"sasl_mechanism": "PLAIN"}, "it lets users in by SCRAM-SHA-512, not by PLAIN"),
+        ({"ssl_cafile": None}, "its certificate is not accepted.*ssl_cafile"),
+    ],
+)
+def test_a_client_that_is_not_let_in_is_told_why(
+    secured: Secured, become: Callable[[str], None], change: dict[str, Any], reason: str
+) -> None:
+    become("consumer")
+    security = own_security().model_copy(update=change)
+    with pytest.raises(NotLetIn, match=reason) as raised:
+        clients.admin(secured.bootstrap, security, bootstrap_timeout_ms=1_000)
+    assert "guessed" not in str(raised.value)
+
+
+def test_a_broker_that_is_away_is_no_refusal() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        assert refusal(f"127.0.0.1:{nobody.getsockname()[1]}", KafkaSecurity()) is None
+
+
+def test_a_broker_that_was_made_without_users_is_not_secured_afterwards(tmp_path: Path) -> None:
+    (tmp_path / "kafka" / "data").mkdir(parents=True)
+    (tmp_path / "kafka" / "data" / "meta.properties").touch()
+    with pytest.raises(InfraError, match=r"was made without users.*--wipe"):
+        LocalStack(tmp_path).up(secure=True)
