@@ -287,7 +287,7 @@ OF_THE_ORDER = (
         "other code is not refused",
         takeover,
         "_epochs_of_this_code",
-        "if found else None",
+        "if announced else None",
         "if False else None",
     ),
     mutation(

@@ -61,7 +61,7 @@ OF_THE_STATE = (
         "estimators of a checkpoint are not restored",
         roster,
         "Roster.restore",
-        "        seat.state = found\n",
+        "        seat.state = saved\n",
         "",
     ),
     mutation(
