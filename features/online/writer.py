@@ -40,6 +40,7 @@ class RowStore:
         self._open()
         self.incarnation = ""
         """The token of what the store has been since it was empty; "" before the first look at it."""
+        self.first_incarnation = ""
 
     def _open(self) -> None:
         store = self._repo.store
@@ -67,6 +68,7 @@ class RowStore:
                 self._online_store.end(self._config)  # a table may be missing though the token is not
             incarnation = self._online_store.begin(self._config)
         self.incarnation = incarnation
+        self.first_incarnation = self.first_incarnation or incarnation
 
     def put(self, rows: Mapping[RowKey, StampedRow]) -> None:
         """Write rows, durably once this returns.
@@ -145,6 +147,11 @@ class OnlineWriter:
         """The token of what the store has been since it was empty: with another one, every row is to be
         offered again. It is "" as long as the store has not been reached."""
         return self._rows.incarnation
+
+    @property
+    def first_incarnation(self) -> str:
+        """What `incarnation` was when it was first known."""
+        return self._rows.first_incarnation
 
     def offered(self) -> int:
         """A ticket for `written`: the number of offers so far."""

@@ -25,6 +25,11 @@ class RowWriter(Protocol):
         """What tells the store from what it was before it lost rows; "" while that is not known."""
         ...
 
+    @property
+    def first_incarnation(self) -> str:
+        """What the store was when rows were first written to it; "" before."""
+        ...
+
     async def offer(self, rows: Mapping[Any, Any]) -> None:
         """Take rows to write; raises FeaturesError when writing has failed for good."""
         ...

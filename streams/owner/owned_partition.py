@@ -94,7 +94,8 @@ class OwnedPartition:
         self._work = 0.0
         self.tally = Tally()
         """What was published since the partition is served, and what that cost."""
-        self._rows_in = header.rows_in if header is not None else self._incarnation
+        # None: in the first incarnation that there will be, as all rows are offered by this owner
+        self._rows_in = header.rows_in if header is not None else (self._incarnation or None)
         self.processor = processor
         self.partition = processor.partition
         self._all_acknowledged = True
@@ -115,7 +116,7 @@ class OwnedPartition:
     @property
     def owes_rows(self) -> bool:
         """Whether the online store has lost rows since they were offered."""
-        return self._incarnation not in ("", self._rows_in)
+        return self._rows_in is not None and self._incarnation not in ("", self._rows_in)
 
     async def recover(self) -> AsyncIterator[None]:
         """Fold what was in the log at the take-over; only what lies beyond the tails is put out.
@@ -205,6 +206,8 @@ class OwnedPartition:
         rows = self._deployment.rows
         if rows is None:
             return
+        if self._rows_in is None and rows.first_incarnation:
+            self._rows_in = rows.first_incarnation
         if self.owes_rows:
             self._rows_in = rows.incarnation
             every = self.processor.intake.every_row()
@@ -230,7 +233,7 @@ class OwnedPartition:
             self.last_input,
             deployment.code,
             self._outbox.marks,
-            self._rows_in,
+            self._rows_in or "",
         )
 
     def snapshot(self) -> Snapshot | None:

@@ -233,6 +233,7 @@ class RowConnection:
         self._waiting: asyncio.Queue[Mapping[Any, Any]] = asyncio.Queue(ROWS_WAITING)
         self._offered = 0
         self._written = 0
+        self.first_incarnation = self.incarnation
         self._news = asyncio.Condition()
         world.loop.spawn(process, "rows", self._write())
 

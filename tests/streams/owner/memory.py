@@ -139,9 +139,8 @@ class _Writing:
 class Rows:
     """What was offered to the online store."""
 
-    incarnation = "first"
-
-    def __init__(self) -> None:
+    def __init__(self, incarnation: str = "first") -> None:
+        self.incarnation = self.first_incarnation = incarnation
         self.newest: dict[Any, Any] = {}
 
     async def offer(self, rows: Mapping[Any, Any]) -> None:

@@ -105,6 +105,43 @@ def test_a_store_that_lost_rows_is_offered_every_row_again() -> None:
             assert after == before
 
 
+def test_rows_are_not_offered_again_when_it_is_first_known_which_store_has_them() -> None:
+    """Those that were offered are as of their own time; put again they would be as of now, under the same
+    stamp."""
+
+    async def offered() -> tuple[str, bool]:
+        broker, rows = MemoryBroker(), Rows("")
+        owned, _ = await serving(broker, 5, rows)
+        rows.newest.clear()
+        rows.incarnation = rows.first_incarnation = "first"
+        assert not owned.owes_rows
+        event = shop.settled(0, 6)
+        broker.add(LOG, CODEC.key(event), CODEC.encode(event))
+        await owned.advance([record for record in broker.at(LOG)[5:] if record is not None], 5)
+        known = owned.header().rows_in
+        assert len(rows.newest) <= 1, "only what the event has changed"
+        rows.incarnation = "second"
+        return known, owned.owes_rows
+
+    assert asyncio.run(offered()) == ("first", True)
+
+
+def test_a_checkpoint_without_an_online_store_owes_it_every_row() -> None:
+    async def owes() -> bool:
+        broker, checkpoints = MemoryBroker(), MemoryCheckpoints()
+        owned, _ = await serving(broker, 5, None, checkpoints)
+        snapshot = owned.snapshot()
+        assert snapshot is not None
+        await owned.store(snapshot)
+        await owned.close()
+        rows = Rows()
+        before = await serving(broker, 0, rows, checkpoints)
+        assert before[0].acknowledged == 5
+        return bool(rows.newest)
+
+    assert asyncio.run(owes())
+
+
 def refused(change: Callable[[list[Any]], None]) -> str:
     """What a second owner says after the predictions topic was changed behind the first one."""
 
