@@ -24,7 +24,8 @@ def test_ctrl_c_names_the_broker_and_the_workers_that_still_run(tmp_path: Path) 
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content))
     script = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what runs in the background\n"
         "from driftline.infra import cli\n"
         "@cli.app.command()\n"
         "def waiting() -> None:\n"

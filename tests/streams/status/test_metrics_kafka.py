@@ -66,6 +66,7 @@ def test_a_scrape_has_what_the_log_made_and_a_take_over_is_no_burst(
     eventually(lambda: got(first_port, "/readyz")[0] == 200)
     system.produce(trade[:200])
     eventually(lambda: system.folded(first))
+    eventually(lambda: got(first_port, "/readyz")[0] == 200)
     assert json.loads(got(first_port, "/readyz")[1])["partitions"] == dict.fromkeys(
         "012"[: system.case.partitions], "serving"
     )
