@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from driftline.features.online.outages import Outage
+from driftline.infra.topics.folded import add_committed
 from driftline.streams.connection import async_clients
 from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.declare.usecase import UseCase
@@ -48,11 +49,7 @@ class FoldProgress:
         """What the groups of workers, of whichever code, have committed: what it causes is published."""
         for group, *_ in await admin.list_consumer_groups():
             if is_worker_group(group, self._log):
-                for place, committed in (await admin.list_consumer_group_offsets(group)).items():
-                    if place.topic == self._log:
-                        self._folded[place.partition] = max(
-                            self._folded.get(place.partition, 0), committed.offset
-                        )
+                add_committed(self._folded, self._log, await admin.list_consumer_group_offsets(group))
         for partition, waiting in self._waiting.items():
             through = self._folded.get(partition, 0)
             for offset, future in waiting:

@@ -22,7 +22,7 @@ from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import REPORT_ONLY, StreamsError
-from driftline.streams.records.positions import position_of
+from driftline.streams.records.positions import header_texts, position_of
 
 log = logging.getLogger("driftline.gateway")
 
@@ -134,7 +134,7 @@ class PublishedResults:
     def _read_record(self, place: TopicPartition, record: Any) -> None:
         source = position_of(record.headers)[0]
         if place.topic == self._topics.dead_letters:
-            headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
+            headers = header_texts(record.headers)
             if headers["stage"] not in REPORT_ONLY:
                 self._refuse((place.partition, source), Refusal(headers["stage"], headers["reason"]))
             return

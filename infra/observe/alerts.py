@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from driftline.infra.proof.audit_metrics import AUDIT_MEASURES
-from driftline.streams.status.measures import MEASURES
+from driftline.infra.proof.audit_metrics import ALL_MEASURES
 
 
 def _series(name: str) -> str:
     """The series of a measure, by its name."""
-    return (MEASURES.get(name) or AUDIT_MEASURES[name]).series
+    return ALL_MEASURES[name].series
 
 
 class Alert(NamedTuple):

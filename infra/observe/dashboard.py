@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from driftline.infra.proof.audit_metrics import AUDIT_MEASURES
-from driftline.streams.status.measures import MEASURES
+from driftline.infra.proof.audit_metrics import ALL_MEASURES
 
 WIDTH, HEIGHT = 8, 7
 """Size of a panel in Grafana's grid, which is 24 wide."""
@@ -55,7 +54,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 
 def expression(panel: Panel) -> str:
     """The panel's query."""
-    measure = MEASURES.get(panel.measure) or AUDIT_MEASURES[panel.measure]
+    measure = ALL_MEASURES[panel.measure]
     selected = ",".join(filter(None, ('case="$case"', panel.where)))
     values = f"{measure.series}{{{selected}}}"
     if panel.is_rate:
@@ -83,7 +82,7 @@ def dashboard() -> dict[str, Any]:
         "name": "case",
         "type": "query",
         "datasource": SOURCE,
-        "query": f"label_values({MEASURES['folded_offset'].series}, case)",
+        "query": f"label_values({ALL_MEASURES['folded_offset'].series}, case)",
         "refresh": 2,
     }
     source = {"name": "datasource", "type": "datasource", "query": "prometheus"}

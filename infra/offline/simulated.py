@@ -14,6 +14,7 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.offline.training_set import Served
 from driftline.streams.records.messages import Outcome, Prediction
 from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.positions import header_texts
 
 SUFFIXES = (".jsonl", ".parquet")
 
@@ -62,7 +63,7 @@ class SimulatedOutputs:
     def take(self, partition: int, outputs: Outputs) -> None:
         """Add the outputs of a step of a partition."""
         for letter in outputs.dead_letters:
-            headers = {name: (value or b"").decode("utf-8", "replace") for name, value in letter.headers}
+            headers = header_texts(letter.headers)
             refused = self.refused.setdefault(
                 headers["stage"], RefusedRecords(0, partition, letter.offset, headers["reason"])
             )

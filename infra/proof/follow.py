@@ -5,11 +5,9 @@ A partition is compared up to where its workers have committed: what the log giv
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import closing
 
 from kafka.errors import KafkaError
 from prometheus_client import start_http_server
@@ -22,6 +20,7 @@ from driftline.infra.topics.folded import folded_offsets, worker_groups
 from driftline.streams.archive.epochs import is_epoch, recorded_epochs
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.archive.past import Past
+from driftline.streams.connection import clients
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import code_of
@@ -29,8 +28,6 @@ from driftline.streams.proof.audit import PartitionAuditor, PublishedTopic, Sele
 from driftline.streams.proof.refold import Refold
 from driftline.streams.records.difference import Difference
 from driftline.streams.records.outputs import KINDS
-
-log = logging.getLogger("driftline.audit")
 
 LOOK_EVERY = 5.0
 AT_ONCE = 20_000
@@ -129,7 +126,10 @@ def follow(
     told: set[Difference] = set()
     while not stop.is_set():
         try:
-            with open_history(case, settings) as past, _admin(bootstrap_of(settings)) as admin:
+            with (
+                open_history(case, settings) as past,
+                closing(clients.admin(bootstrap_of(settings))) as admin,
+            ):
                 topics = case.topics(settings.namespace)
                 followers = [PartitionFollower(case, past, topics, n) for n in range(case.partitions)]
                 while not stop.is_set():
@@ -162,14 +162,3 @@ def _look(follower: PartitionFollower, folded: int, metrics: AuditMetrics) -> bo
         unchecked=unchecked,
     )
     return done
-
-
-@contextmanager
-def _admin(bootstrap: str) -> Iterator[Any]:
-    from driftline.streams.connection import clients
-
-    admin = clients.admin(bootstrap)
-    try:
-        yield admin
-    finally:
-        admin.close()

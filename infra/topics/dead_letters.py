@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from driftline.infra.errors import InfraError
+from driftline.infra.topics.tail import partitions_of
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import REPORT_ONLY
-from driftline.streams.records.positions import position_of
+from driftline.streams.records.positions import header_texts, position_of
 
 FINAL_STAGES = {
     "late": "event time has passed it, and only moves on: an event of that time is refused again",
@@ -64,7 +65,7 @@ class DeadLetter:
     @classmethod
     def of(cls, partition: int, record: ArchivedRecord) -> DeadLetter:
         """The letter in a record of the dead-letters topic."""
-        headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
+        headers = header_texts(record.headers)
         value = record.value or b""
         return cls(
             id=LetterId(partition, record.offset),
@@ -130,12 +131,7 @@ def read(bootstrap: str, topics: Topics, selection: Selection) -> Iterator[DeadL
     that it does not have."""
     missing = set(selection.ids)
     with LogReader(bootstrap) as reader:
-        topic = reader.topic(topics.dead_letters)
-        if topic is None:
-            raise InfraError(
-                f"there is no topic {topics.dead_letters} at {bootstrap}: has a worker or producer run?"
-            )
-        for partition in topic[1]:
+        for partition in partitions_of(reader, bootstrap, topics.dead_letters):
             begin, end = reader.extent(topics.dead_letters, partition)
             if selection.ids:
                 asked = [each.offset for each in selection.ids if each.partition == partition]

@@ -6,7 +6,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from driftline.infra.topics.folded import folded_offsets, worker_groups
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import REPORT_ONLY
-from driftline.streams.records.positions import source_of
+from driftline.streams.records.positions import header_texts, source_of
 
 PATIENCE = 15.0
 """Seconds without any progress of the workers after which they are not waited for any more."""
@@ -104,14 +104,16 @@ class DeadLetters:
                     for record in chunk:
                         position = source_of(record.headers)
                         if position is not None and (number, position[0]) in sent:
-                            headers = {name: (value or b"").decode() for name, value in record.headers}
+                            headers = header_texts(record.headers)
                             stages[headers["stage"]] += 1
                             reasons.setdefault(headers["stage"], headers["reason"])
         return SentRefusals(stages, reasons, behind, is_served)
 
     def _awaited(self, ends: dict[int, int]) -> tuple[bool, int]:
         """Wait for the workers to reach these offsets; whether there are any, and how many are left."""
-        with _admin(self._bootstrap) as admin:
+        from driftline.streams.connection import clients
+
+        with closing(clients.admin(self._bootstrap)) as admin:
             moved, before = time.monotonic(), -1
             while True:
                 groups = worker_groups(admin, self._topics.log)
@@ -128,14 +130,3 @@ class DeadLetters:
         """Offsets that no group has committed."""
         done = folded_offsets(admin, self._topics.log, groups)
         return sum(max(0, end - done.get(partition, 0)) for partition, end in ends.items())
-
-
-@contextmanager
-def _admin(bootstrap: str) -> Iterator[Any]:
-    from driftline.streams.connection import clients
-
-    admin = clients.admin(bootstrap)
-    try:
-        yield admin
-    finally:
-        admin.close()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from driftline.infra.errors import InfraError
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.archive.parts import ArchivedRecord
+from driftline.streams.records.positions import header_texts
 
 
 class _Read(NamedTuple):
@@ -21,14 +22,18 @@ def newest(bootstrap: str, topic: str, count: int) -> list[dict[str, Any]]:
     A value that is no JSON (a dead letter) is given as text; other headers are given too.
     """
     with LogReader(bootstrap) as reader:
-        known = reader.topic(topic)
-        if known is None:
-            raise InfraError(f"there is no topic {topic} at {bootstrap}: has a worker or producer run?")
-        read = [
-            _Read(number, record) for number in known[1] for record in _last(reader, topic, number, count)
-        ]
+        numbers = partitions_of(reader, bootstrap, topic)
+        read = [_Read(number, record) for number in numbers for record in _last(reader, topic, number, count)]
     read.sort(key=lambda each: (each.record.timestamp, each.partition, each.record.offset))
     return [_shown(*each) for each in read[-count:]]
+
+
+def partitions_of(reader: LogReader, bootstrap: str, topic: str) -> list[int]:
+    """The partitions of a topic of a case; raises InfraError where there is no such topic."""
+    known = reader.topic(topic)
+    if known is None:
+        raise InfraError(f"there is no topic {topic} at {bootstrap}: has a worker or producer run?")
+    return known[1]
 
 
 def _last(reader: LogReader, topic: str, partition: int, count: int) -> list[ArchivedRecord]:
@@ -45,10 +50,9 @@ def _last(reader: LogReader, topic: str, partition: int, count: int) -> list[Arc
 
 
 def _shown(partition: int, record: ArchivedRecord) -> dict[str, Any]:
-    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
     text = (record.value or b"").decode("utf-8", "replace")
     try:
         value = json.loads(text)
     except ValueError:
         value = text
-    return {"partition": partition, "offset": record.offset, **headers, "value": value}
+    return {"partition": partition, "offset": record.offset, **header_texts(record.headers), "value": value}

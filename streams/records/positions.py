@@ -27,6 +27,11 @@ def parse_position(text: str) -> SourcePosition:
     return int(offset), int(ordinal)
 
 
+def header_texts(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
+    """A record's headers as text, by name; what is no UTF-8 is replaced."""
+    return {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
+
+
 def source_of(headers: Sequence[tuple[str, bytes | None]]) -> SourcePosition | None:
     """The source position in a record's headers; None when there is none."""
     for name, value in headers:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from driftline.features.online.outages import Outage
 from driftline.streams.errors import DeclarationError
 from driftline.streams.status.metrics import WorkerMetrics
 
-log = logging.getLogger("driftline.worker")
-
 BIND_AGAIN_AFTER = 1.0
 """Seconds until an address that is taken is tried again: a worker that died may still hold it."""
-CONTENT_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 
 PartitionStates = Callable[[], Mapping[int, str]]
 
@@ -39,12 +36,11 @@ class Endpoint:
     before; its body has the state of each. A worker without partitions stands by: it is ready.
     """
 
-    def __init__(self, address: str, metrics: WorkerMetrics, states: PartitionStates) -> None:
+    def __init__(self, address: str, states: PartitionStates) -> None:
         self._host, self._port = parse_address(address)
-        self._metrics = metrics
         self._states = states
-        self._runner: web.AppRunner | None = None
-        self._site: web.TCPSite | None = None
+        self.metrics = WorkerMetrics()
+        """What the worker is to prepare for scrapes."""
 
     async def run(self) -> None:
         """Serve until cancelled. An address that is taken is tried again; the worker serves meanwhile."""
@@ -56,13 +52,13 @@ class Endpoint:
                 web.get("/readyz", self._ready),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
         try:
-            await self._bind(self._runner)
+            await self._bind(runner)
             await asyncio.Event().wait()
         finally:
-            await self._runner.cleanup()
+            await runner.cleanup()
 
     async def _bind(self, runner: web.AppRunner) -> None:
         outage: Outage | None = None
@@ -81,7 +77,7 @@ class Endpoint:
                 return
 
     async def _metrics_text(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=self.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _alive(self, _request: web.Request) -> web.Response:
         return web.json_response({"alive": True})

@@ -23,7 +23,8 @@ class WorkerStatus:
     """The status of one worker, as a file and as metrics; `tasks` are its partitions as they are at any time.
 
     `troubles` are the topics' settings that break a guarantee. `log_end` gives the offset after the
-    last record of a partition of the log, as far as this worker knows it.
+    last record of a partition of the log, as far as this worker knows it; without `metrics` none are
+    prepared.
     """
 
     def __init__(
@@ -33,13 +34,14 @@ class WorkerStatus:
         tasks: Mapping[int, PartitionTask],
         troubles: Callable[[], Sequence[str]],
         log_end: Callable[[int], int | None],
+        metrics: WorkerMetrics | None,
     ) -> None:
         self._file = StatusFile(path)
         self._deployment = deployment
         self._tasks = tasks
         self._troubles = troubles
         self._log_end = log_end
-        self.metrics = WorkerMetrics()
+        self._metrics = metrics
         self._figures = ModelFigures(self._processors)
         self._started = time.time()
         self._last: dict[str, Any] | None = None
@@ -58,8 +60,10 @@ class WorkerStatus:
         Raises what computing the figures has failed with.
         """
         self._figures.look({one.partition: one.acknowledged for one in self._owned()})
-        self._file.write(self._of_now())
-        self.metrics.show(self._readings())
+        status = self._of_now()
+        self._file.write(status)
+        if self._metrics is not None:
+            self._metrics.show(self._readings(status))
 
     async def finish(self) -> None:
         """Write the last one of the partitions, before they are forgotten, with final figures."""
@@ -71,11 +75,11 @@ class WorkerStatus:
         """Write the last one, which says why the worker ended."""
         self._file.write((self._last or self._of_now()) | {"ended": ended(reason, failed=failed)})
 
-    def _readings(self) -> Readings:
-        """The metrics as of now. Of a partition that is not served yet there is its state alone: while it is
-        folded again its counters would go back, and then seem to jump."""
+    def _readings(self, status: Mapping[str, Any]) -> Readings:
+        """The metrics as of a status of now. Of a partition that is not served yet there is its state alone:
+        while it is folded again its counters would go back, and then seem to jump."""
         readings = Readings(self._deployment.case.name)
-        readings.set("topic_troubles", len(self._troubles()))
+        readings.set("topic_troubles", len(status["topics"]))
         pools = self._figures.pools
         for number, task in self._tasks.items():
             readings.set("partition_state", 1.0, str(number), task.state)
@@ -83,13 +87,13 @@ class WorkerStatus:
                 readings.set("take_overs", count, str(number), reason)
             if task.state == "serving" and task.owned is not None:
                 add_partition(readings, task.owned, self._log_end(number))
-                add_checkpoints(readings, number, task.status())
+                add_checkpoints(readings, number, status["partitions"][number])
                 readings.set("learned_through_offset", pools.learned_through.get(number, -1), str(number))
         for state, count in pools.states.items():
             readings.set("pools", count, state)
         for kind, count in pools.incidents.items():
             readings.set("open_incidents", count, kind)
-        add_models(readings, self._figures.models)
+        add_models(readings, status["models"])
         return readings
 
     def _of_now(self) -> dict[str, Any]:

@@ -77,10 +77,15 @@ class Worker:
         self._clock_events = ClockEvents(deployment, bootstrap, self._partition_tasks)
         self._garbage = Garbage()
         self._closing = False
+        self._endpoint = None if metrics is None else Endpoint(metrics, self._states)
         self.status = WorkerStatus(
-            status_path, deployment, self._partition_tasks, lambda: topics.troubles, self._log_end
+            status_path,
+            deployment,
+            self._partition_tasks,
+            lambda: topics.troubles,
+            self._log_end,
+            None if self._endpoint is None else self._endpoint.metrics,
         )
-        self._endpoint = None if metrics is None else Endpoint(metrics, self.status.metrics, self._states)
         self.failure: BaseException | None = None
         """What ended the worker, when it was not asked to end."""
         self.app = self._build_app(deployment.group)

@@ -13,11 +13,10 @@ import pytest
 from driftline.infra.observe.alerts import ALERTS, Alert
 from driftline.infra.observe.dashboard import dashboard
 from driftline.infra.observe.files import RULES, contents
-from driftline.infra.proof.audit_metrics import AUDIT_MEASURES
-from driftline.streams.status.measures import MEASURES
+from driftline.infra.proof.audit_metrics import ALL_MEASURES
 
 GENERATED = Path(__file__).parents[3] / "infra/observe"
-SERIES = {measure.series: measure for measure in (*MEASURES.values(), *AUDIT_MEASURES.values())}
+SERIES = {measure.series: measure for measure in ALL_MEASURES.values()}
 
 
 def named(text: str) -> set[str]:
