@@ -106,10 +106,13 @@ def _until(world: World, workers: Sequence[Worker], condition: Callable[[], bool
 
 
 def _has_ended(world: World, worker: Worker) -> bool:
-    """Whether a worker has answered all of the log, or does not serve it any more."""
+    """Whether a worker has answered all of the log, or does not serve it any more. One that is stopped has
+    not, whatever it had answered: it is to notice first what became of the partition meanwhile."""
     task = worker.task
     if not worker.busy:
         return True
+    if worker.process.paused_until > world.loop.time():
+        return False
     if task is None or task.state != "serving" or task.owned is None:
         return False
     return task.owned.acknowledged > max((r.offset for r in world.log.entries if r is not None), default=-1)

@@ -12,7 +12,8 @@ from tests.simulation.mutation import Mutation, first_caught
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import run
 
-HISTORIES = range(250)
+HISTORIES = (*range(250), 2732)
+"""In the last one the worker that is left in peace was stopped just before, and others had the partition."""
 WITHIN = range(250)
 """Histories within which each mutation must be noticed."""
 
