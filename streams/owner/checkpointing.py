@@ -47,15 +47,19 @@ class Checkpointing:
         self._cadence = Cadence(self._budget, self._now())
 
     def folded(self, owned: OwnedPartition) -> None:
-        """The partition has been folded on; a checkpoint is begun when it is due."""
+        """The partition has been folded on."""
         self._cadence.folded(owned.take_work())
-        self.look(owned)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a checkpoint should be begun."""
+        if not self._cadence.due(self._now()):
+            return False
+        return self._storing is None or self._storing.done()  # else the store is slower than the cadence
 
     def look(self, owned: OwnedPartition) -> None:
         """Begin a checkpoint when one is due."""
-        if not self._cadence.due(self._now()):
-            return
-        if self._storing is None or self._storing.done():  # else the store is slower than the cadence
+        if self.is_due:
             self._begin(owned)
 
     def _begin(self, owned: OwnedPartition) -> asyncio.Task[None] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -21,8 +21,9 @@ from driftline.streams.checkpoints.checkpoint import (
 )
 from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.fold.processor import PartitionProcessor
-from driftline.streams.owner.deployment import Deployment
+from driftline.streams.owner.deployment import Deployment, RowWriter
 from driftline.streams.owner.outbox import Outbox
+from driftline.streams.owner.send_queue import Folded, SendQueue
 from driftline.streams.owner.standby import Standby
 from driftline.streams.owner.tally import Tally
 from driftline.streams.owner.topology import topology
@@ -98,15 +99,24 @@ class OwnedPartition:
         self._rows_in = header.rows_in if header is not None else (self._incarnation or None)
         self.processor = processor
         self.partition = processor.partition
-        self._all_acknowledged = True
+        self._unacknowledged = 0
+        self._queue = SendQueue(self._publish, lambda: self.on_failure())
         self.acknowledged = processor.next_offset
         """The first offset whose outputs have not been acknowledged."""
+        self.on_acknowledged: Callable[[], object] = _nothing
+        self.on_failure: Callable[[], object] = _nothing
+        """Called when `acknowledged` has moved, and when outputs could not be sent: nothing follows them."""
         self.progress = FoldProgress(processor.next_offset, processor.next_offset, log.end)
 
     @property
     def is_whole(self) -> bool:
         """Whether everything folded has been acknowledged, and nothing is left to inherit."""
-        return self._all_acknowledged and self._inherited is None
+        return self.is_settled and self._inherited is None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything folded has been acknowledged. It never has again once the fold has failed."""
+        return self._unacknowledged == 0
 
     @property
     def _incarnation(self) -> str:
@@ -129,14 +139,14 @@ class OwnedPartition:
             yield
         self._outbox.prove_all(self._log.end)
         self.tally = Tally()
-        await self._offer_rows({})
+        await self._offer_lost_rows()
         self.progress.at = self.progress.until
 
     async def advance(self, records: Sequence[StoredRecord], begin: int) -> None:
-        """Fold records handed over, after what is missing before them; returns when all is sent.
+        """Fold records handed over, after what is missing before them. Their outputs follow: see `settled`.
 
         `records` hold all that a reader of the log was given from offset `begin` on. Records folded
-        before are skipped.
+        before are skipped. Raises what an earlier output failed of.
         """
         folded = self.processor.next_offset
         first = records[0].offset
@@ -175,24 +185,40 @@ class OwnedPartition:
         place = self._deployment.log(self.partition)
         async for records in self._deployment.broker.read(place, self.processor.next_offset, until):
             await self._fold(records)
+            await self.settled()
             yield
 
+    async def settled(self) -> None:
+        """Return when the outputs of all that was folded are acknowledged; raises what one failed of."""
+        await self._queue.settled()
+
     async def _fold(self, records: Sequence[StoredRecord]) -> None:
-        self._all_acknowledged = False
-        if self._inherited is None:
-            begun = time.thread_time()
-            out = self.processor.step(records)
-            spent = time.thread_time() - begun
-            self._work += spent
-            self.tally.fold_seconds += spent
-        else:
-            out = await self._inherit(records, *self._inherited)
+        self._unacknowledged += 1
+        try:
+            out = await self._step(records)
+        except Exception:
+            await self.settled()  # what was folded before is published all the same
+            raise
         self._last = records[-1]
-        await self._outbox.send(out, self.processor.next_offset)
-        await self._offer_rows(out.rows)
-        self.acknowledged = self.processor.next_offset
-        self.tally.published(records[-1], out)
-        self._all_acknowledged = True
+        self._queue.put(Folded(out, records[-1], self.processor.next_offset))
+
+    async def _step(self, records: Sequence[StoredRecord]) -> Outputs:
+        if self._inherited is not None:
+            return await self._inherit(records, *self._inherited)
+        begun = time.thread_time()
+        out = self.processor.step(records)
+        spent = time.thread_time() - begun
+        self._work += spent
+        self.tally.fold_seconds += spent
+        return out
+
+    async def _publish(self, folded: Folded) -> None:
+        await self._outbox.send(folded.out, folded.next_offset)
+        await self._offer_rows(folded.out.rows)
+        self.acknowledged = folded.next_offset
+        self.tally.published(folded.last, folded.out)
+        self._unacknowledged -= folded.folds
+        self.on_acknowledged()
 
     async def _inherit(self, records: Sequence[StoredRecord], standby: Standby, bequest: Bequest) -> Outputs:
         """Fold records of which other code has published outputs."""
@@ -202,19 +228,29 @@ class OwnedPartition:
         return out
 
     async def _offer_rows(self, changed: Mapping[RowKey, StampedRow]) -> None:
-        """Offer the rows that changed, and every other one to a store that has lost rows."""
+        """Offer the rows that changed."""
         rows = self._deployment.rows
         if rows is None:
             return
-        if self._rows_in is None and rows.first_incarnation:
-            self._rows_in = rows.first_incarnation
+        self._learn_incarnation(rows)
+        if changed:
+            await rows.offer(changed)
+
+    async def _offer_lost_rows(self) -> None:
+        """Offer every row to a store that has lost rows. Nothing is folded meanwhile: the state is read."""
+        rows = self._deployment.rows
+        if rows is None:
+            return
+        self._learn_incarnation(rows)
         if self.owes_rows:
             self._rows_in = rows.incarnation
             every = self.processor.intake.every_row()
             while some := dict(islice(every, ROWS_AT_ONCE)):
                 await rows.offer(some)
-        if changed:
-            await rows.offer(changed)
+
+    def _learn_incarnation(self, rows: RowWriter) -> None:
+        if self._rows_in is None and rows.first_incarnation:
+            self._rows_in = rows.first_incarnation
 
     def take_work(self) -> float:
         """Seconds of CPU that folding has taken since the last call."""
@@ -237,8 +273,8 @@ class OwnedPartition:
         )
 
     def snapshot(self) -> Snapshot | None:
-        """A checkpoint of this moment, to be given to `store`; None when there is nothing new in it, or
-        when other code's outputs are still being inherited.
+        """A checkpoint of this moment, when everything folded has been acknowledged; to be given to `store`.
+        None when there is nothing new in it, or when other code's outputs are still being inherited.
 
         Raises OSError when there is nowhere to write it.
 
@@ -310,5 +346,10 @@ class OwnedPartition:
         return any([bool(records) async for records in self._deployment.broker.read(place, begin, until)])
 
     async def close(self) -> None:
-        """End the outbox."""
+        """End the sending and the outbox."""
+        await self._queue.close()
         await self._outbox.close()
+
+
+def _nothing() -> None:
+    """Nobody asks."""

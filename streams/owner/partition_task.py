@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -67,10 +68,11 @@ class PartitionTask:
         self._deployment = deployment
         self._held = held
         self._standby = standby
-        self._frames: asyncio.Queue[Frame | None] = asyncio.Queue()
-        self._at_hand: Frame | None = None
+        self._frames: asyncio.Queue[Frame | OwnedPartition | None] = asyncio.Queue()
+        # an owner among the frames is one that serves no longer
+        self._at_hand: deque[Frame] = deque()
         self._stopping = asyncio.Event()
-        self._idle = False
+        self._waits = False
         self._told_strangers = False
         self._looked = self._now()
         self._looking: asyncio.Task[None] | None = None
@@ -94,6 +96,11 @@ class PartitionTask:
     def idle_seconds(self) -> float:
         """How long no record has come."""
         return self._now() - self._last_record
+
+    @property
+    def _idle(self) -> bool:
+        """Whether all that was handed over is answered."""
+        return self._waits and not self._at_hand
 
     @property
     def stalled(self) -> str:
@@ -148,11 +155,14 @@ class PartitionTask:
         self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
         self._standby = None
         self.take_overs[self._because] += 1
+        owned.on_acknowledged = lambda: self._answered(owned.acknowledged)
+        owned.on_failure = lambda: self._end_serving(owned)
         self._checkpointing.begin()
         self._recovery_started = self._now()
         self.state = "recovering"
         async for _ in owned.recover():
             self._checkpointing.folded(owned)
+            self._checkpointing.look(owned)
             if self._stopping.is_set():
                 return
         self._answered()  # what was at hand when the partition was lost: the log was folded to its end
@@ -172,25 +182,40 @@ class PartitionTask:
         assert owned is not None
         begin: int | None = None
         while not self._stopping.is_set():
-            self._idle = True
-            self._at_hand = frame = await self._frames.get()
-            self._idle = False
-            if frame is None:
-                return
-            records = frame.records
-            await owned.advance(records, records[0].offset if begin is None else begin)
-            self._tell_strangers(owned)
-            begin = records[-1].offset + 1
-            self._answered()
-            self._last_record = self._now()
-            self._checkpointing.folded(owned)
+            self._waits = True
+            frame = await self._frames.get()
+            self._waits = False
+            if frame is None or frame is owned:
+                break
+            if isinstance(frame, Frame):  # else it is of an owner before
+                await self._take_in(frame, owned, begin)
+                begin = frame.records[-1].offset + 1
+        await owned.settled()
 
-    def _answered(self) -> None:
-        """Say that the outputs of the records at hand are acknowledged: a transport hands over so many frames
-        only that are not."""
-        frame, self._at_hand = self._at_hand, None
-        if frame is not None:
-            frame.ack()
+    async def _take_in(self, frame: Frame, owned: OwnedPartition, begin: int | None) -> None:
+        """Fold what was handed over; `begin` is where the frame before it ended."""
+        records = frame.records
+        self._at_hand.append(frame)
+        await owned.advance(records, records[0].offset if begin is None else begin)
+        self._answered(owned.acknowledged)  # a frame that was folded before has no outputs to wait for
+        self._tell_strangers(owned)
+        self._last_record = self._now()
+        self._checkpointing.folded(owned)
+        if self._checkpointing.is_due:
+            await owned.settled()
+            self._checkpointing.look(owned)
+        await asyncio.sleep(0)  # frames that wait here must hold up neither other partitions nor the outputs
+
+    def _answered(self, until: float = inf) -> None:
+        """Say that the outputs of the frames at hand before offset `until` are acknowledged: a transport
+        hands over so many frames only that are not."""
+        while self._at_hand and self._at_hand[0].records[-1].offset < until:
+            self._at_hand.popleft().ack()
+
+    def _end_serving(self, owned: OwnedPartition) -> None:
+        """Have what is served taken over anew, unless it has been meanwhile."""
+        if owned is self._owned:
+            self._frames.put_nowait(owned)
 
     def _tell_strangers(self, owned: OwnedPartition) -> None:
         """Say once that records come which belong in other partitions."""
@@ -258,10 +283,13 @@ class PartitionTask:
         if self._idle:
             if owned is not None:
                 self._checkpointing.look(owned)
-            if self.idle_seconds > RENEW_AFTER or (owned is not None and owned.owes_rows):
+            if owned is not None and self.idle_seconds > RENEW_AFTER:
                 self._last_record = now
-                self._frames.put_nowait(None)
+                self._end_serving(owned)
                 return
+        if owned is not None and self.state == "serving" and owned.owes_rows:
+            self._end_serving(owned)
+            return
         if owned is not None and now - self._looked > LOOK_EVERY and not self._is_looking:
             self._looked = now
             # not awaited: of a broker that is away the status has to tell, not to wait for it
@@ -291,8 +319,8 @@ class PartitionTask:
             if self._outage is not None:
                 self._outage.ended()
                 self._outage = None
-        if outdated and owned is self._owned:
-            self._frames.put_nowait(None)
+        if outdated:
+            self._end_serving(owned)
 
     async def _is_outdated(self, owned: OwnedPartition) -> bool:
         """Whether others have taken an idle partition over, which stayed idle until that was known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from driftline.streams.checkpoints import sealing, tails
-from driftline.streams.owner import outbox, starting_point, takeover
+from driftline.streams.owner import outbox, send_queue, starting_point, takeover
 from driftline.streams.owner import owned_partition as ownership
 from tests.simulation.mutation import mutation
 from tests.simulation.state_mutations import OF_THE_STATE
@@ -65,16 +65,6 @@ OF_THE_ORDER = (
         f"    async with self._appending() as appender:\n        {_APPENDED}",
         "    appender = self._appender\n"
         f"    try:\n        {_APPENDED}    except AppendFailed:\n        return\n",
-    ),
-    mutation(
-        "a checkpoint is stored before the outputs are sent",
-        ownership,
-        "OwnedPartition._fold",
-        "    await self._outbox.send(out, self.processor.next_offset)\n",
-        "    early = self.snapshot()\n"
-        "    if early is not None:\n"
-        "        await self.store(early)\n"
-        "    await self._outbox.send(out, self.processor.next_offset)\n",
     ),
     mutation(
         "a checkpoint does not wait for the online rows",
@@ -181,9 +171,30 @@ OF_THE_ORDER = (
         "the state counts as whole before its outputs are acknowledged",
         ownership,
         "OwnedPartition._fold",
-        "    self._all_acknowledged = False\n",
-        "    self._all_acknowledged = True\n",
+        "Folded(out, records[-1], self.processor.next_offset))\n",
+        "Folded(out, records[-1], self.processor.next_offset, 0))\n    self._unacknowledged -= 1\n",
         "abandon",
+    ),
+    mutation(
+        "what waits goes out in another order",
+        send_queue,
+        "_together",
+        "        first.out.extend(later.out)\n",
+        "        later.out.extend(first.out)\n        first.out = later.out\n",
+    ),
+    mutation(
+        "of what waits only the newest goes out",
+        send_queue,
+        "SendQueue._send",
+        "self._waiting, []",
+        "self._waiting[-1:], []",
+    ),
+    mutation(
+        "a batch goes out before the one before it is acknowledged",
+        send_queue,
+        "SendQueue._send",
+        "await self._publish(_together(waiting))",
+        "asyncio.create_task(_unheard(self._publish(_together(waiting))))",
     ),
     mutation(
         "ordinals are not compared",
@@ -226,9 +237,9 @@ OF_THE_ORDER = (
     mutation(
         "online rows are not offered while the log is folded again",
         ownership,
-        "OwnedPartition._fold",
-        "await self._offer_rows(out.rows)",
-        "await self._offer_rows(out.rows if self.progress.done else {})",
+        "OwnedPartition._publish",
+        "await self._offer_rows(folded.out.rows)",
+        "await self._offer_rows(folded.out.rows if self.progress.done else {})",
         "crash",
     ),
     mutation(
@@ -317,7 +328,7 @@ OF_THE_ORDER = (
     mutation(
         "rows that the online store has lost are not put again",
         ownership,
-        "OwnedPartition._offer_rows",
+        "OwnedPartition._offer_lost_rows",
         "await rows.offer(some)",
         "pass",
         "lose_rows",

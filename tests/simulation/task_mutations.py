@@ -7,11 +7,11 @@ from tests.simulation.mutation import mutation
 
 OF_THE_TASK = (
     mutation(
-        "records whose outputs failed are never acknowledged",
+        "records whose outputs are acknowledged are not",
         partition_task,
         "PartitionTask._own",
-        "    self._answered()",
-        "    self._at_hand = None",
+        "self._answered(owned.acknowledged)",
+        "None",
     ),
     mutation(
         "a fenced partition is given up without a word",
@@ -38,7 +38,7 @@ OF_THE_TASK = (
     mutation(
         "the first records handed over count as all since the log's start",
         partition_task,
-        "PartitionTask._serve",
+        "PartitionTask._take_in",
         "records[0].offset if begin is None else begin",
         "begin or 0",
     ),
@@ -63,7 +63,7 @@ OF_THE_TASK = (
         "PartitionTask.stop",
         "            task.cancel()\n            await asyncio.wait([task])\n",
         "            pass\n",
-        "abandon",
+        "pause",
     ),
     mutation(
         "nobody looks at the broker while records come",
@@ -77,7 +77,7 @@ OF_THE_TASK = (
         "topics that are others now are seen and served on",
         partition_task,
         "PartitionTask._look",
-        "if outdated and owned is self._owned:",
+        "if outdated:",
         "if False:",
         "remake_output",
     ),
@@ -93,8 +93,29 @@ OF_THE_TASK = (
         "a task does not see that the online store has lost rows",
         partition_task,
         "PartitionTask.tick",
-        "(owned is not None and owned.owes_rows)",
-        "False",
+        "and owned.owes_rows",
+        "and False",
         "lose_rows",
+    ),
+    mutation(
+        "a checkpoint is taken while outputs are on their way",
+        partition_task,
+        "PartitionTask._take_in",
+        "        await owned.settled()\n",
+        "",
+    ),
+    mutation(
+        "a partition counts as idle though outputs are on their way",
+        partition_task,
+        "PartitionTask.tick",
+        "self._idle",
+        "self._waits",
+    ),
+    mutation(
+        "a partition is set down while outputs are on their way",
+        partition_task,
+        "PartitionTask._serve",
+        "    await owned.settled()\n",
+        "",
     ),
 )

@@ -91,9 +91,10 @@ def test_a_store_that_lost_rows_is_offered_every_row_again() -> None:
             event = shop.settled(0, 6)
             broker.add(LOG, CODEC.key(event), CODEC.encode(event))
             await owned.advance([record for record in broker.at(LOG)[5:] if record is not None], 5)
-        else:
-            await owned.close()
-            owned, _ = await serving(broker, 0, rows, checkpoints)
+            await owned.settled()
+            assert owned.owes_rows, "while it serves its state may not be walked through: its task ends that"
+        await owned.close()
+        owned, _ = await serving(broker, 0, rows, checkpoints)
         assert not owned.owes_rows
         return before, rows.newest
 
@@ -118,6 +119,7 @@ def test_rows_are_not_offered_again_when_it_is_first_known_which_store_has_them(
         event = shop.settled(0, 6)
         broker.add(LOG, CODEC.key(event), CODEC.encode(event))
         await owned.advance([record for record in broker.at(LOG)[5:] if record is not None], 5)
+        await owned.settled()
         known = owned.header().rows_in
         assert len(rows.newest) <= 1, "only what the event has changed"
         rows.incarnation = "second"

@@ -90,6 +90,7 @@ class Shop:
             fresh = self.produce(min(step, records))
             records -= len(fresh)
             await owned.advance(fresh, fresh[0].offset)
+        await owned.settled()
 
     async def checkpoint(self, owned: OwnedPartition) -> None:
         snapshot = owned.snapshot()

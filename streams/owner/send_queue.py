@@ -1,0 +1,88 @@
+"""Publishes what was folded, in order, while the fold goes on.
+
+One batch is on its way at a time: what is folded meanwhile waits and goes out together as the next one. So
+a partition does not wait for each acknowledgement, and what is published is a contiguous prefix of what was
+folded at every moment. (A second request under way at once would gain nothing: aiokafka has one of a
+producer under way for each broker.) Nothing follows a batch that failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.ports import StoredRecord
+
+
+@dataclass(slots=True)
+class Folded:
+    """What records up to `last` put out; `next_offset` is the offset behind them, `folds` how many steps of
+    the fold it was."""
+
+    out: Outputs
+    last: StoredRecord
+    next_offset: int
+    folds: int = 1
+
+
+class SendQueue:
+    """What one owner has folded and not published yet.
+
+    `publish` returns when the broker has acknowledged all of what it is given. `failed` is called once when
+    it raises: from then on `put` and `settled` raise the same error.
+    """
+
+    def __init__(self, publish: Callable[[Folded], Awaitable[None]], failed: Callable[[], object]) -> None:
+        self._publish = publish
+        self._failed = failed
+        self._waiting: list[Folded] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None
+
+    def put(self, folded: Folded) -> None:
+        """Publish this after all that was put before."""
+        self._check()
+        self._waiting.append(folded)
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                await self._publish(_together(waiting))
+        except Exception as error:
+            self._failure = error
+            self._failed()
+        finally:
+            self._sending = None
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def settled(self) -> None:
+        """Return when all that was put is published. Who is cancelled meanwhile ends the sending too."""
+        if self._sending is not None:
+            await self._sending
+        self._check()
+
+    async def close(self) -> None:
+        """End the sending; of what is on its way nobody knows how much arrives."""
+        sending = self._sending
+        if sending is not None:
+            sending.cancel()
+            await asyncio.wait([sending])
+
+
+def _together(waiting: Sequence[Folded]) -> Folded:
+    """One batch of all that waits."""
+    first = waiting[0]
+    if len(waiting) == 1:
+        return first
+    for later in waiting[1:]:
+        first.out.extend(later.out)
+    last = waiting[-1]
+    return Folded(first.out, last.last, last.next_offset, sum(one.folds for one in waiting))
