@@ -194,23 +194,20 @@ class OwnedPartition:
 
     async def _fold(self, records: Sequence[StoredRecord]) -> None:
         self._unacknowledged += 1
+        begun = time.thread_time()
         try:
-            out = await self._step(records)
+            if self._inherited is None:
+                out = self.processor.step(records)
+            else:
+                out = await self._inherit(records, *self._inherited)
         except Exception:
             await self.settled()  # what was folded before is published all the same
             raise
-        self._last = records[-1]
-        self._queue.put(Folded(out, records[-1], self.processor.next_offset))
-
-    async def _step(self, records: Sequence[StoredRecord]) -> Outputs:
-        if self._inherited is not None:
-            return await self._inherit(records, *self._inherited)
-        begun = time.thread_time()
-        out = self.processor.step(records)
         spent = time.thread_time() - begun
         self._work += spent
         self.tally.fold_seconds += spent
-        return out
+        self._last = records[-1]
+        self._queue.put(Folded(out, records[-1], self.processor.next_offset))
 
     async def _publish(self, folded: Folded) -> None:
         await self._outbox.send(folded.out, folded.next_offset)

@@ -187,16 +187,17 @@ class PartitionTask:
             self._waits = False
             if frame is None or frame is owned:
                 break
-            if isinstance(frame, Frame):  # else it is of an owner before
-                await self._take_in(frame, owned, begin)
-                begin = frame.records[-1].offset + 1
+            if not isinstance(frame, Frame):
+                continue  # it is of an owner before
+            records = frame.records
+            self._at_hand.append(frame)
+            await owned.advance(records, records[0].offset if begin is None else begin)
+            begin = records[-1].offset + 1
+            await self._taken_in(owned)
         await owned.settled()
 
-    async def _take_in(self, frame: Frame, owned: OwnedPartition, begin: int | None) -> None:
-        """Fold what was handed over; `begin` is where the frame before it ended."""
-        records = frame.records
-        self._at_hand.append(frame)
-        await owned.advance(records, records[0].offset if begin is None else begin)
+    async def _taken_in(self, owned: OwnedPartition) -> None:
+        """A frame was folded; its outputs follow."""
         self._answered(owned.acknowledged)  # a frame that was folded before has no outputs to wait for
         self._tell_strangers(owned)
         self._last_record = self._now()

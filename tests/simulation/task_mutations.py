@@ -38,7 +38,7 @@ OF_THE_TASK = (
     mutation(
         "the first records handed over count as all since the log's start",
         partition_task,
-        "PartitionTask._take_in",
+        "PartitionTask._serve",
         "records[0].offset if begin is None else begin",
         "begin or 0",
     ),
@@ -100,7 +100,7 @@ OF_THE_TASK = (
     mutation(
         "a checkpoint is taken while outputs are on their way",
         partition_task,
-        "PartitionTask._take_in",
+        "PartitionTask._taken_in",
         "        await owned.settled()\n",
         "",
     ),

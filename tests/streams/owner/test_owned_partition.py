@@ -12,10 +12,12 @@ import shop
 
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.declare.topics import Topics
+from driftline.streams.errors import FoldFault
 from driftline.streams.owner.deployment import Deployment, code_of
 from driftline.streams.owner.outbox import Diverged
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.takeover import take_over
+from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import Place, RecordsMissing, StoredRecord
 from tests.streams.owner.memory import MemoryBroker, MemoryCheckpoints, Rows
 
@@ -59,6 +61,29 @@ def test_a_log_rewritten_under_its_owner_is_not_folded() -> None:
             await owned.advance([*log[2:4], changed], 2)
 
     asyncio.run(rewritten())
+
+
+def test_what_was_folded_before_a_fault_of_the_fold_is_published_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def published() -> tuple[int, int, bool]:
+        broker = MemoryBroker()
+        owned, log = await serving(broker, 5)
+        for number in (5, 6):
+            event = shop.asked(number, number, "w")
+            broker.add(LOG, CODEC.key(event), CODEC.encode(event))
+        log = [record for record in broker.at(LOG) if record is not None]
+        await owned.advance(log[5:6], 5)
+
+        def fail(records: object) -> Outputs:
+            raise FoldFault(0, 6, "ZeroDivisionError: division by zero")
+
+        monkeypatch.setattr(owned.processor, "step", fail)
+        with pytest.raises(FoldFault):
+            await owned.advance(log[6:], 6)
+        return len(broker.data(Place(TOPICS.predictions, 0))), owned.acknowledged, owned.is_whole
+
+    assert asyncio.run(published()) == (6, 6, False)
 
 
 def test_an_owner_learns_that_it_is_outdated() -> None:
