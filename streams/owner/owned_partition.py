@@ -194,18 +194,18 @@ class OwnedPartition:
 
     async def _fold(self, records: Sequence[StoredRecord]) -> None:
         self._unacknowledged += 1
-        begun = time.thread_time()
         try:
             if self._inherited is None:
+                begun = time.thread_time()
                 out = self.processor.step(records)
+                spent = time.thread_time() - begun
+                self._work += spent
+                self.tally.fold_seconds += spent
             else:
                 out = await self._inherit(records, *self._inherited)
         except Exception:
             await self.settled()  # what was folded before is published all the same
             raise
-        spent = time.thread_time() - begun
-        self._work += spent
-        self.tally.fold_seconds += spent
         self._last = records[-1]
         self._queue.put(Folded(out, records[-1], self.processor.next_offset))
 

@@ -85,7 +85,7 @@ def _rage(world: World, focus: Focus | None) -> None:
             worker.revoke()
     if staying is not None:
         _until(world, chaos.workers, lambda: _has_ended(world, staying), "a worker that was left in peace")
-        at = max(loop.time(), staying.process.paused_until) + 3 * LOOK_EVERY
+        at = loop.time() + 3 * LOOK_EVERY
         _until(world, chaos.workers, lambda: loop.time() > at, "three looks")
         check_owner(world, staying)
     last = loop.steps + world.random.choice((0, 50, 400))
