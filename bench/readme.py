@@ -95,7 +95,7 @@ def run_demo() -> None:
     with tempfile.TemporaryDirectory(prefix="driftline-readme-") as folder:
         settings = Settings(home=Path(folder))
         try:
-            document = showing.run(FLIGHTS, settings)
+            document = showing.show_case(FLIGHTS, settings)
             report = Path(document["report"]).read_text("utf-8")
         finally:
             LocalStack(settings.home).down(wipe=True)

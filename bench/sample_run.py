@@ -10,7 +10,7 @@ import msgspec
 
 from driftline.bench.cases import FLIGHTS
 from driftline.bench.log import Log
-from driftline.infra.report.run import page
+from driftline.infra.report.run import run_page
 from driftline.infra.report.run_records import RunRecords
 from driftline.infra.report.samples import Sample
 from driftline.streams.code.fingerprint import numeric_fingerprint
@@ -50,7 +50,7 @@ def sample_run() -> SampleRun:
         if records.keys:
             seen = simulation.summary()
             samples.append(Sample(records.last_at, float(number), seen.counts["events"], 10**8, seen.models))
-    html = page(case.name, _document(case, simulation, records), samples, records, made=MADE)
+    html = run_page(case.name, _document(case, simulation, records), samples, records, made=MADE)
     here = numeric_fingerprint()
     return SampleRun(
         simulation.digests()["predictions"],

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -115,3 +116,37 @@ def test_clients_of_kafka_are_made_in_one_place() -> None:
         if isinstance(call, ast.Call) and CLIENT.fullmatch(ast.unparse(call.func).rpartition(".")[2])
     ]
     assert elsewhere == []
+
+
+SAME_NAMES = {
+    "log": "the logger of a module",
+    "commands": "a group of the command line; `entry` puts them together",
+    "main": "where a process begins",
+    "consumer": "kafka-python's and aiokafka's; always called as `clients.…` or `async_clients.…`",
+    "producer": "as `consumer`",
+    "admin": "as `consumer`",
+}
+"""Names that several modules define, and why."""
+
+
+def names_of(path: Path) -> Iterator[str]:
+    """Public names that a module defines; what the command line calls has the name that the user types."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if not any(".command" in ast.unparse(decorator) for decorator in node.decorator_list):
+                yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_a_name_means_one_thing() -> None:
+    modules_of = defaultdict(set)
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for name in names_of(path):
+                if not name.startswith("_"):
+                    modules_of[name].add(str(path.relative_to(ROOT)))
+    twice = {name: sorted(modules) for name, modules in modules_of.items() if len(modules) > 1}
+    assert {name: modules for name, modules in twice.items() if name not in SAME_NAMES} == {}
+    assert SAME_NAMES.keys() <= twice.keys()  # an exception that is needed no more

@@ -20,7 +20,7 @@ from typing import Any
 
 from driftline.infra.offline.evaluate import evaluate_case, evaluate_file, evaluate_stream
 from driftline.online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
-from driftline.online_models.evaluation.lineup import COMBINED, DEFAULT, members_of, scope_of
+from driftline.online_models.evaluation.lineup import COMBINED, DEFAULT, members_named, scope_of
 from driftline.online_models.evaluation.stream import LabelKind
 from driftline.online_models.members.member import PerKey
 from driftline.streams.code.hash_seed import pin
@@ -42,7 +42,7 @@ POINTS = 0.5
 
 
 def _alone(kind: LabelKind, name: str) -> PerKey:
-    return PerKey(members_of(kind, [name])[0], baselines=False, monitoring=None)
+    return PerKey(members_named(kind, [name])[0], baselines=False, monitoring=None)
 
 
 def _stream(name: str) -> dict[str, Any]:

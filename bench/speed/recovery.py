@@ -23,7 +23,7 @@ from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.takeover import take_over
 from driftline.streams.simulation.simulate import Simulation
-from driftline.streams.transport.kafka_broker import CHUNK, KafkaBroker
+from driftline.streams.transport.kafka_broker import RECORDS_IN_READ, KafkaBroker
 
 FENCES = 11
 """Fences that are timed."""
@@ -71,7 +71,7 @@ async def _silent_fold(assignment: Assignment, log: Log, folder: Path, rounds: i
     deployment = _deployment(assignment, folder)
     for _ in range(rounds):
         simulation = Simulation(case)
-        chunks = log.chunks(CHUNK)
+        chunks = log.chunks(RECORDS_IN_READ)
         with simulated:
             for partition, records in chunks:
                 simulation.step(partition, records)

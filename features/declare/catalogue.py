@@ -18,7 +18,7 @@ from driftline.features.declare.declaration import (
     Window,
 )
 from driftline.features.declare.notes import Note
-from driftline.features.declare.on_demand import OnDemandView, kind_of
+from driftline.features.declare.on_demand import OnDemandView, value_kind
 from driftline.features.errors import FeatureDeclarationError
 
 JSON_TYPES = {float: "number", int: "integer", bool: "boolean", str: "string"}
@@ -107,7 +107,7 @@ def _entry(name: str, features: Mapping[str, Feature], ask: type, view: str) -> 
 def json_type(name: str, features: Mapping[str, Feature], ask: type) -> str:
     """JSON Schema's name of a feature's type; empty when the declaration does not say."""
     try:
-        return JSON_TYPES[kind_of(name, features, ask)]
+        return JSON_TYPES[value_kind(name, features, ask)]
     except FeatureDeclarationError:
         return ""
 

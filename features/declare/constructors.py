@@ -73,7 +73,7 @@ def _check_whole(given: object, where: str) -> None:
 def field(name: str, **note: Unpack[Notes]) -> RequestField:
     """The request's field `name`. `note`: what `Note` has, and of windows `max_keys` and `ttl` too.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(field("customers"))
     8
     """
@@ -83,7 +83,7 @@ def field(name: str, **note: Unpack[Notes]) -> RequestField:
 def derive(function: Callable[[Any], Any], **note: Unpack[Notes]) -> Derived:
     """A pure function of the request, such as the hour of its `at`.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(derive(lambda request: request.at.hour))
     10
     """
@@ -93,7 +93,7 @@ def derive(function: Callable[[Any], Any], **note: Unpack[Notes]) -> Derived:
 def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Mean over the last `over` seconds; missing while there is none.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(mean(Paid, "amount", by="shop", over=3600.0))
     30.0
     """
@@ -103,7 +103,7 @@ def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unp
 def count(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Number of events in the last `over` seconds; 0 when there is none.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(count(Paid, by="shop", over=3600.0))
     3
     """
@@ -113,7 +113,7 @@ def count(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]
 def sum(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Sum over the last `over` seconds; 0 when there is none.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(sum(Paid, "amount", by="shop", over=3600.0))
     90.0
     """
@@ -123,7 +123,7 @@ def sum(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
 def min(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Smallest value of the last `over` seconds; missing while there is none.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(min(Paid, "amount", by="shop", over=3600.0))
     10.0
     """
@@ -133,7 +133,7 @@ def min(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
 def max(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Largest value of the last `over` seconds; missing while there is none.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(max(Paid, "amount", by="shop", over=3600.0))
     60.0
     """
@@ -143,7 +143,7 @@ def max(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
 def std(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Population standard deviation over the last `over` seconds; missing while there is none.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> round(at_ten(std(Paid, "amount", by="shop", over=3600.0)), 3)
     21.602
     """
@@ -153,7 +153,7 @@ def std(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
 def latest(event: type[E], value: Value[E], *, by: By, ttl: Duration, **note: Unpack[LatestNotes]) -> Window:
     """The newest value in event time, missing when older than `ttl` seconds.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(latest(Paid, "amount", by="shop", ttl=3600.0))
     60.0
     """
@@ -166,7 +166,7 @@ last = latest
 def rate(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """Events per second over the last `over` seconds.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> round(at_ten(rate(Paid, by="shop", over=3600.0)) * 3600.0)
     3
     """
@@ -176,7 +176,7 @@ def rate(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes])
 def first(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
     """The oldest value of the last `over` seconds, of equal times the earlier arrival's.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(first(Paid, "amount", by="shop", over=3600.0))
     10.0
     """
@@ -188,7 +188,7 @@ def lag(
 ) -> Window:
     """The value `n` events ago in event time, 1 being the newest; missing when older than `over` seconds.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(lag(Paid, "amount", 2, by="shop", over=3600.0))
     20.0
     """
@@ -210,7 +210,7 @@ def decayed(
     Values older than `over` seconds do not count at all; without it that is 20 half-lives, whose values weigh
     a millionth. The mean does not change between events, as all weights fade alike.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(decayed(Paid, "amount", by="shop", half_life=600.0))
     45.2
     """
@@ -234,7 +234,7 @@ def distinct(
 
     Exact up to `most`; a larger number is given as `most`, so that the state is bounded.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(distinct(Paid, "payer", by="shop", over=3600.0))
     2
     """
@@ -248,7 +248,7 @@ def since(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]
     The feature store has the time of that event, under the feature's name and `_at`, in seconds since the
     epoch; the seconds since are an on-demand feature.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(since(Paid, by="shop", over=3600.0))
     600.0
     """
@@ -263,7 +263,7 @@ def since(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]
 def ratio(numerator: str, denominator: str, **note: Unpack[Notes]) -> OnDemand:
     """One feature divided by another; missing when that is 0, or the quotient beyond 1e15.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> last_hour, last_half = (sum(Paid, "amount", by="shop", over=over) for over in (3600.0, 1800.0))
     >>> round(at_ten(ratio("half", "hour"), half=last_half, hour=last_hour), 3)
     0.889
@@ -274,7 +274,7 @@ def ratio(numerator: str, denominator: str, **note: Unpack[Notes]) -> OnDemand:
 def difference(minuend: str, subtrahend: str, **note: Unpack[Notes]) -> OnDemand:
     """One feature less another.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> last_hour, last_half = (mean(Paid, "amount", by="shop", over=over) for over in (3600.0, 1800.0))
     >>> at_ten(difference("half", "hour"), half=last_half, hour=last_hour)
     10.0
@@ -290,7 +290,7 @@ def on_demand(
     It is called when none of them is missing, and gives None or a `kind` (float, int, bool, str). Feast runs
     it in other processes, from its own code: its imports are inside of it.
 
-    >>> from driftline.features.state.payments import Paid, at_ten
+    >>> from driftline.features.example import Paid, at_ten
     >>> hour = mean(Paid, "amount", by="shop", over=3600.0)
     >>> at_ten(on_demand(lambda mean: mean > 25, of="hour", kind=bool), hour=hour)
     True

@@ -188,7 +188,7 @@ def columns_function(view: OnDemandView) -> Callable[[Any], dict[str, list[Any]]
     return compute
 
 
-def kind_of(name: str, features: Mapping[str, Feature], ask: type) -> type:
+def value_kind(name: str, features: Mapping[str, Feature], ask: type) -> type:
     """What a feature's values are: float, int, bool or str. Raises FeatureDeclarationError if that is not
     known."""
     feature = features[name]
@@ -236,7 +236,7 @@ def _view(
             sources[home.name] = (*sources.get(home.name, ()), leaf)
             keys.update(dict.fromkeys(home.keys))
     request = {
-        leaf: float if leaf == AT else kind_of(leaf, features, ask) for leaf in needed if leaf not in homes
+        leaf: float if leaf == AT else value_kind(leaf, features, ask) for leaf in needed if leaf not in homes
     }
     suffix = f"_by_{'_'.join(keys)}" if keys else ""
     asked = f"_of_{'_'.join(request)}" if request else ""
@@ -293,7 +293,7 @@ def check_inputs(name: str, features: Mapping[str, Feature], ask: type) -> None:
     for one in feature.of:
         if one not in before:
             raise FeatureDeclarationError(f"feature {name!r} needs {one!r}, which is not declared before it")
-        if kind_of(one, features, ask) is str and feature.function is None:
+        if value_kind(one, features, ask) is str and feature.function is None:
             raise FeatureDeclarationError(
                 f"feature {name!r}: {one!r} is text, and a {feature.operation} is of numbers"
             )

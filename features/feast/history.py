@@ -25,7 +25,7 @@ from driftline.features.declare.declaration import Feature, Lookup, View, Window
 from driftline.features.declare.notes import Note
 from driftline.features.errors import FeaturesError
 
-GROUP_ROWS = 50_000
+HISTORY_GROUP_ROWS = 50_000
 STAMP_TYPE = pa.timestamp("us", tz="UTC")
 ROW_COLUMNS = ("event_timestamp", "created", "offset")
 """What every row has beside its keys and features."""
@@ -134,7 +134,9 @@ def _field(name: str, kind: pa.DataType, note: Note) -> pa.Field:
     return pa.field(name, kind, metadata=metadata_of(note) or None)
 
 
-def encode(manifest: HistoryManifest, first: int, end: int, table: pa.Table) -> tuple[bytes, HistoryPart]:
+def encode_part(
+    manifest: HistoryManifest, first: int, end: int, table: pa.Table
+) -> tuple[bytes, HistoryPart]:
     """The file of a part, and what the manifest says of it. `table` is in the log's order."""
     metadata = {
         "dataset": manifest.dataset,
@@ -148,7 +150,7 @@ def encode(manifest: HistoryManifest, first: int, end: int, table: pa.Table) -> 
     parquet.write_table(
         table.replace_schema_metadata(metadata),
         sink,
-        row_group_size=GROUP_ROWS,
+        row_group_size=HISTORY_GROUP_ROWS,
         compression="zstd",
         # features are mostly distinct numbers, keys are few texts
         use_dictionary=[field.name for field in table.schema if field.type == pa.string()],

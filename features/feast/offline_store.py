@@ -136,7 +136,7 @@ def _joined(
     if not tables:
         return [pa.nulls(len(stamps), _type(view, name)) for name in names]
     rows = pa.concat_tables(tables)
-    places = newest(
+    places = newest_rows(
         [rows.column(column).combine_chunks() for column in columns],
         rows.column(STAMP_COLUMN).cast(pa.int64()).to_numpy(),
         keys,
@@ -146,7 +146,7 @@ def _joined(
     return [rows.column(name).take(places).combine_chunks() for name in names]
 
 
-def newest(
+def newest_rows(
     keys: Sequence[pa.Array], stamps: Any, asked_keys: Sequence[pa.Array], asked_stamps: Any, ttl: int | None
 ) -> pa.Array:
     """For every request the place of the newest row of its key that is not after it; null where none is.

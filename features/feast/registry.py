@@ -36,7 +36,7 @@ DEFINITIONS = Path(__file__).with_name("definitions.py")
 """What Feast's own commands take for the repository's definitions."""
 ATTEMPTS = 5
 """How often to apply while others make the same tables and objects on a shared database."""
-FIRST_PAUSE = 0.2
+FIRST_APPLY_PAUSE = 0.2
 """Seconds before the second attempt; before each further one they are twice as long."""
 
 
@@ -112,7 +112,7 @@ class OnlineStoreRepo:
                 with replacing(path) as file:
                     file.write(content)
             attempts = stamina.RetryingCaller(
-                attempts=ATTEMPTS, timeout=None, wait_initial=FIRST_PAUSE, wait_jitter=FIRST_PAUSE
+                attempts=ATTEMPTS, timeout=None, wait_initial=FIRST_APPLY_PAUSE, wait_jitter=FIRST_APPLY_PAUSE
             )
             return attempts(DBAPIError, self._apply_or_reopen)
 

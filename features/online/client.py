@@ -22,7 +22,7 @@ from driftline.features.declare.on_demand import AT, Evaluate, OnDemandView, eva
 from driftline.features.errors import FeatureDeclarationError, FeaturesError
 from driftline.features.feast.place import RepositoryPlace
 from driftline.features.online.stores import wire
-from driftline.features.online.stores.stamps import microseconds, moment
+from driftline.features.online.stores.stamps import microseconds, time_of_stamp
 from driftline.features.online.stores.stored import RowsReader, Stored
 
 
@@ -349,10 +349,10 @@ def _reader(place: RepositoryPlace) -> RowsReader:
     if place.is_sqlite:
         from driftline.features.online.stores import sqlite_rows
 
-        return sqlite_rows.RowsReader(place.online_file, place.project)
+        return sqlite_rows.SqliteRowsReader(place.online_file, place.project)
     from driftline.features.online.stores import redis_rows
 
-    return redis_rows.RowsReader(place.online_store, place.project)
+    return redis_rows.RedisRowsReader(place.online_store, place.project)
 
 
 def _listed(names: Mapping[str, object]) -> str:
@@ -400,7 +400,7 @@ def _row(selection: _Selection, key: Mapping[str, Key], row: Stored, now: int, e
     view = selection.view.name
     if row.stamp is None:
         return FeatureRow(view, key, None, None, selection.unseen)
-    event_time = moment(row.stamp)
+    event_time = time_of_stamp(row.stamp)
     age = (now - row.stamp) / 1e6
     if expires and now - row.stamp > selection.lifetime:
         over = FeatureValue(None, Status.EXPIRED, event_time, age)

@@ -22,13 +22,13 @@ log = logging.getLogger("driftline.online")
 
 MOST_WAITING = 50_000
 """Keys that may wait to be written; beyond, `offer` waits."""
-LOOK_EVERY = 2.0
+STORE_CHECK_EVERY = 2.0
 """Seconds between looks whether the store still has what was written."""
-SHORTEST_PAUSE = 0.1
-LONGEST_PAUSE = 1.5
+SHORTEST_WRITE_PAUSE = 0.1
+LONGEST_WRITE_PAUSE = 1.5
 COST_SHARE = 0.05
 """Between two writes the rows of a key fall together, so the pause grows with what the writes cost:
-up to this share of one core goes to writing while `LONGEST_PAUSE` allows it (all in seconds)."""
+up to this share of one core goes to writing while `LONGEST_WRITE_PAUSE` allows it (all in seconds)."""
 CLOSE_WITHIN = 3.0
 
 
@@ -211,13 +211,13 @@ class OnlineWriter:
             if not self._put():
                 return
             cost = time.thread_time() - started
-            pause = min(max(SHORTEST_PAUSE, cost / COST_SHARE), LONGEST_PAUSE)
+            pause = min(max(SHORTEST_WRITE_PAUSE, cost / COST_SHARE), LONGEST_WRITE_PAUSE)
 
     def _take(self, pause: float) -> bool:
         """Take what waits after the pause, or sooner when somebody hurries; False at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._hurry or self._closing, pause)
-            self._changed.wait_for(lambda: self._waiting or self._hurry or self._closing, LOOK_EVERY)
+            self._changed.wait_for(lambda: self._waiting or self._hurry or self._closing, STORE_CHECK_EVERY)
             self._hurry = False
             self._take_waiting()
             return bool(self._taken) or self._durable < self._taken_up_to or not self._closing
@@ -261,7 +261,7 @@ class OnlineWriter:
 
     def _look(self) -> None:
         now = time.monotonic()
-        if now - self._looked > LOOK_EVERY:
+        if now - self._looked > STORE_CHECK_EVERY:
             self._rows.look()
             self._looked = now
 

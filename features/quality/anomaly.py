@@ -7,11 +7,11 @@ from math import sqrt
 
 import msgspec
 
-from driftline.features.quality.distance import Distances, Measure
+from driftline.features.quality.distance import DistanceMeasure, Distances
 from driftline.features.quality.expectation import AnomalyKind, FeatureSchema, Schema, Severity
 from driftline.features.quality.statistics import FeatureStatistics
 
-SHOWN = 5
+NAMES_SHOWN = 5
 CLEARLY = 4.0
 """Standard errors by which the share of missing values is above the bound: few requests say little."""
 
@@ -52,7 +52,7 @@ def drift_anomaly(
     expected: FeatureSchema,
     seen: FeatureStatistics,
     distances: Distances,
-    bounds: Mapping[Measure, float],
+    bounds: Mapping[DistanceMeasure, float],
 ) -> FeatureAnomaly | None:
     """The anomaly of a window that is further from the reference than its thresholds."""
     severity = expected.severity_of("drift")
@@ -79,8 +79,8 @@ def _of_feature(name: str, expected: FeatureSchema, seen: FeatureStatistics) -> 
         deviations.append(("range", seen.outside, *_range(expected, seen)))
     if expected.domain is not None and seen.other:
         names = sorted(seen.sample, key=lambda text: (-seen.sample[text], text))
-        more = len(names) - SHOWN
-        text = ", ".join(repr(n) for n in names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+        more = len(names) - NAMES_SHOWN
+        text = ", ".join(repr(n) for n in names[:NAMES_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
         deviations.append(("domain", seen.other, f"one of {len(expected.domain)} known values", text))
     if expected.distinct is not None and seen.distinct > expected.distinct:
         deviations.append(

@@ -17,11 +17,11 @@ from scipy.spatial.distance import jensenshannon
 
 from driftline.features.quality.statistics import FeatureStatistics, Floats
 
-Measure = Literal["psi", "js", "ks"]
-ROOTS: dict[Measure, float] = {"psi": 1 / 3, "js": 2 / 3, "ks": 2 / 3}
+DistanceMeasure = Literal["psi", "js", "ks"]
+ROOTS: dict[DistanceMeasure, float] = {"psi": 1 / 3, "js": 2 / 3, "ks": 2 / 3}
 """Powers that make the distances of alike windows about normal: PSI, and the squares of JS and KS, are about
 chi-squared, whose cube root is (Wilson and Hilferty 1931)."""
-_SCALES: dict[Measure, float] = {"psi": 1.0, "js": 1.0 / (8.0 * log(2.0)), "ks": 0.25}
+_SCALES: dict[DistanceMeasure, float] = {"psi": 1.0, "js": 1.0 / (8.0 * log(2.0)), "ks": 0.25}
 """Times chi-squared of one degree of freedom, by requests: what PSI, JS squared and KS squared about are."""
 _ONE_DEGREE = (7.0 / 9.0, sqrt(2.0 / 9.0))
 """Mean and standard deviation of its cube root."""
@@ -47,7 +47,7 @@ class Yardstick(NamedTuple):
 
     windows: int
     requests: float
-    roots: dict[Measure, tuple[float, float]]
+    roots: dict[DistanceMeasure, tuple[float, float]]
 
 
 def distances(reference: FeatureStatistics, current: FeatureStatistics) -> Distances:
@@ -77,7 +77,7 @@ def yardstick(windows: Sequence[FeatureStatistics]) -> Yardstick | None:
     if len(full) < LEAST_WINDOWS or not median:
         return None
     measured = [distances(others, window) for others, window in zip(_all_but_one(full), full, strict=True)]
-    roots: dict[Measure, tuple[float, float]] = {}
+    roots: dict[DistanceMeasure, tuple[float, float]] = {}
     for measure, power in ROOTS.items():
         values = [getattr(one, measure) for one in measured]
         if None not in values:
@@ -86,12 +86,12 @@ def yardstick(windows: Sequence[FeatureStatistics]) -> Yardstick | None:
     return Yardstick(len(full), median, roots)
 
 
-def thresholds(measured: Yardstick, chance: float) -> dict[Measure, float]:
+def thresholds(measured: Yardstick, chance: float) -> dict[DistanceMeasure, float]:
     """Distances that a window as those of the reference exceeds with at most this `chance`, all measures
     together: bounds for one more value of a normal sample (Student's t)."""
     n = measured.windows
     reach = float(stats.t.isf(chance / len(measured.roots), n - 1)) * sqrt(1.0 + 1.0 / n)
-    bounds: dict[Measure, float] = {}
+    bounds: dict[DistanceMeasure, float] = {}
     for measure, (mean, deviation) in measured.roots.items():
         # a feature that never varied: no less than what chance does to a rare value of independent requests
         least = (_ONE_DEGREE[0] + reach * _ONE_DEGREE[1]) * (_SCALES[measure] / measured.requests) ** (1 / 3)

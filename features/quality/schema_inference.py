@@ -28,7 +28,7 @@ DOMAIN = 100
 """A text with more different values has no domain: the most frequent `COUNTED_APART` have counts of their
 own."""
 COUNTED_APART = 50
-MARGIN = 0.25
+PRESENCE_MARGIN = 0.25
 """Of the requests that had a feature in the worst window of the reference, so many may lack it."""
 LEAST_REQUESTS = 50
 """A window with fewer requests says nothing of the share that is missing."""
@@ -149,7 +149,7 @@ def _missing(feature: Feature, seen: _Seen, asked: Mapping[int, int]) -> float:
         return 0.0
     shares = [1.0 - seen.there[window] / count for window, count in asked.items() if count >= LEAST_REQUESTS]
     worst = max(shares, default=1.0 - seen.types.total() / every)
-    return round(worst + MARGIN * (1.0 - worst), 3)
+    return round(worst + PRESENCE_MARGIN * (1.0 - worst), 3)
 
 
 def _range(least: float, most: float, note: Note) -> tuple[float, float]:

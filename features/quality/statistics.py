@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from driftline.features.quality.expectation import Bins, FeatureSchema, Type, types_of
 
-SAMPLE = 256
+TEXTS_SAMPLED = 256
 """So many texts beyond those counted apart are kept, with exact counts; the number of more is estimated."""
 _HASHES = 2.0**64
 _SPAN = 900
@@ -80,12 +80,12 @@ class FeatureStatistics:
 
     @property
     def distinct(self) -> int:
-        """How many different texts there were: exact up to `SAMPLE` beyond those counted apart, else an
-        estimate (Bar-Yossef et al. 2002, from the k-th smallest hash; its standard error is 6 %)."""
+        """How many different texts there were: exact up to `TEXTS_SAMPLED` beyond those counted apart, else
+        an estimate (Bar-Yossef et al. 2002, from the k-th smallest hash; its standard error is 6 %)."""
         counted = sum(1 for count in self.values.values() if count)
-        if len(self.sample) < SAMPLE:
+        if len(self.sample) < TEXTS_SAMPLED:
             return counted + len(self.sample)
-        return counted + round((SAMPLE - 1) * _HASHES / max(map(_hash, self.sample)))
+        return counted + round((TEXTS_SAMPLED - 1) * _HASHES / max(map(_hash, self.sample)))
 
     def top(self, k: int) -> list[tuple[str, int]]:
         """The `k` most frequent texts with their counts, of those counted apart and those in the sample."""
@@ -216,9 +216,9 @@ def _summed(first: Mapping[_Name, int], second: Mapping[_Name, int]) -> dict[_Na
 def _sampled(texts: Mapping[str, int]) -> dict[str, int]:
     """Those with the smallest hashes. What is among them in the whole is among them in every part that has
     it, so its count is complete."""
-    if len(texts) <= SAMPLE:
+    if len(texts) <= TEXTS_SAMPLED:
         return dict(texts)
-    return {text: texts[text] for text in sorted(texts, key=lambda text: (_hash(text), text))[:SAMPLE]}
+    return {text: texts[text] for text in sorted(texts, key=lambda text: (_hash(text), text))[:TEXTS_SAMPLED]}
 
 
 @lru_cache(1 << 16)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.cases import selected_case, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson, Case
 from driftline.streams.declare.roles import Role
@@ -40,7 +40,7 @@ def acl(
     Only the worker may write predictions and what else the fold puts out.
     """
     from driftline.infra.serving.serve import bootstrap_of
-    from driftline.streams.declare.rights import commands as calls
+    from driftline.streams.declare.rights import acl_commands as calls
     from driftline.streams.declare.rights import rights
 
     if (role is Role.BRIDGE) != (bridge is not None):
@@ -49,7 +49,7 @@ def acl(
         raise typer.BadParameter("--group is the consumer's")
     now = settings()
     name = principal or f"User:{role}"
-    found = rights(role, load(case).topics(now.namespace), group=group, bridge=bridge)
+    found = rights(role, selected_case(case).topics(now.namespace), group=group, bridge=bridge)
     if apply:
         from driftline.infra.topics.allowing import allow
 

@@ -19,7 +19,7 @@ def settings() -> Settings:
     return Settings.read()
 
 
-def load(name: str, partitions: int | None = None) -> UseCase:
+def selected_case(name: str, partitions: int | None = None) -> UseCase:
     """The case of that name or module:attribute, with another number of partitions where one is given."""
     from dataclasses import replace
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from driftline.infra.cli.cases import load, path_of, settings
+from driftline.infra.cli.cases import path_of, selected_case, settings
 from driftline.infra.cli.console import say
 from driftline.infra.cli.parameters import AsJson, Case, RequestsFrom, RequestsTo, times
 
@@ -47,11 +47,11 @@ def schema(
     from."""
     from driftline.infra.quality import statistics as data
 
-    declared = load(case)
+    declared = selected_case(case)
     inferred = data.infer_schema(declared, settings(), window * 3600.0, *times(start, stop))
     if freeze:
         path = schema or data.schema_path(path_of(case), declared)
-        data.freeze(inferred, path)
+        data.freeze_schema(inferred, path)
         say(f"written: {path}")
     else:
         sys.stdout.buffer.write(inferred.encode())
@@ -109,17 +109,17 @@ def _expected(case: str, path: Path | None) -> tuple[UseCase, Settings, Any]:
     """The case, the settings, and the frozen schema."""
     from driftline.infra.quality import statistics as data
 
-    declared = load(case)
+    declared = selected_case(case)
     return declared, settings(), data.read_schema(path or data.schema_path(path_of(case), declared), declared)
 
 
 def _report(expected: tuple[UseCase, Settings, Any], span: tuple[Any, Any], html: Path | None) -> DataReport:
     from driftline.infra.quality import statistics as data
-    from driftline.infra.quality.statistics_page import page
+    from driftline.infra.quality.statistics_page import statistics_page
 
     report = data.report(*expected, *span)
     if html is not None:
-        html.write_text(page(report), "utf-8")
+        html.write_text(statistics_page(report), "utf-8")
         say(f"written: {html}")
     return report
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from driftline.infra.cli.cases import load, path_of, settings
+from driftline.infra.cli.cases import path_of, selected_case, settings
 from driftline.infra.cli.console import end_with, print_json, say
 from driftline.infra.cli.parameters import AsJson, Case, OffsetTo, RequestsFrom, RequestsTo, times
 
@@ -35,7 +35,7 @@ def get(
     from driftline.features.online.client import FeatureClient
     from driftline.infra.report.figures import lasting
 
-    declared = load(case)
+    declared = selected_case(case)
     with FeatureClient(declared, settings().features(declared.name)) as client:
         row = client.get(view, dict(pair.split("=", 1) for pair in keys))
     if as_json:
@@ -51,7 +51,7 @@ def describe(case: Case, as_json: AsJson = False) -> None:
     """What the features of a case are: how each is computed, its unit, valid range, owner, and its view."""
     from driftline.features.declare.catalogue import catalogue
 
-    declared = load(case)
+    declared = selected_case(case)
     _print_each(
         catalogue(declared.features, declared.task.ask, declared.views(), declared.on_demand_views()), as_json
     )
@@ -72,7 +72,7 @@ def apply(case: Case, as_json: AsJson = False) -> None:
 def _repo(case: str) -> OnlineStoreRepo:
     from driftline.features.feast.registry import OnlineStoreRepo
 
-    declared = load(case)
+    declared = selected_case(case)
     return OnlineStoreRepo(settings().features(declared.name), declared.views(), declared.on_demand_views())
 
 
@@ -105,9 +105,9 @@ def history(
     added, those of other code are written again. Joins need the rows before the first request too: leave out
     --from unless they are of no interest.
     """
-    from driftline.infra.offline.feature_history import write
+    from driftline.infra.offline.feature_history import write_history
 
-    report = write(path_of(case), load(case), settings(), start, stop, out)
+    report = write_history(path_of(case), selected_case(case), settings(), start, stop, out)
     print(report.as_json() if as_json else report)
 
 
@@ -126,7 +126,7 @@ def training_set(
     """
     from driftline.infra.offline.training_set import write_training_set
 
-    end_with(write_training_set(load(case), settings(), *times(start, stop), out), as_json)
+    end_with(write_training_set(selected_case(case), settings(), *times(start, stop), out), as_json)
 
 
 @commands.command()
@@ -139,5 +139,5 @@ def served(
     """The training log: features as they were served, from the archived predictions, with their labels."""
     from driftline.infra.offline.training_set import write_training_log
 
-    rows = write_training_log(load(case), settings(), *times(start, stop), out)
+    rows = write_training_log(selected_case(case), settings(), *times(start, stop), out)
     say(f"{rows:,} predictions written to {out}")

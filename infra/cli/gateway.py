@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.cases import selected_case, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson
 
@@ -32,7 +32,9 @@ def serve(
     from driftline.infra.gateway.app import Limits
     from driftline.infra.gateway.serve import run_gateway
 
-    run_gateway([load(case) for case in cases], settings(), host, port, Limits(most_requests, most_bytes))
+    run_gateway(
+        [selected_case(case) for case in cases], settings(), host, port, Limits(most_requests, most_bytes)
+    )
 
 
 @commands.command()

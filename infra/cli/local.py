@@ -58,13 +58,13 @@ def down(
 @commands.command()
 def status(as_json: AsJson = False) -> None:
     """What runs, and how far each worker has come. Exit code 1 when no broker runs."""
-    from driftline.infra.local.status import collect, render
+    from driftline.infra.local.status import collect, status_text
 
     system = collect(settings())
     if as_json:
         print_json(system)
     else:
-        say(render(system))
+        say(status_text(system))
     if not system["broker"]["running"]:
         raise typer.Exit(1)
 
@@ -80,8 +80,8 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Kafka, Feast, a worker, a year of flights and a report."""
-    from driftline.infra.demo.showing import run
+    from driftline.infra.demo.showing import show_case
 
-    result = run(path_of(case), settings(), limit=limit, partitions=partitions, fresh=fresh)
+    result = show_case(path_of(case), settings(), limit=limit, partitions=partitions, fresh=fresh)
     if as_json:
         print_json(result)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.cases import selected_case, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson, Case, Encoding, Limit, Partitions, Source, Zone
 
@@ -24,8 +24,10 @@ class TaskKind(enum.StrEnum):
 Table = Annotated[
     str, typer.Argument(metavar="CASE|FILE", help="A case, or a .csv, .jsonl or .parquet file with a header")
 ]
-Label = Annotated[str | None, typer.Option("--label", help="FILE: the column to predict")]
-Kind = Annotated[TaskKind | None, typer.Option(help="FILE: instead of the kind that the labels suggest")]
+LabelOption = Annotated[str | None, typer.Option("--label", help="FILE: the column to predict")]
+TaskKindOption = Annotated[
+    TaskKind | None, typer.Option(help="FILE: instead of the kind that the labels suggest")
+]
 Models = Annotated[
     str | None,
     typer.Option(help="Names of members, separated by commas, the champion first; else default ones"),
@@ -57,11 +59,11 @@ def simulate(
     No Kafka is needed, and the predictions are the same.
     """
     from driftline.infra.offline.simulated import SimulatedOutputs
-    from driftline.infra.report.summary import table
+    from driftline.infra.report.summary import print_summary
     from driftline.streams.simulation.simulate import simulate as run
     from driftline.streams.simulation.tables import Reading
 
-    declared = load(case, partitions)
+    declared = selected_case(case, partitions)
     with SimulatedOutputs(declared, out) as published:
         result = run(
             declared,
@@ -78,14 +80,14 @@ def simulate(
     if as_json:
         print_json(result)
     else:
-        table(result)
+        print_summary(result)
 
 
 @commands.command()
 def evaluate(
     what: Table,
-    label: Label = None,
-    task: Kind = None,
+    label: LabelOption = None,
+    task: TaskKindOption = None,
     models: Models = None,
     delay: Delay = 0,
     limit: Limit = None,
@@ -101,8 +103,8 @@ def evaluate(
     and scores of the drift detectors where the changes of the stream are known.
     """
     from driftline.infra.offline.evaluate import stream_path
-    from driftline.infra.offline.evaluation_table import table
-    from driftline.infra.report.evaluation import page
+    from driftline.infra.offline.evaluation_table import print_evaluation
+    from driftline.infra.report.evaluation import evaluation_page
 
     names = tuple(name.strip() for name in models.split(",")) if models else ()
     path = stream_path(what)
@@ -113,12 +115,12 @@ def evaluate(
     else:
         result = _evaluate_file(path, label, task, names, delay, limit, encoding)
     if html is not None:
-        html.write_text(page(result), "utf-8")
+        html.write_text(evaluation_page(result), "utf-8")
         say(f"written: {html}")
     if as_json:
         print_json(result)
     else:
-        table(result)
+        print_evaluation(result)
 
 
 def _evaluate_named(what: str, models: tuple[str, ...], delay: int, limit: int | None) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def _evaluate_named(what: str, models: tuple[str, ...], delay: int, limit: int |
         return evaluation.evaluate_named(what, models=models, delay=delay, limit=limit)
     if delay:
         raise typer.BadParameter(f"{what} is a case, whose labels have delays of their own")
-    return evaluation.evaluate_case(load(what), limit=limit, models=models)
+    return evaluation.evaluate_case(selected_case(what), limit=limit, models=models)
 
 
 def _evaluate_file(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.cases import selected_case, settings
 from driftline.infra.cli.console import say
 from driftline.infra.cli.parameters import Case, Encoding, Limit, Partitions, Source, Zone
 
@@ -23,7 +23,7 @@ Close = Annotated[
         help="End with a clock event: requests that still wait for a label expire, and later events are late",
     ),
 ]
-WarmUp = Annotated[
+WarmUpOption = Annotated[
     bool,
     typer.Option(
         "--warm-up",
@@ -45,7 +45,7 @@ def produce(
     limit: Limit = None,
     partitions: Partitions = None,
     close: Close = False,
-    warm_up: WarmUp = False,
+    warm_up: WarmUpOption = False,
     end_warm_up: EndWarmUp = False,
     zone: Zone = None,
     encoding: Encoding = None,
@@ -63,7 +63,7 @@ def produce(
     from driftline.streams.simulation.sources import open_source
     from driftline.streams.simulation.tables import Reading
 
-    now, declared = settings(), load(case, partitions)
+    now, declared = settings(), selected_case(case, partitions)
     _require_sense(declared, close=close, warm_up=warm_up, end_warm_up=end_warm_up)
     bootstrap, topics = bootstrap_of(now), declared.topics(now.namespace)
     ensure_topics(bootstrap, topics.all())

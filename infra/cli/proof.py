@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from driftline.infra.cli.cases import load, only_case, path_of, settings
+from driftline.infra.cli.cases import only_case, path_of, selected_case, settings
 from driftline.infra.cli.console import end_with, not_compared, say
 from driftline.infra.cli.parameters import (
     AsJson,
@@ -58,7 +58,7 @@ def replay(
         begin, end = (None if text is None else printing.bound(text) for text in (start, stop))
     except ValueError as error:
         raise typer.BadParameter(f"neither an offset nor an RFC 3339 time: {error}") from None
-    declared, now = load(case), settings()
+    declared, now = selected_case(case), settings()
     require_partition(partition, declared.name, declared.partitions)
     name = topic.of(declared.topics(now.namespace))
     numbers = range(declared.partitions) if partition is None else (partition,)
@@ -67,7 +67,7 @@ def replay(
         if values:
             _print_values(declared, stretches)
             return
-        shown = printing.as_json if as_json else printing.as_text
+        shown = printing.record_as_json if as_json else printing.record_as_text
         for number, records in stretches.items():
             for record in records:
                 sys.stdout.buffer.write(shown(number, record) + b"\n")
@@ -120,21 +120,21 @@ def audit(
     log is missing.
     """
     from driftline.infra.proof.audit import audit as run
-    from driftline.streams.proof.audit import Selection
+    from driftline.streams.proof.audit import AuditedRange
 
     if follow:
         if partition is not None or start or stop is not None or prediction is not None or as_json:
             raise typer.BadParameter(
                 "--follow audits all of a case: it takes --partitions and --metrics alone"
             )
-        _follow(load(case, partitions), metrics)
+        _follow(selected_case(case, partitions), metrics)
         return
     if metrics is not None:
         raise typer.BadParameter("--metrics goes with --follow")
     try:
-        declared = load(case, partitions)
+        declared = selected_case(case, partitions)
         require_partition(partition, declared.name, declared.partitions)
-        selection = Selection(start, stop, prediction)
+        selection = AuditedRange(start, stop, prediction)
         report = run(path_of(case), declared, settings(), partition, selection, say)
     except Exception as error:
         raise not_compared(error) from None
@@ -177,7 +177,7 @@ def check(
     from driftline.infra.proof.check import check as run
 
     try:
-        report = run(path_of(case), load(case, partitions), source, limit, say)
+        report = run(path_of(case), selected_case(case, partitions), source, limit, say)
     except Exception as error:
         raise not_compared(error) from None
     end_with(report, as_json)
@@ -205,7 +205,7 @@ def lineage(
     from driftline.streams.owner.deployment import code_of
     from driftline.streams.proof.lineage import lineage as trace
 
-    declared, now = load(only_case() if case is None else case, partitions), settings()
+    declared, now = selected_case(only_case() if case is None else case, partitions), settings()
     with open_history(declared, now) as history:
         topics = declared.topics(now.namespace)
         origin = trace(history, declared, topics, code_of(declared), prediction, events)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from driftline.infra.cli.cases import load, path_of, settings
+from driftline.infra.cli.cases import path_of, selected_case, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson, Case, Partitions, TopicKind
 
@@ -33,7 +33,7 @@ def worker(
     """
     from driftline.infra.serving.serve import run_worker
 
-    run_worker(load(case, partitions), settings(), mend_topics=mend_topics)
+    run_worker(selected_case(case, partitions), settings(), mend_topics=mend_topics)
 
 
 @commands.command()
@@ -59,7 +59,7 @@ def upgrade(
     from driftline.infra.serving.serve import run_worker
     from driftline.infra.serving.side_by_side import UpgradeStopped, planned
 
-    declared, path = load(case, partitions), path_of(case)
+    declared, path = selected_case(case, partitions), path_of(case)
     if plan:
         changes = planned(path, declared, settings())
         print(changes)
@@ -108,9 +108,9 @@ def observe(
 
     They are of the metrics that workers (DRIFTLINE_METRICS) and `driftline audit --follow` serve.
     """
-    from driftline.infra.observe.files import write
+    from driftline.infra.observe.files import write_files
 
-    for path in write(folder):
+    for path in write_files(folder):
         print(path)
 
 
@@ -132,7 +132,7 @@ def archive(
     """
     from driftline.infra.serving.serve import run_archiver
 
-    declared, now = load(case), settings()
+    declared, now = selected_case(case), settings()
     named = [kind.of(declared.topics(now.namespace)) for kind in topics]
     parts = run_archiver(declared, now, named, part_size, once=once)
     say(written(parts, part_size, once=once))

@@ -16,7 +16,7 @@ from driftline.infra.errors import InfraError
 from driftline.infra.settings import Settings
 
 READY_WITHIN = 90.0
-STOPS_WITHIN = 30.0
+PROCESS_STOPS_WITHIN = 30.0
 
 
 class Process:
@@ -63,7 +63,7 @@ class Process:
             return
         self._process.terminate()
         try:
-            self._process.wait(STOPS_WITHIN)
+            self._process.wait(PROCESS_STOPS_WITHIN)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

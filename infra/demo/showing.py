@@ -23,7 +23,7 @@ from driftline.streams.fold.processor import Summary
 from driftline.streams.simulation.simulate import result
 
 
-def run(
+def show_case(
     case_path: str,
     settings: Settings,
     *,
@@ -74,8 +74,8 @@ def _run(
         "report": str(page),
     }
     samples = [evidence.dated(sample) for sample in outcome.samples]
-    report.write(page, case.name, document, samples, evidence, description=case.description)
-    summary.table(document)
+    report.write_report(page, case.name, document, samples, evidence, description=case.description)
+    summary.print_summary(document)
     _print_next(console, case_path, case, document, evidence)
     return document
 

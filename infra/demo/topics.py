@@ -21,7 +21,7 @@ from driftline.streams.simulation.digest import Digests
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
 
-STALLED_AFTER = 120.0
+IDLE_FOR_AT_MOST = 120.0
 
 
 class OutputRecord(NamedTuple):
@@ -63,7 +63,7 @@ def end_offsets(reader: KafkaConsumer, topic: str) -> dict[int, int]:
     return {tp.partition: end for tp, end in reader.end_offsets(_partitions(reader, topic)).items()}
 
 
-def newest(reader: KafkaConsumer, topic: str) -> list[Prediction]:
+def newest_predictions(reader: KafkaConsumer, topic: str) -> list[Prediction]:
     """The newest prediction of each partition."""
     partitions = _partitions(reader, topic)
     ends = reader.end_offsets(partitions)
@@ -95,7 +95,7 @@ def read_topic(bootstrap: str, topic: str) -> Iterator[OutputRecord]:
             fetched = reader.poll(timeout_ms=500)
             if fetched:
                 idle_since = time.monotonic()
-            elif time.monotonic() - idle_since > STALLED_AFTER:
+            elif time.monotonic() - idle_since > IDLE_FOR_AT_MOST:
                 raise InfraError(f"the end of {topic} could not be read: {ends}")
             for tp, records in fetched.items():
                 for record in records:

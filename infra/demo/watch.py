@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from driftline.features.state.event_time import NEVER
 from driftline.infra.demo.processes import Process, read_status
 from driftline.infra.demo.progress import Moment, ProgressView
-from driftline.infra.demo.topics import STALLED_AFTER, end_offsets, newest, opened
+from driftline.infra.demo.topics import IDLE_FOR_AT_MOST, end_offsets, newest_predictions, opened
 from driftline.infra.processes.slot import status_path
 from driftline.infra.report.samples import Sample
 from driftline.infra.settings import Settings
@@ -87,8 +87,8 @@ class Watch:
             return
         if status["next_offsets"] != run.status["next_offsets"]:
             self._advanced = time.monotonic()
-        elif self._lag() and time.monotonic() - self._advanced > STALLED_AFTER:
-            raise self._worker.failure(f"the worker has not moved for {STALLED_AFTER:g} s")
+        elif self._lag() and time.monotonic() - self._advanced > IDLE_FOR_AT_MOST:
+            raise self._worker.failure(f"the worker has not moved for {IDLE_FOR_AT_MOST:g} s")
         self._sample(status)
         run.status = status
 
@@ -134,7 +134,9 @@ class Watch:
                 drift_events=run.status["counts"]["drift_events"],
                 rss=run.status["rss_bytes"],
                 models=run.status["models"],
-                newest=newest(reader, self._topics.predictions) if shown.wants_predictions else (),
+                newest=newest_predictions(reader, self._topics.predictions)
+                if shown.wants_predictions
+                else (),
             )
         )
 

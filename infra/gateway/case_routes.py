@@ -15,8 +15,8 @@ from driftline.features.feast.place import RepositoryPlace
 from driftline.features.online.client import FeatureClient
 from driftline.infra.gateway.access import Scope
 from driftline.infra.gateway.preferences import DEFAULT_WAIT, Preference
-from driftline.infra.gateway.problems import Problem, refused
-from driftline.infra.gateway.progress import FoldProgress
+from driftline.infra.gateway.problems import Problem, refused_event
+from driftline.infra.gateway.progress import FoldedOffsets
 from driftline.infra.gateway.results import PublishedResults
 from driftline.infra.gateway.submission import Submission
 from driftline.streams.clients.schema import topic_schemas
@@ -25,7 +25,7 @@ from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 
 NDJSON = "application/x-ndjson"
-AT_ONCE = 256
+LINES_AT_ONCE = 256
 """Events of one NDJSON body that are on their way at once."""
 
 Allow = Callable[[Request, Scope], None]
@@ -39,7 +39,7 @@ class CaseRoutes:
         self._namespace = namespace
         self._decoder: EventDecoder[Event] = EventDecoder((*case.events, *SYSTEM_EVENTS))
         self._results = PublishedResults(case, bootstrap, namespace)
-        self._progress = FoldProgress(case, bootstrap, namespace)
+        self._progress = FoldedOffsets(case, bootstrap, namespace)
         self._submission = Submission(case, bootstrap, namespace, self._results, self._progress)
         self._features = FeatureClient(case, features) if case.views() else None
         self._base = f"/v1/cases/{case.name}"
@@ -141,12 +141,12 @@ class CaseRoutes:
         try:
             return self._checked(self._decoder.decode(body))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise refused("decode", str(error)) from None
+            raise refused_event("decode", str(error)) from None
 
     @staticmethod
     def _checked(event: Event) -> Event:
         if isinstance(event, SYSTEM_EVENTS):
-            raise refused(
+            raise refused_event(
                 "decode", f"{type(event).__name__} is an internal event of driftline: clients do not send it"
             )
         return event
@@ -195,7 +195,7 @@ class CaseRoutes:
         body = await request.body()
         if not request.headers.get("Content-Type", "").startswith(NDJSON):
             return await handle(body, preference)
-        turns = asyncio.Semaphore(AT_ONCE)
+        turns = asyncio.Semaphore(LINES_AT_ONCE)
 
         async def line(text: bytes) -> bytes:
             async with turns:

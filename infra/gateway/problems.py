@@ -34,7 +34,7 @@ class Problem(InfraError):
         return msgspec.json.encode(self.document())
 
 
-def refused(stage: str, reason: str) -> Problem:
+def refused_event(stage: str, reason: str) -> Problem:
     """The fold has refused an event, or would refuse it for its form."""
     return Problem(422, "The event was refused", reason, stage=stage)
 

@@ -14,11 +14,11 @@ from driftline.streams.connection import async_clients
 from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.declare.usecase import UseCase
 
-LOOK_EVERY = 0.2
+COMMITS_READ_EVERY = 0.2
 """Seconds between looks while somebody waits; workers commit once a second."""
 
 
-class FoldProgress:
+class FoldedOffsets:
     """Tells when a position of the log has been folded. Asks the broker only while somebody waits."""
 
     def __init__(self, case: UseCase, bootstrap: str, namespace: str) -> None:
@@ -39,7 +39,7 @@ class FoldProgress:
                     await self._asked.wait()
                     await self._look(admin)
                     self._outage.ended()
-                    await asyncio.sleep(LOOK_EVERY)
+                    await asyncio.sleep(COMMITS_READ_EVERY)
             except (KafkaError, OSError, TimeoutError) as error:
                 await asyncio.sleep(self._outage.failed(error))
             finally:

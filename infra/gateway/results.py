@@ -29,13 +29,13 @@ log = logging.getLogger("driftline.gateway")
 REMEMBERED_REFUSALS = 50_000
 KEPT_BYTES = 64 << 20
 """Bytes of the newest predictions that are kept; older ones are read from Kafka again."""
-POLL_MS = 200
+RESULTS_POLL_MS = 200
 
 LogPosition = tuple[int, int]
 """Partition and offset of an event in the log."""
 
 
-class Refusal(NamedTuple):
+class RefusedRecord(NamedTuple):
     """Why the fold refused a record."""
 
     stage: str
@@ -68,9 +68,9 @@ class PublishedResults:
         self._line: deque[tuple[int, str]] = deque()
         self._bodies: OrderedDict[str, bytes] = OrderedDict()
         self._body_bytes = 0
-        self._refusals: OrderedDict[LogPosition, Refusal] = OrderedDict()
+        self._refusals: OrderedDict[LogPosition, RefusedRecord] = OrderedDict()
         self._answers: dict[str, asyncio.Future[bytes]] = {}
-        self._refused: dict[LogPosition, asyncio.Future[Refusal]] = {}
+        self._refused: dict[LogPosition, asyncio.Future[RefusedRecord]] = {}
         self._outage = Outage(f"reading the results of {case.name}")
         self._consumer: AIOKafkaConsumer | None = None
         self._moved = asyncio.Condition()
@@ -91,7 +91,7 @@ class PublishedResults:
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            fetch_max_wait_ms=POLL_MS,
+            fetch_max_wait_ms=RESULTS_POLL_MS,
         )
         limit_requests(consumer._client)
         try:
@@ -99,7 +99,7 @@ class PublishedResults:
             ends = await self._begin(consumer)
             self._consumer = consumer
             while True:
-                for place, records in (await consumer.getmany(timeout_ms=POLL_MS)).items():
+                for place, records in (await consumer.getmany(timeout_ms=RESULTS_POLL_MS)).items():
                     for record in records:
                         self._take(place, record)
                 self._outage.ended()
@@ -136,7 +136,7 @@ class PublishedResults:
         if place.topic == self._topics.dead_letters:
             headers = header_texts(record.headers)
             if headers["stage"] not in REPORT_ONLY:
-                self._refuse((place.partition, source), Refusal(headers["stage"], headers["reason"]))
+                self._refuse((place.partition, source), RefusedRecord(headers["stage"], headers["reason"]))
             return
         event_id = self._read_head(record.value).event_id
         # an id may come again beyond the horizon: then it is another request
@@ -148,7 +148,7 @@ class PublishedResults:
             waiting.set_result(record.value)
         self._forget(record.timestamp)
 
-    def _refuse(self, position: LogPosition, refusal: Refusal) -> None:
+    def _refuse(self, position: LogPosition, refusal: RefusedRecord) -> None:
         self._refusals[position] = refusal
         if len(self._refusals) > REMEMBERED_REFUSALS:
             self._refusals.popitem(last=False)
@@ -187,9 +187,9 @@ class PublishedResults:
             waiting = self._answers[event_id] = asyncio.get_running_loop().create_future()
         return waiting
 
-    def refusal_of(self, position: LogPosition) -> asyncio.Future[Refusal]:
+    def refusal_of(self, position: LogPosition) -> asyncio.Future[RefusedRecord]:
         """Resolves if the fold refuses the record at a position of the log."""
-        waiting: asyncio.Future[Refusal] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[RefusedRecord] = asyncio.get_running_loop().create_future()
         known = self._refusals.get(position)
         if known is not None:
             waiting.set_result(known)

@@ -12,7 +12,7 @@ from driftline.infra.serving.serve import bootstrap_of
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase
 
-ENDS_WITHIN = 5
+ANSWERS_END_WITHIN = 5
 """Seconds that answers on their way get when the gateway is asked to end."""
 
 
@@ -30,6 +30,6 @@ def run_gateway(cases: Sequence[UseCase], settings: Settings, host: str, port: i
         port=port,
         log_level="warning",
         access_log=False,
-        timeout_graceful_shutdown=ENDS_WITHIN,
+        timeout_graceful_shutdown=ANSWERS_END_WITHIN,
         server_header=False,
     )

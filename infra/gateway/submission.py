@@ -8,8 +8,8 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from driftline.infra.gateway.problems import other_content, refused, unknown_outcome
-from driftline.infra.gateway.progress import FoldProgress
+from driftline.infra.gateway.problems import other_content, refused_event, unknown_outcome
+from driftline.infra.gateway.progress import FoldedOffsets
 from driftline.infra.gateway.results import LogPosition, Published, PublishedResults
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.connection import async_clients
@@ -37,7 +37,12 @@ class Submission:
     """Sends the events of one case."""
 
     def __init__(
-        self, case: UseCase, bootstrap: str, namespace: str, results: PublishedResults, progress: FoldProgress
+        self,
+        case: UseCase,
+        bootstrap: str,
+        namespace: str,
+        results: PublishedResults,
+        progress: FoldedOffsets,
     ) -> None:
         self._codec = case.codec()
         self._partitions = case.partitions
@@ -79,7 +84,7 @@ class Submission:
                 await asyncio.wait((answer, refusal), return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
-            raise refused(*refusal.result())
+            raise refused_event(*refusal.result())
         except TimeoutError:
             raise unknown_outcome(request.id) from None
         finally:
@@ -93,7 +98,7 @@ class Submission:
             try:
                 await asyncio.wait((refusal, passed), return_when=asyncio.FIRST_COMPLETED)
                 if refusal.done():
-                    raise refused(*refusal.result())
+                    raise refused_event(*refusal.result())
             finally:
                 passed.cancel()
                 self._results.give_up(None, position)
@@ -108,7 +113,7 @@ class Submission:
         try:
             value = self._codec.encode(event)
         except Refused as error:
-            raise refused(error.stage, error.reason) from None
+            raise refused_event(error.stage, error.reason) from None
         key = self._codec.key(event)
         numbers = range(self._partitions) if key is None else (partition_of(key, self._partitions),)
         try:

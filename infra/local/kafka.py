@@ -25,7 +25,7 @@ KAFKA = "org.apache.kafka:kafka_2.13:4.1.1"
 # named in Kafka's own endpoint it would drag in an older kafka-clients, and the broker dies
 LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
 HOST = "127.0.0.1"
-DEADLINE = 90.0
+STARTS_WITHIN = 90.0
 
 _OPEN = """\
 process.roles=broker,controller
@@ -327,7 +327,7 @@ class LocalStack:
             )
 
     def _wait(self, bootstrap: str, process: subprocess.Popen[bytes] | None) -> None:
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + STARTS_WITHIN
         while time.monotonic() < deadline:
             if process is not None and process.poll() is not None:
                 tail = self.log.read_text(errors="replace")[-2000:]
@@ -341,4 +341,6 @@ class LocalStack:
                 continue
             if answers(bootstrap, self.security):
                 return
-        raise InfraError(f"the broker at {bootstrap} did not answer within {DEADLINE:g} s; see {self.log}")
+        raise InfraError(
+            f"the broker at {bootstrap} did not answer within {STARTS_WITHIN:g} s; see {self.log}"
+        )

@@ -145,7 +145,7 @@ def _ends(worker: dict[str, Any]) -> list[str]:
     return []
 
 
-def render(status: dict[str, Any]) -> str:
+def status_text(status: dict[str, Any]) -> str:
     """The status as text."""
     broker = status["broker"]
     lines = [

@@ -8,10 +8,10 @@ from driftline.infra.proof.audit_metrics import ALL_MEASURES
 
 WIDTH, HEIGHT = 8, 7
 """Size of a panel in Grafana's grid, which is 24 wide."""
-SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
-class Panel(NamedTuple):
+class DashboardPanel(NamedTuple):
     """One chart: a measure, how its values are put together, and what each line is called."""
 
     title: str
@@ -22,37 +22,39 @@ class Panel(NamedTuple):
     unit: str = "short"
 
 
-ROWS: dict[str, tuple[Panel, ...]] = {
+ROWS: dict[str, tuple[DashboardPanel, ...]] = {
     "Serving": (
-        Panel("Predictions a second", "predictions", is_rate=True, unit="ops"),
-        Panel("Records a second, by result", "records", ("result",), is_rate=True, unit="ops"),
-        Panel("Lag", "lag_seconds", ("partition",), unit="s"),
-        Panel("Partitions by state", "partition_state", ("state",)),
-        Panel("CPU of the fold", "fold_seconds", ("partition",), is_rate=True, unit="percentunit"),
-        Panel("Age of checkpoints", "checkpoint_age_seconds", ("partition",), unit="s"),
-        Panel("Size of checkpoints", "checkpoint_bytes", ("partition",), unit="bytes"),
-        Panel("Take-overs a second", "take_overs", ("reason",), is_rate=True, unit="ops"),
+        DashboardPanel("Predictions a second", "predictions", is_rate=True, unit="ops"),
+        DashboardPanel("Records a second, by result", "records", ("result",), is_rate=True, unit="ops"),
+        DashboardPanel("Lag", "lag_seconds", ("partition",), unit="s"),
+        DashboardPanel("Partitions by state", "partition_state", ("state",)),
+        DashboardPanel("CPU of the fold", "fold_seconds", ("partition",), is_rate=True, unit="percentunit"),
+        DashboardPanel("Age of checkpoints", "checkpoint_age_seconds", ("partition",), unit="s"),
+        DashboardPanel("Size of checkpoints", "checkpoint_bytes", ("partition",), unit="bytes"),
+        DashboardPanel("Take-overs a second", "take_overs", ("reason",), is_rate=True, unit="ops"),
     ),
     "Labels and models": (
-        Panel("Predictions that wait for a label", "pending_predictions"),
-        Panel("Outcomes a second", "outcomes", ("status",), is_rate=True, unit="ops"),
-        Panel("Fading log loss", "model_quality", ("member",), 'figure="log_loss",over="fading"'),
-        Panel("Fading AUC", "model_quality", ("member",), 'figure="auc",over="fading"'),
-        Panel("Pools a member serves", "model_serving_pools", ("member",)),
-        Panel("Changes of models", "model_changes", ("kind",), is_rate=True, unit="ops"),
+        DashboardPanel("Predictions that wait for a label", "pending_predictions"),
+        DashboardPanel("Outcomes a second", "outcomes", ("status",), is_rate=True, unit="ops"),
+        DashboardPanel("Fading log loss", "model_quality", ("member",), 'figure="log_loss",over="fading"'),
+        DashboardPanel("Fading AUC", "model_quality", ("member",), 'figure="auc",over="fading"'),
+        DashboardPanel("Pools a member serves", "model_serving_pools", ("member",)),
+        DashboardPanel("Changes of models", "model_changes", ("kind",), is_rate=True, unit="ops"),
     ),
     "Drift and trust": (
-        Panel("Open incidents", "open_incidents", ("kind",)),
-        Panel("Drift events a second", "drift_events", ("kind", "severity"), is_rate=True, unit="ops"),
-        Panel("Dead letters a second", "dead_letters", ("stage",), is_rate=True, unit="ops"),
-        Panel("Proved up to offset", "audit_verified_offset", ("partition",)),
-        Panel("Differences", "audit_differences"),
-        Panel("Offsets not audited yet", "audit_lag_records", ("partition",)),
+        DashboardPanel("Open incidents", "open_incidents", ("kind",)),
+        DashboardPanel(
+            "Drift events a second", "drift_events", ("kind", "severity"), is_rate=True, unit="ops"
+        ),
+        DashboardPanel("Dead letters a second", "dead_letters", ("stage",), is_rate=True, unit="ops"),
+        DashboardPanel("Proved up to offset", "audit_verified_offset", ("partition",)),
+        DashboardPanel("Differences", "audit_differences"),
+        DashboardPanel("Offsets not audited yet", "audit_lag_records", ("partition",)),
     ),
 }
 
 
-def expression(panel: Panel) -> str:
+def expression(panel: DashboardPanel) -> str:
     """The panel's query."""
     measure = ALL_MEASURES[panel.measure]
     selected = ",".join(filter(None, ('case="$case"', panel.where)))
@@ -81,7 +83,7 @@ def dashboard() -> dict[str, Any]:
     case = {
         "name": "case",
         "type": "query",
-        "datasource": SOURCE,
+        "datasource": DATASOURCE,
         "query": f"label_values({ALL_MEASURES['folded_offset'].series}, case)",
         "refresh": 2,
     }
@@ -97,13 +99,13 @@ def dashboard() -> dict[str, Any]:
     }
 
 
-def _panel(panel: Panel, place: dict[str, int]) -> dict[str, Any]:
+def _panel(panel: DashboardPanel, place: dict[str, int]) -> dict[str, Any]:
     legend = " ".join(f"{{{{{label}}}}}" for label in panel.by) or panel.title
     return {
         "type": "timeseries",
         "title": panel.title,
         "gridPos": place,
-        "datasource": SOURCE,
+        "datasource": DATASOURCE,
         "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
         "targets": [{"refId": "A", "expr": expression(panel), "legendFormat": legend}],
     }

@@ -21,7 +21,7 @@ def contents() -> dict[str, str]:
     }
 
 
-def write(folder: Path) -> list[Path]:
+def write_files(folder: Path) -> list[Path]:
     """Write them to a folder, which is made if need be; returns where they are."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []

@@ -11,18 +11,26 @@ from typing import Any
 
 from driftline.infra.errors import InfraError
 from driftline.infra.offline.tabular import TabularStream, open_table
+from driftline.infra.report.figures import FIGURE_TITLES
 from driftline.online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
 from driftline.online_models.evaluation.detection import compare, score
 from driftline.online_models.evaluation.lineup import DEFAULT, scope_of
 from driftline.online_models.evaluation.prequential import (
+    CURVE_LABELS,
     SERVED,
-    WINDOW,
     EvaluationResult,
     MemberFigures,
     Prequential,
     task_of,
 )
-from driftline.online_models.evaluation.stream import Asked, KnownChange, LabelKind, LabelKnown, Step, Stream
+from driftline.online_models.evaluation.stream import (
+    KnownChange,
+    LabelKind,
+    LabelKnown,
+    RequestAsked,
+    Step,
+    Stream,
+)
 from driftline.online_models.members.member import PerKey
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.events import Command
@@ -36,7 +44,6 @@ from driftline.streams.simulation.sources import layout, open_source, with_closi
 from driftline.streams.simulation.tables import is_table
 
 _KINDS: dict[str, LabelKind] = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
-FIGURES = ("accuracy", "kappa", "kappa_temporal", "log_loss", "roc_auc", "rmse", "mae", "n")
 ALARMS = 200
 """So many alarms are listed; their number is given in any case."""
 
@@ -124,7 +131,7 @@ def steps_of(case: UseCase, source: str | None = None, limit: int | None = None)
             pending = item.pending
             if isinstance(item, Question):
                 number = waiting[pending.prediction_id] = next(numbers)
-                yield Asked(number, pending.x or {}, pool_key(pending))
+                yield RequestAsked(number, pending.x or {}, pool_key(pending))
                 continue
             is_learned = isinstance(item, Lesson) or item.is_due or item.status != "labelled"
             asked = waiting.pop(pending.prediction_id, None) if is_learned else None
@@ -146,7 +153,7 @@ def _result(name: str, result: EvaluationResult, reference: str, seconds: float)
         "default": reference,
         "best": best.name,
         "models": {row.name: _figures(row) for row in result.rows if row.name != SERVED},
-        "window": WINDOW,
+        "window": CURVE_LABELS,
         "curves": {row.name: [_rounded(point) for point in row.curve] for row in result.rows},
         "alarms": len(result.alarms),
         "told": [asdict(alarm) for alarm in result.alarms[:ALARMS]],
@@ -154,7 +161,7 @@ def _result(name: str, result: EvaluationResult, reference: str, seconds: float)
 
 
 def _figures(row: MemberFigures) -> dict[str, Any]:
-    figures = {name: _rounded(row.metrics[name]) for name in FIGURES if name in row.metrics}
+    figures = {name: _rounded(row.metrics[name]) for name in (*FIGURE_TITLES, "n") if name in row.metrics}
     own = {"role": row.role, "live": row.live}
     seconds = {"seconds": None if row.seconds is None else round(row.seconds, 3), "bytes": row.bytes}
     return own | figures | seconds

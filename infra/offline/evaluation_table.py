@@ -8,13 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-FIGURES = ("accuracy", "kappa", "kappa_temporal", "log_loss", "roc_auc", "rmse", "mae")
+from driftline.infra.report.figures import FIGURE_TITLES
 
 
-def table(result: Mapping[str, Any]) -> None:
+def print_evaluation(result: Mapping[str, Any]) -> None:
     """Print models, detectors and what was best."""
     console = Console(stderr=True)
-    shown = [name for name in FIGURES if name in result["served"]]
+    shown = [name for name in FIGURE_TITLES if name in result["served"]]
     rows = [
         [
             name,

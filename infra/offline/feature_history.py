@@ -63,7 +63,7 @@ class _Job(NamedTuple):
     folder: Path
 
 
-def write(
+def write_history(
     case_path: str, case: UseCase, settings: Settings, begin: int, end: int | None, folder: Path | None
 ) -> HistoryReport:
     """Write what offsets [begin, end) of the archived log caused; None is the archive's end.

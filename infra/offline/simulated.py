@@ -16,7 +16,7 @@ from driftline.streams.records.messages import Outcome, Prediction
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.positions import header_texts
 
-SUFFIXES = (".jsonl", ".parquet")
+PREDICTION_SUFFIXES = (".jsonl", ".parquet")
 
 
 class RefusedRecords(msgspec.Struct):
@@ -36,8 +36,10 @@ class SimulatedOutputs:
     """
 
     def __init__(self, case: UseCase, out: Path | None = None) -> None:
-        if out is not None and out.suffix not in SUFFIXES:
-            raise InfraError(f"{out}: predictions can be written to a {' or '.join(SUFFIXES)} file")
+        if out is not None and out.suffix not in PREDICTION_SUFFIXES:
+            raise InfraError(
+                f"{out}: predictions can be written to a {' or '.join(PREDICTION_SUFFIXES)} file"
+            )
         self._case = case
         self._out = out
         self._stack = ExitStack()

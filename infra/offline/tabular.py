@@ -19,11 +19,11 @@ from driftline.streams.simulation import tables
 
 Content = Literal["number", "text", "identifier", "constant", "empty"]
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "?"})
+MISSING_TEXTS = frozenset({"", "na", "n/a", "nan", "null", "?"})
 """Texts that mean that there is no value, in any case of letters."""
 TRUTHS = frozenset({"true", "yes", "y", "t", "1", "up", "positive", "pos"})
 """Of two labels, the one that is in here is True; else the later in the alphabet, or the larger."""
-FEW = 20
+MOST_CLASSES = 20
 """So many distinct whole numbers are classes; more are a quantity."""
 DISTINCT = 10_000
 """So many distinct values of a column are counted."""
@@ -107,7 +107,7 @@ def _is_missing(value: Any) -> bool:
     if value is None:
         return True
     if isinstance(value, str):
-        return value.strip().lower() in MISSING
+        return value.strip().lower() in MISSING_TEXTS
     return isinstance(value, float) and not isfinite(value)
 
 
@@ -197,7 +197,7 @@ def _label(
     if kind is None:
         if distinct == 2:
             kind = "binary"
-        elif is_number and (distinct > FEW or not seen.whole):
+        elif is_number and (distinct > MOST_CLASSES or not seen.whole):
             kind = "regression"
         else:
             kind = "multiclass"

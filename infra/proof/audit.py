@@ -18,7 +18,7 @@ from driftline.streams.archive.epochs import recorded_epochs
 from driftline.streams.archive.past import Past
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.owner.deployment import code_of
-from driftline.streams.proof.audit import PartitionAudit, PublishedTopic, Selection, audit_partition
+from driftline.streams.proof.audit import AuditedRange, PartitionAudit, PublishedTopic, audit_partition
 from driftline.streams.proof.lineage import find_prediction
 from driftline.streams.proof.refold import Refold
 from driftline.streams.records.difference import Difference
@@ -87,11 +87,16 @@ class _Job(NamedTuple):
     settings: Settings
     partition: int
     kinds: Sequence[str]
-    selection: Selection
+    selection: AuditedRange
 
 
 def audit(
-    case_path: str, case: UseCase, settings: Settings, partition: int | None, selection: Selection, tell: Tell
+    case_path: str,
+    case: UseCase,
+    settings: Settings,
+    partition: int | None,
+    selection: AuditedRange,
+    tell: Tell,
 ) -> AuditReport:
     """Audit a case, or one partition of it; `tell` takes lines of progress.
 

@@ -30,18 +30,18 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.records.difference import first_field, shown
 from driftline.streams.records.outputs import Output
 from driftline.streams.simulation import repetition
-from driftline.streams.simulation.repetition import FoldOutput, FoldResult, FoldRun, Headers
+from driftline.streams.simulation.repetition import FoldOutput, FoldResult, FoldRun, HeaderPairs
 from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
 
 CHUNK, OTHER_CHUNK = 500, 7
 OTHER_SEED = "2"
 
-CLOCK = (
+CLOCK_HINT = (
     "two runs that are alike in all differ, also with the generators of `random` and numpy seeded: something "
     "reads the clock, draws from a generator of its own without a seed, or depends on where objects lie in "
     "memory: id(), or the order of a set that holds None or objects without a __hash__ of their own"
 )
-RANDOM = (
+RANDOM_HINT = (
     "two runs that are alike in all differ until `random` and numpy are seeded: something draws from them"
 )
 STATE = (
@@ -166,7 +166,7 @@ def _cause(first: FoldResult, runner: _Runner) -> str:
     (again,) = runner.run(_Way())
     if _first_difference(first, again) is not None:
         seeded = runner.run(_Way(numbers=1), _Way(numbers=1))
-        return RANDOM if _first_difference(*seeded) is None else CLOCK
+        return RANDOM_HINT if _first_difference(*seeded) is None else CLOCK_HINT
     for way, cause in (
         (_Way(restored=True), STATE),
         (_Way(chunk=OTHER_CHUNK), CUT),
@@ -236,7 +236,7 @@ class _Read(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: HeaderPairs
     timestamp: int = -1
 
 

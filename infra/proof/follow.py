@@ -24,13 +24,13 @@ from driftline.streams.connection import clients
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import code_of
-from driftline.streams.proof.audit import PartitionAuditor, PublishedTopic, Selection
+from driftline.streams.proof.audit import AuditedRange, PartitionAuditor, PublishedTopic
 from driftline.streams.proof.refold import Refold
 from driftline.streams.records.difference import Difference
 from driftline.streams.records.outputs import KINDS
 
-LOOK_EVERY = 5.0
-AT_ONCE = 20_000
+AUDIT_EVERY = 5.0
+OFFSETS_AT_ONCE = 20_000
 """Seconds between looks; offsets of one partition that are folded before the others have their turn."""
 
 
@@ -62,7 +62,7 @@ class PartitionFollower:
         self._read = ends
         refold = Refold(self._case, past, topics, number, code, epochs)
         self._auditor = PartitionAuditor(
-            number, code, epochs, published, refold.step, Selection(), is_complete=True
+            number, code, epochs, published, refold.step, AuditedRange(), is_complete=True
         )
         self.next_offset = 0
 
@@ -88,7 +88,7 @@ class PartitionFollower:
 
         Begins anew when a code epoch has been added: it may say that this code took over from other code.
         """
-        until = min(folded, self.next_offset + AT_ONCE)
+        until = min(folded, self.next_offset + OFFSETS_AT_ONCE)
         if until <= self.next_offset:
             return True
         number, past = self.partition, self._past
@@ -144,7 +144,7 @@ def follow(
                             tell(f"difference: {each.difference}")
                             tell(each.difference.causes)
                     if all(done):
-                        stop.wait(LOOK_EVERY)
+                        stop.wait(AUDIT_EVERY)
         except (KafkaError, OSError) as error:
             stop.wait(outage.failed(error))
     return len(told)

@@ -49,12 +49,12 @@ def stretch(
         yield from chunk
 
 
-def as_text(partition: int, record: ArchivedRecord) -> bytes:
+def record_as_text(partition: int, record: ArchivedRecord) -> bytes:
     """partition:offset, key and value, with tabs between."""
     return b"%d:%d\t%s\t%s" % (partition, record.offset, record.key or b"", record.value or b"")
 
 
-def as_json(partition: int, record: ArchivedRecord) -> bytes:
+def record_as_json(partition: int, record: ArchivedRecord) -> bytes:
     """{partition, offset, source, headers, key, value}: `headers` are the others, where there are any.
 
     A value that is JSON stands there as it is, else as text, else as {"base64": ...}.

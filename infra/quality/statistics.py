@@ -29,9 +29,9 @@ from driftline.streams.quality.publisher import DataPublisher, PublishedCount
 from driftline.streams.quality.skew import skew
 from driftline.streams.records.messages import DataAnomaly, FeatureDistance, FeatureSummary
 
-LOOK_EVERY = 2.0
-SHOWN = 50
-TEXTS = 100
+CLOSED_WINDOWS_EVERY = 2.0
+ANOMALIES_SHOWN = 50
+TEXTS_REPORTED = 100
 """So many of the most frequent texts are reported."""
 
 
@@ -90,7 +90,7 @@ def read_schema(path: Path, case: UseCase) -> Schema:
     return schema
 
 
-def freeze(schema: Schema, path: Path) -> None:
+def freeze_schema(schema: Schema, path: Path) -> None:
     """Write an inferred schema; raises InfraError where one is: what is frozen is edited or removed."""
     if path.exists():
         raise InfraError(f"{path} is there: edit it, or remove it to have it inferred again")
@@ -210,7 +210,8 @@ def _merged(schema: Schema, windows: Sequence[WindowStatistics]) -> WindowStatis
 
 def _side(schema: Schema, window: WindowStatistics) -> PooledStatistics:
     fields = {
-        name: summary(schema.features.get(name), seen, top=TEXTS) for name, seen in window.features.items()
+        name: summary(schema.features.get(name), seen, top=TEXTS_REPORTED)
+        for name, seen in window.features.items()
     }
     return PooledStatistics(window.requests, fields)
 
@@ -241,7 +242,7 @@ def publish(
             if any(judged.values()):
                 tell(publisher.publish(judged, skewed))
             published = [*closed]
-            until = time.monotonic() + LOOK_EVERY
+            until = time.monotonic() + CLOSED_WINDOWS_EVERY
             while following() and time.monotonic() < until:
                 time.sleep(0.1)
             if not following():
@@ -288,12 +289,12 @@ def _row(name: str, one: FeatureSummary, distance: FeatureDistance | None) -> tu
     numbers = (one.mean, one.std, one.minimum, one.median, one.maximum)
     far = (None, None, None) if distance is None else (distance.psi, distance.js, distance.ks)
     return (
-        name, f"{one.count:,}", missing, *map(figure, numbers), top,
+        name, f"{one.count:,}", missing, *map(four_digits, numbers), top,
         *(("" if value is None else f"{value:.3f}") for value in far),
     )  # fmt: skip
 
 
-def figure(value: float | None) -> str:
+def four_digits(value: float | None) -> str:
     """Four digits, without an exponent where that reads better; nothing for None."""
     if value is None:
         return ""
@@ -305,7 +306,7 @@ def anomalies_text(report: DataReport) -> str:
     lines = [
         f"{one.at:%Y-%m-%d %H:%M}  partition {one.partition}  {one.severity}  {one.feature}: {one.kind}: "
         f"{one.count:,} of {one.requests:,}: expected {one.expected}, found {one.found}"
-        for one in report.anomalies[:SHOWN]
+        for one in report.anomalies[:ANOMALIES_SHOWN]
     ]
     more = len(report.anomalies) - len(lines)
     if more > 0:

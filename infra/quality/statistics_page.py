@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from driftline.infra.quality.statistics import DataReport, figure
+from driftline.infra.quality.statistics import DataReport, four_digits
 from driftline.infra.report.charts import Pair, paired_bars
 from driftline.infra.report.page import Tile, render
 from driftline.streams.records.messages import FeatureDistance, FeatureSummary
 
-TEXTS = 16
+TEXTS_CHARTED = 16
 """Texts with bars of their own."""
 
 
@@ -25,7 +25,7 @@ class Card(NamedTuple):
     sides: list[tuple[str, ...]]
 
 
-def page(report: DataReport) -> str:
+def statistics_page(report: DataReport) -> str:
     """The page of what `driftline data statistics --json` prints."""
     return render(
         "data.html",
@@ -66,7 +66,7 @@ def _side(what: str, one: FeatureSummary) -> tuple[str, ...]:
     if one.distinct is not None:
         return what, missing, f"{one.distinct:,}"
     figures = (one.mean, one.std, one.minimum, one.median, one.maximum)
-    return what, missing, *(figure(value) for value in figures)
+    return what, missing, *(four_digits(value) for value in figures)
 
 
 def _pairs(reference: FeatureSummary | None, current: FeatureSummary) -> list[Pair]:
@@ -75,10 +75,10 @@ def _pairs(reference: FeatureSummary | None, current: FeatureSummary) -> list[Pa
     names = list(dict.fromkeys([*sides[0], *sides[1]]))
     names.remove("missing")
     pairs = [Pair(name, sides[0].get(name, 0.0), sides[1].get(name, 0.0)) for name in names]
-    if current.histogram is None and len(pairs) > TEXTS:
-        rest = pairs[TEXTS:]
+    if current.histogram is None and len(pairs) > TEXTS_CHARTED:
+        rest = pairs[TEXTS_CHARTED:]
         others = Pair("others", sum(p.reference for p in rest), sum(p.current for p in rest))
-        pairs = [*pairs[:TEXTS], others]
+        pairs = [*pairs[:TEXTS_CHARTED], others]
     return [*pairs, Pair("missing", sides[0].get("missing", 0.0), sides[1].get("missing", 0.0))]
 
 

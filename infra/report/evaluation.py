@@ -7,19 +7,15 @@ from typing import Any
 
 from driftline.infra.report.axes import count_ticks
 from driftline.infra.report.charts import time_chart
-from driftline.infra.report.figures import figure
+from driftline.infra.report.figures import FIGURE_TITLES, figure
 from driftline.infra.report.page import ChartPanel, LegendEntry, Tile, render
 from driftline.infra.report.plot import Line, Mark
 
-FIGURES = {
-    "accuracy": "accuracy", "kappa": "kappa", "kappa_temporal": "kappa temporal", "log_loss": "log loss",
-    "roc_auc": "ROC AUC", "rmse": "RMSE", "mae": "MAE",
-}  # fmt: skip
 SERVED, BEST, DEFAULT, OTHER = "champion", "challenger1", "frozen", "prior"
 """Style classes of the lines: what was served, the best member, the default single model, any other."""
 
 
-def page(result: Mapping[str, Any]) -> str:
+def evaluation_page(result: Mapping[str, Any]) -> str:
     """The page of what `evaluate --json` prints."""
     entries = {"served": result["served"], **result["models"]}
     return render(
@@ -29,7 +25,7 @@ def page(result: Mapping[str, Any]) -> str:
         known=_known(result["delay"]),
         tiles=_tiles(result),
         course=_course(result),
-        figures={key: name for key, name in FIGURES.items() if key in result["served"]},
+        figures={key: name for key, name in FIGURE_TITLES.items() if key in result["served"]},
         entries=entries,
         styles={name: _style(name, result) for name in entries},
         detectors=result.get("detectors"),
@@ -46,7 +42,7 @@ def _known(delay: int | str) -> str:
 
 def _tiles(result: Mapping[str, Any]) -> list[Tile]:
     score, models = result["score"], result["models"]
-    name = FIGURES[score]
+    name = FIGURE_TITLES[score]
     return [
         Tile(figure(result["served"].get(score), 4), f"{name}, served", "whichever member answered"),
         Tile(figure(models[result["best"]].get(score), 4), f"{name}, best member", result["best"]),
@@ -90,7 +86,7 @@ def _course(result: Mapping[str, Any]) -> ChartPanel | None:
         )
         for event in result["told"]
     ]
-    name = FIGURES[result["score"]]
+    name = FIGURE_TITLES[result["score"]]
     heading = f"{name[0].upper()}{name[1:]} in windows of {window:,} labels"
     span = (0.0, float(labels))
     chart = time_chart(lines, span, label=heading, marks=marks, height=340, ticks_of=count_ticks)

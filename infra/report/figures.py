@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+FIGURE_TITLES = {
+    "accuracy": "accuracy", "kappa": "kappa", "kappa_temporal": "kappa temporal", "log_loss": "log loss",
+    "roc_auc": "ROC AUC", "rmse": "RMSE", "mae": "MAE",
+}  # fmt: skip
+"""The figures of an evaluation in the order of its tables, and what they are called."""
+
 
 def figure(value: Any, digits: int = 3) -> str:
     """A number as text, a dash where there is none."""

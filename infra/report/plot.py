@@ -17,8 +17,8 @@ Point = tuple[float, float]
 WIDTH = 1040
 LEFT = 58
 RIGHT = 16
-TOP = 14
-BOTTOM = 30
+TOP_MARGIN = 14
+BOTTOM_MARGIN = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,16 @@ class PlotFrame:
     @property
     def base(self) -> int:
         """Where the x axis is."""
-        return self.height - BOTTOM
+        return self.height - BOTTOM_MARGIN
 
     def x(self, value: float) -> float:
         return LEFT + (value - self.x0) / (self.x1 - self.x0) * (self.width - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
         clipped = min(max(value, self.y0), self.y1)
-        return TOP + (self.y1 - clipped) / (self.y1 - self.y0) * (self.height - TOP - BOTTOM)
+        return TOP_MARGIN + (self.y1 - clipped) / (self.y1 - self.y0) * (
+            self.height - TOP_MARGIN - BOTTOM_MARGIN
+        )
 
 
 def svg(label: str, width: int, height: int, parts: Iterable[Markup]) -> Markup:
@@ -110,7 +112,7 @@ def mark_line(plot: PlotFrame, mark: Mark) -> Markup:
     """A mark across the picture or in a row below it."""
     style = f"mark {mark.style}"
     if mark.row == 0:
-        return _upright(style, plot.x(mark.x), TOP, plot.base, mark.title)
+        return _upright(style, plot.x(mark.x), TOP_MARGIN, plot.base, mark.title)
     top = plot.base + 14.0 + mark.row * 12
     return _upright(style, plot.x(mark.x), top, top + 9, mark.title)
 

@@ -21,7 +21,7 @@ TOTALS = (
 )  # fmt: skip
 
 
-def write(
+def write_report(
     path: Path,
     title: str,
     result: dict[str, Any],
@@ -34,10 +34,10 @@ def write(
     """Write the page, replacing an older one in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write(page(title, result, samples, evidence, description=description, made=made).encode())
+        file.write(run_page(title, result, samples, evidence, description=description, made=made).encode())
 
 
-def page(
+def run_page(
     title: str,
     result: dict[str, Any],
     samples: Sequence[Sample],

@@ -7,11 +7,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-FIGURES = (
+MEMBER_FIGURES = (
     "roc_auc", "pr_auc", "log_loss", "brier", "accuracy", "kappa", "cost", "rmse", "mae", "coverage", "width",
 )  # fmt: skip
 """Figures of members in the order of the table; it has those that the task has."""
-RECENT = ("roc_auc", "accuracy", "rmse")
+SHOWN_RECENT = ("roc_auc", "accuracy", "rmse")
 """The first of these that the task has is shown for the newest labels too: a cold start hides what is now."""
 COUNTS = (
     "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",
@@ -23,7 +23,7 @@ MODELS_TITLE = (
 )
 
 
-def table(summary: dict[str, Any]) -> None:
+def print_summary(summary: dict[str, Any]) -> None:
     """Print counts, models and digest."""
     console = Console(stderr=True)
     counts = Table(
@@ -89,11 +89,11 @@ def _models_below_each_other(models: dict[str, dict[str, Any]]) -> Table:
 
 def _shown(models: dict[str, dict[str, Any]]) -> list[str]:
     """Names of the figures that any of the members has."""
-    return [name for name in FIGURES if any(entry.get(name) is not None for entry in models.values())]
+    return [name for name in MEMBER_FIGURES if any(entry.get(name) is not None for entry in models.values())]
 
 
 def _recent(shown: list[str]) -> str | None:
-    return next((name for name in RECENT if name in shown), None)
+    return next((name for name in SHOWN_RECENT if name in shown), None)
 
 
 def _titles(shown: list[str]) -> list[str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("driftline.worker")
 
-REPORT_EVERY = 5.0
+PROGRESS_EVERY = 5.0
 
 
 class _Job(NamedTuple):
@@ -153,9 +153,9 @@ async def _tell_of(standby: Standby, place: str, report: Report[str]) -> None:
     """Report every few seconds how far the fold beside the other code has come, and how fast it is."""
     before = 0
     while True:
-        await asyncio.sleep(REPORT_EVERY)
+        await asyncio.sleep(PROGRESS_EVERY)
         folded = standby.processor.next_offset
-        rate = (folded - before) / REPORT_EVERY
+        rate = (folded - before) / PROGRESS_EVERY
         before = folded
         report(
             f"{place} folded beside the code that serves up to {folded:,} of {standby.log_end:,} "

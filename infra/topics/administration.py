@@ -25,7 +25,7 @@ log = logging.getLogger("driftline.topics")
 
 BROKER_DEFAULT = -1
 """Replication as the broker is configured: 1 on the local one, more on a cluster."""
-DEADLINE = 30.0
+TOPICS_WITHIN = 30.0
 
 
 def ensure_topics(
@@ -52,7 +52,7 @@ def ensure_topics(
         _refuse_or_mend(admin, bootstrap, [spec for spec in specs if spec.name in existing], mend)
         missing = [spec for spec in specs if spec.name not in existing]
         created = [spec.name for spec in missing if _create(admin, spec)]
-        admin.wait_for_topics([spec.name for spec in missing], timeout_ms=DEADLINE * 1000)
+        admin.wait_for_topics([spec.name for spec in missing], timeout_ms=TOPICS_WITHIN * 1000)
         _refuse_or_mend(admin, bootstrap, [spec for spec in missing if spec.name not in created], mend)
         return created
     finally:
@@ -218,8 +218,8 @@ def _other_count(spec: TopicSpec, count: int) -> str:
 
 
 def _until_gone(admin: Any, names: Sequence[str]) -> None:
-    deadline = time.monotonic() + DEADLINE
+    deadline = time.monotonic() + TOPICS_WITHIN
     while set(admin.list_topics()).intersection(names):
         if time.monotonic() > deadline:
-            raise InfraError(f"the broker did not delete {', '.join(names)} within {DEADLINE:g} s")
+            raise InfraError(f"the broker did not delete {', '.join(names)} within {TOPICS_WITHIN:g} s")
         time.sleep(0.05)

@@ -109,7 +109,7 @@ def _text(name: str, raw: bytes | None) -> dict[str, str | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class LetterSelection:
     """Which letters a command is about: those with one of the `ids`, of the `stage`, whose reason contains
     `reason`. What is not given selects everything."""
 
@@ -126,7 +126,7 @@ class Selection:
         )
 
 
-def read(bootstrap: str, topics: Topics, selection: Selection) -> Iterator[DeadLetter]:
+def read(bootstrap: str, topics: Topics, selection: LetterSelection) -> Iterator[DeadLetter]:
     """The selected letters that the topic still has, by partition and offset; raises InfraError for an id
     that it does not have."""
     missing = set(selection.ids)

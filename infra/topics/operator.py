@@ -14,7 +14,7 @@ from driftline.streams.declare.events import Action, Command
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import DeclarationError
 
-EVENTS = 10_000
+NEWEST_CHANGES = 10_000
 """Newest records of the models topic in which `serving` looks."""
 
 
@@ -30,7 +30,7 @@ def make_key(path: Path) -> str:
     return public
 
 
-def send(
+def send_command(
     case: UseCase,
     bootstrap: str,
     namespace: str,
@@ -74,10 +74,10 @@ def members(case: UseCase) -> list[dict[str, Any]]:
 
 def serving(bootstrap: str, topic: str) -> dict[str, dict[str, Any]]:
     """The newest change of each pool, by key, as the newest records of the models topic have it."""
-    from driftline.infra.topics.tail import newest
+    from driftline.infra.topics.tail import newest_records
 
     pools: dict[str, dict[str, Any]] = {}
-    for record in newest(bootstrap, topic, EVENTS):
+    for record in newest_records(bootstrap, topic, NEWEST_CHANGES):
         value = record["value"]
         if "serving" in value:
             pools[value["key"]] = value

@@ -18,7 +18,7 @@ from driftline.streams.records.positions import header_texts, source_of
 
 PATIENCE = 15.0
 """Seconds without any progress of the workers after which they are not waited for any more."""
-LOOK_EVERY = 0.25
+LAG_READ_EVERY = 0.25
 
 
 class SentOffsets:
@@ -124,7 +124,7 @@ class DeadLetters:
                     moved, before = time.monotonic(), behind
                 elif time.monotonic() - moved > PATIENCE:
                     return True, behind
-                time.sleep(LOOK_EVERY)
+                time.sleep(LAG_READ_EVERY)
 
     def _behind(self, admin: Any, groups: list[str], ends: dict[int, int]) -> int:
         """Offsets that no group has committed."""

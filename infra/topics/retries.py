@@ -88,7 +88,7 @@ class Retries:
         raise ValueError(f"the letter was cut, and {self.topics.log} no longer has the whole record")
 
 
-def send(producer: EventProducer, retries: Iterable[Retry]) -> int:
+def send_retries(producer: EventProducer, retries: Iterable[Retry]) -> int:
     """Append the planned records to the log, each with a header that names its letter; how many."""
     count = 0
     for retry in retries:

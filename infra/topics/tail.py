@@ -16,7 +16,7 @@ class _Read(NamedTuple):
     record: ArchivedRecord
 
 
-def newest(bootstrap: str, topic: str, count: int) -> list[dict[str, Any]]:
+def newest_records(bootstrap: str, topic: str, count: int) -> list[dict[str, Any]]:
     """Up to `count` newest records by append time, oldest first: partition, offset, source, value.
 
     A value that is no JSON (a dead letter) is given as text; other headers are given too.

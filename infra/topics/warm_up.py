@@ -15,7 +15,7 @@ from driftline.streams.declare.events import Event, Serve, WarmUp
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.simulation.sources import LogRecord, as_warm_up, layout
 
-Stage = Literal["empty", "under way", "over", "none"]
+WarmUpStage = Literal["empty", "under way", "over", "none"]
 
 
 class Standing(NamedTuple):
@@ -24,7 +24,7 @@ class Standing(NamedTuple):
     "none": the partition begins with something else, so it can have no warm-up any more.
     """
 
-    stage: Stage
+    stage: WarmUpStage
     records: int = 0
     last: bytes = b""
 

@@ -10,19 +10,19 @@ from driftline.online_models.combine.hedge import Hedge
 
 RATES = (0.003, 0.02)
 """Steps of the two learned mixtures, for slow and for fast change."""
-FLOOR = 0.01
+MARGIN_OF_CERTAINTY = 0.01
 """Probabilities are taken no closer to 0 or 1, so that one member cannot outshout all others."""
 ETA = 0.5
 """Exponent of a wrong answer."""
 
 
 def _log_odds(p: float) -> float:
-    p = min(max(p, FLOOR), 1.0 - FLOOR)
+    p = min(max(p, MARGIN_OF_CERTAINTY), 1.0 - MARGIN_OF_CERTAINTY)
     return log(p / (1.0 - p))
 
 
 def _log(p: float) -> float:
-    return log(max(p, FLOOR))
+    return log(max(p, MARGIN_OF_CERTAINTY))
 
 
 def _sigmoid(z: float) -> float:

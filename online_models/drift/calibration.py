@@ -5,8 +5,8 @@
 Each scenario is a kind of stationary stream, run in `RUNS` columns of `BLOCKS` blocks. At each level of
 evidence a column counts until its first exceedance: blocks watched by exceedances is the mean time between
 false alarms, for exponential times the maximum likelihood estimate under censoring. The table has, at each
-level, the shortest of all scenarios. Where fewer than `FEW` columns exceed, the straight line through the
-scenario's last measured levels goes on: the tail of the evidence is exponential.
+level, the shortest of all scenarios. Where fewer than `FEWEST_EXCEEDING` columns exceed, the straight line
+through the scenario's last measured levels goes on: the tail of the evidence is exponential.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ import numpy as np
 from driftline.online_models.drift.monitors.scale import Scale
 from driftline.online_models.drift.monitors.windows import BLOCK, Array, Windows
 
-SEED = 20130101
+CALIBRATION_SEED = 20130101
 RUNS = 500
 BLOCKS = 200_000 // BLOCK
-WARM_UP = 2
-FEW = 10
+WARM_UP_BLOCKS = 2
+FEWEST_EXCEEDING = 10
 EVIDENCE = tuple(4.0 + 0.5 * step for step in range(33))
 
 Draw = Callable[[np.random.Generator], Iterator[Array]]
@@ -98,7 +98,7 @@ EVENTS: dict[str, Draw] = {
 
 def _squashed(blocks: Iterator[Array], spread: bool) -> Iterator[Array]:
     """Numbers as a monitor of their mean, or of their spread, sees them."""
-    sample = np.concatenate([next(blocks) for _ in range(WARM_UP)])
+    sample = np.concatenate([next(blocks) for _ in range(WARM_UP_BLOCKS)])
     scales = [Scale.of(column[~np.isnan(column)].tolist()) for column in sample.T]
     center, width, offset, square = (np.array(part) for part in zip(*scales, strict=True))
     for block in blocks:
@@ -128,7 +128,7 @@ def log_times(first: Array) -> list[float]:
     """ln of the mean blocks between exceedances, by level of evidence."""
     counts = (first < BLOCKS).sum(1)
     times = [log(watched / max(count, 1)) for watched, count in zip(first.sum(1), counts, strict=True)]
-    measured = [row for row, count in enumerate(counts) if count >= FEW]
+    measured = [row for row, count in enumerate(counts) if count >= FEWEST_EXCEEDING]
     if len(measured) < 2:  # hardly ever: what is known is that it takes longer than all of the run
         return [
             time + (level - EVIDENCE[0]) for time, level in zip(times[:1] * len(times), EVIDENCE, strict=True)
@@ -150,14 +150,14 @@ def measure() -> dict[str, Any]:
         *((name, draw, None) for name, draw in EVENTS.items()),
     ]
     for number, (name, draw, spread) in enumerate(streams):
-        blocks = draw(np.random.default_rng([SEED, number]))
+        blocks = draw(np.random.default_rng([CALIBRATION_SEED, number]))
         times = log_times(first_exceedances(blocks if spread is None else _squashed(blocks, spread)))
         scenarios[name] = [round(time, 3) for time in times]
         print(name, scenarios[name][8:17:2], file=sys.stderr, flush=True)
     shortest = np.maximum.accumulate([min(times) for times in zip(*scenarios.values(), strict=True)])
     return {
         "made_by": "python -m driftline.online_models.drift.calibration",
-        "seed": SEED,
+        "seed": CALIBRATION_SEED,
         "runs": RUNS,
         "blocks": BLOCKS,
         "events_a_block": BLOCK,

@@ -182,7 +182,7 @@ def ranked(suspects: Iterable[SuspectStream]) -> tuple[SuspectStream, ...]:
     return tuple(sorted(suspects, key=_place))
 
 
-def kind_of(suspects: Iterable[SuspectStream]) -> IncidentKind:
+def kind_of_change(suspects: Iterable[SuspectStream]) -> IncidentKind:
     """What kind of change shows in these suspects.
 
     A label shift leaves P(x | y) alone, so inputs and scores move with the labels, and the model, which
@@ -330,7 +330,7 @@ class Incidents:
     def _judge(self, incident: Incident) -> bool:
         """Judge the kind again; whether it is another one."""
         before = incident.kind
-        incident.kind = kind_of(incident.suspects.values())
+        incident.kind = kind_of_change(incident.suspects.values())
         changes = {s.change for s in incident.suspects.values() if s.stream != LOSS_OF_FROZEN}
         if incident.confirmed and not incident.spoils_losses and changes & {"loss", "calibration", "labels"}:
             incident.spoils_losses = True

@@ -10,7 +10,7 @@ from driftline.online_models.drift.monitors.clock import QUARTER
 from driftline.online_models.drift.monitors.windows import BLOCK
 from driftline.online_models.errors import ModelDeclarationError
 
-LONGEST = 28 * 86_400
+LONGEST_SEASON = 28 * 86_400
 """Seconds of a season: each quarter of an hour of it is kept, for each monitor."""
 
 
@@ -61,7 +61,7 @@ class Monitoring:
             if not value >= bound:
                 raise ModelDeclarationError(f"Monitoring: {name} must be {bound} or more, not {value!r}")
         season = self.season
-        if season is not None and (season % QUARTER or not 4 * QUARTER <= season <= LONGEST):
+        if season is not None and (season % QUARTER or not 4 * QUARTER <= season <= LONGEST_SEASON):
             raise ModelDeclarationError(
                 "Monitoring: season must be whole quarters of an hour, from an hour to 28 days, "
                 f"not {season!r} seconds: DAY or WEEK as a rule"

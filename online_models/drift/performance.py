@@ -12,7 +12,7 @@ from driftline.online_models.drift_report import Estimate
 STRATA = 16
 RECENT = 4
 """Blocks of requests that are estimated."""
-FADE = 1.0 - 1.0 / 128.0
+BLOCK_FADE = 1.0 - 1.0 / 128.0
 """Weight that a block of labels keeps when the next one comes: half after 5,700 labels."""
 
 
@@ -55,7 +55,7 @@ class Performance:
         if self._edges is None:
             return
         strata = np.searchsorted(self._edges, scores)
-        self._sums *= FADE
+        self._sums *= BLOCK_FADE
         for row, weights in zip(self._sums, (None, losses, right), strict=True):
             row += np.bincount(strata, weights, minlength=STRATA)
         self._labels += len(scores)

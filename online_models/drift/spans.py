@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from driftline.online_models.drift.monitors.slow import SIZES, STRIDE
+from driftline.online_models.drift.monitors.slow import STRIDE, WINDOW_STRIDES
 from driftline.online_models.drift.monitors.windows import LEVELS
 
 
@@ -45,7 +45,7 @@ class Spans:
         self._blocks.append(spans)
         if self._now % STRIDE == 0:
             self._strides.append(self._joined(self._blocks[-STRIDE:]))
-            del self._strides[: -SIZES[-1]]
+            del self._strides[: -WINDOW_STRIDES[-1]]
         del self._blocks[: -(2 ** (LEVELS - 1))]
 
     def newest(self, blocks: int) -> tuple[BlockSpan, ...]:

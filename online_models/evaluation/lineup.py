@@ -184,7 +184,7 @@ COMBINED = Combination("combined", kind="stack", share=0.0002)
 """What serves; its share was chosen on other seeds of the generated streams than those that are reported."""
 
 
-def members_of(kind: LabelKind, names: Sequence[str]) -> list[Member]:
+def members_named(kind: LabelKind, names: Sequence[str]) -> list[Member]:
     """Members of those names; raises ModelsError for one that there is not, or that comes twice."""
     specs = SPECS[kind]
     for name in names:
@@ -195,5 +195,5 @@ def members_of(kind: LabelKind, names: Sequence[str]) -> list[Member]:
 
 def scope_of(kind: LabelKind, names: Sequence[str] = ()) -> PerKey:
     """A pool of the named members, or of the default ones; their combination serves, if there are several."""
-    first, *others = members_of(kind, names or DEFAULT[kind])
+    first, *others = members_named(kind, names or DEFAULT[kind])
     return PerKey(COMBINED, [first, *others]) if others else PerKey(first)

@@ -14,7 +14,7 @@ from time import thread_time
 from typing import Any, NamedTuple
 
 from driftline.online_models.errors import ModelsError
-from driftline.online_models.evaluation.stream import Asked, LabelKind, LabelKnown, Step
+from driftline.online_models.evaluation.stream import LabelKind, LabelKnown, RequestAsked, Step
 from driftline.online_models.members.member import Member, PerKey
 from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.pool import Forecast, Pool
@@ -23,7 +23,7 @@ from driftline.online_models.tasks.metrics import metrics_of
 from driftline.online_models.tasks.protocol import Task
 from driftline.online_models.tasks.task import Binary, Label, Multiclass, Regression
 
-WINDOW = 500
+CURVE_LABELS = 500
 """Labels in one point of a curve."""
 SERVED = "served"
 """The row of what the pool answered, whichever member did."""
@@ -98,7 +98,7 @@ def timed(scope: PerKey) -> PerKey:
     )
 
 
-def seconds_of(estimator: Any) -> float | None:
+def cpu_seconds(estimator: Any) -> float | None:
     """CPU seconds of a timed estimator; None of any other."""
     return estimator.seconds if isinstance(estimator, Timed) else None
 
@@ -123,7 +123,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class MemberFigures:
-    """One member's figures: `metrics` over the run, `curve` by windows of `WINDOW` labels.
+    """One member's figures: `metrics` over the run, `curve` by windows of `CURVE_LABELS` labels.
 
     The curve is accuracy, or root mean squared error for numbers; None where nothing was answered.
     `seconds` is CPU time; only members have one of their own, combinations and baselines have None.
@@ -187,7 +187,7 @@ class _Curve:
         if error is not None:
             self._sum += error
             self._n += 1
-        if self._labels == WINDOW:
+        if self._labels == CURVE_LABELS:
             self.close()
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ class _Curve:
 
 
 class _Waiting(NamedTuple):
-    asked: Asked
+    asked: RequestAsked
     forecast: Forecast
 
 
@@ -234,12 +234,12 @@ class Prequential:
         """Answer the requests and learn the labels, in their order."""
         for position, step in enumerate(steps):
             self._position = position
-            if isinstance(step, Asked):
+            if isinstance(step, RequestAsked):
                 self._answer(step)
             else:
                 self._learn(step)
 
-    def _answer(self, asked: Asked) -> None:
+    def _answer(self, asked: RequestAsked) -> None:
         pool = self._pool(asked.key)
         self._requests += 1
         forecast, changes = pool.predict(asked.x, str(asked.number))
@@ -294,7 +294,7 @@ class Prequential:
         for index, name in enumerate(self._names if pools else ()):
             entry = report[name]
             own = [e for of_pool in seats if (e := of_pool[index].estimator) is not None]
-            spent = [seconds for e in own if (seconds := seconds_of(e)) is not None]
+            spent = [seconds for e in own if (seconds := cpu_seconds(e)) is not None]
             seconds = sum(spent) if spent and entry["role"] != "baseline" else None
             rows.append(
                 MemberFigures(

@@ -21,7 +21,7 @@ class Example(NamedTuple):
     y: Any
 
 
-class Asked(NamedTuple):
+class RequestAsked(NamedTuple):
     """A request: its number counts from 0, its key names the pool that answers."""
 
     number: int
@@ -36,7 +36,7 @@ class LabelKnown(NamedTuple):
     y: Any
 
 
-Step = Asked | LabelKnown
+Step = RequestAsked | LabelKnown
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Stream:
         """Requests and labels in order: a label is known once `delay` further requests were answered."""
         waiting: deque[LabelKnown] = deque()
         for number, example in enumerate(self):
-            yield Asked(number, example.x)
+            yield RequestAsked(number, example.x)
             waiting.append(LabelKnown(number, example.y))
             if len(waiting) > delay:
                 yield waiting.popleft()

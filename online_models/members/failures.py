@@ -10,7 +10,7 @@ import msgspec
 from driftline.declared import AT_LEAST_1, check
 from driftline.online_models.errors import ModelDeclarationError
 
-LONGEST = 6
+MOST_DOUBLINGS = 6
 """A pause is doubled so many times, and no more."""
 
 
@@ -71,7 +71,7 @@ class Failures(msgspec.Struct):
 
     def confine(self, request: int, rules: Tolerance) -> int:
         """A quarantine begins; returns how many requests it lasts."""
-        pause = rules.pause << min(self.quarantines, LONGEST)
+        pause = rules.pause << min(self.quarantines, MOST_DOUBLINGS)
         self.quarantines += 1
         self.recent = []
         self.trial = 0

@@ -26,7 +26,7 @@ from driftline.online_models.members.member import accepts_weight, copied
 
 Signal = Literal["none", "warning", "drift"]
 
-RECENT = 0.02
+RECENT_WEIGHT = 0.02
 """Weight of the newest error in the recent mean, which tells a rise from a fall: about 50 labels."""
 JUDGED = 0.01
 """Weight of the newest error where models are compared: about 100 labels."""
@@ -56,7 +56,7 @@ class ErrorAlarm:
         """Add one error; what it reveals."""
         self._n += 1
         self._mean += (error - self._mean) / self._n
-        self._recent += (error - self._recent) * max(RECENT, 1.0 / self._n)
+        self._recent += (error - self._recent) * max(RECENT_WEIGHT, 1.0 / self._n)
         self.detector.update(error)
         warned = getattr(self.detector, "warning_detected", False)
         if self.warning is not None:

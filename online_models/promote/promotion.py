@@ -22,7 +22,7 @@ NATS = 2.5
 """The bound of log losses, beyond that of the share of the rarest label that matters."""
 MATTERS = 0.01
 """A label matters when the prior loses at least this share of its loss on it."""
-BLOCK = 16
+LABELS_IN_BLOCK = 16
 """Labels taken in at a time, after which the evidence is looked at: a third of the cost of one at a time."""
 SLICE_VALUES = 1_000
 """Values of one slice that a comparison watches: those that come first."""
@@ -308,7 +308,7 @@ class Referee:
             return ()
         rows = self.state.rows
         rows.append((losses, values))
-        if len(rows) < BLOCK:
+        if len(rows) < LABELS_IN_BLOCK:
             return ()
         self.state.rows = []
         serving = [loss for row in rows if (loss := row[0][self.state.serving]) is not None]

@@ -9,11 +9,13 @@ from typing import Any
 
 from driftline.online_models.errors import NotFinite
 
-NEWEST = 1_000
+NEWEST_SCORES = 1_000
 """Scores among which a new one is ranked."""
 TOLERANCE = 1e-9
 """Numbers this far outside [0, 1] are rounding, and clipped."""
-RANKED = f"a score is outside [0, 1]: from here on each is told as its rank among the newest {NEWEST:,}"
+RANKED = (
+    f"a score is outside [0, 1]: from here on each is told as its rank among the newest {NEWEST_SCORES:,}"
+)
 """What is told when scores are no longer told as they are."""
 
 
@@ -58,6 +60,6 @@ class Calibrated:
         rank = (0.5 * (below + through) + 0.5) / (len(ordered) + 1)
         insort(ordered, score)
         self._newest.append(score)
-        if len(ordered) > NEWEST:
+        if len(ordered) > NEWEST_SCORES:
             del ordered[bisect_left(ordered, self._newest.popleft())]
         return rank

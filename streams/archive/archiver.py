@@ -17,8 +17,8 @@ from driftline.streams.errors import StreamsError
 
 log = logging.getLogger("driftline.archiver")
 
-LOOK_EVERY = 2.0
-RETRY_AFTER = 5.0
+END_READ_EVERY = 2.0
+RESUME_AFTER = 5.0
 
 
 class _Stopping(Exception):
@@ -67,12 +67,12 @@ class Archiver:
                     while not self._stopping:
                         self._round(reader)
                         outage.ended()
-                        self._wait(LOOK_EVERY)
+                        self._wait(END_READ_EVERY)
             except (KafkaError, Stalled, OSError) as error:
                 if isinstance(error, KafkaError) and not error.retriable:
                     raise StreamsError(f"Kafka refuses: {type(error).__name__}: {error}") from error
                 outage.failed(error)
-                self._wait(RETRY_AFTER)
+                self._wait(RESUME_AFTER)
 
     def _wait(self, seconds: float) -> None:
         # short sleeps, not an Event: setting one in a signal handler can deadlock

@@ -16,7 +16,7 @@ REQUEST_MS = 10_000
 """How long a question to the broker may take before KafkaTimeoutError."""
 STALLED_AFTER = 60.0
 POLL_MS = 500
-CHUNK = 5_000
+RECORDS_IN_POLL = 5_000
 
 
 class Trimmed(StreamsError):
@@ -48,7 +48,7 @@ class LogReader:
             auto_offset_reset="none",
             isolation_level="read_committed",
             allow_auto_create_topics=False,
-            max_poll_records=CHUNK,
+            max_poll_records=RECORDS_IN_POLL,
             max_partition_fetch_bytes=8 << 20,  # one partition is read at a time: fewer round trips
         )
 

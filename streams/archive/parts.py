@@ -27,8 +27,8 @@ from driftline.streams.errors import StreamsError
 
 PART_SIZE = 50_000
 """Offsets of a part, unless the archive was begun with another size."""
-GROUP_ROWS = 10_000
-GROUP_BYTES = 32 << 20
+ARCHIVE_GROUP_ROWS = 10_000
+ARCHIVE_GROUP_BYTES = 32 << 20
 """A row group ends at so many rows, or at the row that reaches so many bytes: both bound the memory,
 and both depend on the records alone."""
 
@@ -281,7 +281,7 @@ def _groups(records: Iterable[ArchivedRecord]) -> Iterator[list[ArchivedRecord]]
         group.append(record)
         size += len(record.value or b"") + len(record.key or b"")
         size += sum(len(name) + len(value or b"") for name, value in record.headers)
-        if len(group) == GROUP_ROWS or size >= GROUP_BYTES:
+        if len(group) == ARCHIVE_GROUP_ROWS or size >= ARCHIVE_GROUP_BYTES:
             yield group
             group = []
             size = 0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-SHARE = 0.05
+CHECKPOINT_SHARE = 0.05
 """Largest share of a worker's time that its checkpoints may take."""
-LEAST = 5.0
+LEAST_FOLDED = 5.0
 """Seconds of folding that make a checkpoint worth its fork, for which answers wait."""
-MOST = 60.0
+MOST_FOLDED = 60.0
 """Seconds after which even less folding makes it worth that; so many of folding make it due at any cost."""
 
 
@@ -14,7 +14,7 @@ class CheckpointBudget:
     """What the checkpoints of one worker may cost: a share of its time, of which its `partitions` have equal
     parts. One is taken at a time, unless a partition has long had none. `busy` are being taken."""
 
-    def __init__(self, share: float = SHARE) -> None:
+    def __init__(self, share: float = CHECKPOINT_SHARE) -> None:
         self._share = share
         self.partitions = 1
         self.busy = 0
@@ -40,11 +40,11 @@ class Cadence:
 
     def due(self, now: float) -> bool:
         """Whether a checkpoint should be taken, if anything has been folded since the last."""
-        if self._folding >= MOST:
+        if self._folding >= MOST_FOLDED:
             return True
-        if now < self._affordable or (self._budget.busy and now - self._taken < 2.0 * MOST):
+        if now < self._affordable or (self._budget.busy and now - self._taken < 2.0 * MOST_FOLDED):
             return False
-        return self._folding >= LEAST or now - self._taken >= MOST
+        return self._folding >= LEAST_FOLDED or now - self._taken >= MOST_FOLDED
 
     def begin(self) -> None:
         """One is being taken."""

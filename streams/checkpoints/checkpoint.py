@@ -126,7 +126,7 @@ def decode(content: bytes, log: str, partition: int, seal: Seal) -> Checkpoint:
     return Checkpoint(header, zlib.decompress(payload[start:]))
 
 
-class Refusal(StreamsError):
+class CheckpointRefusal(StreamsError):
     """Why one checkpoint cannot be used. `broker_changed` says that the file is sound, but not of
     what the broker holds now."""
 
@@ -136,11 +136,11 @@ class Refusal(StreamsError):
 
 
 async def load(store: CheckpointStore, name: str, log: str, partition: int, seal: Seal) -> Checkpoint:
-    """The checkpoint under a name; raises Refusal when it is torn, tampered with or foreign."""
+    """The checkpoint under a name; raises CheckpointRefusal when it is torn, tampered with or foreign."""
     try:
         return decode(await store.load(name), log, partition, seal)
     except (Unauthentic, OSError) as error:
-        raise Refusal(name, str(error)) from error
+        raise CheckpointRefusal(name, str(error)) from error
 
 
 async def prune(store: CheckpointStore, partition: int, code: Code, stored: str, keep: int = KEEP) -> None:

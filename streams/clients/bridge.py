@@ -21,7 +21,7 @@ from driftline.features.declare.declaration import MINUTE
 from driftline.online_models.errors import reason_of
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.topics import LONGEST_BRIDGE
-from driftline.streams.declare.usecase import UseCase, load
+from driftline.streams.declare.usecase import UseCase, load_object
 from driftline.streams.errors import DeclarationError, Refused
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -198,7 +198,7 @@ class Bridge:
 
 def load_bridge(path: str) -> Bridge:
     """The bridge at `module:attribute`; raises DeclarationError when there is none."""
-    bridge = load(path)
+    bridge = load_object(path)
     if not isinstance(bridge, Bridge):
         raise DeclarationError(f"{path!r} is a {type(bridge).__name__}, not a Bridge")
     return bridge

@@ -39,11 +39,11 @@ from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.errors import Refused, StreamsError
 from driftline.streams.records.ports import Place
 
-BATCH = 500
+BRIDGED_AT_ONCE = 500
 """Records that are mapped, enriched and committed at once."""
-POLL_MS = 200
+BRIDGE_POLL_MS = 200
 BATCH_BYTES = 262_144
-RETRY_AFTER = 2.0
+RECONNECT_AFTER = 2.0
 LONGEST_WAIT_MS = 86_400_000
 """How long a batch may take, as the online store may be away: a loop that hangs sends no heartbeats."""
 BRIDGED_FROM = "bridged-from"
@@ -139,7 +139,7 @@ class Bridger:
                 if not _passes(error):
                     raise StreamsError(f"{self._bridge.name}: {type(error).__name__}: {error}") from error
                 self._outage.failed(error)
-                await asyncio.sleep(RETRY_AFTER)
+                await asyncio.sleep(RECONNECT_AFTER)
 
     def _look(self) -> tuple[str, dict[int, int]]:
         """The foreign topic's id, and the end of each of its partitions."""
@@ -174,7 +174,7 @@ class Bridger:
         done: dict[TopicPartition, int] = {}
         consumer.subscribe([self._bridge.topic], listener=_Forgetting(done))
         while True:
-            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)
+            fetched = await consumer.getmany(timeout_ms=BRIDGE_POLL_MS, max_records=BRIDGED_AT_ONCE)
             if fetched:
                 self._outage.ended()
             for tp, records in fetched.items():

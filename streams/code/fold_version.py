@@ -18,7 +18,7 @@ import msgspec
 
 from driftline.streams.errors import StreamsError
 
-ROOTS = (
+FOLD_ROOTS = (
     "driftline.streams.fold.processor",
     "driftline.streams.fold.inheritance",
     "driftline.streams.records.positions",
@@ -27,7 +27,7 @@ ROOTS = (
 """The modules whose functions make the bytes that are put out, and the estimators that a declaration takes
 from us; they and all they import are the fold."""
 PACKAGES = ("streams", "features", "online_models")
-HOME = Path(__file__).parents[2]
+PACKAGE_FOLDER = Path(__file__).parents[2]
 RECORD = Path(__file__).with_name("fold.json")
 
 _IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|.*)|import[ \t]+(.*))", re.M)
@@ -68,20 +68,20 @@ def sources_hash() -> str:
 
 
 def modules_of_the_fold() -> dict[str, Path]:
-    """File by name of every module that `ROOTS` import, directly or not, themselves included."""
+    """File by name of every module that `FOLD_ROOTS` import, directly or not, themselves included."""
     modules: dict[str, Path] = {}
-    waiting = list(ROOTS)
+    waiting = list(FOLD_ROOTS)
     while waiting:
         name = waiting.pop()
         path = None if name in modules else _file(name)
         if path is not None:
             modules[name] = path
             waiting.extend(_imported(path.read_text("utf-8")))
-    missing = set(ROOTS) - modules.keys()
+    missing = set(FOLD_ROOTS) - modules.keys()
     if missing:
         raise StreamsError(
-            f"the sources of driftline's modules {sorted(missing)} are not below {HOME}: without them "
-            "it is unknown which code folds. Install driftline from its wheel or sources"
+            f"the sources of driftline's modules {sorted(missing)} are not below {PACKAGE_FOLDER}: without "
+            "them it is unknown which code folds. Install driftline from its wheel or sources"
         )
     return modules
 
@@ -91,7 +91,7 @@ def _file(name: str) -> Path | None:
     root, *parts = name.split(".")
     if root != "driftline" or not parts or parts[0] not in PACKAGES:
         return None
-    path = HOME.joinpath(*parts)
+    path = PACKAGE_FOLDER.joinpath(*parts)
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-HOME = Path(__file__).resolve().parents[2]
+SOURCE_FOLDER = Path(__file__).resolve().parents[2]
 OWN_FOLDERS = ("driftline", "streams", "features", "online_models", "infra")
 """Folders of driftline itself, whose version is part of the code. Its examples are as users write them."""
 
@@ -61,7 +61,7 @@ def _resolved(place: str) -> Path:
 
 def is_ours(path: Path) -> bool:
     """Whether a file is driftline's own."""
-    return any(path.is_relative_to(HOME / folder) for folder in OWN_FOLDERS)
+    return any(path.is_relative_to(SOURCE_FOLDER / folder) for folder in OWN_FOLDERS)
 
 
 @cache

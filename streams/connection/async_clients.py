@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from driftline.settings import KafkaSecurity
 
 
-class FileToken(AbstractTokenProvider):  # type: ignore[misc]
+class AsyncFileToken(AbstractTokenProvider):  # type: ignore[misc]
     """A token that is read from its file whenever a connection needs it."""
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,7 @@ def faust_credentials(security: KafkaSecurity | None = None) -> Credentials | No
     security = own_security() if security is None else security
     context = ssl_context(security) if security.is_encrypted else None
     if security.sasl_token_file is not None:
-        return OAuthCredentials(oauth_cb=FileToken(security.sasl_token_file), ssl_context=context)
+        return OAuthCredentials(oauth_cb=AsyncFileToken(security.sasl_token_file), ssl_context=context)
     if security.sasl_password is not None:
         return SASLCredentials(
             username=security.sasl_username,
@@ -70,4 +70,4 @@ def faust_credentials(security: KafkaSecurity | None = None) -> Credentials | No
 
 
 def _let_in(security: KafkaSecurity | None) -> dict[str, Any]:
-    return arguments(own_security() if security is None else security, FileToken)
+    return arguments(own_security() if security is None else security, AsyncFileToken)

@@ -17,7 +17,7 @@ from driftline.streams.connection.security import ssl_context
 if TYPE_CHECKING:
     from driftline.settings import KafkaSecurity
 
-ANSWERED_WITHIN = 4.0
+HANDSHAKE_WITHIN = 4.0
 """Seconds; a broker that takes longer counts as away."""
 _API_VERSIONS = struct.pack(">hhih", 18, 0, 0, -1)
 _HANDSHAKE = struct.pack(">hhih", 17, 0, 1, -1)
@@ -33,7 +33,7 @@ def refusal(bootstrap: str, security: KafkaSecurity) -> str | None:
     for address in bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         try:
-            with socket.create_connection((host, int(port)), ANSWERED_WITHIN) as plain:
+            with socket.create_connection((host, int(port)), HANDSHAKE_WITHIN) as plain:
                 return _reason(plain, host, security)
         except (OSError, ValueError):
             continue

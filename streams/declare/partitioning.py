@@ -47,7 +47,7 @@ def _fnv1a(data: bytes) -> int:
     return h if h < 0x80000000 else 2**32 - h
 
 
-OTHERS: dict[str, Callable[[bytes], int]] = {
+OTHER_PARTITIONERS: dict[str, Callable[[bytes], int]] = {
     "crc32 (the default of librdkafka: kcat, confluent's Python, Go, .NET; also Ruby's clients)": zlib.crc32,
     "FNV-1a (the default of sarama and of kafka-go's Hash)": _fnv1a,
     "murmur2 with its sign kept": murmur2,
@@ -81,7 +81,11 @@ class Home:
         return self.last_stranger
 
     def _stranger(self, key: bytes, home: int) -> str:
-        by = [name for name, hashed in OTHERS.items() if hashed(key) % self._partitions == self._partition]
+        by = [
+            name
+            for name, hashed in OTHER_PARTITIONERS.items()
+            if hashed(key) % self._partitions == self._partition
+        ]
         cause = (
             f"the producer may choose partitions by {' or '.join(by)}"
             if by

@@ -11,7 +11,7 @@ from driftline.online_models.tasks.task import Label
 from driftline.streams.errors import DeclarationError
 
 USUAL = 30 * DAY
-MARGIN = DAY
+RETENTION_MARGIN = DAY
 """Seconds by which topics are kept longer than an event is needed, where nothing is declared: a log that was
 written while a worker was away, or an archiver, is still whole when it is back."""
 FOREVER = "-1"
@@ -28,13 +28,13 @@ def needed_for(label: Label[Any], dedup_horizon: float, lateness: float, views: 
 def seconds_of(case: str, declared: float | None, needed: float) -> float:
     """The retention in seconds, infinite for ever. Raises DeclarationError where it is not long enough."""
     if declared is None:
-        return max(USUAL, needed + MARGIN)
+        return max(USUAL, needed + RETENTION_MARGIN)
     if declared <= needed:
         raise DeclarationError(
             f"{case}: retention is {_days(declared)}, but events are needed for {_days(needed)}: as long as "
             "requests wait for labels and their corrections, ids may come again, or windows reach, and "
             "`lateness` more. Topics have to be kept for longer, or no state could be folded anew; where "
-            f"nothing is declared it is {_days(max(USUAL, needed + MARGIN))}"
+            f"nothing is declared it is {_days(max(USUAL, needed + RETENTION_MARGIN))}"
         )
     return declared
 

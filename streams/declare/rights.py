@@ -18,7 +18,7 @@ from driftline.streams.declare.roles import Role
 from driftline.streams.declare.topics import Topics
 
 OUTPUTS = ("predictions", "outcomes", "drift", "models", "dead_letters")
-COUNTED = ("statistics", "anomalies")
+STATISTICS = ("statistics", "anomalies")
 READ = ("Read", "Describe")
 LOOK = ("Describe", "DescribeConfigs")
 
@@ -37,7 +37,7 @@ def rights(role: Role, topics: Topics, *, group: str | None = None, bridge: str 
     return sorted(set(_RIGHTS[role](topics, group, bridge)))
 
 
-def commands(rights: Iterable[Right], principal: str, bootstrap: str) -> list[str]:
+def acl_commands(rights: Iterable[Right], principal: str, bootstrap: str) -> list[str]:
     """The calls of kafka-acls that allow them, one for each resource."""
     flags = {"Topic": "--topic", "Group": "--group", "TransactionalId": "--transactional-id"}
     lines = []
@@ -72,7 +72,7 @@ def _named(topics: Topics, kinds: Sequence[str]) -> list[str]:
 
 
 def _everything(topics: Topics) -> list[str]:
-    return [topics.log, *_named(topics, OUTPUTS), *_named(topics, COUNTED)]
+    return [topics.log, *_named(topics, OUTPUTS), *_named(topics, STATISTICS)]
 
 
 def _worker(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
@@ -101,7 +101,7 @@ def _producer(topics: Topics, group: str | None, bridge: str | None) -> Iterator
 
 
 def _consumer(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
-    yield from _topics([*_named(topics, OUTPUTS), *_named(topics, COUNTED)], *READ)
+    yield from _topics([*_named(topics, OUTPUTS), *_named(topics, STATISTICS)], *READ)
     if group is not None:
         yield from _group(group, *READ)
 
@@ -109,7 +109,7 @@ def _consumer(topics: Topics, group: str | None, bridge: str | None) -> Iterator
 def _operator(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
     """Commands to models, statistics, and all that proves: it reads everything."""
     yield from _topics(_everything(topics), "Create", "AlterConfigs", "DescribeConfigs", *READ)
-    yield from _topics([topics.log, *_named(topics, COUNTED)], "Write")
+    yield from _topics([topics.log, *_named(topics, STATISTICS)], "Write")
     yield from _group(f"{topics.log}.", "Describe", prefix=True)
     # `driftline status` names the transaction that a partition waits for
     for partition in range(topics.partitions):

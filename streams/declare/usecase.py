@@ -207,7 +207,7 @@ class UseCase:
         return frozenset(event.__module__.partition(".")[0] for event in self.events) - {"driftline"}
 
 
-def load(path: str) -> Any:
+def load_object(path: str) -> Any:
     """The object at `module:attribute`, looked for in the current folder too.
 
     A path below the current folder is taken for the module in it: ./shop/cases.py:orders is
@@ -276,7 +276,7 @@ def load_case(path: str) -> UseCase:
     >>> load_case("driftline.examples.flights:flights").name
     'flights'
     """
-    case = load(path)
+    case = load_object(path)
     if not isinstance(case, UseCase):
         raise DeclarationError(f"{path!r} is a {type(case).__name__}, not a UseCase")
     return case

@@ -20,7 +20,7 @@ from driftline.features.declare.keys import texts_of
 from driftline.features.feast.history import (
     Dataset,
     HistoryManifest,
-    encode,
+    encode_part,
     manifest_name,
     part_name,
     requests_name,
@@ -227,7 +227,7 @@ class HistoryWriter:
         self._storage.write(manifest_name(manifest.dataset, manifest.partition), content)
 
     def _append(self, manifest: HistoryManifest, first: int, table: pa.Table) -> HistoryManifest:
-        content, part = encode(manifest, first, first + manifest.part_size, table)
+        content, part = encode_part(manifest, first, first + manifest.part_size, table)
         self._storage.write(part_name(manifest, part), content)
         grown = msgspec.structs.replace(manifest, parts=(*manifest.parts, part))
         self._put(grown)
@@ -241,7 +241,7 @@ class HistoryWriter:
             return manifest
         dataset = Dataset(self._folder / manifest.dataset)
         table = pa.concat_tables([dataset.read(manifest, part) for part in last])
-        content, part = encode(manifest, last[0].first, last[-1].end, table)
+        content, part = encode_part(manifest, last[0].first, last[-1].end, table)
         self._storage.write(part_name(manifest, part), content)
         merged = msgspec.structs.replace(manifest, parts=(*manifest.parts[:-MERGED], part))
         self._put(merged)

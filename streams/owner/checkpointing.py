@@ -17,7 +17,7 @@ from driftline.streams.owner.owned_partition import OwnedPartition, Snapshot
 
 log = logging.getLogger("driftline.worker")
 
-STOPS_WITHIN = 2.5
+STORED_WITHIN = 2.5
 """Seconds in which the checkpoint that is being stored is finished, and again the last one."""
 
 
@@ -101,11 +101,11 @@ class Checkpointing:
     async def last(self, owned: OwnedPartition) -> None:
         """Store a last checkpoint, in the time there is."""
         if self._storing is not None:
-            await asyncio.wait([self._storing], timeout=STOPS_WITHIN)
+            await asyncio.wait([self._storing], timeout=STORED_WITHIN)
         storing = self._begin(owned)
         if storing is None:
             return
-        done, _ = await asyncio.wait([storing], timeout=STOPS_WITHIN)
+        done, _ = await asyncio.wait([storing], timeout=STORED_WITHIN)
         if not done:
             storing.cancel()
             log.error("partition %d: the last checkpoint was not stored in time", self._partition)

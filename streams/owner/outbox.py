@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from driftline.streams.checkpoints.tails import OutputMark
 from driftline.streams.declare.topics import OUTPUT_LIMITS
 from driftline.streams.errors import StreamsError
-from driftline.streams.records.difference import Difference, difference
+from driftline.streams.records.difference import Difference, record_difference
 from driftline.streams.records.outputs import KINDS, Output, Outputs
 from driftline.streams.records.ports import Appender, AppendFailed, Place, StoredRecord
 from driftline.streams.records.positions import SourcePosition, headers_of
@@ -153,11 +153,11 @@ class Outbox:
             if (output.offset, output.ordinal) == tail:
                 as_published = (published.key, published.value, list(published.headers))
                 if as_published != (output.key, output.value, headers_of(output)):
-                    raise Diverged(difference(place.topic, place.partition, tail, published, output))
+                    raise Diverged(record_difference(place.topic, place.partition, tail, published, output))
                 del self._unproved[kind]
                 return
         if next_offset > tail[0]:
-            raise Diverged(difference(place.topic, place.partition, tail, published, None))
+            raise Diverged(record_difference(place.topic, place.partition, tail, published, None))
 
     async def close(self) -> None:
         """End the appender."""

@@ -25,7 +25,7 @@ from driftline.streams.owner.deployment import Deployment, RowWriter
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.send_queue import Folded, SendQueue
 from driftline.streams.owner.standby import Standby
-from driftline.streams.owner.tally import Tally
+from driftline.streams.owner.tally import PublishedTally
 from driftline.streams.owner.topology import topology
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import Extent, RecordsMissing, StoredRecord
@@ -93,7 +93,7 @@ class OwnedPartition:
         self._last_input = header.last_input if header is not None else ""
         self._checkpointed = -1
         self._work = 0.0
-        self.tally = Tally()
+        self.tally = PublishedTally()
         """What was published since the partition is served, and what that cost."""
         # None: in the first incarnation that there will be, as all rows are offered by this owner
         self._rows_in = header.rows_in if header is not None else (self._incarnation or None)
@@ -138,7 +138,7 @@ class OwnedPartition:
             self.progress.at = self.processor.next_offset
             yield
         self._outbox.prove_all(self._log.end)
-        self.tally = Tally()
+        self.tally = PublishedTally()
         await self._offer_lost_rows()
         self.progress.at = self.progress.until
 

@@ -21,7 +21,7 @@ from driftline.features.errors import FeaturesError
 from driftline.features.online.outages import Outage
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.errors import FoldFault, StreamsError
-from driftline.streams.owner.checkpointing import STOPS_WITHIN, Checkpointing
+from driftline.streams.owner.checkpointing import STORED_WITHIN, Checkpointing
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held, OwnedPartition
 from driftline.streams.owner.standby import Standby
@@ -341,7 +341,7 @@ class PartitionTask:
         self._frames.put_nowait(None)
         task = self._task
         if task is not None and not task.done():
-            done, _ = await asyncio.wait([task], timeout=STOPS_WITHIN)
+            done, _ = await asyncio.wait([task], timeout=STORED_WITHIN)
             if not done:
                 task.cancel()
                 await asyncio.wait([task])

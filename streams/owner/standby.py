@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 from driftline.streams.archive.epochs import epochs
-from driftline.streams.checkpoints.checkpoint import CheckpointHeader, Refusal, input_hash, load
+from driftline.streams.checkpoints.checkpoint import CheckpointHeader, CheckpointRefusal, input_hash, load
 from driftline.streams.checkpoints.tails import OutputMark, Tail, read_tail
 from driftline.streams.errors import REPORT_ONLY, StreamsError
 from driftline.streams.fold.inheritance import Bequest, Inheritance
@@ -174,7 +174,7 @@ class Standby:
                 checkpoint = await load(
                     deployment.checkpoints, name, deployment.topics.log, self.partition, deployment.seal
                 )
-            except Refusal:
+            except CheckpointRefusal:
                 continue  # whoever takes over tells of it
             return checkpoint.header.outputs
         return {}

@@ -6,7 +6,7 @@ import asyncio
 
 from driftline.streams.owner.owned_partition import OwnedPartition
 
-STALLED_AFTER = 15.0
+IDLE_STUCK_AFTER = 15.0
 STUCK_AFTER = 120.0
 """Seconds of a standstill with records that wait, after which the worker's connection is lost: of a partition
 that was given no records, and of one that has some; folding those may take its time."""
@@ -43,7 +43,7 @@ class Standstill:
         if self._waits_since is None:
             self._waits_since = now
         seconds = now - self._waits_since
-        if seconds > (STALLED_AFTER if idle else STUCK_AFTER):
+        if seconds > (IDLE_STUCK_AFTER if idle else STUCK_AFTER):
             why = "they are not handed over" if idle else "their outputs are not accepted"
             self.told = (
                 f"partition {self._partition}: records from offset {stood_at} on have been in the log for "

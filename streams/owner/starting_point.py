@@ -10,7 +10,7 @@ from driftline.streams.archive.epochs import Announced
 from driftline.streams.checkpoints.checkpoint import (
     Checkpoint,
     CheckpointHeader,
-    Refusal,
+    CheckpointRefusal,
     input_hash,
     load,
 )
@@ -49,7 +49,7 @@ async def starting_point(
     known: Sequence[Announced],
 ) -> Start:
     """The newest state that fits what the broker holds; else the start of the log."""
-    refusals: list[Refusal] = []
+    refusals: list[CheckpointRefusal] = []
     if held is not None:
         processor = held.processor
         start = await _try(deployment, extents, known, "in memory", held.header, lambda: processor, refusals)
@@ -60,7 +60,7 @@ async def starting_point(
             checkpoint = await load(
                 deployment.checkpoints, name, deployment.topics.log, partition, deployment.seal
             )
-        except Refusal as error:
+        except CheckpointRefusal as error:
             refusals.append(error)
             continue
         start = await _try(
@@ -103,7 +103,7 @@ async def _try(
     name: str,
     header: CheckpointHeader,
     build: Callable[[], PartitionProcessor],
-    refusals: list[Refusal],
+    refusals: list[CheckpointRefusal],
 ) -> Start | None:
     """The state as a starting point, or None and one more refusal."""
     try:
@@ -111,9 +111,9 @@ async def _try(
         await _check_log(deployment, name, header, extents)
         tails = await _tails(deployment, header.partition, extents, header.outputs)
     except BrokerChanged as error:
-        refusals.append(Refusal(name, str(error), broker_changed=True))
+        refusals.append(CheckpointRefusal(name, str(error), broker_changed=True))
         return None
-    except Refusal as error:
+    except CheckpointRefusal as error:
         refusals.append(error)
         return None
     return Start(build(), header, tails)
@@ -124,12 +124,12 @@ def _check_code(
 ) -> None:
     difference = deployment.code.difference(header.code)
     if difference is not None:
-        raise Refusal(name, f"its state is of {difference}")
+        raise CheckpointRefusal(name, f"its state is of {difference}")
     mark = header.outputs["models"]
     if any(announced.offset >= mark.end and announced.epoch.code != deployment.code for announced in known):
-        raise Refusal(name, "other code has published since")
+        raise CheckpointRefusal(name, "other code has published since")
     if header.partitions != deployment.case.partitions:
-        raise Refusal(
+        raise CheckpointRefusal(
             name,
             f"it is of a log of {header.partitions} partitions, the case has {deployment.case.partitions}",
         )
@@ -138,7 +138,7 @@ def _check_code(
 async def _check_log(
     deployment: Deployment, name: str, header: CheckpointHeader, extents: Mapping[Place, Extent]
 ) -> None:
-    """Raises Refusal when the log is not the one that the state was folded from."""
+    """Raises CheckpointRefusal when the log is not the one that the state was folded from."""
     place = deployment.log(header.partition)
     extent = extents[place]
     if extent.topic_id != header.log_id:
@@ -148,7 +148,7 @@ async def _check_log(
             f"{place} ends at {extent.end}, before offset {header.next_offset}: it was truncated"
         )
     if extent.begin > header.next_offset:
-        raise Refusal(
+        raise CheckpointRefusal(
             name, f"{place} begins at {extent.begin}: offsets from {header.next_offset} on were deleted"
         )
     last = header.next_offset - 1
@@ -173,7 +173,7 @@ async def _tails(
     }
 
 
-def _no_checkpoint_fits(deployment: Deployment, partition: int, refusals: Sequence[Refusal]) -> str:
+def _no_checkpoint_fits(deployment: Deployment, partition: int, refusals: Sequence[CheckpointRefusal]) -> str:
     reasons = "\n".join(f"  {refusal}" for refusal in refusals)
     return (
         f"{deployment.log(partition)}: no checkpoint fits what the broker holds:\n{reasons}\n"
@@ -217,6 +217,6 @@ async def inherited_start(deployment: Deployment, extents: Mapping[Place, Extent
         await _check_log(deployment, "of the upgrade", header, extents)
         refuse_deleted(deployment, standby.partition, extents)
         tails = await _tails(deployment, standby.partition, extents, header.outputs)
-    except (BrokerChanged, NothingToInheritFrom, Refusal) as error:
+    except (BrokerChanged, NothingToInheritFrom, CheckpointRefusal) as error:
         raise TakeOverRefused(f"the upgrade cannot go on: {error}") from error
     return Start(standby.processor, header, tails, standby)

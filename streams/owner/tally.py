@@ -22,7 +22,7 @@ _read_kind = msgspec.json.Decoder(_Kind).decode
 
 
 @dataclass(slots=True)
-class Tally:
+class PublishedTally:
     """What one owner of a partition published, for its metrics: dead letters by stage, drift events by kind
     and severity, changes of models by kind. `fold_seconds` is CPU; `appended_at` is the append time of the
     newest record answered, in ms, negative without."""

@@ -12,11 +12,11 @@ from driftline.streams.errors import REPORT_ONLY, Refused
 
 REASONS = 12
 """Kinds of reason that are counted apart; what is more, or rarer, is counted together."""
-OTHERS = "other reasons"
+OTHER_REASONS = "other reasons"
 _VARYING = re.compile(r"[-+]?\d[\w:.+-]*|'[^']*'|\"[^\"]*\"")
 
 
-class Reason(msgspec.Struct):
+class RefusalReason(msgspec.Struct):
     """Why records are refused: how many, and the first of them, by its offset in the log."""
 
     stage: str
@@ -41,7 +41,7 @@ class UpgradePlan(msgspec.Struct):
     """
 
     records: int = 0
-    refused: dict[str, Reason] = msgspec.field(default_factory=dict)
+    refused: dict[str, RefusalReason] = msgspec.field(default_factory=dict)
     refused_before: int = 0
     unknown: int = 0
     answers: int = 0
@@ -57,10 +57,10 @@ class UpgradePlan(msgspec.Struct):
         """Count records that only the new code refuses."""
         kind = f"{refused.stage}: {_VARYING.sub('…', refused.reason)}"
         if kind not in self.refused and len(self.refused) >= REASONS:
-            kind, refused = OTHERS, Refused("", OTHERS)
+            kind, refused = OTHER_REASONS, Refused("", OTHER_REASONS)
         known = self.refused.get(kind)
         if known is None:
-            self.refused[kind] = Reason(refused.stage, refused.reason, times, partition, offset)
+            self.refused[kind] = RefusalReason(refused.stage, refused.reason, times, partition, offset)
         else:
             known.records += times
 

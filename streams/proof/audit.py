@@ -17,7 +17,7 @@ import msgspec
 
 from driftline.streams.archive.epochs import Code, CodeEpoch, Stretches, is_epoch
 from driftline.streams.errors import StreamsError
-from driftline.streams.records.difference import Difference, difference
+from driftline.streams.records.difference import Difference, record_difference
 from driftline.streams.records.messages import begins_with
 from driftline.streams.records.outputs import KINDS, Output, Outputs
 from driftline.streams.records.ports import StoredRecord
@@ -29,7 +29,7 @@ Fold = Callable[[Sequence[StoredRecord]], Outputs]
 """Folds the next records of the log and gives what they put out."""
 
 
-class Selection(msgspec.Struct, frozen=True):
+class AuditedRange(msgspec.Struct, frozen=True):
     """What is compared: outputs caused by log offsets in [begin, end), or those of one prediction."""
 
     begin: int = 0
@@ -81,7 +81,7 @@ class _Lane:
         kind: str,
         published: PublishedTopic,
         stretches: Stretches,
-        selection: Selection,
+        selection: AuditedRange,
         audit: PartitionAudit,
         *,
         is_complete: bool,
@@ -188,7 +188,7 @@ class _Lane:
             audit.checked += 1
             audit.equal += 1
         else:
-            audit.differs(difference(self._topic, audit.partition, position, record, output))
+            audit.differs(record_difference(self._topic, audit.partition, position, record, output))
 
     def _lacking(self, position: SourcePosition, output: Output) -> None:
         """A recomputed output that is not among the published ones."""
@@ -196,7 +196,7 @@ class _Lane:
         if self._before_deleted:
             audit.leave(DELETED)
         elif self._is_complete or self._head is not None or position <= self._stretches.known_tail:
-            audit.differs(difference(self._topic, audit.partition, position, None, output))
+            audit.differs(record_difference(self._topic, audit.partition, position, None, output))
 
     def _unexplained_before(self, position: SourcePosition) -> None:
         while self._head is not None and self._position < position:
@@ -210,7 +210,9 @@ class _Lane:
             audit = self._found
             repeated = _position(record) is not None and self._position <= self._last
             audit.differs(
-                difference(self._topic, audit.partition, self._position, record, None, repeated=repeated)
+                record_difference(
+                    self._topic, audit.partition, self._position, record, None, repeated=repeated
+                )
             )
         self._before_deleted = False
         self._advance()
@@ -239,7 +241,7 @@ class PartitionAuditor:
         epochs: Sequence[CodeEpoch],
         published: Mapping[str, PublishedTopic],
         fold: Fold,
-        selection: Selection,
+        selection: AuditedRange,
         *,
         is_complete: bool = False,
     ) -> None:
@@ -288,7 +290,7 @@ def audit_partition(
     log: Iterable[Sequence[StoredRecord]],
     published: Mapping[str, PublishedTopic],
     fold: Fold,
-    selection: Selection,
+    selection: AuditedRange,
 ) -> Iterator[PartitionAudit]:
     """Compare what is published of one partition with what `fold` makes of its log.
 

@@ -29,7 +29,7 @@ from driftline.streams.errors import StreamsError
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.positions import position_of
 
-BATCH = 4_096
+COUNTED_AT_ONCE = 4_096
 """Predictions that are held before their values are counted, many at once."""
 BEFORE_ANY = float("-inf")
 
@@ -121,7 +121,7 @@ def predictions_of(
             ) from error
 
 
-def count(schema: Schema, records: Iterable[ArchivedRecord], place: str) -> Counted:
+def count_windows(schema: Schema, records: Iterable[ArchivedRecord], place: str) -> Counted:
     """The windows of some records of a predictions topic, as `predictions_of` reads them."""
     counted = Counted()
     batch: dict[int, list[tuple[int, dict[str, Any]]]] = {}
@@ -132,7 +132,7 @@ def count(schema: Schema, records: Iterable[ArchivedRecord], place: str) -> Coun
         number = int(at // schema.window)
         batch.setdefault(number, []).append((position_of(record.headers)[0], published.features))
         held += 1
-        if held == BATCH:
+        if held == COUNTED_AT_ONCE:
             counted.add(_batch(schema, batch))
             batch, held = {}, 0
     counted.add(_batch(schema, batch))
@@ -194,7 +194,7 @@ class PartitionStatistics:
             begin = max(self._through, self._tail.begin(self._topic, self._partition))
             end = self._tail.end(self._topic, self._partition)
             chunks = self._tail.records(self._topic, self._partition, begin, end)
-            self._counted.add(count(self._schema, chain.from_iterable(chunks), self._place))
+            self._counted.add(count_windows(self._schema, chain.from_iterable(chunks), self._place))
             self._through = max(begin, end)
         return self._counted
 
@@ -202,17 +202,17 @@ class PartitionStatistics:
         name = f"{self._topic}.statistics/partition={self._partition}/{part.first:020d}.parquet"
         of = {"schema": self._schema.digest, "part": part.sha256}
         content = self._storage.read(name)
-        known = None if content is None else decode(content, of, self._schema.window)
+        known = None if content is None else decode_windows(content, of, self._schema.window)
         if known is not None:
             return known
         chunks = self._archive.read(self._topic, self._partition, part.first, part.end)
-        counted = count(self._schema, chain.from_iterable(chunks), self._place)
-        self._storage.write(name, encode(counted, of, self._schema.window))
+        counted = count_windows(self._schema, chain.from_iterable(chunks), self._place)
+        self._storage.write(name, encode_windows(counted, of, self._schema.window))
         self.written += 1
         return counted
 
 
-def encode(counted: Counted, of: Mapping[str, str], width: float) -> bytes:
+def encode_windows(counted: Counted, of: Mapping[str, str], width: float) -> bytes:
     """Windows as a Parquet file, a row for each feature and window; `of` says what they were counted of."""
     rows = [
         (
@@ -232,8 +232,8 @@ def encode(counted: Counted, of: Mapping[str, str], width: float) -> bytes:
     return content
 
 
-def decode(content: bytes, of: Mapping[str, str], width: float) -> Counted | None:
-    """What `encode` was given; None for a file that is torn, or of something else."""
+def decode_windows(content: bytes, of: Mapping[str, str], width: float) -> Counted | None:
+    """What `encode_windows` was given; None for a file that is torn, or of something else."""
     try:
         table = parquet.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError):

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from driftline.features.quality.anomaly import FeatureAnomaly, anomalies, drift_anomaly
 from driftline.features.quality.distance import (
-    Measure,
+    DistanceMeasure,
     Yardstick,
     chance_of,
     distances,
@@ -30,7 +30,7 @@ from driftline.streams.records.messages import (
 )
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-TOP = 10
+LARGEST_DISTANCES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class FeatureReference:
 
     merged: FeatureStatistics
     measured: Yardstick | None
-    bounds: Mapping[Measure, float]
+    bounds: Mapping[DistanceMeasure, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def _reference(
     for one in own:
         merged = merged.merged(one)
     measured = yardstick(own)
-    bounds: dict[Measure, float] = {}
+    bounds: dict[DistanceMeasure, float] = {}
     monitoring = case.models.monitoring
     if measured is not None and monitoring is not None and name in alarmed:
         chance = chance_of(measured.requests, monitoring.false_alarm_every, len(alarmed))
@@ -164,7 +164,7 @@ def summary(
     expected: FeatureSchema | None,
     seen: FeatureStatistics,
     distance: FeatureDistance | None = None,
-    top: int = TOP,
+    top: int = LARGEST_DISTANCES,
 ) -> FeatureSummary:
     """Statistics as they are published, with so many of the texts."""
     quantiles, histogram = None, None

@@ -73,7 +73,7 @@ class Difference(msgspec.Struct, frozen=True):
         return "\n".join(["likely causes, the likeliest first:", *(f"  {cause}" for cause in causes)])
 
 
-def difference(
+def record_difference(
     topic: str,
     partition: int,
     position: SourcePosition,

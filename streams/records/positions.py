@@ -11,14 +11,14 @@ SourcePosition = tuple[int, int]
 """(offset of the input record, ordinal among the outputs it caused in one topic)."""
 NOTHING: SourcePosition = (-1, -1)
 """Before every source position."""
-SOURCE = "source"
+SOURCE_HEADER = "source"
 
 
 def headers_of(output: Output) -> list[tuple[str, bytes]]:
     """All headers of an output record: its source position, if an input caused it, then its own."""
     if output.offset < 0:
         return list(output.headers)
-    return [(SOURCE, b"%d:%d" % (output.offset, output.ordinal)), *output.headers]
+    return [(SOURCE_HEADER, b"%d:%d" % (output.offset, output.ordinal)), *output.headers]
 
 
 def parse_position(text: str) -> SourcePosition:
@@ -35,11 +35,11 @@ def header_texts(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
 def source_of(headers: Sequence[tuple[str, bytes | None]]) -> SourcePosition | None:
     """The source position in a record's headers; None when there is none."""
     for name, value in headers:
-        if name == SOURCE:
+        if name == SOURCE_HEADER:
             try:
                 return parse_position((value or b"").decode())
             except ValueError:
-                raise StreamsError(f"the header {SOURCE!r} is {value!r}, not offset:ordinal") from None
+                raise StreamsError(f"the header {SOURCE_HEADER!r} is {value!r}, not offset:ordinal") from None
     return None
 
 
@@ -47,5 +47,7 @@ def position_of(headers: Sequence[tuple[str, bytes | None]]) -> SourcePosition:
     """The source position in an output's headers; raises StreamsError when there is none."""
     position = source_of(headers)
     if position is None:
-        raise StreamsError(f"a record without the header {SOURCE!r}: somebody else writes to an output topic")
+        raise StreamsError(
+            f"a record without the header {SOURCE_HEADER!r}: somebody else writes to an output topic"
+        )
     return position

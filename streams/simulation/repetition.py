@@ -24,7 +24,7 @@ from driftline.streams.records.outputs import KINDS
 from driftline.streams.records.positions import headers_of
 from driftline.streams.simulation.sources import LogRecord
 
-Headers = tuple[tuple[str, bytes], ...]
+HeaderPairs = tuple[tuple[str, bytes], ...]
 
 
 class FoldRun(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class FoldOutput(msgspec.Struct, frozen=True):
     ordinal: int
     key: bytes | None
     value: bytes
-    headers: Headers
+    headers: HeaderPairs
 
 
 class FoldResult(msgspec.Struct, frozen=True):

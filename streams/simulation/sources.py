@@ -27,7 +27,7 @@ from driftline.streams.declare.events import (
 )
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.retirement import EventDecoder
-from driftline.streams.declare.usecase import UseCase, load
+from driftline.streams.declare.usecase import UseCase, load_object
 from driftline.streams.errors import DeclarationError, StreamsError
 from driftline.streams.fold.watermark import Watermark
 from driftline.streams.simulation import tables
@@ -77,7 +77,7 @@ def open_log(
     elif tables.is_table(Path(name)):
         events = _from_table(case, Path(name), reading)
     else:
-        events = _from_function(name, load(name))
+        events = _from_function(name, load_object(name))
     return islice(events, limit)
 
 
@@ -96,7 +96,7 @@ def _event_of(entry: Event | Recorded) -> Event:
 def _from_table(case: UseCase, path: Path, reading: Reading) -> Iterator[Event | Recorded]:
     if not path.exists():
         raise DeclarationError(f"source {path} does not exist")
-    if reading.zone is None and tables.kind_of(path) in tables.LINES:
+    if reading.zone is None and tables.format_of(path) in tables.LINES:
         # decoded straight to events, which is much faster
         with tables.open_bytes(path) as stream:
             yield from _from_lines(case, str(path), stream)

@@ -20,7 +20,7 @@ from driftline.streams.errors import StreamsError
 DELIMITED = (".csv", ".tsv", ".txt")
 LINES = (".jsonl", ".ndjson")
 PARQUET = ".parquet"
-SUFFIXES = (*DELIMITED, *LINES, PARQUET)
+READABLE_SUFFIXES = (*DELIMITED, *LINES, PARQUET)
 """Ends of the names of files that can be read."""
 COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
 """May follow the end of a file of text."""
@@ -46,10 +46,10 @@ class UnreadableTable(StreamsError):
     """A file that is no table, or a row of it that cannot be read; says where and why."""
 
 
-def kind_of(path: Path) -> str:
+def format_of(path: Path) -> str:
     """The end of the file's name that says what it holds, without that of a compression.
 
-    >>> kind_of(Path("rides.CSV.gz"))
+    >>> format_of(Path("rides.CSV.gz"))
     '.csv'
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -60,7 +60,7 @@ def kind_of(path: Path) -> str:
 
 def is_table(path: Path) -> bool:
     """Whether the file's name says that it is a table."""
-    return kind_of(path) in SUFFIXES
+    return format_of(path) in READABLE_SUFFIXES
 
 
 def rows(path: Path, encoding: str | None = None) -> Iterator[tuple[int, Row]]:
@@ -69,7 +69,7 @@ def rows(path: Path, encoding: str | None = None) -> Iterator[tuple[int, Row]]:
     `encoding` is that of delimited text; it is detected when None. A delimited file has a header, and a
     cell without text is None. Raises UnreadableTable.
     """
-    kind = kind_of(path)
+    kind = format_of(path)
     try:
         if kind in DELIMITED:
             yield from _delimited(path, encoding)
@@ -78,7 +78,9 @@ def rows(path: Path, encoding: str | None = None) -> Iterator[tuple[int, Row]]:
         elif kind == PARQUET:
             yield from _parquet(path)
         else:
-            raise UnreadableTable(f"{path}: only {', '.join(SUFFIXES[:-1])} and {SUFFIXES[-1]} can be read")
+            raise UnreadableTable(
+                f"{path}: only {', '.join(READABLE_SUFFIXES[:-1])} and {READABLE_SUFFIXES[-1]} can be read"
+            )
     except FileNotFoundError:
         raise UnreadableTable(f"{path} does not exist") from None
     except OSError as error:

@@ -37,15 +37,15 @@ from driftline.streams.records.ports import (
 from driftline.streams.records.positions import headers_of
 from driftline.streams.transport.fence import fenced_producer
 
-CHUNK = 128
+RECORDS_IN_READ = 128
 """Records a read hands over at once: few enough that other partitions are not held up."""
-POLL_MS = 10
+POSITION_POLL_MS = 10
 """Milliseconds between looks at the position: aiokafka waits on where there are control markers only."""
 ACCEPTED_WITHIN = 10.0
 """Seconds in which the broker is to have written an output to all replicas."""
 ANSWERS_WITHIN = 20.0
 """Seconds after which a question, which may be several requests, is given up."""
-STALLED_AFTER = 30.0
+READ_WITHIN = 30.0
 """Seconds without an answer after which a read is given up."""
 
 
@@ -157,8 +157,8 @@ class KafkaBroker:
             raise RecordsMissing(f"{place}: offsets {begin} to {end} have been deleted and are in no archive")
         parts = self._archive.read(*place, begin, end)
         while records := await asyncio.to_thread(next, parts, None):
-            for start in range(0, len(records), CHUNK):
-                yield records[start : start + CHUNK]
+            for start in range(0, len(records), RECORDS_IN_READ):
+                yield records[start : start + RECORDS_IN_READ]
                 await asyncio.sleep(0)
 
     async def read(self, place: Place, begin: int, end: int) -> AsyncIterator[Sequence[StoredRecord]]:
@@ -179,13 +179,15 @@ class KafkaBroker:
             loop = asyncio.get_running_loop()
             moved = loop.time()
             while (position := await consumer.position(tp)) < end:
-                fetched = (await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=CHUNK)).get(tp, [])
+                fetched = (
+                    await consumer.getmany(tp, timeout_ms=POSITION_POLL_MS, max_records=RECORDS_IN_READ)
+                ).get(tp, [])
                 records = [record for record in fetched if record.offset < end]
                 if records:
                     yield records
                 if await consumer.position(tp) > position:
                     moved = loop.time()
-                elif loop.time() - moved > STALLED_AFTER:
+                elif loop.time() - moved > READ_WITHIN:
                     raise BrokerSilent(f"{place}: offsets {position} to {end} could not be read")
                 await asyncio.sleep(0)  # what is fetched already is handed over without a pause
 
@@ -203,7 +205,7 @@ class KafkaBroker:
                 auto_offset_reset="none",
                 # a broker answers a connection's requests in order: a fetch that waits at a partition's
                 # end for half a second holds up the next question for as long
-                fetch_max_wait_ms=POLL_MS,
+                fetch_max_wait_ms=POSITION_POLL_MS,
             )
             limit_requests(consumer._client)
         try:

@@ -19,10 +19,10 @@ from typing import Protocol
 
 log = logging.getLogger("driftline.worker")
 
-ENDS_WITHIN = 20.0
+WORKER_ENDS_WITHIN = 20.0
 """Seconds that a worker has to end by itself, once it was asked to or has failed."""
-FIRST_PAUSE = 2.0
-LONGEST_PAUSE = 60.0
+FIRST_RESTART_PAUSE = 2.0
+LONGEST_RESTART_PAUSE = 60.0
 """Seconds between two beginnings of a process that has begun anew twice in a row, twice as long each further
 time; one that has lasted for as long begins anew at once."""
 CALM = 120.0
@@ -62,7 +62,7 @@ class Deadline(threading.Thread):
         while not self._watched.is_ending:
             if self._over.wait(0.5):
                 return
-        if not self._over.wait(ENDS_WITHIN):
+        if not self._over.wait(WORKER_ENDS_WITHIN):
             self._watched.last_resort()
 
     def over(self) -> None:
@@ -124,7 +124,7 @@ class Renewals:
 
 def _between(in_a_row: int) -> float:
     """Seconds from the beginning before to the so manieth in a row."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (in_a_row - 2)) if in_a_row > 1 else 0.0
+    return min(LONGEST_RESTART_PAUSE, FIRST_RESTART_PAUSE * 2.0 ** (in_a_row - 2)) if in_a_row > 1 else 0.0
 
 
 def end_now(code: int) -> None:

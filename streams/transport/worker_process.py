@@ -12,7 +12,7 @@ import faust
 
 from driftline.streams.connection.library_log import leave_out_what_passes
 from driftline.streams.connection.repeats import hold_back_repeats
-from driftline.streams.transport.renewal import ENDS_WITHIN, Deadline, Lost, Renewals, end_now
+from driftline.streams.transport.renewal import WORKER_ENDS_WITHIN, Deadline, Lost, Renewals, end_now
 from driftline.streams.transport.worker import Worker
 
 log = logging.getLogger("driftline.worker")
@@ -67,7 +67,7 @@ class _Term:
     def last_resort(self) -> None:
         failure = self.failure
         self.tell()
-        log.warning("what the worker had begun did not end within %g s", ENDS_WITHIN)
+        log.warning("what the worker had begun did not end within %g s", WORKER_ENDS_WITHIN)
         if isinstance(failure, Lost):
             self._renewals.begin_anew(str(failure))
         if failure is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.streams.archive.storage import Storage
-from driftline.streams.checkpoints.checkpoint import Refusal, load
+from driftline.streams.checkpoints.checkpoint import CheckpointRefusal, load
 from driftline.streams.checkpoints.folder import CheckpointFolder
 from driftline.streams.checkpoints.sealing import Seal
 from driftline.streams.code.state_hash import state_hash
@@ -218,7 +218,7 @@ async def _state(run: Run, expected: Fold) -> list[str]:
     store = CheckpointFolder(Storage(str(found[-1].parents[1])))
     try:
         checkpoint = await load(store, name, run.topics.log, partition, Seal(bytes.fromhex(run.key)))
-    except Refusal as error:
+    except CheckpointRefusal as error:
         return [str(error)]
     processor = PartitionProcessor.restored(run.case, partition, checkpoint.state, rows=True)
     processor.step([record for record in expected.log if record.offset >= processor.next_offset])

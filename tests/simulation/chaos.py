@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from driftline.streams.checkpoints.cadence import MOST
+from driftline.streams.checkpoints.cadence import MOST_FOLDED
 from driftline.streams.checkpoints.checkpoint import CheckpointHeader, decode
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.errors import Unauthentic
@@ -127,7 +127,7 @@ class Chaos:
     async def _wait(self) -> None:
         chance = self._random.random()
         if chance < 0.2 and self._hurries:
-            self._leap(MOST + 1.0)
+            self._leap(MOST_FOLDED + 1.0)
         if chance < 0.5:
             await asyncio.sleep(self._random.choice(WAITS))
             return

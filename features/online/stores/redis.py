@@ -27,8 +27,15 @@ from driftline.features.feast.expiry import is_over, lifetime
 from driftline.features.online.stores import wire
 from driftline.features.online.stores.connection import connect, connect_async
 from driftline.features.online.stores.incarnation import new_token
-from driftline.features.online.stores.redis_rows import Call, Layout, RowsWriter, calls, write, write_async
-from driftline.features.online.stores.stamps import microseconds, moment
+from driftline.features.online.stores.redis_rows import (
+    Call,
+    Layout,
+    RedisRowsWriter,
+    calls,
+    make_calls,
+    write_async,
+)
+from driftline.features.online.stores.stamps import microseconds, time_of_stamp
 
 Data = Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]]
 """Feast's rows: entity key, values by name, event time, creation time."""
@@ -103,7 +110,9 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
         self, config: Any, table: Any, data: Data, progress: Callable[[int], Any] | None
     ) -> None:
         """Write Feast's own rows of one view; older ones do not change the store."""
-        write(self._get_client(config.online_store), [*_calls(config, table, data), *_expiries(config, data)])
+        make_calls(
+            self._get_client(config.online_store), [*_calls(config, table, data), *_expiries(config, data)]
+        )
         if progress is not None:
             progress(len(data))
 
@@ -116,9 +125,9 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
         if progress is not None:
             progress(len(data))
 
-    def rows_writer(self, config: Any, feast_view: Any, view: View) -> RowsWriter:
+    def rows_writer(self, config: Any, feast_view: Any, view: View) -> RedisRowsWriter:
         """The writer of a view's rows."""
-        return RowsWriter(
+        return RedisRowsWriter(
             lambda: self._get_client(config.online_store), config.project, view, lifetime(feast_view)
         )
 
@@ -144,7 +153,7 @@ class RedisOnlineStore(feast_redis.RedisOnlineStore):  # type: ignore[misc]
         *cells, stamp = values  # the time is asked for last
         if stamp is None:
             return None, None
-        at = moment(wire.microseconds(stamp))
+        at = time_of_stamp(wire.decoded_microseconds(stamp))
         if is_over(at, self._lifetimes[feature_view]):
             return None, None
         names = requested_features[: len(cells)]

@@ -26,7 +26,7 @@ from driftline.features.online.stores.connection import connect, connect_async, 
 from driftline.features.online.stores.stored import Stored, row_encoder
 from driftline.features.state.online_view import RowKey, StampedRow
 
-BATCH = 1000
+ROWS_IN_EXCHANGE = 1000
 """Rows in one exchange with the server."""
 ROWS_A_CALL = 50
 """Rows in one call of the script, during which the server answers no other client: some .3 ms."""
@@ -120,7 +120,7 @@ def calls(
         yield tuple(call)
 
 
-def write(client: Any, wanted: Sequence[Call]) -> None:
+def make_calls(client: Any, wanted: Sequence[Call]) -> None:
     """Make calls of the script in one exchange; the script is sent first to a server that does not have
     it."""
     try:
@@ -131,7 +131,7 @@ def write(client: Any, wanted: Sequence[Call]) -> None:
 
 
 async def write_async(client: Any, wanted: Sequence[Call]) -> None:
-    """As `write`, with an asyncio client."""
+    """As `make_calls`, with an asyncio client."""
     try:
         await _exchange_async(client, wanted)
     except NoScriptError:
@@ -153,7 +153,7 @@ async def _exchange_async(client: Any, wanted: Sequence[Call]) -> None:
         await pipe.execute()
 
 
-class RowsReader:
+class RedisRowsReader:
     """Reads the rows of one project, from any thread; with asyncio, in one event loop at a time."""
 
     failures: tuple[type[Exception], ...] = (RedisError,)
@@ -208,10 +208,10 @@ class RowsReader:
 
 def _stored(row: list[bytes | None]) -> Stored:
     *values, stamp = row
-    return Stored(None, ()) if stamp is None else Stored(wire.microseconds(stamp), values)
+    return Stored(None, ()) if stamp is None else Stored(wire.decoded_microseconds(stamp), values)
 
 
-class RowsWriter:
+class RedisRowsWriter:
     """Writes whole rows of one view: a feature that a row lacks becomes missing."""
 
     def __init__(
@@ -225,11 +225,11 @@ class RowsWriter:
         self._encode_values = row_encoder(view)
 
     def write(self, rows: Iterable[tuple[RowKey, StampedRow]]) -> None:
-        """Write rows in exchanges of at most `BATCH`; raises redis.RedisError, some of the last written."""
+        """Write rows, `ROWS_IN_EXCHANGE` at a time; raises redis.RedisError, some of the last written."""
         remaining = iter(rows)
-        while batch := list(islice(remaining, BATCH)):
+        while batch := list(islice(remaining, ROWS_IN_EXCHANGE)):
             encoded = [self._encode(key, row) for (_, key), row in batch]
-            write(self._connect(), list(calls(self._layout, self._lifetime, encoded)))
+            make_calls(self._connect(), list(calls(self._layout, self._lifetime, encoded)))
 
     def _encode(self, key: tuple[str, ...], row: StampedRow) -> tuple[bytes, int, list[bytes]]:
         stamp, values = row

@@ -28,12 +28,12 @@ from driftline.features.online.stores.sqlite_rows import (
     REBUILD,
     TABLE,
     UPSERT,
-    RowsWriter,
+    SqliteRowsWriter,
     feast_seconds,
     prepare,
     stored,
 )
-from driftline.features.online.stores.stamps import microseconds, moment
+from driftline.features.online.stores.stamps import microseconds, time_of_stamp
 
 INCARNATIONS = "driftline_incarnations"
 """Table of the token of each project's incarnation."""
@@ -168,16 +168,16 @@ class SqliteOnlineStore(feast_sqlite.SqliteOnlineStore):  # type: ignore[misc]
         answers: list[tuple[datetime | None, dict[str, Any] | None]] = []
         for key in keys:
             row = rows.get(key)
-            if row is None or is_over(at := moment(row[0]), lived):
+            if row is None or is_over(at := time_of_stamp(row[0]), lived):
                 answers.append((None, None))
             else:
                 wanted = row[1].keys() if requested_features is None else row[1].keys() & requested_features
                 answers.append((at, {name: Value.FromString(row[1][name]) for name in wanted}))
         return answers
 
-    def rows_writer(self, config: Any, feast_view: Any, view: View) -> RowsWriter:
+    def rows_writer(self, config: Any, feast_view: Any, view: View) -> SqliteRowsWriter:
         """The writer of a view's rows."""
-        return RowsWriter(lambda: self._get_conn(config), _table(config, feast_view), view)
+        return SqliteRowsWriter(lambda: self._get_conn(config), _table(config, feast_view), view)
 
 
 def _token(connection: sqlite3.Connection, project: str) -> str | None:

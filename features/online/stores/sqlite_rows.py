@@ -27,7 +27,7 @@ from driftline.features.online.stores.stamps import microseconds
 from driftline.features.online.stores.stored import Stored, row_encoder
 from driftline.features.state.online_view import RowKey, StampedRow
 
-BATCH = 1000
+ROWS_IN_TRANSACTION = 1000
 """Rows in one transaction: it holds the file's only write lock for some 20 ms."""
 BUSY_TIMEOUT = 1.0
 """Seconds that a statement waits for another writer before it fails."""
@@ -97,7 +97,7 @@ def stored(
     return rows
 
 
-class RowsReader:
+class SqliteRowsReader:
     """Reads the rows of one project on a connection of its own, from any thread."""
 
     failures: tuple[type[Exception], ...] = (sqlite3.Error,)
@@ -156,7 +156,7 @@ class RowsReader:
         self.close()
 
 
-class RowsWriter:
+class SqliteRowsWriter:
     """Writes whole rows of one view: a feature that a row lacks becomes missing."""
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], table: str, view: View) -> None:
@@ -180,9 +180,9 @@ class RowsWriter:
         self._cells = _CELLS.format(table=table)
 
     def write(self, rows: Iterable[tuple[RowKey, StampedRow]]) -> None:
-        """Write rows in transactions of at most `BATCH`; raises sqlite3.Error with the last one undone."""
+        """Write rows, `ROWS_IN_TRANSACTION` at a time; raises sqlite3.Error, the last ones undone."""
         remaining = iter(rows)
-        while batch := list(islice(remaining, BATCH)):
+        while batch := list(islice(remaining, ROWS_IN_TRANSACTION)):
             self._write(batch)
 
     def _write(self, batch: list[tuple[RowKey, StampedRow]]) -> None:

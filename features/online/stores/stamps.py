@@ -13,6 +13,6 @@ def microseconds(at: datetime) -> int:
     return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
 
 
-def moment(stamp: int) -> datetime:
+def time_of_stamp(stamp: int) -> datetime:
     """The time of so many microseconds, in UTC."""
     return _EPOCH + stamp * _MICROSECOND

@@ -108,7 +108,7 @@ def timestamp(microseconds: int) -> bytes:
     return bytes(encoded)
 
 
-def microseconds(encoded: bytes) -> int:
+def decoded_microseconds(encoded: bytes) -> int:
     """The whole microseconds of a `Timestamp`; raises ValueError for other bytes."""
     seconds = nanos = at = 0
     while at < len(encoded):

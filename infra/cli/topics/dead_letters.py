@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.cases import selected_case, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson, Case, TopicKind
 from driftline.infra.cli.topics.tail import group
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 Ids = Annotated[
     list[str] | None, typer.Argument(help="partition:offset of letters, as `list` and `tail` show them")
 ]
-Stage = Annotated[str | None, typer.Option("--stage", help="Only letters of this stage, such as decode")]
-Reason = Annotated[str | None, typer.Option("--reason", help="Only letters whose reason contains this text")]
+StageOption = Annotated[
+    str | None, typer.Option("--stage", help="Only letters of this stage, such as decode")
+]
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", help="Only letters whose reason contains this text")
+]
 
 commands = group(TopicKind.DEAD_LETTERS, "The dead letters of a case: what was refused, and why.")
 
@@ -32,19 +36,21 @@ def _letters(
     case: UseCase, ids: list[str] | None, stage: str | None, reason: str | None
 ) -> Iterator[DeadLetter]:
     from driftline.infra.serving.serve import bootstrap_of
-    from driftline.infra.topics.dead_letters import LetterId, Selection, read
+    from driftline.infra.topics.dead_letters import LetterId, LetterSelection, read
 
     now = settings()
-    selection = Selection(frozenset(map(LetterId.parse, ids or ())), stage, reason)
+    selection = LetterSelection(frozenset(map(LetterId.parse, ids or ())), stage, reason)
     return read(bootstrap_of(now), case.topics(now.namespace), selection)
 
 
 @commands.command("list")
-def list_letters(case: Case, stage: Stage = None, reason: Reason = None, as_json: AsJson = False) -> None:
+def list_letters(
+    case: Case, stage: StageOption = None, reason: ReasonOption = None, as_json: AsJson = False
+) -> None:
     """How many there are by stage and reason, the most frequent first, and an example of each."""
     from driftline.infra.topics.dead_letters import grouped
 
-    groups = grouped(_letters(load(case), None, stage, reason))
+    groups = grouped(_letters(selected_case(case), None, stage, reason))
     if as_json:
         print_json({"groups": [each.as_object() for each in groups]})
         return
@@ -62,7 +68,7 @@ def show(case: Case, ids: Ids = None, as_json: AsJson = False) -> None:
     """Whole dead letters: stage, reason, the record as it was, and what a retry would send."""
     if not ids:
         raise typer.BadParameter("name letters: partition:offset, as `list` shows them", param_hint="IDS")
-    declared = load(case)
+    declared = selected_case(case)
     shown = []
     for retry in _planned(declared, _letters(declared, ids, None, None)):
         shown_letter = retry.as_object()
@@ -87,8 +93,8 @@ def _planned(case: UseCase, letters: Iterator[DeadLetter]) -> Iterator[Retry]:
 def retry(
     case: Case,
     ids: Ids = None,
-    stage: Stage = None,
-    reason: Reason = None,
+    stage: StageOption = None,
+    reason: ReasonOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent; send nothing")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -100,12 +106,12 @@ def retry(
     """
     from driftline.infra.serving.serve import bootstrap_of
     from driftline.infra.topics.produced import DeadLetters, SentOffsets
-    from driftline.infra.topics.retries import send
+    from driftline.infra.topics.retries import send_retries
     from driftline.streams.clients.sdk import EventProducer
 
     if not (ids or stage or reason):
         raise typer.BadParameter("say which: letters by partition:offset, --stage or --reason")
-    now, declared = settings(), load(case)
+    now, declared = settings(), selected_case(case)
     retries = list(_planned(declared, _letters(declared, ids, stage, reason)))
     sendable = [each for each in retries if not each.problem]
     if as_json:
@@ -119,7 +125,7 @@ def retry(
         bootstrap, topics = bootstrap_of(now), declared.topics(now.namespace)
         verdicts, sent = DeadLetters(bootstrap, topics), SentOffsets()
         with EventProducer(declared, bootstrap, namespace=now.namespace, on_sent=sent.add) as producer:
-            say(f"{send(producer, sendable):,} events sent to {topics.log}")
+            say(f"{send_retries(producer, sendable):,} events sent to {topics.log}")
         refusals = verdicts.of(sent)
         for line in refusals.lines(case):
             say(line)
@@ -132,14 +138,14 @@ def retry(
 def export(
     case: Case,
     path: Annotated[Path, typer.Argument(help="File for JSON lines; it must not exist")],
-    stage: Stage = None,
-    reason: Reason = None,
+    stage: StageOption = None,
+    reason: ReasonOption = None,
     events: Annotated[
         bool, typer.Option("--events", help="Only the records' values, for `produce` once they are corrected")
     ] = False,
 ) -> None:
     """Write dead letters to a file, a JSON object a line."""
-    letters = _letters(load(case), None, stage, reason)
+    letters = _letters(selected_case(case), None, stage, reason)
     count = cut = 0
     try:
         written = path.open("xb")

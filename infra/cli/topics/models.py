@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.cases import selected_case, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson, Case, TopicKind
 from driftline.infra.cli.topics.tail import group
 
 KeyFile = Annotated[Path, typer.Option("--key", help="File with the operator's private key")]
 Operator = Annotated[str, typer.Option("--operator", help="Name that the case declares the public key under")]
-PoolKey = Annotated[str, typer.Option("--pool", help="Key of the pool meant; without it, every pool")]
+PoolOption = Annotated[str, typer.Option("--pool", help="Key of the pool meant; without it, every pool")]
 MemberName = Annotated[str, typer.Argument(help="Name of the member")]
 
 commands = group(TopicKind.MODELS, "The models topic, and commands to the models of a case.")
@@ -41,7 +41,7 @@ def list_models(case: Case, as_json: AsJson = False) -> None:
     from driftline.infra.serving.serve import bootstrap_of
     from driftline.infra.topics.operator import members, serving
 
-    now, declared = settings(), load(case)
+    now, declared = settings(), selected_case(case)
     pools = serving(bootstrap_of(now), declared.topics(now.namespace).models)
     if as_json:
         print_json({"members": members(declared), "serving": pools})
@@ -57,22 +57,24 @@ def list_models(case: Case, as_json: AsJson = False) -> None:
 
 def _send(case: str, operator: str, key: Path, **command: Any) -> None:
     from driftline.infra.serving.serve import bootstrap_of
-    from driftline.infra.topics.operator import send
+    from driftline.infra.topics.operator import send_command
 
     now = settings()
-    sent = send(load(case), bootstrap_of(now), now.namespace, operator, key, **command)
+    sent = send_command(selected_case(case), bootstrap_of(now), now.namespace, operator, key, **command)
     say(f"sent {sent.action} as {sent.id}: `driftline models tail {case}` shows its effect")
 
 
 def _member_command(action: str, summary: str) -> None:
     @commands.command(action, help=summary)
-    def command(case: Case, member: MemberName, operator: Operator, key: KeyFile, pool: PoolKey = "") -> None:
+    def command(
+        case: Case, member: MemberName, operator: Operator, key: KeyFile, pool: PoolOption = ""
+    ) -> None:
         _send(case, operator, key, action=action, member=member, pool=pool)
 
 
 def _pool_command(action: str, summary: str) -> None:
     @commands.command(action, help=summary)
-    def command(case: Case, operator: Operator, key: KeyFile, pool: PoolKey = "") -> None:
+    def command(case: Case, operator: Operator, key: KeyFile, pool: PoolOption = "") -> None:
         _send(case, operator, key, action=action, pool=pool)
 
 
@@ -90,7 +92,7 @@ def budget(
     operator: Operator,
     key: KeyFile,
     budget: Annotated[float | None, typer.Argument(help="Without it there is no bound")] = None,
-    pool: PoolKey = "",
+    pool: PoolOption = "",
 ) -> None:
     """Bound what the members that do not serve may cost."""
     _send(case, operator, key, action="budget", budget=budget, pool=pool)

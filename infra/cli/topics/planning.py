@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.cases import selected_case, settings
 from driftline.infra.cli.console import print_json
 from driftline.infra.cli.parameters import AsJson, Case, Partitions
 
@@ -28,7 +28,7 @@ def plan(case: Case, partitions: Partitions = None, as_json: AsJson = False) -> 
     """
     from driftline.streams.plan.planner import plan_of
 
-    declared = load(case)
+    declared = selected_case(case)
     found = plan_of(declared, partitions)
     topics = declared.topics(settings().namespace)
     if as_json:

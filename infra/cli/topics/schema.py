@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from driftline.infra.cli.cases import load, path_of, settings
+from driftline.infra.cli.cases import path_of, selected_case, settings
 from driftline.infra.cli.console import not_compared, print_json
 from driftline.infra.cli.parameters import AsJson, Case
 
@@ -32,7 +32,7 @@ def print_schemas(case: Case) -> None:
     """JSON Schema of every topic of a case."""
     from driftline.streams.clients.schema import topic_schemas
 
-    print(json.dumps(topic_schemas(load(case), settings().namespace), indent=2))
+    print(json.dumps(topic_schemas(selected_case(case), settings().namespace), indent=2))
 
 
 @commands.command()
@@ -51,7 +51,7 @@ def check(
     from driftline.infra.topics.schema import broken
 
     try:
-        breaks = broken(load(case), against, path_of)
+        breaks = broken(selected_case(case), against, path_of)
     except Exception as error:
         raise not_compared(error) from None
     if as_json:

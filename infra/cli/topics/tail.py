@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from driftline.infra.cli.cases import load, settings
+from driftline.infra.cli.cases import selected_case, settings
 from driftline.infra.cli.console import print_json
 from driftline.infra.cli.parameters import AsJson, Case, TopicKind
 
@@ -32,11 +32,11 @@ def group(kind: TopicKind, summary: str | None = None) -> typer.Typer:
     ) -> None:
         """The newest records."""
         from driftline.infra.serving.serve import bootstrap_of
-        from driftline.infra.topics.tail import newest
+        from driftline.infra.topics.tail import newest_records
 
         now = settings()
-        topics = load(case).topics(now.namespace)
-        records = newest(bootstrap_of(now), kind.of(topics), max_records)
+        topics = selected_case(case).topics(now.namespace)
+        records = newest_records(bootstrap_of(now), kind.of(topics), max_records)
         if as_json:
             print_json(records)
         else:

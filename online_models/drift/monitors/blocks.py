@@ -35,11 +35,11 @@ def matrix(columns: Sequence[Sequence[Any]]) -> Array:
     try:
         values = array("d", flat)
     except (TypeError, OverflowError):
-        values = array("d", [number_of(value) for value in flat])
+        values = array("d", [number_or_nan(value) for value in flat])
     return np.frombuffer(values).reshape(len(columns), BLOCK)
 
 
-def number_of(value: Any) -> float:
+def number_or_nan(value: Any) -> float:
     """The value as a float; nan where it is none."""
     if not isinstance(value, (int, float)):
         return nan

@@ -20,13 +20,13 @@ NEAR = 60
 """Seconds that a value may change before or after the quarter does."""
 AN_HOUR = 4
 """Quarters."""
-WEEK = 7 * 86_400 // QUARTER
+QUARTERS_OF_WEEK = 7 * 86_400 // QUARTER
 SURE = 4
 """Changes in a row that a week ago foretold: from then on, what does not come as foretold is a break."""
 HELD = 32
 """Neighbours within a quarter, all of equal value, from which on a stream keeps to quarters for all that is
 known; and as many times as it changed at quarters: where requests are rare, every stream would."""
-TIMES = 4
+HELD_PER_CHANGE = 4
 OFTEN = 1.5
 """Changes a day of what no week foretold in `LONG` that are not the calendar's: the weather of each hour."""
 A_DAY = 86_400
@@ -38,7 +38,7 @@ LONG = 8 * 86_400
 """Seconds. What was constant for longer, and changes for the first time, is no weekday."""
 SMOOTH = 0.99
 """Share of a block's variance that a parabola in time explains where a number moves with the clock."""
-FIRST = 4
+ROUGH_BLOCKS = 4
 """Blocks of which as many may not be smooth, and an eighth of all: a clock begins anew at midnight."""
 
 
@@ -80,7 +80,7 @@ class _Follower:
     @property
     def follows(self) -> bool:
         """Whether its changes are the calendar's, as far as is known."""
-        return self.held >= HELD and self.held >= TIMES * self.changes and not self._broke_off
+        return self.held >= HELD and self.held >= HELD_PER_CHANGE * self.changes and not self._broke_off
 
     @property
     def _broke_off(self) -> bool:
@@ -121,12 +121,12 @@ class _Follower:
 
     def _enter(self, quarter: int) -> None:
         if self.quarter >= 0:
-            self.hour.append((self.quarter % WEEK, self.last))
+            self.hour.append((self.quarter % QUARTERS_OF_WEEK, self.last))
             if len(self.hour) > AN_HOUR:  # until then, what was an hour earlier a week ago can be asked
                 phase, value = self.hour.pop(0)
                 self.week[phase] = value
         self.quarter = quarter
-        self.expected = self.week.get(quarter % WEEK)
+        self.expected = self.week.get(quarter % QUARTERS_OF_WEEK)
 
     def _is_between(self, time: float) -> bool:
         """Whether no quarter begins from the value before to this one, nor near them."""
@@ -153,16 +153,18 @@ class _Follower:
         """Whether a week ago (in the first week: a day ago) it changed at this quarter to this value too."""
         for ago in (0, 24 * AN_HOUR):
             phase = self.quarter - ago
-            then = self.week.get(phase % WEEK)
+            then = self.week.get(phase % QUARTERS_OF_WEEK)
             if then is not None:
-                earlier = (self.week.get((phase - back) % WEEK) for back in range(1, AN_HOUR + 1))
+                earlier = (self.week.get((phase - back) % QUARTERS_OF_WEEK) for back in range(1, AN_HOUR + 1))
                 before = next((known for known in earlier if known is not None), then)
                 return bool(value == then != before)
         return None
 
     def _is_shifted(self, quarter: int, value: Any) -> bool:
         """Whether it is the value of an hour earlier or later: summer time begins and ends."""
-        return any(self.week.get((quarter + shift) % WEEK) == value for shift in (-AN_HOUR, AN_HOUR))
+        return any(
+            self.week.get((quarter + shift) % QUARTERS_OF_WEEK) == value for shift in (-AN_HOUR, AN_HOUR)
+        )
 
 
 class Calendar:
@@ -223,7 +225,7 @@ class Calendar:
         for name, share in zip(names, _explained(np.array(times), values).tolist(), strict=True):
             smooth, rough = self._smooth[name]
             smooth, rough = (smooth + 1, rough) if share >= SMOOTH else (smooth, rough + 1)
-            if rough > (FIRST + smooth) // 8 + (smooth >= FIRST):
+            if rough > (ROUGH_BLOCKS + smooth) // 8 + (smooth >= ROUGH_BLOCKS):
                 del self._smooth[name]
             else:
                 self._smooth[name] = (smooth, rough)

@@ -28,7 +28,7 @@ NEWEST = (4, 8, 16, 32, 64)
 """Blocks of requests in which labels may be missing."""
 COHORTS = 1_024
 """Blocks of requests whose labels are counted."""
-SAMPLE = 512
+DELAYS_SAMPLED = 512
 """Delays from which it follows how many labels should be there."""
 ODDS = 4.0
 """Standard deviations that make a shortfall."""
@@ -48,7 +48,7 @@ class ClassDelays:
         self._most = most
         self._began: float | None = None  # when the first label was asked for
         self._seen: dict[Any, tuple[int, float]] = {}  # labels and sum of delays, of classes that settle yet
-        self._commonest: Any = None  # of the first `SAMPLE` labels
+        self._commonest: Any = None  # of the first `DELAYS_SAMPLED` labels
         self._counts: Counter[Any] = Counter()
         self._level = 0.0  # of its newest labels
         self._values: dict[Any, list[float]] = {}
@@ -66,7 +66,7 @@ class ClassDelays:
             self._began, self._level = at - max(delays), logs[0]
         if self._commonest is None:
             self._counts.update(labels)
-            if self._counts.total() < SAMPLE:
+            if self._counts.total() < DELAYS_SAMPLED:
                 return []
             self._commonest, _ = max(self._counts.items(), key=lambda item: (item[1], str(item[0])))
         commonest = self._commonest
@@ -152,7 +152,7 @@ class Backlog:
             if block >= 0:
                 self._found[block] += 1
         self._recent.extend(delays)
-        if len(self._recent) >= SAMPLE:
+        if len(self._recent) >= DELAYS_SAMPLED:
             self._delays = [*self._delays[-1:], sorted(self._recent)]
             self._recent = []
 
@@ -170,7 +170,7 @@ class Backlog:
             return None
         share = min(float(arrived[complete].mean()) / BLOCK, 1.0)
         due = np.searchsorted(usual, ages) / len(usual) * share
-        chance = BLOCK * due * (1.0 - due) + BLOCK * due / SAMPLE
+        chance = BLOCK * due * (1.0 - due) + BLOCK * due / DELAYS_SAMPLED
         best: Alarm | None = None
         for newest in NEWEST:
             if 2 * newest > asked:

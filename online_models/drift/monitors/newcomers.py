@@ -9,13 +9,13 @@ from typing import Any
 from driftline.online_models.drift.monitors.slow import STRIDE
 from driftline.online_models.drift.monitors.windows import BLOCK
 
-OFTEN = 16
+NEWCOMER_COUNT = 16
 """Of the 1,024 values of a stride, as many make a value a newcomer."""
 TIMES = 8
 """It must come so many times as often as in all the strides before."""
-FAMILIAR = 12
+KNOWN_AFTER = 12
 """Strides after which it is known what comes."""
-MOST = 512
+MOST_VALUES = 512
 """Values that are counted; where there are more, the half that is rarer is forgotten."""
 
 
@@ -47,19 +47,19 @@ class Newcomers:
         if self._blocks < STRIDE:
             return []
         stride, self._stride, self._blocks = self._stride, Counter(), 0
-        newcomers = self._newcomers(stride) if self._strides >= FAMILIAR else []
+        newcomers = self._newcomers(stride) if self._strides >= KNOWN_AFTER else []
         self._strides += 1
         self._counts.update(stride)
-        if len(self._counts) > MOST:
+        if len(self._counts) > MOST_VALUES:
             ordered = sorted(self._counts.items(), key=lambda item: (-item[1], str(item[0])))
-            self._forgotten = max(self._forgotten, ordered[MOST // 2][1])
-            self._counts = Counter(dict(ordered[: MOST // 2]))
+            self._forgotten = max(self._forgotten, ordered[MOST_VALUES // 2][1])
+            self._counts = Counter(dict(ordered[: MOST_VALUES // 2]))
         return newcomers
 
     def _newcomers(self, stride: Mapping[Any, int]) -> list[tuple[Any, float]]:
         newcomers = []
         for value, count in stride.items():
-            if count >= OFTEN and value is not None and value == value:
+            if count >= NEWCOMER_COUNT and value is not None and value == value:
                 before = max(self._counts.get(value, 0), self._forgotten) / self._strides
                 if count >= TIMES * before:
                     newcomers.append((value, before / (STRIDE * BLOCK)))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from driftline.online_models.drift.monitors.alarm import Alarm, Aspect
-from driftline.online_models.drift.monitors.blocks import complete_rates, counted, matrix, number_of
+from driftline.online_models.drift.monitors.blocks import complete_rates, counted, matrix, number_or_nan
 from driftline.online_models.drift.monitors.clock import Calendar, Departure
 from driftline.online_models.drift.monitors.newcomers import Newcomers
 from driftline.online_models.drift.monitors.regimes import Regimes
@@ -30,7 +30,7 @@ from driftline.online_models.drift.monitors.windows import (
 )
 from driftline.online_models.drift_report import Side
 
-WARM_UP = 128
+SCALE_VALUES = 128
 """Values of a stream from which its scale, or its most frequent values, are taken, once."""
 
 LEARNING = 512
@@ -281,14 +281,14 @@ class Panel:
         """Collect values of a new stream until its scale is known."""
         waiting = self._waiting.setdefault(name, [])
         waiting.extend(_present(values))
-        if len(waiting) < WARM_UP:
+        if len(waiting) < SCALE_VALUES:
             return
         texts = [value for value in waiting if isinstance(value, (str, bool))]
         del self._waiting[name]
         if 2 * len(texts) > len(waiting):
             self._watch_text(name, texts)
         else:
-            numbers = [number for value in waiting if (number := number_of(value)) == number]
+            numbers = [number for value in waiting if (number := number_or_nan(value)) == number]
             self._watch_number(name, numbers or [0.0])
 
     def _watch_number(self, name: str, sample: Sequence[float]) -> None:

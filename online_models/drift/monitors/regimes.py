@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from driftline.online_models.drift.monitors.alarm import Alarm
 
-OFTEN = 3
+ALARMS_TO_KNOW = 3
 """Alarms of one monitor after which a level within those seen is no news."""
-MARGIN = 0.25
+LEVEL_MARGIN = 0.25
 """Share of their range by which a level may be beyond them: they are means of few values."""
 FORGET = 1_600
 """Blocks without an exceedance after which they are forgotten: 102,400 values."""
@@ -56,5 +56,5 @@ class Regimes:
             del self._seen[(alarm.stream, alarm.aspect, alarm.category)]
             return False
         seen.newest = now
-        margin = MARGIN * (seen.high - seen.low)
-        return seen.alarms >= OFTEN and seen.low - margin <= alarm.after.mean <= seen.high + margin
+        margin = LEVEL_MARGIN * (seen.high - seen.low)
+        return seen.alarms >= ALARMS_TO_KNOW and seen.low - margin <= alarm.after.mean <= seen.high + margin

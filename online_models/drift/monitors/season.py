@@ -9,7 +9,7 @@ import numpy as np
 from driftline.online_models.drift.monitors.clock import QUARTER
 from driftline.online_models.drift.monitors.windows import MEAN, SQUARE, Array
 
-REVIEW = 16
+VARIANCE_REVIEW = 16
 """Blocks between two looks at the variance within all phases."""
 
 
@@ -67,7 +67,7 @@ class Season:
         ripe = ~self._judged & (seasons >= 1.0)
         self._compared |= ripe
         self._judged |= ripe
-        if ripe.any() or self._blocks % REVIEW == 0:
+        if ripe.any() or self._blocks % VARIANCE_REVIEW == 0:
             self._common = self._variance()
         self._blocks += 1
         at = np.array(times) % self._period // QUARTER

@@ -22,7 +22,7 @@ STRIDE = 16
 """Blocks that are averaged before anything is tested."""
 PATIENT = 40.0
 """Strides of history for what may follow the hour or the weekday: 41,000 values."""
-SIZES = (4, 8, 16, 32)
+WINDOW_STRIDES = (4, 8, 16, 32)
 """Strides of a window: of 4,096 to 32,768 values."""
 
 
@@ -85,7 +85,7 @@ class SlowWindows:
         self._product += self._last * mean
         self._last = mean
         newest = np.stack([mean, stride[TOTAL], stride[WEIGHT]])[None]
-        self._recent = np.concatenate([self._recent[-SIZES[-1] :], newest])
+        self._recent = np.concatenate([self._recent[-WINDOW_STRIDES[-1] :], newest])
 
     def _tested(self, least: float) -> list[Exceedance]:
         best: dict[int, Exceedance] = {}
@@ -94,7 +94,7 @@ class SlowWindows:
         average = self._totals[MEAN] / (age * STRIDE)
         own = self._totals[SQUARE] / (age * STRIDE) - average * average
         own = np.maximum(own, 1.0 / (BLOCK * STRIDE * age + 2.0))
-        for size in SIZES:
+        for size in WINDOW_STRIDES:
             n = self._age - size
             if not self.columns or n.max() < LEAST:
                 break

@@ -13,7 +13,7 @@ BLOCK = 64
 """Events averaged before anything is tested: neighbours are alike, and fewer tests are cheaper."""
 LEVELS = 7
 """Windows are of 1, 2, 4 .. 2**(LEVELS - 1) blocks."""
-REVIEW = 4
+HISTORY_REVIEW = 4
 """Blocks between two looks at the history: its figures change slowly, and cost most."""
 LEAST = 12.0
 """Windows of history, as many as independent ones would be, before a window is tested."""
@@ -142,7 +142,7 @@ class Windows:
             self._exceedances(bound, least, means, windows) if bound.size and bound.max() > least else []
         )
         self._remember(means[:aligned])
-        if self._now % REVIEW == 0:
+        if self._now % HISTORY_REVIEW == 0:
             self._review()
         return exceedances
 

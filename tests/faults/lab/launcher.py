@@ -128,7 +128,7 @@ def _request_timeout(seconds: float) -> None:
 
 def _checkpoint_every(seconds: float) -> None:
     """Whatever it costs, and whether or not much is folded meanwhile."""
-    cadence.MOST = seconds
+    cadence.MOST_FOLDED = seconds
     worker.CheckpointBudget = functools.partial(cadence.CheckpointBudget, share=1.0)
 
 

@@ -90,9 +90,9 @@ def test_a_table_that_plain_feast_made_keeps_its_values_and_takes_newer_ones(tmp
 def test_a_ticket_is_good_once_another_connection_reads_the_rows(
     repo: OnlineStoreRepo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("driftline.features.online.writer.SHORTEST_PAUSE", 1000.0)
+    monkeypatch.setattr("driftline.features.online.writer.SHORTEST_WRITE_PAUSE", 1000.0)
     monkeypatch.setattr(
-        "driftline.features.online.writer.LONGEST_PAUSE", 1000.0
+        "driftline.features.online.writer.LONGEST_WRITE_PAUSE", 1000.0
     )  # only somebody waiting ends a pause
     other = connect(repo)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline.features.quality.expectation import Bins, FeatureSchema
-from driftline.features.quality.statistics import SAMPLE, FeatureStatistics, observed
+from driftline.features.quality.statistics import TEXTS_SAMPLED, FeatureStatistics, observed
 
 NUMBER = FeatureSchema("number", 0.5, -10.0, 10.0, Bins(-5.0, 0.5, 20))
 TEXT = FeatureSchema("text", 0.5, domain=("a", "b"))
@@ -52,7 +52,7 @@ def test_texts_beyond_the_sample_are_the_same_of_any_split() -> None:
     whole = observed(names, TEXT)
     again = merged([names[:17], names[17:2_000], names[2_000:]], TEXT)
     assert again == whole
-    assert len(whole.sample) == SAMPLE
+    assert len(whole.sample) == TEXTS_SAMPLED
     assert all(names.count(name) == count for name, count in list(whole.sample.items())[:20])
     assert whole.distinct == pytest.approx(3_000, rel=0.2)
 

@@ -224,7 +224,7 @@ def test_the_tables_of_a_run_keep_every_figure_whatever_the_width(
         "digest": "8c31",
         "models": {"logistic_of_each_origin": {"role": "champion", "n": 327_346} | metrics},
     }  # fmt: skip
-    summary.table(found | counts)
+    summary.print_summary(found | counts)
     said = capsys.readouterr().err
     for figure in ("1,036,979", "0.8647", "0.3724", "0.1180", "0.8287", "0.4746", "327,346"):
         assert figure in said
@@ -245,7 +245,7 @@ def test_the_table_has_the_figures_of_the_task_and_those_of_the_newest_labels(
             }
         },
     }  # fmt: skip
-    summary.table(found)
+    summary.print_summary(found)
     said = capsys.readouterr().err
     for text in ("rmse", "4.2500", "3.1250", "0.9012", "recent rmse", "2.5000"):
         assert text in said
@@ -268,7 +268,7 @@ def test_a_member_in_quarantine_is_told_with_its_reason_by_table_and_status(
         "cpu_us_per_event": 1.0,
         "digest": "8c31",
     }
-    summary.table(dict.fromkeys(summary.COUNTS, 7) | run | {"models": models})
+    summary.print_summary(dict.fromkeys(summary.COUNTS, 7) | run | {"models": models})
     told = "forest is in quarantine, 10 failures so far: ValueError: [text] is no number"
     assert told in capsys.readouterr().err
     worker = {
@@ -276,7 +276,7 @@ def test_a_member_in_quarantine_is_told_with_its_reason_by_table_and_status(
         "counts": {"events": 1, "predictions": 1, "drift_events": 0},
     }  # fmt: skip
     found = {"broker": {"running": False, "bootstrap": None, "pid": None}, "workers": [worker]}
-    assert f"  {told}" in status.render(found).splitlines()
+    assert f"  {told}" in status.status_text(found).splitlines()
 
 
 def test_a_simulation_writes_its_predictions_and_says_what_was_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from driftline.infra.local.status import ENDED_SHOWN_FOR, FAILED_SHOWN_FOR, collect, render
+from driftline.infra.local.status import ENDED_SHOWN_FOR, FAILED_SHOWN_FOR, collect, status_text
 from driftline.infra.settings import Settings
 from driftline.streams.status.status_file import ended
 
@@ -22,7 +22,7 @@ def shown(running: bool, **said: Any) -> list[str]:
     """The lines below a worker's first one."""
     worker = {"case": "orders", "pid": 7, "running": running, "counts": COUNTS, "partitions": {}} | said
     broker = {"running": True, "bootstrap": "127.0.0.1:9", "pid": None}
-    return render({"broker": broker, "workers": [worker]}).splitlines()[2:]
+    return status_text({"broker": broker, "workers": [worker]}).splitlines()[2:]
 
 
 def an_hour_ago(reason: str, *, failed: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from driftline.infra.offline.tabular import open_table
 from driftline.infra.report import evaluation
 from driftline.infra.report.plot import RIGHT, WIDTH
 from driftline.online_models.errors import ModelsError
-from driftline.online_models.evaluation.stream import Asked, LabelKnown
+from driftline.online_models.evaluation.stream import LabelKnown, RequestAsked
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.tables import UnreadableTable
 
@@ -199,7 +199,7 @@ def test_a_stream_of_the_catalogue_tells_what_is_known_of_it(capsys: pytest.Capt
     assert found["detectors"]["never"]["mtr"] == 0
     assert found["detectors"]["always"]["mtr"] == pytest.approx(1.0)
     assert {"pool", "ADWIN"} <= set(found["detectors"])
-    page = evaluation.page(found)
+    page = evaluation.evaluation_page(found)
     assert page.count("known change") == 1
     assert "Detectors on" in page
 
@@ -213,7 +213,7 @@ def test_names_of_models_are_those_of_the_task(tmp_path: Path) -> None:
 def test_the_steps_of_a_case_are_its_requests_and_labels_in_the_order_of_its_log() -> None:
     found = simulate(flights, limit=4000, partitions=1)
     steps = list(steps_of(flights, limit=4000))
-    asked = [step for step in steps if isinstance(step, Asked)]
+    asked = [step for step in steps if isinstance(step, RequestAsked)]
     known = [step for step in steps if isinstance(step, LabelKnown)]
     assert len(asked) == found["predictions"]
     assert sum(step.y is not None for step in known) == found["labelled"]
@@ -228,7 +228,7 @@ def test_a_case_is_evaluated_as_it_is_served() -> None:
     loss, expected = (run["models"][champion]["log_loss"] for run in (found, served))
     assert loss == pytest.approx(expected, rel=1e-5)
     assert found["labels"] == served["labelled"]
-    page = evaluation.page(found)
+    page = evaluation.evaluation_page(found)
     assert "Evaluation: flights" in page
     assert found["labels"] % found["window"]  # the last window is a part of one, and ends where the labels do
     ends = [float(x) for x in re.findall(r'class="line [^"]*" d="M[^"]*L([\d.]+) [\d.]+"', page)]

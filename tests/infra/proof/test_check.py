@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from driftline.infra.proof.check import CLOCK, HINT, RANDOM, STATE
+from driftline.infra.proof.check import CLOCK_HINT, HINT, RANDOM_HINT, STATE
 
 CASES = Path(__file__).parents[2] / "cases"
 
@@ -39,10 +39,10 @@ def test_a_case_that_repeats_itself_is_told_so() -> None:
 @pytest.mark.parametrize(
     ("case", "cause", "suspect"),
     [
-        ("clock", CLOCK, "by_clock"),
-        ("chance", RANDOM, "by_chance"),
-        ("place", CLOCK, None),
-        ("things", CLOCK, None),
+        ("clock", CLOCK_HINT, "by_clock"),
+        ("chance", RANDOM_HINT, "by_chance"),
+        ("place", CLOCK_HINT, None),
+        ("things", CLOCK_HINT, None),
         ("count", STATE, "by_count"),
         ("membership", STATE, None),
     ],

@@ -23,7 +23,7 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from driftline.examples.flights import flights
 from driftline.infra.errors import InfraError
-from driftline.infra.proof.replay import as_json, as_recorded, as_source, as_text, bound
+from driftline.infra.proof.replay import as_recorded, as_source, bound, record_as_json, record_as_text
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.parts import Archive, ArchivedRecord
 from driftline.streams.clients.sdk import EventProducer
@@ -130,7 +130,7 @@ def original(told: Any) -> bytes | None:
 @given(raw=st.binary(max_size=30), key=st.none() | st.binary(max_size=10))
 def test_bytes_of_any_kind_are_one_line_that_loses_nothing(raw: bytes, key: bytes | None) -> None:
     value = b"x" + raw  # so it is no JSON
-    told = shown(as_json(3, record(7, key, value)))
+    told = shown(record_as_json(3, record(7, key, value)))
     assert (told["partition"], told["offset"]) == (3, 7)
     assert original(told["key"]) == key
     assert original(told["value"]) == value
@@ -144,16 +144,16 @@ def test_bytes_of_any_kind_are_one_line_that_loses_nothing(raw: bytes, key: byte
     ],
 )  # fmt: skip
 def test_json_stands_as_it_is(value: bytes | None, said: bytes) -> None:
-    line = as_json(0, record(1, b"k", value))
+    line = record_as_json(0, record(1, b"k", value))
     assert line == b'{"partition":0,"offset":1,"key":"k","value":' + said + b"}"
 
 
 def test_source_positions_and_other_headers_are_shown() -> None:
-    assert shown(as_json(0, record(1, b"JFK", b'{"a":1.5}', source=b"12:0", stage=b"decode"))) == {
+    assert shown(record_as_json(0, record(1, b"JFK", b'{"a":1.5}', source=b"12:0", stage=b"decode"))) == {
         "partition": 0, "offset": 1, "source": "12:0", "headers": {"stage": "decode"}, "key": "JFK",
         "value": {"a": 1.5},
     }  # fmt: skip
-    assert as_text(0, record(1, None, b'{"a":1.5}')) == b'0:1\t\t{"a":1.5}'
+    assert record_as_text(0, record(1, None, b'{"a":1.5}')) == b'0:1\t\t{"a":1.5}'
 
 
 def test_a_bound_is_an_offset_or_a_time_with_its_zone() -> None:

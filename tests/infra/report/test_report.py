@@ -21,7 +21,7 @@ from driftline.infra.report.axes import nice_ticks, time_ticks
 from driftline.infra.report.charts import calibration_chart, time_chart
 from driftline.infra.report.members import member_styles
 from driftline.infra.report.plot import Line
-from driftline.infra.report.run import page, write
+from driftline.infra.report.run import run_page, write_report
 from driftline.infra.report.run_records import RunRecords, feature_of
 from driftline.infra.report.samples import INTERVALS, Sample, memory, over_time, rolling
 from driftline.online_models.drift.surveillance import DETECTOR
@@ -148,7 +148,7 @@ def html() -> str:
 
     result = simulate(shop.orders, "shop:dearer", chunk=250, on_outputs=take, on_progress=look)
     result["served"] = evidence.served(shop.orders.task)
-    return page("orders", result, samples, evidence, description="Orders of <two> shops")
+    return run_page("orders", result, samples, evidence, description="Orders of <two> shops")
 
 
 def test_a_rolling_loss_is_the_mean_over_the_labels_of_each_interval() -> None:
@@ -283,14 +283,14 @@ def test_text_of_users_is_escaped() -> None:
         for day in range(9)
         for one in [sample(day, 200 * day, 0.5 if day else None)]
     ]
-    html = page("<u>flights</u>", RESULT | {"models": models}, samples, evidence, description="<u>&</u>")
+    html = run_page("<u>flights</u>", RESULT | {"models": models}, samples, evidence, description="<u>&</u>")
     assert "<u>" not in html
     assert '<p class="lead">&lt;u&gt;&amp;&lt;/u&gt;</p>' in html
     assert "<title>&lt;u&gt;logistic&lt;/u&gt; (champion)</title>" in html
 
 
 def test_a_run_without_samples_labels_or_drift_still_has_a_page() -> None:
-    html = page("empty", RESULT | {"drift_events": 0}, [], RunRecords())
+    html = run_page("empty", RESULT | {"drift_events": 0}, [], RunRecords())
     assert "None was confirmed" in html
     assert "no predictions" in html
 
@@ -308,7 +308,7 @@ def test_memory_is_flat_when_it_ends_within_a_tenth_of_where_it_was_warm() -> No
 def test_a_page_replaces_an_older_one(tmp_path: Path) -> None:
     path = tmp_path / "reports" / "flights.html"
     for _ in range(2):
-        write(path, "flights", RESULT, [], RunRecords())
+        write_report(path, "flights", RESULT, [], RunRecords())
     assert [entry.name for entry in path.parent.iterdir()] == ["flights.html"]
 
 

@@ -13,7 +13,7 @@ import pytest
 import shop
 
 from driftline.infra.errors import InfraError
-from driftline.infra.topics.dead_letters import FINAL_STAGES, DeadLetter, LetterId, Selection, grouped
+from driftline.infra.topics.dead_letters import FINAL_STAGES, DeadLetter, LetterId, LetterSelection, grouped
 from driftline.infra.topics.retries import Retries
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.declare.events import Clock
@@ -73,11 +73,11 @@ def test_reasons_that_differ_in_values_alone_are_one_group() -> None:
 
 def test_a_selection_is_by_id_stage_and_reason() -> None:
     one, other = letter("key", "record key is missing", offset=1), letter("late", "before", offset=2)
-    assert Selection().includes(one)
-    assert not Selection(ids=frozenset({other.id})).includes(one)
-    assert not Selection(stage="late").includes(one)
-    assert Selection(stage="key", reason="missing").includes(one)
-    assert not Selection(reason="before").includes(one)
+    assert LetterSelection().includes(one)
+    assert not LetterSelection(ids=frozenset({other.id})).includes(one)
+    assert not LetterSelection(stage="late").includes(one)
+    assert LetterSelection(stage="key", reason="missing").includes(one)
+    assert not LetterSelection(reason="before").includes(one)
 
 
 @pytest.mark.parametrize("stage", sorted(FINAL_STAGES))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from driftline.online_models.drift import Drift, DriftManager, Monitoring, SuspectStream
-from driftline.online_models.drift.incidents import is_unit_change, kind_of, ranked
+from driftline.online_models.drift.incidents import is_unit_change, kind_of_change, ranked
 from driftline.online_models.drift.monitors.scale import Scale
 from driftline.online_models.drift.monitors.windows import BLOCK, Windows
 from driftline.online_models.drift.thresholds import evidence_for
@@ -335,7 +335,7 @@ def test_a_broken_feature_goes_before_what_it_causes_and_evidence_decides_the_re
     ],
 )
 def test_the_kind_follows_from_what_moved_together(changes: list[tuple[str, Any]], kind: str) -> None:
-    assert kind_of([suspect(subject, change, 9.0) for subject, change in changes]) == kind
+    assert kind_of_change([suspect(subject, change, 9.0) for subject, change in changes]) == kind
 
 
 def test_a_unit_changes_mean_and_deviation_by_one_factor() -> None:

@@ -17,7 +17,7 @@ from driftline.online_models.drift.monitors.alarm import Alarm, Aspect
 from driftline.online_models.drift.monitors.clock import Calendar
 from driftline.online_models.drift.monitors.delays import ClassDelays
 from driftline.online_models.drift.monitors.newcomers import Newcomers
-from driftline.online_models.drift.monitors.regimes import FORGET, OFTEN, Regimes
+from driftline.online_models.drift.monitors.regimes import ALARMS_TO_KNOW, FORGET, Regimes
 from driftline.online_models.drift.monitors.season import Season
 from driftline.online_models.drift.monitors.slow import STRIDE, SlowWindows
 from driftline.online_models.drift.monitors.windows import BLOCK, MEAN, SQUARE
@@ -201,7 +201,7 @@ def test_levels_between_which_a_stream_goes_back_and_forth_are_told_of_a_few_tim
         return Alarm("s", aspect, "", 20.0, Side(before, 640), Side(after, 640), 10, None, 0)
 
     regimes = Regimes()
-    for number in range(OFTEN):
+    for number in range(ALARMS_TO_KNOW):
         assert not regimes.knows(alarm(0.0, 1.0), 100 * number + 1)
         regimes.add(alarm(0.0, 1.0))
         regimes.add(alarm(0.0, 0.3, "missing"))

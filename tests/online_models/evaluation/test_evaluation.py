@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from driftline.online_models.errors import ModelsError
 from driftline.online_models.evaluation import catalogue, generator
 from driftline.online_models.evaluation.detection import Always, Never, alarms_of, compare, score
-from driftline.online_models.evaluation.lineup import DEFAULT, SPECS, members_of, scope_of
+from driftline.online_models.evaluation.lineup import DEFAULT, SPECS, members_named, scope_of
 from driftline.online_models.evaluation.prequential import SERVED, Prequential, task_of
-from driftline.online_models.evaluation.stream import Asked, Example, KnownChange, LabelKnown, Stream
+from driftline.online_models.evaluation.stream import Example, KnownChange, LabelKnown, RequestAsked, Stream
 from driftline.online_models.members.member import PerKey
 from driftline.online_models.pool.pool import Pool
 from driftline.online_models.pool.report import merged_report
@@ -34,10 +34,10 @@ def test_a_label_is_known_so_many_requests_later() -> None:
     stream = Stream("s", "binary", lambda: iter([Example({"a": i}, i > 1) for i in range(4)]))
     order = [(type(step).__name__, step.number) for step in stream.steps(2)]
     assert order == [
-        ("Asked", 0), ("Asked", 1), ("Asked", 2), ("LabelKnown", 0), ("Asked", 3), ("LabelKnown", 1),
-        ("LabelKnown", 2), ("LabelKnown", 3),
+        ("RequestAsked", 0), ("RequestAsked", 1), ("RequestAsked", 2), ("LabelKnown", 0), ("RequestAsked", 3),
+        ("LabelKnown", 1), ("LabelKnown", 2), ("LabelKnown", 3),
     ]  # fmt: skip
-    assert [type(step) for step in stream.steps()] == [Asked, LabelKnown] * 4
+    assert [type(step) for step in stream.steps()] == [RequestAsked, LabelKnown] * 4
 
 
 def test_what_is_found_is_what_a_pool_fed_by_hand_answers() -> None:
@@ -51,7 +51,7 @@ def test_what_is_found_is_what_a_pool_fed_by_hand_answers() -> None:
     waiting: list[Any] = []
     right = learned = 0
     for position, step in enumerate(stream.steps(20)):
-        if isinstance(step, Asked):
+        if isinstance(step, RequestAsked):
             waiting.append((step, pool.predict(step.x, str(step.number))[0]))
         else:
             asked, forecast = waiting.pop(0)
@@ -82,11 +82,11 @@ def test_a_later_label_makes_the_answers_no_better_and_an_absent_one_is_not_coun
 
 def test_each_key_has_a_pool_of_its_own() -> None:
     run = Prequential(scope_of("binary", ["logistic"]), task_of("binary"), "logistic")
-    steps: list[Asked | LabelKnown] = []
+    steps: list[RequestAsked | LabelKnown] = []
     for number, (x, y) in enumerate(linear_rule(1, 4)[:600]):
         key = "straight" if number % 2 else "reverse"
         steps += [
-            Asked(number, {str(k): v for k, v in x.items()}, key),
+            RequestAsked(number, {str(k): v for k, v in x.items()}, key),
             LabelKnown(number, y == (number % 2 == 1)),
         ]
     run.run(steps)
@@ -96,7 +96,7 @@ def test_each_key_has_a_pool_of_its_own() -> None:
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
 def test_every_named_member_answers_numbers_text_and_missing_values(kind: Any) -> None:
     slow = ("srp", "leveraging-bagging", "adwin-bagging")
-    champion, *others = members_of(kind, [name for name in SPECS[kind] if name not in slow])
+    champion, *others = members_named(kind, [name for name in SPECS[kind] if name not in slow])
     pool = Pool(task_of(kind), PerKey(champion, others), "", 0)
     rng = random.Random(5)
     for number in range(250):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from driftline.online_models.errors import ModelsError
 from driftline.online_models.members.member import Member, PerKey
-from driftline.online_models.pool.intervals import FEWEST, STEP, WINDOW, Intervals
+from driftline.online_models.pool.intervals import FEWEST, STEP, WIDTH_ERRORS, Intervals
 from driftline.online_models.pool.pool import Pool
 from driftline.online_models.pool.report import merged_report
 from driftline.online_models.tasks.task import Label, Regression
@@ -69,7 +69,7 @@ class Told(NamedTuple):
 def behind(intervals: Intervals, errors: Sequence[float], delay: int) -> Told:
     """The intervals told where each error is known `delay` answers later."""
     waiting: deque[tuple[float, float | None]] = deque()
-    known: deque[float] = deque(maxlen=WINDOW)
+    known: deque[float] = deque(maxlen=WIDTH_ERRORS)
     reaches, held_told, held_now, records, judged = [], 0, 0, 0, 0
     for error in errors:
         waiting.append((error, intervals.reach()))
@@ -130,7 +130,7 @@ def test_a_jump_of_the_scale_costs_coverage_only_while_labels_of_before_are_on_t
     assert missed <= 0.1 * len(found.reaches) + delay + 1.05 / STEP
     assert max(found.reaches) <= 2.0 * max(errors)
     # what is told once all that is known is of the new scale is as wide as that needs
-    settled = found.reaches[jump + delay + 2 * WINDOW :]
+    settled = found.reaches[jump + delay + 2 * WIDTH_ERRORS :]
     assert sum(settled) / max(len(settled), 1) <= 1.645 * factor * 1.25
 
 
@@ -150,7 +150,7 @@ def test_whatever_the_errors_an_interval_is_finite_and_not_negative(
 def test_steady_errors_give_their_quantile() -> None:
     rng = random.Random(3)
     intervals = Intervals(0.9)
-    held(intervals, [rng.random() for _ in range(5 * WINDOW)])
+    held(intervals, [rng.random() for _ in range(5 * WIDTH_ERRORS)])
     assert intervals.reach() == pytest.approx(0.9, abs=0.1)
 
 

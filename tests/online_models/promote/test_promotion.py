@@ -18,7 +18,7 @@ from driftline.online_models.members.member import Member, PerKey
 from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.pool import Forecast, Pool
 from driftline.online_models.pool.report import merged_report
-from driftline.online_models.promote.promotion import BLOCK, Promotion
+from driftline.online_models.promote.promotion import LABELS_IN_BLOCK, Promotion
 from driftline.online_models.tasks.task import Regression
 from driftline.streams.code.state_hash import state_hash
 
@@ -218,7 +218,7 @@ def test_a_candidate_that_fails_is_compared_no_more() -> None:
     assert [change.kind for _, change, _ in changes] == ["quarantine"]
 
 
-@pytest.mark.parametrize("cut", [BLOCK * 10, BLOCK * 20 + 5, 1_500])
+@pytest.mark.parametrize("cut", [LABELS_IN_BLOCK * 10, LABELS_IN_BLOCK * 20 + 5, 1_500])
 def test_a_restored_pool_decides_the_same(cut: int) -> None:
     given = list(rows(4_000, noises(a=0.3, b=0.15), "a", "b"))
     whole = pool(at_once(), "a", "b", slices=["shop"])

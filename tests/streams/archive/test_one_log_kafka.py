@@ -15,9 +15,9 @@ import shop
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource
 
-from driftline.infra.local.status import collect, render
+from driftline.infra.local.status import collect, status_text
 from driftline.infra.settings import Settings
-from driftline.infra.topics.tail import newest
+from driftline.infra.topics.tail import newest_records
 from driftline.streams.archive.archiver import Archiver
 from driftline.streams.archive.parts import Archive
 from driftline.streams.archive.past import TopicPast
@@ -207,7 +207,9 @@ def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
 
     eventually(lambda: waiting().get("undecided", 0) >= 10 and waiting()["lag"] == 0)
     assert waiting()["transaction"] == transactional.config["transactional_id"]
-    assert f"wait for the open transaction '{waiting()['transaction']}' to end" in render(collect(settings))
+    assert f"wait for the open transaction '{waiting()['transaction']}' to end" in status_text(
+        collect(settings)
+    )
     eventually(lambda: folded(system, worker))  # the other partition goes on
     transactional.commit_transaction()
     eventually(lambda: folded(system, worker))
@@ -221,7 +223,7 @@ def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
     again = system.start()
     eventually(lambda: folded(system, again))
     assert (
-        len(newest(system.bootstrap, system.topics.predictions, 2)) == 2
+        len(newest_records(system.bootstrap, system.topics.predictions, 2)) == 2
     )  # behind them lies a fence's marker
     send(plain, system, orders(110, 5, 0, of_both))
     eventually(lambda: folded(system, again))

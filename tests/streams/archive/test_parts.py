@@ -76,8 +76,8 @@ def test_a_part_written_twice_has_the_same_bytes(records: list[ArchivedRecord]) 
 
 
 def test_row_groups_are_cut_by_rows_and_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive_module, "GROUP_ROWS", 3)
-    monkeypatch.setattr(archive_module, "GROUP_BYTES", 1_000)
+    monkeypatch.setattr(archive_module, "ARCHIVE_GROUP_ROWS", 3)
+    monkeypatch.setattr(archive_module, "ARCHIVE_GROUP_BYTES", 1_000)
     records = [record(n, b"x" * (2_000 if n == 1 else 1)) for n in range(SIZE)]
     archive = archived(Archive(str(tmp_path), SIZE), records, ranges=1)
     file = parquet.ParquetFile(part_path(tmp_path, 0))

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from driftline.streams.checkpoints.cadence import LEAST, MOST, SHARE, Cadence, CheckpointBudget
+from driftline.streams.checkpoints.cadence import (
+    CHECKPOINT_SHARE,
+    LEAST_FOLDED,
+    MOST_FOLDED,
+    Cadence,
+    CheckpointBudget,
+)
 
 
 def simulated(partitions: int, load: float, cost: float, seconds: int) -> list[tuple[int, int]]:
@@ -34,25 +40,25 @@ def test_all_checkpoints_of_a_worker_take_at_most_a_share_of_its_time(
     partitions: int, load: float, cost: float
 ) -> None:
     taken = simulated(partitions, load, cost, 3_600)
-    assert 0 < len(taken) * cost <= SHARE * 3_600 + cost * partitions
+    assert 0 < len(taken) * cost <= CHECKPOINT_SHARE * 3_600 + cost * partitions
     assert {number for _, number in taken} == set(range(partitions))
 
 
 def test_they_are_taken_one_after_another_though_all_are_due_at_once() -> None:
     taken = simulated(3, 0.01, 0.5, 200)
-    assert taken[:3] == [(MOST, 0), (MOST + 1, 1), (MOST + 2, 2)]
+    assert taken[:3] == [(MOST_FOLDED, 0), (MOST_FOLDED + 1, 1), (MOST_FOLDED + 2, 2)]
 
 
 def test_little_folding_is_worth_one_a_minute_and_much_is_worth_more() -> None:
     assert [at for at, _ in simulated(1, 0.01, 0.01, 185)] == [60, 121, 182]
-    assert simulated(1, 1.0, 0.01, 6)[0][0] == LEAST
+    assert simulated(1, 1.0, 0.01, 6)[0][0] == LEAST_FOLDED
 
 
 def test_a_minute_of_folding_makes_one_due_at_any_cost() -> None:
     budget = CheckpointBudget()
     budget.busy = 1  # another partition's takes long
     cadence = Cadence(budget, 0.0)
-    cadence.folded(MOST - 1.0)
+    cadence.folded(MOST_FOLDED - 1.0)
     assert not cadence.due(100.0)
     cadence.folded(1.0)
     assert cadence.due(100.0)

@@ -15,7 +15,7 @@ import pytest
 from driftline.streams.archive.epochs import Code, CodeEpoch
 from driftline.streams.code.fingerprint import Fingerprint, numeric_fingerprint
 from driftline.streams.code.fold_version import (
-    HOME,
+    PACKAGE_FOLDER,
     RECORD,
     FoldRecord,
     fold_version,
@@ -34,7 +34,7 @@ print(*(name for name in sys.modules if name.startswith(OURS)))
 TOLD = "from driftline.streams.code.fold_version import fold_version; print(fold_version())"
 
 
-def run(program: str, home: Path = HOME) -> str:
+def run(program: str, home: Path = PACKAGE_FOLDER) -> str:
     """What a process prints whose driftline lies in `home`."""
     done = subprocess.run(
         [sys.executable, "-B", "-c", program],
@@ -51,9 +51,9 @@ def run(program: str, home: Path = HOME) -> str:
 def copy(tmp_path: Path) -> Path:
     """A copy of driftline, released as it lies here."""
     home = tmp_path / "driftline"
-    shutil.copytree(HOME, home)
+    shutil.copytree(PACKAGE_FOLDER, home)
     record = FoldRecord(7, sources_hash(), "", {})
-    (home / RECORD.relative_to(HOME)).write_bytes(msgspec.json.encode(record))
+    (home / RECORD.relative_to(PACKAGE_FOLDER)).write_bytes(msgspec.json.encode(record))
     return home
 
 

@@ -61,7 +61,7 @@ def secured(protocol: str, **settings: Any) -> KafkaSecurity:
 @pytest.mark.parametrize("protocol", ["SASL_PLAINTEXT", "SASL_SSL"])
 def test_every_library_is_told_the_same(protocol: str, mechanism: str) -> None:
     security = secured(protocol, sasl_mechanism=mechanism, **USER)
-    for token in (clients.FileToken, async_clients.FileToken):
+    for token in (clients.FileToken, async_clients.AsyncFileToken):
         told = arguments(security, token)
         assert ("ssl_context" in told) == (protocol == "SASL_SSL")
         told.pop("ssl_context", None)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import shop
 
-from driftline.streams.declare.partitioning import OTHERS, Home, partition_of
+from driftline.streams.declare.partitioning import OTHER_PARTITIONERS, Home, partition_of
 from driftline.streams.fold.processor import PartitionProcessor, summarize
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.sources import LogRecord
@@ -42,7 +42,7 @@ def test_a_record_is_answered_in_the_partition_of_its_key_alone() -> None:
 
 
 def test_a_refusal_names_the_right_partition_and_who_chooses_the_wrong_one() -> None:
-    crc32 = next(name for name in OTHERS if name.startswith("crc32"))
+    crc32 = next(name for name in OTHER_PARTITIONERS if name.startswith("crc32"))
     for name in SHOPS:
         right, wrong = partition_of(name.encode(), PARTITIONS), zlib.crc32(name.encode()) % PARTITIONS
         reason = Home(wrong, PARTITIONS).refusal(name.encode())
@@ -56,7 +56,7 @@ def test_a_refusal_names_the_right_partition_and_who_chooses_the_wrong_one() -> 
 def test_where_no_known_partitioner_puts_a_key_nobody_is_blamed() -> None:
     def others(name: str) -> set[int]:
         key = name.encode()
-        return {partition_of(key, 64), *(hashed(key) % 64 for hashed in OTHERS.values())}
+        return {partition_of(key, 64), *(hashed(key) % 64 for hashed in OTHER_PARTITIONERS.values())}
 
     nowhere = next(p for p in range(64) if p not in others("s"))
     assert "no hash that is known puts it here" in str(Home(nowhere, 64).refusal(b"s"))
@@ -68,7 +68,7 @@ def test_where_no_known_partitioner_puts_a_key_nobody_is_blamed() -> None:
     [("crc32", b"123456789", 0xCBF43926 % 1000), ("FNV-1a", b"foobar", (2**32 - 0xBF9CF968) % 1000)],
 )
 def test_partitioners_of_other_clients_are_theirs(name: str, key: bytes, expected: int) -> None:
-    hashed = next(hashed for full, hashed in OTHERS.items() if full.startswith(name))
+    hashed = next(hashed for full, hashed in OTHER_PARTITIONERS.items() if full.startswith(name))
     assert hashed(key) % 1000 == expected
 
 

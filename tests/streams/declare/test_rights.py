@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import shop
 
-from driftline.streams.declare.rights import OUTPUTS, Right, commands, rights
+from driftline.streams.declare.rights import OUTPUTS, Right, acl_commands, rights
 from driftline.streams.declare.roles import Role
 from driftline.streams.declare.topics import Topics
 from driftline.streams.records.outputs import KINDS
@@ -50,7 +50,7 @@ def test_no_right_reaches_another_case(role: Role) -> None:
 
 
 def test_rights_are_told_as_kafkas_own_command_takes_them() -> None:
-    told = commands(rights(Role.CONSUMER, TOPICS, group="my readers"), "User:consumer", "kafka:9093")
+    told = acl_commands(rights(Role.CONSUMER, TOPICS, group="my readers"), "User:consumer", "kafka:9093")
     assert told[0] == (
         "kafka-acls.sh --bootstrap-server kafka:9093 --command-config admin.properties --add "
         "--allow-principal User:consumer --operation Describe --operation Read "

@@ -215,7 +215,7 @@ def test_what_nobody_has_foreseen_refuses_the_partition_and_does_not_end_the_wor
 def test_a_partition_is_served_though_no_checkpoint_can_be_stored_and_one_is_once_it_can(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(cadence, "MOST", 0.0)
+    monkeypatch.setattr(cadence, "MOST_FOLDED", 0.0)
 
     async def run() -> None:
         broker, checkpoints = MemoryBroker(), FullDisk()
@@ -251,7 +251,7 @@ def test_records_that_wait_in_the_log_but_are_not_handed_over_are_a_standstill(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(partition_task, "LOOK_EVERY", 0.0)
-    monkeypatch.setattr(standstill, "STALLED_AFTER", 0.0)
+    monkeypatch.setattr(standstill, "IDLE_STUCK_AFTER", 0.0)
 
     async def run() -> None:
         broker = SilentBroker()
@@ -322,7 +322,7 @@ class SlowReads(MemoryBroker):
 def test_what_was_folded_is_kept_by_a_partition_that_could_not_end_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(partition_task, "STOPS_WITHIN", 0.0)
+    monkeypatch.setattr(partition_task, "STORED_WITHIN", 0.0)
 
     async def run() -> None:
         broker, checkpoints = SlowReads(), MemoryCheckpoints()

@@ -17,7 +17,13 @@ from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.code.fingerprint import Fingerprint
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import code_of
-from driftline.streams.proof.audit import DELETED, PartitionAudit, PublishedTopic, Selection, audit_partition
+from driftline.streams.proof.audit import (
+    DELETED,
+    AuditedRange,
+    PartitionAudit,
+    PublishedTopic,
+    audit_partition,
+)
 from driftline.streams.records.difference import LIKELY_CAUSES, Difference, DifferenceKind
 from driftline.streams.records.outputs import KINDS, Output, Outputs
 from driftline.streams.records.positions import NOTHING, SourcePosition, headers_of
@@ -79,7 +85,7 @@ def audit(
     log: list[ArchivedRecord],
     topics: dict[str, list[ArchivedRecord]],
     *,
-    selection: Selection = Selection(),  # noqa: B008
+    selection: AuditedRange = AuditedRange(),  # noqa: B008
     chunk: int = 7,
     codes: list[CodeEpoch] | None = None,
 ) -> PartitionAudit:
@@ -323,11 +329,11 @@ def test_only_the_selected_offsets_are_compared(
     log: list[ArchivedRecord], topics: dict[str, list[ArchivedRecord]]
 ) -> None:
     inside = {kind: [p for p in positions(r) if 20 <= p[0] < 50] for kind, r in topics.items()}
-    found = audit(log, topics, selection=Selection(20, 50))
+    found = audit(log, topics, selection=AuditedRange(20, 50))
     assert found.checked == found.equal == sum(map(len, inside.values())) > 0
     topics["predictions"][0] = topics["predictions"][0]._replace(key=b"x")
     topics["predictions"][-1] = topics["predictions"][-1]._replace(key=b"x")
-    assert audit(log, topics, selection=Selection(20, 50)).first_difference is None
+    assert audit(log, topics, selection=AuditedRange(20, 50)).first_difference is None
     assert found.folded <= 50
 
 
@@ -336,7 +342,7 @@ def test_one_prediction_is_compared_with_its_outcomes_alone(
 ) -> None:
     wanted = json.loads(topics["predictions"][30].value or b"")["id"]
     topics["predictions"][29] = topics["predictions"][29]._replace(key=b"x")
-    selection = Selection(prediction=wanted)
+    selection = AuditedRange(prediction=wanted)
     found = audit(log, topics, selection=selection)
     assert (found.checked, found.equal, found.first_difference) == (2, 2, None)
     topics["predictions"][30] = altered(topics["predictions"][30], ["id"], "another:bad")

@@ -19,7 +19,7 @@ from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.standby import Standby
-from driftline.streams.proof.audit import PartitionAudit, PublishedTopic, Selection, audit_partition
+from driftline.streams.proof.audit import AuditedRange, PartitionAudit, PublishedTopic, audit_partition
 from driftline.streams.proof.refold import Refold
 from driftline.streams.records.outputs import KINDS, Output
 from driftline.streams.records.ports import Extent, Place, StoredRecord
@@ -111,7 +111,7 @@ def audit(held: Held, code: Code, *, chunk: int = 7, plain: bool = False) -> Par
     case = CASES[code]
     refold = PartitionProcessor(case, 0) if plain else Refold(case, held, TOPICS, 0, code, held.epochs)
     log = (held.log[i : i + chunk] for i in range(0, len(held.log), chunk))
-    *_, found = audit_partition(0, code, held.epochs, log, published, refold.step, Selection())
+    *_, found = audit_partition(0, code, held.epochs, log, published, refold.step, AuditedRange())
     return found
 
 

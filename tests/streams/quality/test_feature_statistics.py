@@ -21,7 +21,12 @@ from driftline.streams.archive.storage import Storage
 from driftline.streams.declare.events import Event
 from driftline.streams.errors import DeclarationError
 from driftline.streams.fold.processor import PartitionProcessor
-from driftline.streams.quality.feature_statistics import Counted, PartitionStatistics, count, predictions_of
+from driftline.streams.quality.feature_statistics import (
+    Counted,
+    PartitionStatistics,
+    count_windows,
+    predictions_of,
+)
 from driftline.streams.quality.judgement import judge, watched
 from driftline.streams.quality.publisher import records_of
 from driftline.streams.quality.skew import skew
@@ -79,11 +84,11 @@ def counting(schema: Schema, archive: Archive, partition: int = 0, folder: Any =
 
 def test_windows_do_not_depend_on_how_the_topic_is_cut(schema: Schema, archive: Archive) -> None:
     every = records(archive, 0)
-    whole = count(schema, every, TOPIC)
+    whole = count_windows(schema, every, TOPIC)
     for cut in (1, 7, 1_000):
         again = Counted()
         for first in range(0, len(every), cut):
-            again.add(count(schema, every[first : first + cut], TOPIC))
+            again.add(count_windows(schema, every[first : first + cut], TOPIC))
         assert again.windows == whole.windows
         assert again.newest == whole.newest
     assert counting(schema, archive).counted().windows == whole.windows
@@ -167,7 +172,7 @@ def test_what_is_published_never_changes_as_the_log_grows(schema: Schema, shifte
     every = records(shifted, 0)
     published: dict[bytes, bytes] = {}
     for until in (500, 1_800, len(every)):
-        closed = count(schema, every[:until], TOPIC).closed(HOUR, 0.0)
+        closed = count_windows(schema, every[:until], TOPIC).closed(HOUR, 0.0)
         statistics, anomalies = records_of(judge(case, schema, 0, closed))
         assert published.items() <= {**statistics, **anomalies}.items()
         published |= {**statistics, **anomalies}

@@ -9,7 +9,7 @@ import shop
 from catalogue import product
 from kafka import KafkaProducer
 
-from driftline.infra.local.status import collect, render
+from driftline.infra.local.status import collect, status_text
 from driftline.infra.settings import Settings
 
 Eventually = Callable[..., Any]
@@ -36,7 +36,7 @@ def test_a_reference_that_is_in_one_partition_only_is_told_until_it_is_in_all(
     (found,) = eventually(told)
     assert "references of type product (by product)" in found
     assert "2 in partition 0 (the newest: 'p17'); 1 in partition 1 (the newest: 'p1')" in found
-    assert found in render(collect(settings))
+    assert found in status_text(collect(settings))
     said = system.home / "worker-0.log"
     eventually(lambda: found in said.read_text())
 

@@ -163,7 +163,7 @@ class Stuck:
 
 
 def test_an_end_that_does_not_come_is_brought_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "ENDS_WITHIN", 0.1)
+    monkeypatch.setattr(renewal, "WORKER_ENDS_WITHIN", 0.1)
     stuck = Stuck()
     Deadline(stuck).start()
     stuck.is_ending = True

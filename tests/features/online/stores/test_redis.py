@@ -44,7 +44,7 @@ def key_of(shop: str, project: str = "shops") -> bytes:
 
 def write(client: Redis, key: bytes, view: str, stamp: int, value: bytes, lived: timedelta | None) -> None:
     layout = redis_rows.Layout(view, ["f"])
-    redis_rows.write(client, list(redis_rows.calls(layout, lived, [(key, stamp, [value])])))
+    redis_rows.make_calls(client, list(redis_rows.calls(layout, lived, [(key, stamp, [value])])))
 
 
 STAMPS = st.integers(-(2**52), 2**52) | st.integers(-3_000_000, 3_000_000)

@@ -89,4 +89,4 @@ def test_a_timestamp_is_protobufs_and_comes_back(microseconds: int) -> None:
     seconds, rest = divmod(microseconds, 1_000_000)
     encoded = wire.timestamp(microseconds)
     assert encoded == Timestamp(seconds=seconds, nanos=rest * 1000).SerializeToString()
-    assert wire.microseconds(encoded) == microseconds
+    assert wire.decoded_microseconds(encoded) == microseconds

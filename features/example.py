@@ -1,4 +1,4 @@
-"""Payments of a shop, which the examples of docstrings read features of.
+"""Payments of a shop, which the docstrings of `driftline.features.declare.constructors` read features of.
 
 Shop "s" was paid 10 at 9:10 and 20 at 9:40 by ann, and 60 at 9:50 by bob; a request comes at 10:00.
 
@@ -31,7 +31,7 @@ class Paid(msgspec.Struct, frozen=True, tag="paid"):
     amount: float
 
 
-class Asked(msgspec.Struct, frozen=True, tag="asked"):
+class ShopRequest(msgspec.Struct, frozen=True, tag="asked"):
     """A request, with the number of customers in the shop."""
 
     id: str
@@ -48,7 +48,7 @@ PAYMENTS = tuple(
 
 def at_ten(feature: Feature, **others: Feature) -> Any:
     """The value of a feature at the request, None where it is missing; `others` are what it is made of."""
-    state = FeatureState(others | {"feature": feature}, Asked, "shop")
+    state = FeatureState(others | {"feature": feature}, ShopRequest, "shop")
     for payment in PAYMENTS:
         state.update(payment, payment.at.timestamp())
-    return state.read(Asked("r", TEN, "s", 8), TEN.timestamp()).get("feature")
+    return state.read(ShopRequest("r", TEN, "s", 8), TEN.timestamp()).get("feature")
