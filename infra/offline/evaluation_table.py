@@ -19,13 +19,19 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         [
             name,
             *(_figure(entry.get(figure)) for figure in shown),
+            _figure(next(reversed(result["curves"][name]), None)),
             _figure(entry["seconds"], 2),
             "-" if entry["bytes"] is None else f"{entry['bytes'] / 1024:,.0f}",
         ]
         for name, entry in {"served": result["served"], **result["models"]}.items()
     ]
-    head = ["model", *(figure.replace("_", " ") for figure in shown), "seconds", "kB"]
-    console.print(_table(f"{result['stream']}: {result['labels']:,} labels", head, rows))
+    recent = f"recent {'rmse' if result['task'] == 'regression' else 'accuracy'}"
+    head = ["model", *(figure.replace("_", " ") for figure in shown), recent, "seconds", "kB"]
+    title = (
+        f"{result['stream']}: {result['labels']:,} labels (recent: the last window, which begins anew after "
+        f"{result['window']:,})"
+    )
+    console.print(_table(title, head, rows))
     if result.get("detectors"):
         cells = [
             [

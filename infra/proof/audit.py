@@ -62,10 +62,9 @@ class AuditReport(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Lines for people."""
-        lines = [
-            f"{self.case}: {self.checked:,} records compared, {self.equal:,} equal; {self.events:,} events "
-            f"folded in {self.seconds:.1f} s ({self.events_per_second:,.0f}/s)"
-        ]
+        compared = f"{self.case}: {self.checked:,} records compared, {self.equal:,} equal"
+        folded = f"; {self.events:,} events folded in {self.seconds:.1f} s ({self.events_per_second:,.0f}/s)"
+        lines = [compared + (folded if self.events else "")]
         lines += [f"{count:,} unchecked: {reason}" for reason, count in self.unchecked_reasons.items()]
         lines += [
             f"partition {number} of the log is not among those that the case declares: {count:,} offsets in "
@@ -168,8 +167,8 @@ async def _tell_progress(folded: Mapping[int, int], tell: Tell) -> None:
     began = time.monotonic()
     while True:
         await asyncio.sleep(TOLD_EVERY)
-        count = sum(folded.values())
-        tell(f"{count:,} events folded and compared, {count / (time.monotonic() - began):,.0f}/s")
+        if count := sum(folded.values()):  # none while its processes load the case
+            tell(f"{count:,} events folded and compared, {count / (time.monotonic() - began):,.0f}/s")
 
 
 def _audit_one(job: _Job, report: Report[int]) -> PartitionAudit:

@@ -7,12 +7,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from driftline.infra.report.figures import in_units
+
 MEMBER_FIGURES = (
     "roc_auc", "pr_auc", "log_loss", "brier", "accuracy", "kappa", "cost", "rmse", "mae", "coverage", "width",
 )  # fmt: skip
 """Figures of members in the order of the table; it has those that the task has."""
-SHOWN_RECENT = ("roc_auc", "accuracy", "rmse")
-"""The first of these that the task has is shown for the newest labels too: a cold start hides what is now."""
+SHOWN_RECENT = (("roc_auc", "accuracy", "rmse"), ("log_loss",))
+"""The first of each that the task has is shown for the newest labels too: a cold start hides what is now."""
 COUNTS = (
     "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",
     "late", "unmatched", "evicted_keys", "drift_events",
@@ -35,7 +37,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     for stage, refused in summary.get("refused", {}).items():
         console.print(
             f"{refused['count']:,} refused, stage {stage}: the first at partition {refused['partition']}, "
-            f"offset {refused['offset']:,}: {refused['reason']}",
+            f"offset {refused['offset']:,}: {in_units(refused['reason'])}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -92,21 +94,19 @@ def _shown(models: dict[str, dict[str, Any]]) -> list[str]:
     return [name for name in MEMBER_FIGURES if any(entry.get(name) is not None for entry in models.values())]
 
 
-def _recent(shown: list[str]) -> str | None:
-    return next((name for name in SHOWN_RECENT if name in shown), None)
+def _recent(shown: list[str]) -> list[str]:
+    firsts = (next((name for name in names if name in shown), None) for names in SHOWN_RECENT)
+    return [name for name in firsts if name is not None]
 
 
 def _titles(shown: list[str]) -> list[str]:
-    recent = _recent(shown)
-    names = [*shown, *([] if recent is None else [f"recent {recent}"]), "n"]
+    names = [*shown, *(f"recent {name}" for name in _recent(shown)), "n"]
     return [name.replace("_", " ") for name in names]
 
 
 def _figures(entry: dict[str, Any], shown: list[str]) -> list[str]:
-    recent = _recent(shown)
-    values = [entry.get(name) for name in shown]
-    if recent is not None:
-        values.append(entry.get("fading", {}).get(recent))
+    fading = entry.get("fading", {})
+    values = [*(entry.get(name) for name in shown), *(fading.get(name) for name in _recent(shown))]
     return [*map(_figure, values), f"{entry.get('n', 0):,}"]
 
 

@@ -48,6 +48,7 @@ def list_letters(
     case: Case, stage: StageOption = None, reason: ReasonOption = None, as_json: AsJson = False
 ) -> None:
     """How many there are by stage and reason, the most frequent first, and an example of each."""
+    from driftline.infra.report.figures import in_units
     from driftline.infra.topics.dead_letters import grouped
 
     groups = grouped(_letters(selected_case(case), None, stage, reason))
@@ -60,7 +61,7 @@ def list_letters(
         retry = "" if each.can_be_retried else ", cannot be retried"
         print(f"{each.count:,} {each.stage}{retry}: {each.pattern}")
         print(f"    from {each.first:%Y-%m-%d %H:%M:%S} to {each.example.at:%Y-%m-%d %H:%M:%S} UTC")
-        print(f"    such as {each.example.id}: {each.example.reason}")
+        print(f"    such as {each.example.id}: {in_units(each.example.reason)}")
 
 
 @commands.command()

@@ -237,7 +237,7 @@ def test_the_table_has_the_figures_of_the_task_and_those_of_the_newest_labels(
     monkeypatch.setenv("COLUMNS", "200")
     found = dict.fromkeys(summary.COUNTS, 7) | {
         "case": "rides", "seconds": 1.0, "events_per_second": 1.0, "cpu_us_per_event": 1.0, "digest": "8c31",
-        "refused": {"late": {"count": 3, "partition": 1, "offset": 40, "reason": "[it] came late"}},
+        "refused": {"late": {"count": 3, "partition": 1, "offset": 40, "reason": "[it] came late, 86400 s"}},
         "models": {
             "linear": {
                 "role": "champion", "rmse": 4.25, "mae": 3.125, "coverage": 0.9012, "n": 50,
@@ -250,7 +250,22 @@ def test_the_table_has_the_figures_of_the_task_and_those_of_the_newest_labels(
     for text in ("rmse", "4.2500", "3.1250", "0.9012", "recent rmse", "2.5000"):
         assert text in said
     assert "auc" not in said
-    assert "3 refused, stage late: the first at partition 1, offset 40: [it] came late" in said
+    assert "3 refused, stage late: the first at partition 1, offset 40: [it] came late, 1 day" in said
+
+
+def test_a_multiclass_table_has_accuracy_and_loss_of_the_newest_labels(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    figures = {"log_loss": 1.2512, "accuracy": 0.4378, "fading": {"log_loss": 0.3125, "accuracy": 0.9062}}
+    found = dict.fromkeys(summary.COUNTS, 7) | {
+        "case": "kinds", "seconds": 1.0, "events_per_second": 1.0, "cpu_us_per_event": 1.0, "digest": "8c31",
+        "models": {"trees": {"role": "champion", "n": 50} | figures},
+    }  # fmt: skip
+    summary.table(found)
+    said = capsys.readouterr().err
+    for text in ("recent accuracy", "0.9062", "recent log loss", "0.3125"):
+        assert text in said
 
 
 def test_a_member_in_quarantine_is_told_with_its_reason_by_table_and_status(

@@ -15,6 +15,7 @@ from pyarrow import parquet
 from driftline.examples.flights import flights
 from driftline.infra import cli
 from driftline.infra.errors import InfraError
+from driftline.infra.offline import evaluation_table
 from driftline.infra.offline.evaluate import evaluate_case, evaluate_file, steps_of
 from driftline.infra.offline.tabular import open_table
 from driftline.infra.report import evaluation
@@ -87,6 +88,17 @@ def test_a_csv_never_seen_gives_one_json_object(tmp_path: Path, capsys: pytest.C
     assert "churn.csv" in html
     assert "<svg" not in html or "</svg>" in html
     assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_table_of_members_has_the_accuracy_of_the_last_window(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    found = evaluate_file(write_csv(tmp_path / "churn.csv", rows()), "left", models=["logistic"])
+    evaluation_table.table(found)
+    said = capsys.readouterr().err
+    assert "recent accuracy" in said
+    assert f"{found['curves']['logistic'][-1]:.4f}" in said
 
 
 def test_the_same_table_is_the_same_stream_in_every_format(tmp_path: Path) -> None:
