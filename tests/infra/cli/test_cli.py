@@ -262,7 +262,7 @@ def test_a_multiclass_table_has_accuracy_and_loss_of_the_newest_labels(
         "case": "kinds", "seconds": 1.0, "events_per_second": 1.0, "cpu_us_per_event": 1.0, "digest": "8c31",
         "models": {"trees": {"role": "champion", "n": 50} | figures},
     }  # fmt: skip
-    summary.table(found)
+    summary.print_summary(found)
     said = capsys.readouterr().err
     for text in ("recent accuracy", "0.9062", "recent log loss", "0.3125"):
         assert text in said

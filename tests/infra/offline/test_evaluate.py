@@ -95,7 +95,7 @@ def test_the_table_of_members_has_the_accuracy_of_the_last_window(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     found = evaluate_file(write_csv(tmp_path / "churn.csv", rows()), "left", models=["logistic"])
-    evaluation_table.table(found)
+    evaluation_table.print_evaluation(found)
     said = capsys.readouterr().err
     assert "recent accuracy" in said
     assert f"{found['curves']['logistic'][-1]:.4f}" in said
