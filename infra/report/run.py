@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from driftline.infra.report import adaptation, panels
+from driftline.infra.report import adaptation, run_charts
 from driftline.infra.report.members import gains, member_styles, member_table, tiles
 from driftline.infra.report.page import render
 from driftline.infra.report.run_records import RunRecords
@@ -58,13 +58,13 @@ def run_page(
         made=made or datetime.now(UTC),
         tiles=tiles(result),
         gains=gains(result["models"], result["served"]),
-        performance=panels.performance(samples, evidence.drifts, styles),
+        performance=run_charts.performance(samples, evidence.drifts, styles),
         members=member_table(result["models"], styles),
         moves=adaptation.moves(evidence.changes),
         incidents=adaptation.incidents(evidence.drifts, evidence.changes, champion),
         pairs=[
-            (panels.calibration(evidence), panels.biggest_shift(evidence)),
-            (panels.memory_over_time(samples), panels.throughput_over_time(samples)),
+            (run_charts.calibration(evidence), run_charts.biggest_shift(evidence)),
+            (run_charts.memory_over_time(samples), run_charts.throughput_over_time(samples)),
         ],
         totals=[(name.replace("_", " "), result[name]) for name in TOTALS if result.get(name) is not None],
         digests=result["digests"],

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from driftline.infra.errors import InfraError
@@ -41,8 +42,7 @@ def ensure_topics(
     """
     from driftline.streams.connection import clients
 
-    admin = clients.admin(bootstrap)
-    try:
+    with closing(clients.admin(bootstrap)) as admin:
         names = [spec.name for spec in specs]
         existing = set(admin.list_topics()).intersection(names)
         if fresh and existing:
@@ -55,20 +55,15 @@ def ensure_topics(
         admin.wait_for_topics([spec.name for spec in missing], timeout_ms=TOPICS_WITHIN * 1000)
         _refuse_or_mend(admin, bootstrap, [spec for spec in missing if spec.name not in created], mend)
         return created
-    finally:
-        admin.close()
 
 
 def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:
     """What is wrong with the topics now, with what mends it; one that is missing is not looked at."""
     from driftline.streams.connection import clients
 
-    admin = clients.admin(bootstrap)
-    try:
+    with closing(clients.admin(bootstrap)) as admin:
         names = set(admin.list_topics())
         existing = found_topics(admin, [spec.name for spec in specs if spec.name in names])
-    finally:
-        admin.close()
     wrong = {spec.name: deviations(spec, existing[spec.name]) for spec in specs if spec.name in existing}
     return [
         *(
@@ -86,14 +81,11 @@ def records_in(bootstrap: str, topic: str) -> int:
 
     from driftline.streams.connection import clients
 
-    consumer = clients.consumer(bootstrap, group_id=None)
-    try:
+    with closing(clients.consumer(bootstrap, group_id=None)) as consumer:
         if topic not in consumer.topics():
             return 0
         numbers = consumer.partitions_for_topic(topic) or ()
         return sum(consumer.end_offsets([TopicPartition(topic, number) for number in numbers]).values())
-    finally:
-        consumer.close()
 
 
 def batch_limit(bootstrap: str, topic: str, security: KafkaSecurity | None = None) -> int:
@@ -102,14 +94,11 @@ def batch_limit(bootstrap: str, topic: str, security: KafkaSecurity | None = Non
 
     from driftline.streams.connection import clients
 
-    admin = clients.admin(bootstrap, security)
-    try:
+    with closing(clients.admin(bootstrap, security)) as admin:
         if topic not in admin.list_topics():
             raise InfraError(f"there is no topic {topic} at {bootstrap}")
         asked = ConfigResource("topic", topic, {"max.message.bytes": None})
         described = admin.describe_configs([asked], config_filter="all")
-    finally:
-        admin.close()
     if not described["topic"][topic]:
         raise InfraError(
             f"the settings of {topic} at {bootstrap} may not be read, so it is unknown how large its records "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from driftline.infra.errors import InfraError
 from driftline.streams.declare.rights import Right
@@ -27,8 +28,7 @@ def allow(bootstrap: str, principal: str, rights: Sequence[Right]) -> None:
         "TransactionalId": ResourceType.TRANSACTIONAL_ID,
     }
     operations = {operation.name.replace("_", ""): operation for operation in ACLOperation}
-    admin = clients.admin(bootstrap)
-    try:
+    with closing(clients.admin(bootstrap)) as admin:
         given = admin.create_acls(
             [
                 ACL(
@@ -45,8 +45,6 @@ def allow(bootstrap: str, principal: str, rights: Sequence[Right]) -> None:
                 for right in rights
             ]
         )
-    finally:
-        admin.close()
     if given["failed"]:
         refused, error = given["failed"][0]
         raise InfraError(

@@ -122,11 +122,8 @@ class _UnfinishedFile:
 
     async def finish(self) -> Written:
         written = await self._write.done()
-        await asyncio.to_thread(self._show)
+        await asyncio.to_thread(self._storage.adopt, self._write.path, self._name)
         return written
-
-    def _show(self) -> None:
-        self._storage.adopt(self._write.path, self._name)
 
     async def discard(self) -> None:
         await self._write.abort()

@@ -91,9 +91,9 @@ class Enricher:
             except FeaturesError as error:
                 cause = error.__cause__
                 if cause is None:  # the store answers: a row of these is not what it should be
-                    return (
-                        [await self._found_one(key) for key in keys] if len(keys) > 1 else [_refused(error)]
-                    )
+                    if len(keys) == 1:
+                        return [Refused("enrich", str(error))]
+                    return [await self._found_one(key) for key in keys]
                 if not isinstance(cause, Exception) or not is_transient(cause):
                     raise
                 self._outage = self._outage or Outage(f"the online store of {self._declared.case.name}")
@@ -116,7 +116,3 @@ class Enricher:
         names = list(self._declared.key)
         asked = [dict(zip(names, key, strict=True)) for key in keys]
         return await self._reader.get_many_async(self._declared.view, asked, self._features)
-
-
-def _refused(error: FeaturesError) -> Refused:
-    return Refused("enrich", str(error))

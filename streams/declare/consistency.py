@@ -117,7 +117,7 @@ def _partition_key(case: UseCase) -> None:
                 "with partitions=1 there may be none",
             )
         return
-    for event in _keyed(case):
+    for event in [event for event in case.events if not issubclass(event, Reference)]:
         fields = event.__struct_fields__
         if key not in fields and (case.partitions > 1 or event is ask):
             hint = suggestion(key, fields) + "; with partitions=1 only requests need it" * (event is not ask)
@@ -127,10 +127,6 @@ def _partition_key(case: UseCase) -> None:
         reason = not_a_key(event, key) or no_one_text(event, key) or may_be_none(event, key)
         if reason is not None:
             raise _fail(case, f"the partition key: {reason}")
-
-
-def _keyed(case: UseCase) -> list[type[Event]]:
-    return [event for event in case.events if not issubclass(event, Reference)]
 
 
 def _models(case: UseCase) -> None:

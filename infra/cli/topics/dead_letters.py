@@ -15,8 +15,8 @@ from driftline.infra.cli.parameters import AsJson, Case, TopicKind
 from driftline.infra.cli.topics.tail import group
 
 if TYPE_CHECKING:
+    from driftline.infra.topics.dead_letter_retries import Retry
     from driftline.infra.topics.dead_letters import DeadLetter
-    from driftline.infra.topics.retries import Retry
     from driftline.streams.declare.usecase import UseCase
 
 Ids = Annotated[
@@ -83,7 +83,7 @@ def show(case: Case, ids: Ids = None, as_json: AsJson = False) -> None:
 
 def _planned(case: UseCase, letters: Iterator[DeadLetter]) -> Iterator[Retry]:
     from driftline.infra.serving.serve import bootstrap_of
-    from driftline.infra.topics.retries import Retries
+    from driftline.infra.topics.dead_letter_retries import Retries
 
     now = settings()
     retries = Retries(case, bootstrap_of(now), case.topics(now.namespace))
@@ -106,8 +106,8 @@ def retry(
     Ends with exit code 1 where something was not sent, or was refused again.
     """
     from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.topics.dead_letter_retries import send_retries
     from driftline.infra.topics.produced import DeadLetters, SentOffsets
-    from driftline.infra.topics.retries import send_retries
     from driftline.streams.clients.sdk import EventProducer
 
     if not (ids or stage or reason):

@@ -13,8 +13,8 @@ import pytest
 import shop
 
 from driftline.infra.errors import InfraError
+from driftline.infra.topics.dead_letter_retries import Retries
 from driftline.infra.topics.dead_letters import FINAL_STAGES, DeadLetter, LetterId, LetterSelection, grouped
-from driftline.infra.topics.retries import Retries
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.declare.events import Clock
 from driftline.streams.declare.partitioning import partition_of
