@@ -115,6 +115,21 @@ def observe(
 
 
 @commands.command()
+def secrets(
+    folder: Annotated[Path, typer.Argument(help="Where to write them; empty, or not there yet")],
+) -> None:
+    """Make the secrets of a deployment by docker-compose.yml.
+
+    They are the key of its checkpoints, the passwords of Redis, Grafana and Kafka's users, and the
+    certificates of a secured Kafka.
+    """
+    from driftline.infra.local.deployment_secrets import make
+
+    for path in make(folder):
+        print(path)
+
+
+@commands.command()
 def archive(
     case: Case,
     once: Annotated[bool, typer.Option("--once", help="Archive what is complete now, and end")] = False,

@@ -38,7 +38,7 @@ listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 """
 """Of a broker that lets everybody on this machine in."""
-_PROPERTIES = """\
+STORAGE = """\
 log.dirs={data}
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
@@ -266,7 +266,7 @@ class LocalStack:
         let_in = _OPEN.format(host=HOST, port=port, controller=controller)
         if self._secured.is_there:
             let_in = self._secured.properties(HOST, port, controller)
-        return let_in + _PROPERTIES.format(data=self._home / "data")
+        return let_in + STORAGE.format(data=self._home / "data")
 
     def _secure(self) -> None:
         if (self._home / "data" / "meta.properties").exists():

@@ -45,10 +45,16 @@ super.users=User:{admin};User:{broker}
 
 
 class SecuredBroker:
-    """What a secured broker and its users need, in a folder that its owner alone may read."""
+    """What a secured broker and its users need, in a folder that its owner alone may read.
 
-    def __init__(self, folder: Path) -> None:
+    `seen_at` is the folder's name for who uses the files, where that is not its own: containers see some of
+    the files each, as a user of their own, for whom they are readable then.
+    """
+
+    def __init__(self, folder: Path, seen_at: Path | None = None) -> None:
         self._folder = folder.absolute()
+        self._seen_at = seen_at or self._folder
+        self._mode = 0o600 if seen_at is None else 0o644
 
     @property
     def is_there(self) -> bool:
@@ -81,8 +87,8 @@ class SecuredBroker:
             "DRIFTLINE_SECURITY_PROTOCOL": "SASL_SSL",
             "DRIFTLINE_SASL_MECHANISM": MECHANISM,
             "DRIFTLINE_SASL_USERNAME": user,
-            "DRIFTLINE_SASL_PASSWORD_FILE": str(self._folder / f"{user}.password"),
-            "DRIFTLINE_SSL_CAFILE": str(self._folder / "ca.pem"),
+            "DRIFTLINE_SASL_PASSWORD_FILE": str(self._seen_at / f"{user}.password"),
+            "DRIFTLINE_SSL_CAFILE": str(self._seen_at / "ca.pem"),
         }
 
     def security(self, user: str = ADMIN) -> KafkaSecurity:
@@ -100,7 +106,7 @@ class SecuredBroker:
     def properties(self, host: str, port: int, controller: int) -> str:
         """The broker's settings, as far as they differ from those of a broker that lets everybody in."""
         return _PROPERTIES.format(
-            host=host, port=port, controller=controller, folder=self._folder, admin=ADMIN, broker=BROKER,
+            host=host, port=port, controller=controller, folder=self._seen_at, admin=ADMIN, broker=BROKER,
             mechanism=MECHANISM, mechanism_key=MECHANISM.lower(), password=self._password(ADMIN),
         )  # fmt: skip
 
@@ -120,6 +126,7 @@ class SecuredBroker:
     def _write(self, name: str, content: bytes) -> Path:
         path = self._folder / name
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            os.fchmod(file.fileno(), self._mode)  # whatever the umask is
             file.write(content)
         return path
 
