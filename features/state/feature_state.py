@@ -23,10 +23,17 @@ from driftline.features.declare.ranges import Ranges, RangesState
 from driftline.features.errors import FeatureValueError
 from driftline.features.state.aggregate import new_table, reader_of, table_identity
 from driftline.features.state.event_time import Time
-from driftline.features.state.feature_value import check_keys, checked, field_reader, result_of
+from driftline.features.state.feature_value import check_keys
 from driftline.features.state.online_view import OnlineView, RowKey, StampedRow, ViewState, WindowReading
 from driftline.features.state.reference_tally import Tally
 from driftline.features.state.references import References, ReferencesState
+from driftline.features.state.request_row import (
+    DerivedReading,
+    FieldReading,
+    LookupReading,
+    RequestRow,
+    is_plain,
+)
 from driftline.features.state.window import CountWindow
 from driftline.features.state.window_feed import WindowFeed
 from driftline.features.state.window_table import BoundedTable, WindowTable
@@ -62,20 +69,12 @@ class FeatureState:
         self._feeds: dict[type, WindowFeed] = {}
         self._references: dict[tuple[type, str], References] = {}
         self._lookups: dict[type, list[tuple[References, Callable[[Any], Any]]]] = {}
-        self._request_keys: dict[tuple[str, ...], int] = {}
-        self._read_keys: list[Callable[[Any], Any]] = []
-        self._windows: list[WindowReading] = []
-        self._plain: list[tuple[str, Callable[[Any], Any]]] = []
-        self._derived: list[tuple[str, Callable[[Any], Any]]] = []
-        self._looked_up: list[tuple[str, References, Callable[[Any], Any], Callable[[Any], Any], float]] = []
+        self._row = RequestRow()
         self.order = tuple(features)
         for name, feature in features.items():
             check_fields(name, feature, ask, partition_key)
             self._declare(name, feature)
             check_inputs(name, features, ask)
-        self._names = dict.fromkeys(
-            name for read in (self._plain, self._derived, self._windows, self._looked_up) for name, *_ in read
-        )
         # what has elapsed is read from its window, as that has the time of every event
         steps = tuple(step(name, f) for name, f in features.items() if isinstance(f, OnDemand))
         self._computed = evaluation(steps, {}) if steps else None
@@ -84,6 +83,8 @@ class FeatureState:
         self._views: list[OnlineView] = []
         for view in views:
             self._show(view)
+        self._read_row = self._row.reader()
+        self._takes = {event: feed.take() for event, feed in self._feeds.items()}
 
     def _table(self, feature: Window) -> WindowTable:
         identity = table_identity(feature)
@@ -95,14 +96,6 @@ class FeatureState:
 
     def _reading(self, name: str, feature: Window, place: int) -> WindowReading:
         return WindowReading(name, place, self._table(feature).get, reader_of(feature), feature.empty)
-
-    def _request_key(self, by: tuple[str, ...]) -> int:
-        """Where among the keys of a request the one of these fields stands."""
-        place = self._request_keys.get(by)
-        if place is None:
-            place = self._request_keys[by] = len(self._read_keys)
-            self._read_keys.append(attrgetter(*by))
-        return place
 
     def _readings(self, view: View) -> list[WindowReading]:
         return [self._reading(name, window, 0) for name, window in view.features.items()]
@@ -118,27 +111,27 @@ class FeatureState:
     def _declare(self, name: str, feature: Feature) -> None:
         """Prepare what the feature is read from; its fields are checked."""
         if isinstance(feature, Elapsed):
-            reading = self._reading(name, feature.window, self._request_key(feature.window.by))
-            self._windows.append(reading._replace(read=CountWindow.elapsed))
+            reading = self._reading(name, feature.window, self._row.place(feature.window.by))
+            self._row.windows.append(reading._replace(read=CountWindow.elapsed))
         elif isinstance(feature, Window):
-            self._windows.append(self._reading(name, feature, self._request_key(feature.by)))
+            self._row.windows.append(self._reading(name, feature, self._row.place(feature.by)))
         elif isinstance(feature, Lookup):
             self._declare_lookup(name, feature)
         elif isinstance(feature, Derived):
-            self._derived.append((name, feature.function))
+            self._row.derived.append(DerivedReading(name, feature.function))
         elif isinstance(feature, RequestField):
-            self._plain.append((name, field_reader(name, self._ask, feature.name)))
+            plain = is_plain(self._ask, feature.name)
+            self._row.fields.append(FieldReading(name, feature.name, plain))
 
     def _declare_lookup(self, name: str, feature: Lookup) -> None:
         ttl = float("inf") if feature.ttl is None else feature.ttl
-        key_of = attrgetter(feature.by)
         references = self._references.get((feature.event, feature.by))
         if references is None:
             references = self._references[feature.event, feature.by] = References(ttl)
-            self._lookups.setdefault(feature.event, []).append((references, key_of))
+            self._lookups.setdefault(feature.event, []).append((references, attrgetter(feature.by)))
         references.keep_for(ttl)
-        value_of = field_reader(name, feature.event, feature.field)
-        self._looked_up.append((name, references, key_of, value_of, ttl))
+        plain = is_plain(feature.event, feature.field)
+        self._row.lookups.append(LookupReading(name, references, feature.by, feature.field, plain, ttl))
 
     def update(self, event: Any, at: float) -> None:
         """Count an event; raises FeatureValueError, with nothing changed, when user code fails or a key is
@@ -148,9 +141,9 @@ class FeatureState:
         if lookups is not None:
             keys = [key_of(event) for _, key_of in lookups]
             check_keys(((name,) for event_type, name in self._references if event_type is kind), keys)
-        feed = self._feeds.get(kind)
-        if feed is not None:
-            feed.take(event, at)
+        take = self._takes.get(kind)
+        if take is not None:
+            take(event, at)
         if self._is_ranged and kind is self._ask:
             self._ranges.settle()
         if lookups is not None:
@@ -184,37 +177,9 @@ class FeatureState:
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """The request's feature values; missing ones are absent. Raises FeatureValueError."""
-        # a copy that has all names is made at once; one that grows is made anew on the way
-        x = self._names.copy()
         if self._is_ranged:
             self._ranges.begin()
-        for name, plain in self._plain:
-            value = plain(request)
-            if value is None:
-                del x[name]
-            else:
-                x[name] = value
-        for name, function in self._derived:
-            value = checked(name, result_of(name, function, request))
-            if value is None:
-                del x[name]
-            else:
-                x[name] = value
-        keys = [read(request) for read in self._read_keys]
-        for name, place, window_of, read, missing in self._windows:
-            window = window_of(keys[place])
-            value = missing if window is None else read(window, at)
-            if value is None:
-                del x[name]
-            else:
-                x[name] = value
-        for name, references, key_of, value_of, ttl in self._looked_up:
-            known = references.find(key_of(request), at)
-            value = None if known is None or at - known[0] > ttl else value_of(known[1])
-            if value is None:
-                del x[name]
-            else:
-                x[name] = value
+        x = self._read_row(request, at)
         if self._is_ranged:
             self._ranges.confine(x)
         if self._computed is not None:

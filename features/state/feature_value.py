@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from operator import attrgetter
-from typing import Any, get_type_hints
+from typing import Any
 
 from driftline.errors import pass_interrupt
-from driftline.features.declare.keys import holds_enum, is_doubtful, kinds_of
 from driftline.features.errors import FeatureValueError
 
 LARGEST = 1e15
@@ -33,37 +31,18 @@ def checked(name: str, value: Any) -> Any:
     raise FeatureValueError(name, f"{_shown(value)} is not a finite number, text, bool or None")
 
 
-def result_of(name: str, function: Callable[[Any], Any], event: Any) -> Any:
-    """The result of user code; an exception of it becomes the cause of a FeatureValueError."""
-    try:
-        return function(event)
-    except BaseException as error:
-        pass_interrupt(error)
-        raise FeatureValueError(name, "its function raised") from error
+def failed(name: str, error: BaseException) -> FeatureValueError:
+    """What to raise when user code raised; an interrupt is passed on."""
+    pass_interrupt(error)
+    return FeatureValueError(name, "its function raised")
 
 
-def value_of(name: str, function: Callable[[Any], Any], event: Any) -> Any:
-    """What user code gives."""
-    return checked(name, result_of(name, function, event))
-
-
-def number_of(name: str, function: Callable[[Any], Any], event: Any) -> Any:
-    """What user code gives, if windows can add it up (or None)."""
-    value = result_of(name, function, event)
-    if value.__class__ is float and -LARGEST <= value <= LARGEST:
-        return value
+def number(name: str, value: Any) -> Any:
+    """The value as `checked` gives it, if windows can add it up (or None)."""
     plain = checked(name, value)
     if plain.__class__ is str:
         raise FeatureValueError(name, f"{value!r} is text, and windows hold numbers")
     return plain
-
-
-def field_reader(name: str, event: type, field: str) -> Callable[[Any], Any]:
-    """How a feature is read from a field: as it is, where its type says that it is a feature's value."""
-    hint = get_type_hints(event)[field]
-    if kinds_of(hint) and not (holds_enum(hint) or is_doubtful(event, field)):
-        return attrgetter(field)
-    return lambda said: checked(name, getattr(said, field))
 
 
 def check_keys(by: Iterable[tuple[str, ...]], keys: Sequence[Any]) -> None:

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 from driftline.features.declare.declaration import Window
 from driftline.features.declare.keys import is_doubtful
-from driftline.features.state.feature_value import check_keys, number_of, value_of
+from driftline.features.state.feature_value import check_keys, checked, number
 from driftline.features.state.online_view import OnlineView
+from driftline.features.state.request_row import write_result
+from driftline.features.state.routine import INDENT, Routine, attribute, attributes
 from driftline.features.state.window_table import BoundedTable, WindowTable
 
 COUNTED = -1
 """Place among an event's values of what it counts."""
+Take = Callable[[Any, float], None]
+"""Adds an event's values, as of its time; raises FeatureValueError, with nothing changed, when user code
+fails or a key is none."""
 
 
 class _Key:
-    """One key that windows of one event type go by, and what an event does with it."""
+    """What an event does with one key that windows of its type go by."""
 
-    __slots__ = ("additions", "bounded", "composite", "read", "views")
+    __slots__ = ("additions", "bounded", "views")
 
-    def __init__(self, by: tuple[str, ...]) -> None:
-        self.read: Callable[[Any], Any] = attrgetter(*by)
-        self.composite = len(by) > 1
+    def __init__(self) -> None:
         self.additions: list[tuple[WindowTable, int]] = []
         self.bounded: list[tuple[BoundedTable, int]] = []
         self.views: list[OnlineView] = []
@@ -36,10 +38,10 @@ class WindowFeed:
         self._keys: dict[tuple[str, ...], _Key] = {}
         self._is_doubtful = False  # whether a key may be none, for all that its type says
         self._places: dict[Any, int] = {}
-        self._read: list[tuple[str, Any, Callable[[str, Any, Any], Any] | None]] = []
+        self._read: list[tuple[str, str | Callable[[Any], Any], Callable[[str, Any], Any]]] = []
 
     def _key(self, by: tuple[str, ...]) -> _Key:
-        return self._keys.setdefault(by, _Key(by))
+        return self._keys.setdefault(by, _Key())
 
     def feed(self, table: WindowTable, feature: Window) -> None:
         """From now on, the events' values go to the table."""
@@ -48,10 +50,10 @@ class WindowFeed:
         identity = (value, feature.aggregate == "distinct")
         place = COUNTED if value is None else self._places.get(identity)
         if place is None:
+            assert value is not None
             place = self._places[identity] = len(self._read)
             name = f"{feature.aggregate} of {feature.event.__name__}"
-            checked = None if isinstance(value, str) else value_of if identity[1] else number_of
-            self._read.append((name, attrgetter(value) if isinstance(value, str) else value, checked))
+            self._read.append((name, value, checked if identity[1] else number))
         key = self._key(feature.by)
         self._is_doubtful |= any(is_doubtful(feature.event, name) for name in feature.by)
         if isinstance(table, BoundedTable):
@@ -63,28 +65,45 @@ class WindowFeed:
         """From now on, the events touch the view's rows."""
         self._key(by).views.append(view)
 
-    def take(self, event: Any, at: float) -> None:
-        """Add an event's values; raises FeatureValueError, with nothing changed, when user code fails or a
-        key is none."""
-        values = [
-            read(event) if checked is None else checked(name, read, event)
-            for name, read, checked in self._read
-        ]
-        values.append(1.0)  # what an event counts
+    def take(self) -> Take:
+        """The function that adds an event's values; it is made once, when all is declared."""
+        routine = Routine("take", "event", "at")
+        for place, (name, value, check) in enumerate(self._read):
+            if isinstance(value, str):
+                routine.line(f"v{place} = {attribute('event', value)}")
+            else:
+                write_result(routine, f"v{place}", name, value, "event", check)
+        for place, by in enumerate(self._keys):
+            routine.line(f"k{place} = {attributes('event', by)}")
         if self._is_doubtful:
-            check_keys(self._keys, [way.read(event) for way in self._keys.values()])
-        for way in self._keys.values():
-            key = way.read(event)
-            if key is None or (way.composite and None in key):
-                continue
-            for table, place in way.additions:
-                value = values[place]
-                if value is not None:
-                    table[key].add(at, value)
-            for bounded, place in way.bounded:
-                value = values[place]
-                if value is not None and (evicted := bounded.put(key, at, value)) is not None:
-                    for view in way.views:
-                        view.touch(evicted, at)
-            for view in way.views:
-                view.touch(key, at)
+            keys = "".join(f"k{place}, " for place in range(len(self._keys)))
+            routine.line(f"{routine.constant(check_keys)}({routine.constant(tuple(self._keys))}, ({keys}))")
+        for place, (by, key) in enumerate(self._keys.items()):
+            known = f"k{place} is not None" if len(by) == 1 else f"None not in k{place}"
+            routine.block(f"if {known}:", _additions(routine, key, f"k{place}"))
+        routine.line("return None")
+        return routine.function()
+
+
+def _additions(routine: Routine, key: _Key, name: str) -> list[str]:
+    """The lines that add an event's values under a key."""
+    views = [routine.constant(view.touch) for view in key.views]
+    lines = []
+    for table, place in key.additions:
+        lines += _known(place, [f"{routine.constant(table)}[{name}].add(at, {_value(place)})"])
+    for bounded, place in key.bounded:
+        put = f"gone = {routine.constant(bounded.put)}({name}, at, {_value(place)})"
+        gone = [INDENT + f"{touch}(gone, at)" for touch in views]
+        lines += _known(place, [put, "if gone is not None:", *gone] if views else [put])
+    return [*lines, *(f"{touch}({name}, at)" for touch in views)]
+
+
+def _value(place: int) -> str:
+    return "1.0" if place == COUNTED else f"v{place}"
+
+
+def _known(place: int, lines: list[str]) -> list[str]:
+    """The lines, where there is a value."""
+    if place == COUNTED:
+        return lines
+    return [f"if v{place} is not None:", *(INDENT + line for line in lines)]
