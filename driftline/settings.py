@@ -101,8 +101,9 @@ class Settings(KafkaSecurity):
     64 hex digits (None: one made below `home`). `online_store` is "sqlite" (a file below `home`) or the URL
     of a Redis, `registry` the URL of a database for Feast's registry (None: a SQLite file below `home`).
     `jars` is where those of the local broker are kept (None: in the user's cache). `metrics` is the address,
-    host:port, at which workers serve their metrics and health (None: nowhere). `foreign` is what bridges
-    read, `cases` are short names on the command line.
+    host:port, at which workers serve their metrics and health (None: nowhere). `log` is what processes log:
+    text for people, or JSON objects, one a line. `foreign` is what bridges read, `cases` are short names on
+    the command line.
     """
 
     home: Path = Field(default=Path(".driftline"), validate_default=True)
@@ -115,6 +116,7 @@ class Settings(KafkaSecurity):
     registry: str | None = Field(default=None, repr=False)
     jars: Path | None = None
     metrics: str | None = None
+    log: Literal["text", "json"] = "text"
     foreign: ForeignKafka = ForeignKafka()
     cases: dict[str, str] = {}
 

@@ -18,6 +18,7 @@ from driftline.infra.gateway.access import AccessKeys, Scope
 from driftline.infra.gateway.case_routes import CaseRoutes
 from driftline.infra.gateway.problems import MEDIA_TYPE, Problem
 from driftline.infra.settings import Settings
+from driftline.logs import about
 from driftline.streams.declare.usecase import UseCase
 
 log = logging.getLogger("driftline.gateway")
@@ -130,6 +131,7 @@ class _Gate:
     ) -> Response:
         """Answer within the limits; health is answered always."""
         request_id = request.headers.get(REQUEST_ID, "")[:128] or uuid.uuid4().hex
+        about(request_id=request_id)
         response = await self._limited(request, answer)
         response.headers[REQUEST_ID] = request_id
         return response

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import uvicorn
 
+from driftline import logs
 from driftline.infra.gateway.access import AccessKeys
 from driftline.infra.gateway.app import Limits, create_app
 from driftline.infra.serving.serve import bootstrap_of
@@ -23,12 +24,13 @@ def keys_of(settings: Settings) -> AccessKeys:
 
 def run_gateway(cases: Sequence[UseCase], settings: Settings, host: str, port: int, limits: Limits) -> None:
     """Serve cases over HTTP until SIGTERM or SIGINT."""
+    logs.begin()
     app = create_app(cases, bootstrap_of(settings), settings, keys_of(settings), limits)
     uvicorn.run(
         app,
         host=host,
         port=port,
-        log_level="warning",
+        log_config=None,  # its lines go where ours go
         access_log=False,
         timeout_graceful_shutdown=ANSWERS_END_WITHIN,
         server_header=False,

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+from driftline import logs
 from driftline.features.errors import FeaturesError
 from driftline.infra.errors import InfraError
 from driftline.infra.local.kafka import LocalStack
@@ -93,6 +94,7 @@ def run_worker(
     `upgrade_path`, module:attribute of the case, it is first folded beside the code that serves it, and
     then taken over.
     """
+    logs.begin(case=case.name)
     renewals = Renewals()
     renewals.wait()
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
@@ -183,7 +185,7 @@ def run_archiver(
     from driftline.streams.archive.archiver import Archiver
     from driftline.streams.archive.parts import Archive, Manifest
 
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logs.begin(case=case.name)
     parts = 0
 
     def tell(manifest: Manifest) -> None:
@@ -216,7 +218,7 @@ def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once:
     from driftline.infra.topics.administration import batch_limit, ensure_topics
     from driftline.streams.clients.bridger import Bridger
 
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logs.begin(case=bridge.case.name)
     bootstrap = bootstrap_of(settings)
     topics = bridge.case.topics(settings.namespace)
     foreign = foreign or settings.foreign.bootstrap

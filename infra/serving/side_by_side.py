@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from driftline import logs
 from driftline.infra.errors import InfraError
 from driftline.infra.processes.jobs import Report, in_processes
 from driftline.infra.processes.signals import until_signal
@@ -77,7 +78,7 @@ def planned(case_path: str, case: UseCase, settings: Settings) -> UpgradePlan:
     from driftline.streams.archive.parts import Archive
     from driftline.streams.transport.kafka_broker import KafkaBroker
 
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logs.begin()
     settings = settings.model_copy(update={"bootstrap": bootstrap_of(settings)})
     broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))
     return asyncio.run(_approach(case_path, deploy(case, settings, broker), settings)).plan

@@ -19,6 +19,7 @@ import msgspec
 
 from driftline.features.errors import FeaturesError
 from driftline.features.online.outages import Outage
+from driftline.logs import about
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.errors import FoldFault, StreamsError
 from driftline.streams.owner.checkpointing import STORED_WITHIN, Checkpointing
@@ -122,6 +123,7 @@ class PartitionTask:
         self._frames.put_nowait(frame)
 
     async def _run(self) -> None:
+        about(partition=self.partition, offset=lambda: self._owned.acknowledged if self._owned else None)
         while not self._stopping.is_set():
             try:
                 await self._own()

@@ -10,6 +10,7 @@ from typing import Any
 
 import faust
 
+from driftline import logs
 from driftline.streams.connection.library_log import leave_out_what_passes
 from driftline.streams.connection.repeats import hold_back_repeats
 from driftline.streams.transport.renewal import WORKER_ENDS_WITHIN, Deadline, Lost, Renewals, end_now
@@ -25,6 +26,7 @@ class _Service(faust.Worker):  # type: ignore[misc]
     """Faust's worker, with a log that stays readable, and a start whose failure is one."""
 
     crash_reason: BaseException | None
+    case: str
 
     async def start(self) -> None:
         """Start, and serve. What a start fails with is a crash; mode would log it, and end as if asked."""
@@ -38,6 +40,7 @@ class _Service(faust.Worker):  # type: ignore[misc]
 
     def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
         super().on_setup_root_logger(logger, level)
+        logs.as_set(logger, case=self.case)
         hold_back_repeats(logger)
 
 
@@ -48,6 +51,7 @@ class _Term:
         self._worker = worker
         self._renewals = renewals
         self.service = _Service(worker.app, loglevel="WARN", quiet=True)
+        self.service.case = worker.case.name
         self.service.spinner = None  # it would have every library log at DEBUG, so as to turn at each message
 
     @property

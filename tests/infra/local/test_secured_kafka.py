@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import shop
 import till
@@ -153,6 +154,41 @@ def test_each_role_works_with_the_rights_that_are_printed_for_it_and_tells_no_se
         worker.terminate()
         said.append(worker.communicate(timeout=120)[0])
     said.append((secured.home / "kafka" / "broker.log").read_text())
+    assert not [password for password in secured.passwords() if any(password in text for text in said)]
+
+
+@pytest.mark.integration
+def test_operators_and_producers_commands_and_an_upgrade_have_the_rights_they_need(
+    secured: Secured, become: Callable[[str], None], allowed: None, eventually: Eventually, tmp_path: Path
+) -> None:
+    source, topics = tmp_path / "asked.jsonl", shop.orders.topics()
+    source.write_bytes(b"\n".join(msgspec.json.encode(event) for event in shop.trade(20)))
+    said = [secured.run("worker", "upgrade", "shop:orders", "--plan")]
+    worker = secured.start("worker", "upgrade", "shop:orders")
+    try:
+        become("admin")
+        eventually(lambda: _has_topic(secured.bootstrap, topics.models))
+        said.append(secured.run("producer", "produce", "shop:orders", str(source)))
+        become("producer")
+        wrong = clients.producer(secured.bootstrap)
+        event = shop.asked(900, 900)
+        wrong.send(topics.log, shop.orders.codec().encode(event), b"other", partition=0)
+        wrong.close()
+        become("operator")
+
+        def refused() -> bool:
+            listed = json.loads(secured.run("operator", "dead-letters", "list", "shop:orders", "--json"))
+            return any(group["stage"] == "key" for group in listed["groups"])
+
+        eventually(refused)
+        retry = ("dead-letters", "retry", "shop:orders", "--stage", "key")
+        said += [secured.run("operator", *retry, "--dry-run"), secured.run("operator", *retry)]
+        said.append(secured.run("operator", "replay", "shop:orders"))
+        said.append(secured.run("operator", "models", "list", "shop:orders"))
+        said.append(secured.run("operator", "data", "statistics", "shop:orders"))
+    finally:
+        worker.terminate()
+        said.append(worker.communicate(timeout=120)[0])
     assert not [password for password in secured.passwords() if any(password in text for text in said)]
 
 
