@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from driftline.infra.cli.entry import app
 from driftline.infra.errors import InfraError
 from driftline.infra.local import deployment_secrets
+from driftline.infra.observe.alerts import ALERTS
 from driftline.infra.proof.audit_metrics import ALL_MEASURES
 from driftline.streams.declare.roles import Role
 from tests.infra.deploy.deployment import OURS, RESET, ROOT, filled, plain, read, secured
@@ -155,3 +157,18 @@ def test_workers_are_scaled_by_a_metric_that_there_is() -> None:
     scaled = yaml.safe_load((DEPLOY / "keda.yml").read_text())
     (query,) = [trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"]]
     assert set(re.findall(r"driftline_\w+", query)) <= {measure.series for measure in ALL_MEASURES.values()}
+
+
+OPERATING = (ROOT / "docs/operating.md").read_text("utf-8")
+SHELL = re.findall(r"^```sh\n(.*?)^```", OPERATING, re.M | re.S)
+
+
+@pytest.mark.parametrize(
+    "line", [line for block in SHELL for line in block.splitlines() if line.startswith("driftline ")]
+)
+def test_a_command_of_the_operators_page_is_one_of_the_command_line(line: str) -> None:
+    parses(shlex.split(line.partition(" > ")[0])[1:])
+
+
+def test_the_operators_page_says_what_to_do_for_each_alert() -> None:
+    assert re.findall(r"^\| `(Driftline\w+)` \|", OPERATING, re.M) == [alert.name for alert in ALERTS]
