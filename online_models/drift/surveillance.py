@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import nan
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from driftline.online_models.drift.incidents import (
 )
 from driftline.online_models.drift.monitoring import Monitoring
 from driftline.online_models.drift.monitors.alarm import Alarm
+from driftline.online_models.drift.monitors.blocks import columns_of
 from driftline.online_models.drift.monitors.delays import DELAY_OF, Backlog, ClassDelays
 from driftline.online_models.drift.monitors.panel import Panel
 from driftline.online_models.drift.monitors.windows import BLOCK
@@ -218,11 +218,9 @@ class DriftManager:
             if self._task.kind == "multiclass":
                 columns["answer"] = [self._task.point(output) for output in answers]
             self._performance.requests(np.array(columns["score"]))
-        blank = dict.fromkeys(known, nan)  # each row has the known features first, and in their order
-        values = zip(*[(blank | x).values() for x in rows], strict=False)
-        for stream, column in zip(known.values(), values, strict=False):
-            if stream:
-                columns[stream] = column
+        watched = [name for name, stream in known.items() if stream]
+        for name, column in zip(watched, columns_of(rows, watched), strict=True):
+            columns[known[name]] = column
         alarms = self._judge(self._requests, columns, at, offset, times)
         settling = self._incidents.settling
         if settling:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import nan
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from driftline.online_models.drift.monitors.windows import BLOCK, MEAN, SQUARE, TOTAL, WEIGHT, Array
+
+
+def columns_of(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """The values of each name in all rows; nan where a row has none."""
+    if not names:
+        return ()
+    of_row, blank, most = itemgetter(*names), dict.fromkeys(names, nan), len(names)
+    try:
+        picked = [of_row(x if len(x) >= most else blank | x) for x in rows]
+    except KeyError:  # a row lacks one name, and has another that is not watched
+        picked = [of_row(blank | x) for x in rows]
+    return zip(*picked, strict=True) if most > 1 else (tuple(picked),)  # of one name, `of_row` gives no tuple
 
 
 def complete_rates(rates: Array) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from driftline.online_models.drift.monitors.alarm import Alarm, Aspect
 from driftline.online_models.drift.monitors.blocks import complete_rates, counted, matrix, number_or_nan
 from driftline.online_models.drift.monitors.clock import Calendar, Departure
+from driftline.online_models.drift.monitors.leaps import FAMILIAR, far_beyond
 from driftline.online_models.drift.monitors.newcomers import Newcomers
 from driftline.online_models.drift.monitors.regimes import Regimes
 from driftline.online_models.drift.monitors.scale import HUGE, Scale
@@ -36,19 +37,10 @@ SCALE_VALUES = 128
 LEARNING = 512
 """Of values that are for the scale alone, the newest so many."""
 
-FAMILIAR = 16
-"""Blocks of a stream that make its range known, if it grows by no more than `GROWTH` in as many again. One
-whose every value is beyond that range, by more than `LEAP` of its widths or, towards 0, by its width in
-logarithms, is of another stream: so breaks show of what changes too slowly for windows."""
-GROWTH = 2.0
-LEAP = 4.0
 CERTAIN = 100.0
-"""The evidence of it."""
+"""The evidence of a leap out of the range."""
 STUCK = 0.25
 """Share of repeated values below which nothing is frozen: scores at their bound repeat now and then."""
-NARROW = 1e-9
-"""A range narrower than this share of its values is rounding."""
-
 Columns = Mapping[str, Sequence[Any]]
 """The `BLOCK` values of each stream; `math.nan` (that very object) or None where one is missing."""
 
@@ -137,9 +129,9 @@ class Panel:
         With the `times` of its values, a season is compared with itself, and so are features that are the
         calendar.
         """
-        for name, values in columns.items():
-            if name not in self._newcomers and name not in self._numbers:
-                self._wait(name, values)
+        new = [name for name in columns if name not in self._newcomers and name not in self._numbers]
+        if new:
+            self._meet({name: columns[name] for name in new})
         monitors = self._windows.columns
         if not monitors:
             return []
@@ -231,23 +223,20 @@ class Panel:
         least = np.minimum.reduce(np.where(present, values, np.inf), 1)
         largest = np.maximum.reduce(np.where(present, values, -np.inf), 1)
         (low, high), before = self._ranges
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # ranges that are empty yet
-            width = high - low
-            known = (self._widths[1] > 0.0) & (width <= GROWTH * self._widths[1])
-            known &= width > NARROW * np.maximum(np.abs(low), np.abs(high))
-            far = (least > high + LEAP * width) | (largest < low - LEAP * width)
-            far |= (low > 0.0) & (largest < low * (low / high))
-            far |= (high < 0.0) & (least > high * (high / low))
-            beyond = many & known & far
+        beyond: list[int] = []
+        if ((least > high) | (largest < low)).any():  # seldom
+            found = many & far_beyond(low, high, self._widths[1], least, largest)
+            beyond = np.nonzero(found)[0].tolist()
         np.minimum(low, before[0], out=low)
         np.maximum(high, before[1], out=high)
         before[:] = least, largest
         familiar = self._familiar
         familiar += many
         marked = many & (familiar >= FAMILIAR) & ((familiar & (familiar - 1)) == 0)
-        self._widths[1, marked] = self._widths[0, marked]
-        self._widths[0, marked] = (high - low)[marked]
-        return [int(number) for number in np.nonzero(beyond)[0]]
+        if marked.any():
+            self._widths[1, marked] = self._widths[0, marked]
+            self._widths[0, marked] = (high - low)[marked]
+        return beyond
 
     def restart(self, alarm: Alarm) -> None:
         """Compare what comes with what comes from here on: the values that alarmed give the new scale."""
@@ -277,32 +266,38 @@ class Panel:
         center, width = self._scales[:2, number, 0].tolist()
         return center, width
 
-    def _wait(self, name: str, values: Sequence[Any]) -> None:
-        """Collect values of a new stream until its scale is known."""
-        waiting = self._waiting.setdefault(name, [])
-        waiting.extend(_present(values))
-        if len(waiting) < SCALE_VALUES:
-            return
-        texts = [value for value in waiting if isinstance(value, (str, bool))]
-        del self._waiting[name]
-        if 2 * len(texts) > len(waiting):
-            self._watch_text(name, texts)
-        else:
-            numbers = [number for value in waiting if (number := number_or_nan(value)) == number]
-            self._watch_number(name, numbers or [0.0])
+    def _meet(self, columns: Columns) -> None:
+        """Collect values of new streams until their scales are known."""
+        scales: dict[str, Scale] = {}
+        for name, values in columns.items():
+            waiting = self._waiting.setdefault(name, [])
+            waiting.extend(_present(values))
+            if len(waiting) < SCALE_VALUES:
+                continue
+            texts = [value for value in waiting if isinstance(value, (str, bool))]
+            del self._waiting[name]
+            if 2 * len(texts) > len(waiting):
+                self._watch_text(name, texts)
+            else:
+                numbers = [number for value in waiting if (number := number_or_nan(value)) == number]
+                scales[name] = Scale.of(numbers or [0.0])
+        if scales:
+            self._watch_numbers(scales)
 
-    def _watch_number(self, name: str, sample: Sequence[float]) -> None:
-        numbers = len(self._numbers)
-        self._insert([numbers * (place + 1) for place in range(len(self._aspects))])
-        impatient = self._shapes == 1 and name != "label"  # losses and what is left of labels
-        self._slow.insert(numbers, 1, LEAST if impatient else PATIENT)
-        self._numbers[name] = numbers
-        scale = np.array(Scale.of(sample)).reshape(4, 1, 1)
-        self._scales = np.concatenate([self._scales, scale], axis=1)
-        self._last = np.append(self._last, nan)
-        self._ranges = np.concatenate([self._ranges, [[[np.inf], [-np.inf]]] * 2], axis=2)
-        self._familiar = np.append(self._familiar, 0)
-        self._widths = np.append(self._widths, [[0.0], [0.0]], axis=1)
+    def _watch_numbers(self, scales: Mapping[str, Scale]) -> None:
+        """Monitor numbers from here on: all that begin together at once, as each array is copied for it."""
+        numbers, new = len(self._numbers), len(scales)
+        self._insert([numbers * place for place in range(1, len(self._aspects) + 1) for _ in scales])
+        # losses and what is left of labels are impatient
+        patience = [LEAST if self._shapes == 1 and name != "label" else PATIENT for name in scales]
+        self._slow.insert(numbers, patience)
+        self._numbers.update(zip(scales, range(numbers, numbers + new), strict=True))
+        added = np.ascontiguousarray(np.array(list(scales.values())).T)[:, :, None]
+        self._scales = np.concatenate([self._scales, added], axis=1)
+        self._last = np.append(self._last, [nan] * new)
+        self._ranges = np.concatenate([self._ranges, [[[np.inf] * new, [-np.inf] * new]] * 2], axis=2)
+        self._familiar = np.append(self._familiar, [0] * new)
+        self._widths = np.append(self._widths, np.zeros((2, new)), axis=1)
 
     def _insert(self, positions: Sequence[int], *, judged: bool = False) -> None:
         self._windows.insert(positions)
@@ -319,7 +314,7 @@ class Panel:
         self._texts.append(text)
         # a value that was next to never there had no rhythm
         self._insert([self._windows.columns] * text.columns, judged=not text.whole)
-        self._slow.insert(self._slow.columns, text.columns, PATIENT)
+        self._slow.insert(self._slow.columns, [PATIENT] * text.columns)
         self._categories += text.columns
 
     def _watch_newcomer(self, stream: str, value: Any, rate: float) -> None:
@@ -336,16 +331,19 @@ class Panel:
         numbers = len(values)
         present = np.abs(values) < HUGE
         count = np.add.reduce(present, 1, dtype=float)
-        distance = np.where(present, values - center, 0.0)
+        complete = bool(present.all())  # nearly always; then nothing needs to be left out
+        distance = values - center if complete else np.where(present, values - center, 0.0)
         u = distance / width
         q = u / (1.0 + np.abs(u))
         monitored = np.empty((self._shapes, numbers, BLOCK))
-        np.multiply(q - offset, present, out=monitored[0])
+        np.subtract(q, offset, out=monitored[0])
         powers = np.empty((self._shapes, numbers, BLOCK))
         powers[0] = distance
         if self._shapes == 2:
-            np.multiply(q * q - square, present, out=monitored[1])
+            np.subtract(q * q, square, out=monitored[1])
             np.multiply(distance, distance, out=powers[1])
+        if not complete:
+            monitored *= present
         totals = np.add.reduce(powers, 2)
         shapes = block[:, : self._shapes * numbers].reshape(4, self._shapes, numbers)
         shapes[MEAN] = np.add.reduce(monitored, 2)

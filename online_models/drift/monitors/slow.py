@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from driftline.online_models.drift.monitors.windows import (
@@ -53,9 +55,9 @@ class SlowWindows:
         """How many streams are watched."""
         return len(self._age)
 
-    def insert(self, position: int, number: int, patience: float = LEAST) -> None:
-        """So many new columns before this position, without history; they need one of `patience` strides."""
-        where = [position] * number
+    def insert(self, position: int, patience: Sequence[float]) -> None:
+        """New columns before this position, without history; each needs one of so many strides."""
+        where = [position] * len(patience)
         for name in ("_before", "_totals", "_sum", "_squares", "_product", "_last", "_recent"):
             setattr(self, name, np.insert(getattr(self, name), where, 0.0, axis=-1))
         self._age = np.insert(self._age, where, -1.0)

@@ -20,7 +20,7 @@ from driftline.online_models.drift.monitors.newcomers import Newcomers
 from driftline.online_models.drift.monitors.regimes import ALARMS_TO_KNOW, FORGET, Regimes
 from driftline.online_models.drift.monitors.season import Season
 from driftline.online_models.drift.monitors.slow import STRIDE, SlowWindows
-from driftline.online_models.drift.monitors.windows import BLOCK, MEAN, SQUARE
+from driftline.online_models.drift.monitors.windows import BLOCK, LEAST, MEAN, SQUARE
 from driftline.online_models.drift_report import Side
 from driftline.online_models.errors import ModelDeclarationError
 
@@ -154,7 +154,7 @@ def test_a_newcomer_is_new_and_often() -> None:
 def slowly(values: np.ndarray, restart: int | None = None) -> list[int]:
     """Strides at whose end slow windows find something in a stream of the means of blocks."""
     slow = SlowWindows()
-    slow.insert(0, 1)
+    slow.insert(0, [LEAST])
     sums, found = np.zeros((4, 1)), []
     for number, value in enumerate(values, 1):
         sums = sums + np.array([[value], [value * value + 0.2], [value * BLOCK], [float(BLOCK)]])
