@@ -34,6 +34,8 @@ HISTORY = "data/history"
 """The feature history's folder, below the repository's."""
 DEFINITIONS = Path(__file__).with_name("definitions.py")
 """What Feast's own commands take for the repository's definitions."""
+DEFERRED = "driftline.features.feast.deferred.DeferredOfflineStore"
+"""Named to Feast until it asks for the offline store."""
 ATTEMPTS = 5
 """How often to apply while others make the same tables and objects on a shared database."""
 FIRST_APPLY_PAUSE = 0.2
@@ -232,7 +234,9 @@ def _open(place: RepositoryPlace) -> FeatureStore:
     _import_feast()
     from feast import FeatureStore, RepoConfig
 
-    config = RepoConfig(**place.feast_settings())
+    settings = place.feast_settings()
+    config = RepoConfig(**settings | {"offline_store": {"type": DEFERRED}})
+    config.offline_config = settings["offline_store"]  # imported when Feast asks for it
     config.repo_path = place.path
     return FeatureStore(repo_path=str(place.path), config=config)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import shops as shops_of
 import yaml
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource
 from feast.types import Int64, String
@@ -55,6 +59,31 @@ def test_a_plan_tells_what_applying_then_does(repo: OnlineStoreRepo) -> None:
     assert told(wider)[2] == "change feature view shops_by_shop: features, ttl"
     wider.apply()
     assert {change.action for change in wider.plan()} == {"keep"}
+
+
+def test_what_only_the_offline_store_needs_is_imported_when_it_is_asked_for(repo: OnlineStoreRepo) -> None:
+    repo.apply()
+    script = f"""
+import sys
+from pathlib import Path
+from shops import repo_at
+repo = repo_at(Path({str(repo.place.path)!r}))
+repo.apply()
+repo.store._get_provider().online_store.rows_writer
+print("dask" in sys.modules)
+print(type(repo.store._get_provider().offline_store).__name__, repo.store.config.offline_store.type)
+print("dask" in sys.modules)
+"""
+    home = Path(shops_of.__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    store = "HistoryOfflineStore driftline.features.feast.offline_store.HistoryOfflineStore"
+    assert done.stdout.splitlines() == ["False", store, "True"]
 
 
 def test_applying_again_changes_nothing_in_the_registry(repo: OnlineStoreRepo) -> None:
