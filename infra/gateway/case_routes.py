@@ -164,7 +164,7 @@ class CaseRoutes:
         done, _ = await asyncio.wait((asked,), timeout=preference.wait)
         if done:
             return Response(asked.result(), media_type="application/json")
-        asked.add_done_callback(_heard)
+        asked.add_done_callback(_retrieve_failure)
         where = f"{self._base}/predictions/{quote(event.id, safe='')}"
         body = msgspec.json.encode({"id": event.id, "status": "accepted", "prediction": where})
         return Response(body, 202, headers={"Location": where}, media_type="application/json")
@@ -209,8 +209,8 @@ class CaseRoutes:
         return Response(b"".join(each + b"\n" for each in lines), media_type=NDJSON)
 
 
-def _heard(task: asyncio.Future[bytes]) -> None:
-    """The client does not wait for the result: it is read from the topics."""
+def _retrieve_failure(task: asyncio.Future[bytes]) -> None:
+    """Retrieve a failure, or asyncio logs it: the client reads the result from the topics."""
     if not task.cancelled():
         task.exception()
 

@@ -75,12 +75,12 @@ class PartitionFollower:
     @property
     def difference(self) -> Difference | None:
         """The first one."""
-        return self._auditor.found.first_difference
+        return self._auditor.audit.first_difference
 
     @property
     def counts(self) -> tuple[int, int, int]:
         """Records compared, those of them that differ, and those that other code has published."""
-        found = self._auditor.found
+        found = self._auditor.audit
         return found.checked, found.checked - found.equal, sum(found.unchecked.values())
 
     def look(self, folded: int) -> bool:

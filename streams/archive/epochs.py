@@ -36,7 +36,7 @@ class Code(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def short(self) -> str:
-        """Twelve hex digits that tell one code from another."""
+        """Twelve hex digits that identify one code."""
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
 
     def difference(self, other: Code) -> str | None:

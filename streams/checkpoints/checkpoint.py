@@ -101,7 +101,7 @@ def input_hash(record: StoredRecord) -> str:
 
 
 def checkpoint_name(header: CheckpointHeader) -> str:
-    """Sorts by offset; tells code apart, so that several versions can lie side by side."""
+    """Sorts by offset; one for each code, so that several versions can lie side by side."""
     return f"{header.partition:05d}/{header.next_offset:020d}-{header.code.short}{SUFFIX}"
 
 

@@ -6,7 +6,7 @@ integers big-endian:
     magic and version (8) | key id (8) | payload length (8) | HMAC-SHA256 (32) | payload
 
 The code covers the header, the label's length, the label and the payload. Key id and length are there for the
-message only: they tell another key and a torn file from altered bytes.
+message only: they distinguish another key and a torn file from altered bytes.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ async def read_tail(broker: Broker, place: Place, extent: Extent, known: OutputM
 async def _tail_beyond(broker: Broker, place: Place, extent: Extent, known: OutputMark) -> Tail:
     if extent.topic_id != known.topic_id:
         raise BrokerChanged(
-            f"{place} was made anew: its topic id is {extent.topic_id}, the checkpoint's {known.topic_id}"
+            f"{place} was recreated: its topic id is {extent.topic_id}, the checkpoint's {known.topic_id}"
         )
     if extent.end < known.end:
         raise BrokerChanged(

@@ -128,7 +128,7 @@ class Intake:
     def fold(self, records: Iterable[Record], out: Outputs, answered: Answered | None = None) -> list[Work]:
         """Fold records in; returns the questions and examples they make known, in order. `answered` is what
         other code has answered to them."""
-        state, unheard = self._s, Outputs(heard=False)
+        state, silent = self._s, Outputs(published=False)
         turn = Turn(out, answered)
         # decoding all of them first is faster than decoding each in its turn
         for record, event, content in [self._decoded(record) for record in records]:
@@ -137,7 +137,7 @@ class Intake:
             if state.records % RETAIN_EVERY == 0:
                 self._put_rows(out)
                 self._features.retain(state.watermark.value)
-            turn.out = unheard if state.warming else out
+            turn.out = silent if state.warming else out
             try:
                 if isinstance(event, Refused):
                     raise event
@@ -173,14 +173,14 @@ class Intake:
         self._features.put_rows(self._s.held_rows if self._s.warming else out.rows)
 
     def _refuse(self, record: Record, refused: Refused, out: Outputs) -> None:
-        if out.heard:
+        if out.published:
             self._s.counts.dead_letters += 1
         else:
             self._s.counts.refused_in_warm_up += 1
         if self.witness is not None:
-            self.witness.refused(record.offset, refused, heard=out.heard)
+            self.witness.refused(record.offset, refused, published=out.published)
         letters = out.dead_letters
-        # one that was accepted may be told of twice
+        # one that was accepted may be reported twice
         ordinal = letters[-1].ordinal + 1 if letters and letters[-1].offset == record.offset else 0
         letters.append(dead_letter(record, refused, ordinal))
 
@@ -329,7 +329,7 @@ class Intake:
         self, event: Event, at: float, x: dict[str, Any], keys: dict[str, Any], label_key: Any, turn: Turn
     ) -> None:
         prediction_id = event.id + self._suffix
-        silent = not turn.out.heard
+        silent = not turn.out.published
         published = None
         if (answered := turn.answered) is not None:
             published = answered.predictions.pop(turn.offset, None)

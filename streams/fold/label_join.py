@@ -81,7 +81,7 @@ class ResolvedPrediction(msgspec.Struct, frozen=True, gc=False):
 
 
 class Lesson(msgspec.Struct, frozen=True, gc=False):
-    """What is to be learned from a prediction at its deadline; the outcome, of `labelled_at`, is told."""
+    """What is to be learned from a prediction at its deadline; the outcome has `labelled_at`."""
 
     pending: PendingPrediction
     label: Any

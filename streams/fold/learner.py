@@ -35,12 +35,12 @@ def _ordinal(outputs: list[Output], offset: int) -> int:
 
 
 _PLAIN = (str, int, float, bool, type(None))
-"""Types of slice values that stand for themselves; others are told by their text."""
+"""Types of slice values that stand for themselves; others are published as text."""
 
 
 @dataclass(slots=True)
 class Results:
-    """How many predictions have an outcome, of which kind, and how often drift was told."""
+    """How many predictions have an outcome, of which kind, and how often drift was reported."""
 
     labelled: int = 0
     unlabelled: int = 0
@@ -49,7 +49,7 @@ class Results:
 
 
 class LearnerParts(NamedTuple):
-    """The state of a learner: its counts, estimates that no outcome has told yet, and that of each pool."""
+    """The state of a learner: its counts, estimates that no outcome has yet, and that of each pool."""
 
     results: Results
     estimates: dict[str, Estimate]
@@ -70,7 +70,7 @@ class Learner:
         self._name = case.name
         self._encode = msgspec.json.Encoder().encode
         self._slices = tuple(case.slices) if self._scope.promotion is not None else ()
-        self._new_pool("")  # members that cannot be made are told at the start
+        self._new_pool("")  # members that cannot be made are reported at the start
         self.pools: dict[str, Pool] = {}
         self.witness: Witness | None = None
         self.results = Results()
@@ -280,7 +280,7 @@ class Learner:
         for drift in drifts:
             ordinal = _ordinal(out.drift, offset)
             event = drift_event(self._name, self._partition, key, drift, ordinal)
-            self.results.drift_events += out.heard
+            self.results.drift_events += out.published
             out.drift.append(Output(offset, ordinal, key.encode(), self._encode(event)))
 
     def _put_changes(
@@ -300,7 +300,7 @@ class Learner:
                 reason=change.reason[:LONGEST_REASON],
                 serving=serving,
                 offset=offset,
-                evidence=None if change.evidence is None else _told(change.evidence),
+                evidence=None if change.evidence is None else _shortened(change.evidence),
             )
             out.models.append(Output(offset, ordinal, key.encode(), self._encode(event)))
 
@@ -315,7 +315,7 @@ def _interval(pool: Pool, forecast: Forecast, published: Prediction | None) -> I
     return Interval(value - reach, value + reach, pool.intervals.coverage, pool.intervals.held)
 
 
-def _told(evidence: Evidence) -> Evidence:
+def _shortened(evidence: Evidence) -> Evidence:
     """Evidence as it is published: values of slices can be long texts."""
     slices = [msgspec.structs.replace(gain, value=shortened(gain.value)) for gain in evidence.slices]
     return msgspec.structs.replace(evidence, slices=slices)

@@ -37,9 +37,9 @@ def differences(known: Mapping[int, Mapping[str, KnownReferences]]) -> dict[str,
     """
     found = {}
     for kind in sorted({kind for kinds in known.values() for kind in kinds}):
-        told = _difference(kind, {number: kinds[kind] for number, kinds in known.items() if kind in kinds})
-        if told:
-            found[kind] = told
+        spread = _difference(kind, {number: kinds[kind] for number, kinds in known.items() if kind in kinds})
+        if spread:
+            found[kind] = spread
     return found
 
 

@@ -34,7 +34,7 @@ QUORUM = 3
 FEW = 8
 """With fewer events since the last such step, a stream may be sparse: one event confirms another."""
 SIZES = 48
-"""Sizes of steps that are told apart, by powers of two of seconds: up to 9 million years."""
+"""Sizes of steps that are distinguished, by powers of two of seconds: up to 9 million years."""
 FROM_THE_START = -NEVER / 2
 """A step of more seconds is that from the start, before which there was no time."""
 

@@ -1,4 +1,4 @@
-"""What the intake hands to the learner, and what it is told of other code's answers."""
+"""What the intake hands to the learner, and the answers of other code that it is given."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class Turn:
 
 
 class Witness(Protocol):
-    """Is told of a fold by new code what its outputs do not say; nothing of the fold depends on it."""
+    """Observes, in a fold by new code, what its outputs do not show; nothing of the fold depends on it."""
 
-    def refused(self, offset: int, refused: Refused, *, heard: bool) -> None:
-        """A record is refused; one that is not `heard` is of a warm-up, of which nothing is put out."""
+    def refused(self, offset: int, refused: Refused, *, published: bool) -> None:
+        """A record is refused; one that is not `published` is of a warm-up."""
         ...
 
     def answered(self, own: Any, published: Any, *, same_point: bool) -> None:
@@ -81,6 +81,6 @@ def as_published(task: Task, published: Prediction, outputs: tuple[Any, ...]) ->
             f"the published prediction {published.id} is no answer to this task: {error}. Code of "
             "another task cannot take over: use another namespace"
         ) from error
-    told = published.interval
-    reach = None if told is None else (told.high - told.low) / 2.0
+    interval = published.interval
+    reach = None if interval is None else (interval.high - interval.low) / 2.0
     return Forecast(model.name, model.version, model.learned_through, output, outputs, reach=reach)

@@ -1,7 +1,7 @@
 """Stores the states of one partition now and then, aside from serving, which never waits for it or needs it.
 
-A store that fails is told of when it begins to, now and then, and when it works again; the next state is
-tried within a minute.
+A store that fails is logged when it begins to fail, then from time to time, and when it works
+again; the next state is tried within a minute.
 """
 
 from __future__ import annotations
@@ -112,16 +112,16 @@ class Checkpointing:
 
     def status(self) -> dict[str, Any]:
         """What `driftline status` shows of the checkpoints."""
-        found: dict[str, Any] = {}
+        status: dict[str, Any] = {}
         if self._stored is not None:
             offset, at, written = self._stored
-            found["checkpoint"] = {
+            status["checkpoint"] = {
                 "next_offset": offset,
                 "age_seconds": round(self._now() - at, 1),
                 "bytes": written.size,
                 "cpu_seconds": round(written.seconds, 3),
             }
         if self._outage is not None:
-            found["checkpoint_failed"] = self._failed
-            found["checkpoint_failing_seconds"] = round(self._outage.seconds, 1)
-        return found
+            status["checkpoint_failed"] = self._failed
+            status["checkpoint_failing_seconds"] = round(self._outage.seconds, 1)
+        return status

@@ -22,7 +22,7 @@ class RowWriter(Protocol):
 
     @property
     def incarnation(self) -> str:
-        """What tells the store from what it was before it lost rows; "" while that is not known."""
+        """Identifies the store between two losses of rows; "" while that is not known."""
         ...
 
     @property

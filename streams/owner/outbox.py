@@ -2,7 +2,7 @@
 
 Batches go out in the order of source positions and each is awaited. When one fails the outbox is
 dead: nothing later is sent, so what a topic ends with always proves a contiguous prefix. Its owner
-then takes the partition over anew.
+then takes the partition over again.
 
 While the log is folded again, what lies at or before a topic's tail is not sent a second time; the
 output at the tail itself is compared with the published record.
@@ -105,7 +105,7 @@ class Outbox:
         may follow it."""
         appender = self._appender
         if appender is None:
-            raise OutboxClosed("an earlier output failed: take the partition over anew")
+            raise OutboxClosed("an earlier output failed: take the partition over again")
         try:
             yield appender
         except BaseException:

@@ -315,7 +315,7 @@ class OwnedPartition:
         return await snapshot.unfinished.finish()
 
     async def has_other_topics(self) -> bool:
-        """Whether the log or an output was made anew since the take-over; to be asked at any time.
+        """Whether the log or an output was recreated since the take-over; to be asked at any time.
 
         Raises TopologyRefused when they cannot be served at all.
         """

@@ -106,7 +106,7 @@ class PartitionTask:
     @property
     def stalled(self) -> str:
         """What the broker says that this worker should have done by now."""
-        return self._standstill.told
+        return self._standstill.reason
 
     @property
     def owned(self) -> OwnedPartition | None:
@@ -260,10 +260,10 @@ class PartitionTask:
 
     async def _refuse_for_now(self, error: TopologyRefused) -> None:
         """Stop serving until the topics can be served: a broker that starts may not have learnt them yet."""
-        told = f"{error}"
-        if (self.state, self.reason) != ("refused", told):
-            log.error("partition %d is not served: %s", self.partition, told)
-        self.state, self.reason = "refused", told
+        reason = f"{error}"
+        if (self.state, self.reason) != ("refused", reason):
+            log.error("partition %d is not served: %s", self.partition, reason)
+        self.state, self.reason = "refused", reason
         await self._drop()
         await self._pause(LOOK_EVERY)
 
@@ -295,7 +295,7 @@ class PartitionTask:
             return
         if owned is not None and now - self._looked > LOOK_EVERY and not self._is_looking:
             self._looked = now
-            # not awaited: of a broker that is away the status has to tell, not to wait for it
+            # not awaited: the status reports a broker that is away, and must not wait for it
             self._looking = asyncio.create_task(self._look(owned))
 
     @property
@@ -311,12 +311,12 @@ class PartitionTask:
             elif not outdated:
                 await self._standstill.look(owned, idle=self._idle)
         except TopologyRefused:
-            outdated = True  # a new take-over tells in full
+            outdated = True  # a new take-over reports in full
         except Exception as error:
-            self._standstill.over()  # whoever cannot ask is not given records either
+            self._standstill.over()  # a worker that cannot ask is given no records either
             self._outage = self._outage or Outage(f"partition {self.partition}: asking the broker", self._now)
             self._outage.failed(error)
-            # what waiting does not help, a new take-over tells in full
+            # what waiting does not help, a new take-over reports in full
             outdated = not _is_broker_trouble(error)
         else:
             if self._outage is not None:
@@ -360,22 +360,22 @@ class PartitionTask:
     def status(self) -> dict[str, Any]:
         """What `driftline status` shows of the partition."""
         owned = self._owned
-        found: dict[str, Any] = {"state": self.state, "reason": self.reason}
+        status: dict[str, Any] = {"state": self.state, "reason": self.reason}
         if owned is not None:
-            found["next_offset"] = owned.acknowledged
-            found["references"] = msgspec.to_builtins(owned.processor.intake.known_references())
+            status["next_offset"] = owned.acknowledged
+            status["references"] = msgspec.to_builtins(owned.processor.intake.known_references())
             if owned.processor.intake.warming:
-                found["warming_up"] = True
+                status["warming_up"] = True
             if self.state == "recovering":
                 progress = owned.progress
                 seconds = max(self._now() - self._recovery_started, 1e-3)
-                found["recovery"] = {
+                status["recovery"] = {
                     "from": progress.begin,
                     "at": progress.at,
                     "until": progress.until,
                     "records_per_second": round((progress.at - progress.begin) / seconds, 1),
                 }
-        return found | self._checkpointing.status()
+        return status | self._checkpointing.status()
 
 
 def _is_broker_trouble(error: Exception) -> bool:

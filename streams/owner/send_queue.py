@@ -70,7 +70,7 @@ class SendQueue:
         self._check()
 
     async def close(self) -> None:
-        """End the sending; of what is on its way nobody knows how much arrives."""
+        """End the sending; it is unknown how much of what is on its way arrives."""
         sending = self._sending
         if sending is not None:
             sending.cancel()

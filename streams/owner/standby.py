@@ -91,7 +91,7 @@ class Standby:
         """Fold as far as all is published; returns how many records that were.
 
         What is left then cannot be folded before the other code is fenced out.
-        Raises NothingToInheritFrom, LogRemade when the log was made anew, and BrokerChanged.
+        Raises NothingToInheritFrom, LogRemade when the log was recreated, and BrokerChanged.
         """
         marks = await self.marks()
         tails = await self._tails(marks)
@@ -135,7 +135,7 @@ class Standby:
         ):
             first = position_of(letters[0].headers)[0] if first is None else first
             self._planner.before |= refused_in(letters)
-        if extent.begin > self._letters_read:  # some are deleted, and so is what they told of
+        if extent.begin > self._letters_read:  # some are deleted, with what they reported
             self._planner.known_from = self.log_end if first is None else first
         self._letters_read = extent.end
 
@@ -146,7 +146,7 @@ class Standby:
         extents = await deployment.broker.extents([log_place, *places.values()])
         log = extents[log_place]
         if self._log is not None and self._log.topic_id != log.topic_id:
-            raise LogRemade(f"{log_place} was made anew during the upgrade: start it again")
+            raise LogRemade(f"{log_place} was recreated during the upgrade: start it again")
         self._log = log
         refuse_deleted(deployment, self.partition, extents)
         return {
@@ -175,7 +175,7 @@ class Standby:
                     deployment.checkpoints, name, deployment.topics.log, self.partition, deployment.seal
                 )
             except CheckpointRefusal:
-                continue  # whoever takes over tells of it
+                continue  # the next take-over reports it
             return checkpoint.header.outputs
         return {}
 

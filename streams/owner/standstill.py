@@ -20,11 +20,11 @@ class Standstill:
         self._partition = partition
         self._stood_at = -1
         self._waits_since: float | None = None
-        self.told = ""
+        self.reason = ""
         """What the broker says that the worker should have done by now."""
 
     def over(self) -> None:
-        """It goes on, or nobody can tell."""
+        """It goes on, or that cannot be known."""
         self._waits_since = None
 
     async def look(self, owned: OwnedPartition, *, idle: bool) -> None:
@@ -45,7 +45,7 @@ class Standstill:
         seconds = now - self._waits_since
         if seconds > (IDLE_STUCK_AFTER if idle else STUCK_AFTER):
             why = "they are not handed over" if idle else "their outputs are not accepted"
-            self.told = (
+            self.reason = (
                 f"partition {self._partition}: records from offset {stood_at} on have been in the log for "
                 f"{seconds:.0f} s and more, and {why}"
             )

@@ -142,7 +142,7 @@ async def _check_log(
     place = deployment.log(header.partition)
     extent = extents[place]
     if extent.topic_id != header.log_id:
-        raise BrokerChanged(f"{place} was made anew: its topic id is {extent.topic_id}, not {header.log_id}")
+        raise BrokerChanged(f"{place} was recreated: its topic id is {extent.topic_id}, not {header.log_id}")
     if extent.end < header.next_offset:
         raise BrokerChanged(
             f"{place} ends at {extent.end}, before offset {header.next_offset}: it was truncated"

@@ -58,7 +58,7 @@ async def take_over(
 
 
 async def _changed_hands(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> bool:
-    """Whether the outputs have grown since the fence, which nobody but a newer owner can have done.
+    """Whether the outputs have grown since the fence: only a newer owner can have appended.
 
     What a newer owner leaves behind (a checkpoint beyond the ends seen here) looks like lost data.
     """

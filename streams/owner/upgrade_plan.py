@@ -35,7 +35,7 @@ class UpgradePlan(msgspec.Struct):
     """Counts of the records of a log that the new code has folded.
 
     `refused` are those that the code before had accepted, by what is alike in their reasons; `refused_before`
-    those that both refuse; of `unknown` ones nobody can say any more what the code before did with them.
+    those that both refuse; of `unknown` ones it is no longer known what the code before did with them.
     `answers` are published predictions that the new code has an answer of its own to, `other_answers` those
     where it is another, `other_points` those where the prediction itself is.
     """
@@ -65,7 +65,7 @@ class UpgradePlan(msgspec.Struct):
             known.records += times
 
     def add(self, other: UpgradePlan) -> None:
-        """Add what was found of another partition."""
+        """Add the result of another partition."""
         for name in ("records", "refused_before", "unknown", "answers", "other_answers", "other_points"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for reason in other.refused.values():
@@ -102,14 +102,14 @@ class Planner:
         self.before: set[int] = set()
         self.known_from = 0
 
-    def refused(self, offset: int, refused: Refused, *, heard: bool) -> None:
-        """The new code refuses a record; of a warm-up nothing is `heard` outside."""
+    def refused(self, offset: int, refused: Refused, *, published: bool) -> None:
+        """The new code refuses a record; in a warm-up nothing is `published`."""
         if refused.stage in REPORT_ONLY:
             return
         if offset in self.before:
             self.plan.refused_before += 1
         # what warms up has been checked before it was sent: what cannot be decoded now could be then
-        elif offset < self.known_from or (not heard and refused.stage != "decode"):
+        elif offset < self.known_from or (not published and refused.stage != "decode"):
             self.plan.unknown += 1
         else:
             self.plan.refuse(self._partition, offset, refused)

@@ -92,7 +92,7 @@ class _Lane:
         self._stretches = stretches
         self._selection = selection
         self._prefix = None if selection.prediction is None else begins_with(kind, selection.prediction)
-        self._found = audit
+        self._audit = audit
         self._pieces = deque([chain.from_iterable(published.records)])
         self._before_deleted = published.begin > 0
         self._last = NOTHING
@@ -148,7 +148,7 @@ class _Lane:
                 if is_epoch(record):
                     continue
                 position = _position(record)
-                # nobody knows who wrote a record without a position: it is told of where it stands
+                # it is unknown who wrote a record without a position: it is reported at its place
                 self._position = max(self._last, (0, -1)) if position is None else position
                 self._head = record
                 return
@@ -170,11 +170,11 @@ class _Lane:
         reason = self._stretches.reason(position)
         if reason is None:
             return False
-        self._found.leave(reason)
+        self._audit.leave(reason)
         return True
 
     def _compare(self, position: SourcePosition, record: StoredRecord, output: Output) -> None:
-        audit = self._found
+        audit = self._audit
         if not self._covers(position, output.value):
             return
         reason = self._stretches.reason(position)
@@ -192,7 +192,7 @@ class _Lane:
 
     def _lacking(self, position: SourcePosition, output: Output) -> None:
         """A recomputed output that is not among the published ones."""
-        audit = self._found
+        audit = self._audit
         if self._before_deleted:
             audit.leave(DELETED)
         elif self._is_complete or self._head is not None or position <= self._stretches.known_tail:
@@ -207,7 +207,7 @@ class _Lane:
         record = self._head
         assert record is not None
         if not self._leave(self._position, record):
-            audit = self._found
+            audit = self._audit
             repeated = _position(record) is not None and self._position <= self._last
             audit.differs(
                 record_difference(
@@ -246,10 +246,10 @@ class PartitionAuditor:
         is_complete: bool = False,
     ) -> None:
         self._fold = fold
-        self.found = PartitionAudit(partition)
+        self.audit = PartitionAudit(partition)
         stretches = {kind: Stretches(kind, epochs, code) for kind in KINDS if kind in published}
         self._lanes = {
-            kind: _Lane(kind, published[kind], known, selection, self.found, is_complete=is_complete)
+            kind: _Lane(kind, published[kind], known, selection, self.audit, is_complete=is_complete)
             for kind, known in stretches.items()
         }
         self.has_own = any(known.any_own for known in stretches.values())
@@ -267,7 +267,7 @@ class PartitionAuditor:
     def folded(self, records: Sequence[StoredRecord]) -> None:
         """Fold the next records of the log, and compare what they give."""
         out = self._fold(records)
-        self.found.folded += len(records)
+        self.audit.folded += len(records)
         for kind, lane in self._lanes.items():
             lane.take(getattr(out, kind))
             lane.pass_by(records[-1].offset)
@@ -295,17 +295,17 @@ def audit_partition(
     """Compare what is published of one partition with what `fold` makes of its log.
 
     `log` holds the partition's records from offset 0 on; for the others see `PartitionAuditor`. Yields what
-    is found so far after each chunk, and at the end.
+    is known so far after each chunk, and at the end.
     """
     auditor = PartitionAuditor(partition, code, epochs, published, fold, selection)
     if not auditor.has_own:
         auditor.leave_all()
-        yield auditor.found
+        yield auditor.audit
         return
     for records in log:
         if not auditor.is_open:
             break
         auditor.folded(records)
-        yield auditor.found
+        yield auditor.audit
     auditor.finish()
-    yield auditor.found
+    yield auditor.audit

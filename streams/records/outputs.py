@@ -26,7 +26,7 @@ class Output(msgspec.Struct, frozen=True, gc=False):
 class Outputs:
     """Output records by topic, and the newest online feature row of each key that changed.
 
-    With `heard=False` nobody will hear of them: a warm-up is under way.
+    With `published=False` none of them is published: a warm-up is under way.
     `rows` maps (view, key values) to (event time in seconds, values by feature name).
     """
 
@@ -35,7 +35,7 @@ class Outputs:
     drift: list[Output] = field(default_factory=list)
     models: list[Output] = field(default_factory=list)
     dead_letters: list[Output] = field(default_factory=list)
-    heard: bool = True
+    published: bool = True
     rows: dict[tuple[str, tuple[str, ...]], tuple[float, dict[str, Any]]] = field(default_factory=dict)
 
     def extend(self, later: Outputs) -> None:

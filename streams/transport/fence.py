@@ -77,7 +77,7 @@ async def _mark(marker: AIOKafkaProducer, places: Sequence[TopicPartition]) -> N
     await marker.begin_transaction()
     for place in places:
         manager.maybe_add_partition_to_txn(place)
-    # the sender sleeps until it is told of work; places are added by it, not by a send
+    # the sender sleeps until it is woken for work; places are added by it, not by a send
     manager.notify_task_waiter()
     deadline = asyncio.get_running_loop().time() + MARKED_WITHIN
     while manager.partitions_to_add():

@@ -64,7 +64,7 @@ class KafkaAppender:
                 for count, delivery in await self._send(place, outputs)
             ]
             for _, _, delivery in sent:
-                # when one fails, nobody asks the others why
+                # when one fails, the others' errors are not awaited
                 delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
             # a batch is delivered at the offset of its first record
             return {place: (await delivery).offset + count for place, count, delivery in sent}

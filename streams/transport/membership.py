@@ -34,7 +34,7 @@ class Membership:
         try:
             is_member = await asyncio.to_thread(self._is_member)
         except (KafkaError, OSError, TimeoutError) as error:
-            # whoever cannot ask cannot join either
+            # a worker that cannot ask cannot join either
             log.info("the group could not be asked for: %s: %s", type(error).__name__, error)
             is_member = True
         if is_member:
@@ -48,5 +48,5 @@ class Membership:
             self.lost = f"its consumer has not been in its group for {seconds:.0f} s, though Kafka answers"
 
     def confirm(self) -> None:
-        """The worker has a place, or nobody can tell."""
+        """The worker has a place, or that cannot be known."""
         self._missed_since = None

@@ -40,7 +40,7 @@ def _differences(owned: Sequence[OwnedPartition]) -> dict[str, str]:
 
 
 async def _at_the_end(serving: Sequence[OwnedPartition]) -> list[OwnedPartition]:
-    """Those that have answered all that the log has; none while the broker is away, which others tell."""
+    """Those that have answered all that the log has; none while the broker is away, as others report."""
     from aiokafka.errors import KafkaError
 
     try:

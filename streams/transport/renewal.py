@@ -1,4 +1,4 @@
-"""A worker that has lost its way to Kafka begins anew: the same process, with a new image.
+"""A worker that has lost its connection to Kafka begins anew: the same process, with a new image.
 
 Faust ends its app when one of its services fails, and its consumer may stay in a group without being given
 records (both seen after a broker was killed). What such an app leaves behind (threads that wait for one
@@ -50,7 +50,7 @@ class Endable(Protocol):
 
 
 class Deadline(threading.Thread):
-    """Sees to it that an end that has begun comes, though the event loop may be blocked for ever."""
+    """Ensures that a process that is ending does end, though the event loop may be blocked for ever."""
 
     def __init__(self, watched: Endable) -> None:
         super().__init__(name="deadline", daemon=True)

@@ -27,7 +27,7 @@ class TopicsWatch:
         try:
             troubles = tuple(await asyncio.to_thread(self._look))
         except (KafkaError, OSError, TimeoutError) as error:
-            # whoever needs the broker tells that it is away; settings are looked at again when it is back
+            # what needs the broker reports that it is away; settings are looked at again when it is back
             log.info("the topics' settings could not be looked at: %s: %s", type(error).__name__, error)
             return
         for trouble in troubles:

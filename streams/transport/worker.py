@@ -129,7 +129,7 @@ class Worker:
         return {number: task.state for number, task in sorted(self._partition_tasks.items())}
 
     def _log_end(self, number: int) -> int | None:
-        """The offset after the last record of a partition of the log that a fetch has told of."""
+        """The offset after the last record of a partition of the log, as of the last fetch."""
         return self.app.consumer.highwater(TP(self._deployment.topics.log, number)) or None
 
     async def _dispatch(self, stream: Any) -> None:
@@ -171,7 +171,7 @@ class Worker:
             self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
-        """End the worker as SIGTERM would; `run` then tells of the error."""
+        """End the worker as SIGTERM would; `run` then reports the error."""
         if self.failure is None:
             self.failure = error
             os.kill(os.getpid(), signal.SIGTERM)

@@ -70,7 +70,7 @@ class _Term:
 
     def last_resort(self) -> None:
         failure = self.failure
-        self.tell()
+        self.write_reason()
         log.warning("what the worker had begun did not end within %g s", WORKER_ENDS_WITHIN)
         if isinstance(failure, Lost):
             self._renewals.begin_anew(str(failure))
@@ -78,8 +78,8 @@ class _Term:
             log.error("driftline: %s", failure)
         end_now(0 if failure is None else 1)
 
-    def tell(self) -> None:
-        """Write down why it ended."""
+    def write_reason(self) -> None:
+        """Write to the status file why it ended."""
         failure = self.failure
         if failure is None:
             self._worker.status.write_end("it was asked to end", failed=False)
@@ -113,7 +113,7 @@ def run(worker: Worker, renewals: Renewals, closing: Callable[[], Awaitable[None
     except SystemExit as error:
         exited = error
     deadline.over()
-    term.tell()
+    term.write_reason()
     failure = term.failure
     if isinstance(failure, Lost):
         renewals.begin_anew(str(failure))

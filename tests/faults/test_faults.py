@@ -51,7 +51,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_a_topic_made_anew_
         status = FAULTS["checkpoint-flipped"](run).status
         assert judge(run, status) == []
         moves.recreate(run, run.topics.outcomes)
-        return moves.refusal(run, range(run.case.partitions), "made anew")
+        return moves.refusal(run, range(run.case.partitions), "recreated")
 
     assert_holds(trial(lab, "checkpoint-flipped", 1, SAMPLE, course=course))
 

@@ -287,7 +287,7 @@ class Chaos:
         made = StoredPlace(f"{place.topic}#{old.incarnation + 1}")
         made.incarnation = old.incarnation + 1
         self._world.places[place] = made
-        self._world.destroyed.append(f"{kind} is made anew")
+        self._world.destroyed.append(f"{kind} is recreated")
         self._note(self._world.destroyed[-1])
 
     def _lose_power(self) -> None:

@@ -61,7 +61,7 @@ def check_owner(world: World, worker: Worker) -> None:
         raise Violation(f"{worker.process.name} has not put the lost rows again")
     for kind, mark in task.owned.header().outputs.items():
         if mark.topic_id != world.places[world.kinds[kind]].topic_id:
-            raise Violation(f"{kind} was made anew, and {worker.process.name} serves on")
+            raise Violation(f"{kind} was recreated, and {worker.process.name} serves on")
 
 
 def check_state(reference: Reference, processor: PartitionProcessor) -> None:

@@ -97,7 +97,7 @@ OF_THE_ORDER = (
         "lose_inputs",
     ),
     mutation(
-        "a topic that was made anew is taken for the old one",
+        "a topic that was recreated is taken for the old one",
         tails,
         "_tail_beyond",
         "    if extent.topic_id != known.topic_id:\n",
@@ -318,7 +318,7 @@ OF_THE_ORDER = (
         "trim_log",
     ),
     mutation(
-        "topics that were made anew are the same",
+        "topics that were recreated are the same",
         ownership,
         "OwnedPartition.has_other_topics",
         "!= topic_id for",

@@ -78,4 +78,4 @@ def recreate(run: Run, topic: str) -> None:
     finally:
         admin.close()
     ensure_topics(run.lab.bootstrap, run.topics.all())
-    run.note(f"{topic} was made anew")
+    run.note(f"{topic} was recreated")

@@ -1,4 +1,4 @@
-"""Faults of the topics: records deleted, topics made anew, archives with gaps."""
+"""Faults of the topics: records deleted, topics recreated, archives with gaps."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def _beyond_checkpoints(run: Run) -> None:
 
 @fault
 def output_recreated(run: Run) -> Outcome:
-    """An output topic was made anew: its topic id says so. Refused where a checkpoint knows the old one."""
+    """An output topic was recreated: its topic id says so. Refused where a checkpoint knows the old one."""
     with_checkpoints(run, 1)
     recreate(run, getattr(run.topics, run.random.choice(KINDS)))
     knowing = [p for p in range(run.case.partitions) if run.checkpoints(p)]
-    return refusal(run, knowing, "made anew")
+    return refusal(run, knowing, "recreated")
 
 
 @fault

@@ -1,4 +1,4 @@
-"""A warm-up is learned from and nothing of it is heard."""
+"""A warm-up is learned from and nothing of it is published."""
 
 from __future__ import annotations
 

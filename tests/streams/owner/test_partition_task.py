@@ -106,7 +106,7 @@ def test_an_output_made_anew_is_noticed_and_refused(monkeypatch: pytest.MonkeyPa
             return held.state == "refused"
 
         await until(refused)
-        assert f"{TOPICS.drift}-0 was made anew" in held.reason
+        assert f"{TOPICS.drift}-0 was recreated" in held.reason
         await held.stop()
 
     asyncio.run(run())

@@ -72,7 +72,7 @@ def test_an_output_that_is_deleted_under_a_worker_is_refused_and_published_again
     told = eventually(lambda: reasons(system, refused, "refused"))
     for reason in told:
         assert f"{system.topics.outcomes}-" in reason
-        assert "was made anew" in reason
+        assert "was recreated" in reason
         assert "remove this partition's checkpoints" in reason
     system.stop(refused)
 

@@ -153,9 +153,9 @@ def test_what_was_refused_before_its_dead_letter_was_deleted_is_not_held_against
 
 def test_what_a_warm_up_had_accepted_cannot_be_unreadable_now() -> None:
     planner = Planner(0)
-    planner.refused(3, Refused("decode", "unknown field"), heard=False)
-    planner.refused(4, Refused("late", "before the watermark"), heard=False)
-    planner.refused(5, Refused("range", "told, and accepted"), heard=True)
+    planner.refused(3, Refused("decode", "unknown field"), published=False)
+    planner.refused(4, Refused("late", "before the watermark"), published=False)
+    planner.refused(5, Refused("range", "told, and accepted"), published=True)
     assert (planner.plan.newly_refused, planner.plan.unknown) == (1, 1)
 
 

@@ -178,7 +178,7 @@ def test_a_log_made_anew_under_a_worker_is_refused(system_of: SystemOf, eventual
 
     eventually(refused)
     for found in system.status["partitions"].values():
-        assert "was made anew" in found["reason"]
+        assert "was recreated" in found["reason"]
     assert len(system.read(system.topics.predictions)) == 20
     system.stop(worker)
 
