@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from feast.cli.cli import cli
 from redis import Redis
 from shops import BY_SHOP, price, put, repo_at
 
@@ -22,16 +24,16 @@ ROWS: dict[RowKey, StampedRow] = {(BY_SHOP, (shop,)): (1e9, {"price_1h": 2.5}) f
 
 
 def feast(repo: OnlineStoreRepo, *arguments: str) -> str:
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("feast")), *arguments],
-        cwd=repo.place.path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """One of Feast's own commands, in this process: a new one takes four seconds to import Feast."""
+    path = sys.path.copy()
+    try:
+        with chdir(repo.place.path):
+            done = CliRunner().invoke(cli, arguments)
+    finally:
+        sys.path[:] = path
+        sys.modules.pop("definitions", None)  # those of the next repository have the same name
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 @pytest.fixture
