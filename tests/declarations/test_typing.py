@@ -59,7 +59,7 @@ def mypy(folder: Path, files: list[Path]) -> str:
     """What mypy --strict says of the files."""
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--follow-imports=silent",
-         "--ignore-missing-imports", "--cache-dir", str(folder / "cache"), *map(str, files)],
+         "--ignore-missing-imports", "--cache-dir", str(ROOT / ".mypy_cache/declarations"), *map(str, files)],
         capture_output=True, text=True, cwd=folder, env={**os.environ, "MYPYPATH": str(ROOT)},
     )  # fmt: skip
     return done.stdout + done.stderr
@@ -67,7 +67,7 @@ def mypy(folder: Path, files: list[Path]) -> str:
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One run over the good declaration and all wrong ones: most of its time is reading driftline."""
+    """One run over the good declaration and all wrong ones: most of its time is reading driftline, once."""
     folder = tmp_path_factory.mktemp("typed")
     texts = {"good": GOOD} | {f"wrong_{n}": GOOD.replace(a, b) for n, (a, b, _) in enumerate(WRONG)}
     for name, text in texts.items():
