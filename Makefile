@@ -31,8 +31,12 @@ check: setup ## lint, types, layers, and how much of each package the tests with
 	$(BIN)/python -m pytest -m "not integration and not soak" --numprocesses 2 --dist loadfile --cov --cov-report=json:.coverage.json
 	$(BIN)/python -m tests.coverage .coverage.json
 
-bench: setup ## measure against bare River, plain Faust, Quix Streams, aiokafka
-	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/peers "quixstreams>=3.20"
+bench: setup ## measure against bare River, plain Faust, Quix Streams, bytewax, Pathway, aiokafka
+	@for peer in "quixstreams>=3.20" "bytewax[kafka]>=0.21" "pathway>=0.33"; do \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary=:all: --upgrade \
+	    --target ".venv/frameworks/$${peer%%[\[>]*}" "$$peer" 2>.venv/frameworks.log \
+	  || { echo "$$peer cannot be installed, and is not measured:"; cat .venv/frameworks.log; }; \
+	done
 	$(BIN)/driftline bench
 
 readme: setup ## the README's figures and picture: runs the demo anew, takes the bench as it was measured last

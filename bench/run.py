@@ -35,7 +35,7 @@ from driftline.streams.declare.usecase import load_case
 CHAMPION_ALONE = "driftline.bench.cases:champion_alone"
 FROM_MEMORY_WITHIN = 600.0
 """Seconds for what is measured without Kafka."""
-PACKAGES = ("river", "faust-streaming", "quixstreams", "aiokafka")
+PACKAGES = ("river", "faust-streaming", "quixstreams", "bytewax", "pathway", "aiokafka")
 
 
 class Peer(NamedTuple):
@@ -49,10 +49,15 @@ class Peer(NamedTuple):
 
 
 _QUIX = "driftline.bench.peers.quix", "quixstreams"
+_BYTEWAX = "driftline.bench.peers.bytewax_flow", "bytewax"
+_PATHWAY = "driftline.bench.peers.pathway_table", "pathway"
 _FAUST = "driftline.bench.peers.faust_plain", "faust-streaming"
 PEERS = {
-    "quix": Peer(*_QUIX, {"durable": True, "apart": True}),
-    "quix_memory": Peer(*_QUIX, {"durable": False, "apart": True}, once=True),
+    "quix": Peer(*_QUIX, {"durable": True, "apart": "quixstreams"}),
+    "quix_memory": Peer(*_QUIX, {"durable": False, "apart": "quixstreams"}, once=True),
+    "bytewax": Peer(*_BYTEWAX, {"durable": True, "apart": "bytewax"}),
+    "bytewax_memory": Peer(*_BYTEWAX, {"durable": False, "apart": "bytewax"}, once=True),
+    "pathway_memory": Peer(*_PATHWAY, {"durable": False, "apart": "pathway"}),
     "faust": Peer(*_FAUST, {"durable": True}, once=True),
     "faust_memory": Peer(*_FAUST, {"durable": False}, once=True),
 }

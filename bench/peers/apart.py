@@ -7,11 +7,16 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
-FOLDER = Path(sys.prefix) / "peers"
-"""Where `make bench` installs them. Only a peer's own process looks there."""
+_FOLDER = Path(sys.prefix) / "frameworks"
+
+
+def folder(package: str) -> Path:
+    """Where `make bench` installs a package, with what it requires: each apart from the others too, as they
+    require other versions of the same things. Only a peer's own process looks there."""
+    return _FOLDER / package
 
 
 def version(package: str) -> str | None:
     """The version of a package among driftline's own or apart, None where there is none."""
-    found = distributions(name=package, path=[*sys.path, str(FOLDER)])
+    found = distributions(name=package, path=[*sys.path, str(folder(package))])
     return next((distribution.version for distribution in found), None)

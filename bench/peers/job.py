@@ -141,7 +141,8 @@ def _aggregate(window: Window, kept: list[Any] | None) -> Any:
 
 class Job:
     """The job of one process. Events are objects with attributes, named by their tag; `at` is a
-    datetime. `take` returns what is to be put out: ("predictions" | "outcomes", message)."""
+    datetime. `take` returns what is to be put out: ("predictions" | "outcomes", message). `key` is an
+    event's key."""
 
     def __init__(self, case: UseCase) -> None:
         case.models.first.born()  # imports River now, not at the first event
@@ -154,7 +155,7 @@ class Job:
         self._voids = {tag[event] for event in label.void}
         self._label_value = label.value
         self._join = attrgetter(label.on)
-        self._key = attrgetter(case.key or label.on)
+        self.key = attrgetter(case.key or label.on)
         self._names = case.key_fields
         self._models: dict[str, Any] = {}
         tables: dict[Any, _Table] = {}
@@ -236,7 +237,7 @@ class Job:
         return model
 
     def _predict(self, event: Any, at: float, x: dict[str, Any], store: Store) -> dict[str, Any]:
-        key = self._key(event)
+        key = self.key(event)
         output = self._task.predict(self._model(key), x)
         prediction = {
             "id": f"{event.id}:{self._task.name}",
@@ -263,7 +264,7 @@ class Job:
         if status == "labelled":
             p = output if label else 1.0 - output
             loss = -log(max(p, 1e-15))
-            self._model(self._key(event)).learn_one(prediction["features"], label)
+            self._model(self.key(event)).learn_one(prediction["features"], label)
         outcome = {
             "prediction_id": prediction["id"],
             "event_id": prediction["event_id"],

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from driftline.bench.peers.apart import FOLDER
+from driftline.bench.peers.apart import folder
 from driftline.streams.declare.topics import TopicSpec
 
 
@@ -36,7 +36,7 @@ class Assignment(msgspec.Struct, frozen=True):
 
     `durable` says whether a peer's windows live in the framework's own state or in plain memory,
     `feast` whether a driftline worker writes online features too, `exact` whether it writes source
-    positions and checkpoints, `apart` whether the peer's framework is installed apart.
+    positions and checkpoints, `apart` is the package of the peer's framework where it is installed apart.
     """
 
     case: str
@@ -49,7 +49,7 @@ class Assignment(msgspec.Struct, frozen=True):
     durable: bool = True
     feast: bool = False
     exact: bool = True
-    apart: bool = False
+    apart: str = ""
 
     @classmethod
     def from_arguments(cls) -> Assignment:
@@ -62,10 +62,10 @@ class PeerFailed(Exception):
 
 
 def _started(
-    module: str, arguments: Sequence[str], *, apart: bool = False, **pipes: Any
+    module: str, arguments: Sequence[str], *, apart: str = "", **pipes: Any
 ) -> subprocess.Popen[bytes]:
     """The module in a process group of its own, so that its children can be ended with it."""
-    path = [*([str(FOLDER)] if apart else []), *filter(None, sys.path)]
+    path = [*([str(folder(apart))] if apart else []), *filter(None, sys.path)]
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},

@@ -27,6 +27,8 @@ def ratios(
         "kafka_vs_simulate_cpu": cpu("simulate", "driftline"),
         "faust_vs_driftline_cpu": cpu("faust", "driftline_champion"),
         "quix_vs_driftline_cpu": cpu("quix", "driftline_champion"),
+        "bytewax_vs_driftline_cpu": cpu("bytewax", "driftline_champion"),
+        "pathway_memory_vs_driftline_cpu": cpu("pathway_memory", "driftline_champion"),
         "latency_p99_vs_aiokafka_200": p99(200),
         "latency_p99_vs_aiokafka_1000": p99(1000),
         "exactness_cpu": cpu("driftline", "driftline_inexact"),
