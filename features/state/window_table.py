@@ -45,7 +45,8 @@ class WindowTable(dict[Any, EventWindow]):
             window = self.get(key)
             if window is None:
                 continue  # it was evicted
-            if window.retain(bound):
+            # most go as a whole: the values of a window that has nothing newer need not go one by one
+            if window.ats[-1] > bound and window.retain(bound):
                 due.append((watermark, key))
             else:
                 del self[key]

@@ -58,24 +58,25 @@ REMEMBERED = 65_536
 
 
 class Home:
-    """Which keys are at home in one partition of `partitions`. It remembers answers, and has no state."""
+    """Which keys are at home in one partition of `partitions`. It has no state: `known` are answers that it
+    remembers, some of the keys that are."""
 
     def __init__(self, partition: int, partitions: int) -> None:
         self._partition = partition
         self._partitions = partitions
-        self._at_home: set[bytes] = set()
+        self.known: set[bytes | None] = set()
         self.last_stranger = ""
         """What was said of the last key that is not; empty before the first."""
 
     def refusal(self, key: bytes) -> str | None:
         """Why a record with this key must not be here; None when it may."""
-        if self._partitions == 1 or key in self._at_home:
+        if self._partitions == 1 or key in self.known:
             return None
         home = partition_of(key, self._partitions)
         if home == self._partition:
-            if len(self._at_home) >= REMEMBERED:
-                self._at_home.clear()
-            self._at_home.add(key)
+            if len(self.known) >= REMEMBERED:
+                self.known.clear()
+            self.known.add(key)
             return None
         self.last_stranger = self._stranger(key, home)
         return self.last_stranger

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 from driftline.errors import pass_interrupt
 from driftline.features.declare.keys import key_text
@@ -131,7 +131,7 @@ class Intake:
         state, silent = self._s, Outputs(published=False)
         turn = Turn(out, answered)
         # decoding all of them first is faster than decoding each in its turn
-        for record, event, content in [self._decoded(record) for record in records]:
+        for record, event, content in list(map(self._decoded, records)):
             self.offset = turn.offset = record.offset
             state.records += 1
             if state.records % RETAIN_EVERY == 0:
@@ -202,7 +202,13 @@ class Intake:
         appended = record.timestamp / 1000.0 if self._is_live and record.timestamp >= 0 else None
         if route.is_clock and not watermark.is_news(at, appended):
             return
-        verdict = self._judge(event, route, at, appended)
+        verdict: Timeliness = "on time"
+        if route.is_event:
+            verdict = watermark.judge(at, event.id, appended)
+        elif route.is_reference and watermark.is_far_ahead(at, appended):
+            verdict = "future"
+        if verdict == "late" or verdict == "future":
+            raise self._untimely(event, verdict)
         label_key: Any = None
         said: Statement | None = None
         x: dict[str, Any] | None = None
@@ -236,10 +242,8 @@ class Intake:
     def _is_new(self, record: Record, event: Event, content: int, route: Route) -> bool:
         """Whether an event has not come before; raises Refused where it must not come at all."""
         state = self._s
-        if route.keyed and (stranger := self._home.refusal(record.key or b"")) is not None:
-            # it would meet none of the other events of its key
-            state.counts.misplaced += 1
-            raise Refused("partition", stranger)
+        if route.keyed and record.key not in self._home.known:
+            self._check_home(record)
         novelty = state.seen.find(route.tag, event.id, content, state.watermark.max_at)
         if novelty == "other content":
             raise Refused("id", f"another {route.tag!r} event came with the id {event.id!r} before")
@@ -250,20 +254,18 @@ class Intake:
             self._check_mark(event)
         return True
 
-    def _judge(self, event: Event, route: Route, at: float, appended: float | None) -> Timeliness:
-        """How an event's time stands to the others'; raises Refused where it is late or from the future."""
-        watermark = self._s.watermark
-        verdict: Timeliness = "on time"
-        if route.is_event:
-            verdict = watermark.judge(at, event.id, appended)
-        elif route.is_reference and watermark.is_far_ahead(at, appended):
-            verdict = "future"
+    def _check_home(self, record: Record) -> None:
+        """Raises Refused where a record would meet none of the other events of its key."""
+        if (stranger := self._home.refusal(record.key or b"")) is not None:
+            self._s.counts.misplaced += 1
+            raise Refused("partition", stranger)
+
+    def _untimely(self, event: Event, verdict: Literal["late", "future"]) -> Refused:
+        """Why an event's time does not let it in."""
         if verdict == "late":
             self._s.counts.late += 1
-            raise refusal.late(event, watermark)
-        if verdict == "future":
-            raise refusal.of_the_future(event, watermark, self._is_live)
-        return verdict
+            return refusal.late(event, self._s.watermark)
+        return refusal.of_the_future(event, self._s.watermark, self._is_live)
 
     def _move_time(self, event: Event, route: Route, at: float, appended: float | None, turn: Turn) -> None:
         watermark, join = self._s.watermark, self.label_join

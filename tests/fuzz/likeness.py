@@ -24,7 +24,7 @@ PASSING: frozenset[tuple[str, str]] = frozenset(
         ("Seat", "member"),
         # what is remembered of a pure function, and of it for people
         ("DriftManager", "_thresholds"),
-        ("Home", "_at_home"),
+        ("Home", "known"),
         ("Home", "last_stranger"),
     }
 )
