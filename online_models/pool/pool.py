@@ -175,7 +175,8 @@ class Pool:
         was_raw = estimator.__class__ is Calibrated and not estimator.is_ranked
         try:
             # a copy: estimators may change it (River's Renamer does), and others read it too
-            output = self.task.predict(estimator, request.x.copy())
+            x = request.x if estimator.__class__ is RunningPrior else request.x.copy()
+            output = self.task.predict(estimator, x)
             if output is None:
                 if state.has_learned:
                     raise ModelsError("the answer is None")

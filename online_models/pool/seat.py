@@ -63,8 +63,11 @@ class Seat:
     def teach(self, x: dict[str, Any], y: Any, prediction_id: str) -> None:
         """Learn from an example, weighted and sampled as declared. Raises what the estimator raises."""
         member, state = self.member, self.state
+        if member is None:  # the prior, which reads labels alone
+            state.estimator.learn_one(x, y)
+            return
         x = x.copy()
-        if member is None or not (state.sampled or state.weighted):
+        if not (state.sampled or state.weighted):
             state.estimator.learn_one(x, y)
         elif member.learns(y, prediction_id):
             if state.weighted and member.class_weight is not None:
