@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from statistics import median
@@ -79,10 +79,10 @@ class Run(NamedTuple):
     first: str
 
 
-def judged(scenario: Scenario, seed: int) -> Run:
-    """One run of a scenario."""
+def judged(scenario: Scenario, drifts: Iterable[Drift]) -> Run:
+    """How right a run of a scenario was, by what was `told`."""
     confirmed: dict[int, list[Drift]] = {}
-    for drift in told(scenario, seed):
+    for drift in drifts:
         if drift.severity == "drift":
             confirmed.setdefault(drift.incident, []).append(drift)
     begins = scenario.count if scenario.begins is None else scenario.begins
@@ -98,7 +98,8 @@ def judged(scenario: Scenario, seed: int) -> Run:
 
 def _judged(name: str, seed: int) -> Run:
     """One run of the scenario of that name, in a process of its own."""
-    return judged(next(scenario for scenario in SCENARIOS if scenario.name == name), seed)
+    scenario = next(scenario for scenario in SCENARIOS if scenario.name == name)
+    return judged(scenario, told(scenario, seed))
 
 
 def _line(scenario: Scenario, runs: Sequence[Run]) -> str:
