@@ -26,6 +26,7 @@ from driftline.bench.sample_run import sample_run
 from driftline.bench.speed.attempts import attempt, medians, not_measured, say
 from driftline.bench.speed.kafka_runs import PACE_SECONDS, KafkaRuns
 from driftline.bench.speed.ratios import ratios
+from driftline.bench.speed.scale import SIZES, Size
 from driftline.infra.local.kafka import LocalStack
 from driftline.infra.settings import Settings
 from driftline.streams.code.fold_version import fold_version
@@ -96,6 +97,11 @@ def _peer(runs: KafkaRuns, name: str, hand: dict[str, Any], rounds: int) -> dict
     )
 
 
+def _scale(size: Size) -> dict[str, Any]:
+    arguments = map(str, size)
+    return process.call("driftline.bench.speed.scale", *arguments, within=FROM_MEMORY_WITHIN)
+
+
 def measure(runs: KafkaRuns, log_file: Path, rounds: int, latency_rounds: int) -> dict[str, Any]:
     """Everything, as it goes into results.json. Raises PeerFailed where the fold itself fails: it is what
     all others are compared with."""
@@ -115,6 +121,8 @@ def measure(runs: KafkaRuns, log_file: Path, rounds: int, latency_rounds: int) -
         peers[name] = _peer(runs, name, hand, rounds)
     say(f"latency at {' and '.join(map(str, PACE_SECONDS))} events a second, {latency_rounds} runs each")
     delays = attempt(lambda: runs.latency(latency_rounds))
+    say("payments with more cards, and with more events")
+    scale = {name: attempt(lambda s=size: _scale(s)) for name, size in SIZES.items()}  # type: ignore[misc]
     say("take-over, silent fold, a worker killed")
     recovered = runs.recovery(log_file, rounds)
     return {
@@ -125,6 +133,7 @@ def measure(runs: KafkaRuns, log_file: Path, rounds: int, latency_rounds: int) -
         "latency": delays,
         "recovery": recovered,
         "fold": fold,
+        "scale": scale,
         "machine": {
             "python": platform.python_version(),
             "cores": os.cpu_count(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from driftline.bench.speed.scale import SIZES
+
 RATIOS = {
     "core_fold_vs_river": ("fold, champion alone / bare River, CPU per flight", "<= 2.5"),
     "fold_vs_river": ("fold, everything on / bare River, CPU per flight", "<= 4.0"),
@@ -122,6 +124,20 @@ def recovery_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def scale_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(size of the payments case, CPU us per event, MB of state), or why there is none."""
+    rows = []
+    for name, size in SIZES.items():
+        found = results["scale"][name]
+        text = f"payments, {size.events:,} events, {size.cards:,} cards"
+        if "failure" in found:
+            rows.append((text, "-", f"not measured: {_short(found['failure'])}"))
+        else:
+            of = f"{text}, {found['open']:,} waiting predictions at the end"
+            rows.append((of, _number(found["cpu_us_per_event"], 1), _number(found["resident_mb"], 0)))
+    return rows
+
+
 def stage_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     """(stage, CPU us per flight)."""
     return [(stage, _number(us, 1)) for stage, us in results["fold"]["stages_us_per_flight"].items()]
@@ -132,6 +148,17 @@ def _sections(results: dict[str, Any]) -> list[tuple[tuple[str, ...], list[Any]]
         (("ratio", "measured", "target"), ratio_rows(results)),
         (("same job, same events", "CPU µs / event", "events / s"), peer_rows(results)),
         (("event produced to prediction consumed", "p50 ms", "p99 ms"), latency_rows(results)),
+        *(
+            # results of a bench before it was measured have none
+            [
+                (
+                    ("fold of one partition, one model for all, three keys", "CPU µs / event", "MB"),
+                    scale_rows(results),
+                )
+            ]
+            if "scale" in results
+            else []
+        ),
         (("take-over and recovery", "measured"), recovery_rows(results)),
         (("stage of the fold", "CPU µs / flight"), stage_rows(results)),
     ]
