@@ -28,7 +28,7 @@ def test_predictions_that_nobody_disputes_are_closed_in_time() -> None:
 
 def test_a_size_that_fails_is_told_of_in_the_table() -> None:
     good = {"cpu_us_per_event": 40.0, "resident_mb": 100.0, "open": 5}
-    found = {name: good for name in SIZES} | {"many_events": {"failure": "did not end within 600 s"}}
+    found = dict.fromkeys(SIZES, good) | {"many_events": {"failure": "did not end within 600 s"}}
     rows = table.scale_rows(json.loads(RESULTS.read_text()) | {"scale": found})
     assert rows[0][1:] == ("40.0", "100")
     assert rows[2][1:] == ("-", "not measured: did not end within 600 s")
