@@ -99,6 +99,8 @@ def _field(case: UseCase, what: str, event: type, name: str) -> None:
 
 def _task(case: UseCase) -> None:
     ask, label = case.task.ask, case.task.label
+    if ask in label.void:
+        raise _fail(case, f"void holds {ask.__name__}, which asks: each request would end itself, unanswered")
     for event in (ask, label.event, *label.void):
         _need(case, "the task", event)
         if issubclass(event, Reference):

@@ -156,6 +156,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "wait": (lambda: task(wait=-1), "wait: it must be above 0"),
     "wait as text": (lambda: task(wait="25 days"), "write 25 * DAY"),
     "void": (lambda: task(void=Settled), "write [Settled]"),
+    "void by the request": (lambda: orders(task=task(void=[Asked])), "each request would end itself"),
     "void undeclared": (lambda: orders(task=task(void=[Other])), "add Other to them"),
     "at_expiry": (lambda: task(at_expiry="maybe"), "is not true or false"),
     "answers": (lambda: task(answers="olest"), "Did you mean 'oldest'?"),
