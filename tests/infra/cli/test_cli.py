@@ -119,6 +119,14 @@ def test_schemas_are_one_json_object() -> None:
     assert json.loads(driftline("schema", "driftline.examples.flights:flights").stdout)
 
 
+ONE_AFTER_ANOTHER = """
+import json, sys
+from driftline.infra.cli.entry import app
+for command in json.loads(sys.argv[1]):
+    app(command, standalone_mode=False)
+"""
+"""A program that runs commands in one process: starting takes longer than most of them."""
+
 OWN_CASE = """
 import driftline as dl
 from features import doubled
@@ -164,15 +172,16 @@ def test_a_project_has_folders_of_the_names_that_ours_have(tmp_path: Path) -> No
         (tmp_path / name).write_text(text)
     event = '{"type": "asked", "id": "a", "at": "2024-05-06T08:00:00Z", "order": "o", "amount": 2.5}'
     (tmp_path / "events.jsonl").write_text(event)
-    for command in (
-        ["simulate", "mine:orders", "events.jsonl", "--json"],
+    one = ["simulate", "mine:orders", "events.jsonl", "--json"]
+    others = [
         ["simulate", "flights", "--limit", "50", "--json"],
         ["schema", "mine:orders"],
         ["features", "describe", "mine:orders", "--json"],
         ["features", "apply", "mine:orders"],
-    ):
+    ]
+    for arguments in (["-m", "driftline", *one], ["-c", ONE_AFTER_ANOTHER, json.dumps(others)]):
         done = subprocess.run(
-            [sys.executable, "-m", "driftline", *command],
+            [sys.executable, *arguments],
             cwd=tmp_path, env=ENVIRONMENT | {"DRIFTLINE_HOME": str(tmp_path / "home")},
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
