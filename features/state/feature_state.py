@@ -202,6 +202,14 @@ class FeatureState:
         """How many keys had to go for others so far."""
         return sum(table.evicted for table in self._tables.values() if isinstance(table, BoundedTable))
 
+    def keys_held(self) -> dict[str, int]:
+        """How many keys the windows hold, by their event and what they are by: `Arrived by carrier`."""
+        held: dict[str, int] = {}
+        for (_, event, _, by, *_), table in self._tables.items():
+            windows = f"{event.__name__} by {', '.join(by) or 'nothing'}"
+            held[windows] = held.get(windows, 0) + len(table)
+        return held
+
     def retain(self, watermark: float) -> None:
         """Forget what no event at or after the watermark (seconds) can see."""
         for table in self._tables.values():

@@ -150,6 +150,10 @@ class Timeline:
         """As `FeatureState.evicted`."""
         return self._features.evicted()
 
+    def keys_held(self) -> dict[str, int]:
+        """As `FeatureState.keys_held`."""
+        return self._features.keys_held()
+
     def tallies(self) -> Mapping[tuple[type, str], Tally]:
         """As `FeatureState.tallies`."""
         return self._features.tallies()

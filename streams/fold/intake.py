@@ -117,6 +117,11 @@ class Intake:
         """Keys of windows that had to go for others so far."""
         return self._features.evicted()
 
+    @property
+    def window_keys(self) -> dict[str, int]:
+        """How many keys the features' windows hold, by event and what they are by."""
+        return self._features.keys_held()
+
     def known_references(self) -> dict[str, KnownReferences]:
         """What this partition knows of each kind of reference, by the kind's name."""
         watermark = self._s.watermark.value

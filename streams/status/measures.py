@@ -48,6 +48,10 @@ MEASURES = {
             _OF_A_PARTITION,
         ),
         Measure(
+            "window_keys", "gauge", "Keys that the windows of an event hold, all by the same added",
+            ("partition", "windows"),
+        ),
+        Measure(
             "dead_letters", "counter", "Dead letters since the take-over, by stage", ("partition", "stage")
         ),
         Measure(

@@ -33,6 +33,8 @@ def add_partition(readings: Readings, owned: OwnedPartition, log_end: int | None
     readings.set("predictions", counts["predictions"], number)
     readings.set("unmatched_labels", counts["unmatched"], number)
     readings.set("evicted_keys", counts["evicted_keys"], number)
+    for windows, keys in intake.window_keys.items():
+        readings.set("window_keys", keys, number, windows)
     readings.set("pending_predictions", counts["pending"], number)
     readings.set("warming_up", float(intake.warming), number)
     readings.set("fold_seconds", tally.fold_seconds, number)

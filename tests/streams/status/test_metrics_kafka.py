@@ -27,6 +27,8 @@ ONCE_IT_HAPPENED = (
 )
 """Measures without a value before something of their kind has happened in this process."""
 
+KEYS = 10_000
+
 Sample = tuple[str, frozenset[tuple[str, str]]]
 
 
@@ -106,6 +108,19 @@ def test_a_scrape_has_what_the_log_made_and_a_take_over_is_no_burst(
     eventually(taken_over)
     assert max(sums) == events, "no counter is above what the log has"
     system.stop(second)
+
+
+def test_the_number_of_series_does_not_grow_with_the_keys(
+    system_of: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    system = system_of("shop:orders")
+    port = free_port()
+    worker, _ = system.command("worker", "shop:orders", DRIFTLINE_METRICS=f"127.0.0.1:{port}")
+    system.produce(shop.asked(n, n / 200, f"s{n}") for n in range(KEYS))  # all within the hour of the windows
+    eventually(lambda: total(port, "predictions") == KEYS)
+    assert total(port, "window_keys", windows="Asked by shop") == KEYS
+    assert sum(map(len, scraped(port).values())) < 500
+    system.stop(worker)
 
 
 def test_a_worker_whose_address_is_taken_serves_and_listens_once_it_is_free(
