@@ -192,14 +192,11 @@ class Intake:
     def _accept(self, record: Record, event: Event, content: int, turn: Turn) -> None:
         """Take an event in, or raise Refused with nothing changed.
 
-        All that may refuse it comes first and changes nothing. What the event says is used there: user
-        code, or a value that is not what it should be, may raise whatever it likes. That it enters the
-        windows, whole or not at all, is the last of it. What follows cannot refuse, and what it raises is a
-        fault of this package.
+        All that may refuse it, user code and odd values too, comes first and changes nothing; the last of it
+        is the windows, all or none. What follows cannot refuse: what it raises is a fault of this package.
         """
         if event.__class__ is Command:
-            self._command(event, turn)
-            return
+            return self._command(event, turn)
         state, features, route = self._s, self._features, self._routes[event.__class__]
         watermark, at = state.watermark, event.at.timestamp()
         if not self._is_new(record, event, content, route):
@@ -229,7 +226,6 @@ class Intake:
             features.update(event, at)
         except FeatureValueError as error:
             raise refusal.without_features(error, features.problems()) from error
-
         self._move_time(event, route, at, appended, turn)
         features.come_to(watermark)
         state.seen.add(route.tag, event.id, content, watermark.max_at, at)
