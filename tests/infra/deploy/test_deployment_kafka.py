@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.error
@@ -21,8 +22,11 @@ import shop
 
 from driftline.infra.local import deployment_secrets
 from driftline.infra.local.kafka import LocalStack, free_port
+from driftline.infra.observe.files import contents
+from driftline.infra.proof.audit_metrics import ALL_MEASURES
 from tests.features.redis_server import redis_executable
 from tests.infra.deploy.deployment import filled, secured
+from tests.streams.status.test_metrics_kafka import ONCE_IT_HAPPENED
 
 CASES = str(Path(__file__).parents[2] / "cases")
 ASKED = 30
@@ -147,6 +151,13 @@ def measured(port: int, series: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series + "{"))
 
 
+def absent_in_scrapes(deployment: Deployment) -> set[str]:
+    """Series that dashboard or rules name, and neither the worker nor the auditor serves."""
+    named = set(re.findall(r"driftline_\w+", "".join(contents().values())))
+    scrapes = [answer(deployment.port(service), "/metrics")[1].decode() for service in ("worker", "audit")]
+    return {series for series in named if not any(f"\n{series}{{" in scrape for scrape in scrapes)}
+
+
 def test_the_services_answer_requests_with_the_rights_and_secrets_that_the_files_give_them(
     deployment: Deployment, eventually: Callable[..., Any]
 ) -> None:
@@ -165,15 +176,21 @@ def test_the_services_answer_requests_with_the_rights_and_secrets_that_the_files
     made = subprocess.run(
         new_key, env=deployment.environment("gateway"), capture_output=True, text=True, check=True
     )
-    key, path = made.stdout.strip(), "/v1/cases/orders/predictions"
+    key = made.stdout.strip()
+    path, facts = "/v1/cases/orders/predictions", "/v1/cases/orders/events"
     assert answer(gateway, path, b"{}")[0] == 401
     for number in range(ASKED):
         status, body = answer(gateway, path, msgspec.json.encode(shop.asked(number, number)), key)
+        assert status == 200, body
+        status, body = answer(gateway, facts, msgspec.json.encode(shop.settled(number, number)), key)
         assert status == 200, body
     eventually(lambda: measured(deployment.port("audit"), "driftline_audit_checked") >= ASKED)
     assert measured(deployment.port("audit"), "driftline_audit_differences") == 0
     assert measured(deployment.port("worker"), "driftline_predictions_total") == ASKED
     assert eventually(store.dbsize), "online rows are in the Redis with the password"
+    eventually(
+        lambda: absent_in_scrapes(deployment) <= {ALL_MEASURES[name].series for name in ONCE_IT_HAPPENED}
+    )
     running = {name: process.poll() for name, process in deployment.processes.items()}
     assert running == dict.fromkeys(deployment.processes), running
     passwords = [path.read_text() for path in deployment.secrets.glob("*password*")]
