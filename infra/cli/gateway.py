@@ -24,24 +24,27 @@ def serve(
     most_bytes: Annotated[
         int, typer.Option("--max-body", min=1, help="Bytes of a body; a larger one gets 413")
     ] = 1 << 20,
+    most_streams: Annotated[
+        int, typer.Option("--max-streams", min=0, help="Event streams that are open at once; more get 429")
+    ] = 100,
 ) -> None:
     """Serve cases over HTTP until SIGTERM; /docs describes what can be asked.
 
     Every request needs a key: `driftline gateway key`. Any number of gateways can serve the same cases.
     """
-    from driftline.infra.gateway.app import Limits
+    from driftline.infra.gateway.gate import Limits
     from driftline.infra.gateway.serve import run_gateway
 
-    run_gateway(
-        [selected_case(case) for case in cases], settings(), host, port, Limits(most_requests, most_bytes)
-    )
+    limits = Limits(most_requests, most_bytes, most_streams)
+    run_gateway([selected_case(case) for case in cases], settings(), host, port, limits)
 
 
 @commands.command()
 def key(
     name: Annotated[str, typer.Argument(help="What the key is called: a service, a person")],
     scopes: Annotated[
-        list[str], typer.Option("--scope", help="produce or read:values; may be given several times")
+        list[str],
+        typer.Option("--scope", help="produce, read, read:values or operate; may be given several times"),
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -199,7 +199,6 @@ def lineage(
     computed again from the events behind it, apart from the fold. Exit code 1 when one is not what was used,
     or when there is no such prediction.
     """
-    from driftline.infra.proof.lineage import as_json as to_json
     from driftline.infra.proof.lineage import as_text
     from driftline.infra.serving.serve import open_history
     from driftline.streams.owner.deployment import code_of
@@ -209,6 +208,6 @@ def lineage(
     with open_history(declared, now) as history:
         topics = declared.topics(now.namespace)
         origin = trace(history, declared, topics, code_of(declared), prediction, events)
-    print(to_json(origin) if as_json else as_text(origin))
+    print(origin.as_json() if as_json else as_text(origin))
     if not origin.agrees:
         raise typer.Exit(1)

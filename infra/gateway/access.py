@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
+from starlette.requests import Request
 
 from driftline.infra.errors import InfraError
 from driftline.infra.gateway.problems import Problem
 from driftline.whole_file import replacing
 
-Scope = Literal["produce", "read:values"]
+Scope = Literal["produce", "read", "read:values", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-"""produce: send events and get their predictions; read:values: look up predictions and features."""
+"""produce: send events and get their predictions; read: figures about models; read:values: what came of
+single events, and features; operate: relay commands, each signed by its operator."""
+Allow = Callable[[Request, Scope], None]
+"""Raises Problem unless the request's key has the scope."""
 _PREFIX = "dlk_"
 
 

@@ -1,9 +1,9 @@
-"""The routes of one case: predictions, events and features."""
+"""The routes of one case: what is sent to it, and its features; those of its records are beside."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -11,37 +11,38 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from driftline.features.errors import FeaturesError
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.online.client import FeatureClient
-from driftline.infra.gateway.access import Scope
+from driftline.infra.gateway.access import Allow
+from driftline.infra.gateway.bodies import JSON, NDJSON, each_event
 from driftline.infra.gateway.preferences import DEFAULT_WAIT, Preference
 from driftline.infra.gateway.problems import Problem, refused_event
 from driftline.infra.gateway.progress import FoldedOffsets
-from driftline.infra.gateway.results import PublishedResults
+from driftline.infra.gateway.published.event_stream import OpenStreams
+from driftline.infra.gateway.published.record_routes import RecordRoutes
+from driftline.infra.gateway.published.results import PublishedResults
+from driftline.infra.gateway.published.topic_reader import TopicReader
 from driftline.infra.gateway.submission import Submission
+from driftline.infra.settings import Settings
 from driftline.streams.clients.schema import topic_schemas
-from driftline.streams.declare.events import SYSTEM_EVENTS, Event
+from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
-
-NDJSON = "application/x-ndjson"
-LINES_AT_ONCE = 256
-"""Events of one NDJSON body that are on their way at once."""
-
-Allow = Callable[[Request, Scope], None]
 
 
 class CaseRoutes:
     """One case behind the gateway."""
 
-    def __init__(self, case: UseCase, bootstrap: str, namespace: str, features: RepositoryPlace) -> None:
+    def __init__(self, case: UseCase, bootstrap: str, settings: Settings, streams: OpenStreams) -> None:
+        namespace = settings.namespace
         self.case = case
         self._namespace = namespace
         self._decoder: EventDecoder[Event] = EventDecoder((*case.events, *SYSTEM_EVENTS))
         self._results = PublishedResults(case, bootstrap, namespace)
         self._progress = FoldedOffsets(case, bootstrap, namespace)
-        self._submission = Submission(case, bootstrap, namespace, self._results, self._progress)
-        self._features = FeatureClient(case, features) if case.views() else None
+        self._reader = TopicReader(bootstrap)
+        self._submission = Submission(case, bootstrap, namespace, self._results, self._progress, self._reader)
+        self._records = RecordRoutes(case, bootstrap, settings, self._reader, streams)
+        self._features = FeatureClient(case, settings.features(case.name)) if case.views() else None
         self._base = f"/v1/cases/{case.name}"
 
     @property
@@ -56,21 +57,26 @@ class CaseRoutes:
     async def close(self) -> None:
         """End what is on its way."""
         await self._submission.close()
+        await self._reader.close()
         if self._features is not None:
             await self._features.close_async()
 
     def add_to(self, app: FastAPI, allow: Allow) -> None:
         """Add the routes to the application; `allow` is asked first by each."""
         topics, schemas = self.case.topics(self._namespace), topic_schemas(self.case, self._namespace)
+        events = _inlined(schemas[topics.log])
         event_body = {
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": _inlined(schemas[topics.log])}},
+                "content": {JSON: {"schema": events}, NDJSON: {"schema": {"type": "string"}}},
             }
         }
-        answer = {"application/json": {"schema": _inlined(schemas[topics.predictions])}}
+        answer = {JSON: {"schema": _inlined(schemas[topics.predictions])}}
         self._add_predictions(app, allow, event_body, {200: {"content": answer}})
-        self._add_facts_and_features(app, allow, event_body)
+        self._add_facts(app, allow, event_body)
+        self._add_commands(app, allow)
+        self._add_features(app, allow)
+        self._records.add_to(app, self._base, allow)
 
     def _add_predictions(
         self,
@@ -90,7 +96,7 @@ class CaseRoutes:
         )
         async def predict(request: Request) -> Response:
             allow(request, "produce")
-            return await self._each(request, self._predicted)
+            return await each_event(request, self._predicted)
 
         @app.get(
             f"{self._base}/predictions/{{event_id:path}}",
@@ -105,9 +111,9 @@ class CaseRoutes:
                 raise Problem(404, "No prediction", f"none is published for {event_id!r}, or not yet")
             body = self._results.body(event_id)
             body = body if body is not None else await self._submission.stored(published, event_id)
-            return Response(body, media_type="application/json")
+            return Response(body, media_type=JSON)
 
-    def _add_facts_and_features(self, app: FastAPI, allow: Allow, event_body: dict[str, Any]) -> None:
+    def _add_facts(self, app: FastAPI, allow: Allow, event_body: dict[str, Any]) -> None:
         name = self.case.name
 
         @app.post(
@@ -118,23 +124,42 @@ class CaseRoutes:
         )
         async def report(request: Request) -> Response:
             allow(request, "produce")
-            return await self._each(request, self._reported)
+            return await each_event(request, self._reported)
 
+    def _add_commands(self, app: FastAPI, allow: Allow) -> None:
+        command = _inlined(msgspec.json.schema(Command))
+
+        @app.post(
+            f"{self._base}/commands",
+            tags=[self.case.name],
+            summary="Relay a command that its operator has signed; answered when it has been folded",
+            openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": command}}}},
+        )
+        async def relay(request: Request) -> Response:
+            allow(request, "operate")
+            return await each_event(request, self._commanded)
+
+    def _add_features(self, app: FastAPI, allow: Allow) -> None:
         @app.get(
-            f"{self._base}/features/{{view}}", tags=[name], summary="The newest features of a key of a view"
+            f"{self._base}/features/{{view}}",
+            tags=[self.case.name],
+            summary="The newest features of a key of a view: ?NAME=VALUE for each part of the key",
         )
         async def features(request: Request, view: str) -> Response:
             allow(request, "read:values")
             return await self._read_features(view, dict(request.query_params))
 
     async def _read_features(self, view: str, key: dict[str, str]) -> Response:
-        if self._features is None:
-            raise Problem(404, "No features", f"{self.case.name} has no views")
+        views = [each.name for each in self.case.views()]
+        views += [each.name for each in self.case.on_demand_views()]
+        if self._features is None or view not in views:
+            known = ", ".join(views) or "none"
+            raise Problem(404, "No such view", f"{self.case.name} has no view {view!r}; it has: {known}")
         try:
             row = await self._features.get_async(view, key)
         except FeaturesError as error:
             raise Problem(422, "No such features", str(error)) from None
-        return Response(msgspec.json.encode(row), media_type="application/json")
+        return Response(msgspec.json.encode(row), media_type=JSON)
 
     def _decoded(self, body: bytes) -> Event:
         """The event in a body. Raises Problem."""
@@ -163,16 +188,31 @@ class CaseRoutes:
         asked = asyncio.ensure_future(self._submission.predict(event))
         done, _ = await asyncio.wait((asked,), timeout=preference.wait)
         if done:
-            return Response(asked.result(), media_type="application/json")
+            return Response(asked.result(), media_type=JSON)
         asked.add_done_callback(_retrieve_failure)
         where = f"{self._base}/predictions/{quote(event.id, safe='')}"
         body = msgspec.json.encode({"id": event.id, "status": "accepted", "prediction": where})
-        return Response(body, 202, headers={"Location": where}, media_type="application/json")
+        return Response(body, 202, headers={"Location": where}, media_type=JSON)
 
     async def _reported(self, body: bytes, preference: Preference) -> Response:
         event = self._decoded(body)
         if type(event) is self.case.task.ask:
             raise Problem(422, "A request", f"a {type(event).__name__} is sent to {self._base}/predictions")
+        return await self._folded(event, preference)
+
+    async def _commanded(self, body: bytes, preference: Preference) -> Response:
+        try:
+            event = self._decoder.decode(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise refused_event("decode", str(error)) from None
+        if not isinstance(event, Command):
+            raise Problem(
+                422, "No command", f"a {type(event).__name__} is none: `driftline models` makes them"
+            )
+        return await self._folded(event, preference)
+
+    async def _folded(self, event: Event, preference: Preference) -> Response:
+        """The answer once an event has been folded. Raises Problem."""
         try:
             async with asyncio.timeout(preference.wait or DEFAULT_WAIT):
                 await self._submission.report(event)
@@ -183,30 +223,7 @@ class CaseRoutes:
                 f"{event.id!r} is in the log, and no worker has folded it yet: send it again for its answer",
                 headers={"Retry-After": "1"},
             ) from None
-        return Response(
-            msgspec.json.encode({"id": event.id, "status": "folded"}), media_type="application/json"
-        )
-
-    async def _each(
-        self, request: Request, handle: Callable[[bytes, Preference], Awaitable[Response]]
-    ) -> Response:
-        """Handle the event of a body, or those of an NDJSON body, whose answers come in their order."""
-        preference = Preference.parse(request.headers.get("Prefer"))
-        body = await request.body()
-        if not request.headers.get("Content-Type", "").startswith(NDJSON):
-            return await handle(body, preference)
-        turns = asyncio.Semaphore(LINES_AT_ONCE)
-
-        async def line(text: bytes) -> bytes:
-            async with turns:
-                try:
-                    answer = await handle(text, preference)
-                except Problem as problem:
-                    return problem.body()
-                return bytes(answer.body)
-
-        lines = await asyncio.gather(*(line(text) for text in body.splitlines() if text.strip()))
-        return Response(b"".join(each + b"\n" for each in lines), media_type=NDJSON)
+        return Response(msgspec.json.encode({"id": event.id, "status": "folded"}), media_type=JSON)
 
 
 def _retrieve_failure(task: asyncio.Future[bytes]) -> None:

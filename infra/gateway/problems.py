@@ -58,3 +58,8 @@ def unknown_outcome(event_id: str) -> Problem:
         "with the same id again, it counts once",
         headers={"Retry-After": "1"},
     )
+
+
+def not_now() -> Problem:
+    """Kafka does not answer in time."""
+    return Problem(503, "Kafka does not answer", "ask again", headers={"Retry-After": "1"})

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import FrameType
 
 import uvicorn
 
-from driftline import logs
 from driftline.infra.gateway.access import AccessKeys
-from driftline.infra.gateway.app import Limits, create_app
+from driftline.infra.gateway.app import create_app
+from driftline.infra.gateway.gate import Limits
+from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.serving.serve import bootstrap_of
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase
 
 ANSWERS_END_WITHIN = 5
 """Seconds that answers on their way get when the gateway is asked to end."""
+HEAD_BYTES = 64 << 10
+"""Bytes of a request's line and headers."""
+
+
+class _Server(uvicorn.Server):
+    """Ends the event streams first: nothing else would."""
+
+    def __init__(self, config: uvicorn.Config, streams: OpenStreams) -> None:
+        super().__init__(config)
+        self._streams = streams
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._streams.is_ending = True
+        super().handle_exit(sig, frame)
 
 
 def keys_of(settings: Settings) -> AccessKeys:
@@ -24,14 +40,17 @@ def keys_of(settings: Settings) -> AccessKeys:
 
 def run_gateway(cases: Sequence[UseCase], settings: Settings, host: str, port: int, limits: Limits) -> None:
     """Serve cases over HTTP until SIGTERM or SIGINT."""
-    logs.begin()
-    app = create_app(cases, bootstrap_of(settings), settings, keys_of(settings), limits)
-    uvicorn.run(
+    streams = OpenStreams(limits.streams)
+    app = create_app(cases, bootstrap_of(settings), settings, keys_of(settings), limits, streams)
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        log_config=None,  # its lines go where ours go
+        http="h11",  # which bounds the headers of a request
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=ANSWERS_END_WITHIN,
         server_header=False,
     )
+    _Server(config, streams).run()

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from driftline.infra.gateway.problems import other_content, refused_event, unknown_outcome
+from driftline.infra.gateway.problems import Problem, other_content, refused_event, unknown_outcome
 from driftline.infra.gateway.progress import FoldedOffsets
-from driftline.infra.gateway.results import LogPosition, Published, PublishedResults
-from driftline.streams.archive.log_reader import LogReader
+from driftline.infra.gateway.published.results import LogPosition, Published, PublishedResults
+from driftline.infra.gateway.published.topic_reader import TopicReader
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.events import Event
@@ -43,6 +43,7 @@ class Submission:
         namespace: str,
         results: PublishedResults,
         progress: FoldedOffsets,
+        reader: TopicReader,
     ) -> None:
         self._codec = case.codec()
         self._partitions = case.partitions
@@ -50,6 +51,7 @@ class Submission:
         self._bootstrap = bootstrap
         self._results = results
         self._progress = progress
+        self._reader = reader
         self._outstanding: dict[str, _Outstanding] = {}
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
@@ -142,22 +144,18 @@ class Submission:
 
     async def _repeated(self, request: Event, content: int, published: Published) -> bytes:
         """The prediction of a request that came before; raises Problem if that was another request."""
-        original = await asyncio.to_thread(
-            _record, self._bootstrap, self._topics.log, published.partition, published.source
-        )
-        if original is not None and content_of(self._codec.decode(*original)) != content:
+        original = await self._reader.record(self._topics.log, published.partition, published.source)
+        if original is not None and content_of(self._codec.decode(original.value, original.key)) != content:
             raise other_content(request.id)
         body = self._results.body(request.id)
         return body if body is not None else await self.stored(published, request.id)
 
     async def stored(self, published: Published, event_id: str) -> bytes:
         """The bytes of a prediction in its topic; raises Problem when retention has deleted it."""
-        answer = await asyncio.to_thread(
-            _record, self._bootstrap, self._topics.predictions, published.partition, published.offset
-        )
-        if answer is None or answer[0] is None:
-            raise unknown_outcome(event_id)
-        return answer[0]
+        answer = await self._reader.record(self._topics.predictions, published.partition, published.offset)
+        if answer is None:
+            raise Problem(404, "No prediction", f"that of {event_id!r} was published, and is kept no longer")
+        return bytes(answer.value)
 
     async def close(self) -> None:
         """Forget who waits, and end the producer."""
@@ -165,17 +163,3 @@ class Submission:
             outstanding.result.cancel()
         if self._producer is not None:
             await self._producer.stop()
-
-
-def _record(
-    bootstrap: str, topic: str, partition: int, offset: int
-) -> tuple[bytes | None, bytes | None] | None:
-    """Value and key of the record at a position; None when the topic no longer has it."""
-    with LogReader(bootstrap) as reader:
-        begin, _ = reader.extent(topic, partition)
-        if offset < begin:
-            return None
-        for chunk in reader.chunks(topic, partition, offset, offset + 1):
-            for record in chunk:
-                return record.value, record.key
-    return None

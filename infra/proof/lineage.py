@@ -1,17 +1,10 @@
-"""The lineage of a prediction, for reading and as JSON."""
+"""The lineage of a prediction, for reading."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
-
 from driftline.streams.proof.lineage import At, Epoch, FeatureLineage, Lineage
-
-
-def as_json(lineage: Lineage) -> str:
-    """One JSON object."""
-    return msgspec.json.encode(msgspec.to_builtins(lineage) | {"agrees": lineage.agrees}).decode()
 
 
 def as_text(lineage: Lineage) -> str:

@@ -30,10 +30,8 @@ def make_key(path: Path) -> str:
     return public
 
 
-def send_command(
+def signed_command(
     case: UseCase,
-    bootstrap: str,
-    namespace: str,
     operator: str,
     key: Path,
     *,
@@ -42,20 +40,23 @@ def send_command(
     member: str = "",
     budget: float | None = None,
 ) -> Command:
-    """Sign a command with the key in a file, and append it to every partition of the case's log."""
+    """A command of an operator of the case, signed with the key in a file. Raises InfraError."""
     if operator not in case.operators:
         known = ", ".join(case.operators) or "none"
         raise InfraError(f"{case.name} declares no operator {operator!r}; it declares {known}")
     try:
         private = key.read_text().strip()
-        command = new_command(case.name, operator, private, action, pool=pool, member=member, budget=budget)
+        return new_command(case.name, operator, private, action, pool=pool, member=member, budget=budget)
     except OSError as error:
         raise InfraError(f"the key cannot be read from {key}: {error.strerror}") from None
     except DeclarationError as error:
         raise InfraError(f"{error} (the key is read from {key})") from None
+
+
+def send_command(case: UseCase, bootstrap: str, namespace: str, command: Command) -> None:
+    """Append a signed command to every partition of the case's log."""
     with EventProducer(case, bootstrap, namespace=namespace) as producer:
         producer.send(command)
-    return command
 
 
 def members(case: UseCase) -> list[dict[str, Any]]:

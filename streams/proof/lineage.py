@@ -109,6 +109,10 @@ class Lineage(msgspec.Struct, frozen=True):
         """Whether every feature value used is the one that the events behind it give."""
         return all(feature.agrees for feature in self.features.values())
 
+    def as_json(self) -> str:
+        """One JSON object."""
+        return msgspec.json.encode(msgspec.to_builtins(self) | {"agrees": self.agrees}).decode()
+
 
 def find_prediction(
     history: Past, topic: str, partitions: Iterable[int], prediction_id: str

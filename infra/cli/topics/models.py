@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from driftline.infra.cli.cases import selected_case, settings
@@ -15,6 +16,10 @@ from driftline.infra.cli.topics.tail import group
 KeyFile = Annotated[Path, typer.Option("--key", help="File with the operator's private key")]
 Operator = Annotated[str, typer.Option("--operator", help="Name that the case declares the public key under")]
 PoolOption = Annotated[str, typer.Option("--pool", help="Key of the pool meant; without it, every pool")]
+Printed = Annotated[
+    bool,
+    typer.Option("--print", help="Print the signed command as JSON, for a gateway to relay; send nothing"),
+]
 MemberName = Annotated[str, typer.Argument(help="Name of the member")]
 
 commands = group(TopicKind.MODELS, "The models topic, and commands to the models of a case.")
@@ -55,27 +60,38 @@ def list_models(case: Case, as_json: AsJson = False) -> None:
         )
 
 
-def _send(case: str, operator: str, key: Path, **command: Any) -> None:
+def _send(case: str, operator: str, key: Path, printed: bool, **said: Any) -> None:
     from driftline.infra.serving.serve import bootstrap_of
-    from driftline.infra.topics.operator import send_command
+    from driftline.infra.topics.operator import send_command, signed_command
 
-    now = settings()
-    sent = send_command(selected_case(case), bootstrap_of(now), now.namespace, operator, key, **command)
-    say(f"sent {sent.action} as {sent.id}: `driftline models tail {case}` shows its effect")
+    now, declared = settings(), selected_case(case)
+    command = signed_command(declared, operator, key, **said)
+    if printed:
+        print(msgspec.json.encode(command).decode())
+        return
+    send_command(declared, bootstrap_of(now), now.namespace, command)
+    say(f"sent {command.action} as {command.id}: `driftline models tail {case}` shows its effect")
 
 
 def _member_command(action: str, summary: str) -> None:
     @commands.command(action, help=summary)
     def command(
-        case: Case, member: MemberName, operator: Operator, key: KeyFile, pool: PoolOption = ""
+        case: Case,
+        member: MemberName,
+        operator: Operator,
+        key: KeyFile,
+        pool: PoolOption = "",
+        printed: Printed = False,
     ) -> None:
-        _send(case, operator, key, action=action, member=member, pool=pool)
+        _send(case, operator, key, printed, action=action, member=member, pool=pool)
 
 
 def _pool_command(action: str, summary: str) -> None:
     @commands.command(action, help=summary)
-    def command(case: Case, operator: Operator, key: KeyFile, pool: PoolOption = "") -> None:
-        _send(case, operator, key, action=action, pool=pool)
+    def command(
+        case: Case, operator: Operator, key: KeyFile, pool: PoolOption = "", printed: Printed = False
+    ) -> None:
+        _send(case, operator, key, printed, action=action, pool=pool)
 
 
 _member_command("promote", "Let a member serve.")
@@ -93,6 +109,7 @@ def budget(
     key: KeyFile,
     budget: Annotated[float | None, typer.Argument(help="Without it there is no bound")] = None,
     pool: PoolOption = "",
+    printed: Printed = False,
 ) -> None:
     """Bound what the members that do not serve may cost."""
-    _send(case, operator, key, action="budget", budget=budget, pool=pool)
+    _send(case, operator, key, printed, action="budget", budget=budget, pool=pool)

@@ -21,13 +21,14 @@ BASE = "/v1/cases/orders"
 
 
 class Gateways:
-    """Gateways of one case, and a client's key."""
+    """Gateways of one case, `orders` if no other is named, and a client's key."""
 
-    def __init__(self, system: Any) -> None:
+    def __init__(self, system: Any, case: str = "shop:orders") -> None:
         self.system = system
+        self.case = case
         self.ports: list[int] = []
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.key = self.new_key("all", "produce", "read:values")
+        self.key = self.new_key("all", "produce", "read", "read:values")
 
     def new_key(self, name: str, *scopes: str) -> str:
         command = [sys.executable, "-m", "driftline", "gateway", "key", name]
@@ -41,7 +42,7 @@ class Gateways:
     def start(self, port: int | None = None) -> int:
         port = port or free_port()
         process, _ = self.system.command(
-            "gateway", "serve", "shop:orders", "--port", str(port), "--max-body", "200000"
+            "gateway", "serve", self.case, "--port", str(port), "--max-body", "200000"
         )
         self.ports.append(port)
         self.processes.append(process)
@@ -68,7 +69,11 @@ class Client:
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 
     async def post(self, path: str, body: bytes, **headers: str) -> Answer:
-        sent = self._headers | {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = (
+            self._headers
+            | {"Content-Type": "application/json"}
+            | {name.replace("_", "-"): value for name, value in headers.items()}
+        )
         async with self._session.post(self._base + path, data=body, headers=sent) as answer:
             return answer.status, await answer.read(), dict(answer.headers)
 

@@ -29,6 +29,11 @@ PATHS = (
     "/events/x",
     "/predictions/%00",
     "/features/none",
+    "/records/outcomes?since=9:1&limit=0",
+    "/records/drift?since=0:0",
+    "/streams/models?since=x",
+    "/lineage/%2e",
+    "/commands",
     "",
     "//",
 )
@@ -58,7 +63,7 @@ def mutated(draw: random.Random, number: int) -> bytes:
 
 def request(draw: random.Random, number: int, key: str) -> tuple[str, str, bytes, dict[str, str]]:
     """Method, path, body and headers."""
-    headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=5"}
+    headers = {"Authorization": f"Bearer {key}", "Prefer": "wait=5", "Content-Type": "application/json"}
     if draw.random() < 0.3:
         text = draw.choice(
             ("", "x" * 3_000, "wait=99999999", "wait=-1", "application/x-ndjson", "Bearer", "gzip")

@@ -1,0 +1,190 @@
+"""Server-sent events: the records of a topic as they are published.
+
+Each stream reads the topic itself, so it goes on from wherever its client was, and what a slow client has not
+taken stays in Kafka: memory does not grow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from driftline.infra.gateway.problems import Problem, not_now
+from driftline.infra.gateway.published.offset_vector import OffsetVector, encoded, within
+from driftline.infra.gateway.published.topic_reader import extent
+from driftline.streams.connection import async_clients
+from driftline.streams.connection.request_limit import limit_requests
+
+log = logging.getLogger("driftline.gateway")
+
+HEARTBEAT = 10.0
+"""Seconds of silence after which a comment is sent, so that neither side nor a proxy takes it for the end."""
+TAKEN_WITHIN = 30.0
+"""Seconds in which a client takes what it is sent, or the stream is closed."""
+OPENED_WITHIN = 1.5
+STREAM_POLL_MS = 500
+EVENTS_AT_ONCE = 500
+FETCHED_BYTES = 256 << 10
+"""Bytes of a partition that are read ahead."""
+
+
+class RecordStream:
+    """One client's way through a topic."""
+
+    def __init__(
+        self, consumer: AIOKafkaConsumer, at: OffsetVector, gaps: Mapping[int, tuple[int, int]]
+    ) -> None:
+        self._consumer = consumer
+        self._at = at
+        self._gaps = gaps
+
+    @classmethod
+    async def open(
+        cls, bootstrap: str, topic: str, partitions: int, since: OffsetVector | None
+    ) -> RecordStream:
+        """Begin at a vector, or with what is published from now on. Raises Problem: 422, 503."""
+        consumer = async_clients.consumer(
+            bootstrap,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=STREAM_POLL_MS,
+            max_partition_fetch_bytes=FETCHED_BYTES,
+        )
+        limit_requests(consumer._client)
+        try:
+            async with asyncio.timeout(OPENED_WITHIN):
+                await consumer.start()
+                places = {TopicPartition(topic, number): number for number in range(partitions)}
+                consumer.assign(list(places))
+                begins, ends = await extent(consumer, places)
+                at = ends if since is None else within(since, begins, ends)
+                for place, number in places.items():
+                    consumer.seek(place, at[number])
+        except BaseException as error:
+            await consumer.stop()
+            if isinstance(error, (KafkaError, OSError, TimeoutError)):
+                raise not_now() from None
+            raise
+        gone = {n: (asked, at[n]) for n, asked in (since or {}).items() if asked < at[n]}
+        return cls(consumer, at, gone)
+
+    def opening(self) -> bytes:
+        """What is said first: where it begins, and which records that were asked for are kept no longer."""
+        said = b"retry: 1000\nid: %s\n: from here on\n\n" % encoded(self._at).encode()
+        for partition, (asked, kept) in sorted(self._gaps.items()):
+            said += named_event("gap", {"partition": partition, "from": asked, "to": kept})
+        return said
+
+    async def next(self) -> list[bytes]:
+        """The events of the records that came; none when none came for a moment."""
+        found = await self._consumer.getmany(timeout_ms=STREAM_POLL_MS, max_records=EVENTS_AT_ONCE)
+        return [self._event(record) for some in found.values() for record in some]
+
+    def _event(self, record: Any) -> bytes:
+        self._at[record.partition] = record.offset + 1
+        return b"id: %s\ndata: %s\n\n" % (encoded(self._at).encode(), record.value)
+
+    async def close(self) -> None:
+        await self._consumer.stop()
+
+
+def named_event(name: str, data: Mapping[str, Any]) -> bytes:
+    """An event that is no record."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
+
+
+class OpenStreams:
+    """The streams of a gateway: so many at once, and none any longer when it ends."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open = 0
+        self.is_ending = False
+
+    async def answer(self, opened: Callable[[], Awaitable[RecordStream]]) -> Response:
+        """The response that sends a stream. Raises Problem: 429 beyond the limit, and what opening raises."""
+        if self._open >= self._most:
+            detail = f"{self._most:,} streams are open: try again, or ask another gateway"
+            raise Problem(429, "Too many streams", detail, headers={"Retry-After": "1"})
+        self._open += 1
+        try:
+            return _StreamResponse(await opened(), self)
+        except BaseException:
+            self._open -= 1
+            raise
+
+    async def closed(self, stream: RecordStream) -> None:
+        """A stream is over."""
+        self._open -= 1
+        await stream.close()
+
+
+class _StreamResponse(Response):
+    """Sends a stream until its client goes, takes nothing more, or the gateway ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, stream: RecordStream, streams: OpenStreams) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["Content-Length"]
+        self._stream = stream
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = asyncio.create_task(_disconnected(receive))
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await self._send_all(send, gone)
+        except TimeoutError:
+            log.warning("%s: closed, as its client took nothing for %g s", scope["path"], TAKEN_WITHIN)
+        finally:
+            gone.cancel()
+            with suppress(asyncio.CancelledError):
+                await gone
+            await self._streams.closed(self._stream)
+
+    async def _send_all(self, send: Send, gone: asyncio.Task[None]) -> None:
+        await _give(send, self._stream.opening())
+        said = time.monotonic()
+        while not gone.done():
+            if self._streams.is_ending:
+                await _give(
+                    send, named_event("end", {"reason": "the gateway ends: connect again"}), more=False
+                )
+                return
+            try:
+                events = await self._stream.next()
+            except (KafkaError, OSError) as error:
+                await _end(send, f"Kafka cannot be read: {type(error).__name__}: connect again")
+                return
+            if not events and time.monotonic() - said >= HEARTBEAT:
+                events = [b": alive\n\n"]
+            if events:
+                await _give(send, b"".join(events))
+                said = time.monotonic()
+
+
+async def _give(send: Send, body: bytes, *, more: bool = True) -> None:
+    """Raises TimeoutError when the client does not take it."""
+    async with asyncio.timeout(TAKEN_WITHIN):
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _end(send: Send, reason: str) -> None:
+    await _give(send, named_event("end", {"reason": reason}), more=False)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

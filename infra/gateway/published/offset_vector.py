@@ -1,0 +1,50 @@
+"""Where a reader of a topic is: for each partition, the offset of the next record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from driftline.infra.gateway.problems import Problem
+
+OffsetVector = dict[int, int]
+_WRITTEN = re.compile(r"\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18})*")
+
+
+def encoded(vector: Mapping[int, int]) -> str:
+    """The text of a vector, which is also the id of a server-sent event.
+
+    >>> encoded({1: 7, 0: 12})
+    '0:12,1:7'
+    """
+    return ",".join(f"{partition}:{offset}" for partition, offset in sorted(vector.items()))
+
+
+def parsed(text: str, partitions: int) -> OffsetVector:
+    """The vector in a text; partitions that it leaves out are read from their beginning. Raises Problem.
+
+    >>> parsed("0:12,1:7", 3)
+    {0: 12, 1: 7, 2: 0}
+    """
+    if not _WRITTEN.fullmatch(text):
+        raise _wrong(f"expected PARTITION:OFFSET,..., as it was given with a record, not {text[:100]!r}")
+    named = [part.split(":") for part in text.split(",")]
+    given = {int(partition): int(offset) for partition, offset in named}
+    if len(given) < len(named):
+        raise _wrong(f"{text[:100]!r} names a partition twice")
+    unknown = sorted(set(given) - set(range(partitions)))
+    if unknown:
+        raise _wrong(f"there is no partition {unknown[0]}: the case has {partitions}")
+    return {partition: given.get(partition, 0) for partition in range(partitions)}
+
+
+def within(vector: Mapping[int, int], begins: Mapping[int, int], ends: Mapping[int, int]) -> OffsetVector:
+    """The vector with its offsets no earlier than what is kept; raises Problem for one beyond the end."""
+    for partition, offset in sorted(vector.items()):
+        if offset > ends[partition]:
+            raise _wrong(f"partition {partition} ends at {ends[partition]}, before {offset}")
+    return {partition: max(offset, begins[partition]) for partition, offset in vector.items()}
+
+
+def _wrong(detail: str) -> Problem:
+    return Problem(422, "No such position", detail)

@@ -1,0 +1,153 @@
+"""The routes that read what a case has published: pages, streams, models, incidents, schema, lineage."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Literal
+
+import msgspec
+from fastapi import FastAPI, Query, Request, Response
+
+from driftline.infra.errors import InfraError
+from driftline.infra.gateway.access import Allow, Scope
+from driftline.infra.gateway.problems import Problem, not_now
+from driftline.infra.gateway.published.event_stream import OpenStreams, RecordStream
+from driftline.infra.gateway.published.offset_vector import encoded, parsed
+from driftline.infra.gateway.published.topic_reader import RecordPage, TopicReader
+from driftline.infra.serving.serve import open_history
+from driftline.infra.settings import Settings
+from driftline.infra.topics.incidents import incidents
+from driftline.infra.topics.operator import members, serving
+from driftline.streams.clients.schema import topic_schemas
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import StreamsError
+from driftline.streams.owner.deployment import code_of
+from driftline.streams.proof.lineage import lineage
+
+RecordKind = Literal["predictions", "outcomes", "drift", "models", "statistics", "anomalies"]
+_SCOPE: dict[RecordKind, Scope] = {
+    "predictions": "read:values",
+    "outcomes": "read:values",
+    "statistics": "read:values",  # with the most frequent texts
+    "anomalies": "read:values",
+    "drift": "read",
+    "models": "read",
+}
+MOST_RECORDS = 1_000
+EVENTS_BEHIND = 5
+"""Events that the lineage lists behind each feature."""
+
+
+class RecordRoutes:
+    """What can be read of one case."""
+
+    def __init__(
+        self, case: UseCase, bootstrap: str, settings: Settings, reader: TopicReader, streams: OpenStreams
+    ) -> None:
+        self._case = case
+        self._bootstrap = bootstrap
+        self._settings = settings
+        self._topics = case.topics(settings.namespace)
+        self._reader = reader
+        self._streams = streams
+        self._tracing = asyncio.Lock()
+
+    def add_to(self, app: FastAPI, base: str, allow: Allow) -> None:
+        """Add the routes below `base`; `allow` is asked first by each."""
+        self._add_records(app, base, allow)
+        self._add_now(app, base, allow)
+        self._add_lineage(app, base, allow)
+
+    def _add_records(self, app: FastAPI, base: str, allow: Allow) -> None:
+        tags: list[Any] = [self._case.name]
+
+        @app.get(f"{base}/records/{{kind}}", tags=tags, summary="Published records, a page at a time")
+        async def page(
+            request: Request,
+            kind: RecordKind,
+            since: str | None = None,
+            limit: int = Query(100, ge=1, le=MOST_RECORDS),
+        ) -> Response:
+            allow(request, _SCOPE[kind])
+            begin = None if since is None else parsed(since, self._case.partitions)
+            topic = getattr(self._topics, kind)
+            return _json(_page(await self._reader.page(topic, self._case.partitions, begin, limit)))
+
+        @app.get(
+            f"{base}/streams/{{kind}}",
+            tags=tags,
+            summary="Records as they are published, as server-sent events",
+            responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        )
+        async def stream(request: Request, kind: RecordKind, since: str | None = None) -> Response:
+            allow(request, _SCOPE[kind])
+            at = request.headers.get("Last-Event-ID") or since
+            begin = None if at is None else parsed(at, self._case.partitions)
+            topic = getattr(self._topics, kind)
+            return await self._streams.answer(
+                lambda: RecordStream.open(self._bootstrap, topic, self._case.partitions, begin)
+            )
+
+    def _add_now(self, app: FastAPI, base: str, allow: Allow) -> None:
+        tags: list[Any] = [self._case.name]
+
+        @app.get(f"{base}/models", tags=tags, summary="The declared members, and what every pool serves")
+        async def models(request: Request) -> Response:
+            allow(request, "read")
+            pools = await _read(serving, self._bootstrap, self._topics.models)
+            return _json({"members": members(self._case), "serving": pools})
+
+        @app.get(f"{base}/incidents", tags=tags, summary="Drift by incident, the newest first")
+        async def list_incidents(
+            request: Request, limit: int = Query(100, ge=1, le=MOST_RECORDS)
+        ) -> Response:
+            allow(request, "read")
+            found = await _read(incidents, self._bootstrap, self._topics.drift)
+            return _json({"incidents": found[:limit], "more": len(found) > limit})
+
+        @app.get(f"{base}/schema", tags=tags, summary="JSON Schema of the records of each topic")
+        async def schema(request: Request) -> Response:
+            allow(request, "read")
+            return _json(topic_schemas(self._case, self._settings.namespace))
+
+    def _add_lineage(self, app: FastAPI, base: str, allow: Allow) -> None:
+        @app.get(
+            f"{base}/lineage/{{prediction_id:path}}",
+            tags=[self._case.name],
+            summary="All that a prediction rests on, back to the events",
+        )
+        async def trace(request: Request, prediction_id: str) -> Response:
+            allow(request, "read:values")
+            async with self._tracing:  # it reads the log: one at a time
+                return Response(await _read(self._lineage, prediction_id), media_type="application/json")
+
+    def _lineage(self, prediction_id: str) -> str:
+        with open_history(self._case, self._settings) as history:
+            code = code_of(self._case)
+            return lineage(history, self._case, self._topics, code, prediction_id, EVENTS_BEHIND).as_json()
+
+
+async def _read(read: Any, *arguments: Any) -> Any:
+    """What a function reads, in a thread of its own. Raises Problem: 404 where there is none, 503."""
+    from kafka.errors import KafkaError
+
+    try:
+        return await asyncio.to_thread(read, *arguments)
+    except KafkaError:
+        raise not_now() from None
+    except (InfraError, StreamsError) as error:
+        raise Problem(404, "Not found", str(error)) from None
+
+
+def _page(page: RecordPage) -> dict[str, Any]:
+    """As it is answered: each record verbatim."""
+    items = [
+        {"partition": record.partition, "offset": record.offset, "record": msgspec.Raw(record.value)}
+        for record in page.records
+    ]
+    gaps = [{"partition": n, "from": asked, "to": kept} for n, (asked, kept) in sorted(page.gaps.items())]
+    return {"items": items, "next": encoded(page.next), "more": page.more} | ({"gaps": gaps} if gaps else {})
+
+
+def _json(body: Any) -> Response:
+    return Response(msgspec.json.encode(body), media_type="application/json")

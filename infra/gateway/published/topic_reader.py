@@ -1,0 +1,121 @@
+"""Reads stretches of a case's topics on request, over one connection that is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from driftline.infra.gateway.problems import not_now
+from driftline.infra.gateway.published.offset_vector import OffsetVector, within
+from driftline.streams.connection import async_clients
+from driftline.streams.connection.request_limit import limit_requests
+
+PAGE_WITHIN = 1.5
+"""Seconds in which Kafka gives what is asked for, the wait in line included; else it is to be asked again."""
+_FETCH_WAIT_MS = 10
+_POLL_MS = 200
+
+
+class RecordPage(NamedTuple):
+    """Records by append time, where to go on, and the first offsets kept where some asked for are gone."""
+
+    records: list[Any]
+    next: OffsetVector
+    more: bool
+    gaps: dict[int, tuple[int, int]]
+
+
+class TopicReader:
+    """One consumer outside any group, used by one request at a time."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._consumer: AIOKafkaConsumer | None = None
+        self._turn = asyncio.Lock()
+
+    async def record(self, topic: str, partition: int, offset: int) -> Any | None:
+        """The record at a position; None when the topic no longer has it. Raises Problem 503."""
+        place = TopicPartition(topic, partition)
+        async with self._reading() as consumer:
+            consumer.assign([place])
+            if offset < (await consumer.beginning_offsets([place]))[place]:
+                return None
+            consumer.seek(place, offset)
+            while True:
+                found = await consumer.getmany(place, timeout_ms=_POLL_MS, max_records=1)
+                for record in found.get(place, ()):
+                    return record if record.offset == offset else None
+
+    async def page(
+        self, topic: str, partitions: int, since: Mapping[int, int] | None, limit: int
+    ) -> RecordPage:
+        """Up to `limit` records from a vector on, or from the beginning. Raises Problem: 422, 503."""
+        places = {TopicPartition(topic, number): number for number in range(partitions)}
+        async with self._reading() as consumer:
+            consumer.assign(list(places))
+            begins, ends = await extent(consumer, places)
+            begin = begins if since is None else within(since, begins, ends)
+            for place, number in places.items():
+                consumer.seek(place, begin[number])
+            records: list[Any] = []
+            at = dict(begin)
+            while len(records) < limit and any(at[number] < end for number, end in ends.items()):
+                found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=limit - len(records))
+                records += [record for some in found.values() for record in some]
+                for place, number in places.items():
+                    at[number] = await consumer.position(place)
+        records.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
+        gaps = {} if since is None else {n: (at, begin[n]) for n, at in since.items() if at < begin[n]}
+        return RecordPage(records, at, any(at[n] < end for n, end in ends.items()), gaps)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AIOKafkaConsumer]:
+        try:
+            async with asyncio.timeout(PAGE_WITHIN), self._turn:
+                try:
+                    yield await self._started()
+                except BaseException as error:
+                    if isinstance(error, (KafkaError, OSError, asyncio.CancelledError)):
+                        await self._drop()  # the next one begins with a new connection
+                    raise
+        except (KafkaError, OSError, TimeoutError):
+            raise not_now() from None
+
+    async def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = async_clients.consumer(
+                self._bootstrap,
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                fetch_max_wait_ms=_FETCH_WAIT_MS,
+            )
+            limit_requests(consumer._client)
+            self._consumer = consumer
+            await consumer.start()
+        return self._consumer
+
+    async def _drop(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._drop()
+
+
+async def extent(
+    consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, int]
+) -> tuple[OffsetVector, OffsetVector]:
+    begins = await consumer.beginning_offsets(list(places))
+    ends = await consumer.end_offsets(list(places))
+    return (
+        {number: begins[place] for place, number in places.items()},
+        {number: ends[place] for place, number in places.items()},
+    )
