@@ -7,10 +7,10 @@ from typing import Any
 from driftline.infra.topics.tail import newest_records
 
 NEWEST_DRIFT = 10_000
-"""Newest records of the drift topic in which `incidents` looks."""
+"""Newest records of the drift topic in which `newest_incidents` looks."""
 
 
-def incidents(bootstrap: str, topic: str) -> list[dict[str, Any]]:
+def newest_incidents(bootstrap: str, topic: str) -> list[dict[str, Any]]:
     """Each incident with its first and newest drift event, the one that changed last first."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for record in newest_records(bootstrap, topic, NEWEST_DRIFT):

@@ -16,7 +16,7 @@ from driftline.infra.gateway.published.offset_vector import encoded, parsed
 from driftline.infra.gateway.published.topic_reader import RecordPage, TopicReader
 from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
-from driftline.infra.topics.incidents import incidents
+from driftline.infra.topics.incidents import newest_incidents
 from driftline.infra.topics.operator import members, serving
 from driftline.streams.clients.schema import topic_schemas
 from driftline.streams.declare.usecase import UseCase
@@ -102,7 +102,7 @@ class RecordRoutes:
             request: Request, limit: int = Query(100, ge=1, le=MOST_RECORDS)
         ) -> Response:
             allow(request, "read")
-            found = await _read(incidents, self._bootstrap, self._topics.drift)
+            found = await _read(newest_incidents, self._bootstrap, self._topics.drift)
             return _json({"incidents": found[:limit], "more": len(found) > limit})
 
         @app.get(f"{base}/schema", tags=tags, summary="JSON Schema of the records of each topic")
