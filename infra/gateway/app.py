@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from driftline.infra.gateway.access import AccessKeys, Scope
@@ -54,6 +55,7 @@ def create_app(
     app.add_middleware(Gate, limits=limits)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _not_routed)
+    app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(Exception, _failed)
 
     def allow(request: Request, scope: Scope) -> None:
@@ -90,6 +92,12 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path}: /docs describes every route"
     return problem_response(Problem(error.status_code, error.detail, where, headers=error.headers))
+
+
+async def _wrong_parameter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    wrong = [f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors()]
+    return problem_response(Problem(422, "Wrong parameter", "; ".join(wrong)))
 
 
 async def _failed(request: Request, error: Exception) -> Response:

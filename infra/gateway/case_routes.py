@@ -28,6 +28,9 @@ from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 
+REPEATED_IN = 1.5
+"""Seconds in which Kafka gives the request that came before, or the client is told to send its own again."""
+
 
 class CaseRoutes:
     """One case behind the gateway."""
@@ -39,9 +42,9 @@ class CaseRoutes:
         self._decoder: EventDecoder[Event] = EventDecoder((*case.events, *SYSTEM_EVENTS))
         self._results = PublishedResults(case, bootstrap, namespace)
         self._progress = FoldedOffsets(case, bootstrap, namespace)
-        self._reader = TopicReader(bootstrap)
+        self._reader = TopicReader(bootstrap, REPEATED_IN)
         self._submission = Submission(case, bootstrap, namespace, self._results, self._progress, self._reader)
-        self._records = RecordRoutes(case, bootstrap, settings, self._reader, streams)
+        self._records = RecordRoutes(case, bootstrap, settings, streams)
         self._features = FeatureClient(case, settings.features(case.name)) if case.views() else None
         self._base = f"/v1/cases/{case.name}"
 
@@ -58,6 +61,7 @@ class CaseRoutes:
         """End what is on its way."""
         await self._submission.close()
         await self._reader.close()
+        await self._records.close()
         if self._features is not None:
             await self._features.close_async()
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from driftline.infra.topics.tail import newest_records
-
 NEWEST_DRIFT = 10_000
-"""Newest records of the drift topic in which `newest_incidents` looks."""
+"""Newest offsets of each partition of the drift topic in which incidents are looked for."""
 
 
-def newest_incidents(bootstrap: str, topic: str) -> list[dict[str, Any]]:
-    """Each incident with its first and newest drift event, the one that changed last first."""
+def incidents_of(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each incident with its first and newest drift event, the one that changed last first.
+
+    The records are those of the drift topic, oldest first.
+
+    >>> turns = [{"key": "JFK", "id": "d1", "incident": "i1"}, {"key": "LGA", "id": "d2"}]
+    >>> [(one["incident"], one["events"]) for one in incidents_of([*turns, turns[0] | {"id": "d3"}])]
+    [('i1', 2), ('d2', 1)]
+    """
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for record in newest_records(bootstrap, topic, NEWEST_DRIFT):
-        event = record["value"]
-        name = event.get("incident") or event["id"]
-        begun = found.pop((event["key"], name), None)
-        found[event["key"], name] = {
-            "incident": name,
-            "key": event["key"],
-            "events": 1 + (begun["events"] if begun else 0),
-            "first": begun["first"] if begun else event,
-            "newest": event,
-        }
+    for record in records:
+        place = record["key"], record.get("incident") or record["id"]
+        known = found.pop(place, {"incident": place[1], "key": place[0], "events": 0, "first": record})
+        found[place] = known | {"events": known["events"] + 1, "newest": record}
     return list(reversed(found.values()))

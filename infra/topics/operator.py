@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,14 @@ def serving(bootstrap: str, topic: str) -> dict[str, dict[str, Any]]:
     """The newest change of each pool, by key, as the newest records of the models topic have it."""
     from driftline.infra.topics.tail import newest_records
 
-    pools: dict[str, dict[str, Any]] = {}
-    for record in newest_records(bootstrap, topic, NEWEST_CHANGES):
-        value = record["value"]
-        if "serving" in value:
-            pools[value["key"]] = value
+    return newest_by_pool(record["value"] for record in newest_records(bootstrap, topic, NEWEST_CHANGES))
+
+
+def newest_by_pool(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The newest change of each pool, by key, among records of the models topic, oldest first.
+
+    >>> newest_by_pool([{"key": "JFK", "serving": "a"}, {"key": "JFK", "serving": "b"}, {"fold": 1}])
+    {'JFK': {'key': 'JFK', 'serving': 'b'}}
+    """
+    pools = {record["key"]: record for record in records if "serving" in record}
     return dict(sorted(pools.items()))

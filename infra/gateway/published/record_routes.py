@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 from fastapi import FastAPI, Query, Request, Response
+from kafka.errors import KafkaError
 
-from driftline.infra.errors import InfraError
 from driftline.infra.gateway.access import Allow, Scope
 from driftline.infra.gateway.problems import Problem, not_now
 from driftline.infra.gateway.published.event_stream import OpenStreams, RecordStream
@@ -16,8 +16,8 @@ from driftline.infra.gateway.published.offset_vector import encoded, parsed
 from driftline.infra.gateway.published.topic_reader import RecordPage, TopicReader
 from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
-from driftline.infra.topics.incidents import newest_incidents
-from driftline.infra.topics.operator import members, serving
+from driftline.infra.topics.incidents import NEWEST_DRIFT, incidents_of
+from driftline.infra.topics.operator import NEWEST_CHANGES, members, newest_by_pool
 from driftline.streams.clients.schema import topic_schemas
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import StreamsError
@@ -34,6 +34,8 @@ _SCOPE: dict[RecordKind, Scope] = {
     "models": "read",
 }
 MOST_RECORDS = 1_000
+READ_IN = 5.0
+"""Seconds in which Kafka gives the records of a page; sent events have a connection of their own."""
 EVENTS_BEHIND = 5
 """Events that the lineage lists behind each feature."""
 
@@ -41,16 +43,18 @@ EVENTS_BEHIND = 5
 class RecordRoutes:
     """What can be read of one case."""
 
-    def __init__(
-        self, case: UseCase, bootstrap: str, settings: Settings, reader: TopicReader, streams: OpenStreams
-    ) -> None:
+    def __init__(self, case: UseCase, bootstrap: str, settings: Settings, streams: OpenStreams) -> None:
         self._case = case
         self._bootstrap = bootstrap
         self._settings = settings
         self._topics = case.topics(settings.namespace)
-        self._reader = reader
+        self._reader = TopicReader(bootstrap, READ_IN)
         self._streams = streams
         self._tracing = asyncio.Lock()
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._reader.close()
 
     def add_to(self, app: FastAPI, base: str, allow: Allow) -> None:
         """Add the routes below `base`; `allow` is asked first by each."""
@@ -94,7 +98,7 @@ class RecordRoutes:
         @app.get(f"{base}/models", tags=tags, summary="The declared members, and what every pool serves")
         async def models(request: Request) -> Response:
             allow(request, "read")
-            pools = await _read(serving, self._bootstrap, self._topics.models)
+            pools = newest_by_pool(await self._newest(self._topics.models, NEWEST_CHANGES))
             return _json({"members": members(self._case), "serving": pools})
 
         @app.get(f"{base}/incidents", tags=tags, summary="Drift by incident, the newest first")
@@ -102,13 +106,18 @@ class RecordRoutes:
             request: Request, limit: int = Query(100, ge=1, le=MOST_RECORDS)
         ) -> Response:
             allow(request, "read")
-            found = await _read(newest_incidents, self._bootstrap, self._topics.drift)
+            found = incidents_of(await self._newest(self._topics.drift, NEWEST_DRIFT))
             return _json({"incidents": found[:limit], "more": len(found) > limit})
 
         @app.get(f"{base}/schema", tags=tags, summary="JSON Schema of the records of each topic")
         async def schema(request: Request) -> Response:
             allow(request, "read")
             return _json(topic_schemas(self._case, self._settings.namespace))
+
+    async def _newest(self, topic: str, count: int) -> list[Any]:
+        """The values of a topic's newest records."""
+        records = await self._reader.newest(topic, self._case.partitions, count)
+        return [msgspec.json.decode(record.value) for record in records]
 
     def _add_lineage(self, app: FastAPI, base: str, allow: Allow) -> None:
         @app.get(
@@ -119,24 +128,18 @@ class RecordRoutes:
         async def trace(request: Request, prediction_id: str) -> Response:
             allow(request, "read:values")
             async with self._tracing:  # it reads the log: one at a time
-                return Response(await _read(self._lineage, prediction_id), media_type="application/json")
+                try:
+                    found = await asyncio.to_thread(self._lineage, prediction_id)
+                except KafkaError:
+                    raise not_now() from None
+                except StreamsError as error:
+                    raise Problem(404, "No lineage", str(error)) from None
+            return Response(found, media_type="application/json")
 
     def _lineage(self, prediction_id: str) -> str:
         with open_history(self._case, self._settings) as history:
             code = code_of(self._case)
             return lineage(history, self._case, self._topics, code, prediction_id, EVENTS_BEHIND).as_json()
-
-
-async def _read(read: Any, *arguments: Any) -> Any:
-    """What a function reads, in a thread of its own. Raises Problem: 404 where there is none, 503."""
-    from kafka.errors import KafkaError
-
-    try:
-        return await asyncio.to_thread(read, *arguments)
-    except KafkaError:
-        raise not_now() from None
-    except (InfraError, StreamsError) as error:
-        raise Problem(404, "Not found", str(error)) from None
 
 
 def _page(page: RecordPage) -> dict[str, Any]:

@@ -15,8 +15,6 @@ from driftline.infra.gateway.published.offset_vector import OffsetVector, within
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
 
-PAGE_WITHIN = 1.5
-"""Seconds in which Kafka gives what is asked for, the wait in line included; else it is to be asked again."""
 _FETCH_WAIT_MS = 10
 _POLL_MS = 200
 
@@ -31,10 +29,14 @@ class RecordPage(NamedTuple):
 
 
 class TopicReader:
-    """One consumer outside any group, used by one request at a time."""
+    """One consumer outside any group, used by one request at a time.
 
-    def __init__(self, bootstrap: str) -> None:
+    What Kafka does not give `within` so many seconds, the wait in line included, raises Problem 503.
+    """
+
+    def __init__(self, bootstrap: str, within: float) -> None:
         self._bootstrap = bootstrap
+        self._within = within
         self._consumer: AIOKafkaConsumer | None = None
         self._turn = asyncio.Lock()
 
@@ -73,10 +75,19 @@ class TopicReader:
         gaps = {} if since is None else {n: (at, begin[n]) for n, at in since.items() if at < begin[n]}
         return RecordPage(records, at, any(at[n] < end for n, end in ends.items()), gaps)
 
+    async def newest(self, topic: str, partitions: int, count: int) -> list[Any]:
+        """The records of the last `count` offsets of each partition, by append time. Raises Problem 503."""
+        places = {TopicPartition(topic, number): number for number in range(partitions)}
+        async with self._reading() as consumer:
+            consumer.assign(list(places))
+            begins, ends = await extent(consumer, places)
+        since = {number: max(begins[number], end - count) for number, end in ends.items()}
+        return (await self.page(topic, partitions, since, partitions * count)).records
+
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AIOKafkaConsumer]:
         try:
-            async with asyncio.timeout(PAGE_WITHIN), self._turn:
+            async with asyncio.timeout(self._within), self._turn:
                 try:
                     yield await self._started()
                 except BaseException as error:

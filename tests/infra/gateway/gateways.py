@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -28,6 +29,7 @@ class Gateways:
         self.case = case
         self.ports: list[int] = []
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.logs: list[Path] = []
         self.key = self.new_key("all", "produce", "read", "read:values")
 
     def new_key(self, name: str, *scopes: str) -> str:
@@ -41,11 +43,12 @@ class Gateways:
 
     def start(self, port: int | None = None) -> int:
         port = port or free_port()
-        process, _ = self.system.command(
+        process, log = self.system.command(
             "gateway", "serve", self.case, "--port", str(port), "--max-body", "200000"
         )
         self.ports.append(port)
         self.processes.append(process)
+        self.logs.append(log)
         return port
 
     async def until_ready(self, port: int) -> None:
