@@ -162,8 +162,10 @@ async def asked_until_answered(ports: list[int], key: str, number: int) -> bytes
             await asyncio.sleep(0.1)
 
 
-def test_every_id_has_one_prediction_though_both_gateways_are_restarted(gateways: Gateways) -> None:
-    clients, each = 40, 25
+@pytest.mark.parametrize(("clients", "each"), [(40, 25), pytest.param(200, 20, marks=pytest.mark.soak)])
+def test_every_id_has_one_prediction_though_both_gateways_are_restarted(
+    gateways: Gateways, clients: int, each: int
+) -> None:
     numbers = range(1_000, 1_000 + clients * each)
 
     async def client(ports: list[int], mine: range, answers: dict[str, bytes]) -> None:
@@ -202,9 +204,11 @@ def test_every_id_has_one_prediction_though_both_gateways_are_restarted(gateways
     assert {event_id: refolded[event_id] for event_id in answers} == answers
 
 
+@pytest.mark.parametrize("still", [0.0, pytest.param(60.0, marks=pytest.mark.soak)])
 def test_a_broker_that_stands_still_makes_outcomes_unknown_and_nothing_is_lost_or_twice(
-    tmp_path: Path, system_of: Callable[..., Any], eventually: Callable[..., Any]
+    tmp_path: Path, system_of: Callable[..., Any], eventually: Callable[..., Any], still: float
 ) -> None:
+    """For `still` seconds, and for as long as six requests take."""
     stack = LocalStack(tmp_path / "stack")
     broker = stack.up()
     try:
@@ -221,16 +225,19 @@ def test_a_broker_that_stands_still_makes_outcomes_unknown_and_nothing_is_lost_o
                 client = Client(session, port, gateways.key)
                 assert (await client.post("/predictions", encoded(asked(1))))[0] == 200
                 os.kill(broker.pid, signal.SIGSTOP)
+                stopped = time.monotonic()
                 try:
                     during = []
-                    for number in range(2, 8):
+                    while len(during) < 6 or time.monotonic() - stopped < still:
+                        number = 2 + len(during)
                         begun = time.monotonic()
                         status, _, headers = await client.post("/predictions", encoded(asked(number)))
                         assert "Retry-After" in headers
                         during.append((status, time.monotonic() - begun))
                 finally:
                     os.kill(broker.pid, signal.SIGCONT)
-                sent = [asked_until_answered([port], gateways.key, number) for number in range(2, 8)]
+                numbers = range(2, 2 + len(during))
+                sent = [asked_until_answered([port], gateways.key, number) for number in numbers]
                 async with asyncio.timeout(180):
                     return during, await asyncio.gather(*sent)
 
@@ -238,7 +245,7 @@ def test_a_broker_that_stands_still_makes_outcomes_unknown_and_nothing_is_lost_o
         assert {status for status, _ in during} == {503}
         eventually(lambda: system.folded(worker))
         found = published(system)
-        assert [found[f"g{number}"] for number in range(2, 8)] == [[answer] for answer in answers]
+        assert [found[f"g{number}"] for number in range(2, 2 + len(during))] == [[each] for each in answers]
         assert worker.poll() is None
     finally:
         stack.down(wipe=True)

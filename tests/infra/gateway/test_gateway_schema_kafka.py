@@ -59,7 +59,10 @@ def test_no_request_by_the_document_is_a_fault(
         operation = found.ok()
         if TESTED_ALONE in operation.path:
             continue
-        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+        modes = [GenerationMode.POSITIVE]
+        if len(operation.body) or len(operation.query):  # any text is right in a path
+            modes.append(GenerationMode.NEGATIVE)
+        for mode in modes:
             cases = operation.as_strategy(generation_mode=mode)
             tried = settings(
                 max_examples=examples,
@@ -71,7 +74,7 @@ def test_no_request_by_the_document_is_a_fault(
             )
             tried(given(case=cases)(sent))()
 
-    assert statuses.total() >= 15 * examples
+    assert statuses.total() >= 13 * examples
     assert statuses[200] > 0
     assert statuses[422] > 0
     assert "Traceback" not in gateways.logs[0].read_text()
