@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftline.infra.gateway.problems import MEDIA_TYPE, Problem
+from driftline.logs import about
 
 REQUEST_ID = "X-Request-ID"
 BODY_WITHIN = 30.0
@@ -42,6 +43,7 @@ class Gate:
             return
         headers = Headers(scope=scope)
         request_id = headers.get(REQUEST_ID, "")[:128] or uuid.uuid4().hex
+        about(request_id=request_id)
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":

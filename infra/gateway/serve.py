@@ -7,6 +7,7 @@ from types import FrameType
 
 import uvicorn
 
+from driftline import logs
 from driftline.infra.gateway.access import AccessKeys
 from driftline.infra.gateway.app import create_app
 from driftline.infra.gateway.gate import Limits
@@ -40,6 +41,7 @@ def keys_of(settings: Settings) -> AccessKeys:
 
 def run_gateway(cases: Sequence[UseCase], settings: Settings, host: str, port: int, limits: Limits) -> None:
     """Serve cases over HTTP until SIGTERM or SIGINT."""
+    logs.begin()
     streams = OpenStreams(limits.streams)
     app = create_app(cases, bootstrap_of(settings), settings, keys_of(settings), limits, streams)
     config = uvicorn.Config(
@@ -48,7 +50,7 @@ def run_gateway(cases: Sequence[UseCase], settings: Settings, host: str, port: i
         port=port,
         http="h11",  # which bounds the headers of a request
         h11_max_incomplete_event_size=HEAD_BYTES,
-        log_level="warning",
+        log_config=None,  # its lines go where ours go
         access_log=False,
         timeout_graceful_shutdown=ANSWERS_END_WITHIN,
         server_header=False,
