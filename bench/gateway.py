@@ -117,8 +117,11 @@ async def _until_ready(session: aiohttp.ClientSession, address: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def _measured(client: _Client, case: UseCase, address: str, count: int) -> dict[str, list[float]]:
+async def _measured(
+    case: UseCase, bootstrap: str, address: str, key: str, count: int
+) -> dict[str, list[float]]:
     """Seconds of each counted request, by way."""
+    client = _Client(case, bootstrap, address, key)
     taken: dict[str, list[float]] = {"topics": [], "gateway": []}
     asked = 0
     async with aiohttp.ClientSession() as session:
@@ -163,7 +166,7 @@ def main(count: int) -> dict[str, Any]:
                 _running(environment, folder / "worker.log", "worker", FLIGHTS),
                 _running(environment, folder / "gateway.log", *serve),
             ):
-                taken = asyncio.run(_measured(_Client(case, bootstrap, address, key), case, address, count))
+                taken = asyncio.run(_measured(case, bootstrap, address, key, count))
         finally:
             stack.down(wipe=True)
     found: dict[str, Any] = {}
