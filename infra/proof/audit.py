@@ -164,10 +164,11 @@ async def _in_processes(jobs: Sequence[_Job], tell: Tell) -> list[PartitionAudit
 
 async def _tell_progress(folded: Mapping[int, int], tell: Tell) -> None:
     """Tell every few seconds how many events of each partition are folded."""
-    began = time.monotonic()
+    began, told = time.monotonic(), 0
     while True:
         await asyncio.sleep(TOLD_EVERY)
-        if count := sum(folded.values()):  # none while its processes load the case
+        if (count := sum(folded.values())) > told:  # none while its processes load the case, or compare
+            told = count
             tell(f"{count:,} events folded and compared, {count / (time.monotonic() - began):,.0f}/s")
 
 
