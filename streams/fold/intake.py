@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any
 
 from driftline.errors import pass_interrupt
 from driftline.features.declare.keys import key_text
@@ -204,13 +204,7 @@ class Intake:
         appended = record.timestamp / 1000.0 if self._is_live and record.timestamp >= 0 else None
         if route.is_clock and not watermark.is_news(at, appended):
             return
-        verdict: Timeliness = "on time"
-        if route.is_event:
-            verdict = watermark.judge(at, event.id, appended)
-        elif route.is_reference and watermark.is_far_ahead(at, appended):
-            verdict = "future"
-        if verdict == "late" or verdict == "future":
-            raise self._untimely(event, verdict)
+        verdict = self._judge(event, route, at, appended)
         label_key: Any = None
         said: Statement | None = None
         x: dict[str, Any] | None = None
@@ -261,12 +255,20 @@ class Intake:
             self._s.counts.misplaced += 1
             raise Refused("partition", stranger)
 
-    def _untimely(self, event: Event, verdict: Literal["late", "future"]) -> Refused:
-        """Why an event's time does not let it in."""
+    def _judge(self, event: Event, route: Route, at: float, appended: float | None) -> Timeliness:
+        """How an event's time stands to the others'; raises Refused where it is late or from the future."""
+        watermark = self._s.watermark
+        verdict: Timeliness = "on time"
+        if route.is_event:
+            verdict = watermark.judge(at, event.id, appended)
+        elif route.is_reference and watermark.is_far_ahead(at, appended):
+            verdict = "future"
         if verdict == "late":
             self._s.counts.late += 1
-            return refusal.late(event, self._s.watermark)
-        return refusal.of_the_future(event, self._s.watermark, self._is_live)
+            raise refusal.late(event, watermark)
+        if verdict == "future":
+            raise refusal.of_the_future(event, watermark, self._is_live)
+        return verdict
 
     def _move_time(self, event: Event, route: Route, at: float, appended: float | None, turn: Turn) -> None:
         watermark, join = self._s.watermark, self.label_join
