@@ -129,12 +129,15 @@ def scale_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = []
     for name, size in SIZES.items():
         found = results["scale"][name]
-        text = f"payments, {size.events:,} events, {size.cards:,} cards"
         if "failure" in found:
+            text = f"payments, {size.events:,} events, {size.cards:,} cards"
             rows.append((text, "-", f"not measured: {_short(found['failure'])}"))
         else:
-            of = f"{text}, {found['open']:,} waiting predictions at the end"
-            rows.append((of, _number(found["cpu_us_per_event"], 1), _number(found["resident_mb"], 0)))
+            text = (
+                f"payments, {found['events']:,} events, {found['cards']:,} cards, "
+                f"{found['open']:,} waiting predictions at the end"
+            )
+            rows.append((text, _number(found["cpu_us_per_event"], 1), _number(found["resident_mb"], 0)))
     return rows
 
 

@@ -7,7 +7,6 @@ python -m driftline.bench.speed.scale CARDS EVENTS SECONDS_BETWEEN
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.simulation.sources import LogRecord
+from driftline.streams.status.worker_status import resident_bytes
 
 CHUNK = 500
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -89,8 +89,8 @@ def chunks(case: UseCase, size: Size) -> Iterator[list[LogRecord]]:
 
 
 def resident_mb() -> float:
-    """The largest resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Resident memory of this process now, in MB; its largest so far would begin with that of its parent."""
+    return resident_bytes() / 2**20
 
 
 def measure(size: Size) -> dict[str, Any]:

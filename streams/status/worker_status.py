@@ -114,12 +114,13 @@ class WorkerStatus:
             "partitions": {number: self._tasks[number].status() for number in sorted(self._tasks)},
             "topics": list(self._troubles()),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "rss_bytes": _rss_bytes(),
+            "rss_bytes": resident_bytes(),
             "counts": counts_of(processors),
             "models": self._figures.models,
         }
 
 
-def _rss_bytes() -> int:
+def resident_bytes() -> int:
+    """Resident memory of this process."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
