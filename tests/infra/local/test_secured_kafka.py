@@ -163,12 +163,13 @@ def test_operators_and_producers_commands_and_an_upgrade_have_the_rights_they_ne
 ) -> None:
     source, topics = tmp_path / "asked.jsonl", shop.orders.topics()
     source.write_bytes(b"\n".join(msgspec.json.encode(event) for event in shop.trade(20)))
-    said = [secured.run("worker", "upgrade", "shop:orders", "--plan")]
+    said: list[str] = []
     worker = secured.start("worker", "upgrade", "shop:orders")
     try:
         become("admin")
         eventually(lambda: _has_topic(secured.bootstrap, topics.models))
         said.append(secured.run("producer", "produce", "shop:orders", str(source)))
+        said.append(secured.run("worker", "upgrade", "shop:orders", "--plan"))
         become("producer")
         wrong = clients.producer(secured.bootstrap)
         event = shop.asked(900, 900)
