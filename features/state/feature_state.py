@@ -144,8 +144,8 @@ class FeatureState:
         take = self._takes.get(kind)
         if take is not None:
             take(event, at)
-        if self._is_ranged and kind is self._ask:
-            self._ranges.settle()
+        if kind is self._ask:
+            self.settle()
         if lookups is not None:
             for (references, _), key in zip(lookups, keys, strict=True):
                 references.put(key, at, event)
@@ -177,16 +177,36 @@ class FeatureState:
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """The request's feature values; missing ones are absent. Raises FeatureValueError."""
+        x = self.gather(request, at)
+        self.complete(x)
+        return x
+
+    def gather(self, request: Any, at: float) -> dict[str, Any]:
+        """What a request's features are before ranges confine them and others are computed from them."""
         if self._is_ranged:
             self._ranges.begin()
-        x = self._read_row(request, at)
+        return self._read_row(request, at)
+
+    def ordered(self, gathered: Mapping[str, Any]) -> dict[str, Any]:
+        """What was gathered in several places, as `gather` gives it where all is in one."""
+        if self._is_ranged:
+            self._ranges.begin()
+        return {name: gathered[name] for name in self._row.names() if name in gathered}
+
+    def complete(self, x: dict[str, Any]) -> None:
+        """Confine gathered values to their ranges, and add what is computed from them; raises
+        FeatureValueError."""
         if self._is_ranged:
             self._ranges.confine(x)
         if self._computed is not None:
             computed = self._computed(x, self._problem)
             self._ranges.note_inside(computed)
             x.update(computed)
-        return x
+
+    def settle(self) -> None:
+        """The request whose values were completed last is accepted."""
+        if self._is_ranged:
+            self._ranges.settle()
 
     def _problem(self, name: str, value: Any, error: BaseException | None) -> None:
         if error is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, get_type_hints
 
 from driftline.features.declare.keys import holds_enum, is_doubtful, kinds_of
@@ -61,6 +61,13 @@ class RequestRow:
     def place(self, by: tuple[str, ...]) -> int:
         """Where among the keys of a request the one of these fields stands."""
         return self.keys.setdefault(by, len(self.keys))
+
+    def names(self) -> Iterator[str]:
+        """The features in the order in which they are read."""
+        yield from (one.name for one in self.fields)
+        yield from (one.name for one in self.derived)
+        yield from (one.name for one in self.windows)
+        yield from (one.name for one in self.lookups)
 
     def reader(self) -> ReadRow:
         """The function that reads them; it is made once, when all are declared."""

@@ -63,12 +63,13 @@ def simulate(
     from driftline.streams.simulation.simulate import simulate as run
     from driftline.streams.simulation.tables import Reading
 
-    declared = selected_case(case, partitions)
+    declared = selected_case(case)
     with SimulatedOutputs(declared, out) as published:
         result = run(
             declared,
             source,
             limit=limit,
+            partitions=partitions,
             chunk=chunk,
             warm_up=warm_up,
             reading=Reading(zone, encoding),

@@ -7,7 +7,6 @@ some hundred records: nothing here depends on what a model says, and each half r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from operator import attrgetter
 from typing import Any
 
 from driftline.errors import pass_interrupt
@@ -30,7 +29,16 @@ from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.fold.route import Route, routes
 from driftline.streams.fold.watermark import Timeliness, Watermark
-from driftline.streams.fold.work import Answered, Question, Turn, Witness, Work, as_published
+from driftline.streams.fold.work import (
+    Answered,
+    Joining,
+    Question,
+    RequestReader,
+    Turn,
+    Witness,
+    Work,
+    as_published,
+)
 from driftline.streams.records.bounds import check_answer, dead_letter
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.outputs import Outputs
@@ -47,11 +55,14 @@ _Decoded = tuple[Record, Event | Refused, int]
 class Intake:
     """Validate, deduplicate, update features, predict, remember, join.
 
-    `label_join` holds what waits for its label, also for those who take over from other code. `offset` is
-    that of the record at hand, -1 before the first.
+    `label_join` holds what waits for its label, also for those who take over from other code; where requests
+    and labels meet elsewhere, `joining` takes them instead. `offset` is that of the record at hand, -1 before
+    the first.
     """
 
-    def __init__(self, case: UseCase, features: Features, partition: int) -> None:
+    def __init__(
+        self, case: UseCase, features: Features, partition: int, joining: Joining | None = None
+    ) -> None:
         task = case.task
         self._task = task
         self._codec = case.codec()
@@ -61,14 +72,11 @@ class Intake:
         self._features = features
         self._home = Home(partition, case.partitions)
         self._routes = routes(case)
-        rule = JoinRule.of(task.label, case.allowed_lateness)
+        rule = JoinRule.of(task.label, case.allowed_lateness <= 0)
         self.label_join = LabelJoin(rule)
+        self._join: Joining = self.label_join if joining is None else joining
         self._labels = LabelReader(task, rule)
-        self._key_field = task.label.on if case.key is None else case.key
-        # attrgetter returns a bare value for one name: asking twice keeps it a tuple
-        self._key_names = case.key_fields
-        self._keys_of = attrgetter(*self._key_names, self._key_names[0])
-        self._suffix = f":{task.name}"
+        self._requests = RequestReader(case, rule)
         self._is_multiclass = task.kind == "multiclass"
         self._refusals = case.refusals
         self._authority = Authority(case.name, case.operators)
@@ -106,6 +114,11 @@ class Intake:
         """Event time so far, in seconds since the epoch; None before the first event."""
         at = self._s.watermark.likely
         return None if at == NEVER else at
+
+    @property
+    def watermark(self) -> float:
+        """Before which nothing is accepted any more, in seconds since the epoch."""
+        return self._s.watermark.value
 
     @property
     def ahead(self) -> int:
@@ -214,7 +227,7 @@ class Intake:
                 said = self._said(event, at, label_key, route)
         if route.asks:
             x = self._read(event, at)
-            keys = dict(zip(self._key_names, self._keys_of(event), strict=False))
+            keys = self._requests.keys(event)
             check_answer(record, keys, x)
         try:
             features.update(event, at)
@@ -293,7 +306,7 @@ class Intake:
     def _answer(self, said: Statement, turn: Turn) -> None:
         if self._is_multiclass and said.label is not None:
             self._s.classes.add(said.label)
-        self.label_join.answer(said, turn.known)
+        self._join.answer(said, turn.known)
 
     def _read(self, event: Event, at: float) -> dict[str, Any]:
         """The features of a request."""
@@ -333,7 +346,7 @@ class Intake:
     def _ask(
         self, event: Event, at: float, x: dict[str, Any], keys: dict[str, Any], label_key: Any, turn: Turn
     ) -> None:
-        prediction_id = event.id + self._suffix
+        prediction_id = self._requests.prediction_id(event)
         silent = not turn.out.published
         published = None
         if (answered := turn.answered) is not None:
@@ -342,21 +355,10 @@ class Intake:
                 prediction_id = published.id
             elif turn.offset <= answered.through:
                 silent = True
-        join = self.label_join
-        pending = PendingPrediction(
-            prediction_id,
-            event.id,
-            at,
-            key_text(keys[self._key_field]),
-            label_key,
-            keys,
-            x,
-            at + join.rule.wait,
-            silent=silent,
-        )
+        pending = self._requests.pending(prediction_id, event, at, x, keys, label_key, silent)
         turn.known(Question(pending, event.at, published))
         self._s.counts.predictions += not silent
-        join.add(pending)
+        self._join.add(pending)
 
     def _adopt(self, published: Prediction | None) -> None:
         """Other code has answered a request that is refused here: its outcome is owed all the same."""
@@ -368,7 +370,7 @@ class Intake:
             published.id,
             published.event_id,
             at,
-            key_text(keys.get(self._key_field, "")),  # that code may have had another key
+            key_text(keys.get(self._requests.key_field, "")),  # that code may have had another key
             keys.get(self._task.label.on),
             keys,
             None,

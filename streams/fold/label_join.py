@@ -113,29 +113,30 @@ Known = Callable[[ResolvedPrediction | Lesson], None]
 
 @dataclass(frozen=True, slots=True)
 class JoinRule:
-    """How labels meet requests; `wait`, `corrections` and `lateness` are seconds.
+    """How labels meet requests; `wait` and `corrections` are seconds.
 
-    After deadline + corrections a prediction is forgotten. `expiry` is what the outcome is at the deadline:
+    With `in_order` all comes in the order of its time, so a label has its effect at once. After
+    deadline + corrections a prediction is forgotten. `expiry` is what the outcome is at the deadline:
     (status, label). With `by_deadline`, what is labelled is learned from at its deadline.
     """
 
     wait: float
     corrections: float
-    lateness: float
+    in_order: bool
     expiry: tuple[PredictionStatus, Any] = ("unlabelled", None)
     answers: Answers = "all"
     by_deadline: bool = False
     is_corrected: bool = True
 
     @classmethod
-    def of(cls, label: Label[Any], lateness: float) -> JoinRule:
+    def of(cls, label: Label[Any], in_order: bool) -> JoinRule:
         """The rule that a declared label means."""
         expiry: tuple[PredictionStatus, Any] = (
             ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)
         )
         corrections = label.wait if label.corrections is None else label.corrections
         return cls(
-            label.wait, corrections, lateness, expiry, label.answers, label.learns_at == "deadline",
+            label.wait, corrections, in_order, expiry, label.answers, label.learns_at == "deadline",
             corrections > 0 and label.is_corrected,
         )  # fmt: skip
 
@@ -204,7 +205,7 @@ class LabelJoin:
     def answer(self, statement: Statement, known: Known) -> None:
         """Take in a label, a void or a correction: its effect comes when the watermark has passed it."""
         s = self._s
-        if self.rule.lateness <= 0:
+        if self.rule.in_order:
             self._apply(statement, known)
             return
         hash(statement.label_key)  # raises at the record that brings it, and not where it has its effect

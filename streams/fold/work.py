@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from driftline.features.declare.keys import key_text
 from driftline.online_models.pool.pool import Forecast
 from driftline.online_models.tasks.protocol import Task
-from driftline.streams.declare.events import Command
+from driftline.streams.declare.events import Command, Event
+from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import OtherTask, Refused
-from driftline.streams.fold.label_join import Lesson, PendingPrediction, ResolvedPrediction
+from driftline.streams.fold.label_join import (
+    JoinRule,
+    Known,
+    Lesson,
+    PendingPrediction,
+    ResolvedPrediction,
+    Statement,
+)
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.outputs import Outputs
 
@@ -37,6 +47,57 @@ class Answered(NamedTuple):
 
     predictions: dict[int, Prediction]
     through: int
+
+
+class Joining(Protocol):
+    """Where requests and what is said of them meet: a `LabelJoin`, or the way to one."""
+
+    def add(self, pending: PendingPrediction) -> None: ...
+    def answer(self, statement: Statement, known: Known) -> None: ...
+
+
+class RequestReader:
+    """Reads requests of a case: the keys that predictions tell, and what waits for a label by its rule.
+    `key_field` is the field whose text an answer's record has as its key."""
+
+    def __init__(self, case: UseCase, rule: JoinRule) -> None:
+        self.key_field = case.task.label.on if case.key is None else case.key
+        # attrgetter returns a bare value for one name: asking twice keeps it a tuple
+        self._names = case.key_fields
+        self._values_of = attrgetter(*self._names, self._names[0])
+        self._suffix = f":{case.task.name}"
+        self._wait = rule.wait
+
+    def keys(self, event: Event) -> dict[str, Any]:
+        """The fields that the prediction is told by."""
+        return dict(zip(self._names, self._values_of(event), strict=False))
+
+    def prediction_id(self, event: Event) -> str:
+        """The id of the answer to a request."""
+        return event.id + self._suffix
+
+    def pending(
+        self,
+        prediction_id: str,
+        event: Event,
+        at: float,
+        x: dict[str, Any],
+        keys: dict[str, Any],
+        label_key: Any,
+        silent: bool,
+    ) -> PendingPrediction:
+        """What waits for the label of a request."""
+        return PendingPrediction(
+            prediction_id,
+            event.id,
+            at,
+            key_text(keys[self.key_field]),
+            label_key,
+            keys,
+            x,
+            at + self._wait,
+            silent=silent,
+        )
 
 
 class Turn:

@@ -8,6 +8,7 @@ order and takes along what it has read; the last one answers it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from driftline.features.declare.declaration import Elapsed, Feature, Lookup, OnDemand, Window
 from driftline.online_models.members.member import Shared
@@ -29,14 +30,17 @@ def plan_of(case: UseCase, partitions: int | None = None) -> Plan:
     way = _way_of_labels(case, log_key)
     is_one = list(windows) == [log_key] and way is None and _models_key(case) == log_key
     if is_one:
-        only = Stage(LOG, log_key, count, (*_intake(case), *windows[log_key], *_answers(case)))
+        computes = (*_intake(case), *_windows(log_key, windows[log_key]), *_answers(case))
+        only = Stage(LOG, log_key, count, computes, tuple(case.features))
         return Plan(case.name, count, (only,), _entries(case, [log_key]), 1)
-    stages = [Stage(LOG, log_key, count, (*_intake(case), *windows.pop(log_key)))]
-    stages += [Stage(f"by-{key}", key, count, tuple(names)) for key, names in windows.items()]
+    first = windows.pop(log_key)
+    computes = (*_intake(case), *_windows(log_key, first))
+    stages = [Stage(LOG, log_key, count, computes, (*_read_at_once(case), *first))]
+    stages += [Stage(f"by-{key}", key, count, _windows(key, names), names) for key, names in windows.items()]
     if way is not None:
         stages = _with_way(stages, way, count)
     scope = _models_key(case)
-    last = Stage(QUESTIONS, scope, 1 if scope is None else count, _answers(case))
+    last = Stage(QUESTIONS, scope, 1 if scope is None else count, _answers(case), _computed(case))
     stages.append(last)
     keys = [stage.key for stage in stages[:-1] if stage.key is not None]
     return Plan(case.name, count, tuple(stages), _entries(case, keys), 2 if way is None else 3)
@@ -44,7 +48,8 @@ def plan_of(case: UseCase, partitions: int | None = None) -> Plan:
 
 def _one_partition(case: UseCase) -> Plan:
     names = [name for name, feature in case.features.items() if _window(feature) is not None]
-    stage = Stage(LOG, case.key, 1, (*_intake(case), *_named("windows", names), *_answers(case)))
+    computes = (*_intake(case), *_named("windows", names), *_answers(case))
+    stage = Stage(LOG, case.key, 1, computes, tuple(case.features))
     return Plan(case.name, 1, (stage,), _entries(case, case.record_keys), 1)
 
 
@@ -56,7 +61,7 @@ def _windows_by_stage(case: UseCase, log_key: str) -> dict[str, tuple[str, ...]]
     key = log_key
     while True:
         within = [name for name, by in left.items() if key in by]
-        found[key] = _named(f"windows by {key}", within)
+        found[key] = tuple(within)
         for name in within:
             del left[name]
         if not left:
@@ -91,21 +96,15 @@ def _with_way(stages: list[Stage], key: str, count: int) -> list[Stage]:
     """The stages, with what labels need to find their requests at the one of the label's key."""
     leaves = f"leaves the way for labels by {key}"
     if all(stage.key != key for stage in stages):
-        return [*stages, Stage(f"by-{key}", key, count, (leaves,))]
+        return [*stages, Stage(f"by-{key}", key, count, (leaves,), ())]
     return [
-        Stage(stage.topic, stage.key, count, (*stage.computes, leaves)) if stage.key == key else stage
-        for stage in stages
+        replace(stage, computes=(*stage.computes, leaves)) if stage.key == key else stage for stage in stages
     ]
 
 
 def _intake(case: UseCase) -> tuple[str, ...]:
     looked_up = [name for name, feature in case.features.items() if isinstance(feature, Lookup)]
-    windows = [name for name, feature in case.features.items() if _window(feature) is not None]
-    of_request = [
-        name
-        for name, feature in case.features.items()
-        if name not in (*looked_up, *windows) and not isinstance(feature, OnDemand)
-    ]
+    of_request = [name for name in _read_at_once(case) if name not in looked_up]
     return (
         "decodes, refuses repeats, tells the time",
         *_named("fields of the request", of_request),
@@ -115,13 +114,30 @@ def _intake(case: UseCase) -> tuple[str, ...]:
 
 def _answers(case: UseCase) -> tuple[str, ...]:
     scope = _models_key(case)
-    computed = [name for name, feature in case.features.items() if isinstance(feature, OnDemand)]
     models = "one pool of models" if scope is None else f"a pool of models for each {scope}"
     return (
-        *_named("computed", computed),
+        *_named("computed", _computed(case)),
         f"labels by {case.task.label.on}",
         f"{models}: answers, learns, drift",
     )
+
+
+def _read_at_once(case: UseCase) -> tuple[str, ...]:
+    """Features that need no window: of the request's fields, and of references."""
+    return tuple(
+        name
+        for name, feature in case.features.items()
+        if _window(feature) is None and not isinstance(feature, OnDemand)
+    )
+
+
+def _computed(case: UseCase) -> tuple[str, ...]:
+    """Features that are computed from others."""
+    return tuple(name for name, feature in case.features.items() if isinstance(feature, OnDemand))
+
+
+def _windows(key: str, names: Iterable[str]) -> tuple[str, ...]:
+    return _named(f"windows by {key}", names)
 
 
 def _named(what: str, names: Iterable[str]) -> tuple[str, ...]:

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 class Stage:
     """One fold over a topic that is partitioned by `key`; None where one partition holds everything.
 
-    `topic` is the kind of the topic, as "events" or "by-merchant"; `computes` is what the fold does there.
+    `topic` is the kind of the topic, as "events" or "by-merchant"; `computes` is what the fold does there,
+    and `features` are the names of those that are read there.
     """
 
     topic: str
     key: str | None
     partitions: int
     computes: tuple[str, ...]
+    features: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Plan:
         if self.is_runnable:
             return "this plan needs one stage, and runs"
         return (
-            f"this plan needs {len(self.stages)} stages; this version runs one: partitions=1 works, where all"
-            " of them are one"
+            f"this plan needs {len(self.stages)} stages, which can be simulated (driftline simulate CASE "
+            f"--partitions {self.partitions}); a worker of this version runs one: partitions=1 works, where "
+            "all of them are one"
         )

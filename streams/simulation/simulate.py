@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 from driftline.streams.code.hash_seed import warn_unless_pinned
 from driftline.streams.declare.case_models import check_models_of
+from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import DeclarationError
 from driftline.streams.fold.processor import PartitionProcessor, Summary, summarize
+from driftline.streams.plan.planner import plan_of
 from driftline.streams.records.outputs import Outputs
+from driftline.streams.simulation.chain_simulation import ChainSimulation
 from driftline.streams.simulation.digest import DIGESTED, Digests
+from driftline.streams.simulation.recording import Recorded
 from driftline.streams.simulation.sources import (
     AS_IT_IS,
     LogRecord,
@@ -42,6 +47,15 @@ def result(
         "digest": digests["predictions"],
         "digests": digests,
     }
+
+
+class Progress(Protocol):
+    """A simulation on its way."""
+
+    cpu_seconds: float
+
+    def digests(self) -> dict[str, str]: ...
+    def summary(self) -> Summary: ...
 
 
 class Simulation:
@@ -84,16 +98,23 @@ def simulate(
     warm_up: str | None = None,
     reading: Reading = AS_IT_IS,
     on_outputs: Callable[[int, Outputs], None] | None = None,
-    on_progress: Callable[[Simulation], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
     """Fold `source` (default: the case's own) and return counts, metrics and digests.
 
     `limit` is a number of source events; `chunk` the records a step (the result is the same for
     any); `warm_up` is a source to learn from first, putting nothing out.
     `on_outputs(partition, outputs)` gets all outputs.
+
+    Where the partitions need several stages, all of them are folded, record by record in the source's order.
     """
     warn_unless_pinned()
     started = time.perf_counter()
+    events = with_closing_clock(case, open_log(case, source, limit, reading))
+    if not plan_of(case, partitions).is_runnable:
+        if warm_up is not None:
+            raise DeclarationError(f"{case.name}: stages begin without a warm-up; partitions=1 has one")
+        return _in_stages(case, partitions or case.partitions, events, on_outputs, on_progress)
     simulation = Simulation(case, partitions)
     waiting: list[list[LogRecord]] = [[] for _ in simulation.processors]
 
@@ -105,7 +126,6 @@ def simulate(
         if on_progress is not None:
             on_progress(simulation)
 
-    events = with_closing_clock(case, open_log(case, source, limit, reading))
     if warm_up is not None:
         events = chain(as_warm_up(case, open_source(case, warm_up, None, reading)), events)
     for partition, record in layout(case, events, simulation.partitions):
@@ -117,3 +137,21 @@ def simulate(
             fold(partition)
     seconds = time.perf_counter() - started
     return result(case, simulation.summary(), seconds, simulation.cpu_seconds, simulation.digests())
+
+
+def _in_stages(
+    case: UseCase,
+    partitions: int,
+    events: Iterable[Event | Recorded],
+    on_outputs: Callable[[int, Outputs], None] | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    stages = ChainSimulation(case, partitions)
+    for number, out in stages.fold(events):
+        if on_outputs is not None:
+            on_outputs(number, out)
+        if on_progress is not None:
+            on_progress(stages)
+    seconds = time.perf_counter() - started
+    return result(case, stages.summary(), seconds, stages.cpu_seconds, stages.digests())

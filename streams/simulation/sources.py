@@ -38,6 +38,10 @@ AS_IT_IS = Reading()
 Entry = TypeVar("Entry", Event, Event | Recorded)
 
 
+Placement = tuple[bytes | None, int | None]
+"""The key of an event's record, and its partition; None for every one."""
+
+
 class LogRecord(NamedTuple):
     """One record of a simulated log; `timestamp` is its append time in ms, where one was given."""
 
@@ -233,24 +237,42 @@ def layout(
     there is no such partition.
     """
     codec = case.codec()
-    offsets = [0] * partitions
     placed: dict[bytes, int] = {}
+
+    def home(event: Event) -> Placement:
+        key = codec.key(event)
+        if key is None:
+            return None, None
+        partition = placed.get(key)
+        if partition is None:
+            partition = placed[key] = partition_of(key, partitions)
+        return key, partition
+
+    return laid_out(case, events, partitions, home)
+
+
+def laid_out(
+    case: UseCase,
+    events: Iterable[Event | Recorded],
+    partitions: int,
+    home: Callable[[Event], Placement],
+) -> Iterator[tuple[int, LogRecord]]:
+    """As `layout`, where `home` says the key of each event and its partition, None for every one."""
+    encode = case.codec().encode_trusted
+    offsets = [0] * partitions
     everywhere = range(partitions)
     for entry in events:
         event = _event_of(entry)
-        value = codec.encode_trusted(event)
-        key = codec.key(event)
+        value = encode(event)
+        key, partition_at_home = home(event)
         appended = -1
         if isinstance(entry, Recorded):
             targets: Iterable[int] = (_checked(entry.partition, partitions),)
             appended = entry.appended
-        elif key is None:
+        elif partition_at_home is None:
             targets = everywhere
         else:
-            home = placed.get(key)
-            if home is None:
-                home = placed[key] = partition_of(key, partitions)
-            targets = (home,)
+            targets = (partition_at_home,)
         for partition in targets:
             offset = offsets[partition]
             offsets[partition] = offset + 1

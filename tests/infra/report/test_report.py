@@ -26,7 +26,7 @@ from driftline.infra.report.run_records import RunRecords, feature_of
 from driftline.infra.report.samples import INTERVALS, Sample, memory, over_time, rolling
 from driftline.online_models.drift.surveillance import DETECTOR
 from driftline.streams.records.outputs import Outputs
-from driftline.streams.simulation.simulate import Simulation, simulate
+from driftline.streams.simulation.simulate import Progress, simulate
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 DAY = 86_400.0
@@ -140,7 +140,7 @@ def html() -> str:
         for output in out.models:
             evidence.change(output.value)
 
-    def look(simulation: Simulation) -> None:
+    def look(simulation: Progress) -> None:
         summary = simulation.summary()
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         wall = time.perf_counter() - started

@@ -33,7 +33,7 @@ class Join:
     def __init__(self, **changes: Any) -> None:
         self.outcomes: dict[str, list[Outcome]] = {}
         self.lessons: dict[str, list[tuple[Any, bool]]] = {}
-        rule = JoinRule(WAIT, CORRECTIONS, LATENESS)
+        rule = JoinRule(WAIT, CORRECTIONS, in_order=False)
         self.pending = LabelJoin(replace(rule, **changes))
 
     def known(self, item: ResolvedPrediction | Lesson) -> None:
@@ -99,7 +99,7 @@ def test_a_label_has_its_effect_when_nothing_in_time_can_come_before_it() -> Non
     assert join.outcomes == {}
     join.pending.expire(6.1, join.known)
     assert join.outcomes == {"r": [("labelled", 1, 6, 0)]}
-    at_once = Join(lateness=0)
+    at_once = Join(in_order=True)
     at_once.ask("r", 5)
     at_once.label(1, 6)
     assert at_once.outcomes == {"r": [("labelled", 1, 6, 0)]}
@@ -166,7 +166,7 @@ def test_of_one_time_a_label_comes_before_a_void_and_that_before_a_correction() 
 
 
 def test_a_later_fact_is_no_correction_and_one_that_says_so_is() -> None:
-    join = Join(lateness=0)
+    join = Join(in_order=True)
     join.ask("r", 0)
     join.label(1, 1, name="first")
     join.label(2, 2)
@@ -186,7 +186,7 @@ def test_a_later_fact_is_no_correction_and_one_that_says_so_is() -> None:
 
 
 def test_a_label_ahead_of_the_watermark_expires_nothing_but_what_it_answers() -> None:
-    join = Join(lateness=0)
+    join = Join(in_order=True)
     join.ask("another", 0, "other")
     join.ask("late", 0)
     join.label(1, 5)
@@ -196,7 +196,7 @@ def test_a_label_ahead_of_the_watermark_expires_nothing_but_what_it_answers() ->
 
 
 def test_a_correction_under_the_id_of_what_it_corrects_leaves_one_prediction() -> None:
-    join = Join(lateness=0)
+    join = Join(in_order=True)
     join.ask("r", 0)
     join.label(1, 1, name="same")
     join.void(2, name="same", corrects="same")
@@ -216,7 +216,7 @@ def test_what_waits_is_made_known_in_times_order_over_all_keys() -> None:
 
 
 def test_a_void_is_corrected_by_a_label_that_names_it() -> None:
-    join = Join(lateness=0)
+    join = Join(in_order=True)
     join.ask("r", 0)
     join.void(1, name="cancelled")
     join.label(1, 2)
@@ -225,7 +225,7 @@ def test_a_void_is_corrected_by_a_label_that_names_it() -> None:
 
 
 def test_without_corrections_an_outcome_is_told_once_and_nothing_is_remembered() -> None:
-    join = Join(lateness=0, corrections=0, is_corrected=False)
+    join = Join(in_order=True, corrections=0, is_corrected=False)
     join.ask("answered", 0, "a")
     join.ask("expired", 0, "b")
     join.label(1, 1, "a", name="first")
@@ -250,7 +250,7 @@ def test_a_label_answers_those_open_requests_before_it_that_are_declared(answers
 
 
 def test_a_label_answers_what_expired_only_where_nothing_is_open() -> None:
-    join = Join(lateness=0)
+    join = Join(in_order=True)
     join.ask("expired", 0)
     join.ask("open", WAIT)
     join.label(1, WAIT + 1)
@@ -263,7 +263,7 @@ def test_a_label_answers_what_expired_only_where_nothing_is_open() -> None:
 
 
 def test_learned_by_deadline_a_label_is_told_at_once_and_learned_when_its_wait_is_over() -> None:
-    join = Join(lateness=0, by_deadline=True, expiry=("labelled", False))
+    join = Join(in_order=True, by_deadline=True, expiry=("labelled", False))
     for at, name in enumerate(("early", "voided", "silent", "corrected", "late")):
         join.ask(name, at, name)
     join.label(True, 4, "early")
@@ -344,7 +344,7 @@ def test_requests_labels_voids_and_corrections_join_by_the_rules_however_they_in
     steps += [(s[0], key, s) for key in said for s in said[key]]
 
     def joined(order: Sequence[int]) -> Join:
-        join = Join(lateness=100, answers=answers)
+        join = Join(in_order=False, answers=answers)
         now = 0.0
         for number in order:
             at, key, what = steps[number]

@@ -1,0 +1,56 @@
+"""The fold of a case of several stages over a file or the case's own source, without Kafka."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from driftline.streams.declare.case_models import check_models_of
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.fold.processor import Summary
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.simulation.digest import DIGESTED, Digests
+from driftline.streams.simulation.recording import Recorded
+from driftline.streams.simulation.sources import laid_out
+from driftline.streams.stages.chain import Chain
+
+
+class ChainSimulation:
+    """All stages, fed in the source's order; `cpu_seconds` is the folds' own time.
+
+    What models say has its place in the last stage's topic, and so have the digests.
+    """
+
+    def __init__(self, case: UseCase, partitions: int) -> None:
+        self.case = case
+        self.partitions = partitions
+        check_models_of(case)
+        self.chain = Chain(case, partitions)
+        self._digests = Digests(self.chain.itinerary.plan.stages[-1].partitions)
+        self.cpu_seconds = 0.0
+
+    def fold(self, events: Iterable[Event | Recorded]) -> Iterator[tuple[int, Outputs]]:
+        """Fold events; gives what each stage puts out, with its partition there."""
+        last = self.chain.itinerary.last
+        for partition, record in laid_out(self.case, events, self.partitions, self.chain.itinerary.entry):
+            started = time.process_time()
+            told = list(self.chain.step(partition, record))
+            self.cpu_seconds += time.process_time() - started
+            for one in told:
+                if one.stage == last:
+                    self._digest(one.partition, one.outputs)
+                yield one.partition, one.outputs
+
+    def _digest(self, partition: int, out: Outputs) -> None:
+        for kind in DIGESTED:
+            for record in getattr(out, kind):
+                self._digests.update(kind, partition, record.offset, record.ordinal, record.value)
+
+    def digests(self) -> dict[str, str]:
+        """Digests of the outputs so far, by kind."""
+        return self._digests.as_dict()
+
+    def summary(self) -> Summary:
+        """Counts and metrics so far."""
+        return self.chain.summary()

@@ -1,0 +1,91 @@
+"""All stages of a case in one process, folded in the order of the log: a pure function of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import NamedTuple
+
+from driftline.online_models.pool.report import merged_report
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import DeclarationError
+from driftline.streams.fold.intake_state import Counts
+from driftline.streams.fold.learner import Results
+from driftline.streams.fold.processor import Summary
+from driftline.streams.plan.planner import plan_of
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.record import Record
+from driftline.streams.stages.feature_stage import FeatureStage
+from driftline.streams.stages.intake_stage import IntakeStage
+from driftline.streams.stages.itinerary import Itinerary
+from driftline.streams.stages.last_stage import LastStage
+from driftline.streams.stages.sender import Target
+from driftline.streams.stages.stage_fold import StageFold
+from driftline.streams.stages.stage_record import Accepted
+
+
+class Told(NamedTuple):
+    """What a partition of a stage puts out."""
+
+    stage: int
+    partition: int
+    outputs: Outputs
+
+
+class Chain:
+    """The stages of a case on so many partitions, each with a log of its own.
+
+    What a record of the log causes goes through all stages before the next record comes: that is the order
+    in which records of several writers meet. In a cluster it is the one in which the broker appended them.
+    Raises DeclarationError for a case whose events do not find their way.
+    """
+
+    def __init__(self, case: UseCase, partitions: int, *, rows: bool = False) -> None:
+        plan = plan_of(case, partitions)
+        if plan.is_runnable:
+            raise DeclarationError(f"{case.name} on {partitions} partitions is one stage, and no chain")
+        self.itinerary = Itinerary(case, plan)
+        self.stages = [
+            [
+                StageFold(case, self.itinerary, number, partition, rows=rows)
+                for partition in range(stage.partitions)
+            ]
+            for number, stage in enumerate(self.itinerary.plan.stages)
+        ]
+        self._ends = [[0] * len(stage) for stage in self.stages]
+
+    def step(self, partition: int, record: Record) -> Iterator[Told]:
+        """Fold one record of the log, and all that it causes."""
+        step = self.stages[0][partition].step((record,))
+        yield Told(0, partition, step.outputs)
+        waiting = deque(step.sends)
+        while waiting:
+            (number, place), value = waiting.popleft()
+            step = self.stages[number][place].step((self._appended(Target(number, place), value),))
+            yield Told(number, place, step.outputs)
+            waiting.extend(step.sends)
+
+    def _appended(self, target: Target, value: bytes) -> Record:
+        offset = self._ends[target.stage][target.partition]
+        self._ends[target.stage][target.partition] = offset + 1
+        return Accepted(offset, None, value)
+
+    def summary(self) -> Summary:
+        """Counts added over the partitions, and metrics merged."""
+        works = [fold.work for stage in self.stages for fold in stage]
+        intakes = [work.intake for work in works if isinstance(work, IntakeStage)]
+        middle = [work for work in works if isinstance(work, FeatureStage)]
+        last = [work for work in works if isinstance(work, LastStage)]
+        counts = {one.name: sum(getattr(i.counts, one.name) for i in intakes) for one in fields(Counts)}
+        counts["predictions"] = sum(work.predictions for work in last)
+        counts["dead_letters"] += sum(work.dead_letters for work in last)
+        counts["unmatched"] = sum(work.label_join.unmatched for work in last)
+        counts["ahead"] = sum(intake.ahead for intake in intakes)
+        evicted = [i.evicted_keys for i in intakes] + [work.evicted_keys for work in middle]
+        counts["evicted_keys"] = sum(evicted)
+        results = [work.learner.results for work in last]
+        counts |= {one.name: sum(getattr(r, one.name) for r in results) for one in fields(Results)}
+        counts["pending"] = sum(work.label_join.open for work in last)
+        pools = [work.learner.pools[key] for work in last for key in sorted(work.learner.pools)]
+        return Summary(counts, merged_report(pools))

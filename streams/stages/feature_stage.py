@@ -1,0 +1,108 @@
+"""A stage in the middle: windows by its key. A request goes on with what was read here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from driftline.errors import pass_interrupt
+from driftline.features.errors import FeatureValueError
+from driftline.online_models.errors import reason_of
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.retirement import EventDecoder
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import Refused
+from driftline.streams.fold import refusal
+from driftline.streams.fold.intake import RETAIN_EVERY
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.record import Record
+from driftline.streams.stages.itinerary import Itinerary
+from driftline.streams.stages.sender import Sender
+from driftline.streams.stages.stage_features import features_of
+from driftline.streams.stages.stage_record import StageRecord, Writer, decode_record
+from driftline.streams.stages.writers import Heard, Writers
+
+
+class FeatureStageParts(NamedTuple):
+    """The state of a feature stage: what was heard of its writers, how many records, and its features."""
+
+    heard: dict[Writer, Heard]
+    records: int
+    features: Any
+
+
+class FeatureStage:
+    """Reads and feeds the windows of one stage. `offset` is that of the record at hand, -1 before the first.
+
+    An event that cannot be read or counted here goes to the last stage as refused, which tells of it; the
+    stages before have counted it.
+    """
+
+    def __init__(self, case: UseCase, itinerary: Itinerary, number: int, sender: Sender, rows: bool) -> None:
+        self._number = number
+        self._itinerary = itinerary
+        self._ask = case.task.ask
+        self._decode = EventDecoder[Event](tuple(case.events)).decode
+        self._features = features_of(case, itinerary.plan.stages[number], rows)
+        self._writers = Writers(itinerary.writers(number))
+        self._sender = sender
+        self._records = 0
+        self.offset = -1
+
+    @property
+    def evicted_keys(self) -> int:
+        """Keys of windows that had to go for others so far."""
+        return self._features.evicted()
+
+    def fold(self, records: Sequence[Record], out: Outputs) -> None:
+        """Take records of the stage's topic in."""
+        writers, sender = self._writers, self._sender
+        for record in records:
+            self.offset = record.offset
+            told = decode_record(record.value)
+            if not writers.take(told):
+                continue
+            self._records += 1
+            if self._records % RETAIN_EVERY == 0:
+                self._features.put_rows(out.rows)
+                self._features.retain(writers.watermark)
+            sender.begin(record.offset, writers.watermark)
+            if told.event:
+                self._pass_on(told)
+            sender.end()
+        self._features.put_rows(out.rows)
+
+    def _pass_on(self, told: StageRecord) -> None:
+        event = self._decode(told.event)
+        try:
+            read = told.read | self._read(event)
+        except Refused as refused:
+            place = self._itinerary.at(event, self._itinerary.last)
+            self._sender.send(place, told.event, refused=refused)
+            return
+        stop = self._itinerary.next_stop(event, self._number)
+        if stop is not None:
+            self._sender.send(stop, told.event, read)
+
+    def _read(self, event: Event) -> dict[str, Any]:
+        """What the windows say of a request, and nothing of another event; then they count it."""
+        at = event.at.timestamp()
+        try:
+            read = self._features.gather(event, at) if event.__class__ is self._ask else {}
+            self._features.update(event, at)
+        except FeatureValueError as error:
+            raise refusal.without_features(error, ()) from error
+        except BaseException as error:  # a key that cannot be looked up, a value that cannot be compared
+            pass_interrupt(error)
+            raise Refused("features", reason_of(error)) from error
+        return read
+
+    def state(self) -> FeatureStageParts:
+        """Everything that later records depend on; nothing is copied."""
+        return FeatureStageParts(self._writers.state(), self._records, self._features.state())
+
+    def restore(self, state: FeatureStageParts) -> None:
+        """Go on from what `state` gave."""
+        self._writers.restore(state.heard)
+        self._records = state.records
+        self._features.restore(state.features)

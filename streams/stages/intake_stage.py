@@ -1,0 +1,136 @@
+"""The first stage: the intake of the fold, whose accepted events go on to the stages behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from driftline.features.state.event_time import Time
+from driftline.features.state.feature_state import FeatureState
+from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.features.state.reference_tally import Tally
+from driftline.streams.declare.events import Command, Event, WarmUp
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import Refused
+from driftline.streams.fold.intake import Intake
+from driftline.streams.fold.intake_state import IntakeParts
+from driftline.streams.fold.label_join import Known, PendingPrediction, Statement
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.record import Record
+from driftline.streams.stages.itinerary import Itinerary
+from driftline.streams.stages.sender import Sender, Target
+from driftline.streams.stages.stage_features import features_of
+
+
+class IntakeStage:
+    """Validates, refuses repeats, tells the time, and reads what the request itself, references and windows
+    by the log's key say. What it refuses is told here; what it accepts is sent on.
+
+    Ranges of features and refusals by a schema are judged by the last stage, which knows all of them.
+    """
+
+    def __init__(
+        self, case: UseCase, itinerary: Itinerary, partition: int, sender: Sender, rows: bool
+    ) -> None:
+        self._itinerary = itinerary
+        self._is_first = partition == 0
+        self._features = _Accepting(features_of(case, itinerary.plan.stages[0], rows))
+        self.intake = Intake(replace(case, refusals=None), self._features, partition, _Elsewhere())
+        self._sender = sender
+
+    @property
+    def offset(self) -> int:
+        """The offset of the record at hand, -1 before the first."""
+        return self.intake.offset
+
+    def fold(self, records: Sequence[Record], out: Outputs) -> None:
+        """Take records of the log in."""
+        sender, intake = self._sender, self.intake
+        for record in records:
+            commands = [item for item, *_ in intake.fold((record,), out) if item.__class__ is Command]
+            sender.begin(record.offset, intake.watermark)
+            if commands and self._is_first:  # every partition has it, and the models are to hear it once
+                self._send_to_all(record.value or b"")
+            event, x = self._features.take()
+            stop = None if event is None else self._itinerary.next_stop(event, 0)
+            if stop is not None:
+                sender.send(stop, record.value or b"", x)
+            sender.end()
+        intake.put_rows(out)
+
+    def _send_to_all(self, event: bytes) -> None:
+        last = self._itinerary.last
+        for partition in range(self._itinerary.plan.stages[last].partitions):
+            self._sender.send(Target(last, partition), event)
+
+    def state(self) -> IntakeParts:
+        """Everything that later records depend on; nothing is copied."""
+        return self.intake.state()
+
+    def restore(self, state: IntakeParts) -> None:
+        """Go on from what `state` gave."""
+        self.intake.restore(state)
+
+
+class _Elsewhere:
+    """Requests and labels meet in the last stage, to which their events go."""
+
+    def add(self, pending: PendingPrediction) -> None: ...
+    def answer(self, statement: Statement, known: Known) -> None: ...
+
+
+class _Accepting:
+    """The features of the first stage, which notes the event that was accepted last and what was read for
+    it."""
+
+    def __init__(self, features: FeatureState) -> None:
+        self._of = features
+        self._event: Event | None = None
+        self._x: dict[str, Any] | None = None
+
+    def take(self) -> tuple[Event | None, dict[str, Any] | None]:
+        """The event since the last time, if one was accepted, and what was read where it is a request."""
+        event, x = self._event, self._x
+        self._event = self._x = None
+        return event, None if event is None else x
+
+    def read(self, request: Any, at: float) -> dict[str, Any]:
+        self._x = self._of.gather(request, at)
+        return self._x
+
+    def update(self, event: Any, at: float) -> None:
+        if isinstance(event, WarmUp):
+            raise Refused("warm-up", "a case of several stages begins without a warm-up")
+        self._of.update(event, at)
+        self._event = event
+
+    def come_to(self, time: Time) -> None:
+        self._of.come_to(time)
+
+    def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
+        self._of.put_rows(rows)
+
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
+        return self._of.every_row()
+
+    def retain(self, watermark: float) -> None:
+        self._of.retain(watermark)
+
+    def problems(self) -> list[str]:
+        return []
+
+    def evicted(self) -> int:
+        return self._of.evicted()
+
+    def keys_held(self) -> dict[str, int]:
+        return self._of.keys_held()
+
+    def tallies(self) -> Mapping[tuple[type, str], Tally]:
+        return self._of.tallies()
+
+    def state(self) -> Any:
+        return self._of.state()
+
+    def restore(self, state: Any) -> None:
+        self._of.restore(state)

@@ -1,0 +1,132 @@
+"""Which stages an event visits, and in which partition of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any
+
+from driftline.features.declare.declaration import Elapsed, Window
+from driftline.features.declare.keys import key_text, may_be_none, no_one_text, not_a_key
+from driftline.streams.declare.events import Event, Reference
+from driftline.streams.declare.partitioning import partition_of
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import DeclarationError
+from driftline.streams.plan.stage import Plan
+from driftline.streams.stages.sender import Target
+from driftline.streams.stages.stage_record import Writer
+
+PLACES_REMEMBERED = 65_536
+"""Keys whose partition is not computed again."""
+
+
+class Itinerary:
+    """The way of a case's events through the stages of its plan, which are numbered from the log on.
+
+    A request visits every stage; any other event those whose windows it feeds, and the last one where it is a
+    label or a void. Raises DeclarationError where the way of an event cannot be known.
+    """
+
+    def __init__(self, case: UseCase, plan: Plan) -> None:
+        self.plan = plan
+        self.last = len(plan.stages) - 1
+        self._stops = {kind: tuple(_stops(case, plan, kind)) for kind in case.events}
+        _check(case, plan, self._stops)
+        self._entries = {kind: plan.entries[str(kind.__struct_config__.tag)] for kind in case.events}
+        self._keys = [None if stage.key is None else attrgetter(stage.key) for stage in plan.stages]
+        self._counts = [stage.partitions for stage in plan.stages]
+        self._known: dict[tuple[int, str], int] = {}
+
+    def entry(self, event: Event) -> tuple[bytes | None, int | None]:
+        """The key that an event's record has in the log, and its partition there; None for every one."""
+        field = self._entries.get(type(event))
+        if field is None:
+            return None, None
+        text = key_text(getattr(event, field))
+        return text.encode(), self._placed(0, text)
+
+    def next_stop(self, event: Event, stage: int) -> Target | None:
+        """Where an event goes from a stage; None where its way ends."""
+        for stop in self._stops.get(type(event), ()):
+            if stop > stage:
+                return self.at(event, stop)
+        return None
+
+    def at(self, event: Event, stage: int) -> Target:
+        """Where an event belongs in a stage."""
+        key_of = self._keys[stage]
+        if key_of is None or self._counts[stage] == 1:
+            return Target(stage, 0)
+        return Target(stage, self._placed(stage, key_text(key_of(event))))
+
+    def _placed(self, stage: int, text: str) -> int:
+        found = self._known.get((stage, text))
+        if found is None:
+            if len(self._known) >= PLACES_REMEMBERED:
+                self._known.clear()
+            found = self._known[stage, text] = partition_of(text.encode(), self._counts[stage])
+        return found
+
+    def edges(self) -> set[tuple[int, int]]:
+        """(stage, stage behind it) for all that write to one another; each writes to the last what it
+        refuses."""
+        found = {(stage, self.last) for stage in range(self.last)}
+        for stops in self._stops.values():
+            way = (0, *stops)
+            found |= set(pairwise(way))
+        return found
+
+    def targets(self, stage: int) -> list[Target]:
+        """Every partition that a stage writes to."""
+        behind = sorted(to for of, to in self.edges() if of == stage)
+        return [Target(to, partition) for to in behind for partition in range(self._counts[to])]
+
+    def writers(self, stage: int) -> list[Writer]:
+        """Every partition that writes to a stage."""
+        before = sorted(of for of, to in self.edges() if to == stage)
+        return [Writer(of, partition) for of in before for partition in range(self._counts[of])]
+
+
+def _stops(case: UseCase, plan: Plan, kind: type[Event]) -> Iterator[int]:
+    """The stages behind the log that events of a kind visit."""
+    last, label = len(plan.stages) - 1, case.task.label
+    if issubclass(kind, Reference):
+        return
+    for number, stage in enumerate(plan.stages[1:], 1):
+        fed = {_fed_by(case.features[name]) for name in stage.features}
+        joins = number == last and kind in (label.event, *label.void)
+        if kind is case.task.ask or kind in fed or joins:
+            yield number
+
+
+def _fed_by(feature: Any) -> type | None:
+    window = feature.window if isinstance(feature, Elapsed) else feature
+    return window.event if isinstance(window, Window) else None
+
+
+def _check(case: UseCase, plan: Plan, stops: dict[type[Event], tuple[int, ...]]) -> None:
+    """Every event finds its place in the log and in each stage that it visits."""
+    for kind, visited in stops.items():
+        tag = str(kind.__struct_config__.tag)
+        entry = plan.entries[tag]
+        if entry is None and not issubclass(kind, Reference):
+            raise DeclarationError(
+                f"{case.name}: {kind.__name__} knows none of the keys of its stages, so no partition of "
+                f"{plan.partitions} is its own: partitions=1 works"
+            )
+        last_key = plan.stages[-1].key
+        if (
+            last_key is not None
+            and last_key not in kind.__struct_fields__
+            and len(plan.stages) - 1 in visited
+        ):
+            raise DeclarationError(
+                f"{case.name}: {kind.__name__} does not know the {last_key} whose models it is for, and this "
+                "version shows labels no way: partitions=1 works, or one model for all (Shared)"
+            )
+        keys = [entry, *(plan.stages[stop].key for stop in visited)]
+        for key in dict.fromkeys(key for key in keys if key is not None):
+            reason = not_a_key(kind, key) or no_one_text(kind, key) or may_be_none(kind, key)
+            if reason is not None:
+                raise DeclarationError(f"{case.name}: the key of a stage: {reason}")

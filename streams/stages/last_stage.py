@@ -1,0 +1,165 @@
+"""The last stage: requests with all that was read meet their labels and their models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from driftline.features.declare.ranges import RangesState
+from driftline.features.errors import FeatureValueError
+from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
+from driftline.streams.declare.retirement import EventDecoder
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import Refused
+from driftline.streams.fold import refusal
+from driftline.streams.fold.label_join import JoinRule, LabelJoin, LabelJoinState
+from driftline.streams.fold.label_statement import LabelReader
+from driftline.streams.fold.learner import Learner, LearnerParts
+from driftline.streams.fold.route import Route, routes
+from driftline.streams.fold.work import Question, RequestReader, Turn
+from driftline.streams.records.bounds import check_answer, dead_letter
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.record import Record
+from driftline.streams.stages.itinerary import Itinerary
+from driftline.streams.stages.stage_record import Accepted, StageRecord, Writer, decode_record
+from driftline.streams.stages.writers import Heard, Writers
+
+
+class LastParts(NamedTuple):
+    """The state of the last stage."""
+
+    heard: dict[Writer, Heard]
+    ranges: RangesState
+    pending: LabelJoinState
+    learner: LearnerParts
+    predictions: int
+    dead_letters: int
+
+
+class LastStage:
+    """Joins labels, answers, learns and detects drift: the fold's later half, over a topic of its own.
+
+    Writers overtake each other, so a label has its effect when the watermark has passed it, and nothing that
+    it is about can still be on its way.
+    """
+
+    def __init__(self, case: UseCase, itinerary: Itinerary, partition: int) -> None:
+        rule = JoinRule.of(case.task.label, in_order=False)
+        self._codec = case.codec()
+        self._decode = EventDecoder[Event]((*case.events, *SYSTEM_EVENTS)).decode
+        self._routes = routes(case)
+        self._requests = RequestReader(case, rule)
+        self._labels = LabelReader(case.task, rule)
+        self._refusals = case.refusals
+        self._features = case.feature_state()
+        self._writers = Writers(itinerary.writers(itinerary.last))
+        self.label_join = LabelJoin(rule)
+        self.learner = Learner(case, partition)
+        self.predictions = 0
+        self.dead_letters = 0
+        self._half: Turn | Learner = self.learner
+
+    @property
+    def offset(self) -> int:
+        """The offset of the record at hand, -1 before the first."""
+        return self._half.offset
+
+    def fold(self, records: Sequence[Record], out: Outputs) -> None:
+        """Take records of the stage's topic in, and put out what they cause."""
+        writers, join = self._writers, self.label_join
+        self._half = turn = Turn(out, None)
+        for record in records:
+            turn.offset = record.offset
+            told = decode_record(record.value)
+            if not writers.take(told):
+                continue
+            if writers.watermark > join.due:
+                join.expire(writers.watermark, turn.known)
+            if told.event:
+                event = self._decode(told.event)
+                accepted = Accepted(record.offset, self._codec.key(event), told.event)
+                try:
+                    self._take(event, told, accepted, turn)
+                except Refused as refused:
+                    self._tell(accepted, refused, out)
+        self._half = self.learner
+        self.learner.fold(turn.work)
+
+    def _take(self, event: Event, told: StageRecord, accepted: Accepted, turn: Turn) -> None:
+        if told.refused is not None:
+            raise Refused(*told.refused)
+        if event.__class__ is Command:
+            turn.known(event)
+            return
+        route, at = self._routes[event.__class__], event.at.timestamp()
+        label_key = self._labels.key(event)
+        if route.asks:
+            self._ask(event, at, label_key, told.read, accepted, turn)
+        if route.labels or route.voids:
+            self._answer(event, at, label_key, route, turn)
+
+    def _ask(
+        self,
+        event: Event,
+        at: float,
+        label_key: Any,
+        read: dict[str, Any],
+        accepted: Accepted,
+        turn: Turn,
+    ) -> None:
+        x = self._completed(read)
+        keys = self._requests.keys(event)
+        check_answer(accepted, keys, x)
+        self._features.settle()
+        if problems := self._features.problems():  # reported, but no reason to refuse the request
+            self._tell(accepted, Refused("range", "; ".join(problems)), turn.out)
+        name = self._requests.prediction_id(event)
+        pending = self._requests.pending(name, event, at, x, keys, label_key, silent=False)
+        turn.known(Question(pending, event.at, None))
+        self.predictions += 1
+        self.label_join.add(pending)
+
+    def _completed(self, read: dict[str, Any]) -> dict[str, Any]:
+        """All features of a request, from those that were read on its way; raises Refused."""
+        x = self._features.ordered(read)
+        try:
+            self._features.complete(x)
+        except FeatureValueError as error:
+            raise refusal.without_features(error, self._features.problems()) from error
+        reason = None if self._refusals is None else self._refusals.reason(x)
+        if reason is not None:
+            raise Refused("schema", "; ".join([*self._features.problems(), reason]))
+        return x
+
+    def _answer(self, event: Event, at: float, label_key: Any, route: Route, turn: Turn) -> None:
+        said = self._labels.said(event, at, label_key, route)
+        if said is not None:
+            self.label_join.answer(said, turn.known)
+
+    def _tell(self, accepted: Accepted, refused: Refused, out: Outputs) -> None:
+        self.dead_letters += 1
+        letters = out.dead_letters
+        # one that was accepted may be told of twice
+        ordinal = letters[-1].ordinal + 1 if letters and letters[-1].offset == accepted.offset else 0
+        letters.append(dead_letter(accepted, refused, ordinal))
+
+    def state(self) -> LastParts:
+        """Everything that later records depend on; nothing is copied."""
+        return LastParts(
+            self._writers.state(),
+            self._features.state().ranges,
+            self.label_join.state(),
+            self.learner.state(),
+            self.predictions,
+            self.dead_letters,
+        )
+
+    def restore(self, state: LastParts) -> None:
+        """Go on from what `state` gave."""
+        self._writers.restore(state.heard)
+        parts = self._features.state()
+        parts.ranges = state.ranges
+        self._features.restore(parts)
+        self.label_join.restore(state.pending)
+        self.learner.restore(state.learner)
+        self.predictions, self.dead_letters = state.predictions, state.dead_letters
