@@ -186,7 +186,6 @@ def test_operators_and_producers_commands_and_an_upgrade_have_the_rights_they_ne
         said += [secured.run("operator", *retry, "--dry-run"), secured.run("operator", *retry)]
         said.append(secured.run("operator", "replay", "shop:orders"))
         said.append(secured.run("operator", "models", "list", "shop:orders"))
-        said.append(secured.run("operator", "data", "statistics", "shop:orders"))
     finally:
         worker.terminate()
         said.append(worker.communicate(timeout=120)[0])
