@@ -153,7 +153,7 @@ def test_an_evaluation_has_the_pools_of_the_case() -> None:
 
 def test_several_partitions_are_refused_with_what_works() -> None:
     with pytest.raises(DeclarationError, match="partitions=1"):
-        simulate(payments, partitions=3)
+        replace(payments, partitions=3)
 
 
 def test_a_training_set_has_the_features_of_every_entity_as_they_were_served(tmp_path: Path) -> None:
