@@ -95,8 +95,11 @@ class OwnedPartition:
         self._work = 0.0
         self.tally = PublishedTally()
         """What was published since the partition is served, and what that cost."""
-        # None: in the first incarnation that there will be, as all rows are offered by this owner
-        self._rows_in = header.rows_in if header is not None else (self._incarnation or None)
+        if header is None or inherited is not None:  # all rows are offered by this owner
+            # None: in the first incarnation that there will be
+            self._rows_in = self._incarnation or None
+        else:
+            self._rows_in = header.rows_in
         self.processor = processor
         self.partition = processor.partition
         self._unacknowledged = 0

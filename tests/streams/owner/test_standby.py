@@ -11,10 +11,10 @@ import shop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from driftline import Regression, UseCase
+from driftline import HOUR, Regression, UseCase, mean
 from driftline.streams.archive.epochs import decode_epoch, is_epoch
 from driftline.streams.errors import OtherTask
-from driftline.streams.fold import inheritance
+from driftline.streams.fold import inheritance, intake
 from driftline.streams.owner.standby import NothingToInheritFrom, Standby, to_upgrade
 from driftline.streams.owner.starting_point import TakeOverRefused
 from driftline.streams.owner.takeover import OtherCode, take_over
@@ -176,28 +176,45 @@ def test_a_state_that_has_not_inherited_all_is_not_kept() -> None:
     run(halfway())
 
 
+async def rows_after(new: UseCase, plan: Upgrade, *, by_upgrade: bool) -> dict[Any, Any]:
+    """The online rows after the whole log: by an upgrade, or by code that served all of it."""
+    world, rows = Shop(plan.log), Rows()
+    if not by_upgrade:
+        owned = await world.own(new, rows=rows)
+    else:
+        standby = Standby(world.deployed(new, rows), 0, rows=True)
+        old = await world.own(OLD)
+        await world.serve(old, plan.before)
+        await standby.approach()
+        assert standby.processor.next_offset
+        standby = world.handed_over(standby, new, rows)
+        owned = await take_over(world.deployed(new, rows), 0, standby=standby)
+        async for _ in owned.recover():
+            pass
+    await world.serve(owned, world.left)
+    return rows.newest
+
+
 def test_online_rows_of_keys_that_come_no_more_are_the_new_codes() -> None:
-    log = [*log_of([(0, n, 1.0) for n in range(40)])]
+    plan = Upgrade(log_of([(0, n, 1.0) for n in range(40)]), 40, {})
+    new = NEW["another rule"]
+    assert run(rows_after(new, plan, by_upgrade=True)) == run(rows_after(new, plan, by_upgrade=False))
 
-    async def rows_after(plan: Upgrade | None) -> dict[Any, Any]:
-        world, rows = Shop(log), Rows()
-        new = NEW["another rule"]
-        if plan is None:
-            owned = await world.own(new, rows=rows)
-        else:
-            standby = Standby(world.deployed(new, rows), 0, rows=True)
-            old = await world.own(OLD)
-            await world.serve(old, plan.before)
-            await standby.approach()
-            assert standby.processor.next_offset
-            standby = world.handed_over(standby, new, rows)
-            owned = await take_over(world.deployed(new, rows), 0, standby=standby)
-            async for _ in owned.recover():
-                pass
-        await world.serve(owned, world.left)
-        return rows.newest
 
-    assert run(rows_after(Upgrade(log, 40, {}))) == run(rows_after(None))
+def test_online_rows_are_as_of_their_own_time_after_an_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Order 0 is settled once; what its short window held has been let go of when the code changes."""
+    monkeypatch.setattr(intake, "RETAIN_EVERY", STEP)
+    by_order = {
+        f"bad_{name}": mean(shop.Settled, "bad", by="order", over=over)
+        for name, over in {"1h": HOUR, "1d": 24 * HOUR}.items()
+    }
+    new = small(label(), features={**OLD.features, **by_order})
+    plan = Upgrade(log_of([(4, 0, 1.0), *((n % 4, n + 1, 10.0) for n in range(59))]), 40, {})
+    rows = run(rows_after(new, plan, by_upgrade=True))
+    assert {frozenset(values) for (_, key), (_, values) in rows.items() if key == ("o0",)} == {
+        frozenset(by_order)
+    }
+    assert rows == run(rows_after(new, plan, by_upgrade=False))
 
 
 def test_old_code_that_comes_back_is_told_so_and_touches_nothing() -> None:
