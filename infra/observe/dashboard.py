@@ -38,7 +38,7 @@ ROWS: dict[str, tuple[DashboardPanel, ...]] = {
         DashboardPanel("Outcomes a second", "outcomes", ("status",), is_rate=True, unit="ops"),
         DashboardPanel("Keys in windows", "window_keys", ("windows",)),
         DashboardPanel("Fading log loss", "model_quality", ("member",), 'figure="log_loss",over="fading"'),
-        DashboardPanel("Fading AUC", "model_quality", ("member",), 'figure="auc",over="fading"'),
+        DashboardPanel("Fading AUC", "model_quality", ("member",), 'figure="roc_auc",over="fading"'),
         DashboardPanel("Pools a member serves", "model_serving_pools", ("member",)),
         DashboardPanel("Changes of models", "model_changes", ("kind",), is_rate=True, unit="ops"),
     ),

@@ -14,6 +14,9 @@ from driftline.infra.observe.alerts import ALERTS, Alert
 from driftline.infra.observe.dashboard import dashboard
 from driftline.infra.observe.files import RULES, contents
 from driftline.infra.proof.audit_metrics import ALL_MEASURES
+from driftline.online_models.tasks.metrics import metrics_of
+from driftline.online_models.tasks.task import Binary, Label
+from driftline.streams.declare.events import Event
 
 GENERATED = Path(__file__).parents[3] / "infra/observe"
 SERIES = {measure.series: measure for measure in ALL_MEASURES.values()}
@@ -23,6 +26,16 @@ def named(text: str) -> set[str]:
     return set(re.findall(r"driftline_\w+", text))
 
 
+def queries() -> list[str]:
+    """All queries of panels and alerts, and the series of the alerts' examples."""
+    shown = [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", ())]
+    return shown + [alert.expr for alert in ALERTS] + [name for alert in ALERTS for name in alert.example]
+
+
+class Asked(Event, tag="asked"):
+    """What members answer."""
+
+
 def test_the_generated_files_are_those_of_the_declarations() -> None:
     """`driftline observe infra/observe` makes them anew."""
     for name, text in contents().items():
@@ -30,12 +43,21 @@ def test_the_generated_files_are_those_of_the_declarations() -> None:
 
 
 def test_every_series_that_is_named_is_declared() -> None:
-    queries = [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", ())]
-    queries += [alert.expr for alert in ALERTS] + [name for alert in ALERTS for name in alert.example]
-    assert queries
-    for query in queries:
+    assert queries()
+    for query in queries():
         assert named(query), query
         assert named(query) <= set(SERIES), query
+
+
+def test_every_figure_that_is_named_is_one_that_members_have() -> None:
+    task = Binary("bad", ask=Asked, label=Label(Asked, on="id", value=lambda asked: True, wait=1.0))
+    metrics = metrics_of(task)
+    for p, y in ((0.9, True), (0.2, False)):
+        metrics.update(y, p)
+    known = {name for name, value in metrics.fading().items() if isinstance(value, float)}
+    named_figures = set(re.findall(r'figure="(\w+)"', "".join(query for query in queries())))
+    assert named_figures
+    assert named_figures <= known
 
 
 def test_labels_of_examples_are_those_of_the_metrics() -> None:
