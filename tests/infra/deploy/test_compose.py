@@ -65,6 +65,14 @@ def test_the_command_of_a_service_is_one_of_the_command_line(service: str) -> No
     parses([filled(part) for part in plain()["services"][service]["command"]])
 
 
+def test_compose_builds_no_image_under_the_name_of_the_users() -> None:
+    """A missing image is an error: built here, it would be driftline's own, without the case."""
+    for services in (plain()["services"], secured()["services"]):
+        for name in {*OURS, "rights"} & services.keys():
+            assert services[name]["image"] == "${IMAGE:-driftline}"
+            assert "build" not in services[name]
+
+
 def test_variables_of_services_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     from driftline.configuration import unknown_variables
 
