@@ -145,14 +145,16 @@ def _follow(case: UseCase, metrics: str | None) -> None:
     import signal
     import threading
 
+    from driftline import logs
     from driftline.infra.proof.follow import follow
     from driftline.streams.status.endpoint import parse_address
 
+    logs.begin(case=case.name)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     address = None if metrics is None else parse_address(metrics)
-    if follow(case, settings(), address, stop, say):
+    if follow(case, settings(), address, stop):
         raise typer.Exit(1)
 
 

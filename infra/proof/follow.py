@@ -5,8 +5,9 @@ A partition is compared up to where its workers have committed: what the log giv
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 
 from kafka.errors import KafkaError
@@ -29,9 +30,12 @@ from driftline.streams.proof.refold import Refold
 from driftline.streams.records.difference import Difference
 from driftline.streams.records.outputs import KINDS
 
+log = logging.getLogger("driftline.audit")
+
 AUDIT_EVERY = 5.0
+"""Seconds between looks at what was published."""
 OFFSETS_AT_ONCE = 20_000
-"""Seconds between looks; offsets of one partition that are folded before the others have their turn."""
+"""Offsets of one partition that are folded before the others have their turn."""
 
 
 class PartitionFollower:
@@ -113,7 +117,6 @@ def follow(
     settings: Settings,
     address: tuple[str, int] | None,
     stop: threading.Event,
-    tell: Callable[[str], None],
 ) -> int:
     """Audit a case until `stop` is set; returns the number of differences. Metrics are served at `address`.
 
@@ -123,7 +126,7 @@ def follow(
     if address is not None:
         start_http_server(address[1], address[0], metrics.registry)
     outage = Outage(f"auditing {case.name}")
-    told: set[Difference] = set()
+    reported: set[Difference] = set()
     while not stop.is_set():
         try:
             with (
@@ -139,15 +142,14 @@ def follow(
                     done = [_look(each, folded.get(each.partition, 0), metrics) for each in followers]
                     outage.ended()
                     for each in followers:
-                        if each.difference is not None and each.difference not in told:
-                            told.add(each.difference)
-                            tell(f"difference: {each.difference}")
-                            tell(each.difference.causes)
+                        if each.difference is not None and each.difference not in reported:
+                            reported.add(each.difference)
+                            log.error("difference: %s\n%s", each.difference, each.difference.causes)
                     if all(done):
                         stop.wait(AUDIT_EVERY)
         except (KafkaError, OSError) as error:
             stop.wait(outage.failed(error))
-    return len(told)
+    return len(reported)
 
 
 def _look(follower: PartitionFollower, folded: int, metrics: AuditMetrics) -> bool:

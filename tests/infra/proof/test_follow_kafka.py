@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +35,9 @@ def test_all_that_a_worker_publishes_is_proved_and_what_somebody_forged_is_a_dif
 ) -> None:
     system = system_of("shop:orders")
     port = free_port()
-    auditor, said = system.command("audit", "shop:orders", "--follow", "--metrics", f"127.0.0.1:{port}")
+    auditor, said = system.command(
+        "audit", "shop:orders", "--follow", "--metrics", f"127.0.0.1:{port}", DRIFTLINE_LOG="json"
+    )
     worker = system.start()
     trade = list(shop.trade(200))
     for part in (trade[:150], trade[150:]):
@@ -73,6 +76,8 @@ def test_all_that_a_worker_publishes_is_proved_and_what_somebody_forged_is_a_dif
     )
     eventually(lambda: figures(port).get("driftline_audit_differences", 0) > 0)
     eventually(lambda: "difference:" in said.read_text())
+    (line,) = [one for one in said.read_text().splitlines() if "difference:" in one][:1]
+    assert json.loads(line)["case"] == "orders"
     auditor.send_signal(signal.SIGTERM)
     assert auditor.wait(60) == 1
 
