@@ -14,7 +14,7 @@ from driftline.features.errors import FeaturesError
 from driftline.features.online.client import FeatureClient
 from driftline.infra.gateway.access import Allow
 from driftline.infra.gateway.bodies import JSON, NDJSON, each_event
-from driftline.infra.gateway.preferences import DEFAULT_WAIT, Preference
+from driftline.infra.gateway.preferences import Preference
 from driftline.infra.gateway.problems import Problem, refused_event
 from driftline.infra.gateway.progress import FoldedOffsets
 from driftline.infra.gateway.published.event_stream import OpenStreams
@@ -50,7 +50,7 @@ class CaseRoutes:
 
     @property
     def is_ready(self) -> bool:
-        """Whether all that was published before the start has been read."""
+        """Whether what was published in the last `dedup_horizon` before the start has been read."""
         return self._results.is_ready
 
     def work(self) -> Iterable[Coroutine[Any, Any, None]]:
@@ -123,7 +123,7 @@ class CaseRoutes:
         @app.post(
             f"{self._base}/events",
             tags=[name],
-            summary="Send a label or another fact; answered when it has been folded",
+            summary="Send a label or another fact; answered when it has been folded, or 202",
             openapi_extra=event_body,
         )
         async def report(request: Request) -> Response:
@@ -136,7 +136,7 @@ class CaseRoutes:
         @app.post(
             f"{self._base}/commands",
             tags=[self.case.name],
-            summary="Relay a command that its operator has signed; answered when it has been folded",
+            summary="Relay a command that its operator has signed; answered as a fact is",
             openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": command}}}},
         )
         async def relay(request: Request) -> Response:
@@ -195,8 +195,7 @@ class CaseRoutes:
             return Response(asked.result(), media_type=JSON)
         asked.add_done_callback(_retrieve_failure)
         where = f"{self._base}/predictions/{quote(event.id, safe='')}"
-        body = msgspec.json.encode({"id": event.id, "status": "accepted", "prediction": where})
-        return Response(body, 202, headers={"Location": where}, media_type=JSON)
+        return _accepted({"id": event.id, "status": "accepted", "prediction": where}, {"Location": where})
 
     async def _reported(self, body: bytes, preference: Preference) -> Response:
         event = self._decoded(body)
@@ -216,18 +215,19 @@ class CaseRoutes:
         return await self._folded(event, preference)
 
     async def _folded(self, event: Event, preference: Preference) -> Response:
-        """The answer once an event has been folded. Raises Problem."""
+        """The answer once an event in the log has been folded, or was not in time. Raises Problem."""
+        positions = await self._submission.append(event)
         try:
-            async with asyncio.timeout(preference.wait or DEFAULT_WAIT):
-                await self._submission.report(event)
+            async with asyncio.timeout(preference.wait):
+                await self._submission.folded(positions)
         except TimeoutError:
-            raise Problem(
-                503,
-                "Outcome unknown",
-                f"{event.id!r} is in the log, and no worker has folded it yet: send it again for its answer",
-                headers={"Retry-After": "1"},
-            ) from None
+            return _accepted({"id": event.id, "status": "accepted"})
         return Response(msgspec.json.encode({"id": event.id, "status": "folded"}), media_type=JSON)
+
+
+def _accepted(body: dict[str, str], headers: dict[str, str] | None = None) -> Response:
+    """The answer to a client that waits no longer: what comes of its event is not known yet."""
+    return Response(msgspec.json.encode(body), 202, headers=headers, media_type=JSON)
 
 
 def _retrieve_failure(task: asyncio.Future[bytes]) -> None:

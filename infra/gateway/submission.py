@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -80,7 +81,7 @@ class Submission:
         answer = self._results.answer_of(request.id)
         position: LogPosition | None = None
         try:
-            (position,) = await self._append(request)
+            (position,) = await self.append(request)
             refusal = self._results.refusal_of(position)
             async with asyncio.timeout(FOLLOWED_FOR):
                 await asyncio.wait((answer, refusal), return_when=asyncio.FIRST_COMPLETED)
@@ -92,9 +93,9 @@ class Submission:
         finally:
             self._results.give_up(request.id, position)
 
-    async def report(self, event: Event) -> None:
-        """Send a label or another fact; returns when it has been folded. Raises Problem as `predict` does."""
-        for position in await self._append(event):
+    async def folded(self, positions: Iterable[LogPosition]) -> None:
+        """Return when the records at these positions have been folded; raises Problem if one is refused."""
+        for position in positions:
             refusal = self._results.refusal_of(position)
             passed = asyncio.create_task(self._passed(position))
             try:
@@ -110,7 +111,7 @@ class Submission:
         await self._progress.folded(*position)
         await self._results.read_to_end(position[0])
 
-    async def _append(self, event: Event) -> list[LogPosition]:
+    async def append(self, event: Event) -> list[LogPosition]:
         """Append an event to the log, a reference to each partition; returns where it is. Raises Problem."""
         try:
             value = self._codec.encode(event)

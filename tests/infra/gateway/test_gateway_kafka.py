@@ -130,6 +130,13 @@ def test_a_client_chooses_how_long_it_waits_and_sends_many_at_once(gateways: Gat
             while (found := await client.get(headers["Location"].removeprefix(BASE)))[0] != 200:
                 await asyncio.sleep(0.05)
         assert json.loads(found[1])["event_id"] == odd.id
+        fact = shop.Settled(id="f6", at=asked(6).at, order="g6", shop="s1", bad=1.0)
+        before = sum(gateways.system.ends(gateways.system.topics.log).values())
+        status, body, _ = await client.post("/events", encoded(fact), Prefer="respond-async")
+        assert (status, json.loads(body)) == (202, {"id": "f6", "status": "accepted"})
+        assert sum(gateways.system.ends(gateways.system.topics.log).values()) > before, "it is in the log"
+        status, body, _ = await client.post("/events", encoded(fact))
+        assert (status, json.loads(body)["status"]) == (200, "folded"), "sent again, it is waited for"
         lines = [encoded(asked(number)) for number in range(10, 60)] + [b"no json"]
         body = b"\n".join(lines)
         status, answer, _ = await client.post("/predictions", body, Content_Type="application/x-ndjson")
