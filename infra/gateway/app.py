@@ -74,7 +74,11 @@ def _add_health(app: FastAPI, served: Sequence[CaseRoutes], health: _Health) -> 
         status = 503 if health.failure else 200
         return Response(msgspec.json.encode(body), status, media_type="application/json")
 
-    @app.get("/readyz", tags=["health"], summary="Whether it has read what was published before it began")
+    @app.get(
+        "/readyz",
+        tags=["health"],
+        summary="Whether it has read what was published in the last dedup_horizon before it began",
+    )
     async def ready() -> Response:
         cases_ready = {one.case.name: one.is_ready for one in served}
         ready_now = all(cases_ready.values())

@@ -1,4 +1,4 @@
-"""The incidents that the drift topic tells of."""
+"""The incidents whose events are on the drift topic."""
 
 from __future__ import annotations
 

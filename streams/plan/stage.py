@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def is_runnable(self) -> bool:
-        """Whether this version can run it: one stage."""
+        """Whether workers can run it: they run one stage; several can be simulated."""
         return len(self.stages) == 1
 
     @property
@@ -52,6 +52,6 @@ class Plan:
             return "this plan needs one stage, and runs"
         return (
             f"this plan needs {len(self.stages)} stages, which can be simulated (driftline simulate CASE "
-            f"--partitions {self.partitions}); a worker of this version runs one: partitions=1 works, where "
+            f"--partitions {self.partitions}); a worker runs one: partitions=1 works, where "
             "all of them are one"
         )

@@ -22,9 +22,10 @@ commands = typer.Typer()
 def plan(case: Case, partitions: Partitions = None, as_json: AsJson = False) -> None:
     """The stages that a case needs, and what each computes.
 
-    Of each its topic, key and partitions are told.
+    Prints the topic, key and partitions of each.
 
-    With --partitions, those of another number of partitions than the case's. This version runs one stage.
+    With --partitions, those of another number of partitions than the case's. Workers run one stage;
+    `driftline simulate` folds several.
     """
     from driftline.streams.plan.planner import plan_of
 

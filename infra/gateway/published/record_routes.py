@@ -101,7 +101,7 @@ class RecordRoutes:
             pools = newest_by_pool(await self._newest(self._topics.models, NEWEST_CHANGES))
             return _json({"members": members(self._case), "serving": pools})
 
-        @app.get(f"{base}/incidents", tags=tags, summary="Drift by incident, the newest first")
+        @app.get(f"{base}/incidents", tags=tags, summary="Drift by incident, the one that changed last first")
         async def list_incidents(
             request: Request, limit: int = Query(100, ge=1, le=MOST_RECORDS)
         ) -> Response:

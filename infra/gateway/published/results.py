@@ -75,7 +75,7 @@ class PublishedResults:
         self._consumer: AIOKafkaConsumer | None = None
         self._moved = asyncio.Condition()
         self.is_ready = False
-        """Whether everything published before the start has been read."""
+        """Whether what was published in the last `dedup_horizon` before the start has been read."""
 
     async def run(self) -> None:
         """Read until cancelled; a broker that is away is waited for."""
