@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from driftline.streams.declare.topics import TopicSpec
     from driftline.streams.owner.deployment import Deployment
     from driftline.streams.owner.standby import Standby
-    from driftline.streams.transport.kafka_broker import KafkaBroker
+    from driftline.streams.records.ports import Broker
 
 log = logging.getLogger("driftline.worker")
 
@@ -51,21 +52,49 @@ def _until_there(bootstrap: str, topics: Sequence[TopicSpec], mend: bool) -> Non
     """See that a case's topics are there; a broker that does not answer is waited for."""
     from kafka.errors import KafkaError
 
-    from driftline.features.online.outages import Outage
     from driftline.infra.topics.administration import ensure_topics
 
-    outage: Outage | None = None
+    _retried(
+        lambda: ensure_topics(bootstrap, topics, mend=mend),
+        f"asking Kafka at {bootstrap} for the case's topics",
+        lambda error: isinstance(error, KafkaError) and error.retriable,
+    )
+
+
+def _refuse_other_code(deployment: Deployment, bootstrap: str) -> None:
+    """Raises OtherCode where other code has published last; a broker that does not answer is waited for."""
+    from driftline.streams.owner.partition_task import is_broker_trouble
+    from driftline.streams.owner.takeover import refuse_other_code
+    from driftline.streams.records.ports import RecordsMissing
+
+    async def ask() -> None:
+        try:
+            await refuse_other_code(deployment)
+        finally:
+            await deployment.broker.close()
+
+    _retried(
+        lambda: asyncio.run(ask()),
+        f"asking Kafka at {bootstrap} which code has published last",
+        # records may be deleted while they are read
+        lambda error: isinstance(error, RecordsMissing) or is_broker_trouble(error),
+    )
+
+
+def _retried(ask: Callable[[], object], what: str, is_transient: Callable[[Exception], bool]) -> None:
+    """Ask until that succeeds; raises what is not transient."""
+    from driftline.features.online.outages import Outage
+
+    outage = Outage(what)
     while True:
         try:
-            ensure_topics(bootstrap, topics, mend=mend)
-        except KafkaError as error:
-            if not error.retriable:
+            ask()
+        except Exception as error:
+            if not is_transient(error):
                 raise
-            outage = outage or Outage(f"asking Kafka at {bootstrap} for the case's topics")
             time.sleep(outage.failed(error))
         else:
-            if outage is not None:
-                outage.ended()
+            outage.ended()
             return
 
 
@@ -92,7 +121,8 @@ def run_worker(
 
     `mend_topics` alters the settings of topics that break a guarantee, which else refuse to start. With
     `upgrade_path`, module:attribute of the case, it is first folded beside the code that serves it, and
-    then taken over.
+    then taken over. Raises OtherCode, without it, where other code has published last; then only topics may
+    have been written.
     """
     logs.begin(case=case.name)
     renewals = Renewals()
@@ -102,35 +132,48 @@ def run_worker(
     # a worker that begins anew while the local broker is away has to know which one to wait for
     os.environ["DRIFTLINE_BOOTSTRAP"] = bootstrap
     settings.see_that_home_is_writable()
+    deployment = _deployed(case, settings, bootstrap)
+    _until_there(bootstrap, case.topics(settings.namespace).all(), mend_topics)
+    with_rows = bool(features and case.views())
+    upgrading: Mapping[int, Standby] = {}
+    if upgrade_path is None:
+        _refuse_other_code(deployment, bootstrap)
+    else:
+        from driftline.infra.serving.side_by_side import approached
+
+        now = settings.model_copy(update={"bootstrap": bootstrap})
+        found = approached(upgrade_path, deployment, now, rows=with_rows, accept_refused=accept_refused)
+        if found is None:
+            return
+        upgrading = found
+    # not before: code that does not come to serve must not put its views in place of those that are served
     with none_collected():
-        writer = _online_writer(case, settings) if features and case.views() else None
+        writer = _online_writer(case, settings) if with_rows else None
+    _serve(
+        replace(deployment, rows=writer),
+        settings,
+        bootstrap,
+        upgrading,
+        renewals,
+        partial(_close, writer, deployment.broker),
+    )
+
+
+def _deployed(case: UseCase, settings: Settings, bootstrap: str) -> Deployment:
+    """The case at this broker, without an online store."""
+    with none_collected():
         from driftline.infra.serving.deploy import deploy
         from driftline.streams.archive.parts import Archive
         from driftline.streams.transport.kafka_broker import KafkaBroker
 
-        broker = KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name)))
-        deployment = deploy(case, settings, broker, writer)
-    _until_there(bootstrap, case.topics(settings.namespace).all(), mend_topics)
-    upgrading = None
-    if upgrade_path is not None:
-        from driftline.infra.serving.side_by_side import approached
-
-        upgrading = approached(
-            upgrade_path,
-            deployment,
-            settings.model_copy(update={"bootstrap": bootstrap}),
-            accept_refused=accept_refused,
-        )
-        if upgrading is None:
-            return
-    _serve(deployment, settings, bootstrap, upgrading, renewals, partial(_close, writer, broker))
+        return deploy(case, settings, KafkaBroker(bootstrap, Archive(settings.archive_uri(case.name))))
 
 
 def _serve(
     deployment: Deployment,
     settings: Settings,
     bootstrap: str,
-    upgrading: Mapping[int, Standby] | None,
+    upgrading: Mapping[int, Standby],
     renewals: Renewals,
     closing: Callable[[], Awaitable[None]],
 ) -> None:
@@ -167,7 +210,7 @@ def _online_writer(case: UseCase, settings: Settings) -> OnlineWriter:
     return OnlineWriter(repo)
 
 
-async def _close(writer: OnlineWriter | None, broker: KafkaBroker) -> None:
+async def _close(writer: OnlineWriter | None, broker: Broker) -> None:
     try:
         if writer is not None:
             await writer.close()

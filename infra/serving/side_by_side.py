@@ -47,14 +47,15 @@ class Approached(NamedTuple):
 
 
 def approached(
-    case_path: str, deployment: Deployment, settings: Settings, *, accept_refused: bool
+    case_path: str, deployment: Deployment, settings: Settings, *, rows: bool, accept_refused: bool
 ) -> dict[int, Standby] | None:
     """What is to be taken over, once its plan is logged; None when SIGTERM or SIGINT came first.
 
+    `rows` says whether online rows are kept for the take-over.
     Raises UpgradeStopped where this code refuses records that the other had accepted, unless that is
     accepted.
     """
-    approach = asyncio.run(until_signal(_approach(case_path, deployment, settings)))
+    approach = asyncio.run(until_signal(_approach(case_path, deployment, settings, rows=rows)))
     if approach is None:
         return None
     if not approach.standbys:
@@ -81,14 +82,14 @@ def planned(case_path: str, case: UseCase, settings: Settings) -> UpgradePlan:
     logs.begin()
     settings = settings.model_copy(update={"bootstrap": bootstrap_of(settings)})
     broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))
-    return asyncio.run(_approach(case_path, deploy(case, settings, broker), settings)).plan
+    return asyncio.run(_approach(case_path, deploy(case, settings, broker), settings, rows=False)).plan
 
 
-async def _approach(case_path: str, deployment: Deployment, settings: Settings) -> Approached:
+async def _approach(case_path: str, deployment: Deployment, settings: Settings, *, rows: bool) -> Approached:
     from driftline.streams.owner.standby import CLOSE_BEHIND, Standby, to_upgrade
     from driftline.streams.owner.upgrade_plan import UpgradePlan
 
-    case, rows = deployment.case, deployment.rows is not None
+    case = deployment.case
     try:
         partitions = await to_upgrade(deployment)
         plan = UpgradePlan()

@@ -144,7 +144,7 @@ class PartitionTask:
             except FeaturesError:
                 raise  # the online store takes no rows, which is so for all partitions
             except Exception as error:
-                if _is_broker_trouble(error):
+                if is_broker_trouble(error):
                     await self._again(error, RETRY_AFTER)
                 else:
                     await self._refuse(error)
@@ -317,7 +317,7 @@ class PartitionTask:
             self._outage = self._outage or Outage(f"partition {self.partition}: asking the broker", self._now)
             self._outage.failed(error)
             # what waiting does not help, a new take-over reports in full
-            outdated = not _is_broker_trouble(error)
+            outdated = not is_broker_trouble(error)
         else:
             if self._outage is not None:
                 self._outage.ended()
@@ -378,7 +378,7 @@ class PartitionTask:
         return status | self._checkpointing.status()
 
 
-def _is_broker_trouble(error: Exception) -> bool:
+def is_broker_trouble(error: Exception) -> bool:
     """Whether waiting and trying again may help."""
     from aiokafka.errors import KafkaError
 

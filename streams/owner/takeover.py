@@ -11,19 +11,47 @@ from collections.abc import Mapping
 
 from driftline.streams.archive.epochs import Announced, CodeEpoch, epoch_output, epochs, tails_of
 from driftline.streams.checkpoints.tails import OutputMark
+from driftline.streams.errors import StreamsError
 from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.owned_partition import Held, Inherited, OwnedPartition
 from driftline.streams.owner.standby import Standby
 from driftline.streams.owner.starting_point import Start, TakeOverRefused, inherited_start, starting_point
-from driftline.streams.owner.topology import topology
-from driftline.streams.records.ports import Appender, Extent, Fenced, Place, StoredRecord
+from driftline.streams.owner.topology import TopologyRefused, topology
+from driftline.streams.records.ports import (
+    Appender,
+    BrokerSilent,
+    Extent,
+    Fenced,
+    Place,
+    RecordsMissing,
+    StoredRecord,
+)
 from driftline.streams.records.positions import NOTHING, SourcePosition
 
 
 class OtherCode(TakeOverRefused):
     """The partition's newest outputs were published by other code."""
+
+
+async def refuse_other_code(deployment: Deployment) -> None:
+    """Raises OtherCode where the newest outputs of a partition are other code's; else broker errors.
+
+    Writes nothing. What else is wrong with a partition is found when that one is taken over.
+    """
+    try:
+        await topology(deployment)
+    except TopologyRefused:
+        return  # so is each take-over, for as long as the topics are not as they should be
+    for partition in range(deployment.case.partitions):
+        try:
+            extents = await deployment.broker.extents([deployment.outputs(partition)["models"]])
+            await _epochs_of_this_code(deployment, partition, extents)
+        except (OtherCode, BrokerSilent, RecordsMissing):
+            raise
+        except StreamsError:
+            continue  # this partition's alone: the others can be served
 
 
 async def take_over(

@@ -20,7 +20,6 @@ from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held
 from driftline.streams.owner.partition_task import Frame, PartitionTask
 from driftline.streams.owner.standby import Standby
-from driftline.streams.owner.takeover import OtherCode
 from driftline.streams.status.endpoint import Endpoint
 from driftline.streams.status.worker_status import WorkerStatus
 from driftline.streams.transport import frame
@@ -88,6 +87,8 @@ class Worker:
         )
         self.failure: BaseException | None = None
         """What ended the worker, when it was not asked to end."""
+        self.superseded = ""
+        """What other code has taken over, where that ended the worker: that is no failure."""
         self.app = self._build_app(deployment.group)
 
     def _build_app(self, group: str) -> faust.App:
@@ -172,8 +173,15 @@ class Worker:
 
     def _fail(self, error: BaseException) -> None:
         """End the worker as SIGTERM would; `run` then reports the error."""
-        if self.failure is None:
+        if self.failure is None and not self.superseded:
             self.failure = error
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _end_superseded(self, reason: str) -> None:
+        """End the worker for good: whoever restarts after a failure must not start its code again."""
+        if self.failure is None and not self.superseded:
+            self.superseded = reason
+            log.warning("the worker ends, as other code has taken over: %s", reason)
             os.kill(os.getpid(), signal.SIGTERM)
 
     async def _watch_topics(self) -> None:
@@ -207,7 +215,7 @@ class Worker:
             for partition_task in list(self._partition_tasks.values()):
                 partition_task.tick()
                 if partition_task.superseded:
-                    self._fail(OtherCode(partition_task.reason))
+                    self._end_superseded(partition_task.reason)
                 elif partition_task.stalled:
                     self._fail(Lost(partition_task.stalled))
             self.status.update()

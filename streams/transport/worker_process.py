@@ -82,7 +82,7 @@ class _Term:
         """Write to the status file why it ended."""
         failure = self.failure
         if failure is None:
-            self._worker.status.write_end("it was asked to end", failed=False)
+            self._worker.status.write_end(self._worker.superseded or "it was asked to end", failed=False)
         elif isinstance(failure, Lost):
             self._worker.status.write_end(f"it {self._renewals.announcement(str(failure))}", failed=True)
         else:
@@ -90,7 +90,8 @@ class _Term:
 
 
 def run(worker: Worker, renewals: Renewals, closing: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Run until SIGTERM or SIGINT; leaves the group and exits 0 then, else raises what ended it.
+    """Run until SIGTERM or SIGINT, or until other code has taken over; leaves the group and exits 0 then,
+    else raises what ended it.
 
     Where that is the connection to Kafka, the process begins anew, by `renewals`. `closing` is awaited when
     the partitions have been given back.

@@ -32,7 +32,7 @@ OF_THE_TASK = (
         "an outage of the broker refuses the partition",
         partition_task,
         "PartitionTask._run",
-        "if _is_broker_trouble(error):",
+        "if is_broker_trouble(error):",
         "if False:",
     ),
     mutation(

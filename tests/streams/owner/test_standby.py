@@ -17,7 +17,7 @@ from driftline.streams.errors import OtherTask
 from driftline.streams.fold import inheritance, intake
 from driftline.streams.owner.standby import NothingToInheritFrom, Standby, to_upgrade
 from driftline.streams.owner.starting_point import TakeOverRefused
-from driftline.streams.owner.takeover import OtherCode, take_over
+from driftline.streams.owner.takeover import OtherCode, refuse_other_code, take_over
 from driftline.streams.records.outputs import KINDS
 from driftline.streams.records.ports import AppendFailed, Fenced, Place
 from tests.streams.owner.memory import Rows
@@ -229,6 +229,9 @@ def test_old_code_that_comes_back_is_told_so_and_touches_nothing() -> None:
         before = {place: list(entries) for place, entries in world.broker.places.items()}
         with pytest.raises(OtherCode, match="driftline upgrade"):
             await world.own(OLD)
+        with pytest.raises(OtherCode, match="driftline upgrade"):
+            await refuse_other_code(world.deployed(OLD))
+        await refuse_other_code(world.deployed(new))
         assert world.broker.places == before
 
     run(comes_back())
