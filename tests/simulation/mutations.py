@@ -337,8 +337,8 @@ OF_THE_ORDER = (
         "every checkpoint's rows are held to be in the online store as it is now",
         ownership,
         "OwnedPartition.__init__",
-        "header.rows_in if header is not None else (self._incarnation or None)",
-        "self._incarnation",
+        "self._rows_in = header.rows_in",
+        "self._rows_in = self._incarnation",
         "lose_rows",
     ),
 )
