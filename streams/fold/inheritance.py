@@ -21,7 +21,7 @@ from driftline.streams.records.positions import NOTHING, SourcePosition
 
 HELD_BACK = 1_000
 """Offsets before the furthest output within which other code may have published in part: it published
-one step after the other, each whole before the next, and none has half as many records."""
+one batch after the other, each whole before the next, and none spans half as many offsets."""
 PRUNE_AT = 100_000
 """Revisions in memory beyond which those of forgotten predictions are dropped."""
 

@@ -23,7 +23,7 @@ from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import Deployment, RowWriter
 from driftline.streams.owner.outbox import Outbox
-from driftline.streams.owner.send_queue import Folded, SendQueue
+from driftline.streams.owner.send_queue import Folded, SendQueue, pieces
 from driftline.streams.owner.standby import Standby
 from driftline.streams.owner.tally import PublishedTally
 from driftline.streams.owner.topology import topology
@@ -106,9 +106,10 @@ class OwnedPartition:
         self._queue = SendQueue(self._publish, lambda: self.on_failure())
         self.acknowledged = processor.next_offset
         """The first offset whose outputs have not been acknowledged."""
-        self.on_acknowledged: Callable[[], object] = _nothing
+        self.on_acknowledged: Callable[[int], object] = _nothing
+        """Called with `acknowledged` when it has moved."""
         self.on_failure: Callable[[], object] = _nothing
-        """Called when `acknowledged` has moved, and when outputs could not be sent: nothing follows them."""
+        """Called when outputs could not be sent: nothing follows them."""
         self.progress = FoldProgress(processor.next_offset, processor.next_offset, log.end)
 
     @property
@@ -196,6 +197,10 @@ class OwnedPartition:
         await self._queue.settled()
 
     async def _fold(self, records: Sequence[StoredRecord]) -> None:
+        for piece in pieces(records):
+            await self._fold_piece(piece)
+
+    async def _fold_piece(self, records: Sequence[StoredRecord]) -> None:
         self._unacknowledged += 1
         try:
             if self._inherited is None:
@@ -210,7 +215,7 @@ class OwnedPartition:
             await self.settled()  # what was folded before is published all the same
             raise
         self._last = records[-1]
-        self._queue.put(Folded(out, records[-1], self.processor.next_offset))
+        self._queue.put(Folded(out, records[0].offset, records[-1], self.processor.next_offset))
 
     async def _publish(self, folded: Folded) -> None:
         await self._outbox.send(folded.out, folded.next_offset)
@@ -218,7 +223,7 @@ class OwnedPartition:
         self.acknowledged = folded.next_offset
         self.tally.published(folded.last, folded.out)
         self._unacknowledged -= folded.folds
-        self.on_acknowledged()
+        self.on_acknowledged(self.acknowledged)
 
     async def _inherit(self, records: Sequence[StoredRecord], standby: Standby, bequest: Bequest) -> Outputs:
         """Fold records of which other code has published outputs."""
@@ -243,10 +248,11 @@ class OwnedPartition:
             return
         self._learn_incarnation(rows)
         if self.owes_rows:
-            self._rows_in = rows.incarnation
+            offered_to = rows.incarnation
             every = self.processor.intake.every_row()
             while some := dict(islice(every, ROWS_AT_ONCE)):
                 await rows.offer(some)
+            self._rows_in = offered_to  # not before: who is given up meanwhile still owes what is left
 
     def _learn_incarnation(self, rows: RowWriter) -> None:
         if self._rows_in is None and rows.first_incarnation:
@@ -351,5 +357,5 @@ class OwnedPartition:
         await self._outbox.close()
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Nobody asks."""

@@ -12,6 +12,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import Any, Literal, NamedTuple
 
@@ -69,8 +70,9 @@ class PartitionTask:
         self._deployment = deployment
         self._held = held
         self._standby = standby
-        self._frames: asyncio.Queue[Frame | OwnedPartition | None] = asyncio.Queue()
-        # an owner among the frames is one that serves no longer
+        self._frames: asyncio.Queue[Frame | int | None] = asyncio.Queue()
+        # a number among the frames ends the serving of the owner that has it
+        self._served = 0
         self._at_hand: deque[Frame] = deque()
         self._stopping = asyncio.Event()
         self._waits = False
@@ -157,8 +159,9 @@ class PartitionTask:
         self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
         self._standby = None
         self.take_overs[self._because] += 1
-        owned.on_acknowledged = lambda: self._answered(owned.acknowledged)
-        owned.on_failure = lambda: self._end_serving(owned)
+        self._served += 1
+        owned.on_acknowledged = self._answered
+        owned.on_failure = partial(self._end_serving, self._served)
         self._checkpointing.begin()
         self._recovery_started = self._now()
         self.state = "recovering"
@@ -187,9 +190,9 @@ class PartitionTask:
             self._waits = True
             frame = await self._frames.get()
             self._waits = False
-            if frame is None or frame is owned:
+            if frame is None or frame == self._served:
                 break
-            if not isinstance(frame, Frame):
+            if isinstance(frame, int):
                 continue  # it is of an owner before
             records = frame.records
             self._at_hand.append(frame)
@@ -215,10 +218,10 @@ class PartitionTask:
         while self._at_hand and self._at_hand[0].records[-1].offset < until:
             self._at_hand.popleft().ack()
 
-    def _end_serving(self, owned: OwnedPartition) -> None:
+    def _end_serving(self, served: int) -> None:
         """Have what is served taken over anew, unless it has been meanwhile."""
-        if owned is self._owned:
-            self._frames.put_nowait(owned)
+        if served == self._served and self.state == "serving":
+            self._frames.put_nowait(served)
 
     def _tell_strangers(self, owned: OwnedPartition) -> None:
         """Say once that records come which belong in other partitions."""
@@ -288,10 +291,10 @@ class PartitionTask:
                 self._checkpointing.look(owned)
             if owned is not None and self.idle_seconds > RENEW_AFTER:
                 self._last_record = now
-                self._end_serving(owned)
+                self._end_serving(self._served)
                 return
         if owned is not None and self.state == "serving" and owned.owes_rows:
-            self._end_serving(owned)
+            self._end_serving(self._served)
             return
         if owned is not None and now - self._looked > LOOK_EVERY and not self._is_looking:
             self._looked = now
@@ -322,8 +325,8 @@ class PartitionTask:
             if self._outage is not None:
                 self._outage.ended()
                 self._outage = None
-        if outdated:
-            self._end_serving(owned)
+        if outdated and owned is self._owned:
+            self._end_serving(self._served)
 
     async def _is_outdated(self, owned: OwnedPartition) -> bool:
         """Whether others have taken an idle partition over, which stayed idle until that was known."""

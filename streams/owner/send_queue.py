@@ -4,24 +4,29 @@ One batch is on its way at a time: what is folded meanwhile waits and goes out t
 a partition does not wait for each acknowledgement, and what is published is a contiguous prefix of what was
 folded at every moment. (A second request under way at once would gain nothing: aiokafka has one of a
 producer under way for each broker.) Nothing follows a batch that failed.
+
+A batch spans few offsets of the log: code that takes over from this one counts on it (`HELD_BACK`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from driftline.streams.fold import inheritance
+from driftline.streams.owner.outbox import OutboxClosed
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import StoredRecord
 
 
 @dataclass(slots=True)
 class Folded:
-    """What records up to `last` put out; `next_offset` is the offset behind them, `folds` how many steps of
-    the fold it was."""
+    """What records from offset `begin` up to `last` put out; `next_offset` is the offset behind them, `folds`
+    how many steps of the fold it was."""
 
     out: Outputs
+    begin: int
     last: StoredRecord
     next_offset: int
     folds: int = 1
@@ -51,13 +56,25 @@ class SendQueue:
     async def _send(self) -> None:
         try:
             while self._waiting:
-                waiting, self._waiting = self._waiting, []
-                await self._publish(_together(waiting))
-        except Exception as error:
-            self._failure = error
+                await self._publish(_together(self._taken()))
+        except BaseException as error:
+            # cancelled or failed, it is unknown how much of the batch has arrived
+            self._failure = (
+                error if isinstance(error, Exception) else OutboxClosed("the sending was cancelled")
+            )
             self._failed()
+            if self._failure is not error:
+                raise
         finally:
             self._sending = None
+
+    def _taken(self) -> list[Folded]:
+        """The next batch, taken from what waits."""
+        fit = 1
+        while fit < len(self._waiting) and spans_few(self._waiting[0].begin, self._waiting[fit].last):
+            fit += 1
+        taken, self._waiting = self._waiting[:fit], self._waiting[fit:]
+        return taken
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -71,10 +88,37 @@ class SendQueue:
 
     async def close(self) -> None:
         """End the sending; it is unknown how much of what is on its way arrives."""
-        sending = self._sending
+        sending, self._failed = self._sending, _ignored
         if sending is not None:
             sending.cancel()
             await asyncio.wait([sending])
+        # what is closed holds on to nothing: not to its owner, whose state is large, nor by a traceback
+        self._waiting, self._publish = [], _closed
+        self._failure = OutboxClosed("the partition has been given up: take it over again")
+
+
+async def _closed(_: Folded) -> None:
+    raise OutboxClosed("the partition has been given up: take it over again")
+
+
+def _ignored() -> None:
+    """A failure of what is being closed."""
+
+
+def spans_few(begin: int, last: StoredRecord) -> bool:
+    """Whether records from offset `begin` to `last` may be published in one batch."""
+    return last.offset - begin < inheritance.HELD_BACK // 2
+
+
+def pieces(records: Sequence[StoredRecord]) -> Iterator[Sequence[StoredRecord]]:
+    """The records, cut so that what each piece puts out may be published in one batch. Transactions and
+    compaction leave gaps: few records may span many offsets."""
+    begin = 0
+    for place, record in enumerate(records):
+        if not spans_few(records[begin].offset, record):
+            yield records[begin:place]
+            begin = place
+    yield records[begin:]
 
 
 def _together(waiting: Sequence[Folded]) -> Folded:
@@ -85,4 +129,4 @@ def _together(waiting: Sequence[Folded]) -> Folded:
     for later in waiting[1:]:
         first.out.extend(later.out)
     last = waiting[-1]
-    return Folded(first.out, last.last, last.next_offset, sum(one.folds for one in waiting))
+    return Folded(first.out, first.begin, last.last, last.next_offset, sum(one.folds for one in waiting))

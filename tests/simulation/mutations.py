@@ -170,9 +170,10 @@ OF_THE_ORDER = (
     mutation(
         "the state counts as whole before its outputs are acknowledged",
         ownership,
-        "OwnedPartition._fold",
-        "Folded(out, records[-1], self.processor.next_offset))\n",
-        "Folded(out, records[-1], self.processor.next_offset, 0))\n    self._unacknowledged -= 1\n",
+        "OwnedPartition._fold_piece",
+        "Folded(out, records[0].offset, records[-1], self.processor.next_offset))\n",
+        "Folded(out, records[0].offset, records[-1], self.processor.next_offset, 0))\n"
+        "    self._unacknowledged -= 1\n",
         "abandon",
     ),
     mutation(
@@ -185,16 +186,16 @@ OF_THE_ORDER = (
     mutation(
         "of what waits only the newest goes out",
         send_queue,
-        "SendQueue._send",
-        "self._waiting, []",
-        "self._waiting[-1:], []",
+        "SendQueue._taken",
+        "return taken",
+        "return taken[-1:]",
     ),
     mutation(
         "a batch goes out before the one before it is acknowledged",
         send_queue,
         "SendQueue._send",
-        "await self._publish(_together(waiting))",
-        "asyncio.create_task(_unheard(self._publish(_together(waiting))))",
+        "await self._publish(_together(self._taken()))",
+        "asyncio.create_task(_unheard(self._publish(_together(self._taken()))))",
     ),
     mutation(
         "ordinals are not compared",

@@ -10,8 +10,8 @@ OF_THE_TASK = (
         "records whose outputs are acknowledged are not",
         partition_task,
         "PartitionTask._own",
-        "self._answered(owned.acknowledged)",
-        "None",
+        "owned.on_acknowledged = self._answered",
+        "pass",
     ),
     mutation(
         "a fenced partition is given up without a word",

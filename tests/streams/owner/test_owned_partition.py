@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import gc
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +21,7 @@ from driftline.streams.owner.outbox import Diverged
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.takeover import take_over
 from driftline.streams.records.outputs import Outputs
-from driftline.streams.records.ports import Place, RecordsMissing, StoredRecord
+from driftline.streams.records.ports import AppendFailed, Place, RecordsMissing, StoredRecord
 from tests.streams.owner.memory import MemoryBroker, MemoryCheckpoints, Rows
 
 TOPICS = Topics("orders", 1)
@@ -205,3 +208,67 @@ def test_a_published_record_that_the_log_does_not_give_is_named_with_who_may_hav
     said = refused(moved)
     assert "published, but the log does not give this record" in said
     assert "another program writes to this topic" in said
+
+
+def test_an_owner_that_is_closed_is_let_go_of_at_once() -> None:
+    """Its state may be as large as all that the worker may use: the next one's cannot wait for the garbage
+    collector."""
+
+    async def close() -> bool:
+        broker = MemoryBroker()
+        owned, _ = await serving(broker, 5)
+        broker.appends_left = 0
+        event = shop.asked(5, 5, "w")
+        broker.add(LOG, CODEC.key(event), CODEC.encode(event))
+        gc.collect()  # what the declaration of the case has left
+        gc.disable()
+        await owned.advance([record for record in broker.at(LOG)[5:] if record is not None], 5)
+        with suppress(AppendFailed):
+            await owned.settled()
+        assert owned.acknowledged == 5
+        await owned.close()
+        known = weakref.ref(owned)
+        del owned
+        return known() is None
+
+    try:
+        assert asyncio.run(close())
+    finally:
+        gc.enable()
+
+
+class StuckRows(Rows):
+    """A store that never has room for a row."""
+
+    def __init__(self, incarnation: str) -> None:
+        super().__init__(incarnation)
+        self.asked = asyncio.Event()
+
+    async def offer(self, rows: Mapping[Any, Any]) -> None:
+        self.asked.set()
+        await asyncio.Event().wait()
+
+
+def test_an_owner_that_is_given_up_while_it_offers_lost_rows_still_owes_them() -> None:
+    async def owes() -> bool:
+        broker, checkpoints = MemoryBroker(), MemoryCheckpoints()
+        owned, _ = await serving(broker, 5, Rows(), checkpoints)
+        snapshot = owned.snapshot()
+        assert snapshot is not None
+        await owned.store(snapshot)
+        await owned.close()
+        seal, case = Seal(b"k" * KEY_BYTES), replace(shop.orders, partitions=1)
+        rows = StuckRows("second")
+        owned = await take_over(Deployment(case, code_of(case), TOPICS, broker, checkpoints, seal, rows), 0)
+
+        async def recover() -> None:
+            async for _ in owned.recover():
+                pass
+
+        recovery = asyncio.create_task(recover())
+        await rows.asked.wait()
+        recovery.cancel()
+        await asyncio.wait([recovery])
+        return owned.owes_rows and owned.header().rows_in == "first"
+
+    assert asyncio.run(owes())

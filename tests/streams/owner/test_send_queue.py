@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
-from driftline.streams.owner.send_queue import Folded, SendQueue
+from driftline.streams.fold import inheritance
+from driftline.streams.owner.outbox import OutboxClosed
+from driftline.streams.owner.send_queue import Folded, SendQueue, pieces
 from driftline.streams.records.outputs import Output, Outputs
 from driftline.streams.records.ports import AppendFailed
 from tests.streams.owner.memory import Stored
@@ -15,7 +17,7 @@ from tests.streams.owner.memory import Stored
 def folded(offset: int) -> Folded:
     """A step that was given one record and put out one prediction."""
     out = Outputs(predictions=[Output(offset, 0, None, b"")])
-    return Folded(out, Stored(offset, 0, None, b"", ()), offset + 1)
+    return Folded(out, offset, Stored(offset, 0, None, b"", ()), offset + 1)
 
 
 class Broker:
@@ -88,3 +90,48 @@ def test_an_end_does_not_wait_for_what_is_on_its_way() -> None:
         return broker.answer.cancelled() and len(broker.batches) == 1 and not broker.failures
 
     assert asyncio.run(end())
+
+
+def test_nothing_follows_a_batch_whose_sending_was_cancelled() -> None:
+    async def cancelled() -> int:
+        broker = Broker()
+        broker.queue.put(folded(0))
+        await broker.next_batch()
+        broker.answer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await broker.queue.settled()
+        with pytest.raises(OutboxClosed):
+            broker.queue.put(folded(1))
+        return broker.failures
+
+    assert asyncio.run(cancelled()) == 1
+
+
+def test_a_batch_spans_less_than_code_that_takes_over_counts_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inheritance, "HELD_BACK", 8)
+
+    async def sent() -> list[list[int]]:
+        broker = Broker()
+        broker.queue.put(folded(0))
+        batches = [await broker.next_batch()]
+        for offset in (1, 2, 4, 5, 90, 91, 94):
+            broker.queue.put(folded(offset))
+        while sum(map(len, batches)) < 8:
+            broker.answer.set_result(None)
+            batches.append(await broker.next_batch())
+        return batches
+
+    assert asyncio.run(sent()) == [[0], [1, 2, 4], [5], [90, 91], [94]]
+
+
+def test_records_with_gaps_between_them_are_folded_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 500 records of transactions that were aborted in between, the last may be far from the first."""
+    monkeypatch.setattr(inheritance, "HELD_BACK", 8)
+    records = [folded(offset).last for offset in (1, 2, 4, 5, 90, 91, 94)]
+    assert [[record.offset for record in piece] for piece in pieces(records)] == [
+        [1, 2, 4],
+        [5],
+        [90, 91],
+        [94],
+    ]
+    assert list(pieces(records[:1])) == [records[:1]]

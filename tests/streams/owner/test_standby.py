@@ -217,6 +217,34 @@ def test_online_rows_are_as_of_their_own_time_after_an_upgrade(monkeypatch: pyte
     assert rows == run(rows_after(new, plan, by_upgrade=False))
 
 
+def test_what_waited_behind_a_batch_that_failed_is_answered_by_the_new_code() -> None:
+    """Of the failed batch the outcomes have arrived, far ahead of the predictions."""
+    events = list(shop.trade(120))
+    codec = OLD.codec()
+
+    async def answered() -> tuple[int, int]:
+        world = Shop([(codec.key(event), codec.encode(event)) for event in events])
+        old = await world.own(OLD)
+        await world.serve(old, 20)
+        world.broker.appends_left, world.broker.cuts = 0, {"outcomes": 10**6}
+        for _ in range(10):
+            fresh = world.produce(STEP)
+            await old.advance(fresh, fresh[0].offset)
+        with pytest.raises(AppendFailed):
+            await old.settled()
+        await old.close()
+        world.broker.appends_left = world.broker.cuts = None
+        new = NEW["another rule"]
+        await world.own(new, await world.stand_by(new))
+        log = events[: len(world.broker.at(world.log))]
+        ids = [prediction["id"] for prediction in world.json("predictions")]
+        assert len(set(ids)) == len(ids)
+        return sum(isinstance(event, shop.Asked) for event in log), len(ids)
+
+    requests, predictions = run(answered())
+    assert predictions == requests > 25
+
+
 def test_old_code_that_comes_back_is_told_so_and_touches_nothing() -> None:
     async def comes_back() -> None:
         world = Shop(BUSY)
