@@ -246,7 +246,7 @@ OF_THE_ORDER = (
     mutation(
         "a checkpoint's last input is the first of what was folded with it",
         ownership,
-        "OwnedPartition._fold",
+        "OwnedPartition._fold_piece",
         "self._last = records[-1]",
         "self._last = records[0]",
     ),

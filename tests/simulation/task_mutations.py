@@ -77,7 +77,7 @@ OF_THE_TASK = (
         "topics that are others now are seen and served on",
         partition_task,
         "PartitionTask._look",
-        "if outdated:",
+        "if outdated and owned is self._owned:",
         "if False:",
         "remake_output",
     ),
