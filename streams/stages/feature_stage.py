@@ -77,7 +77,7 @@ class FeatureStage:
         try:
             read = told.read | self._read(event)
         except Refused as refused:
-            place = self._itinerary.at(event, self._itinerary.last)
+            place = self._itinerary.refusals_of(event)
             self._sender.send(place, told.event, refused=refused)
             return
         stop = self._itinerary.next_stop(event, self._number)

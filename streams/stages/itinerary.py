@@ -60,6 +60,13 @@ class Itinerary:
             return Target(stage, 0)
         return Target(stage, self._placed(stage, key_text(key_of(event))))
 
+    def refusals_of(self, event: Event) -> Target:
+        """Where an event that a stage refuses is told of: its own place in the last stage, the first
+        partition for one that has none there."""
+        if self.last in self._stops[type(event)]:
+            return self.at(event, self.last)
+        return Target(self.last, 0)
+
     def _placed(self, stage: int, text: str) -> int:
         found = self._known.get((stage, text))
         if found is None:
