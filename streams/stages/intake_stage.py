@@ -49,11 +49,11 @@ class IntakeStage:
         sender, intake = self._sender, self.intake
         for record in records:
             commands = [item for item, *_ in intake.fold((record,), out) if item.__class__ is Command]
-            sender.begin(record.offset, intake.watermark)
-            if commands and self._is_first:  # every partition has it, and the models are to hear it once
-                self._send_to_all(record.value or b"")
             event, x = self._features.take()
             stop = None if event is None else self._itinerary.next_stop(event, 0)
+            sender.begin(record.offset, _told_with(None if stop is None else event, intake.watermark))
+            if commands and self._is_first:  # every partition has it, and the models are to hear it once
+                self._send_to_all(record.value or b"")
             if stop is not None:
                 sender.send(stop, record.value or b"", x)
             sender.end()
@@ -71,6 +71,12 @@ class IntakeStage:
     def restore(self, state: IntakeParts) -> None:
         """Go on from what `state` gave."""
         self.intake.restore(state)
+
+
+def _told_with(sent: Event | None, watermark: float) -> float:
+    """The watermark that is told with what a record causes. An event that confirms others may move time
+    beyond itself, and is not to be behind what is told with it: the next record tells the rest."""
+    return watermark if sent is None else min(watermark, sent.at.timestamp())
 
 
 class _Elsewhere:
