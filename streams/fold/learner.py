@@ -57,16 +57,16 @@ class LearnerParts(NamedTuple):
 
 
 class Learner:
-    """The pools of one partition, one for each value of their scope; folds examples into them. `offset` is
-    that of the record behind what is at hand, -1 before the first."""
+    """The pools of one of `partitions`, one for each value of their scope; folds examples into them. `offset`
+    is that of the record behind what is at hand, -1 before the first."""
 
-    def __init__(self, case: UseCase, partition: int) -> None:
+    def __init__(self, case: UseCase, partition: int, partitions: int) -> None:
         self._task = case.task
         self._scope = case.models_with_notes
         self._pool_key = pool_key_of(case)
         self._hears = case.task.label.learns_at == "deadline"  # else learning a label tells when it came
         self._partition = partition
-        self._partitions = case.partitions
+        self._partitions = partitions
         self._name = case.name
         self._encode = msgspec.json.Encoder().encode
         self._slices = tuple(case.slices) if self._scope.promotion is not None else ()

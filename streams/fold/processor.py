@@ -40,7 +40,7 @@ class PartitionProcessor:
         self.case = case
         self.partition = partition
         self.next_offset = 0
-        self.learner = Learner(case, partition)
+        self.learner = Learner(case, partition, case.partitions)
         self.intake = Intake(case, case.feature_state(case.views() if rows else ()), partition)
 
     def watched_by(self, witness: Witness | None) -> None:

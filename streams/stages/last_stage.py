@@ -17,7 +17,7 @@ from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.learner import Learner, LearnerParts
 from driftline.streams.fold.route import Route, routes
 from driftline.streams.fold.work import Question, RequestReader, Turn
-from driftline.streams.records.bounds import check_answer, dead_letter
+from driftline.streams.records.bounds import Classes, check_answer, dead_letter
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
@@ -32,6 +32,7 @@ class LastParts(NamedTuple):
     ranges: RangesState
     pending: LabelJoinState
     learner: LearnerParts
+    classes: Classes
     predictions: int
     dead_letters: int
 
@@ -54,7 +55,9 @@ class LastStage:
         self._features = case.feature_state()
         self._writers = Writers(itinerary.writers(itinerary.last))
         self.label_join = LabelJoin(rule)
-        self.learner = Learner(case, partition)
+        self.learner = Learner(case, partition, itinerary.plan.stages[itinerary.last].partitions)
+        self._is_multiclass = case.task.kind == "multiclass"
+        self._classes = Classes()
         self.predictions = 0
         self.dead_letters = 0
         self._half: Turn | Learner = self.learner
@@ -134,6 +137,10 @@ class LastStage:
     def _answer(self, event: Event, at: float, label_key: Any, route: Route, turn: Turn) -> None:
         said = self._labels.said(event, at, label_key, route)
         if said is not None:
+            if self._is_multiclass and said.label is not None:
+                # each partition of the log knows its own alone, and an answer has to hold all
+                self._classes.check(said.label)
+                self._classes.add(said.label)
             self.label_join.answer(said, turn.known)
 
     def _tell(self, accepted: Accepted, refused: Refused, out: Outputs) -> None:
@@ -150,6 +157,7 @@ class LastStage:
             self._features.state().ranges,
             self.label_join.state(),
             self.learner.state(),
+            self._classes,
             self.predictions,
             self.dead_letters,
         )
@@ -162,4 +170,5 @@ class LastStage:
         self._features.restore(parts)
         self.label_join.restore(state.pending)
         self.learner.restore(state.learner)
+        self._classes = state.classes
         self.predictions, self.dead_letters = state.predictions, state.dead_letters
