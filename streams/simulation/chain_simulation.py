@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 
 from driftline.streams.declare.case_models import check_models_of
@@ -12,8 +13,12 @@ from driftline.streams.fold.processor import Summary
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.digest import DIGESTED, Digests
 from driftline.streams.simulation.recording import Recorded
-from driftline.streams.simulation.sources import laid_out
+from driftline.streams.simulation.sources import laid_out, with_homes
 from driftline.streams.stages.chain import Chain
+
+
+class SilentPartitionWarning(UserWarning):
+    """A partition of the log had no events, so that stages did not hear from it how far time is."""
 
 
 class ChainSimulation:
@@ -33,7 +38,12 @@ class ChainSimulation:
     def fold(self, events: Iterable[Event | Recorded]) -> Iterator[tuple[int, Outputs]]:
         """Fold events; gives what each stage puts out, with its partition there."""
         last = self.chain.itinerary.last
-        for partition, record in laid_out(self.case, events, self.partitions, self.chain.itinerary.entry):
+        silent = set(range(self.partitions))
+        home = self.chain.itinerary.entry
+        placed = with_homes(self.case, events, self.partitions, home)
+        for partition, record in laid_out(self.case, placed, self.partitions, home):
+            if record.key is not None:  # one for every partition is none of its own
+                silent.discard(partition)
             started = time.process_time()
             told = list(self.chain.step(partition, record))
             self.cpu_seconds += time.process_time() - started
@@ -41,6 +51,13 @@ class ChainSimulation:
                 if one.stage == last:
                     self._digest(one.partition, one.outputs)
                 yield one.partition, one.outputs
+        if silent:
+            warnings.warn(
+                f"no events in partitions of the log: {', '.join(map(str, sorted(silent)))}. Time waited for "
+                "them: labels had their effect only when a clock event came. Fewer partitions learn sooner",
+                SilentPartitionWarning,
+                stacklevel=2,
+            )
 
     def _digest(self, partition: int, out: Outputs) -> None:
         for kind in DIGESTED:

@@ -251,6 +251,27 @@ def layout(
     return laid_out(case, events, partitions, home)
 
 
+def with_homes(
+    case: UseCase,
+    events: Iterable[Event | Recorded],
+    partitions: int,
+    home: Callable[[Event], Placement],
+) -> Iterator[Event | Recorded]:
+    """The events; recorded ones as if recorded in the partition that `home` gives them. One for every
+    partition is recorded once in a log of one partition, which the declaration says, and goes to all."""
+    for entry in events:
+        if not isinstance(entry, Recorded):
+            yield entry
+            continue
+        partition = home(entry.event)[1]
+        if partition is not None:
+            yield entry._replace(partition=partition)
+        elif case.partitions > 1:
+            yield entry
+        else:
+            yield from (entry._replace(partition=each) for each in range(partitions))
+
+
 def laid_out(
     case: UseCase,
     events: Iterable[Event | Recorded],
