@@ -198,24 +198,21 @@ class OwnedPartition:
 
     async def _fold(self, records: Sequence[StoredRecord]) -> None:
         for piece in pieces(records):
-            await self._fold_piece(piece)
-
-    async def _fold_piece(self, records: Sequence[StoredRecord]) -> None:
-        self._unacknowledged += 1
-        try:
-            if self._inherited is None:
-                begun = time.thread_time()
-                out = self.processor.step(records)
-                spent = time.thread_time() - begun
-                self._work += spent
-                self.tally.fold_seconds += spent
-            else:
-                out = await self._inherit(records, *self._inherited)
-        except Exception:
-            await self.settled()  # what was folded before is published all the same
-            raise
-        self._last = records[-1]
-        self._queue.put(Folded(out, records[0].offset, records[-1], self.processor.next_offset))
+            self._unacknowledged += 1
+            try:
+                if self._inherited is None:
+                    begun = time.thread_time()
+                    out = self.processor.step(piece)
+                    spent = time.thread_time() - begun
+                    self._work += spent
+                    self.tally.fold_seconds += spent
+                else:
+                    out = await self._inherit(piece, *self._inherited)
+            except Exception:
+                await self.settled()  # what was folded before is published all the same
+                raise
+            self._last = piece[-1]
+            self._queue.put(Folded(out, piece[0].offset, piece[-1], self.processor.next_offset))
 
     async def _publish(self, folded: Folded) -> None:
         await self._outbox.send(folded.out, folded.next_offset)

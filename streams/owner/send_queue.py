@@ -107,7 +107,7 @@ def _ignored() -> None:
 
 def spans_few(begin: int, last: StoredRecord) -> bool:
     """Whether records from offset `begin` to `last` may be published in one batch."""
-    return last.offset - begin < inheritance.HELD_BACK // 2
+    return last.offset - begin < max(inheritance.HELD_BACK // 2, 1)
 
 
 def pieces(records: Sequence[StoredRecord]) -> Iterator[Sequence[StoredRecord]]:

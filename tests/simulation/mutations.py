@@ -170,10 +170,10 @@ OF_THE_ORDER = (
     mutation(
         "the state counts as whole before its outputs are acknowledged",
         ownership,
-        "OwnedPartition._fold_piece",
-        "Folded(out, records[0].offset, records[-1], self.processor.next_offset))\n",
-        "Folded(out, records[0].offset, records[-1], self.processor.next_offset, 0))\n"
-        "    self._unacknowledged -= 1\n",
+        "OwnedPartition._fold",
+        "Folded(out, piece[0].offset, piece[-1], self.processor.next_offset))\n",
+        "Folded(out, piece[0].offset, piece[-1], self.processor.next_offset, 0))\n"
+        "        self._unacknowledged -= 1\n",
         "abandon",
     ),
     mutation(
@@ -246,9 +246,9 @@ OF_THE_ORDER = (
     mutation(
         "a checkpoint's last input is the first of what was folded with it",
         ownership,
-        "OwnedPartition._fold_piece",
-        "self._last = records[-1]",
-        "self._last = records[0]",
+        "OwnedPartition._fold",
+        "self._last = piece[-1]",
+        "self._last = piece[0]",
     ),
     mutation(
         "the first output of a piece counts as its last",
