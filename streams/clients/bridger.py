@@ -163,12 +163,9 @@ class Bridger:
             self._foreign,
             self._security,
             group_id=self._bridge.group(topic_id, self._namespace),
-            isolation_level="read_committed",
-            enable_auto_commit=False,
             auto_offset_reset="earliest",  # what was deleted unread is noticed as a gap
             max_poll_interval_ms=LONGEST_WAIT_MS,
         )
-        limit_requests(consumer._client)
         stack.push_async_callback(end, consumer)
         await consumer.start()
         done: dict[TopicPartition, int] = {}

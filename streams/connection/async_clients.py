@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.admin import AIOKafkaAdminClient
 
+from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.connection.security import arguments, own_security, ssl_context
 
 if TYPE_CHECKING:
@@ -33,8 +34,17 @@ class AsyncFileToken(AbstractTokenProvider):  # type: ignore[misc]
 
 
 def consumer(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> AIOKafkaConsumer:
-    """A consumer of aiokafka, to be started."""
-    return AIOKafkaConsumer(bootstrap_servers=bootstrap, **_let_in(security), **settings)
+    """A consumer of aiokafka, to be started. It reads what is committed, as every reader here does, commits
+    nothing unasked, and gives up requests that are not answered in time."""
+    made = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        enable_auto_commit=False,
+        **_let_in(security),
+        **settings,
+    )
+    limit_requests(made._client)
+    return made
 
 
 def producer(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> AIOKafkaProducer:

@@ -11,7 +11,7 @@ from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.processor import Summary
 from driftline.streams.records.outputs import Outputs
-from driftline.streams.simulation.digest import DIGESTED, Digests
+from driftline.streams.simulation.digest import Digests
 from driftline.streams.simulation.recording import Recorded
 from driftline.streams.simulation.sources import laid_out, with_homes
 from driftline.streams.stages.chain import Chain
@@ -49,7 +49,7 @@ class ChainSimulation:
             self.cpu_seconds += time.process_time() - started
             for one in told:
                 if one.stage == last:
-                    self._digest(one.partition, one.outputs)
+                    self._digests.add(one.partition, one.outputs)
                 yield one.partition, one.outputs
         if silent:
             warnings.warn(
@@ -58,11 +58,6 @@ class ChainSimulation:
                 SilentPartitionWarning,
                 stacklevel=2,
             )
-
-    def _digest(self, partition: int, out: Outputs) -> None:
-        for kind in DIGESTED:
-            for record in getattr(out, kind):
-                self._digests.update(kind, partition, record.offset, record.ordinal, record.value)
 
     def digests(self) -> dict[str, str]:
         """Digests of the outputs so far, by kind."""

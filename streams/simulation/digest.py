@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from driftline.streams.records.outputs import Outputs
+
 
 class PartitionDigest:
     """sha256 over the (offset, ordinal, content) of one partition's records of one topic."""
@@ -42,6 +44,12 @@ class Digests:
     def update(self, kind: str, partition: int, offset: int, ordinal: int, value: bytes) -> None:
         """Add the next record of a kind's topic in a partition."""
         self._of[kind][partition].update(offset, ordinal, value)
+
+    def add(self, partition: int, out: Outputs) -> None:
+        """Add what comes next in a partition of each kind's topic."""
+        for kind in DIGESTED:
+            for output in getattr(out, kind):
+                self.update(kind, partition, output.offset, output.ordinal, output.value)
 
     def as_dict(self) -> dict[str, str]:
         """{kind: digest of its topic so far, in hex}."""

@@ -17,7 +17,7 @@ from driftline.streams.fold.processor import PartitionProcessor, Summary, summar
 from driftline.streams.plan.planner import plan_of
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.chain_simulation import ChainSimulation
-from driftline.streams.simulation.digest import DIGESTED, Digests
+from driftline.streams.simulation.digest import Digests
 from driftline.streams.simulation.recording import Recorded
 from driftline.streams.simulation.sources import (
     AS_IT_IS,
@@ -74,9 +74,7 @@ class Simulation:
         started = time.process_time()
         out = self.processors[partition].step(records)
         self.cpu_seconds += time.process_time() - started
-        for kind in DIGESTED:
-            for record in getattr(out, kind):
-                self._digests.update(kind, partition, record.offset, record.ordinal, record.value)
+        self._digests.add(partition, out)
         return out
 
     def digests(self) -> dict[str, str]:

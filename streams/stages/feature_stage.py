@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from driftline.errors import pass_interrupt
 from driftline.features.errors import FeatureValueError
+from driftline.features.state.feature_state import FeatureState
 from driftline.online_models.errors import reason_of
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.retirement import EventDecoder
@@ -43,7 +44,7 @@ class FeatureStage:
         self._itinerary = itinerary
         self._ask = case.task.ask
         self._decode = EventDecoder[Event](tuple(case.events)).decode
-        self._features = features_of(case, itinerary.plan.stages[number], rows)
+        self._features = features_of(case, itinerary.plan.stages[number], rows, FeatureState)
         self._writers = Writers(itinerary.writers(number))
         self._sender = sender
         self._records = 0

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from driftline.features.state.event_time import Time
 from driftline.features.state.feature_state import FeatureState
-from driftline.features.state.online_view import RowKey, StampedRow
-from driftline.features.state.reference_tally import Tally
 from driftline.streams.declare.events import Command, Event, WarmUp
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
@@ -35,7 +32,7 @@ class IntakeStage:
     ) -> None:
         self._itinerary = itinerary
         self._is_first = partition == 0
-        self._features = _Accepting(features_of(case, itinerary.plan.stages[0], rows))
+        self._features = features_of(case, itinerary.plan.stages[0], rows, _AcceptedFeatures)
         self.intake = Intake(replace(case, refusals=None), self._features, partition, _Elsewhere())
         self._sender = sender
 
@@ -86,14 +83,12 @@ class _Elsewhere:
     def answer(self, statement: Statement, known: Known) -> None: ...
 
 
-class _Accepting:
+class _AcceptedFeatures(FeatureState):
     """The features of the first stage, which notes the event that was accepted last and what was read for
-    it."""
+    it. What can be said of a request is said where all of its features are known."""
 
-    def __init__(self, features: FeatureState) -> None:
-        self._of = features
-        self._event: Event | None = None
-        self._x: dict[str, Any] | None = None
+    _event: Event | None = None
+    _x: dict[str, Any] | None = None
 
     def take(self) -> tuple[Event | None, dict[str, Any] | None]:
         """The event since the last time, if one was accepted, and what was read where it is a request."""
@@ -102,41 +97,17 @@ class _Accepting:
         return event, None if event is None else x
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
-        self._x = self._of.gather(request, at)
+        """What was gathered."""
+        self._x = self.gather(request, at)
         return self._x
 
     def update(self, event: Any, at: float) -> None:
+        """As any state of features; raises Refused for a warm-up."""
         if isinstance(event, WarmUp):
             raise Refused("warm-up", "a case of several stages begins without a warm-up")
-        self._of.update(event, at)
+        super().update(event, at)
         self._event = event
 
-    def come_to(self, time: Time) -> None:
-        self._of.come_to(time)
-
-    def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
-        self._of.put_rows(rows)
-
-    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
-        return self._of.every_row()
-
-    def retain(self, watermark: float) -> None:
-        self._of.retain(watermark)
-
     def problems(self) -> list[str]:
+        """None: the last stage says them."""
         return []
-
-    def evicted(self) -> int:
-        return self._of.evicted()
-
-    def keys_held(self) -> dict[str, int]:
-        return self._of.keys_held()
-
-    def tallies(self) -> Mapping[tuple[type, str], Tally]:
-        return self._of.tallies()
-
-    def state(self) -> Any:
-        return self._of.state()
-
-    def restore(self, state: Any) -> None:
-        self._of.restore(state)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from driftline.features.state.feature_state import FeatureState
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.plan.stage import Stage
 
+F = TypeVar("F", bound=FeatureState)
 
-def features_of(case: UseCase, stage: Stage, rows: bool) -> FeatureState:
-    """The state of the features of a stage before its first event; with `rows` it keeps the online rows of
-    its own windows."""
+
+def features_of(case: UseCase, stage: Stage, rows: bool, kind: type[F]) -> F:
+    """The state of the features of a stage before its first event, of this kind; with `rows` it keeps the
+    online rows of its own windows."""
     features = {name: case.features[name] for name in stage.features}
     views = [view for view in case.views() if rows and set(view.features) <= set(stage.features)]
-    return FeatureState(features, case.task.ask, None, views)
+    return kind(features, case.task.ask, None, views)

@@ -18,7 +18,7 @@ from aiokafka.errors import (
 from driftline.streams.archive.parts import Archive
 from driftline.streams.connection import async_clients, clients, closing
 from driftline.streams.connection.batches import packed
-from driftline.streams.connection.request_limit import ANSWERED_WITHIN, limit_requests
+from driftline.streams.connection.request_limit import ANSWERED_WITHIN
 from driftline.streams.connection.security import own_security
 from driftline.streams.declare.topics import INPUT_LIMIT
 from driftline.streams.records.outputs import Output
@@ -200,14 +200,11 @@ class KafkaBroker:
             consumer = async_clients.consumer(
                 self._bootstrap,
                 self._security,
-                isolation_level="read_committed",
-                enable_auto_commit=False,
                 auto_offset_reset="none",
                 # a broker answers a connection's requests in order: a fetch that waits at a partition's
                 # end for half a second holds up the next question for as long
                 fetch_max_wait_ms=POSITION_POLL_MS,
             )
-            limit_requests(consumer._client)
         try:
             if is_new:
                 await consumer.start()

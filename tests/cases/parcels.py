@@ -31,7 +31,7 @@ class Closed(Event, tag="closed"):
 
 
 class Share:
-    """The share of broken ones so far."""
+    """The share of labels so far that are true."""
 
     def __init__(self) -> None:
         self.seen = [1, 1]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parcels import Share
 from pyarrow import parquet
 
 from driftline import DAY, Event, Member, PerKey, Promotion, Shared, UseCase, new_command
@@ -32,19 +33,6 @@ from tests.streams.archive.archived import archive_of
 
 LIMIT = 9_000
 PRIVATE, PUBLIC = new_key()
-
-
-class Share:
-    """The share of disputes so far."""
-
-    def __init__(self) -> None:
-        self.seen = [1, 1]
-
-    def learn_one(self, x: dict[str, Any], y: bool) -> None:
-        self.seen[y] += 1
-
-    def predict_proba_one(self, x: dict[str, Any]) -> dict[bool, float]:
-        return {True: self.seen[True] / sum(self.seen)}
 
 
 def declared(models: PerKey, **changes: Any) -> UseCase:

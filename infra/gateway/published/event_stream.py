@@ -9,21 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from driftline.infra.gateway.problems import Problem, not_now
-from driftline.infra.gateway.published.offset_vector import OffsetVector, encoded, within
-from driftline.infra.gateway.published.topic_reader import extent
+from driftline.infra.gateway.published.offset_vector import OffsetVector, encoded, gaps, within
+from driftline.infra.gateway.published.topic_reader import TopicExtent
 from driftline.streams.connection import async_clients
-from driftline.streams.connection.request_limit import limit_requests
 
 log = logging.getLogger("driftline.gateway")
 
@@ -42,11 +41,11 @@ class RecordStream:
     """One client's way through a topic."""
 
     def __init__(
-        self, consumer: AIOKafkaConsumer, at: OffsetVector, gaps: Mapping[int, tuple[int, int]]
+        self, consumer: AIOKafkaConsumer, at: OffsetVector, gone: Sequence[Mapping[str, int]]
     ) -> None:
         self._consumer = consumer
         self._at = at
-        self._gaps = gaps
+        self._gone = gone
 
     @classmethod
     async def open(
@@ -55,35 +54,28 @@ class RecordStream:
         """Begin at a vector, or with what is published from now on. Raises Problem: 422, 503."""
         consumer = async_clients.consumer(
             bootstrap,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=STREAM_POLL_MS,
             max_partition_fetch_bytes=FETCHED_BYTES,
         )
-        limit_requests(consumer._client)
         try:
             async with asyncio.timeout(OPENED_WITHIN):
                 await consumer.start()
-                places = {TopicPartition(topic, number): number for number in range(partitions)}
-                consumer.assign(list(places))
-                begins, ends = await extent(consumer, places)
-                at = ends if since is None else within(since, begins, ends)
-                for place, number in places.items():
-                    consumer.seek(place, at[number])
+                extent = await TopicExtent.of(consumer, topic, partitions)
+                at = extent.ends if since is None else within(since, extent.begins, extent.ends)
+                extent.seek(consumer, at)
         except BaseException as error:
             await consumer.stop()
             if isinstance(error, (KafkaError, OSError, TimeoutError)):
                 raise not_now() from None
             raise
-        gone = {n: (asked, at[n]) for n, asked in (since or {}).items() if asked < at[n]}
-        return cls(consumer, at, gone)
+        return cls(consumer, at, gaps(since, at))
 
     def opening(self) -> bytes:
         """What is said first: where it begins, and which records that were asked for are kept no longer."""
         said = b"retry: 1000\nid: %s\n: from here on\n\n" % encoded(self._at).encode()
-        for partition, (asked, kept) in sorted(self._gaps.items()):
-            said += named_event("gap", {"partition": partition, "from": asked, "to": kept})
+        for gap in self._gone:
+            said += named_event("gap", gap)
         return said
 
     async def next(self) -> list[bytes]:
@@ -159,9 +151,7 @@ class _StreamResponse(Response):
         said = time.monotonic()
         while not gone.done():
             if self._streams.is_ending:
-                await _give(
-                    send, named_event("end", {"reason": "the gateway ends: connect again"}), more=False
-                )
+                await _end(send, "the gateway ends: connect again")
                 return
             try:
                 events = await self._stream.next()

@@ -46,5 +46,18 @@ def within(vector: Mapping[int, int], begins: Mapping[int, int], ends: Mapping[i
     return {partition: max(offset, begins[partition]) for partition, offset in vector.items()}
 
 
+def gaps(asked: Mapping[int, int] | None, kept: Mapping[int, int]) -> list[dict[str, int]]:
+    """Where what was asked for is kept no longer: from which offset to which, by partition.
+
+    >>> gaps({1: 7, 0: 12}, {0: 12, 1: 9})
+    [{'partition': 1, 'from': 7, 'to': 9}]
+    """
+    return [
+        {"partition": partition, "from": offset, "to": kept[partition]}
+        for partition, offset in sorted((asked or {}).items())
+        if offset < kept[partition]
+    ]
+
+
 def _wrong(detail: str) -> Problem:
     return Problem(422, "No such position", detail)

@@ -148,8 +148,8 @@ def _page(page: RecordPage) -> dict[str, Any]:
         {"partition": record.partition, "offset": record.offset, "record": msgspec.Raw(record.value)}
         for record in page.records
     ]
-    gaps = [{"partition": n, "from": asked, "to": kept} for n, (asked, kept) in sorted(page.gaps.items())]
-    return {"items": items, "next": encoded(page.next), "more": page.more} | ({"gaps": gaps} if gaps else {})
+    gaps = {"gaps": page.gaps} if page.gaps else {}
+    return {"items": items, "next": encoded(page.next), "more": page.more} | gaps
 
 
 def _json(body: Any) -> Response:

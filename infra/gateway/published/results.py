@@ -19,7 +19,6 @@ from aiokafka.errors import KafkaError
 
 from driftline.features.online.outages import Outage
 from driftline.streams.connection import async_clients
-from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import REPORT_ONLY, StreamsError
 from driftline.streams.records.positions import header_texts, position_of
@@ -88,12 +87,9 @@ class PublishedResults:
     async def _read(self) -> None:
         consumer = async_clients.consumer(
             self._bootstrap,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_wait_ms=RESULTS_POLL_MS,
         )
-        limit_requests(consumer._client)
         try:
             await consumer.start()
             ends = await self._begin(consumer)

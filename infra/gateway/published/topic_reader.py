@@ -11,21 +11,46 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from driftline.infra.gateway.problems import not_now
-from driftline.infra.gateway.published.offset_vector import OffsetVector, within
+from driftline.infra.gateway.published.offset_vector import OffsetVector, gaps, within
 from driftline.streams.connection import async_clients
-from driftline.streams.connection.request_limit import limit_requests
 
 _FETCH_WAIT_MS = 10
 _POLL_MS = 200
 
 
 class RecordPage(NamedTuple):
-    """Records by append time, where to go on, and the first offsets kept where some asked for are gone."""
+    """Records by append time, where to go on, and where some that were asked for are kept no longer."""
 
     records: list[Any]
     next: OffsetVector
     more: bool
-    gaps: dict[int, tuple[int, int]]
+    gaps: list[dict[str, int]]
+
+
+class TopicExtent(NamedTuple):
+    """The partitions of a topic that a consumer reads, with the first offset of each and the next one."""
+
+    places: dict[TopicPartition, int]
+    begins: OffsetVector
+    ends: OffsetVector
+
+    @classmethod
+    async def of(cls, consumer: AIOKafkaConsumer, topic: str, partitions: int) -> TopicExtent:
+        """Have the consumer read the topic, and ask how far it goes."""
+        places = {TopicPartition(topic, number): number for number in range(partitions)}
+        consumer.assign(list(places))
+        begins = await consumer.beginning_offsets(list(places))
+        ends = await consumer.end_offsets(list(places))
+        return cls(
+            places,
+            {number: begins[place] for place, number in places.items()},
+            {number: ends[place] for place, number in places.items()},
+        )
+
+    def seek(self, consumer: AIOKafkaConsumer, at: Mapping[int, int]) -> None:
+        """Have the consumer go on from here."""
+        for place, number in self.places.items():
+            consumer.seek(place, at[number])
 
 
 class TopicReader:
@@ -57,32 +82,19 @@ class TopicReader:
         self, topic: str, partitions: int, since: Mapping[int, int] | None, limit: int
     ) -> RecordPage:
         """Up to `limit` records from a vector on, or from the beginning. Raises Problem: 422, 503."""
-        places = {TopicPartition(topic, number): number for number in range(partitions)}
         async with self._reading() as consumer:
-            consumer.assign(list(places))
-            begins, ends = await extent(consumer, places)
-            begin = begins if since is None else within(since, begins, ends)
-            for place, number in places.items():
-                consumer.seek(place, begin[number])
-            records: list[Any] = []
-            at = dict(begin)
-            while len(records) < limit and any(at[number] < end for number, end in ends.items()):
-                found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=limit - len(records))
-                records += [record for some in found.values() for record in some]
-                for place, number in places.items():
-                    at[number] = await consumer.position(place)
-        records.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
-        gaps = {} if since is None else {n: (at, begin[n]) for n, at in since.items() if at < begin[n]}
-        return RecordPage(records, at, any(at[n] < end for n, end in ends.items()), gaps)
+            extent = await TopicExtent.of(consumer, topic, partitions)
+            begin = extent.begins if since is None else within(since, extent.begins, extent.ends)
+            records, at = await _read(consumer, extent, begin, limit)
+        more = any(at[number] < end for number, end in extent.ends.items())
+        return RecordPage(records, at, more, gaps(since, begin))
 
     async def newest(self, topic: str, partitions: int, count: int) -> list[Any]:
         """The records of the last `count` offsets of each partition, by append time. Raises Problem 503."""
-        places = {TopicPartition(topic, number): number for number in range(partitions)}
         async with self._reading() as consumer:
-            consumer.assign(list(places))
-            begins, ends = await extent(consumer, places)
-        since = {number: max(begins[number], end - count) for number, end in ends.items()}
-        return (await self.page(topic, partitions, since, partitions * count)).records
+            extent = await TopicExtent.of(consumer, topic, partitions)
+            begin = {number: max(extent.begins[number], end - count) for number, end in extent.ends.items()}
+            return (await _read(consumer, extent, begin, partitions * count))[0]
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AIOKafkaConsumer]:
@@ -101,12 +113,9 @@ class TopicReader:
         if self._consumer is None:
             consumer = async_clients.consumer(
                 self._bootstrap,
-                isolation_level="read_committed",
-                enable_auto_commit=False,
                 auto_offset_reset="earliest",
                 fetch_max_wait_ms=_FETCH_WAIT_MS,
             )
-            limit_requests(consumer._client)
             self._consumer = consumer
             await consumer.start()
         return self._consumer
@@ -121,12 +130,17 @@ class TopicReader:
         await self._drop()
 
 
-async def extent(
-    consumer: AIOKafkaConsumer, places: Mapping[TopicPartition, int]
-) -> tuple[OffsetVector, OffsetVector]:
-    begins = await consumer.beginning_offsets(list(places))
-    ends = await consumer.end_offsets(list(places))
-    return (
-        {number: begins[place] for place, number in places.items()},
-        {number: ends[place] for place, number in places.items()},
-    )
+async def _read(
+    consumer: AIOKafkaConsumer, extent: TopicExtent, begin: Mapping[int, int], limit: int
+) -> tuple[list[Any], OffsetVector]:
+    """Up to `limit` records from here to the end, by append time, and where the next ones are."""
+    extent.seek(consumer, begin)
+    records: list[Any] = []
+    at = dict(begin)
+    while len(records) < limit and any(at[number] < end for number, end in extent.ends.items()):
+        found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=limit - len(records))
+        records += [record for some in found.values() for record in some]
+        for place, number in extent.places.items():
+            at[number] = await consumer.position(place)
+    records.sort(key=lambda record: (record.timestamp, record.partition, record.offset))
+    return records, at
