@@ -21,7 +21,7 @@ from driftline.streams.checkpoints.checkpoint import (
 )
 from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.fold.processor import PartitionProcessor
-from driftline.streams.owner.deployment import Deployment, RowWriter
+from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.send_queue import Folded, SendQueue, pieces
 from driftline.streams.owner.standby import Standby
@@ -114,8 +114,9 @@ class OwnedPartition:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything folded has been acknowledged, and nothing is left to inherit."""
-        return self.is_settled and self._inherited is None
+        """Whether everything folded has been acknowledged, nothing is left to inherit, and it is known where
+        the rows are."""
+        return self.is_settled and self._inherited is None and self.knows_store
 
     @property
     def is_settled(self) -> bool:
@@ -130,7 +131,21 @@ class OwnedPartition:
     @property
     def owes_rows(self) -> bool:
         """Whether the online store has lost rows since they were offered."""
-        return self._rows_in is not None and self._incarnation not in ("", self._rows_in)
+        return self.knows_store and self._incarnation not in ("", self._rows_place)
+
+    @property
+    def knows_store(self) -> bool:
+        """Whether it is known which online store the rows are in, if any. A state without that may not be
+        kept: whoever goes on from it would offer every row again, as of then and not of its own time."""
+        return self._deployment.rows is None or self._rows_place is not None
+
+    @property
+    def _rows_place(self) -> str | None:
+        """The incarnation that has the rows, "" for none; None while the store has not been reached."""
+        rows = self._deployment.rows
+        if self._rows_in is None and rows is not None:
+            return rows.first_incarnation or None
+        return self._rows_in
 
     async def recover(self) -> AsyncIterator[None]:
         """Fold what was in the log at the take-over; only what lies beyond the tails is put out.
@@ -232,28 +247,24 @@ class OwnedPartition:
     async def _offer_rows(self, changed: Mapping[RowKey, StampedRow]) -> None:
         """Offer the rows that changed."""
         rows = self._deployment.rows
-        if rows is None:
-            return
-        self._learn_incarnation(rows)
-        if changed:
+        if rows is not None and changed:
             await rows.offer(changed)
 
     async def _offer_lost_rows(self) -> None:
         """Offer every row to a store that has lost rows. Nothing is folded meanwhile: the state is read."""
         rows = self._deployment.rows
-        if rows is None:
-            return
-        self._learn_incarnation(rows)
-        if self.owes_rows:
+        if rows is not None and self.owes_rows:
             offered_to = rows.incarnation
             every = self.processor.intake.every_row()
             while some := dict(islice(every, ROWS_AT_ONCE)):
                 await rows.offer(some)
             self._rows_in = offered_to  # not before: who is given up meanwhile still owes what is left
 
-    def _learn_incarnation(self, rows: RowWriter) -> None:
-        if self._rows_in is None and rows.first_incarnation:
-            self._rows_in = rows.first_incarnation
+    async def reach_store(self) -> None:
+        """Return when what was offered is in the online store, if it is not known yet which one that is."""
+        rows = self._deployment.rows
+        if rows is not None and not self.knows_store:
+            await rows.written(rows.offered())
 
     def take_work(self) -> float:
         """Seconds of CPU that folding has taken since the last call."""
@@ -272,12 +283,13 @@ class OwnedPartition:
             self.last_input,
             deployment.code,
             self._outbox.marks,
-            self._rows_in or "",
+            self._rows_place or "",
         )
 
     def snapshot(self) -> Snapshot | None:
         """A checkpoint of this moment, when everything folded has been acknowledged; to be given to `store`.
-        None when there is nothing new in it, or when other code's outputs are still being inherited.
+        None when there is nothing new in it, when other code's outputs are still being inherited, or while
+        it is not known where the rows are.
 
         Raises OSError when there is nowhere to write it.
 
@@ -285,6 +297,8 @@ class OwnedPartition:
         longer than its outputs' retention would else be older than everything the outputs still hold.
         """
         if self.processor.next_offset == self._checkpointed or self._inherited is not None:
+            return None
+        if not self.knows_store:
             return None
         deployment, header, processor = self._deployment, self.header(), self.processor
         name = checkpoint_name(header)

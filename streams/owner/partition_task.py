@@ -238,7 +238,8 @@ class PartitionTask:
     async def _set_down(self) -> None:
         """Close the outbox of a partition whose fence is to be renewed; its state is kept."""
         if not self._stopping.is_set() and self._owned is not None:
-            self._held = Held(self._owned.header(), self._owned.processor)
+            if self._owned.knows_store:
+                self._held = Held(self._owned.header(), self._owned.processor)
             self._because = "renewed"
             await self._drop()
 
@@ -354,6 +355,9 @@ class PartitionTask:
         owned = self._owned  # kept for the last status
         if owned is None:
             return None
+        with suppress(TimeoutError, FeaturesError):  # a state of which that is not known is not kept
+            async with asyncio.timeout(STORED_WITHIN):
+                await owned.reach_store()
         held = Held(owned.header(), owned.processor) if owned.is_whole else None
         if held is not None:
             await self._checkpointing.last(owned)

@@ -156,6 +156,18 @@ def test_rows_are_not_offered_again_when_it_is_first_known_which_store_has_them(
     assert asyncio.run(offered()) == ("first", True)
 
 
+def test_no_state_is_kept_before_it_is_known_which_store_has_the_rows() -> None:
+    async def kept() -> list[bool]:
+        rows = Rows("")
+        owned, _ = await serving(MemoryBroker(), 5, rows)
+        before = [owned.is_whole, owned.snapshot() is not None]
+        rows.incarnation = rows.first_incarnation = "first"
+        snapshot = owned.snapshot()
+        return [*before, owned.is_whole, snapshot is not None, owned.header().rows_in == "first"]
+
+    assert asyncio.run(kept()) == [False, False, True, True, True]
+
+
 def test_a_checkpoint_without_an_online_store_owes_it_every_row() -> None:
     async def owes() -> bool:
         broker, checkpoints = MemoryBroker(), MemoryCheckpoints()
