@@ -110,12 +110,7 @@ class CaseRoutes:
         )
         async def find(request: Request, event_id: str) -> Response:
             allow(request, "read:values")
-            published = self._results.find(event_id)
-            if published is None:
-                raise Problem(404, "No prediction", f"none is published for {event_id!r}, or not yet")
-            body = self._results.body(event_id)
-            body = body if body is not None else await self._submission.stored(published, event_id)
-            return Response(body, media_type=JSON)
+            return Response(await self._submission.found(event_id), media_type=JSON)
 
     def _add_facts(self, app: FastAPI, allow: Allow, event_body: dict[str, Any]) -> None:
         name = self.case.name

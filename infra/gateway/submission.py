@@ -9,9 +9,15 @@ from typing import NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from driftline.infra.gateway.problems import Problem, other_content, refused_event, unknown_outcome
+from driftline.infra.gateway.problems import (
+    Problem,
+    other_content,
+    refused_event,
+    unknown_outcome,
+)
 from driftline.infra.gateway.progress import FoldedOffsets
-from driftline.infra.gateway.published.results import LogPosition, Published, PublishedResults
+from driftline.infra.gateway.published.refusals import LogPosition, RefusedRecord
+from driftline.infra.gateway.published.results import Published, PublishedResults
 from driftline.infra.gateway.published.topic_reader import TopicReader
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
@@ -82,29 +88,31 @@ class Submission:
         position: LogPosition | None = None
         try:
             (position,) = await self.append(request)
-            refusal = self._results.refusal_of(position)
+            refusal = self._results.refusals.at(position)
             async with asyncio.timeout(FOLLOWED_FOR):
                 await asyncio.wait((answer, refusal), return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
-            raise refused_event(*refusal.result())
+            raise refused_record(refusal.result())
         except TimeoutError:
             raise unknown_outcome(request.id) from None
         finally:
-            self._results.give_up(request.id, position)
+            self._results.give_up(request.id)
+            if position is not None:
+                self._results.refusals.give_up(position)
 
     async def folded(self, positions: Iterable[LogPosition]) -> None:
         """Return when the records at these positions have been folded; raises Problem if one is refused."""
         for position in positions:
-            refusal = self._results.refusal_of(position)
+            refusal = self._results.refusals.at(position)
             passed = asyncio.create_task(self._passed(position))
             try:
                 await asyncio.wait((refusal, passed), return_when=asyncio.FIRST_COMPLETED)
                 if refusal.done():
-                    raise refused_event(*refusal.result())
+                    raise refused_record(refusal.result())
             finally:
                 passed.cancel()
-                self._results.give_up(None, position)
+                self._results.refusals.give_up(position)
 
     async def _passed(self, position: LogPosition) -> None:
         """Return when a record has been folded, and the dead letter that it may have caused was read here."""
@@ -148,11 +156,24 @@ class Submission:
         original = await self._reader.record(self._topics.log, published.partition, published.source)
         if original is not None and content_of(self._codec.decode(original.value, original.key)) != content:
             raise other_content(request.id)
-        body = self._results.body(request.id)
-        return body if body is not None else await self.stored(published, request.id)
+        return await self._bytes(published, request.id)
 
-    async def stored(self, published: Published, event_id: str) -> bytes:
-        """The bytes of a prediction in its topic; raises Problem when retention has deleted it."""
+    async def found(self, event_id: str) -> bytes:
+        """The prediction of a request that came before. Raises Problem: for a request that the fold has
+        refused, and where there is none."""
+        published = self._results.find(event_id)
+        if published is not None:
+            return await self._bytes(published, event_id)
+        refusal = self._results.refusals.of_request(event_id)
+        if refusal is not None and event_id not in self._outstanding:  # it may have been sent again, mended
+            raise refused_record(refusal)
+        raise Problem(404, "No prediction", f"none is published for {event_id!r}, or not yet")
+
+    async def _bytes(self, published: Published, event_id: str) -> bytes:
+        """Those of a prediction; raises Problem when retention has deleted it."""
+        body = self._results.body(event_id)
+        if body is not None:
+            return body
         answer = await self._reader.record(self._topics.predictions, published.partition, published.offset)
         if answer is None:
             raise Problem(404, "No prediction", f"that of {event_id!r} was published, and is kept no longer")
@@ -164,3 +185,8 @@ class Submission:
             outstanding.result.cancel()
         if self._producer is not None:
             await self._producer.stop()
+
+
+def refused_record(refusal: RefusedRecord) -> Problem:
+    """The fold has refused the record of an event."""
+    return refused_event(refusal.stage, refusal.reason)

@@ -48,9 +48,7 @@ class RecordStream:
         self._gone = gone
 
     @classmethod
-    async def open(
-        cls, bootstrap: str, topic: str, partitions: int, since: OffsetVector | None
-    ) -> RecordStream:
+    async def open(cls, bootstrap: str, topic: str, since: OffsetVector | None) -> RecordStream:
         """Begin at a vector, or with what is published from now on. Raises Problem: 422, 503."""
         consumer = async_clients.consumer(
             bootstrap,
@@ -61,7 +59,7 @@ class RecordStream:
         try:
             async with asyncio.timeout(OPENED_WITHIN):
                 await consumer.start()
-                extent = await TopicExtent.of(consumer, topic, partitions)
+                extent = await TopicExtent.of(consumer, topic)
                 at = extent.ends if since is None else within(since, extent.begins, extent.ends)
                 extent.seek(consumer, at)
         except BaseException as error:

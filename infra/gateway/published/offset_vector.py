@@ -20,11 +20,11 @@ def encoded(vector: Mapping[int, int]) -> str:
     return ",".join(f"{partition}:{offset}" for partition, offset in sorted(vector.items()))
 
 
-def parsed(text: str, partitions: int) -> OffsetVector:
-    """The vector in a text; partitions that it leaves out are read from their beginning. Raises Problem.
+def parsed(text: str) -> OffsetVector:
+    """The vector in a text. Raises Problem.
 
-    >>> parsed("0:12,1:7", 3)
-    {0: 12, 1: 7, 2: 0}
+    >>> parsed("0:12,1:7")
+    {0: 12, 1: 7}
     """
     if not _WRITTEN.fullmatch(text):
         raise _wrong(f"expected PARTITION:OFFSET,..., as it was given with a record, not {text[:100]!r}")
@@ -32,18 +32,20 @@ def parsed(text: str, partitions: int) -> OffsetVector:
     given = {int(partition): int(offset) for partition, offset in named}
     if len(given) < len(named):
         raise _wrong(f"{text[:100]!r} names a partition twice")
-    unknown = sorted(set(given) - set(range(partitions)))
-    if unknown:
-        raise _wrong(f"there is no partition {unknown[0]}: the case has {partitions}")
-    return {partition: given.get(partition, 0) for partition in range(partitions)}
+    return given
 
 
 def within(vector: Mapping[int, int], begins: Mapping[int, int], ends: Mapping[int, int]) -> OffsetVector:
-    """The vector with its offsets no earlier than what is kept; raises Problem for one beyond the end."""
+    """The vector of all partitions of a topic, no earlier than what is kept; what it leaves out is read
+    from their beginning. Raises Problem for an offset beyond the end, and for a partition that is not there.
+    """
+    unknown = sorted(set(vector) - set(ends))
+    if unknown:
+        raise _wrong(f"there is no partition {unknown[0]}: the topic has {len(ends)}")
     for partition, offset in sorted(vector.items()):
         if offset > ends[partition]:
             raise _wrong(f"partition {partition} ends at {ends[partition]}, before {offset}")
-    return {partition: max(offset, begins[partition]) for partition, offset in vector.items()}
+    return {partition: max(vector.get(partition, 0), begin) for partition, begin in begins.items()}
 
 
 def gaps(asked: Mapping[int, int] | None, kept: Mapping[int, int]) -> list[dict[str, int]]:

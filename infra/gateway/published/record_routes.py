@@ -73,9 +73,9 @@ class RecordRoutes:
             limit: int = Query(100, ge=1, le=MOST_RECORDS),
         ) -> Response:
             allow(request, _SCOPE[kind])
-            begin = None if since is None else parsed(since, self._case.partitions)
+            begin = None if since is None else parsed(since)
             topic = getattr(self._topics, kind)
-            return _json(_page(await self._reader.page(topic, self._case.partitions, begin, limit)))
+            return _json(_page(await self._reader.page(topic, begin, limit)))
 
         @app.get(
             f"{base}/streams/{{kind}}",
@@ -86,11 +86,9 @@ class RecordRoutes:
         async def stream(request: Request, kind: RecordKind, since: str | None = None) -> Response:
             allow(request, _SCOPE[kind])
             at = request.headers.get("Last-Event-ID") or since
-            begin = None if at is None else parsed(at, self._case.partitions)
+            begin = None if at is None else parsed(at)
             topic = getattr(self._topics, kind)
-            return await self._streams.answer(
-                lambda: RecordStream.open(self._bootstrap, topic, self._case.partitions, begin)
-            )
+            return await self._streams.answer(lambda: RecordStream.open(self._bootstrap, topic, begin))
 
     def _add_now(self, app: FastAPI, base: str, allow: Allow) -> None:
         tags: list[Any] = [self._case.name]
@@ -116,7 +114,7 @@ class RecordRoutes:
 
     async def _newest(self, topic: str, count: int) -> list[Any]:
         """The values of a topic's newest records."""
-        records = await self._reader.newest(topic, self._case.partitions, count)
+        records = await self._reader.newest(topic, count)
         return [msgspec.json.decode(record.value) for record in records]
 
     def _add_lineage(self, app: FastAPI, base: str, allow: Allow) -> None:

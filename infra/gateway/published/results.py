@@ -18,6 +18,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from driftline.features.online.outages import Outage
+from driftline.infra.gateway.published.refusals import Refusals
+from driftline.infra.gateway.published.topic_reader import places_of
 from driftline.streams.connection import async_clients
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import REPORT_ONLY, StreamsError
@@ -25,20 +27,9 @@ from driftline.streams.records.positions import header_texts, position_of
 
 log = logging.getLogger("driftline.gateway")
 
-REMEMBERED_REFUSALS = 50_000
 KEPT_BYTES = 64 << 20
 """Bytes of the newest predictions that are kept; older ones are read from Kafka again."""
 RESULTS_POLL_MS = 200
-
-LogPosition = tuple[int, int]
-"""Partition and offset of an event in the log."""
-
-
-class RefusedRecord(NamedTuple):
-    """Why the fold refused a record."""
-
-    stage: str
-    reason: str
 
 
 class Published(NamedTuple):
@@ -59,7 +50,6 @@ class PublishedResults:
 
     def __init__(self, case: UseCase, bootstrap: str, namespace: str) -> None:
         self._topics = case.topics(namespace)
-        self._partitions = case.partitions
         self._bootstrap = bootstrap
         self._horizon = case.dedup_horizon
         self._read_head = msgspec.json.Decoder(_Head).decode
@@ -67,12 +57,11 @@ class PublishedResults:
         self._line: deque[tuple[int, str]] = deque()
         self._bodies: OrderedDict[str, bytes] = OrderedDict()
         self._body_bytes = 0
-        self._refusals: OrderedDict[LogPosition, RefusedRecord] = OrderedDict()
         self._answers: dict[str, asyncio.Future[bytes]] = {}
-        self._refused: dict[LogPosition, asyncio.Future[RefusedRecord]] = {}
         self._outage = Outage(f"reading the results of {case.name}")
         self._consumer: AIOKafkaConsumer | None = None
         self._moved = asyncio.Condition()
+        self.refusals = Refusals(case.task.ask)
         self.is_ready = False
         """Whether what was published in the last `dedup_horizon` before the start has been read."""
 
@@ -110,8 +99,7 @@ class PublishedResults:
 
     async def _begin(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
         """Go where reading begins; returns the ends of what was published before."""
-        topics = (self._topics.predictions, self._topics.dead_letters)
-        places = [TopicPartition(topic, number) for topic in topics for number in range(self._partitions)]
+        places = await places_of(consumer, self._topics.predictions, self._topics.dead_letters)
         consumer.assign(places)
         ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
         since = int((time.time() - self._horizon) * 1000)
@@ -132,7 +120,8 @@ class PublishedResults:
         if place.topic == self._topics.dead_letters:
             headers = header_texts(record.headers)
             if headers["stage"] not in REPORT_ONLY:
-                self._refuse((place.partition, source), RefusedRecord(headers["stage"], headers["reason"]))
+                position = (place.partition, source)
+                self.refusals.add(position, record.value, headers["stage"], headers["reason"])
             return
         event_id = self._read_head(record.value).event_id
         # an id may come again beyond the horizon: then it is another request
@@ -143,14 +132,6 @@ class PublishedResults:
         if waiting is not None and not waiting.done():
             waiting.set_result(record.value)
         self._forget(record.timestamp)
-
-    def _refuse(self, position: LogPosition, refusal: RefusedRecord) -> None:
-        self._refusals[position] = refusal
-        if len(self._refusals) > REMEMBERED_REFUSALS:
-            self._refusals.popitem(last=False)
-        waiting = self._refused.pop(position, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(refusal)
 
     def _keep(self, event_id: str, body: bytes) -> None:
         before = self._bodies.pop(event_id, b"")
@@ -183,16 +164,6 @@ class PublishedResults:
             waiting = self._answers[event_id] = asyncio.get_running_loop().create_future()
         return waiting
 
-    def refusal_of(self, position: LogPosition) -> asyncio.Future[RefusedRecord]:
-        """Resolves if the fold refuses the record at a position of the log."""
-        waiting: asyncio.Future[RefusedRecord] = asyncio.get_running_loop().create_future()
-        known = self._refusals.get(position)
-        if known is not None:
-            waiting.set_result(known)
-        else:
-            self._refused[position] = waiting
-        return waiting
-
     async def read_to_end(self, partition: int) -> None:
         """Return when every dead letter of a partition that there is now has been read."""
         place = TopicPartition(self._topics.dead_letters, partition)
@@ -210,9 +181,6 @@ class PublishedResults:
             async with self._moved:
                 await self._moved.wait()
 
-    def give_up(self, event_id: str | None, position: LogPosition | None) -> None:
-        """Nobody waits for these any more."""
-        if event_id is not None:
-            self._answers.pop(event_id, None)
-        if position is not None:
-            self._refused.pop(position, None)
+    def give_up(self, event_id: str) -> None:
+        """Nobody waits for this prediction any more."""
+        self._answers.pop(event_id, None)

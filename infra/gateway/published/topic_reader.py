@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from driftline.infra.gateway.problems import not_now
 from driftline.infra.gateway.published.offset_vector import OffsetVector, gaps, within
@@ -27,6 +27,21 @@ class RecordPage(NamedTuple):
     gaps: list[dict[str, int]]
 
 
+async def places_of(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicPartition]:
+    """All partitions that the topics have now; the consumer is left reading the first one of each. Raises
+    KafkaError."""
+    firsts = [TopicPartition(topic, 0) for topic in topics]
+    consumer.assign(firsts)
+    await consumer.beginning_offsets(firsts)  # which fetches what is known of the topics
+    places = []
+    for topic in topics:
+        numbers = consumer.partitions_for_topic(topic)
+        if not numbers:
+            raise UnknownTopicOrPartitionError(topic)
+        places += [TopicPartition(topic, number) for number in sorted(numbers)]
+    return places
+
+
 class TopicExtent(NamedTuple):
     """The partitions of a topic that a consumer reads, with the first offset of each and the next one."""
 
@@ -35,9 +50,9 @@ class TopicExtent(NamedTuple):
     ends: OffsetVector
 
     @classmethod
-    async def of(cls, consumer: AIOKafkaConsumer, topic: str, partitions: int) -> TopicExtent:
+    async def of(cls, consumer: AIOKafkaConsumer, topic: str) -> TopicExtent:
         """Have the consumer read the topic, and ask how far it goes."""
-        places = {TopicPartition(topic, number): number for number in range(partitions)}
+        places = {place: place.partition for place in await places_of(consumer, topic)}
         consumer.assign(list(places))
         begins = await consumer.beginning_offsets(list(places))
         ends = await consumer.end_offsets(list(places))
@@ -78,23 +93,21 @@ class TopicReader:
                 for record in found.get(place, ()):
                     return record if record.offset == offset else None
 
-    async def page(
-        self, topic: str, partitions: int, since: Mapping[int, int] | None, limit: int
-    ) -> RecordPage:
+    async def page(self, topic: str, since: Mapping[int, int] | None, limit: int) -> RecordPage:
         """Up to `limit` records from a vector on, or from the beginning. Raises Problem: 422, 503."""
         async with self._reading() as consumer:
-            extent = await TopicExtent.of(consumer, topic, partitions)
+            extent = await TopicExtent.of(consumer, topic)
             begin = extent.begins if since is None else within(since, extent.begins, extent.ends)
             records, at = await _read(consumer, extent, begin, limit)
         more = any(at[number] < end for number, end in extent.ends.items())
         return RecordPage(records, at, more, gaps(since, begin))
 
-    async def newest(self, topic: str, partitions: int, count: int) -> list[Any]:
+    async def newest(self, topic: str, count: int) -> list[Any]:
         """The records of the last `count` offsets of each partition, by append time. Raises Problem 503."""
         async with self._reading() as consumer:
-            extent = await TopicExtent.of(consumer, topic, partitions)
+            extent = await TopicExtent.of(consumer, topic)
             begin = {number: max(extent.begins[number], end - count) for number, end in extent.ends.items()}
-            return (await _read(consumer, extent, begin, partitions * count))[0]
+            return (await _read(consumer, extent, begin, len(extent.ends) * count))[0]
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AIOKafkaConsumer]:

@@ -123,6 +123,20 @@ def test_a_client_chooses_how_long_it_waits_and_sends_many_at_once(gateways: Gat
         async with asyncio.timeout(60):
             while (await client.get("/predictions/g6"))[0] != 200:
                 await asyncio.sleep(0.05)
+        late = encoded(asked(8, at=shop.START))
+        status, _, headers = await client.post("/predictions", late, Prefer="respond-async")
+        assert status == 202
+        async with asyncio.timeout(60):
+            while (refused := await client.get(headers["Location"].removeprefix(BASE)))[0] == 404:
+                await asyncio.sleep(0.05)
+        assert (refused[0], json.loads(refused[1])["stage"]) == (422, "late"), refused
+        second = gateways.start()
+        await gateways.until_ready(second)
+        async with aiohttp.ClientSession() as session:
+            replica = Client(session, second, gateways.key)
+            assert await refusal(replica, "g8") == await refusal(client, "g8"), "told by any gateway"
+        assert (await client.post("/predictions", encoded(asked(8))))[0] == 200
+        assert (await client.get("/predictions/g8"))[0] == 200, "mended and sent again under its id"
         odd = asked(7, id="a b/ü?#%2F")
         status, body, headers = await client.post("/predictions", encoded(odd), Prefer="wait=0")
         assert status == 202
@@ -147,6 +161,10 @@ def test_a_client_chooses_how_long_it_waits_and_sends_many_at_once(gateways: Gat
         assert json.loads(answers[50])["status"] == 422
 
     with_client(gateways, use)
+
+
+async def refusal(client: Client, event_id: str) -> tuple[int, bytes]:
+    return (await client.get(f"/predictions/{event_id}"))[:2]
 
 
 async def asked_until_answered(ports: list[int], key: str, number: int) -> bytes:

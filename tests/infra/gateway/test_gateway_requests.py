@@ -128,7 +128,7 @@ def test_what_is_not_there_is_told_as_a_problem(ask: Ask) -> None:
     assert "limit" in ask("GET", f"{BASE}/records/drift?limit=0").problem["detail"]
 
 
-@pytest.mark.parametrize("since", ["x", "0:1,0:2", "2:0", "0:-1", "0:1,", "0:" + "9" * 30])
+@pytest.mark.parametrize("since", ["x", "0:1,0:2", "0:-1", "0:1,", "0:" + "9" * 30])
 def test_a_position_that_is_none_is_refused(ask: Ask, since: str) -> None:
     for path in ("records", "streams"):
         assert ask("GET", f"{BASE}/{path}/models?since={since}").problem["title"] == "No such position"

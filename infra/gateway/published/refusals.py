@@ -1,0 +1,81 @@
+"""What the fold has refused lately: by the record's position, and by the id of the request that it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from typing import NamedTuple
+
+import msgspec
+
+from driftline.streams.declare.events import Event
+
+REMEMBERED_REFUSALS = 50_000
+
+LogPosition = tuple[int, int]
+"""Partition and offset of an event in the log."""
+
+
+class RefusedRecord(NamedTuple):
+    """Why the fold refused a record, and the id of the request that it is; None for anything else."""
+
+    stage: str
+    reason: str
+    request_id: str | None
+
+
+class _Head(msgspec.Struct):
+    type: str
+    id: str
+
+
+class Refusals:
+    """The newest refusals of one case."""
+
+    def __init__(self, ask: type[Event]) -> None:
+        self._ask = ask.__struct_config__.tag
+        self._read_head = msgspec.json.Decoder(_Head).decode
+        self._by_position: OrderedDict[LogPosition, RefusedRecord] = OrderedDict()
+        self._by_request: dict[str, RefusedRecord] = {}
+        self._waiting: dict[LogPosition, asyncio.Future[RefusedRecord]] = {}
+
+    def add(self, position: LogPosition, value: bytes, stage: str, reason: str) -> None:
+        """The record at a position, with this value, was refused."""
+        refusal = RefusedRecord(stage, reason, self._request_id(value))
+        self._by_position[position] = refusal
+        if refusal.request_id is not None:
+            self._by_request[refusal.request_id] = refusal
+        if len(self._by_position) > REMEMBERED_REFUSALS:
+            self._forget(self._by_position.popitem(last=False)[1])
+        waiting = self._waiting.pop(position, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(refusal)
+
+    def _request_id(self, value: bytes) -> str | None:
+        try:
+            head = self._read_head(value)
+        except (msgspec.MsgspecError, RecursionError):
+            return None  # sent by another client: the gateway sends what can be decoded
+        return head.id if head.type == self._ask else None
+
+    def _forget(self, oldest: RefusedRecord) -> None:
+        if oldest.request_id is not None and self._by_request.get(oldest.request_id) is oldest:
+            del self._by_request[oldest.request_id]
+
+    def of_request(self, event_id: str) -> RefusedRecord | None:
+        """The newest refusal of a request with this id."""
+        return self._by_request.get(event_id)
+
+    def at(self, position: LogPosition) -> asyncio.Future[RefusedRecord]:
+        """Resolves if the fold refuses the record at a position of the log."""
+        waiting: asyncio.Future[RefusedRecord] = asyncio.get_running_loop().create_future()
+        known = self._by_position.get(position)
+        if known is not None:
+            waiting.set_result(known)
+        else:
+            self._waiting[position] = waiting
+        return waiting
+
+    def give_up(self, position: LogPosition) -> None:
+        """Nobody waits for this refusal any more."""
+        self._waiting.pop(position, None)

@@ -1,0 +1,60 @@
+"""Which refusals a gateway remembers, and how it knows whose they are; no Kafka is needed for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import pytest
+import shop
+
+from driftline.infra.gateway.published import refusals
+from driftline.infra.gateway.published.refusals import Refusals, RefusedRecord
+
+
+def value(event: shop.Asked | shop.Settled) -> bytes:
+    return msgspec.json.encode(event)
+
+
+def test_a_request_is_known_by_its_id_and_nothing_else_is_taken_for_one() -> None:
+    known = Refusals(shop.Asked)
+    label = value(shop.settled(1, 1.0, id="label"))
+    broken = (b"", b"{", b"\xff", b"[" * 50_000, b'{"type":"asked"}', b'{"type":"asked","id":7}')
+    for offset, refused in enumerate((value(shop.asked(1, 1.0)), label, *broken)):
+        known.add((0, offset), refused, "late", f"reason {offset}")
+    assert known.of_request("asked-1") == RefusedRecord("late", "reason 0", "asked-1")
+    assert known.of_request("label") is None, "a label is no request"
+
+    async def reasons() -> list[str]:
+        return [(await known.at((0, offset))).reason for offset in range(2 + len(broken))]
+
+    assert asyncio.run(reasons()) == [f"reason {offset}" for offset in range(2 + len(broken))]
+
+
+def test_the_newest_refusals_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "REMEMBERED_REFUSALS", 2)
+    known = Refusals(shop.Asked)
+    again = value(shop.asked(1, 1.0))
+    known.add((0, 0), again, "late", "first")
+    known.add((0, 1), value(shop.asked(2, 1.0)), "late", "second")
+    known.add((0, 2), again, "ahead of all", "third")
+    found = known.of_request("asked-1")
+    assert found is not None
+    assert found.reason == "third", "what is forgotten is the older refusal, not the newer one of the same id"
+    known.add((0, 3), value(shop.asked(3, 1.0)), "late", "fourth")
+    assert known.of_request("asked-2") is None
+
+
+def test_who_waits_for_a_record_hears_of_its_own() -> None:
+    async def run() -> None:
+        known = Refusals(shop.Asked)
+        mine, others = known.at((1, 5)), known.at((0, 5))
+        given_up = known.at((1, 6))
+        known.give_up((1, 6))
+        known.add((1, 5), value(shop.asked(1, 1.0)), "late", "mine")
+        known.add((1, 6), value(shop.asked(2, 1.0)), "late", "nobody's")
+        assert (await mine).reason == "mine"
+        assert not others.done()
+        assert not given_up.done()
+
+    asyncio.run(run())
