@@ -22,11 +22,11 @@ BASE = "/v1/cases/orders"
 
 
 class Gateways:
-    """Gateways of one case, `orders` if no other is named, and a client's key."""
+    """Gateways of the same cases, `orders` if none is named, and a client's key."""
 
-    def __init__(self, system: Any, case: str = "shop:orders") -> None:
+    def __init__(self, system: Any, *cases: str) -> None:
         self.system = system
-        self.case = case
+        self.cases = cases or ("shop:orders",)
         self.ports: list[int] = []
         self.processes: list[subprocess.Popen[bytes]] = []
         self.logs: list[Path] = []
@@ -44,7 +44,7 @@ class Gateways:
     def start(self, port: int | None = None) -> int:
         port = port or free_port()
         process, log = self.system.command(
-            "gateway", "serve", self.case, "--port", str(port), "--max-body", "200000"
+            "gateway", "serve", *self.cases, "--port", str(port), "--max-body", "200000"
         )
         self.ports.append(port)
         self.processes.append(process)
@@ -64,11 +64,11 @@ class Gateways:
 
 
 class Client:
-    """Asks one gateway."""
+    """Asks one gateway, about `orders` if no other base is given."""
 
-    def __init__(self, session: aiohttp.ClientSession, port: int, key: str | None) -> None:
+    def __init__(self, session: aiohttp.ClientSession, port: int, key: str | None, base: str = BASE) -> None:
         self._session = session
-        self._base = f"http://127.0.0.1:{port}{BASE}"
+        self._base = f"http://127.0.0.1:{port}{base}"
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 
     async def post(self, path: str, body: bytes, **headers: str) -> Answer:
