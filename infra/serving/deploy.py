@@ -10,6 +10,7 @@ from driftline.streams.checkpoints.sealing import Seal, load_key
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import Deployment, code_of
+from driftline.streams.stages.itinerary import itinerary_of
 from driftline.streams.transport.kafka_broker import KafkaBroker
 
 
@@ -26,4 +27,5 @@ def deploy(
         CheckpointFolder(Storage(settings.checkpoints_uri(case.name))),
         Seal(load_key(settings.key_file, settings.key.get_secret_value() if settings.key else None)),
         rows,
+        itinerary_of(case),
     )

@@ -72,10 +72,10 @@ class Unfinished(Protocol):
 
 
 class CheckpointStore(Protocol):
-    """Where the checkpoints of a case are kept. Names sort by age within one partition."""
+    """Where the checkpoints of a case are kept, a folder for each partition. Names sort by age within one."""
 
-    async def names(self, partition: int) -> Sequence[str]:
-        """Names of a partition's checkpoints, in order."""
+    async def names(self, folder: str) -> Sequence[str]:
+        """Names of the checkpoints in a folder, in order."""
         ...
 
     async def load(self, name: str) -> bytes:
@@ -100,9 +100,9 @@ def input_hash(record: StoredRecord) -> str:
     return digest.hexdigest()
 
 
-def checkpoint_name(header: CheckpointHeader) -> str:
+def checkpoint_name(folder: str, header: CheckpointHeader) -> str:
     """Sorts by offset; one for each code, so that several versions can lie side by side."""
-    return f"{header.partition:05d}/{header.next_offset:020d}-{header.code.short}{SUFFIX}"
+    return f"{folder}/{header.next_offset:020d}-{header.code.short}{SUFFIX}"
 
 
 def _label(log: str, partition: int) -> bytes:
@@ -143,9 +143,9 @@ async def load(store: CheckpointStore, name: str, log: str, partition: int, seal
         raise CheckpointRefusal(name, str(error)) from error
 
 
-async def prune(store: CheckpointStore, partition: int, code: Code, stored: str, keep: int = KEEP) -> None:
-    """Remove all but `keep` of this code's checkpoints of a partition, the one just `stored` being the
+async def prune(store: CheckpointStore, folder: str, code: Code, stored: str, keep: int = KEEP) -> None:
+    """Remove all but `keep` of this code's checkpoints in a folder, the one just `stored` being the
     newest. What lies beyond it, of a log that was truncated since, pushes nothing out."""
-    own = [name for name in await store.names(partition) if name.endswith(f"-{code.short}{SUFFIX}")]
+    own = [name for name in await store.names(folder) if name.endswith(f"-{code.short}{SUFFIX}")]
     for name in [name for name in own if name <= stored][:-keep]:
         await store.remove(name)

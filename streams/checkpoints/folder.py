@@ -93,9 +93,9 @@ class CheckpointFolder:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    async def names(self, partition: int) -> Sequence[str]:
+    async def names(self, folder: str) -> Sequence[str]:
         """See `CheckpointStore`."""
-        names = await asyncio.to_thread(self._storage.names, f"{partition:05d}")
+        names = await asyncio.to_thread(self._storage.names, folder)
         return [name for name in names if name.endswith(SUFFIX)]
 
     async def load(self, name: str) -> bytes:

@@ -23,6 +23,7 @@ FOLD_ROOTS = (
     "driftline.streams.fold.inheritance",
     "driftline.streams.records.positions",
     "driftline.online_models.members.reactions",
+    "driftline.streams.stages.stage_fold",
 )
 """The modules whose functions make the bytes that are put out, and the estimators that a declaration takes
 from us; they and all they import are the fold."""

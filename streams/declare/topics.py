@@ -22,6 +22,10 @@ OUTPUT_LIMITS = {
     "dead_letters": INPUT_LIMIT,
 }
 """Bytes that key and value of one output may have, by kind: what its topic takes, less the rest."""
+BETWEEN_LIMIT = 2 * INPUT_LIMIT
+"""Largest record batch between stages in bytes: an event of any size, and as much of features."""
+LONGEST_BETWEEN = BETWEEN_LIMIT - RECORD_OVERHEAD
+"""Bytes that one record between stages may have."""
 
 
 LONGEST_NAME = 200
@@ -131,9 +135,11 @@ class Topics:
     def anomalies(self) -> str:
         return self._name("anomalies")
 
-    def of_stage(self, kind: str) -> str:
-        """Name of the topic that a stage of a plan folds."""
-        return self._name(kind)
+    def of_stage(self, kind: str, code: str = "") -> str:
+        """Name of the topic that a stage of a plan folds. Those between stages are of one code each: `code`
+        is its short hash, without which the name is what those of all code begin with."""
+        name = self._name(kind)
+        return name if not code or name == self.log else f"{name}.{code}"
 
     def of_bridge(self, bridge: str) -> str:
         """Name of the topic of what a bridge into the log refused."""

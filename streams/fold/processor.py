@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Self
 
 from driftline.errors import pass_interrupt
+from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
 from driftline.online_models.pool.report import merged_report
@@ -16,6 +17,7 @@ from driftline.streams.errors import FoldFault, StreamsError
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import Counts, IntakeParts
 from driftline.streams.fold.learner import Learner, LearnerParts, Results
+from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.fold.work import Answered, Witness
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
@@ -90,6 +92,66 @@ class PartitionProcessor:
             raise FoldFault(self.partition, half.offset, reason_of(error)) from error
         return out
 
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
+        """The online row of every key, as of now; none in a warm-up."""
+        return self.intake.every_row()
+
+    @property
+    def last_stranger(self) -> str:
+        """What was said of the last record in the wrong partition; empty when there was none."""
+        return self.intake.last_stranger
+
+    @property
+    def warming(self) -> bool:
+        """Whether a warm-up is under way."""
+        return self.intake.warming
+
+    @property
+    def max_at(self) -> float | None:
+        """Event time so far, in seconds since the epoch; None before the first event."""
+        return self.intake.max_at
+
+    @property
+    def open(self) -> int:
+        """Predictions that wait for their label."""
+        return self.intake.label_join.open
+
+    @property
+    def window_keys(self) -> dict[str, int]:
+        """How many keys the windows hold, by event and what they are by."""
+        return self.intake.window_keys
+
+    def known_references(self) -> dict[str, KnownReferences]:
+        """What is known of each kind of reference, by the kind's name."""
+        return self.intake.known_references()
+
+    def counts(self) -> dict[str, int]:
+        """What came of the records so far, by `COUNT_NAMES`."""
+        intake = self.intake
+        return {
+            **asdict(intake.counts),
+            "unmatched": intake.label_join.unmatched,
+            "ahead": intake.ahead,
+            "evicted_keys": intake.evicted_keys,
+            **asdict(self.learner.results),
+            "pending": intake.label_join.open,
+        }
+
+    def pools(self) -> list[Pool]:
+        """Its pools, in order."""
+        return [self.learner.pools[key] for key in sorted(self.learner.pools)]
+
+
+COUNT_NAMES = (
+    *(field.name for field in fields(Counts)),
+    "unmatched",
+    "ahead",
+    "evicted_keys",
+    *(field.name for field in fields(Results)),
+    "pending",
+)
+"""The names of all counts. A stage knows some of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -99,26 +161,18 @@ class Summary:
     models: dict[str, dict[str, Any]]
 
 
+def added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Counts of several partitions or stages, added; what none of them knows is 0."""
+    each = list(counts)
+    return {name: sum(one.get(name, 0) for one in each) for name in COUNT_NAMES}
+
+
 def counts_of(processors: Sequence[PartitionProcessor]) -> dict[str, int]:
     """Counts added over the partitions."""
-
-    def added(kind: type[Counts] | type[Results], of: Sequence[Counts] | Sequence[Results]) -> dict[str, int]:
-        return {field.name: sum(getattr(one, field.name) for one in of) for field in fields(kind)}
-
-    counts = added(Counts, [p.intake.counts for p in processors])
-    counts["unmatched"] = sum(p.intake.label_join.unmatched for p in processors)
-    counts["ahead"] = sum(p.intake.ahead for p in processors)
-    counts["evicted_keys"] = sum(p.intake.evicted_keys for p in processors)
-    counts |= added(Results, [p.learner.results for p in processors])
-    counts["pending"] = sum(p.intake.label_join.open for p in processors)
-    return counts
-
-
-def pools_of(processors: Sequence[PartitionProcessor]) -> list[Pool]:
-    """All pools of the partitions, in order."""
-    return [p.learner.pools[key] for p in processors for key in sorted(p.learner.pools)]
+    return added(processor.counts() for processor in processors)
 
 
 def summarize(processors: Sequence[PartitionProcessor]) -> Summary:
     """Counts added over the partitions, and metrics merged."""
-    return Summary(counts_of(processors), merged_report(pools_of(processors)))
+    pools = [pool for processor in processors for pool in processor.pools()]
+    return Summary(counts_of(processors), merged_report(pools))

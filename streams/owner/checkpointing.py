@@ -32,7 +32,7 @@ class _Stored(NamedTuple):
 class Checkpointing:
     """The checkpoints of one partition in a worker's hands; `budget` is for all of the worker's."""
 
-    def __init__(self, partition: int, budget: CheckpointBudget) -> None:
+    def __init__(self, partition: str, budget: CheckpointBudget) -> None:
         self._now = asyncio.get_running_loop().time
         self._partition = partition
         self._budget = budget
@@ -108,7 +108,7 @@ class Checkpointing:
         done, _ = await asyncio.wait([storing], timeout=STORED_WITHIN)
         if not done:
             storing.cancel()
-            log.error("partition %d: the last checkpoint was not stored in time", self._partition)
+            log.error("partition %s: the last checkpoint was not stored in time", self._partition)
 
     def status(self) -> dict[str, Any]:
         """What `driftline status` shows of the checkpoints."""

@@ -1,9 +1,10 @@
-"""One case as it is deployed: its code, and the broker, checkpoints and online store around it."""
+"""One stage of a case as it is deployed: its code, and the broker, checkpoints and online store around it."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from driftline.streams.archive.epochs import Code
@@ -13,8 +14,13 @@ from driftline.streams.code.fingerprint import numeric_fingerprint
 from driftline.streams.code.fold_version import fold_version
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.records.outputs import KINDS
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.owner.partition_fold import PartitionFold
+from driftline.streams.plan.stage import Stage
+from driftline.streams.records.outputs import KINDS, Target
 from driftline.streams.records.ports import Broker, Place
+from driftline.streams.stages.itinerary import Itinerary
+from driftline.streams.stages.stage_fold import StageFold
 
 
 class RowWriter(Protocol):
@@ -45,7 +51,12 @@ class RowWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Everything that a partition of the case is owned with."""
+    """Everything that the partitions of one stage of a case are owned with.
+
+    Without an `itinerary` the case is one stage, whose topic is the log. In a chain each stage has a topic of
+    its own, and is owned like a log: `of_stage` gives the deployment of another one. Records between stages
+    are of this code alone. Only the last stage answers; those before it put out nothing but dead letters.
+    """
 
     case: UseCase
     code: Code
@@ -54,14 +65,76 @@ class Deployment:
     checkpoints: CheckpointStore
     seal: Seal
     rows: RowWriter | None = None
+    itinerary: Itinerary | None = None
+    stage: int = 0
+
+    def of_stage(self, stage: int) -> Deployment:
+        """The same for another stage of the case."""
+        return replace(self, stage=stage)
+
+    @property
+    def _stages(self) -> tuple[Stage, ...]:
+        return () if self.itinerary is None else self.itinerary.plan.stages
+
+    @property
+    def stages(self) -> int:
+        """How many stages the case has."""
+        return max(1, len(self._stages))
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this stage answers."""
+        return self.stage == self.stages - 1
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions this stage has."""
+        return self._stages[self.stage].partitions if self._stages else self.topics.partitions
+
+    @property
+    def topic(self) -> str:
+        """The topic that this stage folds."""
+        return self.place(Target(self.stage, 0)).topic
 
     def log(self, partition: int) -> Place:
-        """The partition of the log."""
-        return Place(self.topics.log, partition)
+        """The partition of the stage's topic, which is the log where it is the first."""
+        return self.place(Target(self.stage, partition))
+
+    def place(self, target: Target) -> Place:
+        """A partition of the topic of any stage."""
+        if target.stage == 0:
+            return Place(self.topics.log, target.partition)
+        kind = self._stages[target.stage].topic
+        return Place(self.topics.of_stage(kind, self.code.short), target.partition)
+
+    @property
+    def targets(self) -> list[Place]:
+        """All that this stage sends to."""
+        return [] if self.itinerary is None else [self.place(to) for to in self.itinerary.targets(self.stage)]
 
     def outputs(self, partition: int) -> dict[str, Place]:
-        """The output partitions that mirror it, by kind."""
-        return {kind: Place(getattr(self.topics, kind), partition) for kind in KINDS}
+        """The output partitions that this partition alone writes to, by kind. Dead letters have one for each
+        partition of each stage, one stage after the other."""
+        kinds = KINDS if self.is_last else ("dead_letters",)
+        before = sum(stage.partitions for stage in self._stages[: self.stage])
+        return {
+            kind: Place(getattr(self.topics, kind), partition + (before if kind == "dead_letters" else 0))
+            for kind in kinds
+        }
+
+    @property
+    def announced(self) -> list[Place]:
+        """Where code epochs are announced: on the models topic, whatever the stage."""
+        last = self.of_stage(self.stages - 1)
+        return [last.outputs(partition)["models"] for partition in range(last.partitions)]
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """How many partitions each topic has that this stage reads, sends to, or puts out to."""
+        shape = {self.topic: self.partitions}
+        for place in (*self.targets, *self.outputs(self.partitions - 1).values()):
+            shape[place.topic] = max(shape.get(place.topic, 0), place.partition + 1)
+        return shape
 
     @property
     def group(self) -> str:
@@ -69,8 +142,30 @@ class Deployment:
         return f"{self.topics.log}.worker.{self.code.short}"
 
     def owner(self, partition: int) -> str:
-        """The name under which owners of the partition fence each other."""
-        return f"driftline.{self.topics.log}.{partition}"
+        """The name under which owners of the partition fence each other, of whatever code."""
+        topic = self.topics.of_stage(self._stages[self.stage].topic) if self._stages else self.topics.log
+        return f"driftline.{topic}.{partition}"
+
+    def name(self, partition: int) -> str:
+        """What messages call the partition: by its number, behind the log with the stage before it."""
+        return f"{self._stages[self.stage].topic}/{partition}" if self.stage else str(partition)
+
+    def folder(self, partition: int) -> str:
+        """Where the partition's checkpoints are."""
+        return f"{self._stages[self.stage].topic}-{partition:05d}" if self.stage else f"{partition:05d}"
+
+    def new_fold(self, partition: int) -> PartitionFold:
+        """The fold of a partition before its first record; it makes online rows where there is a store."""
+        rows = self.rows is not None
+        if self.itinerary is None:
+            return PartitionProcessor(self.case, partition, rows=rows)
+        return StageFold(self.case, self.itinerary, self.stage, partition, rows=rows)
+
+    def restored_fold(self, partition: int, snapshot: bytes) -> PartitionFold:
+        """A fold that goes on from a snapshot, which must come from a trusted place."""
+        fold = self.new_fold(partition)
+        fold.restore(pickle.loads(snapshot))
+        return fold
 
 
 def code_of(case: UseCase) -> Code:

@@ -5,19 +5,20 @@ dead: nothing later is sent, so what a topic ends with always proves a contiguou
 then takes the partition over again.
 
 While the log is folded again, what lies at or before a topic's tail is not sent a second time; the
-output at the tail itself is compared with the published record.
+output at the tail itself is compared with the published record. What is sent to other stages is sent again:
+those who read it drop what they have.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from driftline.streams.checkpoints.tails import OutputMark
 from driftline.streams.declare.topics import OUTPUT_LIMITS
 from driftline.streams.errors import StreamsError
 from driftline.streams.records.difference import Difference, record_difference
-from driftline.streams.records.outputs import KINDS, Output, Outputs
+from driftline.streams.records.outputs import KINDS, Output, Outputs, Send, Target
 from driftline.streams.records.ports import Appender, AppendFailed, Place, StoredRecord
 from driftline.streams.records.positions import SourcePosition, headers_of
 
@@ -46,7 +47,8 @@ class Outbox:
     """The outputs of one partition, from their tails on.
 
     `places`, `marks` and `tails` are by kind of output. `unproved` are the records at those tails that
-    the fold has not come to yet; each is compared when it does.
+    the fold has not come to yet; each is compared when it does. `place_of` gives the place of a target of
+    another stage.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Outbox:
         marks: Mapping[str, OutputMark],
         tails: Mapping[str, SourcePosition],
         unproved: Mapping[str, StoredRecord],
+        place_of: Callable[[Target], Place],
     ) -> None:
         self._appender: Appender | None = appender
         self._places = places
         self._marks = dict(marks)
         self._tails = dict(tails)
         self._unproved = dict(unproved)
+        self._place_of = place_of
 
     @property
     def tails(self) -> Mapping[str, SourcePosition]:
@@ -74,7 +78,8 @@ class Outbox:
         return dict(self._marks)
 
     async def send(self, out: Outputs, next_offset: int) -> None:
-        """Append what lies beyond the tails and return when the broker has acknowledged all of it.
+        """Append what lies beyond the tails, and all that is sent to other stages, and return when the broker
+        has acknowledged all of it.
 
         `out` is what the records before `next_offset` put out that were not folded before. Raises
         AppendFailed, after which the outbox is dead, Diverged when a published record is not what was folded
@@ -83,14 +88,23 @@ class Outbox:
         for kind in list(self._unproved):
             self._prove(kind, getattr(out, kind), next_offset)
         fresh = self._fresh(out)
-        if not fresh:
+        batches = {self._places[kind]: outputs for kind, outputs in fresh.items()}
+        if out.sends:
+            batches |= self._by_place(out.sends)
+        if not batches:
             return
         async with self._appending() as appender:
-            ends = await appender.append({self._places[kind]: outputs for kind, outputs in fresh.items()})
+            ends = await appender.append(batches)
         for kind, outputs in fresh.items():
             end = ends[self._places[kind]]
             self._tails[kind] = (outputs[-1].offset, outputs[-1].ordinal)
             self._marks[kind] = OutputMark(self._marks[kind].topic_id, end, self._tails[kind], end - 1)
+
+    def _by_place(self, sends: Sequence[Send]) -> dict[Place, Sequence[Output]]:
+        by_target: dict[Target, list[Output]] = {}
+        for target, value in sends:
+            by_target.setdefault(target, []).append(Output(-1, -1, None, value))
+        return {self._place_of(target): records for target, records in by_target.items()}
 
     async def announce(self, kind: str, record: Output) -> None:
         """Append a record that no input caused (a code epoch); the tail stays where it is."""

@@ -20,9 +20,9 @@ from driftline.streams.checkpoints.checkpoint import (
     prune,
 )
 from driftline.streams.fold.inheritance import Bequest
-from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.outbox import Outbox
+from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.send_queue import Folded, SendQueue, pieces
 from driftline.streams.owner.standby import Standby
 from driftline.streams.owner.tally import PublishedTally
@@ -70,7 +70,7 @@ class Held(NamedTuple):
     """A state of a partition that is in this process already, and what it is of."""
 
     header: CheckpointHeader
-    processor: PartitionProcessor
+    processor: PartitionFold
 
 
 class OwnedPartition:
@@ -79,7 +79,7 @@ class OwnedPartition:
     def __init__(
         self,
         deployment: Deployment,
-        processor: PartitionProcessor,
+        processor: PartitionFold,
         outbox: Outbox,
         log: Extent,
         header: CheckpointHeader | None,
@@ -255,7 +255,7 @@ class OwnedPartition:
         rows = self._deployment.rows
         if rows is not None and self.owes_rows:
             offered_to = rows.incarnation
-            every = self.processor.intake.every_row()
+            every = self.processor.every_row()
             while some := dict(islice(every, ROWS_AT_ONCE)):
                 await rows.offer(some)
             self._rows_in = offered_to  # not before: who is given up meanwhile still owes what is left
@@ -275,10 +275,10 @@ class OwnedPartition:
         """What a checkpoint of this moment is of. Everything folded has been acknowledged."""
         deployment = self._deployment
         return CheckpointHeader(
-            deployment.topics.log,
+            deployment.topic,
             self._log.topic_id,
             self.partition,
-            deployment.case.partitions,
+            deployment.partitions,
             self.processor.next_offset,
             self.last_input,
             deployment.code,
@@ -301,7 +301,7 @@ class OwnedPartition:
         if not self.knows_store:
             return None
         deployment, header, processor = self._deployment, self.header(), self.processor
-        name = checkpoint_name(header)
+        name = checkpoint_name(deployment.folder(self.partition), header)
         unfinished = deployment.checkpoints.begin(
             name,
             lambda: encode(Checkpoint(header, processor.snapshot()), deployment.seal),
@@ -321,7 +321,7 @@ class OwnedPartition:
         except BaseException:
             self._checkpointed = -1
             raise
-        await prune(deployment.checkpoints, self.partition, deployment.code, snapshot.name)
+        await prune(deployment.checkpoints, deployment.folder(self.partition), deployment.code, snapshot.name)
         return written
 
     async def _finished(self, snapshot: Snapshot) -> Written:
@@ -340,7 +340,7 @@ class OwnedPartition:
         Raises TopologyRefused when they cannot be served at all.
         """
         shapes = await topology(self._deployment)
-        known = {self._deployment.topics.log: self._log.topic_id}
+        known = {self._deployment.topic: self._log.topic_id}
         for kind, mark in self._outbox.marks.items():
             known[getattr(self._deployment.topics, kind)] = mark.topic_id
         return any(shapes[name].topic_id != topic_id for name, topic_id in known.items())
@@ -348,11 +348,11 @@ class OwnedPartition:
     async def is_outdated(self) -> bool:
         """Whether somebody has fenced this owner out, or the log is shorter than what it has folded; to be
         asked while nothing is on its way."""
-        models, log = self._deployment.outputs(self.partition)["models"], self._deployment.log(self.partition)
-        extents = await self._deployment.broker.extents([models, log])
-        return (
-            extents[models].end > self._outbox.marks["models"].end
-            or extents[log].end < self.processor.next_offset
+        log, outputs = self._deployment.log(self.partition), self._deployment.outputs(self.partition)
+        extents = await self._deployment.broker.extents([log, *outputs.values()])
+        marks = self._outbox.marks
+        return extents[log].end < self.processor.next_offset or any(
+            extents[place].end > marks[kind].end for kind, place in outputs.items()
         )
 
     async def goes_on(self) -> bool:

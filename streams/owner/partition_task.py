@@ -80,9 +80,10 @@ class PartitionTask:
         self._looked = self._now()
         self._looking: asyncio.Task[None] | None = None
         self._outage: Outage | None = None
-        self._standstill = Standstill(partition)
+        self.name = deployment.name(partition)
+        self._standstill = Standstill(self.name)
         self._owned: OwnedPartition | None = None
-        self._checkpointing = Checkpointing(partition, budget)
+        self._checkpointing = Checkpointing(self.name, budget)
         self._task: asyncio.Task[None] | None = None
         self._recovery_started = 0.0
         self._because = "assigned"
@@ -117,7 +118,7 @@ class PartitionTask:
 
     def start(self) -> asyncio.Task[None]:
         """Begin; the task ends when `stop` is called, or with the error that ended it."""
-        self._task = asyncio.create_task(self._run(), name=f"partition {self.partition}")
+        self._task = asyncio.create_task(self._run(), name=f"partition {self.name}")
         return self._task
 
     def put(self, frame: Frame) -> None:
@@ -125,7 +126,7 @@ class PartitionTask:
         self._frames.put_nowait(frame)
 
     async def _run(self) -> None:
-        about(partition=self.partition, offset=lambda: self._owned.acknowledged if self._owned else None)
+        about(partition=self.name, offset=lambda: self._owned.acknowledged if self._owned else None)
         while not self._stopping.is_set():
             try:
                 await self._own()
@@ -175,8 +176,8 @@ class PartitionTask:
         self.reason = ""
         progress = owned.progress
         log.info(
-            "partition %d: recovered from offset %d to %d in %.1f s",
-            self.partition,
+            "partition %s: recovered from offset %d to %d in %.1f s",
+            self.name,
             progress.begin,
             progress.until,
             self._now() - self._recovery_started,
@@ -225,13 +226,13 @@ class PartitionTask:
 
     def _tell_strangers(self, owned: OwnedPartition) -> None:
         """Say once that records come which belong in other partitions."""
-        reason = owned.processor.intake.last_stranger
+        reason = owned.processor.last_stranger
         if reason and not self._told_strangers:
             self._told_strangers = True
             log.error(
-                "partition %d: %s. Such records are dead letters of stage 'partition', and counted as "
+                "partition %s: %s. Such records are dead letters of stage 'partition', and counted as "
                 "misplaced by `driftline status`",
-                self.partition,
+                self.name,
                 reason,
             )
 
@@ -248,7 +249,7 @@ class PartitionTask:
         self.state = "retrying"
         self._because = type(error).__name__
         self.reason = f"{type(error).__name__}: {error}"
-        log.error("partition %d: %s; taking it over again", self.partition, error)
+        log.error("partition %s: %s; taking it over again", self.name, error)
         await self._drop()
         await self._pause(pause)
 
@@ -258,7 +259,7 @@ class PartitionTask:
         is_told = isinstance(error, StreamsError)
         fault = None if is_told and not isinstance(error, FoldFault) else error
         self.reason = str(error) if is_told else f"a fault of driftline: {type(error).__name__}: {error}"
-        log.error("partition %d is not served: %s", self.partition, self.reason, exc_info=fault)
+        log.error("partition %s is not served: %s", self.name, self.reason, exc_info=fault)
         await self._drop()
         await self._stopping.wait()
 
@@ -266,7 +267,7 @@ class PartitionTask:
         """Stop serving until the topics can be served: a broker that starts may not have learnt them yet."""
         reason = f"{error}"
         if (self.state, self.reason) != ("refused", reason):
-            log.error("partition %d is not served: %s", self.partition, reason)
+            log.error("partition %s is not served: %s", self.name, reason)
         self.state, self.reason = "refused", reason
         await self._drop()
         await self._pause(LOOK_EVERY)
@@ -318,7 +319,7 @@ class PartitionTask:
             outdated = True  # a new take-over reports in full
         except Exception as error:
             self._standstill.over()  # a worker that cannot ask is given no records either
-            self._outage = self._outage or Outage(f"partition {self.partition}: asking the broker", self._now)
+            self._outage = self._outage or Outage(f"partition {self.name}: asking the broker", self._now)
             self._outage.failed(error)
             # what waiting does not help, a new take-over reports in full
             outdated = not is_broker_trouble(error)
@@ -370,8 +371,8 @@ class PartitionTask:
         status: dict[str, Any] = {"state": self.state, "reason": self.reason}
         if owned is not None:
             status["next_offset"] = owned.acknowledged
-            status["references"] = msgspec.to_builtins(owned.processor.intake.known_references())
-            if owned.processor.intake.warming:
+            status["references"] = msgspec.to_builtins(owned.processor.known_references())
+            if owned.processor.warming:
                 status["warming_up"] = True
             if self.state == "recovering":
                 progress = owned.progress

@@ -169,7 +169,7 @@ class Standby:
     async def marks(self) -> Mapping[str, OutputMark]:
         """What the newest checkpoint of any code remembers of the outputs."""
         deployment = self._deployment
-        for name in reversed(list(await deployment.checkpoints.names(self.partition))):
+        for name in reversed(list(await deployment.checkpoints.names(deployment.folder(self.partition)))):
             try:
                 checkpoint = await load(
                     deployment.checkpoints, name, deployment.topics.log, self.partition, deployment.seal

@@ -15,7 +15,7 @@ that was given no records, and of one that has some; folding those may take its 
 class Standstill:
     """How long records of one partition have waited, as seen by looks at its log."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: str) -> None:
         self._now = asyncio.get_running_loop().time
         self._partition = partition
         self._stood_at = -1

@@ -17,11 +17,10 @@ from driftline.streams.checkpoints.checkpoint import (
 from driftline.streams.checkpoints.tails import BrokerChanged, OutputMark, Tail, read_tail
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold.inheritance import Bequest
-from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held
+from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.standby import NothingToInheritFrom, Standby, refuse_deleted
-from driftline.streams.records.outputs import KINDS
 from driftline.streams.records.ports import Extent, Place
 from driftline.streams.records.positions import NOTHING
 
@@ -33,9 +32,9 @@ class TakeOverRefused(StreamsError):
 
 
 class Start(NamedTuple):
-    """Where to fold from: a processor, and the header of the state it has; None for the log's start."""
+    """Where to fold from: a fold, and the header of the state it has; None for the log's start."""
 
-    processor: PartitionProcessor
+    processor: PartitionFold
     header: CheckpointHeader | None
     tails: dict[str, Tail]
     standby: Standby | None = None
@@ -58,7 +57,7 @@ async def starting_point(
     for name in await _newest_first(deployment, partition):
         try:
             checkpoint = await load(
-                deployment.checkpoints, name, deployment.topics.log, partition, deployment.seal
+                deployment.checkpoints, name, deployment.log(partition).topic, partition, deployment.seal
             )
         except CheckpointRefusal as error:
             refusals.append(error)
@@ -78,22 +77,18 @@ async def starting_point(
 async def _newest_first(deployment: Deployment, partition: int) -> Sequence[str]:
     """Names of the partition's checkpoints; none where they cannot be read, as if all were lost."""
     try:
-        return list(reversed(await deployment.checkpoints.names(partition)))
+        return list(reversed(await deployment.checkpoints.names(deployment.folder(partition))))
     except OSError as error:
-        log.error("partition %d: the checkpoints cannot be read, the log is folded: %s", partition, error)
+        log.error(
+            "partition %s: the checkpoints cannot be read, its log is folded: %s",
+            deployment.name(partition),
+            error,
+        )
         return []
 
 
-def _builder(deployment: Deployment, checkpoint: Checkpoint) -> Callable[[], PartitionProcessor]:
-    def build() -> PartitionProcessor:
-        return PartitionProcessor.restored(
-            deployment.case,
-            checkpoint.header.partition,
-            checkpoint.state,
-            rows=deployment.rows is not None,
-        )
-
-    return build
+def _builder(deployment: Deployment, checkpoint: Checkpoint) -> Callable[[], PartitionFold]:
+    return lambda: deployment.restored_fold(checkpoint.header.partition, checkpoint.state)
 
 
 async def _try(
@@ -102,7 +97,7 @@ async def _try(
     known: Sequence[Announced],
     name: str,
     header: CheckpointHeader,
-    build: Callable[[], PartitionProcessor],
+    build: Callable[[], PartitionFold],
     refusals: list[CheckpointRefusal],
 ) -> Start | None:
     """The state as a starting point, or None and one more refusal."""
@@ -125,13 +120,13 @@ def _check_code(
     difference = deployment.code.difference(header.code)
     if difference is not None:
         raise CheckpointRefusal(name, f"its state is of {difference}")
-    mark = header.outputs["models"]
-    if any(announced.offset >= mark.end and announced.epoch.code != deployment.code for announced in known):
+    since = [one for one in known if one.offset >= header.outputs["models"].end]
+    if any(announced.epoch.code != deployment.code for announced in since):
         raise CheckpointRefusal(name, "other code has published since")
-    if header.partitions != deployment.case.partitions:
+    if header.partitions != deployment.partitions:
         raise CheckpointRefusal(
             name,
-            f"it is of a log of {header.partitions} partitions, the case has {deployment.case.partitions}",
+            f"it is of a log of {header.partitions} partitions, the case has {deployment.partitions}",
         )
 
 
@@ -169,7 +164,7 @@ async def _tails(
     places = deployment.outputs(partition)
     return {
         kind: await read_tail(deployment.broker, places[kind], extents[places[kind]], marks.get(kind))
-        for kind in KINDS
+        for kind in places
     }
 
 
@@ -206,8 +201,7 @@ async def _from_the_start(
             raise TakeOverRefused(f"{error}, or restore a checkpoint") from error
         standby = Standby(deployment, partition, rows=deployment.rows is not None)
         return Start(standby.processor, None, tails, standby)
-    processor = PartitionProcessor(deployment.case, partition, rows=deployment.rows is not None)
-    return Start(processor, None, tails)
+    return Start(deployment.new_fold(partition), None, tails)
 
 
 async def inherited_start(deployment: Deployment, extents: Mapping[Place, Extent], standby: Standby) -> Start:

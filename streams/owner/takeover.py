@@ -44,10 +44,9 @@ async def refuse_other_code(deployment: Deployment) -> None:
         await topology(deployment)
     except TopologyRefused:
         return  # so is each take-over, for as long as the topics are not as they should be
-    for partition in range(deployment.case.partitions):
+    for place in deployment.announced:
         try:
-            extents = await deployment.broker.extents([deployment.outputs(partition)["models"]])
-            await _epochs_of_this_code(deployment, partition, extents)
+            await _epochs_of_this_code(deployment, place, (await deployment.broker.extents([place]))[place])
         except (OtherCode, BrokerSilent, RecordsMissing):
             raise
         except StreamsError:
@@ -68,9 +67,9 @@ async def take_over(
     places = deployment.outputs(partition)
     if standby is None:
         # newer code must not be fenced out by older code that came back
-        extents = await deployment.broker.extents([places["models"]])
-        await _epochs_of_this_code(deployment, partition, extents)
-    appender = await deployment.broker.fence(deployment.owner(partition), list(places.values()))
+        await _known_epochs(deployment, partition, {})
+    written = [*places.values(), *deployment.targets]
+    appender = await deployment.broker.fence(deployment.owner(partition), written)
     try:
         log_place = deployment.log(partition)
         extents = await deployment.broker.extents([log_place, *places.values()])
@@ -107,7 +106,7 @@ async def _resume(
     log_place = deployment.log(partition)
     extent = extents[log_place]
     if standby is None:
-        known = await _epochs_of_this_code(deployment, partition, extents)
+        known = await _known_epochs(deployment, partition, extents)
         start = await starting_point(deployment, partition, extents, held, known)
     else:
         known = []
@@ -131,8 +130,9 @@ async def _resume(
         },
         positions,
         _unproved(start, before),
+        deployment.place,
     )
-    if not known:
+    if deployment.is_last and not known:
         epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(before))
         await outbox.announce("models", epoch_output(epoch))
     return OwnedPartition(
@@ -164,16 +164,27 @@ def _unproved(start: Start, before: Mapping[str, SourcePosition]) -> dict[str, S
     }
 
 
-async def _epochs_of_this_code(
-    deployment: Deployment, partition: int, extents: Mapping[Place, Extent]
+async def _known_epochs(
+    deployment: Deployment, partition: int, seen: Mapping[Place, Extent]
 ) -> list[Announced]:
-    """All code epochs, the newest being this code's; empty when there is none yet. Raises OtherCode."""
-    place = deployment.outputs(partition)["models"]
-    announced = await epochs(deployment.broker, place, extents[place].begin, extents[place].end)
+    """All code epochs of a partition, the newest being this code's; empty where there is none yet, and before
+    the last stage, where none are announced. Raises OtherCode, there too. `seen` are extents known already.
+    """
+    own = deployment.outputs(partition).get("models")
+    places = deployment.announced if own is None else [own]
+    unseen = [place for place in places if place not in seen]
+    extents = {**seen, **await deployment.broker.extents(unseen)} if unseen else seen
+    known = [await _epochs_of_this_code(deployment, place, extents[place]) for place in places]
+    return [] if own is None else known[0]
+
+
+async def _epochs_of_this_code(deployment: Deployment, place: Place, extent: Extent) -> list[Announced]:
+    """All code epochs of a place, oldest first, the newest being this code's. Raises OtherCode."""
+    announced = await epochs(deployment.broker, place, extent.begin, extent.end)
     difference = deployment.code.difference(announced[-1].epoch.code) if announced else None
     if difference is not None:
         raise OtherCode(
-            f"{deployment.log(partition)}: what is published up to here is of {difference}. Run the worker "
+            f"{place}: what is published up to here is of {difference}. Run the worker "
             "with that code, or take over from it by `driftline upgrade`"
         )
     return announced

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from driftline.streams.errors import StreamsError
 from driftline.streams.owner.deployment import Deployment
-from driftline.streams.records.outputs import KINDS
 from driftline.streams.records.ports import TopicMissing, TopicShape
 
 
@@ -15,22 +14,21 @@ class TopologyRefused(StreamsError):
 
 
 async def topology(deployment: Deployment) -> Mapping[str, TopicShape]:
-    """The log and the output topics as the broker has them, by name.
+    """The stage's topic, those it sends to and the output topics as the broker has them, by name.
 
     Raises TopologyRefused when one is missing, or when it has another number of partitions than the case.
     """
-    topics, log = deployment.topics, deployment.topics.log
-    outputs = [str(getattr(topics, kind)) for kind in KINDS]
+    declared = deployment.shape
     try:
-        shapes = await deployment.broker.topics([log, *outputs])
+        shapes = await deployment.broker.topics(list(declared))
     except TopicMissing as error:
         raise TopologyRefused(f"{error}. {_RESTORE}") from error
-    declared = topics.partitions
-    if shapes[log].partitions != declared:
-        raise TopologyRefused(_other_count(log, shapes[log].partitions, declared))
-    for name in outputs:
-        if shapes[name].partitions < declared:  # more are of no harm: those that mirror the log are there
-            raise TopologyRefused(_other_count(name, shapes[name].partitions, declared))
+    keyed = {deployment.topic, *(place.topic for place in deployment.targets)}
+    for name, count in declared.items():
+        found = shapes[name].partitions
+        # of an output more are of no harm: those that somebody writes are there
+        if found < count or (name in keyed and found != count):
+            raise TopologyRefused(_other_count(name, found, count))
     return shapes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,9 +22,24 @@ class Output(msgspec.Struct, frozen=True, gc=False):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+class Target(NamedTuple):
+    """A partition of the topic of a stage, which stages before it write to."""
+
+    stage: int
+    partition: int
+
+
+class Send(NamedTuple):
+    """One record to be appended to a target, for the stage that reads it."""
+
+    target: Target
+    value: bytes
+
+
 @dataclass(slots=True)
 class Outputs:
-    """Output records by topic, and the newest online feature row of each key that changed.
+    """Output records by topic, what is sent to the stages behind, in order, and the newest online feature row
+    of each key that changed.
 
     With `published=False` none of them is published: a warm-up is under way.
     `rows` maps (view, key values) to (event time in seconds, values by feature name).
@@ -35,6 +50,7 @@ class Outputs:
     drift: list[Output] = field(default_factory=list)
     models: list[Output] = field(default_factory=list)
     dead_letters: list[Output] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
     published: bool = True
     rows: dict[tuple[str, tuple[str, ...]], tuple[float, dict[str, Any]]] = field(default_factory=dict)
 
@@ -42,4 +58,5 @@ class Outputs:
         """Add the outputs of the records that follow."""
         for kind in KINDS:
             getattr(self, kind).extend(getattr(later, kind))
+        self.sends.extend(later.sends)
         self.rows.update(later.rows)

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import NamedTuple
 
 from driftline.online_models.pool.report import merged_report
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import DeclarationError
-from driftline.streams.fold.intake_state import Counts
-from driftline.streams.fold.learner import Results
-from driftline.streams.fold.processor import Summary
+from driftline.streams.fold.processor import Summary, added
 from driftline.streams.plan.planner import plan_of
-from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
-from driftline.streams.stages.feature_stage import FeatureStage
-from driftline.streams.stages.intake_stage import IntakeStage
 from driftline.streams.stages.itinerary import Itinerary
-from driftline.streams.stages.last_stage import LastStage
-from driftline.streams.stages.sender import Target
 from driftline.streams.stages.stage_fold import StageFold
 from driftline.streams.stages.stage_record import Accepted
 
@@ -57,14 +50,14 @@ class Chain:
 
     def step(self, partition: int, record: Record) -> Iterator[Told]:
         """Fold one record of the log, and all that it causes."""
-        step = self.stages[0][partition].step((record,))
-        yield Told(0, partition, step.outputs)
-        waiting = deque(step.sends)
+        out = self.stages[0][partition].step((record,))
+        yield Told(0, partition, out)
+        waiting = deque(out.sends)
         while waiting:
             (number, place), value = waiting.popleft()
-            step = self.stages[number][place].step((self._appended(Target(number, place), value),))
-            yield Told(number, place, step.outputs)
-            waiting.extend(step.sends)
+            out = self.stages[number][place].step((self._appended(Target(number, place), value),))
+            yield Told(number, place, out)
+            waiting.extend(out.sends)
 
     def _appended(self, target: Target, value: bytes) -> Record:
         offset = self._ends[target.stage][target.partition]
@@ -73,19 +66,6 @@ class Chain:
 
     def summary(self) -> Summary:
         """Counts added over the partitions, and metrics merged."""
-        works = [fold.work for stage in self.stages for fold in stage]
-        intakes = [work.intake for work in works if isinstance(work, IntakeStage)]
-        middle = [work for work in works if isinstance(work, FeatureStage)]
-        last = [work for work in works if isinstance(work, LastStage)]
-        counts = {one.name: sum(getattr(i.counts, one.name) for i in intakes) for one in fields(Counts)}
-        counts["predictions"] = sum(work.predictions for work in last)
-        counts["dead_letters"] += sum(work.dead_letters for work in last)
-        counts["unmatched"] = sum(work.label_join.unmatched for work in last)
-        counts["ahead"] = sum(intake.ahead for intake in intakes)
-        evicted = [i.evicted_keys for i in intakes] + [work.evicted_keys for work in middle]
-        counts["evicted_keys"] = sum(evicted)
-        results = [work.learner.results for work in last]
-        counts |= {one.name: sum(getattr(r, one.name) for r in results) for one in fields(Results)}
-        counts["pending"] = sum(work.label_join.open for work in last)
-        pools = [work.learner.pools[key] for work in last for key in sorted(work.learner.pools)]
-        return Summary(counts, merged_report(pools))
+        folds = [fold for stage in self.stages for fold in stage]
+        pools = [pool for fold in folds for pool in fold.pools()]
+        return Summary(added(fold.counts() for fold in folds), merged_report(pools))

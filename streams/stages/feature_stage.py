@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from driftline.errors import pass_interrupt
 from driftline.features.errors import FeatureValueError
 from driftline.features.state.feature_state import FeatureState
+from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.online_models.errors import reason_of
+from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
@@ -51,9 +53,31 @@ class FeatureStage:
         self.offset = -1
 
     @property
-    def evicted_keys(self) -> int:
+    def max_at(self) -> float | None:
+        """The time that all writers have come to."""
+        return self._writers.max_at
+
+    @property
+    def open(self) -> int:
+        """Requests wait for their labels in the last stage."""
+        return 0
+
+    @property
+    def window_keys(self) -> dict[str, int]:
+        """How many keys its windows hold."""
+        return self._features.keys_held()
+
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
+        """The online row of every key of its windows."""
+        return self._features.every_row()
+
+    def counts(self) -> dict[str, int]:
         """Keys of windows that had to go for others so far."""
-        return self._features.evicted()
+        return {"evicted_keys": self._features.evicted()}
+
+    def pools(self) -> list[Pool]:
+        """None."""
+        return []
 
     def fold(self, records: Sequence[Record], out: Outputs) -> None:
         """Take records of the stage's topic in."""
@@ -77,13 +101,12 @@ class FeatureStage:
         event = self._decode(told.event)
         try:
             read = told.read | self._read(event)
+            stop = self._itinerary.next_stop(event, self._number)
+            if stop is not None:
+                self._sender.send(stop, told.event, read)
         except Refused as refused:
             place = self._itinerary.refusals_of(event)
             self._sender.send(place, told.event, refused=refused)
-            return
-        stop = self._itinerary.next_stop(event, self._number)
-        if stop is not None:
-            self._sender.send(stop, told.event, read)
 
     def _read(self, event: Event) -> dict[str, Any]:
         """What the windows say of a request, and nothing of another event; then they count it."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from driftline.features.state.feature_state import FeatureState
+from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.events import Command, Event, WarmUp
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import IntakeParts
 from driftline.streams.fold.label_join import Known, PendingPrediction, Statement
-from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
-from driftline.streams.stages.sender import Sender, Target
+from driftline.streams.stages.sender import Sender
 from driftline.streams.stages.stage_features import features_of
 
 
@@ -51,10 +53,45 @@ class IntakeStage:
             sender.begin(record.offset, _told_with(None if stop is None else event, intake.watermark))
             if commands and self._is_first:  # every partition has it, and the models are to hear it once
                 self._send_to_all(record.value or b"")
-            if stop is not None:
-                sender.send(stop, record.value or b"", x)
+            if event is not None and stop is not None:
+                self._pass_on(event, stop, record.value or b"", x)
             sender.end()
         intake.put_rows(out)
+
+    def _pass_on(self, event: Event, stop: Target, value: bytes, x: dict[str, Any] | None) -> None:
+        try:
+            self._sender.send(stop, value, x)
+        except Refused as refused:
+            self._sender.send(self._itinerary.refusals_of(event), value, refused=refused)
+
+    @property
+    def max_at(self) -> float | None:
+        """Event time so far."""
+        return self.intake.max_at
+
+    @property
+    def open(self) -> int:
+        """Requests wait for their labels in the last stage."""
+        return 0
+
+    @property
+    def window_keys(self) -> dict[str, int]:
+        """How many keys its windows hold."""
+        return self.intake.window_keys
+
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
+        """The online row of every key of its windows."""
+        return self.intake.every_row()
+
+    def counts(self) -> dict[str, int]:
+        """What came of the records of the log. Requests are answered by the last stage, and counted there."""
+        intake = self.intake
+        counted = {"ahead": intake.ahead, "evicted_keys": intake.evicted_keys}
+        return asdict(intake.counts) | counted | {"predictions": 0}
+
+    def pools(self) -> list[Pool]:
+        """None."""
+        return []
 
     def _send_to_all(self, event: bytes) -> None:
         last = self._itinerary.last

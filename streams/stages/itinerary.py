@@ -13,8 +13,9 @@ from driftline.streams.declare.events import Event, Reference
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import DeclarationError
+from driftline.streams.plan.planner import plan_of
 from driftline.streams.plan.stage import Plan
-from driftline.streams.stages.sender import Target
+from driftline.streams.records.outputs import Target
 from driftline.streams.stages.stage_record import Writer
 
 PLACES_REMEMBERED = 65_536
@@ -93,6 +94,12 @@ class Itinerary:
         """Every partition that writes to a stage."""
         before = sorted(of for of, to in self.edges() if to == stage)
         return [Writer(of, partition) for of in before for partition in range(self._counts[of])]
+
+
+def itinerary_of(case: UseCase) -> Itinerary | None:
+    """The way of a case's events through its stages; None where one stage is all."""
+    plan = plan_of(case)
+    return Itinerary(case, plan) if len(plan.stages) > 1 else None
 
 
 def _stops(case: UseCase, plan: Plan, kind: type[Event]) -> Iterator[int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from driftline.features.declare.ranges import RangesState
 from driftline.features.errors import FeatureValueError
+from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
@@ -66,6 +69,39 @@ class LastStage:
     def offset(self) -> int:
         """The offset of the record at hand, -1 before the first."""
         return self._half.offset
+
+    @property
+    def max_at(self) -> float | None:
+        """The time that all writers have come to."""
+        return self._writers.max_at
+
+    @property
+    def open(self) -> int:
+        """Predictions that wait for their label."""
+        return self.label_join.open
+
+    @property
+    def window_keys(self) -> dict[str, int]:
+        """It has no windows."""
+        return {}
+
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
+        """It has no windows."""
+        return iter(())
+
+    def counts(self) -> dict[str, int]:
+        """Answers, what became of them, and what is told of here."""
+        return {
+            "predictions": self.predictions,
+            "dead_letters": self.dead_letters,
+            "unmatched": self.label_join.unmatched,
+            **asdict(self.learner.results),
+            "pending": self.label_join.open,
+        }
+
+    def pools(self) -> list[Pool]:
+        """Its pools, in order."""
+        return [self.learner.pools[key] for key in sorted(self.learner.pools)]
 
     def fold(self, records: Sequence[Record], out: Outputs) -> None:
         """Take records of the stage's topic in, and put out what they cause."""

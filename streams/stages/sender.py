@@ -7,22 +7,17 @@ from math import inf
 from typing import Any, NamedTuple
 
 from driftline.features.state.event_time import NEVER
-from driftline.streams.errors import Refused
+from driftline.streams.declare.topics import LONGEST_BETWEEN
+from driftline.streams.errors import REASON_BYTES, Refused
+from driftline.streams.records.outputs import Send, Target
 from driftline.streams.stages.stage_record import RECORD_VERSION, StageRecord, Writer, encode_record
 
 
-class Target(NamedTuple):
-    """A partition of a stage's topic that is written to."""
+class SenderState(NamedTuple):
+    """What each target was told: the last watermark, and how many records."""
 
-    stage: int
-    partition: int
-
-
-class Send(NamedTuple):
-    """One record to be appended to a target."""
-
-    target: Target
-    value: bytes
+    watermarks: dict[Target, float]
+    counts: dict[Target, int]
 
 
 class Sender:
@@ -35,6 +30,7 @@ class Sender:
         self._writer = writer
         self._step = step
         self._told = dict.fromkeys(targets, NEVER)
+        self._counts = dict.fromkeys(self._told, 0)
         self._next = NEVER
         self._offset = self._ordinal = -1
         self._watermark = NEVER
@@ -47,8 +43,9 @@ class Sender:
     def send(
         self, target: Target, event: bytes, read: dict[str, Any] | None = None, refused: Refused | None = None
     ) -> None:
-        """Send an event on."""
-        reason = None if refused is None else (refused.stage, refused.reason)
+        """Send an event on. Raises Refused where the topic takes no record that is so large: nothing is sent
+        then. What was refused, which takes nothing along, fits."""
+        reason = None if refused is None else (refused.stage, refused.reason[:REASON_BYTES])
         self._append(target, event, read or {}, reason)
 
     def end(self) -> None:
@@ -69,10 +66,12 @@ class Sender:
         self, target: Target, event: bytes, read: dict[str, Any], refused: tuple[str, str] | None
     ) -> None:
         stage, partition = self._writer
+        number = self._counts[target] + 1
         record = StageRecord(
             RECORD_VERSION,
             stage,
             partition,
+            number,
             self._offset,
             self._ordinal,
             self._watermark,
@@ -80,15 +79,22 @@ class Sender:
             read,
             refused,
         )
+        value = encode_record(record)
+        if len(value) > LONGEST_BETWEEN:
+            raise Refused(
+                "size",
+                f"with its features it takes {len(value):,} bytes; there is room for {LONGEST_BETWEEN:,}",
+            )
         self._ordinal += 1
+        self._counts[target] = number
         self._told[target] = self._watermark
-        self._sends.append(Send(target, encode_record(record)))
+        self._sends.append(Send(target, value))
 
-    def state(self) -> dict[Target, float]:
-        """The watermark that each target was told last; nothing is copied."""
-        return self._told
+    def state(self) -> SenderState:
+        """What each target was told; nothing is copied."""
+        return SenderState(self._told, self._counts)
 
-    def restore(self, state: dict[Target, float]) -> None:
+    def restore(self, state: SenderState) -> None:
         """Go on from what `state` gave."""
-        self._told = state
-        self._next = min(state.values(), default=inf) + self._step
+        self._told, self._counts = state
+        self._next = min(self._told.values(), default=inf) + self._step

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from driftline.errors import pass_interrupt
+from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.online_models.errors import reason_of
+from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import FoldFault, StreamsError
+from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.feature_stage import FeatureStage
 from driftline.streams.stages.intake_stage import IntakeStage
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.last_stage import LastStage
-from driftline.streams.stages.sender import Send, Sender
+from driftline.streams.stages.sender import Sender, SenderState
 from driftline.streams.stages.stage_record import Writer
 
 TICKS_IN_A_WAIT = 1024
@@ -26,20 +29,30 @@ SHORTEST_TICK = 1.0
 
 
 class StageWork(Protocol):
-    """What one kind of stage does with its records."""
+    """What one kind of stage does with its records; `counts` are those of `COUNT_NAMES` that it knows."""
 
     @property
     def offset(self) -> int: ...
+    @property
+    def max_at(self) -> float | None: ...
+    @property
+    def open(self) -> int: ...
+    @property
+    def window_keys(self) -> dict[str, int]: ...
     def fold(self, records: Sequence[Record], out: Outputs) -> None: ...
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]: ...
+    def counts(self) -> dict[str, int]: ...
+    def pools(self) -> list[Pool]: ...
     def state(self) -> Any: ...
     def restore(self, state: Any) -> None: ...
 
 
-class StageStep(NamedTuple):
-    """What records of a stage cause: `sends` to the stages behind it, in order, and what users see."""
+class StageState(NamedTuple):
+    """The state of one partition of a stage after the records before `next_offset`."""
 
-    sends: list[Send]
-    outputs: Outputs
+    next_offset: int
+    told: SenderState
+    work: Any
 
 
 class StageFold:
@@ -56,11 +69,11 @@ class StageFold:
         self.next_offset = 0
         step = max(SHORTEST_TICK, case.task.label.wait / TICKS_IN_A_WAIT)
         self._sender = Sender(Writer(number, partition), itinerary.targets(number), step)
-        self.work = _work(case, itinerary, number, partition, self._sender, rows)
+        self.work: StageWork = _work(case, itinerary, number, partition, self._sender, rows)
 
-    def step(self, records: Sequence[Record]) -> StageStep:
-        """Fold records of this partition, in its order. Raises FoldFault, after which the state is not whole;
-        no event that is refused does that."""
+    def step(self, records: Sequence[Record]) -> Outputs:
+        """Fold records of this partition, in its order, and return what they cause. Raises FoldFault, after
+        which the state is not whole; no event that is refused does that."""
         out = Outputs()
         try:
             self.work.fold(records, out)
@@ -71,22 +84,68 @@ class StageFold:
             raise FoldFault(self.partition, self.work.offset, reason_of(error)) from error
         if records:
             self.next_offset = records[-1].offset + 1
-        return StageStep(self._sender.take(), out)
+        out.sends = self._sender.take()
+        return out
+
+    def state(self) -> StageState:
+        """Everything that later steps depend on; nothing is copied."""
+        return StageState(self.next_offset, self._sender.state(), self.work.state())
 
     def snapshot(self) -> bytes:
         """The pickled state. One pickle, so that what is shared within it stays shared."""
-        return pickle.dumps((self.next_offset, self._sender.state(), self.work.state()), protocol=5)
+        return pickle.dumps(self.state(), protocol=5)
 
-    def restore(self, snapshot: bytes) -> None:
-        """Go on from a snapshot, which must come from a trusted place."""
-        self.next_offset, told, state = pickle.loads(snapshot)
-        self._sender.restore(told)
-        self.work.restore(state)
+    def restore(self, state: StageState) -> None:
+        """Go on from what `state` gave."""
+        self.next_offset = state.next_offset
+        self._sender.restore(state.told)
+        self.work.restore(state.work)
+
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
+        """The online row of every key of this stage's windows, as of now."""
+        return self.work.every_row()
+
+    @property
+    def last_stranger(self) -> str:
+        """What was said of the last record in the wrong partition; empty when there was none."""
+        return self.work.intake.last_stranger if isinstance(self.work, IntakeStage) else ""
+
+    @property
+    def warming(self) -> bool:
+        """Never: a case of several stages begins without a warm-up."""
+        return False
+
+    @property
+    def max_at(self) -> float | None:
+        """Event time so far, in seconds since the epoch; None before the first event."""
+        return self.work.max_at
+
+    @property
+    def open(self) -> int:
+        """Predictions that wait for their label here."""
+        return self.work.open
+
+    @property
+    def window_keys(self) -> dict[str, int]:
+        """How many keys the windows hold, by event and what they are by."""
+        return self.work.window_keys
+
+    def known_references(self) -> dict[str, KnownReferences]:
+        """What is known of each kind of reference, by the kind's name: the first stage knows them all."""
+        return self.work.intake.known_references() if isinstance(self.work, IntakeStage) else {}
+
+    def counts(self) -> dict[str, int]:
+        """What came of the records so far, of what this stage knows."""
+        return self.work.counts()
+
+    def pools(self) -> list[Pool]:
+        """Its pools, in order."""
+        return self.work.pools()
 
 
 def _work(
     case: UseCase, itinerary: Itinerary, number: int, partition: int, sender: Sender, rows: bool
-) -> IntakeStage | FeatureStage | LastStage:
+) -> StageWork:
     if number == 0:
         return IntakeStage(case, itinerary, partition, sender, rows)
     if number == itinerary.last:

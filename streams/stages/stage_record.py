@@ -26,6 +26,7 @@ class Writer(NamedTuple):
 class StageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the record at `offset` of a writer's partition caused, as the `ordinal`-th of all that it did.
 
+    It is the `number`-th record of this writer to its reader, from 1 on: one that is missing is noticed.
     `watermark` says that no event before it follows from this writer, in seconds since the epoch. `event` is
     the event as the log has it, `read` the features that were read on its way. Without an event the record
     only tells the time. What was `refused` on its way (stage, reason) is so told by the last stage.
@@ -34,6 +35,7 @@ class StageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: int
     stage: int
     partition: int
+    number: int
     offset: int
     ordinal: int
     watermark: float

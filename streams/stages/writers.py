@@ -10,11 +10,14 @@ from driftline.streams.errors import StreamsError
 from driftline.streams.stages.stage_record import StageRecord, Writer
 
 
-class Heard(NamedTuple):
-    """The last that came from a writer: its position, and the watermark that it told."""
+class RecordsLost(StreamsError):
+    """What a writer has sent is not in the topic any more, and has not been read."""
 
-    offset: int
-    ordinal: int
+
+class Heard(NamedTuple):
+    """How many records came from a writer, and the watermark that it told."""
+
+    records: int
     watermark: float
 
 
@@ -22,18 +25,25 @@ class Writers:
     """The writers of one partition of a stage's topic.
 
     A writer sends in order, and at least once: what it may not have sent before it ended, it sends again.
-    First appearances are in order, so a record that is not beyond the last one of its writer has come before.
+    First appearances are in order and without a gap: a record that is not beyond the last one of its writer
+    has come before, and one that is not the next shows that the topic has lost some.
 
     `watermark` is the least of what the writers told: no event before it comes from any of them. It stays at
     `NEVER` until each has told.
     """
 
     def __init__(self, known: Iterable[Writer]) -> None:
-        self._heard = dict.fromkeys(known, Heard(-1, -1, NEVER))
+        self._heard = dict.fromkeys(known, Heard(0, NEVER))
         self.watermark = NEVER
 
+    @property
+    def max_at(self) -> float | None:
+        """The watermark; None until each has told the time."""
+        return None if self.watermark == NEVER else self.watermark
+
     def take(self, record: StageRecord) -> bool:
-        """Whether the record is new; raises StreamsError where nobody is known to write it."""
+        """Whether the record is new; raises RecordsLost where some before it are missing, and StreamsError
+        where nobody is known to write it."""
         writer = record.writer
         last = self._heard.get(writer)
         if last is None:
@@ -41,10 +51,16 @@ class Writers:
                 f"stage {writer.stage} has no partition {writer.partition} that writes here: the topic is of "
                 "another declaration"
             )
-        if (record.offset, record.ordinal) <= (last.offset, last.ordinal):
+        if record.number <= last.records:
             return False
+        if record.number > last.records + 1:
+            raise RecordsLost(
+                f"records {last.records + 1} to {record.number - 1} that stage {writer.stage}, partition "
+                f"{writer.partition}, has written are missing: the topic was truncated, or deleted and made "
+                "again. Restore it, or go on in another namespace"
+            )
         told = max(record.watermark, last.watermark)
-        self._heard[writer] = Heard(record.offset, record.ordinal, told)
+        self._heard[writer] = Heard(record.number, told)
         if last.watermark <= self.watermark:
             self.watermark = min(heard.watermark for heard in self._heard.values())
         return True

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from driftline.online_models.pool.report import member_reports
-from driftline.streams.fold.processor import PartitionProcessor, pools_of
+from driftline.streams.owner.partition_fold import PartitionFold
 
 COMPUTED_EVERY = 5.0
 CPU_SHARE = 0.02
@@ -28,11 +28,11 @@ class PoolFigures(NamedTuple):
     learned_through: dict[int, int]
 
     @classmethod
-    def of(cls, processors: Iterable[PartitionProcessor]) -> PoolFigures:
+    def of(cls, processors: Iterable[PartitionFold]) -> PoolFigures:
         """Of the pools as they are now."""
         figures = cls(Counter(), Counter(), {})
         for processor in processors:
-            pools = processor.learner.pools.values()
+            pools = processor.pools()
             figures.learned_through[processor.partition] = max(
                 (pool.learned_through for pool in pools), default=-1
             )
@@ -44,7 +44,7 @@ class PoolFigures(NamedTuple):
         return figures
 
 
-Processors = Callable[[], Sequence[PartitionProcessor]]
+Processors = Callable[[], Sequence[PartitionFold]]
 
 
 class _Computed(NamedTuple):
@@ -102,7 +102,8 @@ class ModelFigures:
         """Compute them on another thread: answers do not wait for them."""
         models, cost = {}, 0.0
         pools = PoolFigures.of(self._processors())
-        for name, report in member_reports(pools_of(self._processors())):
+        each = [pool for processor in self._processors() for pool in processor.pools()]
+        for name, report in member_reports(each):
             models[name], seconds = await asyncio.to_thread(_timed, report)
             cost += seconds
         if models:

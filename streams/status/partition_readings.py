@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from driftline.streams.fold.processor import counts_of
+from driftline.streams.fold.processor import added
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.status.metrics import Readings
 
@@ -24,8 +24,8 @@ _STATUSES = ("labelled", "unlabelled", "void")
 
 def add_partition(readings: Readings, owned: OwnedPartition, log_end: int | None) -> None:
     """Add what a partition has come to; `log_end` is the offset after the last record of its log."""
-    number, tally, intake = str(owned.partition), owned.tally, owned.processor.intake
-    counts = counts_of([owned.processor])
+    number, tally, fold = str(owned.partition), owned.tally, owned.processor
+    counts = added([fold.counts()])
     for result, name in _RESULTS.items():
         readings.set("records", counts[name], number, result)
     for status in _STATUSES:
@@ -33,10 +33,10 @@ def add_partition(readings: Readings, owned: OwnedPartition, log_end: int | None
     readings.set("predictions", counts["predictions"], number)
     readings.set("unmatched_labels", counts["unmatched"], number)
     readings.set("evicted_keys", counts["evicted_keys"], number)
-    for windows, keys in intake.window_keys.items():
+    for windows, keys in fold.window_keys.items():
         readings.set("window_keys", keys, number, windows)
     readings.set("pending_predictions", counts["pending"], number)
-    readings.set("warming_up", float(intake.warming), number)
+    readings.set("warming_up", float(fold.warming), number)
     readings.set("fold_seconds", tally.fold_seconds, number)
     for stage, count in tally.dead_letters.items():
         readings.set("dead_letters", count, number, stage)
@@ -45,8 +45,8 @@ def add_partition(readings: Readings, owned: OwnedPartition, log_end: int | None
     for kind, count in tally.model_changes.items():
         readings.set("model_changes", count, number, kind)
     readings.set("folded_offset", owned.acknowledged, number)
-    if intake.max_at is not None:
-        readings.set("event_time_seconds", intake.max_at, number)
+    if fold.max_at is not None:
+        readings.set("event_time_seconds", fold.max_at, number)
     if log_end is not None:
         lag = max(0, log_end - owned.acknowledged)
         readings.set("lag_records", lag, number)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from driftline.streams.fold.processor import PartitionProcessor, counts_of
+from driftline.streams.fold.processor import added
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import OwnedPartition
+from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.partition_task import PartitionTask
 from driftline.streams.status.metrics import Readings, WorkerMetrics, add_models
 from driftline.streams.status.model_figures import ModelFigures
@@ -51,7 +52,7 @@ class WorkerStatus:
         tasks = [self._tasks[number] for number in sorted(self._tasks)]
         return [task.owned for task in tasks if task.owned is not None]
 
-    def _processors(self) -> list[PartitionProcessor]:
+    def _processors(self) -> list[PartitionFold]:
         return [one.processor for one in self._owned()]
 
     def update(self) -> None:
@@ -99,7 +100,7 @@ class WorkerStatus:
     def _of_now(self) -> dict[str, Any]:
         owned, processors = self._owned(), self._processors()
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        times = [at for processor in processors if (at := processor.intake.max_at) is not None]
+        times = [at for processor in processors if (at := processor.max_at) is not None]
         return {
             "pid": os.getpid(),
             "case": self._deployment.case.name,
@@ -115,7 +116,7 @@ class WorkerStatus:
             "topics": list(self._troubles()),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "rss_bytes": resident_bytes(),
-            "counts": counts_of(processors),
+            "counts": added(processor.counts() for processor in processors),
             "models": self._figures.models,
         }
 

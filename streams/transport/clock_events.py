@@ -97,5 +97,5 @@ def _needs_time(task: PartitionTask) -> bool:
         task.idle_seconds >= SENT_AFTER
         and task.owned is not None
         and task.state == "serving"
-        and task.owned.processor.intake.label_join.open > 0
+        and task.owned.processor.open > 0
     )

@@ -36,7 +36,7 @@ class ReferenceWatch:
 
 
 def _differences(owned: Sequence[OwnedPartition]) -> dict[str, str]:
-    return differences({one.partition: one.processor.intake.known_references() for one in owned})
+    return differences({one.partition: one.processor.known_references() for one in owned})
 
 
 async def _at_the_end(serving: Sequence[OwnedPartition]) -> list[OwnedPartition]:

@@ -169,11 +169,10 @@ class StoreConnection:
         self._process = process
         self.unfinished: list[_Writing] = []
 
-    async def names(self, partition: int) -> Sequence[str]:
+    async def names(self, folder: str) -> Sequence[str]:
         """See `CheckpointStore`."""
         await asyncio.sleep(0)
-        folder = f"{partition:05d}/"
-        return sorted(name for name in self._world.checkpoints if name.startswith(folder))
+        return sorted(name for name in self._world.checkpoints if name.startswith(f"{folder}/"))
 
     async def load(self, name: str) -> bytes:
         """See `CheckpointStore`."""

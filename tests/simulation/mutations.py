@@ -15,9 +15,7 @@ _LATE_FENCE = """
 
         async def append(self, batches):
             if self.appender is None:
-                self.appender = await deployment.broker.fence(
-                    deployment.owner(partition), list(places.values())
-                )
+                self.appender = await deployment.broker.fence(deployment.owner(partition), written)
             return await self.appender.append(batches)
 
         async def close(self):
@@ -26,7 +24,7 @@ _LATE_FENCE = """
     appender = LateFence()
 """
 
-_APPENDED = "ends = await appender.append({self._places[kind]: outputs for kind, outputs in fresh.items()})\n"
+_APPENDED = "ends = await appender.append(batches)\n"
 
 
 OF_THE_ORDER = (
@@ -34,21 +32,21 @@ OF_THE_ORDER = (
         "no fence",
         takeover,
         "take_over",
-        "deployment.broker.fence(deployment.owner(partition), list(places.values()))",
+        "deployment.broker.fence(deployment.owner(partition), written)",
         "deployment.broker.fence(deployment.owner(partition), [])",
     ),
     mutation(
         "only the models topic is fenced",
         takeover,
         "take_over",
-        "deployment.broker.fence(deployment.owner(partition), list(places.values()))",
+        "deployment.broker.fence(deployment.owner(partition), written)",
         'deployment.broker.fence(deployment.owner(partition), [places["models"]])',
     ),
     mutation(
         "the fence comes after the tails are read",
         takeover,
         "take_over",
-        "    appender = await deployment.broker.fence(deployment.owner(partition), list(places.values()))\n",
+        "    appender = await deployment.broker.fence(deployment.owner(partition), written)\n",
         _LATE_FENCE,
     ),
     mutation(

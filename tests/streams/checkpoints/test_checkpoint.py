@@ -13,11 +13,12 @@ from driftline.streams.checkpoints.checkpoint import CheckpointHeader, checkpoin
 from driftline.streams.checkpoints.folder import CheckpointFolder
 
 CODE = Code("a" * 64, "b" * 64)
+FOLDER = "00000"
 HEADER = CheckpointHeader("log", "id", 0, 1, 0, "", CODE, {})
 
 
 def name_at(offset: int, code: Code = CODE) -> str:
-    return checkpoint_name(replace(HEADER, next_offset=offset, code=code))
+    return checkpoint_name(FOLDER, replace(HEADER, next_offset=offset, code=code))
 
 
 def kept(folder: Path, names: list[str], stored: str) -> list[str]:
@@ -29,8 +30,8 @@ def kept(folder: Path, names: list[str], stored: str) -> list[str]:
     store = CheckpointFolder(Storage(str(folder)))
 
     async def left() -> list[str]:
-        await prune(store, 0, CODE, stored, keep=2)
-        return list(await store.names(0))
+        await prune(store, FOLDER, CODE, stored, keep=2)
+        return list(await store.names(FOLDER))
 
     return asyncio.run(left())
 

@@ -30,13 +30,14 @@ class Stored(NamedTuple):
 
 class MemoryBroker:
     """A broker in memory. `cuts` are how many outputs of each kind the next append still brings before it
-    fails; `None` entries are control markers."""
+    fails; `None` entries are control markers. `counts` are the partitions of topics that have several."""
 
     def __init__(self) -> None:
         self.places: dict[Place, list[Stored | None]] = {}
         self.begins: dict[Place, int] = {}
         self.shapes: dict[str, TopicShape] = {}
-        self.epoch = 0
+        self.epochs: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
         self.cuts: dict[str, int] | None = None
         self.appends_left: int | None = None
 
@@ -48,17 +49,19 @@ class MemoryBroker:
         entries.append(Stored(len(entries), key, value, tuple(headers)))
 
     async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
-        self.epoch += 1
+        self.epochs[owner] = self.epochs.get(owner, 0) + 1
         for place in places:
             self.at(place).append(None)
-        return MemoryAppender(self, self.epoch)
+        return MemoryAppender(self, owner, self.epochs[owner])
 
     async def extents(self, places: Sequence[Place]) -> Mapping[Place, Extent]:
         shapes = await self.topics([place.topic for place in places])
         return {p: Extent(shapes[p.topic].topic_id, self.begins.get(p, 0), len(self.at(p))) for p in places}
 
     async def topics(self, names: Sequence[str]) -> Mapping[str, TopicShape]:
-        return {name: self.shapes.get(name, TopicShape(f"{name}#0", 1)) for name in names}
+        return {
+            name: self.shapes.get(name, TopicShape(f"{name}#0", self.counts.get(name, 1))) for name in names
+        }
 
     async def first_offset(self, place: Place) -> int:
         return self.begins.get(place, 0)
@@ -82,13 +85,14 @@ class MemoryBroker:
 
 
 class MemoryAppender:
-    def __init__(self, broker: MemoryBroker, epoch: int) -> None:
+    def __init__(self, broker: MemoryBroker, owner: str, epoch: int) -> None:
         self._broker = broker
+        self._owner = owner
         self._epoch = epoch
 
     async def append(self, batches: Mapping[Place, Sequence[Output]]) -> Mapping[Place, int]:
         broker = self._broker
-        if broker.epoch != self._epoch:
+        if broker.epochs[self._owner] != self._epoch:
             raise Fenced("another owner")
         failing = False
         if broker.appends_left is not None:
@@ -110,8 +114,8 @@ class MemoryCheckpoints:
     def __init__(self) -> None:
         self.stored: dict[str, bytes] = {}
 
-    async def names(self, partition: int) -> Sequence[str]:
-        return sorted(self.stored)
+    async def names(self, folder: str) -> Sequence[str]:
+        return sorted(name for name in self.stored if name.startswith(f"{folder}/"))
 
     async def load(self, name: str) -> bytes:
         return self.stored[name]

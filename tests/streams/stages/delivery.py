@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import deque
 from collections.abc import Iterable
 from random import Random
@@ -10,9 +11,8 @@ from typing import NamedTuple
 import msgspec
 
 from driftline.streams.records.messages import Outcome, Prediction
-from driftline.streams.records.outputs import Output, Outputs
+from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.stages.chain import Chain
-from driftline.streams.stages.sender import Target
 from driftline.streams.stages.stage_fold import StageFold
 from driftline.streams.stages.stage_record import Accepted
 
@@ -97,7 +97,7 @@ class Delivery:
         end = self._random.randint(first + 1, min(len(topic), first + 50))
         step = self._fold(place).step(topic[first:end])
         self._read[place] = end
-        self._note(place, step.outputs)
+        self._note(place, step)
         for target, value in step.sends:
             way = Way(place, self._instances[place], target)
             self._on_the_way.setdefault(way, deque()).append(value)
@@ -116,7 +116,7 @@ class Delivery:
                 waiting.clear()
         self._instances[place] += 1
         fold = self._fold(place)
-        fold.restore(self._snapshots[place])
+        fold.restore(pickle.loads(self._snapshots[place]))
         self._read[place] = fold.next_offset
 
     def _note(self, place: Target, outputs: Outputs) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -128,12 +129,12 @@ def folded_in_steps(
     fold, out, sends = StageFold(parcels, chain.itinerary, *place, rows=True), Outputs(), []
     for number, first in enumerate(range(0, len(topic), length)):
         step = fold.step(topic[first : first + length])
-        out.extend(step.outputs)
+        out.extend(step)
         sends += step.sends
         if number % (100 // length + 1) == 0:
             snapshot = fold.snapshot()
             fold = StageFold(parcels, chain.itinerary, *place, rows=True)
-            fold.restore(snapshot)
+            fold.restore(pickle.loads(snapshot))
     return out, sends
 
 

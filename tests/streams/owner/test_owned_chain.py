@@ -1,0 +1,74 @@
+"""Stages in the hands of owners that die, come back and take over: nothing is lost, nothing comes twice."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+from parcels import events, parcels
+
+from driftline.streams.owner import partition_task
+from driftline.streams.records.outputs import KINDS, Send
+from driftline.streams.simulation.sources import laid_out
+from driftline.streams.stages.stage_record import decode_record
+from tests.streams.owner.owned_chain import OwnedChain, Published
+
+
+def produce(chain: OwnedChain, number: int) -> None:
+    """Events come into the log."""
+    for partition, record in laid_out(
+        parcels, events(number), chain.stages[0].partitions, chain.itinerary.entry
+    ):
+        chain.broker.add(chain.stages[0].log(partition), record.key, record.value)
+
+
+def check(chain: OwnedChain) -> None:
+    """All that was sent and put out is what the recorded order gives, once."""
+    expected: list[Published] = []
+    for target, out in chain.refolded():
+        places = chain.stages[target.stage].outputs(target.partition)
+        for kind in KINDS:
+            outputs = getattr(out, kind)
+            assert not outputs or kind in places
+            expected += [Published.of(places[kind], output) for output in outputs]
+        by_reader: dict[object, list[bytes]] = {}
+        for send in out.sends:
+            assert isinstance(send, Send)
+            by_reader.setdefault(send.target, []).append(send.value)
+        for reader, values in by_reader.items():
+            assert chain.first_appearances(reader)[decode_record(values[0]).writer] == values  # type: ignore[arg-type]
+    assert chain.published() == sorted(expected)
+    assert {published.place.topic.split(".")[1] for published in expected} >= {"predictions", "outcomes"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_owners_that_are_killed_and_superseded_lose_and_repeat_nothing(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition_task, "RETRY_AFTER", 0.0)
+    monkeypatch.setattr(partition_task, "FENCED_PAUSE", 1e6)  # who is fenced here does not come back
+
+    async def run() -> OwnedChain:
+        random = Random(seed)
+        chain = OwnedChain(parcels, 2, random)
+        produce(chain, 150)
+        for target in chain.targets:
+            await chain.own(target)
+        zombies = []
+        for _ in range(60):
+            target = random.choice(chain.targets)
+            if random.random() < 0.7:
+                chain.hand_over(target)
+            if random.random() < 0.2:
+                if random.random() < 0.5:
+                    await chain.kill(target)
+                else:  # it has frames at hand, and does not know
+                    zombies.append(chain.tasks[target])
+                await chain.own(target)
+        await chain.serve()
+        for task in (*zombies, *chain.tasks.values()):
+            await task.stop()
+        return chain
+
+    check(asyncio.run(run()))
