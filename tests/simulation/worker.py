@@ -58,14 +58,15 @@ class Reader:
         return [entry for entry in log.entries[low : self._position] if entry is not None]
 
     def _next(self) -> int:
-        random = self._world.random
+        world = self._world
+        random = world.random
         if self._position is None:
-            log = self._world.log
-            return (
-                min(self._world.committed, log.end)
-                if random.random() < 0.6
-                else random.randrange(log.end + 1)
-            )
+            if random.random() < 0.6:
+                return min(world.committed, world.log.end)
+            begins = random.randrange(world.log.end + 1)
+            if begins > world.committed:  # what is left out is handed over with the next record, if one comes
+                world.undisturbed = False
+            return begins
         return random.randrange(self._position + 1) if random.random() < 0.05 else self._position
 
 
