@@ -20,7 +20,7 @@ from driftline.bench import table
 from driftline.bench.cases import FLIGHTS
 from driftline.bench.picture import picture
 from driftline.bench.sample_run import sample_run
-from driftline.infra.demo import showing
+from driftline.infra.demo import demo_run
 from driftline.infra.local.kafka import LocalStack
 from driftline.infra.settings import Settings
 from driftline.streams.code.hash_seed import pin
@@ -95,7 +95,7 @@ def run_demo() -> None:
     with tempfile.TemporaryDirectory(prefix="driftline-readme-") as folder:
         settings = Settings(home=Path(folder))
         try:
-            document = showing.show_case(FLIGHTS, settings)
+            document = demo_run.show_case(FLIGHTS, settings)
             report = Path(document["report"]).read_text("utf-8")
         finally:
             LocalStack(settings.home).down(wipe=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from driftline.features.declare.declaration import DAY, HOUR, MINUTE, SECOND, WEEK
     from driftline.features.errors import FeatureDeclarationError, FeaturesError, FeatureValueError
     from driftline.features.online.client import FeatureClient, FeatureRow, FeatureValue
-    from driftline.features.quality.expectation import Schema, SchemaError
+    from driftline.features.quality.feature_schema import Schema, SchemaError
     from driftline.online_models.combine.combination import Combination
     from driftline.online_models.drift.monitoring import Monitoring
     from driftline.online_models.errors import ModelDeclarationError, ModelsError, NotFinite
@@ -79,7 +79,7 @@ _HOMES = {
         "lookup", "max", "mean", "min", "on_demand", "rate", "ratio", "since", "std", "sum",
     ),
     "driftline.features.errors": ("FeatureDeclarationError", "FeatureValueError", "FeaturesError"),
-    "driftline.features.quality.expectation": ("Schema", "SchemaError"),
+    "driftline.features.quality.feature_schema": ("Schema", "SchemaError"),
     "driftline.online_models.combine.combination": ("Combination",),
     "driftline.online_models.drift.monitoring": ("Monitoring",),
     "driftline.online_models.errors": ("ModelDeclarationError", "ModelsError", "NotFinite"),

@@ -1,6 +1,6 @@
 """The root of every error that driftline raises. Each package below has a branch of its own.
 
-This module and `driftline.declared` import nothing of driftline, so that every layer may use them.
+This module and `driftline.declaration_check` import nothing of driftline, so that every layer may use them.
 """
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 
-from driftline.configuration import read
+from driftline.setting_sources import read
 from driftline.settings import Settings
 
 Value = str | int | None

@@ -1,7 +1,7 @@
 """Settings: what a process knows of its surroundings, one model for every program of driftline.
 
 Each is named alike in the environment (`DRIFTLINE_NAMESPACE`), in a file (`namespace`) and on the command
-line (`--set namespace=team`); `driftline.configuration` reads them. Neither module imports anything of
+line (`--set namespace=team`); `driftline.setting_sources` reads them. Neither module imports anything of
 driftline but its errors, so that every layer may use them.
 """
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from driftline import settings
-from driftline.configuration import read
-from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.infra.errors import InfraError
+from driftline.setting_sources import read
 
 
 class Settings(settings.Settings):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from driftline import configuration, settings
-from driftline.configuration import SettingsError, explained, read
-from driftline.features.feast.place import RepositoryPlace
+from driftline import setting_sources, settings
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.infra.settings import Settings
+from driftline.setting_sources import SettingsError, explained, read
 from driftline.streams.clients.sdk import local_bootstrap, own_namespace
 
 PASSWORD = "open-sesame"
@@ -59,7 +59,7 @@ def source_of(name: str) -> str:
 def test_flags_come_before_the_environment_before_the_own_file_before_the_projects(
     folder: Path, given: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(configuration.FLAGS, "")
+    monkeypatch.setenv(setting_sources.FLAGS, "")
     found = [(read(Settings).namespace, source_of("namespace"))]
     (folder / "pyproject.toml").write_text('[tool.driftline]\nnamespace = "of.the.project"\narchive = "a"\n')
     found.append((read(Settings).namespace, source_of("namespace")))
@@ -67,7 +67,7 @@ def test_flags_come_before_the_environment_before_the_own_file_before_the_projec
     found.append((read(Settings).namespace, source_of("namespace")))
     given(NAMESPACE="of.the.environment")
     found.append((read(Settings).namespace, source_of("namespace")))
-    configuration.set_by_flags(["namespace=of.a.flag"])
+    setting_sources.set_by_flags(["namespace=of.a.flag"])
     found.append((read(Settings).namespace, source_of("namespace")))
     assert found == [
         ("", "default"),
@@ -174,7 +174,7 @@ def test_a_misspelled_setting_of_a_file_is_refused(folder: Path) -> None:
 
 
 def test_a_secret_is_no_flag_and_its_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(configuration.FLAGS, "")
+    monkeypatch.setenv(setting_sources.FLAGS, "")
     monkeypatch.setenv("DRIFTLINE_KEY", "0" * 64)
     monkeypatch.setenv("DRIFTLINE_KEY_FILE", "another")
     for flag in (
@@ -183,10 +183,10 @@ def test_a_secret_is_no_flag_and_its_file_is(monkeypatch: pytest.MonkeyPatch) ->
         f"foreign.sasl_password={PASSWORD}",
     ):
         with pytest.raises(SettingsError, match="may hold a secret") as raised:
-            configuration.set_by_flags([flag])
+            setting_sources.set_by_flags([flag])
         assert PASSWORD not in str(raised.value)
     Path("key").write_text("1" * 64)
-    configuration.set_by_flags(["key_file=key"])
+    setting_sources.set_by_flags(["key_file=key"])
     assert read(Settings).key.get_secret_value() == "1" * 64  # type: ignore[union-attr]
 
 
@@ -220,7 +220,7 @@ def test_a_child_process_reads_the_settings_as_they_are_now(given: Given, folder
         "s = Settings.read()\n"
         "print(s.namespace, s.bootstrap, s.home)"
     )
-    environment = configuration.child_environment(now)
+    environment = setting_sources.child_environment(now)
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )

@@ -24,7 +24,7 @@ from driftline import (
 )
 from driftline.bench.peers.process import PeerFailed
 from driftline.features.errors import FeaturesError
-from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryPlace
 
 KEYS = 20
 """Keys that events are about, in turn."""

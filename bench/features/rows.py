@@ -32,8 +32,8 @@ from driftline.bench.peers.worker_command import WorkerCommand
 from driftline.features.declare.constructors import count, mean
 from driftline.features.declare.declaration import HOUR, View, views
 from driftline.features.declare.on_demand import OnDemandView
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.client import FeatureClient
 from driftline.features.online.stores import wire
 from driftline.features.online.stores.redis_rows import Layout

@@ -11,8 +11,8 @@ os.environ.setdefault("FAUST_LOOP", "uvloop")  # as `driftline worker` does
 
 from driftline.bench.peers.gauge import Gauge
 from driftline.bench.peers.process import Assignment
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.writer import OnlineWriter
 from driftline.infra.serving.deploy import deploy
 from driftline.infra.settings import Settings
@@ -24,7 +24,7 @@ from driftline.streams.records.record import Record
 from driftline.streams.transport import kafka_broker
 from driftline.streams.transport.kafka_broker import KafkaBroker
 from driftline.streams.transport.membership import Membership
-from driftline.streams.transport.renewal import Renewals
+from driftline.streams.transport.process_restart import Renewals
 from driftline.streams.transport.topics_watch import TopicsWatch
 from driftline.streams.transport.worker import Worker
 from driftline.streams.transport.worker_process import run

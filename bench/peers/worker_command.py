@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 from driftline.bench.peers.process import PeerFailed
-from driftline.configuration import child_environment
 from driftline.infra.settings import Settings
+from driftline.setting_sources import child_environment
 
 ENDS_WITHIN = 120.0
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Unpack
 
-from driftline.declared import ABOVE_0, Duration, names, seconds, shown
+from driftline.declaration_check import ABOVE_0, Duration, names, seconds, shown
 from driftline.features.declare.declaration import (
     HALF_LIVES,
     MOST_HALF_LIVES,

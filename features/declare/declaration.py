@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from driftline.declared import ABOVE_0, AT_LEAST_1, check
+from driftline.declaration_check import ABOVE_0, AT_LEAST_1, check
 from driftline.features.declare.keys import FEATURE_KINDS, kinds_of
 from driftline.features.declare.notes import NOTHING_NOTED, Note
 from driftline.features.errors import FeatureDeclarationError

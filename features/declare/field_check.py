@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, get_type_hints
 
-from driftline.declared import suggestion
+from driftline.declaration_check import suggestion
 from driftline.features.declare.declaration import Elapsed, Feature, Lookup, RequestField, Window
 from driftline.features.declare.keys import (
     holds_enum,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
-from driftline.declared import Duration, check, check_keywords
+from driftline.declaration_check import Duration, check, check_keywords
 from driftline.features.errors import FeatureDeclarationError
 
 Outside = Literal["missing", "keep", "refuse"]

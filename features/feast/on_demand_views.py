@@ -13,7 +13,7 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.transformation.python_transformation import PythonTransformation
 from feast.types import Bool, Float64, Int64, String
 
-from driftline.features.declare.catalogue import feast_tags, in_words, owners, shared_tags
+from driftline.features.declare.feature_descriptions import feast_tags, in_words, owners, shared_tags
 from driftline.features.declare.on_demand import OnDemandView, columns_function
 
 TYPES = {float: Float64, int: Int64, bool: Bool, str: String}

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import stamina
 from filelock import FileLock
 
-from driftline.features.declare.catalogue import feast_tags, owners, shared_tags
+from driftline.atomic_file import replacing
 from driftline.features.declare.declaration import View
+from driftline.features.declare.feature_descriptions import feast_tags, owners, shared_tags
 from driftline.features.declare.on_demand import OnDemandView
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.expiry import CLOCK
-from driftline.features.feast.place import ONLINE_STORE, REGISTRY, RepositoryPlace
-from driftline.whole_file import replacing
+from driftline.features.feast.repository_location import ONLINE_STORE, REGISTRY, RepositoryPlace
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -34,7 +34,7 @@ HISTORY = "data/history"
 """The feature history's folder, below the repository's."""
 DEFINITIONS = Path(__file__).with_name("definitions.py")
 """What Feast's own commands take for the repository's definitions."""
-DEFERRED = "driftline.features.feast.deferred.DeferredOfflineStore"
+DEFERRED = "driftline.features.feast.deferred_offline_store.DeferredOfflineStore"
 """Named to Feast until it asks for the offline store."""
 ATTEMPTS = 5
 """How often to apply while others make the same tables and objects on a shared database."""

@@ -14,16 +14,16 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 
-from driftline.declared import check_argument, shown
+from driftline.declaration_check import check_argument, shown
 from driftline.errors import pass_interrupt
 from driftline.features.declare.declaration import View
 from driftline.features.declare.keys import Key, texts_of
 from driftline.features.declare.on_demand import AT, Evaluate, OnDemandView, evaluation
 from driftline.features.errors import FeatureDeclarationError, FeaturesError
-from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.stores import wire
-from driftline.features.online.stores.stamps import microseconds, time_of_stamp
-from driftline.features.online.stores.stored import RowsReader, Stored
+from driftline.features.online.stores.stored_row import RowsReader, Stored
+from driftline.features.online.stores.timestamps import microseconds, time_of_stamp
 
 
 class Declared(Protocol):

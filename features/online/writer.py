@@ -15,7 +15,7 @@ from concurrent.futures import Future
 
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.online.outages import Outage, is_lost, is_transient
+from driftline.features.online.transient_failures import Outage, is_lost, is_transient
 from driftline.features.state.online_view import RowKey, StampedRow
 
 log = logging.getLogger("driftline.online")
@@ -94,11 +94,10 @@ class OnlineWriter:
     older one of any process. The first row after a pause is written at once, later ones wait for
     the next pause to end.
 
-    A store that is locked, full or out of reach (`driftline.features.online.outages`) is tried again for as
-    long as it
-    takes, with growing pauses and a warning now and then; no row is lost, and memory stays bounded
-    because `offer` waits. Any other failure ends the writer and comes out of `offer`, `written` and
-    `close`.
+    A store that is locked, full or out of reach (`driftline.features.online.transient_failures`) is tried
+    again for as long as it takes, with growing pauses and a warning now and then; no row is lost, and memory
+    stays bounded because `offer` waits. Any other failure ends the writer and comes out of `offer`,
+    `written` and `close`.
     """
 
     def __init__(self, repo: OnlineStoreRepo) -> None:

@@ -8,7 +8,7 @@ from math import sqrt
 import msgspec
 
 from driftline.features.quality.distance import DistanceMeasure, Distances
-from driftline.features.quality.expectation import AnomalyKind, FeatureSchema, Schema, Severity
+from driftline.features.quality.feature_schema import AnomalyKind, FeatureSchema, Schema, Severity
 from driftline.features.quality.statistics import FeatureStatistics
 
 NAMES_SHOWN = 5

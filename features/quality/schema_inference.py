@@ -13,7 +13,7 @@ import numpy as np
 
 from driftline.features.declare.declaration import Derived, Feature, RequestField, Window
 from driftline.features.declare.notes import Note
-from driftline.features.quality.expectation import (
+from driftline.features.quality.feature_schema import (
     Bins,
     FeatureSchema,
     ReferencePeriod,

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from driftline.features.quality.expectation import Bins, FeatureSchema, Type, types_of
+from driftline.features.quality.feature_schema import Bins, FeatureSchema, Type, types_of
 
 TEXTS_SAMPLED = 256
 """So many texts beyond those counted apart are kept, with exact counts; the number of more is estimated."""

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, get_type_hints
 
 from driftline.features.declare.keys import holds_enum, is_doubtful, kinds_of
 from driftline.features.state.feature_value import LARGEST, checked, failed
+from driftline.features.state.generated_function import Routine, attribute, attributes
 from driftline.features.state.online_view import WindowReading
 from driftline.features.state.references import References
-from driftline.features.state.routine import Routine, attribute, attributes
 
 ReadRow = Callable[[Any, float], dict[str, Any]]
 """From a request and its time to its features; missing ones are absent. Raises FeatureValueError."""

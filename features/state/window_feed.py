@@ -8,9 +8,9 @@ from typing import Any
 from driftline.features.declare.declaration import Window
 from driftline.features.declare.keys import is_doubtful
 from driftline.features.state.feature_value import check_keys, checked, number
+from driftline.features.state.generated_function import INDENT, Routine, attribute, attributes
 from driftline.features.state.online_view import OnlineView
 from driftline.features.state.request_row import write_result
-from driftline.features.state.routine import INDENT, Routine, attribute, attributes
 from driftline.features.state.window_table import BoundedTable, WindowTable
 
 COUNTED = -1

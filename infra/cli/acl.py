@@ -51,7 +51,7 @@ def acl(
     name = principal or f"User:{role}"
     found = rights(role, selected_case(case).topics(now.namespace), group=group, bridge=bridge)
     if apply:
-        from driftline.infra.topics.allowing import allow
+        from driftline.infra.topics.acls import allow
 
         allow(bootstrap_of(now), name, found)
         say(f"{name} has {len(found)} rights")

@@ -24,7 +24,7 @@ def show(as_json: AsJson = False) -> None:
     """
     from dataclasses import asdict
 
-    from driftline.configuration import explained, unknown_variables
+    from driftline.setting_sources import explained, unknown_variables
 
     known, unknown = explained(), unknown_variables()
     if as_json:

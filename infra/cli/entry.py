@@ -55,7 +55,7 @@ def driftline(
 ) -> None:
     """Online machine learning on event streams: Kafka in, Feast features, River models, predictions out."""
     if flags:
-        from driftline.configuration import set_by_flags
+        from driftline.setting_sources import set_by_flags
 
         set_by_flags(flags)
 

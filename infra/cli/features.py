@@ -49,7 +49,7 @@ def get(
 @commands.command()
 def describe(case: Case, as_json: AsJson = False) -> None:
     """What the features of a case are: how each is computed, its unit, valid range, owner, and its view."""
-    from driftline.features.declare.catalogue import catalogue
+    from driftline.features.declare.feature_descriptions import catalogue
 
     declared = selected_case(case)
     _print_each(

@@ -32,7 +32,7 @@ def serve(
 
     Every request needs a key: `driftline gateway key`. Any number of gateways can serve the same cases.
     """
-    from driftline.infra.gateway.gate import Limits
+    from driftline.infra.gateway.middleware import Limits
     from driftline.infra.gateway.serve import run_gateway
 
     limits = Limits(most_requests, most_bytes, most_streams)

@@ -80,7 +80,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Kafka, Feast, a worker, a year of flights and a report."""
-    from driftline.infra.demo.showing import show_case
+    from driftline.infra.demo.demo_run import show_case
 
     result = show_case(path_of(case), settings(), limit=limit, partitions=partitions, fresh=fresh)
     if as_json:

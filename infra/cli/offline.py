@@ -58,7 +58,7 @@ def simulate(
 
     No Kafka is needed, and the predictions are the same.
     """
-    from driftline.infra.offline.simulated import SimulatedOutputs
+    from driftline.infra.offline.simulation_outputs import SimulatedOutputs
     from driftline.infra.report.summary import print_summary
     from driftline.streams.simulation.simulate import simulate as run
     from driftline.streams.simulation.tables import Reading

@@ -57,7 +57,7 @@ def produce(
     """
     from driftline.infra.serving.serve import bootstrap_of
     from driftline.infra.topics.administration import ensure_topics
-    from driftline.infra.topics.produced import DeadLetters, SentOffsets
+    from driftline.infra.topics.produce_result import DeadLetters, SentOffsets
     from driftline.infra.topics.warm_up import send_end, send_history
     from driftline.streams.clients.sdk import EventProducer
     from driftline.streams.simulation.sources import open_source

@@ -57,7 +57,7 @@ def upgrade(
     that was deleted, and nothing was taken over.
     """
     from driftline.infra.serving.serve import run_worker
-    from driftline.infra.serving.side_by_side import UpgradeStopped, planned
+    from driftline.infra.serving.upgrade import UpgradeStopped, planned
 
     declared, path = selected_case(case, partitions), path_of(case)
     if plan:

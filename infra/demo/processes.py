@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from driftline.configuration import child_environment
 from driftline.infra.errors import InfraError
 from driftline.infra.settings import Settings
+from driftline.setting_sources import child_environment
 
 READY_WITHIN = 90.0
 PROCESS_STOPS_WITHIN = 30.0

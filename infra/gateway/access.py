@@ -12,9 +12,9 @@ from typing import Literal, get_args
 import msgspec
 from starlette.requests import Request
 
+from driftline.atomic_file import replacing
 from driftline.infra.errors import InfraError
 from driftline.infra.gateway.problems import Problem
-from driftline.whole_file import replacing
 
 Scope = Literal["produce", "read", "read:values", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from driftline.infra.gateway.access import AccessKeys, Scope
 from driftline.infra.gateway.case_routes import CaseRoutes
-from driftline.infra.gateway.gate import Gate, Limits, problem_response
+from driftline.infra.gateway.middleware import Gate, Limits, problem_response
 from driftline.infra.gateway.problems import Problem
 from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.settings import Settings

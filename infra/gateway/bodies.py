@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import Request, Response
 from starlette.datastructures import Headers
 
-from driftline.infra.gateway.preferences import Preference
+from driftline.infra.gateway.prefer_header import Preference
 from driftline.infra.gateway.problems import Problem
 
 JSON = "application/json"

@@ -14,7 +14,7 @@ from driftline.features.errors import FeaturesError
 from driftline.features.online.client import FeatureClient
 from driftline.infra.gateway.access import Allow
 from driftline.infra.gateway.bodies import JSON, NDJSON, each_event
-from driftline.infra.gateway.preferences import Preference
+from driftline.infra.gateway.prefer_header import Preference
 from driftline.infra.gateway.problems import Problem, refused_event
 from driftline.infra.gateway.progress import FoldedOffsets
 from driftline.infra.gateway.published.event_stream import OpenStreams

@@ -8,8 +8,8 @@ from collections import defaultdict
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from driftline.features.online.outages import Outage
-from driftline.infra.topics.folded import add_committed
+from driftline.features.online.transient_failures import Outage
+from driftline.infra.topics.committed_offsets import add_committed
 from driftline.streams.connection import async_clients
 from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.declare.usecase import UseCase

@@ -10,7 +10,7 @@ import uvicorn
 from driftline import logs
 from driftline.infra.gateway.access import AccessKeys
 from driftline.infra.gateway.app import create_app
-from driftline.infra.gateway.gate import Limits
+from driftline.infra.gateway.middleware import Limits
 from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.serving.serve import bootstrap_of
 from driftline.infra.settings import Settings

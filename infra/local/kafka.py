@@ -15,11 +15,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from driftline.configuration import read
+from driftline.atomic_file import replacing
 from driftline.infra.errors import InfraError
 from driftline.infra.local.secured import SecuredBroker
+from driftline.setting_sources import read
 from driftline.settings import KafkaSecurity, Settings
-from driftline.whole_file import replacing
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.1.1"
 # named in Kafka's own endpoint it would drag in an older kafka-clients, and the broker dies

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from driftline.atomic_file import replacing
 from driftline.infra.observe.alerts import rules
 from driftline.infra.observe.dashboard import dashboard
-from driftline.whole_file import replacing
 
 DASHBOARD = "driftline-dashboard.json"
 RULES = "driftline-rules.yml"

@@ -37,8 +37,8 @@ from driftline.streams.declare.events import Command
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.label_join import Lesson
+from driftline.streams.fold.learner_input import Question
 from driftline.streams.fold.route import pool_key_of
-from driftline.streams.fold.work import Question
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
 from driftline.streams.simulation.tables import is_table

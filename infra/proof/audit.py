@@ -15,7 +15,7 @@ from driftline.infra.processes.jobs import Report, in_processes
 from driftline.infra.serving.serve import bootstrap_of, open_history
 from driftline.infra.settings import Settings
 from driftline.streams.archive.epochs import recorded_epochs
-from driftline.streams.archive.past import Past
+from driftline.streams.archive.topic_history import Past
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.owner.deployment import code_of
 from driftline.streams.proof.audit import AuditedRange, PartitionAudit, PublishedTopic, audit_partition

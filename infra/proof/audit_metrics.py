@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from driftline.streams.status.measures import MEASURES, PREFIX, Measure
+from driftline.streams.status.metric_definitions import MEASURES, PREFIX, Measure
 
 _LABELS = ("partition",)
 

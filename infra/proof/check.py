@@ -23,14 +23,14 @@ import msgspec
 
 from driftline.infra.errors import InfraError
 from driftline.streams.code.hash_seed import SEED, VARIABLE
+from driftline.streams.code.nondeterminism import suspicion
 from driftline.streams.code.specification import functions_of
-from driftline.streams.code.suspects import suspicion
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.records.difference import first_field, shown
 from driftline.streams.records.outputs import Output
-from driftline.streams.simulation import repetition
-from driftline.streams.simulation.repetition import FoldOutput, FoldResult, FoldRun, HeaderPairs
+from driftline.streams.simulation import repeated_run
+from driftline.streams.simulation.repeated_run import FoldOutput, FoldResult, FoldRun, HeaderPairs
 from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
 
 CHUNK, OTHER_CHUNK = 500, 7
@@ -149,7 +149,7 @@ def check(
 
 def _written_log(case: UseCase, source: str | None, limit: int, folder: Path) -> tuple[Path, int]:
     """The log that every run folds: a source may itself be another each time."""
-    partitions: repetition.Log = [[] for _ in range(case.partitions)]
+    partitions: repeated_run.Log = [[] for _ in range(case.partitions)]
     count = 0
     for partition, record in layout(
         case, with_closing_clock(case, open_source(case, source, limit)), case.partitions
@@ -218,7 +218,7 @@ class _Runner:
 
 def _process(run: FoldRun, seed: str) -> FoldResult:
     done = subprocess.run(
-        [sys.executable, "-m", repetition.__name__],
+        [sys.executable, "-m", repeated_run.__name__],
         env=os.environ | {"PYTHONHASHSEED": seed},
         input=msgspec.json.encode(run),
         capture_output=True,

@@ -13,14 +13,14 @@ from contextlib import closing
 from kafka.errors import KafkaError
 from prometheus_client import start_http_server
 
-from driftline.features.online.outages import Outage
+from driftline.features.online.transient_failures import Outage
 from driftline.infra.proof.audit_metrics import AuditMetrics
 from driftline.infra.serving.serve import bootstrap_of, open_history
 from driftline.infra.settings import Settings
-from driftline.infra.topics.folded import folded_offsets, worker_groups
+from driftline.infra.topics.committed_offsets import folded_offsets, worker_groups
 from driftline.streams.archive.epochs import is_epoch, recorded_epochs
 from driftline.streams.archive.parts import ArchivedRecord
-from driftline.streams.archive.past import Past
+from driftline.streams.archive.topic_history import Past
 from driftline.streams.connection import clients
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase

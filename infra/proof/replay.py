@@ -12,7 +12,7 @@ import msgspec
 
 from driftline.infra.errors import InfraError
 from driftline.streams.archive.parts import ArchivedRecord
-from driftline.streams.archive.past import TopicPast
+from driftline.streams.archive.topic_history import TopicPast
 from driftline.streams.declare.events import Event, EventCodec
 from driftline.streams.errors import Refused
 from driftline.streams.simulation.recording import as_line

@@ -13,15 +13,15 @@ from pathlib import Path
 import msgspec
 
 from driftline.features.quality.distance import distances
-from driftline.features.quality.expectation import ReferencePeriod, Schema
+from driftline.features.quality.feature_schema import ReferencePeriod, Schema
 from driftline.features.quality.schema_inference import infer
 from driftline.features.quality.statistics import FeatureStatistics
 from driftline.infra.errors import InfraError
 from driftline.infra.local.kafka import LocalStack
 from driftline.infra.settings import Settings
 from driftline.streams.archive.parts import Archive
-from driftline.streams.archive.past import Past
 from driftline.streams.archive.storage import Storage
+from driftline.streams.archive.topic_history import Past
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.quality.feature_statistics import PartitionStatistics, WindowStatistics, predictions_of
 from driftline.streams.quality.judgement import Judged, judge, summary

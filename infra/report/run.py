@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from driftline.atomic_file import replacing
 from driftline.infra.report import adaptation, run_charts
 from driftline.infra.report.members import gains, member_styles, member_table, tiles
 from driftline.infra.report.page import render
 from driftline.infra.report.run_records import RunRecords
 from driftline.infra.report.samples import Sample
-from driftline.whole_file import replacing
 
 TOTALS = (
     "events", "predictions", "labelled", "unlabelled", "void", "pending", "dead_letters", "duplicates",

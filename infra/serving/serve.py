@@ -22,14 +22,14 @@ from driftline.infra.processes.signals import until_signal
 from driftline.infra.processes.slot import is_member, own_slot, put_out
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.transport.garbage import none_collected
-from driftline.streams.transport.renewal import Renewals
+from driftline.streams.transport.garbage_collection import none_collected
+from driftline.streams.transport.process_restart import Renewals
 
 if TYPE_CHECKING:
     from driftline.features.online.writer import OnlineWriter
-    from driftline.streams.archive.past import TopicPast
+    from driftline.streams.archive.topic_history import TopicPast
     from driftline.streams.clients.bridge import Bridge
-    from driftline.streams.clients.bridger import BridgeReport
+    from driftline.streams.clients.bridge_runner import BridgeReport
     from driftline.streams.declare.topics import TopicSpec
     from driftline.streams.owner.deployment import Deployment
     from driftline.streams.owner.standby import Standby
@@ -83,7 +83,7 @@ def _refuse_other_code(deployment: Deployment, bootstrap: str) -> None:
 
 def _retried(ask: Callable[[], object], what: str, is_transient: Callable[[Exception], bool]) -> None:
     """Ask until that succeeds; raises what is not transient."""
-    from driftline.features.online.outages import Outage
+    from driftline.features.online.transient_failures import Outage
 
     outage = Outage(what)
     while True:
@@ -139,7 +139,7 @@ def run_worker(
     if upgrade_path is None:
         _refuse_other_code(deployment, bootstrap)
     else:
-        from driftline.infra.serving.side_by_side import approached
+        from driftline.infra.serving.upgrade import approached
 
         now = settings.model_copy(update={"bootstrap": bootstrap})
         found = approached(upgrade_path, deployment, now, rows=with_rows, accept_refused=accept_refused)
@@ -259,7 +259,7 @@ def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once:
     """
     from driftline.features.online.client import FeatureClient
     from driftline.infra.topics.administration import batch_limit, ensure_topics
-    from driftline.streams.clients.bridger import Bridger
+    from driftline.streams.clients.bridge_runner import Bridger
 
     logs.begin(case=bridge.case.name)
     bootstrap = bootstrap_of(settings)
@@ -287,6 +287,6 @@ def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once:
 def open_history(case: UseCase, settings: Settings) -> TopicPast:
     """What Kafka and the archive hold of a case's topics."""
     from driftline.streams.archive.parts import Archive
-    from driftline.streams.archive.past import TopicPast
+    from driftline.streams.archive.topic_history import TopicPast
 
     return TopicPast(bootstrap_of(settings), Archive(settings.archive_uri(case.name)))

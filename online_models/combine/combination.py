@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any, Literal
 
-from driftline.declared import check
+from driftline.declaration_check import check
 from driftline.online_models.combine.hedge import Hedge
 from driftline.online_models.combine.stacking import Stack
 from driftline.online_models.errors import ModelDeclarationError

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from math import cbrt
 from typing import Literal, NamedTuple
 
+from driftline.online_models.drift.drift_report import AlarmBudget, Side, Toll
 from driftline.online_models.drift.monitors.alarm import Alarm
 from driftline.online_models.drift.monitors.delays import DELAY_OF
-from driftline.online_models.drift.monitors.scale import Scale
+from driftline.online_models.drift.monitors.value_scale import Scale
 from driftline.online_models.drift.monitors.windows import BLOCK
 from driftline.online_models.drift.spans import BlockSpan
-from driftline.online_models.drift_report import AlarmBudget, Side, Toll
 
 DriftState = Literal["stable", "warning", "drift", "recovered"]
 DriftSeverity = Literal["warning", "drift", "recovered"]

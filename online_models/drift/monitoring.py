@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from driftline.declared import MaybeSeconds, check
-from driftline.online_models.drift.monitors.clock import QUARTER
+from driftline.declaration_check import MaybeSeconds, check
+from driftline.online_models.drift.monitors.calendar_features import QUARTER
 from driftline.online_models.drift.monitors.windows import BLOCK
 from driftline.online_models.errors import ModelDeclarationError
 

@@ -6,8 +6,8 @@ from collections import deque
 
 import numpy as np
 
+from driftline.online_models.drift.drift_report import Estimate
 from driftline.online_models.drift.monitors.windows import BLOCK, Array
-from driftline.online_models.drift_report import Estimate
 
 STRATA = 16
 RECENT = 4

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from driftline.online_models.drift.monitors.slow import STRIDE, WINDOW_STRIDES
+from driftline.online_models.drift.monitors.slow_changes import STRIDE, WINDOW_STRIDES
 from driftline.online_models.drift.monitors.windows import LEVELS
 
 

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 from driftline.online_models.errors import ModelsError
 from driftline.online_models.evaluation.stream import LabelKind, LabelKnown, RequestAsked, Step
 from driftline.online_models.members.member import Member, PerKey
-from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.pool import Forecast, Pool
 from driftline.online_models.pool.report import merged_report
+from driftline.online_models.pool.serving_change import ModelChange
 from driftline.online_models.tasks.metrics import metrics_of
 from driftline.online_models.tasks.protocol import Task
 from driftline.online_models.tasks.task import Binary, Label, Multiclass, Regression

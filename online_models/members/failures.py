@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from driftline.declared import AT_LEAST_1, check
+from driftline.declaration_check import AT_LEAST_1, check
 from driftline.online_models.errors import ModelDeclarationError
 
 MOST_DOUBLINGS = 6

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 from zlib import crc32
 
-from driftline.declared import check, shown
+from driftline.declaration_check import check, shown
 from driftline.errors import pass_interrupt
 from driftline.online_models.combine.combination import Combination
 from driftline.online_models.drift.monitoring import Monitoring

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from river import base, drift
 
-from driftline.declared import AT_LEAST_0, AT_LEAST_1, Bounds, check_argument, shown
+from driftline.declaration_check import AT_LEAST_0, AT_LEAST_1, Bounds, check_argument, shown
 from driftline.online_models.errors import ModelDeclarationError
 from driftline.online_models.members.member import accepts_weight, copied
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from math import isfinite
 
 from driftline.online_models.errors import ModelsError, reason_of
-from driftline.online_models.pool.change import ModelChange, refused
 from driftline.online_models.pool.roster import Roster
 from driftline.online_models.pool.seat import EVERY, Seat
+from driftline.online_models.pool.serving_change import ModelChange, refused
 
 
 def obey(roster: Roster, action: str, member: str = "", budget: float | None = None) -> ModelChange:

@@ -10,16 +10,16 @@ import msgspec
 
 from driftline.errors import pass_interrupt
 from driftline.online_models.drift import Drift, DriftManager
-from driftline.online_models.drift_report import Estimate
+from driftline.online_models.drift.drift_report import Estimate
 from driftline.online_models.errors import ModelsError
 from driftline.online_models.members.member import Member, PerKey
-from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.intervals import Intervals
 from driftline.online_models.pool.roster import Roster, RosterState
 from driftline.online_models.pool.seat import Seat
+from driftline.online_models.pool.serving_change import ModelChange
 from driftline.online_models.promote.promotion import PromotionDecision
+from driftline.online_models.tasks.anomaly_scores import RANKED, Calibrated
 from driftline.online_models.tasks.baselines import RunningPrior
-from driftline.online_models.tasks.calibration import RANKED, Calibrated
 from driftline.online_models.tasks.metrics import RunningMetrics
 from driftline.online_models.tasks.protocol import Task
 from driftline.online_models.tasks.task import Regression

@@ -10,8 +10,8 @@ from driftline.online_models.combine.combination import Combiner
 from driftline.online_models.errors import ModelsError, reason_of
 from driftline.online_models.members.failures import Failures
 from driftline.online_models.members.member import PerKey, copied
-from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.seat import EVERY, Seat, SeatState, seats_of
+from driftline.online_models.pool.serving_change import ModelChange
 from driftline.online_models.promote.promotion import Referee, RefereeState
 from driftline.online_models.tasks.protocol import Task
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from driftline.declared import check
+from driftline.declaration_check import check
 from driftline.online_models.errors import ModelDeclarationError
 from driftline.online_models.promote.evidence import AlphaSpending, PairedTest, e_value
 from driftline.online_models.tasks.baselines import RunningPrior

@@ -12,9 +12,9 @@ from dataclasses import MISSING, dataclass, field, replace
 from math import isfinite, log
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar, cast
 
-from driftline.declared import ABOVE_0, AT_LEAST_0, MaybeSeconds, Seconds, check
+from driftline.declaration_check import ABOVE_0, AT_LEAST_0, MaybeSeconds, Seconds, check
 from driftline.online_models.errors import ModelDeclarationError, NotFinite
-from driftline.online_models.tasks.calibration import TOLERANCE, Calibrated
+from driftline.online_models.tasks.anomaly_scores import TOLERANCE, Calibrated
 
 FLOOR = 1e-15
 """Probabilities are clipped to it in the log loss."""
@@ -386,7 +386,7 @@ def no_label(event: Any) -> None:
 @dataclass(frozen=True, slots=True)
 class Anomaly(Generic[_E]):
     """How odd a request is, a number in [0, 1] that an estimator's `score_one` gives; where scores are of
-    another range, their ranks (see `driftline.online_models.tasks.calibration`).
+    another range, their ranks (see `driftline.online_models.tasks.anomaly_scores`).
 
     Estimators learn from features alone, once a request's `wait` (seconds) is over or its label is known;
     what is labelled true, an anomaly, they do not learn from. Labels are for the metrics: ranking (ROC AUC)

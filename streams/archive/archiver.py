@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from driftline.features.online.outages import Outage
+from driftline.features.online.transient_failures import Outage
 from driftline.streams.archive.log_reader import LogReader, Stalled
 from driftline.streams.archive.parts import Archive, ArchivedRecord, ArchiveError, Manifest
 from driftline.streams.errors import StreamsError

@@ -20,7 +20,7 @@ from driftline.streams.records.ports import Broker, Place, StoredRecord
 from driftline.streams.records.positions import NOTHING, SourcePosition
 
 if TYPE_CHECKING:
-    from driftline.streams.archive.past import Past
+    from driftline.streams.archive.topic_history import Past
 
 EPOCH = "epoch"
 """The header that marks a code epoch."""

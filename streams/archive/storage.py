@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from pyarrow import ArrowException, fs
 
+from driftline.atomic_file import replacing_durably, sync_folder
 from driftline.streams.errors import StreamsError
-from driftline.whole_file import replacing_durably, sync_folder
 
 STALE = 3600.0
 """Seconds after which an unfinished file is taken for abandoned."""

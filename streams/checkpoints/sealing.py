@@ -20,8 +20,8 @@ import struct
 import tempfile
 from pathlib import Path
 
+from driftline.atomic_file import sync_folder
 from driftline.streams.errors import Unauthentic, UnusableKey
-from driftline.whole_file import sync_folder
 
 KEY_BYTES = 32
 

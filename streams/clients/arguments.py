@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from driftline.declared import check_argument, check_keywords
+from driftline.declaration_check import check_argument, check_keywords
 from driftline.streams.errors import DeclarationError
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, cast, get_args, get_type_hints
 
 import msgspec
 
-from driftline.declared import AT_LEAST_0, MaybeSeconds, Seconds, check, shown, suggestion
+from driftline.declaration_check import AT_LEAST_0, MaybeSeconds, Seconds, check, shown, suggestion
 from driftline.errors import pass_interrupt
 from driftline.features.declare.declaration import MINUTE
 from driftline.online_models.errors import reason_of

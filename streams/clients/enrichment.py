@@ -11,7 +11,7 @@ import msgspec
 from driftline.features.declare.keys import texts_of
 from driftline.features.errors import FeaturesError
 from driftline.features.online.client import FeatureRow
-from driftline.features.online.outages import Outage, is_transient
+from driftline.features.online.transient_failures import Outage, is_transient
 from driftline.streams.clients.bridge import Enrichment
 from driftline.streams.declare.events import Event
 from driftline.streams.errors import Refused

@@ -6,7 +6,7 @@ from typing import Any, Union
 
 import msgspec
 
-from driftline.features.declare.catalogue import json_schema
+from driftline.features.declare.feature_descriptions import json_schema
 from driftline.streams.archive.epochs import CodeEpoch
 from driftline.streams.declare.events import SYSTEM_EVENTS
 from driftline.streams.declare.usecase import UseCase

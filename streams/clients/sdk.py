@@ -14,7 +14,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, Topic
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.structs import OffsetAndMetadata
 
-from driftline.declared import AT_LEAST_0, NOT_EMPTY, Duration, MaybeSeconds, seconds, shown
+from driftline.declaration_check import AT_LEAST_0, NOT_EMPTY, Duration, MaybeSeconds, seconds, shown
 from driftline.streams.clients.arguments import check_client
 from driftline.streams.connection import clients
 from driftline.streams.declare.events import Event
@@ -52,7 +52,7 @@ def own_namespace() -> str:
 
 
 def _settings() -> Settings:
-    from driftline.configuration import read  # of use to whoever names neither broker nor namespace
+    from driftline.setting_sources import read  # of use to whoever names neither broker nor namespace
     from driftline.settings import Settings
 
     return read(Settings)

@@ -12,7 +12,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaTimeoutError
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from driftline.streams.connection.refusal import refusal
+from driftline.streams.connection.access_refusal import refusal
 from driftline.streams.connection.security import arguments, own_security
 from driftline.streams.errors import NotLetIn
 

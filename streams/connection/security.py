@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def own_security() -> KafkaSecurity:
     """That of the log's Kafka; raises SettingsError."""
-    from driftline.configuration import read
+    from driftline.setting_sources import read
     from driftline.settings import Settings
 
     return read(Settings).security
@@ -48,7 +48,7 @@ def ssl_context(security: KafkaSecurity) -> ssl.SSLContext:
 
     A broker's certificate is always verified; whether its name is, is a setting.
     """
-    from driftline.configuration import SettingsError
+    from driftline.setting_sources import SettingsError
 
     name = "ssl_cafile"
     try:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from driftline.declared import NOT_EMPTY, check_argument
+from driftline.declaration_check import NOT_EMPTY, check_argument
 from driftline.streams.declare.events import Action, Command
 from driftline.streams.errors import DeclarationError
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from driftline.declared import suggestion
+from driftline.declaration_check import suggestion
 from driftline.features.declare.declaration import Elapsed, Feature, Lookup, View, Window, stored_name
 from driftline.features.declare.keys import may_be_none, never_equal, no_one_text, not_a_key
 from driftline.features.declare.on_demand import OnDemandView

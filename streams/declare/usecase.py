@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from driftline.declared import (
+from driftline.declaration_check import (
     ABOVE_0,
     AT_LEAST_0,
     AT_LEAST_1,
@@ -27,7 +27,7 @@ from driftline.errors import DriftlineError, pass_interrupt
 from driftline.features.declare.declaration import DAY, MINUTE, Feature, View, fields_computed_with, views
 from driftline.features.declare.on_demand import OnDemandView, on_demand_views
 from driftline.features.errors import FeatureDeclarationError
-from driftline.features.quality.expectation import RefusingFeatures
+from driftline.features.quality.feature_schema import RefusingFeatures
 from driftline.features.state.feature_state import FeatureState
 from driftline.online_models.members.member import PerKey, Shared
 from driftline.online_models.tasks.protocol import Kind, Task

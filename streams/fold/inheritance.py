@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from driftline.streams.fold.learner_input import Answered
 from driftline.streams.fold.processor import PartitionProcessor
-from driftline.streams.fold.work import Answered
 from driftline.streams.records.messages import Outcome, Prediction
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import StoredRecord

@@ -12,7 +12,7 @@ from typing import Any
 from driftline.errors import pass_interrupt
 from driftline.features.declare.keys import key_text
 from driftline.features.errors import FeatureValueError
-from driftline.features.quality.expectation import RefusingFeatures
+from driftline.features.quality.feature_schema import RefusingFeatures
 from driftline.features.state.event_time import NEVER
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.online_models.errors import reason_of
@@ -26,10 +26,7 @@ from driftline.streams.fold.deduplication import SeenEvents, content_of
 from driftline.streams.fold.intake_state import Counts, Features, IntakeParts, IntakeState
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, PendingPrediction, Statement
 from driftline.streams.fold.label_statement import LabelReader
-from driftline.streams.fold.reference_spread import KnownReferences
-from driftline.streams.fold.route import Route, routes
-from driftline.streams.fold.watermark import Timeliness, Watermark
-from driftline.streams.fold.work import (
+from driftline.streams.fold.learner_input import (
     Answered,
     Joining,
     Question,
@@ -39,8 +36,11 @@ from driftline.streams.fold.work import (
     Work,
     as_published,
 )
-from driftline.streams.records.bounds import check_answer, dead_letter
+from driftline.streams.fold.reference_spread import KnownReferences
+from driftline.streams.fold.route import Route, routes
+from driftline.streams.fold.watermark import Timeliness, Watermark
 from driftline.streams.records.messages import Prediction
+from driftline.streams.records.output_size import check_answer, dead_letter
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 

@@ -13,7 +13,7 @@ from driftline.streams.declare.commands import AuthorityState
 from driftline.streams.fold.deduplication import SeenEvents
 from driftline.streams.fold.label_join import LabelJoinState
 from driftline.streams.fold.watermark import Watermark
-from driftline.streams.records.bounds import Classes
+from driftline.streams.records.output_size import Classes
 
 
 class Features(Protocol):

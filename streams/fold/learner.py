@@ -10,20 +10,20 @@ import msgspec
 
 from driftline.features.declare.keys import key_text
 from driftline.online_models.drift import Drift
-from driftline.online_models.drift_report import Estimate
-from driftline.online_models.pool.change import ModelChange
+from driftline.online_models.drift.drift_report import Estimate
 from driftline.online_models.pool.operation import obey
 from driftline.online_models.pool.pool import Forecast, Pool, PoolState
+from driftline.online_models.pool.serving_change import ModelChange
 from driftline.online_models.promote.promotion import Evidence
 from driftline.streams.declare.events import Command, moment
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.label_join import Lesson, PendingPrediction, ResolvedPrediction
+from driftline.streams.fold.learner_input import Question, Witness, Work, as_published
 from driftline.streams.fold.route import pool_key_of
-from driftline.streams.fold.work import Question, Witness, Work, as_published
-from driftline.streams.records.bounds import LONGEST_REASON, shortened
 from driftline.streams.records.incidents import drift_event
 from driftline.streams.records.messages import Interval, ModelEvent, ModelVersion, Outcome, Prediction
+from driftline.streams.records.output_size import LONGEST_REASON, shortened
 from driftline.streams.records.outputs import Output, Outputs
 
 

@@ -17,8 +17,8 @@ from driftline.streams.errors import FoldFault, StreamsError
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import Counts, IntakeParts
 from driftline.streams.fold.learner import Learner, LearnerParts, Results
+from driftline.streams.fold.learner_input import Answered, Witness
 from driftline.streams.fold.reference_spread import KnownReferences
-from driftline.streams.fold.work import Answered, Witness
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Any, NamedTuple
 
-from driftline.features.online.outages import Outage
+from driftline.features.online.transient_failures import Outage
 from driftline.streams.checkpoints.cadence import Cadence, CheckpointBudget
 from driftline.streams.checkpoints.checkpoint import Written
 from driftline.streams.owner.owned_partition import OwnedPartition, Snapshot

@@ -23,9 +23,9 @@ from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.partition_fold import PartitionFold
+from driftline.streams.owner.published_counts import PublishedTally
 from driftline.streams.owner.send_queue import Folded, SendQueue, pieces
 from driftline.streams.owner.standby import Standby
-from driftline.streams.owner.tally import PublishedTally
 from driftline.streams.owner.topology import topology
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import Extent, RecordsMissing, StoredRecord

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from driftline.features.errors import FeaturesError
-from driftline.features.online.outages import Outage
+from driftline.features.online.transient_failures import Outage
 from driftline.logs import about
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.errors import FoldFault, StreamsError

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from driftline.features.state.evidence import Behind, EvidenceCollector, FeatureEvidence
+from driftline.features.state.value_lineage import Behind, EvidenceCollector, FeatureEvidence
 from driftline.streams.archive.epochs import UNRECORDED, Code, CodeEpoch, recorded_epochs
 from driftline.streams.archive.parts import ArchivedRecord
-from driftline.streams.archive.past import Past
+from driftline.streams.archive.topic_history import Past
 from driftline.streams.declare.events import Event, EventCodec, moment
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase

@@ -15,13 +15,13 @@ import msgspec
 
 from driftline.streams.archive.epochs import Code, CodeEpoch, Stretches
 from driftline.streams.archive.parts import ArchivedRecord
-from driftline.streams.archive.past import Past
+from driftline.streams.archive.topic_history import Past
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold.inheritance import Bequest, Inheritance
+from driftline.streams.fold.learner_input import Answered
 from driftline.streams.fold.processor import PartitionProcessor
-from driftline.streams.fold.work import Answered
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import StoredRecord

@@ -20,11 +20,11 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from driftline.features.feast.history import STAMP_TYPE
-from driftline.features.quality.expectation import Schema
+from driftline.features.quality.feature_schema import Schema
 from driftline.features.quality.statistics import FeatureStatistics, observed
 from driftline.streams.archive.parts import Archive, ArchivedRecord, Manifest, Part
-from driftline.streams.archive.past import Past
 from driftline.streams.archive.storage import Storage
+from driftline.streams.archive.topic_history import Past
 from driftline.streams.errors import StreamsError
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.positions import position_of

@@ -16,7 +16,7 @@ from driftline.features.quality.distance import (
     thresholds,
     yardstick,
 )
-from driftline.features.quality.expectation import FeatureSchema, Schema
+from driftline.features.quality.feature_schema import FeatureSchema, Schema
 from driftline.features.quality.statistics import FeatureStatistics
 from driftline.streams.declare.events import moment
 from driftline.streams.declare.usecase import UseCase

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from driftline.features.quality.anomaly import FeatureAnomaly
-from driftline.features.quality.expectation import Schema
+from driftline.features.quality.feature_schema import Schema
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.quality.judgement import data_anomaly
 from driftline.streams.records.messages import DataAnomaly

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from driftline.online_models.drift import BlockSpan, Drift, SuspectStream
 from driftline.streams.declare.events import moment
-from driftline.streams.records.bounds import shortened
 from driftline.streams.records.messages import DriftEvent, Position, Span, Suspect
+from driftline.streams.records.output_size import shortened
 
 
 def drift_event(case: str, partition: int, key: str, drift: Drift, ordinal: int) -> DriftEvent:

@@ -18,9 +18,9 @@ from driftline.streams.fold import refusal
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, LabelJoinState
 from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.learner import Learner, LearnerParts
+from driftline.streams.fold.learner_input import Question, RequestReader, Turn
 from driftline.streams.fold.route import Route, routes
-from driftline.streams.fold.work import Question, RequestReader, Turn
-from driftline.streams.records.bounds import Classes, check_answer, dead_letter
+from driftline.streams.records.output_size import Classes, check_answer, dead_letter
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary

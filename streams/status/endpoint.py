@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from driftline.features.online.outages import Outage
+from driftline.features.online.transient_failures import Outage
 from driftline.streams.errors import DeclarationError
 from driftline.streams.status.metrics import WorkerMetrics
 

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from driftline.streams.status.measures import MEASURES, PREFIX
+from driftline.streams.status.metric_definitions import MEASURES, PREFIX
 
 
 class Readings:

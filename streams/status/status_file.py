@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from driftline.features.online.outages import Outage
-from driftline.whole_file import replacing
+from driftline.atomic_file import replacing
+from driftline.features.online.transient_failures import Outage
 
 
 class StatusFile:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from driftline.features.online.outages import Outage
+from driftline.features.online.transient_failures import Outage
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.closing import end
 from driftline.streams.declare.events import Clock, moment

@@ -24,10 +24,10 @@ from driftline.streams.status.endpoint import Endpoint
 from driftline.streams.status.worker_status import WorkerStatus
 from driftline.streams.transport import frame
 from driftline.streams.transport.clock_events import ClockEvents
-from driftline.streams.transport.garbage import Garbage
+from driftline.streams.transport.garbage_collection import Garbage
 from driftline.streams.transport.membership import Membership
+from driftline.streams.transport.process_restart import Lost
 from driftline.streams.transport.reference_watch import ReferenceWatch
-from driftline.streams.transport.renewal import Lost
 from driftline.streams.transport.topics_watch import TopicsWatch
 
 log = logging.getLogger("driftline.worker")

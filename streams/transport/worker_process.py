@@ -11,9 +11,9 @@ from typing import Any
 import faust
 
 from driftline import logs
-from driftline.streams.connection.library_log import leave_out_what_passes
-from driftline.streams.connection.repeats import hold_back_repeats
-from driftline.streams.transport.renewal import WORKER_ENDS_WITHIN, Deadline, Lost, Renewals, end_now
+from driftline.streams.connection.library_log_filter import leave_out_what_passes
+from driftline.streams.connection.log_throttling import hold_back_repeats
+from driftline.streams.transport.process_restart import WORKER_ENDS_WITHIN, Deadline, Lost, Renewals, end_now
 from driftline.streams.transport.worker import Worker
 
 log = logging.getLogger("driftline.worker")

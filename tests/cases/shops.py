@@ -11,8 +11,8 @@ import yaml
 from driftline.features.declare.constructors import count, mean
 from driftline.features.declare.declaration import HOUR, View, views
 from driftline.features.declare.on_demand import OnDemandView
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.client import FeatureClient, FeatureRow
 from driftline.features.online.writer import RowStore
 

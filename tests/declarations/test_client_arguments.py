@@ -13,7 +13,7 @@ import pytest
 from declared import orders
 
 import driftline as dl
-from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryPlace
 
 NOWHERE = "127.0.0.1:9"
 COMMAND = {"case": "orders", "operator": "ann", "private_key": "0a" * 32, "action": "freeze"}

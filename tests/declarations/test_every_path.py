@@ -18,8 +18,8 @@ from pyarrow import parquet
 from typed import KEYS, Level, Region, code_of, readings
 
 import driftline as dl
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.client import FeatureClient
 from driftline.features.online.writer import RowStore
 from driftline.infra.settings import Settings

@@ -14,7 +14,7 @@ from kafka import KafkaProducer
 
 from driftline.examples.payments import payments
 from driftline.examples.payments.events import Payment
-from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.client import FeatureClient
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import open_source, with_closing_clock

@@ -35,7 +35,7 @@ from driftline.features.online.stores.redis_rows import (
     make_calls,
     write_async,
 )
-from driftline.features.online.stores.stamps import microseconds, time_of_stamp
+from driftline.features.online.stores.timestamps import microseconds, time_of_stamp
 
 Data = Sequence[tuple[Any, dict[str, Any], datetime, datetime | None]]
 """Feast's rows: entity key, values by name, event time, creation time."""

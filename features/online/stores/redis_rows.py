@@ -23,7 +23,7 @@ from redis.exceptions import NoScriptError, RedisError
 from driftline.features.declare.declaration import View
 from driftline.features.online.stores import wire
 from driftline.features.online.stores.connection import connect, connect_async, without_secrets
-from driftline.features.online.stores.stored import Stored, row_encoder
+from driftline.features.online.stores.stored_row import Stored, row_encoder
 from driftline.features.state.online_view import RowKey, StampedRow
 
 ROWS_IN_EXCHANGE = 1000

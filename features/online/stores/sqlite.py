@@ -33,7 +33,7 @@ from driftline.features.online.stores.sqlite_rows import (
     prepare,
     stored,
 )
-from driftline.features.online.stores.stamps import microseconds, time_of_stamp
+from driftline.features.online.stores.timestamps import microseconds, time_of_stamp
 
 INCARNATIONS = "driftline_incarnations"
 """Table of the token of each project's incarnation."""

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from driftline.features.declare.declaration import View
 from driftline.features.online.stores import wire
-from driftline.features.online.stores.stamps import microseconds
-from driftline.features.online.stores.stored import Stored, row_encoder
+from driftline.features.online.stores.stored_row import Stored, row_encoder
+from driftline.features.online.stores.timestamps import microseconds
 from driftline.features.state.online_view import RowKey, StampedRow
 
 ROWS_IN_TRANSACTION = 1000

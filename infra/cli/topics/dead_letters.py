@@ -107,7 +107,7 @@ def retry(
     """
     from driftline.infra.serving.serve import bootstrap_of
     from driftline.infra.topics.dead_letter_retries import send_retries
-    from driftline.infra.topics.produced import DeadLetters, SentOffsets
+    from driftline.infra.topics.produce_result import DeadLetters, SentOffsets
     from driftline.streams.clients.sdk import EventProducer
 
     if not (ids or stage or reason):

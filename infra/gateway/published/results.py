@@ -17,7 +17,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from driftline.features.online.outages import Outage
+from driftline.features.online.transient_failures import Outage
 from driftline.infra.gateway.published.refusals import Refusals
 from driftline.infra.gateway.published.topic_reader import places_of
 from driftline.streams.connection import async_clients

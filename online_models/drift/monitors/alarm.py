@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from driftline.online_models.drift_report import Side
+from driftline.online_models.drift.drift_report import Side
 
 Aspect = Literal["mean", "spread", "missing", "frozen", "categories", "calendar", "delay"]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from driftline.online_models.drift.drift_report import Side
 from driftline.online_models.drift.monitors.alarm import Alarm
 from driftline.online_models.drift.monitors.panel import Panel
 from driftline.online_models.drift.monitors.windows import BLOCK
-from driftline.online_models.drift_report import Side
 
 INSTANT = 1e-3
 """Seconds: a label that comes sooner has come at once."""

@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from driftline.online_models.drift.drift_report import Side
 from driftline.online_models.drift.monitors.alarm import Alarm, Aspect
 from driftline.online_models.drift.monitors.blocks import complete_rates, counted, matrix, number_or_nan
-from driftline.online_models.drift.monitors.clock import Calendar, Departure
+from driftline.online_models.drift.monitors.calendar_features import Calendar, Departure
 from driftline.online_models.drift.monitors.leaps import FAMILIAR, far_beyond
-from driftline.online_models.drift.monitors.newcomers import Newcomers
+from driftline.online_models.drift.monitors.new_categories import Newcomers
 from driftline.online_models.drift.monitors.regimes import Regimes
-from driftline.online_models.drift.monitors.scale import HUGE, Scale
 from driftline.online_models.drift.monitors.season import Season
-from driftline.online_models.drift.monitors.slow import PATIENT, STRIDE, SlowWindows
+from driftline.online_models.drift.monitors.slow_changes import PATIENT, STRIDE, SlowWindows
+from driftline.online_models.drift.monitors.value_scale import HUGE, Scale
 from driftline.online_models.drift.monitors.windows import (
     BLOCK,
     LEAST,
@@ -29,7 +30,6 @@ from driftline.online_models.drift.monitors.windows import (
     Exceedance,
     Windows,
 )
-from driftline.online_models.drift_report import Side
 
 SCALE_VALUES = 128
 """Values of a stream from which its scale, or its most frequent values, are taken, once."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from driftline.online_models.drift.monitors.clock import QUARTER
+from driftline.online_models.drift.monitors.calendar_features import QUARTER
 from driftline.online_models.drift.monitors.windows import MEAN, SQUARE, Array
 
 VARIANCE_REVIEW = 16

@@ -17,11 +17,11 @@ from shops import by_feasts_own
 
 from driftline import HOUR, Event, FeatureClient, count, derive, difference, field, on_demand, ratio, since
 from driftline.features.errors import FeaturesError
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.client import Status
 from driftline.features.online.writer import RowStore
-from driftline.features.state.evidence import EvidenceCollector
+from driftline.features.state.value_lineage import EvidenceCollector
 from driftline.streams.errors import DeclarationError
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.simulation.sources import LogRecord

@@ -22,8 +22,8 @@ from sqlalchemy import create_engine, text
 from driftline.features.declare.constructors import count, mean
 from driftline.features.declare.declaration import HOUR, views
 from driftline.features.errors import FeaturesError
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.feast.repository_location import RepositoryPlace
 
 DEADLINE = 120.0
 

@@ -14,8 +14,8 @@ from redis import Redis
 from shops import BY_SHOP, DECLARED, Shops, put, repo_at
 
 from driftline.features.errors import FeaturesError
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.client import FeatureClient, FeatureRow, Status
 from tests.conftest import free_port
 from tests.features.redis_server import RedisServer
@@ -155,7 +155,7 @@ def test_reading_imports_neither_feast_nor_pandas(place: RepositoryPlace) -> Non
         "import sys; from pathlib import Path\n"
         "from shops import BY_SHOP, Shops\n"
         "from driftline.features.online.client import FeatureClient\n"
-        "from driftline.features.feast.place import RepositoryPlace\n"
+        "from driftline.features.feast.repository_location import RepositoryPlace\n"
         f"place = RepositoryPlace(Path({str(place.path)!r}), {place.project!r}, {place.online_store!r})\n"
         "assert FeatureClient(Shops(), place).get(BY_SHOP, {'shop': 'a'})['sold_1h'] == 3\n"
         "assert not {'feast', 'pandas', 'sqlalchemy', 'faust'}.intersection(sys.modules)\n"

@@ -10,7 +10,7 @@ import pytest
 import shop
 from redis import Redis
 
-from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.client import FeatureClient
 from driftline.streams.simulation.sources import with_closing_clock
 from tests.features.redis_server import RedisServer

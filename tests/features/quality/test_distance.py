@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from driftline.features.quality.distance import LEAST_WINDOWS, chance_of, distances, thresholds, yardstick
-from driftline.features.quality.expectation import Bins, FeatureSchema
+from driftline.features.quality.feature_schema import Bins, FeatureSchema
 from driftline.features.quality.statistics import FeatureStatistics, observed
 
 NUMBER = FeatureSchema("number", 1.0, bins=Bins(-3.0, 0.25, 24))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.features.quality.expectation import Bins, FeatureSchema
+from driftline.features.quality.feature_schema import Bins, FeatureSchema
 from driftline.features.quality.statistics import TEXTS_SAMPLED, FeatureStatistics, observed
 
 NUMBER = FeatureSchema("number", 0.5, -10.0, 10.0, Bins(-5.0, 0.5, 20))

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from driftline.configuration import SettingsError
 from driftline.infra import cli
 from driftline.infra.cli import cases, entry
 from driftline.infra.errors import InfraError
 from driftline.infra.local import status
 from driftline.infra.report import summary
+from driftline.setting_sources import SettingsError
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 CASES = str(Path(__file__).parents[2] / "cases")

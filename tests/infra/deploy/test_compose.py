@@ -74,7 +74,7 @@ def test_compose_builds_no_image_under_the_name_of_the_users() -> None:
 
 
 def test_variables_of_services_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    from driftline.configuration import unknown_variables
+    from driftline.setting_sources import unknown_variables
 
     for compose in (plain(), secured()):
         for name in {*OURS, "rights"} & compose["services"].keys():

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from driftline.infra.gateway.access import AccessKeys
 from driftline.infra.gateway.app import create_app
-from driftline.infra.gateway.gate import Limits
+from driftline.infra.gateway.middleware import Limits
 from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.local.kafka import free_port
 from driftline.infra.settings import Settings

@@ -21,14 +21,14 @@ from kafka.errors import TopicAuthorizationFailedError
 from pydantic import SecretStr
 
 from driftline.client import EventProducer, PredictionConsumer
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.infra.errors import InfraError
 from driftline.infra.local.kafka import LocalStack
-from driftline.infra.topics.allowing import allow
+from driftline.infra.topics.acls import allow
 from driftline.settings import KafkaSecurity
 from driftline.streams.connection import clients
-from driftline.streams.connection.refusal import refusal
+from driftline.streams.connection.access_refusal import refusal
 from driftline.streams.connection.security import own_security
 from driftline.streams.declare.rights import Right, rights
 from driftline.streams.declare.roles import Role

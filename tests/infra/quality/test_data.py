@@ -15,7 +15,7 @@ import pytest
 import shop
 
 from driftline.examples.flights import flights
-from driftline.features.quality.expectation import Schema
+from driftline.features.quality.feature_schema import Schema
 from driftline.infra.settings import Settings
 from driftline.streams.clients.schema import topic_schemas
 from driftline.streams.records.messages import DataAnomaly, DataStatistics

@@ -13,7 +13,7 @@ from driftline import Multiclass
 from driftline.infra.report.adaptation import courses, incidents, moves
 from driftline.infra.report.members import gains
 from driftline.infra.report.run_records import RunRecords
-from driftline.online_models.drift_report import Side, Toll
+from driftline.online_models.drift.drift_report import Side, Toll
 from driftline.online_models.promote.promotion import Evidence as Comparison
 from driftline.streams.records.messages import DriftEvent, ModelEvent, Suspect
 

@@ -12,7 +12,7 @@ import shop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.infra.topics.produced import SentOffsets
+from driftline.infra.topics.produce_result import SentOffsets
 from driftline.streams.declare.events import Event
 
 

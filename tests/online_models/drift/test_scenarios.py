@@ -13,15 +13,15 @@ from driftline.bench.drift.detection import judged, told
 from driftline.bench.drift.scenarios import CHANGING, STATIONARY
 from driftline.bench.drift.streams import DAY, HOUR, START, WEEK, Scenario, calendar, hour, weekday
 from driftline.online_models.drift import Drift, Monitoring
+from driftline.online_models.drift.drift_report import Side
 from driftline.online_models.drift.monitors.alarm import Alarm, Aspect
-from driftline.online_models.drift.monitors.clock import Calendar
+from driftline.online_models.drift.monitors.calendar_features import Calendar
 from driftline.online_models.drift.monitors.delays import ClassDelays
-from driftline.online_models.drift.monitors.newcomers import Newcomers
+from driftline.online_models.drift.monitors.new_categories import Newcomers
 from driftline.online_models.drift.monitors.regimes import ALARMS_TO_KNOW, FORGET, Regimes
 from driftline.online_models.drift.monitors.season import Season
-from driftline.online_models.drift.monitors.slow import STRIDE, SlowWindows
+from driftline.online_models.drift.monitors.slow_changes import STRIDE, SlowWindows
 from driftline.online_models.drift.monitors.windows import BLOCK, LEAST, MEAN, SQUARE
-from driftline.online_models.drift_report import Side
 from driftline.online_models.errors import ModelDeclarationError
 
 QUIET = {scenario.name: scenario for scenario in STATIONARY}

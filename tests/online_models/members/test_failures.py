@@ -16,10 +16,10 @@ from driftline.online_models.combine.combination import Combination
 from driftline.online_models.errors import ModelsError
 from driftline.online_models.members.failures import Failures, Tolerance
 from driftline.online_models.members.member import Member, PerKey
-from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.operation import add, promote, remove
 from driftline.online_models.pool.pool import Pool
 from driftline.online_models.pool.report import merged_report
+from driftline.online_models.pool.serving_change import ModelChange
 from driftline.online_models.promote.promotion import Promotion
 from driftline.online_models.tasks.task import Anomaly, Multiclass, Regression
 

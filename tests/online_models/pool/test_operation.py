@@ -11,7 +11,6 @@ from tasks import TASK
 from driftline.online_models.combine.combination import Combination
 from driftline.online_models.errors import ModelsError
 from driftline.online_models.members.member import Member, PerKey
-from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.operation import (
     add,
     freeze,
@@ -23,6 +22,7 @@ from driftline.online_models.pool.operation import (
 )
 from driftline.online_models.pool.pool import Pool
 from driftline.online_models.pool.report import merged_report
+from driftline.online_models.pool.serving_change import ModelChange
 from driftline.online_models.promote.promotion import Promotion
 
 IDS = [f"request-{number}:b" for number in range(4_000)]

@@ -15,9 +15,9 @@ from driftline.online_models.drift import Monitoring
 from driftline.online_models.errors import ModelsError
 from driftline.online_models.members.failures import Tolerance
 from driftline.online_models.members.member import Member, PerKey
-from driftline.online_models.pool.change import ModelChange
 from driftline.online_models.pool.pool import Forecast, Pool
 from driftline.online_models.pool.report import merged_report
+from driftline.online_models.pool.serving_change import ModelChange
 from driftline.online_models.promote.promotion import LABELS_IN_BLOCK, Promotion
 from driftline.online_models.tasks.task import Regression
 from driftline.streams.code.state_hash import state_hash

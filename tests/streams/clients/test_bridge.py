@@ -19,8 +19,8 @@ import till
 
 from driftline import Bridge, Enrichment, Event, ForeignRecord
 from driftline.features.errors import FeaturesError
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.client import FeatureClient
 from driftline.features.online.writer import RowStore
 from driftline.streams.clients.enrichment import Enricher

@@ -12,8 +12,8 @@ import till
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
-from driftline.features.feast.place import RepositoryPlace
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.writer import RowStore
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.log_reader import LogReader

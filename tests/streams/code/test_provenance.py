@@ -122,9 +122,9 @@ def test_code_beside_libraries_in_one_folder_is_the_users(environment: Path, tmp
 
 def test_this_environment_s_own_libraries_are_libraries() -> None:
     code = (
-        "import driftline.declared, json, river.stats;"
+        "import driftline.declaration_check, json, river.stats;"
         "from driftline.streams.code.provenance import is_users;"
-        "print(is_users('river.stats'), is_users('json'), is_users('driftline.declared'))"
+        "print(is_users('river.stats'), is_users('json'), is_users('driftline.declaration_check'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False", "False"]

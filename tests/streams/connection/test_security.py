@@ -23,10 +23,10 @@ from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol, SASLMechanism
 
 import driftline as dl
-from driftline.configuration import SettingsError
+from driftline.setting_sources import SettingsError
 from driftline.settings import KafkaSecurity
 from driftline.streams.connection import async_clients, clients
-from driftline.streams.connection.refusal import refusal
+from driftline.streams.connection.access_refusal import refusal
 from driftline.streams.connection.security import arguments, own_security, ssl_context
 
 USER = {"sasl_username": "worker", "sasl_password": "open-sesame"}

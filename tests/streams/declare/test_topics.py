@@ -10,7 +10,7 @@ import pytest
 from shop import orders
 from till import till
 
-from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.infra.processes.slot import status_path
 from driftline.infra.settings import Settings
 from driftline.streams.declare.topics import Topics

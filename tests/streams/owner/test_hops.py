@@ -16,7 +16,7 @@ import shop
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.declare.topics import Topics
-from driftline.streams.fold.work import Question, Turn
+from driftline.streams.fold.learner_input import Question, Turn
 from driftline.streams.owner.deployment import Deployment, code_of
 from driftline.streams.owner.partition_task import Frame, PartitionTask
 from driftline.streams.records.ports import Place, StoredRecord

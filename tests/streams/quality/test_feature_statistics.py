@@ -14,7 +14,7 @@ import shop
 from pyarrow import parquet
 
 from driftline import HOUR
-from driftline.features.quality.expectation import FeatureSchema, Schema
+from driftline.features.quality.feature_schema import FeatureSchema, Schema
 from driftline.features.quality.schema_inference import infer
 from driftline.streams.archive.parts import Archive
 from driftline.streams.archive.storage import Storage

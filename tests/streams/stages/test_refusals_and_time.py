@@ -17,7 +17,7 @@ from driftline import HOUR, Binary, Event, Label, Member, Multiclass, Shared, Us
 from driftline.streams.declare.commands import new_command, new_key
 from driftline.streams.declare.events import Clock, Command
 from driftline.streams.fold.processor import PartitionProcessor
-from driftline.streams.records.bounds import CLASSES, LONGEST_CLASS
+from driftline.streams.records.output_size import CLASSES, LONGEST_CLASS
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.chain_simulation import SilentPartitionWarning
 from driftline.streams.simulation.recording import Recorded

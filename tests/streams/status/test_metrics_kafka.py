@@ -14,7 +14,7 @@ import shop
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftline.infra.local.kafka import free_port
-from driftline.streams.status.measures import MEASURES, PREFIX
+from driftline.streams.status.metric_definitions import MEASURES, PREFIX
 
 ONCE_IT_HAPPENED = (
     "dead_letters",

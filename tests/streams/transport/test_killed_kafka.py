@@ -9,7 +9,7 @@ from typing import Any
 
 import shop
 
-from driftline.features.feast.place import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryPlace
 from driftline.features.online.client import FeatureClient
 from driftline.streams.archive.archiver import Archiver
 from driftline.streams.archive.parts import Archive

@@ -24,8 +24,8 @@ from shops import BY_SHOP, LIVE, Shops, price, put, repo_at
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.features.online.client import FeatureClient
-from driftline.features.online.outages import is_transient, reason
 from driftline.features.online.stores import redis_rows, wire
+from driftline.features.online.transient_failures import is_transient, reason
 from driftline.features.online.writer import OnlineWriter, RowStore
 from tests.features.redis_server import RedisServer
 

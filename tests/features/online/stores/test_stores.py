@@ -24,7 +24,7 @@ from shops import BY_SHOP, LIVE, Shops, by_feasts_own, price, put, repo_at, row
 
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.features.online.client import FeatureClient, Status
-from driftline.features.online.outages import is_transient
+from driftline.features.online.transient_failures import is_transient
 from driftline.features.online.writer import RowStore
 from tests.conftest import free_port
 

@@ -31,7 +31,7 @@ from driftline.streams.declare.events import LONGEST_KEY
 from driftline.streams.declare.topics import INPUT_LIMIT, OUTPUT_LIMITS
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.outbox import Outbox, OutputTooLarge
-from driftline.streams.records.bounds import CLASSES, CUT_KEY, CUT_VALUE, LONGEST_CLASS, shortened
+from driftline.streams.records.output_size import CLASSES, CUT_KEY, CUT_VALUE, LONGEST_CLASS, shortened
 from driftline.streams.records.outputs import KINDS, Output, Outputs
 from driftline.streams.records.ports import Place
 from driftline.streams.records.positions import NOTHING

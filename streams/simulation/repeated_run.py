@@ -1,6 +1,6 @@
 """One run of a case over a log, in a process of its own, so that another run can be compared with it.
 
-`python -m driftline.streams.simulation.repetition` reads a `FoldRun` as JSON and writes what the fold put
+`python -m driftline.streams.simulation.repeated_run` reads a `FoldRun` as JSON and writes what the fold put
 out, and the hash of
 what it was left with. A run may end in the middle and leave a snapshot, from which another one goes on.
 """

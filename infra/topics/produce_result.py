@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from driftline.infra.topics.folded import folded_offsets, worker_groups
+from driftline.infra.topics.committed_offsets import folded_offsets, worker_groups
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import REPORT_ONLY

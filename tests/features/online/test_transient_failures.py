@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from driftline.features.online.outages import LONGEST_PAUSE, Outage, is_transient
+from driftline.features.online.transient_failures import LONGEST_PAUSE, Outage, is_transient
 
 
 def sqlite_error(path: Path, statement: str) -> sqlite3.Error:

@@ -104,7 +104,7 @@ class RepositoryPlace:
     @classmethod
     def from_settings(cls, case: str) -> RepositoryPlace:
         """By the settings of this process; raises SettingsError."""
-        from driftline.configuration import read
+        from driftline.setting_sources import read
         from driftline.settings import Settings
 
         now = read(Settings)

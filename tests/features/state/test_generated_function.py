@@ -14,7 +14,7 @@ from driftline.features.declare.constructors import field, mean
 from driftline.features.declare.declaration import HOUR
 from driftline.features.errors import FeatureValueError
 from driftline.features.state.feature_state import FeatureState
-from driftline.features.state.routine import Routine, attributes
+from driftline.features.state.generated_function import Routine, attributes
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

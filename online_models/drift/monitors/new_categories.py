@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from driftline.online_models.drift.monitors.slow import STRIDE
+from driftline.online_models.drift.monitors.slow_changes import STRIDE
 from driftline.online_models.drift.monitors.windows import BLOCK
 
 NEWCOMER_COUNT = 16

@@ -14,7 +14,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.archiver import Archiver
 from driftline.streams.archive.parts import Archive, ArchivedRecord, ArchiveError
-from driftline.streams.archive.past import TopicPast
+from driftline.streams.archive.topic_history import TopicPast
 from driftline.streams.declare.topics import TopicSpec
 from driftline.streams.errors import StreamsError
 

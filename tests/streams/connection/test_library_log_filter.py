@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError
 
-from driftline.streams.connection.library_log import leave_out_what_passes
+from driftline.streams.connection.library_log_filter import leave_out_what_passes
 
 COORDINATION = logging.getLogger("aiokafka.consumer.group_coordinator")
 TIMERS = logging.getLogger("mode.timers")

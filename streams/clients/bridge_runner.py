@@ -25,7 +25,7 @@ from aiokafka.errors import (
 )
 from kafka.errors import KafkaError as AnyKafkaError
 
-from driftline.features.online.outages import Outage
+from driftline.features.online.transient_failures import Outage
 from driftline.settings import KafkaSecurity
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.clients.bridge import Bridge, ForeignRecord

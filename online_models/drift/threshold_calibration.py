@@ -1,6 +1,6 @@
 """Measures how often the detectors alarm on stationary streams, and writes `thresholds.json`.
 
-    python -m driftline.online_models.drift.calibration
+    python -m driftline.online_models.drift.threshold_calibration
 
 Each scenario is a kind of stationary stream, run in `RUNS` columns of `BLOCKS` blocks. At each level of
 evidence a column counts until its first exceedance: blocks watched by exceedances is the mean time between
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from driftline.online_models.drift.monitors.scale import Scale
+from driftline.online_models.drift.monitors.value_scale import Scale
 from driftline.online_models.drift.monitors.windows import BLOCK, Array, Windows
 
 CALIBRATION_SEED = 20130101
@@ -156,7 +156,7 @@ def measure() -> dict[str, Any]:
         print(name, scenarios[name][8:17:2], file=sys.stderr, flush=True)
     shortest = np.maximum.accumulate([min(times) for times in zip(*scenarios.values(), strict=True)])
     return {
-        "made_by": "python -m driftline.online_models.drift.calibration",
+        "made_by": "python -m driftline.online_models.drift.threshold_calibration",
         "seed": CALIBRATION_SEED,
         "runs": RUNS,
         "blocks": BLOCKS,

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from driftline.streams.transport import renewal
-from driftline.streams.transport.renewal import Deadline, Renewals
+from driftline.streams.transport import process_restart
+from driftline.streams.transport.process_restart import Deadline, Renewals
 
 PATIENCE = 30.0
 
@@ -22,7 +22,7 @@ def test_the_same_process_executes_its_command_again_from_any_thread(tmp_path: P
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal, sys, threading\n"
-        "from driftline.streams.transport.renewal import Renewals\n"
+        "from driftline.streams.transport.process_restart import Renewals\n"
         "print(os.getpid(), sys.argv[1:], sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())), flush=True)\n"
         "if not os.path.exists('begun'):\n"
         "    open('begun', 'w').close()\n"
@@ -53,7 +53,7 @@ def test_a_worker_whose_broker_goes_away_while_it_starts_begins_anew_and_says_wh
         "from driftline.streams.archive.epochs import Code\n"
         "from driftline.streams.code.fingerprint import Fingerprint\n"
         "from driftline.streams.transport.membership import Membership\n"
-        "from driftline.streams.transport.renewal import Renewals\n"
+        "from driftline.streams.transport.process_restart import Renewals\n"
         "from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal\n"
         "from driftline.streams.declare.topics import Topics\n"
         "from driftline.streams.transport.topics_watch import TopicsWatch\n"
@@ -93,21 +93,21 @@ def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhi
     script = tmp_path / "script.py"
     script.write_text(
         "import os, signal\n"
-        "from driftline.streams.transport import renewal\n"
+        "from driftline.streams.transport import process_restart\n"
         "waits = []\n"
         "class Signals:\n"
         "    def __getattr__(self, name): return getattr(signal, name)\n"
         "    def sigtimedwait(self, asked, seconds): print(seconds, flush=True); return None\n"
-        "renewal.signal = Signals()\n"
+        "process_restart.signal = Signals()\n"
         "class Clock:\n"
         "    def monotonic(self): return 0.0\n"
-        "renewal.time = Clock()\n"
-        "renewals = renewal.Renewals()\n"
+        "process_restart.time = Clock()\n"
+        "renewals = process_restart.Renewals()\n"
         "renewals.wait()\n"
-        "if os.environ.get(renewal.IN_A_ROW) != '8':\n"
+        "if os.environ.get(process_restart.IN_A_ROW) != '8':\n"
         "    renewals.begin_anew('a test')\n"
         "print(renewals.announcement('a test'), flush=True)\n"
-        "renewal.signal = signal\n"
+        "process_restart.signal = signal\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
         "renewals.wait()\n"
@@ -130,8 +130,8 @@ def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhi
 
 def test_a_process_that_has_lasted_begins_anew_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(renewal, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setenv(renewal.IN_A_ROW, "3")
+    monkeypatch.setattr(process_restart, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setenv(process_restart.IN_A_ROW, "3")
     renewals = Renewals()
     for now, told in (  # noqa: B007 (the clock reads it)
         (0.0, "begins anew after 8 s: a test"),
@@ -143,11 +143,11 @@ def test_a_process_that_has_lasted_begins_anew_sooner(monkeypatch: pytest.Monkey
 
 def test_a_process_that_has_lasted_long_is_the_first_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(renewal, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setenv(renewal.IN_A_ROW, "9")
+    monkeypatch.setattr(process_restart, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setenv(process_restart.IN_A_ROW, "9")
     renewals = Renewals()
     assert renewals.announcement("a test") == "begins anew after 60 s: a test"
-    now = renewal.CALM + 1.0
+    now = process_restart.CALM + 1.0
     assert renewals.announcement("a test") == "begins anew: a test"
 
 
@@ -163,7 +163,7 @@ class Stuck:
 
 
 def test_an_end_that_does_not_come_is_brought_about(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renewal, "WORKER_ENDS_WITHIN", 0.1)
+    monkeypatch.setattr(process_restart, "WORKER_ENDS_WITHIN", 0.1)
     stuck = Stuck()
     Deadline(stuck).start()
     stuck.is_ending = True

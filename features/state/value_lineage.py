@@ -12,7 +12,6 @@ from math import sqrt
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from driftline.features.declare.catalogue import in_words
 from driftline.features.declare.declaration import (
     Derived,
     Elapsed,
@@ -22,6 +21,7 @@ from driftline.features.declare.declaration import (
     RequestField,
     Window,
 )
+from driftline.features.declare.feature_descriptions import in_words
 from driftline.features.declare.notes import Note
 from driftline.features.declare.on_demand import evaluation, step
 from driftline.features.declare.ranges import Ranges

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from driftline.streams.connection.repeats import REPORT_EVERY, Repeats
+from driftline.streams.connection.log_throttling import REPORT_EVERY, Repeats
 
 
 def told(filtering: Repeats, name: str, message: str, *arguments: object) -> str | None:

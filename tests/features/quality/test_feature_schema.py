@@ -9,7 +9,7 @@ import pytest
 
 from driftline import HOUR, count, derive, field, mean
 from driftline.features.quality.anomaly import FeatureAnomaly, anomalies
-from driftline.features.quality.expectation import Bins, FeatureSchema, Schema, SchemaError
+from driftline.features.quality.feature_schema import Bins, FeatureSchema, Schema, SchemaError
 from driftline.features.quality.schema_inference import bins_of, infer
 from driftline.features.quality.statistics import observed
 
