@@ -7,13 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from behind import BEHIND
 from shop import START, Asked, Settled, logistic
 
 from driftline import HOUR, Binary, Label, Member, PerKey, UseCase, field
 from driftline.online_models.tasks.task import UNLABELLED
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.simulate import simulate
+from tests.streams.fold.behind import BEHIND
 
 
 @pytest.mark.parametrize("at_expiry", [UNLABELLED, False])
@@ -26,7 +26,7 @@ def test_a_class_that_falls_behind_is_a_label_delay_and_nothing_else(at_expiry: 
         features={"amount": field("amount")},
         task=Binary("bad", ask=Asked, label=label),
         models=PerKey(Member("logistic", logistic)),
-        source="behind:events",
+        source="tests.streams.fold.behind:events",
     )
     told: list[dict[str, Any]] = []
 
