@@ -36,6 +36,8 @@ from driftline.streams.declare.usecase import load_case
 CHAMPION_ALONE = "driftline.bench.cases:champion_alone"
 FROM_MEMORY_WITHIN = 600.0
 """Seconds for what is measured without Kafka."""
+HTTP_REQUESTS = 2_000
+"""Requests of the client that asks the gateway, and of the one that asks over the topics."""
 PACKAGES = ("river", "faust-streaming", "quixstreams", "bytewax", "pathway", "aiokafka")
 
 
@@ -121,16 +123,19 @@ def measure(runs: KafkaRuns, log_file: Path, rounds: int, latency_rounds: int) -
         peers[name] = _peer(runs, name, hand, rounds)
     say(f"latency at {' and '.join(map(str, PACE_SECONDS))} events a second, {latency_rounds} runs each")
     delays = attempt(lambda: runs.latency(latency_rounds))
+    say("one client of the gateway")
+    over_http = attempt(lambda: runs.gateway(HTTP_REQUESTS))
     say("payments with more cards, and with more events")
     scale = {name: attempt(lambda s=size: _scale(s)) for name, size in SIZES.items()}  # type: ignore[misc]
     say("take-over, silent fold, a worker killed")
     recovered = runs.recovery(log_file, rounds)
     return {
-        "ratios": ratios(fold, peers, delays, recovered),
+        "ratios": ratios(fold, peers, delays, over_http, recovered),
         "events": len(runs.log),
         "predictions": fold["predictions"],
         "peers": peers,
         "latency": delays,
+        "over_http": over_http,
         "recovery": recovered,
         "fold": fold,
         "scale": scale,

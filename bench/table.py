@@ -23,6 +23,8 @@ RATIOS = {
     "exactness_cpu": ("with / without source positions and checkpoints, CPU per event", "<= 1.1"),
     "exactness_latency_p99_200": ("with / without them, p99 latency at 200/s", "<= 1.3"),
     "exactness_latency_p99_1000": ("with / without them, p99 latency at 1,000/s", "<= 1.3"),
+    "gateway_latency_p50": ("p50 latency of one client over HTTP / over the topics", "<= 3"),
+    "gateway_latency_p99": ("p99 latency of one client over HTTP / over the topics", "<= 4"),
     "silent_fold_vs_simulate_speed": ("silent fold of a take-over / simulate, events per second", ">= 0.9"),
 }
 PEERS = {
@@ -94,7 +96,21 @@ def latency_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         ]
         if failure is not None:
             rows.append((f"{name} failed: {_short(failure)}", _number(None, 1), _number(None, 1)))
-    return rows
+    return rows + _client_rows(results.get("over_http", {}))
+
+
+CLIENTS = {"topics": "one client, topic to topic", "gateway": "one client, through the gateway"}
+
+
+def _client_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The same of a client that asks when it was answered; none in results from before it was measured."""
+    if "failure" in found:
+        return [(f"one client failed: {_short(found['failure'])}", _number(None, 1), _number(None, 1))]
+    return [
+        (text, _number(found[way]["p50_ms"], 1), _number(found[way]["p99_ms"], 1))
+        for way, text in CLIENTS.items()
+        if way in found
+    ]
 
 
 RECOVERY = {

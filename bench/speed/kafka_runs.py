@@ -15,7 +15,7 @@ from driftline.bench.cases import FLIGHTS
 from driftline.bench.log import Log
 from driftline.bench.peers import process
 from driftline.bench.peers.process import Assignment, Limits, PeerFailed
-from driftline.bench.speed import latency, recovery
+from driftline.bench.speed import gateway, latency, recovery
 from driftline.bench.speed.attempts import attempt, say
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.declare.usecase import UseCase, load_case
@@ -140,6 +140,12 @@ class KafkaRuns:
             return asyncio.run(
                 latency.measure(self.case, self.log, running, PACE_SECONDS, rounds, self._limits)
             )
+
+    def gateway(self, requests: int) -> dict[str, Any]:
+        """So many requests of one client over HTTP, and as many over the topics."""
+        assignment = self.assign(own=True)
+        with process.running(WORKER, assignment, self._limits) as worker:
+            return gateway.measure(self.case, self.log, worker, assignment, requests, self._limits)
 
     def recovery(self, log_file: Path, rounds: int) -> dict[str, Any]:
         """What a take-over costs, and how long a killed worker is away; the `failures` by measurement."""

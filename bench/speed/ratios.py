@@ -6,7 +6,11 @@ from typing import Any
 
 
 def ratios(
-    fold: dict[str, Any], peers: dict[str, Any], delays: dict[str, Any], recovered: dict[str, Any]
+    fold: dict[str, Any],
+    peers: dict[str, Any],
+    delays: dict[str, Any],
+    over_http: dict[str, Any],
+    recovered: dict[str, Any],
 ) -> dict[str, float | None]:
     """Every ratio by its name; None where one of its figures was not measured."""
 
@@ -17,6 +21,9 @@ def ratios(
     def p99(rate: int, other: str = "aiokafka") -> float | None:
         ours, theirs = (delays.get(name, {}).get(str(rate)) for name in ("driftline", other))
         return None if ours is None or theirs is None else float(ours["p99_ms"] / theirs["p99_ms"])
+
+    def http(cut: str) -> float | None:
+        return None if "failure" in over_http else over_http["gateway"][cut] / over_http["topics"][cut]
 
     flight, stages = fold["us_per_flight"], fold["stages_us_per_flight"]
     managed = stages["drift manager and promotion, with them"]
@@ -34,6 +41,8 @@ def ratios(
         "exactness_cpu": cpu("driftline", "driftline_inexact"),
         "exactness_latency_p99_200": p99(200, "driftline_inexact"),
         "exactness_latency_p99_1000": p99(1000, "driftline_inexact"),
+        "gateway_latency_p50": http("p50_ms"),
+        "gateway_latency_p99": http("p99_ms"),
         "silent_fold_vs_simulate_speed": recovered.get("silent_fold_speed"),
         "faust_memory_vs_driftline_cpu": cpu("faust_memory", "driftline_champion"),
         "quix_memory_vs_driftline_cpu": cpu("quix_memory", "driftline_champion"),

@@ -121,3 +121,9 @@ def test_a_recovery_that_failed_has_its_reason_in_place_of_figures() -> None:
     rows = table.recovery_rows(results_with(recovery={"fence_ms": 12.0, "failures": {"kill": "it hung"}}))
     assert ("SIGTERM to exit, with a last checkpoint, s", "not measured: it hung") in rows
     assert ("fence of a partition, ms", "12.0") in rows
+
+
+def test_a_client_that_got_no_answer_has_its_reason_in_place_of_figures() -> None:
+    rows = table.latency_rows(results_with(over_http={"failure": "the gateway answered 503"}))
+    assert ("one client failed: the gateway answered 503", "-", "-") in rows
+    assert [row for row in rows if row[0].startswith("one client,")] == []
