@@ -78,6 +78,7 @@ class FeatureState:
         # what has elapsed is read from its window, as that has the time of every event
         steps = tuple(step(name, f) for name, f in features.items() if isinstance(f, OnDemand))
         self._computed = evaluation(steps, {}) if steps else None
+        self._computed_names = tuple(one.name for one in steps)
         self._ranges = Ranges({name: feature.note for name, feature in features.items()})
         self._is_ranged = bool(self._ranges)
         self._views: list[OnlineView] = []
@@ -174,6 +175,10 @@ class FeatureState:
     def reader(self, view: View) -> Callable[[Any, float], dict[str, Any]]:
         """A function that gives the row of a key of the view as of a time."""
         return OnlineView(view, self._readings(view)).values
+
+    def names(self) -> tuple[str, ...]:
+        """The features in the order in which a request has them."""
+        return (*self._row.names(), *self._computed_names)
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """The request's feature values; missing ones are absent. Raises FeatureValueError."""

@@ -24,7 +24,7 @@ from driftline.streams.errors import Refused
 from driftline.streams.fold import refusal
 from driftline.streams.fold.deduplication import SeenEvents, content_of
 from driftline.streams.fold.intake_state import Counts, Features, IntakeParts, IntakeState
-from driftline.streams.fold.label_join import JoinRule, LabelJoin, PendingPrediction, Statement
+from driftline.streams.fold.label_join import JoinRule, LabelJoin, Statement
 from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.learner_input import (
     Answered,
@@ -43,6 +43,8 @@ from driftline.streams.records.messages import Prediction
 from driftline.streams.records.output_size import check_answer, dead_letter
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
+from driftline.streams.waiting.packing import Packing
+from driftline.streams.waiting.prediction import PendingPrediction
 
 RETAIN_EVERY = 256
 """Records between clean-ups of windows; what is read never depends on it."""
@@ -73,7 +75,7 @@ class Intake:
         self._home = Home(partition, case.partitions)
         self._routes = routes(case)
         rule = JoinRule.of(task.label, case.allowed_lateness <= 0)
-        self.label_join = LabelJoin(rule)
+        self.label_join = LabelJoin(rule, Packing(case.key_fields, features.names()))
         self._join: Joining = self.label_join if joining is None else joining
         self._labels = LabelReader(task, rule)
         self._requests = RequestReader(case, rule)

@@ -9,8 +9,7 @@ has its effect at once, on the requests before it.
 A label answers what is open (`JoinRule.answers` says which of several requests); where nothing is, what
 expired without one. What is answered changes by a correction alone, which names the label it corrects.
 
-Thousands of predictions wait at a time and none is part of a cycle: they are structs that the
-garbage collector does not walk through (`gc=False`).
+What is packed (`driftline.streams.waiting`) is unpacked before anything is decided of its label key.
 """
 
 from __future__ import annotations
@@ -18,50 +17,17 @@ from __future__ import annotations
 from bisect import insort_right
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from operator import attrgetter
-from typing import Any, Literal
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
 
 import msgspec
 
-from driftline.online_models.pool.pool import Forecast
 from driftline.online_models.tasks.task import UNLABELLED, Answers, Label
-
-PredictionStatus = Literal["open", "labelled", "unlabelled", "void"]
-NEVER_DUE = float("inf")
-
-
-class PendingPrediction(msgspec.Struct, eq=False, gc=False):
-    """One prediction until its label can no longer change.
-
-    `forecast` and `prediction` are the learner's answer, once it has come to the request. `closed_at` is
-    the event time of what closed it last; `told_by` are the ids of the events that answered it, the label
-    first and then its corrections. A `silent` one was never published, so nobody hears of its outcome.
-    Without features `x` it is other code's, on a request that was refused here: there is nothing to learn
-    from it.
-    """
-
-    prediction_id: str
-    event_id: str
-    at: float
-    key: str
-    label_key: Any
-    keys: dict[str, Any]
-    x: dict[str, Any] | None
-    deadline: float
-    forecast: Forecast | None = None
-    prediction: Any = None
-    status: PredictionStatus = "open"
-    label: Any = None
-    learned: bool = False
-    revision: int = -1
-    closed_at: float = 0.0
-    silent: bool = False
-    told_by: tuple[str, ...] = ()
-
-
-_asked_at = attrgetter("at")
-_deadline = attrgetter("deadline")
+from driftline.streams.waiting.packed import PackedState
+from driftline.streams.waiting.packing import Packing
+from driftline.streams.waiting.prediction import PendingPrediction, PredictionStatus, in_order_of_time
+from driftline.streams.waiting.queue import NEVER_DUE, WaitingQueue
 
 
 class ResolvedPrediction(msgspec.Struct, frozen=True, gc=False):
@@ -141,46 +107,45 @@ class JoinRule:
         )  # fmt: skip
 
 
-@dataclass(slots=True)
-class LabelJoinState:
+class LabelJoinState(NamedTuple):
     """All that later labels depend on.
 
-    `unanswered` are open, or expired without a label; by their time. `answered` are those that a correction
-    may still change, by the label's key and id. `waiting` are by deadline, `closing` those past it.
+    `waiting` are predictions before their deadline, `closing` those past it; `added` is how many there were
+    so far.
     """
 
-    unanswered: dict[Any, list[PendingPrediction]] = field(default_factory=dict)
-    answered: dict[tuple[Any, str], list[PendingPrediction]] = field(default_factory=dict)
-    waiting: deque[PendingPrediction] = field(default_factory=deque)
-    closing: deque[PendingPrediction] = field(default_factory=deque)
-    statements: deque[Statement] = field(default_factory=deque)
-    due: float = NEVER_DUE
-    open: int = 0
-    unmatched: int = 0
+    waiting: PackedState
+    closing: PackedState
+    statements: deque[Statement]
+    added: int
+    open: int
+    unmatched: int
+
+
+_ByLabelKey = dict[Any, list[PendingPrediction]]
 
 
 class LabelJoin:
-    """Open and recently closed predictions of one partition, by label key."""
+    """Open and recently closed predictions of one partition, by label key.
 
-    def __init__(self, rule: JoinRule) -> None:
+    `open` are predictions without an outcome so far, those that were published; `unmatched` labels, voids and
+    corrections so far that found no prediction; `due` is when, in event time, `expire` next has something to
+    do. Of the predictions that are no bytes, `_unanswered` are open, or expired without a label; by their
+    time. `_answered` are those that a correction may still change, by the label's key and id.
+    """
+
+    def __init__(self, rule: JoinRule, packing: Packing) -> None:
         self.rule = rule
-        self._s = LabelJoinState()
+        self.open = 0
+        self.unmatched = 0
+        self.due = NEVER_DUE
+        self._waiting = WaitingQueue(packing, self._remember)
+        self._closing = WaitingQueue(packing, self._remember)
+        self._unanswered: _ByLabelKey = {}
+        self._answered: _ByLabelKey = {}
+        self._statements: deque[Statement] = deque()
+        self._added = 0
         self._forgotten: list[PendingPrediction] | None = None
-
-    @property
-    def open(self) -> int:
-        """Predictions without an outcome so far, those that were published."""
-        return self._s.open
-
-    @property
-    def unmatched(self) -> int:
-        """Labels, voids and corrections so far that found no prediction."""
-        return self._s.unmatched
-
-    @property
-    def due(self) -> float:
-        """When, in event time, `expire` next has something to do."""
-        return self._s.due
 
     def __len__(self) -> int:
         """How many predictions are remembered."""
@@ -188,72 +153,69 @@ class LabelJoin:
 
     def add(self, pending: PendingPrediction) -> None:
         """Wait for the label of a new prediction."""
-        s = self._s
-        of_key = s.unanswered.get(pending.label_key)
+        pending.number = self._added
+        self._added += 1
+        of_key = self._unanswered.get(pending.label_key)
         if of_key is None:
-            s.unanswered[pending.label_key] = [pending]
+            self._unanswered[pending.label_key] = [pending]
         else:
-            insort_right(of_key, pending, key=_asked_at)
-        if s.waiting and s.waiting[-1].deadline > pending.deadline:
-            insort_right(s.waiting, pending, key=_deadline)
-        else:
-            s.waiting.append(pending)
-        s.open += not pending.silent
-        if pending.deadline < s.due:
-            s.due = pending.deadline
+            insort_right(of_key, pending, key=in_order_of_time)
+        self._waiting.add(pending)
+        self.open += not pending.silent
+        if pending.deadline < self.due:
+            self.due = pending.deadline
 
     def answer(self, statement: Statement, known: Known) -> None:
         """Take in a label, a void or a correction: its effect comes when the watermark has passed it."""
-        s = self._s
         if self.rule.in_order:
             self._apply(statement, known)
             return
         hash(statement.label_key)  # raises at the record that brings it, and not where it has its effect
-        if s.statements and _in_time(s.statements[-1]) > _in_time(statement):
-            insort_right(s.statements, statement, key=_in_time)
+        statements = self._statements
+        if statements and _in_time(statements[-1]) > _in_time(statement):
+            insort_right(statements, statement, key=_in_time)
         else:
-            s.statements.append(statement)
-        if statement.at < s.due:
-            s.due = statement.at
+            statements.append(statement)
+        if statement.at < self.due:
+            self.due = statement.at
 
     def expire(self, watermark: float, known: Known) -> None:
         """Let what was said before the watermark have its effect, close what has waited past its deadline,
         and forget what can no longer change."""
-        s = self._s
-        while s.statements and s.statements[0].at < watermark:
-            statement = s.statements.popleft()
+        statements = self._statements
+        while statements and statements[0].at < watermark:
+            statement = statements.popleft()
             self._pass(statement.at, known)
             self._apply(statement, known)
         self._pass(watermark, known)
-        s.due = s.waiting[0].deadline if s.waiting else NEVER_DUE
-        if s.closing:
-            s.due = min(s.due, s.closing[0].deadline + self.rule.corrections)
-        if s.statements:
-            s.due = min(s.due, s.statements[0].at)
+        self.due = self._next_due()
+
+    def _next_due(self) -> float:
+        due = min(self._waiting.due, self._closing.due + self.rule.corrections)
+        return min(due, self._statements[0].at) if self._statements else due
 
     def _pass(self, time: float, known: Known) -> None:
         """Deadlines before this time are over."""
-        s, corrections = self._s, self.rule.corrections
-        while s.waiting and s.waiting[0].deadline < time:
-            pending = s.waiting.popleft()
+        while (pending := self._waiting.take_due(time)) is not None:
             if pending.status == "open":
                 self._close(pending, *self.rule.expiry, pending.deadline, True, known)
             elif self.rule.by_deadline and pending.status == "labelled":
                 known(Lesson(pending, pending.label, pending.closed_at))
             if not pending.told_by or self.rule.is_corrected:
-                s.closing.append(pending)
-        while s.closing and s.closing[0].deadline + corrections < time:
-            self._forget(s.closing.popleft())
+                self._closing.add(pending)
+        while (pending := self._closing.take_due(time, self.rule.corrections)) is not None:
+            self._forget(pending)
 
     def _apply(self, statement: Statement, known: Known) -> None:
-        s = self._s
+        self._waiting.unpack(statement.label_key)
+        self._closing.unpack(statement.label_key)
         if statement.corrects is None:
             found = self._meant(statement, known)
             for pending in found:
-                _remove(s.unanswered, pending.label_key, pending)
+                _remove(self._unanswered, pending.label_key, pending)
         else:
             found = self._corrected(statement)
-        s.unmatched += not found
+        self.unmatched += not found
         for pending in found:
             self._tell(pending, statement, known)
 
@@ -263,7 +225,7 @@ class LabelJoin:
         if name not in pending.told_by:
             pending.told_by += (name,)
             if rule.is_corrected:
-                self._s.answered.setdefault((pending.label_key, name), []).append(pending)
+                self._add_answered(pending, name)
         if pending.status != statement.status or pending.label != statement.label:
             is_due = not rule.by_deadline or statement.at > pending.deadline
             self._close(pending, statement.status, statement.label, statement.at, is_due, known)
@@ -273,7 +235,7 @@ class LabelJoin:
     def _meant(self, statement: Statement, known: Known) -> list[PendingPrediction]:
         """The requests that a label or a void answers."""
         at = statement.at
-        asked = [p for p in self._s.unanswered.get(statement.label_key, ()) if p.at <= at]
+        asked = [p for p in self._unanswered.get(statement.label_key, ()) if p.at <= at]
         found = []
         for pending in asked:
             if pending.status != "open":
@@ -292,7 +254,7 @@ class LabelJoin:
     def _corrected(self, statement: Statement) -> list[PendingPrediction]:
         """The requests that what is corrected has answered."""
         assert statement.corrects is not None
-        found = self._s.answered.get((statement.label_key, statement.corrects), ())
+        found = self._answered.get((statement.label_key, statement.corrects), ())
         return [p for p in found if statement.at <= p.deadline + self.rule.corrections]
 
     def _close(
@@ -305,7 +267,7 @@ class LabelJoin:
         known: Known,
     ) -> None:
         if pending.status == "open":
-            self._s.open -= not pending.silent
+            self.open -= not pending.silent
         pending.revision += 1
         example = ResolvedPrediction(
             pending, status, label, at, pending.revision, pending.status, pending.label, is_due
@@ -316,14 +278,9 @@ class LabelJoin:
         known(example)
 
     def _forget(self, pending: PendingPrediction) -> None:
-        if not pending.told_by:
-            _remove(self._s.unanswered, pending.label_key, pending)
-        elif self.rule.is_corrected:
-            for name in pending.told_by:
-                _remove(self._s.answered, (pending.label_key, name), pending)
-        else:
-            return  # nothing was kept of it since it was answered
-        self._drop(pending)
+        if self._is_remembered(pending):  # else nothing was kept of it since it was answered
+            self._remove(pending)
+            self._drop(pending)
 
     def _drop(self, pending: PendingPrediction) -> None:
         """It cannot change any more."""
@@ -356,8 +313,9 @@ class LabelJoin:
 
         An outcome published for one of the `own` predictions is of an answer that never was.
         """
-        lacking = []
-        for pending in self._remembered():
+        lacking: list[ResolvedPrediction] = []
+
+        def revise(pending: PendingPrediction) -> None:
             revision = published.get(pending.prediction_id, -1)
             is_told = revision >= 0 and pending.prediction_id not in own
             if not is_told and pending.status != "open" and not pending.silent:
@@ -366,8 +324,13 @@ class LabelJoin:
                     ResolvedPrediction(pending, pending.status, pending.label, pending.closed_at, revision)
                 )
             pending.revision = revision
+
+        for pending in chain(self._forgotten or (), self._objects()):
+            revise(pending)
+        for queue in (self._waiting, self._closing):
+            queue.revise_packed(lambda pending: revise(pending) if self._is_remembered(pending) else None)
         self._forgotten = None
-        return lacking
+        return sorted(lacking, key=lambda example: example.pending.number)
 
     def waiting(self) -> set[str]:
         """Ids of the predictions that may still get an outcome or a correction."""
@@ -375,18 +338,72 @@ class LabelJoin:
 
     def _remembered(self) -> Iterator[PendingPrediction]:
         yield from self._forgotten or ()
-        for of_key in self._s.unanswered.values():
+        yield from self._objects()
+        for queue in (self._waiting, self._closing):
+            yield from (pending for pending in queue.packed() if self._is_remembered(pending))
+
+    def _objects(self) -> Iterator[PendingPrediction]:
+        """What is remembered and not packed."""
+        for of_key in self._unanswered.values():
             yield from of_key
-        for (_, name), answered in self._s.answered.items():
+        for (_, name), answered in self._answered.items():
             yield from (pending for pending in answered if pending.told_by[0] == name)
 
+    def _is_remembered(self, pending: PendingPrediction) -> bool:
+        """Whether a label or a correction may still change what waits; else it waits for its lesson alone."""
+        return not pending.told_by or self.rule.is_corrected
+
+    def _is_over(self, pending: PendingPrediction) -> bool:
+        """Whether nothing comes to what waits for its deadline any more."""
+        awaits_lesson = self.rule.by_deadline and pending.status == "labelled"
+        return not self._is_remembered(pending) and not awaits_lesson
+
+    def _remember(self, pending: PendingPrediction) -> None:
+        """It is an object again."""
+        if not pending.told_by:
+            of_key = self._unanswered.setdefault(pending.label_key, [])
+            insort_right(of_key, pending, key=in_order_of_time)
+        elif self.rule.is_corrected:
+            for name in pending.told_by:
+                self._add_answered(pending, name)
+
+    def _add_answered(self, pending: PendingPrediction, name: str) -> None:
+        answered = self._answered.setdefault((pending.label_key, name), [])
+        insort_right(answered, pending, key=in_order_of_time)
+
+    def _remove(self, pending: PendingPrediction) -> None:
+        """No label key leads to this object any more."""
+        if not pending.told_by:
+            _remove(self._unanswered, pending.label_key, pending)
+        elif self.rule.is_corrected:
+            for name in pending.told_by:
+                _remove(self._answered, (pending.label_key, name), pending)
+
+    def pack(self) -> None:
+        """Pack the older ones of many; called when the learner has come to all that is known."""
+        for pending in self._waiting.pack(self._is_over):
+            self._remove(pending)
+        for pending in self._closing.pack(lambda pending: not self._is_remembered(pending)):
+            self._remove(pending)
+
     def state(self) -> LabelJoinState:
-        """All that is waited for and remembered; nothing is copied."""
-        return self._s
+        """All that is waited for and remembered; predictions are packed for it."""
+        return LabelJoinState(
+            self._waiting.state(self._is_over),
+            self._closing.state(lambda pending: not self._is_remembered(pending)),
+            self._statements,
+            self._added,
+            self.open,
+            self.unmatched,
+        )
 
     def restore(self, state: LabelJoinState) -> None:
-        """Take over what `state` gave."""
-        self._s = state
+        """Go on from what `state` gave."""
+        self._waiting.restore(state.waiting)
+        self._closing.restore(state.closing)
+        self._statements, self._added = state.statements, state.added
+        self.open, self.unmatched = state.open, state.unmatched
+        self.due = self._next_due()
 
 
 def _remove(where: dict[Any, list[PendingPrediction]], key: Any, pending: PendingPrediction) -> None:

@@ -10,8 +10,9 @@ from driftline.online_models.errors import reason_of
 from driftline.online_models.tasks.protocol import Task
 from driftline.streams.declare.events import Event
 from driftline.streams.errors import Refused
-from driftline.streams.fold.label_join import JoinRule, PredictionStatus, Statement
+from driftline.streams.fold.label_join import JoinRule, Statement
 from driftline.streams.fold.route import Route
+from driftline.streams.waiting.prediction import PredictionStatus
 
 
 class LabelReader:

@@ -18,13 +18,14 @@ from driftline.online_models.promote.promotion import Evidence
 from driftline.streams.declare.events import Command, moment
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.fold.label_join import Lesson, PendingPrediction, ResolvedPrediction
+from driftline.streams.fold.label_join import Lesson, ResolvedPrediction
 from driftline.streams.fold.learner_input import Question, Witness, Work, as_published
 from driftline.streams.fold.route import pool_key_of
 from driftline.streams.records.incidents import drift_event
 from driftline.streams.records.messages import Interval, ModelEvent, ModelVersion, Outcome, Prediction
 from driftline.streams.records.output_size import LONGEST_REASON, shortened
 from driftline.streams.records.outputs import Output, Outputs
+from driftline.streams.waiting.prediction import PendingPrediction
 
 
 def _ordinal(outputs: list[Output], offset: int) -> int:

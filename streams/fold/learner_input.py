@@ -14,16 +14,10 @@ from driftline.online_models.tasks.protocol import Task
 from driftline.streams.declare.events import Command, Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import OtherTask, Refused
-from driftline.streams.fold.label_join import (
-    JoinRule,
-    Known,
-    Lesson,
-    PendingPrediction,
-    ResolvedPrediction,
-    Statement,
-)
+from driftline.streams.fold.label_join import JoinRule, Known, Lesson, ResolvedPrediction, Statement
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.outputs import Outputs
+from driftline.streams.waiting.prediction import PendingPrediction
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):

@@ -82,6 +82,7 @@ class PartitionProcessor:
             work = self.intake.fold(records, out, answered)
             half = self.learner
             self.learner.fold(work)
+            self.intake.label_join.pack()
             if records:
                 self.next_offset = records[-1].offset + 1
             self.intake.put_rows(out)

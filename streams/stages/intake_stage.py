@@ -14,12 +14,13 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import IntakeParts
-from driftline.streams.fold.label_join import Known, PendingPrediction, Statement
+from driftline.streams.fold.label_join import Known, Statement
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.sender import Sender
 from driftline.streams.stages.stage_features import features_of
+from driftline.streams.waiting.prediction import PendingPrediction
 
 
 class IntakeStage:

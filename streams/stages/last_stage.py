@@ -26,6 +26,7 @@ from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_record import Accepted, StageRecord, Writer, decode_record
 from driftline.streams.stages.writers import Heard, Writers
+from driftline.streams.waiting.packing import Packing
 
 
 class LastParts(NamedTuple):
@@ -57,7 +58,7 @@ class LastStage:
         self._refusals = case.refusals
         self._features = case.feature_state()
         self._writers = Writers(itinerary.writers(itinerary.last))
-        self.label_join = LabelJoin(rule)
+        self.label_join = LabelJoin(rule, Packing(case.key_fields, self._features.names()))
         self.learner = Learner(case, partition, itinerary.plan.stages[itinerary.last].partitions)
         self._is_multiclass = case.task.kind == "multiclass"
         self._classes = Classes()
@@ -123,6 +124,7 @@ class LastStage:
                     self._tell(accepted, refused, out)
         self._half = self.learner
         self.learner.fold(turn.work)
+        self.label_join.pack()
 
     def _take(self, event: Event, told: StageRecord, accepted: Accepted, turn: Turn) -> None:
         if told.refused is not None:

@@ -13,14 +13,9 @@ from hypothesis import strategies as st
 
 from driftline.features.state.event_time import NEVER
 from driftline.streams.fold.deduplication import SeenEvents
-from driftline.streams.fold.label_join import (
-    JoinRule,
-    LabelJoin,
-    Lesson,
-    PendingPrediction,
-    ResolvedPrediction,
-    Statement,
-)
+from driftline.streams.fold.label_join import JoinRule, LabelJoin, Lesson, ResolvedPrediction, Statement
+from driftline.streams.waiting.packing import Packing
+from driftline.streams.waiting.prediction import PendingPrediction
 
 WAIT, CORRECTIONS, LATENESS = 4, 3, 2
 Outcome = tuple[str, Any, float, int]
@@ -34,7 +29,7 @@ class Join:
         self.outcomes: dict[str, list[Outcome]] = {}
         self.lessons: dict[str, list[tuple[Any, bool]]] = {}
         rule = JoinRule(WAIT, CORRECTIONS, in_order=False)
-        self.pending = LabelJoin(replace(rule, **changes))
+        self.pending = LabelJoin(replace(rule, **changes), Packing((), ()))
 
     def known(self, item: ResolvedPrediction | Lesson) -> None:
         name = item.pending.prediction_id

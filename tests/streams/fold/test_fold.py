@@ -139,9 +139,9 @@ def test_state_stays_bounded_when_keys_and_labels_pass() -> None:
     for n in range(3000):
         log.ask(n, f"a{n}").settle(n + 0.5, f"a{n}", bad=0.0)
     processor.step(log.records)
-    pending = processor.intake.state().pending
-    assert len(pending.waiting) <= 120 + 2
-    assert not pending.closing
-    assert not pending.unanswered
-    assert not pending.answered
+    join = processor.intake.label_join
+    assert len(join) == 0
+    assert len(join._waiting) <= 120 + 2
+    assert len(join._closing) == 0
+    assert processor.intake.state().pending.waiting.content == b""
     assert len(processor.intake.state().own.seen) <= 2 * 2 * 24 * 60 + 2

@@ -1,0 +1,70 @@
+"""Which packed predictions may have a label key: ten bytes for each, where a dict takes a hundred and more.
+
+A hash table of bytes: the low bits of a key's hash choose a bucket, and an entry in it has further bits of
+the hash and the place. It holds no keys, so whoever looks up compares the key of what is at the place. What
+is no longer at its place is left in the table until its bucket's turn to be cleaned comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+_BUCKET_BITS = 14
+_BUCKETS = 1 << _BUCKET_BITS
+_TAG_BYTES = 4
+_PLACE_BYTES = 5
+_ENTRY = _TAG_BYTES + _PLACE_BYTES
+_TAGS = (1 << 8 * _TAG_BYTES) - 1
+
+
+class LabelIndex:
+    """Places by label key. Made anew from what is at the places, never stored: hashes of text differ from
+    process to process."""
+
+    def __init__(self) -> None:
+        self._buckets: list[bytearray | None] = [None] * _BUCKETS
+        self._next = 0
+
+    def add(self, label_key: Any, place: int) -> None:
+        """A prediction with this label key is at a place."""
+        hashed = hash(label_key)
+        entry = (hashed >> _BUCKET_BITS & _TAGS) << 8 * _PLACE_BYTES | place
+        number = hashed & _BUCKETS - 1
+        bucket = self._buckets[number]
+        if bucket is None:
+            bucket = self._buckets[number] = bytearray()
+        bucket += entry.to_bytes(_ENTRY, "big")
+
+    def places(self, label_key: Any) -> list[int]:
+        """Where predictions with this label key may be, in the order in which they were added."""
+        hashed = hash(label_key)
+        bucket = self._buckets[hashed & _BUCKETS - 1]
+        if not bucket:
+            return []
+        tag = (hashed >> _BUCKET_BITS & _TAGS).to_bytes(_TAG_BYTES, "big")
+        found = []
+        at = bucket.find(tag)
+        while at >= 0:
+            beyond = at % _ENTRY
+            if beyond == 0:
+                found.append(int.from_bytes(bucket[at + _TAG_BYTES : at + _ENTRY], "big"))
+            at = bucket.find(tag, at + _ENTRY - beyond)
+        return found
+
+    def clean(self, added: int, living: int, is_gone: Callable[[int], bool]) -> None:
+        """After so many entries were `added`: clean the next buckets, so many that all have had their turn
+        when as many entries were added as are `living`."""
+        for _ in range(min(_BUCKETS, _BUCKETS * added // max(living, 1) + 1)):
+            bucket = self._buckets[self._next]
+            if bucket:
+                self._clean(bucket, is_gone)
+            self._next = (self._next + 1) % _BUCKETS
+
+    def _clean(self, bucket: bytearray, is_gone: Callable[[int], bool]) -> None:
+        kept = bytearray()
+        for at in range(0, len(bucket), _ENTRY):
+            entry = bucket[at : at + _ENTRY]
+            if not is_gone(int.from_bytes(entry[_TAG_BYTES:], "big")):
+                kept += entry
+        bucket[:] = kept

@@ -1,0 +1,115 @@
+"""One pending prediction as bytes, a sixth of what its objects take, and back.
+
+The bytes are a pickle of plain values, so each comes back as what it was, whatever its type. The pickler
+remembers nothing (`fast`): equal predictions have equal bytes, whichever objects they share. The names of
+keys and features are those of the declaration, and are left out.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pickle import Pickler, loads
+from typing import Any
+
+from driftline.online_models.pool.pool import Forecast
+from driftline.streams.waiting.prediction import PendingPrediction
+
+
+class _Names:
+    """Leaves the names of a mapping out where they are `names`, in their order, some of them missing.
+
+    Such a mapping becomes a tuple, or a list with None for what is missing; no value is None. Any other is
+    kept as it is.
+    """
+
+    __slots__ = ("_names",)
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def without(self, named: dict[str, Any] | None) -> Any:
+        if named is None:
+            return None
+        if tuple(named) == self._names:
+            return tuple(named.values())
+        values = [named.get(name) for name in self._names]
+        is_in_order = [*named] == [n for n, v in zip(self._names, values, strict=True) if v is not None]
+        return values if is_in_order else named
+
+    def again(self, values: Any) -> dict[str, Any] | None:
+        if values.__class__ is tuple:
+            return dict(zip(self._names, values, strict=True))
+        if values.__class__ is list:
+            return {n: value for n, value in zip(self._names, values, strict=True) if value is not None}
+        return values  # type: ignore[no-any-return]
+
+
+class Packing:
+    """Packs and unpacks predictions with these names of keys and features, as they are declared."""
+
+    def __init__(self, keys: tuple[str, ...], features: tuple[str, ...]) -> None:
+        self._keys = _Names(keys)
+        self._features = _Names(features)
+        self._buffer = BytesIO()
+        self._pickler = Pickler(self._buffer, protocol=5)
+        self._pickler.fast = True
+
+    def pack(self, pending: PendingPrediction) -> bytes:
+        """The bytes of a prediction."""
+        p, forecast, event_id = pending, pending.forecast, pending.event_id
+        values = (
+            p.number,
+            event_id,
+            p.prediction_id[len(event_id) :] if p.prediction_id.startswith(event_id) else (p.prediction_id,),
+            p.at,
+            p.key,
+            p.label_key,
+            self._keys.without(p.keys),
+            self._features.without(p.x),
+            p.deadline,
+            None if forecast is None else _values_of(forecast),
+            p.prediction,
+            p.silent,
+            None if p.status == "open" else _end_of(p),
+        )
+        buffer = self._buffer
+        buffer.seek(0)
+        buffer.truncate()
+        self._pickler.dump(values)
+        return buffer.getvalue()
+
+    def unpack(self, packed: bytes) -> PendingPrediction:
+        """The prediction in bytes that `pack` made."""
+        number, event_id, name, at, key, label_key, keys, x, deadline, *answer = loads(packed)
+        forecast, prediction, silent, end = answer
+        pending = PendingPrediction(
+            event_id + name if name.__class__ is str else name[0],
+            event_id,
+            at,
+            key,
+            label_key,
+            self._keys.again(keys) or {},
+            self._features.again(x),
+            deadline,
+            None if forecast is None else Forecast(*forecast),
+            prediction,
+            silent=silent,
+            number=number,
+        )
+        if end is not None:
+            p = pending
+            p.status, p.label, p.learned, p.revision, p.closed_at, p.told_by = end
+        return pending
+
+
+def _values_of(forecast: Forecast) -> tuple[Any, ...]:
+    f = forecast
+    return (
+        f.serving, f.version, f.learned_through, f.output, f.outputs, f.row, f.at, f.offset, f.reach,
+        f.unanswered,
+    )  # fmt: skip
+
+
+def _end_of(pending: PendingPrediction) -> tuple[Any, ...]:
+    p = pending
+    return p.status, p.label, p.learned, p.revision, p.closed_at, p.told_by

@@ -1,0 +1,99 @@
+"""Predictions in the order in which they fall due: the newest as objects, others packed.
+
+Which are packed is a matter of memory alone. Whoever asks finds the same predictions in the same order, and
+the state is the same bytes.
+"""
+
+from __future__ import annotations
+
+from bisect import insort_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from driftline.streams.waiting.packed import SEGMENT, PackedPredictions, PackedState
+from driftline.streams.waiting.packing import Packing
+from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
+
+UNPACKED = 2_048
+"""Predictions that stay objects, of a kilobyte or two each: most labels come soon, and cost nothing more."""
+NEVER_DUE = float("inf")
+
+
+class WaitingQueue:
+    """Predictions by deadline. `unpacked` is told of each one that is an object again."""
+
+    def __init__(self, packing: Packing, unpacked: Callable[[PendingPrediction], None]) -> None:
+        self._recent: deque[PendingPrediction] = deque()
+        self._packed = PackedPredictions(packing)
+        self._unpacked = unpacked
+
+    def __len__(self) -> int:
+        return len(self._recent) + len(self._packed)
+
+    def add(self, pending: PendingPrediction) -> None:
+        """One more waits."""
+        recent = self._recent
+        if recent and recent[-1].deadline > pending.deadline:
+            insort_right(recent, pending, key=in_order_of_deadlines)
+        else:
+            recent.append(pending)
+
+    @property
+    def due(self) -> float:
+        """The first deadline."""
+        due = self._recent[0].deadline if self._recent else NEVER_DUE
+        if self._packed:
+            first = self._packed.first
+            assert first is not None
+            return min(due, first.deadline)
+        return due
+
+    def take_due(self, time: float, beyond: float = 0.0) -> PendingPrediction | None:
+        """Take out the first, if its deadline, and seconds `beyond` it, are before a time."""
+        recent = self._recent
+        if self._packed:
+            first = self._packed.first
+            assert first is not None
+            if first.deadline + beyond < time and (
+                not recent or in_order_of_deadlines(first) < in_order_of_deadlines(recent[0])
+            ):
+                pending = self._packed.take_first()
+                self._unpacked(pending)
+                return pending
+        return recent.popleft() if recent and recent[0].deadline + beyond < time else None
+
+    def unpack(self, label_key: Any) -> None:
+        """Those with a label key are objects from now on."""
+        if self._packed:
+            for pending in self._packed.take(label_key):
+                insort_right(self._recent, pending, key=in_order_of_deadlines)
+                self._unpacked(pending)
+
+    def pack(self, is_over: Callable[[PendingPrediction], bool]) -> list[PendingPrediction]:
+        """Pack those that fall due first of more than `UNPACKED`; returns what are no objects any more. Those
+        that are over, because nothing comes to them any more, are left out."""
+        packed: list[PendingPrediction] = []
+        while len(self._recent) >= UNPACKED + SEGMENT:
+            segment = [self._recent.popleft() for _ in range(SEGMENT)]
+            waiting = [pending for pending in segment if not is_over(pending)]
+            if waiting:
+                self._packed.add(waiting)
+            packed += segment
+        return packed
+
+    def packed(self) -> Iterator[PendingPrediction]:
+        """Those that are packed, unpacked for whoever asks."""
+        return iter(self._packed)
+
+    def revise_packed(self, change: Callable[[PendingPrediction], None]) -> None:
+        """Let something be changed of those that are packed, but neither time nor deadline nor key."""
+        self._packed.revise(change)
+
+    def state(self, is_over: Callable[[PendingPrediction], bool]) -> PackedState:
+        """All that wait, packed, but those that are over."""
+        return self._packed.state(pending for pending in self._recent if not is_over(pending))
+
+    def restore(self, state: PackedState) -> None:
+        """Go on from what `state` gave."""
+        self._packed.restore(state)

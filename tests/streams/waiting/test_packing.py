@@ -1,0 +1,133 @@
+"""What is packed comes back as it was, and nothing that is put out depends on what is packed."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from driftline.online_models.pool.pool import Forecast
+from driftline.streams.code.fold_version import recorded
+from driftline.streams.code.state_hash import state_hash
+from driftline.streams.waiting import queue as waiting_queue
+from driftline.streams.waiting.label_index import LabelIndex
+from driftline.streams.waiting.packing import Packing
+from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
+from driftline.streams.waiting.queue import WaitingQueue
+
+VALUES = st.one_of(
+    st.floats(), st.integers(), st.booleans(), st.text(), st.sampled_from([Decimal("1.10"), np.float64(0.1)])
+)
+
+
+def pending(name: str, deadline: float, label_key: Any = "k", number: int = 0) -> PendingPrediction:
+    return PendingPrediction(
+        f"{name}:t", name, deadline - 10, "p", label_key, {}, {}, deadline, number=number
+    )
+
+
+@given(
+    x=st.none() | st.dictionaries(st.sampled_from("abcd"), VALUES),
+    keys=st.dictionaries(st.sampled_from("kl"), st.text() | st.integers()),
+    output=st.none() | VALUES | st.dictionaries(st.booleans() | st.text(), st.floats()),
+    prediction_id=st.sampled_from(["e1", "e1:task", "other", ""]),
+    is_closed=st.booleans(),
+    label=VALUES,
+)
+def test_every_value_comes_back_with_its_type(
+    x: dict[str, Any] | None,
+    keys: dict[str, Any],
+    output: Any,
+    prediction_id: str,
+    is_closed: bool,
+    label: Any,
+) -> None:
+    packing = Packing(("k", "l"), ("a", "b", "c", "d"))
+    one = PendingPrediction(prediction_id, "e1", 1.5, "p", datetime(2024, 1, 1, tzinfo=UTC), keys, x, 3.5)
+    if output is not None:
+        one.forecast = Forecast("m", "m@0:1", 1, output, (output, None), row=3, unanswered=(1,))
+        one.prediction = output
+    if is_closed:
+        one.status, one.label, one.learned, one.revision, one.told_by = "labelled", label, True, 1, ("l1",)
+    packed = packing.pack(one)
+    again = packing.unpack(packed)
+    assert state_hash(again) == state_hash(one)  # of values by their types, floats by their bits
+    assert packing.pack(again) == packed
+
+
+@pytest.fixture
+def packs_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_queue, "UNPACKED", 0)
+    monkeypatch.setattr(waiting_queue, "SEGMENT", 3)
+
+
+@pytest.mark.usefixtures("packs_everything")
+def test_golden_digests_and_states_do_not_depend_on_what_is_packed() -> None:
+    from tests.golden.cases import golden
+
+    assert golden() == recorded().golden
+
+
+def _taken(queue: WaitingQueue, time: float) -> Iterator[int]:
+    while (one := queue.take_due(time)) is not None:
+        yield one.number
+
+
+@pytest.mark.usefixtures("packs_everything")
+def test_predictions_fall_due_in_order_packed_or_not_and_after_a_restore() -> None:
+    random = Random(1)
+    packing = Packing((), ())
+    queue = WaitingQueue(packing, lambda _: None)
+    kept: list[PendingPrediction] = []
+    due: list[int] = []
+    for number in range(2_000):
+        one = pending(f"e{number}", float(random.randrange(number, number + 50)), number % 40, number)
+        queue.add(one)
+        kept.append(one)
+        action = random.randrange(5)
+        if action == 0:
+            queue.pack(lambda _: False)
+        elif action == 1:
+            queue.unpack(random.randrange(40))
+        elif action == 2 and number % 7 == 0:
+            stored = pickle.loads(pickle.dumps(queue.state(lambda _: False)))
+            queue = WaitingQueue(packing, lambda _: None)
+            queue.restore(stored)
+        elif action == 3:
+            due += _taken(queue, number - 100.0)
+    due += _taken(queue, 10_000.0)
+    assert len(queue) == 0
+    assert due == [one.number for one in sorted(kept, key=in_order_of_deadlines)]
+
+
+@pytest.mark.usefixtures("packs_everything")
+def test_a_label_key_finds_all_its_predictions_equal_keys_being_one() -> None:
+    found: list[int] = []
+    queue = WaitingQueue(Packing((), ()), lambda one: found.append(one.number))
+    for number, label_key in enumerate([1, "1", 1.0, True, 2, None, "1", (1, "a")]):
+        queue.add(pending(f"e{number}", 100.0 - number, label_key, number))
+    queue.add(pending("rest", 100.0, "rest", 8))
+    queue.pack(lambda _: False)
+    for label_key, numbers in ((1, [0, 2, 3]), ("1", [1, 6]), ((1, "a"), [7]), (None, [5]), ("none", [])):
+        found.clear()
+        queue.unpack(label_key)
+        assert sorted(found) == numbers
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=200))
+def test_an_index_forgets_what_is_gone_and_nothing_else(added: list[tuple[int, bool]]) -> None:
+    index = LabelIndex()
+    for place, (label_key, _) in enumerate(added):
+        index.add(label_key, place)
+    index.clean(len(added), 1, lambda place: added[place][1])
+    for label_key in range(6):
+        left = [place for place, (key, is_gone) in enumerate(added) if key == label_key and not is_gone]
+        assert index.places(label_key) == left
