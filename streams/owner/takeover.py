@@ -7,6 +7,7 @@ consumer group has committed never matters, and no earlier owner has to have end
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from driftline.streams.archive.epochs import Announced, CodeEpoch, epoch_output, epochs, tails_of
@@ -30,6 +31,9 @@ from driftline.streams.records.ports import (
 )
 from driftline.streams.records.positions import NOTHING, SourcePosition
 
+ASKED_AT_ONCE = 8
+"""Partitions whose models topic is read at once at the start, each over a connection of its own."""
+
 
 class OtherCode(TakeOverRefused):
     """The partition's newest outputs were published by other code."""
@@ -44,13 +48,26 @@ async def refuse_other_code(deployment: Deployment) -> None:
         await topology(deployment)
     except TopologyRefused:
         return  # so is each take-over, for as long as the topics are not as they should be
-    for place in deployment.announced:
-        try:
-            await _epochs_of_this_code(deployment, place, (await deployment.broker.extents([place]))[place])
-        except (OtherCode, BrokerSilent, RecordsMissing):
-            raise
-        except StreamsError:
-            continue  # this partition's alone: the others can be served
+    turns = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def ask(place: Place) -> None:
+        async with turns:
+            await _refuse_other_code_at(deployment, place)
+
+    asked = [ask(place) for place in deployment.announced]
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
+
+
+async def _refuse_other_code_at(deployment: Deployment, place: Place) -> None:
+    """The same of one partition of the models topic."""
+    try:
+        await _epochs_of_this_code(deployment, place, (await deployment.broker.extents([place]))[place])
+    except (OtherCode, BrokerSilent, RecordsMissing):
+        raise
+    except StreamsError:
+        return  # this partition's alone: the others can be served
 
 
 async def take_over(

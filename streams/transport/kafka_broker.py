@@ -212,7 +212,10 @@ class KafkaBroker:
         except BaseException:
             await closing.end(consumer)
             raise
-        consumer.unsubscribe()  # else it would go on fetching
+        if read := {tp.topic for tp in consumer.assignment()}:
+            consumer.unsubscribe()  # else it would go on fetching
+            # without any topic it would ask for the metadata of every topic in the cluster
+            consumer._client.set_topics(read)
         self._idle.append(consumer)
 
     async def close(self) -> None:

@@ -90,3 +90,22 @@ def test_connections_end_though_a_read_has_just_ended_and_fetches_are_on_their_w
                 await broker.close()
 
     with_broker(bootstrap, work)
+
+
+def test_reading_one_topic_asks_for_the_metadata_of_no_other(bootstrap: str, topics: Topics) -> None:
+    """A cluster may have thousands, and each read would have the client decode all of them."""
+    place, later = Place(topics.outcomes, 0), Topics("later", 1, namespace=topics.namespace)
+
+    async def work(broker: KafkaBroker) -> None:
+        appender = await broker.fence("orders", [place])
+        end = (await appender.append({place: [Output(0, n, b"k", b"v") for n in range(5)]}))[place]
+        await appender.close()
+        assert [records async for records in broker.read(place, 0, end)]
+        await asyncio.to_thread(ensure_topics, bootstrap, later.all())
+        assert [records async for records in broker.read(place, 0, end)]
+        assert (await broker.extents([place]))[place].end == end  # answered after what the read has set off
+        known = {topic for consumer in broker._idle for topic in consumer._client.cluster.topics()}
+        assert place.topic in known
+        assert not known & {topic.name for topic in later.all()}
+
+    with_broker(bootstrap, work)
