@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from driftline import settings
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.infra.errors import InfraError
 from driftline.setting_sources import read
 
@@ -51,9 +51,9 @@ class Settings(settings.Settings):
         """Where the sealing key is kept when the settings name none."""
         return self.home / "checkpoints.key"
 
-    def features(self, case: str) -> RepositoryPlace:
+    def features(self, case: str) -> RepositoryLocation:
         """Where a case's Feast repository and online store are."""
-        return RepositoryPlace.of(case, self.home, self.namespace, self.online_store, self.registry)
+        return RepositoryLocation.of(case, self.home, self.namespace, self.online_store, self.registry)
 
 
 def _below(place: str, name: str) -> str:

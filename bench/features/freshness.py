@@ -24,7 +24,7 @@ from driftline import (
 )
 from driftline.bench.peers.process import PeerFailed
 from driftline.features.errors import FeaturesError
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 
 KEYS = 20
 """Keys that events are about, in turn."""
@@ -86,7 +86,11 @@ def _events() -> Iterator[Tick]:
 
 
 def measure(
-    bootstrap: str, namespace: str, place: RepositoryPlace, check: Callable[[], None], pace: dict[int, float]
+    bootstrap: str,
+    namespace: str,
+    place: RepositoryLocation,
+    check: Callable[[], None],
+    pace: dict[int, float],
 ) -> dict[str, Any]:
     """p50 and p99 in ms by rate (events a second); `pace` is the seconds of each.
 

@@ -33,7 +33,7 @@ from driftline.features.declare.constructors import count, mean
 from driftline.features.declare.declaration import HOUR, View, views
 from driftline.features.declare.on_demand import OnDemandView
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient
 from driftline.features.online.stores import wire
 from driftline.features.online.stores.redis_rows import Layout
@@ -137,7 +137,7 @@ def _fastest_cpu_us(write: Callable[[Any], None], batches: list[Any], rows: int)
     return min(found)
 
 
-def _feasts_own(place: RepositoryPlace, folder: Path) -> Any:
+def _feasts_own(place: RepositoryLocation, folder: Path) -> Any:
     """The same registry and rows through the store that Feast itself brings."""
     from feast import FeatureStore, RepoConfig
 
@@ -216,7 +216,7 @@ def reads(repo: OnlineStoreRepo) -> dict[str, Any]:
     return found
 
 
-def _bare(place: RepositoryPlace) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def _bare(place: RepositoryLocation) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """HMGET of one entity, and of 100 in a pipeline."""
     from redis import Redis
 
@@ -261,7 +261,7 @@ def measure(bootstrap: str, folder: Path) -> dict[str, Any]:
                 found[name] = {"reason": "there is no redis-server"}
                 continue
             repo = OnlineStoreRepo(
-                RepositoryPlace(folder / f"repo-{name}", "bench", online_store), [DECLARED]
+                RepositoryLocation(folder / f"repo-{name}", "bench", online_store), [DECLARED]
             )
             repo.apply()
             _say(f"{name}: writes")

@@ -16,7 +16,8 @@ from quixstreams.models.serializers import SerializationContext
 from driftline.bench.peers.gauge import Gauge
 from driftline.bench.peers.job import Job, Memory, Out, Store, tag_of
 from driftline.bench.peers.process import Assignment
-from driftline.streams.declare.events import Event, EventCodec
+from driftline.streams.declare.event_codec import EventCodec
+from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import load_case
 
 

@@ -12,7 +12,7 @@ os.environ.setdefault("FAUST_LOOP", "uvloop")  # as `driftline worker` does
 from driftline.bench.peers.gauge import Gauge
 from driftline.bench.peers.process import Assignment
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.writer import OnlineWriter
 from driftline.infra.serving.deploy import deploy
 from driftline.infra.settings import Settings
@@ -31,7 +31,9 @@ from driftline.streams.transport.worker_process import run
 
 
 def _online_writer(case: UseCase, home: Path) -> OnlineWriter:
-    repo = OnlineStoreRepo(RepositoryPlace(home / "feast", case.name), case.views(), case.on_demand_views())
+    repo = OnlineStoreRepo(
+        RepositoryLocation(home / "feast", case.name), case.views(), case.on_demand_views()
+    )
     repo.apply()
     return OnlineWriter(repo)
 

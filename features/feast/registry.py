@@ -23,7 +23,7 @@ from driftline.features.declare.feature_descriptions import feast_tags, owners, 
 from driftline.features.declare.on_demand import OnDemandView
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.expiry import CLOCK
-from driftline.features.feast.repository_location import ONLINE_STORE, REGISTRY, RepositoryPlace
+from driftline.features.feast.repository_location import ONLINE_STORE, REGISTRY, RepositoryLocation
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -65,7 +65,7 @@ class OnlineStoreRepo:
     """
 
     def __init__(
-        self, place: RepositoryPlace, views: Sequence[View], on_demand: Sequence[OnDemandView] = ()
+        self, place: RepositoryLocation, views: Sequence[View], on_demand: Sequence[OnDemandView] = ()
     ) -> None:
         self.place = place
         self.views = {view.name: view for view in views}
@@ -179,7 +179,7 @@ def _registry_errors() -> Iterator[None]:
         raise FeaturesError(f"the feature registry cannot be read or changed: {error.orig}") from error
 
 
-def _check_driver(place: RepositoryPlace) -> None:
+def _check_driver(place: RepositoryLocation) -> None:
     """Raises FeaturesError for a registry that is no database's URL, or whose driver is not installed."""
     if place.registry is None:
         return
@@ -216,7 +216,7 @@ def _change(kind: str, held: Any, declared: Any, project: str) -> RegistryChange
     return RegistryChange(kind, declared.name, "change", differences)
 
 
-def _settings_text(place: RepositoryPlace) -> str:
+def _settings_text(place: RepositoryLocation) -> str:
     """feature_store.yaml; a URL with a password is not written down, Feast takes it from the environment."""
     import yaml  # type: ignore[import-untyped]
 
@@ -229,7 +229,7 @@ def _settings_text(place: RepositoryPlace) -> str:
     return text
 
 
-def _open(place: RepositoryPlace) -> FeatureStore:
+def _open(place: RepositoryLocation) -> FeatureStore:
     """Feast with the repository's settings."""
     _import_feast()
     from feast import FeatureStore, RepoConfig

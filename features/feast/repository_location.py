@@ -30,7 +30,7 @@ def project_of(qualified: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class RepositoryPlace:
+class RepositoryLocation:
     """A folder that holds a Feast repository, under `project`; its online store and registry.
 
     `online_store` is "sqlite" (a file in the folder) or the URL of a Redis: redis://, rediss:// (TLS)
@@ -96,13 +96,13 @@ class RepositoryPlace:
     @classmethod
     def of(
         cls, case: str, home: Path, namespace: str, online_store: str, registry: str | None
-    ) -> RepositoryPlace:
+    ) -> RepositoryLocation:
         """That of a case within a namespace, below driftline's home."""
         qualified = f"{namespace}.{case}" if namespace else case
         return cls(home / "feast" / qualified, project_of(qualified), online_store, registry)
 
     @classmethod
-    def from_settings(cls, case: str) -> RepositoryPlace:
+    def from_settings(cls, case: str) -> RepositoryLocation:
         """By the settings of this process; raises SettingsError."""
         from driftline.setting_sources import read
         from driftline.settings import Settings

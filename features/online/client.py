@@ -20,9 +20,9 @@ from driftline.features.declare.declaration import View
 from driftline.features.declare.keys import Key, texts_of
 from driftline.features.declare.on_demand import AT, Evaluate, OnDemandView, evaluation
 from driftline.features.errors import FeatureDeclarationError, FeaturesError
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.stores import wire
-from driftline.features.online.stores.stored_row import RowsReader, Stored
+from driftline.features.online.stores.stored_row import RowsReader, StoredRow
 from driftline.features.online.stores.timestamps import microseconds, time_of_stamp
 
 
@@ -200,12 +200,12 @@ class FeatureClient:
     12.5
     """
 
-    def __init__(self, case: Declared, place: RepositoryPlace | None = None) -> None:
+    def __init__(self, case: Declared, place: RepositoryLocation | None = None) -> None:
         for method in ("views", "on_demand_views"):
             if isinstance(case, type) or not callable(getattr(case, method, None)):
                 raise FeatureDeclarationError(f"FeatureClient: case: expected a UseCase, not {shown(case)}")
-        check_argument(place, RepositoryPlace | None, "FeatureClient: place", FeatureDeclarationError)
-        self._place = place or RepositoryPlace.from_settings(case.name)
+        check_argument(place, RepositoryLocation | None, "FeatureClient: place", FeatureDeclarationError)
+        self._place = place or RepositoryLocation.from_settings(case.name)
         self._views = {view.name: view for view in case.views()}
         self._computed = {view.name: _Computed(view, self._views) for view in case.on_demand_views()}
         self._selections: dict[tuple[str, tuple[str, ...] | None], _Selection] = {}
@@ -345,7 +345,7 @@ class FeatureClient:
             ) from error
 
 
-def _reader(place: RepositoryPlace) -> RowsReader:
+def _reader(place: RepositoryLocation) -> RowsReader:
     if place.is_sqlite:
         from driftline.features.online.stores import sqlite_rows
 
@@ -389,14 +389,16 @@ def _encoded(selection: _Selection, key: Mapping[str, Key]) -> bytes:
 
 
 def _rows(
-    selection: _Selection, keys: Sequence[Mapping[str, Key]], values: list[Stored], at: datetime | None
+    selection: _Selection, keys: Sequence[Mapping[str, Key]], values: list[StoredRow], at: datetime | None
 ) -> list[FeatureRow]:
     now = microseconds(at or datetime.now(UTC))
     expires = selection.ages or at is not None
     return [_row(selection, key, row, now, expires) for key, row in zip(keys, values, strict=True)]
 
 
-def _row(selection: _Selection, key: Mapping[str, Key], row: Stored, now: int, expires: bool) -> FeatureRow:
+def _row(
+    selection: _Selection, key: Mapping[str, Key], row: StoredRow, now: int, expires: bool
+) -> FeatureRow:
     view = selection.view.name
     if row.stamp is None:
         return FeatureRow(view, key, None, None, selection.unseen)

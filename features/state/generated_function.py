@@ -17,10 +17,10 @@ from typing import Any
 INDENT = "    "
 
 
-class Routine:
+class GeneratedFunction:
     """A function that is written line by line.
 
-    >>> routine = Routine("doubled", "value")
+    >>> routine = GeneratedFunction("doubled", "value")
     >>> factor = routine.constant(2)
     >>> routine.line(f"return value * {factor}")
     >>> routine.function()(21)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from driftline.features.declare.keys import holds_enum, is_doubtful, kinds_of
 from driftline.features.state.feature_value import LARGEST, checked, failed
-from driftline.features.state.generated_function import Routine, attribute, attributes
+from driftline.features.state.generated_function import GeneratedFunction, attribute, attributes
 from driftline.features.state.online_view import WindowReading
 from driftline.features.state.references import References
 
@@ -71,7 +71,7 @@ class RequestRow:
 
     def reader(self) -> ReadRow:
         """The function that reads them; it is made once, when all are declared."""
-        routine = Routine("read_features", "request", "at")
+        routine = GeneratedFunction("read_features", "request", "at")
         names: list[tuple[str, str, bool]] = []
 
         def named(feature: str, *, may_be_none: bool = True) -> str:
@@ -97,19 +97,19 @@ class RequestRow:
         return routine.function()
 
     @staticmethod
-    def _write_lookup(routine: Routine, value: str, lookup: LookupReading) -> None:
+    def _write_lookup(routine: GeneratedFunction, value: str, lookup: LookupReading) -> None:
         find, ttl = routine.constant(lookup.references.find), routine.constant(lookup.ttl)
         read = _read(routine, lookup.name, "known[1]", lookup.field, lookup.plain)
         routine.line(f"known = {find}({attribute('request', lookup.by)}, at)")
         routine.line(f"{value} = None if known is None or at - known[0] > {ttl} else {read}")
 
 
-def _read(routine: Routine, name: str, of: str, field: str, plain: bool) -> str:
+def _read(routine: GeneratedFunction, name: str, of: str, field: str, plain: bool) -> str:
     read = attribute(of, field)
     return read if plain else f"{routine.constant(checked)}({name!r}, {read})"
 
 
-def _write_row(routine: Routine, names: Sequence[tuple[str, str, bool]]) -> None:
+def _write_row(routine: GeneratedFunction, names: Sequence[tuple[str, str, bool]]) -> None:
     """Make the row at once, then take out what is missing: one that grows is made anew on the way."""
     routine.line("row = {" + ", ".join(f"{feature!r}: {value}" for feature, value, _ in names) + "}")
     for feature, value, may_be_none in names:
@@ -119,7 +119,7 @@ def _write_row(routine: Routine, names: Sequence[tuple[str, str, bool]]) -> None
 
 
 def write_result(
-    routine: Routine,
+    routine: GeneratedFunction,
     value: str,
     name: str,
     function: Callable[[Any], Any],

@@ -8,7 +8,7 @@ from typing import Any
 from driftline.features.declare.declaration import Window
 from driftline.features.declare.keys import is_doubtful
 from driftline.features.state.feature_value import check_keys, checked, number
-from driftline.features.state.generated_function import INDENT, Routine, attribute, attributes
+from driftline.features.state.generated_function import INDENT, GeneratedFunction, attribute, attributes
 from driftline.features.state.online_view import OnlineView
 from driftline.features.state.request_row import write_result
 from driftline.features.state.window_table import BoundedTable, WindowTable
@@ -67,7 +67,7 @@ class WindowFeed:
 
     def take(self) -> Take:
         """The function that adds an event's values; it is made once, when all is declared."""
-        routine = Routine("take", "event", "at")
+        routine = GeneratedFunction("take", "event", "at")
         for place, (name, value, check) in enumerate(self._read):
             if isinstance(value, str):
                 routine.line(f"v{place} = {attribute('event', value)}")
@@ -85,7 +85,7 @@ class WindowFeed:
         return routine.function()
 
 
-def _additions(routine: Routine, key: _Key, name: str) -> list[str]:
+def _additions(routine: GeneratedFunction, key: _Key, name: str) -> list[str]:
     """The lines that add an event's values under a key."""
     views = [routine.constant(view.touch) for view in key.views]
     lines = []

@@ -8,20 +8,20 @@ from typing import Annotated
 import typer
 
 from driftline.infra.cli import (
-    acl,
     config,
     data,
+    evaluate,
     features,
     gateway,
     local,
-    offline,
-    produce,
     proof,
     service,
+    simulate,
+    status,
 )
 from driftline.infra.cli.cases import settings
 from driftline.infra.cli.console import explains_itself, say
-from driftline.infra.cli.topics import dead_letters, models, planning, schema, tail
+from driftline.infra.cli.topics import acl, dead_letters, models, plan, produce, schema, tail
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C has ended."""
@@ -60,7 +60,7 @@ def driftline(
         set_by_flags(flags)
 
 
-for module in (local, service, produce, offline, planning, proof, acl):
+for module in (local, status, service, produce, simulate, evaluate, plan, proof, acl):
     app.add_typer(module.commands)
 app.add_typer(features.commands, name="features")
 app.add_typer(data.commands, name="data")

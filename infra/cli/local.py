@@ -1,4 +1,4 @@
-"""The local Kafka, what runs beside it, and the demo: up, down, status, demo."""
+"""The local Kafka and the demo: up, down, demo."""
 
 from __future__ import annotations
 
@@ -53,20 +53,6 @@ def down(
     if wipe:  # they belong to the deleted topics
         shutil.rmtree(home / "checkpoints", ignore_errors=True)
     say(("Kafka stopped" if stopped else "no Kafka was running") + (", data removed" if wipe else ""))
-
-
-@commands.command()
-def status(as_json: AsJson = False) -> None:
-    """What runs, and how far each worker has come. Exit code 1 when no broker runs."""
-    from driftline.infra.local.status import collect, status_text
-
-    system = collect(settings())
-    if as_json:
-        print_json(system)
-    else:
-        say(status_text(system))
-    if not system["broker"]["running"]:
-        raise typer.Exit(1)
 
 
 @commands.command()

@@ -1,1 +1,1 @@
-"""What runs on this machine: Kafka, and the progress of each worker."""
+"""What runs on this machine: Kafka, and each worker with its progress."""

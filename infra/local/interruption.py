@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from driftline.infra.local.kafka import LocalStack
-from driftline.infra.local.status import is_alive
+from driftline.infra.local.running_workers import is_alive
 from driftline.infra.settings import Settings
 
 

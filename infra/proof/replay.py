@@ -13,7 +13,8 @@ import msgspec
 from driftline.infra.errors import InfraError
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.archive.topic_history import TopicPast
-from driftline.streams.declare.events import Event, EventCodec
+from driftline.streams.declare.event_codec import EventCodec
+from driftline.streams.declare.events import Event
 from driftline.streams.errors import Refused
 from driftline.streams.simulation.recording import as_line
 

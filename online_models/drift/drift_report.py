@@ -12,17 +12,6 @@ class Side(msgspec.Struct, frozen=True):
     count: int
 
 
-class AlarmBudget(msgspec.Struct, frozen=True):
-    """The promise, at most one false alarm in so many requests, and what came of it: requests and confirmed
-    incidents so far; `evidence` is what each of the monitors needs."""
-
-    false_alarm_every: int
-    requests: int
-    incidents: int
-    monitors: int
-    evidence: float
-
-
 class Toll(msgspec.Struct, frozen=True):
     """Mean losses on the `labels` that came while an incident lasted, from its confirmation to its end: of
     what was served, and of each member and baseline that had answered them all."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from math import cbrt
 from typing import Literal, NamedTuple
 
-from driftline.online_models.drift.drift_report import AlarmBudget, Side, Toll
+from driftline.online_models.drift.alarm_budget import AlarmBudget
+from driftline.online_models.drift.drift_report import Side, Toll
 from driftline.online_models.drift.monitors.alarm import Alarm
 from driftline.online_models.drift.monitors.delays import DELAY_OF
 from driftline.online_models.drift.monitors.value_scale import Scale

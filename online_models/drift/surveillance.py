@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from driftline.online_models.drift.drift_report import AlarmBudget, Estimate
+from driftline.online_models.drift.alarm_budget import AlarmBudget, evidence_for
+from driftline.online_models.drift.drift_report import Estimate
 from driftline.online_models.drift.incidents import (
     LOSS_OF_FROZEN,
     LOSS_OF_RARE,
@@ -26,7 +27,6 @@ from driftline.online_models.drift.monitors.panel import Panel
 from driftline.online_models.drift.monitors.windows import BLOCK
 from driftline.online_models.drift.performance import Performance
 from driftline.online_models.drift.spans import BlockSpan, Spans
-from driftline.online_models.drift.thresholds import evidence_for
 from driftline.online_models.tasks.protocol import Task
 
 DETECTOR = "windows"

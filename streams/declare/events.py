@@ -1,33 +1,19 @@
-"""The typed event contract: what may enter the log, and how it is written there.
+"""The typed event contract: what may enter the log.
 
 Events are JSON objects `{"type": tag, "id": ..., "at": RFC 3339 with a zone, ...fields}`.
-All encoding and decoding of events happens in this module.
+`event_codec` writes and reads them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import cache
-from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 import msgspec.structs
 
-from driftline.features.declare.keys import key_text
-from driftline.streams.declare.retirement import TAG_FIELD, EventDecoder, EventMeta
-from driftline.streams.errors import DeclarationError, Refused
-
-MAX_MAGNITUDE = 1e15
-"""Numbers to compute with may not be beyond this: their squares and sums would not be exact or finite."""
-
-YEARS = range(2, 9999)
-"""Years that `at` may lie in: whatever its zone, it has a date in UTC."""
-COLONS_IN_TIME = 2
-LONGEST_KEY = 4_096
-"""Bytes of a record's key: it stands in every output about it, more than once in some."""
+from driftline.streams.declare.retirement import TAG_FIELD, EventMeta
 
 # given by name, mypy would ask every subclass to say frozen=True again
 _FROZEN: dict[str, Any] = {"frozen": True}
@@ -87,32 +73,6 @@ class Clock(Event, tag="clock"):
     """
 
 
-def _within(value: Any) -> bool:
-    """Whether all numbers in a field's value are finite and within the magnitude allowed."""
-    if value is None or isinstance(value, (str, bytes)):
-        return True
-    if isinstance(value, (int, float)):
-        return -MAX_MAGNITUDE <= value <= MAX_MAGNITUDE
-    if isinstance(value, Mapping):
-        return all(map(_within, value.values()))
-    return not isinstance(value, Iterable) or all(map(_within, value))
-
-
-def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
-    """Raise when a JSON object says the same key twice: readers differ in which one they believe."""
-    names = set()
-    for name, _ in pairs:
-        if name in names:
-            raise Refused("decode", f"the object says {name!r} twice")
-        names.add(name)
-
-
-# numbers stay text: they are of no interest here, and one of a million digits costs nothing
-_REPEATS = json.JSONDecoder(
-    object_pairs_hook=_refuse_repeated, parse_int=str, parse_float=str, parse_constant=str, strict=False
-)
-
-
 class WarmUp(Event, tag="warm-up"):
     """The first record of a log that begins with history: what follows is learned from, and nothing is
     put out, until `Serve`."""
@@ -150,147 +110,6 @@ SYSTEM_EVENTS: tuple[type[Event], ...] = (Clock, WarmUp, Serve, Command)
 """Events that every case has."""
 TIMELESS: tuple[type[Event], ...] = (Reference, WarmUp, Serve)
 """Events that reach the features and say nothing of what time it is."""
-
-
-@cache
-def _numeric_fields(event_type: type[Event]) -> tuple[str, ...]:
-    """Names of the fields that may hold a number."""
-
-    def numeric(hint: Any) -> bool:
-        return hint in (int, float) or any(numeric(part) for part in get_args(hint))
-
-    hints = get_type_hints(event_type)
-    return tuple(name for name in event_type.__struct_fields__ if numeric(hints[name]))
-
-
-class EventCodec:
-    """Encodes and decodes the events of one case.
-
-    `types` are the case's event classes; `key` names the field that holds the partition key in
-    every event that is not a `Reference` or one of `SYSTEM_EVENTS`; `max_bytes` bounds one encoded event.
-    `others` are fields that an event may have instead of `key`, first choice first; it is written under the
-    key that it knows, and read under any.
-    `computed` names the fields of each type that are computed with, whose numbers must be within
-    `MAX_MAGNITUDE`; others may be identifiers, which have none.
-    """
-
-    def __init__(
-        self,
-        types: Sequence[type[Event]],
-        key: str | None,
-        max_bytes: int,
-        computed: Mapping[type, Collection[str]],
-        others: Sequence[str] | None = None,
-    ) -> None:
-        tags: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in SYSTEM_EVENTS}
-        for event_type in types:
-            tag = event_type.__struct_config__.tag
-            if not isinstance(tag, str):
-                raise DeclarationError(
-                    f"{event_type.__name__} has no tag: write class {event_type.__name__}(Event, tag=...)"
-                )
-            if tag in tags:
-                raise DeclarationError(
-                    f"tag {tag!r} names both {tags[tag].__name__} and {event_type.__name__}"
-                )
-            tags[tag] = event_type
-            lacks_key = not issubclass(event_type, Reference) and key not in event_type.__struct_fields__
-            if lacks_key and others is None:
-                raise DeclarationError(f"{event_type.__name__} lacks the partition key field {key!r}")
-        self._decoder = EventDecoder[Event]((*types, *SYSTEM_EVENTS))
-        self._encoder = msgspec.json.Encoder()
-        self._max_bytes = max_bytes
-        self._key_field = key
-        known: list[type[Event]] = [*types, *SYSTEM_EVENTS]
-        self._checks: dict[type[Event], Callable[[Event], Any] | None] = {}
-        self.broadcast = frozenset(t for t in known if issubclass(t, (Reference, *SYSTEM_EVENTS)))
-        self._key_of = _keys_of((kind for kind in known if kind not in self.broadcast), key, others or ())
-        self._keyed = frozenset(kind for kind in self._key_of if key in kind.__struct_fields__)
-        self._names: dict[type[Event], tuple[str, ...]] = {}
-        self._fewest_colons: dict[type[Event], int] = {}
-        for event_type in known:
-            required = [field for field in msgspec.structs.fields(event_type) if field.required]
-            self._fewest_colons[event_type] = 1 + len(required) + COLONS_IN_TIME
-            used = (
-                event_type.__struct_fields__ if event_type in SYSTEM_EVENTS else computed.get(event_type, ())
-            )
-            names = tuple(name for name in _numeric_fields(event_type) if name in used)
-            self._names[event_type] = names
-            # attrgetter returns a bare value for one name: asking twice keeps it a tuple
-            self._checks[event_type] = attrgetter(*names, *names[:1]) if names else None
-
-    def decode(self, raw: bytes | None, key: bytes | None) -> Event:
-        """The event in `raw`, whose record key is `key`; raises `Refused` with stage and reason."""
-        if not raw:
-            raise Refused("decode", "the record has no value")
-        if len(raw) > self._max_bytes:
-            raise Refused("decode", f"{len(raw)} bytes exceed the case's limit of {self._max_bytes}")
-        try:
-            event = self._decoder.decode(raw)
-            kind = type(event)
-            # with no more colons than its type needs, none is left over for a repeated key
-            if raw.count(b":") > self._fewest_colons[kind] and self._encoder.encode(event) != raw:
-                _REPEATS.decode(raw.decode())
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise Refused("decode", str(error)) from None
-        if event.at.year not in YEARS:
-            raise Refused("decode", f"at lies in the year {event.at.year}, which not every zone has")
-        numbers = self._checks[kind]
-        if numbers is not None:
-            for value in numbers(event):
-                if value is None:
-                    continue
-                if value.__class__ is float or value.__class__ is int:
-                    if not -1e15 <= value <= 1e15:
-                        raise self._out_of_range(event)
-                elif not _within(value):
-                    raise self._out_of_range(event)
-        if kind in self._keyed and (key is None or key != key_text(self._key_of[kind](event)).encode()):
-            raise self._misnamed(event, key)
-        if key is not None and len(key) > LONGEST_KEY:
-            raise Refused("key", f"a key of {len(key):,} bytes: at most {LONGEST_KEY:,} are allowed")
-        return event
-
-    def _misnamed(self, event: Event, key: bytes | None) -> Refused:
-        given = "missing" if key is None else repr(key[:64])
-        text = key_text(self._key_of[type(event)](event))
-        return Refused("key", f"record key is {given}, field {self._key_field!r} makes it {text!r:.80}")
-
-    def _out_of_range(self, event: Event) -> Refused:
-        for name in self._names[type(event)]:
-            value = getattr(event, name)
-            if not _within(value):
-                return Refused("decode", f"{name} is {value!r}, beyond ±{MAX_MAGNITUDE:g}")
-        raise AssertionError("no field is out of range")
-
-    def encode(self, event: Event) -> bytes:
-        """The event's JSON; raises `Refused` for what `decode` would refuse."""
-        raw = self._encoder.encode(event)
-        self.decode(raw, self.key(event))
-        return raw
-
-    def encode_trusted(self, event: Event) -> bytes:
-        """The event's JSON without a check: the fold will refuse what is wrong with it."""
-        return self._encoder.encode(event)
-
-    def key(self, event: Event) -> bytes | None:
-        """The record key; None for events that go to every partition, and for those that know no key."""
-        key_of = self._key_of.get(type(event))
-        value = None if key_of is None else key_of(event)
-        return None if value is None else key_text(value).encode()
-
-
-def _keys_of(
-    kinds: Iterable[type[Event]], key: str | None, others: Sequence[str]
-) -> dict[type[Event], Callable[[Event], Any]]:
-    """Reads the key that events of a kind are written under: `key`, else the first other that they have."""
-    fields = [*others] if key is None else [key, *others]
-    found: dict[type[Event], Callable[[Event], Any]] = {}
-    for kind in kinds:
-        name = next((name for name in fields if name in kind.__struct_fields__), None)
-        if name is not None:
-            found[kind] = attrgetter(name)
-    return found
 
 
 def seconds(at: datetime) -> float:

@@ -35,7 +35,8 @@ from driftline.streams.code.provenance import is_ours
 from driftline.streams.code.specification import described
 from driftline.streams.declare.commands import check_operators
 from driftline.streams.declare.consistency import check_case, check_views
-from driftline.streams.declare.events import Event, EventCodec
+from driftline.streams.declare.event_codec import EventCodec
+from driftline.streams.declare.events import Event
 from driftline.streams.declare.retention import needed_for, seconds_of
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import DeclarationError

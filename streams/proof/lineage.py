@@ -18,7 +18,8 @@ from driftline.features.state.value_lineage import Behind, EvidenceCollector, Fe
 from driftline.streams.archive.epochs import UNRECORDED, Code, CodeEpoch, recorded_epochs
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.archive.topic_history import Past
-from driftline.streams.declare.events import Event, EventCodec, moment
+from driftline.streams.declare.event_codec import EventCodec
+from driftline.streams.declare.events import Event, moment
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused, StreamsError

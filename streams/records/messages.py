@@ -8,7 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from driftline.features.quality.feature_schema import AnomalyKind, Severity
-from driftline.online_models.drift.drift_report import AlarmBudget, Estimate, Side, Toll
+from driftline.online_models.drift.alarm_budget import AlarmBudget
+from driftline.online_models.drift.drift_report import Estimate, Side, Toll
 from driftline.online_models.promote.promotion import Evidence
 
 

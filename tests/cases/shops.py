@@ -12,7 +12,7 @@ from driftline.features.declare.constructors import count, mean
 from driftline.features.declare.declaration import HOUR, View, views
 from driftline.features.declare.on_demand import OnDemandView
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient, FeatureRow
 from driftline.features.online.writer import RowStore
 
@@ -48,7 +48,7 @@ class Shops:
 
 
 def repo_at(path: Path, online_store: str = "sqlite", declared: list[View] = DECLARED) -> OnlineStoreRepo:
-    return OnlineStoreRepo(RepositoryPlace(path, "shops", online_store), declared)
+    return OnlineStoreRepo(RepositoryLocation(path, "shops", online_store), declared)
 
 
 def put(repo: OnlineStoreRepo, rows: Mapping[str, tuple[float, Mapping[str, Any]]]) -> None:

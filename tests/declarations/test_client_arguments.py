@@ -13,7 +13,7 @@ import pytest
 from declared import orders
 
 import driftline as dl
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 
 NOWHERE = "127.0.0.1:9"
 COMMAND = {"case": "orders", "operator": "ann", "private_key": "0a" * 32, "action": "freeze"}
@@ -73,7 +73,7 @@ def test_no_message_shows_a_private_key() -> None:
 
 
 def test_right_arguments_are_taken() -> None:
-    place = RepositoryPlace.of("orders", Path("home"), "", "sqlite", None)
+    place = RepositoryLocation.of("orders", Path("home"), "", "sqlite", None)
     dl.FeatureClient(orders(), place).close()
     assert dl.new_command(**COMMAND).operator == "ann"  # type: ignore[arg-type]
     assert dl.load_case("shop:orders").name == "orders"

@@ -19,7 +19,7 @@ from typed import KEYS, Level, Region, code_of, readings
 
 import driftline as dl
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient
 from driftline.features.online.writer import RowStore
 from driftline.infra.settings import Settings
@@ -73,7 +73,7 @@ def test_the_fold_takes_all_of_them_whole_or_in_pieces(north: Outputs) -> None:
 
 
 def test_the_online_store_has_them_by_the_text_of_the_json(north: Outputs, tmp_path: Path) -> None:
-    place = RepositoryPlace(tmp_path / "feast", "typed")
+    place = RepositoryLocation(tmp_path / "feast", "typed")
     repo = OnlineStoreRepo(place, readings.views(), readings.on_demand_views())
     repo.apply()
     RowStore(repo).put(north.rows)

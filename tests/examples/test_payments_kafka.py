@@ -14,7 +14,7 @@ from kafka import KafkaProducer
 
 from driftline.examples.payments import payments
 from driftline.examples.payments.events import Payment
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import open_source, with_closing_clock
@@ -84,7 +84,7 @@ def test_a_worker_publishes_what_simulate_says_and_every_entity_can_be_read(
 
     # while the worker serves: the newest row of every card, merchant and device
     [(_, out)] = system.refolded(rows=True)
-    place = RepositoryPlace.of("payments", system.home, system.namespace, "sqlite", None)
+    place = RepositoryLocation.of("payments", system.home, system.namespace, "sqlite", None)
     with FeatureClient(payments, place) as client:
         views = {view.name: view for view in payments.views()}
         assert {view for view, _ in out.rows} == set(views)

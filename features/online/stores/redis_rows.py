@@ -23,7 +23,7 @@ from redis.exceptions import NoScriptError, RedisError
 from driftline.features.declare.declaration import View
 from driftline.features.online.stores import wire
 from driftline.features.online.stores.connection import connect, connect_async, without_secrets
-from driftline.features.online.stores.stored_row import Stored, row_encoder
+from driftline.features.online.stores.stored_row import StoredRow, row_encoder
 from driftline.features.state.online_view import RowKey, StampedRow
 
 ROWS_IN_EXCHANGE = 1000
@@ -167,7 +167,7 @@ class RedisRowsReader:
         self._client_async: Any = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def read(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[Stored]:
+    def read(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[StoredRow]:
         """The rows of entity keys, with the values of those features in their order."""
         wanted = self._calls(view, features, keys)
         if len(wanted) == 1:
@@ -177,7 +177,9 @@ class RedisRowsReader:
                 pipe.execute_command(*call)
             return [_stored(row) for row in pipe.execute()]
 
-    async def read_async(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[Stored]:
+    async def read_async(
+        self, view: str, features: tuple[str, ...], keys: Sequence[bytes]
+    ) -> list[StoredRow]:
         """As `read`, with an asyncio client."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # connections belong to the loop they were made in
@@ -206,9 +208,9 @@ class RedisRowsReader:
             await client.aclose()
 
 
-def _stored(row: list[bytes | None]) -> Stored:
+def _stored(row: list[bytes | None]) -> StoredRow:
     *values, stamp = row
-    return Stored(None, ()) if stamp is None else Stored(wire.decoded_microseconds(stamp), values)
+    return StoredRow(None, ()) if stamp is None else StoredRow(wire.decoded_microseconds(stamp), values)
 
 
 class RedisRowsWriter:

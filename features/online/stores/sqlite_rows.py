@@ -23,7 +23,7 @@ from pathlib import Path
 
 from driftline.features.declare.declaration import View
 from driftline.features.online.stores import wire
-from driftline.features.online.stores.stored_row import Stored, row_encoder
+from driftline.features.online.stores.stored_row import StoredRow, row_encoder
 from driftline.features.online.stores.timestamps import microseconds
 from driftline.features.state.online_view import RowKey, StampedRow
 
@@ -111,7 +111,7 @@ class SqliteRowsReader:
         self._connection: sqlite3.Connection | None = None
         self._opened: os.stat_result | None = None
 
-    def read(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[Stored]:
+    def read(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[StoredRow]:
         """The rows of entity keys, with the values of those features in their order."""
         table = f"{self._project}_{view}".replace('"', '""')
         with self._lock:
@@ -119,7 +119,9 @@ class SqliteRowsReader:
         answers = []
         for key in keys:
             row = rows.get(key)
-            answers.append(Stored(None, ()) if row is None else Stored(row[0], [*map(row[1].get, features)]))
+            answers.append(
+                StoredRow(None, ()) if row is None else StoredRow(row[0], [*map(row[1].get, features)])
+            )
         return answers
 
     def _connected(self) -> sqlite3.Connection:
@@ -142,7 +144,9 @@ class SqliteRowsReader:
         if connection is not None:
             connection.close()
 
-    async def read_async(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[Stored]:
+    async def read_async(
+        self, view: str, features: tuple[str, ...], keys: Sequence[bytes]
+    ) -> list[StoredRow]:
         """As `read`, on another thread."""
         return await asyncio.to_thread(self.read, view, features, keys)
 

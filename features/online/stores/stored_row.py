@@ -11,7 +11,7 @@ from driftline.features.declare.declaration import View
 from driftline.features.online.stores import wire
 
 
-class Stored(NamedTuple):
+class StoredRow(NamedTuple):
     """Event time in microseconds since the epoch, None where there is no row, and encoded values."""
 
     stamp: int | None
@@ -57,11 +57,13 @@ class RowsReader(Protocol):
     address: str
     """What to call the store in messages."""
 
-    def read(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[Stored]:
+    def read(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[StoredRow]:
         """The rows of entity keys, with the values of those features in their order."""
         ...
 
-    async def read_async(self, view: str, features: tuple[str, ...], keys: Sequence[bytes]) -> list[Stored]:
+    async def read_async(
+        self, view: str, features: tuple[str, ...], keys: Sequence[bytes]
+    ) -> list[StoredRow]:
         """As `read`."""
         ...
 

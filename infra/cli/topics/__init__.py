@@ -1,1 +1,1 @@
-"""Commands about one topic of a case each: its records, its schema, and what is sent because of them."""
+"""Commands about the topics of a case: their records, schemas, rights, and what is sent to them."""

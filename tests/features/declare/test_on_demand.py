@@ -18,7 +18,7 @@ from shops import by_feasts_own
 from driftline import HOUR, Event, FeatureClient, count, derive, difference, field, on_demand, ratio, since
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import Status
 from driftline.features.online.writer import RowStore
 from driftline.features.state.value_lineage import EvidenceCollector
@@ -81,7 +81,7 @@ def folded() -> tuple[dict[Any, Any], dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> OnlineStoreRepo:
-    place = RepositoryPlace(tmp_path_factory.mktemp("kinds") / "feast", "kinds")
+    place = RepositoryLocation(tmp_path_factory.mktemp("kinds") / "feast", "kinds")
     found = OnlineStoreRepo(place, kinds.views(), kinds.on_demand_views())
     found.apply()
     RowStore(found).put(folded()[0])

@@ -23,7 +23,7 @@ from driftline.features.declare.constructors import count, mean
 from driftline.features.declare.declaration import HOUR, views
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 
 DEADLINE = 120.0
 
@@ -127,7 +127,7 @@ def test_an_object_that_others_made_is_not_overwritten(repo: OnlineStoreRepo) ->
 def apply_views(path: Path, registry: str, number: int) -> None:
     name = f"case{number}"
     features = {"sold_1h": count(Sold, by=f"key{number}", over=HOUR)}
-    place = RepositoryPlace(path / name, "shared", registry=registry)
+    place = RepositoryLocation(path / name, "shared", registry=registry)
     OnlineStoreRepo(place, views(name, features)).apply()
 
 
@@ -145,14 +145,14 @@ def test_cases_that_are_applied_at_once_to_one_registry_are_all_in_it(
     tmp_path: Path, registry_url: str
 ) -> None:
     assert apply_at_once(apply_views, tmp_path, registry_url) == [0] * 4
-    store = OnlineStoreRepo(RepositoryPlace(tmp_path / "case0", "shared", registry=registry_url), []).store
+    store = OnlineStoreRepo(RepositoryLocation(tmp_path / "case0", "shared", registry=registry_url), []).store
     assert {view.name for view in store.list_feature_views()} == {f"case{n}_by_key{n}" for n in range(4)}
 
 
 def test_a_registry_in_a_database_of_its_own_plans_applies_and_serves(
     tmp_path: Path, registry_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = RepositoryPlace(tmp_path / "feast", "shops", registry=registry_url)
+    place = RepositoryLocation(tmp_path / "feast", "shops", registry=registry_url)
     repo = OnlineStoreRepo(place, DECLARED)
     assert {change.action for change in repo.apply()} == {"create"}
     assert {change.action for change in OnlineStoreRepo(place, DECLARED).plan()} == {"keep"}
@@ -180,13 +180,13 @@ def test_a_registry_out_of_reach_is_told_without_its_password(
     tmp_path: Path, act: Callable[[OnlineStoreRepo], Any], registry: str, told: str
 ) -> None:
     with pytest.raises(FeaturesError, match=told) as error:
-        act(OnlineStoreRepo(RepositoryPlace(tmp_path / "feast", "shops", registry=registry), DECLARED))
+        act(OnlineStoreRepo(RepositoryLocation(tmp_path / "feast", "shops", registry=registry), DECLARED))
     assert "secret" not in str(error.value)
 
 
 def test_passwords_stay_out_of_the_settings_file(tmp_path: Path, redis_url: str, monkeypatch: Any) -> None:
     url = redis_url.replace("redis://", "redis://default:@")
-    place = RepositoryPlace(tmp_path / "feast", "shops", url)
+    place = RepositoryLocation(tmp_path / "feast", "shops", url)
     repo = OnlineStoreRepo(place, DECLARED)
     repo.apply()
     put(repo, {"a": (1e9, {"price_1h": 2.5})})

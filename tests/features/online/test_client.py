@@ -15,21 +15,21 @@ from shops import BY_SHOP, DECLARED, Shops, put, repo_at
 
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient, FeatureRow, Status
 from tests.conftest import free_port
 from tests.features.redis_server import RedisServer
 
 
 @pytest.fixture
-def place(tmp_path: Path, online_store: str) -> RepositoryPlace:
+def place(tmp_path: Path, online_store: str) -> RepositoryLocation:
     repo = repo_at(tmp_path / "feast", online_store)
     repo.apply()
     put(repo, {"a": (1e9, {"price_1h": 2.5, "sold_1h": 3}), "b": (2e9, {"sold_1h": 0})})
     return repo.place
 
 
-def test_one_key_or_many_by_view_and_feature_names(place: RepositoryPlace) -> None:
+def test_one_key_or_many_by_view_and_feature_names(place: RepositoryLocation) -> None:
     with FeatureClient(Shops(), place) as client:
         one = client.get(BY_SHOP, {"shop": "a"})
         many = client.get_many(BY_SHOP, [{"shop": shop} for shop in "bxab"], ["sold_1h"])
@@ -41,7 +41,7 @@ def test_one_key_or_many_by_view_and_feature_names(place: RepositoryPlace) -> No
     assert none == []
 
 
-def test_each_value_tells_its_freshness(place: RepositoryPlace) -> None:
+def test_each_value_tells_its_freshness(place: RepositoryLocation) -> None:
     with FeatureClient(Shops(), place) as client:
         found = client.get(BY_SHOP, {"shop": "b"})
         unseen = client.get(BY_SHOP, {"shop": "x"})
@@ -55,7 +55,7 @@ def test_each_value_tells_its_freshness(place: RepositoryPlace) -> None:
     assert unseen.features["sold_1h"].age is None
 
 
-def test_asyncio_reads_the_same_in_one_event_loop_after_another(place: RepositoryPlace) -> None:
+def test_asyncio_reads_the_same_in_one_event_loop_after_another(place: RepositoryLocation) -> None:
     client = FeatureClient(Shops(), place)
 
     async def read() -> list[FeatureRow]:
@@ -76,7 +76,7 @@ def test_asyncio_reads_the_same_in_one_event_loop_after_another(place: Repositor
     asyncio.run(end())
 
 
-def test_threads_share_a_client(place: RepositoryPlace) -> None:
+def test_threads_share_a_client(place: RepositoryLocation) -> None:
     found: list[object] = []
     with FeatureClient(Shops(), place) as client:
 
@@ -91,7 +91,7 @@ def test_threads_share_a_client(place: RepositoryPlace) -> None:
     assert found == [2.5] * 200
 
 
-def test_a_wrong_view_feature_or_key_is_said_with_the_right_ones(place: RepositoryPlace) -> None:
+def test_a_wrong_view_feature_or_key_is_said_with_the_right_ones(place: RepositoryLocation) -> None:
     with FeatureClient(Shops(), place) as client:
         with pytest.raises(FeaturesError, match="'nothing'; known are: shops_by_shop, shops_by_shop_product"):
             client.get("nothing", {"shop": "a"})
@@ -106,11 +106,11 @@ def test_a_wrong_view_feature_or_key_is_said_with_the_right_ones(place: Reposito
 
 
 def test_a_store_that_is_not_there_is_said(tmp_path: Path) -> None:
-    client = FeatureClient(Shops(), RepositoryPlace(tmp_path, "shops"))
+    client = FeatureClient(Shops(), RepositoryLocation(tmp_path, "shops"))
     with pytest.raises(FeaturesError, match=r"online\.db cannot be read.*DRIFTLINE_HOME"):
         client.get(BY_SHOP, {"shop": "a"})
     url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
-    with FeatureClient(Shops(), RepositoryPlace(tmp_path, "shops", url)) as client:
+    with FeatureClient(Shops(), RepositoryLocation(tmp_path, "shops", url)) as client:
         with pytest.raises(FeaturesError, match=r"redis://127\.0\.0\.1:\d+/0 cannot be read") as caught:
             client.get(BY_SHOP, {"shop": "a"})
         assert "secret" not in str(caught.value)
@@ -138,7 +138,7 @@ def test_a_client_reads_on_after_redis_was_restarted(
 def test_the_environment_says_where_the_features_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DRIFTLINE_HOME", str(tmp_path))
     monkeypatch.setenv("DRIFTLINE_NAMESPACE", "team.a")
-    place = RepositoryPlace.from_settings("shops")
+    place = RepositoryLocation.from_settings("shops")
     assert place.path == tmp_path / "feast" / "team.a.shops"
     assert place.project == "team_a_shops_1cc06c8a"
     assert place.is_sqlite
@@ -147,16 +147,16 @@ def test_the_environment_says_where_the_features_are(monkeypatch: pytest.MonkeyP
     assert repo.store.project == place.project
     monkeypatch.setenv("DRIFTLINE_ONLINE_STORE", "postgres://x")
     with pytest.raises(FeaturesError, match="neither sqlite nor a URL"):
-        RepositoryPlace.from_settings("shops")
+        RepositoryLocation.from_settings("shops")
 
 
-def test_reading_imports_neither_feast_nor_pandas(place: RepositoryPlace) -> None:
+def test_reading_imports_neither_feast_nor_pandas(place: RepositoryLocation) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from shops import BY_SHOP, Shops\n"
         "from driftline.features.online.client import FeatureClient\n"
-        "from driftline.features.feast.repository_location import RepositoryPlace\n"
-        f"place = RepositoryPlace(Path({str(place.path)!r}), {place.project!r}, {place.online_store!r})\n"
+        "from driftline.features.feast.repository_location import RepositoryLocation\n"
+        f"place = RepositoryLocation(Path({str(place.path)!r}), {place.project!r}, {place.online_store!r})\n"
         "assert FeatureClient(Shops(), place).get(BY_SHOP, {'shop': 'a'})['sold_1h'] == 3\n"
         "assert not {'feast', 'pandas', 'sqlalchemy', 'faust'}.intersection(sys.modules)\n"
     )

@@ -10,7 +10,7 @@ import pytest
 import shop
 from redis import Redis
 
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient
 from driftline.streams.simulation.sources import with_closing_clock
 from tests.features.redis_server import RedisServer
@@ -25,7 +25,7 @@ def rows_of(system: Any) -> dict[Any, Any]:
 
 
 def stored(system: Any, url: str, keys: list[str]) -> dict[str, Any]:
-    place = RepositoryPlace.of("orders", system.home, system.namespace, url, None)
+    place = RepositoryLocation.of("orders", system.home, system.namespace, url, None)
     with FeatureClient(system.case, place) as client:
         found = client.get_many("orders_by_shop", [{"shop": key} for key in keys])
     return {

@@ -14,13 +14,13 @@ from driftline.features.declare.constructors import field, mean
 from driftline.features.declare.declaration import HOUR
 from driftline.features.errors import FeatureValueError
 from driftline.features.state.feature_state import FeatureState
-from driftline.features.state.generated_function import Routine, attributes
+from driftline.features.state.generated_function import GeneratedFunction, attributes
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def test_a_block_without_lines_is_not_written() -> None:
-    routine = Routine("sign", "value")
+    routine = GeneratedFunction("sign", "value")
     routine.block("if value < 0:", ["return -1"])
     routine.block("if value == 0:", [])
     routine.line("return 1")
@@ -32,14 +32,14 @@ def test_a_block_without_lines_is_not_written() -> None:
 def test_a_key_is_a_field_or_a_tuple_of_several_even_where_python_has_a_word_of_that_name(
     fields: tuple[str, ...], key: Any
 ) -> None:
-    routine = Routine("key", "event")
+    routine = GeneratedFunction("key", "event")
     routine.line(f"return {attributes('event', fields)}")
     assert routine.function()(SimpleNamespace(**{"shop": "s", "class": 1})) == key
 
 
 def test_routines_of_one_source_have_their_own_constants() -> None:
     def returning(value: int) -> Any:
-        routine = Routine("constant")
+        routine = GeneratedFunction("constant")
         routine.line(f"return {routine.constant(value)}")
         return routine.function()
 
@@ -48,7 +48,7 @@ def test_routines_of_one_source_have_their_own_constants() -> None:
 
 
 def test_a_traceback_shows_the_line_that_was_written() -> None:
-    routine = Routine("broken", "value")
+    routine = GeneratedFunction("broken", "value")
     routine.line("return 1 / value")
     with pytest.raises(ZeroDivisionError) as raised:
         routine.function()(0)

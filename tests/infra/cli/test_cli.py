@@ -13,9 +13,8 @@ import pytest
 from kafka import KafkaAdminClient
 
 from driftline.infra import cli
-from driftline.infra.cli import cases, entry
+from driftline.infra.cli import cases, entry, status
 from driftline.infra.errors import InfraError
-from driftline.infra.local import status
 from driftline.infra.report import summary
 from driftline.setting_sources import SettingsError
 

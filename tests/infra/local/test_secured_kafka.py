@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from driftline.client import EventProducer, PredictionConsumer
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.infra.errors import InfraError
 from driftline.infra.local.kafka import LocalStack
 from driftline.infra.topics.acls import allow
@@ -241,7 +241,7 @@ def test_a_bridge_works_with_its_rights_and_those_of_a_reader_of_the_foreign_kaf
         producer.send(till.till.topic, json.dumps(told).encode())
     producer.close()
     OnlineStoreRepo(
-        RepositoryPlace.of("orders", secured.home, "", "sqlite", None), shop.orders.views()
+        RepositoryLocation.of("orders", secured.home, "", "sqlite", None), shop.orders.views()
     ).apply()
     gateway = secured.variables("gateway")
     of_foreign = {

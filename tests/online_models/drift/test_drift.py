@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from driftline.online_models.drift import Drift, DriftManager, Monitoring, SuspectStream
+from driftline.online_models.drift.alarm_budget import evidence_for
 from driftline.online_models.drift.drift_report import Side
 from driftline.online_models.drift.incidents import is_unit_change, kind_of_change, ranked
 from driftline.online_models.drift.monitors.value_scale import Scale
 from driftline.online_models.drift.monitors.windows import BLOCK, Windows
-from driftline.online_models.drift.thresholds import evidence_for
 from driftline.online_models.tasks.task import Label, Multiclass, Regression
 from driftline.streams.code.state_hash import state_hash
 from tests.online_models.drift.stationary import DELAY, TASK, Ask, Asked, Fault, stream, watched

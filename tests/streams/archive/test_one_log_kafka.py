@@ -15,7 +15,8 @@ import shop
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource
 
-from driftline.infra.local.status import collect, status_text
+from driftline.infra.cli.status import status_text
+from driftline.infra.local.running_workers import collect
 from driftline.infra.settings import Settings
 from driftline.infra.topics.tail import newest_records
 from driftline.streams.archive.archiver import Archiver

@@ -20,7 +20,7 @@ import till
 from driftline import Bridge, Enrichment, Event, ForeignRecord
 from driftline.features.errors import FeaturesError
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient
 from driftline.features.online.writer import RowStore
 from driftline.streams.clients.enrichment import Enricher
@@ -112,9 +112,9 @@ def test_a_bridge_that_cannot_work_is_refused(changes: Mapping[str, Any], messag
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> RepositoryPlace:
+def place(tmp_path: Path) -> RepositoryLocation:
     """A store with the orders of shop s, of half an hour after the start."""
-    place = RepositoryPlace(tmp_path / "feast", "orders")
+    place = RepositoryLocation(tmp_path / "feast", "orders")
     repo = OnlineStoreRepo(place, shop.orders.views())
     repo.apply()
     RowStore(repo).put({(VIEW, ("s",)): (START + 1800, {"bad_1h": 0.25, "asked_1h": 3})})
@@ -127,7 +127,7 @@ def sold(number: int, minute: float, shop_: str = "s") -> till.Sold:
 
 
 def enriched(
-    place: RepositoryPlace, events: list[Event], declared: Enrichment = till.enrichment
+    place: RepositoryLocation, events: list[Event], declared: Enrichment = till.enrichment
 ) -> list[Event]:
     async def run() -> list[Event]:
         async with FeatureClient(shop.orders, place) as client:
@@ -142,7 +142,7 @@ def values(events: list[Event]) -> list[Any]:
     return [(event.bad_1h, event.asked_1h) for event in events if isinstance(event, till.Sold)]
 
 
-def test_fields_are_filled_by_key_and_an_entity_never_seen_is_missing(place: RepositoryPlace) -> None:
+def test_fields_are_filled_by_key_and_an_entity_never_seen_is_missing(place: RepositoryLocation) -> None:
     back = till.Returned(id="back", at=shop.START, shop="s", sale="1")
     events = [sold(1, 31), sold(2, 32, "nobody"), back, sold(3, 33)]
     found = enriched(place, events)
@@ -150,13 +150,13 @@ def test_fields_are_filled_by_key_and_an_entity_never_seen_is_missing(place: Rep
     assert found[2] is back
 
 
-def test_rows_of_the_events_future_and_rows_too_old_are_missing(place: RepositoryPlace) -> None:
+def test_rows_of_the_events_future_and_rows_too_old_are_missing(place: RepositoryLocation) -> None:
     events: list[Event] = [sold(1, 28.9), sold(2, 29.1), sold(3, 50), sold(4, 50.1)]
     declared = replace(till.enrichment, max_age=1200.0)
     assert values(enriched(place, events, declared)) == [(None, None), (0.25, 3), (0.25, 3), (None, None)]
 
 
-def test_a_row_that_cannot_be_read_refuses_its_own_events_only(place: RepositoryPlace) -> None:
+def test_a_row_that_cannot_be_read_refuses_its_own_events_only(place: RepositoryLocation) -> None:
     with sqlite3.connect(place.online_file) as store:
         store.execute("UPDATE orders_orders_by_shop SET value = ?", (b"\xff\xff",))
 
@@ -173,7 +173,7 @@ def test_a_row_that_cannot_be_read_refuses_its_own_events_only(place: Repository
 
 
 @contextmanager
-def away(place: RepositoryPlace) -> Iterator[None]:
+def away(place: RepositoryLocation) -> Iterator[None]:
     """While the store's file is somewhere else, as on a disk that is not mounted."""
     elsewhere = place.online_file.with_name("elsewhere.db")
     place.online_file.rename(elsewhere)
@@ -181,7 +181,9 @@ def away(place: RepositoryPlace) -> Iterator[None]:
     elsewhere.rename(place.online_file)
 
 
-def test_a_store_out_of_reach_is_waited_for(place: RepositoryPlace, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_out_of_reach_is_waited_for(
+    place: RepositoryLocation, caplog: pytest.LogCaptureFixture
+) -> None:
     async def run() -> None:
         async with FeatureClient(shop.orders, place) as client, asyncio.timeout(60):
             enricher = Enricher(till.enrichment, till.sales.events, client)
@@ -197,7 +199,7 @@ def test_a_store_out_of_reach_is_waited_for(place: RepositoryPlace, caplog: pyte
 
 
 def test_with_little_patience_the_fields_are_missing_until_the_store_works_again(
-    place: RepositoryPlace,
+    place: RepositoryLocation,
 ) -> None:
     async def run() -> None:
         async with FeatureClient(shop.orders, place) as client:
@@ -211,7 +213,7 @@ def test_with_little_patience_the_fields_are_missing_until_the_store_works_again
     asyncio.run(run())
 
 
-def test_a_store_that_cannot_work_as_it_is_ends_the_bridge(place: RepositoryPlace) -> None:
+def test_a_store_that_cannot_work_as_it_is_ends_the_bridge(place: RepositoryLocation) -> None:
     with sqlite3.connect(place.online_file) as store:
         store.execute("DROP TABLE orders_orders_by_shop")
     with pytest.raises(FeaturesError, match="no such table"):

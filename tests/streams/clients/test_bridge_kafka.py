@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.writer import RowStore
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.log_reader import LogReader
@@ -38,7 +38,7 @@ def system(system_of: Callable[..., Any]) -> Any:
 @pytest.fixture
 def repo(system: Any) -> OnlineStoreRepo:
     """The store of the orders, of which the bridge reads."""
-    place = RepositoryPlace.of("orders", system.home, system.namespace, "sqlite", None)
+    place = RepositoryLocation.of("orders", system.home, system.namespace, "sqlite", None)
     repo = OnlineStoreRepo(place, shop.orders.views())
     repo.apply()
     put(repo, BAD_SHARE)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from driftline.streams.declare.events import Event, EventCodec, Reference
+from driftline.streams.declare.event_codec import EventCodec
+from driftline.streams.declare.events import Event, Reference
 from driftline.streams.declare.partitioning import murmur2, partition_of
 from driftline.streams.errors import DeclarationError, Refused
 

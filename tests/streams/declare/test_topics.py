@@ -10,7 +10,7 @@ import pytest
 from shop import orders
 from till import till
 
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.infra.processes.slot import status_path
 from driftline.infra.settings import Settings
 from driftline.streams.declare.topics import Topics
@@ -24,7 +24,7 @@ def names_of(namespace: str, case: str) -> list[str]:
     """All that is named after a case in a namespace."""
     topics = Topics(case, 1, namespace)
     now = Settings(home=Path("home"), bootstrap=None, namespace=namespace, checkpoints="s3://bucket/all")
-    place = RepositoryPlace.of(case, now.home, namespace, "sqlite", None)
+    place = RepositoryLocation.of(case, now.home, namespace, "sqlite", None)
     return [
         *(topic.name for topic in topics.all()), topics.of_bridge("till"), topics.of_bridge("events"),
         f"{topics.log}.worker.0a1b", f"{topics.log}.archiver", f"{topics.log}.bridge.till.id",

@@ -9,7 +9,7 @@ from typing import Any
 
 import shop
 
-from driftline.features.feast.repository_location import RepositoryPlace
+from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient
 from driftline.streams.archive.archiver import Archiver
 from driftline.streams.archive.parts import Archive
@@ -74,7 +74,7 @@ def test_parts_and_store_are_those_of_a_run_without_the_kills(
     assert files(folder) == files(tmp_path / "without")
 
     rows = {key: row for _, out in system.refolded(rows=True) for key, row in out.rows.items()}
-    place = RepositoryPlace.of("orders", system.home, system.namespace, "sqlite", None)
+    place = RepositoryLocation.of("orders", system.home, system.namespace, "sqlite", None)
     with FeatureClient(system.case, place) as client:
         for (view, key), (at, values) in rows.items():
             row = client.get(view, {"shop": key[0]})

@@ -9,7 +9,8 @@ import shop
 from catalogue import product
 from kafka import KafkaProducer
 
-from driftline.infra.local.status import collect, status_text
+from driftline.infra.cli.status import status_text
+from driftline.infra.local.running_workers import collect
 from driftline.infra.settings import Settings
 
 Eventually = Callable[..., Any]

@@ -1,4 +1,4 @@
-"""How much evidence there must be, for a promised time between false alarms."""
+"""The budget of false alarms: what is promised, and how much evidence an alarm needs to keep it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import json
 from functools import cache
 from importlib import resources
 from math import log
+
+import msgspec
+
+
+class AlarmBudget(msgspec.Struct, frozen=True):
+    """The promise, at most one false alarm in so many requests, and what came of it: requests and confirmed
+    incidents so far; `evidence` is what each of the monitors needs."""
+
+    false_alarm_every: int
+    requests: int
+    incidents: int
+    monitors: int
+    evidence: float
 
 
 @cache

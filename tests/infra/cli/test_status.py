@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from driftline.infra.local.status import ENDED_SHOWN_FOR, FAILED_SHOWN_FOR, collect, status_text
+from driftline.infra.cli.status import status_text
+from driftline.infra.local.running_workers import ENDED_SHOWN_FOR, FAILED_SHOWN_FOR, collect
 from driftline.infra.settings import Settings
 from driftline.streams.status.status_file import ended
 

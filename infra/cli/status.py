@@ -1,93 +1,33 @@
-"""What runs here: the local broker, and how far each worker has come."""
+"""What runs, and how far each worker has come: status."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from typing import Any
 
-import msgspec
+import typer
 
-from driftline.infra.local.kafka import LocalStack, answers
-from driftline.infra.local.lag import lags, status_fields
+from driftline.infra.cli.cases import settings
+from driftline.infra.cli.console import print_json, say
+from driftline.infra.cli.parameters import AsJson
 from driftline.infra.report.figures import lasting
 from driftline.infra.report.summary import in_quarantine
-from driftline.infra.settings import Settings
-from driftline.streams.fold.reference_spread import KnownReferences, differences
 
-ENDED_SHOWN_FOR = 3600.0
-FAILED_SHOWN_FOR = 24 * 3600.0
-"""Seconds for which a worker that was asked to end is shown, and one that failed or was killed."""
+commands = typer.Typer()
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's process
-        return True
-    return True
+@commands.command()
+def status(as_json: AsJson = False) -> None:
+    """What runs, and how far each worker has come. Exit code 1 when no broker runs."""
+    from driftline.infra.local.running_workers import collect
 
-
-def collect(settings: Settings) -> dict[str, Any]:
-    """{broker: {running, bootstrap, pid}, workers: [...]} from the record and status files.
-
-    A broker named in the settings is asked itself; its process id is not known (None). Each worker's
-    `lag` is the number of committed offsets in its partitions of the log that it has not answered yet.
-    Workers that ended long ago are left out.
-    """
-    named = settings.bootstrap
-    broker = None if named else LocalStack(settings.home).status()
-    bootstrap = broker.bootstrap if broker else named
-    running = answers(named) if named else broker is not None
-    workers = []
-    for path in sorted((settings.home / "status").glob("*.json")):
-        status = json.loads(path.read_text())
-        status["running"] = is_alive(status["pid"])
-        if status["running"] or _is_recent(status):
-            workers.append(status)
-    if running and workers:
-        _add_lag(str(bootstrap), workers)
-        _add_references(workers)
-    return {
-        "broker": {"running": running, "bootstrap": bootstrap, "pid": broker.pid if broker else None},
-        "workers": workers,
-    }
-
-
-def _is_recent(worker: dict[str, Any]) -> bool:
-    """Whether a worker that does not run ended lately enough to be of interest."""
-    ended = worker["ended"]
-    if ended is not None and not ended["failed"]:
-        return bool(time.time() - ended["at"] < ENDED_SHOWN_FOR)
-    return bool(time.time() - worker["at"] < FAILED_SHOWN_FOR)
-
-
-def _add_lag(bootstrap: str, workers: list[dict[str, Any]]) -> None:
-    for worker in workers:
-        answered = {int(number): offset for number, offset in worker["next_offsets"].items()}
-        measured = lags(bootstrap, worker["log"], answered)
-        if measured:
-            worker["lag"] = sum(lag.offsets for lag in measured.values())
-        for number, lag in measured.items():
-            worker["partitions"][str(number)] |= status_fields(lag)
-
-
-def _add_references(workers: list[dict[str, Any]]) -> None:
-    """Where partitions at the end of a log know other references, whichever workers have them."""
-    logs: dict[str, dict[int, dict[str, KnownReferences]]] = {}
-    for worker in workers:
-        known = logs.setdefault(worker["log"], {})
-        for number, partition in worker["partitions"].items():
-            if worker["running"] and partition["state"] == "serving" and partition.get("lag") == 0:
-                known[int(number)] = msgspec.convert(
-                    partition.get("references", {}), dict[str, KnownReferences]
-                )
-    for worker in workers:
-        worker["references"] = list(differences(logs[worker["log"]]).values())
+    system = collect(settings())
+    if as_json:
+        print_json(system)
+    else:
+        say(status_text(system))
+    if not system["broker"]["running"]:
+        raise typer.Exit(1)
 
 
 def _partition(number: str, status: dict[str, Any]) -> str:
