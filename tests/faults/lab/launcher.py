@@ -24,8 +24,10 @@ from aiokafka.errors import KafkaTimeoutError
 from driftline.features.online.writer import RowStore
 from driftline.infra.serving.serve import run_worker
 from driftline.infra.settings import Settings
+from driftline.streams.archive.storage import Storage
 from driftline.streams.checkpoints import cadence
 from driftline.streams.checkpoints import folder as checkpoint_folder
+from driftline.streams.checkpoints.folder import CheckpointFolder
 from driftline.streams.declare.usecase import load_case
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.partition_task import PartitionTask
@@ -37,29 +39,30 @@ class Boundary(NamedTuple):
     """A call of the product, and the side of it on which the process dies."""
 
     owner: Any
-    attribute: str
+    call: Callable[..., Any]
     after: bool
 
 
 BOUNDARIES = {
-    "after-step": Boundary(Outbox, "send", False),
-    "within-send": Boundary(KafkaAppender, "_send", True),
-    "after-send": Boundary(Outbox, "send", True),
-    "after-fence": Boundary(KafkaBroker, "fence", True),
-    "before-rows": Boundary(RowStore, "put", False),
-    "after-rows": Boundary(RowStore, "put", True),
-    "after-fork": Boundary(checkpoint_folder._ForkedWrite, "__init__", True),
-    "before-rename": Boundary(checkpoint_folder._UnfinishedFile, "_show", False),
-    "after-rename": Boundary(checkpoint_folder._UnfinishedFile, "_show", True),
-    "before-prune": Boundary(checkpoint_folder.CheckpointFolder, "remove", False),
+    "after-step": Boundary(Outbox, Outbox.send, False),
+    "within-send": Boundary(KafkaAppender, KafkaAppender._send, True),
+    "after-send": Boundary(Outbox, Outbox.send, True),
+    "after-fence": Boundary(KafkaBroker, KafkaBroker.fence, True),
+    "before-rows": Boundary(RowStore, RowStore.put, False),
+    "after-rows": Boundary(RowStore, RowStore.put, True),
+    "after-fork": Boundary(checkpoint_folder._ForkedWrite, checkpoint_folder._ForkedWrite.__init__, True),
+    "before-rename": Boundary(Storage, Storage.adopt, False),
+    "after-rename": Boundary(Storage, Storage.adopt, True),
+    "before-prune": Boundary(CheckpointFolder, CheckpointFolder.remove, False),
 }
-"""By name. All but those of rows and checkpoints are on the way of every frame, or of every take-over."""
+"""By name. All but those of rows and checkpoints are on the way of every frame, or of every take-over.
+They are the calls themselves, so that one which the product no longer has is an error at once."""
 
 
 def _die_at(boundary: Boundary, nth: int, armed: Path) -> None:
     """Die at the nth call that comes while `armed` exists."""
     called = 0
-    original = getattr(boundary.owner, boundary.attribute)
+    original = boundary.call
 
     def count() -> None:
         nonlocal called
@@ -86,7 +89,7 @@ def _die_at(boundary: Boundary, nth: int, armed: Path) -> None:
         return result
 
     wrapper = awaited if inspect.iscoroutinefunction(original) else called_at_once
-    setattr(boundary.owner, boundary.attribute, wrapper)
+    setattr(boundary.owner, original.__name__, wrapper)
 
 
 def _disk_full_while(flag: Path) -> None:

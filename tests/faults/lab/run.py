@@ -313,10 +313,13 @@ class Run:
         """Wait until about this share of all predictions is on its topic."""
         # markers of fences count too, some for each take-over
         wanted = int(share * self._counts[-1])
-        until(
-            lambda: sum(self.ends(self.topics.predictions).values()) >= wanted,
-            f"{wanted} predictions are published",
-        )
+
+        def published() -> bool:
+            if self.workers:
+                self.workers[-1].check()
+            return sum(self.ends(self.topics.predictions).values()) >= wanted
+
+        until(published, f"{wanted} predictions are published")
 
     def next_prediction(self) -> Callable[[], float]:
         """Look at the topic's end; the function returned waits for the next prediction beyond it and

@@ -60,6 +60,11 @@ class WorkerProcess:
         self.process.kill()
         self.process.join()
 
+    def check(self) -> None:
+        """Raise LabError when it has ended by an error, which no waiting mends."""
+        if self.process.exitcode is not None and self.process.exitcode > 0:
+            raise LabError(f"the worker exited with {self.process.exitcode}; see {self.log}")
+
     def died(self) -> bool:
         """Whether it has ended; raises LabError when it ended otherwise than by SIGKILL."""
         code = self.process.exitcode
