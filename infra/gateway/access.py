@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from driftline.atomic_file import replacing
 from driftline.infra.errors import InfraError
-from driftline.infra.gateway.problems import Problem
+from driftline.infra.gateway.problems import Problem, no_key, no_scope
 
 Scope = Literal["produce", "read", "read:values", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -69,17 +69,12 @@ class AccessKeys:
         or lacks the scope."""
         kind, _, secret = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not secret.strip():
-            raise Problem(
-                401,
-                "No key",
-                "send the header Authorization: Bearer KEY",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+            raise no_key()
         key = self._known().get(_hash(secret.strip()))
         if key is None:
             raise Problem(403, "Unknown key", "this gateway does not know the key")
         if scope not in key.scopes:
-            raise Problem(403, "Not allowed", f"the key {key.name!r} lacks the scope {scope!r}")
+            raise no_scope(key.name, scope)
         return key
 
     def _known(self) -> dict[str, AccessKey]:

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from driftline.infra.gateway.access import AccessKeys, Scope
 from driftline.infra.gateway.case_routes import CaseRoutes
+from driftline.infra.gateway.document.answers import PROBLEM_SCHEMA
 from driftline.infra.gateway.middleware import Gate, Limits, problem_response
 from driftline.infra.gateway.problems import Problem
 from driftline.infra.gateway.published.event_stream import OpenStreams
@@ -61,10 +63,25 @@ def create_app(
     def allow(request: Request, scope: Scope) -> None:
         keys.allow(request.headers.get("Authorization"), scope)
 
-    for one in served:
-        one.add_to(app, allow)
     _add_health(app, served, health)
+    _describe(app, [(one, one.add_to(app, allow)) for one in served])
     return app
+
+
+def _describe(app: FastAPI, routed: Sequence[tuple[CaseRoutes, APIRouter]]) -> None:
+    """Have the document hold what the routes say of their bodies and answers, null in examples too, which
+    FastAPI leaves out; and the schemas that they refer to."""
+    document = app.openapi()  # FastAPI makes it once
+    schemas = document["components"].setdefault("schemas", {})
+    schemas["Problem"] = PROBLEM_SCHEMA
+    for one, router in routed:
+        schemas |= one.document.components
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            for method in route.methods or ():
+                operation = document["paths"][route.path_format][method.lower()]
+                operation |= route.openapi_extra or {}
+                operation["responses"] |= {str(status): told for status, told in route.responses.items()}
 
 
 def _add_health(app: FastAPI, served: Sequence[CaseRoutes], health: _Health) -> None:

@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from starlette.datastructures import Headers
 
 from driftline.infra.gateway.prefer_header import Preference
-from driftline.infra.gateway.problems import Problem
+from driftline.infra.gateway.problems import Problem, unsupported
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -24,23 +24,19 @@ def kind_of(headers: Headers) -> str:
     'application/x-ndjson'
     """
     if headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
-        raise _unsupported(
+        raise unsupported(
             "send the body as it is, without a Content-Encoding", {"Accept-Encoding": "identity"}
         )
     said, *parameters = headers.get("Content-Type", JSON).lower().replace('"', "").split(";")
     kind = said.strip() or JSON
     if kind not in (JSON, NDJSON):
-        raise _unsupported(f"send Content-Type: {JSON}, or {NDJSON} for several events, not {kind[:100]!r}")
+        raise unsupported(f"send Content-Type: {JSON}, or {NDJSON} for several events, not {kind[:100]!r}")
     charset = next(
         (each.split("=")[1].strip() for each in parameters if each.strip().startswith("charset=")), ""
     )
     if charset not in ("", "utf-8", "utf8", "us-ascii"):
-        raise _unsupported(f"send the body in UTF-8, not in {charset[:100]!r}")
+        raise unsupported(f"send the body in UTF-8, not in {charset[:100]!r}")
     return kind
-
-
-def _unsupported(detail: str, headers: dict[str, str] | None = None) -> Problem:
-    return Problem(415, "Unsupported body", detail, headers=headers)
 
 
 async def each_event(

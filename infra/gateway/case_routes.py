@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.security import HTTPBearer
 
 from driftline.features.errors import FeaturesError
 from driftline.features.online.client import FeatureClient
 from driftline.infra.gateway.access import Allow
-from driftline.infra.gateway.bodies import JSON, NDJSON, each_event
+from driftline.infra.gateway.bodies import JSON, each_event
+from driftline.infra.gateway.document.answers import of_any_route, of_sending, problems
+from driftline.infra.gateway.document.case_document import CaseDocument
 from driftline.infra.gateway.prefer_header import Preference
-from driftline.infra.gateway.problems import Problem, refused_event
+from driftline.infra.gateway.problems import Problem, no_prediction, no_view, refused_event
 from driftline.infra.gateway.progress import FoldedOffsets
 from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.gateway.published.record_routes import RecordRoutes
@@ -23,11 +26,16 @@ from driftline.infra.gateway.published.results import PublishedResults
 from driftline.infra.gateway.published.topic_reader import TopicReader
 from driftline.infra.gateway.submission import Submission
 from driftline.infra.settings import Settings
-from driftline.streams.clients.schema import topic_schemas
 from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 
+KEY = HTTPBearer(
+    scheme_name="key",
+    description="A key of `driftline gateway key NAME --scope SCOPE`",
+    auto_error=False,  # what a key allows is for `Allow` to say
+)
+LATE = refused_event("late", "2024-05-06T08:00:00Z is before the watermark, 2024-05-06T09:00:00Z")
 REPEATED_IN = 1.5
 """Seconds in which Kafka gives the request that came before, or the client is told to send its own again."""
 
@@ -38,7 +46,7 @@ class CaseRoutes:
     def __init__(self, case: UseCase, bootstrap: str, settings: Settings, streams: OpenStreams) -> None:
         namespace = settings.namespace
         self.case = case
-        self._namespace = namespace
+        self.document = CaseDocument(case, namespace)
         self._decoder: EventDecoder[Event] = EventDecoder((*case.events, *SYSTEM_EVENTS))
         self._results = PublishedResults(case, bootstrap, namespace)
         self._progress = FoldedOffsets(case, bootstrap, namespace)
@@ -65,84 +73,73 @@ class CaseRoutes:
         if self._features is not None:
             await self._features.close_async()
 
-    def add_to(self, app: FastAPI, allow: Allow) -> None:
-        """Add the routes to the application; `allow` is asked first by each."""
-        topics, schemas = self.case.topics(self._namespace), topic_schemas(self.case, self._namespace)
-        events = _inlined(schemas[topics.log])
-        event_body = {
-            "requestBody": {
-                "required": True,
-                "content": {JSON: {"schema": events}, NDJSON: {"schema": {"type": "string"}}},
-            }
-        }
-        answer = {JSON: {"schema": _inlined(schemas[topics.predictions])}}
-        self._add_predictions(app, allow, event_body, {200: {"content": answer}})
-        self._add_facts(app, allow, event_body)
-        self._add_commands(app, allow)
-        self._add_features(app, allow)
-        self._records.add_to(app, self._base, allow)
+    def add_to(self, app: FastAPI, allow: Allow) -> APIRouter:
+        """Add the routes to the application; `allow` is asked first by each. Returns them."""
+        router = APIRouter(
+            prefix=self._base,
+            tags=[self.case.name],
+            dependencies=[Depends(KEY)],
+            responses=of_any_route(),
+            default_response_class=Response,  # else each answer is told to be JSON
+        )
+        self._add_predictions(router, allow)
+        if facts := [kind for kind in self.case.events if kind is not self.case.task.ask]:
+            self._add_facts(router, facts, allow)
+        self._add_commands(router, allow)
+        self._add_features(router, allow)
+        self._records.add_to(router, self.document, allow)
+        app.include_router(router)
+        return router
 
-    def _add_predictions(
-        self,
-        app: FastAPI,
-        allow: Allow,
-        event_body: dict[str, Any],
-        prediction: dict[int | str, dict[str, Any]],
-    ) -> None:
-        name = self.case.name
+    def _add_predictions(self, router: APIRouter, allow: Allow) -> None:
+        document = self.document
 
-        @app.post(
-            f"{self._base}/predictions",
-            tags=[name],
+        @router.post(
+            "/predictions",
             summary="Ask for a prediction: the request goes into the log, the answer is what is published",
-            openapi_extra=event_body,
-            responses=prediction,
+            openapi_extra=document.body([self.case.task.ask]),
+            responses=document.predicted() | document.accepted_request() | of_sending(document.request_id),
         )
         async def predict(request: Request) -> Response:
             allow(request, "produce")
             return await each_event(request, self._predicted)
 
-        @app.get(
-            f"{self._base}/predictions/{{event_id:path}}",
-            tags=[name],
+        @router.get(
+            "/predictions/{event_id:path}",
             summary="The prediction of a request that was sent before",
-            responses=prediction,
+            responses=document.predicted() | problems(no_prediction(document.request_id), LATE),
         )
         async def find(request: Request, event_id: str) -> Response:
             allow(request, "read:values")
             return Response(await self._submission.found(event_id), media_type=JSON)
 
-    def _add_facts(self, app: FastAPI, allow: Allow, event_body: dict[str, Any]) -> None:
-        name = self.case.name
-
-        @app.post(
-            f"{self._base}/events",
-            tags=[name],
+    def _add_facts(self, router: APIRouter, facts: Sequence[type[Event]], allow: Allow) -> None:
+        @router.post(
+            "/events",
             summary="Send a label or another fact; answered when it has been folded, or 202",
-            openapi_extra=event_body,
+            openapi_extra=self.document.body(facts),
+            responses=self.document.folded() | of_sending("event-1"),
         )
         async def report(request: Request) -> Response:
             allow(request, "produce")
             return await each_event(request, self._reported)
 
-    def _add_commands(self, app: FastAPI, allow: Allow) -> None:
-        command = _inlined(msgspec.json.schema(Command))
-
-        @app.post(
-            f"{self._base}/commands",
-            tags=[self.case.name],
+    def _add_commands(self, router: APIRouter, allow: Allow) -> None:
+        @router.post(
+            "/commands",
             summary="Relay a command that its operator has signed; answered as a fact is",
-            openapi_extra={"requestBody": {"required": True, "content": {JSON: {"schema": command}}}},
+            openapi_extra=self.document.command_body(),
+            responses=self.document.folded() | of_sending("promote-1"),
         )
         async def relay(request: Request) -> Response:
             allow(request, "operate")
             return await each_event(request, self._commanded)
 
-    def _add_features(self, app: FastAPI, allow: Allow) -> None:
-        @app.get(
-            f"{self._base}/features/{{view}}",
-            tags=[self.case.name],
+    def _add_features(self, router: APIRouter, allow: Allow) -> None:
+        @router.get(
+            "/features/{view}",
             summary="The newest features of a key of a view: ?NAME=VALUE for each part of the key",
+            responses=self.document.features() | problems(no_view(self.case.name, "other", "none")),
         )
         async def features(request: Request, view: str) -> Response:
             allow(request, "read:values")
@@ -153,7 +150,7 @@ class CaseRoutes:
         views += [each.name for each in self.case.on_demand_views()]
         if self._features is None or view not in views:
             known = ", ".join(views) or "none"
-            raise Problem(404, "No such view", f"{self.case.name} has no view {view!r}; it has: {known}")
+            raise no_view(self.case.name, view, known)
         try:
             row = await self._features.get_async(view, key)
         except FeaturesError as error:
@@ -229,23 +226,3 @@ def _retrieve_failure(task: asyncio.Future[bytes]) -> None:
     """Retrieve a failure, or asyncio logs it: the client reads the result from the topics."""
     if not task.cancelled():
         task.exception()
-
-
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema that needs no definitions beside it, for OpenAPI."""
-    definitions = schema.get("$defs", {})
-
-    def resolved(part: Any) -> Any:
-        if isinstance(part, dict):
-            name = part.get("$ref", "").rpartition("/")[2]
-            if name in definitions:
-                return resolved(definitions[name])
-            return {
-                key: resolved(value)
-                for key, value in part.items()
-                if key not in ("$defs", "$schema", "discriminator")
-            }
-        return [resolved(each) for each in part] if isinstance(part, list) else part
-
-    result: dict[str, Any] = resolved(schema)
-    return result

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from driftline.infra.gateway.problems import MEDIA_TYPE, Problem
+from driftline.infra.gateway.problems import MEDIA_TYPE, Problem, too_large, too_many_requests, too_slow
 from driftline.logs import about
 
 REQUEST_ID = "X-Request-ID"
@@ -59,8 +59,7 @@ class Gate:
 
     async def _limited(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         if self._open >= self._limits.requests:
-            detail = f"{self._limits.requests:,} are being answered: try again"
-            problem = Problem(429, "Too many requests", detail, headers={"Retry-After": "1"})
+            problem = too_many_requests(self._limits.requests)
             await problem_response(problem)(scope, receive, send)
             return
         self._open += 1
@@ -69,8 +68,7 @@ class Gate:
                 async with asyncio.timeout(BODY_WITHIN):
                     read = await self._body(headers, receive)
             except TimeoutError:
-                problem = Problem(408, "Too slow", f"the body did not come within {BODY_WITHIN:g} s")
-                await problem_response(problem, close=True)(scope, receive, send)
+                await problem_response(too_slow(BODY_WITHIN), close=True)(scope, receive, send)
             except Problem as problem:
                 await problem_response(problem, close=True)(scope, receive, send)
             else:
@@ -84,7 +82,7 @@ class Gate:
         length = headers.get("Content-Length", "")
         size = int(length) if length.isdecimal() and len(length) < 20 else 0
         if size > most:
-            raise _too_large(most)
+            raise too_large(most)
         read: deque[Message] = deque()
         size = 0
         while True:
@@ -92,7 +90,7 @@ class Gate:
             read.append(message)
             size += len(message.get("body", b""))
             if size > most:
-                raise _too_large(most)
+                raise too_large(most)
             if not message.get("more_body", False):
                 return read
 
@@ -102,10 +100,6 @@ def _again(read: deque[Message], receive: Receive) -> Receive:
         return read.popleft() if read else await receive()
 
     return received
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(413, "Body too large", f"a body has at most {most:,} bytes")
 
 
 def problem_response(problem: Problem, *, close: bool = False) -> Response:

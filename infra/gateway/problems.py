@@ -63,3 +63,66 @@ def unknown_outcome(event_id: str) -> Problem:
 def not_now() -> Problem:
     """Kafka does not answer in time."""
     return Problem(503, "Kafka does not answer", "ask again", headers={"Retry-After": "1"})
+
+
+def no_key() -> Problem:
+    """A request without a key."""
+    detail = "send the header Authorization: Bearer KEY"
+    return Problem(401, "No key", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def no_scope(key: str, scope: str) -> Problem:
+    """A key, told by its name, that may not do this."""
+    return Problem(403, "Not allowed", f"the key {key!r} lacks the scope {scope!r}")
+
+
+def unsupported(detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    """A body that is written in another way than it should be."""
+    return Problem(415, "Unsupported body", detail, headers=headers)
+
+
+def too_large(most: int) -> Problem:
+    """A body with more than so many bytes."""
+    return Problem(413, "Body too large", f"a body has at most {most:,} bytes")
+
+
+def too_slow(seconds: float) -> Problem:
+    """A body that did not come in so many seconds."""
+    return Problem(408, "Too slow", f"the body did not come within {seconds:g} s")
+
+
+def too_many_requests(most: int) -> Problem:
+    """As many requests as there may be are being answered."""
+    detail = f"{most:,} are being answered: try again"
+    return Problem(429, "Too many requests", detail, headers={"Retry-After": "1"})
+
+
+def no_prediction(event_id: str) -> Problem:
+    """Nothing is published for a request, or not yet."""
+    return Problem(404, "No prediction", f"none is published for {event_id!r}, or not yet")
+
+
+def no_view(case: str, view: str, known: str) -> Problem:
+    """A view that a case does not have; `known` are those that it has."""
+    return Problem(404, "No such view", f"{case} has no view {view!r}; it has: {known}")
+
+
+def no_lineage(reason: str) -> Problem:
+    """What a prediction rests on cannot be told."""
+    return Problem(404, "No lineage", reason)
+
+
+def no_position(detail: str) -> Problem:
+    """A reader asks for a position that no topic has."""
+    return Problem(422, "No such position", detail)
+
+
+def beyond_end(partition: int, end: int, offset: int) -> Problem:
+    """An offset that is not there yet."""
+    return no_position(f"partition {partition} ends at {end}, before {offset}")
+
+
+def too_many_streams(most: int) -> Problem:
+    """As many streams as there may be are open."""
+    detail = f"{most:,} streams are open: try again, or ask another gateway"
+    return Problem(429, "Too many streams", detail, headers={"Retry-After": "1"})

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from driftline.infra.gateway.problems import (
     Problem,
+    no_prediction,
     other_content,
     refused_event,
     unknown_outcome,
@@ -167,7 +168,7 @@ class Submission:
         refusal = self._results.refusals.of_request(event_id)
         if refusal is not None and event_id not in self._outstanding:  # it may have been sent again, mended
             raise refused_record(refusal)
-        raise Problem(404, "No prediction", f"none is published for {event_id!r}, or not yet")
+        raise no_prediction(event_id)
 
     async def _bytes(self, published: Published, event_id: str) -> bytes:
         """Those of a prediction; raises Problem when retention has deleted it."""

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from driftline.infra.gateway.problems import Problem, not_now
+from driftline.infra.gateway.problems import not_now, too_many_streams
 from driftline.infra.gateway.published.offset_vector import OffsetVector, encoded, gaps, within
 from driftline.infra.gateway.published.topic_reader import TopicExtent
 from driftline.streams.connection import async_clients
@@ -105,8 +105,7 @@ class OpenStreams:
     async def answer(self, opened: Callable[[], Awaitable[RecordStream]]) -> Response:
         """The response that sends a stream. Raises Problem: 429 beyond the limit, and what opening raises."""
         if self._open >= self._most:
-            detail = f"{self._most:,} streams are open: try again, or ask another gateway"
-            raise Problem(429, "Too many streams", detail, headers={"Retry-After": "1"})
+            raise too_many_streams(self._most)
         self._open += 1
         try:
             return _StreamResponse(await opened(), self)

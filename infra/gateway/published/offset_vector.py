@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from driftline.infra.gateway.problems import Problem
+from driftline.infra.gateway.problems import beyond_end, no_position
 
 OffsetVector = dict[int, int]
 _WRITTEN = re.compile(r"\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18})*")
@@ -27,11 +27,11 @@ def parsed(text: str) -> OffsetVector:
     {0: 12, 1: 7}
     """
     if not _WRITTEN.fullmatch(text):
-        raise _wrong(f"expected PARTITION:OFFSET,..., as it was given with a record, not {text[:100]!r}")
+        raise no_position(f"expected PARTITION:OFFSET,..., as it was given with a record, not {text[:100]!r}")
     named = [part.split(":") for part in text.split(",")]
     given = {int(partition): int(offset) for partition, offset in named}
     if len(given) < len(named):
-        raise _wrong(f"{text[:100]!r} names a partition twice")
+        raise no_position(f"{text[:100]!r} names a partition twice")
     return given
 
 
@@ -41,10 +41,10 @@ def within(vector: Mapping[int, int], begins: Mapping[int, int], ends: Mapping[i
     """
     unknown = sorted(set(vector) - set(ends))
     if unknown:
-        raise _wrong(f"there is no partition {unknown[0]}: the topic has {len(ends)}")
+        raise no_position(f"there is no partition {unknown[0]}: the topic has {len(ends)}")
     for partition, offset in sorted(vector.items()):
         if offset > ends[partition]:
-            raise _wrong(f"partition {partition} ends at {ends[partition]}, before {offset}")
+            raise beyond_end(partition, ends[partition], offset)
     return {partition: max(vector.get(partition, 0), begin) for partition, begin in begins.items()}
 
 
@@ -59,7 +59,3 @@ def gaps(asked: Mapping[int, int] | None, kept: Mapping[int, int]) -> list[dict[
         for partition, offset in sorted((asked or {}).items())
         if offset < kept[partition]
     ]
-
-
-def _wrong(detail: str) -> Problem:
-    return Problem(422, "No such position", detail)

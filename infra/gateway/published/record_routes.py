@@ -6,11 +6,13 @@ import asyncio
 from typing import Any, Literal
 
 import msgspec
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from kafka.errors import KafkaError
 
 from driftline.infra.gateway.access import Allow, Scope
-from driftline.infra.gateway.problems import Problem, not_now
+from driftline.infra.gateway.document.answers import problems
+from driftline.infra.gateway.document.case_document import CaseDocument
+from driftline.infra.gateway.problems import beyond_end, no_lineage, not_now, too_many_streams
 from driftline.infra.gateway.published.event_stream import OpenStreams, RecordStream
 from driftline.infra.gateway.published.offset_vector import encoded, parsed
 from driftline.infra.gateway.published.topic_reader import RecordPage, TopicReader
@@ -56,16 +58,18 @@ class RecordRoutes:
         """End the connection."""
         await self._reader.close()
 
-    def add_to(self, app: FastAPI, base: str, allow: Allow) -> None:
-        """Add the routes below `base`; `allow` is asked first by each."""
-        self._add_records(app, base, allow)
-        self._add_now(app, base, allow)
-        self._add_lineage(app, base, allow)
+    def add_to(self, router: APIRouter, document: CaseDocument, allow: Allow) -> None:
+        """Add the routes to those of the case; `allow` is asked first by each."""
+        self._add_records(router, document, allow)
+        self._add_now(router, document, allow)
+        self._add_lineage(router, document, allow)
 
-    def _add_records(self, app: FastAPI, base: str, allow: Allow) -> None:
-        tags: list[Any] = [self._case.name]
-
-        @app.get(f"{base}/records/{{kind}}", tags=tags, summary="Published records, a page at a time")
+    def _add_records(self, router: APIRouter, document: CaseDocument, allow: Allow) -> None:
+        @router.get(
+            "/records/{kind}",
+            summary="Published records, a page at a time",
+            responses=document.page() | problems(beyond_end(0, 120, 999)),
+        )
         async def page(
             request: Request,
             kind: RecordKind,
@@ -77,11 +81,10 @@ class RecordRoutes:
             topic = getattr(self._topics, kind)
             return _json(_page(await self._reader.page(topic, begin, limit)))
 
-        @app.get(
-            f"{base}/streams/{{kind}}",
-            tags=tags,
+        @router.get(
+            "/streams/{kind}",
             summary="Records as they are published, as server-sent events",
-            responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+            responses=document.stream() | problems(beyond_end(0, 120, 999), too_many_streams(100)),
         )
         async def stream(request: Request, kind: RecordKind, since: str | None = None) -> Response:
             allow(request, _SCOPE[kind])
@@ -90,16 +93,20 @@ class RecordRoutes:
             topic = getattr(self._topics, kind)
             return await self._streams.answer(lambda: RecordStream.open(self._bootstrap, topic, begin))
 
-    def _add_now(self, app: FastAPI, base: str, allow: Allow) -> None:
-        tags: list[Any] = [self._case.name]
-
-        @app.get(f"{base}/models", tags=tags, summary="The declared members, and what every pool serves")
+    def _add_now(self, router: APIRouter, document: CaseDocument, allow: Allow) -> None:
+        @router.get(
+            "/models", summary="The declared members, and what every pool serves", responses=document.models()
+        )
         async def models(request: Request) -> Response:
             allow(request, "read")
             pools = newest_by_pool(await self._newest(self._topics.models, NEWEST_CHANGES))
             return _json({"members": members(self._case), "serving": pools})
 
-        @app.get(f"{base}/incidents", tags=tags, summary="Drift by incident, the one that changed last first")
+        @router.get(
+            "/incidents",
+            summary="Drift by incident, the one that changed last first",
+            responses=document.incidents(),
+        )
         async def list_incidents(
             request: Request, limit: int = Query(100, ge=1, le=MOST_RECORDS)
         ) -> Response:
@@ -107,7 +114,9 @@ class RecordRoutes:
             found = incidents_of(await self._newest(self._topics.drift, NEWEST_DRIFT))
             return _json({"incidents": found[:limit], "more": len(found) > limit})
 
-        @app.get(f"{base}/schema", tags=tags, summary="JSON Schema of the records of each topic")
+        @router.get(
+            "/schema", summary="JSON Schema of the records of each topic", responses=document.schemas()
+        )
         async def schema(request: Request) -> Response:
             allow(request, "read")
             return _json(topic_schemas(self._case, self._settings.namespace))
@@ -117,11 +126,11 @@ class RecordRoutes:
         records = await self._reader.newest(topic, count)
         return [msgspec.json.decode(record.value) for record in records]
 
-    def _add_lineage(self, app: FastAPI, base: str, allow: Allow) -> None:
-        @app.get(
-            f"{base}/lineage/{{prediction_id:path}}",
-            tags=[self._case.name],
+    def _add_lineage(self, router: APIRouter, document: CaseDocument, allow: Allow) -> None:
+        @router.get(
+            "/lineage/{prediction_id:path}",
             summary="All that a prediction rests on, back to the events",
+            responses=document.lineage() | problems(no_lineage("no prediction has this id")),
         )
         async def trace(request: Request, prediction_id: str) -> Response:
             allow(request, "read:values")
@@ -131,7 +140,7 @@ class RecordRoutes:
                 except KafkaError:
                     raise not_now() from None
                 except StreamsError as error:
-                    raise Problem(404, "No lineage", str(error)) from None
+                    raise no_lineage(str(error)) from None
             return Response(found, media_type="application/json")
 
     def _lineage(self, prediction_id: str) -> str:
