@@ -21,6 +21,7 @@ from driftline.bench.cases import adapting, by_default, challenged, without_extr
 from driftline.bench.log import Chunks, Log
 from driftline.bench.peers import river
 from driftline.features.state.feature_state import FeatureState
+from driftline.garbage_collection import seldom_collected
 from driftline.streams.code.hash_seed import pin
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.fold.intake import RETAIN_EVERY, Intake
@@ -200,6 +201,7 @@ def _stages(flight: dict[str, float]) -> dict[str, float]:
     }
 
 
+@seldom_collected()  # as wherever a case is folded, and no less for bare River
 def measure(case: UseCase, log: Log, rounds: int) -> dict[str, Any]:
     """CPU us a flight (a prediction) and a record, of interleaved rounds."""
     work = river.ready(case, log)

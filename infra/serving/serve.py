@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from driftline import logs
 from driftline.features.errors import FeaturesError
+from driftline.garbage_collection import none_collected
 from driftline.infra.errors import InfraError
 from driftline.infra.local.kafka import LocalStack
 from driftline.infra.processes.signals import until_signal
 from driftline.infra.processes.slot import is_member, own_slot, put_out
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.transport.garbage_collection import none_collected
 from driftline.streams.transport.process_restart import Renewals
 
 if TYPE_CHECKING:

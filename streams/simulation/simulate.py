@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any, Protocol
 
+from driftline.garbage_collection import seldom_collected
 from driftline.streams.code.hash_seed import warn_unless_pinned
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.events import Event
@@ -86,6 +87,7 @@ class Simulation:
         return summarize(self.processors)
 
 
+@seldom_collected()
 def simulate(
     case: UseCase,
     source: str | None = None,

@@ -14,6 +14,7 @@ from typing import Any
 import faust
 from faust.types import TP
 
+from driftline.garbage_collection import Garbage
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.connection.async_clients import faust_credentials
 from driftline.streams.owner.deployment import Deployment
@@ -24,7 +25,6 @@ from driftline.streams.status.endpoint import Endpoint
 from driftline.streams.status.worker_status import WorkerStatus
 from driftline.streams.transport import frame
 from driftline.streams.transport.clock_events import ClockEvents
-from driftline.streams.transport.garbage_collection import Garbage
 from driftline.streams.transport.membership import Membership
 from driftline.streams.transport.process_restart import Lost
 from driftline.streams.transport.reference_watch import ReferenceWatch

@@ -11,6 +11,7 @@ from typing import Any
 import faust
 
 from driftline import logs
+from driftline.garbage_collection import seldom_collected
 from driftline.streams.connection.library_log_filter import leave_out_what_passes
 from driftline.streams.connection.log_throttling import hold_back_repeats
 from driftline.streams.transport.process_restart import WORKER_ENDS_WITHIN, Deadline, Lost, Renewals, end_now
@@ -89,6 +90,7 @@ class _Term:
             self._worker.status.write_end(str(failure) or type(failure).__name__, failed=True)
 
 
+@seldom_collected()
 def run(worker: Worker, renewals: Renewals, closing: Callable[[], Awaitable[None]] | None = None) -> None:
     """Run until SIGTERM or SIGINT, or until other code has taken over; leaves the group and exits 0 then,
     else raises what ended it.
