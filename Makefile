@@ -46,6 +46,7 @@ soak: setup ## the long runs: properties, a million records of drawn cases, ten 
 	$(BIN)/python -m pytest --hypothesis-profile=soak -m "soak or not soak"
 	$(BIN)/python -m tests.fuzz --events 1000000 --processes "$$(nproc)"
 	$(BIN)/python -m tests.simulation --seeds 0..10000 --processes "$$(nproc)"
+	$(BIN)/python -m tests.simulation --chain --seeds 0..10000 --processes "$$(nproc)"
 
 fold: setup ## before a release: record which fold it is, and whether it puts out the bytes of the one before
 	$(BIN)/python -m tests.golden

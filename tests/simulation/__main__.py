@@ -7,11 +7,12 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import get_args
 
 from driftline.streams.code.hash_seed import pin
+from tests.simulation.chains import run as chains
 from tests.simulation.chaos import Focus
 from tests.simulation.run import Verdict, quiet, run
 
@@ -23,10 +24,14 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="one seed")
     parser.add_argument("--seeds", help="a range A..B, B not included", default="0..1000")
+    parser.add_argument("--chain", action="store_true", help="a chain of stages, each by its own owners")
     parser.add_argument("--focus", choices=get_args(Focus), help="a fault that makes up half of what happens")
     parser.add_argument("--verbose", action="store_true", help="print the history")
     parser.add_argument("--processes", type=int, default=1)
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.chain and given.focus:
+        parser.error("--focus is of histories of one stage")
+    return given
 
 
 def _seeds(given: argparse.Namespace) -> range:
@@ -36,8 +41,12 @@ def _seeds(given: argparse.Namespace) -> range:
     return range(int(first), int(last))
 
 
-def _verdicts(seeds: range, focus: Focus | None, processes: int) -> Iterator[Verdict]:
-    one = partial(run, focus=focus)
+def _one(given: argparse.Namespace) -> Callable[..., Verdict]:
+    """Simulates one seed of what was asked for."""
+    return chains.run if given.chain else partial(run, focus=given.focus)
+
+
+def _verdicts(seeds: range, one: Callable[..., Verdict], processes: int) -> Iterator[Verdict]:
     if processes == 1:
         yield from map(one, seeds)
         return
@@ -45,10 +54,10 @@ def _verdicts(seeds: range, focus: Focus | None, processes: int) -> Iterator[Ver
         yield from pool.imap(one, seeds, chunksize=50)
 
 
-def _tell(verdict: Verdict, focus: Focus | None) -> None:
-    focused = f" --focus {focus}" if focus else ""
+def _tell(verdict: Verdict, given: argparse.Namespace) -> None:
+    asked = f"{' --chain' if given.chain else ''}{f' --focus {given.focus}' if given.focus else ''}"
     print(f"seed {verdict.seed}: {verdict.violation}")
-    print(f"  replay: python -m tests.simulation --seed {verdict.seed}{focused} --verbose", flush=True)
+    print(f"  replay: python -m tests.simulation --seed {verdict.seed}{asked} --verbose", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,21 +67,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = _seeds(given)
     if given.verbose:
         for seed in seeds:
-            verdict = run(seed, given.focus, verbose=True)
+            verdict = _one(given)(seed, verbose=True)
             print("\n".join(verdict.trace))
             print(f"seed {seed}: {verdict.violation or verdict.refused or 'everything exactly once'}")
         return 0
     started = time.monotonic()
     violations = 0
     counts: Counter[str] = Counter()
-    for verdict in _verdicts(seeds, given.focus, given.processes):
+    for verdict in _verdicts(seeds, _one(given), given.processes):
         counts["steps"] += verdict.steps
         counts["records"] += verdict.records
         counts["fences"] += verdict.fences
         counts["refused"] += verdict.refused is not None
         if verdict.violation is not None:
             violations += 1
-            _tell(verdict, given.focus)
+            _tell(verdict, given)
             if violations == ENOUGH:
                 break
     seconds = time.monotonic() - started

@@ -15,6 +15,7 @@ from driftline.streams.checkpoints.checkpoint import CheckpointHeader, decode
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.errors import Unauthentic
 from tests.simulation.orders import Input
+from tests.simulation.virtual_loop import Process
 from tests.simulation.worker import Worker
 from tests.simulation.world import CALM, PARTITION, SEAL, Chances, StoredPlace, World
 
@@ -70,7 +71,7 @@ class Chaos:
 
     def _hire(self) -> Worker:
         self._number += 1
-        return Worker(self._world, f"worker {self._number}")
+        return Worker(self._world, Process(f"worker {self._number}"))
 
     def _planned(self, focus: Focus | None) -> list[Callable[[], None]]:
         random = self._random

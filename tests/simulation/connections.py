@@ -57,20 +57,20 @@ class Connection:
         world = self._world
         try:
             await self.turn()
-            world.coordinator += 1
-            epoch = world.coordinator
+            epoch = world.coordinators.get(owner, -1) + 1
+            world.coordinators[owner] = epoch
             for place in world.random.sample(list(places), len(places)):
                 await self.turn()
-                if world.coordinator != epoch:
+                if world.coordinators[owner] != epoch:
                     raise Fenced(f"{owner}: a newer owner is fencing")
-                world.places[place].fence(epoch)
+                world.places[place].fence(owner, epoch)
                 world.note(self._process.name, f"fences {place} with epoch {epoch}")
             await self.turn()
             world.fenced_at[self._process] = world.loop.steps
         except BrokerAway as error:
             raise AppendFailed(f"fencing failed: {error}") from error
         incarnations = {place: stored.incarnation for place, stored in world.places.items()}
-        return ConnectionAppender(self._world, self._process, self.turn, epoch, incarnations)
+        return ConnectionAppender(self._world, self._process, self.turn, owner, epoch, incarnations)
 
     async def extents(self, places: Sequence[Place]) -> Mapping[Place, Extent]:
         """Begins first, then ends, then ids: what happens between is seen in part."""
@@ -87,7 +87,7 @@ class Connection:
         await self.turn()
         world = self._world
         ids = {place.topic: stored.topic_id for place, stored in world.places.items()}
-        return {name: TopicShape(ids[name], world.case.partitions) for name in names}
+        return {name: TopicShape(ids[name], world.counts[name]) for name in names}
 
     async def first_offset(self, place: Place) -> int:
         """See `Broker`."""
@@ -123,19 +123,21 @@ class ConnectionAppender:
         world: World,
         process: Process,
         turn: Callable[[], Awaitable[None]],
+        owner: str,
         epoch: int,
         incarnations: Mapping[Place, int],
     ) -> None:
         self._world = world
         self._process = process
         self._turn = turn
+        self._owner = owner
         self.epoch = epoch
         self._incarnations = incarnations
 
     async def append(self, batches: Mapping[Place, Sequence[Output]]) -> Mapping[Place, int]:
         """See `Appender`; after a time-out, or a crash, the request may still be on its way."""
         world = self._world
-        request = Request(self._process, self.epoch, self._incarnations, batches)
+        request = Request(self._process, self._owner, self.epoch, self._incarnations, batches)
         patience = world.random.random() * 8 * TICK if world.happens(world.chances.timed_out) else None
         world.send(request)
         try:
@@ -270,8 +272,8 @@ class RowConnection:
                 self._news.notify_all()
 
 
-def deployment(world: World, process: Process, code: Code) -> Deployment:
-    """The case as one process has it deployed."""
+def deployment(world: World, process: Process, code: Code, stage: int) -> Deployment:
+    """A stage of the case as one process has it deployed."""
     return Deployment(
         world.case,
         code,
@@ -280,4 +282,6 @@ def deployment(world: World, process: Process, code: Code) -> Deployment:
         StoreConnection(world, process),
         SEAL,
         RowConnection(world, process),
+        world.itinerary,
+        stage,
     )

@@ -8,6 +8,7 @@ from driftline.streams.archive.epochs import is_epoch
 from driftline.streams.checkpoints.checkpoint import CheckpointHeader, input_hash
 from driftline.streams.code.state_hash import state_hash
 from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.records.positions import headers_of, source_of
 from tests.simulation.chaos import sound_headers
 from tests.simulation.orders import CODE
@@ -64,7 +65,7 @@ def check_owner(world: World, worker: Worker) -> None:
             raise Violation(f"{kind} was recreated, and {worker.process.name} serves on")
 
 
-def check_state(reference: Reference, processor: PartitionProcessor) -> None:
+def check_state(reference: Reference, processor: PartitionFold) -> None:
     """The last owner is in the state of a run without faults."""
     folded, expected = state_hash(processor.state()), state_hash(reference.processor.state())
     if folded != expected:

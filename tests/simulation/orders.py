@@ -184,8 +184,13 @@ def _command(random: Random, number: int, at: float) -> bytes:
 
 
 def _event(tag: str, number: int, at: float, fields: str = "") -> bytes:
-    day, seconds = divmod(int(at) - START, 86_400)
+    return written(tag, f"e{number}", at - START, fields)
+
+
+def written(tag: str, name: str, seconds: float, fields: str = "") -> bytes:
+    """An event as the log has it, so many seconds after the beginning."""
+    day, seconds = divmod(int(seconds), 86_400)
     hour, seconds = divmod(seconds, 3600)
     minute, second = divmod(seconds, 60)
     when = f"2024-01-{10 + day:02d}T{hour:02d}:{minute:02d}:{second:02d}Z"
-    return f'{{"type":"{tag}","id":"e{number}","at":"{when}"{fields}}}'.encode()
+    return f'{{"type":"{tag}","id":"{name}","at":"{when}"{fields}}}'.encode()

@@ -67,7 +67,7 @@ def run(seed: int, focus: Focus | None = None, *, verbose: bool = False) -> Verd
         if not isinstance(error, Violation):
             verdict.violation = traceback.format_exc()
     verdict.steps = loop.steps
-    verdict.fences = world.coordinator + 1
+    verdict.fences = sum(epoch + 1 for epoch in world.coordinators.values())
     verdict.records = world.log.end
     return verdict
 
@@ -108,20 +108,17 @@ def _until(world: World, workers: Sequence[Worker], condition: Callable[[], bool
 def _has_ended(world: World, worker: Worker) -> bool:
     """Whether a worker has answered all of the log, or does not serve it any more. One that is stopped has
     not, whatever it had answered: it is to notice first what became of the partition meanwhile."""
-    task = worker.task
     if not worker.busy:
         return True
     if worker.process.paused_until > world.loop.time():
         return False
-    if task is None or task.state != "serving" or task.owned is None:
-        return False
-    return task.owned.acknowledged > max((r.offset for r in world.log.entries if r is not None), default=-1)
+    return worker.has_answered
 
 
 def _settle(world: World, verdict: Verdict) -> None:
     world.note("verdict", f"done to the broker: {world.destroyed}")
     verdict.refused = justified_refusal(world)
-    owner = Worker(world, "last owner")
+    owner = Worker(world, Process("last owner"))
     if not _owns(world, owner):
         if verdict.refused is None:
             raise Violation("a refusal that nothing justifies")
@@ -153,7 +150,7 @@ def _owns(world: World, owner: Worker) -> bool:
 
 def _take_over_again(world: World, reference: Reference) -> None:
     """The checkpoint that the last owner left is a good one, and nothing is left to publish."""
-    owner = Worker(world, "owner after the last")
+    owner = Worker(world, Process("owner after the last"))
     if not _owns(world, owner):
         raise Violation("what was taken over once is refused")
     check_published(world, reference)
@@ -166,7 +163,7 @@ def _refuse_a_stranger(world: World) -> None:
     if not any(entry is not None and is_epoch(entry) for entry in models.entries[models.begin :]):
         return
     ends = [stored.end for stored in world.places.values()]
-    stranger = Worker(world, "stranger", OTHER_CODE)
+    stranger = Worker(world, Process("stranger"), OTHER_CODE)
     stranger.assign()
     _until(world, [], lambda: not stranger.busy, "the stranger")
     if stranger.task is None or not stranger.task.superseded:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from driftline.streams.archive.epochs import Code
 from driftline.streams.checkpoints.cadence import CheckpointBudget
-from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.owned_partition import Held
+from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.partition_task import Frame, PartitionTask
+from driftline.streams.records.outputs import Target
+from driftline.streams.records.ports import Place
 from tests.simulation.connections import deployment
 from tests.simulation.orders import CODE
 from tests.simulation.virtual_loop import Process
@@ -27,12 +29,17 @@ MISSING = ("RecordsMissing", "BrokerSilent")
 """The same, once something was."""
 
 
+ONLY = Target(0, PARTITION)
+"""The partition of a case of one stage."""
+
+
 class Reader:
     """Hands records over as a consumer of the group does: from anywhere, then one after the other, at
     times from further back again; no more frames than may wait to be acknowledged."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, place: Place) -> None:
         self._world = world
+        self._place = place
         self._room = world.random.choice((1, 8))
         self._position: int | None = None
 
@@ -46,37 +53,43 @@ class Reader:
 
     def _acknowledged(self, position: int) -> None:
         self._room += 1
-        self._world.committed = position
+        self._world.committed[self._place] = position
 
     def _fetch(self) -> Sequence[Stored]:
         random = self._world.random
-        log = self._world.log
+        log = self._world.places[self._place]
         low = self._next()
         if not log.begin <= low <= log.end:
             low = log.begin  # auto.offset.reset is "earliest"
         self._position = min(log.end, low + random.choice((1, 2, 5, 20)))
         return [entry for entry in log.entries[low : self._position] if entry is not None]
 
+    def _goes_back(self) -> bool:
+        return not self._world.goes_forward and self._world.random.random() < 0.05
+
     def _next(self) -> int:
         world = self._world
         random = world.random
         if self._position is None:
+            log, committed = world.places[self._place], world.committed[self._place]
             if random.random() < 0.6:
-                return min(world.committed, world.log.end)
-            begins = random.randrange(world.log.end + 1)
-            if begins > world.committed:  # what is left out is handed over with the next record, if one comes
+                return min(committed, log.end)
+            begins = random.randrange(log.end + 1)
+            if begins > committed:  # what is left out is handed over with the next record, if one comes
                 world.undisturbed = False
             return begins
-        return random.randrange(self._position + 1) if random.random() < 0.05 else self._position
+        return random.randrange(self._position + 1) if self._goes_back() else self._position
 
 
 class Worker:
-    """One process that may own the partition, or believe that it does."""
+    """One process that may own a partition, or believe that it does: of the log, or of any stage."""
 
-    def __init__(self, world: World, name: str, code: Code = CODE) -> None:
+    def __init__(self, world: World, process: Process, code: Code = CODE, target: Target = ONLY) -> None:
         self._world = world
-        self.process = Process(name)
-        self._deployment = deployment(world, self.process, code)
+        self.process = process
+        self.target = target
+        self._deployment = deployment(world, self.process, code, target.stage)
+        self._place = self._deployment.log(target.partition)
         self._driver: asyncio.Task[None] | None = None
         self._revoked = False
         self._held: Held | None = None
@@ -91,7 +104,21 @@ class Worker:
         return self._driver is not None and not self._driver.done()
 
     @property
-    def processor(self) -> PartitionProcessor:
+    def has_answered(self) -> bool:
+        """Whether it serves the partition, and has answered all that is there."""
+        task = self.task
+        if not self.busy or task is None or task.state != "serving" or task.owned is None:
+            return False
+        entries = self._world.places[self._place].entries
+        return task.owned.acknowledged > max((r.offset for r in entries if r is not None), default=-1)
+
+    @property
+    def refusal(self) -> str:
+        """Why the partition is not served; empty when it is, or may be yet."""
+        return self.task.reason if self.task is not None and self.task.state == "refused" else ""
+
+    @property
+    def processor(self) -> PartitionFold:
         """The state that it has given back."""
         assert self._held is not None
         return self._held.processor
@@ -135,13 +162,13 @@ class Worker:
         world = self._world
         held, self._held = self._held, None
         self._note(f"is given the partition{', which it holds' if held else ''}")
-        task = self.task = PartitionTask(self._deployment, PARTITION, CheckpointBudget(), held)
+        task = self.task = PartitionTask(self._deployment, self.target.partition, CheckpointBudget(), held)
         task.start()
-        reader = Reader(world)
+        reader = Reader(world, self._place)
         hears = world.happens(0.5)
         ticked = world.loop.time()
         while not self._revoked and not self._gives_up(task):
-            await asyncio.sleep(world.random.choice(LOOKS_FOR_RECORDS))
+            await asyncio.sleep(0.0 if world.goes_forward else world.random.choice(LOOKS_FOR_RECORDS))
             hears = hears or task.state == "serving"  # a consumer may find its position late
             frame = reader.frame() if hears and not self.deaf else None
             if frame is not None:

@@ -7,7 +7,7 @@ are checked against; a `Connection` is what one process has of it.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.owner.deployment import Deployment
 from driftline.streams.records.outputs import KINDS, Output
 from driftline.streams.records.ports import (
     AppendFailed,
@@ -22,6 +23,8 @@ from driftline.streams.records.ports import (
     Place,
 )
 from driftline.streams.records.positions import NOTHING, SourcePosition, headers_of, source_of
+from driftline.streams.stages.itinerary import Itinerary
+from tests.simulation.orders import CODE
 from tests.simulation.virtual_loop import Process, VirtualLoop
 
 PARTITION = 0
@@ -52,16 +55,16 @@ class StoredPlace:
     """One partition of a topic: entry n has offset n, None is a control marker.
 
     What retention deletes stays in `entries`, below `begin`: the invariants see it, readers do not.
-    `epoch` is of the newest fence whose marker is here. `incarnation` changes when the place loses what
-    brokers know of producers: whoever appended before is out of sequence then. `cuts` are (step, new
-    end) of each truncation.
+    `epochs` are of the newest fence of each owner whose marker is here. `incarnation` changes when the place
+    loses what brokers know of producers: whoever appended before is out of sequence then. `cuts` are (step,
+    new end) of each truncation.
     """
 
     def __init__(self, topic_id: str) -> None:
         self.topic_id = topic_id
         self.begin = 0
         self.entries: list[Stored | None] = []
-        self.epoch = -1
+        self.epochs: dict[str, int] = {}
         self.incarnation = 0
         self.cuts: list[tuple[int, int]] = []
 
@@ -80,9 +83,9 @@ class StoredPlace:
     ) -> None:
         self.entries.append(Stored(self.end, key, value, tuple(headers)))
 
-    def fence(self, epoch: int) -> None:
-        """From now on what comes with an older epoch is refused; the marker takes one offset."""
-        self.epoch = epoch
+    def fence(self, owner: str, epoch: int) -> None:
+        """From now on what an owner sends with an older epoch is refused; the marker takes one offset."""
+        self.epochs[owner] = epoch
         self.entries.append(None)
 
 
@@ -106,11 +109,13 @@ class Request:
     def __init__(
         self,
         sender: Process,
+        owner: str,
         epoch: int,
         incarnations: Mapping[Place, int],
         batches: Mapping[Place, Sequence[Output]],
     ) -> None:
         self.sender = sender
+        self.owner = owner
         self.epoch = epoch
         self.incarnations = incarnations
         self.batches = batches
@@ -121,30 +126,51 @@ class Request:
 
 
 class World:
-    """The state of everything that outlives a process."""
+    """The state of everything that outlives a process. Without an `itinerary` the case is one stage, of one
+    partition."""
 
-    def __init__(self, random: Random, case: UseCase, loop: VirtualLoop, trace: list[str] | None) -> None:
+    def __init__(
+        self,
+        random: Random,
+        case: UseCase,
+        loop: VirtualLoop,
+        trace: list[str] | None,
+        itinerary: Itinerary | None = None,
+    ) -> None:
         self.random = random
         self.case = case
         self.loop = loop
         self.trace = trace
-        self.topics = Topics(case.name, case.partitions)
+        self.itinerary = itinerary
+        partitions = case.partitions if itinerary is None else itinerary.plan.partitions
+        self.topics = Topics(case.name, partitions)
+        nobody: Any = None
+        first = Deployment(case, CODE, self.topics, nobody, nobody, SEAL, None, itinerary)
+        self.stages = [first.of_stage(number) for number in range(first.stages)]
+        """Where everything is, by stage."""
         self.log_place = Place(self.topics.log, PARTITION)
         self.kinds = {kind: Place(getattr(self.topics, kind), PARTITION) for kind in KINDS}
         self.places = {
-            place: StoredPlace(f"{place.topic}#0") for place in (self.log_place, *self.kinds.values())
+            place: StoredPlace(f"{place.topic}#0")
+            for stage in self.stages
+            for partition in range(stage.partitions)
+            for place in (stage.log(partition), *stage.outputs(partition).values())
         }
+        self.counts = Counter(place.topic for place in self.places)
         self.network = Process("network")
         self.under_way: list[Request] = []
         self.chances = CALM
-        self.coordinator = -1
-        self.committed = 0
+        self.coordinators: dict[str, int] = {}
+        """The newest epoch of each owner."""
+        self.committed: Counter[Place] = Counter()
         self.checkpoints: dict[str, bytes] = {}
         self.marked_at: dict[bytes, int] = {}
         """Step of the fence that the marks in the bytes of a checkpoint are not older than."""
         self.fenced_at: dict[Process, int] = {}
         self.online: dict[Any, Any] = {}
         self.online_losses = 0
+        self.goes_forward = False
+        """Whether readers are given records without delay, and none again from further back."""
         self.undisturbed = True
         """Whether nothing has happened for which records may have waited long."""
         self.destroyed: list[str] = []
@@ -213,8 +239,9 @@ class World:
 
     def _append(self, request: Request, place: Place, piece: Sequence[Output]) -> None:
         stored = self.places[place]
-        if stored.epoch > request.epoch:
-            request.failed[place] = Fenced(f"{place}: epoch {request.epoch} is fenced by {stored.epoch}")
+        fenced_by = stored.epochs.get(request.owner, -1)
+        if fenced_by > request.epoch:
+            request.failed[place] = Fenced(f"{place}: epoch {request.epoch} is fenced by {fenced_by}")
         elif stored.incarnation != request.incarnations[place]:
             request.failed[place] = AppendFailed(f"{place}: out of sequence")
         elif self.happens(self.chances.refused):
@@ -222,7 +249,7 @@ class World:
         if place in request.failed:
             self.note("broker", f"does not take from epoch {request.epoch}: {request.failed[place]}")
             return
-        stored.epoch = max(stored.epoch, request.epoch)
+        stored.epochs[request.owner] = request.epoch
         for output in piece:
             self._check_order(place, stored, output)
             stored.append(output.key, output.value, headers_of(output))

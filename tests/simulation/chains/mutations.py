@@ -1,0 +1,86 @@
+"""What is broken on purpose in a chain: the simulation must notice each."""
+
+from __future__ import annotations
+
+from driftline.streams.owner import deployment, outbox, owned_partition, partition_task
+from driftline.streams.records import outputs
+from driftline.streams.stages import sender, stage_fold, writers
+from tests.simulation.chains.group import Focus
+from tests.simulation.chains.run import run
+from tests.simulation.mutation import Change
+from tests.simulation.run import Verdict
+
+MUTATIONS = {
+    "a reader does not drop repeats": Change(
+        writers, "Writers.take", "if record.number <= last.records:", "if False:"
+    ),
+    "a writer starts past what is acknowledged: a checkpoint does not wait for its sends": Change(
+        partition_task, "PartitionTask._taken_in", "        await owned.settled()\n", ""
+    ),
+    "what was sent before is not sent again where an output has a tail": Change(
+        outbox,
+        "Outbox.send",
+        "if out.sends:",
+        "if out.sends and next_offset > self._tails['dead_letters'][0]:",
+    ),
+    "what is sent goes out in another order": Change(
+        outbox, "Outbox._by_place", "for target, value in sends:", "for target, value in reversed(sends):"
+    ),
+    "of what is sent, the last record is left out": Change(
+        outbox, "Outbox._by_place", "for target, value in sends:", "for target, value in sends[:-1] or sends:"
+    ),
+    "what is sent of a batch is left out when it waits": Change(
+        outputs, "Outputs.extend", "self.sends.extend(later.sends)", "pass"
+    ),
+    "the watermark of a stage is the largest of its writers": Change(
+        writers, "Writers.take", "self.watermark = min(", "self.watermark = max("
+    ),
+    "a tick tells a watermark that is too large": Change(
+        sender,
+        "Sender.end",
+        '            self._append(target, b"", {}, None)\n',
+        '            self._watermark += 4000.0\n            self._append(target, b"", {}, None)\n',
+    ),
+    "the checkpoints of two stages are mixed up": Change(
+        deployment, "Deployment.folder", "if self.stage else", "if False else"
+    ),
+    "what a stage has heard of its writers is not restored": Change(
+        writers, "Writers.restore", "    self._heard = state\n", ""
+    ),
+    "what a stage has told others is not restored": Change(
+        sender, "Sender.restore", "    self._told, self._counts = state\n", ""
+    ),
+    "the work of a stage is not restored": Change(
+        stage_fold, "StageFold.restore", "    self.work.restore(state.work)\n", ""
+    ),
+    "a stage's fold begins one record after the checkpoint": Change(
+        stage_fold, "StageFold.restore", "= state.next_offset", "= state.next_offset + 1"
+    ),
+    "dead letters of all stages go to the same partitions": Change(
+        deployment, "Deployment.outputs", 'if kind == "dead_letters" else', "if False else"
+    ),
+    "all partitions of a number fence each other": Change(
+        deployment,
+        "Deployment.owner",
+        "self.topics.of_stage(self._stages[self.stage].topic) if self._stages else self.topics.log",
+        "self.topics.log",
+    ),
+    "online rows of a stage are not offered": Change(
+        owned_partition, "OwnedPartition._publish", "await self._offer_rows(folded.out.rows)", "pass"
+    ),
+}
+
+
+FOCUSES: dict[str, Focus] = {
+    "a writer starts past what is acknowledged: a checkpoint does not wait for its sends": "crash",
+    "the checkpoints of two stages are mixed up": "trim",
+}
+"""The fault that it takes to notice some of them soon."""
+
+
+def first_caught(name: str, seeds: range) -> Verdict | None:
+    """The first seed that shows a mutation; None when none does."""
+    focus = FOCUSES.get(name)
+    with MUTATIONS[name].applied():
+        verdicts = (run(seed, focus) for seed in seeds)
+        return next((verdict for verdict in verdicts if verdict.violation is not None), None)
