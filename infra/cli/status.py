@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -28,6 +29,10 @@ def status(as_json: AsJson = False) -> None:
         say(status_text(system))
     if not system["broker"]["running"]:
         raise typer.Exit(1)
+
+
+SILENT_AFTER = 15.0
+"""Seconds without a status, of which a worker writes one a second, that are worth a line."""
 
 
 def _partition(number: str, status: dict[str, Any]) -> str:
@@ -73,6 +78,25 @@ def _refused(counts: dict[str, int]) -> list[str]:
     )
 
 
+def _process(worker: dict[str, Any]) -> str:
+    """Which process a worker is."""
+    if not worker["running"]:
+        return "not running"
+    host = worker.get("host", "")
+    return f"process {worker['pid']}" + (f" on {host}" if host not in ("", socket.gethostname()) else "")
+
+
+def _silence(worker: dict[str, Any]) -> list[str]:
+    """The line of a worker that runs and has long reported nothing."""
+    silent = time.time() - worker.get("at", time.time())
+    if not worker["running"] or worker.get("ended") is not None or silent < SILENT_AFTER:
+        return []
+    return [
+        f"  it has reported nothing for {lasting(silent)}: it is suspended, has no CPU, cannot write to its "
+        "home, or its clock is behind; what is shown is as of then"
+    ]
+
+
 def _ends(worker: dict[str, Any]) -> list[str]:
     """Why the worker is not running, or how the one before it in its place ended, when that failed."""
     ended, before = worker.get("ended"), worker.get("before")
@@ -94,13 +118,13 @@ def status_text(status: dict[str, Any]) -> str:
         else "broker   not running"
     ]
     for worker in status["workers"]:
-        state = f"process {worker['pid']}" if worker["running"] else "not running"
         counts = worker["counts"]
         lines.append(
-            f"worker   {worker['case']} ({state}): {counts['events']:,} events, "
+            f"worker   {worker['case']} ({_process(worker)}): {counts['events']:,} events, "
             f"{counts['predictions']:,} predictions, {counts['drift_events']:,} drift events"
             + (f", lag {worker['lag']:,}" if "lag" in worker else "")
         )
+        lines.extend(_silence(worker))
         lines.extend(_ends(worker))
         lines.extend(_refused(counts))
         lines.extend(f"  {trouble}" for text in worker.get("topics", ()) for trouble in text.splitlines())

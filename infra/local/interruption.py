@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 
 from driftline.infra.local.kafka import LocalStack
-from driftline.infra.local.running_workers import is_alive
+from driftline.infra.processes.slot import is_taken
 from driftline.infra.settings import Settings
 
 
@@ -21,5 +20,5 @@ def still_running(settings: Settings) -> Iterator[str]:
             worker = json.loads(path.read_text())
         except (OSError, ValueError):
             continue  # it is made or removed at this moment
-        if is_alive(worker["pid"]) and worker["pid"] != os.getpid():
+        if is_taken(path):
             yield f"a worker of {worker['case']} still runs (process {worker['pid']}): SIGTERM ends it"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ import msgspec
 
 from driftline.infra.local.kafka import LocalStack, answers
 from driftline.infra.local.lag import lags, status_fields
+from driftline.infra.processes.slot import is_taken
 from driftline.infra.settings import Settings
 from driftline.streams.fold.reference_spread import KnownReferences, differences
 
@@ -19,23 +19,12 @@ FAILED_SHOWN_FOR = 24 * 3600.0
 """Seconds for which a worker that was asked to end is shown, and one that failed or was killed."""
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's process
-        return True
-    return True
-
-
 def collect(settings: Settings) -> dict[str, Any]:
     """{broker: {running, bootstrap, pid}, workers: [...]} from the record and status files.
 
     A broker named in the settings is asked itself; its process id is not known (None). Each worker's
     `lag` is the number of committed offsets in its partitions of the log that it has not answered yet.
-    Workers that ended long ago are left out.
+    Workers are those that share this home, on whatever machine; those that ended long ago are left out.
     """
     named = settings.bootstrap
     broker = None if named else LocalStack(settings.home).status()
@@ -44,7 +33,7 @@ def collect(settings: Settings) -> dict[str, Any]:
     workers = []
     for path in sorted((settings.home / "status").glob("*.json")):
         status = json.loads(path.read_text())
-        status["running"] = is_alive(status["pid"])
+        status["running"] = is_taken(path)
         if status["running"] or _is_recent(status):
             workers.append(status)
     if running and workers:

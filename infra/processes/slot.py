@@ -8,7 +8,9 @@ partitions until the session times out. A process that is stopped or slow still 
 from __future__ import annotations
 
 import fcntl
+import os
 import secrets
+import struct
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -56,6 +58,25 @@ def own_slot(settings: Settings, case: str) -> Iterator[Slot]:
                 lock.flush()
             yield Slot(path, client_id, is_new=not known)
             return
+
+
+_FLOCK = "hhqqi0q"
+"""C's struct flock on 64-bit Linux: type, whence, start, length, process."""
+
+
+def is_taken(path: Path) -> bool:
+    """Whether a process has the slot of this status file: here, in a container, or on another machine that
+    shares the folder. A process number says none of that: in another container it is somebody else's.
+
+    Not for a process that has a slot itself: asking would let go of it, and does not see it.
+    """
+    try:
+        with path.with_suffix(".lock").open("rb") as lock:
+            question = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            answer = struct.unpack(_FLOCK, fcntl.fcntl(lock, fcntl.F_GETLK, question))
+    except FileNotFoundError:
+        return False
+    return bool(answer[0] != fcntl.F_UNLCK)
 
 
 def put_out(bootstrap: str, group: str, client_id: str) -> int:

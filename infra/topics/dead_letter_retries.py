@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from driftline.infra.topics.dead_letters import FINAL_STAGES, DeadLetter
+from driftline.infra.topics.dead_letters import DeadLetter
 from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.clients.sdk import EventProducer
 from driftline.streams.declare.events import SYSTEM_EVENTS, Event
@@ -52,8 +52,8 @@ class Retries:
     def plan(self, letter: DeadLetter) -> Retry:
         """The record to send for a letter. Its bytes are the refused ones; its key and partition are those
         that the event should have had. What the declaration refuses now is not sent."""
-        if letter.stage in FINAL_STAGES:
-            return Retry(letter, problem=FINAL_STAGES[letter.stage])
+        if letter.final:
+            return Retry(letter, problem=letter.final)
         try:
             value = self._whole_value(letter)
             event = self._decoder.decode(value)
@@ -79,6 +79,7 @@ class Retries:
             raise ValueError(
                 f"{letter.whole_length:,} bytes exceed the case's limit of {self.case.max_event_bytes:,}"
             )
+        assert letter.source is not None  # else the letter is final
         with LogReader(self.bootstrap) as reader:
             chunks = reader.chunks(self.topics.log, letter.id.partition, letter.source, letter.source + 1)
             for record in (record for chunk in chunks for record in chunk):

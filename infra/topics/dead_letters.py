@@ -24,6 +24,10 @@ FINAL_STAGES = {
     "warm-up": "a warm-up begins with the first record of a log and ends once: see `driftline produce`",
 } | dict.fromkeys(REPORT_ONLY, "the event was accepted: the letter only reports something about it")
 """Stages whose events the fold would refuse again, or has accepted, with the reason."""
+BEHIND_THE_LOG = (
+    "a stage behind the log refused it, whose events the log's stage had accepted: a repeat is dropped. Send "
+    "it under an id of its own"
+)
 _VARIABLE = re.compile(
     r"'[^']*'|\"[^\"]*\"|\d{4}-\d\d-\d\dT[\d:.]+(?:[+-][\d:]+|Z)?|[-+]?\d[\d_,.]*(?:e[-+]?\d+)?"
 )
@@ -49,11 +53,12 @@ class LetterId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One refused record. `source` is its offset in the log's partition of the same number; `at` is when the
-    letter was written."""
+    """One refused record. `source` is its offset in the log's partition of the same number, None where a
+    stage behind the log refused it, as the topic's further partitions say; `at` is when the letter was
+    written."""
 
     id: LetterId
-    source: int
+    source: int | None
     at: datetime
     stage: str
     reason: str
@@ -63,13 +68,13 @@ class DeadLetter:
     whole_sha256: str | None
 
     @classmethod
-    def of(cls, partition: int, record: ArchivedRecord) -> DeadLetter:
-        """The letter in a record of the dead-letters topic."""
+    def of(cls, partition: int, record: ArchivedRecord, log_partitions: int) -> DeadLetter:
+        """The letter in a record of the dead-letters topic of a log with so many partitions."""
         headers = header_texts(record.headers)
         value = record.value or b""
         return cls(
             id=LetterId(partition, record.offset),
-            source=position_of(record.headers)[0],
+            source=position_of(record.headers)[0] if partition < log_partitions else None,
             at=datetime.fromtimestamp(record.timestamp / 1000, UTC),
             stage=headers["stage"],
             reason=headers["reason"],
@@ -84,11 +89,16 @@ class DeadLetter:
         """Whether it holds only the beginning of the record's value."""
         return self.whole_sha256 is not None
 
+    @property
+    def final(self) -> str:
+        """Why it is of no use to send the event again; empty where it may help."""
+        return FINAL_STAGES.get(self.stage, BEHIND_THE_LOG if self.source is None else "")
+
     def as_object(self) -> dict[str, Any]:
         """For JSON. Bytes that are not UTF-8 are given in base64, under `key_base64` and `value_base64`."""
         shown: dict[str, Any] = {
             "id": str(self.id),
-            "source": f"{self.id.partition}:{self.source}",
+            "source": None if self.source is None else f"{self.id.partition}:{self.source}",
             "at": self.at.isoformat(),
             "stage": self.stage,
             "reason": self.reason,
@@ -138,7 +148,7 @@ def read(bootstrap: str, topics: Topics, selection: LetterSelection) -> Iterator
                 begin, end = max(begin, min(asked, default=end)), min(end, max(asked, default=begin - 1) + 1)
             for chunk in reader.chunks(topics.dead_letters, partition, begin, end):
                 for record in chunk:
-                    letter = DeadLetter.of(partition, record)
+                    letter = DeadLetter.of(partition, record, topics.partitions)
                     if selection.includes(letter):
                         missing.discard(letter.id)
                         yield letter
@@ -150,7 +160,8 @@ def read(bootstrap: str, topics: Topics, selection: LetterSelection) -> Iterator
 
 @dataclass(slots=True)
 class LetterGroup:
-    """Letters of one stage whose reasons differ in values alone; `example` is the newest."""
+    """Letters of one stage whose reasons differ in values alone, and that may all be retried or not;
+    `example` is the newest."""
 
     stage: str
     pattern: str
@@ -161,7 +172,7 @@ class LetterGroup:
     @property
     def can_be_retried(self) -> bool:
         """Whether its events may be accepted when they are sent again."""
-        return self.stage not in FINAL_STAGES
+        return not self.example.final
 
     def as_object(self) -> dict[str, Any]:
         """For JSON."""
@@ -178,12 +189,14 @@ class LetterGroup:
 
 def grouped(letters: Iterable[DeadLetter]) -> list[LetterGroup]:
     """Letters by stage and reason, the most frequent first."""
-    groups: dict[tuple[str, str], LetterGroup] = {}
+    groups: dict[tuple[str, str, str], LetterGroup] = {}
     for letter in letters:
         pattern = _VARIABLE.sub("…", letter.reason)
-        group = groups.get((letter.stage, pattern))
+        group = groups.get((letter.stage, pattern, letter.final))
         if group is None:
-            groups[letter.stage, pattern] = LetterGroup(letter.stage, pattern, 1, letter.at, letter)
+            groups[letter.stage, pattern, letter.final] = LetterGroup(
+                letter.stage, pattern, 1, letter.at, letter
+            )
             continue
         group.count += 1
         group.first = min(group.first, letter.at)

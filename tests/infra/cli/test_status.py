@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from driftline.infra.cli.status import status_text
+from driftline.infra.cli.status import SILENT_AFTER, status_text
 from driftline.infra.local.running_workers import ENDED_SHOWN_FOR, FAILED_SHOWN_FOR, collect
 from driftline.infra.settings import Settings
 from driftline.streams.status.status_file import ended
 
+HOLDER = """
+import sys
+from pathlib import Path
+from driftline.infra.processes.slot import own_slot
+from driftline.infra.settings import Settings
+home, case = sys.argv[1:]
+with own_slot(Settings(home=Path(home)), case):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+Hold = Callable[[str], None]
 COUNTS = {"events": 3, "predictions": 2, "drift_events": 0}
 LOST = "it begins anew after 4 s: the network is gone"
 
@@ -24,6 +38,27 @@ def shown(running: bool, **said: Any) -> list[str]:
     worker = {"case": "orders", "pid": 7, "running": running, "counts": COUNTS, "partitions": {}} | said
     broker = {"running": True, "bootstrap": "127.0.0.1:9", "pid": None}
     return status_text({"broker": broker, "workers": [worker]}).splitlines()[2:]
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Iterator[Hold]:
+    """Has another process take a slot of a case, and keep it until the end of the test."""
+    holders = []
+
+    def held(case: str) -> None:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(tmp_path), case],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        holders.append(holder)
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+
+    yield held
+    for holder in holders:
+        holder.communicate()
 
 
 def an_hour_ago(reason: str, *, failed: bool) -> dict[str, Any]:
@@ -63,19 +98,32 @@ def test_how_the_one_before_ended_is_shown_where_that_was_a_failure() -> None:
     ],
 )
 def test_workers_that_ended_long_ago_are_left_out(
-    tmp_path: Path, ago: float, running: bool, failed: bool | None, is_shown: bool
+    tmp_path: Path, hold: Hold, ago: float, running: bool, failed: bool | None, is_shown: bool
 ) -> None:
+    if running:
+        hold("orders")
     at = time.time() - ago
     worker = {
         "case": "orders",
         "log": "orders.log",
-        "pid": os.getpid() if running else 2**22 + 1,  # above the largest there is
+        "pid": os.getpid(),  # another container's numbers are somebody else's here
         "at": at,
         "counts": COUNTS,
         "partitions": {},
         "next_offsets": {},
         "ended": None if failed is None else ended("so", failed=failed) | {"at": at},
     }
-    (tmp_path / "status").mkdir()
+    (tmp_path / "status").mkdir(exist_ok=True)
     (tmp_path / "status" / "orders.json").write_text(json.dumps(worker))
-    assert bool(collect(Settings(home=tmp_path))["workers"]) == is_shown
+    workers = collect(Settings(home=tmp_path))["workers"]
+    assert [worker["running"] for worker in workers] == [running] * is_shown
+
+
+def test_a_worker_that_runs_elsewhere_is_shown_with_its_machine_and_one_that_is_silent_as_that() -> None:
+    worker = {"case": "orders", "pid": 7, "host": "elsewhere", "running": True, "counts": COUNTS}
+    silent = worker | {"partitions": {}, "before": None, "ended": None, "at": time.time() - 2 * SILENT_AFTER}
+    broker = {"running": True, "bootstrap": "127.0.0.1:9", "pid": None}
+    _, first, second = status_text({"broker": broker, "workers": [silent]}).splitlines()
+    assert "process 7 on elsewhere" in first
+    assert "reported nothing for 30 s" in second
+    assert len(status_text({"broker": broker, "workers": [silent | {"at": time.time()}]}).splitlines()) == 2

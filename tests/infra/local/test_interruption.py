@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ def test_ctrl_c_names_the_broker_and_the_workers_that_still_run(tmp_path: Path) 
     for name, content in (
         ("kafka/broker.json", record),
         ("status/orders.json", {"pid": me, "case": "orders"}),
-        ("status/ended.json", {"pid": 2**22 + 1, "case": "ended"}),
+        ("status/ended.json", {"pid": me, "case": "ended"}),  # somebody else has its number now
     ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -34,6 +35,8 @@ def test_ctrl_c_names_the_broker_and_the_workers_that_still_run(tmp_path: Path) 
         "sys.argv = ['driftline', 'waiting']\n"
         "cli.main()\n"
     )
+    lock = (tmp_path / "status/orders.lock").open("w")
+    fcntl.lockf(lock, fcntl.LOCK_EX)  # as a worker has it while it runs
     process = subprocess.Popen(
         [sys.executable, "-c", script],
         cwd=tmp_path,
@@ -46,6 +49,7 @@ def test_ctrl_c_names_the_broker_and_the_workers_that_still_run(tmp_path: Path) 
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
+    lock.close()
     assert process.returncode == 130
     assert f"Kafka still runs at 127.0.0.1:9 (process {me}): `driftline down` stops it" in said
     assert f"a worker of orders still runs (process {me})" in said

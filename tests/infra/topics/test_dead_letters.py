@@ -14,7 +14,14 @@ import shop
 
 from driftline.infra.errors import InfraError
 from driftline.infra.topics.dead_letter_retries import Retries
-from driftline.infra.topics.dead_letters import FINAL_STAGES, DeadLetter, LetterId, LetterSelection, grouped
+from driftline.infra.topics.dead_letters import (
+    BEHIND_THE_LOG,
+    FINAL_STAGES,
+    DeadLetter,
+    LetterId,
+    LetterSelection,
+    grouped,
+)
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.declare.events import Clock
 from driftline.streams.declare.partitioning import partition_of
@@ -29,12 +36,18 @@ VALUE = CODEC.encode(ORDER)
 
 
 def letter(
-    stage: str, reason: str = "why", value: bytes = VALUE, *, key: bytes | None = b"s1", offset: int = 0
+    stage: str,
+    reason: str = "why",
+    value: bytes = VALUE,
+    *,
+    key: bytes | None = b"s1",
+    offset: int = 0,
+    log_partitions: int = 3,
 ) -> DeadLetter:
     refused = ArchivedRecord(7, 0, key, value, ())
     output = dead_letter(refused, Refused(stage, reason))
     written = ArchivedRecord(offset, 1_000 * offset, output.key, output.value, tuple(headers_of(output)))
-    return DeadLetter.of(2, written)
+    return DeadLetter.of(2, written, log_partitions)
 
 
 def test_a_letter_is_what_its_record_says() -> None:
@@ -78,6 +91,15 @@ def test_a_selection_is_by_id_stage_and_reason() -> None:
     assert not LetterSelection(stage="late").includes(one)
     assert LetterSelection(stage="key", reason="missing").includes(one)
     assert not LetterSelection(reason="before").includes(one)
+
+
+def test_what_a_stage_behind_the_log_refused_is_not_sent_as_its_event_would_be_dropped() -> None:
+    """The topic has partitions for the stages behind the log after the log's own."""
+    behind, own = letter("features", log_partitions=2), letter("features")
+    assert RETRIES.plan(behind).problem == BEHIND_THE_LOG
+    assert not RETRIES.plan(own).problem
+    assert behind.as_object()["source"] is None
+    assert {group.can_be_retried: group.count for group in grouped([own, behind, own])} == {True: 2, False: 1}
 
 
 @pytest.mark.parametrize("stage", sorted(FINAL_STAGES))
