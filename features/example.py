@@ -48,7 +48,7 @@ PAYMENTS = tuple(
 
 def at_ten(feature: Feature, **others: Feature) -> Any:
     """The value of a feature at the request, None where it is missing; `others` are what it is made of."""
-    state = FeatureState(others | {"feature": feature}, ShopRequest, "shop")
+    state = FeatureState(others | {"feature": feature}, ShopRequest)
     for payment in PAYMENTS:
         state.update(payment, payment.at.timestamp())
     return state.read(ShopRequest("r", TEN, "s", 8), TEN.timestamp()).get("feature")

@@ -94,7 +94,7 @@ def test_the_tests_of_a_name_use_it(name: str) -> None:
 
 def read(features: dict[str, Any]) -> dict[str, Any]:
     """What a request reads half a minute after the start, when a shop has settled three orders."""
-    state = FeatureState(features, Asked, "shop")
+    state = FeatureState(features, Asked)
     product = Product(id="p", at=START, product="p", weight=7.0)
     state.update(product, product.at.timestamp())
     for second, bad in ((0, 1.0), (10, 3.0), (20, 2.0)):

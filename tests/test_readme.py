@@ -64,7 +64,7 @@ def test_the_features_are_those_of_a_case() -> None:
         assert [type(feature).__name__ for feature in written["features"].values()] == [
             "Window", "Window", "OnDemand", "Window",
         ]  # fmt: skip
-        state = FeatureState(written["features"], written["Passed"], "road")
+        state = FeatureState(written["features"], written["Passed"])
         passed = written["Passed"](
             id="1", at=datetime(2026, 1, 1, tzinfo=UTC), road="A1", plate="x", speed=80.0
         )

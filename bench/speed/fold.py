@@ -50,7 +50,7 @@ def _decode(case: UseCase) -> Fold:
 def _features(case: UseCase) -> Fold:
     decode = case.codec().decode
     ask = case.task.ask
-    states = [FeatureState(case.features, ask, case.key) for _ in range(case.partitions)]
+    states = [FeatureState(case.features, ask) for _ in range(case.partitions)]
 
     def fold(chunks: Chunks) -> None:
         for partition, records in chunks:

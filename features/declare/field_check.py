@@ -19,13 +19,13 @@ from driftline.features.errors import FeatureDeclarationError
 _NUMBERS = (int, float, bool)
 
 
-def check_fields(name: str, feature: Feature, ask: type, partition_key: str | None) -> None:
+def check_fields(name: str, feature: Feature, ask: type) -> None:
     """Raises FeatureDeclarationError where a feature of requests `ask` names a field that does not exist, or
-    whose type does not allow what is declared. With a `partition_key`, windows have it in their keys."""
+    whose type does not allow what is declared."""
     fields = _Fields(name)
     window = feature.window if isinstance(feature, Elapsed) else feature
     if isinstance(window, Window):
-        fields.need_window(window, ask, partition_key)
+        fields.need_window(window, ask)
     elif isinstance(window, Lookup):
         fields.need_value(window.event, window.field)
         fields.need_key(window.event, window.by)
@@ -41,14 +41,8 @@ class _Fields:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def need_window(self, window: Window, ask: type, partition_key: str | None) -> None:
+    def need_window(self, window: Window, ask: type) -> None:
         """The key's fields in the events and in the request, and the field that is aggregated."""
-        if partition_key is not None and partition_key not in window.by:
-            self._fail(
-                f"its key {window.by} lacks the partition key {partition_key!r}, "
-                "so its events would be spread over partitions; add it to `by`, or declare partitions=1, "
-                "where a window may have any key"
-            )
         for key in window.by:
             for event in (window.event, ask):
                 self.need_key(event, key)

@@ -61,7 +61,6 @@ class FeatureState:
         self,
         features: Mapping[str, Feature],
         ask: type,
-        partition_key: str | None,
         views: Sequence[View] = (),
     ) -> None:
         self._ask = ask
@@ -72,7 +71,7 @@ class FeatureState:
         self._row = RequestRow()
         self.order = tuple(features)
         for name, feature in features.items():
-            check_fields(name, feature, ask, partition_key)
+            check_fields(name, feature, ask)
             self._declare(name, feature)
             check_inputs(name, features, ask)
         # what has elapsed is read from its window, as that has the time of every event

@@ -9,6 +9,7 @@ from driftline.streams.checkpoints.folder import CheckpointFolder
 from driftline.streams.checkpoints.sealing import Seal, load_key
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import DeclarationError
 from driftline.streams.owner.deployment import Deployment, code_of
 from driftline.streams.stages.itinerary import itinerary_of
 from driftline.streams.transport.kafka_broker import KafkaBroker
@@ -17,7 +18,10 @@ from driftline.streams.transport.kafka_broker import KafkaBroker
 def deploy(
     case: UseCase, settings: Settings, broker: KafkaBroker, rows: OnlineWriter | None = None
 ) -> Deployment:
-    """The case with its code, checkpoints and seal; raises ModelsError for models that cannot be run."""
+    """The case with its code, checkpoints and seal; raises ModelsError for models that cannot be run, and
+    DeclarationError for a plan that no worker runs."""
+    if not (plan := case.plan).is_runnable:
+        raise DeclarationError(f"{case.name}: {plan.verdict}")
     check_models_of(case)
     return Deployment(
         case,

@@ -13,6 +13,7 @@ from driftline.features.declare.keys import may_be_none, never_equal, no_one_tex
 from driftline.features.declare.on_demand import OnDemandView
 from driftline.online_models.members.member import Shared
 from driftline.streams.declare.events import Event, Reference
+from driftline.streams.declare.plan import Plan
 from driftline.streams.declare.topics import wrong_name
 from driftline.streams.errors import DeclarationError
 
@@ -109,7 +110,7 @@ def _task(case: UseCase) -> None:
 
 
 def _partition_key(case: UseCase) -> None:
-    """Every event has the key of its partition, where there are several; a request has it in any case."""
+    """There is one where there are several partitions, and a request has it in any case."""
     key, ask = case.key, case.task.ask
     if key is None:
         if case.partitions > 1:
@@ -121,8 +122,8 @@ def _partition_key(case: UseCase) -> None:
         return
     for event in [event for event in case.events if not issubclass(event, Reference)]:
         fields = event.__struct_fields__
-        if key not in fields and (case.partitions > 1 or event is ask):
-            hint = suggestion(key, fields) + "; with partitions=1 only requests need it" * (event is not ask)
+        if key not in fields and event is ask:
+            hint = suggestion(key, fields)
             raise _fail(case, f"the partition key is {key!r}, which {event.__name__} lacks{hint}")
         if key not in fields:
             continue
@@ -132,15 +133,9 @@ def _partition_key(case: UseCase) -> None:
 
 
 def _models(case: UseCase) -> None:
-    """Whether each pool of models has all that it learns from in one partition."""
+    """Whether each pool of models is of a field that requests have."""
     models, key = case.models, case.key
     if isinstance(models, Shared):
-        if case.partitions > 1:
-            raise _fail(
-                case,
-                f"Shared models learn from all {case.partitions} partitions, and a model is within one of "
-                "them: partitions=1 works, or PerKey, a pool for each value of the partition key",
-            )
         return
     by = models.by
     if by is None:
@@ -155,12 +150,6 @@ def _models(case: UseCase) -> None:
     _field(case, "models are by", ask, by)
     if (reason := not_a_key(ask, by) or no_one_text(ask, by) or may_be_none(ask, by)) is not None:
         raise _fail(case, f"models by {by!r}: {reason}")
-    if case.partitions > 1 and by != key:
-        raise _fail(
-            case,
-            f"models by {by!r}: requests of one {by} lie in several of {case.partitions} partitions, which "
-            f"{key!r} decides, and a pool is within one: partitions=1 works, or key={by!r}",
-        )
 
 
 def _keys(case: UseCase) -> None:
@@ -243,3 +232,38 @@ def check_views(case: str, views: Sequence[View], on_demand: Sequence[OnDemandVi
                 raise DeclarationError(
                     f"{case}: feature {name!r} has the name of a key of its window: call it otherwise"
                 )
+
+
+def check_plan(case: UseCase, plan: Plan) -> None:
+    """Raises DeclarationError where several partitions do not know where an event belongs: every event finds
+    its place in the log, and in each stage that it visits."""
+    if plan.partitions == 1:
+        return
+    for stage in plan.stages:
+        if (wrong := wrong_name(stage.topic)) is not None:
+            raise _fail(case, f"the topic of the windows by {stage.key}: {wrong}")
+    for kind in case.events:
+        _check_way(case, plan, kind)
+
+
+def _check_way(case: UseCase, plan: Plan, kind: type[Event]) -> None:
+    tag = str(kind.__struct_config__.tag)
+    entry, stops = plan.entries[tag], plan.stops[tag]
+    if entry is None and not issubclass(kind, Reference):
+        raise _fail(
+            case,
+            f"{kind.__name__} has none of the fields {', '.join(case.record_keys)}, so no partition of "
+            f"{plan.partitions} is its own: partitions=1 works",
+        )
+    scope = plan.stages[-1].key
+    if scope is not None and scope not in kind.__struct_fields__ and len(plan.stages) - 1 in stops:
+        raise _fail(
+            case,
+            f"{kind.__name__} lacks {scope!r}, whose models it is for, and this version does not look it up "
+            "for several partitions: partitions=1 works, or one model for all (Shared)",
+        )
+    keys = [entry, *(plan.stages[stop].key for stop in stops)]
+    for key in dict.fromkeys(key for key in keys if key is not None):
+        reason = not_a_key(kind, key) or no_one_text(kind, key) or may_be_none(kind, key)
+        if reason is not None:
+            raise _fail(case, f"the key of a stage: {reason}")

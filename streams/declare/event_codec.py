@@ -68,8 +68,8 @@ class EventCodec:
 
     `types` are the case's event classes; `key` names the field that holds the partition key in
     every event that is not a `Reference` or one of `SYSTEM_EVENTS`; `max_bytes` bounds one encoded event.
-    `others` are fields that an event may have instead of `key`, first choice first; it is written under the
-    key that it knows, and read under any.
+    `others` are fields that an event may have instead of `key`, first choice first: it is written under the
+    first that it knows. `checked` are the types whose events are refused under another key (default: all).
     `computed` names the fields of each type that are computed with, whose numbers must be within
     `MAX_MAGNITUDE`; others may be identifiers, which have none.
     """
@@ -81,6 +81,7 @@ class EventCodec:
         max_bytes: int,
         computed: Mapping[type, Collection[str]],
         others: Sequence[str] | None = None,
+        checked: Collection[type[Event]] | None = None,
     ) -> None:
         tags: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in SYSTEM_EVENTS}
         for event_type in types:
@@ -100,12 +101,13 @@ class EventCodec:
         self._decoder = EventDecoder[Event]((*types, *SYSTEM_EVENTS))
         self._encoder = msgspec.json.Encoder()
         self._max_bytes = max_bytes
-        self._key_field = key
         known: list[type[Event]] = [*types, *SYSTEM_EVENTS]
         self._checks: dict[type[Event], Callable[[Event], Any] | None] = {}
         self.broadcast = frozenset(t for t in known if issubclass(t, (Reference, *SYSTEM_EVENTS)))
-        self._key_of = _keys_of((kind for kind in known if kind not in self.broadcast), key, others or ())
-        self._keyed = frozenset(kind for kind in self._key_of if key in kind.__struct_fields__)
+        fields = [name for name in (key, *(others or ())) if name is not None]
+        self._key_names = _key_names((kind for kind in known if kind not in self.broadcast), fields)
+        self._key_of = {kind: attrgetter(name) for kind, name in self._key_names.items()}
+        self._checked = frozenset(kind for kind in self._key_of if checked is None or kind in checked)
         self._names: dict[type[Event], tuple[str, ...]] = {}
         self._fewest_colons: dict[type[Event], int] = {}
         for event_type in known:
@@ -145,7 +147,7 @@ class EventCodec:
                         raise self._out_of_range(event)
                 elif not _within(value):
                     raise self._out_of_range(event)
-        if kind in self._keyed and (key is None or key != key_text(self._key_of[kind](event)).encode()):
+        if kind in self._checked and (key is None or key != key_text(self._key_of[kind](event)).encode()):
             raise self._misnamed(event, key)
         if key is not None and len(key) > LONGEST_KEY:
             raise Refused("key", f"a key of {len(key):,} bytes: at most {LONGEST_KEY:,} are allowed")
@@ -154,7 +156,8 @@ class EventCodec:
     def _misnamed(self, event: Event, key: bytes | None) -> Refused:
         given = "missing" if key is None else repr(key[:64])
         text = key_text(self._key_of[type(event)](event))
-        return Refused("key", f"record key is {given}, field {self._key_field!r} makes it {text!r:.80}")
+        field = self._key_names[type(event)]
+        return Refused("key", f"record key is {given}, field {field!r} makes it {text!r:.80}")
 
     def _out_of_range(self, event: Event) -> Refused:
         for name in self._names[type(event)]:
@@ -180,14 +183,11 @@ class EventCodec:
         return None if value is None else key_text(value).encode()
 
 
-def _keys_of(
-    kinds: Iterable[type[Event]], key: str | None, others: Sequence[str]
-) -> dict[type[Event], Callable[[Event], Any]]:
-    """Reads the key that events of a kind are written under: `key`, else the first other that they have."""
-    fields = [*others] if key is None else [key, *others]
-    found: dict[type[Event], Callable[[Event], Any]] = {}
+def _key_names(kinds: Iterable[type[Event]], fields: Sequence[str]) -> dict[type[Event], str]:
+    """The field that holds the key of each kind's events: the first of the fields that they have."""
+    found: dict[type[Event], str] = {}
     for kind in kinds:
         name = next((name for name in fields if name in kind.__struct_fields__), None)
         if name is not None:
-            found[kind] = attrgetter(name)
+            found[kind] = name
     return found

@@ -77,7 +77,8 @@ class TopicSpec:
 @dataclass(frozen=True, slots=True)
 class Topics:
     """Names of a case's topics; `namespace` keeps teams apart on one cluster, `retention` (seconds) is how
-    long records are kept.
+    long records are kept. `behind` are the stages behind the log, each the kind of its topic and its
+    partitions; the last of them answers.
 
     A name is `namespace.case.kind`. Neither a case's name nor a kind has a dot, so no two cases share a
     topic, nor what is named after one: groups, transactional ids, folders, Feast projects.
@@ -87,6 +88,7 @@ class Topics:
     partitions: int
     namespace: str = ""
     retention: float = USUAL
+    behind: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         """Raises DeclarationError for a namespace that cannot begin the names of topics."""
@@ -135,11 +137,31 @@ class Topics:
     def anomalies(self) -> str:
         return self._name("anomalies")
 
+    @property
+    def answering(self) -> int:
+        """Partitions that answer, each with one of predictions, outcomes, drift and models of its own:
+        those of the last stage."""
+        return self.behind[-1][1] if self.behind else self.partitions
+
+    @property
+    def refusing(self) -> int:
+        """Partitions of the dead letters: one for each partition of each stage, one stage after the other."""
+        return self.partitions + sum(count for _, count in self.behind)
+
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic of the case has."""
+        return next(spec.partitions for spec in self.all() if spec.name == topic)
+
     def of_stage(self, kind: str, code: str = "") -> str:
         """Name of the topic that a stage of a plan folds. Those between stages are of one code each: `code`
         is its short hash, without which the name is what those of all code begin with."""
         name = self._name(kind)
         return name if not code or name == self.log else f"{name}.{code}"
+
+    def between(self, code: str) -> list[TopicSpec]:
+        """The topics that the stages of this code fold behind the log."""
+        config = self._config(BETWEEN_LIMIT)
+        return [TopicSpec(self.of_stage(kind, code), count, config) for kind, count in self.behind]
 
     def of_bridge(self, bridge: str) -> str:
         """Name of the topic of what a bridge into the log refused."""
@@ -151,8 +173,9 @@ class Topics:
         return TopicSpec(self.of_bridge(bridge), 1, self._config(limit + HEADERS_LIMIT))
 
     def all(self) -> list[TopicSpec]:
-        """Every topic: deleted by append time, never by event time; dead letters hold any input."""
-        outputs = [self.log, self.predictions, self.outcomes, self.drift]
+        """Every topic that outlives the code: deleted by append time, never by event time; dead letters hold
+        any input."""
+        answers = [self.predictions, self.outcomes, self.drift]
         config = self._config(INPUT_LIMIT)
         # what served when is needed as long as what it served, and too sparse to fill parts of the archive
         kept = {**config, "retention.ms": FOREVER}
@@ -160,10 +183,11 @@ class Topics:
         compacted = {**kept, "cleanup.policy": "compact"}
         refused = self._config(INPUT_LIMIT + HEADERS_LIMIT)
         return [
-            *(TopicSpec(name, self.partitions, config) for name in outputs),
-            TopicSpec(self.models, self.partitions, kept),
-            TopicSpec(self.dead_letters, self.partitions, refused),
-            *(TopicSpec(name, self.partitions, compacted) for name in (self.statistics, self.anomalies)),
+            TopicSpec(self.log, self.partitions, config),
+            *(TopicSpec(name, self.answering, config) for name in answers),
+            TopicSpec(self.models, self.answering, kept),
+            TopicSpec(self.dead_letters, self.refusing, refused),
+            *(TopicSpec(name, self.answering, compacted) for name in (self.statistics, self.anomalies)),
         ]
 
     def _config(self, limit: int) -> dict[str, str]:

@@ -34,9 +34,10 @@ from driftline.online_models.tasks.protocol import Kind, Task
 from driftline.streams.code.provenance import is_ours
 from driftline.streams.code.specification import described
 from driftline.streams.declare.commands import check_operators
-from driftline.streams.declare.consistency import check_case, check_views
+from driftline.streams.declare.consistency import check_case, check_plan, check_views
 from driftline.streams.declare.event_codec import EventCodec
 from driftline.streams.declare.events import Event
+from driftline.streams.declare.plan import Plan, plan_of
 from driftline.streams.declare.retention import needed_for, seconds_of
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import DeclarationError
@@ -58,10 +59,10 @@ else:
 class UseCase:
     """What to predict, from which events, with which features and models.
 
-    `key` is the field that decides an event's partition, `partitions` their fixed number. With several, all
-    events have that field, and windows and models are within its values. With one, windows may be by any
-    fields, models by any field of the request or shared, labels need what they are about alone, and `key` may
-    be left out.
+    `key` is the field that decides an event's partition, `partitions` their fixed number. Windows may be by
+    any fields, models by the key or shared, and labels need to know what they are about alone; where several
+    partitions have to be brought together for that, the case is a chain of stages (see `plan`). On one
+    partition models may be by any field of the request, and `key` may be left out.
 
     Times are seconds or a timedelta. `clock="wall"` is for a case whose events come as they happen: the
     broker's append time says which ones are from the future, and workers append clock events to idle
@@ -121,7 +122,6 @@ class UseCase:
             )
         check(self, DeclarationError, self.name)
         check_case(self)
-        self.codec()
         check_operators(self.operators)
         try:
             views = self.views()
@@ -130,6 +130,8 @@ class UseCase:
         except FeatureDeclarationError as error:
             raise DeclarationError(f"{self.name}: {error}") from error
         check_views(self.name, views, on_demand)
+        check_plan(self, self.plan)
+        self.codec()
         self._retention()
 
     def _retention(self) -> float:
@@ -152,12 +154,19 @@ class UseCase:
     def codec(self) -> EventCodec:
         """Encodes and decodes this case's events."""
         computed = fields_computed_with(self.features, self.task.ask)
-        others = self.record_keys if self.partitions == 1 else None
-        return EventCodec(self.events, self.key, self.max_event_bytes, computed, others)
+        checked = None
+        if self.partitions == 1:  # where nothing depends on the key of an event that lacks the case's
+            checked = [kind for kind in self.events if self.key in kind.__struct_fields__]
+        return EventCodec(self.events, self.key, self.max_event_bytes, computed, self.record_keys, checked)
+
+    @property
+    def plan(self) -> Plan:
+        """The stages that the declared partitions need."""
+        return plan_of(self)
 
     @property
     def record_keys(self) -> tuple[str, ...]:
-        """Fields of which an event is written under the first that it has, where one partition holds all."""
+        """Fields of which an event is written under the first that it has."""
         names = (self.key, self.task.label.on, *(view.keys[0] for view in self.views()))
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
@@ -186,12 +195,12 @@ class UseCase:
 
     def feature_state(self, views: Sequence[View] = ()) -> FeatureState:
         """The feature state of one partition before its first event; it keeps online rows of the `views`."""
-        partition_key = self.key if self.partitions > 1 else None
-        return FeatureState(self.features, self.task.ask, partition_key, views)
+        return FeatureState(self.features, self.task.ask, views)
 
     def topics(self, namespace: str = "") -> Topics:
         """Names and settings of the case's topics."""
-        return Topics(self.name, self.partitions, namespace, self._retention())
+        behind = tuple((stage.topic, stage.partitions) for stage in self.plan.stages[1:])
+        return Topics(self.name, self.partitions, namespace, self._retention(), behind)
 
     @property
     def spec_hash(self) -> str:

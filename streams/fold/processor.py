@@ -13,7 +13,7 @@ from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
 from driftline.online_models.pool.report import merged_report
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.errors import FoldFault, StreamsError
+from driftline.streams.errors import DeclarationError, FoldFault, StreamsError
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import Counts, IntakeParts
 from driftline.streams.fold.learner import Learner, LearnerParts, Results
@@ -35,10 +35,13 @@ class PartitionProcessor:
     """State and step of one partition.
 
     However the same records are cut into steps, the outputs have the same bytes. With `rows` the
-    outputs also carry the newest online feature row of each key touched.
+    outputs also carry the newest online feature row of each key touched. Raises DeclarationError for a case
+    of several stages, which is no single fold.
     """
 
     def __init__(self, case: UseCase, partition: int, *, rows: bool = False) -> None:
+        if (plan := case.plan).is_chain:
+            raise DeclarationError(f"{case.name}: {plan.verdict}")
         self.case = case
         self.partition = partition
         self.next_offset = 0

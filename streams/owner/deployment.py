@@ -12,11 +12,11 @@ from driftline.streams.checkpoints.checkpoint import CheckpointStore
 from driftline.streams.checkpoints.sealing import Seal
 from driftline.streams.code.fingerprint import numeric_fingerprint
 from driftline.streams.code.fold_version import fold_version
+from driftline.streams.declare.plan import Stage
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.partition_fold import PartitionFold
-from driftline.streams.plan.stage import Stage
 from driftline.streams.records.outputs import KINDS, Target
 from driftline.streams.records.ports import Broker, Place
 from driftline.streams.stages.itinerary import Itinerary

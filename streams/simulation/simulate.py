@@ -12,10 +12,10 @@ from driftline.garbage_collection import seldom_collected
 from driftline.streams.code.hash_seed import warn_unless_pinned
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.events import Event
+from driftline.streams.declare.plan import plan_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import DeclarationError
 from driftline.streams.fold.processor import PartitionProcessor, Summary, summarize
-from driftline.streams.plan.planner import plan_of
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.chain_simulation import ChainSimulation
 from driftline.streams.simulation.digest import Digests
@@ -111,7 +111,7 @@ def simulate(
     warn_unless_pinned()
     started = time.perf_counter()
     events = with_closing_clock(case, open_log(case, source, limit, reading))
-    if not plan_of(case, partitions).is_runnable:
+    if plan_of(case, partitions).is_chain:
         if warm_up is not None:
             raise DeclarationError(f"{case.name}: stages begin without a warm-up; partitions=1 has one")
         return _in_stages(case, partitions or case.partitions, events, on_outputs, on_progress)

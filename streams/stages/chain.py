@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from driftline.online_models.pool.report import merged_report
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import DeclarationError
 from driftline.streams.fold.processor import Summary, added
-from driftline.streams.plan.planner import plan_of
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
@@ -31,14 +31,14 @@ class Chain:
 
     What a record of the log causes goes through all stages before the next record comes: that is the order
     in which records of several writers meet. In a cluster it is the one in which the broker appended them.
-    Raises DeclarationError for a case whose events do not find their way.
+    Raises DeclarationError where one stage is enough.
     """
 
     def __init__(self, case: UseCase, partitions: int, *, rows: bool = False) -> None:
-        plan = plan_of(case, partitions)
-        if plan.is_runnable:
+        case = replace(case, partitions=partitions)
+        if not case.plan.is_chain:
             raise DeclarationError(f"{case.name} on {partitions} partitions is one stage, and no chain")
-        self.itinerary = Itinerary(case, plan)
+        self.itinerary = Itinerary(case, case.plan)
         self.stages = [
             [
                 StageFold(case, self.itinerary, number, partition, rows=rows)

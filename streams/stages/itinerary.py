@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any
 
-from driftline.features.declare.declaration import Elapsed, Window
-from driftline.features.declare.keys import key_text, may_be_none, no_one_text, not_a_key
-from driftline.streams.declare.events import Event, Reference
+from driftline.features.declare.keys import key_text
+from driftline.streams.declare.events import Event
 from driftline.streams.declare.partitioning import partition_of
+from driftline.streams.declare.plan import Plan
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.errors import DeclarationError
-from driftline.streams.plan.planner import plan_of
-from driftline.streams.plan.stage import Plan
 from driftline.streams.records.outputs import Target
 from driftline.streams.stages.stage_record import Writer
 
@@ -25,16 +20,15 @@ PLACES_REMEMBERED = 65_536
 class Itinerary:
     """The way of a case's events through the stages of its plan, which are numbered from the log on.
 
-    A request visits every stage; any other event those whose windows it feeds, and the last one where it is a
-    label or a void. Raises DeclarationError where the way of an event cannot be known.
+    The declaration was checked: each event knows the key of every stage that it visits.
     """
 
     def __init__(self, case: UseCase, plan: Plan) -> None:
         self.plan = plan
         self.last = len(plan.stages) - 1
-        self._stops = {kind: tuple(_stops(case, plan, kind)) for kind in case.events}
-        _check(case, plan, self._stops)
-        self._entries = {kind: plan.entries[str(kind.__struct_config__.tag)] for kind in case.events}
+        tags = {kind: str(kind.__struct_config__.tag) for kind in case.events}
+        self._stops = {kind: plan.stops[tag] for kind, tag in tags.items()}
+        self._entries = {kind: plan.entries[tag] for kind, tag in tags.items()}
         self._keys = [None if stage.key is None else attrgetter(stage.key) for stage in plan.stages]
         self._counts = [stage.partitions for stage in plan.stages]
         self._known: dict[tuple[int, str], int] = {}
@@ -98,49 +92,5 @@ class Itinerary:
 
 def itinerary_of(case: UseCase) -> Itinerary | None:
     """The way of a case's events through its stages; None where one stage is all."""
-    plan = plan_of(case)
-    return Itinerary(case, plan) if len(plan.stages) > 1 else None
-
-
-def _stops(case: UseCase, plan: Plan, kind: type[Event]) -> Iterator[int]:
-    """The stages behind the log that events of a kind visit."""
-    last, label = len(plan.stages) - 1, case.task.label
-    if issubclass(kind, Reference):
-        return
-    for number, stage in enumerate(plan.stages[1:], 1):
-        fed = {_fed_by(case.features[name]) for name in stage.features}
-        joins = number == last and kind in (label.event, *label.void)
-        if kind is case.task.ask or kind in fed or joins:
-            yield number
-
-
-def _fed_by(feature: Any) -> type | None:
-    window = feature.window if isinstance(feature, Elapsed) else feature
-    return window.event if isinstance(window, Window) else None
-
-
-def _check(case: UseCase, plan: Plan, stops: dict[type[Event], tuple[int, ...]]) -> None:
-    """Every event finds its place in the log and in each stage that it visits."""
-    for kind, visited in stops.items():
-        tag = str(kind.__struct_config__.tag)
-        entry = plan.entries[tag]
-        if entry is None and not issubclass(kind, Reference):
-            raise DeclarationError(
-                f"{case.name}: {kind.__name__} knows none of the keys of its stages, so no partition of "
-                f"{plan.partitions} is its own: partitions=1 works"
-            )
-        last_key = plan.stages[-1].key
-        if (
-            last_key is not None
-            and last_key not in kind.__struct_fields__
-            and len(plan.stages) - 1 in visited
-        ):
-            raise DeclarationError(
-                f"{case.name}: {kind.__name__} does not know the {last_key} whose models it is for, and this "
-                "version shows labels no way: partitions=1 works, or one model for all (Shared)"
-            )
-        keys = [entry, *(plan.stages[stop].key for stop in visited)]
-        for key in dict.fromkeys(key for key in keys if key is not None):
-            reason = not_a_key(kind, key) or no_one_text(kind, key) or may_be_none(kind, key)
-            if reason is not None:
-                raise DeclarationError(f"{case.name}: the key of a stage: {reason}")
+    plan = case.plan
+    return Itinerary(case, plan) if plan.is_chain else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from driftline.features.state.feature_state import FeatureState
+from driftline.streams.declare.plan import Stage
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.plan.stage import Stage
 
 F = TypeVar("F", bound=FeatureState)
 
@@ -16,4 +16,4 @@ def features_of(case: UseCase, stage: Stage, rows: bool, kind: type[F]) -> F:
     online rows of its own windows."""
     features = {name: case.features[name] for name in stage.features}
     views = [view for view in case.views() if rows and set(view.features) <= set(stage.features)]
-    return kind(features, case.task.ask, None, views)
+    return kind(features, case.task.ask, views)

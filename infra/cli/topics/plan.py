@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,8 +13,7 @@ from driftline.infra.cli.console import print_json
 from driftline.infra.cli.parameters import AsJson, Case, Partitions
 
 if TYPE_CHECKING:
-    from driftline.streams.declare.topics import Topics
-    from driftline.streams.plan.stage import Plan
+    from driftline.streams.declare.plan import Plan, Stage
 
 commands = typer.Typer()
 
@@ -27,19 +27,21 @@ def plan(case: Case, partitions: Partitions = None, as_json: AsJson = False) -> 
     With --partitions, those of another number of partitions than the case's. Workers run one stage;
     `driftline simulate` folds several.
     """
-    from driftline.streams.plan.planner import plan_of
+    from driftline.streams.owner.deployment import code_of
 
     declared = selected_case(case)
-    found = plan_of(declared, partitions)
-    topics = declared.topics(settings().namespace)
+    if partitions is not None:
+        declared = replace(declared, partitions=partitions)
+    topics, code = declared.topics(settings().namespace), code_of(declared).short
+    found = [(stage, topics.of_stage(stage.topic, code)) for stage in declared.plan.stages]
     if as_json:
-        print_json(_as_object(found, topics))
+        print_json(_as_object(declared.plan, found))
     else:
-        print("\n".join(_lines(found, topics)))
+        print("\n".join(_lines(declared.plan, found)))
 
 
-def _as_object(plan: Plan, topics: Topics) -> dict[str, object]:
-    stages = [asdict(stage) | {"topic": topics.of_stage(stage.topic)} for stage in plan.stages]
+def _as_object(plan: Plan, found: Sequence[tuple[Stage, str]]) -> dict[str, object]:
+    stages = [asdict(stage) | {"topic": topic} for stage, topic in found]
     return {
         "case": plan.case,
         "partitions": plan.partitions,
@@ -52,12 +54,12 @@ def _as_object(plan: Plan, topics: Topics) -> dict[str, object]:
     }
 
 
-def _lines(plan: Plan, topics: Topics) -> list[str]:
+def _lines(plan: Plan, found: Sequence[tuple[Stage, str]]) -> list[str]:
     lines = []
-    for number, stage in enumerate(plan.stages, 1):
+    for number, (stage, topic) in enumerate(found, 1):
         key = "no key" if stage.key is None else f"by {stage.key}"
         count = f"{stage.partitions} partition{'s' * (stage.partitions > 1)}"
-        lines.append(f"{number}. {topics.of_stage(stage.topic)} ({key}, {count})")
+        lines.append(f"{number}. {topic} ({key}, {count})")
         lines += [f"     {what}" for what in stage.computes]
     lines.append("")
     for tag, entry in plan.entries.items():

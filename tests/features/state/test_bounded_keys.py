@@ -33,7 +33,7 @@ VIEWS = views("shops", FEATURES)
 
 
 def state() -> FeatureState:
-    return FeatureState(FEATURES, Seen, "shop", VIEWS)
+    return FeatureState(FEATURES, Seen, VIEWS)
 
 
 class Oracle:
@@ -129,7 +129,7 @@ def test_an_evicted_key_has_an_online_row_that_says_so() -> None:
 
 
 def test_without_a_bound_nothing_is_evicted() -> None:
-    unbounded = FeatureState({"n": count(Seen, by=("shop", "customer"), over=OVER)}, Seen, "shop")
+    unbounded = FeatureState({"n": count(Seen, by=("shop", "customer"), over=OVER)}, Seen)
     for number in range(100):
         unbounded.update(Seen(f"c{number}", 1.0), 0.0)
     assert unbounded.evicted() == 0

@@ -25,7 +25,7 @@ FEATURES = {
 
 
 def feature_state() -> FeatureState:
-    return FeatureState(FEATURES, Paid, "shop")
+    return FeatureState(FEATURES, Paid)
 
 
 def fold_a_day(state: FeatureState, day: int = 0) -> list[dict[str, Any]]:

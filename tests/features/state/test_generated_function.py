@@ -63,7 +63,7 @@ def test_features_and_fields_may_have_any_name(name: str) -> None:
     shared: list[Any] = [("id", str), ("at", datetime), ("shop", str), (word, float | None)]
     paid = msgspec.defstruct("Paid", shared, frozen=True)
     asked = msgspec.defstruct("Asked", shared, frozen=True)
-    state = FeatureState({name: field(word), "m": mean(paid, word, by="shop", over=HOUR)}, asked, "shop")
+    state = FeatureState({name: field(word), "m": mean(paid, word, by="shop", over=HOUR)}, asked)
     at = NOON.timestamp()
     assert state.read(asked("r", NOON, "s", None), at) == {}
     state.update(paid("p", NOON, "s", 8.0), at)
@@ -77,7 +77,7 @@ def test_an_interrupt_in_user_code_is_no_refusal() -> None:
     def value(event: Any) -> float:
         raise KeyboardInterrupt if event.id == "stop" else ValueError("no value")
 
-    state = FeatureState({"m": mean(paid, value, by="shop", over=HOUR)}, asked, "shop")
+    state = FeatureState({"m": mean(paid, value, by="shop", over=HOUR)}, asked)
     with pytest.raises(FeatureValueError, match="its function raised"):
         state.update(paid("p", NOON, "s"), NOON.timestamp())
     with pytest.raises(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What a case of one partition may declare, and why several partitions refuse it."""
+"""What a case of one partition and one of several may declare, and why some declarations are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from driftline import HOUR, Binary, Event, Label, Member, PerKey, Shared, UseCase, count, field
 from driftline.online_models.errors import ModelDeclarationError
-from driftline.streams.errors import DeclarationError
+from driftline.streams.errors import DeclarationError, Refused
 
 AT = datetime(2024, 5, 6, tzinfo=UTC)
 
@@ -50,14 +50,16 @@ def case(**changed: Any) -> UseCase:
         "key": "card",
         "events": [Paid, Disputed, Closed, Noticed],
         "features": {"amount": field("amount"), "of_merchant": count(Paid, by="merchant", over=HOUR)},
-        "task": Binary(
-            "fraud",
-            ask=Paid,
-            label=Label(Disputed, on="payment", value=lambda _: True, wait=HOUR, at_expiry=False),
-        ),
+        "task": disputes(),
         "models": Shared(member()),
     }
     return UseCase("payments", **declared | changed)
+
+
+def disputes() -> Binary:
+    """Asked of a payment, answered by an event that knows the payment alone."""
+    label = Label(Disputed, on="payment", value=lambda _: True, wait=HOUR, at_expiry=False)
+    return Binary("fraud", ask=Paid, label=label)
 
 
 def within_one_key(**changed: Any) -> UseCase:
@@ -90,14 +92,17 @@ def test_one_partition_takes_any_window_any_label_key_and_no_key_at_all() -> Non
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"models": Shared(member())}, r"Shared models learn from all 2 partitions.*partitions=1 works"),
         (
             {"models": PerKey(member(), by="country")},
-            r"requests of one country lie in several of 2.*partitions=1 works, or key='country'",
+            r"Returned lacks 'country', whose models it is for.*partitions=1 works, or one model for all",
         ),
         (
-            {"features": {"of_merchant": count(Paid, by="merchant", over=HOUR)}},
-            r"lacks the partition key 'card'.*partitions=1",
+            {"events": [Paid, Disputed], "task": disputes()},
+            r"Disputed lacks 'card', whose models it is for.*partitions=1 works",
+        ),
+        (
+            {"events": [Paid, Disputed, Noticed], "task": disputes(), "models": Shared(member())},
+            r"Noticed has none of the fields card, payment, so no partition of 2 is its own",
         ),
         ({"key": None}, r"2 partitions need key=.*partitions=1"),
         ({"key": None, "partitions": 1}, r"PerKey is a pool for each value of the partition key"),
@@ -110,9 +115,22 @@ def test_what_needs_more_than_one_partition_has_is_refused_with_what_works(
         within_one_key(**changed)
 
 
-def test_an_event_that_lacks_the_key_of_several_partitions_is_refused_by_name() -> None:
-    with pytest.raises(DeclarationError, match=r"'card', which Disputed lacks.*only requests need it"):
-        case(partitions=2)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"models": Shared(member())},
+        {"features": {"of_merchant": count(Paid, by="merchant", over=HOUR)}},
+        {"events": [Paid, Disputed], "task": disputes(), "models": Shared(member())},
+    ],
+)
+def test_several_partitions_take_other_windows_one_model_and_labels_that_lack_the_key(
+    changed: dict[str, Any],
+) -> None:
+    assert within_one_key(**changed).plan.is_chain
+    assert not within_one_key().plan.is_chain
+
+
+def test_a_request_that_lacks_the_partition_key_is_refused_by_name() -> None:
     with pytest.raises(DeclarationError, match=r"'shop', which Paid lacks"):
         case(key="shop")
 
@@ -146,6 +164,16 @@ def test_an_event_is_written_under_the_first_key_that_it_knows() -> None:
     assert codec.key(Closed(id="3", at=AT, merchant="m")) == b"m"
     assert codec.key(Noticed(id="4", at=AT, text="none of them")) is None
     assert case(key=None).codec().key(paid) == b"p"
+
+
+def test_several_partitions_read_an_event_under_no_other_key() -> None:
+    codec = case(partitions=2, events=[Paid, Disputed, Closed]).codec()
+    disputed = Disputed(id="2", at=AT, payment="p")
+    assert codec.key(disputed) == b"p"
+    assert codec.decode(codec.encode(disputed), b"p") == disputed
+    for key in (None, b"q"):
+        with pytest.raises(Refused, match="field 'payment' makes it 'p'"):
+            codec.decode(codec.encode(disputed), key)
 
 
 def test_any_record_key_is_read_where_it_decides_nothing() -> None:

@@ -11,11 +11,11 @@ from driftline.streams.archive.epochs import Code
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.code.fingerprint import numeric_fingerprint
+from driftline.streams.declare.plan import plan_of
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.partition_task import Frame, PartitionTask
-from driftline.streams.plan.planner import plan_of
 from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.records.ports import Place
 from driftline.streams.records.positions import headers_of

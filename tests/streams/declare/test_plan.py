@@ -14,8 +14,8 @@ from driftline import HOUR, Binary, Event, Label, Member, PerKey, Shared, UseCas
 from driftline.examples.flights import flights
 from driftline.examples.payments import payments
 from driftline.infra.cli.entry import app
+from driftline.streams.declare.plan import plan_of
 from driftline.streams.errors import DeclarationError
-from driftline.streams.plan.planner import plan_of
 
 
 class Ordered(Event, tag="ordered"):
@@ -67,14 +67,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_what_needs_more_than_one_stage_is_what_several_partitions_refuse(case: UseCase) -> None:
-    assert plan_of(case, 1).is_runnable
-    replace(case, partitions=1)
-    if plan_of(case, 4).is_runnable:
-        replace(case, partitions=4)
-    else:
-        with pytest.raises(DeclarationError, match="partitions=1"):
-            replace(case, partitions=4)
+def test_one_partition_is_one_stage_whatever_the_case(case: UseCase) -> None:
+    assert not plan_of(case, 1).is_chain
+
+
+@pytest.mark.parametrize("name", ["labels that lack the key", "models by the town"])
+def test_labels_that_do_not_know_their_models_are_refused_on_several_partitions(name: str) -> None:
+    with pytest.raises(DeclarationError, match=r"this version does not look it up.*partitions=1"):
+        replace(CASES[name], partitions=4)
 
 
 def keys(case: UseCase, partitions: int = 4) -> list[tuple[str, str | None, int]]:

@@ -7,17 +7,77 @@ order and takes along what it has read; the last one answers it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from driftline.features.declare.declaration import Elapsed, Feature, Lookup, OnDemand, Window
 from driftline.online_models.members.member import Shared
 from driftline.streams.declare.events import Event, Reference
-from driftline.streams.declare.usecase import UseCase
-from driftline.streams.plan.stage import Plan, Stage
+
+if TYPE_CHECKING:
+    from driftline.streams.declare.usecase import UseCase
 
 LOG = "events"
 QUESTIONS = "questions"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One fold over a topic that is partitioned by `key`; None where one partition holds everything.
+
+    `topic` is the kind of the topic, as "events" or "by-merchant"; `computes` is what the fold does there,
+    and `features` are the names of those that are read there.
+    """
+
+    topic: str
+    key: str | None
+    partitions: int
+    computes: tuple[str, ...]
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stages of a case, in the order in which a request goes through them.
+
+    `entries` are the fields that decide the partition of the log where an event begins, by the event's tag;
+    None stands for every partition. `stops` are the stages behind the log that an event visits, by its tag.
+    `label_hops` are the topics that a label is written to.
+    """
+
+    case: str
+    partitions: int
+    stages: tuple[Stage, ...]
+    entries: Mapping[str, str | None]
+    stops: Mapping[str, tuple[int, ...]]
+    label_hops: int
+
+    @property
+    def request_hops(self) -> int:
+        """Topics that a request is written to before it is answered: the log, and one for each stage more."""
+        return len(self.stages)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether there are several stages."""
+        return len(self.stages) > 1
+
+    @property
+    def is_runnable(self) -> bool:
+        """Whether workers can run it: they run one stage; several can be simulated."""
+        return not self.is_chain
+
+    @property
+    def verdict(self) -> str:
+        """Whether it can be run, and what can be instead."""
+        if self.is_runnable:
+            return "this plan needs one stage, and runs"
+        return (
+            f"this plan needs {len(self.stages)} stages, which can be simulated (driftline simulate CASE "
+            f"--partitions {self.partitions}); a worker runs one: partitions=1 works, where "
+            "all of them are one"
+        )
 
 
 def plan_of(case: UseCase, partitions: int | None = None) -> Plan:
@@ -32,7 +92,7 @@ def plan_of(case: UseCase, partitions: int | None = None) -> Plan:
     if is_one:
         computes = (*_intake(case), *_windows(log_key, windows[log_key]), *_answers(case))
         only = Stage(LOG, log_key, count, computes, tuple(case.features))
-        return Plan(case.name, count, (only,), _entries(case, [log_key]), 1)
+        return _planned(case, count, [only], 1)
     first = windows.pop(log_key)
     computes = (*_intake(case), *_windows(log_key, first))
     stages = [Stage(LOG, log_key, count, computes, (*_read_at_once(case), *first))]
@@ -41,16 +101,19 @@ def plan_of(case: UseCase, partitions: int | None = None) -> Plan:
         stages = _with_way(stages, way, count)
     scope = _models_key(case)
     last = Stage(QUESTIONS, scope, 1 if scope is None else count, _answers(case), _computed(case))
-    stages.append(last)
-    keys = [stage.key for stage in stages[:-1] if stage.key is not None]
-    return Plan(case.name, count, tuple(stages), _entries(case, keys), 2 if way is None else 3)
+    return _planned(case, count, [*stages, last], 2 if way is None else 3)
+
+
+def _planned(case: UseCase, count: int, stages: Sequence[Stage], label_hops: int) -> Plan:
+    entries = {_tag(kind): _entry(kind, case.record_keys) for kind in case.events}
+    stops = {_tag(kind): tuple(_stops(case, stages, kind)) for kind in case.events}
+    return Plan(case.name, count, tuple(stages), entries, stops, label_hops)
 
 
 def _one_partition(case: UseCase) -> Plan:
     names = [name for name, feature in case.features.items() if _window(feature) is not None]
     computes = (*_intake(case), *_named("windows", names), *_answers(case))
-    stage = Stage(LOG, case.key, 1, computes, tuple(case.features))
-    return Plan(case.name, 1, (stage,), _entries(case, case.record_keys), 1)
+    return _planned(case, 1, [Stage(LOG, case.key, 1, computes, tuple(case.features))], 1)
 
 
 def _windows_by_stage(case: UseCase, log_key: str) -> dict[str, tuple[str, ...]]:
@@ -145,13 +208,26 @@ def _named(what: str, names: Iterable[str]) -> tuple[str, ...]:
     return (f"{what}: {listed}",) if listed else ()
 
 
-def _entries(case: UseCase, keys: Iterable[str]) -> Mapping[str, str | None]:
-    """The field by which each event enters: the first of the keys that it knows, else its label's."""
-    fields = list(dict.fromkeys((*keys, case.task.label.on)))
-    return {str(kind.__struct_config__.tag): _entry(kind, fields) for kind in case.events}
+def _tag(kind: type[Event]) -> str:
+    return str(kind.__struct_config__.tag)
 
 
 def _entry(kind: type[Event], fields: Iterable[str]) -> str | None:
+    """The field by which an event enters: the first that it has."""
     if issubclass(kind, Reference):
         return None
     return next((field for field in fields if field in kind.__struct_fields__), None)
+
+
+def _stops(case: UseCase, stages: Sequence[Stage], kind: type[Event]) -> Iterator[int]:
+    """The stages behind the log that events of a kind visit: a request all of them, any other those whose
+    windows it feeds, and the last one where it is a label or a void."""
+    last, label = len(stages) - 1, case.task.label
+    if issubclass(kind, Reference):
+        return
+    for number, stage in enumerate(stages[1:], 1):
+        windows = [_window(case.features[name]) for name in stage.features]
+        feeds = kind in [window.event for window in windows if window is not None]
+        joins = number == last and kind in (label.event, *label.void)
+        if kind is case.task.ask or feeds or joins:
+            yield number

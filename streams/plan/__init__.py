@@ -1,1 +1,0 @@
-"""From a declaration to the stages that would run it."""
