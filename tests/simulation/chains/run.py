@@ -6,9 +6,8 @@ import traceback
 from collections.abc import Callable
 from random import Random
 
-from driftline.streams.plan.planner import plan_of
-
 from driftline.streams.code.state_hash import state_hash
+from driftline.streams.declare.plan import plan_of
 from driftline.streams.stages.itinerary import Itinerary
 from tests.simulation.chains.deliveries import History, deliveries, history
 from tests.simulation.chains.group import Focus, Group, Machine
