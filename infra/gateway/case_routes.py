@@ -29,6 +29,7 @@ from driftline.infra.settings import Settings
 from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import Refused
 
 KEY = HTTPBearer(
     scheme_name="key",
@@ -47,6 +48,7 @@ class CaseRoutes:
         namespace = settings.namespace
         self.case = case
         self.document = CaseDocument(case, namespace)
+        self._codec = case.codec()
         self._decoder: EventDecoder[Event] = EventDecoder((*case.events, *SYSTEM_EVENTS))
         self._results = PublishedResults(case, bootstrap, namespace)
         self._progress = FoldedOffsets(case, bootstrap, namespace)
@@ -158,19 +160,19 @@ class CaseRoutes:
         return Response(msgspec.json.encode(row), media_type=JSON)
 
     def _decoded(self, body: bytes) -> Event:
-        """The event in a body. Raises Problem."""
+        """The event in a body, by the rules of the fold. Raises Problem."""
         try:
-            return self._checked(self._decoder.decode(body))
+            event = self._decoder.decode(body)
+            if isinstance(event, SYSTEM_EVENTS):
+                raise Refused(
+                    "decode",
+                    f"{type(event).__name__} is an internal event of driftline: clients do not send it",
+                )
+            return self._codec.decode(body, self._codec.key(event))
+        except Refused as error:
+            raise refused_event(error.stage, error.reason) from None
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise refused_event("decode", str(error)) from None
-
-    @staticmethod
-    def _checked(event: Event) -> Event:
-        if isinstance(event, SYSTEM_EVENTS):
-            raise refused_event(
-                "decode", f"{type(event).__name__} is an internal event of driftline: clients do not send it"
-            )
-        return event
 
     async def _predicted(self, body: bytes, preference: Preference) -> Response:
         event = self._decoded(body)

@@ -11,10 +11,19 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from driftline.infra.gateway.problems import MEDIA_TYPE, Problem, too_large, too_many_requests, too_slow
+from driftline.infra.gateway.problems import (
+    MEDIA_TYPE,
+    Problem,
+    too_large,
+    too_long,
+    too_many_requests,
+    too_slow,
+)
 from driftline.logs import about
 
 REQUEST_ID = "X-Request-ID"
+HEAD_BYTES = 64 << 10
+"""Bytes of a request's headers."""
 BODY_WITHIN = 30.0
 """Seconds in which a client sends its body."""
 STREAMS = "/streams/"
@@ -40,6 +49,9 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+            await problem_response(too_long(HEAD_BYTES), close=True)(scope, receive, send)
             return
         headers = Headers(scope=scope)
         request_id = headers.get(REQUEST_ID, "")[:128] or uuid.uuid4().hex

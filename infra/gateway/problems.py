@@ -86,6 +86,11 @@ def too_large(most: int) -> Problem:
     return Problem(413, "Body too large", f"a body has at most {most:,} bytes")
 
 
+def too_long(most: int) -> Problem:
+    """Headers with more than so many bytes."""
+    return Problem(431, "Headers too large", f"the headers of a request have at most {most:,} bytes")
+
+
 def too_slow(seconds: float) -> Problem:
     """A body that did not come in so many seconds."""
     return Problem(408, "Too slow", f"the body did not come within {seconds:g} s")

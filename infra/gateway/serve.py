@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from driftline import logs
 from driftline.infra.gateway.access import AccessKeys
 from driftline.infra.gateway.app import create_app
-from driftline.infra.gateway.middleware import Limits
+from driftline.infra.gateway.connection import Connection
+from driftline.infra.gateway.middleware import HEAD_BYTES, Limits
 from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.serving.serve import bootstrap_of
 from driftline.infra.settings import Settings
@@ -18,8 +20,6 @@ from driftline.streams.declare.usecase import UseCase
 
 ANSWERS_END_WITHIN = 5
 """Seconds that answers on their way get when the gateway is asked to end."""
-HEAD_BYTES = 64 << 10
-"""Bytes of a request's line and headers."""
 
 
 class _Server(uvicorn.Server):
@@ -39,20 +39,26 @@ def keys_of(settings: Settings) -> AccessKeys:
     return AccessKeys(settings.home / "gateway-keys.json")
 
 
-def run_gateway(cases: Sequence[UseCase], settings: Settings, host: str, port: int, limits: Limits) -> None:
-    """Serve cases over HTTP until SIGTERM or SIGINT."""
-    logs.begin()
-    streams = OpenStreams(limits.streams)
-    app = create_app(cases, bootstrap_of(settings), settings, keys_of(settings), limits, streams)
+def server_of(app: FastAPI, host: str, port: int, streams: OpenStreams) -> uvicorn.Server:
+    """The server of an application, to be run."""
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http="h11",  # which bounds the headers of a request
-        h11_max_incomplete_event_size=HEAD_BYTES,
+        http=Connection,
+        ws="none",
+        h11_max_incomplete_event_size=HEAD_BYTES,  # what is longer is not waited for
         log_config=None,  # its lines go where ours go
         access_log=False,
         timeout_graceful_shutdown=ANSWERS_END_WITHIN,
         server_header=False,
     )
-    _Server(config, streams).run()
+    return _Server(config, streams)
+
+
+def run_gateway(cases: Sequence[UseCase], settings: Settings, host: str, port: int, limits: Limits) -> None:
+    """Serve cases over HTTP until SIGTERM or SIGINT."""
+    logs.begin()
+    streams = OpenStreams(limits.streams)
+    app = create_app(cases, bootstrap_of(settings), settings, keys_of(settings), limits, streams)
+    server_of(app, host, port, streams).run()

@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -28,8 +28,6 @@ log = logging.getLogger("driftline.gateway")
 
 HEARTBEAT = 10.0
 """Seconds of silence after which a comment is sent, so that neither side nor a proxy takes it for the end."""
-TAKEN_WITHIN = 30.0
-"""Seconds in which a client takes what it is sent, or the stream is closed."""
 OPENED_WITHIN = 1.5
 STREAM_POLL_MS = 500
 EVENTS_AT_ONCE = 500
@@ -52,7 +50,7 @@ class RecordStream:
         """Begin at a vector, or with what is published from now on. Raises Problem: 422, 503."""
         consumer = async_clients.consumer(
             bootstrap,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # what is deleted meanwhile is told, not passed over
             fetch_max_wait_ms=STREAM_POLL_MS,
             max_partition_fetch_bytes=FETCHED_BYTES,
         )
@@ -77,15 +75,34 @@ class RecordStream:
         return said
 
     async def next(self) -> list[bytes]:
-        """The events of the records that came; none when none came for a moment."""
-        found = await self._consumer.getmany(timeout_ms=STREAM_POLL_MS, max_records=EVENTS_AT_ONCE)
+        """The events of the records that came; none when none came for a moment. Raises KafkaError."""
+        try:
+            found = await self._consumer.getmany(timeout_ms=STREAM_POLL_MS, max_records=EVENTS_AT_ONCE)
+        except OffsetOutOfRangeError as error:
+            return await self._deleted(error)
         return [self._event(record) for some in found.values() for record in some]
 
     def _event(self, record: Any) -> bytes:
         self._at[record.partition] = record.offset + 1
         return b"id: %s\ndata: %s\n\n" % (encoded(self._at).encode(), record.value)
 
+    async def _deleted(self, error: OffsetOutOfRangeError) -> list[bytes]:
+        """Go on behind records that were deleted before this client took them. Raises the error where the
+        topic has become shorter than it was."""
+        wanted: dict[TopicPartition, int] = error.args[0]
+        begins = await self._consumer.beginning_offsets(list(wanted))
+        if any(begins[place] <= offset for place, offset in wanted.items()):
+            raise error
+        events = []
+        for place, offset in wanted.items():
+            self._consumer.seek(place, begins[place])
+            self._at[place.partition] = begins[place]
+            gap = {"partition": place.partition, "from": offset, "to": begins[place]}
+            events.append(b"id: %s\n" % encoded(self._at).encode() + named_event("gap", gap))
+        return events
+
     async def close(self) -> None:
+        """End the connection."""
         await self._consumer.stop()
 
 
@@ -120,7 +137,7 @@ class OpenStreams:
 
 
 class _StreamResponse(Response):
-    """Sends a stream until its client goes, takes nothing more, or the gateway ends."""
+    """Sends a stream until its client goes or is let go (see `connection`), or the gateway ends."""
 
     media_type = "text/event-stream"
 
@@ -135,8 +152,6 @@ class _StreamResponse(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await self._send_all(send, gone)
-        except TimeoutError:
-            log.warning("%s: closed, as its client took nothing for %g s", scope["path"], TAKEN_WITHIN)
         finally:
             gone.cancel()
             with suppress(asyncio.CancelledError):
@@ -163,9 +178,7 @@ class _StreamResponse(Response):
 
 
 async def _give(send: Send, body: bytes, *, more: bool = True) -> None:
-    """Raises TimeoutError when the client does not take it."""
-    async with asyncio.timeout(TAKEN_WITHIN):
-        await send({"type": "http.response.body", "body": body, "more_body": more})
+    await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 async def _end(send: Send, reason: str) -> None:

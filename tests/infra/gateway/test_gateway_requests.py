@@ -72,13 +72,13 @@ def ask(tmp_path: Path) -> Ask:
     key = keys.add("all", ("produce", "read", "read:values", "operate"))
     nowhere = f"127.0.0.1:{free_port()}"
 
-    def asked(method: str, path: str, *body: bytes, **headers: str) -> Answer:
+    def asked(method: str, path: str, *body: bytes, limits: Limits = LIMITS, **headers: str) -> Answer:
         sent = {"Authorization": f"Bearer {key}"} | {
             n.replace("_", "-"): value for n, value in headers.items()
         }
 
         async def run() -> Answer:
-            app = create_app([shop.operated], nowhere, Settings(), keys, LIMITS, OpenStreams(LIMITS.streams))
+            app = create_app([shop.operated], nowhere, Settings(), keys, limits, OpenStreams(limits.streams))
             return await answered(app, method, path, [*body] or [b""], sent)
 
         return asyncio.run(run())
@@ -116,6 +116,30 @@ def test_a_body_above_the_limit_is_refused_however_it_comes(ask: Ask) -> None:
         "it is h11's to refuse"
     )
     assert ask("POST", f"{BASE}/events", b" " * 1_000).status == 422
+
+
+def test_headers_above_the_limit_are_refused(ask: Ask) -> None:
+    assert ask("GET", f"{BASE}/schema", X_Long="x" * 60_000).status == 200
+    assert ask("GET", f"{BASE}/schema", X_Long="x" * 66_000).problem["status"] == 431
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ((b'"amount":1.0', b'"amount":1.0,"amount":2.0'), "amount"),
+        ((b'"amount":1.0', b'"amount":1e300'), "amount"),
+        ((b'"at":"2024', b'"at":"0001'), "year"),
+        ((b'"order":"o0"', b'"order":"' + b"x" * 70_000 + b'"'), "limit"),
+    ],
+)
+def test_what_the_fold_would_not_decode_is_not_sent(
+    ask: Ask, changed: tuple[bytes, bytes], reason: str
+) -> None:
+    body = msgspec.json.encode(shop.asked(0, 0.0))
+    assert changed[0] in body
+    answer = ask("POST", f"{BASE}/predictions", body.replace(*changed), limits=Limits())
+    assert (answer.status, answer.problem["stage"]) == (422, "decode")
+    assert reason in answer.problem["detail"]
 
 
 def test_what_is_not_there_is_told_as_a_problem(ask: Ask) -> None:

@@ -1,0 +1,83 @@
+"""A client's connection, with an end to waiting for it: uvicorn waits for ever for the rest of a request's
+head, and for a client that takes nothing of what it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+log = logging.getLogger("driftline.gateway")
+
+HEAD_WITHIN = 30.0
+"""Seconds in which a client sends the line and the headers of a request, or its connection is closed."""
+TAKEN_WITHIN = 30.0
+"""Seconds in which a client takes something of what waits for it, or its connection is closed."""
+
+
+class _Alarm:
+    """Something that is done later unless it is cancelled."""
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, loop: asyncio.AbstractEventLoop, seconds: float, what: Callable[[], None]) -> None:
+        """Have it done in so many seconds, or when it was to be done anyway."""
+        if self._timer is None:
+            self._timer = loop.call_later(seconds, what)
+
+    def cancel(self) -> None:
+        """It is not to be done any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class Connection(H11Protocol):
+    """Bounds how long a client is waited for; its body has a limit in `middleware`."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._head = _Alarm()
+        self._taking = _Alarm()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        super().data_received(data)
+        self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        """Have the connection closed in a while, unless the head of a request has come."""
+        if self.conn.their_state is not h11.IDLE:
+            self._head.cancel()
+        else:
+            self._head.set(self.loop, HEAD_WITHIN, self.transport.close)
+
+    def pause_writing(self) -> None:
+        """See asyncio: more waits for the client than is kept for it."""
+        super().pause_writing()
+        self._taking.set(self.loop, TAKEN_WITHIN, self._let_go)
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        super().resume_writing()
+        self._taking.cancel()
+
+    def _let_go(self) -> None:
+        log.warning("%s: closed, as its client took nothing for %g s", self.scope["path"], TAKEN_WITHIN)
+        self.transport.abort()  # to close would wait until all is taken
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        super().connection_lost(exc)
+        self._head.cancel()
+        self._taking.cancel()
