@@ -45,6 +45,7 @@ from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
+from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
 RETAIN_EVERY = 256
 """Records between clean-ups of windows; what is read never depends on it."""
@@ -58,12 +59,17 @@ class Intake:
     """Validate, deduplicate, update features, predict, remember, join.
 
     `label_join` holds what waits for its label, also for those who take over from other code; where requests
-    and labels meet elsewhere, `joining` takes them instead. `offset` is that of the record at hand, -1 before
-    the first.
+    and labels meet elsewhere, `joining` takes them instead. What is packed is kept in the `store`.
+    `offset` is that of the record at hand, -1 before the first.
     """
 
     def __init__(
-        self, case: UseCase, features: Features, partition: int, joining: Joining | None = None
+        self,
+        case: UseCase,
+        features: Features,
+        partition: int,
+        joining: Joining | None = None,
+        store: SegmentStore = IN_MEMORY,
     ) -> None:
         task = case.task
         self._task = task
@@ -75,7 +81,7 @@ class Intake:
         self._home = Home(partition, case.partitions)
         self._routes = routes(case)
         rule = JoinRule.of(task.label, case.allowed_lateness <= 0)
-        self.label_join = LabelJoin(rule, Packing(case.key_fields, features.names()))
+        self.label_join = LabelJoin(rule, Packing(case.key_fields, features.names()), store)
         self._join: Joining = self.label_join if joining is None else joining
         self._labels = LabelReader(task, rule)
         self._requests = RequestReader(case, rule)

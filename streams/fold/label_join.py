@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from driftline.online_models.tasks.task import UNLABELLED, Answers, Label
-from driftline.streams.waiting.packed import PackedState
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, PredictionStatus, in_order_of_time
 from driftline.streams.waiting.queue import NEVER_DUE, WaitingQueue
+from driftline.streams.waiting.queue_state import QueueState, StoredQueue
+from driftline.streams.waiting.segment_store import SegmentStore
 
 
 class ResolvedPrediction(msgspec.Struct, frozen=True, gc=False):
@@ -114,8 +115,8 @@ class LabelJoinState(NamedTuple):
     so far.
     """
 
-    waiting: PackedState
-    closing: PackedState
+    waiting: QueueState | StoredQueue
+    closing: QueueState | StoredQueue
     statements: deque[Statement]
     added: int
     open: int
@@ -134,13 +135,13 @@ class LabelJoin:
     time. `_answered` are those that a correction may still change, by the label's key and id.
     """
 
-    def __init__(self, rule: JoinRule, packing: Packing) -> None:
+    def __init__(self, rule: JoinRule, packing: Packing, store: SegmentStore) -> None:
         self.rule = rule
         self.open = 0
         self.unmatched = 0
         self.due = NEVER_DUE
-        self._waiting = WaitingQueue(packing, self._remember)
-        self._closing = WaitingQueue(packing, self._remember)
+        self._waiting = WaitingQueue(packing, store, self._remember)
+        self._closing = WaitingQueue(packing, store, self._remember)
         self._unanswered: _ByLabelKey = {}
         self._answered: _ByLabelKey = {}
         self._statements: deque[Statement] = deque()
@@ -386,8 +387,12 @@ class LabelJoin:
         for pending in self._closing.pack(lambda pending: not self._is_remembered(pending)):
             self._remove(pending)
 
+    def segments(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return self._waiting.segments() + self._closing.segments()
+
     def state(self) -> LabelJoinState:
-        """All that is waited for and remembered; predictions are packed for it."""
+        """All that is waited for and remembered; nothing is copied."""
         return LabelJoinState(
             self._waiting.state(self._is_over),
             self._closing.state(lambda pending: not self._is_remembered(pending)),

@@ -21,6 +21,8 @@ from driftline.streams.fold.learner_input import Answered, Witness
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
+from driftline.streams.waiting.queue_state import pickled
+from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
 
 class ProcessorState(NamedTuple):
@@ -35,18 +37,21 @@ class PartitionProcessor:
     """State and step of one partition.
 
     However the same records are cut into steps, the outputs have the same bytes. With `rows` the
-    outputs also carry the newest online feature row of each key touched. Raises DeclarationError for a case
-    of several stages, which is no single fold.
+    outputs also carry the newest online feature row of each key touched. Predictions that are packed are kept
+    in the `store`. Raises DeclarationError for a case of several stages, which is no single fold.
     """
 
-    def __init__(self, case: UseCase, partition: int, *, rows: bool = False) -> None:
+    def __init__(
+        self, case: UseCase, partition: int, *, rows: bool = False, store: SegmentStore = IN_MEMORY
+    ) -> None:
         if (plan := case.plan).is_chain:
             raise DeclarationError(f"{case.name}: {plan.verdict}")
         self.case = case
         self.partition = partition
         self.next_offset = 0
         self.learner = Learner(case, partition, case.partitions)
-        self.intake = Intake(case, case.feature_state(case.views() if rows else ()), partition)
+        features = case.feature_state(case.views() if rows else ())
+        self.intake = Intake(case, features, partition, store=store)
 
     def watched_by(self, witness: Witness | None) -> None:
         """From now on, tell a witness what the outputs do not say."""
@@ -57,8 +62,12 @@ class PartitionProcessor:
         return ProcessorState(self.next_offset, self.intake.state(), self.learner.state())
 
     def snapshot(self) -> bytes:
-        """The pickled state. One pickle, so that what is shared within it stays shared."""
-        return pickle.dumps(self.state(), protocol=5)
+        """The pickled state."""
+        return pickled(self.state())
+
+    def segments(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return self.intake.label_join.segments()
 
     @classmethod
     def restored(cls, case: UseCase, partition: int, snapshot: bytes, *, rows: bool = False) -> Self:

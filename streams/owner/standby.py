@@ -23,6 +23,7 @@ from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.records.ports import Extent, Place, StoredRecord
 from driftline.streams.records.positions import position_of
 from driftline.streams.records.published import PublishedOutputs
+from driftline.streams.waiting.queue_state import pickled
 
 
 class LogRemade(StreamsError):
@@ -62,8 +63,7 @@ class Standby:
         return self._log.end if self._log is not None else 0
 
     def snapshot(self) -> bytes:
-        """The pickled state, for `restored` in another process. One pickle, so that what is shared within
-        it stays shared."""
+        """The pickled state, for `restored` in another process."""
         state = {
             "processor": self.processor.state(),
             "inheritance": self._inheritance.state(),
@@ -73,7 +73,7 @@ class Standby:
             "planner": self._planner,
             "letters_read": self._letters_read,
         }
-        return pickle.dumps(state, protocol=5)
+        return pickled(state)
 
     @classmethod
     def restored(cls, deployment: Deployment, partition: int, snapshot: bytes, *, rows: bool) -> Self:

@@ -27,6 +27,7 @@ from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_record import Accepted, StageRecord, Writer, decode_record
 from driftline.streams.stages.writers import Heard, Writers
 from driftline.streams.waiting.packing import Packing
+from driftline.streams.waiting.segment_store import SegmentStore
 
 
 class LastParts(NamedTuple):
@@ -48,7 +49,7 @@ class LastStage:
     it is about can still be on its way.
     """
 
-    def __init__(self, case: UseCase, itinerary: Itinerary, partition: int) -> None:
+    def __init__(self, case: UseCase, itinerary: Itinerary, partition: int, store: SegmentStore) -> None:
         rule = JoinRule.of(case.task.label, in_order=False)
         self._codec = case.codec()
         self._decode = EventDecoder[Event]((*case.events, *SYSTEM_EVENTS)).decode
@@ -58,7 +59,7 @@ class LastStage:
         self._refusals = case.refusals
         self._features = case.feature_state()
         self._writers = Writers(itinerary.writers(itinerary.last))
-        self.label_join = LabelJoin(rule, Packing(case.key_fields, self._features.names()))
+        self.label_join = LabelJoin(rule, Packing(case.key_fields, self._features.names()), store)
         self.learner = Learner(case, partition, itinerary.plan.stages[itinerary.last].partitions)
         self._is_multiclass = case.task.kind == "multiclass"
         self._classes = Classes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +20,8 @@ from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.last_stage import LastStage
 from driftline.streams.stages.sender import Sender, SenderState
 from driftline.streams.stages.stage_record import Writer
+from driftline.streams.waiting.queue_state import pickled
+from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
 TICKS_IN_A_WAIT = 1024
 """How often at least, within the wait for a label, a stage tells the time to each that it writes to."""
@@ -62,14 +63,21 @@ class StageFold:
     """
 
     def __init__(
-        self, case: UseCase, itinerary: Itinerary, number: int, partition: int, *, rows: bool = False
+        self,
+        case: UseCase,
+        itinerary: Itinerary,
+        number: int,
+        partition: int,
+        *,
+        rows: bool = False,
+        store: SegmentStore = IN_MEMORY,
     ) -> None:
         self.number = number
         self.partition = partition
         self.next_offset = 0
         step = max(SHORTEST_TICK, case.task.label.wait / TICKS_IN_A_WAIT)
         self._sender = Sender(Writer(number, partition), itinerary.targets(number), step)
-        self.work: StageWork = _work(case, itinerary, number, partition, self._sender, rows)
+        self.work: StageWork = _work(case, itinerary, number, partition, self._sender, rows, store)
 
     def step(self, records: Sequence[Record]) -> Outputs:
         """Fold records of this partition, in its order, and return what they cause. Raises FoldFault, after
@@ -92,8 +100,12 @@ class StageFold:
         return StageState(self.next_offset, self._sender.state(), self.work.state())
 
     def snapshot(self) -> bytes:
-        """The pickled state. One pickle, so that what is shared within it stays shared."""
-        return pickle.dumps(self.state(), protocol=5)
+        """The pickled state."""
+        return pickled(self.state())
+
+    def segments(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return self.work.label_join.segments() if isinstance(self.work, LastStage) else []
 
     def restore(self, state: StageState) -> None:
         """Go on from what `state` gave."""
@@ -144,10 +156,16 @@ class StageFold:
 
 
 def _work(
-    case: UseCase, itinerary: Itinerary, number: int, partition: int, sender: Sender, rows: bool
+    case: UseCase,
+    itinerary: Itinerary,
+    number: int,
+    partition: int,
+    sender: Sender,
+    rows: bool,
+    store: SegmentStore,
 ) -> StageWork:
     if number == 0:
         return IntakeStage(case, itinerary, partition, sender, rows)
     if number == itinerary.last:
-        return LastStage(case, itinerary, partition)
+        return LastStage(case, itinerary, partition, store)
     return FeatureStage(case, itinerary, number, sender, rows)

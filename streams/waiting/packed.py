@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
-from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 from driftline.streams.waiting.label_index import LabelIndex
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
-from driftline.streams.waiting.segment import Segment
+from driftline.streams.waiting.segment import Segment, StoredSegment
+from driftline.streams.waiting.segment_store import SegmentStore
 
 SEGMENT_BITS = 11
 SEGMENT = 1 << SEGMENT_BITS
-"""Predictions that are packed at a time: so many take two milliseconds."""
-
-
-class PackedState(NamedTuple):
-    """Packed predictions in the order of their numbers, whatever segments they were in: `ends` (uint64) are
-    where each one ends in the `content`."""
-
-    ends: bytes
-    content: bytes
+"""Predictions that are packed at a time: so many take a few milliseconds."""
 
 
 class PackedPredictions:
     """Predictions in segments. Those that have a label key are found by an index; the next to fall due by a
     heap of the segments' first ones."""
 
-    def __init__(self, packing: Packing) -> None:
+    def __init__(self, packing: Packing, store: SegmentStore) -> None:
         self._packing = packing
+        self._store = store
         self._segments: dict[int, Segment] = {}
         self._made = 0
         self._firsts: list[tuple[float, int, int]] = []
@@ -43,19 +35,27 @@ class PackedPredictions:
 
     def __iter__(self) -> Iterator[PendingPrediction]:
         """What is left, each unpacked for whoever asks."""
+        return (self._packing.unpack(packed) for _, packed in self.numbered())
+
+    def numbered(self) -> Iterator[tuple[int, bytes]]:
+        """The number and the bytes of each that is left."""
         for segment in self._segments.values():
-            for slot in segment.slots():
-                yield segment.prediction(slot)
+            for number, _, packed in segment.rest():
+                yield number, packed
 
     def add(self, predictions: Sequence[PendingPrediction]) -> None:
         """Pack predictions, at most `SEGMENT`, which are in order of their deadlines."""
+        segment = Segment.of(self._packing, self._store, predictions)
+        self._put(segment, enumerate([pending.label_key for pending in predictions]))
+
+    def _put(self, segment: Segment, label_keys: Iterable[tuple[int, Any]]) -> None:
         number = self._made
         self._made += 1
-        segment = self._segments[number] = Segment.of(self._packing, predictions)
-        self._count += len(segment)
-        for place, pending in enumerate(predictions, number << SEGMENT_BITS):
-            self._index.add(pending.label_key, place)
-        self._index.clean(len(segment), self._count, self._is_gone)
+        self._segments[number] = segment
+        self._count += segment.left
+        for slot, label_key in label_keys:
+            self._index.add(label_key, number << SEGMENT_BITS | slot)
+        self._index.clean(segment.left, self._count, self._is_gone)
         self._line_up(number, segment)
 
     def _is_gone(self, place: int) -> bool:
@@ -113,30 +113,22 @@ class PackedPredictions:
         for number in list(self._segments):
             segment = self._segments.pop(number)
             self._count -= segment.left
-            left = [segment.prediction(slot) for slot in segment.slots()]
+            left = [self._packing.unpack(packed) for _, _, packed in segment.rest()]
             for pending in left:
                 change(pending)
             self.add(left)
 
-    def state(self, others: Iterable[PendingPrediction]) -> PackedState:
-        """What is left, and `others` with it."""
-        parts = [
-            (number, segment.packed(slot))
-            for segment in self._segments.values()
-            for number, slot in segment.numbered()
-        ]
-        parts += [(pending.number, self._packing.pack(pending)) for pending in others]
-        parts.sort()
-        ends = array("Q", accumulate(len(packed) for _, packed in parts))
-        return PackedState(ends.tobytes(), b"".join([packed for _, packed in parts]))
+    def names(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return [segment.name for segment in self._segments.values() if segment.name]
 
-    def restore(self, state: PackedState) -> None:
-        """Go on from what `state` gave."""
-        ends = array("Q", state.ends)
-        begin = 0
-        for at in range(0, len(ends), SEGMENT):
-            predictions = []
-            for end in ends[at : at + SEGMENT]:
-                predictions.append(self._packing.unpack(state.content[begin:end]))
-                begin = end
-            self.add(sorted(predictions, key=in_order_of_deadlines))
+    def stored(self) -> list[StoredSegment]:
+        """What a snapshot holds of the segments."""
+        return [segment.stored for segment in self._segments.values()]
+
+    def restore(self, segments: Iterable[StoredSegment]) -> None:
+        """Go on from what `stored` gave."""
+        unpack = self._packing.unpack
+        for stored in segments:
+            segment = Segment.again(self._packing, self._store, stored)
+            self._put(segment, ((slot, unpack(packed).label_key) for _, slot, packed in segment.rest()))

@@ -11,9 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from driftline.streams.waiting.packed import SEGMENT, PackedPredictions, PackedState
+from driftline.streams.waiting.packed import SEGMENT, PackedPredictions
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
+from driftline.streams.waiting.queue_state import QueueState, StoredQueue
+from driftline.streams.waiting.segment_store import SegmentStore
 
 UNPACKED = 2_048
 """Predictions that stay objects, of a kilobyte or two each: most labels come soon, and cost nothing more."""
@@ -23,9 +25,12 @@ NEVER_DUE = float("inf")
 class WaitingQueue:
     """Predictions by deadline. `unpacked` is told of each one that is an object again."""
 
-    def __init__(self, packing: Packing, unpacked: Callable[[PendingPrediction], None]) -> None:
+    def __init__(
+        self, packing: Packing, store: SegmentStore, unpacked: Callable[[PendingPrediction], None]
+    ) -> None:
+        self._packing = packing
         self._recent: deque[PendingPrediction] = deque()
-        self._packed = PackedPredictions(packing)
+        self._packed = PackedPredictions(packing, store)
         self._unpacked = unpacked
 
     def __len__(self) -> int:
@@ -90,10 +95,26 @@ class WaitingQueue:
         """Let something be changed of those that are packed, but neither time nor deadline nor key."""
         self._packed.revise(change)
 
-    def state(self, is_over: Callable[[PendingPrediction], bool]) -> PackedState:
-        """All that wait, packed, but those that are over."""
-        return self._packed.state(pending for pending in self._recent if not is_over(pending))
+    def segments(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return self._packed.names()
 
-    def restore(self, state: PackedState) -> None:
-        """Go on from what `state` gave."""
-        self._packed.restore(state)
+    def state(self, is_over: Callable[[PendingPrediction], bool]) -> QueueState:
+        """All that wait, but those that are over."""
+        pack = self._packing.pack
+
+        def waiting() -> Iterator[PendingPrediction]:
+            return (pending for pending in self._recent if not is_over(pending))
+
+        return QueueState(
+            lambda: StoredQueue(self._packed.stored(), [pack(pending) for pending in waiting()]),
+            lambda: [*self._packed.numbered(), *((one.number, pack(one)) for one in waiting())],
+        )
+
+    def restore(self, state: QueueState | StoredQueue) -> None:
+        """Go on from what `state` gave, or a snapshot of it."""
+        stored = state.stored() if isinstance(state, QueueState) else state
+        self._packed.restore(stored.segments)
+        self._recent = deque(map(self._packing.unpack, stored.unpacked))
+        for pending in self._recent:
+            self._unpacked(pending)

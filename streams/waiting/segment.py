@@ -1,47 +1,80 @@
-"""Packed predictions in one piece of bytes: they are taken out one by one, and none is put in or changed."""
+"""Packed predictions in one piece of bytes: they are taken out one by one, and none is put in or changed.
+
+Layout, integers in the machine's order: how many there are (4 bytes); their numbers (8 each); where each ends
+(4 each), counted from where the first begins; the predictions.
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple, Self
 
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
+from driftline.streams.waiting.segment_store import SegmentBytes, SegmentStore
+
+_COUNT = 4
+_NUMBER = 8
+_END = 4
+
+
+class StoredSegment(NamedTuple):
+    """A segment in a snapshot: what its store needs to find it again, and a byte for each prediction: 1 where
+    it was taken out."""
+
+    content: Any
+    taken: bytes
 
 
 class Segment:
     """Predictions in order of their deadlines; `first` is the first that is left, None when none is."""
 
-    __slots__ = ("_content", "_ends", "_numbers", "_packing", "_taken", "at", "first", "left")
+    __slots__ = ("_begin", "_content", "_ends", "_numbers", "_packing", "_taken", "at", "first", "left")
 
-    def __init__(self, packing: Packing, numbers: Iterable[int], ends: Iterable[int], content: bytes) -> None:
+    def __init__(self, packing: Packing, content: SegmentBytes, taken: bytes = b"") -> None:
+        count = int.from_bytes(content.read(0, _COUNT), "little")
+        ends = _COUNT + count * _NUMBER
+        self._begin = ends + count * _END
         self._packing = packing
-        self._numbers = array("q", numbers)
-        self._ends = array("I", ends)
         self._content = content
-        self._taken = bytearray(len(self._ends))
-        self.left = len(self._ends)
+        self._numbers = array("q", content.read(_COUNT, ends))
+        self._ends = array("I", content.read(ends, self._begin))
+        self._taken = bytearray(taken or count)
+        self.left = self._taken.count(0)
         self.at = -1
         self.first: PendingPrediction | None = None
         self._advance()
 
     @classmethod
-    def of(cls, packing: Packing, predictions: Sequence[PendingPrediction]) -> Segment:
+    def of(cls, packing: Packing, store: SegmentStore, predictions: Sequence[PendingPrediction]) -> Self:
         """Pack predictions that are in order of their deadlines."""
         parts = [packing.pack(pending) for pending in predictions]
-        end, ends = 0, []
-        for part in parts:
-            end += len(part)
-            ends.append(end)
-        return cls(packing, [pending.number for pending in predictions], ends, b"".join(parts))
+        numbers = array("q", [pending.number for pending in predictions])
+        ends = array("I", accumulate(map(len, parts)))
+        content = b"".join((len(parts).to_bytes(_COUNT, "little"), numbers.tobytes(), ends.tobytes(), *parts))
+        return cls(packing, store.keep(content))
 
-    def __len__(self) -> int:
-        """How many there were to begin with."""
-        return len(self._ends)
+    @classmethod
+    def again(cls, packing: Packing, store: SegmentStore, stored: StoredSegment) -> Self:
+        """The segment that a snapshot has."""
+        return cls(packing, store.again(stored.content), stored.taken)
+
+    @property
+    def stored(self) -> StoredSegment:
+        """What a snapshot holds of it."""
+        return StoredSegment(self._content.stored, bytes(self._taken))
+
+    @property
+    def name(self) -> str:
+        """The file that has its bytes; empty where a snapshot holds them itself."""
+        return self._content.name
 
     def packed(self, slot: int) -> bytes:
         """The bytes of the prediction in a slot."""
-        return self._content[self._ends[slot - 1] if slot else 0 : self._ends[slot]]
+        begin, ends = self._begin, self._ends
+        return self._content.read(begin + (ends[slot - 1] if slot else 0), begin + ends[slot])
 
     def prediction(self, slot: int) -> PendingPrediction:
         """The prediction in a slot."""
@@ -58,13 +91,13 @@ class Segment:
         if slot == self.at:
             self._advance()
 
-    def slots(self) -> Iterator[int]:
-        """The slots of what is left."""
-        return (slot for slot, taken in enumerate(self._taken) if not taken)
-
-    def numbered(self) -> Iterator[tuple[int, int]]:
-        """Number and slot of each prediction that is left."""
-        return ((self._numbers[slot], slot) for slot in self.slots())
+    def rest(self) -> Iterator[tuple[int, int, bytes]]:
+        """Number, slot and bytes of each prediction that is left; they are read at once."""
+        content, begin = self._content.read(self._begin, self._begin + self._ends[-1]), 0
+        for slot, (number, end, taken) in enumerate(zip(self._numbers, self._ends, self._taken, strict=True)):
+            if not taken:
+                yield number, slot, content[begin:end]
+            begin = end
 
     def _advance(self) -> None:
         self.at = self._taken.find(0, self.at + 1)

@@ -16,6 +16,7 @@ from driftline.streams.fold.deduplication import SeenEvents
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, Lesson, ResolvedPrediction, Statement
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
+from driftline.streams.waiting.segment_store import IN_MEMORY
 
 WAIT, CORRECTIONS, LATENESS = 4, 3, 2
 Outcome = tuple[str, Any, float, int]
@@ -29,7 +30,7 @@ class Join:
         self.outcomes: dict[str, list[Outcome]] = {}
         self.lessons: dict[str, list[tuple[Any, bool]]] = {}
         rule = JoinRule(WAIT, CORRECTIONS, in_order=False)
-        self.pending = LabelJoin(replace(rule, **changes), Packing((), ()))
+        self.pending = LabelJoin(replace(rule, **changes), Packing((), ()), IN_MEMORY)
 
     def known(self, item: ResolvedPrediction | Lesson) -> None:
         name = item.pending.prediction_id

@@ -22,6 +22,8 @@ from driftline.streams.waiting.label_index import LabelIndex
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
 from driftline.streams.waiting.queue import WaitingQueue
+from driftline.streams.waiting.queue_state import pickled
+from driftline.streams.waiting.segment_store import IN_MEMORY
 
 VALUES = st.one_of(
     st.floats(), st.integers(), st.booleans(), st.text(), st.sampled_from([Decimal("1.10"), np.float64(0.1)])
@@ -85,7 +87,7 @@ def _taken(queue: WaitingQueue, time: float) -> Iterator[int]:
 def test_predictions_fall_due_in_order_packed_or_not_and_after_a_restore() -> None:
     random = Random(1)
     packing = Packing((), ())
-    queue = WaitingQueue(packing, lambda _: None)
+    queue = WaitingQueue(packing, IN_MEMORY, lambda _: None)
     kept: list[PendingPrediction] = []
     due: list[int] = []
     for number in range(2_000):
@@ -98,8 +100,8 @@ def test_predictions_fall_due_in_order_packed_or_not_and_after_a_restore() -> No
         elif action == 1:
             queue.unpack(random.randrange(40))
         elif action == 2 and number % 7 == 0:
-            stored = pickle.loads(pickle.dumps(queue.state(lambda _: False)))
-            queue = WaitingQueue(packing, lambda _: None)
+            stored = pickle.loads(pickled(queue.state(lambda _: False)))
+            queue = WaitingQueue(packing, IN_MEMORY, lambda _: None)
             queue.restore(stored)
         elif action == 3:
             due += _taken(queue, number - 100.0)
@@ -111,7 +113,7 @@ def test_predictions_fall_due_in_order_packed_or_not_and_after_a_restore() -> No
 @pytest.mark.usefixtures("packs_everything")
 def test_a_label_key_finds_all_its_predictions_equal_keys_being_one() -> None:
     found: list[int] = []
-    queue = WaitingQueue(Packing((), ()), lambda one: found.append(one.number))
+    queue = WaitingQueue(Packing((), ()), IN_MEMORY, lambda one: found.append(one.number))
     for number, label_key in enumerate([1, "1", 1.0, True, 2, None, "1", (1, "a")]):
         queue.add(pending(f"e{number}", 100.0 - number, label_key, number))
     queue.add(pending("rest", 100.0, "rest", 8))

@@ -1,0 +1,58 @@
+"""What a queue of predictions is in a state: in a snapshot its parts as they are, in a hash all that wait.
+
+A snapshot costs what it writes: segments are copied as they are, or only named. Two states are equal when the
+same predictions wait, whichever are packed, and in whichever segments.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from array import array
+from collections.abc import Callable
+from io import BytesIO
+from itertools import accumulate
+from pickle import Pickler
+from typing import Any, NamedTuple
+
+from driftline.streams.waiting.segment import StoredSegment
+
+
+class StoredQueue(NamedTuple):
+    """A queue in a snapshot: its segments, and the packed predictions that are in none."""
+
+    segments: list[StoredSegment]
+    unpacked: list[bytes]
+
+
+class PackedState(NamedTuple):
+    """All that wait, packed, in the order of their numbers: `ends` (uint64) are where each one ends."""
+
+    ends: bytes
+    content: bytes
+
+
+class QueueState:
+    """A queue's state when it is asked for; nothing is copied before."""
+
+    __slots__ = ("_numbered", "stored")
+
+    def __init__(
+        self, stored: Callable[[], StoredQueue], numbered: Callable[[], list[tuple[int, bytes]]]
+    ) -> None:
+        self.stored = stored
+        self._numbered = numbered
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        packed = [part for _, part in sorted(self._numbered())]
+        ends = array("Q", accumulate(map(len, packed)))
+        return PackedState, (ends.tobytes(), b"".join(packed))
+
+
+def pickled(state: Any) -> bytes:
+    """A snapshot of a state: one pickle, so that what is shared within it stays shared."""
+    buffer = BytesIO()
+    pickler = Pickler(buffer, protocol=5)
+    table: dict[type, Any] = {QueueState: lambda queue: (StoredQueue, tuple(queue.stored()))}
+    pickler.dispatch_table = copyreg.dispatch_table | table
+    pickler.dump(state)
+    return buffer.getvalue()

@@ -1,0 +1,66 @@
+"""Where the bytes of segments are: in memory, or wherever whoever runs the fold keeps them.
+
+A segment never changes, so what is read depends on what was kept alone, and the fold stays a function of its
+records.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class SegmentBytes(Protocol):
+    """The bytes of one segment."""
+
+    @property
+    def name(self) -> str:
+        """The file that has them; empty where a snapshot holds them itself."""
+        ...
+
+    @property
+    def stored(self) -> Any:
+        """What a snapshot holds, so that `SegmentStore.again` finds them."""
+        ...
+
+    def read(self, begin: int, end: int) -> bytes:
+        """A part of them."""
+        ...
+
+
+class SegmentStore(Protocol):
+    """Keeps the bytes of segments for as long as anybody holds them, or a checkpoint that names them."""
+
+    def keep(self, content: bytes) -> SegmentBytes:
+        """Keep these bytes."""
+        ...
+
+    def again(self, stored: Any) -> SegmentBytes:
+        """The bytes that a snapshot holds or names."""
+        ...
+
+
+class _Held:
+    __slots__ = ("stored",)
+
+    name = ""
+
+    def __init__(self, content: bytes) -> None:
+        self.stored = content
+
+    def read(self, begin: int, end: int) -> bytes:
+        return self.stored[begin:end]
+
+
+class MemoryStore:
+    """Keeps segments in memory."""
+
+    def keep(self, content: bytes) -> SegmentBytes:
+        """See `SegmentStore`."""
+        return _Held(content)
+
+    def again(self, stored: Any) -> SegmentBytes:
+        """See `SegmentStore`."""
+        return _Held(stored)
+
+
+IN_MEMORY = MemoryStore()
