@@ -250,7 +250,10 @@ def _message(error: Mapping[str, Any], given: _Values) -> str:
 
 
 def _where(name: str) -> str:
+    by_file = f"{name}_file" if name in _confidential_names() else ""
+    flag = f"--set {by_file}=PATH" if by_file else f"--set {name}=VALUE"
+    variables = f"{_variable(name)}, {_variable(by_file)}" if by_file else _variable(name)
     return (
-        f"It may be given by --set, {_variable(name)}, {name} in ./{FILE} or in [tool.driftline] of "
-        f"./{PROJECT}, of which the first counts"
+        f"It may be given by {flag}, {variables}, {name} in ./{FILE} or in [tool.driftline] of ./{PROJECT}, "
+        "of which the first counts"
     )

@@ -7,13 +7,60 @@ driftline but its errors, so that every layer may use them.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 MASK = "****"
+_HOST = r"\[[0-9A-Fa-f:.]+\]|[^:,\s\[\]]+"
+_BROKER = re.compile(rf"(?:{_HOST})(?::([0-9]{{1,5}}))?")
+_LISTENING = re.compile(rf"(?:({_HOST})?:)?([0-9]{{1,5}})")
+_KEY = re.compile(r"\s*[0-9A-Fa-f]{64}\s*")
+_LAST_PORT = 65_535
+
+
+def listening_address(text: str) -> tuple[str, int]:
+    """host:port, or a port alone, which is of the loopback interface; an IPv6 address is in brackets.
+
+    Raises ValueError.
+    """
+    found = _LISTENING.fullmatch(text)
+    if found is None or int(found[2]) > _LAST_PORT:
+        raise ValueError("write host:port to listen on, such as 127.0.0.1:9464 or [::1]:9464")
+    return (found[1] or "127.0.0.1").strip("[]"), int(found[2])
+
+
+def _can_be_listened_on(text: str) -> str:
+    listening_address(text)
+    return text
+
+
+def _names_brokers(text: str) -> str:
+    for address in text.split(","):
+        found = _BROKER.fullmatch(address.strip())
+        if found is None or int(found[1] or 0) > _LAST_PORT:
+            raise ValueError("write host:port, several with commas, an IPv6 address in brackets")
+    return text
+
+
+def _is_key(key: SecretStr) -> SecretStr:
+    if _KEY.fullmatch(key.get_secret_value()) is None:
+        raise ValueError("it has to be 64 hexadecimal digits (32 bytes)")
+    return key
+
+
+Brokers = Annotated[str, AfterValidator(_names_brokers)]
 
 
 class KafkaSecurity(BaseModel):
@@ -88,7 +135,7 @@ class KafkaSecurity(BaseModel):
 class ForeignKafka(KafkaSecurity):
     """The Kafka that bridges read, where it is another one than the log's."""
 
-    bootstrap: str | None = None
+    bootstrap: Brokers | None = None
 
 
 class Settings(KafkaSecurity):
@@ -107,15 +154,15 @@ class Settings(KafkaSecurity):
     """
 
     home: Path = Field(default=Path(".driftline"), validate_default=True)
-    bootstrap: str | None = None
+    bootstrap: Brokers | None = None
     namespace: str = ""
     archive: str | None = Field(default=None, repr=False)
     checkpoints: str | None = Field(default=None, repr=False)
-    key: SecretStr | None = Field(default=None, repr=False)
+    key: Annotated[SecretStr, AfterValidator(_is_key)] | None = Field(default=None, repr=False)
     online_store: str = Field(default="sqlite", repr=False)
     registry: str | None = Field(default=None, repr=False)
     jars: Path | None = None
-    metrics: str | None = None
+    metrics: Annotated[str, AfterValidator(_can_be_listened_on)] | None = None
     log: Literal["text", "json"] = "text"
     foreign: ForeignKafka = ForeignKafka()
     cases: dict[str, str] = {}

@@ -17,6 +17,7 @@ from driftline.setting_sources import SettingsError, explained, read
 from driftline.streams.clients.sdk import local_bootstrap, own_namespace
 
 PASSWORD = "open-sesame"
+KEY = "0123456789abcdef" * 4
 SCRAM = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "SCRAM-SHA-512", "SASL_USERNAME": "worker"}
 
 
@@ -148,6 +149,12 @@ def test_the_environments_secret_comes_before_the_files_file(folder: Path, given
             r"sasl_username: no effect with sasl_mechanism OAUTHBEARER",
         ),
         ({"SECURITY_PROTOCOL": "SSL", "SSL_KEYFILE": "k"}, r"ssl_certfile: needed by ssl_keyfile"),
+        ({"METRICS": "localhost"}, r"setting metrics: write host:port to listen on.*DRIFTLINE_METRICS"),
+        ({"METRICS": "127.0.0.1:99999"}, r"metrics: .*host:port to listen on"),
+        ({"METRICS": "::1:9464"}, r"metrics: .*such as .*\[::1\]:9464"),
+        ({"BOOTSTRAP": "kafka:9092,other:x"}, r"setting bootstrap: write host:port, several"),
+        ({"FOREIGN_BOOTSTRAP": "kafka:9092;b:9092"}, r"setting foreign\.bootstrap: write host"),
+        ({"KEY": PASSWORD}, r"setting key: .*64 hexadecimal.*by --set key_file=PATH, .*, DRIFTLINE_KEY_FILE"),
         ({"FOREIGN_SASL_PASWORD": PASSWORD}, r"no such setting; foreign\.sasl_password is meant"),
         (
             {"FOREIGN_SASL_USERNAME": "x"},
@@ -163,6 +170,26 @@ def test_an_error_names_the_setting_and_where_it_comes_from(
         read(Settings)
     assert PASSWORD not in str(raised.value)
     assert raised.value.__context__ is None or raised.value.__suppress_context__  # pydantic quotes values
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("9464", "127.0.0.1", 9464),
+        (":9464", "127.0.0.1", 9464),
+        ("0.0.0.0:1", "0.0.0.0", 1),
+        ("[::1]:9464", "::1", 9464),
+        ("worker-1:9464", "worker-1", 9464),
+    ],
+)
+def test_an_address_to_listen_on_is_a_port_or_a_host_with_one(text: str, host: str, port: int) -> None:
+    assert settings.listening_address(text) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["kafka", "kafka:9092", "[::1]:9092, 10.0.0.1:9093", "k.example.:9092"])
+def test_brokers_have_names_or_addresses(given: Given, text: str) -> None:
+    given(BOOTSTRAP=text)
+    assert read(Settings).bootstrap == text
 
 
 def test_a_misspelled_setting_of_a_file_is_refused(folder: Path) -> None:
@@ -193,12 +220,13 @@ def test_a_secret_is_no_flag_and_its_file_is(monkeypatch: pytest.MonkeyPatch) ->
 def test_config_show_tells_where_each_setting_comes_from_and_no_secret(given: Given, folder: Path) -> None:
     given(
         **SCRAM, SASL_PASSWORD=PASSWORD, ONLINE_STORE=f"redis://me:{PASSWORD}@cache:6379?password={PASSWORD}",
-        CHECKPOINTS=f"s3://id:{PASSWORD}@bucket/there", KEY=PASSWORD, BOOTSTRP="kafka",
+        CHECKPOINTS=f"s3://id:{PASSWORD}@bucket/there", KEY=KEY, BOOTSTRP="kafka",
     )  # fmt: skip
     for arguments in (("config", "show"), ("config", "show", "--json")):
         done = driftline("--set", "namespace=team", *arguments)
         assert done.returncode == 0, done.stderr
         assert PASSWORD not in done.stdout + done.stderr
+        assert KEY not in done.stdout + done.stderr
     told = json.loads(done.stdout)
     by_name = {one["name"]: one for one in told["settings"]}
     assert by_name["namespace"] == {"name": "namespace", "value": "team", "source": "--set namespace"}

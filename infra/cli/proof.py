@@ -147,13 +147,16 @@ def _follow(case: UseCase, metrics: str | None) -> None:
 
     from driftline import logs
     from driftline.infra.proof.follow import follow
-    from driftline.streams.status.endpoint import parse_address
+    from driftline.settings import listening_address
 
+    try:
+        address = None if metrics is None else listening_address(metrics)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from None
     logs.begin(case=case.name)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    address = None if metrics is None else parse_address(metrics)
     if follow(case, settings(), address, stop):
         raise typer.Exit(1)
 

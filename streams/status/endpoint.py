@@ -10,23 +10,13 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from driftline.features.online.transient_failures import Outage
-from driftline.streams.errors import DeclarationError
+from driftline.settings import listening_address
 from driftline.streams.status.metrics import WorkerMetrics
 
 BIND_AGAIN_AFTER = 1.0
 """Seconds until an address that is taken is tried again: a worker that died may still hold it."""
 
 PartitionStates = Callable[[], Mapping[int, str]]
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """host:port, or a port alone, which is of the loopback interface; raises DeclarationError."""
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65_535:
-        raise DeclarationError(
-            f"{text!r} is no address to listen on: write host:port, such as 127.0.0.1:9464"
-        )
-    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 class Endpoint:
@@ -37,7 +27,7 @@ class Endpoint:
     """
 
     def __init__(self, address: str, states: PartitionStates) -> None:
-        self._host, self._port = parse_address(address)
+        self._host, self._port = listening_address(address)
         self._states = states
         self.metrics = WorkerMetrics()
         """What the worker is to prepare for scrapes."""
