@@ -106,6 +106,10 @@ class Timeline:
         self.rows: list[TimelineRow] = []
         self.requests: list[TimelineRequest] = []
 
+    def names(self) -> tuple[str, ...]:
+        """As `FeatureState.names`."""
+        return self._features.names()
+
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """As `FeatureState.read`; the request enters the timeline with `come_to`."""
         self._asked = None
