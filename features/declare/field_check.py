@@ -13,6 +13,7 @@ from driftline.features.declare.keys import (
     no_one_text,
     not_a_feature,
     not_a_key,
+    number_function,
 )
 from driftline.features.errors import FeatureDeclarationError
 
@@ -54,10 +55,12 @@ class _Fields:
             if not _holds(
                 get_type_hints(window.event)[window.value], (*_NUMBERS, str) if texts else _NUMBERS
             ):
+                hint = number_function(window.event, window.value)
                 self._fail(
                     f"windows hold numbers{' and texts' if texts else ''}, and "
                     f"{window.event.__name__}.{window.value} is no "
                     f"{'int, float, bool or str' if texts else 'int, float or bool'}"
+                    + (f": write value={hint}" if hint else "")
                 )
 
     def need_value(self, event: type, field: str) -> None:

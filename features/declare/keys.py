@@ -87,12 +87,23 @@ def not_a_feature(event: type, field: str) -> str | None:
     """
     for kind in kinds_of(get_type_hints(event).get(field)):
         if not issubclass(kind, FEATURE_KINDS):
-            written = _WRITTEN_AS.get(kind, "...").format(f"event.{field}")
             return (
                 f"{event.__name__}.{field} is a {kind.__name__}, no number, bool or text: write "
-                f"derive(lambda event: {written})"
+                f"derive({_function(kind, field)})"
             )
     return None
+
+
+def number_function(event: type, field: str) -> str | None:
+    """A function that makes a number of a field whose type is none, as it is written; None where it is not
+    known."""
+    kinds = kinds_of(get_type_hints(event).get(field))
+    known = kinds and all(kind in _WRITTEN_AS and kind is not UUID for kind in kinds)
+    return _function(kinds[0], field) if known else None
+
+
+def _function(kind: type, field: str) -> str:
+    return f"lambda event: {_WRITTEN_AS.get(kind, '...').format(f'event.{field}')}"
 
 
 def holds_enum(hint: Any) -> bool:

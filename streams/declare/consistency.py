@@ -12,7 +12,7 @@ from driftline.features.declare.declaration import Elapsed, Feature, Lookup, Vie
 from driftline.features.declare.keys import may_be_none, never_equal, no_one_text, not_a_key
 from driftline.features.declare.on_demand import OnDemandView
 from driftline.online_models.members.member import Shared
-from driftline.streams.declare.events import Event, Reference
+from driftline.streams.declare.events import Event, Reference, check_event_class
 from driftline.streams.declare.plan import Plan
 from driftline.streams.declare.topics import wrong_name
 from driftline.streams.errors import DeclarationError
@@ -79,6 +79,10 @@ def _events(case: UseCase) -> None:
     for event in case.events:
         if case.events.count(event) > 1:
             raise _fail(case, f"events: {event.__name__} is there twice")
+        try:
+            check_event_class(event)
+        except DeclarationError as error:
+            raise _fail(case, str(error)) from None
     if not any(not issubclass(event, Reference) for event in case.events):
         raise _fail(case, "events: there is none to ask or to learn from")
 

@@ -85,11 +85,7 @@ class EventCodec:
     ) -> None:
         tags: dict[str, type[Event]] = {str(kind.__struct_config__.tag): kind for kind in SYSTEM_EVENTS}
         for event_type in types:
-            tag = event_type.__struct_config__.tag
-            if not isinstance(tag, str):
-                raise DeclarationError(
-                    f"{event_type.__name__} has no tag: write class {event_type.__name__}(Event, tag=...)"
-                )
+            tag = str(event_type.__struct_config__.tag)
             if tag in tags:
                 raise DeclarationError(
                     f"tag {tag!r} names both {tags[tag].__name__} and {event_type.__name__}"

@@ -10,9 +10,12 @@ from typing import Any, Generic, TypeVar, Union
 
 import msgspec
 
+from driftline.declaration_check import check_keywords, shown
 from driftline.streams.errors import DeclarationError
 
 TAG_FIELD = "type"
+OPTIONS = ("tag", "forbid_unknown_fields", "kw_only")
+"""Of msgspec's options of a class, those of an event."""
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 
 
@@ -32,7 +35,12 @@ class EventMeta(msgspec.StructMeta):
     ) -> EventMeta:
         if isinstance(retired, str):
             raise DeclarationError(f'{name}: retired takes names: write retired=("{retired}",)')
-        made: EventMeta = super().__new__(mcls, name, bases, namespace, **options)
+        if any(isinstance(base, EventMeta) for base in bases):
+            _check_options(name, options)
+        try:
+            made: EventMeta = super().__new__(mcls, name, bases, namespace, **options)
+        except (TypeError, ValueError) as error:
+            raise DeclarationError(f"{name}: {error}") from None
         inherited = (field for base in bases for field in getattr(base, "__retired__", ()))
         made.__retired__ = tuple(dict.fromkeys((*inherited, *retired)))
         present = {*made.__struct_encode_fields__, made.__struct_config__.tag_field}
@@ -43,6 +51,14 @@ class EventMeta(msgspec.StructMeta):
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **_: Any) -> None:
         super().__init__(name, bases, namespace)
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Only these keep an event's form in JSON as it is described: an object with its tag in `type`."""
+    tag = options.get("tag")
+    if tag is not None and not isinstance(tag, str):
+        raise DeclarationError(f"{name}: tag: expected a text, not {shown(tag)}")
+    check_keywords(options, (*OPTIONS, "retired"), f"class {name}(Event, ...)", DeclarationError)
 
 
 class EventDecoder(Generic[_Kind]):
