@@ -21,6 +21,10 @@ from driftline.streams.declare.usecase import UseCase
 ANSWERS_END_WITHIN = 5
 """Seconds that answers on their way get when the gateway is asked to end."""
 
+KEPT_OPEN = 75
+"""Seconds for which a connection without a request stays open: longer than the 60 s of proxies, which would
+else send a request into a connection that is being closed, and answer 502."""
+
 
 class _Server(uvicorn.Server):
     """Ends the event streams first: nothing else would."""
@@ -50,6 +54,7 @@ def server_of(app: FastAPI, host: str, port: int, streams: OpenStreams) -> uvico
         h11_max_incomplete_event_size=HEAD_BYTES,  # what is longer is not waited for
         log_config=None,  # its lines go where ours go
         access_log=False,
+        timeout_keep_alive=KEPT_OPEN,
         timeout_graceful_shutdown=ANSWERS_END_WITHIN,
         server_header=False,
     )

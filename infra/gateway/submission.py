@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -85,22 +85,26 @@ class Submission:
 
     async def _follow(self, request: Event) -> bytes:
         """Send a request, and wait for its result."""
+        refusals = self._results.refusals
         answer = self._results.answer_of(request.id)
+        refused = [refusals.behind(request.id)]
         position: LogPosition | None = None
         try:
             (position,) = await self.append(request)
-            refusal = self._results.refusals.at(position)
+            refused.append(refusals.at(position))
             async with asyncio.timeout(FOLLOWED_FOR):
-                await asyncio.wait((answer, refusal), return_when=asyncio.FIRST_COMPLETED)
+                waited: list[asyncio.Future[Any]] = [answer, *refused]
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
-            raise refused_record(refusal.result())
+            raise refused_record(next(each.result() for each in refused if each.done()))
         except TimeoutError:
             raise unknown_outcome(request.id) from None
         finally:
             self._results.give_up(request.id)
+            refusals.give_up_behind(request.id)
             if position is not None:
-                self._results.refusals.give_up(position)
+                refusals.give_up(position)
 
     async def folded(self, positions: Iterable[LogPosition]) -> None:
         """Return when the records at these positions have been folded; raises Problem if one is refused."""

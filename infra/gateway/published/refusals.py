@@ -30,24 +30,34 @@ class _Head(msgspec.Struct):
 
 
 class Refusals:
-    """The newest refusals of one case."""
+    """The newest refusals of one case.
 
-    def __init__(self, ask: type[Event]) -> None:
+    The dead letters have the partitions of the log first, then those of the stages behind it. What such a
+    stage refuses has a position in a topic of its own, so the request's id alone tells whose it is.
+    """
+
+    def __init__(self, ask: type[Event], log_partitions: int) -> None:
+        self._log_partitions = log_partitions
         self._ask = ask.__struct_config__.tag
         self._read_head = msgspec.json.Decoder(_Head).decode
         self._by_position: OrderedDict[LogPosition, RefusedRecord] = OrderedDict()
         self._by_request: dict[str, RefusedRecord] = {}
         self._waiting: dict[LogPosition, asyncio.Future[RefusedRecord]] = {}
+        self._waiting_behind: dict[str, asyncio.Future[RefusedRecord]] = {}
 
     def add(self, position: LogPosition, value: bytes, stage: str, reason: str) -> None:
-        """The record at a position, with this value, was refused."""
+        """The record with this value was refused. Its position is the partition of its dead letter, and the
+        offset in the topic that the stage folds."""
         refusal = RefusedRecord(stage, reason, self._request_id(value))
         self._by_position[position] = refusal
         if refusal.request_id is not None:
             self._by_request[refusal.request_id] = refusal
         if len(self._by_position) > REMEMBERED_REFUSALS:
             self._forget(self._by_position.popitem(last=False)[1])
-        waiting = self._waiting.pop(position, None)
+        if position[0] < self._log_partitions:
+            waiting = self._waiting.pop(position, None)
+        else:
+            waiting = self._waiting_behind.pop(refusal.request_id or "", None)
         if waiting is not None and not waiting.done():
             waiting.set_result(refusal)
 
@@ -76,6 +86,15 @@ class Refusals:
             self._waiting[position] = waiting
         return waiting
 
+    def behind(self, request_id: str) -> asyncio.Future[RefusedRecord]:
+        """Resolves when a stage behind the log refuses the request with this id, from now on."""
+        waiting = self._waiting_behind[request_id] = asyncio.get_running_loop().create_future()
+        return waiting
+
     def give_up(self, position: LogPosition) -> None:
-        """Nobody waits for this refusal any more."""
+        """Nobody waits for the refusal of this record any more."""
         self._waiting.pop(position, None)
+
+    def give_up_behind(self, request_id: str) -> None:
+        """Nobody waits for the refusal of this request any more."""
+        self._waiting_behind.pop(request_id, None)

@@ -61,7 +61,7 @@ class PublishedResults:
         self._outage = Outage(f"reading the results of {case.name}")
         self._consumer: AIOKafkaConsumer | None = None
         self._moved = asyncio.Condition()
-        self.refusals = Refusals(case.task.ask)
+        self.refusals = Refusals(case.task.ask, case.partitions)
         self.is_ready = False
         """Whether what was published in the last `dedup_horizon` before the start has been read."""
 

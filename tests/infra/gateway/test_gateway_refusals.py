@@ -17,7 +17,7 @@ def value(event: shop.Asked | shop.Settled) -> bytes:
 
 
 def test_a_request_is_known_by_its_id_and_nothing_else_is_taken_for_one() -> None:
-    known = Refusals(shop.Asked)
+    known = Refusals(shop.Asked, 2)
     label = value(shop.settled(1, 1.0, id="label"))
     broken = (b"", b"{", b"\xff", b"[" * 50_000, b'{"type":"asked"}', b'{"type":"asked","id":7}')
     for offset, refused in enumerate((value(shop.asked(1, 1.0)), label, *broken)):
@@ -33,7 +33,7 @@ def test_a_request_is_known_by_its_id_and_nothing_else_is_taken_for_one() -> Non
 
 def test_the_newest_refusals_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "REMEMBERED_REFUSALS", 2)
-    known = Refusals(shop.Asked)
+    known = Refusals(shop.Asked, 2)
     again = value(shop.asked(1, 1.0))
     known.add((0, 0), again, "late", "first")
     known.add((0, 1), value(shop.asked(2, 1.0)), "late", "second")
@@ -47,7 +47,7 @@ def test_the_newest_refusals_are_remembered(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_who_waits_for_a_record_hears_of_its_own() -> None:
     async def run() -> None:
-        known = Refusals(shop.Asked)
+        known = Refusals(shop.Asked, 2)
         mine, others = known.at((1, 5)), known.at((0, 5))
         given_up = known.at((1, 6))
         known.give_up((1, 6))
@@ -56,5 +56,23 @@ def test_who_waits_for_a_record_hears_of_its_own() -> None:
         assert (await mine).reason == "mine"
         assert not others.done()
         assert not given_up.done()
+
+    asyncio.run(run())
+
+
+def test_what_a_stage_behind_the_log_refuses_is_known_by_its_request_alone() -> None:
+    async def run() -> None:
+        known = Refusals(shop.Asked, 2)
+        mine, others, of_the_log = known.behind("asked-1"), known.behind("asked-2"), known.at((1, 5))
+        known.add((1, 7), value(shop.asked(2, 1.0)), "late", "the log's own stage tells by position")
+        known.add((2, 5), value(shop.settled(1, 1.0)), "label", "no request")
+        assert not any(each.done() for each in (mine, others, of_the_log))
+        known.add((2, 6), value(shop.asked(1, 1.0)), "size", "behind")
+        assert (await mine).reason == "behind"
+        found = known.of_request("asked-1")
+        assert found is not None
+        assert found.stage == "size"
+        assert not others.done()
+        assert not of_the_log.done()
 
     asyncio.run(run())

@@ -1,0 +1,96 @@
+"""A day of traffic through two gateways, of all that clients send: the audit finds every output equal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+import shop
+
+from driftline.streams.declare.events import Event
+from tests.infra.gateway.gateways import Client, Gateways, encoded, published
+
+HOURS = 24
+SHOPS = "suvwxyz"
+
+
+def asked(hour: int, orders: int) -> Iterator[shop.Asked]:
+    """The orders of an hour, in their order."""
+    for n in range(orders):
+        number = hour * orders + n
+        yield shop.asked(number, 60 * hour + 59 * n / orders, SHOPS[number % len(SHOPS)])
+
+
+def settled(hour: int, orders: int) -> Iterator[shop.Settled]:
+    """What became of them, when the hour is over; of some nothing is known."""
+    for request in asked(hour, orders):
+        number = int(request.order.removeprefix("o"))
+        if number % 5:
+            yield shop.settled(number, 60 * hour + 59.5, request.shop)
+
+
+def lines(events: Iterator[Event]) -> bytes:
+    return b"\n".join(map(encoded, events))
+
+
+async def an_hour(clients: list[Client], hour: int, orders: int) -> dict[str, bytes]:
+    """Send all of an hour, by either gateway; returns the predictions by event id."""
+    first, second = clients[hour % 2], clients[(hour + 1) % 2]
+    kind = "application/x-ndjson"
+    status, body, _ = await first.post(
+        "/predictions", lines(asked(hour, orders)), Content_Type=kind, Prefer="wait=60"
+    )
+    assert status == 200
+    answers = body.splitlines()
+    status, again, _ = await second.post(
+        "/predictions", lines(asked(hour, orders)), Content_Type=kind, Prefer="wait=60"
+    )
+    assert again == body, "repeated by the other gateway"
+    status, body, _ = await second.post(
+        "/events", lines(settled(hour, orders)), Content_Type=kind, Prefer="wait=60"
+    )
+    assert {json.loads(line)["status"] for line in body.splitlines()} == {"folded"}
+    late = shop.asked(10**6 + hour, 60 * hour - 1, "s")
+    status, body, _ = await first.post("/predictions", encoded(late))
+    assert (status, json.loads(body)["stage"]) == (422, "late")
+    status, body, _ = await first.post("/predictions", encoded(late)[:-5])
+    assert (status, json.loads(body)["stage"]) == (422, "decode")
+    return {event.id: answer for event, answer in zip(asked(hour, orders), answers, strict=True)}
+
+
+@pytest.mark.parametrize("orders", [20, pytest.param(1_000, marks=pytest.mark.soak)])
+def test_a_day_of_traffic_is_audited_as_equal(system_of: Callable[..., Any], orders: int) -> None:
+    system = system_of("shop:orders")
+    system.start()
+    gateways = Gateways(system)
+
+    async def run() -> dict[str, bytes]:
+        ports = [gateways.start(), gateways.start()]
+        for port in ports:
+            await gateways.until_ready(port)
+        answers: dict[str, bytes] = {}
+        async with aiohttp.ClientSession() as session:
+            clients = [Client(session, port, gateways.key) for port in ports]
+            for hour in range(HOURS):
+                answers |= await an_hour(clients, hour, orders)
+        return answers
+
+    answers = asyncio.run(run())
+    assert published(system) == {event_id: [body] for event_id, body in answers.items()}
+    audit = subprocess.run(
+        [sys.executable, "-m", "driftline", "audit", system.case_path, "--json"],
+        env=system.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    found = json.loads(audit.stdout)
+    assert found["equal"] == found["checked"] > HOURS * orders
+    assert found["unchecked"] == 0
