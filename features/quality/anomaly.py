@@ -8,7 +8,7 @@ from math import sqrt
 import msgspec
 
 from driftline.features.quality.distance import DistanceMeasure, Distances
-from driftline.features.quality.feature_schema import AnomalyKind, FeatureSchema, Schema, Severity
+from driftline.features.quality.feature_schema import AnomalyKind, FeatureSchema, Schema, Severity, range_text
 from driftline.features.quality.statistics import FeatureStatistics
 
 NAMES_SHOWN = 5
@@ -76,7 +76,9 @@ def _of_feature(name: str, expected: FeatureSchema, seen: FeatureStatistics) -> 
         kinds = ", ".join(f"{n:,} {kind}" for kind, n in sorted(wrong.items()))
         deviations.append(("type", sum(wrong.values()), expected.type, kinds))
     if seen.outside:
-        deviations.append(("range", seen.outside, *_range(expected, seen)))
+        deviations.append(
+            ("range", seen.outside, range_text(expected), f"{seen.minimum:g} to {seen.maximum:g}")
+        )
     if expected.domain is not None and seen.other:
         names = sorted(seen.sample, key=lambda text: (-seen.sample[text], text))
         more = len(names) - NAMES_SHOWN
@@ -99,9 +101,3 @@ def _lacks(expected: FeatureSchema, seen: FeatureStatistics) -> bool:
     if not seen.requests:
         return False
     return seen.missing_share - bound > CLEARLY * sqrt(bound * (1.0 - bound) / seen.requests)
-
-
-def _range(expected: FeatureSchema, seen: FeatureStatistics) -> tuple[str, str]:
-    low = "-inf" if expected.low is None else f"{expected.low:g}"
-    high = "inf" if expected.high is None else f"{expected.high:g}"
-    return f"{low} to {high}", f"{seen.minimum:g} to {seen.maximum:g}"

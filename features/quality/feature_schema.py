@@ -111,7 +111,7 @@ class FeatureSchema(msgspec.Struct, frozen=True, omit_defaults=True):
             return "type", f"expected {self.type}, found {kind} {value!r}"
         if self.is_number:
             if (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
-                return "range", f"expected {_range(self)}, found {value!r}"
+                return "range", f"expected {range_text(self)}, found {value!r}"
         elif self.domain is not None and self.type == "text" and value not in self.domain:
             return "domain", f"found {value!r}, which is none of the {len(self.domain)} known values"
         return None
@@ -211,7 +211,8 @@ def types_of(values: Iterable[Any]) -> dict[Type, int]:
     return {_TYPES[kind]: count for kind, count in Counter(map(type, values)).items()}
 
 
-def _range(expected: FeatureSchema) -> str:
+def range_text(expected: FeatureSchema) -> str:
+    """The valid range, for people; an end that is open is infinite."""
     low = "-inf" if expected.low is None else f"{expected.low:g}"
     high = "inf" if expected.high is None else f"{expected.high:g}"
     return f"{low} to {high}"

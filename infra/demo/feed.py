@@ -12,8 +12,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.processes.slot import status_path
-from driftline.infra.serving.serve import bootstrap_of
 from driftline.infra.settings import Settings
 from driftline.streams.clients.sdk import EventProducer
 from driftline.streams.declare.usecase import UseCase, load_case

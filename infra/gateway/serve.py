@@ -14,7 +14,7 @@ from driftline.infra.gateway.app import create_app
 from driftline.infra.gateway.connection import Connection
 from driftline.infra.gateway.middleware import HEAD_BYTES, Limits
 from driftline.infra.gateway.published.event_stream import OpenStreams
-from driftline.infra.serving.serve import bootstrap_of
+from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import msgspec
 
 from driftline.infra.errors import InfraError
+from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.processes.jobs import Report, in_processes
-from driftline.infra.serving.serve import bootstrap_of, open_history
+from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
 from driftline.streams.archive.epochs import recorded_epochs
 from driftline.streams.archive.topic_history import Past

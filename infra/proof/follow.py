@@ -14,8 +14,9 @@ from kafka.errors import KafkaError
 from prometheus_client import start_http_server
 
 from driftline.features.online.transient_failures import Outage
+from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.proof.audit_metrics import AuditMetrics
-from driftline.infra.serving.serve import bootstrap_of, open_history
+from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
 from driftline.infra.topics.committed_offsets import folded_offsets, worker_groups
 from driftline.streams.archive.epochs import is_epoch, recorded_epochs

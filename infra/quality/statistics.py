@@ -226,7 +226,8 @@ def publish(
 ) -> None:
     """Write closed windows and their anomalies to the case's topics, and skew where it was looked for: now,
     and whenever other windows have closed, while `following` says so."""
-    from driftline.infra.serving.serve import bootstrap_of, open_history
+    from driftline.infra.local.bootstrap import bootstrap_of
+    from driftline.infra.serving.serve import open_history
     from driftline.infra.topics.administration import ensure_topics
 
     topics = case.topics(settings.namespace)

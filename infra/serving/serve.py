@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from driftline import logs
 from driftline.features.errors import FeaturesError
 from driftline.garbage_collection import none_collected
-from driftline.infra.errors import InfraError
-from driftline.infra.local.kafka import LocalStack
+from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.processes.signals import until_signal
 from driftline.infra.processes.slot import is_member, own_slot, put_out
 from driftline.infra.settings import Settings
@@ -36,16 +35,6 @@ if TYPE_CHECKING:
     from driftline.streams.records.ports import Broker
 
 log = logging.getLogger("driftline.worker")
-
-
-def bootstrap_of(settings: Settings) -> str:
-    """The broker to use: the one in the settings, else the local one if it runs."""
-    if settings.bootstrap is not None:
-        return settings.bootstrap
-    broker = LocalStack(settings.home).status()
-    if broker is None:
-        raise InfraError("no Kafka: run `driftline up`, or name one in DRIFTLINE_BOOTSTRAP")
-    return broker.bootstrap
 
 
 def _until_there(bootstrap: str, topics: Sequence[TopicSpec], mend: bool) -> None:

@@ -74,8 +74,8 @@ def approached(
 
 def planned(case_path: str, case: UseCase, settings: Settings) -> UpgradePlan:
     """What an upgrade would do, without doing it."""
+    from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.infra.serving.deploy import deploy
-    from driftline.infra.serving.serve import bootstrap_of
     from driftline.streams.archive.parts import Archive
     from driftline.streams.transport.kafka_broker import KafkaBroker
 

@@ -39,7 +39,7 @@ def acl(
 
     Only the worker may write predictions and what else the fold puts out.
     """
-    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.streams.declare.rights import acl_commands as calls
     from driftline.streams.declare.rights import rights
 

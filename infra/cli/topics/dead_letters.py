@@ -35,7 +35,7 @@ commands = group(TopicKind.DEAD_LETTERS, "The dead letters of a case: what was r
 def _letters(
     case: UseCase, ids: list[str] | None, stage: str | None, reason: str | None
 ) -> Iterator[DeadLetter]:
-    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.infra.topics.dead_letters import LetterId, LetterSelection, read
 
     now = settings()
@@ -82,7 +82,7 @@ def show(case: Case, ids: Ids = None, as_json: AsJson = False) -> None:
 
 
 def _planned(case: UseCase, letters: Iterator[DeadLetter]) -> Iterator[Retry]:
-    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.infra.topics.dead_letter_retries import Retries
 
     now = settings()
@@ -105,7 +105,7 @@ def retry(
     An id that was accepted meanwhile is dropped as a repeat. What cannot be accepted is named and not sent.
     Ends with exit code 1 where something was not sent, or was refused again.
     """
-    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.infra.topics.dead_letter_retries import send_retries
     from driftline.infra.topics.produce_result import DeadLetters, SentOffsets
     from driftline.streams.clients.sdk import EventProducer

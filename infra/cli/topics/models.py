@@ -43,7 +43,7 @@ def key(
 @commands.command("list")
 def list_models(case: Case, as_json: AsJson = False) -> None:
     """The declared members, and what every pool serves according to the models topic."""
-    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.infra.topics.operator import members, serving
 
     now, declared = settings(), selected_case(case)
@@ -61,7 +61,7 @@ def list_models(case: Case, as_json: AsJson = False) -> None:
 
 
 def _send(case: str, operator: str, key: Path, printed: bool, **said: Any) -> None:
-    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.infra.topics.operator import send_command, signed_command
 
     now, declared = settings(), selected_case(case)

@@ -55,7 +55,7 @@ def produce(
     Where workers serve the case, waits until they have folded the events and reports those they refused, with
     exit code 1. Where none serves it, says so.
     """
-    from driftline.infra.serving.serve import bootstrap_of
+    from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.infra.topics.administration import ensure_topics
     from driftline.infra.topics.produce_result import DeadLetters, SentOffsets
     from driftline.infra.topics.warm_up import send_end, send_history

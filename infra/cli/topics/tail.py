@@ -31,7 +31,7 @@ def group(kind: TopicKind, summary: str | None = None) -> typer.Typer:
         as_json: AsJson = False,
     ) -> None:
         """The newest records."""
-        from driftline.infra.serving.serve import bootstrap_of
+        from driftline.infra.local.bootstrap import bootstrap_of
         from driftline.infra.topics.tail import newest_records
 
         now = settings()
