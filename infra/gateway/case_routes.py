@@ -26,6 +26,7 @@ from driftline.infra.gateway.published.results import PublishedResults
 from driftline.infra.gateway.published.topic_reader import TopicReader
 from driftline.infra.gateway.submission import Submission
 from driftline.infra.settings import Settings
+from driftline.streams.declare.event_codec import advice
 from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
@@ -172,7 +173,7 @@ class CaseRoutes:
         except Refused as error:
             raise refused_event(error.stage, error.reason) from None
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise refused_event("decode", str(error)) from None
+            raise refused_event("decode", f"{error}{advice(str(error), self.case.events)}") from None
 
     async def _predicted(self, body: bytes, preference: Preference) -> Response:
         event = self._decoded(body)
@@ -201,7 +202,7 @@ class CaseRoutes:
         try:
             event = self._decoder.decode(body)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise refused_event("decode", str(error)) from None
+            raise refused_event("decode", f"{error}{advice(str(error), self.case.events)}") from None
         if not isinstance(event, Command):
             raise Problem(
                 422, "No command", f"a {type(event).__name__} is none: `driftline models` makes them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from operator import attrgetter
@@ -11,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import msgspec.structs
 
+from driftline.declaration_check import suggestion
 from driftline.features.declare.keys import key_text
 from driftline.streams.declare.events import SYSTEM_EVENTS, Event, Reference
 from driftline.streams.declare.retirement import EventDecoder
@@ -22,6 +24,14 @@ MAX_MAGNITUDE = 1e15
 YEARS = range(2, 9999)
 """Years that `at` may lie in: whatever its zone, it has a date in UTC."""
 COLONS_IN_TIME = 2
+_UNKNOWN_TYPE = re.compile(r"Invalid value '(.*)' - at `\$\.type`")
+_UNKNOWN_FIELD = re.compile(r"unknown field `(.*?)`")
+_SPELLINGS = {
+    "duration": 'a duration is ISO 8601, such as "PT2.5S"',
+    "datetime": 'a time is RFC 3339 with a zone, such as "2026-01-31T08:00:00Z"',
+    "`type`": '"type" is the tag of the event\'s class',
+}
+"""What a reason has in it, and how such a value is written."""
 LONGEST_KEY = 4_096
 """Bytes of a record's key: it stands in every output about it, more than once in some."""
 
@@ -187,3 +197,25 @@ def _key_names(kinds: Iterable[type[Event]], fields: Sequence[str]) -> dict[type
         if name is not None:
             found[kind] = name
     return found
+
+
+def advice(reason: str, types: Sequence[type[Event]]) -> str:
+    """What may have been meant by a record that is none of these types' events, to end the reason with.
+
+    Empty where the reason says all. It is for a reader: a dead letter holds the reason alone.
+
+    >>> class Ride(Event, tag="ride"):
+    ...     load: float
+    >>> advice("Invalid value 'Ride' - at `$.type`", [Ride])
+    ". Did you mean 'ride'?"
+    >>> advice("Object contains unknown field `lod`", [Ride])
+    ". Did you mean 'load'?"
+    >>> advice("Expected `duration`, got `int` - at `$.doors`", [Ride])
+    ': a duration is ISO 8601, such as "PT2.5S"'
+    """
+    tags = [str(kind.__struct_config__.tag) for kind in types]
+    if unknown := _UNKNOWN_TYPE.search(reason):
+        return suggestion(unknown[1], tags) or f": the types are {', '.join(tags)}"
+    if unknown := _UNKNOWN_FIELD.search(reason):
+        return suggestion(unknown[1], sorted({name for kind in types for name in kind.__struct_fields__}))
+    return next((f": {spelled}" for word, spelled in _SPELLINGS.items() if word in reason), "")

@@ -15,6 +15,7 @@ import msgspec
 import msgspec.structs
 
 from driftline.features.state.event_time import NEVER
+from driftline.streams.declare.event_codec import advice
 from driftline.streams.declare.events import (
     SYSTEM_EVENTS,
     Clock,
@@ -119,7 +120,8 @@ def _from_table(case: UseCase, path: Path, reading: Reading) -> Iterator[Event |
                 times.complete(fields, event_type)
             yield decoder.convert(fields)
         except (msgspec.ValidationError, ValueError) as error:
-            raise UnreadableTable(f"{path}, row {number}: {error}") from error
+            hint = advice(str(error), case.events)
+            raise UnreadableTable(f"{path}, row {number}: {error}{hint}") from error
 
 
 def _is_empty(value: Any) -> bool:
@@ -191,7 +193,8 @@ def _from_lines(case: UseCase, name: str, stream: IO[bytes]) -> Iterator[Event |
         try:
             yield decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise UnreadableTable(f"{name}, line {number}: {error}") from error
+            hint = advice(str(error), case.events)
+            raise UnreadableTable(f"{name}, line {number}: {error}{hint}") from error
 
 
 def with_closing_clock(case: UseCase, events: Iterable[Entry]) -> Iterator[Entry | Event]:

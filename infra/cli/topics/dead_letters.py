@@ -50,8 +50,10 @@ def list_letters(
     """How many there are by stage and reason, the most frequent first, and an example of each."""
     from driftline.infra.report.figures import in_units
     from driftline.infra.topics.dead_letters import grouped
+    from driftline.streams.declare.event_codec import advice
 
-    groups = grouped(_letters(selected_case(case), None, stage, reason))
+    declared = selected_case(case)
+    groups = grouped(_letters(declared, None, stage, reason))
     if as_json:
         print_json({"groups": [each.as_object() for each in groups]})
         return
@@ -61,7 +63,9 @@ def list_letters(
         retry = "" if each.can_be_retried else ", cannot be retried"
         print(f"{each.count:,} {each.stage}{retry}: {each.pattern}")
         print(f"    from {each.first:%Y-%m-%d %H:%M:%S} to {each.example.at:%Y-%m-%d %H:%M:%S} UTC")
-        print(f"    such as {each.example.id}: {in_units(each.example.reason)}")
+        example = each.example
+        hint = advice(example.reason, declared.events) if example.stage == "decode" else ""
+        print(f"    such as {example.id}: {in_units(example.reason)}{hint}")
 
 
 @commands.command()

@@ -129,6 +129,30 @@ def test_a_module_and_a_source_that_would_end_the_process_say_so(
         list(open_log(flights, "ending_source:events"))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ({"type": "Asked"}, r"Invalid value 'Asked' .*Did you mean 'asked'\?"),
+        ({"amuont": 1}, r"unknown field `amuont`\. Did you mean 'amount'\?"),
+        ({"at": "2026-01-01T00:00:00"}, r"timezone component .*: a time is RFC 3339 with a zone, such as"),
+    ],
+)
+def test_what_may_have_been_meant_by_a_wrong_line_is_named(
+    tmp_path: Path, wrong: dict[str, object], hint: str
+) -> None:
+    asked = {
+        "type": "asked",
+        "id": "a",
+        "at": "2026-01-01T00:00:00Z",
+        "order": "o",
+        "shop": "s",
+        "amount": 1.0,
+    }
+    (tmp_path / "bad.jsonl").write_text(json.dumps(asked | wrong))
+    with pytest.raises(UnreadableTable, match=rf"bad.jsonl, line 1: .*{hint}"):
+        list(open_source(shop.orders, str(tmp_path / "bad.jsonl")))
+
+
 def test_a_wrong_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('\n{"type": "nobody"}\n')
     with pytest.raises(UnreadableTable, match=r"bad.jsonl, line 2: .*nobody"):
