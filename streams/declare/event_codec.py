@@ -30,6 +30,8 @@ _SPELLINGS = {
     "duration": 'a duration is ISO 8601, such as "PT2.5S"',
     "datetime": 'a time is RFC 3339 with a zone, such as "2026-01-31T08:00:00Z"',
     "`type`": '"type" is the tag of the event\'s class',
+    "is no class label": "a class is a text, an int or a bool, and no number of numpy",
+    "is no finite number": f"a number is an int or a float within ±{MAX_MAGNITUDE:g}",
 }
 """What a reason has in it, and how such a value is written."""
 LONGEST_KEY = 4_096
@@ -200,7 +202,7 @@ def _key_names(kinds: Iterable[type[Event]], fields: Sequence[str]) -> dict[type
 
 
 def advice(reason: str, types: Sequence[type[Event]]) -> str:
-    """What may have been meant by a record that is none of these types' events, to end the reason with.
+    """What may have been meant by a refused event of these types, or by its label, to end the reason with.
 
     Empty where the reason says all. It is for a reader: a dead letter holds the reason alone.
 

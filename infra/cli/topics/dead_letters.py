@@ -64,7 +64,7 @@ def list_letters(
         print(f"{each.count:,} {each.stage}{retry}: {each.pattern}")
         print(f"    from {each.first:%Y-%m-%d %H:%M:%S} to {each.example.at:%Y-%m-%d %H:%M:%S} UTC")
         example = each.example
-        hint = advice(example.reason, declared.events) if example.stage == "decode" else ""
+        hint = advice(example.reason, declared.events)
         print(f"    such as {example.id}: {in_units(example.reason)}{hint}")
 
 
