@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    ByteSize,
     ConfigDict,
     Field,
     SecretStr,
@@ -147,7 +148,9 @@ class Settings(KafkaSecurity):
     `archive` and `checkpoints` are folders or pyarrow.fs URIs (None: below `home`); `key` seals checkpoints,
     64 hex digits (None: one made below `home`). `online_store` is "sqlite" (a file below `home`) or the URL
     of a Redis, `registry` the URL of a database for Feast's registry (None: a SQLite file below `home`).
-    `jars` is where those of the local broker are kept (None: in the user's cache). `metrics` is the address,
+    `memory` is how much of a worker's memory predictions take that wait packed: older ones are files beside
+    the checkpoints (None: all are in memory). `jars` is where those of the local broker are kept (None: in
+    the user's cache). `metrics` is the address,
     host:port, at which workers serve their metrics and health (None: nowhere). `log` is what processes log:
     text for people, or JSON objects, one a line. `foreign` is what bridges read, `cases` are short names on
     the command line.
@@ -161,6 +164,7 @@ class Settings(KafkaSecurity):
     key: Annotated[SecretStr, AfterValidator(_is_key)] | None = Field(default=None, repr=False)
     online_store: str = Field(default="sqlite", repr=False)
     registry: str | None = Field(default=None, repr=False)
+    memory: ByteSize | None = None
     jars: Path | None = None
     metrics: Annotated[str, AfterValidator(_can_be_listened_on)] | None = None
     log: Literal["text", "json"] = "text"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from driftline.features.online.writer import OnlineWriter
+from driftline.infra.errors import InfraError
 from driftline.infra.settings import Settings
 from driftline.streams.archive.storage import Storage
 from driftline.streams.checkpoints.folder import CheckpointFolder
 from driftline.streams.checkpoints.sealing import Seal, load_key
+from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import DeclarationError
@@ -19,17 +21,32 @@ def deploy(
     case: UseCase, settings: Settings, broker: KafkaBroker, rows: OnlineWriter | None = None
 ) -> Deployment:
     """The case with its code, checkpoints and seal; raises ModelsError for models that cannot be run, and
-    DeclarationError for a plan that no worker runs."""
+    DeclarationError for a plan that no worker runs, InfraError for settings that do not go
+    together."""
     if not (plan := case.plan).is_runnable:
         raise DeclarationError(f"{case.name}: {plan.verdict}")
     check_models_of(case)
+    checkpoints = Storage(settings.checkpoints_uri(case.name))
     return Deployment(
         case,
         code_of(case),
         case.topics(settings.namespace),
         broker,
-        CheckpointFolder(Storage(settings.checkpoints_uri(case.name))),
+        CheckpointFolder(checkpoints),
         Seal(load_key(settings.key_file, settings.key.get_secret_value() if settings.key else None)),
         rows,
         itinerary_of(case),
+        segments=_segments(checkpoints, settings),
     )
+
+
+def _segments(checkpoints: Storage, settings: Settings) -> SegmentFolders | None:
+    """Where packed predictions are: files, where a worker with less memory may have left some."""
+    if checkpoints.folder is not None:
+        return SegmentFolders(checkpoints.folder, settings.memory)
+    if settings.memory is not None:
+        raise InfraError(
+            f"DRIFTLINE_MEMORY keeps predictions in files beside the checkpoints, and {checkpoints.uri} is "
+            "no folder: name a folder in DRIFTLINE_CHECKPOINTS, or set no limit"
+        )
+    return None

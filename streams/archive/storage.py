@@ -42,6 +42,11 @@ class Storage:
         """Where the file `name` is, for messages."""
         return f"{self._root}/{name}"
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this machine that it is; None where it is an object store."""
+        return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
+
     def read(self, name: str) -> bytes | None:
         """The content of a file; None when there is none of this name."""
         try:

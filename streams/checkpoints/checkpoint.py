@@ -31,7 +31,7 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
 
     `log` is the topic, `log_id` its id; `next_offset` the first offset not yet folded; `last_input`
     the hash of the record before it. `outputs` is by kind of output. `rows_in` is the incarnation of the
-    online store that has the rows of before.
+    online store that has the rows of before. `segments` are the files beside it that the state refers to.
     """
 
     log: str
@@ -43,6 +43,7 @@ class CheckpointHeader(msgspec.Struct, frozen=True):
     code: Code
     outputs: dict[str, OutputMark]
     rows_in: str = ""
+    segments: tuple[str, ...] = ()
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from driftline.streams.archive.epochs import Code
-from driftline.streams.checkpoints.checkpoint import CheckpointStore
+from driftline.streams.checkpoints.checkpoint import Checkpoint, CheckpointHeader, CheckpointStore, encode
 from driftline.streams.checkpoints.sealing import Seal
+from driftline.streams.checkpoints.segment_collection import SegmentCollection
+from driftline.streams.checkpoints.segment_files import SegmentFolders, SegmentLost
 from driftline.streams.code.fingerprint import numeric_fingerprint
 from driftline.streams.code.fold_version import fold_version
 from driftline.streams.declare.plan import Stage
@@ -21,6 +23,7 @@ from driftline.streams.records.outputs import KINDS, Target
 from driftline.streams.records.ports import Broker, Place
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_fold import StageFold
+from driftline.streams.waiting.segment_store import IN_MEMORY
 
 
 class RowWriter(Protocol):
@@ -56,6 +59,7 @@ class Deployment:
     Without an `itinerary` the case is one stage, whose topic is the log. In a chain each stage has a topic of
     its own, and is owned like a log: `of_stage` gives the deployment of another one. Records between stages
     are of this code alone. Only the last stage answers; those before it put out nothing but dead letters.
+    Packed predictions may be files of `segments`.
     """
 
     case: UseCase
@@ -67,6 +71,7 @@ class Deployment:
     rows: RowWriter | None = None
     itinerary: Itinerary | None = None
     stage: int = 0
+    segments: SegmentFolders | None = None
 
     def of_stage(self, stage: int) -> Deployment:
         """The same for another stage of the case."""
@@ -157,15 +162,39 @@ class Deployment:
     def new_fold(self, partition: int) -> PartitionFold:
         """The fold of a partition before its first record; it makes online rows where there is a store."""
         rows = self.rows is not None
+        store = IN_MEMORY if self.segments is None else self.segments.store(self.folder(partition))
         if self.itinerary is None:
-            return PartitionProcessor(self.case, partition, rows=rows)
-        return StageFold(self.case, self.itinerary, self.stage, partition, rows=rows)
+            return PartitionProcessor(self.case, partition, rows=rows, store=store)
+        return StageFold(self.case, self.itinerary, self.stage, partition, rows=rows, store=store)
 
-    def restored_fold(self, partition: int, snapshot: bytes) -> PartitionFold:
-        """A fold that goes on from a snapshot, which must come from a trusted place."""
-        fold = self.new_fold(partition)
-        fold.restore(pickle.loads(snapshot))
+    def restored_fold(self, checkpoint: Checkpoint) -> PartitionFold:
+        """A fold that goes on from a checkpoint, which must come from a trusted place; raises SegmentLost."""
+        header = checkpoint.header
+        if header.segments and self.segments is None:
+            raise SegmentLost("its segments are files of a folder, and checkpoints are an object store now")
+        fold = self.new_fold(header.partition)
+        fold.restore(pickle.loads(checkpoint.state))
         return fold
+
+    def still_whole(self, fold: PartitionFold) -> PartitionFold:
+        """A fold that was left aside, with all that it keeps on disk; raises SegmentLost."""
+        if self.segments is not None:
+            self.segments.files(self.folder(fold.partition)).check(fold.segments())
+        return fold
+
+    def segment_collection(self, partition: int) -> SegmentCollection | None:
+        """What removes the segments of a partition that no checkpoint names; None where there are none."""
+        if self.segments is None:
+            return None
+        folder, log = self.folder(partition), self.topic
+        files = self.segments.files(folder)
+        return SegmentCollection(self.checkpoints, files, folder, log, partition, self.seal)
+
+    def sealed(self, header: CheckpointHeader, fold: PartitionFold) -> bytes:
+        """The checkpoint of a fold, when all that it refers to is durable; raises OSError."""
+        if self.segments is not None:
+            self.segments.files(self.folder(fold.partition)).make_durable(header.segments)
+        return encode(Checkpoint(header, fold.snapshot()), self.seal)
 
 
 def code_of(case: UseCase) -> Code:

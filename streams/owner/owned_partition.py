@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.streams.checkpoints.checkpoint import (
-    Checkpoint,
     CheckpointHeader,
     Unfinished,
     Written,
     checkpoint_name,
-    encode,
     input_hash,
     prune,
 )
@@ -57,6 +55,7 @@ class Snapshot(NamedTuple):
     next_offset: int
     unfinished: Unfinished
     ticket: int
+    segments: tuple[str, ...]
 
 
 class Inherited(NamedTuple):
@@ -102,6 +101,7 @@ class OwnedPartition:
             self._rows_in = header.rows_in
         self.processor = processor
         self.partition = processor.partition
+        self._segments = deployment.segment_collection(processor.partition)
         self._unacknowledged = 0
         self._queue = SendQueue(self._publish, lambda: self.on_failure())
         self.acknowledged = processor.next_offset
@@ -284,6 +284,7 @@ class OwnedPartition:
             deployment.code,
             self._outbox.marks,
             self._rows_place or "",
+            tuple(self.processor.segments()),
         )
 
     def snapshot(self) -> Snapshot | None:
@@ -304,11 +305,12 @@ class OwnedPartition:
         name = checkpoint_name(deployment.folder(self.partition), header)
         unfinished = deployment.checkpoints.begin(
             name,
-            lambda: encode(Checkpoint(header, processor.snapshot()), deployment.seal),
+            lambda: deployment.sealed(header, processor),
         )
         self._checkpointed = header.next_offset
         rows = deployment.rows
-        return Snapshot(name, header.next_offset, unfinished, rows.offered() if rows is not None else 0)
+        ticket = rows.offered() if rows is not None else 0
+        return Snapshot(name, header.next_offset, unfinished, ticket, header.segments)
 
     async def store(self, snapshot: Snapshot) -> Written:
         """Finish a snapshot when its online rows are written, and remove the oldest checkpoints.
@@ -322,6 +324,8 @@ class OwnedPartition:
             self._checkpointed = -1
             raise
         await prune(deployment.checkpoints, deployment.folder(self.partition), deployment.code, snapshot.name)
+        if self._segments is not None:
+            await self._segments.collect(snapshot.name, snapshot.segments)
         return written
 
     async def _finished(self, snapshot: Snapshot) -> Written:

@@ -14,6 +14,7 @@ from driftline.streams.checkpoints.checkpoint import (
     input_hash,
     load,
 )
+from driftline.streams.checkpoints.segment_files import SegmentLost
 from driftline.streams.checkpoints.tails import BrokerChanged, OutputMark, Tail, read_tail
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold.inheritance import Bequest
@@ -50,8 +51,16 @@ async def starting_point(
     """The newest state that fits what the broker holds; else the start of the log."""
     refusals: list[CheckpointRefusal] = []
     if held is not None:
-        processor = held.processor
-        start = await _try(deployment, extents, known, "in memory", held.header, lambda: processor, refusals)
+        fold = held.processor
+        start = await _try(
+            deployment,
+            extents,
+            known,
+            "in memory",
+            held.header,
+            lambda: deployment.still_whole(fold),
+            refusals,
+        )
         if start is not None:
             return start
     for name in await _newest_first(deployment, partition):
@@ -88,7 +97,7 @@ async def _newest_first(deployment: Deployment, partition: int) -> Sequence[str]
 
 
 def _builder(deployment: Deployment, checkpoint: Checkpoint) -> Callable[[], PartitionFold]:
-    return lambda: deployment.restored_fold(checkpoint.header.partition, checkpoint.state)
+    return lambda: deployment.restored_fold(checkpoint)
 
 
 async def _try(
@@ -105,13 +114,14 @@ async def _try(
         _check_code(deployment, name, header, known)
         await _check_log(deployment, name, header, extents)
         tails = await _tails(deployment, header.partition, extents, header.outputs)
+        return Start(build(), header, tails)
     except BrokerChanged as error:
         refusals.append(CheckpointRefusal(name, str(error), broker_changed=True))
-        return None
+    except SegmentLost as error:
+        refusals.append(CheckpointRefusal(name, str(error)))
     except CheckpointRefusal as error:
         refusals.append(error)
-        return None
-    return Start(build(), header, tails)
+    return None
 
 
 def _check_code(

@@ -284,4 +284,5 @@ def deployment(world: World, process: Process, code: Code, stage: int) -> Deploy
         RowConnection(world, process),
         world.itinerary,
         stage,
+        world.segments,
     )

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 
 import pytest
 
+from driftline.streams.checkpoints.segment_files import SEGMENTS, SegmentFolders
+from driftline.streams.waiting import queue
 from tests.simulation.__main__ import main
 from tests.simulation.mutation import Mutation, first_caught
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import run
+from tests.simulation.world import World
 
 HISTORIES = (*range(250), 2732)
 """In the last one the worker that is left in peace was stopped just before, and others had the partition."""
@@ -29,6 +33,18 @@ def test_through_every_fault_each_output_is_published_once_or_going_on_is_rightl
     assert [f"seed {v.seed}: {v.violation}" for v in verdicts if v.violation is not None] == []
     refused = sum(verdict.refused is not None for verdict in verdicts)
     assert 0 < refused < len(verdicts) / 2, "a simulation in which most goes wrong for good proves little"
+
+
+def test_what_waits_may_be_on_disk_whatever_dies_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(World, "segments", SegmentFolders(tmp_path, 0))
+    monkeypatch.setattr(queue, "UNPACKED", 0)
+    monkeypatch.setattr(queue, "SEGMENT", 2)
+    verdicts = [run(seed) for seed in HISTORIES[:40]]
+    assert [f"seed {v.seed}: {v.violation}" for v in verdicts if v.violation is not None] == []
+    assert sum(verdict.refused is not None for verdict in verdicts) < len(verdicts) / 2
+    assert len(list(tmp_path.rglob(f"{SEGMENTS}/*"))) > 100
 
 
 def test_a_seed_has_one_history() -> None:

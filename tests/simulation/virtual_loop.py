@@ -56,6 +56,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._failures: list[BaseException] = []
         self.steps = 0
 
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        """What other threads do is done at once."""
+        done: asyncio.Future[Any] = self.create_future()
+        done.set_result(func(*args))
+        return done
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Be the running loop of this thread; at the end, end everything that is left."""

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
+from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import Deployment
@@ -128,6 +129,9 @@ class Request:
 class World:
     """The state of everything that outlives a process. Without an `itinerary` the case is one stage, of one
     partition."""
+
+    segments: SegmentFolders | None = None
+    """Where packed predictions are files; None where all are in memory."""
 
     def __init__(
         self,

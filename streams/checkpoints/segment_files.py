@@ -1,0 +1,172 @@
+"""Segments of packed predictions as files beside the checkpoints that name them.
+
+A file is named by the sha256 of its content and never changes, so whoever writes it again writes the same,
+and a checkpoint, which is sealed, vouches for every file that it names. Any other file is of no consequence:
+nobody reads it. A file is written when its segment is made, and made durable by the checkpoints that name it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Container, Iterable
+from pathlib import Path
+from typing import Any
+
+from driftline.atomic_file import sync_folder
+from driftline.streams.archive.storage import STALE
+from driftline.streams.errors import StreamsError
+from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentBytes, SegmentStore
+
+SEGMENTS = "segments"
+
+
+class SegmentLost(StreamsError):
+    """A segment that a state needs is not there, or is not what it was."""
+
+
+class SegmentMemory:
+    """The segments of a worker that are in memory too: the newest, `limit` bytes of them at most."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+
+    def hold(self, name: str, content: bytes) -> None:
+        """Hold one more, and let go of the oldest where there is no room."""
+        if name in self._held:
+            return
+        self._held[name] = content
+        self._size += len(content)
+        while self._size > self._limit:
+            _, oldest = self._held.popitem(last=False)
+            self._size -= len(oldest)
+
+    def get(self, name: str) -> bytes | None:
+        """The content of a segment, where it is held."""
+        return self._held.get(name)
+
+
+class _SegmentFile:
+    __slots__ = ("_memory", "_path", "name")
+
+    def __init__(self, path: Path, memory: SegmentMemory) -> None:
+        self._path = path
+        self._memory = memory
+        self.name = path.name
+
+    @property
+    def stored(self) -> str:
+        """See `SegmentBytes`."""
+        return self.name
+
+    def read(self, begin: int, end: int) -> bytes:
+        """See `SegmentBytes`; raises OSError."""
+        content = self._memory.get(self.name)
+        if content is not None:
+            return content[begin:end]
+        file = os.open(self._path, os.O_RDONLY)
+        try:
+            return os.pread(file, end - begin, begin)
+        finally:
+            os.close(file)
+
+
+class SegmentFiles:
+    """The segments of one partition, in a folder: a `SegmentStore`."""
+
+    def __init__(self, folder: Path, memory: SegmentMemory) -> None:
+        self._folder = folder
+        self._memory = memory
+
+    def keep(self, content: bytes) -> SegmentBytes:
+        """See `SegmentStore`; raises OSError."""
+        path = self._folder / hashlib.sha256(content).hexdigest()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # anew though it may be there: it may be torn, or so old that it is about to be removed
+        part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+        part.write_bytes(content)
+        part.replace(path)
+        self._memory.hold(path.name, content)
+        return _SegmentFile(path, self._memory)
+
+    def again(self, stored: Any) -> SegmentBytes:
+        """See `SegmentStore`; `stored` may be the content itself, of a state that was all in memory. Raises
+        SegmentLost."""
+        if isinstance(stored, bytes):
+            return self.keep(stored)
+        self._memory.hold(stored, self.content(stored))
+        return _SegmentFile(self._folder / stored, self._memory)
+
+    def content(self, name: str) -> bytes:
+        """All of a segment; raises SegmentLost."""
+        path = self._folder / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise SegmentLost(f"segment {path} cannot be read: {error}") from error
+        if hashlib.sha256(content).hexdigest() != name:
+            raise SegmentLost(f"segment {path} is torn or was altered: its content is not what its name says")
+        return content
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raises SegmentLost where one is not there any more."""
+        for name in names:
+            if not (self._folder / name).exists():
+                raise SegmentLost(f"segment {self._folder / name} is not there any more")
+
+    def make_durable(self, names: Iterable[str]) -> None:
+        """See that these survive a power loss; raises OSError."""
+        for name in names:
+            file = os.open(self._folder / name, os.O_RDONLY)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+        if self._folder.exists():
+            sync_folder(self._folder)
+
+    def collect(self, used: Container[str]) -> None:
+        """Remove what no checkpoint names, but not what was written of late: the next may name it."""
+        if not self._folder.exists():
+            return
+        before = time.time() - STALE
+        for path in sorted(self._folder.iterdir()):
+            if path.name not in used and path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+
+
+class _BackInMemory:
+    """Keeps segments in memory, those too that were files when the state was stored."""
+
+    def __init__(self, files: SegmentFiles) -> None:
+        self._files = files
+
+    def keep(self, content: bytes) -> SegmentBytes:
+        return IN_MEMORY.keep(content)
+
+    def again(self, stored: Any) -> SegmentBytes:
+        return IN_MEMORY.keep(stored if isinstance(stored, bytes) else self._files.content(stored))
+
+
+class SegmentFolders:
+    """Where a worker keeps the segments of its partitions: `root` is the folder of its checkpoints, `memory`
+    how many bytes of them may be in memory; None keeps all in memory."""
+
+    def __init__(self, root: Path, memory: int | None) -> None:
+        self._root = root
+        self._memory = SegmentMemory(memory or 0)
+        self._is_limited = memory is not None
+
+    def files(self, folder: str) -> SegmentFiles:
+        """The files of the partition whose checkpoints are in a folder."""
+        return SegmentFiles(self._root / folder / SEGMENTS, self._memory)
+
+    def store(self, folder: str) -> SegmentStore:
+        """What the fold of that partition keeps its segments in."""
+        files = self.files(folder)
+        return files if self._is_limited else _BackInMemory(files)

@@ -1,0 +1,137 @@
+"""Packed predictions in files: the same fold, and a state on disk that is the checkpoint's alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from driftline.bench.drift.fraud import chargebacks, fraud
+from driftline.streams.archive.storage import STALE, Storage
+from driftline.streams.checkpoints.checkpoint import Checkpoint, CheckpointHeader, encode
+from driftline.streams.checkpoints.folder import CheckpointFolder
+from driftline.streams.checkpoints.sealing import Seal
+from driftline.streams.checkpoints.segment_collection import SegmentCollection
+from driftline.streams.checkpoints.segment_files import SegmentFolders, SegmentLost
+from driftline.streams.code.state_hash import state_hash
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.owner.deployment import code_of
+from driftline.streams.records.outputs import KINDS, Outputs
+from driftline.streams.simulation.sources import LogRecord, layout, with_closing_clock
+from driftline.streams.waiting import queue
+from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
+
+CASE = fraud()
+FOLDER = "00000"
+CHUNK = 50
+
+
+@pytest.fixture(autouse=True)
+def _packs_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "UNPACKED", 10)
+    monkeypatch.setattr(queue, "SEGMENT", 20)
+
+
+@pytest.fixture(scope="module")
+def log() -> list[LogRecord]:
+    events = with_closing_clock(CASE, chargebacks(1_000, 1))
+    return [record for partition, record in layout(CASE, events, CASE.partitions) if partition == 0]
+
+
+def processor(store: SegmentStore) -> PartitionProcessor:
+    return PartitionProcessor(CASE, 0, store=store)
+
+
+def fold(through: PartitionProcessor, log: Sequence[LogRecord]) -> list[tuple[str, int, int, bytes]]:
+    out = Outputs()
+    for begin in range(0, len(log), CHUNK):
+        out.extend(through.step(log[begin : begin + CHUNK]))
+    return [(kind, o.offset, o.ordinal, o.value) for kind in KINDS for o in getattr(out, kind)]
+
+
+@pytest.mark.parametrize("memory", [0, 10_000, 10**9])
+def test_a_fold_is_the_same_with_its_predictions_on_disk(
+    memory: int, log: list[LogRecord], tmp_path: Path
+) -> None:
+    on_disk, in_memory = processor(SegmentFolders(tmp_path, memory).store(FOLDER)), processor(IN_MEMORY)
+    middle = len(log) // 2
+    assert fold(on_disk, log[:middle]) == fold(in_memory, log[:middle])
+    assert len(on_disk.segments()) > 3
+    assert state_hash(on_disk.state()) == state_hash(in_memory.state())
+    assert fold(on_disk, log[middle:]) == fold(in_memory, log[middle:])
+
+
+@pytest.mark.parametrize("memory", [0, None])
+def test_what_was_written_after_a_checkpoint_changes_nothing_of_it(
+    memory: int | None, log: list[LogRecord], tmp_path: Path
+) -> None:
+    middle = len(log) // 2
+    killed = processor(SegmentFolders(tmp_path, 0).store(FOLDER))
+    fold(killed, log[:middle])
+    snapshot, expected = killed.snapshot(), state_hash(killed.state())
+    rest = fold(killed, log[middle:])
+    restored = processor(SegmentFolders(tmp_path, memory).store(FOLDER))
+    restored.restore(pickle.loads(snapshot))
+    assert state_hash(restored.state()) == expected
+    assert fold(restored, log[middle:]) == rest
+    assert state_hash(restored.state()) == state_hash(killed.state())
+
+
+def test_a_state_of_memory_is_gone_on_from_on_disk(log: list[LogRecord], tmp_path: Path) -> None:
+    before = processor(IN_MEMORY)
+    fold(before, log[: len(log) // 2])
+    restored = processor(SegmentFolders(tmp_path, 0).store(FOLDER))
+    restored.restore(pickle.loads(before.snapshot()))
+    assert restored.segments()
+    assert state_hash(restored.state()) == state_hash(before.state())
+
+
+@pytest.mark.parametrize("harm", ["removed", "altered", "torn"])
+def test_a_segment_that_is_not_what_the_checkpoint_named_is_refused(
+    harm: str, log: list[LogRecord], tmp_path: Path
+) -> None:
+    folders = SegmentFolders(tmp_path, 0)
+    stored = processor(folders.store(FOLDER))
+    fold(stored, log[: len(log) // 2])
+    path = next(tmp_path.rglob(stored.segments()[0]))
+    content = path.read_bytes()
+    if harm == "removed":
+        path.unlink()
+        with pytest.raises(SegmentLost, match="not there"):
+            folders.files(FOLDER).check(stored.segments())
+    else:
+        path.write_bytes(content[:-1] if harm == "torn" else content[:-1] + b"?")
+    with pytest.raises(SegmentLost, match=path.name):
+        processor(folders.store(FOLDER)).restore(pickle.loads(stored.snapshot()))
+
+
+def test_segments_go_when_no_checkpoint_names_them_and_they_are_not_new(tmp_path: Path) -> None:
+    seal, code = Seal(bytes(32)), code_of(CASE)
+    store, files = CheckpointFolder(Storage(str(tmp_path))), SegmentFolders(tmp_path, 0).files(FOLDER)
+    old, new, unnamed, recent = (files.keep(name).name for name in (b"old", b"new", b"unnamed", b"recent"))
+    segments = tmp_path / FOLDER / "segments"
+    for name in (old, new, unnamed):
+        os.utime(segments / name, (0.0, time.time() - 2 * STALE))
+
+    async def stored(offset: int, *named: str) -> str:
+        header = CheckpointHeader("log", "id", 0, 1, offset, "", code, {}, segments=named)
+        name = f"{FOLDER}/{offset:020d}-{code.short}.checkpoint"
+        await store.begin(name, lambda: encode(Checkpoint(header, b""), seal)).finish()
+        return name
+
+    async def course() -> None:
+        first = await stored(1, old, new)
+        second = await stored(2, new)
+        collection = SegmentCollection(store, files, FOLDER, "log", 0, seal)
+        await collection.collect(second, [new])
+        assert {path.name for path in segments.iterdir()} == {old, new, recent}
+        await store.remove(first)
+        await collection.collect(second, [new])
+        assert {path.name for path in segments.iterdir()} == {new, recent}
+
+    asyncio.run(course())
