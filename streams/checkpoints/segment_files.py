@@ -8,6 +8,7 @@ nobody reads it. A file is written when its segment is made, and made durable by
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 import time
@@ -20,6 +21,8 @@ from driftline.atomic_file import sync_folder
 from driftline.streams.archive.storage import STALE
 from driftline.streams.errors import StreamsError
 from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentBytes, SegmentStore
+
+log = logging.getLogger("driftline.worker")
 
 SEGMENTS = "segments"
 
@@ -84,15 +87,26 @@ class SegmentFiles:
         self._memory = memory
 
     def keep(self, content: bytes) -> SegmentBytes:
-        """See `SegmentStore`; raises OSError."""
+        """See `SegmentStore`. What cannot be written stays in memory, and in each checkpoint."""
         path = self._folder / hashlib.sha256(content).hexdigest()
+        try:
+            self._write(path, content)
+        except OSError as error:
+            log.error(
+                "%d bytes of packed predictions stay in memory, they cannot be written: %s",
+                len(content),
+                error,
+            )
+            return IN_MEMORY.keep(content)
+        self._memory.hold(path.name, content)
+        return _SegmentFile(path, self._memory)
+
+    def _write(self, path: Path, content: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         # anew though it may be there: it may be torn, or so old that it is about to be removed
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
         part.write_bytes(content)
         part.replace(path)
-        self._memory.hold(path.name, content)
-        return _SegmentFile(path, self._memory)
 
     def again(self, stored: Any) -> SegmentBytes:
         """See `SegmentStore`; `stored` may be the content itself, of a state that was all in memory. Raises

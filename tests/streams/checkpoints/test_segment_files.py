@@ -91,6 +91,19 @@ def test_a_state_of_memory_is_gone_on_from_on_disk(log: list[LogRecord], tmp_pat
     assert state_hash(restored.state()) == state_hash(before.state())
 
 
+def test_what_cannot_be_written_stays_in_memory_and_in_the_checkpoint(
+    log: list[LogRecord], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / FOLDER).write_text("a file, where the folder of the segments should be")
+    stored = processor(SegmentFolders(tmp_path, 0).store(FOLDER))
+    fold(stored, log[: len(log) // 2])
+    assert "stay in memory" in caplog.text
+    assert stored.segments() == []
+    restored = processor(IN_MEMORY)
+    restored.restore(pickle.loads(stored.snapshot()))
+    assert state_hash(restored.state()) == state_hash(stored.state())
+
+
 @pytest.mark.parametrize("harm", ["removed", "altered", "torn"])
 def test_a_segment_that_is_not_what_the_checkpoint_named_is_refused(
     harm: str, log: list[LogRecord], tmp_path: Path
