@@ -115,6 +115,7 @@ class OnlineWriter:
         self._tickets: list[tuple[int, Future[None]]] = []
         self._error: FeaturesError | None = None
         self._looked = float("-inf")
+        self._outage = Outage("the online store")
         self.rows_written = 0
         """Rows given to the store so far."""
         self._thread = threading.Thread(target=self._run, name="online-writer", daemon=True)
@@ -151,6 +152,16 @@ class OnlineWriter:
     def first_incarnation(self) -> str:
         """What `incarnation` was when it was first known."""
         return self._rows.first_incarnation
+
+    @property
+    def rows_waiting(self) -> int:
+        """Rows that are still to be written."""
+        return len(self._waiting) + len(self._taken)
+
+    @property
+    def failing_seconds(self) -> float:
+        """For how long the store has taken no rows; 0 while it does."""
+        return self._outage.seconds
 
     def offered(self) -> int:
         """A ticket for `written`: the number of offers so far."""
@@ -231,7 +242,6 @@ class OnlineWriter:
 
     def _put(self) -> bool:
         """Write what was taken, as often as it takes; False when that cannot be."""
-        outage = Outage("the online store")
         looked_again = False
         while True:
             try:
@@ -247,14 +257,14 @@ class OnlineWriter:
                     with self._changed:
                         self._fail(failed)
                     return False
-                pause = outage.failed(error)
+                pause = self._outage.failed(error)
                 self._rows.disconnect()
                 with self._changed:
                     if self._changed.wait_for(lambda: self._abandoned, pause):
                         return False
                     self._take_waiting()
             else:
-                outage.ended()
+                self._outage.ended()
                 self._succeed()
                 return True
 

@@ -80,6 +80,15 @@ ALERTS = (
         {f"{_series('checkpoint_failing_seconds')}{{{_P}}}": "0+60x120"},
     ),
     Alert(
+        "DriftlineOnlineStoreFails",
+        f"{_series('feature_writes_failing_seconds')} > 60",
+        "2m",
+        "ticket",
+        "{{ $labels.case }}: the online store has taken no rows for {{ $value }} s, so that readers get old "
+        "features",
+        {f'{_series("feature_writes_failing_seconds")}{{case="orders"}}': "0+60x120"},
+    ),
+    Alert(
         "DriftlineDeadLetters",
         f'sum by (case) (rate({_series("dead_letters")}{{stage!~"range|ahead"}}[15m]))'
         f" > 0.01 * sum by (case) (rate({_series('records')}[15m]))",

@@ -26,6 +26,8 @@ ROWS: dict[str, tuple[DashboardPanel, ...]] = {
     "Serving": (
         DashboardPanel("Predictions a second", "predictions", is_rate=True, unit="ops"),
         DashboardPanel("Records a second, by result", "records", ("result",), is_rate=True, unit="ops"),
+        DashboardPanel("Events a second, by type", "events", ("type",), is_rate=True, unit="ops"),
+        DashboardPanel("Event time behind the clock", "event_time_delay_seconds", ("partition",), unit="s"),
         DashboardPanel("Lag", "lag_seconds", ("partition",), unit="s"),
         DashboardPanel("Partitions by state", "partition_state", ("state",)),
         DashboardPanel("CPU of the fold", "fold_seconds", ("partition",), is_rate=True, unit="percentunit"),
@@ -36,6 +38,9 @@ ROWS: dict[str, tuple[DashboardPanel, ...]] = {
     "Labels and models": (
         DashboardPanel("Predictions that wait for a label", "pending_predictions"),
         DashboardPanel("Outcomes a second", "outcomes", ("status",), is_rate=True, unit="ops"),
+        DashboardPanel("Offsets since a model learned", "model_staleness_records", ("partition",)),
+        DashboardPanel("Rows written to the online store", "feature_rows_written", is_rate=True, unit="ops"),
+        DashboardPanel("Rows that wait for the online store", "feature_rows_waiting"),
         DashboardPanel("Keys in windows", "window_keys", ("windows",)),
         DashboardPanel("Fading log loss", "model_quality", ("member",), 'figure="log_loss",over="fading"'),
         DashboardPanel("Fading AUC", "model_quality", ("member",), 'figure="roc_auc",over="fading"'),

@@ -6,6 +6,7 @@ some hundred records: nothing here depends on what a model says, and each half r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -88,6 +89,8 @@ class Intake:
         self._is_multiclass = task.kind == "multiclass"
         self._refusals = case.refusals
         self._authority = Authority(case.name, case.operators)
+        self.accepted: Counter[str] = Counter()
+        """Events of each type since this object was made: nothing follows from it, so no state has it."""
         self.witness: Witness | None = None
         self.offset = -1
 
@@ -246,6 +249,7 @@ class Intake:
         state.seen.add(route.tag, event.id, content, watermark.max_at, at)
         if route.counted:
             state.counts.events += 1
+            self.accepted[route.tag] += 1
         if verdict == "ahead":
             self._refuse(record, refusal.ahead(event, watermark), turn.out)
         if x is not None:

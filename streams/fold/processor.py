@@ -134,6 +134,11 @@ class PartitionProcessor:
         """How many keys the windows hold, by event and what they are by."""
         return self.intake.window_keys
 
+    @property
+    def accepted(self) -> Mapping[str, int]:
+        """Events of each type since this object was made."""
+        return self.intake.accepted
+
     def known_references(self) -> dict[str, KnownReferences]:
         """What is known of each kind of reference, by the kind's name."""
         return self.intake.known_references()

@@ -51,6 +51,21 @@ class RowWriter(Protocol):
         """Return when everything up to the ticket is durable in the store."""
         ...
 
+    @property
+    def rows_written(self) -> int:
+        """Rows given to the store so far."""
+        ...
+
+    @property
+    def rows_waiting(self) -> int:
+        """Rows that are still to be written."""
+        ...
+
+    @property
+    def failing_seconds(self) -> float:
+        """For how long the store has taken no rows; 0 while it does."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -157,7 +158,7 @@ class OwnedPartition:
             self.progress.at = self.processor.next_offset
             yield
         self._outbox.prove_all(self._log.end)
-        self.tally = PublishedTally()
+        self.tally = PublishedTally(Counter(self.processor.accepted))
         await self._offer_lost_rows()
         self.progress.at = self.progress.until
 

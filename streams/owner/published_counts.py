@@ -25,8 +25,10 @@ _read_kind = msgspec.json.Decoder(_Kind).decode
 class PublishedTally:
     """What one owner of a partition published, for its metrics: dead letters by stage, drift events by kind
     and severity, changes of models by kind. `fold_seconds` is CPU; `appended_at` is the append time of the
-    newest record answered, in ms, negative without."""
+    newest record answered, in ms, negative without. `accepted_before` are the events, by type, that the fold
+    had accepted when this began."""
 
+    accepted_before: Counter[str] = field(default_factory=Counter)
     fold_seconds: float = 0.0
     appended_at: int = -1
     dead_letters: Counter[str] = field(default_factory=Counter)

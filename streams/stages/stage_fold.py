@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from driftline.errors import pass_interrupt
@@ -141,6 +141,11 @@ class StageFold:
     def window_keys(self) -> dict[str, int]:
         """How many keys the windows hold, by event and what they are by."""
         return self.work.window_keys
+
+    @property
+    def accepted(self) -> Mapping[str, int]:
+        """Events of each type since this object was made: the first stage accepts them."""
+        return self.work.intake.accepted if isinstance(self.work, IntakeStage) else {}
 
     def known_references(self) -> dict[str, KnownReferences]:
         """What is known of each kind of reference, by the kind's name: the first stage knows them all."""

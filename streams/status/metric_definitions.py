@@ -35,6 +35,7 @@ MEASURES = {
             "records", "counter", "Records of the log by their result: follows from the log",
             ("partition", "result"),
         ),
+        Measure("events", "counter", "Events accepted since the take-over, by type", ("partition", "type")),
         Measure("predictions", "counter", "Requests answered: follows from the log", _OF_A_PARTITION),
         Measure(
             "outcomes", "counter", "Predictions closed, by how: follows from the log", ("partition", "status")
@@ -77,10 +78,12 @@ MEASURES = {
             _OF_A_PARTITION,
         ),
         Measure("event_time_seconds", "gauge", "Event time, as seconds since the epoch", _OF_A_PARTITION),
+        Measure("event_time_delay_seconds", "gauge", "Seconds from the newest event time to now",
+                _OF_A_PARTITION),
         Measure("pending_predictions", "gauge", "Predictions that wait for a label", _OF_A_PARTITION),
         Measure("warming_up", "gauge", "1 during a warm-up, in which nothing is answered", _OF_A_PARTITION),
         Measure(
-            "learned_through_offset", "gauge", "Offset of the newest label that a model learned from",
+            "model_staleness_records", "gauge", "Offsets since the newest label that a model learned from",
             _OF_A_PARTITION,
         ),
         Measure("checkpoint_age_seconds", "gauge", "Age of the newest checkpoint of this process",
@@ -92,9 +95,12 @@ MEASURES = {
         Measure("model_quality", "gauge", "Figures of a member's answers: of all labels, and fading",
                 ("member", "figure", "over")),
         Measure("model_failures", "counter", "Answers that a member failed to give: follows from the log",
-                ("member",)),
+                ("partition", "member")),
         Measure("model_quarantined", "gauge", "1 while a member is in quarantine somewhere", ("member",)),
         Measure("model_serving_pools", "gauge", "Pools that a member serves", ("member",)),
+        Measure("feature_rows_written", "counter", "Rows that this process wrote to the online store"),
+        Measure("feature_rows_waiting", "gauge", "Rows that wait to be written to the online store"),
+        Measure("feature_writes_failing_seconds", "gauge", "For how long no rows can be written, else 0"),
         Measure("topic_troubles", "gauge", "Settings of topics that break a guarantee"),
     )
 }  # fmt: skip

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from driftline.streams.owner.deployment import RowWriter
 from driftline.streams.status.metric_definitions import MEASURES, PREFIX
 
 
@@ -57,12 +58,18 @@ class WorkerMetrics(Collector):
         return generate_latest(self._registry)
 
 
+def add_rows(readings: Readings, rows: RowWriter) -> None:
+    """Add what has become of the online rows."""
+    readings.set("feature_rows_written", rows.rows_written)
+    readings.set("feature_rows_waiting", rows.rows_waiting)
+    readings.set("feature_writes_failing_seconds", rows.failing_seconds)
+
+
 def add_models(readings: Readings, models: Mapping[str, Mapping[str, Any]]) -> None:
     """Add the figures of the members, as the status has them."""
     for member, entry in models.items():
         readings.set("model_serving_pools", entry["serving"], member)
         readings.set("model_quarantined", float("quarantine" in entry), member)
-        readings.set("model_failures", entry.get("failures", 0), member)
         for over, figures in (("all", entry), ("fading", entry.get("fading", {}))):
             for figure, value in figures.items():
                 if figure not in NO_QUALITY and isinstance(value, float):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from driftline.online_models.pool.report import member_reports
+from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.partition_fold import PartitionFold
+from driftline.streams.status.metrics import Readings
 
 COMPUTED_EVERY = 5.0
 CPU_SHARE = 0.02
@@ -20,28 +22,46 @@ of the time in any case, and of the time of a worker to which nothing comes."""
 
 
 class PoolFigures(NamedTuple):
-    """How many pools are in which state of drift, open incidents by kind, and by partition the offset of the
-    newest label that a pool learned from."""
+    """How many pools are in which state of drift, open incidents by kind, by partition the offset of the
+    newest label that a pool learned from, and by partition and member how often it failed."""
 
     states: Counter[str]
     incidents: Counter[str]
     learned_through: dict[int, int]
+    failures: Counter[tuple[int, str]]
 
     @classmethod
     def of(cls, processors: Iterable[PartitionFold]) -> PoolFigures:
         """Of the pools as they are now."""
-        figures = cls(Counter(), Counter(), {})
+        figures = cls(Counter(), Counter(), {}, Counter())
         for processor in processors:
             pools = processor.pools()
             figures.learned_through[processor.partition] = max(
                 (pool.learned_through for pool in pools), default=-1
             )
+            for seat in (seat for pool in pools for seat in pool.roster.seats):
+                failures = seat.state.failures
+                figures.failures[processor.partition, seat.name] += failures.total if failures else 0
             for drift in (pool.drift for pool in pools):
                 if drift is not None:
                     figures.states[drift.state] += 1
                     if drift.open_incident is not None:
                         figures.incidents[drift.open_incident] += 1
         return figures
+
+
+def add_pools(readings: Readings, figures: PoolFigures, serving: Mapping[int, OwnedPartition]) -> None:
+    """Add what the pools have come to; of partitions only those that are served."""
+    for state, count in figures.states.items():
+        readings.set("pools", count, state)
+    for kind, count in figures.incidents.items():
+        readings.set("open_incidents", count, kind)
+    for number, offset in figures.learned_through.items():
+        if number in serving:
+            readings.set("model_staleness_records", serving[number].acknowledged - offset - 1, str(number))
+    for (number, member), count in figures.failures.items():
+        if number in serving:
+            readings.set("model_failures", count, str(number), member)
 
 
 Processors = Callable[[], Sequence[PartitionFold]]
@@ -65,10 +85,12 @@ class _Computed(NamedTuple):
 
 
 class ModelFigures:
-    """The newest figures of each member over a worker's partitions, as `models`, by the member's name."""
+    """The newest figures of each member over a worker's partitions, as `models`, by the member's name, and of
+    the pools in `served` ones: while a partition is folded again, what is counted there goes back."""
 
-    def __init__(self, processors: Processors) -> None:
+    def __init__(self, processors: Processors, served: Processors) -> None:
         self._processors = processors
+        self._served = served
         self._computed = _Computed(float("-inf"), 0.0, 0.0)
         self._computing: asyncio.Task[None] | None = None
         self._offsets: dict[int, int] | None = None
@@ -101,7 +123,7 @@ class ModelFigures:
     async def _compute(self) -> None:
         """Compute them on another thread: answers do not wait for them."""
         models, cost = {}, 0.0
-        pools = PoolFigures.of(self._processors())
+        pools = PoolFigures.of(self._served())
         each = [pool for processor in self._processors() for pool in processor.pools()]
         for name, report in member_reports(each):
             models[name], seconds = await asyncio.to_thread(_timed, report)

@@ -28,6 +28,8 @@ def add_partition(readings: Readings, owned: OwnedPartition, log_end: int | None
     counts = added([fold.counts()])
     for result, name in _RESULTS.items():
         readings.set("records", counts[name], number, result)
+    for kind, count in fold.accepted.items():
+        readings.set("events", count - tally.accepted_before[kind], number, kind)
     for status in _STATUSES:
         readings.set("outcomes", counts[status], number, status)
     readings.set("predictions", counts["predictions"], number)
@@ -47,6 +49,7 @@ def add_partition(readings: Readings, owned: OwnedPartition, log_end: int | None
     readings.set("folded_offset", owned.acknowledged, number)
     if fold.max_at is not None:
         readings.set("event_time_seconds", fold.max_at, number)
+        readings.set("event_time_delay_seconds", time.time() - fold.max_at, number)
     if log_end is not None:
         lag = max(0, log_end - owned.acknowledged)
         readings.set("lag_records", lag, number)

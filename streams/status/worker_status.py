@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.partition_task import PartitionTask
-from driftline.streams.status.metrics import Readings, WorkerMetrics, add_models
-from driftline.streams.status.model_figures import ModelFigures
+from driftline.streams.status.metrics import Readings, WorkerMetrics, add_models, add_rows
+from driftline.streams.status.model_figures import ModelFigures, add_pools
 from driftline.streams.status.partition_readings import add_checkpoints, add_partition
 from driftline.streams.status.status_file import StatusFile, ended
 
@@ -43,7 +44,7 @@ class WorkerStatus:
         self._troubles = troubles
         self._log_end = log_end
         self._metrics = metrics
-        self._figures = ModelFigures(self._processors)
+        self._figures = ModelFigures(self._processors, self._served)
         self._started = time.time()
         self._last: dict[str, Any] | None = None
 
@@ -54,6 +55,14 @@ class WorkerStatus:
 
     def _processors(self) -> list[PartitionFold]:
         return [one.processor for one in self._owned()]
+
+    def _serving(self) -> dict[int, OwnedPartition]:
+        """What is served, by number."""
+        tasks = self._tasks.items()
+        return {n: task.owned for n, task in tasks if task.state == "serving" and task.owned is not None}
+
+    def _served(self) -> list[PartitionFold]:
+        return [owned.processor for owned in self._serving().values()]
 
     def update(self) -> None:
         """Write it as of now. Figures of the models are computed beside it, and are in a later one.
@@ -81,19 +90,17 @@ class WorkerStatus:
         while it is folded again its counters would go back, and then seem to jump."""
         readings = Readings(self._deployment.case.name)
         readings.set("topic_troubles", len(status["topics"]))
-        pools = self._figures.pools
         for number, task in self._tasks.items():
             readings.set("partition_state", 1.0, str(number), task.state)
             for reason, count in task.take_overs.items():
                 readings.set("take_overs", count, str(number), reason)
-            if task.state == "serving" and task.owned is not None:
-                add_partition(readings, task.owned, self._log_end(number))
-                add_checkpoints(readings, number, status["partitions"][number])
-                readings.set("learned_through_offset", pools.learned_through.get(number, -1), str(number))
-        for state, count in pools.states.items():
-            readings.set("pools", count, state)
-        for kind, count in pools.incidents.items():
-            readings.set("open_incidents", count, kind)
+        serving = self._serving()
+        for number, owned in serving.items():
+            add_partition(readings, owned, self._log_end(number))
+            add_checkpoints(readings, number, status["partitions"][number])
+        if (rows := self._deployment.rows) is not None:
+            add_rows(readings, rows)
+        add_pools(readings, self._figures.pools, serving)
         add_models(readings, status["models"])
         return readings
 
@@ -103,6 +110,7 @@ class WorkerStatus:
         times = [at for processor in processors if (at := processor.max_at) is not None]
         return {
             "pid": os.getpid(),
+            "host": socket.gethostname(),
             "case": self._deployment.case.name,
             "log": self._deployment.topics.log,
             "code": self._deployment.code.short,
