@@ -79,7 +79,7 @@ def open_log(
         raise DeclarationError(f"{case.name} declares no source: name a file or module:function")
     if name == "-":
         events = _from_lines(case, "standard input", sys.stdin.buffer)
-    elif tables.is_table(Path(name)):
+    elif tables.is_table(Path(name)) or Path(name).is_file():
         events = _from_table(case, Path(name), reading)
     else:
         events = _from_function(name, load_object(name))

@@ -153,6 +153,12 @@ def test_what_may_have_been_meant_by_a_wrong_line_is_named(
         list(open_source(shop.orders, str(tmp_path / "bad.jsonl")))
 
 
+def test_a_file_of_another_kind_is_refused_with_what_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "rides.xlsx").write_bytes(b"PK")
+    with pytest.raises(UnreadableTable, match=r"rides\.xlsx: only \.csv, .* and \.parquet can be read"):
+        list(open_source(flights, str(tmp_path / "rides.xlsx")))
+
+
 def test_a_wrong_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('\n{"type": "nobody"}\n')
     with pytest.raises(UnreadableTable, match=r"bad.jsonl, line 2: .*nobody"):
