@@ -26,6 +26,7 @@ from driftline.streams.declare.events import Event
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.owner.deployment import code_of
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.positions import SourcePosition, source_of
 from driftline.streams.simulation.digest import DIGESTED, Digests
@@ -170,7 +171,10 @@ class System:
         assert worker.wait(60) == 0
 
     def places(self, topic: str) -> list[TopicPartition]:
-        return [TopicPartition(topic, p) for p in range(self.case.partitions)]
+        """The partitions of one of the case's topics, those between stages too."""
+        specs = [*self.topics.all(), *self.topics.between(code_of(self.case).short)]
+        count = next(spec.partitions for spec in specs if spec.name == topic)
+        return [TopicPartition(topic, p) for p in range(count)]
 
     def ends(self, topic: str) -> dict[int, int]:
         """Where a reader of committed records ends, by partition: an open transaction is not passed."""
@@ -218,7 +222,7 @@ class System:
 
     def digests(self) -> dict[str, str]:
         """Digests of the topics; a code epoch on the models topic, which no input caused, has no part."""
-        digests = Digests(self.case.partitions)
+        digests = Digests(self.topics.answering)
         for kind in DIGESTED:
             for record in self.read(getattr(self.topics, kind)):
                 position = source_of(record.headers)

@@ -51,6 +51,11 @@ def _run(
         case = replace(case, partitions=partitions)
     if case.source is None:
         raise InfraError(f"{case.name} declares no source: the demo has nothing to stream")
+    if case.plan.is_chain:
+        raise InfraError(
+            f"{case.name} on {case.partitions} partitions is a chain of {len(case.plan.stages)} stages, and "
+            "the demo shows one: leave --partitions out, or run driftline up, worker and produce"
+        )
     settings = prepared(case, settings, console, fresh)
     topics = case.topics(settings.namespace)
     options = [] if partitions is None else ["--partitions", str(partitions)]

@@ -24,9 +24,12 @@ from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.partitioning import partition_of
+from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 from driftline.streams.fold.deduplication import content_of
+from driftline.streams.owner.deployment import code_of
+from driftline.streams.stages.stage_record import decode_record
 
 ACKNOWLEDGED_WITHIN = 1.5
 """Seconds in which Kafka acknowledges an event, or the client is told that its outcome is unknown."""
@@ -56,6 +59,8 @@ class Submission:
         self._codec = case.codec()
         self._partitions = case.partitions
         self._topics = case.topics(namespace)
+        self._decoder = EventDecoder[Event](tuple(case.events))
+        self._asked = self._topics.of_stage(case.plan.stages[-1].topic, code_of(case).short)
         self._bootstrap = bootstrap
         self._results = results
         self._progress = progress
@@ -158,10 +163,16 @@ class Submission:
 
     async def _repeated(self, request: Event, content: int, published: Published) -> bytes:
         """The prediction of a request that came before; raises Problem if that was another request."""
-        original = await self._reader.record(self._topics.log, published.partition, published.source)
-        if original is not None and content_of(self._codec.decode(original.value, original.key)) != content:
+        original = await self._reader.record(self._asked, published.partition, published.source)
+        if original is not None and content_of(self._request_in(original)) != content:
             raise other_content(request.id)
         return await self._bytes(published, request.id)
+
+    def _request_in(self, original: Any) -> Event:
+        """The request in a record of the topic that the answering stage folds."""
+        if self._asked == self._topics.log:
+            return self._codec.decode(original.value, original.key)
+        return self._decoder.decode(decode_record(original.value).event)
 
     async def found(self, event_id: str) -> bytes:
         """The prediction of a request that came before. Raises Problem: for a request that the fold has

@@ -61,6 +61,19 @@ def _add_lag(bootstrap: str, workers: list[dict[str, Any]]) -> None:
             worker["lag"] = sum(lag.offsets for lag in measured.values())
         for number, lag in measured.items():
             worker["partitions"][str(number)] |= status_fields(lag)
+        _add_lag_of_stages(bootstrap, worker["partitions"])
+
+
+def _add_lag_of_stages(bootstrap: str, partitions: dict[str, dict[str, Any]]) -> None:
+    """The lag of the partitions behind the log, as `by-merchant/3`: that of the topic which each names."""
+    topics: dict[str, dict[int, dict[str, Any]]] = {}
+    for name, one in partitions.items():
+        if "topic" in one and "next_offset" in one:
+            topics.setdefault(one["topic"], {})[int(name.rpartition("/")[2])] = one
+    for topic, found in topics.items():
+        answered = {number: one["next_offset"] for number, one in found.items()}
+        for number, lag in lags(bootstrap, topic, answered).items():
+            found[number] |= status_fields(lag)
 
 
 def _add_references(workers: list[dict[str, Any]]) -> None:
@@ -69,6 +82,8 @@ def _add_references(workers: list[dict[str, Any]]) -> None:
     for worker in workers:
         known = logs.setdefault(worker["log"], {})
         for number, partition in worker["partitions"].items():
+            if "topic" in partition:
+                continue  # references stay in the partitions of the log
             if worker["running"] and partition["state"] == "serving" and partition.get("lag") == 0:
                 known[int(number)] = msgspec.convert(
                     partition.get("references", {}), dict[str, KnownReferences]

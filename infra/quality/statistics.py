@@ -114,11 +114,12 @@ def infer_schema(
     case: UseCase, settings: Settings, window: float, since: datetime | None, until: datetime | None
 ) -> Schema:
     """The schema that what was served in [since, until) fits, by the requests' own time."""
-    topic = case.topics(settings.namespace).predictions
+    topics = case.topics(settings.namespace)
+    topic = topics.predictions
     archive = Archive(settings.archive_uri(case.name))
 
     def requests(past: Past | None) -> Iterator[tuple[float, Mapping[str, object]]]:
-        for partition in range(case.partitions):
+        for partition in range(topics.answering):
             source = archive if past is None else past
             begin, end = source.begin(topic, partition), source.end(topic, partition)
             read = archive.read if past is None else past.records
@@ -194,10 +195,10 @@ def _counting(
 ) -> list[PartitionStatistics]:
     uri = settings.archive_uri(case.name)
     archive, storage = Archive(uri), Storage(uri)
-    topic = case.topics(settings.namespace).predictions
+    topics = case.topics(settings.namespace)
     return [
-        PartitionStatistics(schema, archive, storage, topic, number, past)
-        for number in range(case.partitions)
+        PartitionStatistics(schema, archive, storage, topics.predictions, number, past)
+        for number in range(topics.answering)
     ]
 
 
@@ -234,7 +235,7 @@ def publish(
     bootstrap = bootstrap_of(settings)
     ensure_topics(bootstrap, topics.all())
     publisher = DataPublisher(bootstrap, topics)
-    published: list[Mapping[int, WindowStatistics]] = [{}] * case.partitions
+    published: list[Mapping[int, WindowStatistics]] = [{}] * topics.answering
     with open_history(case, settings) as history:
         counting = _counting(case, settings, schema, history)
         while True:

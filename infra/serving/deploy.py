@@ -11,7 +11,6 @@ from driftline.streams.checkpoints.sealing import Seal, load_key
 from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.errors import DeclarationError
 from driftline.streams.owner.deployment import Deployment, code_of
 from driftline.streams.stages.itinerary import itinerary_of
 from driftline.streams.transport.kafka_broker import KafkaBroker
@@ -21,10 +20,7 @@ def deploy(
     case: UseCase, settings: Settings, broker: KafkaBroker, rows: OnlineWriter | None = None
 ) -> Deployment:
     """The case with its code, checkpoints and seal; raises ModelsError for models that cannot be run, and
-    DeclarationError for a plan that no worker runs, InfraError for settings that do not go
-    together."""
-    if not (plan := case.plan).is_runnable:
-        raise DeclarationError(f"{case.name}: {plan.verdict}")
+    InfraError for settings that do not go together."""
     check_models_of(case)
     checkpoints = Storage(settings.checkpoints_uri(case.name))
     return Deployment(

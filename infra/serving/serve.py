@@ -122,7 +122,7 @@ def run_worker(
     os.environ["DRIFTLINE_BOOTSTRAP"] = bootstrap
     settings.see_that_home_is_writable()
     deployment = _deployed(case, settings, bootstrap)
-    _until_there(bootstrap, case.topics(settings.namespace).all(), mend_topics)
+    _until_there(bootstrap, deployment.specs, mend_topics)
     with_rows = bool(features and case.views())
     upgrading: Mapping[int, Standby] = {}
     if upgrade_path is None:
@@ -182,7 +182,7 @@ def _serve(
             status_path=slot.status_path,
             client_id=slot.client_id,
             upgrading=upgrading,
-            topics=TopicsWatch(lambda: topic_troubles(bootstrap, deployment.topics.all())),
+            topics=TopicsWatch(lambda: topic_troubles(bootstrap, deployment.specs)),
             membership=Membership(lambda: is_member(bootstrap, deployment.group, slot.client_id)),
             metrics=settings.metrics,
         )

@@ -90,6 +90,12 @@ async def _approach(case_path: str, deployment: Deployment, settings: Settings, 
     from driftline.streams.owner.upgrade_plan import UpgradePlan
 
     case = deployment.case
+    if case.plan.is_chain:
+        await deployment.broker.close()
+        raise UpgradeStopped(
+            f"{case.name} is a chain of {len(case.plan.stages)} stages, which this version does not hand to "
+            "other code: serve the new code in another namespace, into which its history is produced"
+        )
     try:
         partitions = await to_upgrade(deployment)
         plan = UpgradePlan()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from driftline.features.declare.declaration import Elapsed, Feature, Lookup, OnDemand, Window
 from driftline.online_models.members.member import Shared
 from driftline.streams.declare.events import Event, Reference
+from driftline.streams.errors import DeclarationError
 
 if TYPE_CHECKING:
     from driftline.streams.declare.usecase import UseCase
@@ -63,20 +64,13 @@ class Plan:
         """Whether there are several stages."""
         return len(self.stages) > 1
 
-    @property
-    def is_runnable(self) -> bool:
-        """Whether workers can run it: they run one stage; several can be simulated."""
-        return not self.is_chain
 
-    @property
-    def verdict(self) -> str:
-        """Whether it can be run, and what can be instead."""
-        if self.is_runnable:
-            return "this plan needs one stage, and runs"
-        return (
-            f"this plan needs {len(self.stages)} stages, which can be simulated (driftline simulate CASE "
-            f"--partitions {self.partitions}); a worker runs one: partitions=1 works, where "
-            "all of them are one"
+def refuse_chain(case: UseCase) -> None:
+    """Raises DeclarationError for a case of several stages, to whoever folds one."""
+    if (stages := len(case.plan.stages)) > 1:
+        raise DeclarationError(
+            f"{case.name} on {case.partitions} partitions is a chain of {stages} stages, and what was asked "
+            "for folds one: partitions=1 works, where all of them are one"
         )
 
 

@@ -62,9 +62,21 @@ def _group(name: str, *operations: str, prefix: bool = False) -> Iterator[Right]
     return (Right("Group", pattern, name, operation) for operation in operations)
 
 
-def _fence(topics: Topics, partition: int, *operations: str) -> Iterator[Right]:
-    name = f"driftline.{topics.log}.{partition}"
-    return (Right("TransactionalId", "Literal", name, operation) for operation in operations)
+def _fences(topics: Topics, *operations: str) -> Iterator[Right]:
+    """The ids by which owners fence each other, of every partition of every stage."""
+    stages = [(topics.log, topics.partitions)]
+    stages += [(topics.of_stage(kind), count) for kind, count in topics.behind]
+    for topic, count in stages:
+        for partition in range(count):
+            name = f"driftline.{topic}.{partition}"
+            yield from (Right("TransactionalId", "Literal", name, operation) for operation in operations)
+
+
+def _between(topics: Topics, *operations: str) -> Iterator[Right]:
+    """The topics between stages, whose names end with the code's hash."""
+    for kind, _ in topics.behind:
+        name = f"{topics.of_stage(kind)}."
+        yield from (Right("Topic", "Prefixed", name, operation) for operation in operations)
 
 
 def _named(topics: Topics, kinds: Sequence[str]) -> list[str]:
@@ -81,14 +93,16 @@ def _worker(topics: Topics, group: str | None, bridge: str | None) -> Iterator[R
     yield from _topics([topics.log, *_named(topics, OUTPUTS)], "Read", "Write")
     # its group is named after the code as well, so that an upgrade has one of its own
     yield from _group(f"{topics.log}.worker.", *READ, prefix=True)
-    for partition in range(topics.partitions):
-        yield from _fence(topics, partition, "Describe", "Write")
+    yield from _between(topics, "Create", *LOOK, "Read", "Write")
+    yield from _fences(topics, "Describe", "Write")
 
 
 def _gateway(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
     """It reads outside any group, and asks that of the workers how far the log is folded."""
     yield from _topics([topics.log], "Write")
     yield from _topics(_everything(topics), *READ, "DescribeConfigs")
+    # a request that comes again is compared with the one that was answered
+    yield from _between(topics, *READ)
     yield from _group(f"{topics.log}.worker.", "Describe", prefix=True)
 
 
@@ -112,8 +126,8 @@ def _operator(topics: Topics, group: str | None, bridge: str | None) -> Iterator
     yield from _topics([topics.log, *_named(topics, STATISTICS)], "Write")
     yield from _group(f"{topics.log}.", "Describe", prefix=True)
     # `driftline status` names the transaction that a partition waits for
-    for partition in range(topics.partitions):
-        yield from _fence(topics, partition, "Describe")
+    yield from _fences(topics, "Describe")
+    yield from _between(topics, *READ, "DescribeConfigs")
 
 
 def _archiver(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:

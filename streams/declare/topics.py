@@ -148,10 +148,6 @@ class Topics:
         """Partitions of the dead letters: one for each partition of each stage, one stage after the other."""
         return self.partitions + sum(count for _, count in self.behind)
 
-    def partitions_of(self, topic: str) -> int:
-        """How many partitions a topic of the case has."""
-        return next(spec.partitions for spec in self.all() if spec.name == topic)
-
     def of_stage(self, kind: str, code: str = "") -> str:
         """Name of the topic that a stage of a plan folds. Those between stages are of one code each: `code`
         is its short hash, without which the name is what those of all code begin with."""

@@ -12,8 +12,9 @@ from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
 from driftline.online_models.pool.report import merged_report
+from driftline.streams.declare.plan import refuse_chain
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.errors import DeclarationError, FoldFault, StreamsError
+from driftline.streams.errors import FoldFault, StreamsError
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import Counts, IntakeParts
 from driftline.streams.fold.learner import Learner, LearnerParts, Results
@@ -44,8 +45,7 @@ class PartitionProcessor:
     def __init__(
         self, case: UseCase, partition: int, *, rows: bool = False, store: SegmentStore = IN_MEMORY
     ) -> None:
-        if (plan := case.plan).is_chain:
-            raise DeclarationError(f"{case.name}: {plan.verdict}")
+        refuse_chain(case)
         self.case = case
         self.partition = partition
         self.next_offset = 0

@@ -33,6 +33,7 @@ from driftline.streams.archive.storage import Storage
 from driftline.streams.code.fingerprint import numeric_fingerprint
 from driftline.streams.code.fold_version import fold_version
 from driftline.streams.code.specification import described
+from driftline.streams.declare.plan import refuse_chain
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold.intake import Intake
@@ -88,6 +89,7 @@ class _Unfolded:
     """The fold of one partition that gives history rows instead of outputs."""
 
     def __init__(self, case: UseCase, views: Sequence[View], partition: int) -> None:
+        refuse_chain(case)
         self.timeline = Timeline(case.feature_state(), views)
         self._intake = Intake(case, self.timeline, partition)
 

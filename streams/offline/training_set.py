@@ -108,7 +108,6 @@ class ArchivedAnswers:
     def __init__(
         self, case: UseCase, archive: Archive, topics: Topics, since: datetime | None, until: datetime | None
     ) -> None:
-        self._case = case
         self._archive = archive
         self._topics = topics
         self._since = since
@@ -116,7 +115,7 @@ class ArchivedAnswers:
 
     def predictions(self) -> Iterator[Served]:
         """The predictions by partition and offset."""
-        for partition in range(self._case.partitions):
+        for partition in range(self._topics.answering):
             for headers, published in self._records(self._topics.predictions, partition, Prediction):
                 if (self._since is None or published.at >= self._since) and (
                     self._until is None or published.at < self._until
@@ -126,7 +125,7 @@ class ArchivedAnswers:
     def outcomes(self) -> dict[str, Outcome]:
         """The newest revision of each prediction's outcome."""
         newest: dict[str, Outcome] = {}
-        for partition in range(self._case.partitions):
+        for partition in range(self._topics.answering):
             for _, outcome in self._records(self._topics.outcomes, partition, Outcome):
                 known = newest.get(outcome.prediction_id)
                 if known is None or outcome.revision >= known.revision:

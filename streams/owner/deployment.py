@@ -15,7 +15,7 @@ from driftline.streams.checkpoints.segment_files import SegmentFolders, SegmentL
 from driftline.streams.code.fingerprint import numeric_fingerprint
 from driftline.streams.code.fold_version import fold_version
 from driftline.streams.declare.plan import Stage
-from driftline.streams.declare.topics import Topics
+from driftline.streams.declare.topics import Topics, TopicSpec
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.partition_fold import PartitionFold
@@ -155,6 +155,11 @@ class Deployment:
         for place in (*self.targets, *self.outputs(self.partitions - 1).values()):
             shape[place.topic] = max(shape.get(place.topic, 0), place.partition + 1)
         return shape
+
+    @property
+    def specs(self) -> list[TopicSpec]:
+        """Every topic that has to be there, those between the stages of this code too."""
+        return [*self.topics.all(), *self.topics.between(self.code.short)]
 
     @property
     def group(self) -> str:

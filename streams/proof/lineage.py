@@ -20,6 +20,7 @@ from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.archive.topic_history import Past
 from driftline.streams.declare.event_codec import EventCodec
 from driftline.streams.declare.events import Event, moment
+from driftline.streams.declare.plan import refuse_chain
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused, StreamsError
@@ -137,10 +138,11 @@ def lineage(
 ) -> Lineage:
     """The lineage of one prediction; each feature lists up to `shown` of the newest events behind it.
 
-    Raises StreamsError for an unknown id, for a log that lacks records from its start to the request,
-    and for one that holds another event where the request should be.
+    Raises DeclarationError for a case of several stages. Raises StreamsError for an unknown id, for a log
+    that lacks records from its start to the request, and for one that holds another event at its place.
     """
-    published = find_prediction(history, topics.predictions, range(case.partitions), prediction_id)
+    refuse_chain(case)
+    published = find_prediction(history, topics.predictions, range(topics.answering), prediction_id)
     try:
         prediction = msgspec.json.decode(published.record.value or b"", type=Prediction)
     except msgspec.MsgspecError as error:

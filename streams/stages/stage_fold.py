@@ -29,6 +29,11 @@ SHORTEST_TICK = 1.0
 """Seconds of event time between two ticks, at least."""
 
 
+def tick_of(case: UseCase) -> float:
+    """Seconds of event time after which a stage tells the time to whoever has not heard it."""
+    return max(SHORTEST_TICK, case.task.label.wait / TICKS_IN_A_WAIT)
+
+
 class StageWork(Protocol):
     """What one kind of stage does with its records; `counts` are those of `COUNT_NAMES` that it knows."""
 
@@ -75,8 +80,7 @@ class StageFold:
         self.number = number
         self.partition = partition
         self.next_offset = 0
-        step = max(SHORTEST_TICK, case.task.label.wait / TICKS_IN_A_WAIT)
-        self._sender = Sender(Writer(number, partition), itinerary.targets(number), step)
+        self._sender = Sender(Writer(number, partition), itinerary.targets(number), tick_of(case))
         self.work: StageWork = _work(case, itinerary, number, partition, self._sender, rows, store)
 
     def step(self, records: Sequence[Record]) -> Outputs:

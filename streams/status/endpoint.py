@@ -16,7 +16,7 @@ from driftline.streams.status.metrics import WorkerMetrics
 BIND_AGAIN_AFTER = 1.0
 """Seconds until an address that is taken is tried again: a worker that died may still hold it."""
 
-PartitionStates = Callable[[], Mapping[int, str]]
+PartitionStates = Callable[[], Mapping[str, str]]
 
 
 class Endpoint:
@@ -77,6 +77,6 @@ class Endpoint:
         ready = all(state == "serving" for state in states.values())
         body: dict[str, Any] = {
             "ready": ready,
-            "partitions": {str(number): state for number, state in states.items()},
+            "partitions": dict(states),
         }
         return web.json_response(body, status=200 if ready else 503)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from driftline.online_models.pool.report import member_reports
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.partition_fold import PartitionFold
+from driftline.streams.records.outputs import Target
 from driftline.streams.status.metrics import Readings
 
 COMPUTED_EVERY = 5.0
@@ -50,18 +51,24 @@ class PoolFigures(NamedTuple):
         return figures
 
 
-def add_pools(readings: Readings, figures: PoolFigures, serving: Mapping[int, OwnedPartition]) -> None:
-    """Add what the pools have come to; of partitions only those that are served."""
+def add_pools(
+    readings: Readings,
+    figures: PoolFigures,
+    serving: Mapping[int, OwnedPartition],
+    name: Callable[[int], str],
+) -> None:
+    """Add what the pools have come to; of partitions only those that are served, by what messages call
+    them."""
     for state, count in figures.states.items():
         readings.set("pools", count, state)
     for kind, count in figures.incidents.items():
         readings.set("open_incidents", count, kind)
     for number, offset in figures.learned_through.items():
         if number in serving:
-            readings.set("model_staleness_records", serving[number].acknowledged - offset - 1, str(number))
+            readings.set("model_staleness_records", serving[number].acknowledged - offset - 1, name(number))
     for (number, member), count in figures.failures.items():
         if number in serving:
-            readings.set("model_failures", count, str(number), member)
+            readings.set("model_failures", count, name(number), member)
 
 
 Processors = Callable[[], Sequence[PartitionFold]]
@@ -93,12 +100,12 @@ class ModelFigures:
         self._served = served
         self._computed = _Computed(float("-inf"), 0.0, 0.0)
         self._computing: asyncio.Task[None] | None = None
-        self._offsets: dict[int, int] | None = None
-        self._final: dict[int, int] | None = None
+        self._offsets: Mapping[Target, int] | None = None
+        self._final: Mapping[Target, int] | None = None
         self.models: dict[str, Any] = {}
         self.pools = PoolFigures.of(())
 
-    def look(self, offsets: dict[int, int]) -> None:
+    def look(self, offsets: Mapping[Target, int]) -> None:
         """Begin to compute them anew when they are outdated; `offsets` say how far each partition has come.
 
         Raises what computing them has failed with.

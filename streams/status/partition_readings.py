@@ -22,9 +22,10 @@ _RESULTS = {
 _STATUSES = ("labelled", "unlabelled", "void")
 
 
-def add_partition(readings: Readings, owned: OwnedPartition, log_end: int | None) -> None:
-    """Add what a partition has come to; `log_end` is the offset after the last record of its log."""
-    number, tally, fold = str(owned.partition), owned.tally, owned.processor
+def add_partition(readings: Readings, number: str, owned: OwnedPartition, log_end: int | None) -> None:
+    """Add what a partition has come to; `number` is what messages call it, `log_end` the offset after the
+    last record of its topic."""
+    tally, fold = owned.tally, owned.processor
     counts = added([fold.counts()])
     for result, name in _RESULTS.items():
         readings.set("records", counts[name], number, result)
@@ -59,11 +60,11 @@ def add_partition(readings: Readings, owned: OwnedPartition, log_end: int | None
             readings.set("lag_seconds", max(0.0, time.time() - tally.appended_at / 1000.0), number)
 
 
-def add_checkpoints(readings: Readings, number: int, status: Mapping[str, Any]) -> None:
+def add_checkpoints(readings: Readings, number: str, status: Mapping[str, Any]) -> None:
     """Add what a partition's status says of its checkpoints."""
     if "checkpoint" in status:
         newest = status["checkpoint"]
-        readings.set("checkpoint_age_seconds", newest["age_seconds"], str(number))
-        readings.set("checkpoint_bytes", newest["bytes"], str(number))
-        readings.set("checkpoint_cpu_seconds", newest["cpu_seconds"], str(number))
-    readings.set("checkpoint_failing_seconds", status.get("checkpoint_failing_seconds", 0.0), str(number))
+        readings.set("checkpoint_age_seconds", newest["age_seconds"], number)
+        readings.set("checkpoint_bytes", newest["bytes"], number)
+        readings.set("checkpoint_cpu_seconds", newest["cpu_seconds"], number)
+    readings.set("checkpoint_failing_seconds", status.get("checkpoint_failing_seconds", 0.0), number)

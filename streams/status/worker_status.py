@@ -15,6 +15,7 @@ from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.partition_task import PartitionTask
+from driftline.streams.records.outputs import Target
 from driftline.streams.status.metrics import Readings, WorkerMetrics, add_models, add_rows
 from driftline.streams.status.model_figures import ModelFigures, add_pools
 from driftline.streams.status.partition_readings import add_checkpoints, add_partition
@@ -22,10 +23,11 @@ from driftline.streams.status.status_file import StatusFile, ended
 
 
 class WorkerStatus:
-    """The status of one worker, as a file and as metrics; `tasks` are its partitions as they are at any time.
+    """The status of one worker, as a file and as metrics; `tasks` are its partitions as they are at any time,
+    of the stages behind the log too.
 
     `troubles` are the topics' settings that break a guarantee. `log_end` gives the offset after the
-    last record of a partition of the log, as far as this worker knows it; without `metrics` none are
+    last record of a partition of a stage's topic, as far as this worker knows it; without `metrics` none are
     prepared.
     """
 
@@ -33,9 +35,9 @@ class WorkerStatus:
         self,
         path: Path,
         deployment: Deployment,
-        tasks: Mapping[int, PartitionTask],
+        tasks: Mapping[Target, PartitionTask],
         troubles: Callable[[], Sequence[str]],
-        log_end: Callable[[int], int | None],
+        log_end: Callable[[Target], int | None],
         metrics: WorkerMetrics | None,
     ) -> None:
         self._file = StatusFile(path)
@@ -44,32 +46,39 @@ class WorkerStatus:
         self._troubles = troubles
         self._log_end = log_end
         self._metrics = metrics
-        self._figures = ModelFigures(self._processors, self._served)
+        self._answers = deployment.of_stage(deployment.stages - 1)
+        self._figures = ModelFigures(self._answering, self._served)
         self._started = time.time()
         self._last: dict[str, Any] | None = None
 
-    def _owned(self) -> list[OwnedPartition]:
-        """What has been taken over, by partition."""
-        tasks = [self._tasks[number] for number in sorted(self._tasks)]
-        return [task.owned for task in tasks if task.owned is not None]
+    def _owned(self) -> dict[Target, OwnedPartition]:
+        """What has been taken over, by stage and partition."""
+        tasks = [(target, self._tasks[target].owned) for target in sorted(self._tasks)]
+        return {target: owned for target, owned in tasks if owned is not None}
 
-    def _processors(self) -> list[PartitionFold]:
-        return [one.processor for one in self._owned()]
+    def _answering(self) -> list[PartitionFold]:
+        """The folds that have models: those of the last stage."""
+        return [one.processor for target, one in self._owned().items() if target.stage == self._answers.stage]
 
-    def _serving(self) -> dict[int, OwnedPartition]:
-        """What is served, by number."""
+    def _serving(self) -> dict[Target, OwnedPartition]:
+        """What is served, by stage and partition."""
         tasks = self._tasks.items()
-        return {n: task.owned for n, task in tasks if task.state == "serving" and task.owned is not None}
+        return {at: task.owned for at, task in tasks if task.state == "serving" and task.owned is not None}
+
+    def _serving_models(self) -> dict[int, OwnedPartition]:
+        """What is served of the last stage, by partition."""
+        serving = self._serving().items()
+        return {target.partition: one for target, one in serving if target.stage == self._answers.stage}
 
     def _served(self) -> list[PartitionFold]:
-        return [owned.processor for owned in self._serving().values()]
+        return [owned.processor for owned in self._serving_models().values()]
 
     def update(self) -> None:
         """Write it as of now. Figures of the models are computed beside it, and are in a later one.
 
         Raises what computing the figures has failed with.
         """
-        self._figures.look({one.partition: one.acknowledged for one in self._owned()})
+        self._figures.look({target: one.acknowledged for target, one in self._owned().items()})
         status = self._of_now()
         self._file.write(status)
         if self._metrics is not None:
@@ -90,22 +99,23 @@ class WorkerStatus:
         while it is folded again its counters would go back, and then seem to jump."""
         readings = Readings(self._deployment.case.name)
         readings.set("topic_troubles", len(status["topics"]))
-        for number, task in self._tasks.items():
-            readings.set("partition_state", 1.0, str(number), task.state)
+        for task in self._tasks.values():
+            readings.set("partition_state", 1.0, task.name, task.state)
             for reason, count in task.take_overs.items():
-                readings.set("take_overs", count, str(number), reason)
-        serving = self._serving()
-        for number, owned in serving.items():
-            add_partition(readings, owned, self._log_end(number))
-            add_checkpoints(readings, number, status["partitions"][number])
+                readings.set("take_overs", count, task.name, reason)
+        for target, owned in self._serving().items():
+            name = self._tasks[target].name
+            add_partition(readings, name, owned, self._log_end(target))
+            add_checkpoints(readings, name, status["partitions"][name])
         if (rows := self._deployment.rows) is not None:
             add_rows(readings, rows)
-        add_pools(readings, self._figures.pools, serving)
+        add_pools(readings, self._figures.pools, self._serving_models(), self._answers.name)
         add_models(readings, status["models"])
         return readings
 
     def _of_now(self) -> dict[str, Any]:
-        owned, processors = self._owned(), self._processors()
+        owned = self._owned()
+        processors = [one.processor for one in owned.values()]
         usage = resource.getrusage(resource.RUSAGE_SELF)
         times = [at for processor in processors if (at := processor.max_at) is not None]
         return {
@@ -119,14 +129,23 @@ class WorkerStatus:
             "ended": None,
             "before": self._file.before,
             "event_time": max(times, default=None),
-            "next_offsets": {one.partition: one.acknowledged for one in owned},
-            "partitions": {number: self._tasks[number].status() for number in sorted(self._tasks)},
+            "next_offsets": {
+                target.partition: one.acknowledged for target, one in owned.items() if target.stage == 0
+            },
+            "partitions": {
+                self._tasks[target].name: self._partition(target) for target in sorted(self._tasks)
+            },
             "topics": list(self._troubles()),
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "rss_bytes": resident_bytes(),
             "counts": added(processor.counts() for processor in processors),
             "models": self._figures.models,
         }
+
+    def _partition(self, target: Target) -> dict[str, Any]:
+        """The status of one partition; behind the log it says which topic's."""
+        status = self._tasks[target].status()
+        return status if target.stage == 0 else status | {"topic": self._deployment.place(target).topic}
 
 
 def resident_bytes() -> int:

@@ -1,6 +1,8 @@
-"""Sends the time to partitions of a live case that are idle while requests wait there.
+"""Sends the time to partitions of a live case that are idle while requests wait for it.
 
 Without an event a partition's watermark stands still, and requests whose deadline has passed get no outcome.
+In a chain a partition of the log does not know what waits behind it, so that each gets the time: as often as
+it would tell it to the stages behind.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from driftline.streams.connection.closing import end
 from driftline.streams.declare.events import Clock, moment
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.partition_task import PartitionTask
+from driftline.streams.records.outputs import Target
+from driftline.streams.stages.stage_fold import tick_of
 
 SENT_AFTER = 5.0
 """Seconds without a record after which a partition gets a clock event, while requests wait."""
@@ -47,13 +51,15 @@ class BrokerClock:
 
 
 class ClockEvents:
-    """The clock events of one worker; `tasks` are its partitions as they are at any time."""
+    """The clock events of one worker; `tasks` are its partitions, of all stages, as they are at any time."""
 
-    def __init__(self, deployment: Deployment, bootstrap: str, tasks: Mapping[int, PartitionTask]) -> None:
+    def __init__(self, deployment: Deployment, bootstrap: str, tasks: Mapping[Target, PartitionTask]) -> None:
         self._log = deployment.topics.log
         self._codec = deployment.case.codec()
         self._bootstrap = bootstrap
         self._tasks = tasks
+        self._is_chain = deployment.stages > 1
+        self._sent_after = max(SENT_AFTER, tick_of(deployment.case)) if self._is_chain else SENT_AFTER
         self._clock = BrokerClock()
         self._producer: AIOKafkaProducer | None = None
         self._outage = Outage("sending the time to idle partitions")
@@ -73,7 +79,11 @@ class ClockEvents:
 
     async def _send(self) -> bool:
         """Send the time to each partition that needs it; whether there was one."""
-        waiting = [number for number, task in self._tasks.items() if _needs_time(task)]
+        waiting = [
+            target.partition
+            for target, task in self._tasks.items()
+            if target.stage == 0 and self._needs_time(task)
+        ]
         for number in waiting:
             if self._producer is None:
                 self._producer = async_clients.producer(self._bootstrap, acks="all")
@@ -90,12 +100,11 @@ class ClockEvents:
         if producer is not None:
             await end(producer)
 
-
-def _needs_time(task: PartitionTask) -> bool:
-    """Whether a partition is served, idle, and has requests that wait."""
-    return (
-        task.idle_seconds >= SENT_AFTER
-        and task.owned is not None
-        and task.state == "serving"
-        and task.owned.processor.open > 0
-    )
+    def _needs_time(self, task: PartitionTask) -> bool:
+        """Whether a partition is served, idle, and has requests that wait, or may have some behind it."""
+        return (
+            task.idle_seconds >= self._sent_after
+            and task.owned is not None
+            and task.state == "serving"
+            and (self._is_chain or task.owned.processor.open > 0)
+        )

@@ -1,4 +1,4 @@
-"""The worker: a Faust agent that hands the partitions it is given to their partition_task."""
+"""The worker: Faust agents, one for each stage, that hand the partitions they are given to their tasks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held
 from driftline.streams.owner.partition_task import Frame, PartitionTask
 from driftline.streams.owner.standby import Standby
+from driftline.streams.records.outputs import Target
 from driftline.streams.status.endpoint import Endpoint
 from driftline.streams.status.worker_status import WorkerStatus
 from driftline.streams.transport import frame
@@ -40,11 +41,11 @@ partitions, at the group."""
 
 
 class Worker:
-    """The partitions of one case that this process owns.
+    """The partitions of one case that this process owns, of whichever stage.
 
     `status_path` gets a JSON status once a second, written whole or not at all; its folder is Faust's
-    data folder too. `client_id` is the process's name to Kafka. `upgrading` are partitions with which it
-    takes over from other code. `topics` looks at the topics' settings while it serves,
+    data folder too. `client_id` is the process's name to Kafka. `upgrading` are partitions of the log with
+    which it takes over from other code. `topics` looks at the topics' settings while it serves,
     `membership` at the group while it has no partitions. `metrics` is the address, host:port, at which it
     serves its metrics and health (None: nowhere).
     """
@@ -63,12 +64,14 @@ class Worker:
     ) -> None:
         self.case = deployment.case
         self._deployment = deployment
+        stages = [deployment.of_stage(number) for number in range(deployment.stages)]
+        self._stages = {stage.topic: stage for stage in stages}
         self._bootstrap = bootstrap
         self._faust_folder = status_path.parent / "faust"
         self._client_id = client_id
-        self._partition_tasks: dict[int, PartitionTask] = {}
+        self._partition_tasks: dict[Target, PartitionTask] = {}
         self._budget = CheckpointBudget()
-        self._held: dict[int, Held] = {}
+        self._held: dict[Target, Held] = {}
         self._upgrading = dict(upgrading or {})
         self._references = ReferenceWatch()
         self._topics = topics
@@ -113,8 +116,9 @@ class Worker:
             datadir=self._faust_folder,
         )
         frame.install(app)
-        topic = app.topic(self._deployment.topics.log, value_type=bytes, value_serializer="raw")
-        app.agent(topic, name=f"{self.case.name}.fold")(self._dispatch)
+        for name in self._stages:
+            topic = app.topic(name, value_type=bytes, value_serializer="raw")
+            app.agent(topic, name=f"{name}.fold")(self._dispatch)
         app.on_partitions_assigned.connect(self._assigned, weak=False)
         app.on_partitions_revoked.connect(self._revoked, weak=False)
         app.task(self._report)
@@ -126,45 +130,51 @@ class Worker:
             app.task(self._send_time)
         return app
 
-    def _states(self) -> dict[int, str]:
-        return {number: task.state for number, task in sorted(self._partition_tasks.items())}
+    def _states(self) -> dict[str, str]:
+        return {task.name: task.state for _, task in sorted(self._partition_tasks.items())}
 
-    def _log_end(self, number: int) -> int | None:
-        """The offset after the last record of a partition of the log, as of the last fetch."""
-        return self.app.consumer.highwater(TP(self._deployment.topics.log, number)) or None
+    def _log_end(self, target: Target) -> int | None:
+        """The offset after the last record of a partition of a stage's topic, as of the last fetch."""
+        place = self._deployment.place(target)
+        return self.app.consumer.highwater(TP(place.topic, place.partition)) or None
+
+    def _target(self, tp: TP) -> Target:
+        return Target(self._stages[tp.topic].stage, tp.partition)
 
     async def _dispatch(self, stream: Any) -> None:
         """Give each frame to its partition; each is acknowledged when its outputs are."""
         frames = stream.noack()
         async for event in frames.events():
-            partition_task = self._partition_tasks.get(event.message.partition)
+            partition_task = self._partition_tasks.get(self._target(event.message.tp))
             if partition_task is not None:  # else it was taken away since
                 partition_task.put(Frame(event.value, event.ack))
 
     async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
-        mine = {tp.partition for tp in assigned if tp.topic == self._deployment.topics.log}
+        mine = {self._target(tp) for tp in assigned if tp.topic in self._stages}
         await self._give_back(set(self._partition_tasks) - mine)
-        for number in sorted(mine - set(self._partition_tasks)):
-            standby = self._upgrading.pop(number, None)
-            task = PartitionTask(self._deployment, number, self._budget, self._held.get(number), standby)
-            self._partition_tasks[number] = task
+        for target in sorted(mine - set(self._partition_tasks)):
+            standby = self._upgrading.pop(target.partition, None) if target.stage == 0 else None
+            stage, held = self._deployment.of_stage(target.stage), self._held.get(target)
+            task = PartitionTask(stage, target.partition, self._budget, held, standby)
+            self._partition_tasks[target] = task
             task.start().add_done_callback(self._done)
         self._budget.partitions = max(1, len(self._partition_tasks))
         self._held.clear()  # what went to somebody else is not kept
         gc.unfreeze()  # nor left out of the next collection
 
     async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
-        await self._give_back({tp.partition for tp in revoked} & set(self._partition_tasks))
+        gone = {self._target(tp) for tp in revoked if tp.topic in self._stages}
+        await self._give_back(gone & set(self._partition_tasks))
 
-    async def _give_back(self, numbers: set[int]) -> None:
-        leaving = {number: self._partition_tasks.pop(number) for number in numbers}
-        for number, held in zip(
+    async def _give_back(self, targets: set[Target]) -> None:
+        leaving = {target: self._partition_tasks.pop(target) for target in targets}
+        for target, held in zip(
             leaving,
             await asyncio.gather(*(partition_task.stop() for partition_task in leaving.values())),
             strict=True,
         ):
             if held is not None:
-                self._held[number] = held
+                self._held[target] = held
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -188,7 +198,8 @@ class Worker:
         while not self.app.should_stop:
             await asyncio.sleep(TOPICS_EVERY)
             await self._topics.look()
-            serving = [one.owned for one in self._partition_tasks.values() if one.state == "serving"]
+            tasks = [one for target, one in self._partition_tasks.items() if target.stage == 0]
+            serving = [one.owned for one in tasks if one.state == "serving"]
             await self._references.look([one for one in serving if one is not None])
 
     async def _watch_membership(self) -> None:

@@ -1,13 +1,15 @@
-"""A case of several keys: parcels by their sender, depot and courier, one model for all."""
+"""Cases of several keys: parcels by their sender, depot and courier, one model for all; payments as well."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
 from driftline import HOUR, MINUTE, Binary, Event, Label, Member, PerKey, Shared, UseCase, count, field, mean
+from driftline.examples.payments import payments
 
 
 class Sent(Event, tag="sent"):
@@ -91,3 +93,6 @@ def events(number: int = 300, seed: int = 1) -> Iterator[Event]:
         if random.random() < 0.1:
             coming.append((now, Closed(id=f"c{i}", at=at(now), depot=depot)))
     yield from (event for _, event in sorted(coming, key=lambda one: one[0]))
+
+
+payments_on_4 = replace(payments, partitions=4)

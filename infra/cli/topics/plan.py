@@ -24,8 +24,7 @@ def plan(case: Case, partitions: Partitions = None, as_json: AsJson = False) -> 
 
     Prints the topic, key and partitions of each.
 
-    With --partitions, those of another number of partitions than the case's. Workers run one stage;
-    `driftline simulate` folds several.
+    With --partitions, those of another number of partitions than the case's.
     """
     from driftline.streams.owner.deployment import code_of
 
@@ -49,8 +48,6 @@ def _as_object(plan: Plan, found: Sequence[tuple[Stage, str]]) -> dict[str, obje
         "entries": dict(plan.entries),
         "request_hops": plan.request_hops,
         "label_hops": plan.label_hops,
-        "runs": plan.is_runnable,
-        "verdict": plan.verdict,
     }
 
 
@@ -65,5 +62,4 @@ def _lines(plan: Plan, found: Sequence[tuple[Stage, str]]) -> list[str]:
     for tag, entry in plan.entries.items():
         lines.append(f"{tag}: {'to every partition' if entry is None else f'written by {entry}'}")
     lines.append(f"topics on the way: {plan.request_hops} of a request, {plan.label_hops} of a label")
-    lines.append(plan.verdict)
     return lines

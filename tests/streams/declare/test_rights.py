@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import parcels
 import pytest
 import shop
 
@@ -57,3 +58,20 @@ def test_rights_are_told_as_kafkas_own_command_takes_them() -> None:
         "--group 'my readers' --resource-pattern-type literal"
     )
     assert len(told) == len({line.partition(" --topic ")[2] for line in told})
+
+
+def test_only_the_worker_writes_between_stages_whatever_the_code() -> None:
+    topics = parcels.payments_on_4.topics("team")
+    between = {"team.payments.by-merchant.", "team.payments.by-device.", "team.payments.questions."}
+
+    def prefixes(role: Role, operation: str) -> set[str]:
+        every = rights(role, topics, group="readers", bridge="till" if role is Role.BRIDGE else None)
+        return {one.name for one in every if one.pattern_type == "Prefixed" and one.operation == operation}
+
+    assert all(spec.name.rpartition(".")[0] + "." in between for spec in topics.between("0a1b"))
+    for role in Role:
+        writing = between if role is Role.WORKER else set()
+        assert prefixes(role, "Write") == writing
+    ids = {one.name for one in rights(Role.WORKER, topics) if one.resource_type == "TransactionalId"}
+    assert {"driftline.team.payments.events.3", "driftline.team.payments.questions.0"} <= ids
+    assert len(ids) == 4 + 4 + 4 + 1

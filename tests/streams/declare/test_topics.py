@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from parcels import payments_on_4
 from shop import orders
 from till import till
 
@@ -51,3 +52,21 @@ def test_a_case_whose_name_had_a_dot_is_told_how_it_keeps_its_topics() -> None:
 
     with pytest.raises(DeclarationError, match="or 'orders' in the namespace 'shop', whose topics have the"):
         replace(orders, name="shop.orders")
+
+
+def test_topics_of_a_chain_have_the_partitions_of_who_writes_them() -> None:
+    topics = payments_on_4.topics()
+    found = {spec.name: spec.partitions for spec in [*topics.all(), *topics.between("0a1b")]}
+    assert found == {
+        "payments.events": 4,
+        "payments.by-merchant.0a1b": 4,
+        "payments.by-device.0a1b": 4,
+        "payments.questions.0a1b": 1,
+        **{
+            f"payments.{kind}": 1
+            for kind in ("predictions", "outcomes", "drift", "models", "statistics", "anomalies")
+        },
+        "payments.dead-letters": 13,
+    }
+    assert orders.topics().between("0a1b") == []
+    assert {spec.partitions for spec in orders.topics().all()} == {orders.partitions}

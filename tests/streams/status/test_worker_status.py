@@ -17,6 +17,7 @@ from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.owner.deployment import Deployment, code_of
 from driftline.streams.owner.partition_task import Frame, PartitionTask
+from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import TopicShape
 from driftline.streams.status.metric_definitions import MEASURES
 from driftline.streams.status.metrics import WorkerMetrics
@@ -52,7 +53,7 @@ class Serving:
         self.broker.shapes = {spec.name: TopicShape(f"{spec.name}#0", PARTITIONS) for spec in topics.all()}
         seal = Seal(b"k" * KEY_BYTES)
         self.deployment = Deployment(CASE, code_of(CASE), topics, self.broker, MemoryCheckpoints(), seal)
-        self.tasks: dict[int, PartitionTask] = {}
+        self.tasks: dict[Target, PartitionTask] = {}
         self.metrics = WorkerMetrics()
         self.status = WorkerStatus(
             folder / "status.json", self.deployment, self.tasks, list, lambda number: None, self.metrics
@@ -61,12 +62,12 @@ class Serving:
     def append(self, partition: int, event: Event) -> None:
         place = self.deployment.log(partition)
         self.broker.add(place, SHOPS[partition].encode(), CASE.codec().encode(event))
-        if (task := self.tasks.get(partition)) is not None:
+        if (task := self.tasks.get(Target(0, partition))) is not None:
             task.put(Frame([self.broker.at(place)[-1]], lambda: None))
 
     async def take(self, *partitions: int) -> None:
         for number in partitions:
-            task = self.tasks[number] = PartitionTask(self.deployment, number, CheckpointBudget())
+            task = self.tasks[Target(0, number)] = PartitionTask(self.deployment, number, CheckpointBudget())
             task.start()
         await self.until(lambda: all(task.state == "serving" for task in self.tasks.values()))
 
@@ -103,11 +104,11 @@ def test_what_others_keep_does_not_change_when_a_partition_is_given_back(tmp_pat
         await worker.take(*range(PARTITIONS))
         both = {"0": 2.0, "1": 2.0}
         await worker.until(lambda: worker.failures() == both)
-        await worker.tasks.pop(1).stop()
+        await worker.tasks.pop(Target(0, 1)).stop()
         worker.status.update()
         assert worker.failures() == {"0": 2.0}
         assert {labels[0] for labels in worker.series("records")} == {"0"}
-        await worker.tasks.pop(0).stop()
+        await worker.tasks.pop(Target(0, 0)).stop()
 
     asyncio.run(run())
 
@@ -123,6 +124,6 @@ def test_events_are_counted_by_type_from_the_take_over_on(tmp_path: Path) -> Non
         counted = {("0", "asked"): 2.0, ("0", "settled"): 1.0}
         await worker.until(lambda: worker.series("events") == counted)
         assert worker.series("records")["0", "accepted"] == 4.0
-        await worker.tasks.pop(0).stop()
+        await worker.tasks.pop(Target(0, 0)).stop()
 
     asyncio.run(run())
