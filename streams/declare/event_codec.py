@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC
 from operator import attrgetter
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import msgspec
 import msgspec.structs
 
 from driftline.declaration_check import suggestion
 from driftline.features.declare.keys import key_text
+from driftline.streams.declare.event_check import MAX_MAGNITUDE, Check, check_of
 from driftline.streams.declare.events import SYSTEM_EVENTS, Event, Reference
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.errors import DeclarationError, Refused
 
-MAX_MAGNITUDE = 1e15
-"""Numbers to compute with may not be beyond this: their squares and sums would not be exact or finite."""
-
-YEARS = range(2, 9999)
-"""Years that `at` may lie in: whatever its zone, it has a date in UTC."""
 COLONS_IN_TIME = 2
 _UNKNOWN_TYPE = re.compile(r"Invalid value '(.*)' - at `\$\.type`")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(.*?)`")
@@ -34,19 +30,6 @@ _SPELLINGS = {
     "is no finite number": f"a number is an int or a float within ±{MAX_MAGNITUDE:g}",
 }
 """What a reason has in it, and how such a value is written."""
-LONGEST_KEY = 4_096
-"""Bytes of a record's key: it stands in every output about it, more than once in some."""
-
-
-def _within(value: Any) -> bool:
-    """Whether all numbers in a field's value are finite and within the magnitude allowed."""
-    if value is None or isinstance(value, (str, bytes)):
-        return True
-    if isinstance(value, (int, float)):
-        return -MAX_MAGNITUDE <= value <= MAX_MAGNITUDE
-    if isinstance(value, Mapping):
-        return all(map(_within, value.values()))
-    return not isinstance(value, Iterable) or all(map(_within, value))
 
 
 def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
@@ -64,15 +47,15 @@ _REPEATS = json.JSONDecoder(
 )
 
 
-@cache
-def _numeric_fields(event_type: type[Event]) -> tuple[str, ...]:
-    """Names of the fields that may hold a number."""
+_write = msgspec.json.Encoder(order="deterministic").encode
 
-    def numeric(hint: Any) -> bool:
-        return hint in (int, float) or any(numeric(part) for part in get_args(hint))
 
-    hints = get_type_hints(event_type)
-    return tuple(name for name in event_type.__struct_fields__ if numeric(hints[name]))
+def as_written(event: Event) -> bytes:
+    """The JSON of an event as this package writes it: the same however a producer does (order of fields,
+    spaces, defaults, the zone of `at`)."""
+    if event.at.tzinfo is not UTC:
+        event = msgspec.structs.replace(event, at=event.at.astimezone(UTC))
+    return _write(event)
 
 
 class EventCodec:
@@ -110,69 +93,42 @@ class EventCodec:
         self._encoder = msgspec.json.Encoder()
         self._max_bytes = max_bytes
         known: list[type[Event]] = [*types, *SYSTEM_EVENTS]
-        self._checks: dict[type[Event], Callable[[Event], Any] | None] = {}
         self.broadcast = frozenset(t for t in known if issubclass(t, (Reference, *SYSTEM_EVENTS)))
         fields = [name for name in (key, *(others or ())) if name is not None]
-        self._key_names = _key_names((kind for kind in known if kind not in self.broadcast), fields)
-        self._key_of = {kind: attrgetter(name) for kind, name in self._key_names.items()}
-        self._checked = frozenset(kind for kind in self._key_of if checked is None or kind in checked)
-        self._names: dict[type[Event], tuple[str, ...]] = {}
+        key_names = _key_names((kind for kind in known if kind not in self.broadcast), fields)
+        self._key_of = {kind: attrgetter(name) for kind, name in key_names.items()}
+        self._checks: dict[type[Event], Check] = {}
         self._fewest_colons: dict[type[Event], int] = {}
         for event_type in known:
             required = [field for field in msgspec.structs.fields(event_type) if field.required]
             self._fewest_colons[event_type] = 1 + len(required) + COLONS_IN_TIME
-            used = (
-                event_type.__struct_fields__ if event_type in SYSTEM_EVENTS else computed.get(event_type, ())
-            )
-            names = tuple(name for name in _numeric_fields(event_type) if name in used)
-            self._names[event_type] = names
-            # attrgetter returns a bare value for one name: asking twice keeps it a tuple
-            self._checks[event_type] = attrgetter(*names, *names[:1]) if names else None
+            all_fields = event_type.__struct_fields__
+            used = all_fields if event_type in SYSTEM_EVENTS else computed.get(event_type, ())
+            is_checked = checked is None or event_type in checked
+            key_name = key_names.get(event_type) if is_checked else None
+            self._checks[event_type] = check_of(event_type, used, key_name)
 
     def decode(self, raw: bytes | None, key: bytes | None) -> Event:
         """The event in `raw`, whose record key is `key`; raises `Refused` with stage and reason."""
+        return self.read(raw, key)[0]
+
+    def read(self, raw: bytes | None, key: bytes | None) -> tuple[Event, bytes]:
+        """As `decode`, with the event as this package writes it."""
         if not raw:
             raise Refused("decode", "the record has no value")
         if len(raw) > self._max_bytes:
             raise Refused("decode", f"{len(raw)} bytes exceed the case's limit of {self._max_bytes}")
         try:
             event = self._decoder.decode(raw)
-            kind = type(event)
-            # with no more colons than its type needs, none is left over for a repeated key
-            if raw.count(b":") > self._fewest_colons[kind] and self._encoder.encode(event) != raw:
+            written = _write(event)
+            # what is written so says nothing twice. Nor does what has no more colons than its type needs:
+            # none is left over for a repeated key
+            if written != raw and raw.count(b":") > self._fewest_colons[event.__class__]:
                 _REPEATS.decode(raw.decode())
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise Refused("decode", str(error)) from None
-        if event.at.year not in YEARS:
-            raise Refused("decode", f"at lies in the year {event.at.year}, which not every zone has")
-        numbers = self._checks[kind]
-        if numbers is not None:
-            for value in numbers(event):
-                if value is None:
-                    continue
-                if value.__class__ is float or value.__class__ is int:
-                    if not -1e15 <= value <= 1e15:
-                        raise self._out_of_range(event)
-                elif not _within(value):
-                    raise self._out_of_range(event)
-        if kind in self._checked and (key is None or key != key_text(self._key_of[kind](event)).encode()):
-            raise self._misnamed(event, key)
-        if key is not None and len(key) > LONGEST_KEY:
-            raise Refused("key", f"a key of {len(key):,} bytes: at most {LONGEST_KEY:,} are allowed")
-        return event
-
-    def _misnamed(self, event: Event, key: bytes | None) -> Refused:
-        given = "missing" if key is None else repr(key[:64])
-        text = key_text(self._key_of[type(event)](event))
-        field = self._key_names[type(event)]
-        return Refused("key", f"record key is {given}, field {field!r} makes it {text!r:.80}")
-
-    def _out_of_range(self, event: Event) -> Refused:
-        for name in self._names[type(event)]:
-            value = getattr(event, name)
-            if not _within(value):
-                return Refused("decode", f"{name} is {value!r}, beyond ±{MAX_MAGNITUDE:g}")
-        raise AssertionError("no field is out of range")
+        self._checks[event.__class__](event, key)
+        return event, written if event.at.tzinfo is UTC else as_written(event)
 
     def encode(self, event: Event) -> bytes:
         """The event's JSON; raises `Refused` for what `decode` would refuse."""

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import zlib
-from datetime import UTC
 from typing import Literal
 
-import msgspec
-
 from driftline.features.state.event_time import NEVER
+from driftline.streams.declare.event_codec import as_written
 from driftline.streams.declare.events import Event
 
 Novelty = Literal["new", "duplicate", "other content"]
 
-_encode = msgspec.json.Encoder(order="deterministic").encode
+hashed = zlib.crc32
+"""What an event says, as it is written, in 32 bits. It guards against mistakes, not against forgery."""
 
 
 def content_of(event: Event) -> int:
-    """What an event says, in 32 bits: the same however a producer writes it (order of fields, spaces,
-    defaults, the zone of `at`), another one for all but one in four thousand million other events.
-
-    It is CRC-32 of the event as this package writes it: it guards against mistakes, not against forgery.
-    """
-    if event.at.tzinfo is not UTC:
-        event = msgspec.structs.replace(event, at=event.at.astimezone(UTC))
-    return zlib.crc32(_encode(event))
+    """What an event says, in 32 bits: the same however a producer writes it, another one for all but one in
+    four thousand million other events."""
+    return hashed(as_written(event))
 
 
 class SeenEvents:

@@ -23,7 +23,7 @@ from driftline.streams.declare.partitioning import Home
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 from driftline.streams.fold import refusal
-from driftline.streams.fold.deduplication import SeenEvents, content_of
+from driftline.streams.fold.deduplication import SeenEvents, hashed
 from driftline.streams.fold.intake_state import Counts, Features, IntakeParts, IntakeState
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, Statement
 from driftline.streams.fold.label_statement import LabelReader
@@ -179,8 +179,8 @@ class Intake:
 
     def _decoded(self, record: Record) -> _Decoded:
         try:
-            event = self._codec.decode(record.value, record.key)
-            return record, event, content_of(event)
+            event, written = self._codec.read(record.value, record.key)
+            return record, event, hashed(written)
         except Refused as refused:
             return record, refused, 0
         except BaseException as error:
