@@ -154,7 +154,7 @@ class Watermark:
         """Judge an event that is ahead, or that comes after such a one."""
         step = at - self.max_at
         waiting = len(self._unconfirmed)
-        if waiting and self._is_contradicted_by(at):
+        if waiting and at < self._unconfirmed[0] - self.lateness:
             waiting = 0
         if not waiting and step <= self._bound:
             return "on time"
@@ -172,14 +172,13 @@ class Watermark:
             return "on time"
         return "ahead" if at >= self._doubted - self._bound else "on time"
 
-    def _is_contradicted_by(self, at: float) -> bool:
-        """Whether an event is back behind the first of those that wait to be confirmed."""
-        return at < self._unconfirmed[0] - self.lateness
-
     def _wait(self, at: float) -> None:
-        """Take an event that is ahead, or that comes after such a one."""
+        """Take an event that is ahead, or that comes after such a one.
+
+        It is contradicted by one that is back behind the first of those that wait.
+        """
         waiting = self._unconfirmed
-        if waiting and self._is_contradicted_by(at):
+        if waiting and at < waiting[0] - self.lateness:
             if self.max_at != NEVER:
                 self._doubted = waiting[0]
             self.contradicted += len(waiting)
@@ -237,9 +236,10 @@ class Watermark:
         """How many events have to follow one that is ahead by `step` for it to be confirmed."""
         if step > FROM_THE_START:
             return QUORUM - 1
-        since = self._judged - self._moved[max(0, _size(step) - 1)]
+        about_as_far = self._moved[max(0, _size(step) - 1)]
+        since = self._judged - about_as_far
         if since < FEW:
-            return QUORUM - 1 if self._is_too_far(step) else 1
+            return QUORUM - 1 if about_as_far == 0 and self.max_jump < step < FROM_THE_START else 1
         return min(MOST, max(QUORUM - 1, since // SHARE))
 
     def _is_too_far(self, step: float) -> bool:
