@@ -32,6 +32,7 @@ def refusal(bootstrap: str, security: KafkaSecurity) -> str | None:
     where nothing is known to be wrong."""
     for address in bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
+        host = host.strip("[]")  # as an IPv6 address is written
         try:
             with socket.create_connection((host, int(port)), HANDSHAKE_WITHIN) as plain:
                 return _reason(plain, host, security)

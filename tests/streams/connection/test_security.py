@@ -139,16 +139,35 @@ def test_clients_are_let_in_as_the_settings_say(monkeypatch: pytest.MonkeyPatch)
     assert faust.username == "worker"
 
 
-def served_once(answer: Callable[[socket.socket], None]) -> str:
+def served_once(answer: Callable[[socket.socket], None], host: str = "127.0.0.1") -> str:
     """The address of a server that takes one connection."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, 0), family=family)
 
     def serve() -> None:
         with listening, listening.accept()[0] as connection:
             answer(connection)
 
     Thread(target=serve, daemon=True).start()
-    return f"127.0.0.1:{listening.getsockname()[1]}"
+    return f"{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+
+
+def has_ipv6() -> bool:
+    """Whether this machine can be reached by an IPv6 address."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+def test_a_broker_with_an_ipv6_address_is_asked_why_it_lets_nobody_in() -> None:
+    reason = refusal(
+        served_once(lambda connection: connection.sendall(b"no TLS here"), "::1"), secured("SSL")
+    )
+    assert reason is not None
+    assert "security_protocol" in reason
 
 
 def test_a_broker_that_asks_for_a_certificate_of_the_client_is_told_of(
