@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
 from driftline.infra.errors import InfraError
 from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.processes.jobs import Report, in_processes
+from driftline.infra.proof.stage_audit import StageJob, audit_stages, refuse_parts
 from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
 from driftline.streams.archive.epochs import recorded_epochs
@@ -22,8 +23,9 @@ from driftline.streams.owner.deployment import code_of
 from driftline.streams.proof.audit import AuditedRange, PartitionAudit, PublishedTopic, audit_partition
 from driftline.streams.proof.lineage import find_prediction
 from driftline.streams.proof.refold import Refold
+from driftline.streams.proof.stage_audit import StageAudit
 from driftline.streams.records.difference import Difference
-from driftline.streams.records.outputs import KINDS
+from driftline.streams.records.outputs import KINDS, Target
 
 TOLD_EVERY = 2.0
 """Seconds between lines of progress."""
@@ -31,8 +33,30 @@ TOLD_EVERY = 2.0
 Tell = Callable[[str], None]
 
 
+class StageCounts(msgspec.Struct, frozen=True):
+    """What the audit of one stage found: records of its topic that were folded, and of what it put out and
+    sent to the stages behind, those compared and those equal."""
+
+    stage: str
+    folded: int
+    checked: int
+    equal: int
+
+    @classmethod
+    def of(cls, stage: str, audits: Sequence[PartitionAudit]) -> Self:
+        """Added over its partitions."""
+        counts = [(audit.folded, audit.checked, audit.equal) for audit in audits]
+        return cls(stage, *map(sum, zip(*counts, strict=True)))
+
+    def __str__(self) -> str:
+        """One line for people."""
+        equal = "all equal" if self.equal == self.checked else f"{self.equal:,} equal"
+        return f"{self.stage}: {self.folded:,} records folded, {self.checked:,} compared, {equal}"
+
+
 class AuditReport(msgspec.Struct, frozen=True):
-    """What the audit of a case found. `unchecked_reasons` counts by reason; `events` are the log's.
+    """What the audit of a case found. `unchecked_reasons` counts by reason; `events` are the log's. `stages`
+    are those of a case of several; what they sent to each other is compared too.
 
     `undeclared` counts the offsets in each partition of the log beyond those that the case declares: no
     worker answers what lies there.
@@ -48,6 +72,7 @@ class AuditReport(msgspec.Struct, frozen=True):
     seconds: float
     events_per_second: float
     undeclared: Mapping[int, int]
+    stages: Sequence[StageCounts] = ()
 
     @property
     def exit_code(self) -> int:
@@ -66,6 +91,7 @@ class AuditReport(msgspec.Struct, frozen=True):
         compared = f"{self.case}: {self.checked:,} records compared, {self.equal:,} equal"
         folded = f"; {self.events:,} events folded in {self.seconds:.1f} s ({self.events_per_second:,.0f}/s)"
         lines = [compared + (folded if self.events else "")]
+        lines += [f"  {stage}" for stage in self.stages]
         lines += [f"{count:,} unchecked: {reason}" for reason, count in self.unchecked_reasons.items()]
         lines += [
             f"partition {number} of the log is not among those that the case declares: {count:,} offsets in "
@@ -104,6 +130,8 @@ def audit(
     that is nowhere.
     """
     started = time.perf_counter()
+    if case.plan.is_chain:
+        refuse_parts(case, partition, selection)
     numbers: Sequence[int] = range(case.partitions) if partition is None else (partition,)
     kinds: Sequence[str] = KINDS
     with open_history(case, settings) as history:
@@ -123,18 +151,37 @@ def audit(
             numbers, kinds = (prediction.partition,), ("predictions", "outcomes")
     # what a child process is given is resolved here, once
     settings = settings.model_copy(update={"bootstrap": bootstrap_of(settings)})
+    if case.plan.is_chain:
+        found = asyncio.run(_in_stages(case_path, case, settings, tell))
+        audits = [one.audit for one in found]
+        first = [one.audit for one in found if one.target.stage == 0]
+        report = _report(case, audits, first, time.perf_counter() - started, undeclared)
+        return msgspec.structs.replace(report, stages=_by_stage(case, found))
     jobs = [_Job(case_path, case.partitions, settings, number, kinds, selection) for number in numbers]
-    return _report(case, asyncio.run(_in_processes(jobs, tell)), time.perf_counter() - started, undeclared)
+    audits = asyncio.run(_in_processes(jobs, tell))
+    return _report(case, audits, audits, time.perf_counter() - started, undeclared)
+
+
+def _by_stage(case: UseCase, found: Sequence[StageAudit]) -> list[StageCounts]:
+    """What was found of each stage."""
+    return [
+        StageCounts.of(stage.topic, [one.audit for one in found if one.target.stage == number])
+        for number, stage in enumerate(case.plan.stages)
+    ]
 
 
 def _report(
-    case: UseCase, audits: Sequence[PartitionAudit], seconds: float, undeclared: Mapping[int, int]
+    case: UseCase,
+    audits: Sequence[PartitionAudit],
+    of_the_log: Sequence[PartitionAudit],
+    seconds: float,
+    undeclared: Mapping[int, int],
 ) -> AuditReport:
     reasons: dict[str, int] = {}
     for audit in audits:
         for reason, count in audit.unchecked.items():
             reasons[reason] = reasons.get(reason, 0) + count
-    events = sum(audit.folded for audit in audits)
+    events = sum(audit.folded for audit in of_the_log)
     return AuditReport(
         case.name,
         sum(audit.checked for audit in audits),
@@ -163,8 +210,22 @@ async def _in_processes(jobs: Sequence[_Job], tell: Tell) -> list[PartitionAudit
         telling.cancel()
 
 
-async def _tell_progress(folded: Mapping[int, int], tell: Tell) -> None:
-    """Tell every few seconds how many events of each partition are folded."""
+async def _in_stages(case_path: str, case: UseCase, settings: Settings, tell: Tell) -> list[StageAudit]:
+    """The audits of all partitions of all stages; all end when one fails."""
+    folded: dict[Target, int] = {}
+
+    def reported(job: StageJob, count: int) -> None:
+        folded[job.target] = count
+
+    telling = asyncio.create_task(_tell_progress(folded, tell))
+    try:
+        return await audit_stages(case_path, case, settings, reported)
+    finally:
+        telling.cancel()
+
+
+async def _tell_progress(folded: Mapping[Any, int], tell: Tell) -> None:
+    """Tell every few seconds how many records of all partitions are folded."""
     began, told = time.monotonic(), 0
     while True:
         await asyncio.sleep(TOLD_EVERY)

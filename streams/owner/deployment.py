@@ -14,14 +14,14 @@ from driftline.streams.checkpoints.segment_collection import SegmentCollection
 from driftline.streams.checkpoints.segment_files import SegmentFolders, SegmentLost
 from driftline.streams.code.fingerprint import numeric_fingerprint
 from driftline.streams.code.fold_version import fold_version
-from driftline.streams.declare.plan import Stage
 from driftline.streams.declare.topics import Topics, TopicSpec
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.partition_fold import PartitionFold
-from driftline.streams.records.outputs import KINDS, Target
+from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Broker, Place
 from driftline.streams.stages.itinerary import Itinerary
+from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold
 from driftline.streams.waiting.segment_store import IN_MEMORY
 
@@ -93,13 +93,14 @@ class Deployment:
         return replace(self, stage=stage)
 
     @property
-    def _stages(self) -> tuple[Stage, ...]:
-        return () if self.itinerary is None else self.itinerary.plan.stages
+    def places(self) -> StagePlaces:
+        """Where all stages read and write."""
+        return StagePlaces(self.topics, self.code.short, self.itinerary)
 
     @property
     def stages(self) -> int:
         """How many stages the case has."""
-        return max(1, len(self._stages))
+        return self.places.count
 
     @property
     def is_last(self) -> bool:
@@ -109,38 +110,25 @@ class Deployment:
     @property
     def partitions(self) -> int:
         """How many partitions this stage has."""
-        return self._stages[self.stage].partitions if self._stages else self.topics.partitions
+        return self.places.partitions(self.stage)
 
     @property
     def topic(self) -> str:
         """The topic that this stage folds."""
-        return self.place(Target(self.stage, 0)).topic
+        return self.log(0).topic
 
     def log(self, partition: int) -> Place:
         """The partition of the stage's topic, which is the log where it is the first."""
-        return self.place(Target(self.stage, partition))
-
-    def place(self, target: Target) -> Place:
-        """A partition of the topic of any stage."""
-        if target.stage == 0:
-            return Place(self.topics.log, target.partition)
-        kind = self._stages[target.stage].topic
-        return Place(self.topics.of_stage(kind, self.code.short), target.partition)
+        return self.places.input(Target(self.stage, partition))
 
     @property
     def targets(self) -> list[Place]:
         """All that this stage sends to."""
-        return [] if self.itinerary is None else [self.place(to) for to in self.itinerary.targets(self.stage)]
+        return self.places.sent_to(self.stage)
 
     def outputs(self, partition: int) -> dict[str, Place]:
-        """The output partitions that this partition alone writes to, by kind. Dead letters have one for each
-        partition of each stage, one stage after the other."""
-        kinds = KINDS if self.is_last else ("dead_letters",)
-        before = sum(stage.partitions for stage in self._stages[: self.stage])
-        return {
-            kind: Place(getattr(self.topics, kind), partition + (before if kind == "dead_letters" else 0))
-            for kind in kinds
-        }
+        """The output partitions that this partition alone writes to, by kind."""
+        return self.places.outputs(Target(self.stage, partition))
 
     @property
     def announced(self) -> list[Place]:
@@ -168,16 +156,15 @@ class Deployment:
 
     def owner(self, partition: int) -> str:
         """The name under which owners of the partition fence each other, of whatever code."""
-        topic = self.topics.of_stage(self._stages[self.stage].topic) if self._stages else self.topics.log
-        return f"driftline.{topic}.{partition}"
+        return f"driftline.{self.topics.of_stage(self.places.kind(self.stage))}.{partition}"
 
     def name(self, partition: int) -> str:
         """What messages call the partition: by its number, behind the log with the stage before it."""
-        return f"{self._stages[self.stage].topic}/{partition}" if self.stage else str(partition)
+        return self.places.name(Target(self.stage, partition))
 
     def folder(self, partition: int) -> str:
         """Where the partition's checkpoints are."""
-        return f"{self._stages[self.stage].topic}-{partition:05d}" if self.stage else f"{partition:05d}"
+        return self.places.folder(Target(self.stage, partition))
 
     def new_fold(self, partition: int) -> PartitionFold:
         """The fold of a partition before its first record; it makes online rows where there is a store."""

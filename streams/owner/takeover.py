@@ -147,7 +147,7 @@ async def _resume(
         },
         positions,
         _unproved(start, before),
-        deployment.place,
+        deployment.places.input,
     )
     if deployment.is_last and not known:
         epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(before))

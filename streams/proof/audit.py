@@ -42,11 +42,13 @@ class AuditedRange(msgspec.Struct, frozen=True):
 
 
 class PublishedTopic(NamedTuple):
-    """One output partition from its first offset that can be read, `begin`, on."""
+    """One output partition from its first offset that can be read, `begin`, on; `partition` where it has
+    another number than that of the log."""
 
     topic: str
     begin: int
     records: Iterable[Sequence[StoredRecord]]
+    partition: int | None = None
 
 
 class PartitionAudit(msgspec.Struct):
@@ -88,6 +90,7 @@ class _Lane:
     ) -> None:
         """`is_complete`: what the log gives is published already, as far as it is folded here."""
         self._topic = published.topic
+        self._number = audit.partition if published.partition is None else published.partition
         self._is_complete = is_complete
         self._stretches = stretches
         self._selection = selection
@@ -188,7 +191,7 @@ class _Lane:
             audit.checked += 1
             audit.equal += 1
         else:
-            audit.differs(record_difference(self._topic, audit.partition, position, record, output))
+            audit.differs(record_difference(self._topic, self._number, position, record, output))
 
     def _lacking(self, position: SourcePosition, output: Output) -> None:
         """A recomputed output that is not among the published ones."""
@@ -196,7 +199,7 @@ class _Lane:
         if self._before_deleted:
             audit.leave(DELETED)
         elif self._is_complete or self._head is not None or position <= self._stretches.known_tail:
-            audit.differs(record_difference(self._topic, audit.partition, position, None, output))
+            audit.differs(record_difference(self._topic, self._number, position, None, output))
 
     def _unexplained_before(self, position: SourcePosition) -> None:
         while self._head is not None and self._position < position:
@@ -210,9 +213,7 @@ class _Lane:
             audit = self._audit
             repeated = _position(record) is not None and self._position <= self._last
             audit.differs(
-                record_difference(
-                    self._topic, audit.partition, self._position, record, None, repeated=repeated
-                )
+                record_difference(self._topic, self._number, self._position, record, None, repeated=repeated)
             )
         self._before_deleted = False
         self._advance()

@@ -145,7 +145,9 @@ class WorkerStatus:
     def _partition(self, target: Target) -> dict[str, Any]:
         """The status of one partition; behind the log it says which topic's."""
         status = self._tasks[target].status()
-        return status if target.stage == 0 else status | {"topic": self._deployment.place(target).topic}
+        return (
+            status if target.stage == 0 else status | {"topic": self._deployment.places.input(target).topic}
+        )
 
 
 def resident_bytes() -> int:

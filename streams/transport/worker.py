@@ -135,7 +135,7 @@ class Worker:
 
     def _log_end(self, target: Target) -> int | None:
         """The offset after the last record of a partition of a stage's topic, as of the last fetch."""
-        place = self._deployment.place(target)
+        place = self._deployment.places.input(target)
         return self.app.consumer.highwater(TP(place.topic, place.partition)) or None
 
     def _target(self, tp: TP) -> Target:

@@ -66,6 +66,7 @@ parcels = UseCase(
     models=Shared(Member("share", Share)),
     source="parcels:events",
 )
+on_two = replace(parcels, partitions=2)
 by_courier = PerKey(Member("share", Share), by="courier")
 
 

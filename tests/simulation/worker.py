@@ -72,7 +72,7 @@ class Reader:
         random = world.random
         if self._position is None:
             log, committed = world.places[self._place], world.committed[self._place]
-            if random.random() < 0.6:
+            if world.goes_forward or random.random() < 0.6:
                 return min(committed, log.end)
             begins = random.randrange(log.end + 1)
             if begins > committed:  # what is left out is handed over with the next record, if one comes

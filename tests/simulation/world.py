@@ -16,7 +16,6 @@ from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.owner.deployment import Deployment
 from driftline.streams.records.outputs import KINDS, Output
 from driftline.streams.records.ports import (
     AppendFailed,
@@ -25,6 +24,7 @@ from driftline.streams.records.ports import (
 )
 from driftline.streams.records.positions import NOTHING, SourcePosition, headers_of, source_of
 from driftline.streams.stages.itinerary import Itinerary
+from driftline.streams.stages.places import StagePlaces
 from tests.simulation.orders import CODE
 from tests.simulation.virtual_loop import Process, VirtualLoop
 
@@ -148,17 +148,14 @@ class World:
         self.itinerary = itinerary
         partitions = case.partitions if itinerary is None else itinerary.plan.partitions
         self.topics = Topics(case.name, partitions)
-        nobody: Any = None
-        first = Deployment(case, CODE, self.topics, nobody, nobody, SEAL, None, itinerary)
-        self.stages = [first.of_stage(number) for number in range(first.stages)]
-        """Where everything is, by stage."""
+        self.stages = StagePlaces(self.topics, CODE.short, itinerary)
         self.log_place = Place(self.topics.log, PARTITION)
         self.kinds = {kind: Place(getattr(self.topics, kind), PARTITION) for kind in KINDS}
         self.places = {
             place: StoredPlace(f"{place.topic}#0")
-            for stage in self.stages
-            for partition in range(stage.partitions)
-            for place in (stage.log(partition), *stage.outputs(partition).values())
+            for stage in range(self.stages.count)
+            for target in self.stages.targets_of(stage)
+            for place in (self.stages.input(target), *self.stages.outputs(target).values())
         }
         self.counts = Counter(place.topic for place in self.places)
         self.network = Process("network")
@@ -174,7 +171,7 @@ class World:
         self.online: dict[Any, Any] = {}
         self.online_losses = 0
         self.goes_forward = False
-        """Whether readers are given records without delay, and none again from further back."""
+        """Whether readers are given records without delay, from where they were committed on, in order."""
         self.undisturbed = True
         """Whether nothing has happened for which records may have waited long."""
         self.destroyed: list[str] = []

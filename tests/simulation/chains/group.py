@@ -81,10 +81,8 @@ class Group:
     @cached_property
     def targets(self) -> list[Target]:
         """All partitions of all stages."""
-        stages = enumerate(self._world.stages)
-        return [
-            Target(number, partition) for number, stage in stages for partition in range(stage.partitions)
-        ]
+        stages = self._world.stages
+        return [target for stage in range(stages.count) for target in stages.targets_of(stage)]
 
     def _hire(self) -> Machine:
         self._hired += 1
@@ -119,11 +117,11 @@ class Group:
 
     async def produce(self) -> None:
         """Write the log, in bursts."""
-        log = self._world.stages[0].log
+        stages = self._world.stages
         for partition, record in self._inputs:
             if self._random.random() < 0.2:
                 await self._wait()
-            stored = self._world.places[log(partition)]
+            stored = self._world.places[stages.input(Target(0, partition))]
             if record is None:
                 stored.entries.append(None)
             else:
@@ -194,11 +192,12 @@ class Group:
 
     def headers(self, target: Target) -> dict[str, CheckpointHeader]:
         """Header by name of every whole checkpoint of a partition."""
-        stage, found = self._world.stages[target.stage], {}
-        for name, content in self._world.checkpoints.items():
-            if name.startswith(f"{stage.folder(target.partition)}/"):
+        world, found = self._world, {}
+        topic, folder = world.stages.input(target).topic, world.stages.folder(target)
+        for name, content in world.checkpoints.items():
+            if name.startswith(f"{folder}/"):
                 try:
-                    found[name] = decode(content, stage.topic, target.partition, SEAL).header
+                    found[name] = decode(content, topic, target.partition, SEAL).header
                 except Unauthentic:
                     continue
         return found
@@ -207,7 +206,7 @@ class Group:
         """Checkpoints that nothing depends on: others are as far, or the topic is whole."""
         spare = []
         for target in self.targets:
-            begin = self._world.places[self._world.stages[target.stage].log(target.partition)].begin
+            begin = self._world.places[self._world.stages.input(target)].begin
             usable = sorted(
                 name for name, header in self.headers(target).items() if header.next_offset >= begin
             )
@@ -232,7 +231,7 @@ class Group:
         """Retention, of the log and between stages: no further than the oldest whole checkpoint; newer ones
         may be lost later."""
         for target in self.targets:
-            place = self._world.stages[target.stage].log(target.partition)
+            place = self._world.stages.input(target)
             stored = self._world.places[place]
             upto = min((header.next_offset for header in self.headers(target).values()), default=0)
             if upto > stored.begin and self._random.random() < 0.7:

@@ -40,8 +40,7 @@ class Reference:
 
 def recorded(world: World, target: Target) -> list[Stored]:
     """The records of a stage's partition, in the order in which they were appended."""
-    place = world.stages[target.stage].log(target.partition)
-    return [entry for entry in world.places[place].entries if entry is not None]
+    return [entry for entry in world.places[world.stages.input(target)].entries if entry is not None]
 
 
 def check_sent(world: World, reference: Reference) -> None:
@@ -68,7 +67,7 @@ def check_published(world: World, reference: Reference) -> None:
     """Every output is published once, in order, with the bytes of a run without faults; online rows are
     the newest ones."""
     for target, out in reference.outputs.items():
-        places = world.stages[target.stage].outputs(target.partition)
+        places = world.stages.outputs(target)
         for kind in KINDS:
             expected = [
                 ((output.offset, output.ordinal), output.key, output.value, tuple(headers_of(output)))

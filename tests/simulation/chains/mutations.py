@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from driftline.streams.owner import deployment, outbox, owned_partition, partition_task
 from driftline.streams.records import outputs
-from driftline.streams.stages import sender, stage_fold, writers
+from driftline.streams.stages import places, sender, stage_fold, writers
 from tests.simulation.chains.group import Focus
 from tests.simulation.chains.run import run
 from tests.simulation.mutation import Change
@@ -42,7 +42,7 @@ MUTATIONS = {
         '            self._watermark += 4000.0\n            self._append(target, b"", {}, None)\n',
     ),
     "the checkpoints of two stages are mixed up": Change(
-        deployment, "Deployment.folder", "if self.stage else", "if False else"
+        places, "StagePlaces.folder", "if target.stage else", "if False else"
     ),
     "what a stage has heard of its writers is not restored": Change(
         writers, "Writers.restore", "    self._heard = state\n", ""
@@ -57,12 +57,12 @@ MUTATIONS = {
         stage_fold, "StageFold.restore", "= state.next_offset", "= state.next_offset + 1"
     ),
     "dead letters of all stages go to the same partitions": Change(
-        deployment, "Deployment.outputs", 'if kind == "dead_letters" else', "if False else"
+        places, "StagePlaces.outputs", 'if kind == "dead_letters" else', "if False else"
     ),
     "all partitions of a number fence each other": Change(
         deployment,
         "Deployment.owner",
-        "self.topics.of_stage(self._stages[self.stage].topic) if self._stages else self.topics.log",
+        "self.topics.of_stage(self.places.kind(self.stage))",
         "self.topics.log",
     ),
     "online rows of a stage are not offered": Change(

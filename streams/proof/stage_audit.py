@@ -1,0 +1,111 @@
+"""The audit of a case of several stages: each partition of each stage, folded anew from its own topic.
+
+A topic between stages holds the order in which its writers met, so it is folded as it is recorded. What the
+fold puts out is compared with what is published, and what it sends with what came to the readers. Taken
+together that is a proof from the log to the answers, each step of it by one partition alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from driftline.streams.archive.epochs import Code, CodeEpoch, recorded_epochs
+from driftline.streams.archive.topic_history import Past
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.proof.audit import AuditedRange, PartitionAudit, PartitionAuditor, PublishedTopic
+from driftline.streams.proof.sent_records import Arrivals, Received, SentComparison
+from driftline.streams.records.outputs import Outputs, Target
+from driftline.streams.records.ports import Place, StoredRecord
+from driftline.streams.stages.places import StagePlaces
+from driftline.streams.stages.stage_fold import StageFold
+from driftline.streams.stages.stage_record import Writer
+
+ReceivedBy = dict[Writer, dict[Target, Received]]
+"""What came to readers, by who wrote it."""
+
+
+class StageAudit(msgspec.Struct):
+    """The result of one partition of a stage: its records, what it put out and what it sent, as counted in
+    `audit`; `received` is what came to it, for the audits of its writers."""
+
+    target: Target
+    audit: PartitionAudit
+    received: dict[Writer, Received] = {}
+
+
+class StageAuditor:
+    """Audits one partition of a stage; `received` is what came to each of its readers from it."""
+
+    def __init__(
+        self,
+        case: UseCase,
+        places: StagePlaces,
+        code: Code,
+        past: Past,
+        target: Target,
+        received: Mapping[Target, Received],
+    ) -> None:
+        assert places.itinerary is not None
+        self._past, self._input = past, places.input(target)
+        # ends of the outputs first: what they hold by then was caused by what the topic holds afterwards
+        published = {kind: _published(past, place) for kind, place in places.outputs(target).items()}
+        epochs = _epochs(places, code, past, target)
+        self._end = past.end(*self._input)
+        self._fold = StageFold(case, places.itinerary, *target)
+        self._arrivals = Arrivals() if target.stage else None
+        self._auditor = PartitionAuditor(
+            target.partition, code, epochs, published, self._step, AuditedRange()
+        )
+        self._sent = SentComparison(places, target, received, self._auditor.audit)
+        self._target = target
+
+    def run(self) -> Iterator[StageAudit]:
+        """What is known so far after each piece, and at the end. Raises StreamsError where a part of the
+        topic is missing."""
+        auditor = self._auditor
+        if not auditor.has_own:
+            auditor.leave_all()
+        else:
+            for records in self._past.records(*self._input, 0, self._end):
+                auditor.folded(records)
+                yield StageAudit(self._target, auditor.audit)
+            auditor.finish()
+            self._sent.finish(self._end)
+        yield StageAudit(
+            self._target, auditor.audit, self._arrivals.received() if self._arrivals is not None else {}
+        )
+
+    def _step(self, records: Sequence[StoredRecord]) -> Outputs:
+        out = self._fold.step(records)
+        if self._arrivals is not None:
+            self._arrivals.take(records)
+        self._sent.take(out.sends)
+        return out
+
+
+def by_writer(audits: Sequence[StageAudit]) -> ReceivedBy:
+    """What came to the partitions of stages behind, for the audits of those that wrote it."""
+    found: ReceivedBy = {}
+    for audit in audits:
+        for writer, received in audit.received.items():
+            found.setdefault(writer, {})[audit.target] = received
+    return found
+
+
+def _published(past: Past, place: Place) -> PublishedTopic:
+    begin, end = past.begin(*place), past.end(*place)
+    return PublishedTopic(place.topic, begin, past.records(*place, begin, end), place.partition)
+
+
+def _epochs(places: StagePlaces, code: Code, past: Past, target: Target) -> Sequence[CodeEpoch]:
+    """The code epochs that decide what is compared. Those of the last stage are of its partitions; a stage
+    before it has none of its own, and is this code's where all of the last stage is."""
+    last = places.count - 1
+    if target.stage == last:
+        return recorded_epochs(past, *places.outputs(target)["models"])
+    answering = [places.outputs(one)["models"] for one in places.targets_of(last)]
+    epochs = [epoch for place in answering for epoch in recorded_epochs(past, *place)]
+    others = [epoch for epoch in epochs if code.difference(epoch.code) is not None]
+    return [CodeEpoch(target.partition, 0, epoch.code, {}) for epoch in (others or epochs)[-1:]]

@@ -1,0 +1,71 @@
+"""Where the stages of a case read and write: the places of one code on the broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from driftline.streams.declare.topics import Topics
+from driftline.streams.records.outputs import KINDS, Target
+from driftline.streams.records.ports import Place
+from driftline.streams.stages.itinerary import Itinerary
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlaces:
+    """The places of a case's stages. Without an `itinerary` the case is one stage, whose topic is the log.
+
+    `code` is the short hash of the code: what stages write for each other is of one code alone. A target is
+    any partition of a stage, also of the first one, to which nothing is sent.
+    """
+
+    topics: Topics
+    code: str
+    itinerary: Itinerary | None = None
+
+    @property
+    def count(self) -> int:
+        """How many stages the case has."""
+        return 1 if self.itinerary is None else len(self.itinerary.plan.stages)
+
+    def partitions(self, stage: int) -> int:
+        """How many partitions a stage has."""
+        if self.itinerary is None:
+            return self.topics.partitions
+        return self.itinerary.plan.stages[stage].partitions
+
+    def targets_of(self, stage: int) -> list[Target]:
+        """All partitions of a stage."""
+        return [Target(stage, partition) for partition in range(self.partitions(stage))]
+
+    def kind(self, stage: int) -> str:
+        """The kind of the topic that a stage folds."""
+        return "events" if self.itinerary is None else self.itinerary.plan.stages[stage].topic
+
+    def input(self, target: Target) -> Place:
+        """What a partition of a stage folds: the log where it is the first."""
+        return Place(self.topics.of_stage(self.kind(target.stage), self.code), target.partition)
+
+    def sent_to(self, stage: int) -> list[Place]:
+        """All that a stage sends to."""
+        return [] if self.itinerary is None else [self.input(to) for to in self.itinerary.targets(stage)]
+
+    def outputs(self, target: Target) -> dict[str, Place]:
+        """What a partition of a stage alone writes for users, by kind. Only the last stage answers. Of dead
+        letters there is a partition for each one of each stage, one stage after the other."""
+        stage, partition = target
+        kinds = KINDS if stage == self.count - 1 else ("dead_letters",)
+        before = sum(map(self.partitions, range(stage)))
+        return {
+            kind: Place(getattr(self.topics, kind), partition + (before if kind == "dead_letters" else 0))
+            for kind in kinds
+        }
+
+    def name(self, target: Target) -> str:
+        """What messages call a partition: by its number, behind the log with the stage before it."""
+        return f"{self.kind(target.stage)}/{target.partition}" if target.stage else str(target.partition)
+
+    def folder(self, target: Target) -> str:
+        """Where the checkpoints of a partition are."""
+        return (
+            f"{self.kind(target.stage)}-{target.partition:05d}" if target.stage else f"{target.partition:05d}"
+        )

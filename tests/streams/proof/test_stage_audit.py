@@ -1,0 +1,147 @@
+"""The audit of a chain: every stage folded from its recorded topic, and what passes between compared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from random import Random
+
+import msgspec
+import pytest
+from parcels import events, parcels
+
+from driftline.streams.archive.parts import ArchivedRecord
+from driftline.streams.errors import StreamsError
+from driftline.streams.proof.stage_audit import StageAudit, StageAuditor, by_writer
+from driftline.streams.records.outputs import Target
+from driftline.streams.records.ports import Place
+from driftline.streams.simulation.sources import laid_out
+from driftline.streams.stages.stage_record import decode_record, encode_record
+from tests.streams.owner.memory import MemoryBroker
+from tests.streams.owner.owned_chain import OwnedChain
+
+
+class Held:
+    """What a broker in memory holds, as a past."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    def begin(self, topic: str, partition: int) -> int:
+        return 0
+
+    def end(self, topic: str, partition: int) -> int:
+        return len(self._broker.at(Place(topic, partition)))
+
+    def records(self, topic: str, partition: int, begin: int, end: int) -> Iterator[list[ArchivedRecord]]:
+        entries = self._broker.at(Place(topic, partition))[begin:end]
+        held = [ArchivedRecord(r.offset, 0, r.key, r.value, r.headers) for r in entries if r is not None]
+        for first in range(0, len(held), 50):
+            yield held[first : first + 50]
+
+
+@pytest.fixture
+def served() -> OwnedChain:
+    """A chain that has been served to its end, by owners one of which was superseded."""
+
+    async def run() -> OwnedChain:
+        chain = OwnedChain(parcels, 2, Random(3))
+        for partition, record in laid_out(parcels, events(200), 2, chain.itinerary.entry):
+            chain.broker.add(chain.place(Target(0, partition)), record.key, record.value)
+        for target in chain.targets:
+            await chain.own(target)
+        await chain.serve()
+        before = chain.tasks[Target(0, 1)]
+        await chain.own(Target(0, 1))
+        await chain.serve()
+        for task in (before, *chain.tasks.values()):
+            await task.stop()
+        return chain
+
+    return asyncio.run(run())
+
+
+def audited(chain: OwnedChain) -> dict[Target, StageAudit]:
+    """The audits of all partitions, the last stage's first."""
+    done: dict[Target, StageAudit] = {}
+    first = chain.stages[0]
+    for stage in reversed(range(len(chain.stages))):
+        received = by_writer(list(done.values()))
+        for target in [target for target in chain.targets if target.stage == stage]:
+            auditor = StageAuditor(
+                parcels, first.places, first.code, Held(chain.broker), target, received.get(target, {})
+            )
+            *_, done[target] = auditor.run()
+    return done
+
+
+def change(chain: OwnedChain, target: Target, offset: int, value: Callable[[bytes], bytes]) -> None:
+    """Another record is at an offset of a stage's topic."""
+    records = chain.broker.at(chain.place(target))
+    record = records[offset]
+    assert record is not None
+    records[offset] = record._replace(value=value(record.value or b""))
+
+
+def test_all_that_is_published_and_sent_is_equal(served: OwnedChain) -> None:
+    done = audited(served)
+    assert all(one.audit.first_difference is None for one in done.values())
+    assert all(one.audit.checked == one.audit.equal for one in done.values())
+    assert not any(one.audit.unchecked for one in done.values())
+    compared = sum(one.audit.checked for one in done.values())
+    sent = sum(len(out.sends) for _, out in served.refolded())
+    assert compared == len(served.published()) + sent
+    read = {target: len(served.records(target)) for target in served.targets}
+    assert {target: one.audit.folded for target, one in done.items()} == read
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_record_between_stages_that_is_another_is_found_where_it_lies(
+    served: OwnedChain, stage: int
+) -> None:
+    target = Target(stage, 0)
+    offset = served.records(target)[20].offset
+
+    def altered(value: bytes) -> bytes:
+        told = decode_record(value)
+        return encode_record(msgspec.structs.replace(told, ordinal=told.ordinal + 1))
+
+    change(served, target, offset, altered)
+    found = {one.target: one.audit.first_difference for one in audited(served).values()}
+    [(writer, difference)] = [(target, one) for target, one in found.items() if one is not None]
+    told = decode_record(served.records(target)[20].value)
+    assert writer == told.writer
+    assert (difference.topic, difference.partition) == served.place(target)
+    assert "one of the records 1 to 64 from" in difference.field
+
+
+def test_an_output_that_is_another_is_found_in_its_own_partition(served: OwnedChain) -> None:
+    last = served.targets[-1]
+    place = served.stages[-1].outputs(last.partition)["predictions"]
+    (number, *_) = [n for n, record in enumerate(served.broker.at(place)) if record is not None]
+    record = served.broker.at(place)[number]
+    assert record is not None
+    served.broker.at(place)[number] = record._replace(value=(record.value or b"").replace(b"0.", b"1.", 1))
+    done = audited(served)
+    difference = done[last].audit.first_difference
+    assert difference is not None
+    assert (difference.topic, difference.partition) == place
+    assert sum(one.audit.first_difference is not None for one in done.values()) == 1
+
+
+def test_a_record_between_stages_that_is_gone_is_missing(served: OwnedChain) -> None:
+    target = Target(2, 0)
+    served.broker.at(served.place(target))[served.records(target)[20].offset] = None
+    with pytest.raises(StreamsError, match=r"are missing: the topic was truncated"):
+        audited(served)
+
+
+def test_what_a_stage_has_that_nobody_sent_is_a_difference(served: OwnedChain) -> None:
+    target = Target(1, 0)
+    *_, record = served.records(target)
+    told = decode_record(record.value)
+    more = encode_record(msgspec.structs.replace(told, number=told.number + 1))
+    served.broker.add(served.place(target), None, more)
+    difference = audited(served)[Target(told.stage, told.partition)].audit.first_difference
+    assert difference is not None
+    assert (difference.verdict, difference.topic) == ("not recomputed", served.place(target).topic)
