@@ -57,6 +57,16 @@ def as_set(root: logging.Logger, **fields: Value) -> None:
         handler.addFilter(_Subjects(fields))
 
 
+def leave_out_slow_steps() -> None:
+    """Have this process's log leave out that a step of kafka-python took more than a tenth of a second, which
+    says of a busy machine what would be a fault of the program elsewhere."""
+    logging.getLogger("kafka.net.selector").addFilter(_is_no_slow_step)
+
+
+def _is_no_slow_step(record: logging.LogRecord) -> bool:
+    return "blocking the event loop" not in str(record.msg)
+
+
 class _Subjects(logging.Filter):
     """Adds to a line what it is about: what the process always is, and the task it comes from."""
 

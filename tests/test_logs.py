@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kafka.net.selector import NetworkSelector
 
 from driftline import logs
 from tests.conftest import free_port
@@ -97,3 +98,27 @@ def test_a_worker_logs_json_from_its_first_line_on(tmp_path: Path) -> None:
         worker.communicate()
     assert (ours["level"], ours["case"]) == ("WARNING", "orders")
     assert "asking Kafka" in ours["message"]
+
+
+def test_a_slow_step_of_kafka_python_is_left_out_and_its_other_trouble_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def step() -> None:
+        pass
+
+    def run_slowly() -> None:
+        selector = NetworkSelector(slow_task_threshold_secs=1e-9)
+        selector.run(step())
+        selector.close()
+
+    logger = logging.getLogger("kafka.net.selector")
+    run_slowly()
+    assert caplog.messages
+    caplog.clear()
+    logs.leave_out_slow_steps()
+    try:
+        run_slowly()
+        logger.warning("Wakeup socket returned empty. Rebuilding.")
+    finally:
+        logger.filters.clear()
+    assert caplog.messages == ["Wakeup socket returned empty. Rebuilding."]
