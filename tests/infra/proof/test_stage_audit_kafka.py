@@ -1,0 +1,83 @@
+"""`driftline audit` of a case of several stages on a real Kafka."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kafka import KafkaProducer
+from parcels import events
+
+from driftline.infra.topics.administration import ensure_topics
+from driftline.streams.archive.epochs import CodeEpoch, epoch_output
+from driftline.streams.owner.deployment import code_of
+from driftline.streams.records.outputs import KINDS, Output, Target
+from driftline.streams.records.ports import Place
+from driftline.streams.records.positions import headers_of
+from driftline.streams.simulation.sources import laid_out
+from driftline.streams.stages.chain import Chain
+from driftline.streams.stages.itinerary import itinerary_of
+from driftline.streams.stages.places import StagePlaces
+
+Record = tuple[Place, bytes | None, bytes | None, list[tuple[str, bytes]]]
+
+
+@pytest.fixture
+def system(system_of: Callable[[str], Any]) -> Any:
+    """A case of four stages, whose worker is played by the test."""
+    system = system_of("parcels:on_two")
+    ensure_topics(system.bootstrap, system.topics.between(code_of(system.case).short))
+    return system
+
+
+def published(system: Any, places: StagePlaces) -> Iterator[Record]:
+    """The log, and all that owners of the stages append."""
+    case, code = system.case, code_of(system.case)
+    chain = Chain(case, case.partitions)
+    epoch = epoch_output(CodeEpoch(0, 0, code, {}))
+    yield places.outputs(Target(places.count - 1, 0))["models"], None, epoch.value, headers_of(epoch)
+    for partition, record in laid_out(case, events(200), case.partitions, chain.itinerary.entry):
+        yield places.input(Target(0, partition)), record.key, record.value, []
+        for told in chain.step(partition, record):
+            for kind in KINDS:
+                outputs: list[Output] = getattr(told.outputs, kind)
+                place = places.outputs(Target(told.stage, told.partition)).get(kind)
+                yield from ((place, o.key, o.value, headers_of(o)) for o in outputs if place is not None)
+            yield from ((places.input(target), None, value, []) for target, value in told.outputs.sends)
+
+
+def audited(system: Any, *options: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "driftline", "audit", system.case_path, *options],
+        env=system.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout or done.stderr
+
+
+def test_stages_are_compared_with_what_is_published_and_with_each_other(system: Any) -> None:
+    places = StagePlaces(system.topics, code_of(system.case).short, itinerary_of(system.case))
+    records = list(published(system, places))
+    with KafkaProducer(bootstrap_servers=system.bootstrap, acks="all") as producer:
+        for place, key, value, headers in records:
+            producer.send(place.topic, key=key, value=value, headers=headers, partition=place.partition)
+    code, said = audited(system, "--json")
+    found = json.loads(said)
+    assert (code, found["first_difference"], found["unchecked"]) == (0, None, 0)
+    log = [place for place, *_ in records if place.topic == system.topics.log]
+    assert found["checked"] == found["equal"] == len(records) - len(log) - 1
+    assert found["events"] == len(log)
+    assert [stage["stage"] for stage in found["stages"]] == ["events", "by-depot", "by-courier", "questions"]
+    assert all(stage["checked"] == stage["equal"] > 0 for stage in found["stages"])
+    code, said = audited(system, "--partition", "1")
+    assert code == 2
+    assert "has 4 stages, which are audited as a whole" in said
+    code, said = audited(system, "--follow")
+    assert code == 2
+    assert "`audit --follow` works with one" in said.replace("\n", " ")
