@@ -12,6 +12,7 @@ from typing import Any
 
 from driftline.infra.topics.committed_offsets import folded_offsets, worker_groups
 from driftline.streams.archive.log_reader import LogReader
+from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import REPORT_ONLY
 from driftline.streams.records.positions import header_texts, source_of
@@ -50,12 +51,14 @@ class SentOffsets:
 @dataclass(frozen=True, slots=True)
 class SentRefusals:
     """Dead letters of what was sent, by stage, with a reason of each; offsets that no worker has reached, and
-    whether one serves at all."""
+    whether one serves at all. `behind_the_log` are letters that stages behind the log have written meanwhile:
+    these are not known by the record that was sent, and may be of other events."""
 
     stages: Counter[str]
     reasons: dict[str, str] = field(default_factory=dict)
     behind: int = 0
     is_served: bool = True
+    behind_the_log: int = 0
 
     @property
     def refused(self) -> int:
@@ -67,7 +70,12 @@ class SentRefusals:
         for stage, count in sorted(self.stages.items()):
             what = "accepted, but reported" if stage in REPORT_ONLY else "refused"
             yield f"{count:,} {what} ({stage}), such as: {self.reasons[stage]}"
-        if self.stages:
+        if self.behind_the_log:
+            yield (
+                f"{self.behind_the_log:,} dead letters have come meanwhile from stages behind the log, of "
+                "these events or others"
+            )
+        if self.stages or self.behind_the_log:
             yield f"all of them: driftline dead-letters tail {case}"
         if not self.is_served:
             yield "no worker serves the case, so none has checked them: see driftline status later"
@@ -97,17 +105,24 @@ class DeadLetters:
         is_served, behind = self._awaited(sent.ends())
         stages: Counter[str] = Counter()
         reasons: dict[str, str] = {}
+        behind_the_log = 0
+        for number, letter in self._written():
+            position = source_of(letter.headers)
+            if number >= self._topics.partitions:
+                behind_the_log += 1
+            elif position is not None and (number, position[0]) in sent:
+                headers = header_texts(letter.headers)
+                stages[headers["stage"]] += 1
+                reasons.setdefault(headers["stage"], headers["reason"])
+        return SentRefusals(stages, reasons, behind, is_served, behind_the_log)
+
+    def _written(self) -> Iterator[tuple[int, ArchivedRecord]]:
+        """The dead letters from the beginning of this object on, with their partitions."""
         with LogReader(self._bootstrap) as reader:
             for number, begin in self._begins.items():
                 end = reader.extent(self._topics.dead_letters, number)[1]
                 for chunk in reader.chunks(self._topics.dead_letters, number, begin, end):
-                    for record in chunk:
-                        position = source_of(record.headers)
-                        if position is not None and (number, position[0]) in sent:
-                            headers = header_texts(record.headers)
-                            stages[headers["stage"]] += 1
-                            reasons.setdefault(headers["stage"], headers["reason"])
-        return SentRefusals(stages, reasons, behind, is_served)
+                    yield from ((number, letter) for letter in chunk)
 
     def _awaited(self, ends: dict[int, int]) -> tuple[bool, int]:
         """Wait for the workers to reach these offsets; whether there are any, and how many are left."""

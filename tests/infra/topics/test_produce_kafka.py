@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import shop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.infra.topics.produce_result import SentOffsets
+from driftline.infra.topics.produce_result import SentOffsets, SentRefusals
 from driftline.streams.declare.events import Event
 
 
@@ -67,3 +68,11 @@ def test_the_offsets_sent_are_known_one_by_one(steps: list[tuple[int, int]]) -> 
     everything = {(partition, offset) for partition in range(4) for offset in range(-1, 200)}
     assert {place for place in everything if place in sent} == known
     assert sent.ends() == {p: offset + 1 for p, offset in offsets.items() if offset >= 0}
+
+
+def test_letters_of_stages_behind_the_log_are_told_apart_from_those_of_what_was_sent() -> None:
+    refusals = SentRefusals(Counter(), behind_the_log=3)
+    first, second = refusals.lines("orders")
+    assert first.startswith("3 dead letters have come meanwhile from stages behind the log")
+    assert second.endswith("driftline dead-letters tail orders")
+    assert refusals.refused == 0
