@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -154,3 +155,46 @@ def test_partitions_are_those_of_kafka_python() -> None:
     for n in range(500):
         key = f"key-{n}".encode()
         assert partition_of(key, 7) == (theirs(key) & 0x7FFFFFFF) % 7
+
+
+class Measured(Event, tag="measured"):
+    meter: int
+    value: float | None
+    parts: tuple[float, ...] = ()
+    total: int | str = 0
+
+
+@pytest.fixture
+def meters() -> EventCodec:
+    return EventCodec([Measured], "meter", 65_536, {Measured: Measured.__struct_fields__})
+
+
+MEASURED: dict[str, Any] = {
+    "type": "measured", "id": "1", "at": "2024-01-01T00:00:00Z", "meter": 7, "value": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "key", "reason"),
+    [
+        ({"value": -2e15}, b"7", "value is -2000000000000000.0, beyond"),
+        ({"parts": [1.0, 2e15]}, b"7", "parts is (1.0, 2000000000000000.0), beyond"),
+        ({"total": 10**16}, b"7", "total is 10000000000000000, beyond"),
+        ({"meter": 10**16}, b"10000000000000000", "meter is 10000000000000000, beyond"),
+        ({}, b"8", "record key is b'8', field 'meter' makes it '7'"),
+    ],
+)
+def test_each_kind_of_field_is_checked_by_its_type(
+    meters: EventCodec, fields: dict[str, Any], key: bytes, reason: str
+) -> None:
+    assert meters.decode(json.dumps(MEASURED).encode(), b"7")
+    with pytest.raises(Refused, match=re.escape(reason)):
+        meters.decode(json.dumps(MEASURED | fields).encode(), key)
+
+
+def test_what_is_read_is_written_one_way_however_a_producer_has_written_it(meters: EventCodec) -> None:
+    event, written = meters.read(json.dumps(MEASURED | {"total": "1:2"}, indent=1).encode(), b"7")
+    assert meters.read(meters.encode(event), b"7") == (event, written)
+    elsewhere = MEASURED | {"total": "1:2", "at": "2024-01-01T02:00:00+02:00", "parts": []}
+    assert meters.read(json.dumps(dict(reversed(elsewhere.items()))).encode(), b"7")[1] == written
+    assert meters.read(json.dumps(MEASURED | {"total": "1:3"}).encode(), b"7")[1] != written

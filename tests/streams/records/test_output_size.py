@@ -27,7 +27,7 @@ from driftline import (
     field,
     lookup,
 )
-from driftline.streams.declare.event_check import LONGEST_KEY
+from driftline.streams.declare.event_codec import LONGEST_KEY
 from driftline.streams.declare.topics import INPUT_LIMIT, OUTPUT_LIMITS
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.outbox import Outbox, OutputTooLarge
