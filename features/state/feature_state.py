@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
@@ -37,6 +38,10 @@ from driftline.features.state.request_row import (
 from driftline.features.state.window import CountWindow
 from driftline.features.state.window_feed import WindowFeed
 from driftline.features.state.window_table import BoundedTable, WindowTable
+from driftline.object_size import StateSize, size_of
+
+SAMPLED = 8
+"""Keys of each kind of window that are measured: a look at them takes a tenth of a millisecond."""
 
 
 @dataclass(slots=True)
@@ -233,6 +238,15 @@ class FeatureState:
             windows = f"{event.__name__} by {', '.join(by) or 'nothing'}"
             held[windows] = held.get(windows, 0) + len(table)
         return held
+
+    def sizes(self) -> dict[str, StateSize]:
+        """How many keys each kind of window holds, and what a key with its window takes."""
+        sizes = {}
+        for (window, event, value, by, over, *_), table in self._tables.items():
+            values = f"{event.__name__}.{value}" if isinstance(value, str) else event.__name__
+            name = f"{window.__name__} of {values} by {', '.join(by) or 'nothing'} over {over:g} s"
+            sizes[name] = size_of(len(table), islice(table.items(), SAMPLED))
+        return sizes
 
     def retain(self, watermark: float) -> None:
         """Forget what no event at or after the watermark (seconds) can see."""

@@ -25,6 +25,7 @@ from driftline.features.state.event_time import MICROSECONDS, NEVER, Time
 from driftline.features.state.feature_state import FeatureParts, FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.features.state.reference_tally import Tally
+from driftline.object_size import StateSize
 
 
 class TimelineRow(NamedTuple):
@@ -157,6 +158,10 @@ class Timeline:
     def keys_held(self) -> dict[str, int]:
         """As `FeatureState.keys_held`."""
         return self._features.keys_held()
+
+    def sizes(self) -> dict[str, StateSize]:
+        """As `FeatureState.sizes`."""
+        return self._features.sizes()
 
     def tallies(self) -> Mapping[tuple[type, str], Tally]:
         """As `FeatureState.tallies`."""

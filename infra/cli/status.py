@@ -57,7 +57,13 @@ def _partition(number: str, status: dict[str, Any]) -> str:
     if "undecided" in status:
         name = f" {status['transaction']!r}" if status["transaction"] else ""
         text += f", {status['undecided']:,} offsets wait for the open transaction{name} to end"
-    return text + (f": {status['reason']}" if status["reason"] else "")
+    text += f": {status['reason']}" if status["reason"] else ""
+    return "\n".join([text, *(_size(name, size) for name, size in status.get("sizes", {}).items())])
+
+
+def _size(name: str, size: dict[str, int]) -> str:
+    """What a kind of state took at the last checkpoint."""
+    return f"    {size['count']:,} {name}: {size['bytes_each']:,} bytes each"
 
 
 _REFUSED = {

@@ -67,6 +67,11 @@ class _SegmentFile:
         """See `SegmentBytes`."""
         return self.name
 
+    @property
+    def memory(self) -> int:
+        """See `SegmentBytes`."""
+        return len(self._memory.get(self.name) or b"")
+
     def read(self, begin: int, end: int) -> bytes:
         """See `SegmentBytes`; raises OSError."""
         content = self._memory.get(self.name)

@@ -16,6 +16,7 @@ from driftline.features.errors import FeatureValueError
 from driftline.features.quality.feature_schema import RefusingFeatures
 from driftline.features.state.event_time import NEVER
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.streams.declare.commands import Authority
 from driftline.streams.declare.events import Command, Event, WarmUp
@@ -145,6 +146,10 @@ class Intake:
     def window_keys(self) -> dict[str, int]:
         """How many keys the features' windows hold, by event and what they are by."""
         return self._features.keys_held()
+
+    def sizes(self) -> dict[str, StateSize]:
+        """How many windows and predictions there are, and what each takes of memory."""
+        return self._features.sizes() | {"predictions that wait": self.label_join.size()}
 
     def known_references(self) -> dict[str, KnownReferences]:
         """What this partition knows of each kind of reference, by the kind's name."""

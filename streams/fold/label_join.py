@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from driftline.object_size import StateSize
 from driftline.online_models.tasks.task import UNLABELLED, Answers, Label
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, PredictionStatus, in_order_of_time
@@ -386,6 +387,12 @@ class LabelJoin:
             self._remove(pending)
         for pending in self._closing.pack(lambda pending: not self._is_remembered(pending)):
             self._remove(pending)
+
+    def size(self) -> StateSize:
+        """How many predictions wait or are remembered, and what each takes of memory, all things told."""
+        queues = self._waiting, self._closing
+        count = sum(map(len, queues))
+        return StateSize(count, sum(queue.memory for queue in queues) / count if count else 0.0)
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

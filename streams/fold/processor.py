@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from driftline.errors import pass_interrupt
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
 from driftline.online_models.pool.report import merged_report
@@ -138,6 +139,10 @@ class PartitionProcessor:
     def accepted(self) -> Mapping[str, int]:
         """Events of each type since this object was made."""
         return self.intake.accepted
+
+    def sizes(self) -> dict[str, StateSize]:
+        """How many windows and predictions there are, and what each takes of memory."""
+        return self.intake.sizes()
 
     def known_references(self) -> dict[str, KnownReferences]:
         """What is known of each kind of reference, by the kind's name."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from driftline.features.online.transient_failures import Outage
+from driftline.object_size import StateSize
 from driftline.streams.checkpoints.cadence import Cadence, CheckpointBudget
 from driftline.streams.checkpoints.checkpoint import Written
 from driftline.streams.owner.owned_partition import OwnedPartition, Snapshot
@@ -39,6 +41,7 @@ class Checkpointing:
         self._cadence = Cadence(budget, self._now())
         self._storing: asyncio.Task[None] | None = None
         self._stored: _Stored | None = None
+        self._sizes: Mapping[str, StateSize] = {}
         self._outage: Outage | None = None
         self._failed = ""
 
@@ -72,6 +75,7 @@ class Checkpointing:
             return None
         if snapshot is None:
             return None
+        self._sizes = owned.processor.sizes()
         self._cadence.begin()
         self._storing = asyncio.create_task(self._store(owned, snapshot))
         return self._storing
@@ -120,6 +124,11 @@ class Checkpointing:
                 "age_seconds": round(self._now() - at, 1),
                 "bytes": written.size,
                 "cpu_seconds": round(written.seconds, 3),
+            }
+        if self._sizes:
+            status["sizes"] = {
+                name: {"count": size.held, "bytes_each": round(size.bytes_each)}
+                for name, size in self._sizes.items()
             }
         if self._outage is not None:
             status["checkpoint_failed"] = self._failed

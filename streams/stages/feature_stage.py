@@ -9,6 +9,7 @@ from driftline.errors import pass_interrupt
 from driftline.features.errors import FeatureValueError
 from driftline.features.state.feature_state import FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.events import Event
@@ -66,6 +67,10 @@ class FeatureStage:
     def window_keys(self) -> dict[str, int]:
         """How many keys its windows hold."""
         return self._features.keys_held()
+
+    def sizes(self) -> dict[str, StateSize]:
+        """How many windows there are, and what each takes of memory."""
+        return self._features.sizes()
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """The online row of every key of its windows."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from driftline.features.state.feature_state import FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.object_size import StateSize
 from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.events import Command, Event, WarmUp
 from driftline.streams.declare.usecase import UseCase
@@ -79,6 +80,10 @@ class IntakeStage:
     def window_keys(self) -> dict[str, int]:
         """How many keys its windows hold."""
         return self.intake.window_keys
+
+    def sizes(self) -> dict[str, StateSize]:
+        """How many windows and predictions there are, and what each takes of memory."""
+        return self.intake.sizes()
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """The online row of every key of its windows."""

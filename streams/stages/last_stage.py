@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from driftline.features.declare.ranges import RangesState
 from driftline.features.errors import FeatureValueError
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.object_size import StateSize
 from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
@@ -86,6 +87,10 @@ class LastStage:
     def window_keys(self) -> dict[str, int]:
         """It has no windows."""
         return {}
+
+    def sizes(self) -> dict[str, StateSize]:
+        """How many predictions there are, and what each takes of memory."""
+        return {"predictions that wait": self.label_join.size()}
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """It has no windows."""

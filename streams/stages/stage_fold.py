@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from driftline.errors import pass_interrupt
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.usecase import UseCase
@@ -45,6 +46,7 @@ class StageWork(Protocol):
     def open(self) -> int: ...
     @property
     def window_keys(self) -> dict[str, int]: ...
+    def sizes(self) -> dict[str, StateSize]: ...
     def fold(self, records: Sequence[Record], out: Outputs) -> None: ...
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]: ...
     def counts(self) -> dict[str, int]: ...
@@ -150,6 +152,10 @@ class StageFold:
     def accepted(self) -> Mapping[str, int]:
         """Events of each type since this object was made: the first stage accepts them."""
         return self.work.intake.accepted if isinstance(self.work, IntakeStage) else {}
+
+    def sizes(self) -> dict[str, StateSize]:
+        """How many windows and predictions there are, and what each takes of memory."""
+        return self.work.sizes()
 
     def known_references(self) -> dict[str, KnownReferences]:
         """What is known of each kind of reference, by the kind's name: the first stage knows them all."""

@@ -8,6 +8,7 @@ is no longer at its place is left in the table until its bucket's turn to be cle
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import getsizeof
 from typing import Any
 
 _BUCKET_BITS = 14
@@ -51,6 +52,11 @@ class LabelIndex:
                 found.append(int.from_bytes(bucket[at + _TAG_BYTES : at + _ENTRY], "big"))
             at = bucket.find(tag, at + _ENTRY - beyond)
         return found
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it takes."""
+        return getsizeof(self._buckets) + sum(getsizeof(one) for one in self._buckets if one is not None)
 
     def clean(self, added: int, living: int, is_gone: Callable[[int], bool]) -> None:
         """After so many entries were `added`: clean the next buckets, so many that all have had their turn

@@ -118,6 +118,11 @@ class PackedPredictions:
                 change(pending)
             self.add(left)
 
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that they take, with what finds them."""
+        return self._index.memory + sum(segment.memory for segment in self._segments.values())
+
     def names(self) -> list[str]:
         """The files that a snapshot refers to."""
         return [segment.name for segment in self._segments.values() if segment.name]

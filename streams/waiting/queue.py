@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from driftline.object_size import object_size
 from driftline.streams.waiting.packed import SEGMENT, PackedPredictions
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
@@ -94,6 +95,12 @@ class WaitingQueue:
     def revise_packed(self, change: Callable[[PendingPrediction], None]) -> None:
         """Let something be changed of those that are packed, but neither time nor deadline nor key."""
         self._packed.revise(change)
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that they take, of objects by the newest one."""
+        recent = self._recent
+        return self._packed.memory + (len(recent) * object_size(recent[-1]) if recent else 0)
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

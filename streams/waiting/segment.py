@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from sys import getsizeof
 from typing import Any, NamedTuple, Self
 
 from driftline.streams.waiting.packing import Packing
@@ -70,6 +71,11 @@ class Segment:
     def name(self) -> str:
         """The file that has its bytes; empty where a snapshot holds them itself."""
         return self._content.name
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that it takes."""
+        return self._content.memory + sum(map(getsizeof, (self._numbers, self._ends, self._taken)))
 
     def packed(self, slot: int) -> bytes:
         """The bytes of the prediction in a slot."""

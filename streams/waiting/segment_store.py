@@ -22,6 +22,11 @@ class SegmentBytes(Protocol):
         """What a snapshot holds, so that `SegmentStore.again` finds them."""
         ...
 
+    @property
+    def memory(self) -> int:
+        """How many of them are in memory."""
+        ...
+
     def read(self, begin: int, end: int) -> bytes:
         """A part of them."""
         ...
@@ -46,6 +51,10 @@ class _Held:
 
     def __init__(self, content: bytes) -> None:
         self.stored = content
+
+    @property
+    def memory(self) -> int:
+        return len(self.stored)
 
     def read(self, begin: int, end: int) -> bytes:
         return self.stored[begin:end]
