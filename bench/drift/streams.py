@@ -1,6 +1,6 @@
 """Streams of requests and labels for the drift monitors: what does not change, and what is known to.
 
-Each is made anew from its seed. Time is event time in seconds; requests come evenly, with noise.
+Each is made from its seed alone. Time is event time in seconds; requests come evenly, with noise.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def _read(routine: GeneratedFunction, name: str, of: str, field: str, plain: boo
 
 
 def _write_row(routine: GeneratedFunction, names: Sequence[tuple[str, str, bool]]) -> None:
-    """Make the row at once, then take out what is missing: one that grows is made anew on the way."""
+    """Make the row at once, then take out what is missing: one that grows is made again on the way."""
     routine.line("row = {" + ", ".join(f"{feature!r}: {value}" for feature, value, _ in names) + "}")
     for feature, value, may_be_none in names:
         if may_be_none:

@@ -106,7 +106,7 @@ def _silence(worker: dict[str, Any]) -> list[str]:
 def _ends(worker: dict[str, Any]) -> list[str]:
     """Why the worker is not running, or how the one before it in its place ended, when that failed."""
     ended, before = worker.get("ended"), worker.get("before")
-    if ended is not None:  # of a process that runs, too, when it waits to begin anew
+    if ended is not None:  # of a process that runs, too, when it waits to restart
         return [f"  ended {lasting(time.time() - ended['at'])} ago: {ended['reason']}"]
     if not worker["running"]:
         return ["  it did not say why it ended: it was killed, or the machine was stopped"]

@@ -28,7 +28,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     recent = f"recent {'rmse' if result['task'] == 'regression' else 'accuracy'}"
     head = ["model", *(figure.replace("_", " ") for figure in shown), recent, "seconds", "kB"]
     title = (
-        f"{result['stream']}: {result['labels']:,} labels (recent: the last window, which begins anew after "
+        f"{result['stream']}: {result['labels']:,} labels (recent: the last window, which starts again after "
         f"{result['window']:,})"
     )
     console.print(_table(title, head, rows))

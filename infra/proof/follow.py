@@ -91,7 +91,7 @@ class PartitionFollower:
     def look(self, folded: int) -> bool:
         """Compare what the log gives before the offset `folded`, a piece of it at most; whether all is done.
 
-        Begins anew when a code epoch has been added: it may say that this code took over from other code.
+        Starts again when a code epoch has been added: it may say that this code took over from other code.
         """
         until = min(folded, self.next_offset + OFFSETS_AT_ONCE)
         if until <= self.next_offset:
@@ -121,7 +121,7 @@ def follow(
 ) -> int:
     """Audit a case until `stop` is set; returns the number of differences. Metrics are served at `address`.
 
-    A broker that is away is waited for; the audit then begins anew.
+    A broker that is away is waited for; the audit then starts again.
     """
     metrics = AuditMetrics(case.name)
     if address is not None:

@@ -118,7 +118,7 @@ def run_worker(
     renewals.wait()
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
     bootstrap = bootstrap_of(settings)
-    # a worker that begins anew while the local broker is away has to know which one to wait for
+    # a worker that restarts while the local broker is away has to know which one to wait for
     os.environ["DRIFTLINE_BOOTSTRAP"] = bootstrap
     settings.see_that_home_is_writable()
     deployment = _deployed(case, settings, bootstrap)

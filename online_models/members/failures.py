@@ -21,7 +21,7 @@ class Tolerance:
     A member fails when it raises, or when its answer is no finite number. The next in line then answers that
     request, and the member learns from its label all the same. `failures` within `within` requests of its
     pool are too many: in quarantine it neither answers nor learns for `pause` requests, twice as many each
-    time after that, up to 64 times. Then it starts anew, on probation: it answers and learns beside the
+    time after that, up to 64 times. Then it starts again, on probation: it answers and learns beside the
     others, and may serve once it has learned from `probation` examples. Raises ModelDeclarationError for a
     number out of range.
 

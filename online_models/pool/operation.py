@@ -70,8 +70,8 @@ def _set_frozen(roster: Roster, frozen: bool, kind: str, otherwise: str) -> Mode
 
 
 def add(roster: Roster, name: str) -> ModelChange:
-    """A declared member that is not live starts anew: one in reserve or removed at once, one in quarantine on
-    probation, as after its pause."""
+    """A declared member that is not live starts again: one in reserve or removed at once, one in quarantine
+    on probation, as after its pause."""
     index, seat = _found(roster, name)
     if seat is None or seat.role == "baseline":
         return refused(name, "no declared member has this name")

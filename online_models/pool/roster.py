@@ -148,7 +148,7 @@ class Roster:
         self.compare_anew()
 
     def enter(self, index: int) -> None:
-        """A declared member or combination starts anew; raises ModelsError when it cannot be made."""
+        """A declared member or combination starts again; raises ModelsError when it cannot be made."""
         seat = self.seats[index]
         state = seat.state
         if seat.member is not None:
@@ -222,7 +222,7 @@ class Roster:
                 changes.append(self._recovered(index, f"no failure within {rules.within} requests"))
 
     def release(self, index: int, stage: str) -> ModelChange:
-        """A quarantine is over: a member starts anew, on probation; the frozen baseline goes on as it was."""
+        """A quarantine is over: a member starts again on probation; the frozen baseline goes on as it was."""
         seat, rules = self.seats[index], self._scope.tolerance
         failures = seat.state.failures
         assert failures is not None

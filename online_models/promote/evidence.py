@@ -124,7 +124,7 @@ class PairedTest:
 class AlphaSpending:
     """An error budget over any number of tests: the k-th has alpha * 6 / (pi * k)**2.
 
-    The sum over all k is alpha, so whatever makes a test begin anew, the probability that any of them
+    The sum over all k is alpha, so whatever makes a test start again, the probability that any of them
     ever errs is at most alpha.
 
     >>> budget = AlphaSpending(0.05)

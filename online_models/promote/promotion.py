@@ -38,7 +38,7 @@ class Promotion:
     loses, on at least `min_labels` labels that both have answered; must have lost less than each baseline
     on the same labels; and its gain, less one standard error, must not be a loss of more than the share
     `slice_margin` on any declared slice value with `slice_labels` labels or more. `alpha` bounds the
-    probability that a pool ever promotes what is not better, whatever makes comparisons start anew:
+    probability that a pool ever promotes what is not better, whatever makes comparisons start again:
     drift, another member serving, or `window` labels without a decision.
 
     In a pool's first `warm_up` labels nothing is compared: how fast a member learns from nothing is not how

@@ -108,7 +108,7 @@ class SegmentFiles:
 
     def _write(self, path: Path, content: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # anew though it may be there: it may be torn, or so old that it is about to be removed
+        # again though it may be there: it may be torn, or so old that it is about to be removed
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
         part.write_bytes(content)
         part.replace(path)

@@ -19,7 +19,7 @@ FOREVER = "-1"
 
 def needed_for(label: Label[Any], dedup_horizon: float, lateness: float, views: Sequence[View]) -> float:
     """Seconds after which the fold needs an event no more: nothing waits for its label, its id is forgotten,
-    and no window holds it. What is deleted before can be in no state that is folded anew."""
+    and no window holds it. What is deleted before can be in no state that is folded again."""
     corrections = label.wait if label.corrections is None else label.corrections
     windows = max((view.ttl for view in views), default=0.0)
     return lateness + max(label.wait + corrections, dedup_horizon, windows)
@@ -33,7 +33,7 @@ def seconds_of(case: str, declared: float | None, needed: float) -> float:
         raise DeclarationError(
             f"{case}: retention is {_days(declared)}, but events are needed for {_days(needed)}: as long as "
             "requests wait for labels and their corrections, ids may come again, or windows reach, and "
-            "`lateness` more. Topics have to be kept for longer, or no state could be folded anew; where "
+            "`lateness` more. Topics have to be kept for longer, or no state could be folded again; where "
             f"nothing is declared it is {_days(max(USUAL, needed + RETENTION_MARGIN))}"
         )
     return declared

@@ -34,7 +34,7 @@ from driftline.streams.waiting.segment_store import SegmentStore
 
 class ResolvedPrediction(msgspec.Struct, frozen=True, gc=False):
     """What became of one prediction, for the learner, who comes to it later: the prediction may have been
-    closed anew by then. A label is None unless the status is labelled; `status_before` and `label_before`
+    closed again by then. A label is None unless the status is labelled; `status_before` and `label_before`
     are those that this one replaces. `is_due` says that it is to be learned from now, not at the deadline.
     """
 

@@ -136,7 +136,7 @@ class HistoryWriter:
         was folded: none when all is there.
 
         Parts are written in ascending order, so where earlier ones are asked for than there are, all are
-        written anew.
+        written again.
         """
         size = self._log.part_size
         begin = begin // size * size

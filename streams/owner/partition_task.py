@@ -40,7 +40,7 @@ FENCED_PAUSE = 3.0
 """Seconds before a fenced partition is taken over again: a worker that was away learns from its next
 heartbeat that the partition is another's."""
 RENEW_AFTER = 12 * 3600.0
-"""Seconds without a record after which a partition is taken over anew: a broker forgets a producer,
+"""Seconds without a record after which a partition is taken over again: a broker forgets a producer,
 and with it the fence, after a day without sends."""
 LOOK_EVERY = 10.0
 """Seconds between looks for somebody else's fence, for other topics, and for records that wait though nothing
@@ -220,7 +220,7 @@ class PartitionTask:
             self._at_hand.popleft().ack()
 
     def _end_serving(self, served: int) -> None:
-        """Have what is served taken over anew, unless it has been meanwhile."""
+        """Have what is served taken over again, unless it has been meanwhile."""
         if served == self._served and self.state == "serving":
             self._frames.put_nowait(served)
 
@@ -245,7 +245,7 @@ class PartitionTask:
             await self._drop()
 
     async def _again(self, error: Exception, pause: float) -> None:
-        """Drop state and outbox, and take over anew after a pause."""
+        """Drop state and outbox, and take over again after a pause."""
         self.state = "retrying"
         self._because = type(error).__name__
         self.reason = f"{type(error).__name__}: {error}"
@@ -308,7 +308,7 @@ class PartitionTask:
         return self._looking is not None and not self._looking.done()
 
     async def _look(self, owned: OwnedPartition) -> None:
-        """Take the partition over anew when somebody else has, or when its topics are others."""
+        """Take the partition over again when somebody else has, or when its topics are others."""
         try:
             outdated = await owned.has_other_topics() or await self._is_outdated(owned)
             if self.state != "serving":

@@ -183,7 +183,7 @@ def _no_checkpoint_fits(deployment: Deployment, partition: int, refusals: Sequen
     return (
         f"{deployment.log(partition)}: no checkpoint fits what the broker holds:\n{reasons}\n"
         "If the broker lost data, restore it. To fold the log again from its start and publish what its "
-        "outputs lack, remove this partition's checkpoints first; to begin anew, choose another namespace"
+        "outputs lack, remove this partition's checkpoints first; to start again, choose another namespace"
     )
 
 

@@ -82,7 +82,7 @@ class _Computed(NamedTuple):
     cost: float
 
     def is_outdated(self, settled: bool) -> bool:
-        """Whether to compute them anew; `settled`: nothing has come since the last look."""
+        """Whether to compute them again; `settled`: nothing has come since the last look."""
         passed = time.monotonic() - self.at
         if settled:
             return passed >= self.cost / IDLE_SHARE
@@ -106,7 +106,7 @@ class ModelFigures:
         self.pools = PoolFigures.of(())
 
     def look(self, offsets: Mapping[Target, int]) -> None:
-        """Begin to compute them anew when they are outdated; `offsets` say how far each partition has come.
+        """Begin to compute them again when they are outdated; `offsets` say how far each partition has come.
 
         Raises what computing them has failed with.
         """

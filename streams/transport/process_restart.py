@@ -1,4 +1,4 @@
-"""A worker that has lost its connection to Kafka begins anew: the same process, with a new image.
+"""A worker that has lost its connection to Kafka restarts: the same process, with a new image.
 
 Faust ends its app when one of its services fails, and its consumer may stay in a group without being given
 records (both seen after a broker was killed). What such an app leaves behind (threads that wait for one
@@ -23,8 +23,8 @@ WORKER_ENDS_WITHIN = 20.0
 """Seconds that a worker has to end by itself, once it was asked to or has failed."""
 FIRST_RESTART_PAUSE = 2.0
 LONGEST_RESTART_PAUSE = 60.0
-"""Seconds between two beginnings of a process that has begun anew twice in a row, twice as long each further
-time; one that has lasted for as long begins anew at once."""
+"""Seconds between two beginnings of a process that has restarted twice in a row, twice as long each further
+time; one that has lasted for as long restarts at once."""
 CALM = 120.0
 """Seconds that a process has to last for its next beginning to be the first in a row again."""
 IN_A_ROW = "DRIFTLINE_BEGUN_ANEW"
@@ -45,7 +45,7 @@ class Endable(Protocol):
         ...
 
     def last_resort(self) -> None:
-        """End the process, or begin it anew; called on a thread of its own."""
+        """End the process, or restart it; called on a thread of its own."""
         ...
 
 
@@ -71,7 +71,7 @@ class Deadline(threading.Thread):
 
 
 class Renewals:
-    """How often in a row this process has begun anew; made at the start of each of its images.
+    """How often in a row this process has restarted; made at the start of each of its images.
 
     What fails at each start must not fail every few seconds: the time from one beginning to the next grows.
     """
@@ -106,11 +106,11 @@ class Renewals:
         return max(0, round(_between(self._next) - self._lasted))
 
     def announcement(self, reason: str) -> str:
-        """The text of the log for beginning anew for a reason."""
+        """The text of the log for restarting for a reason."""
         pause = self._pause
-        return f"begins anew{f' after {pause} s' if pause else ''}: {reason}"
+        return f"restarts{f' after {pause} s' if pause else ''}: {reason}"
 
-    def begin_anew(self, reason: str) -> None:
+    def restart(self, reason: str) -> None:
         """Execute this process's command again; does not return."""
         log.warning("the worker %s", self.announcement(reason))
         os.environ[PAUSE] = str(self._pause)

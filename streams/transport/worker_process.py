@@ -74,7 +74,7 @@ class _Term:
         self.write_reason()
         log.warning("what the worker had begun did not end within %g s", WORKER_ENDS_WITHIN)
         if isinstance(failure, Lost):
-            self._renewals.begin_anew(str(failure))
+            self._renewals.restart(str(failure))
         if failure is not None:
             log.error("driftline: %s", failure)
         end_now(0 if failure is None else 1)
@@ -95,7 +95,7 @@ def run(worker: Worker, renewals: Renewals, closing: Callable[[], Awaitable[None
     """Run until SIGTERM or SIGINT, or until other code has taken over; leaves the group and exits 0 then,
     else raises what ended it.
 
-    Where that is the connection to Kafka, the process begins anew, by `renewals`. `closing` is awaited when
+    Where that is the connection to Kafka, the process restarts, by `renewals`. `closing` is awaited when
     the partitions have been given back.
     """
     sys.setswitchinterval(0.0005)  # the row writer's thread must not hold up answers for 5 ms
@@ -119,7 +119,7 @@ def run(worker: Worker, renewals: Renewals, closing: Callable[[], Awaitable[None
     term.write_reason()
     failure = term.failure
     if isinstance(failure, Lost):
-        renewals.begin_anew(str(failure))
+        renewals.restart(str(failure))
     if failure is not None:
         raise failure
     if exited is not None:

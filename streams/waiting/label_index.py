@@ -20,7 +20,7 @@ _TAGS = (1 << 8 * _TAG_BYTES) - 1
 
 
 class LabelIndex:
-    """Places by label key. Made anew from what is at the places, never stored: hashes of text differ from
+    """Places by label key. Made again from what is at the places, never stored: hashes of text differ from
     process to process."""
 
     def __init__(self) -> None:

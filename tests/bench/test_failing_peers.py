@@ -71,7 +71,7 @@ def test_a_call_that_does_not_end_is_killed_with_its_children(
     eventually(lambda: ended(child))
 
 
-def test_a_call_that_raises_is_told_with_its_error() -> None:
+def test_a_call_that_raises_is_reported_with_its_error() -> None:
     found = attempt(lambda: process.call(RAISING, within=60.0))
     assert "ended with 1" in found["failure"]
     assert "RuntimeError: the state of this peer is corrupt" in found["failure"]
@@ -84,7 +84,7 @@ def runs(bootstrap: str, tmp_path: Path) -> Iterator[KafkaRuns]:
     made.clean()
 
 
-def test_peers_on_kafka_that_stall_or_raise_are_told_in_the_table(
+def test_peers_on_kafka_that_stall_or_raise_are_reported_in_the_table(
     runs: KafkaRuns, tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
     expected = {"predictions": 1, "outcomes": 1}

@@ -22,7 +22,7 @@ def test_by_defaults_answers_are_those_of_labels_at_their_deadline() -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(3))
-def test_the_change_is_found_and_nothing_else_is_told(seed: int) -> None:
+def test_the_change_is_detected_and_nothing_else_is_reported(seed: int) -> None:
     found = run(fraud(), chargebacks(200_000, seed))
     best = run(settled(), settlements(200_000, seed))
     assert abs(found.figures["roc_auc"] - best.figures["roc_auc"]) <= 0.02

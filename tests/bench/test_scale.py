@@ -30,7 +30,7 @@ def test_predictions_that_nobody_disputes_are_closed_in_time() -> None:
     assert steady["open"] <= 14 * 24 + 1
 
 
-def test_a_size_that_fails_is_told_of_in_the_table() -> None:
+def test_a_size_that_fails_is_reported_in_the_table() -> None:
     good = {"cpu_us_per_event": 40.0, "resident_mb": 100.0, "open": 5, "events": 7, "cards": 2}
     found = dict.fromkeys(SIZES, good) | {"many_events": {"failure": "did not end within 600 s"}}
     rows = table.scale_rows(json.loads(RESULTS.read_text()) | {"scale": found})

@@ -81,7 +81,7 @@ def test_a_good_declaration_has_no_error(said: str) -> None:
 
 
 @pytest.mark.parametrize("number", range(len(WRONG)))
-def test_a_wrong_one_is_told_where_it_is_wrong(said: str, number: int) -> None:
+def test_a_wrong_one_is_reported_where_it_is_wrong(said: str, number: int) -> None:
     before, _, expected = WRONG[number]
     assert before in GOOD
     lines = [line for line in said.splitlines() if line.startswith(f"wrong_{number}.py")]

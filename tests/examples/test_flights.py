@@ -48,7 +48,7 @@ def test_a_planes_delay_keeps_its_sign_and_loses_its_size() -> None:
     assert quantities({**LEAST, "plane_delay": -9.0})["plane_delay"] == -log1p(9)
 
 
-def test_a_flight_that_left_is_told_from_one_that_has_not() -> None:
+def test_a_flight_that_left_is_distinguished_from_one_that_has_not() -> None:
     assert indicators(LEAST) == {"carrier UA": 1.0}
     assert indicators({**LEAST, "left_early": -3.0}) == {"carrier UA": 1.0, "left": 1.0}
 

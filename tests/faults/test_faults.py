@@ -46,7 +46,7 @@ def test_nothing_is_lost_or_repeated_when_workers_die_and_a_zombie_wakes(lab: La
     assert_holds(trial(lab, "zombie", 1, SAMPLE, course=course))
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_a_topic_made_anew_is_refused(lab: Lab) -> None:
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_a_topic_recreated_is_refused(lab: Lab) -> None:
     def course(run: Run) -> Outcome:
         status = FAULTS["checkpoint-flipped"](run).status
         assert judge(run, status) == []
@@ -69,7 +69,7 @@ def test_a_network_that_resets_everything_is_outlived_and_records_of_other_parti
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", sorted(FAULTS))
-def test_every_fault_comes_to_what_the_fold_says(lab: Lab, name: str, seed: int) -> None:
+def test_every_fault_ends_with_what_the_fold_gives(lab: Lab, name: str, seed: int) -> None:
     assert_holds(trial(lab, name, seed))
 
 

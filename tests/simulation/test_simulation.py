@@ -60,7 +60,7 @@ def test_a_broken_order_of_effects_is_noticed(mutation: Mutation) -> None:
     assert run(caught.seed, mutation.focus).violation is None, "it is the mutation that is noticed"
 
 
-def test_a_violation_is_told_with_the_command_that_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_violation_is_reported_with_the_command_that_replays_it(capsys: pytest.CaptureFixture[str]) -> None:
     mutation = next(mutation for mutation in MUTATIONS if mutation.name == "no fence")
     with mutation.change.applied():
         assert main(["--seeds", "0..5"]) == 1

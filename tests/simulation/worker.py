@@ -179,7 +179,7 @@ class Worker:
                 task.tick()
         self._held = await task.stop()
         self._note(f"gives the partition back{', its state whole' if self._held else ''}")
-        if task.stalled:  # it ends, and begins anew as another process would
+        if task.stalled:  # it ends, and restarts as another process would
             self._note(task.stalled)
             self._held, self.deaf = None, False
 

@@ -33,13 +33,13 @@ A_DAY = 86_400
 FLICKER = 4
 """Changes around one quarter: clocks differ, so that old and new values come in turn."""
 YOUNG = 2 * 86_400
-"""Seconds that a number which moves with the clock may go where it never was: a day begins anew."""
+"""Seconds that a number which moves with the clock may go where it never was: a day starts again."""
 LONG = 8 * 86_400
 """Seconds. What was constant for longer, and changes for the first time, is no weekday."""
 SMOOTH = 0.99
 """Share of a block's variance that a parabola in time explains where a number moves with the clock."""
 ROUGH_BLOCKS = 4
-"""Blocks of which as many may not be smooth, and an eighth of all: a clock begins anew at midnight."""
+"""Blocks of which as many may not be smooth, and an eighth of all: a clock starts again at midnight."""
 
 
 class Departure(NamedTuple):

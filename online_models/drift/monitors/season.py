@@ -20,7 +20,7 @@ class Season:
     the phases of its values were so far, d = (mean - expected) * sqrt(V / max(v, V)), with v the variance
     within these phases and V within all: shares of evenings vary in the evening only, which the quiet hours
     before would not tell. v grows by 1 + 1/k, as what is expected is from k seasons. A column that begins
-    anew needs another season.
+    again needs another season.
     """
 
     __slots__ = (
@@ -39,7 +39,7 @@ class Season:
         self._judged = np.zeros(0, dtype=bool)
 
     def insert(self, positions: Sequence[int], *, judged: bool = False) -> None:
-        """New columns before these positions. Those `judged` at once have no rhythm until they begin anew."""
+        """New columns before these positions. Those `judged` at once have no rhythm until a restart."""
         where = list(positions)
         for name in ("_sums", "_squares", "_weights", "_common"):
             setattr(self, name, np.insert(getattr(self, name), where, 0.0, axis=-1))

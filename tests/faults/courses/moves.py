@@ -42,7 +42,7 @@ def until_taken_over_again(
 
 
 def until_anew(worker: WorkerProcess, times: int) -> None:
-    until(lambda: worker.log.read_text().count("begins anew") >= times, f"it begins anew; see {worker.log}")
+    until(lambda: worker.log.read_text().count("restarts") >= times, f"it restarts; see {worker.log}")
 
 
 def with_checkpoints(run: Run, count: int) -> None:

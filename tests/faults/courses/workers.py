@@ -149,7 +149,7 @@ def scale(run: Run) -> Outcome:
 
 @fault
 def app_crash(run: Run) -> Outcome:
-    """Faust's app crashes: the worker begins anew, as the same process."""
+    """Faust's app crashes: the worker restarts, as the same process."""
     flag = run.home / "crash"
     worker = run.worker("--crash-when", str(flag))
     for number in range(2):
@@ -167,7 +167,7 @@ def app_crash(run: Run) -> Outcome:
 
 @fault
 def standstill(run: Run) -> Outcome:
-    """A partition that serves is handed no records any more: noticed, and the worker begins anew."""
+    """A partition that serves is handed no records any more: noticed, and the worker restarts."""
     flag = run.home / "deaf"
     worker = run.worker("--deaf-while", str(flag))
     run.feed_to(0.4)
@@ -178,5 +178,5 @@ def standstill(run: Run) -> Outcome:
     noticed = run.clock()
     until_anew(worker, 1)
     flag.unlink()
-    run.measure("standstill to beginning anew", noticed())
+    run.measure("standstill to restarting", noticed())
     return Outcome(run.settle(worker))

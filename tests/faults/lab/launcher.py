@@ -217,7 +217,7 @@ def launched(options: Sequence[str], environment: Mapping[str, str], log: str) -
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
     os.environ.update(environment)
-    # what a worker that begins anew executes; a process of multiprocessing was not started by it
+    # what a worker that restarts executes; a process of multiprocessing was not started by it
     sys.orig_argv = [sys.executable, "-m", "tests.faults.lab.launcher", *options]
     launch(options)
 

@@ -69,7 +69,7 @@ def is_silent(connection: socket.socket) -> bool:
     return not select.select([connection], [], [], QUIET)[0]
 
 
-def test_bytes_pass_and_an_end_is_told(network: Proxy, connect: Callable[[], socket.socket]) -> None:
+def test_bytes_pass_and_an_end_is_reported(network: Proxy, connect: Callable[[], socket.socket]) -> None:
     connection = connect()
     assert asks(connection) == b"word"
     connection.shutdown(socket.SHUT_WR)

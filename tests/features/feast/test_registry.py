@@ -176,7 +176,7 @@ def test_a_registry_in_a_database_of_its_own_plans_applies_and_serves(
         ("mysql+pymysql://somebody:secret@host/database", "needs a driver: No module named 'pymysql'"),
     ],
 )
-def test_a_registry_out_of_reach_is_told_without_its_password(
+def test_a_registry_out_of_reach_is_reported_without_its_password(
     tmp_path: Path, act: Callable[[OnlineStoreRepo], Any], registry: str, told: str
 ) -> None:
     with pytest.raises(FeaturesError, match=told) as error:

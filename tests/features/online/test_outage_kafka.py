@@ -78,7 +78,7 @@ def test_a_worker_serves_on_without_its_redis_and_no_row_is_lost(
     probe.close()
 
 
-def test_a_key_of_another_type_under_a_rows_name_is_told_and_nothing_is_lost(
+def test_a_key_of_another_type_under_a_rows_name_is_reported_and_nothing_is_lost(
     redis_of: Callable[..., RedisServer], system_of: Callable[..., Any], eventually: Eventually
 ) -> None:
     server = redis_of()

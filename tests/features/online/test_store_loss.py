@@ -63,7 +63,7 @@ def test_feasts_own_plan_and_apply_change_nothing(repo: OnlineStoreRepo) -> None
     assert price(repo, "a") == 2.5
 
 
-def test_a_store_that_was_torn_down_is_made_anew_and_said(
+def test_a_store_that_was_torn_down_is_created_again_and_said(
     repo: OnlineStoreRepo, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def run() -> None:
@@ -85,7 +85,7 @@ def test_a_store_that_was_torn_down_is_made_anew_and_said(
 
 
 @pytest.mark.parametrize("harm", ["file", "folder", "table"])
-def test_a_file_or_table_that_goes_is_made_anew(harm: str, tmp_path: Path) -> None:
+def test_a_file_or_table_that_goes_is_created_again(harm: str, tmp_path: Path) -> None:
     repo = repo_at(tmp_path / "feast")
     repo.apply()
 

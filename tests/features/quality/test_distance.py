@@ -94,7 +94,9 @@ def test_stationary_streams_alarm_no_more_often_than_promised(draw: Callable[...
         (texts, lambda values: ["b" if v == "a" and n % 3 == 0 else v for n, v in enumerate(values)]),
     ],
 )
-def test_a_shifted_feature_is_told(draw: Callable[..., list[Any]], shift: Callable[..., list[Any]]) -> None:
+def test_a_shifted_feature_is_reported(
+    draw: Callable[..., list[Any]], shift: Callable[..., list[Any]]
+) -> None:
     expected = TEXT if draw is texts else NUMBER
     windows = windows_of(draw, 7, WINDOWS)
     random = np.random.default_rng(8)
@@ -103,7 +105,7 @@ def test_a_shifted_feature_is_told(draw: Callable[..., list[Any]], shift: Callab
     assert sum(alarms([*windows, *moved], WINDOWS, chance)) >= 9
 
 
-def test_a_feature_that_never_varied_is_told_when_it_does() -> None:
+def test_a_feature_that_never_varied_is_reported_when_it_does() -> None:
     same = [observed([1.0] * REQUESTS, NUMBER) for _ in range(WINDOWS)]
     odd = observed([1.0] * (REQUESTS - 1) + [2.0], NUMBER)
     moved = observed([1.0] * (REQUESTS // 2) + [2.0] * (REQUESTS // 2), NUMBER)

@@ -95,7 +95,7 @@ def test_a_declared_bound_of_a_valid_range_is_the_bound(valid: Any, expected: tu
         ("presence", "extra", lambda n, x: 1.0, 400, "values of it"),
     ],
 )
-def test_an_injected_anomaly_is_found_and_named(
+def test_an_injected_anomaly_is_detected_and_named(
     kind: str, feature: str, change: Any, count: int, told: str, schema: Schema
 ) -> None:
     if kind == "cardinality":
@@ -139,7 +139,7 @@ def test_a_schema_read_back_is_the_same_and_has_a_line_a_field(schema: Schema) -
         ),
     ],
 )
-def test_a_file_that_is_no_schema_is_told_with_its_field(wrong: bytes, told: str) -> None:
+def test_a_file_that_is_no_schema_is_reported_with_its_field(wrong: bytes, told: str) -> None:
     with pytest.raises(SchemaError, match=told):
         Schema.of(wrong, "here")
 

@@ -70,7 +70,7 @@ times = st.integers(0, 30).map(float)
     st.lists(st.integers(0, 3), min_size=30, max_size=30),
     st.sampled_from([2.0, 7.0, FOREVER]),
 )
-def test_letting_go_and_restoring_change_nothing_of_what_is_found(
+def test_letting_go_and_restoring_change_no_result(
     puts: list[tuple[str, float]], steps: list[int], ttl: float
 ) -> None:
     kept, naive, watermark = References(ttl), Naive(), 0.0

@@ -216,7 +216,7 @@ def test_a_request_from_before_the_newest_event_has_a_row_of_its_own() -> None:
     assert last.requests[0].x == {"amount": 3.0, "bad_1h": 1.0, "asked_1h": 1}
 
 
-def test_a_start_taken_back_changes_nothing_of_what_is_found() -> None:
+def test_a_start_taken_back_changes_no_result() -> None:
     declared = replace(shop.orders, partitions=1)
     events = [
         shop.settled(6, 10**6),

@@ -276,7 +276,7 @@ def test_a_multiclass_table_has_accuracy_and_loss_of_the_newest_labels(
         assert text in said
 
 
-def test_a_member_in_quarantine_is_told_with_its_reason_by_table_and_status(
+def test_a_member_in_quarantine_is_reported_with_its_reason_by_table_and_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")

@@ -30,7 +30,7 @@ with own_slot(Settings(home=Path(home)), case):
 """
 Hold = Callable[[str], None]
 COUNTS = {"events": 3, "predictions": 2, "drift_events": 0}
-LOST = "it begins anew after 4 s: the network is gone"
+LOST = "it restarts after 4 s: the network is gone"
 
 
 def shown(running: bool, **said: Any) -> list[str]:
@@ -66,7 +66,7 @@ def an_hour_ago(reason: str, *, failed: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("running", [False, True])
-def test_a_worker_that_said_why_it_ended_is_shown_so_also_while_it_waits_to_begin_anew(running: bool) -> None:
+def test_a_worker_that_said_why_it_ended_is_shown_so_also_while_it_waits_to_restart(running: bool) -> None:
     (line,) = shown(running, ended=an_hour_ago(LOST, failed=True), before=None)
     assert line.startswith("  ended 60 min")
     assert line.endswith(f" ago: {LOST}")

@@ -45,7 +45,7 @@ def test_the_newest_refusals_are_remembered(monkeypatch: pytest.MonkeyPatch) -> 
     assert known.of_request("asked-2") is None
 
 
-def test_who_waits_for_a_record_hears_of_its_own() -> None:
+def test_who_waits_for_a_record_gets_its_own() -> None:
     async def run() -> None:
         known = Refusals(shop.Asked, 2)
         mine, others = known.at((1, 5)), known.at((0, 5))

@@ -142,7 +142,7 @@ def test_what_the_fold_would_not_decode_is_not_sent(
     assert reason in answer.problem["detail"]
 
 
-def test_what_is_not_there_is_told_as_a_problem(ask: Ask) -> None:
+def test_what_is_not_there_is_reported_as_a_problem(ask: Ask) -> None:
     assert ask("GET", f"{BASE}/models/").problem["status"] == 404
     assert ask("GET", "/v1/cases/others/models").problem["status"] == 404
     options = ask("OPTIONS", f"{BASE}/predictions")

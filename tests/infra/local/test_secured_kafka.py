@@ -269,7 +269,7 @@ def _new(spec: TopicSpec) -> NewTopic:
         ({"ssl_cafile": None}, "its certificate is not accepted.*ssl_cafile"),
     ],
 )
-def test_a_client_that_is_not_let_in_is_told_why(
+def test_a_client_that_is_not_let_in_gets_the_reason(
     secured: Secured, become: Callable[[str], None], change: dict[str, Any], reason: str
 ) -> None:
     become("consumer")

@@ -129,7 +129,7 @@ def test_the_same_table_is_the_same_stream_in_every_format(tmp_path: Path) -> No
         ([str(n) for n in range(30)], "regression", 0.0),
     ],
 )
-def test_the_task_is_told_by_the_labels(values: list[str], kind: str, first: Any, tmp_path: Path) -> None:
+def test_the_task_follows_from_the_labels(values: list[str], kind: str, first: Any, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", [{"a": n, "y": values[n % len(values)]} for n in range(120)])
     table = open_table(path, "y")
     assert table.stream.kind == kind
@@ -175,14 +175,14 @@ def test_rows_without_a_label_are_answered_and_teach_nothing(tmp_path: Path) -> 
         ("a.xlsx", "PK", "can be read"),
     ],
 )
-def test_what_cannot_be_evaluated_is_told(name: str, text: str, said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_evaluated_is_reported(name: str, text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises((InfraError, UnreadableTable), match=said):
         evaluate_file(path, "z")
 
 
-def test_other_mistakes_of_the_command_line_are_told(
+def test_other_mistakes_of_the_command_line_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_csv(tmp_path / "t.csv", rows(50))

@@ -199,7 +199,7 @@ def test_a_plain_feast_script_reads_the_history_with_and_without_driftline_insta
     assert 0 <= row["late_1h"] <= 1
 
 
-def test_a_value_that_was_published_otherwise_is_told(
+def test_a_value_that_was_published_otherwise_is_reported(
     home: Path, made: dict[str, Any], tmp_path: Path
 ) -> None:
     changed = replace(
@@ -256,7 +256,9 @@ def test_predictions_beyond_the_history_are_left_out_and_counted(
     assert f"{report.outside:,} archived predictions left out" in str(report)
 
 
-def test_a_partition_without_a_part_is_told_and_the_others_are_written(home: Path, tmp_path: Path) -> None:
+def test_a_partition_without_a_part_is_reported_and_the_others_are_written(
+    home: Path, tmp_path: Path
+) -> None:
     lacking = copied(home, tmp_path)
     archive = Path(settings_of(lacking).archive_uri("flights"))
     shutil.rmtree(archive / "flights.events" / "partition=1")

@@ -74,7 +74,7 @@ def test_every_kind_of_feature_is_in_it_as_it_was_served(made: Any) -> None:
         assert there > ORDERS / 4, name
 
 
-def test_a_difference_is_told_for_what_is_computed_at_the_read_too(made: Any) -> None:
+def test_a_difference_is_reported_for_what_is_computed_at_the_read_too(made: Any) -> None:
     told, _, _ = made
     compared = told["comparison"]["values"]
     of_the_request = {"amount", "doubled"}

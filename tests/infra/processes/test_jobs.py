@@ -71,11 +71,11 @@ def test_the_failure_of_one_job_ends_all_and_is_raised_with_its_traceback() -> N
             os.kill(pid, 0)
 
 
-def test_an_error_that_cannot_be_pickled_is_told_by_its_message() -> None:
+def test_an_error_that_cannot_be_pickled_is_reported_by_its_message() -> None:
     with pytest.raises(InfraError, match="Unpicklable: partition 3: torn"):
         asyncio.run(in_processes(fail_unpicklably, [Job(3)], unreported))
 
 
-def test_a_process_that_dies_is_told_by_its_partition_and_exit_code() -> None:
+def test_a_process_that_dies_is_reported_by_its_partition_and_exit_code() -> None:
     with pytest.raises(InfraError, match="the process of partition 5 ended with exit code 7"):
         asyncio.run(in_processes(die, [Job(5)], unreported))

@@ -118,7 +118,7 @@ def test_what_a_worker_published_is_equal_under_its_arithmetic_and_unchecked_und
     assert "labelled" in told.stdout
 
 
-def test_records_in_partitions_that_the_case_does_not_declare_are_told(system: Any) -> None:
+def test_records_in_partitions_that_the_case_does_not_declare_are_reported(system: Any) -> None:
     system.produce(shop.trade(40))
     publish(system)
     assert audited(system)[1]["undeclared"] == {}
@@ -138,7 +138,7 @@ def test_records_in_partitions_that_the_case_does_not_declare_are_told(system: A
     assert "partition 2 of the log is not among those that the case declares: 1 offsets in it" in done.stdout
 
 
-def test_one_flipped_byte_is_found_and_named_and_is_other_arithmetic_under_another(system: Any) -> None:
+def test_one_flipped_byte_is_detected_and_named_and_is_other_arithmetic_under_another(system: Any) -> None:
     system.produce(shop.trade(100))
 
     def flipped(kind: str, output: Output) -> Output:

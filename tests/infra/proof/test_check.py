@@ -28,7 +28,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_case_that_repeats_itself_is_told_so() -> None:
+def test_a_case_that_repeats_itself_is_reported() -> None:
     code, told, _ = run("restless:calm")
     assert code == 0
     assert "62 events folded twice" in told  # each partition has the closing clock
@@ -47,7 +47,7 @@ def test_a_case_that_repeats_itself_is_told_so() -> None:
         ("membership", STATE, None),
     ],
 )
-def test_one_that_does_not_is_told_with_its_first_difference_and_the_cause(
+def test_one_that_does_not_is_reported_with_its_first_difference_and_the_cause(
     case: str, cause: str, suspect: str | None
 ) -> None:
     code, told, _ = run(f"restless:{case}", "--json")

@@ -85,7 +85,7 @@ def test_a_log_of_several_partitions_may_go_into_one() -> None:
     assert processor.intake.counts.predictions > 0
 
 
-def test_what_is_no_event_is_told_and_left_out(events: list[Any]) -> None:
+def test_what_is_no_event_is_reported_and_left_out(events: list[Any]) -> None:
     logs = laid_out(events, 2)
     expected = source_of(logs)
     for number, raw in ((0, b"\xff not json"), (1, None)):

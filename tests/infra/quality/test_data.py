@@ -67,7 +67,7 @@ def test_a_schema_is_printed_or_frozen_once(home: Path) -> None:
     assert frozen.features["distance"].missing == 0.0
 
 
-def test_without_a_schema_the_way_to_one_is_told(home: Path, tmp_path: Path) -> None:
+def test_without_a_schema_the_way_to_one_is_reported(home: Path, tmp_path: Path) -> None:
     found = run(home, "statistics", "flights", "--schema", str(tmp_path / "none.json"))
     assert found.returncode == 1
     assert "`driftline data schema CASE --freeze`" in found.stderr

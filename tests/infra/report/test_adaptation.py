@@ -109,7 +109,7 @@ def test_a_row_says_what_the_system_did_and_what_was_lost_meanwhile() -> None:
     assert found.kinds == [("concept drift", 1), ("covariate drift", 1)]
 
 
-def test_who_took_over_is_told_with_the_interval_of_the_gain() -> None:
+def test_who_took_over_is_reported_with_the_interval_of_the_gain() -> None:
     promotion, quarantine = moves(
         [
             changed(3, "quarantine", "b", reason="it said NaN"),

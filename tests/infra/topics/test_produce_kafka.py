@@ -23,7 +23,7 @@ def written(path: Path, events: Iterable[Event]) -> Path:
     return path
 
 
-def test_a_second_produce_is_taken_in_and_what_comes_after_a_closed_log_is_told_as_refused(
+def test_a_second_produce_is_taken_in_and_what_comes_after_a_closed_log_is_reported_as_refused(
     system_of: Callable[..., Any], eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
     system = system_of("shop:orders")

@@ -172,7 +172,7 @@ def test_a_member_that_diverges_does_not_take_the_combination_along(kind: Any) -
     assert report["all"]["rmse"] < 1.1 * report["b"]["rmse"]
 
 
-def test_a_combination_that_is_added_anew_knows_nothing() -> None:
+def test_a_combination_that_is_added_again_knows_nothing() -> None:
     declared = Combination("both", kind="stack", eta=0.3)
     taught, new = (Combiner(declared, 2, "regression") for _ in range(2))
     taught.learn(1.0, [0.9, 0.2], [0.01, 0.64], 0.2)

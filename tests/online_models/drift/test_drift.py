@@ -76,7 +76,7 @@ def detection(name: str, seeds: range) -> tuple[list[int], list[str], list[str]]
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_change_is_found_and_its_suspect_named_first(name: str) -> None:
+def test_a_change_is_detected_and_its_suspect_named_first(name: str) -> None:
     delays, first, kinds = detection(name, range(2))
     assert max(delays) < 1_500
     assert set(first) <= set(FAULTS[name][1])
@@ -157,7 +157,7 @@ def test_labels_have_the_position_of_their_requests_and_their_own() -> None:
     assert drift.predictions.first_offset == drift.labels.first_offset - DELAY
 
 
-def test_what_needs_no_label_is_told_first() -> None:
+def test_what_needs_no_label_is_reported_first() -> None:
     told = found(unit, 5)[1]
     assert told[0].labels is None
 
@@ -184,7 +184,7 @@ def test_a_manager_goes_on_the_same_from_a_snapshot() -> None:
     assert hashes[0] == hashes[1]
 
 
-def test_comparisons_of_losses_start_anew_when_losses_changed_and_only_then() -> None:
+def test_comparisons_of_losses_start_again_when_losses_changed_and_only_then() -> None:
     for fault, restarts in ((unit, 0), (error_jump, 1)):
         manager = DriftManager(Monitoring(), TASK, ["m"])
         for offset, (x, p, y) in enumerate(stream(7, AT + 1_500, fault)):

@@ -63,13 +63,13 @@ def is_told_rightly(scenario: Scenario, seed: int) -> None:
 
 
 @pytest.mark.parametrize("scenario", CHANGING, ids=lambda scenario: scenario.name)
-def test_a_change_is_found_called_what_it_is_and_its_cause_comes_first(scenario: Scenario) -> None:
+def test_a_change_is_detected_called_what_it_is_and_its_cause_comes_first(scenario: Scenario) -> None:
     is_told_rightly(scenario, 2)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("scenario", CHANGING, ids=lambda scenario: scenario.name)
-def test_a_change_is_found_with_every_seed(scenario: Scenario) -> None:
+def test_a_change_is_detected_with_every_seed(scenario: Scenario) -> None:
     for seed in range(5):
         is_told_rightly(scenario, seed)
 
@@ -82,7 +82,7 @@ def test_incidents_without_a_cause_are_within_the_budget(scenario: Scenario) -> 
     assert false <= max(1.0, runs * scenario.count / Monitoring().false_alarm_every)
 
 
-def test_labels_of_a_class_that_falls_behind_are_told_by_how_much() -> None:
+def test_labels_of_a_class_that_falls_behind_are_reported_with_their_delay() -> None:
     scenario = next(scenario for scenario in CHANGING if scenario.first == "labels: delay")
     drifts = [drift for drift in told(scenario, 2) if drift.severity == "drift"]
     assert {drift.kind for drift in drifts} == {"label delay"}
@@ -209,7 +209,7 @@ def test_delays_that_change_for_one_class_alarm_and_for_all_alike_do_not() -> No
     assert set(delays_of(500.0, 100.0, 1_500.0, 100.0)) == {"delay of True"}
 
 
-def test_levels_between_which_a_stream_goes_back_and_forth_are_told_of_a_few_times() -> None:
+def test_levels_between_which_a_stream_goes_back_and_forth_are_reported_a_few_times() -> None:
     def alarm(before: float, after: float, aspect: Aspect = "mean") -> Alarm:
         return Alarm("s", aspect, "", 20.0, Side(before, 640), Side(after, 640), 10, None, 0)
 
@@ -265,7 +265,7 @@ def test_where_values_vary_more_than_elsewhere_they_count_less() -> None:
     assert np.std(distances[False]) < 1.3 * 0.1 / BLOCK**0.5 * (1.0 + 1.0 / 2.0) ** 0.5
 
 
-def test_a_phase_that_had_no_values_is_compared_with_all_and_a_column_that_begins_anew_is_not() -> None:
+def test_a_phase_that_had_no_values_is_compared_with_all_and_a_column_that_starts_again_is_not() -> None:
     season = Season(DAY)
     season.insert([0, 0])
 
@@ -282,7 +282,7 @@ def test_a_phase_that_had_no_values_is_compared_with_all_and_a_column_that_begin
     assert compared(30.0, 5.0) == [5.0, 1.5]
 
 
-def test_a_newcomer_is_judged_at_once_until_it_begins_anew() -> None:
+def test_a_newcomer_is_judged_at_once_until_it_starts_again() -> None:
     season = Season(DAY)
     season.insert([0], judged=True)
     assert season.judges(0)

@@ -40,7 +40,7 @@ def test_a_label_is_known_so_many_requests_later() -> None:
     assert [type(step) for step in stream.steps()] == [RequestAsked, LabelKnown] * 4
 
 
-def test_what_is_found_is_what_a_pool_fed_by_hand_answers() -> None:
+def test_the_result_is_what_a_pool_fed_by_hand_answers() -> None:
     stream = generator.abrupt("s", "binary", [linear_rule(1, 1), linear_rule(-1, 2)], 400).take(900)
     scope = scope_of("binary", ["logistic", "logistic-recurring"])
     task = task_of("binary")
@@ -111,7 +111,7 @@ def test_every_named_member_answers_numbers_text_and_missing_values(kind: Any) -
     assert all(entry["live"] for entry in merged_report([pool]).values())
 
 
-def test_a_model_that_there_is_not_is_told_with_those_there_are() -> None:
+def test_a_model_that_there_is_not_is_reported_with_those_there_are() -> None:
     with pytest.raises(ModelsError, match=r"no model 'nonsense'.*logistic"):
         scope_of("binary", ["nonsense"])
     assert set(DEFAULT["binary"]) <= set(SPECS["binary"])

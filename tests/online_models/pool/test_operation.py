@@ -198,7 +198,7 @@ def test_a_member_in_reserve_is_idle_until_it_is_added() -> None:
     )
 
 
-def test_a_removed_member_is_idle_and_starts_anew_when_added_again() -> None:
+def test_a_removed_member_is_idle_and_starts_again_when_added_again() -> None:
     where = pool(member("a"), member("b"), promotion=Promotion())
     answered(where, IDS[:50])
     assert remove(where.roster, "b") == ModelChange("remove", "b", "command", "")
@@ -231,7 +231,7 @@ def test_promotions_are_frozen_and_unfrozen() -> None:
     assert freeze(pool(member("a")).roster).kind == "refused"
 
 
-def test_while_promotions_are_frozen_what_is_proven_is_told_and_does_not_take_over() -> None:
+def test_while_promotions_are_frozen_what_is_proven_is_reported_and_does_not_take_over() -> None:
     where = pool(member("a"), Member("b", Knows), promotion=Promotion(), baselines=False)
     freeze(where.roster)
     told = []

@@ -176,7 +176,7 @@ def test_promotions_are_bounded_and_none_follows_within_the_cooldown() -> None:
     assert any("there were 3 changes" in reason for reason in reasons)
 
 
-def test_drift_makes_comparisons_start_anew_at_the_cost_of_error_budget() -> None:
+def test_drift_makes_comparisons_start_again_at_the_cost_of_error_budget() -> None:
     def noise(number: int, name: str) -> float:
         return 0.02 if name == "b" and number >= 4_000 else 0.25
 

@@ -81,7 +81,9 @@ def test_a_fingerprint_that_was_recorded_before_hash_seeds_were_is_that_of_a_pin
 
 
 @pytest.mark.parametrize(("seed", "warnings"), [("0", 0), ("5", 1)])
-def test_who_simulates_in_a_process_of_her_own_is_told_of_another_hash_seed(seed: str, warnings: int) -> None:
+def test_who_simulates_in_a_process_of_her_own_is_warned_of_another_hash_seed(
+    seed: str, warnings: int
+) -> None:
     told = json.loads(run("-c", LIBRARY, seed=seed))
     assert len(told) == warnings
     assert all("Set PYTHONHASHSEED=0 before Python starts" in message for message in told)

@@ -220,13 +220,13 @@ def test_every_process_says_the_same(told: dict[Any, str], tmp_path: Path) -> No
     assert hashes(tmp_path, [SOURCES], 2) == [told[None]]
 
 
-def test_values_of_every_sort_are_told_alike_in_every_process(tmp_path: Path) -> None:
+def test_values_of_every_sort_are_described_alike_in_every_process(tmp_path: Path) -> None:
     values = {"declared": (Path(__file__).parents[2] / "cases" / "values.py").read_text()}
     assert hashes(tmp_path, [values], 1) == hashes(tmp_path, [values], 2)
 
 
 @pytest.mark.parametrize("change", USED, ids=" -> ".join)
-def test_what_a_function_uses_is_told_also_when_it_is_imported_at_the_call(
+def test_what_a_function_uses_is_described_also_when_it_is_imported_at_the_call(
     told: dict[Any, str], change: tuple[str, str, str]
 ) -> None:
     assert told[change] != told[None]
@@ -239,7 +239,7 @@ def test_what_it_does_not_use_is_not_nor_comments_and_places(
     assert told[change] == told[None]
 
 
-def test_an_estimator_that_has_learned_before_is_told_from_a_new_one() -> None:
+def test_an_estimator_that_has_learned_before_is_distinguished_from_a_new_one() -> None:
     from river import linear_model
 
     new, trained = linear_model.LogisticRegression(), linear_model.LogisticRegression()

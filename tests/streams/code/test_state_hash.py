@@ -288,7 +288,7 @@ def test_a_set_has_no_order(elements: list[Any], order: random.Random) -> None:
 
 
 @given(st.floats(width=64), st.floats(width=64))
-def test_floats_are_told_apart_by_their_bits(left: float, right: float) -> None:
+def test_floats_are_distinguished_by_their_bits(left: float, right: float) -> None:
     same = np.float64(left).tobytes() == np.float64(right).tobytes()
     assert (state_hash(left) == state_hash(right)) == same
 
@@ -362,7 +362,7 @@ def family(children: int, odd: int) -> Plain:
     return parent
 
 
-def test_cycles_are_told_apart_by_their_shape_and_kept_by_a_restore() -> None:
+def test_cycles_are_distinguished_by_their_shape_and_kept_by_a_restore() -> None:
     itself: list[Any] = []
     itself.append(itself)
     outside = family(3, 1)

@@ -22,7 +22,7 @@ def _filters() -> Iterator[None]:
         logger.filters.clear()
 
 
-def test_a_coordinator_on_its_way_and_a_late_timer_are_not_told_and_other_trouble_is(
+def test_a_coordinator_on_its_way_and_a_late_timer_are_not_reported_and_other_trouble_is(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     COORDINATION.error("Group Coordinator Request failed: %s", GroupCoordinatorNotAvailableError())

@@ -12,7 +12,7 @@ def told(filtering: Repeats, name: str, message: str, *arguments: object) -> str
     return record.getMessage() if filtering.filter(record) else None
 
 
-def test_a_librarys_line_is_told_once_and_later_with_how_often_it_came() -> None:
+def test_a_librarys_line_is_reported_once_and_later_with_how_often_it_came() -> None:
     now = 0.0
     filtering = Repeats(lambda: now)
     line = ("aiokafka.conn", "Unable connect to node with id %d: %s")
@@ -25,7 +25,7 @@ def test_a_librarys_line_is_told_once_and_later_with_how_often_it_came() -> None
     assert again == "Unable connect to node with id 1: refused (and 2 times more since it was last said)"
 
 
-def test_what_driftline_says_is_always_told() -> None:
+def test_what_driftline_says_is_always_reported() -> None:
     filtering = Repeats()
     assert [told(filtering, "driftline.worker", "partition 0 is refused") for _ in range(2)] == [
         "partition 0 is refused"

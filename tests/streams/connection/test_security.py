@@ -59,7 +59,7 @@ def secured(protocol: str, **settings: Any) -> KafkaSecurity:
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 @pytest.mark.parametrize("protocol", ["SASL_PLAINTEXT", "SASL_SSL"])
-def test_every_library_is_told_the_same(protocol: str, mechanism: str) -> None:
+def test_every_library_is_reported_the_same(protocol: str, mechanism: str) -> None:
     security = secured(protocol, sasl_mechanism=mechanism, **USER)
     for token in (clients.FileToken, async_clients.AsyncFileToken):
         told = arguments(security, token)
@@ -170,7 +170,7 @@ def test_a_broker_with_an_ipv6_address_is_asked_why_it_lets_nobody_in() -> None:
     assert "security_protocol" in reason
 
 
-def test_a_broker_that_asks_for_a_certificate_of_the_client_is_told_of(
+def test_a_broker_that_asks_for_a_certificate_of_the_client_is_reported(
     authority: trustme.CA, files: dict[str, Path]
 ) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files["ssl_cafile"])
@@ -188,7 +188,7 @@ def test_a_broker_that_asks_for_a_certificate_of_the_client_is_told_of(
     assert "certificate of the client (ssl_certfile)" in reason
 
 
-def test_a_client_of_what_has_no_tls_is_told_so() -> None:
+def test_a_client_of_what_has_no_tls_is_reported() -> None:
     """The library tries again and again until its time is over, and says no more than that."""
     listening = socket.create_server(("127.0.0.1", 0))
 

@@ -43,7 +43,7 @@ def amounts(out: Outputs) -> list[Any]:
     return [json.loads(o.value)["features"].get("amount") for o in out.predictions]
 
 
-def test_a_value_outside_is_missing_and_told_when_it_begins() -> None:
+def test_a_value_outside_is_missing_and_reported_when_it_begins() -> None:
     out = PartitionProcessor(ranged(), 0).step(records([1.0, 11.0, 12.0, 10.0, -1.0]))
     assert amounts(out) == [1.0, None, None, 10.0, None]
     assert letters(out) == [

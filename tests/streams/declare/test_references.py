@@ -27,12 +27,12 @@ def known(*partitions: Sequence[Event]) -> dict[int, dict[str, KnownReferences]]
     }
 
 
-def test_partitions_that_know_the_same_are_not_told_of_whatever_the_order() -> None:
+def test_partitions_that_know_the_same_are_not_reported_whatever_the_order() -> None:
     told = [product(n) for n in range(4)]
     assert differences(known(told, told[::-1], [*told, told[0]])) == {}
 
 
-def test_a_reference_that_one_partition_has_alone_is_told_by_its_key() -> None:
+def test_a_reference_that_one_partition_has_alone_is_reported_by_its_key() -> None:
     told = [product(1), product(2)]
     found = differences(known([*told, product(17, 5)], told, told))
     assert list(found) == [KIND]
@@ -44,7 +44,7 @@ def test_a_reference_that_one_partition_has_alone_is_told_by_its_key() -> None:
     assert "0 in partition 0; 1 in partition 1" in differences(known([], [product(17)]))[KIND]
 
 
-def test_another_version_of_a_reference_is_told_until_every_partition_has_it() -> None:
+def test_another_version_of_a_reference_is_reported_until_every_partition_has_it() -> None:
     before, after = product(1), product(1, 5)
     assert KIND in differences(known([before, after], [before]))
     assert differences(known([before, after], [after, before])) == {}

@@ -50,7 +50,7 @@ def test_no_right_reaches_another_case(role: Role) -> None:
         assert not any(name.startswith(right.name) for name in named)
 
 
-def test_rights_are_told_as_kafkas_own_command_takes_them() -> None:
+def test_rights_are_reported_as_kafkas_own_command_takes_them() -> None:
     told = acl_commands(rights(Role.CONSUMER, TOPICS, group="my readers"), "User:consumer", "kafka:9093")
     assert told[0] == (
         "kafka-acls.sh --bootstrap-server kafka:9093 --command-config admin.properties --add "

@@ -66,7 +66,7 @@ def test_settings_that_the_broker_does_not_tell_are_taken_to_be_right() -> None:
     assert deviations(LOG, replace(found(), settings={})) == []
 
 
-def test_what_is_wrong_is_told_with_the_command_that_mends_it() -> None:
+def test_what_is_wrong_is_reported_with_the_command_that_mends_it() -> None:
     topic = found(cleanup_policy="compact", retention_ms="1000")
     text = deviation_text(topic, deviations(LOG, topic), "broker:9092")
     assert "orders.events" in text

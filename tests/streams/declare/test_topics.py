@@ -47,7 +47,7 @@ def test_the_topics_of_a_case_in_a_namespace_of_several_words_keep_their_names()
     assert till.dead_letters("shop") == f"shop.{till.case.name}.dead-letters-till"
 
 
-def test_a_case_whose_name_had_a_dot_is_told_how_it_keeps_its_topics() -> None:
+def test_a_case_whose_name_had_a_dot_is_shown_how_to_keep_its_topics() -> None:
     from dataclasses import replace
 
     with pytest.raises(DeclarationError, match="or 'orders' in the namespace 'shop', whose topics have the"):

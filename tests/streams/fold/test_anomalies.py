@@ -68,7 +68,7 @@ def records(declared: UseCase, events: Iterator[Event]) -> list[LogRecord]:
     ]
 
 
-def test_with_labels_anomalies_are_found_and_scored_by_them() -> None:
+def test_with_labels_anomalies_are_detected_and_scored_by_them() -> None:
     declared = case(LABELLED, half_space_trees)
     processor = PartitionProcessor(declared, 0)
     out = processor.step(records(declared, trade(600, labels=True)))

@@ -220,7 +220,7 @@ def test_a_void_is_corrected_by_a_label_that_names_it() -> None:
     assert join.outcomes["r"] == [("void", None, 1, 0), ("labelled", 1, 3, 1)]
 
 
-def test_without_corrections_an_outcome_is_told_once_and_nothing_is_remembered() -> None:
+def test_without_corrections_an_outcome_is_published_once_and_nothing_is_remembered() -> None:
     join = Join(in_order=True, corrections=0, is_corrected=False)
     join.ask("answered", 0, "a")
     join.ask("expired", 0, "b")
@@ -258,7 +258,7 @@ def test_a_label_answers_what_expired_only_where_nothing_is_open() -> None:
     assert join.outcomes["expired"][1:] == [("labelled", 2, WAIT + 2, 1)]
 
 
-def test_learned_by_deadline_a_label_is_told_at_once_and_learned_when_its_wait_is_over() -> None:
+def test_learned_by_deadline_a_label_is_reported_at_once_and_learned_when_its_wait_is_over() -> None:
     join = Join(in_order=True, by_deadline=True, expiry=("labelled", False))
     for at, name in enumerate(("early", "voided", "silent", "corrected", "late")):
         join.ask(name, at, name)

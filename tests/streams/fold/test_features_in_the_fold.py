@@ -155,7 +155,7 @@ def test_text_in_a_window_is_a_dead_letter_and_refused_where_it_is_declared() ->
         case(features={"order": latest(Settled, "order", by="shop", ttl=HOUR)})
 
 
-def test_a_member_that_cannot_be_made_is_told_before_the_first_record() -> None:
+def test_a_member_that_cannot_be_made_is_reported_before_the_first_record() -> None:
     models = PerKey(champion=Member("broken", lambda: 1 / 0))
     with pytest.raises(ModelsError, match="'broken' cannot be made: ZeroDivisionError"):
         PartitionProcessor(case(models=models), 0)
@@ -166,7 +166,7 @@ def weights(declared: UseCase, log: Log) -> list[float | None]:
     return [json.loads(o.value)["features"].get("weight") for o in out.predictions]
 
 
-def test_a_lookup_is_as_of_the_requests_time_whatever_was_told_of_other_times() -> None:
+def test_a_lookup_is_as_of_the_requests_time_whatever_is_known_of_other_times() -> None:
     day = 24 * 60.0
     log = Log().clock(0).event("product", 0, "p", product="p", weight=1.0)
     log.event("product", day, "p", product="p", weight=2.0)  # valid from tomorrow

@@ -215,7 +215,7 @@ def test_labels_that_ripen_unequally_are_learned_by_deadline_unless_declared_oth
     assert processor.intake.label_join.open == 0
 
 
-def test_an_estimate_that_falls_on_a_label_told_before_comes_with_the_next_outcome() -> None:
+def test_an_estimate_that_falls_on_a_label_known_before_comes_with_the_next_outcome() -> None:
     label = replace(case().task.label, at_expiry=False)
     models = PerKey(champion=Member("logistic", logistic), monitoring=Monitoring(estimate_every=5))
     declared = case(models=models, task=Binary("bad", ask=Asked, label=label))

@@ -45,7 +45,7 @@ def told(outputs: Sequence[Any]) -> list[dict[str, Any]]:
     return [json.loads(output.value) for output in outputs]
 
 
-def test_a_promotion_is_told_with_its_evidence_and_predictions_name_what_serves() -> None:
+def test_a_promotion_is_reported_with_its_evidence_and_predictions_name_what_serves() -> None:
     case = promoting()
     processor = PartitionProcessor(case, 0)
     out = processor.step(records(case, trade(600)))

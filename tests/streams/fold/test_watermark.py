@@ -89,7 +89,7 @@ def test_one_fast_clock_among_many_events_moves_nothing_and_is_counted() -> None
 
 
 @pytest.mark.parametrize("length", [100, 2_000, 20_000])
-def test_after_a_pause_a_few_events_are_told_as_ahead_though_one_was_contradicted_before_it(
+def test_after_a_pause_a_few_events_are_reported_as_ahead_though_one_was_contradicted_before_it(
     length: int,
 ) -> None:
     watermark = fresh(lateness=5 * MINUTE)
@@ -101,7 +101,7 @@ def test_after_a_pause_a_few_events_are_told_as_ahead_though_one_was_contradicte
     assert verdicts["ahead"] + verdicts["on time"] == 2_000
 
 
-def test_a_device_of_a_fleet_that_is_always_a_day_ahead_is_told_and_nobody_is_late() -> None:
+def test_a_device_of_a_fleet_that_is_always_a_day_ahead_is_reported_and_nobody_is_late() -> None:
     watermark = fresh(lateness=5 * MINUTE)
     verdicts = Counter(
         (n % 20 == 13, told(watermark, START + n * MINUTE + (DAY if n % 20 == 13 else 0)))

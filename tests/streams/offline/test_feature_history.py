@@ -166,7 +166,7 @@ def test_requests_have_the_keys_of_every_view_and_what_was_looked_up(history: Pa
     assert set(table.column("weight").to_pylist()) == {0.25}
 
 
-def test_a_history_may_begin_later_and_be_begun_anew_from_before(
+def test_a_history_may_begin_later_and_be_started_again_from_before(
     archive: Archive, history: Path, tmp_path: Path
 ) -> None:
     write(archive, tmp_path, begin=57)
@@ -178,7 +178,7 @@ def test_a_history_may_begin_later_and_be_begun_anew_from_before(
     assert files(tmp_path) == files(history)
 
 
-def test_a_feature_declared_anew_has_the_history_written_anew(archive: Archive, own: Path) -> None:
+def test_a_feature_declared_again_has_the_history_written_again(archive: Archive, own: Path) -> None:
     features = {**case.features, "bad_2h": mean(shop.Settled, "bad", by="shop", over=2 * HOUR + 7)}
     before = rows(own, "orders_by_shop")
     write(archive, own, features=features)

@@ -90,7 +90,7 @@ def test_a_partition_is_refused_while_its_topics_cannot_be_served_busy_or_idle(
     assert len(told) == 1
 
 
-def test_an_output_made_anew_is_noticed_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_recreated_is_noticed_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_task, "LOOK_EVERY", 0.0)
 
     async def run() -> None:

@@ -55,7 +55,7 @@ def _short_logs() -> Iterator[None]:
 @pytest.mark.parametrize("change", NEW)
 @given(log=logs, before=st.integers(0, 45), looked=st.integers(0, 45), cut=cuts)
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_wherever_the_old_code_stopped_all_is_answered_and_told_of_once(
+def test_wherever_the_old_code_stopped_all_is_answered_and_reported_once(
     change: str, log: list[Entry], before: int, looked: int, cut: dict[str, int]
 ) -> None:
     new = NEW[change]
@@ -71,7 +71,7 @@ def test_wherever_the_old_code_stopped_all_is_answered_and_told_of_once(
 @pytest.mark.parametrize("new", [OLD, NEW["shorter wait"]], ids=["refused nothing", "shorter wait"])
 @given(log=logs, before=st.integers(0, 45), cut=cuts)
 @settings(max_examples=10, deadline=None)
-def test_what_the_old_code_refused_is_told_of_by_nobody(
+def test_what_the_old_code_refused_is_reported_by_nobody(
     new: UseCase, log: list[Entry], before: int, cut: dict[str, int]
 ) -> None:
     run(upgraded(Upgrade(log, before, cut), PICKY, new))
@@ -245,7 +245,7 @@ def test_what_waited_behind_a_batch_that_failed_is_answered_by_the_new_code() ->
     assert predictions == requests > 25
 
 
-def test_old_code_that_comes_back_is_told_so_and_touches_nothing() -> None:
+def test_old_code_that_comes_back_is_reported_and_touches_nothing() -> None:
     async def comes_back() -> None:
         world = Shop(BUSY)
         new = NEW["other models"]

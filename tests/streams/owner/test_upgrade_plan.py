@@ -118,7 +118,7 @@ def test_a_retired_field_loses_nothing_and_changes_no_prediction() -> None:
     assert (plan.answers, plan.other_answers) == (REQUESTS, 0)
 
 
-def test_what_was_told_of_but_accepted_before_counts_as_lost_when_it_is_refused_now() -> None:
+def test_what_was_reported_but_accepted_before_counts_as_lost_when_it_is_refused_now() -> None:
     lines = log()
     for n, place in enumerate((40, 60, 80)):  # one clock is a day ahead: contradicted, then told of twice
         at = (START + timedelta(days=1, minutes=n)).isoformat()

@@ -358,7 +358,7 @@ def test_the_declared_functions_are_part_of_the_code() -> None:
 
 
 @pytest.mark.parametrize("verdict", LIKELY_CAUSES)
-def test_a_difference_is_told_with_likely_causes_that_accuse_nobody(verdict: DifferenceKind) -> None:
+def test_a_difference_is_reported_with_likely_causes_that_accuse_nobody(verdict: DifferenceKind) -> None:
     found = Difference(verdict, "orders.predictions", 0, 3, "3:0", 3, "prediction", "true", "false", None)
     report = AuditReport("orders", 4, 3, 0, {}, found, 9, 1.0, 9.0, {})
     first, *causes = str(report).splitlines()[1:]

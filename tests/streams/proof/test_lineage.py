@@ -254,7 +254,7 @@ def test_only_the_newest_few_events_are_listed(history: InMemory) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("mean", 0.25), ("weight", 9.0), ("hour", 25), ("amount", 0.0), ("count", None)]
 )
-def test_a_value_that_its_events_do_not_give_is_told(history: InMemory, name: str, value: Any) -> None:
+def test_a_value_that_its_events_do_not_give_is_reported(history: InMemory, name: str, value: Any) -> None:
     predictions = history.topics[TOPICS.predictions]
     (place,) = (n for n, r in enumerate(predictions) if b'"asked-82:bad"' in (r.value or b""))
     content = msgspec.json.decode(predictions[place].value or b"")
@@ -269,7 +269,7 @@ def test_a_value_that_its_events_do_not_give_is_told(history: InMemory, name: st
     assert (found.features[name].used, found.features[name].recomputed) == (value, told)
 
 
-def test_the_model_the_code_and_the_outcomes_are_told_with_their_places(history: InMemory) -> None:
+def test_the_model_the_code_and_the_outcomes_are_reported_with_their_places(history: InMemory) -> None:
     found = trace(history, 82)
     assert found.prediction.model.version == found.model.version
     learned = found.model.learned_through

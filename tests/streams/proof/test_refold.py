@@ -148,14 +148,14 @@ def test_without_what_stood_it_would_be_other_bytes(held: Held) -> None:
     assert audit(held, OWN, plain=True).first_difference is not None
 
 
-def test_a_flipped_byte_after_a_take_over_is_found(held: Held) -> None:
+def test_a_flipped_byte_after_a_take_over_is_detected(held: Held) -> None:
     predictions = held.topics[TOPICS.predictions]
     predictions[-3] = predictions[-3]._replace(value=(predictions[-3].value or b"").replace(b"0.", b"1.", 1))
     found = audit(held, OWN)
     assert (found.checked - found.equal, found.first_difference is not None) == (1, True)
 
 
-def test_what_other_code_published_and_cannot_be_read_is_told(held: Held) -> None:
+def test_what_other_code_published_and_cannot_be_read_is_reported(held: Held) -> None:
     predictions = held.topics[TOPICS.predictions]
     predictions[2] = predictions[2]._replace(value=b"{")
     with pytest.raises(StreamsError, match="took over from other code cannot be read"):

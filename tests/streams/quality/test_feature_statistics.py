@@ -150,7 +150,7 @@ def test_clean_data_has_no_anomalies(schema: Schema, archive: Archive) -> None:
         assert judged[0].statistics.features["amount"].distance is None
 
 
-def test_a_shift_is_told_in_every_window_after_it(schema: Schema, shifted: Archive) -> None:
+def test_a_shift_is_reported_in_every_window_after_it(schema: Schema, shifted: Archive) -> None:
     amount = msgspec.structs.replace(schema.features["amount"], high=100.0)
     wide = msgspec.structs.replace(schema, features={**schema.features, "amount": amount})
     judged = judge(case, wide, 0, counting(wide, shifted).counted().closed(HOUR, 0.0))

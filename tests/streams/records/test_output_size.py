@@ -91,7 +91,7 @@ def told(out: Outputs) -> list[tuple[str, str]]:
     return [(dict(o.headers)["stage"].decode(), dict(o.headers)["reason"].decode()) for o in out.dead_letters]
 
 
-def test_a_record_that_no_topic_takes_is_told_by_its_beginning_length_hash_and_place() -> None:
+def test_a_record_that_no_topic_takes_is_reported_by_its_beginning_length_hash_and_place() -> None:
     bomb = b"[" * 5_000_000
     out = PartitionProcessor(shop.orders, 0).step([LogRecord(7, b"s", bomb)])
     (letter,) = out.dead_letters
@@ -111,7 +111,7 @@ def test_a_key_that_no_topic_takes_is_cut_as_well() -> None:
     assert dict(letter.headers)["key-sha256"].decode() == hashlib.sha256(key).hexdigest()
 
 
-def test_what_fits_is_told_verbatim_up_to_the_last_byte() -> None:
+def test_what_fits_is_reported_verbatim_up_to_the_last_byte() -> None:
     for size, cut in ((INPUT_LIMIT - 1, False), (INPUT_LIMIT, True)):
         (letter,) = PartitionProcessor(shop.orders, 0).step([LogRecord(0, b"s", b"[" * size)]).dead_letters
         assert (len(letter.value) < size) is cut
@@ -172,7 +172,7 @@ class Untouched:
         """Nothing is open."""
 
 
-def test_an_output_that_its_topic_never_takes_is_told_and_not_sent() -> None:
+def test_an_output_that_its_topic_never_takes_is_reported_and_not_sent() -> None:
     places = {kind: Place(kind, 0) for kind in KINDS}
     tails = dict.fromkeys(KINDS, NOTHING)
     outbox = Outbox(Untouched(), places, {}, tails, {})
@@ -181,6 +181,6 @@ def test_an_output_that_its_topic_never_takes_is_told_and_not_sent() -> None:
         asyncio.run(outbox.send(Outputs(drift=[large]), 4))
 
 
-def test_texts_of_the_data_are_shortened_where_only_their_beginning_is_told() -> None:
+def test_texts_of_the_data_are_shortened_where_only_their_beginning_is_reported() -> None:
     assert shortened("x" * 200) == "x" * 200
     assert shortened("x" * 201) == "x" * 200 + "... (201 characters)"

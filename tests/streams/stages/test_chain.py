@@ -176,7 +176,7 @@ def test_a_simulation_is_a_function_of_the_log_and_its_figures_are_those_of_one_
         assert found["models"]["logistic"][name] == pytest.approx(one["models"]["logistic"][name], abs=0.002)
 
 
-def test_what_a_stage_cannot_count_is_told_by_the_last_one() -> None:
+def test_what_a_stage_cannot_count_is_reported_by_the_last_one() -> None:
     def heavy(sent: Event) -> float:
         if sent.id == "s5":
             raise ValueError("no scale")

@@ -68,7 +68,7 @@ def letters(case: UseCase, source: str, partitions: int) -> set[tuple[bytes, byt
     }
 
 
-def test_a_refusal_in_the_middle_of_an_event_without_a_place_in_the_last_stage_is_told() -> None:
+def test_a_refusal_in_the_middle_of_an_event_without_a_place_in_the_last_stage_is_reported() -> None:
     def heavy(closed: Event) -> float:
         if closed.id.endswith("0"):
             raise ValueError("no scale")

@@ -11,7 +11,7 @@ import pytest
 from driftline.streams.status.status_file import StatusFile, ended
 
 
-def test_a_folder_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
+def test_a_folder_that_was_deleted_is_created_again(tmp_path: Path) -> None:
     file = StatusFile(tmp_path / "status" / "orders.json")
     file.write({"n": 1})
     shutil.rmtree(tmp_path / "status")
@@ -19,7 +19,7 @@ def test_a_folder_that_was_deleted_is_made_anew(tmp_path: Path) -> None:
     assert json.loads(file.path.read_text()) == {"n": 2}
 
 
-def test_a_file_that_cannot_be_written_is_told_of_and_written_when_it_can_be(
+def test_a_file_that_cannot_be_written_is_reported_and_written_when_it_can_be(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "status"

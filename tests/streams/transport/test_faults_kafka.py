@@ -160,7 +160,7 @@ def test_the_one_event_after_a_restart_is_answered_at_once(
     system.stop(worker)
 
 
-def test_a_log_made_anew_under_a_worker_is_refused(system_of: SystemOf, eventually: Eventually) -> None:
+def test_a_log_recreated_under_a_worker_is_refused(system_of: SystemOf, eventually: Eventually) -> None:
     system = system_of("shop:orders")
     worker = system.start()
     system.produce(trade(20))

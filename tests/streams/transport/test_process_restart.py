@@ -1,4 +1,4 @@
-"""A process that begins anew, and an end that comes though the process is stuck."""
+"""A process that restarts, and an end that comes though the process is stuck."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_same_process_executes_its_command_again_from_any_thread(tmp_path: P
         "if not os.path.exists('begun'):\n"
         "    open('begun', 'w').close()\n"
         "    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
-        "    threading.Thread(target=Renewals().begin_anew, args=('a test',)).start()\n"
+        "    threading.Thread(target=Renewals().restart, args=('a test',)).start()\n"
         "    threading.Event().wait()\n"
     )
     process = subprocess.Popen(
@@ -42,7 +42,7 @@ def test_the_same_process_executes_its_command_again_from_any_thread(tmp_path: P
     assert said.splitlines() == [f"{process.pid} ['a', 'b'] []"] * 2
 
 
-def test_a_worker_whose_broker_goes_away_while_it_starts_begins_anew_and_says_why(tmp_path: Path) -> None:
+def test_a_worker_whose_broker_goes_away_while_it_starts_restarts_and_says_why(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
@@ -60,7 +60,7 @@ def test_a_worker_whose_broker_goes_away_while_it_starts_begins_anew_and_says_wh
         "from driftline.streams.transport.worker import Worker\n"
         "from driftline.streams.transport.worker_process import run\n"
         "class Told(Renewals):\n"
-        "    def begin_anew(self, reason):\n"
+        "    def restart(self, reason):\n"
         "        print('anew:', reason, flush=True)\n"
         "        sys.exit(0)\n"
         "code = Code('c', Fingerprint('3.11', 'b' * 64, 'c' * 64))\n"
@@ -87,7 +87,7 @@ def test_a_worker_whose_broker_goes_away_while_it_starts_begins_anew_and_says_wh
     assert "KafkaConnectionError" in told["reason"]
 
 
-def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhile_when_asked(
+def test_who_restarts_again_and_again_waits_longer_each_time_and_ends_meanwhile_when_asked(
     tmp_path: Path,
 ) -> None:
     script = tmp_path / "script.py"
@@ -105,7 +105,7 @@ def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhi
         "renewals = process_restart.Renewals()\n"
         "renewals.wait()\n"
         "if os.environ.get(process_restart.IN_A_ROW) != '8':\n"
-        "    renewals.begin_anew('a test')\n"
+        "    renewals.restart('a test')\n"
         "print(renewals.announcement('a test'), flush=True)\n"
         "process_restart.signal = signal\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
@@ -123,20 +123,20 @@ def test_who_begins_anew_again_and_again_waits_longer_each_time_and_ends_meanwhi
     assert process.returncode == 0
     assert process.stdout.splitlines() == [
         *("2.0", "4.0", "8.0", "16.0", "32.0", "60.0", "60.0"),
-        "begins anew after 60 s: a test",
+        "restarts after 60 s: a test",
     ]
-    assert "the worker begins anew after 4 s: a test" in process.stderr
+    assert "the worker restarts after 4 s: a test" in process.stderr
 
 
-def test_a_process_that_has_lasted_begins_anew_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_has_lasted_restarts_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(process_restart, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setenv(process_restart.IN_A_ROW, "3")
     renewals = Renewals()
     for now, told in (  # noqa: B007 (the clock reads it)
-        (0.0, "begins anew after 8 s: a test"),
-        (5.0, "begins anew after 3 s: a test"),
-        (9.0, "begins anew: a test"),
+        (0.0, "restarts after 8 s: a test"),
+        (5.0, "restarts after 3 s: a test"),
+        (9.0, "restarts: a test"),
     ):
         assert renewals.announcement("a test") == told
 
@@ -146,9 +146,9 @@ def test_a_process_that_has_lasted_long_is_the_first_in_a_row(monkeypatch: pytes
     monkeypatch.setattr(process_restart, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setenv(process_restart.IN_A_ROW, "9")
     renewals = Renewals()
-    assert renewals.announcement("a test") == "begins anew after 60 s: a test"
+    assert renewals.announcement("a test") == "restarts after 60 s: a test"
     now = process_restart.CALM + 1.0
-    assert renewals.announcement("a test") == "begins anew: a test"
+    assert renewals.announcement("a test") == "restarts: a test"
 
 
 class Stuck:

@@ -16,7 +16,7 @@ from driftline.infra.settings import Settings
 Eventually = Callable[..., Any]
 
 
-def test_a_reference_that_is_in_one_partition_only_is_told_until_it_is_in_all(
+def test_a_reference_that_is_in_one_partition_only_is_reported_until_it_is_in_all(
     system_of: Callable[[str], Any], eventually: Eventually
 ) -> None:
     system = system_of("catalogue:catalogue")

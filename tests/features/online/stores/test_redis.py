@@ -65,7 +65,7 @@ def test_of_any_times_the_newest_is_kept(shared_redis: RedisServer, rows: list[t
     assert held == [wire.timestamp(newest), f"{newest}".encode()]
 
 
-def test_a_server_that_lost_its_scripts_is_told_them_again(
+def test_a_server_that_lost_its_scripts_is_given_them_again(
     redis_url: str, tmp_path: Path, client: Redis
 ) -> None:
     repo = repo_at(tmp_path / "feast", redis_url)
@@ -150,7 +150,7 @@ def test_a_redis_that_is_gone_for_a_while_is_waited_for_and_nothing_is_lost(
     probe.close()
 
 
-def test_a_full_redis_is_told_of_and_waited_for(
+def test_a_full_redis_is_reported_and_waited_for(
     redis_of: Callable[..., RedisServer], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = redis_of("--maxmemory", "1", "--maxmemory-policy", "noeviction")
