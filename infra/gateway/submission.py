@@ -17,19 +17,18 @@ from driftline.infra.gateway.problems import (
     unknown_outcome,
 )
 from driftline.infra.gateway.progress import FoldedOffsets
+from driftline.infra.gateway.published.positions_by_id import AnswerPlace
 from driftline.infra.gateway.published.refusals import LogPosition, RefusedRecord
-from driftline.infra.gateway.published.results import Published, PublishedResults
+from driftline.infra.gateway.published.results import KnownAnswer, PublishedResults
 from driftline.infra.gateway.published.topic_reader import TopicReader
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.partitioning import partition_of
-from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 from driftline.streams.fold.deduplication import content_of
-from driftline.streams.owner.deployment import code_of
-from driftline.streams.stages.stage_record import decode_record
+from driftline.streams.records.positions import position_of
 
 ACKNOWLEDGED_WITHIN = 1.5
 """Seconds in which Kafka acknowledges an event, or the client is told that its outcome is unknown."""
@@ -59,8 +58,6 @@ class Submission:
         self._codec = case.codec()
         self._partitions = case.partitions
         self._topics = case.topics(namespace)
-        self._decoder = EventDecoder[Event](tuple(case.events))
-        self._asked = self._topics.of_stage(case.plan.stages[-1].topic, code_of(case).short)
         self._bootstrap = bootstrap
         self._results = results
         self._progress = progress
@@ -161,39 +158,37 @@ class Submission:
                 self._producer = producer
             return self._producer
 
-    async def _repeated(self, request: Event, content: int, published: Published) -> bytes:
+    async def _repeated(self, request: Event, content: int, place: AnswerPlace) -> bytes:
         """The prediction of a request that came before; raises Problem if that was another request."""
-        original = await self._reader.record(self._asked, published.partition, published.source)
-        if original is not None and content_of(self._request_in(original)) != content:
+        answer = await self._answer(request.id, place)
+        if self._topics.behind:  # its prediction does not say where it is in the log, whose fold knows it
+            await self.folded(await self.append(request))
+            return answer.body
+        original = await self._reader.record(self._topics.log, place.partition, answer.source)
+        if original is not None and content_of(self._codec.decode(original.value, original.key)) != content:
             raise other_content(request.id)
-        return await self._bytes(published, request.id)
-
-    def _request_in(self, original: Any) -> Event:
-        """The request in a record of the topic that the answering stage folds."""
-        if self._asked == self._topics.log:
-            return self._codec.decode(original.value, original.key)
-        return self._decoder.decode(decode_record(original.value).event)
+        return answer.body
 
     async def found(self, event_id: str) -> bytes:
         """The prediction of a request that came before. Raises Problem: for a request that the fold has
         refused, and where there is none."""
-        published = self._results.find(event_id)
-        if published is not None:
-            return await self._bytes(published, event_id)
+        place = self._results.find(event_id)
+        if place is not None:
+            return (await self._answer(event_id, place)).body
         refusal = self._results.refusals.of_request(event_id)
         if refusal is not None and event_id not in self._outstanding:  # it may have been sent again, mended
             raise refused_record(refusal)
         raise no_prediction(event_id)
 
-    async def _bytes(self, published: Published, event_id: str) -> bytes:
-        """Those of a prediction; raises Problem when retention has deleted it."""
-        body = self._results.body(event_id)
-        if body is not None:
-            return body
-        answer = await self._reader.record(self._topics.predictions, published.partition, published.offset)
-        if answer is None:
+    async def _answer(self, event_id: str, place: AnswerPlace) -> KnownAnswer:
+        """A prediction; raises Problem when retention has deleted it."""
+        newest = self._results.newest(event_id)
+        if newest is not None:
+            return newest
+        record = await self._reader.record(self._topics.predictions, place.partition, place.offset)
+        if record is None:
             raise Problem(404, "No prediction", f"that of {event_id!r} was published, and is kept no longer")
-        return bytes(answer.value)
+        return KnownAnswer(position_of(record.headers)[0], bytes(record.value))
 
     async def close(self) -> None:
         """Forget who waits, and end the producer."""

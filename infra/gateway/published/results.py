@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from driftline.features.online.transient_failures import Outage
+from driftline.infra.gateway.published.positions_by_id import AnswerPlace, PositionsById
 from driftline.infra.gateway.published.refusals import Refusals
 from driftline.infra.gateway.published.topic_reader import places_of
 from driftline.streams.connection import async_clients
@@ -32,13 +33,11 @@ KEPT_BYTES = 64 << 20
 RESULTS_POLL_MS = 200
 
 
-class Published(NamedTuple):
-    """A prediction: where it is in its topic, and the offset of its request in the log's partition."""
+class KnownAnswer(NamedTuple):
+    """A prediction as it was published, and the offset of its request in the partition of the log."""
 
-    partition: int
-    offset: int
     source: int
-    appended: int
+    body: bytes
 
 
 class _Head(msgspec.Struct):
@@ -52,11 +51,10 @@ class PublishedResults:
         self._topics = case.topics(namespace)
         self._bootstrap = bootstrap
         self._horizon = case.dedup_horizon
+        self._places = PositionsById(case.dedup_horizon)
         self._read_head = msgspec.json.Decoder(_Head).decode
-        self._by_id: dict[str, Published] = {}
-        self._line: deque[tuple[int, str]] = deque()
-        self._bodies: OrderedDict[str, bytes] = OrderedDict()
-        self._body_bytes = 0
+        self._newest: OrderedDict[str, KnownAnswer] = OrderedDict()
+        self._newest_bytes = 0
         self._answers: dict[str, asyncio.Future[bytes]] = {}
         self._outage = Outage(f"reading the results of {case.name}")
         self._consumer: AIOKafkaConsumer | None = None
@@ -125,37 +123,26 @@ class PublishedResults:
             return
         event_id = self._read_head(record.value).event_id
         # an id may come again beyond the horizon: then it is another request
-        self._by_id[event_id] = Published(place.partition, record.offset, source, record.timestamp)
-        self._line.append((record.timestamp, event_id))
-        self._keep(event_id, record.value)
+        self._places.put(event_id, AnswerPlace(place.partition, record.offset), record.timestamp)
+        self._keep(event_id, KnownAnswer(source, record.value))
         waiting = self._answers.pop(event_id, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(record.value)
-        self._forget(record.timestamp)
 
-    def _keep(self, event_id: str, body: bytes) -> None:
-        before = self._bodies.pop(event_id, b"")
-        self._bodies[event_id] = body
-        self._body_bytes += len(body) - len(before)
-        while self._body_bytes > KEPT_BYTES:
-            self._body_bytes -= len(self._bodies.popitem(last=False)[1])
+    def _keep(self, event_id: str, answer: KnownAnswer) -> None:
+        before = self._newest.pop(event_id, None)
+        self._newest[event_id] = answer
+        self._newest_bytes += len(answer.body) - (0 if before is None else len(before.body))
+        while self._newest_bytes > KEPT_BYTES:
+            self._newest_bytes -= len(self._newest.popitem(last=False)[1].body)
 
-    def _forget(self, now: int) -> None:
-        """Forget what is older than the horizon, in ms of append time."""
-        oldest = now - int(self._horizon * 1000)
-        while self._line and self._line[0][0] < oldest:
-            appended, event_id = self._line.popleft()
-            known = self._by_id.get(event_id)
-            if known is not None and known.appended == appended:
-                del self._by_id[event_id]
+    def find(self, event_id: str) -> AnswerPlace | None:
+        """Where the prediction of a request is, if it was published within the horizon."""
+        return self._places.find(event_id)
 
-    def find(self, event_id: str) -> Published | None:
-        """The prediction of a request, if it was published within the horizon."""
-        return self._by_id.get(event_id)
-
-    def body(self, event_id: str) -> bytes | None:
-        """The bytes of a prediction, if they are still kept here."""
-        return self._bodies.get(event_id)
+    def newest(self, event_id: str) -> KnownAnswer | None:
+        """The prediction itself, if it is still kept here."""
+        return self._newest.get(event_id)
 
     def answer_of(self, event_id: str) -> asyncio.Future[bytes]:
         """Resolves with the bytes of the request's prediction; ask before the request is sent."""

@@ -53,7 +53,7 @@ class Tried:
         self.statuses[answer.status_code] += 1
         by_fold = answer.status_code == 422 and answer.json().get("stage", "decode") != "decode"
         if case.method == "POST" and (answer.status_code in (200, 202) or by_fold):
-            body = answer.request.body
+            body = answer.request.body or b""
             for line in (body if isinstance(body, bytes) else body.encode()).split(b"\n"):
                 with suppress(
                     ValueError, KeyError, TypeError
