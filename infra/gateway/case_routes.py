@@ -21,9 +21,9 @@ from driftline.infra.gateway.prefer_header import Preference
 from driftline.infra.gateway.problems import Problem, no_prediction, no_view, refused_event
 from driftline.infra.gateway.progress import FoldedOffsets
 from driftline.infra.gateway.published.event_stream import OpenStreams
+from driftline.infra.gateway.published.record_lookup import RecordLookup
 from driftline.infra.gateway.published.record_routes import RecordRoutes
 from driftline.infra.gateway.published.results import PublishedResults
-from driftline.infra.gateway.published.topic_reader import TopicReader
 from driftline.infra.gateway.submission import Submission
 from driftline.infra.settings import Settings
 from driftline.streams.declare.event_codec import advice
@@ -53,8 +53,8 @@ class CaseRoutes:
         self._decoder: EventDecoder[Event] = EventDecoder((*case.events, *SYSTEM_EVENTS))
         self._results = PublishedResults(case, bootstrap, namespace)
         self._progress = FoldedOffsets(case, bootstrap, namespace)
-        self._reader = TopicReader(bootstrap, REPEATED_IN)
-        self._submission = Submission(case, bootstrap, namespace, self._results, self._progress, self._reader)
+        self._lookup = RecordLookup(bootstrap, REPEATED_IN)
+        self._submission = Submission(case, bootstrap, namespace, self._results, self._progress, self._lookup)
         self._records = RecordRoutes(case, bootstrap, settings, streams)
         self._features = FeatureClient(case, settings.features(case.name)) if case.views() else None
         self._base = f"/v1/cases/{case.name}"
@@ -71,7 +71,7 @@ class CaseRoutes:
     async def close(self) -> None:
         """End what is on its way."""
         await self._submission.close()
-        await self._reader.close()
+        await self._lookup.close()
         await self._records.close()
         if self._features is not None:
             await self._features.close_async()

@@ -18,9 +18,9 @@ from driftline.infra.gateway.problems import (
 )
 from driftline.infra.gateway.progress import FoldedOffsets
 from driftline.infra.gateway.published.positions_by_id import AnswerPlace
+from driftline.infra.gateway.published.record_lookup import RecordLookup
 from driftline.infra.gateway.published.refusals import LogPosition, RefusedRecord
 from driftline.infra.gateway.published.results import KnownAnswer, PublishedResults
-from driftline.infra.gateway.published.topic_reader import TopicReader
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.events import Event
@@ -53,7 +53,7 @@ class Submission:
         namespace: str,
         results: PublishedResults,
         progress: FoldedOffsets,
-        reader: TopicReader,
+        lookup: RecordLookup,
     ) -> None:
         self._codec = case.codec()
         self._partitions = case.partitions
@@ -61,7 +61,7 @@ class Submission:
         self._bootstrap = bootstrap
         self._results = results
         self._progress = progress
-        self._reader = reader
+        self._lookup = lookup
         self._outstanding: dict[str, _Outstanding] = {}
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
@@ -164,7 +164,7 @@ class Submission:
         if self._topics.behind:  # its prediction does not say where it is in the log, whose fold knows it
             await self.folded(await self.append(request))
             return answer.body
-        original = await self._reader.record(self._topics.log, place.partition, answer.source)
+        original = await self._lookup.record(self._topics.log, place.partition, answer.source)
         if original is not None and content_of(self._codec.decode(original.value, original.key)) != content:
             raise other_content(request.id)
         return answer.body
@@ -185,7 +185,7 @@ class Submission:
         newest = self._results.newest(event_id)
         if newest is not None:
             return newest
-        record = await self._reader.record(self._topics.predictions, place.partition, place.offset)
+        record = await self._lookup.record(self._topics.predictions, place.partition, place.offset)
         if record is None:
             raise Problem(404, "No prediction", f"that of {event_id!r} was published, and is kept no longer")
         return KnownAnswer(position_of(record.headers)[0], bytes(record.value))

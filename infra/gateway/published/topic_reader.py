@@ -80,19 +80,6 @@ class TopicReader:
         self._consumer: AIOKafkaConsumer | None = None
         self._turn = asyncio.Lock()
 
-    async def record(self, topic: str, partition: int, offset: int) -> Any | None:
-        """The record at a position; None when the topic no longer has it. Raises Problem 503."""
-        place = TopicPartition(topic, partition)
-        async with self._reading() as consumer:
-            consumer.assign([place])
-            if offset < (await consumer.beginning_offsets([place]))[place]:
-                return None
-            consumer.seek(place, offset)
-            while True:
-                found = await consumer.getmany(place, timeout_ms=_POLL_MS, max_records=1)
-                for record in found.get(place, ()):
-                    return record if record.offset == offset else None
-
     async def page(self, topic: str, since: Mapping[int, int] | None, limit: int) -> RecordPage:
         """Up to `limit` records from a vector on, or from the beginning. Raises Problem: 422, 503."""
         async with self._reading() as consumer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,12 +13,11 @@ from typing import Any
 import aiohttp
 import pytest
 import shop
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from driftline.infra.gateway import connection
 from driftline.infra.gateway.middleware import Limits
 from driftline.infra.gateway.published import event_stream
-from driftline.infra.topics.administration import ensure_topics
+from tests.infra.gateway.published.drift_topic import DriftTopic
 from tests.infra.gateway.served_app import Place, listening
 
 PATH = "/v1/cases/orders/streams/drift"
@@ -27,46 +25,16 @@ LARGE = 100_000
 """Bytes of a record of which no client's buffers hold many."""
 
 
-class Topic:
-    """The drift topic of `orders` in a namespace of its own."""
-
-    def __init__(self, bootstrap: str) -> None:
-        self.bootstrap = bootstrap
-        self.namespace = f"t{uuid.uuid4().hex[:8]}"
-        topics = shop.orders.topics(self.namespace)
-        ensure_topics(bootstrap, topics.all())
-        self.name = topics.drift
-
-    def publish(self, count: int, size: int = 0) -> None:
-        """Append so many records to partition 0, each with its number."""
-        producer = KafkaProducer(bootstrap_servers=self.bootstrap, acks="all")
-        try:
-            for number in range(count):
-                value = json.dumps({"number": number, "text": "x" * size}).encode()
-                producer.send(self.name, value, partition=0)
-            producer.flush()
-        finally:
-            producer.close()
-
-    def delete_before(self, offset: int) -> None:
-        """Delete records as retention does."""
-        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
-        try:
-            admin.delete_records({TopicPartition(self.name, 0): offset})
-        finally:
-            admin.close()
-
-
 @pytest.fixture
-def topic(bootstrap: str) -> Topic:
-    return Topic(bootstrap)
+def topic(bootstrap: str) -> DriftTopic:
+    return DriftTopic(bootstrap)
 
 
 Serve = Callable[..., Any]
 
 
 @pytest.fixture
-def serving(topic: Topic, tmp_path: Path) -> Serve:
+def serving(topic: DriftTopic, tmp_path: Path) -> Serve:
     def serve(streams: int = 10) -> Any:
         limits = Limits(streams=streams)
         return listening(shop.orders, topic.bootstrap, tmp_path, namespace=topic.namespace, limits=limits)
@@ -118,7 +86,7 @@ def test_a_silent_stream_says_that_it_is_there(serving: Serve, monkeypatch: pyte
     asyncio.run(run())
 
 
-def test_what_was_deleted_while_a_client_was_away_is_a_gap(topic: Topic, serving: Serve) -> None:
+def test_what_was_deleted_while_a_client_was_away_is_a_gap(topic: DriftTopic, serving: Serve) -> None:
     topic.publish(10)
     topic.delete_before(7)
 
@@ -136,7 +104,7 @@ def test_what_was_deleted_while_a_client_was_away_is_a_gap(topic: Topic, serving
     asyncio.run(run())
 
 
-def test_what_is_deleted_while_a_client_reads_slowly_is_a_gap(topic: Topic, serving: Serve) -> None:
+def test_what_is_deleted_while_a_client_reads_slowly_is_a_gap(topic: DriftTopic, serving: Serve) -> None:
     count = 400
     topic.publish(count, LARGE)
 
@@ -162,7 +130,7 @@ def test_what_is_deleted_while_a_client_reads_slowly_is_a_gap(topic: Topic, serv
 
 
 def test_a_client_that_takes_nothing_is_let_go_and_leaves_its_place_to_others(
-    topic: Topic, serving: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    topic: DriftTopic, serving: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(connection, "TAKEN_WITHIN", 0.5)
     topic.publish(400, LARGE)

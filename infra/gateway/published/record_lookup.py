@@ -1,0 +1,141 @@
+"""Single records of a case's topics by their positions, over one connection that is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from driftline.infra.gateway.problems import not_now
+from driftline.streams.connection import async_clients
+
+LOOKUP_WAIT_MS = 10
+LOOKUP_POLL_MS = 200
+READ_ON = 1_000
+"""Records between two that are wanted which are read rather than passed over: about as many come at once."""
+
+Wanted = dict[TopicPartition, dict[int, asyncio.Future[Any]]]
+"""By partition and offset, who waits for the record; None is what there is none for."""
+
+
+class RecordLookup:
+    """Gives records to many who ask at once. Those who come while others are served are next, together.
+    Each partition is read in the order of its offsets.
+
+    What Kafka does not give `within` so many seconds raises Problem 503.
+    """
+
+    def __init__(self, bootstrap: str, within: float) -> None:
+        self._bootstrap = bootstrap
+        self._within = within
+        self._consumer: AIOKafkaConsumer | None = None
+        self._wanted: Wanted = defaultdict(dict)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def record(self, topic: str, partition: int, offset: int) -> Any | None:
+        """The record at a position; None when the topic does not have it. Raises Problem 503."""
+        wanted = self._wanted[TopicPartition(topic, partition)]
+        found = wanted.setdefault(offset, asyncio.get_running_loop().create_future())
+        if self._serving is None or self._serving.done():
+            self._serving = asyncio.create_task(self._serve())
+        try:
+            async with asyncio.timeout(self._within):
+                return await asyncio.shield(found)
+        except (KafkaError, OSError, TimeoutError):
+            raise not_now() from None
+
+    async def _serve(self) -> None:
+        while self._wanted:
+            wanted, self._wanted = self._wanted, defaultdict(dict)
+            try:
+                async with asyncio.timeout(self._within):
+                    await _read(await self._started(), wanted)
+            except (KafkaError, OSError, TimeoutError) as error:
+                await self._drop()  # the next ones begin with a new connection
+                for future in (each for futures in wanted.values() for each in futures.values()):
+                    if not future.done():
+                        future.set_exception(error)
+                        future.exception()  # nobody may wait any more, and asyncio would log it
+
+    async def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            self._consumer = async_clients.consumer(
+                self._bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=LOOKUP_WAIT_MS
+            )
+            await self._consumer.start()
+        return self._consumer
+
+    async def _drop(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+    async def close(self) -> None:
+        """End the connection; who waits is left alone."""
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.gather(self._serving, return_exceptions=True)
+        await self._drop()
+
+
+async def _read(consumer: AIOKafkaConsumer, wanted: Wanted) -> None:
+    """Resolve all futures; raises KafkaError."""
+    places = list(wanted)
+    consumer.assign(places)
+    begins = await consumer.beginning_offsets(places)
+    ends = await consumer.end_offsets(places)
+    open_ = {}
+    for place, futures in wanted.items():
+        line = _Line(futures)
+        line.pass_over(begins[place])
+        line.end_at(ends[place])
+        if line.next is not None:
+            consumer.seek(place, line.next)
+            open_[place] = line
+    while open_:
+        for place, records in (await consumer.getmany(*open_, timeout_ms=LOOKUP_POLL_MS)).items():
+            line = open_[place]
+            for record in records:
+                line.take(record)
+            if line.next is None:
+                del open_[place]
+            elif line.next - records[-1].offset > READ_ON:
+                consumer.seek(place, line.next)
+
+
+class _Line:
+    """The offsets that are wanted of one partition, in their order."""
+
+    def __init__(self, futures: dict[int, asyncio.Future[Any]]) -> None:
+        self._futures = futures
+        self._offsets = sorted(futures, reverse=True)
+
+    @property
+    def next(self) -> int | None:
+        """The first offset that is still wanted."""
+        return self._offsets[-1] if self._offsets else None
+
+    def take(self, record: Any) -> None:
+        """The next record of the partition."""
+        self.pass_over(record.offset)
+        if self.next == record.offset:
+            _give(self._futures[self._offsets.pop()], record)
+
+    def pass_over(self, offset: int) -> None:
+        """There is no record before this offset that was not taken."""
+        while self._offsets and self._offsets[-1] < offset:
+            _give(self._futures[self._offsets.pop()], None)
+
+    def end_at(self, offset: int) -> None:
+        """There is no record from this offset on."""
+        for beyond in [each for each in self._offsets if each >= offset]:
+            self._offsets.remove(beyond)
+            _give(self._futures[beyond], None)
+
+
+def _give(future: asyncio.Future[Any], record: Any) -> None:
+    if not future.done():
+        future.set_result(record)
