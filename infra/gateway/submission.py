@@ -65,6 +65,7 @@ class Submission:
         self._outstanding: dict[str, _Outstanding] = {}
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def predict(self, request: Event) -> bytes:
         """The prediction of a request, as published; the same one whenever the same request comes again.
@@ -139,7 +140,9 @@ class Submission:
                 producer = await self._started()
                 sent = [await producer.send(self._topics.log, value, key, number) for number in numbers]
                 places = await asyncio.gather(*sent)
-        except (KafkaError, OSError, TimeoutError):
+        except (KafkaError, OSError, TimeoutError) as error:
+            if isinstance(error, KafkaError) and not error.retriable:
+                self._give_up_producer()
             raise unknown_outcome(event.id) from None
         return [(place.partition, place.offset) for place in places]
 
@@ -154,9 +157,21 @@ class Submission:
                     request_timeout_ms=10_000,
                 )
                 limit_requests(producer.client)
-                await producer.start()
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()  # what it has opened by then would stay open
+                    raise
                 self._producer = producer
             return self._producer
+
+    def _give_up_producer(self) -> None:
+        """Have the next event sent by a new producer: one whose sequence is broken sends nothing any more."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            ending = asyncio.create_task(producer.stop())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
 
     async def _repeated(self, request: Event, content: int, place: AnswerPlace) -> bytes:
         """The prediction of a request that came before; raises Problem if that was another request."""
@@ -194,8 +209,8 @@ class Submission:
         """Forget who waits, and end the producer."""
         for outstanding in list(self._outstanding.values()):
             outstanding.result.cancel()
-        if self._producer is not None:
-            await self._producer.stop()
+        self._give_up_producer()
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
 
 def refused_record(refusal: RefusedRecord) -> Problem:
