@@ -53,9 +53,9 @@ async def an_hour(clients: list[Client], hour: int, orders: int) -> dict[str, by
     )
     assert again == body, "repeated by the other gateway"
     status, body, _ = await second.post(
-        "/events", lines(settled(hour, orders)), Content_Type=kind, Prefer="wait=60"
+        "/events", lines(settled(hour, orders)), Content_Type=kind, Prefer="respond-async"
     )
-    assert {json.loads(line)["status"] for line in body.splitlines()} == {"folded"}
+    assert {json.loads(line)["status"] for line in body.splitlines()} == {"accepted"}
     late = shop.asked(10**6 + hour, 60 * hour - 1, "s")
     status, body, _ = await first.post("/predictions", encoded(late))
     assert (status, json.loads(body)["stage"]) == (422, "late")
