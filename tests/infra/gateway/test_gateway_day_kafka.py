@@ -39,23 +39,27 @@ def lines(events: Iterator[Event]) -> bytes:
     return b"\n".join(map(encoded, events))
 
 
+async def answered(client: Client, path: str, body: bytes, preference: str) -> list[bytes]:
+    """The answers to the lines of a body, which is sent again, as a client should, while one is not known."""
+    async with asyncio.timeout(240):
+        while True:
+            status, answer, _ = await client.post(
+                path, body, Content_Type="application/x-ndjson", Prefer=preference
+            )
+            assert status == 200, answer
+            answers = answer.splitlines()
+            if all(json.loads(line).get("status") != 503 for line in answers):
+                return answers
+
+
 async def an_hour(clients: list[Client], hour: int, orders: int) -> dict[str, bytes]:
     """Send all of an hour, by either gateway; returns the predictions by event id."""
     first, second = clients[hour % 2], clients[(hour + 1) % 2]
-    kind = "application/x-ndjson"
-    status, body, _ = await first.post(
-        "/predictions", lines(asked(hour, orders)), Content_Type=kind, Prefer="wait=60"
-    )
-    assert status == 200
-    answers = body.splitlines()
-    status, again, _ = await second.post(
-        "/predictions", lines(asked(hour, orders)), Content_Type=kind, Prefer="wait=60"
-    )
-    assert again == body, "repeated by the other gateway"
-    status, body, _ = await second.post(
-        "/events", lines(settled(hour, orders)), Content_Type=kind, Prefer="respond-async"
-    )
-    assert {json.loads(line)["status"] for line in body.splitlines()} == {"accepted"}
+    requests = lines(asked(hour, orders))
+    answers = await answered(first, "/predictions", requests, "wait=60")
+    assert await answered(second, "/predictions", requests, "wait=60") == answers, "by the other gateway"
+    told = await answered(second, "/events", lines(settled(hour, orders)), "respond-async")
+    assert {json.loads(line)["status"] for line in told} == {"accepted"}
     late = shop.asked(10**6 + hour, 60 * hour - 1, "s")
     status, body, _ = await first.post("/predictions", encoded(late))
     assert (status, json.loads(body)["stage"]) == (422, "late")
