@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import aiohttp
 import answering
 import jsonschema
+import parcels
 import pytest
+from msgspec.structs import replace
 
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.declare.events import Event
@@ -73,7 +75,9 @@ def served(bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     home, namespace = tmp_path_factory.mktemp("home"), f"t{uuid.uuid4().hex[:8]}"
     systems = {
         name: System(path, load_case(path), bootstrap, namespace, home)
-        for name, path in ((name, f"answering:{name}") for name in KINDS)
+        for name, path in (
+            {name: f"answering:{name}" for name in KINDS} | {"parcels": "parcels:on_two"}
+        ).items()
     }
     first = next(iter(systems.values()))
     try:
@@ -145,6 +149,42 @@ def test_each_kind_of_case_is_answered_with_what_is_published(served: Served, na
     async def run() -> None:
         async with aiohttp.ClientSession() as session:
             await use(Client(session, served.port, served.gateways.key, f"/v1/cases/{name}"))
+
+    asyncio.run(run())
+
+
+def test_a_case_of_several_stages_is_answered_repeated_and_refused_as_any_other(served: Served) -> None:
+    system = served.systems["parcels"]
+
+    async def use(client: Client) -> None:
+        answers = await asked_in_turn(client, system, parcels.events(60))
+        assert {event_id: [body] for event_id, body in answers.items()} == published(system)
+
+        requests = [event for event in parcels.events(60) if isinstance(event, parcels.Sent)]
+        first, last = requests[0], requests[-1]
+        assert (await client.post("/predictions", encoded(last), Prefer="wait=60"))[:2] == (
+            200,
+            answers[last.id],
+        )
+        other = encoded(replace(last, weight=99.0))
+        status, body, _ = await client.post("/predictions", other, Prefer="wait=60")
+        assert (status, json.loads(body)["stage"]) == (422, "id"), body
+        late = encoded(replace(first, id="late", at=parcels.START.replace(year=2023)))
+        status, body, _ = await client.post("/predictions", late, Prefer="wait=60")
+        assert (status, json.loads(body)["stage"]) == (422, "late"), body
+        assert (await client.get(f"/predictions/{first.id}"))[:2] == (200, answers[first.id])
+        assert published(system).keys() == answers.keys()
+
+        status, page, _ = await client.get("/records/predictions?limit=1000")
+        assert len(json.loads(page)["items"]) == len(answers)
+        status, body, _ = await client.get(f"/lineage/{json.loads(answers[last.id])['id']}")
+        assert status == 404, body
+        status, body, _ = await client.get(f"/features/parcels_by_depot?depot={last.depot}")
+        assert status == 200, body
+
+    async def run() -> None:
+        async with aiohttp.ClientSession() as session:
+            await use(Client(session, served.port, served.gateways.key, "/v1/cases/parcels"))
 
     asyncio.run(run())
 
