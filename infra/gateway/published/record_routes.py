@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from kafka.errors import KafkaError
 
+from driftline.errors import DeclarationError
 from driftline.infra.gateway.access import Allow, Scope
 from driftline.infra.gateway.document.answers import problems
 from driftline.infra.gateway.document.case_document import CaseDocument
@@ -139,7 +140,7 @@ class RecordRoutes:
                     found = await asyncio.to_thread(self._lineage, prediction_id)
                 except KafkaError:
                     raise not_now() from None
-                except StreamsError as error:
+                except (DeclarationError, StreamsError) as error:  # of a chain there is none
                     raise no_lineage(str(error)) from None
             return Response(found, media_type="application/json")
 
