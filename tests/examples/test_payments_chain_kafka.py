@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -111,6 +113,23 @@ def check_refolded(published: Mapping[str, list[Any]], refolded: Refolded) -> No
         assert found == given, kind
 
 
+def check_audited(system: Any, published: Mapping[str, list[Any]], refolded: Refolded) -> None:
+    """`driftline audit` compares all of that, and finds it equal."""
+    done = subprocess.run(
+        [sys.executable, "-m", "driftline", "audit", PATH, "--json"],
+        env=system.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    sent = sum(len(values) for writers in refolded.sends.values() for values in writers.values())
+    put_out = sum(source_of(record.headers) is not None for kind in KINDS for record in published[kind])
+    assert found["checked"] == found["equal"] == sent + put_out
+    assert found["unchecked"] == 0
+
+
 def check_rows(system: Any, refolded: Refolded) -> None:
     """The newest row of each merchant, which another stage has than the log's, can be read."""
     place = RepositoryLocation.of(CASE.name, system.home, system.namespace, "sqlite", None)
@@ -135,4 +154,5 @@ def test_a_chain_answers_each_request_once_settles_every_label_and_goes_on_after
     check_published(published, events, expected)
     refolded = Refolded(system)
     check_refolded(published, refolded)
+    check_audited(system, published, refolded)
     check_rows(system, refolded)

@@ -16,15 +16,17 @@ from parcels import START, WAIT, Broken, Closed, Sent, Withdrawn, by_courier, ev
 from driftline import HOUR, Binary, Event, Label, Member, Multiclass, Shared, UseCase, count, mean
 from driftline.streams.declare.commands import new_command, new_key
 from driftline.streams.declare.events import Clock, Command
+from driftline.streams.errors import REASON_BYTES, Refused
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.output_size import CLASSES, LONGEST_CLASS
-from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.simulation.chain_simulation import SilentPartitionWarning
 from driftline.streams.simulation.recording import Recorded
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import laid_out, layout, with_homes
 from driftline.streams.stages.chain import Chain
-from driftline.streams.stages.stage_record import decode_record
+from driftline.streams.stages.sender import Sender
+from driftline.streams.stages.stage_record import Writer, decode_record
 
 
 class BrokenOf(Event, tag="broken"):
@@ -201,3 +203,17 @@ def test_classes_are_as_many_as_an_answer_has_room_for_on_several_partitions_too
     assert 0 < len(found) < 20
     assert all(b"one class too many" in reason for reason, _ in found)
     assert found == letters(sorting, f"{__name__}:sorted_ones", 1)
+
+
+def test_what_a_topic_between_stages_would_not_take_is_refused_before_it_is_sent() -> None:
+    reader = Target(1, 0)
+    sender = Sender(Writer(0, 0), [reader], step=1.0)
+    sender.begin(7, 0.0)
+    sender.send(reader, b"{}", {"name": "short"})
+    with pytest.raises(Refused, match="there is room for") as refused:
+        sender.send(reader, b"{}", {f"name_{n}": "c" * 60_000 for n in range(40)})
+    reason = "r" * 100_000
+    sender.send(reader, b"{}", refused=Refused(refused.value.stage, reason))
+    sent = [decode_record(value) for _, value in sender.take()]
+    assert [(one.number, one.ordinal) for one in sent] == [(1, 0), (2, 1)]
+    assert sent[1].refused == ("size", reason[:REASON_BYTES])
