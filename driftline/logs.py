@@ -57,14 +57,10 @@ def as_set(root: logging.Logger, **fields: Value) -> None:
         handler.addFilter(_Subjects(fields))
 
 
-def leave_out_slow_steps() -> None:
-    """Have this process's log leave out that a step of kafka-python took more than a tenth of a second, which
-    says of a busy machine what would be a fault of the program elsewhere."""
-    logging.getLogger("kafka.net.selector").addFilter(_is_no_slow_step)
-
-
-def _is_no_slow_step(record: logging.LogRecord) -> bool:
-    return "blocking the event loop" not in str(record.msg)
+def leave_out_connecting() -> None:
+    """Have this process's log leave out what kafka-python says of each attempt to connect, several times a
+    second, and of a step that took long on a busy machine. An outage is reported by who waits for its end."""
+    logging.getLogger("kafka.net").setLevel(logging.CRITICAL)
 
 
 class _Subjects(logging.Filter):

@@ -12,9 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from kafka.errors import KafkaTimeoutError
 from kafka.net.selector import NetworkSelector
 
 from driftline import logs
+from driftline.streams.connection.clients import consumer
 from tests.conftest import free_port
 
 CASES = str(Path(__file__).parent / "cases")
@@ -100,25 +102,27 @@ def test_a_worker_logs_json_from_its_first_line_on(tmp_path: Path) -> None:
     assert "asking Kafka" in ours["message"]
 
 
-def test_a_slow_step_of_kafka_python_is_left_out_and_its_other_trouble_is_not(
+def test_attempts_to_connect_and_slow_steps_of_kafka_python_are_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def step() -> None:
         pass
 
-    def run_slowly() -> None:
+    def fail_slowly() -> None:
+        with pytest.raises(KafkaTimeoutError, match="no Kafka answers at"):
+            consumer(f"127.0.0.1:{free_port()}", bootstrap_timeout_ms=100)
         selector = NetworkSelector(slow_task_threshold_secs=1e-9)
         selector.run(step())
         selector.close()
 
-    logger = logging.getLogger("kafka.net.selector")
-    run_slowly()
-    assert caplog.messages
+    fail_slowly()
+    assert {"kafka.net.selector", "kafka.net.manager"} <= {record.name for record in caplog.records}
     caplog.clear()
-    logs.leave_out_slow_steps()
+    connecting = logging.getLogger("kafka.net")
+    before = connecting.level
+    logs.leave_out_connecting()
     try:
-        run_slowly()
-        logger.warning("Wakeup socket returned empty. Rebuilding.")
+        fail_slowly()
     finally:
-        logger.filters.clear()
-    assert caplog.messages == ["Wakeup socket returned empty. Rebuilding."]
+        connecting.setLevel(before)
+    assert not caplog.messages

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from driftline.infra.cli.cases import settings
-from driftline.infra.cli.console import print_json, say
+from driftline.infra.cli.console import print_json
 from driftline.infra.cli.parameters import AsJson
 from driftline.infra.report.figures import lasting
 from driftline.infra.report.summary import in_quarantine
@@ -26,7 +26,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         print_json(system)
     else:
-        say(status_text(system))
+        print(status_text(system))
     if not system["broker"]["running"]:
         raise typer.Exit(1)
 

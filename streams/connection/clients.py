@@ -56,7 +56,10 @@ def _made(kind: Any, bootstrap: str, security: KafkaSecurity | None, settings: d
         return kind(**{"bootstrap_servers": bootstrap} | RECONNECTION | let_in | settings)
     except KafkaTimeoutError:
         if (reason := refusal(bootstrap, security)) is None:
-            raise
+            raise KafkaTimeoutError(
+                f"no Kafka answers at {bootstrap}: is it running, and is this its address? "
+                "DRIFTLINE_BOOTSTRAP names another"
+            ) from None
         raise NotLetIn(
             f"Kafka at {bootstrap} is there, and does not let this client in: {reason}. `driftline config "
             "show` tells what is set, and where"

@@ -339,3 +339,8 @@ def test_features_of_a_store_that_is_not_there_are_one_line_and_end_with_1() -> 
     assert done.returncode == 1
     assert "a worker makes it" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_status_can_be_piped(tmp_path: Path) -> None:
+    done = driftline("status", DRIFTLINE_HOME=str(tmp_path))
+    assert (done.returncode, done.stdout.splitlines()[0]) == (1, "broker   not running")
