@@ -48,3 +48,10 @@ def size_of(count: int, sample: Iterable[Iterable[Any]]) -> StateSize:
     """The size of `count` things, of which a `sample` is at hand: of each the objects that it is made of."""
     sizes = [object_size(*parts) for parts in sample]
     return StateSize(count, sum(sizes) / len(sizes) if sizes else 0.0)
+
+
+def added_sizes(sizes: Iterable[StateSize]) -> StateSize:
+    """Several sizes together."""
+    each = list(sizes)
+    held = sum(size.held for size in each)
+    return StateSize(held, sum(size.held * size.bytes_each for size in each) / held if held else 0.0)

@@ -8,6 +8,7 @@ from driftline.bench.speed.scale import Size, chunks, scaled
 from driftline.object_size import object_size, size_of
 from driftline.online_models.pool.pool import Forecast
 from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.waiting.packed import SEGMENT
 
 
 def test_a_value_is_counted_with_what_it_refers_to_once_and_without_its_class() -> None:
@@ -30,9 +31,10 @@ def test_a_fold_says_what_each_window_and_prediction_takes() -> None:
     for chunk in chunks(case, Size(50, 6_000, 1.0)):
         processor.step(chunk)
     sizes = processor.sizes()
-    waiting = sizes.pop("predictions that wait")
-    assert 5_000 < len(processor.intake.label_join) <= waiting.held
-    assert 350 < waiting.bytes_each < 2_000, "some are packed, some are objects"
+    objects, packed = (sizes.pop(f"predictions that wait{how}") for how in ("", ", packed"))
+    assert packed.held == SEGMENT
+    assert packed.held + objects.held > 5_000
+    assert 200 < packed.bytes_each < objects.bytes_each / 3 < 600
     assert {name.split(" by ")[1].split(" ")[0] for name in sizes} == {"card", "merchant", "device"}
     held = [size for size in sizes.values() if size.held]
     assert len(held) > 3

@@ -149,7 +149,7 @@ class Intake:
 
     def sizes(self) -> dict[str, StateSize]:
         """How many windows and predictions there are, and what each takes of memory."""
-        return self._features.sizes() | {"predictions that wait": self.label_join.size()}
+        return self._features.sizes() | self.label_join.sizes()
 
     def known_references(self) -> dict[str, KnownReferences]:
         """What this partition knows of each kind of reference, by the kind's name."""

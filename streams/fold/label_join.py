@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from driftline.object_size import StateSize
+from driftline.object_size import StateSize, added_sizes
 from driftline.online_models.tasks.task import UNLABELLED, Answers, Label
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, PredictionStatus, in_order_of_time
@@ -388,11 +388,13 @@ class LabelJoin:
         for pending in self._closing.pack(lambda pending: not self._is_remembered(pending)):
             self._remove(pending)
 
-    def size(self) -> StateSize:
-        """How many predictions wait or are remembered, and what each takes of memory, all things told."""
+    def sizes(self) -> dict[str, StateSize]:
+        """How many predictions wait or are remembered, packed or not, and what each takes of memory."""
         queues = self._waiting, self._closing
-        count = sum(map(len, queues))
-        return StateSize(count, sum(queue.memory for queue in queues) / count if count else 0.0)
+        return {
+            "predictions that wait": added_sizes(queue.size for queue in queues),
+            "predictions that wait, packed": added_sizes(queue.packed_size for queue in queues),
+        }
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

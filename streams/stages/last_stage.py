@@ -90,7 +90,7 @@ class LastStage:
 
     def sizes(self) -> dict[str, StateSize]:
         """How many predictions there are, and what each takes of memory."""
-        return {"predictions that wait": self.label_join.size()}
+        return self.label_join.sizes()
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """It has no windows."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from driftline.object_size import object_size
+from driftline.object_size import StateSize, size_of
 from driftline.streams.waiting.packed import SEGMENT, PackedPredictions
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
@@ -97,10 +97,16 @@ class WaitingQueue:
         self._packed.revise(change)
 
     @property
-    def memory(self) -> int:
-        """Bytes of memory that they take, of objects by the newest one."""
+    def size(self) -> StateSize:
+        """How many are objects, and what the newest one takes."""
         recent = self._recent
-        return self._packed.memory + (len(recent) * object_size(recent[-1]) if recent else 0)
+        return size_of(len(recent), [(recent[-1],)] if recent else [])
+
+    @property
+    def packed_size(self) -> StateSize:
+        """How many are packed, and what each takes, with what finds them."""
+        count = len(self._packed)
+        return StateSize(count, self._packed.memory / count if count else 0.0)
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,24 +19,37 @@ commands = typer.Typer()
 
 
 @commands.command()
-def plan(case: Case, partitions: Partitions = None, as_json: AsJson = False) -> None:
+def plan(
+    case: Case,
+    partitions: Partitions = None,
+    measure: Annotated[
+        int, typer.Option(min=0, help="Fold so many events of the case's source, and measure their state")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
     """The stages that a case needs, and what each computes.
 
     Prints the topic, key and partitions of each.
 
     With --partitions, those of another number of partitions than the case's.
+
+    With --measure, the memory too that a key takes with its window, and a prediction that waits.
     """
     from driftline.streams.owner.deployment import code_of
+    from driftline.streams.simulation.state_sizes import measured_sizes
 
     declared = selected_case(case)
     if partitions is not None:
         declared = replace(declared, partitions=partitions)
     topics, code = declared.topics(settings().namespace), code_of(declared).short
     found = [(stage, topics.of_stage(stage.topic, code)) for stage in declared.plan.stages]
+    sizes = measured_sizes(declared, measure) if measure else {}
     if as_json:
-        print_json(_as_object(declared.plan, found))
+        sized = {name: {"count": size.held, "bytes_each": size.bytes_each} for name, size in sizes.items()}
+        print_json(_as_object(declared.plan, found) | {"sizes": sized})
     else:
-        print("\n".join(_lines(declared.plan, found)))
+        measured = [f"{size.bytes_each:,.0f} bytes: {name} ({size.held:,})" for name, size in sizes.items()]
+        print("\n".join([*_lines(declared.plan, found), *measured]))
 
 
 def _as_object(plan: Plan, found: Sequence[tuple[Stage, str]]) -> dict[str, object]:

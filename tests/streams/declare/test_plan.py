@@ -127,6 +127,14 @@ def test_references_go_to_every_partition() -> None:
     assert any("references: " in what and "weighs" in what for what in plan.stages[0].computes)
 
 
+def test_the_command_measures_what_state_takes() -> None:
+    asked = ["plan", "driftline.examples.payments:payments", "--measure", "1500"]
+    sizes = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)["sizes"]
+    assert sizes["predictions that wait"]["count"] > 500
+    assert all(size["bytes_each"] > 50 for size in sizes.values() if size["count"])
+    assert "bytes: predictions that wait (" in CliRunner().invoke(app, asked).stdout
+
+
 @pytest.mark.parametrize(("partitions", "stages"), [("1", 1), ("8", 4)])
 def test_the_command_says_the_stages_and_their_topics(partitions: str, stages: int) -> None:
     asked = ["plan", "driftline.examples.payments:payments", "--partitions", partitions]
