@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import socket
+import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import shop
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftline.infra.local.kafka import free_port
 from driftline.streams.status.metric_definitions import MEASURES, PREFIX
+from tests.streams.status import held_shop
 
 ONCE_IT_HAPPENED = (
     "dead_letters",
@@ -135,3 +142,96 @@ def test_a_worker_whose_address_is_taken_serves_and_listens_once_it_is_free(
         eventually(lambda: "listening on" in said.read_text())
     eventually(lambda: got(port, "/livez")[0] == 200)
     system.stop(worker)
+
+
+class Scrapes:
+    """What Prometheus makes of scrapes: a series that falls was reset, and one that appears begins."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[int, str, frozenset[tuple[str, str]]], float] = {}
+        self.increase: Counter[str] = Counter()
+        """How much the counters of all workers have grown, by series."""
+
+    def look(self, *ports: int) -> float:
+        """Scrape the workers; returns how many accepted records they have together."""
+        accepted = 0.0
+        for port in ports:
+            for series, values in scraped(port).items():
+                for labels, value in values.items():
+                    if series.startswith(PREFIX) and series.endswith("_total"):
+                        before = self._last.get((port, series, labels), value)
+                        self.increase[series] += value - before if value >= before else value
+                        self._last[port, series, labels] = value
+                    if series == MEASURES["records"].series and ("result", "accepted") in labels:
+                        accepted += value
+        return accepted
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Iterator[list[Path]]:
+    """FIFOs that hold checkpoints; with the test they are opened for good."""
+    paths = [tmp_path / f"gate-{number}" for number in range(3)]
+    for path in paths:
+        os.mkfifo(path)
+    yield paths
+    for path in paths:
+        opened = os.open(path, os.O_RDWR)
+        path.unlink()
+        os.close(opened)
+
+
+def is_held(gate: Path) -> bool:
+    """Whether a checkpoint waits at a gate; each look lets one of its thousands of models pass."""
+    try:
+        os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return False  # nobody reads there
+    return True
+
+
+def held_worker(system: Any, port: int, gate: Path | None = None) -> tuple[subprocess.Popen[bytes], Path]:
+    """A worker of the shop in `held_shop`, and the file of what it says."""
+    gates = {} if gate is None else {held_shop.GATE: str(gate), held_shop.STARTER: str(os.getpid())}
+    return system.command("worker", system.case_path, DRIFTLINE_METRICS=f"127.0.0.1:{port}", **gates)
+
+
+def test_of_three_workers_one_is_killed_during_a_checkpoint(
+    system_of: Callable[..., Any], eventually: Callable[..., Any], gates: list[Path]
+) -> None:
+    system = system_of("tests.streams.status.held_shop:orders")
+    ports = [free_port() for _ in gates]
+    workers = [held_worker(system, port, gate)[0] for port, gate in zip(ports, gates, strict=True)]
+    eventually(lambda: all(got(port, "/readyz")[0] == 200 for port in ports))
+    eventually(lambda: all(len(json.loads(got(port, "/readyz")[1])["partitions"]) == 1 for port in ports))
+    events = list(held_shop.asked())
+    system.produce(events)
+    scrapes = Scrapes()
+    eventually(lambda: scrapes.look(*ports) == len(events))
+    failed = KEYS / held_shop.FAILS_EVERY
+    eventually(lambda: sum(total(port, "model_failures") for port in ports) == failed)
+    assert all(sum(map(len, scraped(port).values())) < 500 for port in ports)
+
+    killed = eventually(lambda: [number for number, gate in enumerate(gates) if is_held(gate)])[0]
+    scrapes.look(*ports)
+    scrapes.increase.clear()
+    workers[killed].kill()
+    workers[killed].wait()
+    assert is_held(gates[killed]), "whoever writes the checkpoint is still there"
+    socket.create_server(("127.0.0.1", ports[killed])).close()
+    _, said = held_worker(system, ports[killed])
+    sums: list[float] = []
+
+    def is_served() -> bool:
+        sums.append(scrapes.look(*ports))
+        return got(ports[killed], "/readyz")[0] == 200 and sums[-1] == len(events)
+
+    eventually(is_served)
+    eventually(lambda: sum(total(port, "model_failures") for port in ports) == failed)
+    scrapes.look(*ports)
+    assert max(sums) == len(events), "no sum is above what the log has"
+    # what a take-over itself takes; rows are written again where the checkpoint is older than they are
+    own = {MEASURES[name].series for name in ("take_overs", "fold_seconds", "feature_rows_written")}
+    assert {series for series, grown in scrapes.increase.items() if grown} <= own
+    assert "listening on" not in said.read_text(), "the port was free at once"
