@@ -213,17 +213,29 @@ def lineage(
     Prints its request, features and the events behind them, model, code and outcome. Each feature value is
     computed again from the events behind it, apart from the fold. Exit code 1 when one is not what was used,
     or when there is no such prediction.
+
+    Of a case of several stages: its record in the topic of each, with the features that were read on its way.
     """
-    from driftline.infra.proof.lineage import as_text
+    from driftline.infra.proof.lineage import as_text, passage_text
     from driftline.infra.serving.serve import open_history
     from driftline.streams.owner.deployment import code_of
+    from driftline.streams.proof.lineage import Lineage
     from driftline.streams.proof.lineage import lineage as trace
+    from driftline.streams.proof.passage import Passage, passage
+    from driftline.streams.stages.itinerary import itinerary_of
+    from driftline.streams.stages.places import StagePlaces
 
     declared, now = selected_case(only_case() if case is None else case, partitions), settings()
-    _of_one_stage(declared, "lineage")
+    topics, code = declared.topics(now.namespace), code_of(declared)
+    found: Lineage | Passage
     with open_history(declared, now) as history:
-        topics = declared.topics(now.namespace)
-        origin = trace(history, declared, topics, code_of(declared), prediction, events)
-    print(origin.as_json() if as_json else as_text(origin))
-    if not origin.agrees:
+        if declared.plan.is_chain:
+            places = StagePlaces(topics, code.short, itinerary_of(declared))
+            found = passage(history, declared.codec(), places, prediction)
+            text = passage_text(found)
+        else:
+            found = trace(history, declared, topics, code, prediction, events)
+            text = as_text(found)
+    print(found.as_json() if as_json else text)
+    if not found.agrees:
         raise typer.Exit(1)

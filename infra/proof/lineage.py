@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from driftline.streams.proof.lineage import At, Epoch, FeatureLineage, Lineage
+from driftline.streams.proof.lineage import At, Epoch, FeatureLineage, Lineage, Revision
+from driftline.streams.proof.passage import Passage
 
 
 def as_text(lineage: Lineage) -> str:
@@ -26,8 +27,34 @@ def _lines(lineage: Lineage) -> Iterator[str]:
     yield f"code        {_code(lineage.epoch)}"
     for name, value in lineage.features.items():
         yield from _feature(name, value)
-    yield f"outcome     {lineage.status}"
-    for revision in lineage.outcomes:
+    yield from _outcome(lineage.status, lineage.outcomes)
+
+
+def passage_text(passage: Passage) -> str:
+    """Lines for people."""
+    return "\n".join(_passage_lines(passage))
+
+
+def _passage_lines(passage: Passage) -> Iterator[str]:
+    prediction = passage.prediction
+    yield f"prediction  {passage.id}"
+    place = f"{passage.topic}-{passage.partition}, offset {passage.offset}"
+    yield f"            {place}, appended {passage.appended:%F %T.%f}"
+    yield f"            {prediction.prediction}  {prediction.keys}  by {prediction.model.version}"
+    known: set[str] = set()
+    for stop in passage.stops:
+        yield f"stage       {stop.topic}-{stop.partition}, offset {stop.offset}"
+        for name, value in stop.read.items():
+            if name not in known:
+                used = prediction.features.get(name)
+                yield f"            {name} = {value!r}{'' if used == value else f'  USED {used!r}'}"
+        known |= stop.read.keys()
+    yield from _outcome(passage.status, passage.outcomes)
+
+
+def _outcome(status: str, outcomes: Sequence[Revision]) -> Iterator[str]:
+    yield f"outcome     {status}"
+    for revision in outcomes:
         outcome = revision.outcome
         yield (
             f"            revision {outcome.revision}: {outcome.status}, label {outcome.label}, "

@@ -133,6 +133,17 @@ def find_prediction(
     )
 
 
+def decoded_prediction(topics: Topics, published: PublishedPrediction) -> Prediction:
+    """What a published prediction says; raises StreamsError where it is none."""
+    try:
+        return msgspec.json.decode(published.record.value or b"", type=Prediction)
+    except msgspec.MsgspecError as error:
+        raise StreamsError(
+            f"{topics.predictions}-{published.partition}, offset {published.record.offset} is no prediction: "
+            f"{error}"
+        ) from error
+
+
 def lineage(
     history: Past, case: UseCase, topics: Topics, code: Code, prediction_id: str, shown: int
 ) -> Lineage:
@@ -143,16 +154,10 @@ def lineage(
     """
     refuse_chain(case)
     published = find_prediction(history, topics.predictions, range(topics.answering), prediction_id)
-    try:
-        prediction = msgspec.json.decode(published.record.value or b"", type=Prediction)
-    except msgspec.MsgspecError as error:
-        raise StreamsError(
-            f"{topics.predictions}-{published.partition}, offset {published.record.offset} is no prediction: "
-            f"{error}"
-        ) from error
+    prediction = decoded_prediction(topics, published)
     offset = published.source[0]
     codec = case.codec()
-    request = _event(history, codec, topics.log, published.partition, offset)
+    request = event_at(history, codec, topics.log, published.partition, offset)
     if request.id != prediction.event_id:
         raise StreamsError(
             f"{topics.log}-{published.partition}, offset {offset} holds {request.id!r}, but "
@@ -163,14 +168,14 @@ def lineage(
     for record, event in _accepted(case, published.partition, chain.from_iterable(log)):
         if collector.wants(type(event)):
             collector.offer(record.offset, event, event.at.timestamp())
-    outcomes = list(_outcomes(history, topics.outcomes, published.partition, prediction_id))
+    outcomes = list(outcomes_of(history, topics.outcomes, published.partition, prediction_id))
     return Lineage(
         prediction_id,
         topics.predictions,
         published.partition,
         published.record.offset,
         _text(published.source),
-        _appended(published.record),
+        appended_at(published.record),
         prediction,
         At(offset, request.id, request.at),
         {
@@ -189,7 +194,7 @@ def _whole(history: Past, topic: str, partition: int) -> Iterator[ArchivedRecord
     return chain.from_iterable(history.records(topic, partition, begin, end))
 
 
-def _event(history: Past, codec: EventCodec, topic: str, partition: int, offset: int) -> Event:
+def event_at(history: Past, codec: EventCodec, topic: str, partition: int, offset: int) -> Event:
     """The event at an offset of the log; raises StreamsError when there is none."""
     where = f"{topic}-{partition}, offset {offset}"
     for records in history.records(topic, partition, offset, offset + 1):
@@ -205,7 +210,7 @@ def _learned(
 ) -> ModelLineage:
     if model.learned_through < 0:
         return ModelLineage(model.name, model.version, None)
-    event = _event(history, codec, topic, partition, model.learned_through)
+    event = event_at(history, codec, topic, partition, model.learned_through)
     return ModelLineage(model.name, model.version, At(model.learned_through, event.id, event.at))
 
 
@@ -255,18 +260,18 @@ def _epoch(epochs: Sequence[CodeEpoch], source: SourcePosition, code: Code) -> E
     return Epoch(own[-1].from_offset, own[-1].code, code.difference(own[-1].code))
 
 
-def _outcomes(history: Past, topic: str, partition: int, prediction_id: str) -> Iterator[Revision]:
+def outcomes_of(history: Past, topic: str, partition: int, prediction_id: str) -> Iterator[Revision]:
     prefix = begins_with("outcomes", prediction_id)
     assert prefix is not None
     for record in _whole(history, topic, partition):
         if record.value is not None and record.value.startswith(prefix):
             outcome = msgspec.json.decode(record.value, type=Outcome)
-            yield Revision(record.offset, _text(position_of(record.headers)), _appended(record), outcome)
+            yield Revision(record.offset, _text(position_of(record.headers)), appended_at(record), outcome)
 
 
 def _text(position: SourcePosition) -> str:
     return "{}:{}".format(*position)
 
 
-def _appended(record: ArchivedRecord) -> datetime:
+def appended_at(record: ArchivedRecord) -> datetime:
     return moment(record.timestamp / 1000)

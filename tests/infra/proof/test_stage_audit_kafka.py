@@ -1,4 +1,4 @@
-"""`driftline audit` of a case of several stages on a real Kafka."""
+"""`driftline audit` and `driftline lineage` of a case of several stages on a real Kafka."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ def published(system: Any, places: StagePlaces) -> Iterator[Record]:
             yield from ((places.input(target), None, value, []) for target, value in told.outputs.sends)
 
 
-def audited(system: Any, *options: str) -> tuple[int, str]:
+def said_by(system: Any, *arguments: str) -> tuple[int, str]:
+    """Exit code, and what a command says."""
     done = subprocess.run(
-        [sys.executable, "-m", "driftline", "audit", system.case_path, *options],
+        [sys.executable, "-m", "driftline", *arguments],
         env=system.environment,
         capture_output=True,
         text=True,
@@ -67,7 +68,7 @@ def test_stages_are_compared_with_what_is_published_and_with_each_other(system: 
     with KafkaProducer(bootstrap_servers=system.bootstrap, acks="all") as producer:
         for place, key, value, headers in records:
             producer.send(place.topic, key=key, value=value, headers=headers, partition=place.partition)
-    code, said = audited(system, "--json")
+    code, said = said_by(system, "audit", system.case_path, "--json")
     found = json.loads(said)
     assert (code, found["first_difference"], found["unchecked"]) == (0, None, 0)
     log = [place for place, *_ in records if place.topic == system.topics.log]
@@ -75,9 +76,20 @@ def test_stages_are_compared_with_what_is_published_and_with_each_other(system: 
     assert found["events"] == len(log)
     assert [stage["stage"] for stage in found["stages"]] == ["events", "by-depot", "by-courier", "questions"]
     assert all(stage["checked"] == stage["equal"] > 0 for stage in found["stages"])
-    code, said = audited(system, "--partition", "1")
+    code, said = said_by(system, "audit", system.case_path, "--partition", "1")
     assert code == 2
     assert "has 4 stages, which are audited as a whole" in said
-    code, said = audited(system, "--follow")
+    code, said = said_by(system, "audit", system.case_path, "--follow")
     assert code == 2
     assert "`audit --follow` works with one" in said.replace("\n", " ")
+    code, said = said_by(system, "lineage", "s40:breaks", system.case_path)
+    assert code == 0
+    assert [line.split(".")[2].split("-")[0] for line in said.splitlines() if line.startswith("stage")] == [
+        "events",
+        "by",
+        "by",
+        "questions",
+    ]
+    assert "USED" not in said
+    code, said = said_by(system, "lineage", "s40:breaks", system.case_path, "--json")
+    assert (code, json.loads(said)["agrees"]) == (0, True)

@@ -12,6 +12,7 @@ from parcels import events, parcels
 
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.errors import StreamsError
+from driftline.streams.proof.passage import passage
 from driftline.streams.proof.stage_audit import StageAudit, StageAuditor, by_writer
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Place
@@ -145,3 +146,18 @@ def test_what_a_stage_has_that_nobody_sent_is_a_difference(served: OwnedChain) -
     difference = audited(served)[Target(told.stage, told.partition)].audit.first_difference
     assert difference is not None
     assert (difference.verdict, difference.topic) == ("not recomputed", served.place(target).topic)
+
+
+def test_a_prediction_is_followed_through_all_stages_back_to_its_event(served: OwnedChain) -> None:
+    places, codec = served.stages[0].places, parcels.codec()
+    found = passage(Held(served.broker), codec, places, "s40:breaks")
+    assert found.agrees
+    assert [stop.topic for stop in found.stops] == [stage.topic for stage in served.stages]
+    log = served.broker.at(Place(found.stops[0].topic, found.stops[0].partition))[found.stops[0].offset]
+    assert log is not None
+    assert b'"id":"s40"' in (log.value or b"")
+    assert found.stops[-1].read == found.prediction.features
+    assert found.stops[1].read.keys() < found.stops[2].read.keys() < found.stops[3].read.keys()
+    assert found.status in ("labelled", "unlabelled", "void")
+    with pytest.raises(StreamsError, match="no prediction 's999:breaks'"):
+        passage(Held(served.broker), codec, places, "s999:breaks")
