@@ -33,6 +33,8 @@ _SPELLINGS = {
     "duration": 'a duration is ISO 8601, such as "PT2.5S"',
     "datetime": 'a time is RFC 3339 with a zone, such as "2026-01-31T08:00:00Z"',
     "`type`": '"type" is the tag of the event\'s class',
+    "Expected `object`, got `str`": "the value is a text that holds JSON, which was encoded twice",
+    "invalid character (byte 0)": "the value begins with other bytes, such as those of a schema registry",
     "is no class label": "a class is a text, an int or a bool, and no number of numpy",
     "is no finite number": f"a number is an int or a float within ±{MAX_MAGNITUDE:g}",
 }

@@ -52,7 +52,8 @@ def list_models(case: Case, as_json: AsJson = False) -> None:
         print_json({"members": members(declared), "serving": pools})
         return
     for member in members(declared):
-        print("\t".join(str(value) for value in member.values()))
+        named = ("name", "role", "kind")
+        print("\t".join(str(said) if key in named else f"{key} {said}" for key, said in member.items()))
     for pool, change in pools.items():
         print(
             f"{pool or 'the only pool'}: {change['serving']} "

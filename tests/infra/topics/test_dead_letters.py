@@ -84,6 +84,12 @@ def test_reasons_that_differ_in_values_alone_are_one_group() -> None:
     assert (wrong.count, wrong.can_be_retried, missing.count) == (2, True, 1)
 
 
+def test_names_with_digits_and_quotes_within_words_stay_in_the_reason_of_a_group() -> None:
+    reason = "key b'x3' came in 1: crc32 of confluent's Python or FNV-1a of Ruby's clients"
+    (group,) = grouped([letter("partition", reason), letter("partition", reason.replace("x3", "x4"))])
+    assert group.pattern == "key … came in …: crc32 of confluent's Python or FNV-1a of Ruby's clients"
+
+
 def test_a_selection_is_by_id_stage_and_reason() -> None:
     one, other = letter("key", "record key is missing", offset=1), letter("late", "before", offset=2)
     assert LetterSelection().includes(one)
