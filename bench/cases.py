@@ -26,7 +26,7 @@ def without_extras(case: UseCase, **extras: Any) -> UseCase:
 
 
 def by_default(case: UseCase) -> UseCase:
-    """The champion with all that a pool has unless told otherwise: baselines, metrics, monitoring."""
+    """The champion with all that a pool has by default: baselines, metrics, monitoring."""
     return without_extras(case, baselines=True, metrics=True, monitoring=case.models.monitoring)
 
 

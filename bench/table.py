@@ -69,8 +69,8 @@ def peer_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:
         speed = _number(peer["events_per_second"], 0)
         if failures:
             good = len(peer.get("runs_cpu_us_per_event", ()))
-            told = f"{len(failures)} of {good + len(failures)} rounds failed: {_short(failures[0])}"
-            speed = f"{speed} ({told})" if good else f"not measured: {_short(failures[0])}"
+            failed = f"{len(failures)} of {good + len(failures)} rounds failed: {_short(failures[0])}"
+            speed = f"{speed} ({failed})" if good else f"not measured: {_short(failures[0])}"
         rows.append((text, _number(peer["cpu_us_per_event"], 1), speed))
     return rows
 

@@ -40,7 +40,7 @@ def _logistic() -> Any:
     return numbers | linear_model.LogisticRegression()
 
 
-def told(scenario: Scenario, seed: int, monitoring: Monitoring | None = None) -> Iterator[Drift]:
+def reported(scenario: Scenario, seed: int, monitoring: Monitoring | None = None) -> Iterator[Drift]:
     """What the monitors of one pool say of the scenario; offsets are numbers of requests."""
     declared = monitoring or Monitoring(season=scenario.season)
     if scenario.learns:
@@ -80,7 +80,7 @@ class Run(NamedTuple):
 
 
 def judged(scenario: Scenario, drifts: Iterable[Drift]) -> Run:
-    """How right a run of a scenario was, by what was `told`."""
+    """How right a run of a scenario was, by what was `reported`."""
     confirmed: dict[int, list[Drift]] = {}
     for drift in drifts:
         if drift.severity == "drift":
@@ -99,7 +99,7 @@ def judged(scenario: Scenario, drifts: Iterable[Drift]) -> Run:
 def _judged(name: str, seed: int) -> Run:
     """One run of the scenario of that name, in a process of its own."""
     scenario = next(scenario for scenario in SCENARIOS if scenario.name == name)
-    return judged(scenario, told(scenario, seed))
+    return judged(scenario, reported(scenario, seed))
 
 
 def _line(scenario: Scenario, runs: Sequence[Run]) -> str:

@@ -61,7 +61,7 @@ class Chargeback(Event, tag="chargeback"):
 
 
 class Settled(Event, tag="settled"):
-    """What a payment was, told for each."""
+    """What a payment was, reported for each."""
 
     payment: str
     bank: str
@@ -131,21 +131,23 @@ def payments(count: int, seed: int) -> Iterator[tuple[Paid, bool, float]]:
 def chargebacks(count: int, seed: int) -> Iterator[Event]:
     """The stream of `fraud` and `eager`."""
 
-    def told(paid: Paid, is_fraud: bool, after: float) -> Event | None:
+    def labelled(paid: Paid, is_fraud: bool, after: float) -> Event | None:
         at = paid.at + timedelta(seconds=after)
         return Chargeback(id=f"back-{paid.id}", at=at, payment=paid.payment, bank="b") if is_fraud else None
 
-    return _in_time((paid, told(paid, is_fraud, after)) for paid, is_fraud, after in payments(count, seed))
+    return _in_time(
+        (paid, labelled(paid, is_fraud, after)) for paid, is_fraud, after in payments(count, seed)
+    )
 
 
 def settlements(count: int, seed: int) -> Iterator[Event]:
     """The stream of `settled`."""
 
-    def told(paid: Paid, is_fraud: bool) -> Event:
+    def labelled(paid: Paid, is_fraud: bool) -> Event:
         at = paid.at + timedelta(seconds=WAIT)
         return Settled(id=f"settled-{paid.id}", at=at, payment=paid.payment, bank="b", is_fraud=is_fraud)
 
-    return _in_time((paid, told(paid, is_fraud)) for paid, is_fraud, _ in payments(count, seed))
+    return _in_time((paid, labelled(paid, is_fraud)) for paid, is_fraud, _ in payments(count, seed))
 
 
 def _in_time(pairs: Iterable[tuple[Paid, Event | None]]) -> Iterator[Event]:
@@ -219,8 +221,8 @@ def main() -> None:
             figures = ", ".join(
                 f"{key} {found.figures[key]:.4f}" for key in ("roc_auc", "pr_auc", "log_loss")
             )
-            told = "; ".join(f"{d['kind']} ({d['subject']}) {d['at'][:10]}" for d in found.confirmed)
-            print(f"seed {seed} {name}: {figures}; {told or 'no drift told'}", flush=True)
+            reported = "; ".join(f"{d['kind']} ({d['subject']}) {d['at'][:10]}" for d in found.confirmed)
+            print(f"seed {seed} {name}: {figures}; {reported or 'no drift reported'}", flush=True)
 
 
 if __name__ == "__main__":

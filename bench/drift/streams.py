@@ -37,9 +37,9 @@ Change = Callable[[int, Asked, np.random.Generator], Asked]
 @dataclass(frozen=True)
 class Scenario:
     """A stream of `count` requests, `a_day` each day. `change` begins at request `begins` (None: never), and
-    is to be told as one of `kinds` with the suspect `first` in front. `delay` is that of a label: its mean,
-    exponential, in requests. Where it `learns`, a logistic regression answers. `season` is declared to the
-    monitors, in seconds."""
+    is to be reported as one of `kinds` with the suspect `first` in front. `delay` is that of a label: its
+    mean, exponential, in requests. Where it `learns`, a logistic regression answers. `season` is declared to
+    the monitors, in seconds."""
 
     name: str
     count: int

@@ -218,20 +218,20 @@ def tried(candidate: Candidate) -> EstimatorTrial:
         return EstimatorTrial(candidate.name, candidate.task, refused=reason)
     scope = PerKey(member, baselines=False, metrics=False, monitoring=None)
     pool = Pool(task, scope, "k", 0)
-    told = []
+    answers = []
     for number, (x, y) in enumerate(given):
         if number == EXAMPLES // 2:
             state = pickle.dumps(pool.state())
             pool = Pool(task, scope, "k", 0)
             pool.restore(pickle.loads(state))  # our own bytes of a moment ago
         forecast, _ = pool.predict(dict(x), str(number))
-        told.append((forecast.serving, forecast.output))
+        answers.append((forecast.serving, forecast.output))
         pool.learn(dict(x), y, forecast, float(number), number, str(number))
     failures = pool.roster.seats[0].state.failures
     return EstimatorTrial(
         candidate.name,
         candidate.task,
-        digest=hashlib.sha256(repr(told).encode()).hexdigest(),
+        digest=hashlib.sha256(repr(answers).encode()).hexdigest(),
         failures=0 if failures is None else failures.total,
         reason=None if failures is None else failures.reason,
     )

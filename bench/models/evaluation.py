@@ -191,7 +191,7 @@ def _verdict(results: Sequence[dict[str, Any]]) -> list[str]:
         if entry["accuracy"] > r["served"]["accuracy"]
     ]
 
-    def told(missed: Sequence[str], among: int) -> str:
+    def counted(missed: Sequence[str], among: int) -> str:
         return (
             f"on all {among}"
             if not missed
@@ -200,10 +200,10 @@ def _verdict(results: Sequence[dict[str, Any]]) -> list[str]:
 
     return [
         f"- What serves is within {POINTS} points of the best member in hindsight: "
-        f"{told(behind, len(classes))}.",
-        f"- It is better than the default single model: {told(under, len(classes))}.",
+        f"{counted(behind, len(classes))}.",
+        f"- It is better than the default single model: {counted(under, len(classes))}.",
         "- On streams with abrupt or recurring drift it is better than every member: "
-        f"{told(not_first, len(drifting))}.",
+        f"{counted(not_first, len(drifting))}.",
         f"- Of River's own, run alone, these are better than what serves: {', '.join(beaten) or 'none'}.",
     ]
 
@@ -310,7 +310,7 @@ def main() -> None:
                 f"{result['stream']}: {result['seconds']:.0f} s, behind the best {_gap(result):+.2f}",
                 flush=True,
             )
-            for unneeded in ("curves", "told"):
+            for unneeded in ("curves", "reported"):
                 del result[unneeded]
             results[result["stream"]] = result
             _write(list(results.values()))

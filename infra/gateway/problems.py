@@ -72,7 +72,7 @@ def no_key() -> Problem:
 
 
 def no_scope(key: str, scope: str) -> Problem:
-    """A key, told by its name, that may not do this."""
+    """A key, reported by its name, that may not do this."""
     return Problem(403, "Not allowed", f"the key {key!r} lacks the scope {scope!r}")
 
 
@@ -113,7 +113,7 @@ def no_view(case: str, view: str, known: str) -> Problem:
 
 
 def no_lineage(reason: str) -> Problem:
-    """What a prediction rests on cannot be told."""
+    """What a prediction rests on cannot be shown."""
     return Problem(404, "No lineage", reason)
 
 

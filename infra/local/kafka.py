@@ -68,7 +68,7 @@ class LocalBroker:
 
 
 def _starttime(pid: int) -> str | None:
-    """When the kernel started the process (clock ticks), so that a reused pid is told apart."""
+    """When the kernel started the process (clock ticks), so that a reused pid is recognised."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     except (OSError, IndexError):

@@ -156,7 +156,7 @@ def _result(name: str, result: EvaluationResult, reference: str, seconds: float)
         "window": CURVE_LABELS,
         "curves": {row.name: [_rounded(point) for point in row.curve] for row in result.rows},
         "alarms": len(result.alarms),
-        "told": [asdict(alarm) for alarm in result.alarms[:ALARMS]],
+        "reported": [asdict(alarm) for alarm in result.alarms[:ALARMS]],
     }
 
 

@@ -84,7 +84,7 @@ def _course(result: Mapping[str, Any]) -> ChartPanel | None:
             "of-feature",
             1,
         )
-        for event in result["told"]
+        for event in result["reported"]
     ]
     name = FIGURE_TITLES[result["score"]]
     heading = f"{name[0].upper()}{name[1:]} in windows of {window:,} labels"
@@ -101,7 +101,7 @@ def _legend(result: Mapping[str, Any]) -> list[LegendEntry]:
     keys.append(LegendEntry(OTHER, "other members"))
     if result.get("changes"):
         keys.append(LegendEntry("tickmark of-loss", "known change"))
-    if result["told"]:
+    if result["reported"]:
         keys.append(LegendEntry("tickmark of-feature", "reported by the pool"))
     return keys
 

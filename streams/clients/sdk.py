@@ -103,7 +103,7 @@ class EventProducer:
 
     References and clock events go to every partition. `send` raises `driftline.Refused` for an
     event that the fold would refuse for its form. A broker that is away is waited for, 120 s by default
-    (`delivery_timeout_ms`); what was not acknowledged by then is told of by `Undelivered` at the next
+    (`delivery_timeout_ms`); what was not acknowledged by then is reported by `Undelivered` at the next
     `send`, `flush` or `close`. `on_sent(partition, offset)` hears, on another thread, where each record is in
     the log; what the fold refuses of them are the dead letters of these offsets. `namespace` is that of
     the settings when none is given.
@@ -211,7 +211,7 @@ class EventProducer:
             producer.close(timeout=timeout)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Wait until all events are acknowledged, or told of by `Undelivered`.
+        """Wait until all events are acknowledged, or reported by `Undelivered`.
 
         Raises KafkaTimeoutError when that is not so after `timeout` seconds: the events are on their way yet.
         """

@@ -149,7 +149,7 @@ class Histogram(msgspec.Struct, frozen=True):
 
 class FeatureDistance(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a window is from the reference: population stability index (nats), Jensen-Shannon distance
-    (base 2), Kolmogorov-Smirnov statistic (numbers alone); the `bounds` above which it is told as drift."""
+    (base 2), Kolmogorov-Smirnov statistic (numbers alone); the `bounds` above which drift is reported."""
 
     psi: float
     js: float

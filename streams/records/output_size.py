@@ -1,7 +1,7 @@
 """Outputs are bounded: one that no topic takes would be tried again for ever.
 
 Numbers are short; only texts and the bytes of refused input can be long. So refused input is cut where it
-must be, texts in what is told of drift and models are shortened, and a request or a label whose answer would
+must be, texts in reports of drift and models are shortened, and a request or a label whose answer would
 not fit is refused before it changes anything.
 """
 
@@ -41,7 +41,7 @@ _encode = msgspec.json.Encoder().encode
 
 def dead_letter(record: Record, refused: Refused, ordinal: int = 0) -> Output:
     """The record as it was, with the reason; cut where it is larger than any topic takes. `ordinal` counts
-    what was told of the record before."""
+    what was reported of the record before."""
     key, value = record.key, record.value or b""
     headers: tuple[tuple[str, bytes], ...] = refused.headers
     if len(value) + len(key or b"") > INPUT_LIMIT:

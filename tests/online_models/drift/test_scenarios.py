@@ -1,4 +1,4 @@
-"""Drift on streams whose changes are known: what must not be told, what must be found, what it is called."""
+"""Drift on streams whose changes are known: what must not be reported, what must be, and under which name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from driftline.bench.drift.detection import judged, told
+from driftline.bench.drift.detection import judged, reported
 from driftline.bench.drift.scenarios import CHANGING, STATIONARY
 from driftline.bench.drift.streams import DAY, HOUR, START, WEEK, Scenario, calendar, hour, weekday
 from driftline.online_models.drift import Drift, Monitoring
@@ -40,14 +40,14 @@ SHORT = {
 @pytest.mark.parametrize("name", SHORT)
 def test_what_does_not_change_raises_no_incident(name: str) -> None:
     scenario = replace(QUIET[name], count=SHORT[name])
-    assert judged(scenario, told(scenario, 1)).false == 0
+    assert judged(scenario, reported(scenario, 1)).false == 0
 
 
-def told_of_the_change(scenario: Scenario, seed: int) -> Iterator[Drift]:
-    """What is told until the incident of the change is over: what comes after it says nothing of it."""
+def reports_of_the_change(scenario: Scenario, seed: int) -> Iterator[Drift]:
+    """What is reported until the incident of the change is over: what comes after it says nothing of it."""
     assert scenario.begins is not None
     incident = -1
-    for drift in told(scenario, seed):
+    for drift in reported(scenario, seed):
         yield drift
         if drift.offset >= scenario.begins and drift.severity == "drift":
             incident = drift.incident
@@ -55,8 +55,8 @@ def told_of_the_change(scenario: Scenario, seed: int) -> Iterator[Drift]:
             return
 
 
-def is_told_rightly(scenario: Scenario, seed: int) -> None:
-    run = judged(scenario, told_of_the_change(scenario, seed))
+def is_reported_rightly(scenario: Scenario, seed: int) -> None:
+    run = judged(scenario, reports_of_the_change(scenario, seed))
     assert run.delay is not None, f"{scenario.name} was missed with seed {seed}"
     assert run.kind in scenario.kinds
     assert run.first.startswith(scenario.first)
@@ -64,29 +64,31 @@ def is_told_rightly(scenario: Scenario, seed: int) -> None:
 
 @pytest.mark.parametrize("scenario", CHANGING, ids=lambda scenario: scenario.name)
 def test_a_change_is_detected_called_what_it_is_and_its_cause_comes_first(scenario: Scenario) -> None:
-    is_told_rightly(scenario, 2)
+    is_reported_rightly(scenario, 2)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("scenario", CHANGING, ids=lambda scenario: scenario.name)
 def test_a_change_is_detected_with_every_seed(scenario: Scenario) -> None:
     for seed in range(5):
-        is_told_rightly(scenario, seed)
+        is_reported_rightly(scenario, seed)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("scenario", STATIONARY, ids=lambda scenario: scenario.name)
 def test_incidents_without_a_cause_are_within_the_budget(scenario: Scenario) -> None:
     runs = 5
-    false = sum(judged(scenario, told(scenario, seed)).false for seed in range(runs))
+    false = sum(judged(scenario, reported(scenario, seed)).false for seed in range(runs))
     assert false <= max(1.0, runs * scenario.count / Monitoring().false_alarm_every)
 
 
 def test_labels_of_a_class_that_falls_behind_are_reported_with_their_delay() -> None:
     scenario = next(scenario for scenario in CHANGING if scenario.first == "labels: delay")
-    drifts = [drift for drift in told(scenario, 2) if drift.severity == "drift"]
+    drifts = [drift for drift in reported(scenario, 2) if drift.severity == "drift"]
     assert {drift.kind for drift in drifts} == {"label delay"}
-    assert any("delay of True: mean" in {s.subject for s in drift.suspects} for drift in told(scenario, 2))
+    assert any(
+        "delay of True: mean" in {s.subject for s in drift.suspects} for drift in reported(scenario, 2)
+    )
 
 
 def blocks(count: int, seconds: float, of: object) -> Iterator[tuple[list[float], list[object]]]:
