@@ -27,7 +27,7 @@ from driftline.streams.proof.stage_audit import StageAudit
 from driftline.streams.records.difference import Difference
 from driftline.streams.records.outputs import KINDS, Target
 
-REPORT_EVERY = 2.0
+PROGRESS_REPORTED_EVERY = 2.0
 """Seconds between lines of progress."""
 
 Tell = Callable[[str], None]
@@ -228,7 +228,7 @@ async def _tell_progress(folded: Mapping[Any, int], tell: Tell) -> None:
     """Tell every few seconds how many records of all partitions are folded."""
     began, reported = time.monotonic(), 0
     while True:
-        await asyncio.sleep(REPORT_EVERY)
+        await asyncio.sleep(PROGRESS_REPORTED_EVERY)
         if (count := sum(folded.values())) > reported:  # none while its processes load the case, or compare
             reported = count
             tell(f"{count:,} events folded and compared, {count / (time.monotonic() - began):,.0f}/s")
