@@ -133,7 +133,7 @@ class PackedPredictions:
 
     def restore(self, segments: Iterable[StoredSegment]) -> None:
         """Go on from what `stored` gave."""
-        unpack = self._packing.unpack
+        label_key = self._packing.label_key
         for stored in segments:
             segment = Segment.again(self._packing, self._store, stored)
-            self._put(segment, ((slot, unpack(packed).label_key) for _, slot, packed in segment.rest()))
+            self._put(segment, ((slot, label_key(packed)) for _, slot, packed in segment.rest()))

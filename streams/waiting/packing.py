@@ -14,6 +14,9 @@ from typing import Any
 from driftline.online_models.pool.pool import Forecast
 from driftline.streams.waiting.prediction import PendingPrediction
 
+_LABEL_KEY = 5
+"""Where the label key is among the values of a packed prediction."""
+
 
 class _Names:
     """Leaves the names of a mapping out where they are `names`, in their order, some of them missing.
@@ -77,6 +80,11 @@ class Packing:
         buffer.truncate()
         self._pickler.dump(values)
         return buffer.getvalue()
+
+    @staticmethod
+    def label_key(packed: bytes) -> Any:
+        """The label key in bytes that `pack` made: a restore of many asks for nothing else."""
+        return loads(packed)[_LABEL_KEY]
 
     def unpack(self, packed: bytes) -> PendingPrediction:
         """The prediction in bytes that `pack` made."""

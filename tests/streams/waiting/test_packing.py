@@ -63,6 +63,7 @@ def test_every_value_comes_back_with_its_type(
     again = packing.unpack(packed)
     assert state_hash(again) == state_hash(one)  # of values by their types, floats by their bits
     assert packing.pack(again) == packed
+    assert packing.label_key(packed) == one.label_key
 
 
 @pytest.fixture
