@@ -58,7 +58,8 @@ def _partition(number: str, status: dict[str, Any]) -> str:
         name = f" {status['transaction']!r}" if status["transaction"] else ""
         text += f", {status['undecided']:,} offsets wait for the open transaction{name} to end"
     text += f": {status['reason']}" if status["reason"] else ""
-    return "\n".join([text, *(_size(name, size) for name, size in status.get("sizes", {}).items())])
+    sizes = status.get("sizes", {}).items()
+    return "\n".join([text, *(_size(name, size) for name, size in sizes if size["count"])])
 
 
 def _size(name: str, size: dict[str, int]) -> str:

@@ -127,3 +127,15 @@ def test_a_worker_that_runs_elsewhere_is_shown_with_its_machine_and_one_that_is_
     assert "process 7 on elsewhere" in first
     assert "reported nothing for 30 s" in second
     assert len(status_text({"broker": broker, "workers": [silent | {"at": time.time()}]}).splitlines()) == 2
+
+
+def test_a_kind_of_state_that_a_partition_has_none_of_is_not_listed() -> None:
+    sizes = {
+        "predictions that wait": {"count": 12, "bytes_each": 270},
+        "packed": {"count": 0, "bytes_each": 0},
+    }
+    partition = {"state": "serving", "reason": "", "sizes": sizes}
+    assert shown(True, partitions={"0": partition}) == [
+        "  partition 0: serving",
+        "    12 predictions that wait: 270 bytes each",
+    ]
