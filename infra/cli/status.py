@@ -85,6 +85,13 @@ def _refused(counts: dict[str, int]) -> list[str]:
     )
 
 
+def _broker(broker: dict[str, Any]) -> str:
+    """Where the broker is, and whether it answers."""
+    if broker["running"]:
+        return str(broker["bootstrap"]) + (f" (process {broker['pid']})" if broker["pid"] else "")
+    return f"no answer at {broker['bootstrap']}" if broker["bootstrap"] else "not running"
+
+
 def _process(worker: dict[str, Any]) -> str:
     """Which process a worker is."""
     if not worker["running"]:
@@ -119,11 +126,7 @@ def _ends(worker: dict[str, Any]) -> list[str]:
 def status_text(status: dict[str, Any]) -> str:
     """The status as text."""
     broker = status["broker"]
-    lines = [
-        f"broker   {broker['bootstrap']}" + (f" (process {broker['pid']})" if broker["pid"] else "")
-        if broker["running"]
-        else "broker   not running"
-    ]
+    lines = [f"broker   {_broker(broker)}"]
     for worker in status["workers"]:
         counts = worker["counts"]
         lines.append(

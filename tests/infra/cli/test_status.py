@@ -139,3 +139,8 @@ def test_a_kind_of_state_that_a_partition_has_none_of_is_not_listed() -> None:
         "  partition 0: serving",
         "    12 predictions that wait: 270 bytes each",
     ]
+
+
+def test_a_broker_that_does_not_answer_is_named() -> None:
+    broker = {"running": False, "bootstrap": "127.0.0.1:9", "pid": None}
+    assert status_text({"broker": broker, "workers": []}) == "broker   no answer at 127.0.0.1:9"
