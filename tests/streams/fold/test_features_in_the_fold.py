@@ -93,9 +93,10 @@ def test_an_estimator_that_turns_nan_is_quarantined_and_the_next_in_line_serves(
         assert all(math.isfinite(p) for p in json.loads(output.value)["probabilities"].values())
 
 
-def test_a_window_without_the_partition_key_is_refused_by_name() -> None:
-    with pytest.raises(DeclarationError, match=r"'lost'.*partition key 'shop'"):
-        case(partitions=2, features={"lost": mean(Settled, "bad", by="order", over=HOUR)})
+def test_a_window_without_the_partition_key_makes_a_chain_which_no_single_fold_takes() -> None:
+    chain = case(partitions=2, features={"by_order": mean(Settled, "bad", by="order", over=HOUR)})
+    with pytest.raises(DeclarationError, match="a chain of 3 stages"):
+        PartitionProcessor(chain, 0)
 
 
 class Tone(enum.StrEnum):
