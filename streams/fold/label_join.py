@@ -412,7 +412,8 @@ class LabelJoin:
         )
 
     def restore(self, state: LabelJoinState) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` gave, and from nothing else."""
+        self._unanswered, self._answered = {}, {}
         self._waiting.restore(state.waiting)
         self._closing.restore(state.closing)
         self._statements, self._added = state.statements, state.added

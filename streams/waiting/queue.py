@@ -30,6 +30,7 @@ class WaitingQueue:
         self, packing: Packing, store: SegmentStore, unpacked: Callable[[PendingPrediction], None]
     ) -> None:
         self._packing = packing
+        self._store = store
         self._recent: deque[PendingPrediction] = deque()
         self._packed = PackedPredictions(packing, store)
         self._unpacked = unpacked
@@ -127,6 +128,7 @@ class WaitingQueue:
     def restore(self, state: QueueState | StoredQueue) -> None:
         """Go on from what `state` gave, or a snapshot of it."""
         stored = state.stored() if isinstance(state, QueueState) else state
+        self._packed = PackedPredictions(self._packing, self._store)
         self._packed.restore(stored.segments)
         self._recent = deque(map(self._packing.unpack, stored.unpacked))
         for pending in self._recent:
