@@ -85,7 +85,8 @@ class Learner:
         )
 
     def restore(self, state: LearnerParts) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` gave, and from nothing else."""
+        self.pools = {}
         self.results = state.results
         self._estimates = state.estimates
         for key, pool_state in state.pools.items():
