@@ -121,6 +121,11 @@ class PartitionProcessor:
         return self.intake.warming
 
     @property
+    def watermark(self) -> float:
+        """Before which nothing is accepted any more, in seconds since the epoch."""
+        return self.intake.watermark
+
+    @property
     def max_at(self) -> float | None:
         """Event time so far, in seconds since the epoch; None before the first event."""
         return self.intake.max_at

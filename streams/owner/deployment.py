@@ -20,6 +20,7 @@ from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Broker, Place
+from driftline.streams.stages.alignment import Alignment
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold
@@ -74,7 +75,8 @@ class Deployment:
     Without an `itinerary` the case is one stage, whose topic is the log. In a chain each stage has a topic of
     its own, and is owned like a log: `of_stage` gives the deployment of another one. Records between stages
     are of this code alone. Only the last stage answers; those before it put out nothing but dead letters.
-    Packed predictions may be files of `segments`.
+    Packed predictions may be files of `segments`. `alignment` says how far the intakes of this process may go
+    ahead.
     """
 
     case: UseCase
@@ -87,6 +89,7 @@ class Deployment:
     itinerary: Itinerary | None = None
     stage: int = 0
     segments: SegmentFolders | None = None
+    alignment: Alignment | None = None
 
     def of_stage(self, stage: int) -> Deployment:
         """The same for another stage of the case."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -26,11 +27,15 @@ from driftline.streams.owner.published_counts import PublishedTally
 from driftline.streams.owner.send_queue import Folded, SendQueue, pieces
 from driftline.streams.owner.standby import Standby
 from driftline.streams.owner.topology import topology
-from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.ports import Extent, RecordsMissing, StoredRecord
+from driftline.streams.stages.alignment import Alignment, Stride
 
 ROWS_AT_ONCE = 5_000
 """Rows offered together where every row is put again."""
+ALIGNED_WITHIN = 10.0
+"""Seconds that an intake waits for one that is behind and stands still."""
+ALIGNMENT_LOOK_EVERY = 0.002
 LOOK_AT = 1_000
 """Offsets that a look at the log reads at most."""
 
@@ -158,6 +163,8 @@ class OwnedPartition:
             self.progress.at = self.processor.next_offset
             yield
         self._outbox.prove_all(self._log.end)
+        if self._deployment.alignment is not None and self._deployment.stage > 0:
+            self._tell_time(self._deployment.alignment)
         self.tally = PublishedTally(Counter(self.processor.accepted))
         await self._offer_lost_rows()
         self.progress.at = self.progress.until
@@ -213,6 +220,40 @@ class OwnedPartition:
         await self._queue.settled()
 
     async def _fold(self, records: Sequence[StoredRecord]) -> None:
+        alignment = self._deployment.alignment
+        if alignment is None:
+            await self._fold_at_once(records)
+        elif self._deployment.stage > 0:
+            await self._fold_at_once(records)
+            self._tell_time(alignment)
+        else:
+            await self._fold_aligned(records, alignment)
+
+    def _tell_time(self, alignment: Alignment) -> None:
+        alignment.come_to(Target(self._deployment.stage, self.partition), self.processor.watermark)
+
+    async def _fold_aligned(self, records: Sequence[StoredRecord], alignment: Alignment) -> None:
+        """Fold records of the log no further than those behind it have come, or stand still for a while."""
+        begin, stride = 0, Stride()
+        while begin < len(records):
+            before = self.processor.watermark
+            await self._until_others_come(alignment)
+            piece = records[begin : begin + stride.records]
+            await self._fold_at_once(piece)
+            begin += len(piece)
+            now = self.processor.watermark
+            stride = stride.after(len(piece), now - before, alignment.leeway(now))
+
+    async def _until_others_come(self, alignment: Alignment) -> None:
+        waited = 0.0
+        while alignment.leeway(self.processor.watermark) < 0:
+            if waited >= ALIGNED_WITHIN:
+                alignment.give_up()
+                return
+            await asyncio.sleep(ALIGNMENT_LOOK_EVERY)
+            waited += ALIGNMENT_LOOK_EVERY
+
+    async def _fold_at_once(self, records: Sequence[StoredRecord]) -> None:
         for piece in pieces(records):
             self._unacknowledged += 1
             try:

@@ -67,6 +67,11 @@ class IntakeStage:
             self._sender.send(self._itinerary.refusals_of(event), value, refused=refused)
 
     @property
+    def watermark(self) -> float:
+        """Before which nothing is accepted any more; `NEVER` before the first event that others confirm."""
+        return self.intake.watermark
+
+    @property
     def max_at(self) -> float | None:
         """Event time so far."""
         return self.intake.max_at

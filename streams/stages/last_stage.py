@@ -74,6 +74,11 @@ class LastStage:
         return self._half.offset
 
     @property
+    def watermark(self) -> float:
+        """The least of what the writers told; `NEVER` until each has."""
+        return self._writers.watermark
+
+    @property
     def max_at(self) -> float | None:
         """The time that all writers have come to."""
         return self._writers.max_at

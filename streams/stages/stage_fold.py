@@ -41,6 +41,8 @@ class StageWork(Protocol):
     @property
     def offset(self) -> int: ...
     @property
+    def watermark(self) -> float: ...
+    @property
     def max_at(self) -> float | None: ...
     @property
     def open(self) -> int: ...
@@ -132,6 +134,11 @@ class StageFold:
     def warming(self) -> bool:
         """Never: a case of several stages begins without a warm-up."""
         return False
+
+    @property
+    def watermark(self) -> float:
+        """Before which nothing follows from what was folded, in seconds since the epoch."""
+        return self.work.watermark
 
     @property
     def max_at(self) -> float | None:

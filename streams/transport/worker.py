@@ -8,12 +8,14 @@ import logging
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import faust
 from faust.types import TP
 
+from driftline.features.state.event_time import NEVER
 from driftline.garbage_collection import Garbage
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.connection.async_clients import faust_credentials
@@ -22,6 +24,7 @@ from driftline.streams.owner.owned_partition import Held
 from driftline.streams.owner.partition_task import Frame, PartitionTask
 from driftline.streams.owner.standby import Standby
 from driftline.streams.records.outputs import Target
+from driftline.streams.stages.alignment import Alignment, bound_of
 from driftline.streams.status.endpoint import Endpoint
 from driftline.streams.status.worker_status import WorkerStatus
 from driftline.streams.transport import frame
@@ -63,6 +66,8 @@ class Worker:
         metrics: str | None = None,
     ) -> None:
         self.case = deployment.case
+        if (itinerary := deployment.itinerary) is not None:
+            deployment = replace(deployment, alignment=Alignment(bound_of(deployment.case, itinerary)))
         self._deployment = deployment
         stages = [deployment.of_stage(number) for number in range(deployment.stages)]
         self._stages = {stage.topic: stage for stage in stages}
@@ -154,6 +159,8 @@ class Worker:
         await self._give_back(set(self._partition_tasks) - mine)
         for target in sorted(mine - set(self._partition_tasks)):
             standby = self._upgrading.pop(target.partition, None) if target.stage == 0 else None
+            if self._deployment.alignment is not None and target.stage > 0:
+                self._deployment.alignment.come_to(target, NEVER)
             stage, held = self._deployment.of_stage(target.stage), self._held.get(target)
             task = PartitionTask(stage, target.partition, self._budget, held, standby)
             self._partition_tasks[target] = task
@@ -175,6 +182,8 @@ class Worker:
         ):
             if held is not None:
                 self._held[target] = held
+            if self._deployment.alignment is not None:
+                self._deployment.alignment.forget(target)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -1,0 +1,101 @@
+"""Intakes keep together in event time, whatever comes first."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from math import inf
+from random import Random
+
+import pytest
+from parcels import events, parcels
+
+from driftline.features.state.event_time import NEVER
+from driftline.streams.owner import owned_partition
+from driftline.streams.owner.partition_task import Frame
+from driftline.streams.records.outputs import Target
+from driftline.streams.simulation.sources import laid_out, with_closing_clock
+from driftline.streams.stages.alignment import MOST_TOGETHER, Alignment, Stride, bound_of
+from driftline.streams.stages.itinerary import itinerary_of
+from tests.streams.owner.owned_chain import OwnedChain
+
+FAST, SLOW = Target(0, 0), Target(0, 1)
+DEPOT, QUESTIONS = Target(1, 0), Target(2, 0)
+
+
+def test_an_intake_goes_on_by_what_the_last_of_those_behind_it_has_come_to() -> None:
+    alignment = Alignment(10.0)
+    assert alignment.leeway(1e9) == inf, "nothing behind it is known here"
+    alignment.come_to(DEPOT, 100.0)
+    alignment.come_to(QUESTIONS, NEVER)
+    assert alignment.leeway(NEVER) == 0.0, "it has no time to tell yet, and goes on"
+    assert alignment.leeway(90.0) < 0, "not all have told the time"
+    alignment.come_to(QUESTIONS, 95.0)
+    assert [alignment.leeway(at) for at in (95.0, 105.0, 107.0)] == [10.0, 0.0, -2.0]
+    alignment.forget(QUESTIONS)
+    assert alignment.leeway(107.0) == 3.0
+
+
+def test_who_stands_still_is_waited_for_again_when_it_moves_on() -> None:
+    alignment = Alignment(10.0)
+    alignment.come_to(DEPOT, 100.0)
+    alignment.give_up()
+    assert alignment.leeway(500.0) == inf
+    alignment.come_to(DEPOT, 101.0)
+    assert alignment.leeway(500.0) < 0
+
+
+@pytest.mark.parametrize(
+    ("stride", "took", "leeway", "expected"),
+    [
+        (8, 8.0, 100.0, 16),  # no more than twice as many as before
+        (8, 80.0, 60.0, 3),  # half of what would fit
+        (8, 80.0, -1.0, 1),
+        (8, 0.0, 60.0, 16),
+        (200, 1.0, inf, MOST_TOGETHER),
+    ],
+)
+def test_a_stride_is_as_long_as_the_leeway_allows(
+    stride: int, took: float, leeway: float, expected: int
+) -> None:
+    assert Stride(stride).after(stride, took, leeway) == Stride(expected)
+
+
+def furthest_lead(bound: float, until: float) -> float:
+    """How far, in seconds, an intake whose whole log is there comes ahead of one whose log comes slowly, by
+    the events `until` its last one: the clock event behind it is far ahead of all."""
+
+    async def run() -> float:
+        chain, shared = OwnedChain(parcels, 2, Random(3)), Alignment(bound)
+        chain.stages = [replace(stage, alignment=shared) for stage in chain.stages]
+        for target in chain.targets:
+            await chain.own(target)
+        happened = with_closing_clock(parcels, events(400))
+        for partition, record in laid_out(parcels, happened, 2, chain.itinerary.entry):
+            chain.broker.add(chain.stages[0].log(partition), record.key, record.value)
+        chain.tasks[FAST].put(Frame(chain.records(FAST), lambda: None))
+        lead = 0.0
+        while True:
+            handed = [chain.hand_over(target) for target in chain.targets[1:]]
+            if not any(handed) and chain._is_answered:
+                return lead
+            await asyncio.sleep(0)
+            fast, slow = (chain.tasks[target].owned for target in (FAST, SLOW))
+            assert fast is not None
+            assert slow is not None
+            if slow.processor.watermark > NEVER:
+                lead = max(lead, min(fast.processor.watermark, until) - slow.processor.watermark)
+
+    return asyncio.run(run())
+
+
+def test_an_intake_that_has_all_of_its_log_waits_for_one_that_gets_it_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(owned_partition, "ALIGNED_WITHIN", 60.0)
+    itinerary = itinerary_of(replace(parcels, partitions=2))
+    assert itinerary is not None
+    times = [e.at.timestamp() for e in events(400) if itinerary.entry(e)[1] == FAST.partition]
+    bound = bound_of(parcels, itinerary)
+    free = furthest_lead(1e9, times[-1])
+    assert 0 < furthest_lead(bound, times[-1]) < free / 2, "without it, one is far ahead of the other"
