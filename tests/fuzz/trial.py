@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
+from driftline.streams.code.state_hash import state_hash
 from driftline.streams.declare.topics import OUTPUT_LIMITS
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import REPORT_ONLY
@@ -48,6 +49,8 @@ def check_cuts(
         restored = PartitionProcessor.restored(case, 0, going_on.snapshot(), rows=True)
         found = list(differences(going_on, restored))
         assert not found, f"after record {end}, the restored state: {found[:3]}"
+        hashes = state_hash(going_on.state()), state_hash(restored.state())
+        assert hashes[0] == hashes[1], f"after record {end}, what waits in the restored state"
         going_on = restored
     for kind in KINDS:
         assert getattr(out, kind) == getattr(whole, kind), kind
