@@ -37,7 +37,7 @@ PASSING: frozenset[tuple[str, str]] = frozenset(
 )
 """(class, attribute) of what no later step depends on."""
 UNORDERED = frozenset({("Tally", "cells"), ("LabelJoin", "_unanswered"), ("LabelJoin", "_answered")})
-"""(class, attribute) of mappings that are read by key, or sorted: not in the order in which they were filled."""
+"""(class, attribute) of mappings that are read by key, or sorted: their own order counts for nothing."""
 
 
 def attributes(value: Any) -> dict[str, Any]:
