@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -13,7 +14,7 @@ import msgspec
 from driftline.infra.errors import InfraError
 from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.processes.jobs import Report, in_processes
-from driftline.infra.proof.stage_audit import StageJob, audit_stages, refuse_parts
+from driftline.infra.proof.stage_audit import audit_stages, refuse_parts
 from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
 from driftline.streams.archive.epochs import recorded_epochs
@@ -25,7 +26,7 @@ from driftline.streams.proof.lineage import find_prediction
 from driftline.streams.proof.refold import Refold
 from driftline.streams.proof.stage_audit import StageAudit
 from driftline.streams.records.difference import Difference
-from driftline.streams.records.outputs import KINDS, Target
+from driftline.streams.records.outputs import KINDS
 
 PROGRESS_REPORTED_EVERY = 2.0
 """Seconds between lines of progress."""
@@ -198,28 +199,25 @@ def _report(
 
 async def _in_processes(jobs: Sequence[_Job], tell: Tell) -> list[PartitionAudit]:
     """The jobs' results in their order; all end when one fails."""
-    folded: dict[int, int] = {}
-
-    def reported(job: _Job, count: int) -> None:
-        folded[job.partition] = count
-
-    telling = asyncio.create_task(_tell_progress(folded, tell))
-    try:
-        return await in_processes(_audit_one, jobs, reported)
-    finally:
-        telling.cancel()
+    async with _progress(tell) as folded:
+        return await in_processes(_audit_one, jobs, lambda job, count: folded.update({job.partition: count}))
 
 
 async def _in_stages(case_path: str, case: UseCase, settings: Settings, tell: Tell) -> list[StageAudit]:
     """The audits of all partitions of all stages; all end when one fails."""
-    folded: dict[Target, int] = {}
+    async with _progress(tell) as folded:
+        return await audit_stages(
+            case_path, case, settings, lambda job, count: folded.update({job.target: count})
+        )
 
-    def reported(job: StageJob, count: int) -> None:
-        folded[job.target] = count
 
+@asynccontextmanager
+async def _progress(tell: Tell) -> AsyncIterator[dict[Any, int]]:
+    """Tell how many records each job has folded, as it is put in, until the jobs end."""
+    folded: dict[Any, int] = {}
     telling = asyncio.create_task(_tell_progress(folded, tell))
     try:
-        return await audit_stages(case_path, case, settings, reported)
+        yield folded
     finally:
         telling.cancel()
 

@@ -92,6 +92,10 @@ class Learner:
         for key, pool_state in state.pools.items():
             self._pool(key).restore(pool_state)
 
+    def pools_in_order(self) -> list[Pool]:
+        """The pools, in the order of their keys."""
+        return [self.pools[key] for key in sorted(self.pools)]
+
     def _pool(self, key: str) -> Pool:
         pool = self.pools.get(key)
         if pool is None:

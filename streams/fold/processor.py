@@ -167,7 +167,7 @@ class PartitionProcessor:
 
     def pools(self) -> list[Pool]:
         """Its pools, in order."""
-        return [self.learner.pools[key] for key in sorted(self.learner.pools)]
+        return self.learner.pools_in_order()
 
 
 COUNT_NAMES = (

@@ -27,6 +27,7 @@ from driftline.streams.errors import Refused, StreamsError
 from driftline.streams.fold.intake import Intake
 from driftline.streams.records.messages import ModelVersion, Outcome, Prediction, begins_with
 from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.ports import Place
 from driftline.streams.records.positions import NOTHING, SourcePosition, position_of
 
 
@@ -157,12 +158,7 @@ def lineage(
     prediction = decoded_prediction(topics, published)
     offset = published.source[0]
     codec = case.codec()
-    request = event_at(history, codec, topics.log, published.partition, offset)
-    if request.id != prediction.event_id:
-        raise StreamsError(
-            f"{topics.log}-{published.partition}, offset {offset} holds {request.id!r}, but "
-            f"{prediction_id!r} answers {prediction.event_id!r}"
-        )
+    request = request_of(prediction, history, codec, Place(topics.log, published.partition), offset)
     collector = EvidenceCollector(case.features, request, request.at.timestamp())
     log = history.records(topics.log, published.partition, 0, offset)
     for record, event in _accepted(case, published.partition, chain.from_iterable(log)):
@@ -194,7 +190,19 @@ def _whole(history: Past, topic: str, partition: int) -> Iterator[ArchivedRecord
     return chain.from_iterable(history.records(topic, partition, begin, end))
 
 
-def event_at(history: Past, codec: EventCodec, topic: str, partition: int, offset: int) -> Event:
+def request_of(prediction: Prediction, history: Past, codec: EventCodec, log: Place, offset: int) -> Event:
+    """The request that a prediction answers, at an offset of the log; raises StreamsError where that one
+    holds another event, or none."""
+    request = _event(history, codec, *log, offset)
+    if request.id != prediction.event_id:
+        raise StreamsError(
+            f"{log}, offset {offset} holds {request.id!r}, but {prediction.id!r} answers "
+            f"{prediction.event_id!r}"
+        )
+    return request
+
+
+def _event(history: Past, codec: EventCodec, topic: str, partition: int, offset: int) -> Event:
     """The event at an offset of the log; raises StreamsError when there is none."""
     where = f"{topic}-{partition}, offset {offset}"
     for records in history.records(topic, partition, offset, offset + 1):
@@ -210,7 +218,7 @@ def _learned(
 ) -> ModelLineage:
     if model.learned_through < 0:
         return ModelLineage(model.name, model.version, None)
-    event = event_at(history, codec, topic, partition, model.learned_through)
+    event = _event(history, codec, topic, partition, model.learned_through)
     return ModelLineage(model.name, model.version, At(model.learned_through, event.id, event.at))
 
 

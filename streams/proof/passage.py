@@ -19,12 +19,13 @@ from driftline.streams.proof.lineage import (
     Revision,
     appended_at,
     decoded_prediction,
-    event_at,
     find_prediction,
     outcomes_of,
+    request_of,
 )
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.outputs import Target
+from driftline.streams.records.ports import Place
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_record import StageRecord, decode_record
 
@@ -80,12 +81,7 @@ def passage(history: Past, codec: EventCodec, places: StagePlaces, prediction_id
         place = places.input(target)
         stops.append(Stop(place.topic, place.partition, offset, told.read))
         target, offset = Target(*told.writer), told.offset
-    request = event_at(history, codec, topics.log, target.partition, offset)
-    if request.id != prediction.event_id:
-        raise StreamsError(
-            f"{topics.log}-{target.partition}, offset {offset} holds {request.id!r}, but {prediction_id!r} "
-            f"answers {prediction.event_id!r}"
-        )
+    request_of(prediction, history, codec, Place(topics.log, target.partition), offset)
     stops.append(Stop(topics.log, target.partition, offset, {}))
     outcomes = list(outcomes_of(history, topics.outcomes, published.partition, prediction_id))
     return Passage(

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from driftline.streams.proof.audit import PartitionAudit
-from driftline.streams.records.difference import Difference
+from driftline.streams.records.difference import Difference, DifferenceKind
 from driftline.streams.records.outputs import Send, Target
 from driftline.streams.records.ports import StoredRecord
+from driftline.streams.records.positions import SourcePosition
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_record import Writer, decode_record
 
@@ -112,46 +113,30 @@ class SentComparison:
             self._audit.equal += count
         else:
             told = decode_record(value)
-            self._differs(reader, (told.offset, told.ordinal), before * DIGEST_EVERY + 1, made, known)
+            span = f"one of the records {before * DIGEST_EVERY + 1} to {made.records}"
+            source = (told.offset, told.ordinal)
+            self._report(reader, "different", source, span, known.hex(), made.short.hex())
         if made.short != known or made.records == there.records:
             del self._left[reader]  # after a difference all digests are others
-
-    def _differs(
-        self, reader: Target, source: tuple[int, int], first: int, made: _Digested, known: bytes
-    ) -> None:
-        place = self._places.input(reader)
-        span = f"one of the records {first} to {made.records} from {self._places.name(self._writer)}"
-        self._audit.differs(
-            Difference(
-                "different",
-                place.topic,
-                place.partition,
-                None,
-                "{}:{}".format(*source),
-                source[0],
-                span,
-                known.hex(),
-                made.short.hex(),
-                None,
-            )
-        )
 
     def finish(self, offset: int) -> None:
         """The writer's topic is folded up to this offset: all that its readers have is to be explained."""
         for reader, (there, made) in self._left.items():
             if made.records < there.records:
-                place, writer = self._places.input(reader), self._places.name(self._writer)
-                self._audit.differs(
-                    Difference(
-                        "not recomputed",
-                        place.topic,
-                        place.partition,
-                        None,
-                        f"{offset}:0",
-                        offset,
-                        f"records {made.records + 1} to {there.records} from {writer}",
-                        None,
-                        None,
-                        None,
-                    )
-                )
+                span = f"records {made.records + 1} to {there.records}"
+                self._report(reader, "not recomputed", (offset, 0), span)
+
+    def _report(
+        self,
+        reader: Target,
+        kind: DifferenceKind,
+        source: SourcePosition,
+        span: str,
+        received: str | None = None,
+        made: str | None = None,
+    ) -> None:
+        """Records of this `span` are not what the writer's topic gives; digests say what each side has."""
+        place = self._places.input(reader)
+        field = f"{span} from {self._places.name(self._writer)}"
+        text = "{}:{}".format(*source)
+        self._audit.differs(Difference(kind, *place, None, text, source[0], field, received, made, None))

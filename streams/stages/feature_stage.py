@@ -11,7 +11,6 @@ from driftline.features.state.feature_state import FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
-from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
@@ -24,6 +23,7 @@ from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.sender import Sender
 from driftline.streams.stages.stage_features import features_of
 from driftline.streams.stages.stage_record import StageRecord, Writer, decode_record
+from driftline.streams.stages.stage_work import StageWork
 from driftline.streams.stages.writers import Heard, Writers
 
 
@@ -35,12 +35,14 @@ class FeatureStageParts(NamedTuple):
     features: Any
 
 
-class FeatureStage:
+class FeatureStage(StageWork):
     """Reads and feeds the windows of one stage. `offset` is that of the record at hand, -1 before the first.
 
     An event that cannot be read or counted here goes to the last stage as refused, which tells of it; the
     stages before have counted it.
     """
+
+    offset: int = -1
 
     def __init__(self, case: UseCase, itinerary: Itinerary, number: int, sender: Sender, rows: bool) -> None:
         self._number = number
@@ -51,7 +53,6 @@ class FeatureStage:
         self._writers = Writers(itinerary.writers(number))
         self._sender = sender
         self._records = 0
-        self.offset = -1
 
     @property
     def watermark(self) -> float:
@@ -62,11 +63,6 @@ class FeatureStage:
     def max_at(self) -> float | None:
         """The time that all writers have come to."""
         return self._writers.max_at
-
-    @property
-    def open(self) -> int:
-        """Requests wait for their labels in the last stage."""
-        return 0
 
     @property
     def window_keys(self) -> dict[str, int]:
@@ -84,10 +80,6 @@ class FeatureStage:
     def counts(self) -> dict[str, int]:
         """Keys of windows that had to go for others so far."""
         return {"evicted_keys": self._features.evicted()}
-
-    def pools(self) -> list[Pool]:
-        """None."""
-        return []
 
     def fold(self, records: Sequence[Record], out: Outputs) -> None:
         """Take records of the stage's topic in."""

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from driftline.features.state.feature_state import FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
-from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.events import Command, Event, WarmUp
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import IntakeParts
 from driftline.streams.fold.label_join import Known, Statement
+from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.sender import Sender
 from driftline.streams.stages.stage_features import features_of
+from driftline.streams.stages.stage_work import StageWork
 from driftline.streams.waiting.prediction import PendingPrediction
 
 
-class IntakeStage:
+class IntakeStage(StageWork):
     """Validates, refuses repeats, tells the time, and reads what the request itself, references and windows
     by the log's key say. What it refuses is told here; what it accepts is sent on.
 
@@ -77,9 +78,18 @@ class IntakeStage:
         return self.intake.max_at
 
     @property
-    def open(self) -> int:
-        """Requests wait for their labels in the last stage."""
-        return 0
+    def last_stranger(self) -> str:
+        """What was said of the last record in the wrong partition."""
+        return self.intake.last_stranger
+
+    @property
+    def accepted(self) -> Mapping[str, int]:
+        """Events of each type since this object was made: behind the log they are accepted already."""
+        return self.intake.accepted
+
+    def known_references(self) -> dict[str, KnownReferences]:
+        """What is known of each kind of reference: they stay in the partitions of the log."""
+        return self.intake.known_references()
 
     @property
     def window_keys(self) -> dict[str, int]:
@@ -99,10 +109,6 @@ class IntakeStage:
         intake = self.intake
         counted = {"ahead": intake.ahead, "evicted_keys": intake.evicted_keys}
         return asdict(intake.counts) | counted | {"predictions": 0}
-
-    def pools(self) -> list[Pool]:
-        """None."""
-        return []
 
     def _send_to_all(self, event: bytes) -> None:
         last = self._itinerary.last

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from driftline.features.declare.ranges import RangesState
 from driftline.features.errors import FeatureValueError
-from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.pool.pool import Pool
 from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
@@ -26,6 +25,7 @@ from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_record import Accepted, StageRecord, Writer, decode_record
+from driftline.streams.stages.stage_work import StageWork
 from driftline.streams.stages.writers import Heard, Writers
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.segment_store import SegmentStore
@@ -43,7 +43,7 @@ class LastParts(NamedTuple):
     dead_letters: int
 
 
-class LastStage:
+class LastStage(StageWork):
     """Joins labels, answers, learns and detects drift: the fold's later half, over a topic of its own.
 
     Writers overtake each other, so a label has its effect when the watermark has passed it, and nothing that
@@ -88,18 +88,9 @@ class LastStage:
         """Predictions that wait for their label."""
         return self.label_join.open
 
-    @property
-    def window_keys(self) -> dict[str, int]:
-        """It has no windows."""
-        return {}
-
     def sizes(self) -> dict[str, StateSize]:
         """How many predictions there are, and what each takes of memory."""
         return self.label_join.sizes()
-
-    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
-        """It has no windows."""
-        return iter(())
 
     def counts(self) -> dict[str, int]:
         """Answers, what became of them, and what is told of here."""
@@ -113,7 +104,11 @@ class LastStage:
 
     def pools(self) -> list[Pool]:
         """Its pools, in order."""
-        return [self.learner.pools[key] for key in sorted(self.learner.pools)]
+        return self.learner.pools_in_order()
+
+    def segments(self) -> list[str]:
+        """The files of packed predictions that a snapshot refers to."""
+        return self.label_join.segments()
 
     def fold(self, records: Sequence[Record], out: Outputs) -> None:
         """Take records of the stage's topic in, and put out what they cause."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from driftline.errors import pass_interrupt
 from driftline.features.state.online_view import RowKey, StampedRow
@@ -21,6 +21,7 @@ from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.last_stage import LastStage
 from driftline.streams.stages.sender import Sender, SenderState
 from driftline.streams.stages.stage_record import Writer
+from driftline.streams.stages.stage_work import StageWork
 from driftline.streams.waiting.queue_state import pickled
 from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
@@ -33,28 +34,6 @@ SHORTEST_TICK = 1.0
 def tick_of(case: UseCase) -> float:
     """Seconds of event time after which a stage tells the time to whoever has not heard it."""
     return max(SHORTEST_TICK, case.task.label.wait / TICKS_IN_A_WAIT)
-
-
-class StageWork(Protocol):
-    """What one kind of stage does with its records; `counts` are those of `COUNT_NAMES` that it knows."""
-
-    @property
-    def offset(self) -> int: ...
-    @property
-    def watermark(self) -> float: ...
-    @property
-    def max_at(self) -> float | None: ...
-    @property
-    def open(self) -> int: ...
-    @property
-    def window_keys(self) -> dict[str, int]: ...
-    def sizes(self) -> dict[str, StateSize]: ...
-    def fold(self, records: Sequence[Record], out: Outputs) -> None: ...
-    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]: ...
-    def counts(self) -> dict[str, int]: ...
-    def pools(self) -> list[Pool]: ...
-    def state(self) -> Any: ...
-    def restore(self, state: Any) -> None: ...
 
 
 class StageState(NamedTuple):
@@ -85,7 +64,7 @@ class StageFold:
         self.partition = partition
         self.next_offset = 0
         self._sender = Sender(Writer(number, partition), itinerary.targets(number), tick_of(case))
-        self.work: StageWork = _work(case, itinerary, number, partition, self._sender, rows, store)
+        self.work = _work(case, itinerary, number, partition, self._sender, rows, store)
 
     def step(self, records: Sequence[Record]) -> Outputs:
         """Fold records of this partition, in its order, and return what they cause. Raises FoldFault, after
@@ -113,7 +92,7 @@ class StageFold:
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""
-        return self.work.label_join.segments() if isinstance(self.work, LastStage) else []
+        return self.work.segments()
 
     def restore(self, state: StageState) -> None:
         """Go on from what `state` gave."""
@@ -128,7 +107,7 @@ class StageFold:
     @property
     def last_stranger(self) -> str:
         """What was said of the last record in the wrong partition; empty when there was none."""
-        return self.work.intake.last_stranger if isinstance(self.work, IntakeStage) else ""
+        return self.work.last_stranger
 
     @property
     def warming(self) -> bool:
@@ -158,7 +137,7 @@ class StageFold:
     @property
     def accepted(self) -> Mapping[str, int]:
         """Events of each type since this object was made: the first stage accepts them."""
-        return self.work.intake.accepted if isinstance(self.work, IntakeStage) else {}
+        return self.work.accepted
 
     def sizes(self) -> dict[str, StateSize]:
         """How many windows and predictions there are, and what each takes of memory."""
@@ -166,7 +145,7 @@ class StageFold:
 
     def known_references(self) -> dict[str, KnownReferences]:
         """What is known of each kind of reference, by the kind's name: the first stage knows them all."""
-        return self.work.intake.known_references() if isinstance(self.work, IntakeStage) else {}
+        return self.work.known_references()
 
     def counts(self) -> dict[str, int]:
         """What came of the records so far, of what this stage knows."""

@@ -1,0 +1,89 @@
+"""What every kind of stage can be asked for; what a kind has none of is empty."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.object_size import StateSize
+from driftline.online_models.pool.pool import Pool
+from driftline.streams.fold.reference_spread import KnownReferences
+from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.record import Record
+
+
+class StageWork(ABC):
+    """What one kind of stage does with its records."""
+
+    @property
+    @abstractmethod
+    def offset(self) -> int:
+        """The offset of the record at hand, -1 before the first."""
+
+    @property
+    @abstractmethod
+    def watermark(self) -> float:
+        """Before which nothing follows from what was folded; `NEVER` while no time is known."""
+
+    @property
+    @abstractmethod
+    def max_at(self) -> float | None:
+        """Event time so far; None before there is one."""
+
+    @abstractmethod
+    def fold(self, records: Sequence[Record], out: Outputs) -> None:
+        """Take records of the stage's topic in, and put out what they cause."""
+
+    @abstractmethod
+    def counts(self) -> dict[str, int]:
+        """What came of the records so far: those of `COUNT_NAMES` that this kind of stage knows."""
+
+    @abstractmethod
+    def state(self) -> Any:
+        """Everything that later records depend on; nothing is copied."""
+
+    @abstractmethod
+    def restore(self, state: Any) -> None:
+        """Go on from what `state` gave."""
+
+    @property
+    def open(self) -> int:
+        """Predictions that wait for their label."""
+        return 0
+
+    @property
+    def window_keys(self) -> dict[str, int]:
+        """How many keys the windows hold, by event and what they are by."""
+        return {}
+
+    @property
+    def last_stranger(self) -> str:
+        """What was said of the last record in the wrong partition."""
+        return ""
+
+    @property
+    def accepted(self) -> Mapping[str, int]:
+        """Events of each type since this object was made."""
+        return {}
+
+    def sizes(self) -> dict[str, StateSize]:
+        """How many windows and predictions there are, and what each takes of memory."""
+        return {}
+
+    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
+        """The online row of every key of the windows, as of now."""
+        return iter(())
+
+    def known_references(self) -> dict[str, KnownReferences]:
+        """What is known of each kind of reference, by the kind's name."""
+        return {}
+
+    def pools(self) -> list[Pool]:
+        """The pools of models, in order."""
+        return []
+
+    def segments(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return []
