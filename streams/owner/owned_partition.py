@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.streams.checkpoints.checkpoint import (
@@ -184,7 +184,7 @@ class OwnedPartition:
             self._check_repeated(records)
             records = [record for record in records if record.offset >= folded]
         if records:
-            await self._fold(records)
+            await self._folding(records)
 
     def _check_repeated(self, records: Sequence[StoredRecord]) -> None:
         """Raises RecordsMissing when records folded before are others now: the log was rewritten."""
@@ -211,7 +211,7 @@ class OwnedPartition:
         """Fold [next offset, until) from the log, with a reader outside the group."""
         place = self._deployment.log(self.partition)
         async for records in self._deployment.broker.read(place, self.processor.next_offset, until):
-            await self._fold(records)
+            await self._folding(records)
             await self.settled()
             yield
 
@@ -219,15 +219,19 @@ class OwnedPartition:
         """Return when the outputs of all that was folded are acknowledged; raises what one failed of."""
         await self._queue.settled()
 
-    async def _fold(self, records: Sequence[StoredRecord]) -> None:
+    def _folding(self, records: Sequence[StoredRecord]) -> Coroutine[Any, Any, None]:
+        """The fold of records that come next, in step with other stages where there are any."""
         alignment = self._deployment.alignment
         if alignment is None:
-            await self._fold_at_once(records)
-        elif self._deployment.stage > 0:
-            await self._fold_at_once(records)
-            self._tell_time(alignment)
-        else:
-            await self._fold_aligned(records, alignment)
+            return self._fold(records)
+        if self._deployment.stage > 0:
+            return self._fold_behind(records, alignment)
+        return self._fold_aligned(records, alignment)
+
+    async def _fold_behind(self, records: Sequence[StoredRecord], alignment: Alignment) -> None:
+        """Fold records of a stage behind the log, and say how far its time has come."""
+        await self._fold(records)
+        self._tell_time(alignment)
 
     def _tell_time(self, alignment: Alignment) -> None:
         alignment.come_to(Target(self._deployment.stage, self.partition), self.processor.watermark)
@@ -239,7 +243,7 @@ class OwnedPartition:
             before = self.processor.watermark
             await self._until_others_come(alignment)
             piece = records[begin : begin + stride.records]
-            await self._fold_at_once(piece)
+            await self._fold(piece)
             begin += len(piece)
             now = self.processor.watermark
             stride = stride.after(len(piece), now - before, alignment.leeway(now))
@@ -253,7 +257,7 @@ class OwnedPartition:
             await asyncio.sleep(ALIGNMENT_LOOK_EVERY)
             waited += ALIGNMENT_LOOK_EVERY
 
-    async def _fold_at_once(self, records: Sequence[StoredRecord]) -> None:
+    async def _fold(self, records: Sequence[StoredRecord]) -> None:
         for piece in pieces(records):
             self._unacknowledged += 1
             try:

@@ -139,9 +139,10 @@ def test_an_evaluation_has_the_pools_of_the_case() -> None:
         assert evaluated["roc_auc"] == pytest.approx(simulated["roc_auc"], abs=1e-4)
 
 
-def test_several_partitions_are_refused_with_what_works() -> None:
+def test_several_partitions_are_a_chain_and_refused_with_what_works_where_labels_find_no_way() -> None:
+    assert [stage.topic for stage in replace(payments, partitions=3).plan.stages][-1] == "questions"
     with pytest.raises(DeclarationError, match="partitions=1"):
-        replace(payments, partitions=3)
+        replace(payments, partitions=3, models=PerKey(Member("logistic", logistic)))
 
 
 def test_a_training_set_has_the_features_of_every_entity_as_they_were_served(tmp_path: Path) -> None:

@@ -175,7 +175,9 @@ class Untouched:
 def test_an_output_that_its_topic_never_takes_is_reported_and_not_sent() -> None:
     places = {kind: Place(kind, 0) for kind in KINDS}
     tails = dict.fromkeys(KINDS, NOTHING)
-    outbox = Outbox(Untouched(), places, {}, tails, {})
+    outbox = Outbox(
+        Untouched(), places, {}, tails, {}, lambda target: Place("shop.between", target.partition)
+    )
     large = Output(3, 0, b"k", b"x" * INPUT_LIMIT)
     with pytest.raises(OutputTooLarge, match="offset 3 of the log puts out 1,048,589 bytes"):
         asyncio.run(outbox.send(Outputs(drift=[large]), 4))
