@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from driftline import garbage_collection
 from driftline.garbage_collection import NEW_OBJECTS, Garbage, seldom_collected
 
 
@@ -61,5 +63,46 @@ def test_what_imports_made_is_set_apart_before_the_first_event() -> None:
         with _collections() as generations:
             garbage.look()
         assert generations == []
+    finally:
+        gc.unfreeze()
+
+
+class _Knot:
+    """Garbage that only a collection frees."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_a_look_when_it_is_due_collects_and_sets_apart_what_survives(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.unfreeze()
+    try:
+        garbage = Garbage()
+        before = gc.get_freeze_count()
+        held = [[number] for number in range(1_000)]
+        loose = weakref.ref(_Knot())
+        monkeypatch.setattr(garbage_collection, "TIDY_EVERY", -1.0)
+        with _collections() as generations:
+            garbage.look()
+        assert generations == [2]
+        assert loose() is None
+        assert gc.get_freeze_count() >= before + len(held)
+    finally:
+        gc.unfreeze()
+
+
+def test_garbage_among_what_is_set_apart_is_freed_by_a_collection_of_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gc.unfreeze()
+    try:
+        loose = weakref.ref(_Knot())
+        garbage = Garbage()
+        monkeypatch.setattr(garbage_collection, "TIDY_EVERY", -1.0)
+        garbage.look()
+        assert loose() is not None
+        monkeypatch.setattr(garbage_collection, "COLLECT_EVERY", -1.0)
+        garbage.look()
+        assert loose() is None
     finally:
         gc.unfreeze()
