@@ -46,7 +46,7 @@ def test_what_a_worker_answers_after_a_warm_up_is_what_simulate_answers_and_only
     worker = system.start()
     eventually(lambda: system.folded(worker))
     eventually(lambda: all(one.get("warming_up") for one in system.status["partitions"].values()))
-    assert "in a warm-up: nothing is answered" in driftline("status").stderr
+    assert "in a warm-up: nothing is answered" in driftline("status").stdout
     system.stop(worker)
 
     other = written(tmp_path / "other.jsonl", HISTORY[4:])
