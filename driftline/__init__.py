@@ -53,7 +53,8 @@ if TYPE_CHECKING:
         Regression,
     )
     from driftline.streams.clients.bridge import Bridge, Enrichment, ForeignRecord
-    from driftline.streams.clients.sdk import EventProducer, PredictionConsumer, Undelivered
+    from driftline.streams.clients.consumer import PredictionConsumer
+    from driftline.streams.clients.producer import EventProducer, Undelivered
     from driftline.streams.declare.commands import new_command
     from driftline.streams.declare.events import Clock, Command, Event, Reference
     from driftline.streams.declare.usecase import UseCase, load_case
@@ -98,7 +99,8 @@ _HOMES = {
         "Undescribable", "UnusableKey",
     ),
     "driftline.streams.declare.events": ("Clock", "Command", "Event", "Reference"),
-    "driftline.streams.clients.sdk": ("EventProducer", "PredictionConsumer", "Undelivered"),
+    "driftline.streams.clients.consumer": ("PredictionConsumer",),
+    "driftline.streams.clients.producer": ("EventProducer", "Undelivered"),
     "driftline.streams.declare.usecase": ("UseCase", "load_case"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -21,7 +21,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from driftline.infra.local.kafka import LocalStack, answers, free_port
 from driftline.infra.topics.administration import ensure_topics
-from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase, load_case

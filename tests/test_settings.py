@@ -14,7 +14,7 @@ from driftline import setting_sources, settings
 from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.infra.settings import Settings
 from driftline.setting_sources import SettingsError, explained, read
-from driftline.streams.clients.sdk import local_bootstrap, own_namespace
+from driftline.streams.clients.defaults import default_bootstrap, default_namespace
 
 PASSWORD = "open-sesame"
 KEY = "0123456789abcdef" * 4
@@ -87,7 +87,7 @@ def test_clients_and_commands_read_the_same(folder: Path, monkeypatch: pytest.Mo
     )
     now = Settings.read()
     assert (now.home, now.bootstrap, now.namespace) == (folder / "here", "kafka:9092", "team")
-    assert (local_bootstrap(), own_namespace()) == ("kafka:9092", "team")
+    assert (default_bootstrap(), default_namespace()) == ("kafka:9092", "team")
     assert RepositoryLocation.from_settings("shop") == now.features("shop")
     assert now.features("shop").online_store == "redis://cache:6379"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.processes.slot import status_path
 from driftline.infra.settings import Settings
-from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.simulation.sources import open_source, with_closing_clock
 

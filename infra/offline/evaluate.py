@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from driftline.infra.errors import InfraError
-from driftline.infra.offline.tabular import TabularStream, open_table
+from driftline.infra.offline.labelled_table import LabelledTable, open_table
 from driftline.infra.report.figures import FIGURE_TITLES
 from driftline.online_models.evaluation.catalogue import GENERATED, SHIPPED, stream_of
 from driftline.online_models.evaluation.detection import compare, score
@@ -180,7 +180,7 @@ def _detectors(result: EvaluationResult, changes: Sequence[KnownChange]) -> dict
     }
 
 
-def _table(table: TabularStream) -> dict[str, Any]:
+def _table(table: LabelledTable) -> dict[str, Any]:
     columns: Mapping[str, Any] = {name: asdict(column) for name, column in table.columns.items()}
     used = ("number", "text")
     return {

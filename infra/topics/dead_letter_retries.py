@@ -9,7 +9,7 @@ from typing import Any
 
 from driftline.infra.topics.dead_letters import DeadLetter
 from driftline.streams.archive.log_reader import LogReader
-from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.events import SYSTEM_EVENTS, Event
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.retirement import EventDecoder

@@ -9,7 +9,7 @@ from typing import Any
 
 from driftline.infra.errors import InfraError
 from driftline.online_models.members.member import Member
-from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.commands import new_command, new_key
 from driftline.streams.declare.events import Action, Command
 from driftline.streams.declare.usecase import UseCase

@@ -10,7 +10,7 @@ import msgspec
 
 from driftline.infra.errors import InfraError
 from driftline.streams.archive.log_reader import LogReader
-from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.events import Event, Serve, WarmUp
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.simulation.sources import LogRecord, as_warm_up, layout

@@ -23,7 +23,7 @@ from driftline.streams.declare.events import Command, Event, WarmUp
 from driftline.streams.declare.partitioning import Home
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
-from driftline.streams.fold import refusal
+from driftline.streams.fold import refusal_reasons
 from driftline.streams.fold.deduplication import SeenEvents, hashed
 from driftline.streams.fold.intake_state import Counts, Features, IntakeParts, IntakeState
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, Statement
@@ -41,8 +41,9 @@ from driftline.streams.fold.learner_input import (
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.fold.route import Route, routes
 from driftline.streams.fold.watermark import Timeliness, Watermark
+from driftline.streams.records.dead_letter import dead_letter
 from driftline.streams.records.messages import Prediction
-from driftline.streams.records.output_size import check_answer, dead_letter
+from driftline.streams.records.output_size import check_answer
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.waiting.packing import Packing
@@ -248,7 +249,7 @@ class Intake:
         try:
             features.update(event, at)
         except FeatureValueError as error:
-            raise refusal.without_features(error, features.problems()) from error
+            raise refusal_reasons.without_features(error, features.problems()) from error
         self._move_time(event, route, at, appended, turn)
         features.come_to(watermark)
         state.seen.add(route.tag, event.id, content, watermark.max_at, at)
@@ -256,7 +257,7 @@ class Intake:
             state.counts.events += 1
             self.accepted[route.tag] += 1
         if verdict == "ahead":
-            self._refuse(record, refusal.ahead(event, watermark), turn.out)
+            self._refuse(record, refusal_reasons.ahead(event, watermark), turn.out)
         if x is not None:
             if problems := features.problems():  # reported, but no reason to refuse the request
                 self._refuse(record, Refused("range", "; ".join(problems)), turn.out)
@@ -295,9 +296,9 @@ class Intake:
             verdict = "future"
         if verdict == "late":
             self._s.counts.late += 1
-            raise refusal.late(event, watermark)
+            raise refusal_reasons.late(event, watermark)
         if verdict == "future":
-            raise refusal.of_the_future(event, watermark, self._is_live)
+            raise refusal_reasons.of_the_future(event, watermark, self._is_live)
         return verdict
 
     def _move_time(self, event: Event, route: Route, at: float, appended: float | None, turn: Turn) -> None:
@@ -332,7 +333,7 @@ class Intake:
             if self._refusals is not None:
                 self._check(self._refusals, x)
         except FeatureValueError as error:
-            raise refusal.without_features(error, self._features.problems()) from error
+            raise refusal_reasons.without_features(error, self._features.problems()) from error
         except Refused:
             raise
         except BaseException as error:  # a key that cannot be looked up, a value that cannot be compared

@@ -133,10 +133,10 @@ class PartitionTask:
                 await self._serve()
                 await self._set_down()
             except Fenced as error:
-                await self._again(error, FENCED_PAUSE)
+                await self._retry(error, FENCED_PAUSE)
             except (AppendFailed, BrokerSilent, RecordsMissing) as error:
                 # records that were deleted while they were read: a new take-over says what that means
-                await self._again(error, RETRY_AFTER)
+                await self._retry(error, RETRY_AFTER)
             except OtherCode as error:
                 self.superseded = True
                 await self._refuse(error)
@@ -148,7 +148,7 @@ class PartitionTask:
                 raise  # the online store takes no rows, which is so for all partitions
             except Exception as error:
                 if is_broker_trouble(error):
-                    await self._again(error, RETRY_AFTER)
+                    await self._retry(error, RETRY_AFTER)
                 else:
                     await self._refuse(error)
 
@@ -244,8 +244,8 @@ class PartitionTask:
             self._because = "renewed"
             await self._drop()
 
-    async def _again(self, error: Exception, pause: float) -> None:
-        """Drop state and outbox, and take over again after a pause."""
+    async def _retry(self, error: Exception, pause: float) -> None:
+        """Drop state and outbox, and take the partition over again after a pause, as after a failed send."""
         self.state = "retrying"
         self._because = type(error).__name__
         self.reason = f"{type(error).__name__}: {error}"

@@ -1,13 +1,12 @@
-"""Outputs are bounded: one that no topic takes would be tried again for ever.
+"""How large outputs may be: sending one that no topic takes would be retried for ever.
 
-Numbers are short; only texts and the bytes of refused input can be long. So refused input is cut where it
-must be, texts in reports of drift and models are shortened, and a request or a label whose answer would
-not fit is refused before it changes anything.
+Numbers are short; only texts and the bytes of refused input can be long. So a dead letter is cut where that
+is necessary (`dead_letter`), texts in reports of drift and models are shortened, and a request or a label
+whose answer would not fit is refused before it changes anything.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +14,8 @@ import msgspec
 
 from driftline.streams.declare.topics import INPUT_LIMIT
 from driftline.streams.errors import Refused
-from driftline.streams.records.outputs import Output
 from driftline.streams.records.record import Record
 
-CUT_VALUE = 65_536
-CUT_KEY = 1_024
-"""Bytes that a dead letter holds of a value and of a key that together fit no topic."""
 LONGEST_TEXT = 200
 """Characters of a text from the data in records about drift and models."""
 LONGEST_REASON = 1_000
@@ -37,30 +32,6 @@ EXPANSION = 6
 """How much longer a text or a number can become when it is written as JSON."""
 
 _encode = msgspec.json.Encoder().encode
-
-
-def dead_letter(record: Record, refused: Refused, ordinal: int = 0) -> Output:
-    """The record as it was, with the reason; cut where it is larger than any topic takes. `ordinal` counts
-    what was reported of the record before."""
-    key, value = record.key, record.value or b""
-    headers: tuple[tuple[str, bytes], ...] = refused.headers
-    if len(value) + len(key or b"") > INPUT_LIMIT:
-        headers += _original("value", value)
-        if key is not None and len(key) > CUT_KEY:
-            headers += _original("key", key)
-            key = key[:CUT_KEY]
-        where = f"; cut: the whole record is at offset {record.offset} of this partition of the log"
-        headers = (headers[0], ("reason", headers[1][1] + where.encode()), *headers[2:])
-        value = value[:CUT_VALUE]
-    return Output(record.offset, ordinal, key, value, headers)
-
-
-def _original(what: str, whole: bytes) -> tuple[tuple[str, bytes], ...]:
-    """Headers that say what was cut."""
-    return (
-        (f"{what}-length", b"%d" % len(whole)),
-        (f"{what}-sha256", hashlib.sha256(whole).hexdigest().encode()),
-    )
 
 
 def shortened(text: str) -> str:

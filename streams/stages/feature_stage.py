@@ -15,7 +15,7 @@ from driftline.streams.declare.events import Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
-from driftline.streams.fold import refusal
+from driftline.streams.fold import refusal_reasons
 from driftline.streams.fold.intake import RETAIN_EVERY
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
@@ -117,7 +117,7 @@ class FeatureStage(StageWork):
             read = self._features.gather(event, at) if event.__class__ is self._ask else {}
             self._features.update(event, at)
         except FeatureValueError as error:
-            raise refusal.without_features(error, ()) from error
+            raise refusal_reasons.without_features(error, ()) from error
         except BaseException as error:  # a key that cannot be looked up, a value that cannot be compared
             pass_interrupt(error)
             raise Refused("features", reason_of(error)) from error

@@ -14,13 +14,14 @@ from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
-from driftline.streams.fold import refusal
+from driftline.streams.fold import refusal_reasons
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, LabelJoinState
 from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.learner import Learner, LearnerParts
 from driftline.streams.fold.learner_input import Question, RequestReader, Turn
 from driftline.streams.fold.route import Route, routes
-from driftline.streams.records.output_size import Classes, check_answer, dead_letter
+from driftline.streams.records.dead_letter import dead_letter
+from driftline.streams.records.output_size import Classes, check_answer
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
@@ -172,7 +173,7 @@ class LastStage(StageWork):
         try:
             self._features.complete(x)
         except FeatureValueError as error:
-            raise refusal.without_features(error, self._features.problems()) from error
+            raise refusal_reasons.without_features(error, self._features.problems()) from error
         reason = None if self._refusals is None else self._refusals.reason(x)
         if reason is not None:
             raise Refused("schema", "; ".join([*self._features.problems(), reason]))

@@ -17,7 +17,7 @@ OF_THE_TASK = (
         "a fenced partition is given up without a word",
         partition_task,
         "PartitionTask._run",
-        "await self._again(error, FENCED_PAUSE)",
+        "await self._retry(error, FENCED_PAUSE)",
         "return",
     ),
     mutation(
@@ -25,7 +25,7 @@ OF_THE_TASK = (
         partition_task,
         "PartitionTask._run",
         "        except StreamsError as error:\n            await self._refuse(error)\n",
-        "        except StreamsError as error:\n            await self._again(error, RETRY_AFTER)\n",
+        "        except StreamsError as error:\n            await self._retry(error, RETRY_AFTER)\n",
         "lose_power",
     ),
     mutation(

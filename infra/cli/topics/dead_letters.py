@@ -112,7 +112,7 @@ def retry(
     from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.infra.topics.dead_letter_retries import send_retries
     from driftline.infra.topics.produce_result import DeadLetters, SentOffsets
-    from driftline.streams.clients.sdk import EventProducer
+    from driftline.streams.clients.producer import EventProducer
 
     if not (ids or stage or reason):
         raise typer.BadParameter("say which: letters by partition:offset, --stage or --reason")

@@ -12,7 +12,7 @@ from driftline.infra.cli.console import say
 from driftline.infra.cli.parameters import Case, Encoding, Limit, Partitions, Source, Zone
 
 if TYPE_CHECKING:
-    from driftline.streams.clients.sdk import EventProducer
+    from driftline.streams.clients.producer import EventProducer
     from driftline.streams.declare.events import Event
     from driftline.streams.declare.usecase import UseCase
 
@@ -59,7 +59,7 @@ def produce(
     from driftline.infra.topics.administration import ensure_topics
     from driftline.infra.topics.produce_result import DeadLetters, SentOffsets
     from driftline.infra.topics.warm_up import send_end, send_history
-    from driftline.streams.clients.sdk import EventProducer
+    from driftline.streams.clients.producer import EventProducer
     from driftline.streams.simulation.sources import open_source
     from driftline.streams.simulation.tables import Reading
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from msgspec import structs
 
-from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.simulation.sources import open_source, with_closing_clock

@@ -17,7 +17,7 @@ from driftline.infra import cli
 from driftline.infra.errors import InfraError
 from driftline.infra.offline import evaluation_table
 from driftline.infra.offline.evaluate import evaluate_case, evaluate_file, steps_of
-from driftline.infra.offline.tabular import open_table
+from driftline.infra.offline.labelled_table import open_table
 from driftline.infra.report import evaluation
 from driftline.infra.report.plot import RIGHT, WIDTH
 from driftline.online_models.errors import ModelsError

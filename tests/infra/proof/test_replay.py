@@ -26,7 +26,7 @@ from driftline.infra.errors import InfraError
 from driftline.infra.proof.replay import as_recorded, as_source, bound, record_as_json, record_as_text
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.parts import Archive, ArchivedRecord
-from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.events import Clock
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.fold.processor import PartitionProcessor

@@ -26,7 +26,7 @@ from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.declare.events import Clock
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.errors import Refused
-from driftline.streams.records.output_size import dead_letter
+from driftline.streams.records.dead_letter import dead_letter
 from driftline.streams.records.positions import headers_of
 
 CODEC = shop.orders.codec()

@@ -22,7 +22,7 @@ from driftline.infra.topics.tail import newest_records
 from driftline.streams.archive.archiver import Archiver
 from driftline.streams.archive.parts import Archive
 from driftline.streams.archive.topic_history import TopicPast
-from driftline.streams.clients.sdk import PredictionConsumer
+from driftline.streams.clients.consumer import PredictionConsumer
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.records.outputs import Outputs

@@ -31,7 +31,8 @@ from driftline.streams.declare.event_codec import LONGEST_KEY
 from driftline.streams.declare.topics import INPUT_LIMIT, OUTPUT_LIMITS
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.outbox import Outbox, OutputTooLarge
-from driftline.streams.records.output_size import CLASSES, CUT_KEY, CUT_VALUE, LONGEST_CLASS, shortened
+from driftline.streams.records.dead_letter import CUT_KEY, CUT_VALUE
+from driftline.streams.records.output_size import CLASSES, LONGEST_CLASS, shortened
 from driftline.streams.records.outputs import KINDS, Output, Outputs
 from driftline.streams.records.ports import Place
 from driftline.streams.records.positions import NOTHING

@@ -15,7 +15,7 @@ from kafka.admin import ConfigResource
 
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.log_reader import LogReader
-from driftline.streams.clients.sdk import PredictionConsumer
+from driftline.streams.clients.consumer import PredictionConsumer
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.topics import TopicSpec
 from driftline.streams.records.ports import Place

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.archiver import Archiver
 from driftline.streams.archive.parts import Archive
-from driftline.streams.clients.sdk import EventProducer, Undelivered
+from driftline.streams.clients.producer import EventProducer, Undelivered
 from driftline.streams.connection import request_limit
 from driftline.streams.declare.topics import Topics
 from driftline.streams.records.outputs import Output

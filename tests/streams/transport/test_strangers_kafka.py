@@ -11,9 +11,9 @@ from typing import Any
 import shop
 from kafka import KafkaProducer
 
-from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.partitioning import partition_of
-from driftline.streams.records.output_size import CUT_VALUE
+from driftline.streams.records.dead_letter import CUT_VALUE
 
 PARTITIONS = shop.orders.partitions
 SHOPS = [f"shop-{n}" for n in range(12)]

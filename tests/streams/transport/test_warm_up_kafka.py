@@ -12,7 +12,7 @@ from typing import Any
 
 import shop
 
-from driftline.streams.clients.sdk import EventProducer
+from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.events import Event
 from driftline.streams.simulation.sources import as_warm_up, with_closing_clock
 

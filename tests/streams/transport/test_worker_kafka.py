@@ -15,7 +15,7 @@ import pytest
 from kafka import KafkaProducer
 
 from driftline.examples.flights import flights
-from driftline.streams.clients.sdk import PredictionConsumer
+from driftline.streams.clients.consumer import PredictionConsumer
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import open_source, with_closing_clock
 

@@ -11,7 +11,8 @@ import pytest
 import shop
 from kafka import KafkaConsumer, TopicPartition
 
-from driftline.streams.clients.sdk import EventProducer, PredictionConsumer
+from driftline.streams.clients.consumer import PredictionConsumer
+from driftline.streams.clients.producer import EventProducer
 
 SystemOf = Callable[[str], Any]
 Eventually = Callable[..., Any]

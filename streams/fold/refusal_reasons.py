@@ -1,4 +1,4 @@
-"""Why the intake refuses an event, in words."""
+"""The reasons with which the intake refuses events: stage and text of their dead letters."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tables that nobody has declared, as streams: CSV, JSONL and Parquet with a label among their columns.
+"""Tables without a declaration as streams of examples: CSV, JSONL, Parquet with a label among their columns.
 
-The file is read twice: once for what each column holds, once, row by row, as examples. So a value in the last
-row counts as much as one in the first, and at most one row is held.
+The file is read twice: first to learn the type of each column, then row by row as examples. So a value in the
+last row counts as much as one in the first, and at most one row is held in memory.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class TabularStream:
+class LabelledTable:
     """A file as a stream, and what was found out about it."""
 
     stream: Stream
@@ -128,7 +128,7 @@ def open_table(
     kind: LabelKind | None = None,
     limit: int | None = None,
     encoding: str | None = None,
-) -> TabularStream:
+) -> LabelledTable:
     """The file as a stream of examples; `kind` is inferred from the labels when None, `encoding` detected.
 
     A column is left out when it is empty, constant or an identifier. Raises UnreadableTable for a file that
@@ -169,7 +169,7 @@ def open_table(
             yield Example(_features(row, contents), None if _is_missing(value) else read(value))
 
     unlabelled = rows - seen[label].values
-    return TabularStream(Stream(path.name, kind, source), columns, label, positive, rows, unlabelled)
+    return LabelledTable(Stream(path.name, kind, source), columns, label, positive, rows, unlabelled)
 
 
 def _features(row: tables.Row, contents: Mapping[str, Content]) -> dict[str, Any]:
