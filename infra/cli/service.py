@@ -139,15 +139,17 @@ def archive(
     topics: Annotated[
         list[TopicKind], typer.Option("--topic", help="Which topics; may be given several times")
     ] = ARCHIVED,
+    partitions: Partitions = None,
 ) -> None:
     """Copy a case's topics to Parquet, until SIGTERM.
 
     The archive is the folder or URI in DRIFTLINE_ARCHIVE. A part holds a fixed range of offsets and is
-    written once the range is complete; the newest records, too few for a part, are in Kafka only.
+    written once the range is complete; the newest records, too few for a part, are in Kafka only. With the
+    log go the topics between stages, in a case of several.
     """
     from driftline.infra.serving.serve import run_archiver
 
-    declared, now = selected_case(case), settings()
+    declared, now = selected_case(case, partitions), settings()
     named = [kind.of(declared.topics(now.namespace)) for kind in topics]
     parts = run_archiver(declared, now, named, part_size, once=once)
     say(written(parts, part_size, once=once))

@@ -213,7 +213,8 @@ async def _close(writer: OnlineWriter | None, broker: Broker) -> None:
 def run_archiver(
     case: UseCase, settings: Settings, topics: Sequence[str], part_size: int | None, *, once: bool
 ) -> int:
-    """Archive topics of a case until SIGTERM, or what is complete `once`; returns the parts written."""
+    """Archive topics of a case until SIGTERM, or what is complete `once`; returns the parts written. With the
+    log go the topics between stages, of whichever code: they are the order that was folded behind it."""
     from driftline.streams.archive.archiver import Archiver
     from driftline.streams.archive.parts import Archive, Manifest
 
@@ -225,12 +226,14 @@ def run_archiver(
         parts += 1
         print(f"{manifest.topic}-{manifest.partition}: archived up to {manifest.end:,}", file=sys.stderr)
 
+    own = case.topics(settings.namespace)
     archiver = Archiver(
         Archive(settings.archive_uri(case.name), part_size),
         bootstrap_of(settings),
         topics,
-        group=f"{case.topics(settings.namespace).log}.archiver",
+        group=f"{own.log}.archiver",
         on_part=tell,
+        also=own.is_between if own.behind and own.log in topics else None,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: archiver.stop())

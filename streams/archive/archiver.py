@@ -28,6 +28,7 @@ class _Stopping(Exception):
 class Archiver:
     """Archives the `topics` at `bootstrap`; `group` is where its progress is committed.
 
+    Topics whose name `also` accepts may come and go while it runs: it archives those that are there.
     `on_part` gets every part written, by the manifest that names it last.
     """
 
@@ -38,12 +39,14 @@ class Archiver:
         topics: Sequence[str],
         group: str,
         on_part: Callable[[Manifest], None] | None = None,
+        also: Callable[[str], bool] | None = None,
     ) -> None:
         self._archive = archive
         self._bootstrap = bootstrap
         self._topics = topics
         self._group = group
         self._on_part = on_part
+        self._also = also
         self._stopping = False
 
     def stop(self) -> None:
@@ -83,19 +86,30 @@ class Archiver:
     def _round(self, reader: LogReader) -> int:
         written = 0
         try:
-            for topic in self._topics:
-                known = reader.topic(topic)
-                if known is None:
-                    raise ArchiveError(f"there is no topic {topic} at {self._bootstrap}: has a worker run?")
-                topic_id, partitions = known
-                for partition in partitions:
-                    for manifest in self._parts(reader, topic, partition, topic_id):
-                        written += 1
-                        if self._on_part is not None:
-                            self._on_part(manifest)
+            for manifest in self._every_part(reader):
+                written += 1
+                if self._on_part is not None:
+                    self._on_part(manifest)
         except _Stopping:
             pass
         return written
+
+    def _every_part(self, reader: LogReader) -> Iterator[Manifest]:
+        """Write the complete ranges of all topics, one after the other."""
+        for topic in self._topics:
+            known = reader.topic(topic)
+            if known is None:
+                raise ArchiveError(f"there is no topic {topic} at {self._bootstrap}: has a worker run?")
+            yield from self._parts_of(reader, topic, *known)
+        for topic in () if self._also is None else filter(self._also, reader.names()):
+            if (known := reader.topic(topic)) is not None:
+                yield from self._parts_of(reader, topic, *known)
+
+    def _parts_of(
+        self, reader: LogReader, topic: str, topic_id: str, partitions: Sequence[int]
+    ) -> Iterator[Manifest]:
+        for partition in partitions:
+            yield from self._parts(reader, topic, partition, topic_id)
 
     def _parts(self, reader: LogReader, topic: str, partition: int, topic_id: str) -> Iterator[Manifest]:
         """Write the partition's complete ranges, one after the other."""

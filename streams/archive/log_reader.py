@@ -64,6 +64,10 @@ class LogReader:
             raise failure(name)
         return str(description["topic_id"]), sorted(p["partition_index"] for p in description["partitions"])
 
+    def names(self) -> list[str]:
+        """Names of the topics that are there, as far as this user may see them."""
+        return sorted(self._admin.list_topics())
+
     def extent(self, topic: str, partition: int) -> tuple[int, int]:
         """[begin, end) of what can be read: from the first offset kept to the first undecided one."""
         tp = _place(topic, partition)

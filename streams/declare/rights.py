@@ -132,6 +132,7 @@ def _operator(topics: Topics, group: str | None, bridge: str | None) -> Iterator
 
 def _archiver(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
     yield from _topics(_everything(topics), *READ)
+    yield from _between(topics, *READ)
     yield from _group(f"{topics.log}.archiver", *READ)
 
 

@@ -33,6 +33,7 @@ LONGEST_NAME = 200
 systems 255 for what is named after it, and each adds a suffix."""
 LONGEST_BRIDGE = 32
 """Characters of a bridge's name, which stands between a case's name and a suffix in a topic's."""
+_CODE = re.compile(r"[0-9a-f]{12}")
 _LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 
@@ -158,6 +159,16 @@ class Topics:
         """The topics that the stages of this code fold behind the log."""
         config = self._config(BETWEEN_LIMIT)
         return [TopicSpec(self.of_stage(kind, code), count, config) for kind, count in self.behind]
+
+    def is_between(self, name: str) -> bool:
+        """Whether a topic is one between stages, of whichever code.
+
+        >>> topics = Topics("orders", 2, behind=(("by-shop", 2),))
+        >>> [topics.is_between(f"orders.{end}") for end in ("by-shop.0a1b2c3d4e5f", "by-shop", "events")]
+        [True, False, False]
+        """
+        kind, _, code = name.rpartition(".")
+        return _CODE.fullmatch(code) is not None and kind in (self.of_stage(one) for one, _ in self.behind)
 
     def of_bridge(self, bridge: str) -> str:
         """Name of the topic of what a bridge into the log refused."""

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from parcels import events
 
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.epochs import CodeEpoch, epoch_output
+from driftline.streams.archive.parts import Archive
 from driftline.streams.owner.deployment import code_of
 from driftline.streams.records.outputs import KINDS, Output, Target
 from driftline.streams.records.ports import Place
@@ -62,12 +63,34 @@ def said_by(system: Any, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout or done.stderr
 
 
-def test_stages_are_compared_with_what_is_published_and_with_each_other(system: Any) -> None:
+@pytest.fixture
+def records(system: Any) -> list[Record]:
+    """What was appended to all topics of the system."""
     places = StagePlaces(system.topics, code_of(system.case).short, itinerary_of(system.case))
     records = list(published(system, places))
     with KafkaProducer(bootstrap_servers=system.bootstrap, acks="all") as producer:
         for place, key, value, headers in records:
             producer.send(place.topic, key=key, value=value, headers=headers, partition=place.partition)
+    return records
+
+
+def let_go(system: Any, archive: Archive) -> dict[Place, int]:
+    """Kafka deletes what is archived of the log and of the topics between stages; returns up to where."""
+    between = system.topics.between(code_of(system.case).short)
+    folded = [(system.topics.log, system.case.partitions), *((one.name, one.partitions) for one in between)]
+    places = [Place(topic, partition) for topic, count in folded for partition in range(count)]
+    ends = {place: archive.end(*place) for place in places}
+    admin = KafkaAdminClient(bootstrap_servers=system.bootstrap)
+    try:
+        admin.delete_records({TopicPartition(*place): end for place, end in ends.items()})
+    finally:
+        admin.close()
+    return ends
+
+
+def test_stages_are_compared_with_what_is_published_and_with_each_other(
+    system: Any, records: list[Record]
+) -> None:
     code, said = said_by(system, "audit", system.case_path, "--json")
     found = json.loads(said)
     assert (code, found["first_difference"], found["unchecked"]) == (0, None, 0)
@@ -93,3 +116,18 @@ def test_stages_are_compared_with_what_is_published_and_with_each_other(system: 
     assert "USED" not in said
     code, said = said_by(system, "lineage", "s40:breaks", system.case_path, "--json")
     assert (code, json.loads(said)["agrees"]) == (0, True)
+
+
+def test_what_kafka_has_let_go_of_the_recorded_order_is_read_from_the_archive(
+    system: Any, records: list[Record]
+) -> None:
+    code, said = said_by(system, "archive", system.case_path, "--once", "--part-size", "60")
+    assert code == 0, said
+    archive = Archive(str(system.home / "archive" / f"{system.namespace}.{system.case.name}"))
+    ends = let_go(system, archive)
+    assert {place.topic for place in ends} == {place.topic for place, end in ends.items() if end > 0}
+    code, said = said_by(system, "audit", system.case_path, "--json")
+    found = json.loads(said)
+    assert (code, found["first_difference"], found["unchecked"]) == (0, None, 0)
+    log = [place for place, *_ in records if place.topic == system.topics.log]
+    assert found["checked"] == found["equal"] == len(records) - len(log) - 1

@@ -185,6 +185,22 @@ def test_a_topic_that_lost_what_was_not_archived_ends_the_archiver_and_names_the
     assert len(replayed(bootstrap, archive, topic, 170)) == 130
 
 
+def test_topics_that_come_later_are_archived_with_those_that_are_named(
+    bootstrap: str, topic: str, producer: KafkaProducer, archive: Archive
+) -> None:
+    later, other = f"{topic}-later", f"other-{topic}"
+    running = archiver(archive, bootstrap, topic, also=lambda name: name.startswith(f"{topic}-"))
+    assert running.once() == 0
+    for name in (later, other):
+        create(bootstrap, name)
+        send(producer, name, range(100))
+    assert running.once() == 1
+    assert (archive.end(later, 0), archive.end(other, 0)) == (100, 0)
+    assert [record.value for record in replayed(bootstrap, archive, later)] == [
+        content(number)[1] for number in range(100)
+    ]
+
+
 def test_an_empty_archive_begins_with_the_first_whole_range_and_says_so(
     bootstrap: str,
     topic: str,

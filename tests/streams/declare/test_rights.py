@@ -72,6 +72,7 @@ def test_only_the_worker_writes_between_stages_whatever_the_code() -> None:
     for role in Role:
         writing = between if role is Role.WORKER else set()
         assert prefixes(role, "Write") == writing
+    assert prefixes(Role.ARCHIVER, "Read") == between
     ids = {one.name for one in rights(Role.WORKER, topics) if one.resource_type == "TransactionalId"}
     assert {"driftline.team.payments.events.3", "driftline.team.payments.questions.0"} <= ids
     assert len(ids) == 4 + 4 + 4 + 1
