@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 SchemaFile = Annotated[
     Path | None,
-    typer.Option("--schema", help="The schema's file (default: CASE.schema.json beside the declaration)"),
+    typer.Option(
+        "--schema",
+        help="The schema's file (default: CASE.schema.json beside the declaration, or in the current folder "
+        "for an installed package's case)",
+    ),
 ]
 WindowFrom = Annotated[str | None, typer.Option("--from", help="Only windows from this time on (RFC 3339)")]
 WindowTo = Annotated[str | None, typer.Option("--to", help="Only windows before this time")]
@@ -40,11 +44,11 @@ def schema(
     freeze: Annotated[bool, typer.Option("--freeze", help="Write it to its file, once")] = False,
     schema: SchemaFile = None,
 ) -> None:
-    """Infer what to expect of features from requests that were in order, and print it.
+    """Infer what is expected of each feature from requests that are known to be sound, and print it.
 
-    Types, the share that may be missing, ranges, domains and bins, as JSON: with --freeze in a file of the
-    project, to be read, edited and kept with it. Drift is measured from the requests that it was inferred
-    from."""
+    It has types, the share that may be missing, ranges, domains and bins, as JSON. --freeze writes it to a
+    file, to be read, edited and kept with the project. Drift is measured from the requests that it was
+    inferred from."""
     from driftline.infra.quality import statistics as data
 
     declared = selected_case(case)

@@ -22,7 +22,8 @@ from driftline.infra.settings import Settings
 from driftline.streams.archive.parts import Archive
 from driftline.streams.archive.storage import Storage
 from driftline.streams.archive.topic_history import Past
-from driftline.streams.declare.usecase import UseCase
+from driftline.streams.code.provenance import EXAMPLES, is_users
+from driftline.streams.declare.usecase import UseCase, module_name
 from driftline.streams.quality.feature_statistics import PartitionStatistics, WindowStatistics, predictions_of
 from driftline.streams.quality.judgement import Judged, judge, summary
 from driftline.streams.quality.publisher import DataPublisher, PublishedCount
@@ -75,11 +76,13 @@ class DataReport(msgspec.Struct, frozen=True):
 
 
 def schema_path(case_path: str, case: UseCase) -> Path:
-    """Where a case's schema is: in the folder of the module that declares it."""
-    module = sys.modules[case_path.partition(":")[0]]
+    """Where a case's schema is: beside the declaration, or in the current folder for a case of an installed
+    package or of driftline's examples, whose folders are not the user's to write to."""
+    module = sys.modules[module_name(case_path)]
     if module.__file__ is None:
         raise InfraError(f"{case_path} is declared in no file: name its schema (--schema)")
-    return Path(module.__file__).parent / f"{case.name}.schema.json"
+    is_of_the_project = is_users(module.__name__) and not module.__name__.startswith(EXAMPLES)
+    return (Path(module.__file__).parent if is_of_the_project else Path()) / f"{case.name}.schema.json"
 
 
 def read_schema(path: Path, case: UseCase) -> Schema:

@@ -224,17 +224,16 @@ def load_object(path: str) -> Any:
     shop.cases:orders. Raises DeclarationError, in one paragraph, for what cannot be imported.
     """
     check_argument(path, str, "the path of a case", DeclarationError)
-    told, _, attribute = path.rpartition(":")
     here = Path.cwd()
-    module_name = _module_of(told, here)
-    if not (module_name and attribute):
+    name, attribute = module_name(path), path.rpartition(":")[2]
+    if not (name and attribute):
         raise DeclarationError(
             f"{path!r} is not of the form module:attribute, such as driftline.examples.flights:flights"
         )
     if str(here) not in sys.path:
         sys.path.insert(0, str(here))
     try:
-        module = importlib.import_module(module_name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise DeclarationError(f"{path!r}: cannot import {error.name!r} (looked in {here} too)") from error
     except BaseException as error:
@@ -244,17 +243,22 @@ def load_object(path: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         hint = suggestion(attribute, vars(module))
-        raise DeclarationError(f"{path!r}: {module_name} has no attribute {attribute!r}{hint}") from None
+        raise DeclarationError(f"{path!r}: {name} has no attribute {attribute!r}{hint}") from None
 
 
-def _module_of(name: str, here: Path) -> str:
-    """A module's name, from its file's path where it is given as one."""
+def module_name(path: str) -> str:
+    """The name of the module in `module:attribute`, or of the module in a file: ./shop/cases.py:orders.
+
+    Raises DeclarationError for a file that is not below the current folder.
+    """
+    name = path.rpartition(":")[0]
     if "/" not in name and not name.endswith(".py"):
         return name
+    here = Path.cwd().resolve()
     file = (here / name).resolve()
-    if not file.is_relative_to(here.resolve()):
+    if not file.is_relative_to(here):
         raise DeclarationError(f"{name!r} is not below {here}: run driftline in the folder that it is in")
-    return ".".join(file.relative_to(here.resolve()).with_suffix("").parts)
+    return ".".join(file.relative_to(here).with_suffix("").parts)
 
 
 def _place_in(error: BaseException, here: Path) -> str:
