@@ -9,6 +9,9 @@ microsecond). A request's stamp thus parts what came before it in the log from w
 view at once, however many events share its time. It is never before the request's own time, but for a
 request that is ahead of the partition's time (see `driftline.streams.fold.watermark`): its stamp is of the
 latter.
+
+A join passes over a row that is older than its view's ttl. So a row is put when the time of an event that was
+ahead comes, even where it says nothing new: what lies in a window is never newer than the key's newest row.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ class TimelineRequest(NamedTuple):
 
 
 class _ViewLine:
-    """The rows of one view: how they are read, and what the last one of each key said."""
+    """The rows of one view: how they are read, and the last one of each key, with its stamp."""
 
     def __init__(self, view: View, values: Callable[[Any, float], dict[str, Any]]) -> None:
         self.name = view.name
@@ -59,23 +62,25 @@ class _ViewLine:
         self.names = tuple(view.features)
         unseen = {name: window.empty for name, window in view.features.items()}
         self.unseen = {name: value for name, value in unseen.items() if value is not None}
-        self._last: dict[Any, dict[str, Any]] = {}
+        self._lasts = round(view.ttl * MICROSECONDS)
+        self._last: dict[Any, tuple[int, dict[str, Any]]] = {}
 
     def key(self, event: Any) -> Any:
         """The key; None when a part of it is missing."""
         key = self.key_of(event)
         return None if self._composite and None in key else key
 
-    def last(self, key: Any) -> dict[str, Any]:
-        """What the newest row of the key says."""
-        return self._last.get(key, self.unseen)
+    def found(self, key: Any, stamp: int) -> dict[str, Any]:
+        """What a join finds at `stamp`, which no row is after."""
+        put, values = self._last.get(key, (stamp, self.unseen))
+        return values if stamp - put <= self._lasts else self.unseen
 
-    def note(self, key: Any, values: dict[str, Any]) -> None:
+    def note(self, key: Any, stamp: int, values: dict[str, Any]) -> None:
         """This is the key's newest row; a key that says what one never seen says is forgotten."""
         if values == self.unseen:
             self._last.pop(key, None)
         else:
-            self._last[key] = values
+            self._last[key] = stamp, values
 
 
 class Timeline:
@@ -97,7 +102,7 @@ class Timeline:
             for event in dict.fromkeys(window.event for window in view.features.values()):
                 overs = dict.fromkeys(w.over for w in view.features.values() if w.event is event)
                 self._feeds.setdefault(event, []).append((line, tuple(overs)))
-        self._expiries: list[tuple[int, int, _ViewLine, Any]] = []
+        self._expiries: list[tuple[int, int, bool, _ViewLine, Any]] = []
         self._pushed = 0
         self._clock = round(NEVER * MICROSECONDS)
         self._stamp = 0
@@ -190,34 +195,37 @@ class Timeline:
         expiries = self._expiries
         while expiries and expiries[0][0] <= moment:
             due = expiries[0][0]
-            keys: dict[tuple[_ViewLine, Any], None] = {}
+            keys: dict[tuple[_ViewLine, Any], bool] = {}
             while expiries and expiries[0][0] == due:
-                _, _, line, key = heapq.heappop(expiries)
-                keys[line, key] = None
+                _, _, enters, line, key = heapq.heappop(expiries)
+                keys[line, key] = enters or keys.get((line, key), False)
             if due > self._clock:  # else the rows put since do not count what expired
                 self._clock = due
-                self._put_expired(keys)
+                self._put_due(keys)
         self._clock = max(moment, self._clock)
 
-    def _put_expired(self, keys: dict[tuple[_ViewLine, Any], None]) -> None:
+    def _put_due(self, keys: dict[tuple[_ViewLine, Any], bool]) -> None:
+        """Put the rows of keys with a value that expired, where they changed, or with one that enters a
+        window now."""
         stamp = None
-        for line, key in keys:
+        for (line, key), enters in keys.items():
             values = line.values(key, self._clock / MICROSECONDS)
-            if values != line.last(key):
+            if enters or values != line.found(key, self._clock):
                 if stamp is None:
                     stamp = self._next_stamp(self._clock)
                 self._put(line, key, stamp, values)
 
     def _put_request(self, request: Any, moment: int, x: dict[str, Any]) -> dict[tuple[_ViewLine, Any], None]:
-        """Put the request, and a row of its own where it read something else than the newest row says: it is
-        of another time than the partition. Returns those, whose next row must come at once."""
+        """Put the request, and a row of its own where it read something else than a join finds: it is of
+        another time than the partition, or ties pushed its stamp on past the ttl of the newest row. Returns
+        those, whose next row must come at once."""
         stamp = self._next_stamp(min(moment, self._clock))
         self.requests.append(TimelineRequest(request, stamp, moment, x))
         behind: dict[tuple[_ViewLine, Any], None] = {}
         for line in self._lines:
             key = line.key(request)
             read = {name: self._seen[name] for name in line.names if name in self._seen}
-            if key is not None and read != line.last(key):
+            if key is not None and read != line.found(key, stamp):
                 self._put(line, key, stamp, read)
                 behind[line, key] = None
         return behind
@@ -231,11 +239,12 @@ class Timeline:
                 continue
             changed[line, key] = None
             # an event ahead of the partition's time changes something when that has come
-            for due in (round(at * MICROSECONDS), *(expiry(at, over) for over in overs)):
+            entry = round(at * MICROSECONDS)
+            for due in (entry, *(expiry(at, over) for over in overs)):
                 if due > self._clock:
                     # the count keeps the heap from comparing keys
                     self._pushed += 1
-                    heapq.heappush(self._expiries, (due, self._pushed, line, key))
+                    heapq.heappush(self._expiries, (due, self._pushed, due == entry, line, key))
         if changed:
             stamp = self._next_stamp(self._clock)
             for line, key in changed:
@@ -243,7 +252,7 @@ class Timeline:
 
     def _put(self, line: _ViewLine, key: Any, stamp: int, values: dict[str, Any]) -> None:
         self.rows.append(TimelineRow(line.name, texts_of(key), stamp, values))
-        line.note(key, values)
+        line.note(key, stamp, values)
 
 
 def expiry(at: float, over: float) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from inspect import getsource
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from driftline.features.feast.history import (
     requests_schema,
     view_schema,
 )
+from driftline.features.state import timeline
 from driftline.features.state.timeline import Timeline, TimelineRequest, TimelineRow
 from driftline.streams.archive.parts import Archive, ArchivedRecord, ArchiveError
 from driftline.streams.archive.storage import Storage
@@ -52,13 +54,15 @@ class HistoryProgress(NamedTuple):
 
 
 def history_code(case: UseCase) -> str:
-    """A hash of all that decides a history's rows: declarations with their functions, arithmetic."""
+    """A hash of all that decides a history's rows: declarations with their functions, arithmetic, the fold,
+    and the timeline, which is no part of it."""
     decisive = [
         case.name, case.key, case.events, case.features, case.task, case.allowed_lateness, case.max_jump,
         case.clock, case.clock_skew, case.dedup_horizon, case.max_event_bytes, case.refusals,
     ]  # fmt: skip
     return hashlib.sha256(
-        f"{described(decisive, case.packages)}\n{numeric_fingerprint()}\n{fold_version()}".encode()
+        f"{described(decisive, case.packages)}\n{numeric_fingerprint()}\n{fold_version()}\n"
+        f"{getsource(timeline)}".encode()
     ).hexdigest()
 
 

@@ -65,6 +65,13 @@ case = replace(
     },
 )
 
+NARROW = {
+    "amount": field("amount"),
+    "bad": mean(shop.Settled, "bad", by=("shop", "order"), over=5 * MINUTE),
+    "asked": max(shop.Asked, "amount", by="shop", over=5 * MINUTE),
+}
+"""A view's only window each, so that the ttl ends with it, and of values that often are the same."""
+
 
 class Step:
     """What one record of the log caused."""
@@ -110,7 +117,9 @@ def joined(declared: UseCase, rows: Sequence[TimelineRow], request: TimelineRequ
 @st.composite
 def logs(draw: st.DrawFn, disorder: int) -> list[Event]:
     """Events of two shops and three orders, many at the same moment, up to `disorder` seconds late."""
-    steps = st.sampled_from([0.0, 0.0, 0.0, 0.1, 0.3, 1.0, 6.0, 60.0, 120.0, 299.999999, 300.0, 600.0])
+    steps = st.sampled_from(
+        [0.0, 0.0, 0.0, 0.1, 0.3, 1.0, 6.0, 60.0, 120.0, 299.999999, 300.0, 599.999999, 600.0]
+    )
     events: list[Event] = []
     now = 0.0
     for number in range(draw(st.integers(1, 25))):
@@ -127,6 +136,30 @@ def logs(draw: st.DrawFn, disorder: int) -> list[Event]:
             events.append(shop.Asked(**told, amount=number_drawn))
         else:
             events.append(shop.Settled(**told, bad=number_drawn))
+    return events
+
+
+@st.composite
+def logs_with_events_ahead(draw: st.DrawFn) -> list[Event]:
+    """A minute in which time is as told, and then events whose values are mostly the same: of three orders,
+    some nearly a window ahead of those that follow, or on the very edge of one."""
+    pieces = st.tuples(
+        st.sampled_from([1.0, 0.0, 30.0, 60.0, 100.0, 299.999999]),
+        st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.0, 100.0, 200.0, 290.0]),
+        st.sampled_from("abc"),
+        st.sampled_from([0.0, 0.0, 0.0, 1.0]),
+        st.booleans(),
+    )
+    steady = [(1.0, 0.0, "b", 0.0, False)] * 60
+    events: list[Event] = []
+    now = 0.0
+    for number, (step, ahead, order, value, asks) in enumerate(
+        steady + draw(st.lists(pieces, min_size=16, max_size=24))
+    ):
+        now += step
+        at = shop.START + timedelta(seconds=now + ahead)
+        told = {"id": f"e{number}", "at": at, "order": order, "shop": "s"}
+        events.append(shop.Asked(**told, amount=value) if asks else shop.Settled(**told, bad=value))
     return events
 
 
@@ -155,6 +188,17 @@ def test_a_join_finds_what_the_fold_read_under_disorder_too(events: list[Event])
     for step in steps:
         for request in step.requests:
             assert joined(late, rows, request) == windows_of(late, request)
+
+
+@settings(max_examples=40, deadline=None)
+@given(logs_with_events_ahead(), st.sampled_from([0.0, 60.0, 300.0]))
+def test_a_join_finds_what_the_fold_read_where_events_are_ahead(events: list[Event], lateness: float) -> None:
+    narrow = replace(case, lateness=lateness, features=NARROW)
+    steps = folded(narrow, events)
+    rows = [row for step in steps for row in step.rows]
+    for step in steps:
+        for request in step.requests:
+            assert joined(narrow, rows, request) == windows_of(narrow, request)
 
 
 @settings(max_examples=40, deadline=None)
@@ -214,6 +258,18 @@ def test_a_request_from_before_the_newest_event_has_a_row_of_its_own() -> None:
     assert [row.values for row in behind.rows] == [{"asked_1h": 0}, {"bad_1h": 1.0, "asked_1h": 1}]
     assert behind.rows[0].stamp == behind.requests[0].stamp == behind.rows[1].stamp - 1
     assert last.requests[0].x == {"amount": 3.0, "bad_1h": 1.0, "asked_1h": 1}
+
+
+def test_a_value_from_ahead_is_found_until_its_own_window_ends() -> None:
+    narrow = replace(case, features=NARROW)
+    steady = [shop.settled(0, minute, id=f"steady-{minute}") for minute in range(60)]
+    first, ahead = shop.settled(1, 60), shop.settled(1, 63, id="ahead")
+    after = [shop.settled(2, minute, id=f"after-{minute}") for minute in range(60, 70)]
+    rows = [row for step in folded(narrow, [*steady, first, ahead, *after]) for row in step.rows]
+    asked = [shop.asked(1, 60 + minutes) for minutes in (2, 4, 6, 7.99, 8)]
+    moments = [round(request.at.timestamp() * MICROSECONDS) for request in asked]
+    requests = [TimelineRequest(r, at + 1_000, at, {}) for r, at in zip(asked, moments, strict=True)]
+    assert [joined(narrow, rows, r).get("bad") for r in requests] == [0.0, 0.0, 0.0, 0.0, None]
 
 
 def test_a_start_taken_back_changes_no_result() -> None:
