@@ -162,13 +162,14 @@ class View:
     """The online features of one entity: those windows that share their key fields.
 
     `clock` says whose time its rows are of: "wall" when they age as one looks on, "event" when they
-    come from history, so that the wall clock says nothing about them.
+    come from history, so that the wall clock says nothing about them. Events may be `lateness` seconds late.
     """
 
     name: str
     keys: tuple[str, ...]
     features: Mapping[str, Window]
     clock: ClockKind = "wall"
+    lateness: float = 0.0
 
     @property
     def ttl(self) -> float:
@@ -195,7 +196,9 @@ def stored_name(elapsed: str) -> str:
     return f"{elapsed}_at"
 
 
-def views(case: str, features: Mapping[str, Feature], clock: ClockKind = "wall") -> list[View]:
+def views(
+    case: str, features: Mapping[str, Feature], clock: ClockKind = "wall", lateness: float = 0.0
+) -> list[View]:
     """The feature views of a case, one a key, in the order of declaration."""
     grouped: dict[tuple[str, ...], dict[str, Window]] = {}
     for name, feature in features.items():
@@ -203,4 +206,6 @@ def views(case: str, features: Mapping[str, Feature], clock: ClockKind = "wall")
             grouped.setdefault(feature.by, {})[name] = feature
         elif isinstance(feature, Elapsed):
             grouped.setdefault(feature.window.by, {})[stored_name(name)] = feature.window
-    return [View(f"{case}_by_{'_'.join(keys)}", keys, group, clock) for keys, group in grouped.items()]
+    return [
+        View(f"{case}_by_{'_'.join(keys)}", keys, group, clock, lateness) for keys, group in grouped.items()
+    ]

@@ -29,7 +29,8 @@ class WindowReading(NamedTuple):
 
 @dataclass(slots=True)
 class ViewState:
-    """The stamp of each key's newest row, and the event times of keys touched since rows were put."""
+    """The stamp of each key's newest row, and of keys touched since rows were put the time as of which their
+    next row is."""
 
     stamps: dict[Any, float] = field(default_factory=dict)
     touched: dict[Any, float] = field(default_factory=dict)
@@ -37,24 +38,30 @@ class ViewState:
 
 class OnlineView:
     """The online rows of one view. A row is computed when it is asked for: of the many events of a
-    key in between, the newest one decides."""
+    key in between, the last one decides.
+
+    A row is as of its stamp: a late event enters it beside those that are newer. It is as of the last event
+    itself where that is so far behind that the newest one has to be ahead of all time.
+    """
 
     def __init__(self, view: View, readings: list[WindowReading], tables: Sequence[WindowTable] = ()) -> None:
         self.name = view.name
         self._readings = readings
         self._tables = tables
         self._ranges = Ranges({name: window.note for name, window in view.features.items()})
+        self._behind = view.lateness + view.ttl
         self.state = ViewState()
 
     def touch(self, key: Any, at: float) -> None:
         """An event of the key came."""
         # equal times are told apart by a microsecond, so that the newer row always wins
         stamps = self.state.stamps
-        stamps[key] = max(at, stamps.get(key, NEVER) + MICROSECOND)
-        self.state.touched[key] = at
+        newest = stamps.get(key, NEVER)
+        stamps[key] = stamp = max(at, newest + MICROSECOND)
+        self.state.touched[key] = stamp if newest - at <= self._behind else at
 
     def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
-        """Put the rows of the keys touched, as of their newest event."""
+        """Put the rows of the keys touched."""
         stamps, touched = self.state.stamps, self.state.touched
         for key, at in touched.items():
             rows[self.name, texts_of(key)] = (stamps[key], self.values(key, at))

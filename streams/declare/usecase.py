@@ -178,7 +178,7 @@ class UseCase:
 
     def views(self) -> list[View]:
         """The online feature views, one a key."""
-        return views(self.name, self.features, self.clock)
+        return views(self.name, self.features, self.clock, self.allowed_lateness)
 
     def on_demand_views(self) -> list[OnDemandView]:
         """The views of features that are computed from others as they are read."""
