@@ -79,18 +79,22 @@ class Submission:
             return await self._repeated(request, content, published)
         outstanding = self._outstanding.get(request.id)
         if outstanding is None:
-            task = asyncio.create_task(self._follow(request))
+            # at once: what is read before somebody waits for it would be waited for in vain
+            answer = self._results.answer_of(request.id)
+            refused_behind = self._results.refusals.behind(request.id)
+            task = asyncio.create_task(self._follow(request, answer, refused_behind))
             outstanding = self._outstanding[request.id] = _Outstanding(content, task)
             task.add_done_callback(lambda _: self._outstanding.pop(request.id, None))
         elif outstanding.content != content:
             raise other_content(request.id)
         return await asyncio.shield(outstanding.result)
 
-    async def _follow(self, request: Event) -> bytes:
+    async def _follow(
+        self, request: Event, answer: asyncio.Future[bytes], refused_behind: asyncio.Future[RefusedRecord]
+    ) -> bytes:
         """Send a request, and wait for its result."""
         refusals = self._results.refusals
-        answer = self._results.answer_of(request.id)
-        refused = [refusals.behind(request.id)]
+        refused = [refused_behind]
         position: LogPosition | None = None
         try:
             (position,) = await self.append(request)

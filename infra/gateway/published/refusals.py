@@ -22,6 +22,8 @@ class RefusedRecord(NamedTuple):
     stage: str
     reason: str
     request_id: str | None
+    is_behind: bool
+    """Whether a stage behind the log refused it: the log, which accepted it, drops it when it comes again."""
 
 
 class _Head(msgspec.Struct):
@@ -48,16 +50,17 @@ class Refusals:
     def add(self, position: LogPosition, value: bytes, stage: str, reason: str) -> None:
         """The record with this value was refused. Its position is the partition of its dead letter, and the
         offset in the topic that the stage folds."""
-        refusal = RefusedRecord(stage, reason, self._request_id(value))
+        is_behind = position[0] >= self._log_partitions
+        refusal = RefusedRecord(stage, reason, self._request_id(value), is_behind)
         self._by_position[position] = refusal
         if refusal.request_id is not None:
             self._by_request[refusal.request_id] = refusal
         if len(self._by_position) > REMEMBERED_REFUSALS:
             self._forget(self._by_position.popitem(last=False)[1])
-        if position[0] < self._log_partitions:
-            waiting = self._waiting.pop(position, None)
-        else:
+        if is_behind:
             waiting = self._waiting_behind.pop(refusal.request_id or "", None)
+        else:
+            waiting = self._waiting.pop(position, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(refusal)
 
@@ -87,8 +90,13 @@ class Refusals:
         return waiting
 
     def behind(self, request_id: str) -> asyncio.Future[RefusedRecord]:
-        """Resolves when a stage behind the log refuses the request with this id, from now on."""
-        waiting = self._waiting_behind[request_id] = asyncio.get_running_loop().create_future()
+        """Resolves if a stage behind the log refuses the request with this id, or has refused it."""
+        waiting: asyncio.Future[RefusedRecord] = asyncio.get_running_loop().create_future()
+        known = self._by_request.get(request_id)
+        if known is not None and known.is_behind:
+            waiting.set_result(known)
+        else:
+            self._waiting_behind[request_id] = waiting
         return waiting
 
     def give_up(self, position: LogPosition) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from types import SimpleNamespace
 
+import msgspec
 import shop
+from kafka import TopicPartition
 
 from driftline.infra.gateway.problems import Problem
 from driftline.infra.gateway.progress import FoldedOffsets
@@ -52,6 +55,28 @@ def test_a_producer_that_is_of_no_use_any_more_is_replaced(bootstrap: str) -> No
             assert sending._producer is not None
             await sending._producer.stop()  # it refuses all that comes, as one does whose sequence is broken
             assert await appended(sending, 1) == (partition, offset + 1)
+        finally:
+            await sending.close()
+
+    asyncio.run(run())
+
+
+def test_a_prediction_that_is_read_as_its_request_arrives_answers_it(bootstrap: str) -> None:
+    namespace = f"t{uuid.uuid4().hex[:8]}"
+    ensure_topics(bootstrap, shop.orders.topics(namespace).all())
+    value = msgspec.json.encode({"event_id": "asked-1", "prediction": False})
+    prediction = SimpleNamespace(headers=[("source", b"0:0")], value=value, offset=0, timestamp=0)
+
+    async def run() -> None:
+        sending = submission(bootstrap, namespace)
+        try:
+            await appended(sending, 1)  # by another gateway; here it is sent again
+            request = asyncio.create_task(sending.predict(shop.asked(1, 0.0)))
+            await asyncio.sleep(0)  # it has looked for the prediction, and found none
+            place = TopicPartition(shop.orders.topics(namespace).predictions, 0)
+            sending._results._read_record(place, prediction)
+            async with asyncio.timeout(30):
+                assert await request == value
         finally:
             await sending.close()
 

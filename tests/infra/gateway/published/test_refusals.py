@@ -22,7 +22,7 @@ def test_a_request_is_known_by_its_id_and_nothing_else_is_taken_for_one() -> Non
     broken = (b"", b"{", b"\xff", b"[" * 50_000, b'{"type":"asked"}', b'{"type":"asked","id":7}')
     for offset, refused in enumerate((value(shop.asked(1, 1.0)), label, *broken)):
         known.add((0, offset), refused, "late", f"reason {offset}")
-    assert known.of_request("asked-1") == RefusedRecord("late", "reason 0", "asked-1")
+    assert known.of_request("asked-1") == RefusedRecord("late", "reason 0", "asked-1", False)
     assert known.of_request("label") is None, "a label is no request"
 
     async def reasons() -> list[str]:
@@ -74,5 +74,16 @@ def test_what_a_stage_behind_the_log_refuses_is_known_by_its_request_alone() -> 
         assert found.stage == "size"
         assert not others.done()
         assert not of_the_log.done()
+
+    asyncio.run(run())
+
+
+def test_a_request_that_a_stage_behind_the_log_has_refused_is_refused_when_it_comes_again() -> None:
+    async def run() -> None:
+        known = Refusals(shop.Asked, 2)
+        known.add((0, 7), value(shop.asked(1, 1.0)), "late", "of the log, which would accept it now")
+        known.add((2, 6), value(shop.asked(2, 1.0)), "size", "behind")
+        assert not known.behind("asked-1").done()
+        assert (await known.behind("asked-2")).reason == "behind"
 
     asyncio.run(run())
