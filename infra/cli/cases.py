@@ -29,19 +29,26 @@ def selected_case(name: str, partitions: int | None = None) -> UseCase:
     return case if partitions is None else replace(case, partitions=partitions)
 
 
+def selected_cases(name: str, partitions: int | None = None) -> tuple[UseCase, ...]:
+    """The cases of all tasks of the case of that name, or that of the one @task which is named."""
+    return selected_case(name, partitions).each()
+
+
 def path_of(name: str) -> str:
-    """module:attribute of a case, from its short name where one is given; raises InfraError."""
+    """module:attribute of a case, from its short name where one is given; raises InfraError. Either may end
+    with the @task that is meant."""
     if ":" in name:
         return name
+    told, (name, at, task) = name, name.partition("@")
     cases = _named()
     if name not in cases:
         from driftline.infra.errors import InfraError
 
         raise InfraError(
-            f"{name!r} is neither module:attribute nor named under [tool.driftline.cases] in "
+            f"{told!r} is neither module:attribute nor named under [tool.driftline.cases] in "
             "./pyproject.toml or [cases] in ./driftline.toml"
         )
-    return cases[name]
+    return f"{cases[name]}{at}{task}"
 
 
 def only_case() -> str:

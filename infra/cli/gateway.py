@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from driftline.infra.cli.cases import selected_case, settings
+from driftline.infra.cli.cases import selected_cases, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson
 
@@ -36,7 +36,7 @@ def serve(
     from driftline.infra.gateway.serve import run_gateway
 
     limits = Limits(most_requests, most_bytes, most_streams)
-    run_gateway([selected_case(case) for case in cases], settings(), host, port, limits)
+    run_gateway([one for case in cases for one in selected_cases(case)], settings(), host, port, limits)
 
 
 @commands.command()

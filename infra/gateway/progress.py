@@ -22,7 +22,8 @@ class FoldedOffsets:
     """Tells when a position of the log has been folded. Asks the broker only while somebody waits."""
 
     def __init__(self, case: UseCase, bootstrap: str, namespace: str) -> None:
-        self._log = case.topics(namespace).log
+        topics = case.topics(namespace)
+        self._log, self._readers = topics.log, topics.readers
         self._bootstrap = bootstrap
         self._folded: dict[int, int] = {}
         self._waiting: dict[int, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
@@ -48,7 +49,7 @@ class FoldedOffsets:
     async def _look(self, admin: AIOKafkaAdminClient) -> None:
         """What the groups of workers, of whichever code, have committed: what it causes is published."""
         for group, *_ in await admin.list_consumer_groups():
-            if is_worker_group(group, self._log):
+            if is_worker_group(group, self._readers):
                 add_committed(self._folded, self._log, await admin.list_consumer_group_offsets(group))
         for partition, waiting in self._waiting.items():
             through = self._folded.get(partition, 0)

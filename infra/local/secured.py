@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from driftline.settings import KafkaSecurity
-from driftline.streams.declare.roles import Role
+from driftline.streams.connection.roles import Role
 
 ADMIN = "admin"
 MECHANISM = "SCRAM-SHA-512"

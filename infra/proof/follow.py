@@ -138,7 +138,7 @@ def follow(
                 followers = [PartitionFollower(case, past, topics, n) for n in range(case.partitions)]
                 while not stop.is_set():
                     folded = folded_offsets(
-                        admin, topics.log, worker_groups(admin, topics.log, serving_only=False)
+                        admin, topics.log, worker_groups(admin, topics.readers, serving_only=False)
                     )
                     done = [_look(each, folded.get(each.partition, 0), metrics) for each in followers]
                     outage.ended()

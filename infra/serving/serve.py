@@ -231,7 +231,7 @@ def run_archiver(
         Archive(settings.archive_uri(case.name), part_size),
         bootstrap_of(settings),
         topics,
-        group=f"{own.log}.archiver",
+        group=f"{own.readers}.archiver",
         on_part=tell,
         also=own.is_between if own.behind and own.log in topics else None,
     )

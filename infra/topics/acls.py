@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from driftline.infra.errors import InfraError
-from driftline.streams.declare.rights import Right
+from driftline.infra.topics.rights import Right
 
 
 def allow(bootstrap: str, principal: str, rights: Sequence[Right]) -> None:

@@ -11,10 +11,11 @@ SERVING = ("stable", "preparing-rebalance", "completing-rebalance")
 """States of a group that has members."""
 
 
-def worker_groups(admin: Any, log: str, *, serving_only: bool = True) -> list[str]:
-    """The groups of workers of a log, of whichever code; by default those that have members."""
+def worker_groups(admin: Any, readers: str, *, serving_only: bool = True) -> list[str]:
+    """The groups of workers of a case (`Topics.readers`), of whichever code; by default those that have
+    members."""
     listed = admin.list_groups(states_filter=list(SERVING)) if serving_only else admin.list_groups()
-    return [group["group_id"] for group in listed if is_worker_group(group["group_id"], log)]
+    return [group["group_id"] for group in listed if is_worker_group(group["group_id"], readers)]
 
 
 def folded_offsets(admin: Any, log: str, groups: list[str]) -> dict[int, int]:

@@ -47,7 +47,10 @@ def signed_command(
         raise InfraError(f"{case.name} declares no operator {operator!r}; it declares {known}")
     try:
         private = key.read_text().strip()
-        return new_command(case.name, operator, private, action, pool=pool, member=member, budget=budget)
+        return new_command(
+            case.name, operator, private, action,
+            pool=pool, member=member, budget=budget, task=case.addressee,
+        )  # fmt: skip
     except OSError as error:
         raise InfraError(f"the key cannot be read from {key}: {error.strerror}") from None
     except DeclarationError as error:

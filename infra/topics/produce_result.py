@@ -131,7 +131,7 @@ class DeadLetters:
         with closing(clients.admin(self._bootstrap)) as admin:
             moved, before = time.monotonic(), -1
             while True:
-                groups = worker_groups(admin, self._topics.log)
+                groups = worker_groups(admin, self._topics.readers)
                 behind = self._behind(admin, groups, ends)
                 if not behind or not groups:
                     return bool(groups), behind

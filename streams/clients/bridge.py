@@ -154,6 +154,7 @@ class Bridge:
 
     def __post_init__(self) -> None:
         check(self, DeclarationError, self.name)
+        object.__setattr__(self, "case", self.case.writing)
         if not _NAME.fullmatch(self.name) or len(self.name) > LONGEST_BRIDGE:
             raise DeclarationError(
                 f"a bridge's name has lower-case letters, digits, - and _, at most {LONGEST_BRIDGE} of them, "

@@ -85,6 +85,7 @@ class EventProducer:
             "on_sent": (on_sent, Callable | None),
         }  # fmt: skip
         check_client("EventProducer", arguments, settings, KafkaProducer, _PRODUCERS_OWN)
+        case = case.writing
         self._codec = case.codec()
         self._partitions = case.partitions
         self._topic = case.topics(default_namespace() if namespace is None else namespace).log

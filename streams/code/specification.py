@@ -39,6 +39,9 @@ from driftline.streams.errors import Undescribable
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented))
 _BUILT_IN = (BuiltinFunctionType, MethodWrapperType, type(str.upper), type(int.__add__), type(dict.fromkeys))
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
+LATER_FIELD = {"since": "later"}
+"""Metadata of a field that a declaration got later: at its default nothing is said of it, so that code that
+does not use it stays the same code."""
 _RUNS_TEXT = frozenset({"eval", "exec", "compile", "__import__"})
 
 
@@ -193,7 +196,9 @@ class _Description:
         self._add(type(value))
         with self._within(type(value).__name__):
             for entry in fields(value):
-                self._add_at(entry.name, getattr(value, entry.name))
+                part = getattr(value, entry.name)
+                if entry.metadata.get("since") != "later" or part != entry.default:
+                    self._add_at(entry.name, part)
             build = getattr(value, "build", None)
             if callable(build):
                 self._add_at("build()", build())

@@ -31,6 +31,7 @@ def check_operators(operators: Mapping[str, str]) -> None:
 
 def _signed(case: str, command: Command) -> bytes:
     """What a signature is over: all that a command says, and to which case."""
+    task = () if command.task is msgspec.UNSET else (command.task,)
     return msgspec.json.encode(
         [
             "driftline command",
@@ -43,6 +44,7 @@ def _signed(case: str, command: Command) -> bytes:
             command.budget,
             command.operator,
             command.nonce,
+            *task,
         ]
     )
 
@@ -64,8 +66,12 @@ def new_command(
     pool: str = "",
     member: str = "",
     budget: float | None = None,
+    task: str = "",
 ) -> Command:
     """A new command, signed; raises DeclarationError for what is no command or no private key.
+
+    `case` is the name of the case. One that reads the log of another task also has an `addressee`, which is
+    the command's `task`.
 
     Its nonce is the time in units of 10 microseconds: an operator's clock must not go back.
 
@@ -80,7 +86,7 @@ def new_command(
     said = {
         "case": (case, Annotated[str, NOT_EMPTY]), "operator": (operator, Annotated[str, NOT_EMPTY]),
         "action": (action, Action), "pool": (pool, str), "member": (member, str),
-        "budget": (budget, float | None),
+        "budget": (budget, float | None), "task": (task, str),
     }  # fmt: skip
     for name, (value, hint) in said.items():
         check_argument(value, hint, f"new_command: {name}", DeclarationError)
@@ -88,21 +94,11 @@ def new_command(
         raise DeclarationError(
             "new_command: private_key: expected 64 hex digits in lower case; `driftline models key` makes one"
         )
-    nonce = time.time_ns() // 10_000
-    return sign(
-        Command(
-            id=f"command-{uuid.uuid4()}",
-            at=datetime.now(UTC),
-            action=action,
-            pool=pool,
-            member=member,
-            budget=budget,
-            operator=operator,
-            nonce=nonce,
-        ),
-        case,
-        private_key,
-    )
+    unsigned = Command(
+        id=f"command-{uuid.uuid4()}", at=datetime.now(UTC), action=action, pool=pool, member=member,
+        budget=budget, operator=operator, nonce=time.time_ns() // 10_000, task=task or msgspec.UNSET,
+    )  # fmt: skip
+    return sign(unsigned, case, private_key)
 
 
 def sign(unsigned: Command, case: str, private_key: str) -> Command:
@@ -124,10 +120,15 @@ class AuthorityState:
 class Authority:
     """Which commands one partition of a case obeys: signed by a declared operator, each once."""
 
-    def __init__(self, case: str, operators: Mapping[str, str]) -> None:
+    def __init__(self, case: str, operators: Mapping[str, str], addressee: str = "") -> None:
         self._case = case
         self._operators = operators
+        self._addressee = addressee or msgspec.UNSET
         self._s = AuthorityState()
+
+    def is_meant(self, command: Command) -> bool:
+        """Whether a command is to this case, and not to another task on its log."""
+        return command.task == self._addressee
 
     def refusal(self, command: Command) -> str | None:
         """Why the command is not to be obeyed; None when it is, which can be said once."""

@@ -94,7 +94,8 @@ class Command(Event, tag="command"):
     """What an operator wants of the pool of key `pool`, or of every pool ("").
 
     `nonce` is above that of every command of the operator before it; `signature` is Ed25519, in hex (see
-    `driftline.streams.declare.commands`). It does not move time.
+    `driftline.streams.declare.commands`). It does not move time. `task` is the one that it is for, where the
+    log is that of another task: each obeys its own commands alone.
 
     >>> from datetime import UTC, datetime
     >>> at = datetime(2026, 1, 1, tzinfo=UTC)
@@ -109,6 +110,7 @@ class Command(Event, tag="command"):
     member: str = ""
     budget: float | None = None
     signature: str = ""
+    task: str | msgspec.UnsetType = msgspec.UNSET
 
 
 SYSTEM_EVENTS: tuple[type[Event], ...] = (Clock, WarmUp, Serve, Command)

@@ -37,15 +37,15 @@ _CODE = re.compile(r"[0-9a-f]{12}")
 _LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 
-def is_worker_group(group: str, log: str) -> bool:
-    """Whether a consumer group is that of workers of this log, of whichever code.
+def is_worker_group(group: str, readers: str) -> bool:
+    """Whether a consumer group is that of workers of a case (`Topics.readers`), of whichever code.
 
     Its name ends with the hash of the code. Another case's may begin in the same way: a namespace has dots.
 
     >>> [is_worker_group(f"a.events.worker.{end}", "a.events") for end in ("0a1b", "b.events.worker.0a1b")]
     [True, False]
     """
-    return group.rpartition(".")[0] == f"{log}.worker"
+    return group.rpartition(".")[0] == f"{readers}.worker"
 
 
 def wrong_name(name: str) -> str | None:
@@ -79,7 +79,8 @@ class TopicSpec:
 class Topics:
     """Names of a case's topics; `namespace` keeps teams apart on one cluster, `retention` (seconds) is how
     long records are kept. `behind` are the stages behind the log, each the kind of its topic and its
-    partitions; the last of them answers.
+    partitions; the last of them answers. `log_of` is the case whose log is read, where it is another's: that
+    of the first of several tasks.
 
     A name is `namespace.case.kind`. Neither a case's name nor a kind has a dot, so no two cases share a
     topic, nor what is named after one: groups, transactional ids, folders, Feast projects.
@@ -90,6 +91,7 @@ class Topics:
     namespace: str = ""
     retention: float = USUAL
     behind: tuple[tuple[str, int], ...] = ()
+    log_of: str = ""
 
     def __post_init__(self) -> None:
         """Raises DeclarationError for a namespace that cannot begin the names of topics."""
@@ -102,12 +104,18 @@ class Topics:
                 "Kafka takes 249 for a topic, which is named after them"
             )
 
-    def _name(self, kind: str) -> str:
+    def _name(self, kind: str, case: str = "") -> str:
         prefix = f"{self.namespace}." if self.namespace else ""
-        return f"{prefix}{self.case}.{kind}"
+        return f"{prefix}{case or self.case}.{kind}"
 
     @property
     def log(self) -> str:
+        return self._name("events", self.log_of)
+
+    @property
+    def readers(self) -> str:
+        """What the names of those who read the log for this case begin with: the log's name, where no other
+        case reads it."""
         return self._name("events")
 
     @property
@@ -152,8 +160,14 @@ class Topics:
     def of_stage(self, kind: str, code: str = "") -> str:
         """Name of the topic that a stage of a plan folds. Those between stages are of one code each: `code`
         is its short hash, without which the name is what those of all code begin with."""
+        if kind == "events":
+            return self.log
         name = self._name(kind)
-        return name if not code or name == self.log else f"{name}.{code}"
+        return f"{name}.{code}" if code else name
+
+    def owner(self, kind: str, partition: int) -> str:
+        """The name under which owners of a stage's partition fence each other, of whatever code."""
+        return f"driftline.{self._name(kind)}.{partition}"
 
     def between(self, code: str) -> list[TopicSpec]:
         """The topics that the stages of this code fold behind the log."""

@@ -7,7 +7,7 @@ import importlib
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -32,13 +32,14 @@ from driftline.features.state.feature_state import FeatureState
 from driftline.online_models.members.member import PerKey, Shared
 from driftline.online_models.tasks.protocol import Kind, Task
 from driftline.streams.code.provenance import is_ours
-from driftline.streams.code.specification import described
+from driftline.streams.code.specification import LATER_FIELD, described
 from driftline.streams.declare.commands import check_operators
 from driftline.streams.declare.consistency import check_case, check_plan, check_views
 from driftline.streams.declare.event_codec import EventCodec
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.plan import Plan, plan_of
 from driftline.streams.declare.retention import needed_for, seconds_of
+from driftline.streams.declare.several_tasks import case_of_task, cases_of_tasks, settle_tasks
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import DeclarationError
 
@@ -51,8 +52,16 @@ if TYPE_CHECKING:
         def __get__(self, instance: object | None, owner: type) -> Task: ...
         def __set__(self, instance: object, value: Kind) -> None: ...
 
+    class DeclaredModels:
+        """A field that is read as the models of one task, and may be given for each of several."""
+
+        def __get__(self, instance: object | None, owner: type) -> PerKey | Shared: ...
+        def __set__(
+            self, instance: object, value: PerKey | Shared | Mapping[str, PerKey | Shared]
+        ) -> None: ...
+
 else:
-    DeclaredTask = Task
+    DeclaredTask, DeclaredModels = Task, PerKey | Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,8 @@ class UseCase:
     reference is refused that nothing confirms, `dedup_horizon` how long an event id is remembered.
     `operators` are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name.
     `refusals` are what a frozen schema of the features refuses: such requests are dead letters.
+    `tasks` are several tasks on the same requests, in place of `task`, and `models` are then those of each by
+    its name; `of` gives the case of one. `log_of` is the case whose log it reads, as `of` tells it.
     `retention` is how long the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and
     more where labels or windows need events for longer. It decides no prediction, so it may change any time.
 
@@ -98,8 +109,8 @@ class UseCase:
     events: Sequence[type[Event]]
     features: Mapping[str, Feature]
     key: str | None = field(default=None, kw_only=True)
-    task: DeclaredTask = field(default=cast(Any, MISSING))
-    models: PerKey | Shared = field(default=cast(Any, MISSING))
+    task: DeclaredTask = field(default=cast(Any, None))
+    models: DeclaredModels = field(default=cast(Any, None))
     partitions: Annotated[int, AT_LEAST_1] = 1
     slices: Sequence[str] = ()
     source: str | None = None
@@ -113,8 +124,15 @@ class UseCase:
     refusals: RefusingFeatures | None = field(default=None, kw_only=True)
     retention: Annotated[MaybeSeconds, ABOVE_0, ENDLESS] = field(default=cast(Any, None), kw_only=True)
     clock_skew: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, MINUTE), kw_only=True)
+    tasks: Sequence[Kind] = field(default=(), kw_only=True, metadata=LATER_FIELD)
+    log_of: str = field(default="", kw_only=True, metadata=LATER_FIELD)
 
     def __post_init__(self) -> None:
+        if self.tasks:
+            settle_tasks(self, self.task, self.models)
+        if self.tasks:
+            self.each()
+            return
         if isinstance(self.task, type) or not hasattr(self.task, "label"):
             raise DeclarationError(
                 f"UseCase({self.name!r}): task: expected Binary(...), Multiclass(...), Regression(...) or "
@@ -138,6 +156,26 @@ class UseCase:
         """How long the topics are kept, in seconds."""
         needed = needed_for(self.task.label, self.dedup_horizon, self.allowed_lateness, self.views())
         return seconds_of(self.name, self.retention, needed)
+
+    def each(self) -> tuple[UseCase, ...]:
+        """The case of each of its tasks: of one alone, the case itself."""
+        return cases_of_tasks(self) if self.tasks else (self,)
+
+    def of(self, task: str) -> UseCase:
+        """The case of one of its tasks, by name; raises DeclarationError where there is none."""
+        check_argument(task, str, f"{self.name}.of: the name of a task", DeclarationError)
+        return case_of_task(self, task)
+
+    @property
+    def writing(self) -> UseCase:
+        """The case by which events are written to the log: of several tasks that of the first, as all write
+        alike."""
+        return self.each()[0]
+
+    @property
+    def addressee(self) -> str:
+        """The `task` of commands to it; empty where a command to its log is to it."""
+        return self.task.name if self.log_of else ""
 
     @property
     def is_live(self) -> bool:
@@ -200,7 +238,7 @@ class UseCase:
     def topics(self, namespace: str = "") -> Topics:
         """Names and settings of the case's topics."""
         behind = tuple((stage.topic, stage.partitions) for stage in self.plan.stages[1:])
-        return Topics(self.name, self.partitions, namespace, self._retention(), behind)
+        return Topics(self.name, self.partitions, namespace, self._retention(), behind, self.log_of)
 
     @property
     def spec_hash(self) -> str:
@@ -208,7 +246,8 @@ class UseCase:
 
         Raises Undescribable for a part of which nobody could say whether it changed.
         """
-        deciding = replace(self, retention=None)  # how long records are kept changes none of them
+        # how long records are kept changes none of them
+        deciding = replace(self.of(self.task.name), retention=None)
         return hashlib.sha256(described(deciding, self.packages).encode()).hexdigest()
 
     @property
@@ -285,12 +324,16 @@ def _error_text(error: BaseException) -> str:
 
 
 def load_case(path: str) -> UseCase:
-    """The use case at `module:attribute`; raises DeclarationError when there is none.
+    """The use case at `module:attribute`, or that of one of its tasks at `module:attribute@task`; raises
+    DeclarationError when there is none.
 
     >>> load_case("driftline.examples.flights:flights").name
     'flights'
     """
-    case = load_object(path)
+    check_argument(path, str, "the path of a case", DeclarationError)
+    module, colon, told = path.rpartition(":")
+    attribute, at, task = told.partition("@")
+    case = load_object(f"{module}{colon}{attribute}")
     if not isinstance(case, UseCase):
         raise DeclarationError(f"{path!r} is a {type(case).__name__}, not a UseCase")
-    return case
+    return case.of(task) if at else case

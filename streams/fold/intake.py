@@ -90,7 +90,7 @@ class Intake:
         self._requests = RequestReader(case, rule)
         self._is_multiclass = task.kind == "multiclass"
         self._refusals = case.refusals
-        self._authority = Authority(case.name, case.operators)
+        self._authority = Authority(case.name, case.operators, case.addressee)
         self.accepted: Counter[str] = Counter()
         """Events of each type since this object was made: nothing follows from it, so no state has it."""
         self.witness: Witness | None = None
@@ -348,6 +348,8 @@ class Intake:
 
     def _command(self, command: Command, turn: Turn) -> None:
         """A repeated command is refused, not dropped as a duplicate is: its nonce tells, not its id."""
+        if not self._authority.is_meant(command):
+            return
         reason = self._authority.refusal(command)
         if reason is not None:
             raise Refused("command", reason)

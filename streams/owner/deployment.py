@@ -155,11 +155,11 @@ class Deployment:
     @property
     def group(self) -> str:
         """The consumer group of the workers; other code has another one."""
-        return f"{self.topics.log}.worker.{self.code.short}"
+        return f"{self.topics.readers}.worker.{self.code.short}"
 
     def owner(self, partition: int) -> str:
         """The name under which owners of the partition fence each other, of whatever code."""
-        return f"driftline.{self.topics.of_stage(self.places.kind(self.stage))}.{partition}"
+        return self.topics.owner(self.places.kind(self.stage), partition)
 
     def name(self, partition: int) -> str:
         """What messages call the partition: by its number, behind the log with the stage before it."""

@@ -15,6 +15,8 @@ from driftline import (
     Member,
     PerKey,
     Reference,
+    Regression,
+    Shared,
     UseCase,
     count,
     derive,
@@ -57,6 +59,12 @@ def logistic() -> Any:
     from river import linear_model, preprocessing
 
     return preprocessing.StandardScaler() | linear_model.LogisticRegression()
+
+
+def linear() -> Any:
+    from river import linear_model, preprocessing
+
+    return preprocessing.StandardScaler() | linear_model.LinearRegression()
 
 
 class TurnsNaN:
@@ -191,3 +199,26 @@ def dearer(orders: int = 3_000) -> Iterator[Event]:
         shop = "s" if n % 3 else "w"
         yield asked(n, n, shop, amount=1.0 + n % 7 + (20.0 if 2 * n >= orders else 0.0))
         yield settled(n, n + 0.5, shop)
+
+
+BAD = Binary("bad", ask=Asked, label=Label(Settled, on="order", value=lambda e: e.bad > 0.5, wait=2 * HOUR))
+LOSS = Regression(
+    "loss",
+    ask=Asked,
+    label=Label(Settled, on="order", value=lambda e: e.bad, wait=900 * HOUR, void=[Dropped]),
+)
+MODELS = {
+    "bad": PerKey(champion=Member("logistic", logistic)),
+    "loss": Shared(champion=Member("linear", linear)),
+}
+questions = UseCase(
+    "orders",
+    key="shop",
+    events=[Asked, Settled, Dropped],
+    features=features,
+    tasks=[BAD, LOSS],
+    models=MODELS,
+    max_jump=24 * HOUR,
+    source="shop:trade",
+)
+"""Two questions about an order, asked at once: will it turn out bad, and how bad?"""

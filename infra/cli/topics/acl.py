@@ -9,10 +9,10 @@ import typer
 from driftline.infra.cli.cases import selected_case, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson, Case
-from driftline.streams.declare.roles import Role
+from driftline.streams.connection.roles import Role
 
 if TYPE_CHECKING:
-    from driftline.streams.declare.rights import Right
+    from driftline.infra.topics.rights import Right
 
 commands = typer.Typer()
 
@@ -40,8 +40,8 @@ def acl(
     Only the worker may write predictions and what else the fold puts out.
     """
     from driftline.infra.local.bootstrap import bootstrap_of
-    from driftline.streams.declare.rights import acl_commands as calls
-    from driftline.streams.declare.rights import rights
+    from driftline.infra.topics.rights import acl_commands as calls
+    from driftline.infra.topics.rights import rights
 
     if (role is Role.BRIDGE) != (bridge is not None):
         raise typer.BadParameter("--role bridge and --bridge NAME go together")

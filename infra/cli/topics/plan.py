@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from driftline.infra.cli.cases import selected_case, settings
+from driftline.infra.cli.cases import selected_cases, settings
 from driftline.infra.cli.console import print_json
 from driftline.infra.cli.parameters import AsJson, Case, Partitions
 
@@ -29,7 +29,7 @@ def plan(
 ) -> None:
     """The stages that a case needs, and what each computes.
 
-    Prints the topic, key and partitions of each.
+    Prints the topic, key and partitions of each, for each task where there are several.
 
     With --partitions, those of another number of partitions than the case's.
 
@@ -38,18 +38,23 @@ def plan(
     from driftline.streams.owner.deployment import code_of
     from driftline.streams.simulation.state_sizes import measured_sizes
 
-    declared = selected_case(case)
-    if partitions is not None:
-        declared = replace(declared, partitions=partitions)
-    topics, code = declared.topics(settings().namespace), code_of(declared).short
-    found = [(stage, topics.of_stage(stage.topic, code)) for stage in declared.plan.stages]
-    sizes = measured_sizes(declared, measure) if measure else {}
-    if as_json:
+    objects: dict[str, dict[str, object]] = {}
+    lines: list[str] = []
+    for declared in selected_cases(case, partitions):
+        topics, code = declared.topics(settings().namespace), code_of(declared).short
+        found = [(stage, topics.of_stage(stage.topic, code)) for stage in declared.plan.stages]
+        sizes = measured_sizes(declared, measure) if measure else {}
         sized = {name: {"count": size.held, "bytes_each": size.bytes_each} for name, size in sizes.items()}
-        print_json(_as_object(declared.plan, found) | {"sizes": sized})
+        objects[declared.task.name] = _as_object(declared.plan, found) | {"sizes": sized}
+        lines += [f"task {declared.task.name}, answers in {topics.predictions}:"]
+        lines += _lines(declared.plan, found)
+        lines += [f"{size.bytes_each:,.0f} bytes: {name} ({size.held:,})" for name, size in sizes.items()]
+        lines.append("")
+    if as_json:
+        print_json(objects if len(objects) > 1 else next(iter(objects.values())))
     else:
-        measured = [f"{size.bytes_each:,.0f} bytes: {name} ({size.held:,})" for name, size in sizes.items()]
-        print("\n".join([*_lines(declared.plan, found), *measured]))
+        # one task is what the case is about, and goes without saying
+        print("\n".join(lines[:-1] if len(objects) > 1 else lines[1:-1]))
 
 
 def _as_object(plan: Plan, found: Sequence[tuple[Stage, str]]) -> dict[str, object]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from driftline.infra.cli.cases import selected_case, settings
+from driftline.infra.cli.cases import selected_cases, settings
 from driftline.infra.cli.console import say
 from driftline.infra.cli.parameters import Case, Encoding, Limit, Partitions, Source, Zone
 
@@ -63,25 +63,30 @@ def produce(
     from driftline.streams.simulation.sources import open_source
     from driftline.streams.simulation.tables import Reading
 
-    now, declared = settings(), selected_case(case, partitions)
+    now, cases = settings(), selected_cases(case, partitions)
+    declared = cases[0]  # the log is written once, whatever the tasks
     _require_sense(declared, close=close, warm_up=warm_up, end_warm_up=end_warm_up)
-    bootstrap, topics = bootstrap_of(now), declared.topics(now.namespace)
-    ensure_topics(bootstrap, topics.all())
-    dead_letters, sent = DeadLetters(bootstrap, topics), SentOffsets()
+    bootstrap, topics = bootstrap_of(now), [one.topics(now.namespace) for one in cases]
+    specs = {spec.name: spec for of_task in topics for spec in of_task.all()}
+    ensure_topics(bootstrap, list(specs.values()))
+    dead_letters, sent = [DeadLetters(bootstrap, of_task) for of_task in topics], SentOffsets()
+    log = topics[0].log
     with EventProducer(declared, bootstrap, namespace=now.namespace, on_sent=sent.add) as producer:
         if end_warm_up:
-            count = send_end(producer, declared, bootstrap, topics.log)
+            count = send_end(producer, declared, bootstrap, log)
         else:
             events = open_source(declared, source, limit, Reading(zone, encoding))
             if warm_up:
-                count = send_history(producer, declared, bootstrap, topics.log, events)
+                count = send_history(producer, declared, bootstrap, log, events)
             else:
                 count = _send(producer, declared, events, close=close)
-    say(f"{count:,} {'records' if warm_up or end_warm_up else 'events'} sent to {topics.log}")
-    refusals = dead_letters.of(sent)
-    for line in refusals.lines(case):
-        say(line)
-    if refusals.refused:
+    say(f"{count:,} {'records' if warm_up or end_warm_up else 'events'} sent to {log}")
+    refusals = [letters.of(sent) for letters in dead_letters]
+    for one, of_task in zip(cases, refusals, strict=True):
+        path = case if len(cases) == 1 else f"{case}@{one.task.name}"
+        for line in of_task.lines(path):
+            say(line if len(cases) == 1 else f"{one.task.name}: {line}")
+    if any(of_task.refused for of_task in refusals):
         raise typer.Exit(1)
 
 

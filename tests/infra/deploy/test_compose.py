@@ -20,7 +20,7 @@ from driftline.infra.errors import InfraError
 from driftline.infra.local import deployment_secrets
 from driftline.infra.observe.alerts import ALERTS
 from driftline.infra.proof.audit_metrics import ALL_MEASURES
-from driftline.streams.declare.roles import Role
+from driftline.streams.connection.roles import Role
 from tests.infra.deploy.deployment import OURS, RESET, ROOT, filled, plain, read, secured
 
 SCHEMA = json.loads((Path(__file__).parent / "compose-spec.json").read_text())

@@ -26,12 +26,12 @@ from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.infra.errors import InfraError
 from driftline.infra.local.kafka import LocalStack
 from driftline.infra.topics.acls import allow
+from driftline.infra.topics.rights import Right, rights
 from driftline.settings import KafkaSecurity
 from driftline.streams.connection import clients
 from driftline.streams.connection.access_refusal import refusal
+from driftline.streams.connection.roles import Role
 from driftline.streams.connection.security import own_security
-from driftline.streams.declare.rights import Right, rights
-from driftline.streams.declare.roles import Role
 from driftline.streams.declare.topics import TopicSpec
 from driftline.streams.errors import NotLetIn
 

@@ -6,8 +6,8 @@ import parcels
 import pytest
 import shop
 
-from driftline.streams.declare.rights import OUTPUTS, Right, acl_commands, rights
-from driftline.streams.declare.roles import Role
+from driftline.infra.topics.rights import OUTPUTS, Right, acl_commands, rights
+from driftline.streams.connection.roles import Role
 from driftline.streams.declare.topics import Topics
 from driftline.streams.records.outputs import KINDS
 

@@ -14,7 +14,7 @@ from itertools import groupby
 
 import msgspec
 
-from driftline.streams.declare.roles import Role
+from driftline.streams.connection.roles import Role
 from driftline.streams.declare.topics import Topics
 
 OUTPUTS = ("predictions", "outcomes", "drift", "models", "dead_letters")
@@ -64,11 +64,9 @@ def _group(name: str, *operations: str, prefix: bool = False) -> Iterator[Right]
 
 def _fences(topics: Topics, *operations: str) -> Iterator[Right]:
     """The ids by which owners fence each other, of every partition of every stage."""
-    stages = [(topics.log, topics.partitions)]
-    stages += [(topics.of_stage(kind), count) for kind, count in topics.behind]
-    for topic, count in stages:
+    for kind, count in (("events", topics.partitions), *topics.behind):
         for partition in range(count):
-            name = f"driftline.{topic}.{partition}"
+            name = topics.owner(kind, partition)
             yield from (Right("TransactionalId", "Literal", name, operation) for operation in operations)
 
 
@@ -92,7 +90,7 @@ def _worker(topics: Topics, group: str | None, bridge: str | None) -> Iterator[R
     yield from _topics(_everything(topics), "Create", *LOOK)
     yield from _topics([topics.log, *_named(topics, OUTPUTS)], "Read", "Write")
     # its group is named after the code as well, so that an upgrade has one of its own
-    yield from _group(f"{topics.log}.worker.", *READ, prefix=True)
+    yield from _group(f"{topics.readers}.worker.", *READ, prefix=True)
     yield from _between(topics, "Create", *LOOK, "Read", "Write")
     yield from _fences(topics, "Describe", "Write")
 
@@ -103,7 +101,7 @@ def _gateway(topics: Topics, group: str | None, bridge: str | None) -> Iterator[
     yield from _topics(_everything(topics), *READ, "DescribeConfigs")
     # a request that comes again is compared with the one that was answered
     yield from _between(topics, *READ)
-    yield from _group(f"{topics.log}.worker.", "Describe", prefix=True)
+    yield from _group(f"{topics.readers}.worker.", "Describe", prefix=True)
 
 
 def _producer(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
@@ -111,7 +109,7 @@ def _producer(topics: Topics, group: str | None, bridge: str | None) -> Iterator
     yield from _topics([topics.log], "Write")
     yield from _topics(_everything(topics), *LOOK)
     yield from _topics([topics.dead_letters], "Read")
-    yield from _group(f"{topics.log}.worker.", "Describe", prefix=True)
+    yield from _group(f"{topics.readers}.worker.", "Describe", prefix=True)
 
 
 def _consumer(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
@@ -124,7 +122,7 @@ def _operator(topics: Topics, group: str | None, bridge: str | None) -> Iterator
     """Commands to models, statistics, and all that proves: it reads everything."""
     yield from _topics(_everything(topics), "Create", "AlterConfigs", "DescribeConfigs", *READ)
     yield from _topics([topics.log, *_named(topics, STATISTICS)], "Write")
-    yield from _group(f"{topics.log}.", "Describe", prefix=True)
+    yield from _group(f"{topics.readers}.", "Describe", prefix=True)
     # `driftline status` names the transaction that a partition waits for
     yield from _fences(topics, "Describe")
     yield from _between(topics, *READ, "DescribeConfigs")
@@ -133,7 +131,7 @@ def _operator(topics: Topics, group: str | None, bridge: str | None) -> Iterator
 def _archiver(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
     yield from _topics(_everything(topics), *READ)
     yield from _between(topics, *READ)
-    yield from _group(f"{topics.log}.archiver", *READ)
+    yield from _group(f"{topics.readers}.archiver", *READ)
 
 
 def _bridge(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
