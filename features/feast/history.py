@@ -74,9 +74,9 @@ class HistoryManifest(msgspec.Struct, frozen=True):
         return self.parts[-1].end if self.parts else 0
 
 
-def requests_name(case: str) -> str:
-    """The dataset of the case's requests."""
-    return f"{case}_requests"
+def requests_name(case: str, stage: str = "") -> str:
+    """The dataset of the case's requests, as they came to the log; or to a stage behind it, of this topic."""
+    return f"{case}_requests_{stage}" if stage else f"{case}_requests"
 
 
 def view_schema(view: View) -> pa.Schema:

@@ -212,6 +212,12 @@ class FeatureState:
             self._ranges.note_inside(computed)
             x.update(computed)
 
+    def within_ranges(self, x: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy without the values that are missing where their range is judged."""
+        kept = dict(x)
+        self._ranges.silently(kept)
+        return kept
+
     def settle(self) -> None:
         """The request whose values were completed last is accepted."""
         if self._is_ranged:

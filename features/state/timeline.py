@@ -112,6 +112,12 @@ class Timeline:
         self.rows: list[TimelineRow] = []
         self.requests: list[TimelineRequest] = []
 
+    def take(self) -> tuple[list[TimelineRow], list[TimelineRequest]]:
+        """The rows and requests since the last time."""
+        rows, self.rows = self.rows, []
+        requests, self.requests = self.requests, []
+        return rows, requests
+
     def names(self) -> tuple[str, ...]:
         """As `FeatureState.names`."""
         return self._features.names()
@@ -119,13 +125,20 @@ class Timeline:
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """As `FeatureState.read`; the request enters the timeline with `come_to`."""
         self._asked = None
-        x = self._features.read(request, at)
+        return self._noted(request, at, self._features.read(request, at))
+
+    def gather(self, request: Any, at: float) -> dict[str, Any]:
+        """As `FeatureState.gather`, as `read` where others judge the ranges of what is read."""
+        self._asked = None
+        return self._noted(request, at, self._features.gather(request, at))
+
+    def _noted(self, request: Any, at: float, x: dict[str, Any]) -> dict[str, Any]:
+        self._asked = self._features.within_ranges(x)
         # what the store has and no model sees is part of the rows too
-        self._seen = dict(x)
+        self._seen = dict(self._asked)
         for line, read in self._stored:
             if (key := line.key(request)) is not None:
                 self._seen.update(read(key, at))
-        self._asked = x
         return x
 
     def update(self, event: Any, at: float) -> None:

@@ -52,8 +52,10 @@ class WindowTable(dict[Any, EventWindow]):
                 del self[key]
 
     def restore(self, saved: WindowTable) -> None:
-        """Take over another one's windows, and all that it has beside them."""
-        self.update(saved)
+        """Take over another one's windows, and all that it has beside them; nothing of its own is left."""
+        windows = dict(saved)
+        self.clear()
+        self.update(windows)
         for kind in type(self).__mro__:
             for name in getattr(kind, "__slots__", ()):
                 setattr(self, name, getattr(saved, name))

@@ -9,7 +9,7 @@ import typer
 
 from driftline.infra.cli.cases import path_of, selected_case, settings
 from driftline.infra.cli.console import end_with, print_json, say
-from driftline.infra.cli.parameters import AsJson, Case, OffsetTo, RequestsFrom, RequestsTo, times
+from driftline.infra.cli.parameters import AsJson, Case, OffsetTo, Partitions, RequestsFrom, RequestsTo, times
 
 if TYPE_CHECKING:
     from driftline.features.feast.registry import OnlineStoreRepo
@@ -96,6 +96,7 @@ def history(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to (default: where Feast's views read it)")
     ] = None,
+    partitions: Partitions = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the rows of the feature views, as they changed, from the archived log.
@@ -107,7 +108,8 @@ def history(
     """
     from driftline.infra.offline.feature_history import write_history
 
-    report = write_history(path_of(case), selected_case(case), settings(), start, stop, out)
+    declared = selected_case(case, partitions)
+    report = write_history(path_of(case), declared, settings(), start, stop, out)
     print(report.as_json() if as_json else report)
 
 
@@ -117,6 +119,7 @@ def training_set(
     out: ParquetFile,
     start: RequestsFrom = None,
     stop: RequestsTo = None,
+    partitions: Partitions = None,
     as_json: AsJson = False,
 ) -> None:
     """Features from the history, as of each archived prediction's request, with its label.
@@ -126,7 +129,8 @@ def training_set(
     """
     from driftline.infra.offline.training_set import write_training_set
 
-    end_with(write_training_set(selected_case(case), settings(), *times(start, stop), out), as_json)
+    declared = selected_case(case, partitions)
+    end_with(write_training_set(declared, settings(), *times(start, stop), out), as_json)
 
 
 @commands.command()
@@ -135,9 +139,11 @@ def served(
     out: ParquetFile,
     start: RequestsFrom = None,
     stop: RequestsTo = None,
+    partitions: Partitions = None,
 ) -> None:
     """The training log: features as they were served, from the archived predictions, with their labels."""
     from driftline.infra.offline.training_set import write_training_log
 
-    rows = write_training_log(selected_case(case), settings(), *times(start, stop), out)
+    declared = selected_case(case, partitions)
+    rows = write_training_log(declared, settings(), *times(start, stop), out)
     say(f"{rows:,} predictions written to {out}")

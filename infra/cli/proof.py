@@ -217,21 +217,19 @@ def lineage(
     Of a case of several stages: its record in the topic of each, with the features that were read on its way.
     """
     from driftline.infra.proof.lineage import as_text, passage_text
+    from driftline.infra.serving.deploy import stage_places
     from driftline.infra.serving.serve import open_history
     from driftline.streams.owner.deployment import code_of
     from driftline.streams.proof.lineage import Lineage
     from driftline.streams.proof.lineage import lineage as trace
     from driftline.streams.proof.passage import Passage, passage
-    from driftline.streams.stages.itinerary import itinerary_of
-    from driftline.streams.stages.places import StagePlaces
 
     declared, now = selected_case(only_case() if case is None else case, partitions), settings()
     topics, code = declared.topics(now.namespace), code_of(declared)
     found: Lineage | Passage
     with open_history(declared, now) as history:
         if declared.plan.is_chain:
-            places = StagePlaces(topics, code.short, itinerary_of(declared))
-            found = passage(history, declared.codec(), places, prediction)
+            found = passage(history, declared.codec(), stage_places(declared, now), prediction)
             text = passage_text(found)
         else:
             found = trace(history, declared, topics, code, prediction, events)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import compute, parquet
 
 from driftline.features.feast.registry import OnlineStoreRepo
+from driftline.infra.serving.deploy import stage_places
 from driftline.infra.settings import Settings
 from driftline.streams.archive.parts import Archive
 from driftline.streams.archive.storage import Storage
@@ -108,7 +109,7 @@ def _answers(
     case: UseCase, settings: Settings, since: datetime | None, until: datetime | None
 ) -> ArchivedAnswers:
     archive = Archive(settings.archive_uri(case.name))
-    return ArchivedAnswers(case, archive, case.topics(settings.namespace), since, until)
+    return ArchivedAnswers(archive, stage_places(case, settings), since, until)
 
 
 def _counted(statuses: pa.ChunkedArray) -> dict[str, int]:

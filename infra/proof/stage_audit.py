@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from driftline.infra.errors import InfraError
 from driftline.infra.processes.jobs import Report, in_processes
+from driftline.infra.serving.deploy import stage_places
 from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase, load_case
@@ -16,8 +17,6 @@ from driftline.streams.proof.audit import AuditedRange
 from driftline.streams.proof.sent_records import Received
 from driftline.streams.proof.stage_audit import StageAudit, StageAuditor, by_writer
 from driftline.streams.records.outputs import Target
-from driftline.streams.stages.itinerary import itinerary_of
-from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_record import Writer
 
 
@@ -69,7 +68,7 @@ def audit_one(job: StageJob, report: Report[int]) -> StageAudit:
     """What the process of one partition does."""
     case = replace(load_case(job.case_path), partitions=job.partitions)
     code = code_of(case)
-    places = StagePlaces(case.topics(job.settings.namespace), code.short, itinerary_of(case))
+    places = stage_places(case, job.settings)
     with open_history(case, job.settings) as history:
         for audit in StageAuditor(case, places, code, history, job.target, job.received).run():
             report(audit.audit.folded)

@@ -13,6 +13,7 @@ from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import Deployment, code_of
 from driftline.streams.stages.itinerary import itinerary_of
+from driftline.streams.stages.places import StagePlaces
 from driftline.streams.transport.kafka_broker import KafkaBroker
 
 
@@ -34,6 +35,11 @@ def deploy(
         itinerary_of(case),
         segments=_segments(checkpoints, settings),
     )
+
+
+def stage_places(case: UseCase, settings: Settings) -> StagePlaces:
+    """Where the stages of a case read and write, under the code of this process."""
+    return StagePlaces(case.topics(settings.namespace), code_of(case).short, itinerary_of(case))
 
 
 def _segments(checkpoints: Storage, settings: Settings) -> SegmentFolders | None:

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from driftline.features.declare.declaration import View
 from driftline.features.declare.keys import texts_of
 from driftline.features.feast.history import (
     Dataset,
@@ -29,17 +28,18 @@ from driftline.features.feast.history import (
     view_schema,
 )
 from driftline.features.state import timeline
-from driftline.features.state.timeline import Timeline, TimelineRequest, TimelineRow
+from driftline.features.state.timeline import TimelineRequest
 from driftline.streams.archive.parts import Archive, ArchivedRecord, ArchiveError
 from driftline.streams.archive.storage import Storage
 from driftline.streams.code.fingerprint import numeric_fingerprint
 from driftline.streams.code.fold_version import fold_version
 from driftline.streams.code.specification import described
-from driftline.streams.declare.plan import refuse_chain
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import StreamsError
-from driftline.streams.fold.intake import Intake
-from driftline.streams.records.outputs import Outputs
+from driftline.streams.offline import unfolded as folds
+from driftline.streams.offline.unfolded import Unfolded, UnfoldedStage, unfolded
+from driftline.streams.records.outputs import Target
+from driftline.streams.stages.stage_features import views_of
 
 MERGED = 16
 """So many parts that begin at a multiple of their joint range become one part."""
@@ -55,15 +55,27 @@ class HistoryProgress(NamedTuple):
 
 def history_code(case: UseCase) -> str:
     """A hash of all that decides a history's rows: declarations with their functions, arithmetic, the fold,
-    and the timeline, which is no part of it."""
-    decisive = [
+    and the timeline with what folds into it, which are no part of that."""
+    decisive: list[Any] = [
         case.name, case.key, case.events, case.features, case.task, case.allowed_lateness, case.max_jump,
         case.clock, case.clock_skew, case.dedup_horizon, case.max_event_bytes, case.refusals,
     ]  # fmt: skip
+    if case.plan.is_chain:
+        decisive.append([(stage.topic, stage.features) for stage in case.plan.stages])
     return hashlib.sha256(
         f"{described(decisive, case.packages)}\n{numeric_fingerprint()}\n{fold_version()}\n"
-        f"{getsource(timeline)}".encode()
+        f"{getsource(timeline)}\n{getsource(folds)}".encode()
     ).hexdigest()
+
+
+def stages_with_history(case: UseCase) -> list[int]:
+    """The stages of which there is a history: that of the log, and those that have windows."""
+    return [number for number, stage in enumerate(case.plan.stages) if number == 0 or views_of(case, stage)]
+
+
+def requests_of(case: UseCase, stage: int) -> str:
+    """The dataset of the requests as they came to a stage."""
+    return requests_name(case.name, case.plan.stages[stage].topic if stage else "")
 
 
 class _Columns:
@@ -89,27 +101,13 @@ class _Columns:
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
 
-class _Unfolded:
-    """The fold of one partition that gives history rows instead of outputs."""
-
-    def __init__(self, case: UseCase, views: Sequence[View], partition: int) -> None:
-        refuse_chain(case)
-        self.timeline = Timeline(case.feature_state(), views)
-        self._intake = Intake(case, self.timeline, partition)
-
-    def fold(self, record: ArchivedRecord) -> tuple[list[TimelineRow], list[TimelineRequest]]:
-        """What one record of the log caused."""
-        timeline = self.timeline
-        self._intake.fold([record], Outputs())
-        rows, timeline.rows = timeline.rows, []
-        requests, timeline.requests = timeline.requests, []
-        return rows, requests
-
-
 class HistoryWriter:
-    """Writes the feature history of one partition of a case's archived log into a `folder`."""
+    """Writes the feature history of one partition of a case's archived log into a `folder`; or of a stage
+    behind the log, whose `topic` holds the order that was folded there."""
 
-    def __init__(self, case: UseCase, archive: Archive, topic: str, partition: int, folder: Path) -> None:
+    def __init__(
+        self, case: UseCase, archive: Archive, topic: str, partition: int, folder: Path, stage: int = 0
+    ) -> None:
         self._folder = folder
         self._storage = Storage(str(folder))
         self._archive = archive
@@ -126,12 +124,14 @@ class HistoryWriter:
             )
         self._log = log
         self._case = case
-        self._partition = partition
-        self._views = case.views()
+        self._target = Target(stage, partition)
+        planned = case.plan.stages[stage]
+        self._views = views_of(case, planned)
         self._keys_of = {view.name: attrgetter(*view.keys) for view in self._views}
-        self._requests = requests_name(case.name)
+        self._requests = requests_of(case, stage)
         self._columns = {view.name: _Columns(view_schema(view)) for view in self._views}
-        self._columns[self._requests] = _Columns(requests_schema(self._views, case.features))
+        features = {name: case.features[name] for name in planned.features}
+        self._columns[self._requests] = _Columns(requests_schema(self._views, features))
         self._code = history_code(case)
 
     def write(self, begin: int = 0, end: int | None = None) -> Iterator[HistoryProgress]:
@@ -149,7 +149,7 @@ class HistoryWriter:
         nexts = {name: m.end if m.parts else begin for name, m in manifests.items()}
         if min(nexts.values()) >= end:
             return
-        fold = _Unfolded(self._case, self._views, self._partition)
+        fold = unfolded(self._case, self._views, self._target)
         rows = parts = 0
         for first in range(0, end, size):
             missing = [name for name, following in nexts.items() if first >= following]
@@ -161,13 +161,14 @@ class HistoryWriter:
                 manifests[name] = self._merged(manifests[name])
             yield HistoryProgress(first + size, rows, parts)
 
-    def _fold(self, fold: _Unfolded, first: int, wanted: Sequence[str]) -> None:
+    def _fold(self, fold: Unfolded | UnfoldedStage, first: int, wanted: Sequence[str]) -> None:
         columns = {name: self._columns[name] for name in wanted}
         requests = columns.get(self._requests)
         log = self._log
         for chunk in self._archive.read(log.topic, log.partition, first, first + log.part_size):
             for record in chunk:
-                rows, asked = fold.fold(record)
+                fold.fold(record)
+                rows, asked = fold.timeline.take()
                 for row in rows:
                     if row.view in columns:
                         columns[row.view].add(row.keys, row.stamp, record, row.values)
@@ -189,7 +190,8 @@ class HistoryWriter:
         dataset = Dataset(self._folder / name)
         log = self._log
         manifest = dataset.manifest(log.partition)
-        if manifest is None:
+        # topics between stages are of one code each
+        if manifest is None or (self._target.stage and manifest.topic != log.topic):
             return self._begun(
                 HistoryManifest(name, log.partition, log.topic, log.topic_id, log.part_size, self._code)
             )

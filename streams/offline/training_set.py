@@ -28,30 +28,36 @@ from driftline.features.declare.on_demand import AT, OnDemandView, evaluation
 from driftline.features.feast.history import (
     ARROW_TYPES,
     STAMP_TYPE,
-    Dataset,
     column_type,
     metadata_of,
-    requests_name,
     window_type,
 )
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.features.state.event_time import MICROSECONDS
 from driftline.streams.archive.parts import Archive
-from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import StreamsError
+from driftline.streams.offline.history_rows import HistoryRows, history_columns
+from driftline.streams.offline.request_places import RequestPlace, places_by_stage
 from driftline.streams.records.messages import Outcome, Prediction
 from driftline.streams.records.positions import position_of
+from driftline.streams.stages.places import StagePlaces
 
 _Answer = TypeVar("_Answer", Prediction, Outcome)
 
 
 class Served(NamedTuple):
-    """An archived prediction: the partition, the log offset of its request, and what was published."""
+    """An archived prediction: partition and offset of its request, in the log or in the topic of the stage
+    that answered, and what was published."""
 
     partition: int
     offset: int
     published: Prediction
+
+    @property
+    def place(self) -> RequestPlace:
+        """Where its request is."""
+        return RequestPlace(self.partition, self.offset)
 
 
 class ValueDifference(msgspec.Struct, frozen=True):
@@ -102,14 +108,23 @@ class PublishedAnswers(Protocol):
         ...
 
 
+class PlacedAnswers(PublishedAnswers, Protocol):
+    """Published predictions of which it is known where their requests came to each stage."""
+
+    def places(self, served: Sequence[Served]) -> Sequence[Sequence[RequestPlace | None]]:
+        """For each stage the places of the requests; None where they are not known."""
+        ...
+
+
 class ArchivedAnswers:
     """A case's archived predictions and outcomes; `since` and `until` bound the requests' own times."""
 
     def __init__(
-        self, case: UseCase, archive: Archive, topics: Topics, since: datetime | None, until: datetime | None
+        self, archive: Archive, places: StagePlaces, since: datetime | None, until: datetime | None
     ) -> None:
         self._archive = archive
-        self._topics = topics
+        self._places = places
+        self._topics = places.topics
         self._since = since
         self._until = until
 
@@ -131,6 +146,10 @@ class ArchivedAnswers:
                 if known is None or outcome.revision >= known.revision:
                     newest[outcome.prediction_id] = outcome
         return newest
+
+    def places(self, served: Sequence[Served]) -> Sequence[Sequence[RequestPlace | None]]:
+        """For each stage the places of the requests, as far as the archive reaches."""
+        return places_by_stage(self._archive, self._places, [one.place for one in served])
 
     def _records(self, topic: str, partition: int, kind: type[_Answer]) -> Iterator[tuple[Any, _Answer]]:
         archive = self._archive
@@ -157,7 +176,7 @@ def training_log(case: UseCase, answers: PublishedAnswers) -> pa.Table:
     return _table(case, _identity(case, served), features, _labels(served, answers.outcomes()))
 
 
-def training_set(case: UseCase, answers: PublishedAnswers, repo: OnlineStoreRepo) -> TrainingSet:
+def training_set(case: UseCase, answers: PlacedAnswers, repo: OnlineStoreRepo) -> TrainingSet:
     """The archived predictions with windows and lookups from the feature history.
 
     Raises StreamsError when there is no history or no prediction, FeaturesError when a part of the history is
@@ -169,59 +188,19 @@ def training_set(case: UseCase, answers: PublishedAnswers, repo: OnlineStoreRepo
             f"{case.name}: no prediction is archived of the time asked for. `driftline archive` writes what "
             "fills a part (--part-size)"
         )
-    requests = _Requests(case, repo)
-    served = [one for one in every if (one.partition, one.offset) in requests.places]
-    asked = requests.table.take([requests.places[one.partition, one.offset] for one in served])
-    history = _with_on_demand(case, served, asked, _joined(case, repo, asked))
+    rows = HistoryRows(case, repo, answers.places(every))
+    served = [one for one, is_reached in zip(every, rows.reached, strict=True) if is_reached]
+    asked = rows.asked()
+    history = _with_on_demand(case, served, asked[0], history_columns(case, repo, asked))
     features = {}
     for name, feature in case.features.items():
         values = history.get(name)
         if values is None:
             values = _column(case, name, feature, [one.published.features.get(name) for one in served])
         features[name] = values
-    identity = _identity(case, served) | {"event_timestamp": asked.column("event_timestamp")}
+    identity = _identity(case, served) | {"event_timestamp": asked[0].column("event_timestamp")}
     table = _table(case, identity, features, _labels(served, answers.outcomes()))
     return TrainingSet(table, len(every) - len(served), _compared(served, history))
-
-
-class _Requests:
-    """The requests of the feature history: `table`, and `places` in it by partition and log offset."""
-
-    def __init__(self, case: UseCase, repo: OnlineStoreRepo) -> None:
-        dataset = Dataset(repo.history / requests_name(case.name))
-        manifests = [manifest for manifest in dataset.manifests() if manifest.parts]
-        if not manifests:
-            raise StreamsError(
-                f"there is no feature history in {repo.history}: run `driftline features history` first"
-            )
-        tables: list[pa.Table] = []
-        self.places: dict[tuple[int, int], int] = {}
-        for manifest in manifests:
-            for part in manifest.parts:
-                table = dataset.read(manifest, part)
-                begin = len(self.places)
-                for place, offset in enumerate(table.column("offset").to_pylist(), begin):
-                    self.places[manifest.partition, offset] = place
-                tables.append(table)
-        self.table = pa.concat_tables(tables)
-
-
-def _joined(case: UseCase, repo: OnlineStoreRepo, asked: pa.Table) -> dict[str, pa.ChunkedArray]:
-    """Windows and lookups of requests: those joined by Feast, these as they stand in the requests."""
-    wanted = [f"{view.name}:{name}" for view in case.views() for name in view.features]
-    keys = dict.fromkeys(key for view in case.views() for key in view.keys)
-    columns = {}
-    if wanted:
-        entities = asked.select([*keys, "event_timestamp"]).to_pandas()
-        entities["row"] = range(len(entities))
-        found_table = repo.store.get_historical_features(entities, wanted).to_arrow().sort_by("row")
-        for view in case.views():
-            for name, window in view.features.items():
-                values = found_table.column(name)
-                unseen = window.empty
-                columns[name] = values if unseen is None else values.fill_null(unseen)
-    looked_up = [name for name, f in case.features.items() if isinstance(f, Lookup)]
-    return columns | {name: asked.column(name) for name in looked_up if name in asked.column_names}
 
 
 def _with_on_demand(

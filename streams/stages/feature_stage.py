@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from driftline.errors import pass_interrupt
 from driftline.features.errors import FeatureValueError
-from driftline.features.state.feature_state import FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
@@ -17,11 +16,11 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 from driftline.streams.fold import refusal_reasons
 from driftline.streams.fold.intake import RETAIN_EVERY
+from driftline.streams.fold.intake_state import Features
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.sender import Sender
-from driftline.streams.stages.stage_features import features_of
 from driftline.streams.stages.stage_record import StageRecord, Writer, decode_record
 from driftline.streams.stages.stage_work import StageWork
 from driftline.streams.stages.writers import Heard, Writers
@@ -44,12 +43,14 @@ class FeatureStage(StageWork):
 
     offset: int = -1
 
-    def __init__(self, case: UseCase, itinerary: Itinerary, number: int, sender: Sender, rows: bool) -> None:
+    def __init__(
+        self, case: UseCase, itinerary: Itinerary, number: int, sender: Sender, features: Features
+    ) -> None:
         self._number = number
         self._itinerary = itinerary
         self._ask = case.task.ask
         self._decode = EventDecoder[Event](tuple(case.events)).decode
-        self._features = features_of(case, itinerary.plan.stages[number], rows, FeatureState)
+        self._features = features
         self._writers = Writers(itinerary.writers(number))
         self._sender = sender
         self._records = 0

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from driftline.features.state.feature_state import FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
-from driftline.streams.declare.events import Command, Event, WarmUp
+from driftline.streams.declare.events import Command, Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 from driftline.streams.fold.intake import Intake
@@ -20,7 +19,7 @@ from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.sender import Sender
-from driftline.streams.stages.stage_features import features_of
+from driftline.streams.stages.stage_features import AcceptedFeatures, features_of
 from driftline.streams.stages.stage_work import StageWork
 from driftline.streams.waiting.prediction import PendingPrediction
 
@@ -37,8 +36,8 @@ class IntakeStage(StageWork):
     ) -> None:
         self._itinerary = itinerary
         self._is_first = partition == 0
-        self._features = features_of(case, itinerary.plan.stages[0], rows, _AcceptedFeatures)
-        self.intake = Intake(replace(case, refusals=None), self._features, partition, _Elsewhere())
+        self._features = features_of(case, itinerary.plan.stages[0], rows, AcceptedFeatures)
+        self.intake = Intake(replace(case, refusals=None), self._features, partition, Elsewhere())
         self._sender = sender
 
     @property
@@ -130,38 +129,8 @@ def _told_with(sent: Event | None, watermark: float) -> float:
     return watermark if sent is None else min(watermark, sent.at.timestamp())
 
 
-class _Elsewhere:
+class Elsewhere:
     """Requests and labels meet in the last stage, to which their events go."""
 
     def add(self, pending: PendingPrediction) -> None: ...
     def answer(self, statement: Statement, known: Known) -> None: ...
-
-
-class _AcceptedFeatures(FeatureState):
-    """The features of the first stage, which notes the event that was accepted last and what was read for
-    it. What can be said of a request is said where all of its features are known."""
-
-    _event: Event | None = None
-    _x: dict[str, Any] | None = None
-
-    def take(self) -> tuple[Event | None, dict[str, Any] | None]:
-        """The event since the last time, if one was accepted, and what was read where it is a request."""
-        event, x = self._event, self._x
-        self._event = self._x = None
-        return event, None if event is None else x
-
-    def read(self, request: Any, at: float) -> dict[str, Any]:
-        """What was gathered."""
-        self._x = self.gather(request, at)
-        return self._x
-
-    def update(self, event: Any, at: float) -> None:
-        """As any state of features; raises Refused for a warm-up."""
-        if isinstance(event, WarmUp):
-            raise Refused("warm-up", "a case of several stages begins without a warm-up")
-        super().update(event, at)
-        self._event = event
-
-    def problems(self) -> list[str]:
-        """None: the last stage says them."""
-        return []

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
+from driftline.features.declare.declaration import Elapsed, View, Window, stored_name
 from driftline.features.state.feature_state import FeatureState
+from driftline.streams.declare.events import Event, WarmUp
 from driftline.streams.declare.plan import Stage
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.errors import Refused
 
 F = TypeVar("F", bound=FeatureState)
 
@@ -15,5 +19,46 @@ def features_of(case: UseCase, stage: Stage, rows: bool, kind: type[F]) -> F:
     """The state of the features of a stage before its first event, of this kind; with `rows` it keeps the
     online rows of its own windows."""
     features = {name: case.features[name] for name in stage.features}
-    views = [view for view in case.views() if rows and set(view.features) <= set(stage.features)]
-    return kind(features, case.task.ask, views)
+    return kind(features, case.task.ask, views_of(case, stage) if rows else ())
+
+
+def views_of(case: UseCase, stage: Stage) -> Sequence[View]:
+    """The feature views whose windows a stage has."""
+    windows = set()
+    for name in stage.features:
+        feature = case.features[name]
+        if isinstance(feature, Elapsed):
+            windows.add(stored_name(name))
+        elif isinstance(feature, Window):
+            windows.add(name)
+    return [view for view in case.views() if not windows.isdisjoint(view.features)]
+
+
+class AcceptedFeatures(FeatureState):
+    """The features of a stage, which notes the event that was accepted last and what was read for it. What
+    can be said of a request is said where all of its features are known."""
+
+    _event: Event | None = None
+    _x: dict[str, Any] | None = None
+
+    def take(self) -> tuple[Event | None, dict[str, Any] | None]:
+        """The event since the last time, if one was accepted, and what was read where it is a request."""
+        event, x = self._event, self._x
+        self._event = self._x = None
+        return event, None if event is None else x
+
+    def read(self, request: Any, at: float) -> dict[str, Any]:
+        """What was gathered."""
+        self._x = self.gather(request, at)
+        return self._x
+
+    def update(self, event: Any, at: float) -> None:
+        """As any state of features; raises Refused for a warm-up."""
+        if isinstance(event, WarmUp):
+            raise Refused("warm-up", "a case of several stages begins without a warm-up")
+        super().update(event, at)
+        self._event = event
+
+    def problems(self) -> list[str]:
+        """None: the last stage says them."""
+        return []

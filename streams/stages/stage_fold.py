@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from driftline.errors import pass_interrupt
+from driftline.features.state.feature_state import FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
@@ -20,6 +21,7 @@ from driftline.streams.stages.intake_stage import IntakeStage
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.last_stage import LastStage
 from driftline.streams.stages.sender import Sender, SenderState
+from driftline.streams.stages.stage_features import features_of
 from driftline.streams.stages.stage_record import Writer
 from driftline.streams.stages.stage_work import StageWork
 from driftline.streams.waiting.queue_state import pickled
@@ -169,4 +171,5 @@ def _work(
         return IntakeStage(case, itinerary, partition, sender, rows)
     if number == itinerary.last:
         return LastStage(case, itinerary, partition, store)
-    return FeatureStage(case, itinerary, number, sender, rows)
+    features = features_of(case, itinerary.plan.stages[number], rows, FeatureState)
+    return FeatureStage(case, itinerary, number, sender, features)

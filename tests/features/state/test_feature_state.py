@@ -66,3 +66,13 @@ def test_a_restored_state_reads_and_forgets_as_the_one_it_was_taken_from() -> No
     assert fold_a_day(restored, 1) == fold_a_day(state, 1)
     kept = [[list(table) for table in one.state().tables] for one in (restored, state)]
     assert kept[0] == kept[1]
+
+
+def test_a_restore_into_a_state_that_is_in_use_leaves_nothing_of_its_own() -> None:
+    state = feature_state()
+    before = pickle.dumps(state.state())
+    read = fold_a_day(state)
+    state.restore(pickle.loads(before))
+    assert fold_a_day(state) == read
+    state.restore(state.state())
+    assert state.read(Paid("s", "c1439", 1.0), 60.0 * 1440)["paid_1h"] == 1

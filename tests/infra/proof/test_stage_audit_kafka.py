@@ -131,3 +131,19 @@ def test_what_kafka_has_let_go_of_the_recorded_order_is_read_from_the_archive(
     assert (code, found["first_difference"], found["unchecked"]) == (0, None, 0)
     log = [place for place, *_ in records if place.topic == system.topics.log]
     assert found["checked"] == found["equal"] == len(records) - len(log) - 1
+
+
+def test_a_training_set_out_of_the_archived_order_is_what_was_published(
+    system: Any, records: list[Record]
+) -> None:
+    out = str(system.home / "set.parquet")
+    for arguments in (
+        ["archive", system.case_path, "--once", "--part-size", "30"],
+        ["features", "history", system.case_path],
+        ["features", "training-set", system.case_path, "--out", out, "--json"],
+    ):
+        code, said = said_by(system, *arguments)
+        assert code == 0, said
+    found = json.loads(said)
+    assert found["rows"] == found["comparison"]["equal"] > 100
+    assert found["comparison"]["unpublished"] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -72,6 +72,10 @@ class Delivery:
     def _append(self, place: Target, value: bytes, key: bytes | None = None) -> None:
         topic = self._topics[place]
         topic.append(Accepted(len(topic), key, value))
+
+    def topic(self, place: Target) -> Sequence[Accepted]:
+        """What was appended to the topic of a stage, in its order."""
+        return self._topics[place]
 
     def run(self, crashes: int = 0) -> None:
         """Until nothing is left to be appended or folded."""
