@@ -38,8 +38,6 @@ KEY = HTTPBearer(
     auto_error=False,  # what a key allows is for `Allow` to say
 )
 LATE = refused_event("late", "2024-05-06T08:00:00Z is before the watermark, 2024-05-06T09:00:00Z")
-REPEATED_IN = 1.5
-"""Seconds in which Kafka gives the request that came before, or the client is told to send its own again."""
 
 
 class CaseRoutes:
@@ -53,7 +51,7 @@ class CaseRoutes:
         self._decoder: EventDecoder[Event] = EventDecoder((*case.events, *SYSTEM_EVENTS))
         self._results = PublishedResults(case, bootstrap, namespace)
         self._progress = FoldedOffsets(case, bootstrap, namespace)
-        self._lookup = RecordLookup(bootstrap, REPEATED_IN)
+        self._lookup = RecordLookup(bootstrap)
         self._submission = Submission(case, bootstrap, namespace, self._results, self._progress, self._lookup)
         self._records = RecordRoutes(case, bootstrap, settings, streams)
         self._features = FeatureClient(case, settings.features(case.name)) if case.views() else None

@@ -10,6 +10,9 @@ import msgspec
 from driftline.infra.errors import InfraError
 
 MEDIA_TYPE = "application/problem+json"
+KAFKA_ANSWERS_IN = 1.2
+"""Seconds of Kafka's silence after which a client is told to come again: it hears that within 2 s, with what
+a hundred clients at once take to be told."""
 
 
 class Problem(InfraError):

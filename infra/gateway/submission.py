@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from driftline.infra.gateway.problems import (
+    KAFKA_ANSWERS_IN,
     Problem,
     no_prediction,
     other_content,
@@ -22,6 +23,7 @@ from driftline.infra.gateway.published.record_lookup import RecordLookup
 from driftline.infra.gateway.published.refusals import LogPosition, RefusedRecord
 from driftline.infra.gateway.published.results import KnownAnswer, PublishedResults
 from driftline.streams.connection import async_clients
+from driftline.streams.connection.closing import Endings
 from driftline.streams.connection.request_limit import limit_requests
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.partitioning import partition_of
@@ -30,8 +32,6 @@ from driftline.streams.errors import Refused
 from driftline.streams.fold.deduplication import content_of
 from driftline.streams.records.positions import position_of
 
-ACKNOWLEDGED_WITHIN = 1.5
-"""Seconds in which Kafka acknowledges an event, or the client is told that its outcome is unknown."""
 FOLLOWED_FOR = 600.0
 """Seconds for which a request without an answer is remembered as being on its way."""
 
@@ -65,7 +65,7 @@ class Submission:
         self._outstanding: dict[str, _Outstanding] = {}
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
-        self._ending: set[asyncio.Task[None]] = set()
+        self._endings = Endings()
 
     async def predict(self, request: Event) -> bytes:
         """The prediction of a request, as published; the same one whenever the same request comes again.
@@ -140,7 +140,7 @@ class Submission:
         key = self._codec.key(event)
         numbers = range(self._partitions) if key is None else (partition_of(key, self._partitions),)
         try:
-            async with asyncio.timeout(ACKNOWLEDGED_WITHIN):
+            async with asyncio.timeout(KAFKA_ANSWERS_IN):
                 producer = await self._started()
                 sent = [await producer.send(self._topics.log, value, key, number) for number in numbers]
                 places = await asyncio.gather(*sent)
@@ -164,7 +164,7 @@ class Submission:
                 try:
                     await producer.start()
                 except BaseException:
-                    await producer.stop()  # what it has opened by then would stay open
+                    self._endings.begin(producer)  # what it has opened by then would stay open
                     raise
                 self._producer = producer
             return self._producer
@@ -173,9 +173,7 @@ class Submission:
         """Have the next event sent by a new producer: one whose sequence is broken sends nothing any more."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            ending = asyncio.create_task(producer.stop())
-            self._ending.add(ending)
-            ending.add_done_callback(self._ending.discard)
+            self._endings.begin(producer)
 
     async def _repeated(self, request: Event, content: int, place: AnswerPlace) -> bytes:
         """The prediction of a request that came before; raises Problem if that was another request."""
@@ -214,7 +212,7 @@ class Submission:
         for outstanding in list(self._outstanding.values()):
             outstanding.result.cancel()
         self._give_up_producer()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._endings.over()
 
 
 def refused_record(refusal: RefusedRecord) -> Problem:

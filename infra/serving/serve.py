@@ -114,38 +114,35 @@ def run_worker(
     have been written.
     """
     logs.begin(case=case.name)
-    renewals = Renewals()
-    renewals.wait()
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
-    bootstrap = bootstrap_of(settings)
-    # a worker that restarts while the local broker is away has to know which one to wait for
-    os.environ["DRIFTLINE_BOOTSTRAP"] = bootstrap
-    settings.see_that_home_is_writable()
-    deployment = _deployed(case, settings, bootstrap)
-    _until_there(bootstrap, deployment.specs, mend_topics)
-    with_rows = bool(features and case.views())
-    upgrading: Mapping[int, Standby] = {}
-    if upgrade_path is None:
-        _refuse_other_code(deployment, bootstrap)
-    else:
-        from driftline.infra.serving.upgrade import approached
+    from driftline.streams.status.endpoint import answering_while_starting
 
-        now = settings.model_copy(update={"bootstrap": bootstrap})
-        found = approached(upgrade_path, deployment, now, rows=with_rows, accept_refused=accept_refused)
-        if found is None:
-            return
-        upgrading = found
-    # not before: code that does not come to serve must not put its views in place of those that are served
-    with none_collected():
-        writer = _online_writer(case, settings) if with_rows else None
-    _serve(
-        replace(deployment, rows=writer),
-        settings,
-        bootstrap,
-        upgrading,
-        renewals,
-        partial(_close, writer, deployment.broker),
-    )
+    renewals = Renewals()
+    with answering_while_starting(settings.metrics):
+        renewals.wait()
+        bootstrap = bootstrap_of(settings)
+        # a worker that restarts while the local broker is away has to know which one to wait for
+        os.environ["DRIFTLINE_BOOTSTRAP"] = bootstrap
+        settings.see_that_home_is_writable()
+        deployment = _deployed(case, settings, bootstrap)
+        _until_there(bootstrap, deployment.specs, mend_topics)
+        with_rows = bool(features and case.views())
+        upgrading: Mapping[int, Standby] = {}
+        if upgrade_path is None:
+            _refuse_other_code(deployment, bootstrap)
+        else:
+            from driftline.infra.serving.upgrade import approached
+
+            now = settings.model_copy(update={"bootstrap": bootstrap})
+            found = approached(upgrade_path, deployment, now, rows=with_rows, accept_refused=accept_refused)
+            if found is None:
+                return
+            upgrading = found
+        # not before: code that does not come to serve must not put its views in place of those served
+        with none_collected():
+            writer = _online_writer(case, settings) if with_rows else None
+    closing = partial(_close, writer, deployment.broker)
+    _serve(replace(deployment, rows=writer), settings, bootstrap, upgrading, renewals, closing)
 
 
 def _deployed(case: UseCase, settings: Settings, bootstrap: str) -> Deployment:

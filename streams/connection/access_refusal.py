@@ -2,7 +2,7 @@
 
 A broker ends a connection that it does not let in, and kafka-python tries again until its time is over. Its
 API versions and its SASL mechanisms it tells before it knows who asks: what it says to that, or that it says
-nothing, tells what is wrong.
+nothing, tells what is wrong. Then it is shown the user's password or token, as kafka-python would.
 """
 
 from __future__ import annotations
@@ -10,9 +10,13 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from driftline.streams.connection.security import ssl_context
+from kafka.net.sasl import get_sasl_mechanism
+from kafka.net.sasl.oauth import AbstractTokenProvider
+
+from driftline.streams.connection.security import arguments, ssl_context
 
 if TYPE_CHECKING:
     from driftline.settings import KafkaSecurity
@@ -20,11 +24,25 @@ if TYPE_CHECKING:
 HANDSHAKE_WITHIN = 4.0
 """Seconds; a broker that takes longer counts as away."""
 _API_VERSIONS = struct.pack(">hhih", 18, 0, 0, -1)
-_HANDSHAKE = struct.pack(">hhih", 17, 0, 1, -1)
-"""Requests of version 0: their key, version and number, no client id."""
+_HANDSHAKE = struct.pack(">hhih", 17, 1, 1, -1)
+_AUTHENTICATE = struct.pack(">hhih", 36, 0, 2, -1)
+"""Heads of requests: their key, version and number, no client id."""
 _NO_SASL = 34
 """Error code of a broker that wants no SASL of the client."""
+_WRONG_USER = 58
+"""Error code of a broker that does not accept a user's password or token."""
 _TLS_ALERT = b"\x15\x03"
+
+
+class FileToken(AbstractTokenProvider):  # type: ignore[misc]
+    """A token that is read from its file whenever a connection needs it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def token(self) -> str:
+        """See kafka-python."""
+        return self._path.read_text("utf-8").strip()
 
 
 def refusal(bootstrap: str, security: KafkaSecurity) -> str | None:
@@ -74,10 +92,29 @@ def _of_user(connection: socket.socket, security: KafkaSecurity) -> str | None:
         return f"it wants a user, by {mechanisms} (security_protocol, sasl_mechanism)"
     if error:
         return f"it lets users in by {mechanisms}, not by {security.sasl_mechanism} (sasl_mechanism)"
+    if not answer or not _is_refused(connection, security):
+        return None
+    if security.sasl_token_file is not None:
+        return "it does not accept the token (sasl_token_file)"
     return (
         f"it knows no user {security.sasl_username!r} with that password by {security.sasl_mechanism} "
         "(sasl_username, sasl_password)"
     )
+
+
+def _is_refused(connection: socket.socket, security: KafkaSecurity) -> bool:
+    """Whether the broker says of a user, whose mechanism it has agreed to, that it is not who it says."""
+    mechanism = get_sasl_mechanism(security.sasl_mechanism)(**arguments(security, FileToken))
+    while not mechanism.is_done():
+        told = mechanism.auth_bytes()
+        answer = _answer(connection, _AUTHENTICATE + struct.pack(">i", len(told)) + told)
+        if not answer:
+            return False
+        error, length = struct.unpack(">hh", answer[:4])
+        if error:
+            return bool(error == _WRONG_USER)
+        mechanism.receive(answer[8 + max(length, 0) :])
+    return False
 
 
 def _answer(connection: socket.socket, request: bytes) -> bytes | None:

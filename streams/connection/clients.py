@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import time
 from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaTimeoutError
-from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from driftline.streams.connection.access_refusal import refusal
+from driftline.streams.connection.access_refusal import FileToken, refusal
 from driftline.streams.connection.security import arguments, own_security
 from driftline.streams.errors import NotLetIn
 
@@ -21,17 +20,10 @@ if TYPE_CHECKING:
 
 RECONNECTION = {"reconnect_backoff_max_ms": 1_000}
 """Its clients wait for half a minute else before they come back to a broker that was away."""
-
-
-class FileToken(AbstractTokenProvider):  # type: ignore[misc]
-    """A token that is read from its file whenever a connection needs it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def token(self) -> str:
-        """See kafka-python."""
-        return self._path.read_text("utf-8").strip()
+LET_IN_WITHIN = 30.0
+"""Seconds in which a client is let in, or fails."""
+ASKED_AFTER = 1.0
+"""Seconds after which a broker is asked why it does not let a client in."""
 
 
 def consumer(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> KafkaConsumer:
@@ -51,16 +43,29 @@ def admin(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any
 
 def _made(kind: Any, bootstrap: str, security: KafkaSecurity | None, settings: dict[str, Any]) -> Any:
     security = own_security() if security is None else security
-    let_in = arguments(security, FileToken)
-    try:
-        return kind(**{"bootstrap_servers": bootstrap} | RECONNECTION | let_in | settings)
-    except KafkaTimeoutError:
-        if (reason := refusal(bootstrap, security)) is None:
-            raise KafkaTimeoutError(
-                f"no Kafka answers at {bootstrap}: is it running, and is this its address? "
-                "DRIFTLINE_BOOTSTRAP names another"
-            ) from None
-        raise NotLetIn(
-            f"Kafka at {bootstrap} is there, and does not let this client in: {reason}. `driftline config "
-            "show` tells what is set, and where"
-        ) from None
+    given = {"bootstrap_servers": bootstrap} | RECONNECTION | arguments(security, FileToken) | settings
+    ends = time.monotonic() + given.pop("bootstrap_timeout_ms", LET_IN_WITHIN * 1_000) / 1_000
+    reason = None
+    # a broker that starts or ends may close a connection for no reason of the client's, so it is asked twice
+    for attempt in (ASKED_AFTER, ASKED_AFTER, LET_IN_WITHIN):
+        left = min(attempt, ends - time.monotonic())
+        try:
+            return kind(**given, bootstrap_timeout_ms=max(1, round(left * 1_000)))
+        except KafkaTimeoutError:
+            before, reason = reason, refusal(bootstrap, security)
+        if time.monotonic() >= ends or (reason is not None and reason == before):
+            break
+    raise _failure(bootstrap, reason)
+
+
+def _failure(bootstrap: str, reason: str | None) -> Exception:
+    if reason is None:
+        away: Exception = KafkaTimeoutError(
+            f"no Kafka answers at {bootstrap}: is it running, and is this its address? "
+            "DRIFTLINE_BOOTSTRAP names another"
+        )
+        return away
+    return NotLetIn(
+        f"Kafka at {bootstrap} is there, and does not let this client in: {reason}. `driftline config show` "
+        "tells what is set, and where"
+    )

@@ -33,6 +33,23 @@ async def end(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
         log.warning("a connection to Kafka did not end in time: %s is left to itself", type(client).__name__)
 
 
+class Endings:
+    """Clients that are ended while nobody waits for it: a silent broker would hold up who has an answer."""
+
+    def __init__(self) -> None:
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def begin(self, client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
+        """Have a client end."""
+        ending = asyncio.create_task(end(client))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    async def over(self) -> None:
+        """Return when all have ended."""
+        await asyncio.gather(*self._ending)
+
+
 async def _abandoned(producer: AIOKafkaProducer) -> None:
     """End the sending of a producer; its own `stop` waits until everything is acknowledged."""
     producer._closed = True

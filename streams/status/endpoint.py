@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from threading import Thread
 from typing import Any
 
 from aiohttp import web
@@ -16,14 +19,16 @@ from driftline.streams.status.metrics import WorkerMetrics
 BIND_AGAIN_AFTER = 1.0
 """Seconds until an address that is taken is tried again: a worker that died may still hold it."""
 
-PartitionStates = Callable[[], Mapping[str, str]]
+PartitionStates = Callable[[], Mapping[str, str] | None]
+"""The state of each partition that a worker has; None while it starts."""
 
 
 class Endpoint:
     """Serves the metrics of a worker, and its health to whoever restarts or routes.
 
-    /livez answers while the worker's loop turns. /readyz is 200 when every assigned partition is served, 503
-    before; its body has the state of each. A worker without partitions stands by: it is ready.
+    /livez answers while the worker's loop turns, and while it starts. /readyz is 200 when every assigned
+    partition is served, 503 before; its body has the state of each. A worker without partitions stands by: it
+    is ready.
     """
 
     def __init__(self, address: str, states: PartitionStates) -> None:
@@ -74,9 +79,37 @@ class Endpoint:
 
     async def _ready(self, _request: web.Request) -> web.Response:
         states = self._states()
-        ready = all(state == "serving" for state in states.values())
+        ready = states is not None and all(state == "serving" for state in states.values())
         body: dict[str, Any] = {
             "ready": ready,
-            "partitions": dict(states),
+            "partitions": dict(states or {}),
         }
         return web.json_response(body, status=200 if ready else 503)
+
+
+@contextmanager
+def answering_while_starting(address: str | None) -> Iterator[None]:
+    """Serve a worker's endpoint from a thread: what it waits for at its start holds up its own loop.
+
+    The thread takes no signals: they are for the worker.
+    """
+    if address is None:
+        yield
+        return
+    loop = asyncio.new_event_loop()
+    serving = loop.create_task(Endpoint(address, lambda: None).run())
+
+    def serve() -> None:
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(serving)
+        loop.close()
+
+    thread = Thread(target=serve, name="endpoint while starting", daemon=True)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    thread.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(serving.cancel)
+        thread.join()

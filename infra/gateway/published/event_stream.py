@@ -19,16 +19,16 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from driftline.infra.gateway.problems import not_now, too_many_streams
+from driftline.infra.gateway.problems import KAFKA_ANSWERS_IN, not_now, too_many_streams
 from driftline.infra.gateway.published.offset_vector import OffsetVector, encoded, gaps, within
 from driftline.infra.gateway.published.topic_reader import TopicExtent
 from driftline.streams.connection import async_clients
+from driftline.streams.connection.closing import Endings, end
 
 log = logging.getLogger("driftline.gateway")
 
 HEARTBEAT = 10.0
 """Seconds of silence after which a comment is sent, so that neither side nor a proxy takes it for the end."""
-OPENED_WITHIN = 1.5
 STREAM_POLL_MS = 500
 EVENTS_AT_ONCE = 500
 FETCHED_BYTES = 256 << 10
@@ -46,7 +46,9 @@ class RecordStream:
         self._gone = gone
 
     @classmethod
-    async def open(cls, bootstrap: str, topic: str, since: OffsetVector | None) -> RecordStream:
+    async def open(
+        cls, bootstrap: str, topic: str, since: OffsetVector | None, endings: Endings
+    ) -> RecordStream:
         """Begin at a vector, or with what is published from now on. Raises Problem: 422, 503."""
         consumer = async_clients.consumer(
             bootstrap,
@@ -55,13 +57,13 @@ class RecordStream:
             max_partition_fetch_bytes=FETCHED_BYTES,
         )
         try:
-            async with asyncio.timeout(OPENED_WITHIN):
+            async with asyncio.timeout(KAFKA_ANSWERS_IN):
                 await consumer.start()
                 extent = await TopicExtent.of(consumer, topic)
                 at = extent.ends if since is None else within(since, extent.begins, extent.ends)
                 extent.seek(consumer, at)
         except BaseException as error:
-            await consumer.stop()
+            endings.begin(consumer)
             if isinstance(error, (KafkaError, OSError, TimeoutError)):
                 raise not_now() from None
             raise
@@ -103,7 +105,7 @@ class RecordStream:
 
     async def close(self) -> None:
         """End the connection."""
-        await self._consumer.stop()
+        await end(self._consumer)
 
 
 def named_event(name: str, data: Mapping[str, Any]) -> bytes:
@@ -117,15 +119,16 @@ class OpenStreams:
     def __init__(self, most: int) -> None:
         self._most = most
         self._open = 0
+        self._endings = Endings()
         self.is_ending = False
 
-    async def answer(self, opened: Callable[[], Awaitable[RecordStream]]) -> Response:
+    async def answer(self, opened: Callable[[Endings], Awaitable[RecordStream]]) -> Response:
         """The response that sends a stream. Raises Problem: 429 beyond the limit, and what opening raises."""
         if self._open >= self._most:
             raise too_many_streams(self._most)
         self._open += 1
         try:
-            return _StreamResponse(await opened(), self)
+            return _StreamResponse(await opened(self._endings), self)
         except BaseException:
             self._open -= 1
             raise

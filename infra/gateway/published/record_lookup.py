@@ -9,8 +9,9 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from driftline.infra.gateway.problems import not_now
+from driftline.infra.gateway.problems import KAFKA_ANSWERS_IN, not_now
 from driftline.streams.connection import async_clients
+from driftline.streams.connection.closing import Endings
 
 LOOKUP_WAIT_MS = 10
 LOOKUP_POLL_MS = 200
@@ -28,9 +29,10 @@ class RecordLookup:
     What Kafka does not give `within` so many seconds raises Problem 503.
     """
 
-    def __init__(self, bootstrap: str, within: float) -> None:
+    def __init__(self, bootstrap: str, within: float = KAFKA_ANSWERS_IN) -> None:
         self._bootstrap = bootstrap
         self._within = within
+        self._endings = Endings()
         self._consumer: AIOKafkaConsumer | None = None
         self._wanted: Wanted = defaultdict(dict)
         self._serving: asyncio.Task[None] | None = None
@@ -54,7 +56,7 @@ class RecordLookup:
                 async with asyncio.timeout(self._within):
                     await _read(await self._started(), wanted)
             except (KafkaError, OSError, TimeoutError) as error:
-                await self._drop()  # the next ones begin with a new connection
+                self._drop()  # the next ones begin with a new connection
                 for future in (each for futures in wanted.values() for each in futures.values()):
                     if not future.done():
                         future.set_exception(error)
@@ -68,17 +70,18 @@ class RecordLookup:
             await self._consumer.start()
         return self._consumer
 
-    async def _drop(self) -> None:
+    def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            self._endings.begin(consumer)
 
     async def close(self) -> None:
         """End the connection; who waits is left alone."""
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
-        await self._drop()
+        self._drop()
+        await self._endings.over()
 
 
 async def _read(consumer: AIOKafkaConsumer, wanted: Wanted) -> None:

@@ -37,8 +37,6 @@ _SCOPE: dict[RecordKind, Scope] = {
     "models": "read",
 }
 MOST_RECORDS = 1_000
-READ_IN = 5.0
-"""Seconds in which Kafka gives the records of a page; sent events have a connection of their own."""
 EVENTS_BEHIND = 5
 """Events that the lineage lists behind each feature."""
 
@@ -51,7 +49,7 @@ class RecordRoutes:
         self._bootstrap = bootstrap
         self._settings = settings
         self._topics = case.topics(settings.namespace)
-        self._reader = TopicReader(bootstrap, READ_IN)
+        self._reader = TopicReader(bootstrap)
         self._streams = streams
         self._tracing = asyncio.Lock()
 
@@ -92,7 +90,9 @@ class RecordRoutes:
             at = request.headers.get("Last-Event-ID") or since
             begin = None if at is None else parsed(at)
             topic = getattr(self._topics, kind)
-            return await self._streams.answer(lambda: RecordStream.open(self._bootstrap, topic, begin))
+            return await self._streams.answer(
+                lambda endings: RecordStream.open(self._bootstrap, topic, begin, endings)
+            )
 
     def _add_now(self, router: APIRouter, document: CaseDocument, allow: Allow) -> None:
         @router.get(
@@ -135,6 +135,9 @@ class RecordRoutes:
         )
         async def trace(request: Request, prediction_id: str) -> Response:
             allow(request, "read:values")
+            await self._reader.reached(
+                self._topics.log
+            )  # else a thread would wait for Kafka, and all behind it
             async with self._tracing:  # it reads the log: one at a time
                 try:
                     found = await asyncio.to_thread(self._lineage, prediction_id)

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from driftline.infra.gateway.problems import not_now
+from driftline.infra.gateway.problems import KAFKA_ANSWERS_IN, not_now
 from driftline.infra.gateway.published.offset_vector import OffsetVector, gaps, within
 from driftline.streams.connection import async_clients
+from driftline.streams.connection.closing import Endings
 
 _FETCH_WAIT_MS = 10
 _POLL_MS = 200
@@ -71,40 +72,45 @@ class TopicExtent(NamedTuple):
 class TopicReader:
     """One consumer outside any group, used by one request at a time.
 
-    What Kafka does not give `within` so many seconds, the wait in line included, raises Problem 503.
+    Where Kafka gives nothing for too long, the wait in line included, Problem 503 is raised.
     """
 
-    def __init__(self, bootstrap: str, within: float) -> None:
+    def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
-        self._within = within
+        self._endings = Endings()
         self._consumer: AIOKafkaConsumer | None = None
         self._turn = asyncio.Lock()
 
+    async def reached(self, topic: str) -> None:
+        """See that Kafka gives what a topic has. Raises Problem 503."""
+        async with self._reading() as (consumer, _):
+            await TopicExtent.of(consumer, topic)
+
     async def page(self, topic: str, since: Mapping[int, int] | None, limit: int) -> RecordPage:
         """Up to `limit` records from a vector on, or from the beginning. Raises Problem: 422, 503."""
-        async with self._reading() as consumer:
+        async with self._reading() as (consumer, patience):
             extent = await TopicExtent.of(consumer, topic)
             begin = extent.begins if since is None else within(since, extent.begins, extent.ends)
-            records, at = await _read(consumer, extent, begin, limit)
+            records, at = await _read(consumer, extent, begin, limit, patience)
         more = any(at[number] < end for number, end in extent.ends.items())
         return RecordPage(records, at, more, gaps(since, begin))
 
     async def newest(self, topic: str, count: int) -> list[Any]:
         """The records of the last `count` offsets of each partition, by append time. Raises Problem 503."""
-        async with self._reading() as consumer:
+        async with self._reading() as (consumer, patience):
             extent = await TopicExtent.of(consumer, topic)
             begin = {number: max(extent.begins[number], end - count) for number, end in extent.ends.items()}
-            return (await _read(consumer, extent, begin, len(extent.ends) * count))[0]
+            return (await _read(consumer, extent, begin, len(extent.ends) * count, patience))[0]
 
     @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AIOKafkaConsumer]:
+    async def _reading(self) -> AsyncIterator[tuple[AIOKafkaConsumer, asyncio.Timeout]]:
         try:
-            async with asyncio.timeout(self._within), self._turn:
+            async with asyncio.timeout(KAFKA_ANSWERS_IN) as patience, self._turn:
                 try:
-                    yield await self._started()
+                    yield await self._started(), patience
                 except BaseException as error:
                     if isinstance(error, (KafkaError, OSError, asyncio.CancelledError)):
-                        await self._drop()  # the next one begins with a new connection
+                        self._drop()  # the next one begins with a new connection
                     raise
         except (KafkaError, OSError, TimeoutError):
             raise not_now() from None
@@ -120,26 +126,34 @@ class TopicReader:
             await consumer.start()
         return self._consumer
 
-    async def _drop(self) -> None:
+    def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await consumer.stop()
+            self._endings.begin(consumer)
 
     async def close(self) -> None:
         """End the connection."""
-        await self._drop()
+        self._drop()
+        await self._endings.over()
 
 
 async def _read(
-    consumer: AIOKafkaConsumer, extent: TopicExtent, begin: Mapping[int, int], limit: int
+    consumer: AIOKafkaConsumer,
+    extent: TopicExtent,
+    begin: Mapping[int, int],
+    limit: int,
+    patience: asyncio.Timeout,
 ) -> tuple[list[Any], OffsetVector]:
-    """Up to `limit` records from here to the end, by append time, and where the next ones are."""
+    """Up to `limit` records from here to the end, by append time, and where the next ones are. Whenever some
+    came, Kafka has its time anew."""
     extent.seek(consumer, begin)
     records: list[Any] = []
     at = dict(begin)
     while len(records) < limit and any(at[number] < end for number, end in extent.ends.items()):
         found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=limit - len(records))
-        records += [record for some in found.values() for record in some]
+        if found:
+            records += [record for some in found.values() for record in some]
+            patience.reschedule(asyncio.get_running_loop().time() + KAFKA_ANSWERS_IN)
         for place, number in extent.places.items():
             at[number] = await consumer.position(place)
     records.sort(key=lambda record: (record.timestamp, record.partition, record.offset))

@@ -16,7 +16,7 @@ import pytest
 import shop
 
 from driftline.infra.local.kafka import LocalStack
-from tests.infra.gateway.gateways import BASE, Client, Gateways, asked, encoded, published
+from tests.infra.gateway.gateways import BASE, Answer, Client, Gateways, asked, encoded, published
 
 
 @pytest.fixture
@@ -237,6 +237,32 @@ async def asked_once(client: Client, number: int) -> tuple[int, float]:
     return status, time.monotonic() - begun
 
 
+async def asked_fact(client: Client) -> Answer:
+    """The answer to a fact."""
+    last = asked(1)
+    fact = shop.Settled(id="fact", at=last.at, order=last.order, shop=last.shop, bad=0.0)
+    return await client.post("/events", encoded(fact))
+
+
+async def each_read_is_for_later(client: Client) -> float:
+    """See that nothing is read of a Kafka that stands still, and return the seconds of the slowest answer."""
+    routes = (
+        "/records/predictions",
+        "/records/drift",
+        "/streams/outcomes",
+        "/models",
+        "/incidents",
+        "/lineage/g1",
+    )
+    begun = time.monotonic()
+    answers = await asyncio.gather(*(client.get(route) for route in routes))
+    assert [(status, "Retry-After" in headers) for status, _, headers in answers] == [(503, True)] * len(
+        routes
+    )
+    assert (await client.get("/predictions/g1"))[0] == 200, "it was read before"
+    return time.monotonic() - begun
+
+
 @pytest.mark.parametrize(("still", "clients"), [(0.0, 6), pytest.param(60.0, 100, marks=pytest.mark.soak)])
 def test_a_broker_that_stands_still_makes_outcomes_unknown_and_nothing_is_lost_or_twice(
     tmp_path: Path, system_of: Callable[..., Any], eventually: Callable[..., Any], still: float, clients: int
@@ -261,6 +287,9 @@ def test_a_broker_that_stands_still_makes_outcomes_unknown_and_nothing_is_lost_o
                 stopped = time.monotonic()
                 during: list[tuple[int, float]] = []
                 try:
+                    for _ in range(2):
+                        print(f"reads answered in {await each_read_is_for_later(client):.2f} s")
+                    assert (await asked_fact(client))[0] == 503
                     while len(during) < 2 * clients or time.monotonic() - stopped < still:
                         numbers = range(2 + len(during), 2 + len(during) + clients)
                         during += await asyncio.gather(*(asked_once(client, number) for number in numbers))

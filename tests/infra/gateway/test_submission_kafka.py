@@ -22,7 +22,7 @@ def submission(bootstrap: str, namespace: str) -> Submission:
     case = shop.orders
     results = PublishedResults(case, bootstrap, namespace)
     progress = FoldedOffsets(case, bootstrap, namespace)
-    return Submission(case, bootstrap, namespace, results, progress, RecordLookup(bootstrap, 1.5))
+    return Submission(case, bootstrap, namespace, results, progress, RecordLookup(bootstrap))
 
 
 async def is_appended(to: Submission, number: int) -> tuple[int, int] | None:

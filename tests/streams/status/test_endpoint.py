@@ -1,0 +1,66 @@
+"""A worker's endpoint before the worker's own loop turns."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from driftline.streams.status.endpoint import answering_while_starting
+
+
+def got(port: int, path: str) -> tuple[int, str]:
+    """Status and body of a request; status 0 when nobody listens."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+    except OSError:
+        return 0, ""
+
+
+def until_listening(port: int) -> None:
+    while got(port, "/livez")[0] == 0:
+        threading.Event().wait(0.01)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_worker_that_starts_is_alive_and_not_ready_until_its_own_loop_answers() -> None:
+    port = free_port()
+    with answering_while_starting(f"127.0.0.1:{port}"):
+        until_listening(port)
+        assert got(port, "/livez") == (200, '{"alive": true}')
+        status, body = got(port, "/readyz")
+        assert (status, json.loads(body)) == (503, {"ready": False, "partitions": {}})
+        assert b"process_cpu_seconds_total" in got(port, "/metrics")[1].encode()
+    assert got(port, "/livez")[0] == 0
+    with answering_while_starting(f"127.0.0.1:{port}"):  # the address is free again
+        until_listening(port)
+
+
+def test_signals_are_for_the_worker_and_not_for_the_thread_that_answers() -> None:
+    own = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    others = set(threading.enumerate())
+    with answering_while_starting(f"127.0.0.1:{free_port()}"):
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == own
+        (thread,) = set(threading.enumerate()) - others
+        status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+    blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
+    assert blocked >> (signal.SIGTERM - 1) & 1
+    assert blocked >> (signal.SIGINT - 1) & 1
+
+
+def test_a_worker_without_an_address_answers_nowhere() -> None:
+    threads = threading.active_count()
+    with answering_while_starting(None):
+        assert threading.active_count() == threads
