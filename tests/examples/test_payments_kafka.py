@@ -66,6 +66,7 @@ def from_feast(path: Path, views: dict[str, Any], keys: dict[str, list[str]]) ->
     return found
 
 
+@pytest.mark.soak
 def test_a_worker_publishes_what_simulate_says_and_every_entity_can_be_read(
     system_of: Callable[[str], Any], eventually: Eventually
 ) -> None:

@@ -46,6 +46,7 @@ def test_nothing_is_lost_or_repeated_when_workers_die_and_a_zombie_wakes(lab: La
     assert_holds(trial(lab, "zombie", 1, SAMPLE, course=course))
 
 
+@pytest.mark.soak
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_a_topic_recreated_is_refused(lab: Lab) -> None:
     def course(run: Run) -> Outcome:
         status = FAULTS["checkpoint-flipped"](run).status

@@ -37,6 +37,7 @@ def end_of(bootstrap: str, topic: str) -> int:
         consumer.close()
 
 
+@pytest.mark.soak
 def test_a_running_broker_is_reused_and_its_data_survives_down_and_up(stack: LocalStack) -> None:
     broker = stack.up()
     assert answers(broker.bootstrap)

@@ -118,6 +118,7 @@ def test_what_a_worker_published_is_equal_under_its_arithmetic_and_unchecked_und
     assert "labelled" in told.stdout
 
 
+@pytest.mark.soak
 def test_records_in_partitions_that_the_case_does_not_declare_are_reported(system: Any) -> None:
     system.produce(shop.trade(40))
     publish(system)

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import shop
 
 ORDERS = 100
 
 
+@pytest.mark.soak
 def test_an_upgrade_that_would_lose_the_past_stops_unless_that_is_accepted(
     system_of: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:

@@ -135,6 +135,7 @@ def test_records_become_events_with_features_and_bad_ones_go_verbatim_to_the_dea
     assert bridged(system, "till:till")["records"] == 0
 
 
+@pytest.mark.soak
 def test_a_bridge_killed_again_and_again_loses_nothing_and_nothing_counts_twice(
     system: Any, repo: OnlineStoreRepo, eventually: Eventually
 ) -> None:

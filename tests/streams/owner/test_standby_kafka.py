@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import shop
 
 from driftline.streams.simulation.sources import with_closing_clock
@@ -66,6 +67,7 @@ def test_new_code_takes_over_while_events_come(
             assert places == sorted(set(places))
 
 
+@pytest.mark.soak
 def test_new_code_takes_over_a_log_to_which_nothing_comes(
     system_of: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:

@@ -50,6 +50,7 @@ def test_partitions_that_are_added_while_a_worker_serves_refuse_them_all(
     system.stop(worker)
 
 
+@pytest.mark.soak
 def test_an_output_that_is_deleted_under_a_worker_is_refused_and_published_again_from_the_log(
     system_of: SystemOf, eventually: Eventually, admin: KafkaAdminClient
 ) -> None:

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from changing import changing
 
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import open_source, with_closing_clock
 
 
+@pytest.mark.soak
 def test_incidents_promotions_and_commands_have_the_digests_of_simulate_through_a_kill(
     system_of: Callable[[str], Any], eventually: Callable[..., Any]
 ) -> None:

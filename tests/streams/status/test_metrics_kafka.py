@@ -197,6 +197,7 @@ def held_worker(system: Any, port: int, gate: Path | None = None) -> tuple[subpr
     return system.command("worker", system.case_path, DRIFTLINE_METRICS=f"127.0.0.1:{port}", **gates)
 
 
+@pytest.mark.soak
 def test_of_three_workers_one_is_killed_during_a_checkpoint(
     system_of: Callable[..., Any], eventually: Callable[..., Any], gates: list[Path]
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import shop
 
 from driftline.features.feast.repository_location import RepositoryLocation
@@ -45,6 +46,7 @@ def complete(folder: Path, system: Any) -> bool:
     )
 
 
+@pytest.mark.soak
 def test_parts_and_store_are_those_of_a_run_without_the_kills(
     system_of: Callable[..., Any], eventually: Eventually, tmp_path: Path
 ) -> None:

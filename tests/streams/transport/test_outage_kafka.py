@@ -71,6 +71,7 @@ def test_a_live_case_goes_on_when_its_broker_is_back_and_has_said_so_once(
     assert system.status["ended"]["reason"] == "it was asked to end"
 
 
+@pytest.mark.soak
 def test_connections_that_the_network_has_forgotten_are_replaced(
     behind_proxy: tuple[System, Proxy], eventually: Callable[..., Any]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import shop
 from catalogue import product
 from kafka import KafkaProducer
@@ -16,6 +17,7 @@ from driftline.infra.settings import Settings
 Eventually = Callable[..., Any]
 
 
+@pytest.mark.soak
 def test_a_reference_that_is_in_one_partition_only_is_reported_until_it_is_in_all(
     system_of: Callable[[str], Any], eventually: Eventually
 ) -> None:

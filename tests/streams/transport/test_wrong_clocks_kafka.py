@@ -56,7 +56,9 @@ def replayed(system: System) -> tuple[dict[str, str], list[bytes]]:
     return found["digests"], sorted(outcomes)
 
 
-@pytest.mark.parametrize("wrong_by", [-DAY, DAY, 30 * DAY])
+@pytest.mark.parametrize(
+    "wrong_by", [DAY, *(pytest.param(days * DAY, marks=pytest.mark.soak) for days in (-1, 30))]
+)
 def test_labels_join_and_waits_end_whatever_the_clock_of_the_worker_says(
     system_of: Callable[..., System], eventually: Callable[..., Any], wrong_by: float
 ) -> None:

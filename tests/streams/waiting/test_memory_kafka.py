@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from shop import asked, settled
 
 from driftline.streams.checkpoints.segment_files import SEGMENTS
@@ -25,6 +26,7 @@ def start(system: Any) -> subprocess.Popen[bytes]:
     return worker
 
 
+@pytest.mark.soak
 def test_labels_find_predictions_on_disk_through_a_stop_and_a_kill(
     system_of: SystemOf, eventually: Eventually
 ) -> None:
