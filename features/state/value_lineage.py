@@ -6,7 +6,7 @@ so that the two can be held against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fractions import Fraction
 from math import sqrt
 from operator import attrgetter
@@ -177,19 +177,20 @@ class EvidenceCollector:
         self._collecting[name] = evidence
         self._offers.setdefault(event, []).append(evidence)
 
-    def wants(self, event: type) -> bool:
-        """Whether events of a type can be behind any value."""
-        return event in self._offers
+    @property
+    def wanted(self) -> Collection[type]:
+        """The types of events that can be behind a value."""
+        return self._offers.keys()
 
     def offer(self, offset: int, event: Any, at: float) -> None:
         """Take note of one event at an offset and an event time in seconds."""
         for evidence in self._offers.get(type(event), ()):
             evidence.offer(offset, event, at)
 
-    def collected(self) -> dict[str, FeatureEvidence]:
-        """By feature, in the order of declaration. A value out of its valid range is missing, as it was for
-        the request."""
-        values: dict[str, Any] = {}
+    def collected(self, known: Mapping[str, Any]) -> dict[str, FeatureEvidence]:
+        """By feature, in the order of declaration; `known` are values collected elsewhere, of which others
+        are computed. A value out of its valid range is missing, as it was for the request."""
+        values = dict(known)
         collected = {}
         for name, feature in self._features.items():
             evidence = self._found(name, feature, values)

@@ -50,6 +50,12 @@ class TopicKind(enum.StrEnum):
         """The topic's name."""
         return str(getattr(topics, self.name.lower()))
 
+    def partitions(self, topics: Topics) -> int:
+        """How many partitions the topic has."""
+        if self is TopicKind.LOG:
+            return topics.partitions
+        return topics.refusing if self is TopicKind.DEAD_LETTERS else topics.answering
+
 
 def require_partition(partition: int | None, name: str, partitions: int) -> None:
     """Raises BadParameter for a partition that the case `name` does not have."""

@@ -44,33 +44,53 @@ def replay(
     values: Annotated[
         bool, typer.Option("--values", help="The log's events alone, for: driftline simulate CASE -")
     ] = False,
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Instead: the topic of this stage behind the log, as `driftline plan` names it"),
+    ] = None,
+    partitions: Partitions = None,
 ) -> None:
     """Print the records of a topic, from Kafka and the archive.
 
     What Kafka no longer holds comes from the archive.
     """
     from driftline.infra.proof import replay as printing
+    from driftline.infra.serving.deploy import stage_places
     from driftline.infra.serving.serve import open_history
+    from driftline.streams.records.outputs import Target
 
-    if values and (as_json or topic is not TopicKind.LOG):
-        raise typer.BadParameter("--values prints the log's events: it goes with neither --json nor --topic")
+    if values and (as_json or topic is not TopicKind.LOG or stage is not None):
+        raise typer.BadParameter(
+            "--values prints the log's events: it goes with none of --json, --topic and --stage"
+        )
     try:
         begin, end = (None if text is None else printing.bound(text) for text in (start, stop))
     except ValueError as error:
         raise typer.BadParameter(f"neither an offset nor an RFC 3339 time: {error}") from None
-    declared, now = selected_case(case), settings()
-    require_partition(partition, declared.name, declared.partitions)
-    name = topic.of(declared.topics(now.namespace))
-    numbers = range(declared.partitions) if partition is None else (partition,)
+    declared, now = selected_case(case, partitions), settings()
+    topics, places = declared.topics(now.namespace), None
+    name, count = topic.of(topics), topic.partitions(topics)
+    if stage is not None:
+        places, number = stage_places(declared, now), _number_of(declared, stage)
+        name, count = places.input(Target(number, 0)).topic, places.partitions(number)
+    require_partition(partition, name, count)
+    numbers = range(count) if partition is None else (partition,)
     with open_history(declared, now) as history:
         stretches = {n: printing.stretch(history, name, n, begin, end) for n in numbers}
         if values:
             _print_values(declared, stretches)
-            return
-        shown = printing.record_as_json if as_json else printing.record_as_text
-        for number, records in stretches.items():
-            for record in records:
-                sys.stdout.buffer.write(shown(number, record) + b"\n")
+        else:
+            for line in printing.printed(stretches, places, as_json=as_json):
+                sys.stdout.buffer.write(line)
+
+
+def _number_of(case: UseCase, stage: str) -> int:
+    """The number of a stage behind the log; raises BadParameter for any other name."""
+    behind = [one.topic for one in case.plan.stages[1:]]
+    if stage not in behind:
+        known = f"there are {', '.join(behind)}" if behind else "one stage is all"
+        raise typer.BadParameter(f"{case.name} has no stage {stage!r} behind the log: {known}")
+    return behind.index(stage) + 1
 
 
 def _print_values(case: UseCase, stretches: Mapping[int, Iterator[ArchivedRecord]]) -> None:
@@ -214,26 +234,18 @@ def lineage(
     computed again from the events behind it, apart from the fold. Exit code 1 when one is not what was used,
     or when there is no such prediction.
 
-    Of a case of several stages: its record in the topic of each, with the features that were read on its way.
+    Of a case of several stages: its record in the topic of each, with the features that are read there; the
+    offsets of events are those of that topic.
     """
-    from driftline.infra.proof.lineage import as_text, passage_text
-    from driftline.infra.serving.deploy import stage_places
+    from driftline.infra.proof.lineage import as_text
     from driftline.infra.serving.serve import open_history
     from driftline.streams.owner.deployment import code_of
-    from driftline.streams.proof.lineage import Lineage
     from driftline.streams.proof.lineage import lineage as trace
-    from driftline.streams.proof.passage import Passage, passage
 
     declared, now = selected_case(only_case() if case is None else case, partitions), settings()
-    topics, code = declared.topics(now.namespace), code_of(declared)
-    found: Lineage | Passage
     with open_history(declared, now) as history:
-        if declared.plan.is_chain:
-            found = passage(history, declared.codec(), stage_places(declared, now), prediction)
-            text = passage_text(found)
-        else:
-            found = trace(history, declared, topics, code, prediction, events)
-            text = as_text(found)
-    print(found.as_json() if as_json else text)
+        topics, code = declared.topics(now.namespace), code_of(declared)
+        found = trace(history, declared, topics, code, prediction, events)
+    print(found.as_json() if as_json else as_text(found))
     if not found.agrees:
         raise typer.Exit(1)

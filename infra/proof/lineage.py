@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from driftline.streams.proof.lineage import At, Epoch, FeatureLineage, Lineage, Revision
-from driftline.streams.proof.passage import Passage
 
 
 def as_text(lineage: Lineage) -> str:
@@ -20,36 +19,17 @@ def _lines(lineage: Lineage) -> Iterator[str]:
     yield f"            {place}, appended {lineage.appended:%F %T.%f}"
     said = "" if prediction.probabilities is None else f"  {prediction.probabilities}"
     yield f"            {prediction.prediction}{said}  {prediction.keys}"
-    yield f"request     {_event(lineage.request)}"
+    yield f"request     log {_event(lineage.request)}"
     yield f"model       {model.version}"
     through = model.learned_through
     yield f"            learned through {'nothing yet' if through is None else _event(through)}"
     yield f"code        {_code(lineage.epoch)}"
-    for name, value in lineage.features.items():
-        yield from _feature(name, value)
+    for stop in lineage.stops:
+        if len(lineage.stops) > 1:
+            yield f"stage       {stop.topic}-{stop.partition}, offset {stop.offset}"
+        for name in stop.features:
+            yield from _feature(name, lineage.features[name])
     yield from _outcome(lineage.status, lineage.outcomes)
-
-
-def passage_text(passage: Passage) -> str:
-    """Lines for people."""
-    return "\n".join(_passage_lines(passage))
-
-
-def _passage_lines(passage: Passage) -> Iterator[str]:
-    prediction = passage.prediction
-    yield f"prediction  {passage.id}"
-    place = f"{passage.topic}-{passage.partition}, offset {passage.offset}"
-    yield f"            {place}, appended {passage.appended:%F %T.%f}"
-    yield f"            {prediction.prediction}  {prediction.keys}  by {prediction.model.version}"
-    known: set[str] = set()
-    for stop in passage.stops:
-        yield f"stage       {stop.topic}-{stop.partition}, offset {stop.offset}"
-        for name, value in stop.read.items():
-            if name not in known:
-                used = prediction.features.get(name)
-                yield f"            {name} = {value!r}{'' if used == value else f'  USED {used!r}'}"
-        known |= stop.read.keys()
-    yield from _outcome(passage.status, passage.outcomes)
 
 
 def _outcome(status: str, outcomes: Sequence[Revision]) -> Iterator[str]:
@@ -63,7 +43,7 @@ def _outcome(status: str, outcomes: Sequence[Revision]) -> Iterator[str]:
 
 
 def _event(at: At) -> str:
-    return f"log offset {at.offset}, {at.id}, at {at.at:%F %T}"
+    return f"offset {at.offset}, {at.id or 'the time'}, at {at.at:%F %T}"
 
 
 def _code(epoch: Epoch) -> str:
@@ -83,5 +63,5 @@ def _feature(name: str, value: FeatureLineage) -> Iterator[str]:
     if value.first is None or value.last is None:
         return
     offsets = ", ".join(str(event.offset) for event in value.newest)
-    newest = f"; newest at log offsets {offsets}" if offsets else ""
+    newest = f"; newest at offsets {offsets}" if offsets else ""
     yield f"            {value.count:,} events, {_event(value.first)} to {_event(value.last)}{newest}"

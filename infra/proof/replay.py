@@ -10,13 +10,17 @@ from typing import Any
 
 import msgspec
 
+from driftline.features.state.event_time import NEVER
 from driftline.infra.errors import InfraError
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.archive.topic_history import TopicPast
 from driftline.streams.declare.event_codec import EventCodec
-from driftline.streams.declare.events import Event
+from driftline.streams.declare.events import Event, moment
 from driftline.streams.errors import Refused
+from driftline.streams.records.outputs import Target
 from driftline.streams.simulation.recording import as_line
+from driftline.streams.stages.places import StagePlaces
+from driftline.streams.stages.stage_record import decode_record
 
 Bound = int | datetime
 """An offset, or a moment of the broker's append time."""
@@ -50,6 +54,16 @@ def stretch(
         yield from chunk
 
 
+def printed(
+    stretches: Mapping[int, Iterator[ArchivedRecord]], places: StagePlaces | None, *, as_json: bool
+) -> Iterator[bytes]:
+    """The records of partitions, a line each; with `places` they are between stages."""
+    shown = record_as_json if as_json else record_as_text
+    for number, records in stretches.items():
+        for record in records:
+            yield shown(number, record if places is None else between_stages(record, places)) + b"\n"
+
+
 def record_as_text(partition: int, record: ArchivedRecord) -> bytes:
     """partition:offset, key and value, with tabs between."""
     return b"%d:%d\t%s\t%s" % (partition, record.offset, record.key or b"", record.value or b"")
@@ -67,6 +81,23 @@ def record_as_json(partition: int, record: ArchivedRecord) -> bytes:
     if headers:
         shown["headers"] = headers
     return msgspec.json.encode(shown | {"key": _text(record.key), "value": _value(record.value)})
+
+
+def between_stages(record: ArchivedRecord, places: StagePlaces) -> ArchivedRecord:
+    """A record between stages, its value as JSON: who wrote it, for which record of its own topic, how far
+    time is there, and the event with what was read on its way."""
+    told = decode_record(record.value)
+    shown: dict[str, Any] = {
+        "from": places.name(Target(*told.writer)),
+        "number": told.number,
+        "source": f"{told.offset}:{told.ordinal}",
+        "watermark": None if told.watermark == NEVER else moment(told.watermark),
+    }
+    if told.event:
+        shown |= {"event": msgspec.Raw(told.event), "read": told.read}
+    if told.refused is not None:
+        shown["refused"] = told.refused
+    return record._replace(value=msgspec.json.encode(shown))
 
 
 def _value(value: bytes | None) -> Any:

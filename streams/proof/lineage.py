@@ -1,6 +1,7 @@
 """Lineage: all that one prediction rests on, read from the log and the output topics.
 
-The request and the events behind each feature value, with their offsets; what the model had learned
+The request and the events behind each feature value, with their offsets in the topic of the stage that
+read it; what the model had learned
 through; the code that answered; and what became of the prediction. Every feature value is computed
 again from the events behind it, apart from the fold, and held against the value that was used.
 """
@@ -19,16 +20,18 @@ from driftline.streams.archive.epochs import UNRECORDED, Code, CodeEpoch, record
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.archive.topic_history import Past
 from driftline.streams.declare.event_codec import EventCodec
-from driftline.streams.declare.events import Event, moment
-from driftline.streams.declare.plan import refuse_chain
+from driftline.streams.declare.events import SYSTEM_EVENTS, Event, moment
+from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused, StreamsError
-from driftline.streams.fold.intake import Intake
+from driftline.streams.proof.passage import Stop, entered, stage_record, stops_of
 from driftline.streams.records.messages import ModelVersion, Outcome, Prediction, begins_with
-from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Place
 from driftline.streams.records.positions import NOTHING, SourcePosition, position_of
+from driftline.streams.stages.itinerary import itinerary_of
+from driftline.streams.stages.places import StagePlaces
 
 
 class PublishedPrediction(NamedTuple):
@@ -40,7 +43,7 @@ class PublishedPrediction(NamedTuple):
 
 
 class At(msgspec.Struct, frozen=True):
-    """An event in the log."""
+    """An event in the log, or in the topic of a stage; `id` is empty where that was told the time alone."""
 
     offset: int
     id: str
@@ -91,6 +94,7 @@ class Lineage(msgspec.Struct, frozen=True):
     """What one prediction rests on, and its outcomes.
 
     `offset` is that on the topic. `status` is "pending" before the first outcome, else the last one's.
+    `stops` are the records of the request in the topics of the stages, the log first.
     """
 
     id: str
@@ -106,6 +110,7 @@ class Lineage(msgspec.Struct, frozen=True):
     epoch: Epoch
     status: str
     outcomes: Sequence[Revision]
+    stops: Sequence[Stop]
 
     @property
     def agrees(self) -> bool:
@@ -150,20 +155,15 @@ def lineage(
 ) -> Lineage:
     """The lineage of one prediction; each feature lists up to `shown` of the newest events behind it.
 
-    Raises DeclarationError for a case of several stages. Raises StreamsError for an unknown id, for a log
-    that lacks records from its start to the request, and for one that holds another event at its place.
+    Raises StreamsError for an unknown id, for a log that lacks records from its start to the request, and for
+    one that holds another event at its place; the topics between stages count as the log does.
     """
-    refuse_chain(case)
     published = find_prediction(history, topics.predictions, range(topics.answering), prediction_id)
     prediction = decoded_prediction(topics, published)
-    offset = published.source[0]
-    codec = case.codec()
-    request = request_of(prediction, history, codec, Place(topics.log, published.partition), offset)
-    collector = EvidenceCollector(case.features, request, request.at.timestamp())
-    log = history.records(topics.log, published.partition, 0, offset)
-    for record, event in _accepted(case, published.partition, chain.from_iterable(log)):
-        if collector.wants(type(event)):
-            collector.offer(record.offset, event, event.at.timestamp())
+    codec, places = case.codec(), StagePlaces(topics, code.short, itinerary_of(case))
+    stops = stops_of(history, case, places, published.partition, published.source)
+    log = Place(topics.log, stops[0].partition)
+    request = request_of(prediction, history, codec, log, stops[0].offset)
     outcomes = list(outcomes_of(history, topics.outcomes, published.partition, prediction_id))
     return Lineage(
         prediction_id,
@@ -173,16 +173,32 @@ def lineage(
         _text(published.source),
         appended_at(published.record),
         prediction,
-        At(offset, request.id, request.at),
-        {
-            name: _value(evidence, prediction.features.get(name), shown)
-            for name, evidence in collector.collected().items()
-        },
-        _learned(history, codec, topics.log, published.partition, prediction.model),
+        At(stops[0].offset, request.id, request.at),
+        _features(history, case, stops, request, prediction, shown),
+        _learned(history, case, places, stops[-1].target, prediction.model),
         _epoch(recorded_epochs(history, topics.models, published.partition), published.source, code),
         outcomes[-1].outcome.status if outcomes else "pending",
         outcomes,
+        stops,
     )
+
+
+def _features(
+    history: Past, case: UseCase, stops: Sequence[Stop], request: Event, prediction: Prediction, shown: int
+) -> dict[str, FeatureLineage]:
+    """The features of a request in the order of declaration, each from the events before it in the topic of
+    the stage that read it."""
+    found: dict[str, FeatureEvidence] = {}
+    for stop in stops:
+        features = {name: case.features[name] for name in stop.features}
+        collector = EvidenceCollector(features, request, request.at.timestamp())
+        if collector.wanted:
+            topic = chain.from_iterable(history.records(stop.topic, stop.partition, 0, stop.offset))
+            for record, event in entered(case, stop.target, topic):
+                if type(event) in collector.wanted:
+                    collector.offer(record.offset, event, event.at.timestamp())
+        found |= collector.collected({name: evidence.value for name, evidence in found.items()})
+    return {name: _value(found[name], prediction.features.get(name), shown) for name in case.features}
 
 
 def _whole(history: Past, topic: str, partition: int) -> Iterator[ArchivedRecord]:
@@ -214,26 +230,19 @@ def _event(history: Past, codec: EventCodec, topic: str, partition: int, offset:
 
 
 def _learned(
-    history: Past, codec: EventCodec, topic: str, partition: int, model: ModelVersion
+    history: Past, case: UseCase, places: StagePlaces, target: Target, model: ModelVersion
 ) -> ModelLineage:
-    if model.learned_through < 0:
+    offset = model.learned_through
+    if offset < 0:
         return ModelLineage(model.name, model.version, None)
-    event = _event(history, codec, topic, partition, model.learned_through)
-    return ModelLineage(model.name, model.version, At(model.learned_through, event.id, event.at))
-
-
-def _accepted(
-    case: UseCase, partition: int, records: Iterable[ArchivedRecord]
-) -> Iterator[tuple[ArchivedRecord, Event]]:
-    """Those records that entered the fold: neither refused, repeated nor late."""
-    codec = case.codec()
-    intake = Intake(case, case.feature_state(), partition)  # no model decides which events are accepted
-    before = 0
-    for record in records:
-        intake.fold([record], Outputs())
-        if intake.counts.events > before:
-            before = intake.counts.events
-            yield record, codec.decode(record.value, record.key)
+    if target.stage == 0:
+        event = _event(history, case.codec(), *places.input(target), offset)
+        return ModelLineage(model.name, model.version, At(offset, event.id, event.at))
+    told = stage_record(history, places, target, offset)
+    if not told.event:
+        return ModelLineage(model.name, model.version, At(offset, "", moment(told.watermark)))
+    event = EventDecoder[Event]((*case.events, *SYSTEM_EVENTS)).decode(told.event)
+    return ModelLineage(model.name, model.version, At(offset, event.id, event.at))
 
 
 def _value(evidence: FeatureEvidence, used: Any, shown: int) -> FeatureLineage:

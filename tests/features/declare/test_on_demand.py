@@ -131,7 +131,7 @@ def test_evidence_from_all_events_gives_the_served_values() -> None:
     collector = EvidenceCollector(kinds.features, REQUEST, REQUEST.at.timestamp())
     for offset, event in enumerate(log):
         collector.offer(offset, event, event.at.timestamp())
-    found = {name: evidence.value for name, evidence in collector.collected().items()}
+    found = {name: evidence.value for name, evidence in collector.collected({}).items()}
     assert found.pop("std") == pytest.approx(served.pop("std"), rel=1e-12)
     assert found == served
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import parcels
 import pytest
 import shop
 from hypothesis import given
@@ -22,8 +23,16 @@ from hypothesis import strategies as st
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from driftline.examples.flights import flights
+from driftline.features.state.event_time import NEVER
 from driftline.infra.errors import InfraError
-from driftline.infra.proof.replay import as_recorded, as_source, bound, record_as_json, record_as_text
+from driftline.infra.proof.replay import (
+    as_recorded,
+    as_source,
+    between_stages,
+    bound,
+    record_as_json,
+    record_as_text,
+)
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.parts import Archive, ArchivedRecord
 from driftline.streams.clients.producer import EventProducer
@@ -33,8 +42,12 @@ from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.digest import Digests
 from driftline.streams.simulation.simulate import simulate
+from driftline.streams.simulation.sources import laid_out as laid_out_by
 from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
 from driftline.streams.simulation.tables import UnreadableTable
+from driftline.streams.stages.chain import Chain
+from driftline.streams.stages.places import StagePlaces
+from driftline.streams.stages.stage_record import StageRecord, encode_record
 
 EVENTS = 3_000
 Eventually = Callable[..., Any]
@@ -154,6 +167,28 @@ def test_source_positions_and_other_headers_are_shown() -> None:
         "value": {"a": 1.5},
     }  # fmt: skip
     assert record_as_text(0, record(1, None, b'{"a":1.5}')) == b'0:1\t\t{"a":1.5}'
+
+
+def test_a_record_between_stages_is_shown_with_its_writer_and_what_was_read() -> None:
+    chain = Chain(parcels.on_two, 2)
+    places = StagePlaces(parcels.on_two.topics(), "0a1b2c3d4e5f", chain.itinerary)
+    _, first = next(iter(laid_out_by(parcels.on_two, parcels.events(1), 2, chain.itinerary.entry)))
+    refused = encode_record(StageRecord(1, 2, 1, 3, 7, 0, NEVER, b"", refused=("features", "too odd")))
+    [told, *_] = chain.stages[0][0].step((first,)).sends
+    lines = [
+        shown(record_as_json(1, between_stages(record(9, None, value), places)))["value"]
+        for value in (told.value, refused)
+    ]
+    assert lines[0]["event"] == json.loads(first.value or b"")
+    assert (lines[0]["from"], lines[0]["number"], lines[0]["source"]) == ("0", 1, "0:0")
+    assert lines[0]["read"].keys() == {"weight", "of_sender"}
+    assert lines[1] == {
+        "from": "by-courier/1",
+        "number": 3,
+        "source": "7:0",
+        "watermark": None,
+        "refused": ["features", "too odd"],
+    }
 
 
 def test_a_bound_is_an_offset_or_a_time_with_its_zone() -> None:

@@ -8,12 +8,13 @@ from random import Random
 
 import msgspec
 import pytest
-from parcels import events, parcels
+from parcels import events, on_two, parcels
 
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.errors import StreamsError
-from driftline.streams.proof.passage import passage
+from driftline.streams.proof.lineage import Lineage, lineage
 from driftline.streams.proof.stage_audit import StageAudit, StageAuditor, by_writer
+from driftline.streams.records.messages import Prediction
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Place
 from driftline.streams.simulation.sources import laid_out
@@ -148,16 +149,68 @@ def test_what_a_stage_has_that_nobody_sent_is_a_difference(served: OwnedChain) -
     assert (difference.verdict, difference.topic) == ("not recomputed", served.place(target).topic)
 
 
-def test_a_prediction_is_followed_through_all_stages_back_to_its_event(served: OwnedChain) -> None:
-    places, codec = served.stages[0].places, parcels.codec()
-    found = passage(Held(served.broker), codec, places, "s40:breaks")
+def traced(chain: OwnedChain, name: str) -> Lineage:
+    first = chain.stages[0]
+    return lineage(Held(chain.broker), on_two, first.topics, first.code, name, 3)
+
+
+def test_a_prediction_is_followed_through_all_stages_back_to_the_events_behind_its_features(
+    served: OwnedChain,
+) -> None:
+    found = traced(served, "s60:breaks")
     assert found.agrees
     assert [stop.topic for stop in found.stops] == [stage.topic for stage in served.stages]
+    assert [stop.features for stop in found.stops] == [
+        ("weight", "of_sender"),
+        ("at_depot", "closings"),
+        ("with_courier",),
+        (),
+    ]
     log = served.broker.at(Place(found.stops[0].topic, found.stops[0].partition))[found.stops[0].offset]
     assert log is not None
-    assert b'"id":"s40"' in (log.value or b"")
+    assert b'"id":"s60"' in (log.value or b"")
     assert found.stops[-1].read == found.prediction.features
-    assert found.stops[1].read.keys() < found.stops[2].read.keys() < found.stops[3].read.keys()
     assert found.status in ("labelled", "unlabelled", "void")
     with pytest.raises(StreamsError, match="no prediction 's999:breaks'"):
-        passage(Held(served.broker), codec, places, "s999:breaks")
+        traced(served, "s999:breaks")
+
+
+def test_the_events_behind_a_value_are_those_of_the_stage_that_read_it(served: OwnedChain) -> None:
+    found = traced(served, "s60:breaks")
+    for stop, name in ((found.stops[1], "at_depot"), (found.stops[2], "with_courier")):
+        value = found.features[name]
+        assert value.count > 0
+        for event in value.newest:
+            record = served.broker.at(Place(stop.topic, stop.partition))[event.offset]
+            assert record is not None
+            told = decode_record(record.value)
+            assert f'"id":"{event.id}"'.encode() in told.event
+            assert event.offset < stop.offset
+    assert found.features["of_sender"].count == found.prediction.features["of_sender"]
+
+
+def test_a_feature_that_is_not_what_the_events_give_is_said(served: OwnedChain) -> None:
+    before = traced(served, "s60:breaks")
+    stop = before.stops[1]
+    counted = before.features["at_depot"].newest[-1]
+    change(
+        served,
+        stop.target,
+        counted.offset,
+        lambda value: value.replace(b'"weight":0.', b'"weight":1.', 1),
+    )
+    found = traced(served, "s60:breaks")
+    assert not found.agrees
+    assert [name for name, value in found.features.items() if not value.agrees] == ["at_depot"]
+
+
+def test_what_a_model_had_learned_through_is_a_record_of_the_last_stage(served: OwnedChain) -> None:
+    topic = served.stages[-1].outputs(0)["predictions"]
+    answers = [msgspec.json.decode(r.value or b"", type=Prediction) for _, r in served.broker.data(topic)]
+    [answer, *_] = [one for one in answers if one.model.learned_through >= 0]
+    through = traced(served, answer.id).model.learned_through
+    assert through is not None
+    [record] = [r for r in served.records(served.targets[-1]) if r.offset == answer.model.learned_through]
+    told = decode_record(record.value)
+    assert through.offset == record.offset
+    assert (f'"id":"{through.id}"'.encode() in told.event) == bool(told.event)
