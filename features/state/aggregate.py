@@ -21,7 +21,7 @@ from driftline.features.state.window_table import BoundedTable, WindowTable
 
 
 class _Aggregate(NamedTuple):
-    """The window that an aggregate needs, and how it is read at a time.
+    """The window that an aggregate needs, and how it is read as of a time, since a time.
 
     `argument` says who needs the declaration's: the window, or the read.
     """
@@ -35,7 +35,7 @@ _AGGREGATES = {
     "mean": _Aggregate(SumWindow, SumWindow.mean),
     "sum": _Aggregate(SumWindow, SumWindow.sum),
     "count": _Aggregate(CountWindow, CountWindow.count),
-    "rate": _Aggregate(CountWindow, CountWindow.rate),
+    "rate": _Aggregate(CountWindow, CountWindow.count),
     "std": _Aggregate(SquareWindow, SquareWindow.std),
     "latest": _Aggregate(LatestWindow, LatestWindow.latest),
     "first": _Aggregate(LatestWindow, LatestWindow.first),
@@ -49,11 +49,10 @@ _AGGREGATES = {
 
 
 def table_identity(feature: Window) -> tuple[Any, ...]:
-    """Features of equal identity are read from one table."""
+    """Features of equal identity are read from one table, whatever their lengths."""
     window = _AGGREGATES[feature.aggregate].window
     return (
-        window, feature.event, feature.value, feature.by, feature.over, _window_arguments(feature),
-        feature.max_keys,
+        window, feature.event, feature.value, feature.by, _window_arguments(feature), feature.max_keys,
     )  # fmt: skip
 
 
@@ -61,19 +60,21 @@ def new_table(feature: Window) -> WindowTable:
     """An empty table of the windows that the feature is read from."""
     window, arguments = _AGGREGATES[feature.aggregate].window, _window_arguments(feature)
     if feature.max_keys is None and window is not DistinctWindow:
-        return WindowTable(window, feature.over, arguments)
-    return BoundedTable(window, feature.over, arguments, feature.max_keys)
+        return WindowTable(window, arguments)
+    return BoundedTable(window, arguments, feature.max_keys)
 
 
-def reader_of(feature: Window) -> Callable[[Any, float], Any]:
-    """How the feature is read from its window as of a time."""
-    aggregate, argument = _AGGREGATES[feature.aggregate], feature.argument
-    if aggregate.argument != "read":
-        return aggregate.read
+def reader_of(feature: Window) -> Callable[[Any, float, float], Any]:
+    """How the feature is read from its window: as of a time, since a time."""
+    aggregate, argument, over = _AGGREGATES[feature.aggregate], feature.argument, feature.over
     read = aggregate.read
-    return lambda window, at: read(window, at, argument)
+    if aggregate.argument == "read":
+        return lambda window, at, since: read(window, at, since, argument)
+    if feature.aggregate == "rate":
+        return lambda window, at, since: read(window, at, since) / over
+    return read
 
 
 def _window_arguments(feature: Window) -> tuple[Any, ...]:
-    """What a window of the feature is made with, beside its length."""
+    """What a window of the feature is made with."""
     return (feature.argument,) if _AGGREGATES[feature.aggregate].argument == "window" else ()

@@ -97,10 +97,12 @@ class FeatureState:
         if table is None:
             table = self._tables[identity] = new_table(feature)
             self._feeds.setdefault(feature.event, WindowFeed()).feed(table, feature)
+        table.keep_for(feature.over)
         return table
 
     def _reading(self, name: str, feature: Window, place: int) -> WindowReading:
-        return WindowReading(name, place, self._table(feature).get, reader_of(feature), feature.empty)
+        windows = self._table(feature).get
+        return WindowReading(name, place, windows, reader_of(feature), feature.over, feature.empty)
 
     def _readings(self, view: View) -> list[WindowReading]:
         return [self._reading(name, window, 0) for name, window in view.features.items()]
@@ -248,9 +250,9 @@ class FeatureState:
     def sizes(self) -> dict[str, StateSize]:
         """How many keys each kind of window holds, and what a key with its window takes."""
         sizes = {}
-        for (window, event, value, by, over, *_), table in self._tables.items():
+        for (window, event, value, by, *_), table in self._tables.items():
             values = f"{event.__name__}.{value}" if isinstance(value, str) else event.__name__
-            name = f"{window.__name__} of {values} by {', '.join(by) or 'nothing'} over {over:g} s"
+            name = f"{window.__name__} of {values} by {', '.join(by) or 'nothing'} over {table.over:g} s"
             sizes[name] = size_of(len(table), islice(table.items(), SAMPLED))
         return sizes
 

@@ -18,12 +18,13 @@ RowKey = tuple[str, tuple[str, ...]]
 
 
 class WindowReading(NamedTuple):
-    """One windowed feature as it is read: of which key, from which windows, how."""
+    """One windowed feature as it is read: of which key, from which windows, how and over how many seconds."""
 
     name: str
     place: int
     window_of: Callable[[Any], EventWindow | None]
-    read: Callable[[Any, float], Any]
+    read: Callable[[Any, float, float], Any]
+    over: float
     missing: float | None
 
 
@@ -79,9 +80,9 @@ class OnlineView:
     def values(self, key: Any, at: float) -> dict[str, Any]:
         """The features of a key as of `at`; missing ones are absent."""
         values = {}
-        for name, _, window_of, read, missing in self._readings:
+        for name, _, window_of, read, over, missing in self._readings:
             window = window_of(key)
-            value = missing if window is None else read(window, at)
+            value = missing if window is None else read(window, at, at - over)
             if value is not None:
                 values[name] = value
         if self._ranges:

@@ -85,16 +85,27 @@ class RequestRow:
             write_result(routine, named(derived.name), derived.name, derived.function, "request", checked)
         for by, place in self.keys.items():
             routine.line(f"k{place} = {attributes('request', by)}")
-        for window in self.windows:
-            value = named(window.name, may_be_none=window.missing is None)
-            windows, read = routine.constant(window.window_of), routine.constant(window.read)
-            routine.line(f"window = {windows}(k{window.place})")
-            routine.line(f"{value} = {window.missing!r} if window is None else {read}(window, at)")
+        self._write_windows(routine, named)
         for lookup in self.lookups:
             value = named(lookup.name)
             self._write_lookup(routine, value, lookup)
         _write_row(routine, names)
         return routine.function()
+
+    def _write_windows(self, routine: GeneratedFunction, named: Callable[..., str]) -> None:
+        """Features of one window after another find it once, and each length begins at one time."""
+        overs = dict.fromkeys(window.over for window in self.windows)
+        since = {over: f"since{place}" for place, over in enumerate(overs)}
+        for over, begins in since.items():
+            routine.line(f"{begins} = at - {over!r}")
+        found = None
+        for one in self.windows:
+            value = named(one.name, may_be_none=one.missing is None)
+            if (one.window_of, one.place) != found:
+                routine.line(f"window = {routine.constant(one.window_of)}(k{one.place})")
+                found = (one.window_of, one.place)
+            read = f"{routine.constant(one.read)}(window, at, {since[one.over]})"
+            routine.line(f"{value} = {one.missing!r} if window is None else {read}")
 
     @staticmethod
     def _write_lookup(routine: GeneratedFunction, value: str, lookup: LookupReading) -> None:

@@ -4,21 +4,23 @@ Sums are kept as integers in units of 2**-128, so they are exact: they do not de
 of additions, never drift, and an expired value leaves no trace. A window keeps the running totals
 of its values in event-time order; a sum is the difference of two of them, found by bisection, so
 nothing moves at a read. Means, sums and standard deviations are the correctly rounded results over
-the values in (at - over, at].
+the values in (since, at].
 
-Times may come in any order and reads may ask for any `at`, as long as nothing is read from at or
-before the bound last given to `retain`. Most reads come after all values of their window: to look whether
-this one does costs half of a bisection.
+A window has no length of its own: each read says where it begins, so that features of several lengths
+are read from one. Times may come in any order and reads may ask for any times, as long as nothing is read
+from at or before the bound last given to `retain`, nor as of a time before its watermark. Most reads come
+after all values of their window: to look whether this one does costs half of a bisection.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from math import sqrt
-from typing import Any
+from typing import Any, TypeAlias
 
-from driftline.features.state.event_time import MICROSECOND
-
+Totals: TypeAlias = "array[int] | list[int]"
+"""Running totals: machine words while they are whole numbers that fit, else Python's integers."""
 SCALE_BITS = 128
 SCALE = 2.0**SCALE_BITS
 SQUARE_BITS = 2 * SCALE_BITS
@@ -28,11 +30,10 @@ WEIGHT_BITS = 52
 class CountWindow:
     """How many events there were."""
 
-    __slots__ = ("ats", "over")
+    __slots__ = ("ats",)
 
-    def __init__(self, over: float) -> None:
-        self.over = over
-        self.ats: list[float] = []
+    def __init__(self) -> None:
+        self.ats = array("d")
 
     def add(self, at: float, value: float) -> None:
         """Count one event; its value does not matter."""
@@ -42,30 +43,26 @@ class CountWindow:
         else:
             ats.insert(bisect_right(ats, at), at)
 
-    def retain(self, bound: float) -> bool:
+    def retain(self, bound: float, watermark: float) -> bool:
         """Forget for good the events at or before `bound`; True while any is left."""
         del self.ats[: bisect_right(self.ats, bound)]
         return bool(self.ats)
 
-    def count(self, at: float) -> int:
-        """Number of events in (at - over, at]."""
+    def count(self, at: float, since: float) -> int:
+        """Number of events in (since, at]."""
         ats = self.ats
         high = len(ats) if ats and ats[-1] <= at else bisect_right(ats, at)
-        return high - bisect_right(ats, at - self.over)
+        return high - bisect_right(ats, since)
 
-    def rate(self, at: float) -> float:
-        """Events a second in (at - over, at]."""
-        return self.count(at) / self.over
-
-    def newest(self, at: float) -> float | None:
-        """The time of the newest event in (at - over, at]; None when there is none."""
+    def newest(self, at: float, since: float) -> float | None:
+        """The time of the newest event in (since, at]; None when there is none."""
         ats = self.ats
         index = bisect_right(ats, at)
-        return ats[index - 1] if index and ats[index - 1] > at - self.over else None
+        return ats[index - 1] if index and ats[index - 1] > since else None
 
-    def elapsed(self, at: float) -> float | None:
-        """Seconds from the newest event in (at - over, at] to `at`; None when there is none."""
-        newest = self.newest(at)
+    def elapsed(self, at: float, since: float) -> float | None:
+        """Seconds from the newest event in (since, at] to `at`; None when there is none."""
+        newest = self.newest(at, since)
         return None if newest is None else at - newest
 
 
@@ -73,13 +70,12 @@ class SumWindow:
     """Sums of values. `totals[i]` is the sum of all before the i-th, from an arbitrary start on, in units
     of 2**-bits."""
 
-    __slots__ = ("ats", "bits", "over", "totals")
+    __slots__ = ("ats", "bits", "totals")
 
-    def __init__(self, over: float) -> None:
-        self.over = over
-        self.ats: list[float] = []
+    def __init__(self) -> None:
+        self.ats = array("d")
         self.bits = 0
-        self.totals = [0]
+        self.totals: Totals = array("q", (0,))
 
     def add(self, at: float, value: float) -> None:
         """Put one finite value at its event time."""
@@ -89,42 +85,47 @@ class SumWindow:
             self.totals = [total << SCALE_BITS for total in self.totals]
             scaled = int(value * SCALE)
         ats, totals = self.ats, self.totals
-        if not ats or at >= ats[-1]:
-            ats.append(at)
-            totals.append(totals[-1] + scaled)
-        else:
-            _add_to_totals(totals, _insert_time(ats, at), scaled)
+        try:
+            if not ats or at >= ats[-1]:
+                totals.append(totals[-1] + scaled)
+                ats.append(at)
+            else:
+                index = bisect_right(ats, at)
+                _add_to_totals(totals, index, scaled)
+                ats.insert(index, at)
+        except OverflowError:  # of the totals, before anything has changed
+            self.totals = list(totals)
+            self.add(at, value)
 
-    def retain(self, bound: float) -> bool:
+    def retain(self, bound: float, watermark: float) -> bool:
         """Forget for good the values at or before `bound`; True while any is left."""
         past = bisect_right(self.ats, bound)
         del self.ats[:past], self.totals[:past]
         return bool(self.ats)
 
-    def mean(self, at: float) -> float | None:
-        """Mean of the values in (at - over, at]; None when there is none."""
+    def mean(self, at: float, since: float) -> float | None:
+        """Mean of the values in (since, at]; None when there is none."""
         ats = self.ats
         high = len(ats) if ats and ats[-1] <= at else bisect_right(ats, at)
-        low = bisect_right(ats, at - self.over)
+        low = bisect_right(ats, since)
         if low == high:
             return None
         return (self.totals[high] - self.totals[low]) / (high - low << self.bits)
 
-    def sum(self, at: float) -> float:
-        """Sum of the values in (at - over, at]."""
+    def sum(self, at: float, since: float) -> float:
+        """Sum of the values in (since, at]."""
         ats, totals = self.ats, self.totals
         high = len(ats) if ats and ats[-1] <= at else bisect_right(ats, at)
-        return (totals[high] - totals[bisect_right(ats, at - self.over)]) / (1 << self.bits)
+        return (totals[high] - totals[bisect_right(ats, since)]) / (1 << self.bits)
 
 
 class SquareWindow:
     """Sums of values and of their squares, as in `SumWindow`."""
 
-    __slots__ = ("ats", "over", "squares", "totals")
+    __slots__ = ("ats", "squares", "totals")
 
-    def __init__(self, over: float) -> None:
-        self.over = over
-        self.ats: list[float] = []
+    def __init__(self) -> None:
+        self.ats = array("d")
         self.totals = [0]
         self.squares = [0]
 
@@ -135,16 +136,16 @@ class SquareWindow:
         _add_to_totals(self.totals, index, scaled)
         _add_to_totals(self.squares, index, scaled * scaled)
 
-    def retain(self, bound: float) -> bool:
+    def retain(self, bound: float, watermark: float) -> bool:
         """Forget for good the values at or before `bound`; True while any is left."""
         past = bisect_right(self.ats, bound)
         del self.ats[:past], self.totals[:past], self.squares[:past]
         return bool(self.ats)
 
-    def std(self, at: float) -> float | None:
-        """Population standard deviation of the values in (at - over, at], whose variance is exact before
+    def std(self, at: float, since: float) -> float | None:
+        """Population standard deviation of the values in (since, at], whose variance is exact before
         rounding; None when there is none."""
-        low, high = bisect_right(self.ats, at - self.over), bisect_right(self.ats, at)
+        low, high = bisect_right(self.ats, since), bisect_right(self.ats, at)
         if low == high:
             return None
         count = high - low
@@ -156,12 +157,11 @@ class SquareWindow:
 class LatestWindow:
     """Values of which one is asked for by its place in time, such as the newest."""
 
-    __slots__ = ("ats", "over", "values")
+    __slots__ = ("ats", "values")
 
-    def __init__(self, over: float) -> None:
-        self.over = over
-        self.ats: list[float] = []
-        self.values: list[float] = []
+    def __init__(self) -> None:
+        self.ats = array("d")
+        self.values = array("d")
 
     def add(self, at: float, value: float) -> None:
         """Put one finite value at its event time."""
@@ -172,29 +172,29 @@ class LatestWindow:
         else:
             self.values.insert(_insert_time(ats, at), _real(value))
 
-    def retain(self, bound: float) -> bool:
+    def retain(self, bound: float, watermark: float) -> bool:
         """Forget for good the values at or before `bound`; True while any is left."""
         past = bisect_right(self.ats, bound)
         del self.ats[:past], self.values[:past]
         return bool(self.ats)
 
-    def latest(self, at: float) -> float | None:
-        """The newest value in (at - over, at]; ties go to the later arrival."""
+    def latest(self, at: float, since: float) -> float | None:
+        """The newest value in (since, at]; ties go to the later arrival."""
         ats = self.ats
         index = len(ats) if ats and ats[-1] <= at else bisect_right(ats, at)
-        if not index or ats[index - 1] <= at - self.over:
+        if not index or ats[index - 1] <= since:
             return None
         return self.values[index - 1]
 
-    def first(self, at: float) -> float | None:
-        """The oldest value in (at - over, at]; ties go to the earlier arrival."""
-        index = bisect_right(self.ats, at - self.over)
+    def first(self, at: float, since: float) -> float | None:
+        """The oldest value in (since, at]; ties go to the earlier arrival."""
+        index = bisect_right(self.ats, since)
         return self.values[index] if index < len(self.ats) and self.ats[index] <= at else None
 
-    def lag(self, at: float, n: int) -> float | None:
-        """The n-th newest value in (at - over, at], from 1 on; of ties the later arrival is newer."""
+    def lag(self, at: float, since: float, n: int) -> float | None:
+        """The n-th newest value in (since, at], from 1 on; of ties the later arrival is newer."""
         index = bisect_right(self.ats, at) - n
-        return self.values[index] if index >= 0 and self.ats[index] > at - self.over else None
+        return self.values[index] if index >= 0 and self.ats[index] > since else None
 
 
 class DecayedWindow:
@@ -206,12 +206,11 @@ class DecayedWindow:
     same in any order of arrival, however often what expired is forgotten.
     """
 
-    __slots__ = ("ats", "base", "half_life", "over", "totals", "weights")
+    __slots__ = ("ats", "base", "half_life", "totals", "weights")
 
-    def __init__(self, over: float, half_life: float) -> None:
-        self.over = over
+    def __init__(self, half_life: float) -> None:
         self.half_life = half_life
-        self.ats: list[float] = []
+        self.ats = array("d")
         self.base = 0
         self.weights = [0]
         self.totals = [0]
@@ -229,7 +228,7 @@ class DecayedWindow:
         _add_to_totals(self.weights, index, weight)
         _add_to_totals(self.totals, index, weight * int(value * SCALE))
 
-    def retain(self, bound: float) -> bool:
+    def retain(self, bound: float, watermark: float) -> bool:
         """Forget for good the values at or before `bound`; True while any is left."""
         past = bisect_right(self.ats, bound)
         if past:
@@ -237,9 +236,9 @@ class DecayedWindow:
             self._raise()
         return bool(self.ats)
 
-    def mean(self, at: float) -> float | None:
-        """Weighted mean of the values in (at - over, at]; None when there is none."""
-        low, high = bisect_right(self.ats, at - self.over), bisect_right(self.ats, at)
+    def mean(self, at: float, since: float) -> float | None:
+        """Weighted mean of the values in (since, at]; None when there is none."""
+        low, high = bisect_right(self.ats, since), bisect_right(self.ats, at)
         if low == high:
             return None
         total = self.totals[high] - self.totals[low]
@@ -272,22 +271,20 @@ class DistinctWindow:
     behind the watermark, and what is newer.
     """
 
-    __slots__ = ("ats", "most", "over", "values")
+    __slots__ = ("ats", "most", "values")
 
-    def __init__(self, over: float, most: int) -> None:
-        self.over = over
+    def __init__(self, most: int) -> None:
         self.most = most
-        self.ats: list[float] = []
+        self.ats = array("d")
         self.values: list[Any] = []
 
     def add(self, at: float, value: Any) -> None:
         """Put one value at its event time."""
         self.values.insert(_insert_time(self.ats, at), value)
 
-    def retain(self, bound: float) -> bool:
-        """Forget for good what no read at or after `bound + over` needs; True while any is left."""
-        # differences of times are rounded: a microsecond, the step of event times, on the safe side
-        settled = bisect_right(self.ats, bound + self.over - MICROSECOND)
+    def retain(self, bound: float, watermark: float) -> bool:
+        """Forget for good what no read as of the watermark or later needs; True while any is left."""
+        settled = bisect_right(self.ats, watermark)
         kept: list[int] = []
         later: set[Any] = set()
         for index in range(settled - 1, bisect_right(self.ats, bound) - 1, -1):
@@ -297,13 +294,13 @@ class DistinctWindow:
                 later.add(self.values[index])
                 kept.append(index)
         kept.reverse()
-        self.ats[:settled] = [self.ats[index] for index in kept]
+        self.ats[:settled] = array("d", (self.ats[index] for index in kept))
         self.values[:settled] = [self.values[index] for index in kept]
         return bool(self.ats)
 
-    def distinct(self, at: float) -> int:
-        """How many different values there are in (at - over, at], but `most` if there are more."""
-        low, high = bisect_right(self.ats, at - self.over), bisect_right(self.ats, at)
+    def distinct(self, at: float, since: float) -> int:
+        """How many different values there are in (since, at], but `most` if there are more."""
+        low, high = bisect_right(self.ats, since), bisect_right(self.ats, at)
         return min(len(set(self.values[low:high])), self.most)
 
 
@@ -315,14 +312,13 @@ class MaxWindow:
     Only a read behind a value from its future looks through the window itself.
     """
 
-    __slots__ = ("ats", "over", "peak_ats", "peaks", "values")
+    __slots__ = ("ats", "peak_ats", "peaks", "values")
 
-    def __init__(self, over: float) -> None:
-        self.over = over
-        self.ats: list[float] = []
-        self.values: list[float] = []
-        self.peak_ats: list[float] = []
-        self.peaks: list[float] = []
+    def __init__(self) -> None:
+        self.ats = array("d")
+        self.values = array("d")
+        self.peak_ats = array("d")
+        self.peaks = array("d")
 
     def add(self, at: float, value: float) -> None:
         """Put one finite value at its event time."""
@@ -334,10 +330,10 @@ class MaxWindow:
         first = index
         while first and self.peaks[first - 1] <= real:
             first -= 1
-        self.peak_ats[first:index] = [at]
-        self.peaks[first:index] = [real]
+        self.peak_ats[first:index] = array("d", (at,))
+        self.peaks[first:index] = array("d", (real,))
 
-    def retain(self, bound: float) -> bool:
+    def retain(self, bound: float, watermark: float) -> bool:
         """Forget for good the values at or before `bound`; True while any is left."""
         past = bisect_right(self.ats, bound)
         del self.ats[:past], self.values[:past]
@@ -345,42 +341,30 @@ class MaxWindow:
         del self.peak_ats[:past], self.peaks[:past]
         return bool(self.ats)
 
-    def max(self, at: float) -> float | None:
-        """Largest of the values in (at - over, at]; None when there is none."""
+    def max(self, at: float, since: float) -> float | None:
+        """Largest of the values in (since, at]; None when there is none."""
         ats = self.ats
         if ats and ats[-1] > at:
             return max(
-                self.values[bisect_right(ats, at - self.over) : bisect_right(ats, at)],
+                self.values[bisect_right(ats, since) : bisect_right(ats, at)],
                 default=None,
             )
-        index = bisect_right(self.peak_ats, at - self.over)
+        index = bisect_right(self.peak_ats, since)
         return self.peaks[index] if index < len(self.peaks) else None
 
 
-class MinWindow:
+class MinWindow(MaxWindow):
     """Values of which the smallest is asked for: the largest of the negated ones."""
 
-    __slots__ = ("negated",)
-
-    def __init__(self, over: float) -> None:
-        self.negated = MaxWindow(over)
-
-    @property
-    def ats(self) -> list[float]:
-        """The times of the values."""
-        return self.negated.ats
+    __slots__ = ()
 
     def add(self, at: float, value: float) -> None:
         """Put one finite value at its event time."""
-        self.negated.add(at, -value)
+        super().add(at, -value)
 
-    def retain(self, bound: float) -> bool:
-        """Forget for good the values at or before `bound`; True while any is left."""
-        return self.negated.retain(bound)
-
-    def min(self, at: float) -> float | None:
-        """Smallest of the values in (at - over, at]; None when there is none."""
-        largest = self.negated.max(at)
+    def min(self, at: float, since: float) -> float | None:
+        """Smallest of the values in (since, at]; None when there is none."""
+        largest = self.max(at, since)
         return None if largest is None else _real(-largest)
 
 
@@ -396,7 +380,7 @@ EventWindow = (
 )
 
 
-def _insert_time(ats: list[float], at: float) -> int:
+def _insert_time(ats: array[float], at: float) -> int:
     """Put a time after those that are not later; returns its index."""
     if not ats or at >= ats[-1]:
         ats.append(at)
@@ -406,11 +390,14 @@ def _insert_time(ats: list[float], at: float) -> int:
     return index
 
 
-def _add_to_totals(totals: list[int], index: int, scaled: int) -> None:
-    """Insert a value as the one with `index`: all totals after it grow by it."""
-    totals.insert(index + 1, totals[index] + scaled)
-    for later in range(index + 2, len(totals)):
-        totals[later] += scaled
+def _add_to_totals(totals: Totals, index: int, scaled: int) -> None:
+    """Insert a value as the one with `index`: all totals after it grow by it. Changes nothing where one of
+    them overflows."""
+    grown = [total + scaled for total in totals[index:]]
+    if isinstance(totals, list):
+        totals[index + 1 :] = grown
+    else:
+        totals[index + 1 :] = array("q", grown)
 
 
 def _real(value: float) -> float:

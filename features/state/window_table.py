@@ -9,6 +9,7 @@ from typing import Any
 
 from driftline.features.state.event_time import NEVER
 from driftline.features.state.window import DistinctWindow, EventWindow
+from driftline.features.state.window_columns import Column, columns_of, windows_of
 
 
 class WindowTable(dict[Any, EventWindow]):
@@ -16,49 +17,80 @@ class WindowTable(dict[Any, EventWindow]):
     without values is forgotten.
 
     Each window is due to be looked at once in `over`: to follow every value would cost more than
-    to add it. So a window holds what lies less than two `over` back, at most.
+    to add it. So a window holds what lies less than two `over` back, at most. `due` are the keys to be looked
+    at, beside the watermark at which they were noted.
     """
 
     __slots__ = ("arguments", "due", "kind", "over", "watermark")
 
-    def __init__(self, kind: type[EventWindow], over: float, arguments: tuple[Any, ...] = ()) -> None:
+    def __init__(self, kind: type[EventWindow], arguments: tuple[Any, ...] = ()) -> None:
         self.kind: Callable[..., EventWindow] = kind
-        self.over = over
+        self.over = 0.0
         self.arguments = arguments
         self.watermark = NEVER
-        self.due: deque[tuple[float, Any]] = deque()
+        self.due: deque[tuple[float, list[Any]]] = deque()
+
+    def keep_for(self, over: float) -> None:
+        """Values are read for so many seconds, or longer."""
+        self.over = max(self.over, over)
 
     def __missing__(self, key: Any) -> EventWindow:
-        window = self[key] = self.kind(self.over, *self.arguments)
-        self.due.append((self.watermark, key))
+        window = self[key] = self.kind(*self.arguments)
+        self._look_later(key)
         return window
+
+    def _look_later(self, key: Any) -> None:
+        due = self.due
+        if not due or due[-1][0] != self.watermark:
+            due.append((self.watermark, []))
+        due[-1][1].append(key)
 
     def retain(self, watermark: float) -> None:
         """Drop what no event at or after the watermark can see, where it is due."""
         self.watermark = watermark
         bound = watermark - self.over
-        due = self.due
-        for _ in range(len(due)):
-            if due[0][0] > bound:
-                break
-            key = due.popleft()[1]
-            window = self.get(key)
-            if window is None:
-                continue  # it was evicted
-            # most go as a whole: the values of a window that has nothing newer need not go one by one
-            if window.ats[-1] > bound and window.retain(bound):
-                due.append((watermark, key))
-            else:
-                del self[key]
+        # what is noted now is looked at next time, however small `over` is
+        while self.due and self.due[0][0] <= bound and self.due[0][0] < watermark:
+            for key in self.due.popleft()[1]:
+                window = self.get(key)
+                if window is None:
+                    continue  # it was evicted
+                # most go as a whole: the values of a window that has nothing newer need not go one by one
+                if window.ats[-1] > bound and window.retain(bound, watermark):
+                    self._look_later(key)
+                else:
+                    del self[key]
 
     def restore(self, saved: WindowTable) -> None:
         """Take over another one's windows, and all that it has beside them; nothing of its own is left."""
         windows = dict(saved)
         self.clear()
         self.update(windows)
-        for kind in type(self).__mro__:
-            for name in getattr(kind, "__slots__", ()):
-                setattr(self, name, getattr(saved, name))
+        for name, value in saved._beside().items():
+            setattr(self, name, value)
+
+    def _beside(self) -> dict[str, Any]:
+        """What a table has beside its windows, by name."""
+        return {
+            name: getattr(self, name)
+            for kind in type(self).__mro__
+            for name in getattr(kind, "__slots__", ())
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        columns = columns_of(self.kind(*self.arguments), self.values())
+        return _unpickled, (type(self), self._beside(), list(self), columns)
+
+
+def _unpickled(
+    kind: type[WindowTable], beside: dict[str, Any], keys: list[Any], columns: dict[str, Column]
+) -> WindowTable:
+    table = kind.__new__(kind)
+    for name, value in beside.items():
+        setattr(table, name, value)
+    empty = table.kind(*table.arguments)
+    table.update(zip(keys, windows_of(empty, columns, len(keys)), strict=True))
+    return table
 
 
 class BoundedTable(WindowTable):
@@ -71,10 +103,8 @@ class BoundedTable(WindowTable):
 
     __slots__ = ("evicted", "line", "most_keys", "touched")
 
-    def __init__(
-        self, kind: type[EventWindow], over: float, arguments: tuple[Any, ...], most_keys: int | None
-    ) -> None:
-        super().__init__(kind, over, arguments)
+    def __init__(self, kind: type[EventWindow], arguments: tuple[Any, ...], most_keys: int | None) -> None:
+        super().__init__(kind, arguments)
         self.most_keys = most_keys
         self.line: list[tuple[float, str, Any]] = []
         self.touched: dict[Any, None] = {}
@@ -114,7 +144,7 @@ class BoundedTable(WindowTable):
         """As of every table."""
         for key in self.touched:
             window = self.get(key)
-            if window is not None and not window.retain(watermark - self.over):
+            if window is not None and not window.retain(watermark - self.over, watermark):
                 del self[key]
         self.touched.clear()
         super().retain(watermark)
@@ -122,9 +152,19 @@ class BoundedTable(WindowTable):
         if len(self.line) > 2 * len(self):
             self.line = [(self[key].ats[-1], repr(key), key) for key in self]
             heapq.heapify(self.line)
-        if len(self.due) > 2 * len(self):
-            kept: dict[Any, float] = {}
-            for since, key in reversed(self.due):
-                if key in self:
-                    kept.setdefault(key, since)
-            self.due = deque((since, key) for key, since in reversed(kept.items()))
+        if sum(len(keys) for _, keys in self.due) > 2 * len(self):
+            self._clear_due()
+
+    def _clear_due(self) -> None:
+        """Leave out the keys that are gone, and all but the last note of each."""
+        seen: set[Any] = set()
+        kept: deque[tuple[float, list[Any]]] = deque()
+        for since, keys in reversed(self.due):
+            left = []
+            for key in reversed(keys):
+                if key in self and key not in seen:
+                    seen.add(key)
+                    left.append(key)
+            if left:
+                kept.appendleft((since, left[::-1]))
+        self.due = kept

@@ -1,0 +1,80 @@
+"""Many windows of one kind as a few columns: so a state is written and read, as one of a million keys would
+take seconds window by window.
+
+What a column holds follows from the values alone, so that equal windows are equal bytes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import accumulate as running
+from itertools import chain, pairwise
+from typing import Any, NamedTuple
+
+from driftline.features.state.window import EventWindow
+
+
+class Column(NamedTuple):
+    """One attribute of many windows, one after another. `lengths` says how many values each has; None where
+    each has one."""
+
+    values: Sequence[Any]
+    lengths: array[int] | None
+
+
+def columns_of(empty: EventWindow, windows: Iterable[EventWindow]) -> dict[str, Column]:
+    """The columns of windows of one kind, of which `empty` is a new one."""
+    all_of_them = list(windows)
+    return {name: _column(name, getattr(empty, name), all_of_them) for name in _attributes(empty)}
+
+
+def windows_of(empty: EventWindow, columns: dict[str, Column], count: int) -> list[EventWindow]:
+    """The windows whose columns these are."""
+    kind = type(empty)
+    windows: list[EventWindow] = [kind.__new__(kind) for _ in range(count)]
+    for name, column in columns.items():
+        for window, value in zip(windows, _parts(column, getattr(empty, name)), strict=True):
+            setattr(window, name, value)
+    return windows
+
+
+def _attributes(window: EventWindow) -> list[str]:
+    return [name for kind in type(window).__mro__ for name in getattr(kind, "__slots__", ())]
+
+
+def _column(name: str, example: Any, windows: Sequence[EventWindow]) -> Column:
+    parts = [getattr(window, name) for window in windows]
+    if not isinstance(example, list | array):
+        return Column(parts, None)
+    return Column(_joined(example, parts), array("Q", map(len, parts)))
+
+
+def _joined(example: Any, parts: list[Any]) -> Sequence[Any]:
+    if isinstance(example, array):
+        joined: array[Any] = array(example.typecode)
+        try:
+            for part in parts:
+                joined.extend(part if isinstance(part, array) else array(example.typecode, part))
+        except OverflowError:  # totals beyond a machine word
+            return list(chain.from_iterable(parts))
+        return joined
+    return list(chain.from_iterable(parts))
+
+
+def _parts(column: Column, example: Any) -> Iterable[Any]:
+    values, lengths = column
+    if lengths is None:
+        return values
+    cut = (values[low:high] for low, high in pairwise(running(lengths, initial=0)))
+    if isinstance(example, array) and isinstance(values, list):
+        return (_narrowed(example.typecode, part) for part in cut)
+    return cut
+
+
+def _narrowed(typecode: str, part: Any) -> Any:
+    """Machine words where the numbers fit."""
+    try:
+        return array(typecode, part)
+    except OverflowError:
+        return part
