@@ -172,7 +172,7 @@ class DriftManager:
             self._rare = _rare(self._trues / MATURE) if self._task.kind == "binary" else None
             self._mature_from = offset if self._mature_from is None else self._mature_from
 
-    def hear(self, y: Any, delay: float, at: float) -> None:
+    def label_arrived(self, y: Any, delay: float, at: float) -> None:
         """A label came at `at`, `delay` seconds after its request, that is learned later: at its deadline."""
         self._heard.append((y, delay))
         if len(self._heard) == BLOCK:

@@ -136,10 +136,10 @@ class Pool:
             return ()
         return self.drift.observe(x, forecast.output, at, offset)
 
-    def hear(self, y: Any, delay: float, at: float) -> None:
+    def label_arrived(self, y: Any, delay: float, at: float) -> None:
         """Watch how long a label took that is learned at its request's deadline."""
         if self.drift is not None:
-            self.drift.hear(y, delay, at)
+            self.drift.label_arrived(y, delay, at)
 
     def predict(self, x: dict[str, Any], prediction_id: str = "") -> tuple[Forecast, Sequence[ModelChange]]:
         """Ask every live member whose turn it is; of the first in line that can answer is the answer."""

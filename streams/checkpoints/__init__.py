@@ -1,1 +1,1 @@
-"""States of partitions, sealed and stored, and the output tails that they go with."""
+"""States of partitions, sealed and stored, and the output tails that belong to them."""

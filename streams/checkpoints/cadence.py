@@ -1,18 +1,20 @@
-"""When to take a checkpoint: by how much work it would save, and by what the last ones cost."""
+"""When a checkpoint is taken: depending on the work that it would save, and on the cost of the last ones."""
 
 from __future__ import annotations
 
 CHECKPOINT_SHARE = 0.05
 """Largest share of a worker's time that its checkpoints may take."""
 LEAST_FOLDED = 5.0
-"""Seconds of folding that make a checkpoint worth its fork, for which answers wait."""
+"""Seconds of folding that make a checkpoint worth its fork, which delays answers."""
 MOST_FOLDED = 60.0
-"""Seconds after which even less folding makes it worth that; so many of folding make it due at any cost."""
+"""Seconds after which a checkpoint is worth it with less folding, too; after so many seconds of folding it is
+due at any cost."""
 
 
 class CheckpointBudget:
-    """What the checkpoints of one worker may cost: a share of its time, of which its `partitions` have equal
-    parts. One is taken at a time, unless a partition has long had none. `busy` are being taken."""
+    """What the checkpoints of one worker may cost: a share of its time, divided equally among its
+    `partitions`. One is taken at a time, unless a partition has had none for long. `busy` is how many are
+    being taken."""
 
     def __init__(self, share: float = CHECKPOINT_SHARE) -> None:
         self._share = share
@@ -35,7 +37,7 @@ class Cadence:
         self._folding = 0.0
 
     def folded(self, seconds: float) -> None:
-        """The partition was folded on, for so many seconds of CPU."""
+        """The partition was folded for so many seconds of CPU."""
         self._folding += seconds
 
     def due(self, now: float) -> bool:

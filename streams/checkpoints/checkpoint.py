@@ -27,11 +27,11 @@ _LENGTH = 4
 
 
 class CheckpointHeader(msgspec.Struct, frozen=True):
-    """What a checkpoint is of, and what must still be so on the broker for it to be used.
+    """What a checkpoint belongs to, and what the broker must still hold for it to be used.
 
-    `log` is the topic, `log_id` its id; `next_offset` the first offset not yet folded; `last_input`
-    the hash of the record before it. `outputs` is by kind of output. `rows_in` is the incarnation of the
-    online store that has the rows of before. `segments` are the files beside it that the state refers to.
+    `log` is the topic, `log_id` its id; `next_offset` the first offset not yet folded; `last_input` the hash
+    of the record before it. `outputs` is by kind of output. `rows_in` is the incarnation of the online store
+    that has the earlier rows. `segments` are the files beside it that the state refers to.
     """
 
     log: str
@@ -84,7 +84,7 @@ class CheckpointStore(Protocol):
         ...
 
     def begin(self, name: str, content: Callable[[], bytes]) -> Unfinished:
-        """Write what `content` makes of the state of this moment, whatever becomes of it later."""
+        """Write the result of `content()` from the state at this moment, even if the state changes later."""
         ...
 
     async def remove(self, name: str) -> None:
@@ -102,7 +102,8 @@ def input_hash(record: StoredRecord) -> str:
 
 
 def checkpoint_name(folder: str, header: CheckpointHeader) -> str:
-    """Sorts by offset; one for each code, so that several versions can lie side by side."""
+    """A name that sorts by offset; it contains the code, so that checkpoints of several codes can be in one
+    folder."""
     return f"{folder}/{header.next_offset:020d}-{header.code.short}{SUFFIX}"
 
 
@@ -119,7 +120,7 @@ def encode(checkpoint: Checkpoint, seal: Seal) -> bytes:
 
 
 def decode(content: bytes, log: str, partition: int, seal: Seal) -> Checkpoint:
-    """The checkpoint in sealed bytes; raises Unauthentic for what was not sealed for this partition
+    """The checkpoint in sealed bytes; raises Unauthentic for bytes that were not sealed for this partition
     with this key."""
     payload = memoryview(seal.open(content, _label(log, partition)))
     start = _LENGTH + int.from_bytes(payload[:_LENGTH], "big")
@@ -128,8 +129,8 @@ def decode(content: bytes, log: str, partition: int, seal: Seal) -> Checkpoint:
 
 
 class CheckpointRefusal(StreamsError):
-    """Why one checkpoint cannot be used. `broker_changed` says that the file is sound, but not of
-    what the broker holds now."""
+    """Why one checkpoint cannot be used. `broker_changed`: the file is sound, but does not belong to what the
+    broker holds now."""
 
     def __init__(self, name: str, reason: str, *, broker_changed: bool = False) -> None:
         super().__init__(f"checkpoint {name}: {reason}")
@@ -137,7 +138,7 @@ class CheckpointRefusal(StreamsError):
 
 
 async def load(store: CheckpointStore, name: str, log: str, partition: int, seal: Seal) -> Checkpoint:
-    """The checkpoint under a name; raises CheckpointRefusal when it is torn, tampered with or foreign."""
+    """The checkpoint under a name; raises CheckpointRefusal if it is torn, altered or from elsewhere."""
     try:
         return decode(await store.load(name), log, partition, seal)
     except (Unauthentic, OSError) as error:
@@ -145,8 +146,8 @@ async def load(store: CheckpointStore, name: str, log: str, partition: int, seal
 
 
 async def prune(store: CheckpointStore, folder: str, code: Code, stored: str, keep: int = KEEP) -> None:
-    """Remove all but `keep` of this code's checkpoints in a folder, the one just `stored` being the
-    newest. What lies beyond it, of a log that was truncated since, pushes nothing out."""
+    """Remove all but `keep` of this code's checkpoints in a folder, the one just `stored` being the newest.
+    Checkpoints beyond it, from a log that was truncated since, do not count."""
     own = [name for name in await store.names(folder) if name.endswith(f"-{code.short}{SUFFIX}")]
     for name in [name for name in own if name <= stored][:-keep]:
         await store.remove(name)

@@ -59,7 +59,7 @@ class _ForkedWrite:
 
 
 def _write_and_exit(path: Path, content: Callable[[], bytes], telling: int) -> None:
-    """In the child: no thread but this one is left, so nothing of the parent's is used but memory."""
+    """In the child: only this thread is left, so it uses nothing of the parent's but memory."""
     code = 1
     try:
         _close_sockets()
@@ -76,7 +76,8 @@ def _write_and_exit(path: Path, content: Callable[[], bytes], telling: int) -> N
 
 
 def _close_sockets() -> None:
-    """Let go of the parent's connections and listening ports: they are to end when it does, not with this."""
+    """Close the parent's connections and listening ports here: they must end with the parent, not with this
+    child."""
     for name in os.listdir("/proc/self/fd"):
         number = int(name)
         try:

@@ -1,12 +1,12 @@
-"""Seals: bytes that are read back only when this key wrote them, under the same label, and whole.
+"""Seals: bytes are read back only if they are whole, and this key wrote them under the same label.
 
 A checkpoint is a pickle, and unpickling runs code; so its bytes are opened here first. Layout of a seal,
 integers big-endian:
 
     magic and version (8) | key id (8) | payload length (8) | HMAC-SHA256 (32) | payload
 
-The code covers the header, the label's length, the label and the payload. Key id and length are there for the
-message only: they distinguish another key and a torn file from altered bytes.
+The code covers the header, the label's length, the label and the payload. Key id and length are used for
+error messages only: they distinguish another key and a torn file from altered bytes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Seal:
         return b"".join((header, self._code(header, label, payload), payload))
 
     def open(self, sealed: bytes, label: bytes) -> bytes:
-        """The payload; `Unauthentic` when torn, altered, of another key or of another label."""
+        """The payload; raises `Unauthentic` if it is torn, altered, or from another key or label."""
         if len(sealed) < _OVERHEAD:
             raise Unauthentic(f"torn: {len(sealed)} bytes, a seal alone has {_OVERHEAD}")
         view = memoryview(sealed)
@@ -108,7 +108,7 @@ def _read(path: Path) -> bytes:
 
 
 def _create(path: Path) -> None:
-    """A new random key at `path`, durable and whole before it is seen; never in place of another one."""
+    """A new random key at `path`, durable and whole before it is visible; it never replaces another one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # O_EXCL, mode 0600
     draft = Path(name)

@@ -12,8 +12,8 @@ from driftline.streams.errors import Unauthentic
 
 
 class SegmentCollection:
-    """Knows which segments each checkpoint of one partition of a `log` names: of those it saw stored, and of
-    others once they were read. The checkpoints are in a `folder`, the segments `files` of it."""
+    """Knows which segments each checkpoint of one partition of a `log` names: for those that it saw stored,
+    and for others once they were read. The checkpoints are in a `folder`, the segments `files` of it."""
 
     def __init__(
         self, store: CheckpointStore, files: SegmentFiles, folder: str, log: str, partition: int, seal: Seal
@@ -43,4 +43,4 @@ class SegmentCollection:
             content = await self._store.load(name)
             return decode(content, self._log, self._partition, self._seal).header.segments
         except (FileNotFoundError, Unauthentic):
-            return ()  # removed meanwhile, or nobody can go on from it
+            return ()  # removed meanwhile, or unusable

@@ -1,8 +1,8 @@
 """Segments of packed predictions as files beside the checkpoints that name them.
 
-A file is named by the sha256 of its content and never changes, so whoever writes it again writes the same,
-and a checkpoint, which is sealed, vouches for every file that it names. Any other file is of no consequence:
-nobody reads it. A file is written when its segment is made, and made durable by the checkpoints that name it.
+A file is named by the sha256 of its content and never changes, so writing it again writes the same, and a
+sealed checkpoint vouches for every file that it names. Other files are never read. A file is written when its
+segment is made, and made durable by the checkpoints that name it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEGMENTS = "segments"
 
 
 class SegmentLost(StreamsError):
-    """A segment that a state needs is not there, or is not what it was."""
+    """A segment that a state needs is missing or changed."""
 
 
 class SegmentMemory:
@@ -40,7 +40,7 @@ class SegmentMemory:
         self._size = 0
 
     def hold(self, name: str, content: bytes) -> None:
-        """Hold one more, and let go of the oldest where there is no room."""
+        """Hold one more, and drop the oldest if there is no room."""
         if name in self._held:
             return
         self._held[name] = content
@@ -50,7 +50,7 @@ class SegmentMemory:
             self._size -= len(oldest)
 
     def get(self, name: str) -> bytes | None:
-        """The content of a segment, where it is held."""
+        """The content of a segment, if it is held."""
         return self._held.get(name)
 
 
@@ -92,7 +92,7 @@ class SegmentFiles:
         self._memory = memory
 
     def keep(self, content: bytes) -> SegmentBytes:
-        """See `SegmentStore`. What cannot be written stays in memory, and in each checkpoint."""
+        """See `SegmentStore`. A segment that cannot be written stays in memory, and in each checkpoint."""
         path = self._folder / hashlib.sha256(content).hexdigest()
         try:
             self._write(path, content)
@@ -108,7 +108,7 @@ class SegmentFiles:
 
     def _write(self, path: Path, content: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # again though it may be there: it may be torn, or so old that it is about to be removed
+        # written even if it exists: it may be torn, or so old that it is about to be removed
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
         part.write_bytes(content)
         part.replace(path)
@@ -133,13 +133,13 @@ class SegmentFiles:
         return content
 
     def check(self, names: Iterable[str]) -> None:
-        """Raises SegmentLost where one is not there any more."""
+        """Raises SegmentLost if one is missing."""
         for name in names:
             if not (self._folder / name).exists():
                 raise SegmentLost(f"segment {self._folder / name} is not there any more")
 
     def make_durable(self, names: Iterable[str]) -> None:
-        """See that these survive a power loss; raises OSError."""
+        """Make these survive a power loss; raises OSError."""
         for name in names:
             file = os.open(self._folder / name, os.O_RDONLY)
             try:
@@ -150,7 +150,7 @@ class SegmentFiles:
             sync_folder(self._folder)
 
     def collect(self, used: Container[str]) -> None:
-        """Remove what no checkpoint names, but not what was written of late: the next may name it."""
+        """Remove files that no checkpoint names, except recent ones: the next checkpoint may name them."""
         if not self._folder.exists():
             return
         before = time.time() - STALE
@@ -160,7 +160,7 @@ class SegmentFiles:
 
 
 class _BackInMemory:
-    """Keeps segments in memory, those too that were files when the state was stored."""
+    """Keeps segments in memory, even those that were files when the state was stored."""
 
     def __init__(self, files: SegmentFiles) -> None:
         self._files = files
@@ -186,6 +186,6 @@ class SegmentFolders:
         return SegmentFiles(self._root / folder / SEGMENTS, self._memory)
 
     def store(self, folder: str) -> SegmentStore:
-        """What the fold of that partition keeps its segments in."""
+        """The store for the segments of that partition's fold."""
         files = self.files(folder)
         return files if self._is_limited else _BackInMemory(files)

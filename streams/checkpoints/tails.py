@@ -1,7 +1,6 @@
-"""How far an output topic has come: the source position of the last record of one partition of it.
-
-The last offsets may be control markers, and a sparse topic may have lost its last record to
-retention; what a checkpoint remembers of the topic then decides, or nothing does.
+"""Tails: the source position of the last record of one output partition. The last offsets may be control
+markers, and a sparse topic may have lost its last record to retention; then only the mark in a checkpoint can
+tell the position.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ class BrokerChanged(StreamsError):
 
 
 async def read_tail(broker: Broker, place: Place, extent: Extent, known: OutputMark | None) -> Tail:
-    """The tail of `place`. Only what lies beyond a checkpoint's mark is read, if there is one.
+    """The tail of `place`. If there is a checkpoint's mark, only records beyond it are read.
 
-    Raises BrokerChanged when the topic was recreated or truncated, or when its newest records were
-    deleted before anybody could know their positions.
+    Raises BrokerChanged when the topic was recreated or truncated, or when its newest records were deleted
+    before their positions were known.
     """
     if known is not None:
         return await _tail_beyond(broker, place, extent, known)

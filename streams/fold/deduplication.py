@@ -1,4 +1,4 @@
-"""Which events have been seen within a horizon of event time: by their type and id, with what they said."""
+"""The events accepted within a horizon of event time, by type and id, each with a hash of its content."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from driftline.streams.declare.events import Event
 Novelty = Literal["new", "duplicate", "other content"]
 
 hashed = zlib.crc32
-"""What an event says, as it is written, in 32 bits. It guards against mistakes, not against forgery."""
+"""A 32-bit hash of an event's content. It guards against mistakes, not against forgery."""
 
 
 def content_of(event: Event) -> int:
-    """What an event says, in 32 bits: the same however a producer writes it, another one for all but one in
-    four thousand million other events."""
+    """A 32-bit hash of an event's content: equal however a producer writes the event, and different for all
+    but one in four thousand million other events."""
     return hashed(as_written(event))
 
 
 class SeenEvents:
     """Accepted events, remembered for `horizon` seconds of event time.
 
-    Of each there is one complex number, the partition's time then and the event's content: tuples would
-    take three times as much, and the garbage collector would walk through them.
+    Each is kept as one complex number, the partition's time at that moment and the event's content: tuples
+    would take three times the memory, and the garbage collector would walk through them.
     """
 
     __slots__ = ("_newer", "_older", "_turn", "horizon")

@@ -1,8 +1,8 @@
-"""What new code makes of a partition whose outputs are, so far, other code's. Pure, like the fold itself.
+"""How new code continues a partition whose outputs so far are from other code. Pure, like the fold itself.
 
-The new code folds the log from its start, but what is published stays: predictions that still wait for
-their label keep their published values, and outcomes their revisions. Everything is decided by how far
-the other code published, never by when the new code came: a fold after a crash inherits the same.
+The new code folds the log from its start, but what is published stays: predictions that still wait for their
+label keep their published values, and outcomes their revisions. Everything follows from how far the other
+code published, never from the moment of the upgrade: a fold after a crash inherits the same.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Bequest(NamedTuple):
 
     @classmethod
     def up_to(cls, tails: Mapping[str, SourcePosition]) -> Bequest:
-        """What lies at or before these tails, by kind of output."""
+        """The outputs at or before these tails, by kind."""
         return cls(tails["predictions"], tails["outcomes"], max(tails.values())[0])
 
     @property
     def settled(self) -> int:
-        """The log offset up to which that code published all that it ever will."""
+        """The log offset up to which that code has published everything that it will ever publish."""
         return max(self.furthest - HELD_BACK, NOTHING[0])
 
     @property
@@ -53,7 +53,7 @@ class Bequest(NamedTuple):
 class Inheritance:
     """The steps of new code over a partition that other code has published outputs of.
 
-    A bequest that grows from step to step must not have settled before less than was folded.
+    A bequest may grow from step to step; what is folded must stay within its earlier `settled`.
     """
 
     def __init__(self, processor: PartitionProcessor) -> None:
@@ -66,7 +66,7 @@ class Inheritance:
         self._rows: dict[Any, Any] = {}
 
     def state(self) -> dict[str, Any]:
-        """All that it knows beside the processor's own state; nothing is copied."""
+        """Its state without the processor's own; nothing is copied."""
         return {
             "revisions": self._revisions,
             "own": self._own,
@@ -75,7 +75,7 @@ class Inheritance:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave; the processor has been restored."""
+        """Continue from what `state` returned; the processor has been restored."""
         self._revisions, self._own, self._rows = state["revisions"], state["own"], state["rows"]
         self._processor.intake.label_join.inherit(state["forgotten"])
 
@@ -99,7 +99,7 @@ class Inheritance:
         return out
 
     def fold(self, records: Sequence[StoredRecord], answered: Answered, outcomes: Iterable[bytes]) -> Outputs:
-        """All that the fold puts out where this code served itself, before it inherits once more."""
+        """All outputs of the fold over records that this code served itself, before it inherits once more."""
         self._note(outcomes)
         out = self._processor.step(records, answered)
         self._settle()
@@ -132,7 +132,7 @@ class Inheritance:
         self._settle()
         self._rows.update(out.rows)
         out.rows = {}
-        # what changed in models that never served is of no interest to anybody
+        # changes in models that never served are not published
         for kind in ("predictions", "drift", "models", "dead_letters"):
             setattr(out, kind, [o for o in getattr(out, kind) if o.offset > bequest.settled])
         out.outcomes = []
@@ -141,7 +141,8 @@ class Inheritance:
         return out
 
     def _complete(self, bequest: Bequest, out: Outputs) -> None:
-        """The last inherited record is folded: add what the other code did not come to."""
+        """The last inherited record is folded: add the outputs that the other code did not publish any
+        more."""
         tail = bequest.outcomes
         ordinal = tail[1] + 1 if tail[0] == bequest.furthest else 0
         lacking = self._processor.intake.label_join.reconcile(self._revisions, self._own)

@@ -1,7 +1,7 @@
 """First half of the fold: from records of the log to requests with their features, and to labels joined.
 
-What it finds for the second half, the learner, is listed in the log's order. The learner comes to it after
-some hundred records: nothing here depends on what a model says, and each half runs faster alone.
+Its results for the second half, the learner, are listed in the log's order. The learner handles them after
+some hundred records: nothing here depends on a model's answer, and each half runs faster alone.
 """
 
 from __future__ import annotations
@@ -51,19 +51,18 @@ from driftline.streams.waiting.prediction import PendingPrediction
 from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
 RETAIN_EVERY = 256
-"""Records between clean-ups of windows; what is read never depends on it."""
+"""Records between clean-ups of windows; no feature value depends on it."""
 
 
 _Decoded = tuple[Record, Event | Refused, int]
-"""A record, what it holds or why it is refused, and the hash of what its event says."""
+"""A record, its event or the reason why it is refused, and the hash of the event's content."""
 
 
 class Intake:
-    """Validate, deduplicate, update features, predict, remember, join.
-
-    `label_join` holds what waits for its label, also for those who take over from other code; where requests
-    and labels meet elsewhere, `joining` takes them instead. What is packed is kept in the `store`.
-    `offset` is that of the record at hand, -1 before the first.
+    """Validate, deduplicate, update features, remember requests, join labels. `label_join` holds the
+    predictions that wait for their label, also for a take-over from other code; if requests and labels meet
+    in another stage, `joining` takes them instead. Packed predictions are kept in the `store`. `offset` is
+    that of the current record, -1 before the first.
     """
 
     def __init__(
@@ -92,7 +91,8 @@ class Intake:
         self._refusals = case.refusals
         self._authority = Authority(case.name, case.operators, case.addressee)
         self.accepted: Counter[str] = Counter()
-        """Events of each type since this object was made: nothing follows from it, so no state has it."""
+        """Events of each type since this object was made: no output depends on it, so it is not part of the
+        state."""
         self.witness: Witness | None = None
         self.offset = -1
 
@@ -101,7 +101,7 @@ class Intake:
         return IntakeParts(self._s, self._features.state(), self.label_join.state(), self._authority.state())
 
     def restore(self, state: IntakeParts) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         self._s = state.own
         self._features.restore(state.features)
         self.label_join.restore(state.pending)
@@ -109,12 +109,12 @@ class Intake:
 
     @property
     def counts(self) -> Counts:
-        """What came of the records so far."""
+        """How many of the records so far were accepted, refused and so on."""
         return self._s.counts
 
     @property
     def last_stranger(self) -> str:
-        """What was said of the last record in the wrong partition; empty when there was none."""
+        """The reason given for the last record in the wrong partition; empty if there was none."""
         return self._home.last_stranger
 
     @property
@@ -130,17 +130,17 @@ class Intake:
 
     @property
     def watermark(self) -> float:
-        """Before which nothing is accepted any more, in seconds since the epoch."""
+        """Events before it are refused as late; in seconds since the epoch."""
         return self._s.watermark.value
 
     @property
     def ahead(self) -> int:
-        """Events so far that were ahead of all that followed, so that they moved no time."""
+        """Events so far that were ahead of all later ones, and so did not move the watermark."""
         return self._s.watermark.contradicted
 
     @property
     def evicted_keys(self) -> int:
-        """Keys of windows that had to go for others so far."""
+        """Keys of windows dropped so far to make room for others."""
         return self._features.evicted()
 
     @property
@@ -161,11 +161,11 @@ class Intake:
         }
 
     def fold(self, records: Iterable[Record], out: Outputs, answered: Answered | None = None) -> list[Work]:
-        """Fold records in; returns the questions and examples they make known, in order. `answered` is what
+        """Fold records; returns the questions and examples for the learner, in order. `answered` is what
         other code has answered to them."""
         state, silent = self._s, Outputs(published=False)
         turn = Turn(out, answered)
-        # decoding all of them first is faster than decoding each in its turn
+        # decoding all of them first is faster than decoding each in turn
         for record, event, content in list(map(self._decoded, records)):
             self.offset = turn.offset = record.offset
             state.records += 1
@@ -215,15 +215,14 @@ class Intake:
         if self.witness is not None:
             self.witness.refused(record.offset, refused, published=out.published)
         letters = out.dead_letters
-        # one that was accepted may be reported twice
+        # a record that was accepted may have several reports
         ordinal = letters[-1].ordinal + 1 if letters and letters[-1].offset == record.offset else 0
         letters.append(dead_letter(record, refused, ordinal))
 
     def _accept(self, record: Record, event: Event, content: int, turn: Turn) -> None:
-        """Take an event in, or raise Refused with nothing changed.
-
-        All that may refuse it, user code and odd values too, comes first and changes nothing; the last of it
-        is the windows, all or none. What follows cannot refuse: what it raises is a fault of this package.
+        """Accept an event, or raise Refused with nothing changed. Everything that may refuse it, user code
+        and odd values included, comes first and changes nothing; the last such step is the windows, all or
+        none. The steps after that cannot refuse: an exception there is an error of this package.
         """
         if event.__class__ is Command:
             return self._command(event, turn)
@@ -259,14 +258,14 @@ class Intake:
         if verdict == "ahead":
             self._refuse(record, refusal_reasons.ahead(event, watermark), turn.out)
         if x is not None:
-            if problems := features.problems():  # reported, but no reason to refuse the request
+            if problems := features.problems():  # reported, but the request is not refused
                 self._refuse(record, Refused("range", "; ".join(problems)), turn.out)
             self._ask(event, at, x, keys, label_key, turn)
         if said is not None:
             self._answer(said, turn)
 
     def _is_new(self, record: Record, event: Event, content: int, route: Route) -> bool:
-        """Whether an event has not come before; raises Refused where it must not come at all."""
+        """Whether an event is new, not a repeat; raises Refused if another event has its id."""
         state = self._s
         if route.keyed and record.key not in self._home.known:
             self._check_home(record)
@@ -281,13 +280,13 @@ class Intake:
         return True
 
     def _check_home(self, record: Record) -> None:
-        """Raises Refused where a record would meet none of the other events of its key."""
+        """Raises Refused if the record is not in the partition of its key."""
         if (stranger := self._home.refusal(record.key or b"")) is not None:
             self._s.counts.misplaced += 1
             raise Refused("partition", stranger)
 
     def _judge(self, event: Event, route: Route, at: float, appended: float | None) -> Timeliness:
-        """How an event's time stands to the others'; raises Refused where it is late or from the future."""
+        """How an event's time compares with the others'; raises Refused if it is late or from the future."""
         watermark = self._s.watermark
         verdict: Timeliness = "on time"
         if route.is_event:
@@ -306,7 +305,7 @@ class Intake:
         if route.is_event:
             watermark.advance(at, appended)
         elif route.is_clock:
-            watermark.tell(at, appended)
+            watermark.take_clock(at, appended)
         else:
             if route.marks:
                 self._s.warming = isinstance(event, WarmUp)
@@ -315,7 +314,7 @@ class Intake:
             join.expire(watermark.value, turn.known)
 
     def _said(self, event: Event, at: float, label_key: Any, route: Route) -> Statement | None:
-        """What a label or void event says."""
+        """The statement of a label or void event."""
         said = self._labels.said(event, at, label_key, route)
         if self._is_multiclass and said is not None and said.label is not None:
             self._s.classes.check(said.label)
@@ -336,7 +335,9 @@ class Intake:
             raise refusal_reasons.without_features(error, self._features.problems()) from error
         except Refused:
             raise
-        except BaseException as error:  # a key that cannot be looked up, a value that cannot be compared
+        except (
+            BaseException
+        ) as error:  # such as a key that cannot be hashed, or a value that cannot be compared
             pass_interrupt(error)
             raise Refused("features", reason_of(error)) from error
         return x
@@ -347,7 +348,8 @@ class Intake:
             raise Refused("schema", "; ".join([*self._features.problems(), reason]))
 
     def _command(self, command: Command, turn: Turn) -> None:
-        """A repeated command is refused, not dropped as a duplicate is: its nonce tells, not its id."""
+        """A repeated command is refused, not dropped as a duplicate: it is recognised by its nonce, not its
+        id."""
         if not self._authority.is_meant(command):
             return
         reason = self._authority.refusal(command)
@@ -381,7 +383,7 @@ class Intake:
         self._join.add(pending)
 
     def _adopt(self, published: Prediction | None) -> None:
-        """Other code has answered a request that is refused here: its outcome is owed all the same."""
+        """Other code has answered a request that is refused here: it still gets an outcome."""
         if published is None:
             return
         at = published.at.timestamp()
@@ -390,7 +392,7 @@ class Intake:
             published.id,
             published.event_id,
             at,
-            key_text(keys.get(self._requests.key_field, "")),  # that code may have had another key
+            key_text(keys.get(self._requests.key_field, "")),  # that code may have used another key
             keys.get(self._task.label.on),
             keys,
             None,

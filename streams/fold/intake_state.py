@@ -1,4 +1,4 @@
-"""What the intake knows: all that changes in it, and how its features are kept."""
+"""The state of the intake, and the interface to its features."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from driftline.streams.records.output_size import Classes
 
 
 class Features(Protocol):
-    """What the fold's features are kept by: `driftline.features.state.feature_state.FeatureState`, or what
-    watches over one."""
+    """Keeps the fold's features: `driftline.features.state.feature_state.FeatureState`, or an object that
+    observes one."""
 
     def names(self) -> tuple[str, ...]: ...
     def read(self, request: Any, at: float) -> dict[str, Any]: ...
@@ -41,7 +41,7 @@ class Features(Protocol):
 @dataclass(slots=True)
 class Counts:
     """How many events entered, requests were asked, and records refused, in the wrong partition, dropped as
-    repeated, or late. What a warm-up refuses is no dead letter, as nothing of it is put out."""
+    repeated, or late. A record that a warm-up refuses is no dead letter, as a warm-up publishes nothing."""
 
     events: int = 0
     predictions: int = 0
@@ -55,7 +55,7 @@ class Counts:
 @dataclass(slots=True)
 class IntakeState:
     """All of an intake that changes, beside the state of its parts. `held_rows` are the online rows of a
-    warm-up, which are put out when it ends."""
+    warm-up, which are published when it ends."""
 
     watermark: Watermark
     seen: SeenEvents

@@ -1,15 +1,14 @@
 """Predictions that wait for their label, and the join with it.
 
-What a label or a void does is decided by event times alone. It has its effect when the watermark has passed
-it, so that nothing in time can come before it: in time's order, however requests, labels and voids were
-interleaved in the log. Of one time, a label comes before a void and a void before a correction; what says
-the same at the same time counts in the log's order. Without lateness the log is in order, and a label
-has its effect at once, on the requests before it.
+The effect of a label or a void depends on event times alone. It takes effect when the watermark has passed
+it, so that no earlier event can follow: effects are in the order of event time, however requests, labels and
+voids were interleaved in the log. At equal times, a label comes before a void and a void before a correction;
+statements of one kind and time count in the log's order. Without lateness the log is in order, and a label
+takes effect at once, on the requests before it.
 
-A label answers what is open (`JoinRule.answers` says which of several requests); where nothing is, what
-expired without one. What is answered changes by a correction alone, which names the label it corrects.
-
-What is packed (`driftline.streams.waiting`) is unpacked before anything is decided of its label key.
+A label answers open requests (`JoinRule.answers` says which of several); if none is open, those that expired
+without one. An answered request changes only by a correction, which names the label it corrects. Packed
+predictions (`driftline.streams.waiting`) are unpacked before anything is decided about their label key.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from driftline.streams.waiting.segment_store import SegmentStore
 
 
 class ResolvedPrediction(msgspec.Struct, frozen=True, gc=False):
-    """What became of one prediction, for the learner, who comes to it later: the prediction may have been
+    """The result of one prediction, for the learner, which handles it later: the prediction may have been
     closed again by then. A label is None unless the status is labelled; `status_before` and `label_before`
-    are those that this one replaces. `is_due` says that it is to be learned from now, not at the deadline.
+    are those that this one replaces. `is_due`: it is learned from now, not at the deadline.
     """
 
     pending: PendingPrediction
@@ -49,7 +48,7 @@ class ResolvedPrediction(msgspec.Struct, frozen=True, gc=False):
 
 
 class Lesson(msgspec.Struct, frozen=True, gc=False):
-    """What is to be learned from a prediction at its deadline; the outcome has `labelled_at`."""
+    """What the models learn from a prediction at its deadline; the outcome has `labelled_at`."""
 
     pending: PendingPrediction
     label: Any
@@ -57,8 +56,8 @@ class Lesson(msgspec.Struct, frozen=True, gc=False):
 
 
 class Statement(msgspec.Struct, frozen=True, gc=False):
-    """What the event `event_id` says of the requests with its label key: their label, or that there will be
-    none (void). One that `corrects` another says it of those which that one answered."""
+    """What the event `event_id` states about the requests with its label key: their label, or that there will
+    be none (void). If it `corrects` another event, it is about the requests which that one answered."""
 
     label_key: Any
     status: PredictionStatus
@@ -69,23 +68,23 @@ class Statement(msgspec.Struct, frozen=True, gc=False):
 
 
 def _in_time(statement: Statement) -> tuple[float, int]:
-    """The order of effects: by time; of one time, labels before voids before corrections."""
+    """The order of effects: by time; at equal times, labels before voids before corrections."""
     if statement.corrects is not None:
         return statement.at, 2
     return statement.at, int(statement.status == "void")
 
 
 Known = Callable[[ResolvedPrediction | Lesson], None]
-"""Takes an example or a lesson the moment it is known."""
+"""Takes an example or a lesson as soon as it is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class JoinRule:
     """How labels meet requests; `wait` and `corrections` are seconds.
 
-    With `in_order` all comes in the order of its time, so a label has its effect at once. After
-    deadline + corrections a prediction is forgotten. `expiry` is what the outcome is at the deadline:
-    (status, label). With `by_deadline`, what is labelled is learned from at its deadline.
+    With `in_order` all events come in the order of their time, so a label takes effect at once. After
+    deadline + corrections a prediction is forgotten. `expiry` is the outcome at the deadline: (status,
+    label). With `by_deadline`, labelled predictions are learned from at their deadline.
     """
 
     wait: float
@@ -98,7 +97,7 @@ class JoinRule:
 
     @classmethod
     def of(cls, label: Label[Any], in_order: bool) -> JoinRule:
-        """The rule that a declared label means."""
+        """The rule of a declared label."""
         expiry: tuple[PredictionStatus, Any] = (
             ("unlabelled", None) if label.at_expiry is UNLABELLED else ("labelled", label.at_expiry)
         )
@@ -130,10 +129,10 @@ _ByLabelKey = dict[Any, list[PendingPrediction]]
 class LabelJoin:
     """Open and recently closed predictions of one partition, by label key.
 
-    `open` are predictions without an outcome so far, those that were published; `unmatched` labels, voids and
-    corrections so far that found no prediction; `due` is when, in event time, `expire` next has something to
-    do. Of the predictions that are no bytes, `_unanswered` are open, or expired without a label; by their
-    time. `_answered` are those that a correction may still change, by the label's key and id.
+    `open` counts published predictions without an outcome so far; `unmatched` counts labels, voids and
+    corrections so far that matched no prediction; `due` is when, in event time, `expire` next has something
+    to do. Of the predictions that are not packed, `_unanswered` are open, or expired without a label, by
+    their time. `_answered` are those that a correction may still change, by the label's key and id.
     """
 
     def __init__(self, rule: JoinRule, packing: Packing, store: SegmentStore) -> None:
@@ -168,11 +167,11 @@ class LabelJoin:
             self.due = pending.deadline
 
     def answer(self, statement: Statement, known: Known) -> None:
-        """Take in a label, a void or a correction: its effect comes when the watermark has passed it."""
+        """Take a label, a void or a correction: it takes effect when the watermark has passed it."""
         if self.rule.in_order:
             self._apply(statement, known)
             return
-        hash(statement.label_key)  # raises at the record that brings it, and not where it has its effect
+        hash(statement.label_key)  # raises at the record that brings it, not later where it takes effect
         statements = self._statements
         if statements and _in_time(statements[-1]) > _in_time(statement):
             insort_right(statements, statement, key=_in_time)
@@ -182,8 +181,8 @@ class LabelJoin:
             self.due = statement.at
 
     def expire(self, watermark: float, known: Known) -> None:
-        """Let what was said before the watermark have its effect, close what has waited past its deadline,
-        and forget what can no longer change."""
+        """Apply the statements before the watermark, close predictions past their deadline, and forget those
+        that can no longer change."""
         statements = self._statements
         while statements and statements[0].at < watermark:
             statement = statements.popleft()
@@ -222,7 +221,7 @@ class LabelJoin:
             self._tell(pending, statement, known)
 
     def _tell(self, pending: PendingPrediction, statement: Statement, known: Known) -> None:
-        """This prediction is answered, or corrected."""
+        """Answer this prediction, or correct it."""
         rule, name = self.rule, statement.event_id
         if name not in pending.told_by:
             pending.told_by += (name,)
@@ -254,7 +253,7 @@ class LabelJoin:
         return found[-1:] if self.rule.answers == "newest" else found
 
     def _corrected(self, statement: Statement) -> list[PendingPrediction]:
-        """The requests that what is corrected has answered."""
+        """The requests that the corrected statement has answered."""
         assert statement.corrects is not None
         found = self._answered.get((statement.label_key, statement.corrects), ())
         return [p for p in found if statement.at <= p.deadline + self.rule.corrections]
@@ -280,7 +279,7 @@ class LabelJoin:
         known(example)
 
     def _forget(self, pending: PendingPrediction) -> None:
-        if self._is_remembered(pending):  # else nothing was kept of it since it was answered
+        if self._is_remembered(pending):  # else nothing of it was kept after it was answered
             self._remove(pending)
             self._drop(pending)
 
@@ -290,15 +289,14 @@ class LabelJoin:
             self._forgotten.append(pending)
 
     def inherit(self, forgotten: Iterable[PendingPrediction] = ()) -> None:
-        """Until `reconcile`, outcomes are published by other code: keep what is forgotten before it was.
-
-        `forgotten` is what was kept so far, where the state was restored meanwhile.
+        """Until `reconcile`, outcomes are published by other code: keep predictions that are forgotten before
+        that. `forgotten` are those kept so far, if the state was restored meanwhile.
         """
         self._forgotten = list(forgotten)
 
     @property
     def forgotten(self) -> list[PendingPrediction]:
-        """What is kept until `reconcile`; no part of `state`."""
+        """The predictions kept until `reconcile`; not part of `state`."""
         return self._forgotten or []
 
     def settle(self, published: Container[str], own: Container[str]) -> None:
@@ -311,9 +309,9 @@ class LabelJoin:
             ]
 
     def reconcile(self, published: Mapping[str, int], own: Container[str]) -> list[ResolvedPrediction]:
-        """Go on from the revisions that were published; returns what is closed here, but was not there.
-
-        An outcome published for one of the `own` predictions is of an answer that never was.
+        """Continue from the revisions that were published; returns predictions that are closed here, but were
+        not there. An outcome published for one of the `own` predictions belongs to an answer that was never
+        published.
         """
         lacking: list[ResolvedPrediction] = []
 
@@ -345,18 +343,19 @@ class LabelJoin:
             yield from (pending for pending in queue.packed() if self._is_remembered(pending))
 
     def _objects(self) -> Iterator[PendingPrediction]:
-        """What is remembered and not packed."""
+        """The predictions that are remembered and not packed."""
         for of_key in self._unanswered.values():
             yield from of_key
         for (_, name), answered in self._answered.items():
             yield from (pending for pending in answered if pending.told_by[0] == name)
 
     def _is_remembered(self, pending: PendingPrediction) -> bool:
-        """Whether a label or a correction may still change what waits; else it waits for its lesson alone."""
+        """Whether a label or a correction may still change a waiting prediction; else it waits only to be
+        learned from."""
         return not pending.told_by or self.rule.is_corrected
 
     def _is_over(self, pending: PendingPrediction) -> bool:
-        """Whether nothing comes to what waits for its deadline any more."""
+        """Whether nothing happens to a prediction at its deadline any more."""
         awaits_lesson = self.rule.by_deadline and pending.status == "labelled"
         return not self._is_remembered(pending) and not awaits_lesson
 
@@ -382,7 +381,8 @@ class LabelJoin:
                 _remove(self._answered, (pending.label_key, name), pending)
 
     def pack(self) -> None:
-        """Pack the older ones of many; called when the learner has come to all that is known."""
+        """Pack the older ones if there are many; called when the learner has handled everything that is
+        known."""
         for pending in self._waiting.pack(self._is_over):
             self._remove(pending)
         for pending in self._closing.pack(lambda pending: not self._is_remembered(pending)):
@@ -401,7 +401,7 @@ class LabelJoin:
         return self._waiting.segments() + self._closing.segments()
 
     def state(self) -> LabelJoinState:
-        """All that is waited for and remembered; nothing is copied."""
+        """All that waits or is remembered; nothing is copied."""
         return LabelJoinState(
             self._waiting.state(self._is_over),
             self._closing.state(lambda pending: not self._is_remembered(pending)),
@@ -412,7 +412,7 @@ class LabelJoin:
         )
 
     def restore(self, state: LabelJoinState) -> None:
-        """Go on from what `state` gave, and from nothing else."""
+        """Continue from what `state` returned, and from nothing else."""
         self._unanswered, self._answered = {}, {}
         self._waiting.restore(state.waiting)
         self._closing.restore(state.closing)

@@ -1,4 +1,4 @@
-"""What label and void events say: by whose key, which label, and whether they correct another one."""
+"""What label and void events state: for which key, which label, and whether they correct an earlier event."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LabelReader:
         self._join_key = attrgetter(task.label.on)
 
     def said(self, event: Event, at: float, label_key: Any, route: Route) -> Statement | None:
-        """What a label or void event says; None where it says nothing."""
+        """The statement of a label or void event; None if it states nothing."""
         label = None
         if route.labels:
             try:
@@ -42,7 +42,7 @@ class LabelReader:
         return Statement(label_key, status, label, at, event.id, corrects)
 
     def _corrects(self, event: Event, name: str) -> str | None:
-        """The id of the label that an event corrects; None where it is no correction."""
+        """The id of the label that an event corrects; None if it is no correction."""
         corrects = getattr(event, name)
         if corrects is None:
             return None

@@ -59,13 +59,15 @@ class LearnerParts(NamedTuple):
 
 class Learner:
     """The pools of one of `partitions`, one for each value of their scope; folds examples into them. `offset`
-    is that of the record behind what is at hand, -1 before the first."""
+    is that of the record behind the current input, -1 before the first."""
 
     def __init__(self, case: UseCase, partition: int, partitions: int) -> None:
         self._task = case.task
         self._scope = case.models_with_notes
         self._pool_key = pool_key_of(case)
-        self._hears = case.task.label.learns_at == "deadline"  # else learning a label tells when it came
+        self._reports_arrival = (
+            case.task.label.learns_at == "deadline"
+        )  # else learning a label reports when it came
         self._partition = partition
         self._partitions = partitions
         self._name = case.name
@@ -85,7 +87,7 @@ class Learner:
         )
 
     def restore(self, state: LearnerParts) -> None:
-        """Go on from what `state` gave, and from nothing else."""
+        """Continue from what `state` returned, and from nothing else."""
         self.pools = {}
         self.results = state.results
         self._estimates = state.estimates
@@ -119,7 +121,7 @@ class Learner:
                 self._take(item, offset, out)  # type: ignore[arg-type]
 
     def _answer(self, question: Question, offset: int, out: Outputs) -> None:
-        """What the key's pool says to a request; feature drift found on the way is put out."""
+        """The answer of the key's pool to a request; feature drift that it reports is published."""
         pending = question.pending
         key, x, at = self._pool_key(pending), pending.x, pending.at
         assert x is not None
@@ -172,8 +174,8 @@ class Learner:
         elif status == "unlabelled" and not self._task.is_supervised:
             self._absorb(pending, forecast, at, offset, out)
         if status == "labelled":
-            if self._hears and example.status_before == "open" and pending.x is not None:
-                self._pool(key).hear(label, at - pending.at, at)
+            if self._reports_arrival and example.status_before == "open" and pending.x is not None:
+                self._pool(key).label_arrived(label, at - pending.at, at)
             loss = self._task.loss(label, forecast.output)
             estimate = self._estimates.pop(key, None)
         if pending.silent:
@@ -185,13 +187,13 @@ class Learner:
         outcomes.append(self._outcome(example, forecast, loss, estimate, offset, _ordinal(outcomes, offset)))
 
     def _study(self, lesson: Lesson, offset: int, out: Outputs) -> None:
-        """Score and learn what was labelled before its deadline, which has come."""
+        """Score and learn an example that was labelled before its deadline, which has come."""
         pending = lesson.pending
         if pending.x is not None and not pending.learned:
             self._learn(pending, lesson.label, pending.deadline, offset, out)
 
     def _learn(self, pending: PendingPrediction, label: Any, at: float, offset: int, out: Outputs) -> None:
-        """Let the key's pool learn a label at a time; what that shows of drift and change is put out, an
+        """Let the key's pool learn a label at a time; drift and changes that follow are published, an
         estimate with the pool's next labelled outcome."""
         key, forecast = self._pool_key(pending), pending.forecast
         assert pending.x is not None
@@ -230,7 +232,7 @@ class Learner:
         return [value if value.__class__ in _PLAIN else key_text(value) for value in values]
 
     def _obey(self, command: Command, offset: int, out: Outputs) -> None:
-        """Do what an operator wants, and put out what came of it: once for each pool that is meant."""
+        """Carry out an operator's command, and publish its result: once for each pool that it is about."""
         at = command.at.timestamp()
         if not command.pool:
             for key in sorted(self.pools):
@@ -245,7 +247,7 @@ class Learner:
             self._put_changes(command.pool, (missing,), at, offset, out)
 
     def outcome(self, example: ResolvedPrediction, offset: int, ordinal: int) -> Output:
-        """The outcome of a prediction that is closed, to be put out at a source position."""
+        """The outcome of a closed prediction, published at a source position."""
         forecast = example.pending.forecast
         assert forecast is not None
         loss = self._task.loss(example.label, forecast.output) if example.status == "labelled" else None
@@ -312,7 +314,7 @@ class Learner:
 
 
 def _interval(pool: Pool, forecast: Forecast, published: Prediction | None) -> Interval | None:
-    """The interval to tell; one that was published stands."""
+    """The interval of the outcome; one that was published stands."""
     if published is not None:
         return published.interval
     if pool.intervals is None or forecast.reach is None:
@@ -328,12 +330,12 @@ def _shortened(evidence: Evidence) -> Evidence:
 
 
 def _by(command: Command, what: str) -> str:
-    """The reason of a change that an operator wanted."""
+    """The reason of a change by an operator."""
     wanted = f"{command.action} by {command.operator}"
     return f"{wanted}: {what}" if what else wanted
 
 
 def _obeyed(pool: Pool, command: Command) -> ModelChange:
-    """What came of a command to a pool."""
+    """The result of a command to a pool."""
     change = obey(pool.roster, command.action, command.member, command.budget)
     return replace(change, reason=_by(command, change.reason))

@@ -21,8 +21,8 @@ from driftline.streams.waiting.prediction import PendingPrediction
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
-    """A request that the learner is to answer: `moment` is its time, `published` what other code has
-    answered to it, which stands."""
+    """A request that the learner answers: `moment` is its time, `published` what other code has answered to
+    it, which stands."""
 
     pending: PendingPrediction
     moment: datetime
@@ -30,40 +30,40 @@ class Question(msgspec.Struct, frozen=True, gc=False):
 
 
 Work = tuple[Question | ResolvedPrediction | Lesson | Command, int, Outputs]
-"""What the learner is to do: a question, an example, a lesson or a command, the offset of the record behind
-it, and where to put what comes of it."""
+"""One input of the learner: a question, an example, a lesson or a command, the offset of the record behind
+it, and where its outputs go."""
 
 
 class Answered(NamedTuple):
-    """What other code has published: `predictions`, by the offset of their request, stand whatever the
-    models here say; other requests up to offset `through` were not answered, and never will be.
-    Predictions are taken out as the fold comes to them."""
+    """What other code has published: `predictions`, by the offset of their request, stand whatever the models
+    here answer; other requests up to offset `through` were not answered, and never will be. Predictions are
+    taken out as the fold reaches them."""
 
     predictions: dict[int, Prediction]
     through: int
 
 
 class Joining(Protocol):
-    """Where requests and what is said of them meet: a `LabelJoin`, or the way to one."""
+    """Where requests and labels meet: a `LabelJoin`, or the way to one."""
 
     def add(self, pending: PendingPrediction) -> None: ...
     def answer(self, statement: Statement, known: Known) -> None: ...
 
 
 class RequestReader:
-    """Reads requests of a case: the keys that predictions tell, and what waits for a label by its rule.
-    `key_field` is the field whose text an answer's record has as its key."""
+    """Reads requests of a case: the key fields of its prediction, and the prediction that waits for a label
+    by its rule. `key_field` is the field whose text an answer's record has as its key."""
 
     def __init__(self, case: UseCase, rule: JoinRule) -> None:
         self.key_field = case.task.label.on if case.key is None else case.key
-        # attrgetter returns a bare value for one name: asking twice keeps it a tuple
+        # attrgetter returns a bare value for one name: naming it twice keeps the result a tuple
         self._names = case.key_fields
         self._values_of = attrgetter(*self._names, self._names[0])
         self._suffix = f":{case.task.name}"
         self._wait = rule.wait
 
     def keys(self, event: Event) -> dict[str, Any]:
-        """The fields that the prediction is told by."""
+        """The key fields of the prediction."""
         return dict(zip(self._names, self._values_of(event), strict=False))
 
     def prediction_id(self, event: Event) -> str:
@@ -80,7 +80,7 @@ class RequestReader:
         label_key: Any,
         silent: bool,
     ) -> PendingPrediction:
-        """What waits for the label of a request."""
+        """The prediction that waits for the label of a request."""
         return PendingPrediction(
             prediction_id,
             event.id,
@@ -95,10 +95,9 @@ class RequestReader:
 
 
 class Turn:
-    """The record whose turn it is: its offset, where to put what it causes, and what is known by it for the
-    learner to do, after what was known before. `answered` is what other code has answered.
-
-    One serves all records of a step, each in its turn: one for each would be slower.
+    """The current record: its offset, where its outputs go, and the inputs of the learner that it makes
+    known, after those of earlier records. `answered` is what other code has answered. One object serves all
+    records of a step in turn: one for each would be slower.
     """
 
     __slots__ = ("answered", "offset", "out", "work")
@@ -115,19 +114,19 @@ class Turn:
 
 
 class Witness(Protocol):
-    """Observes, in a fold by new code, what its outputs do not show; nothing of the fold depends on it."""
+    """Observes, in a fold by new code, what its outputs do not show; the fold does not depend on it."""
 
     def refused(self, offset: int, refused: Refused, *, published: bool) -> None:
-        """A record is refused; one that is not `published` is of a warm-up."""
+        """A record is refused; if it is not `published`, it belongs to a warm-up."""
         ...
 
     def answered(self, own: Any, published: Any, *, same_point: bool) -> None:
-        """There is an answer of its own to a request whose published answer stands."""
+        """The new code has an answer of its own to a request whose published answer stands."""
         ...
 
 
 def as_published(task: Task, published: Prediction, outputs: tuple[Any, ...]) -> Forecast:
-    """What other code has answered, beside what every member here says to the same request."""
+    """The answer of other code, beside the answers of every member here to the same request."""
     model = published.model
     try:
         output = task.output_of(published.prediction, published.probabilities)

@@ -38,9 +38,9 @@ class ProcessorState(NamedTuple):
 class PartitionProcessor:
     """State and step of one partition.
 
-    However the same records are cut into steps, the outputs have the same bytes. With `rows` the
-    outputs also carry the newest online feature row of each key touched. Predictions that are packed are kept
-    in the `store`. Raises DeclarationError for a case of several stages, which is no single fold.
+    However the same records are cut into steps, the outputs have the same bytes. With `rows` the outputs also
+    carry the newest online feature row of each key touched. Packed predictions are kept in the `store`.
+    Raises DeclarationError for a case of several stages, which is not one fold.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PartitionProcessor:
         self.intake = Intake(case, features, partition, store=store)
 
     def watched_by(self, witness: Witness | None) -> None:
-        """From now on, tell a witness what the outputs do not say."""
+        """From now on, report to a witness what the outputs do not show."""
         self.intake.witness = self.learner.witness = witness
 
     def state(self) -> ProcessorState:
@@ -72,22 +72,21 @@ class PartitionProcessor:
 
     @classmethod
     def restored(cls, case: UseCase, partition: int, snapshot: bytes, *, rows: bool = False) -> Self:
-        """A processor that goes on from a snapshot, which must come from a trusted place."""
+        """A processor that continues from a snapshot, which must come from a trusted place."""
         processor = cls(case, partition, rows=rows)
         processor.restore(pickle.loads(snapshot))
         return processor
 
     def restore(self, state: ProcessorState) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         self.next_offset = state.next_offset
         self.learner.restore(state.learner)
         self.intake.restore(state.intake)
 
     def step(self, records: Sequence[Record], answered: Answered | None = None) -> Outputs:
-        """Fold records of this partition, in the log's order, and return what they cause.
-
-        `answered` is what other code has answered to them. Raises FoldFault, after which the state is not
-        whole; no record that is refused does that.
+        """Fold records of this partition, in the log's order, and return their outputs. `answered` is what
+        other code has answered to them. Raises FoldFault, after which the state must not be used; a refused
+        record never does that.
         """
         out = Outputs()
         half: Intake | Learner = self.intake
@@ -112,7 +111,7 @@ class PartitionProcessor:
 
     @property
     def last_stranger(self) -> str:
-        """What was said of the last record in the wrong partition; empty when there was none."""
+        """The reason given for the last record in the wrong partition; empty if there was none."""
         return self.intake.last_stranger
 
     @property
@@ -122,7 +121,7 @@ class PartitionProcessor:
 
     @property
     def watermark(self) -> float:
-        """Before which nothing is accepted any more, in seconds since the epoch."""
+        """Events before it are refused as late; in seconds since the epoch."""
         return self.intake.watermark
 
     @property
@@ -154,7 +153,7 @@ class PartitionProcessor:
         return self.intake.known_references()
 
     def counts(self) -> dict[str, int]:
-        """What came of the records so far, by `COUNT_NAMES`."""
+        """How many of the records so far were accepted, refused and so on, by `COUNT_NAMES`."""
         intake = self.intake
         return {
             **asdict(intake.counts),
@@ -166,7 +165,7 @@ class PartitionProcessor:
         }
 
     def pools(self) -> list[Pool]:
-        """Its pools, in order."""
+        """The pools, in order."""
         return self.learner.pools_in_order()
 
 
@@ -190,7 +189,7 @@ class Summary:
 
 
 def added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Counts of several partitions or stages, added; what none of them knows is 0."""
+    """Counts of several partitions or stages, added; a count that none of them has is 0."""
     each = list(counts)
     return {name: sum(one.get(name, 0) for one in each) for name in COUNT_NAMES}
 

@@ -1,5 +1,5 @@
-"""Whether every partition knows the same references: requests of the others miss one that is sent to some
-partitions only."""
+"""Whether every partition knows the same references. If one is sent to some partitions only, requests in the
+others miss it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ class KnownReferences(msgspec.Struct, frozen=True):
 
 
 def differences(known: Mapping[int, Mapping[str, KnownReferences]]) -> dict[str, str]:
-    """What to tell of each kind of reference on which partitions that have come to the log's end differ.
-
+    """A report for each kind of reference on which partitions that have read the log to its end differ.
     `known` is by partition and kind.
     """
     found = {}

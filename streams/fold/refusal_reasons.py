@@ -18,7 +18,7 @@ def late(event: Event, watermark: Watermark) -> Refused:
 
 
 def of_the_future(event: Event, watermark: Watermark, is_live: bool) -> Refused:
-    """The event's time is one that nothing confirms."""
+    """The event's time is from the future, and nothing confirms it."""
     ahead_of = (
         f"the broker's clock by more than clock_skew ({watermark.skew:g} s)"
         if is_live and not isinstance(event, Reference)
@@ -28,7 +28,7 @@ def of_the_future(event: Event, watermark: Watermark, is_live: bool) -> Refused:
 
 
 def ahead(event: Event, watermark: Watermark) -> Refused:
-    """The event is taken in, but may have a wrong time."""
+    """The event is accepted, but may have a wrong time."""
     now = moment(watermark.max_at).isoformat()
     return Refused(
         "ahead",
@@ -38,7 +38,7 @@ def ahead(event: Event, watermark: Watermark) -> Refused:
 
 
 def without_features(error: FeatureValueError, problems: Sequence[str]) -> Refused:
-    """A feature of the event has no value that can be; `problems` were seen before."""
+    """A feature of the event has no allowed value; `problems` were seen before."""
     cause = error.__cause__
     reason = str(error) if cause is None else f"{error} {reason_of(cause)}"
     return Refused("features", "; ".join([*problems, reason]))

@@ -1,4 +1,4 @@
-"""What each event type means to a case, and which pool answers a request: decided once."""
+"""The role of each event type in a case, and the pool that answers a request: decided once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ONE_POOL = ""
 
 
 class Asked(Protocol):
-    """A request: its key, and the fields that its prediction tells."""
+    """A request: its key, and the fields that its prediction repeats."""
 
     @property
     def key(self) -> str: ...
@@ -31,8 +31,8 @@ PoolKey = Callable[[Asked], str]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What an event type means to the case; `tag` is its name in the log. What `is_event` moves time, as a
-    clock does; references and marks do not."""
+    """The role of an event type in the case; `tag` is its name in the log. Types with `is_event` move time,
+    as a clock does; references and marks do not."""
 
     tag: str
     is_event: bool
@@ -81,7 +81,7 @@ def pool_key_of(case: UseCase) -> PoolKey:
         return attrgetter("key")
 
     def by_field(asked: Asked) -> str:
-        # the code that answered a request which is refused here may have published other keys
+        # other code may have published other keys for a request that is refused here
         return key_text(asked.keys[field]) if field in asked.keys else asked.key
 
     return by_field

@@ -1,7 +1,6 @@
-"""When a partition of a live log was silent for longer than its workers let it be: an outage.
-
-Whoever could not reach the broker meanwhile sends afterwards what happened then. By the append times of the
-log, which are the same for every reader, time stands still until they have had the time to.
+"""Outages of a live log: a partition was silent for longer than its workers allow. Producers that could not
+reach the broker send their events afterwards. So event time stands still until they have had the time to,
+judged by the log's append times, which are the same for every reader.
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 from math import inf
 
 LONGEST = 15.0
-"""Seconds that a partition is silent for where nobody is cut off: workers tell idle ones the time, every few
-seconds while requests wait there."""
+"""Seconds for which a partition may be silent without an outage: workers send a clock event to idle ones
+every few seconds while requests wait there."""
 MOST_TO_CATCH_UP = 60.0
-"""Seconds that producers have, at most, to send what they held: clients wait for up to half of that before
-they try again. After a shorter outage they have as long as it lasted."""
+"""Seconds that producers have, at most, to send their backlog: clients wait for up to half of that before
+they retry. After a shorter outage they have as long as it lasted."""
 
 
 class Silence:
@@ -28,10 +27,11 @@ class Silence:
 
     @property
     def holds_at(self) -> float:
-        """The time that may not be passed yet, as others may still send what is of then; else infinite."""
+        """The time that may not be passed yet, as producers may still send events from then; else
+        infinite."""
         return self._began
 
-    def hear(self, appended: float) -> None:
+    def observe(self, appended: float) -> None:
         """A record was appended."""
         lasted = appended - self._heard
         if lasted > LONGEST:

@@ -1,4 +1,4 @@
-"""Event time of one partition: how far it has come, and a guard against wrong clocks.
+"""Event time of one partition: how far it has moved, and a guard against wrong clocks.
 
 Two rules say whether an event's own time may move the partition's:
 
@@ -21,16 +21,17 @@ from driftline.features.state.event_time import NEVER
 from driftline.streams.fold.silence import Silence
 
 FRESH = 3600.0
-"""Seconds on the way to the broker up to which an event's own time and the append time confirm each other."""
+"""Seconds between an event's own time and its append time up to which they confirm each other."""
 LONGEST_TRANSIT = 300.0
-"""Seconds on the way that clock events leave room for at most; an event that takes longer needs lateness."""
+"""Largest delay of an event, in seconds, that clock events allow for; an event with a longer one needs
+lateness."""
 TRANSIT_OVER = 256
-"""Events over which the longest time on the way is measured, at least; twice as many at most."""
+"""Least number of events over which the longest delay is measured; at most twice as many."""
 SHARE = 16
 MOST = 32
 """A step needs a SHAREth of the events since time last moved about as far to agree, and MOST at most."""
 QUORUM = 3
-"""Events that have to agree where nothing is known yet: at the start, and beyond `max_jump`."""
+"""Events that have to agree while nothing is known yet: at the start, and beyond `max_jump`."""
 FEW = 8
 """With fewer events since the last such step, a stream may be sparse: one event confirms another."""
 SIZES = 48
@@ -42,12 +43,11 @@ Timeliness = Literal["on time", "late", "ahead", "future"]
 
 
 class Watermark:
-    """Event time of a partition and what is late by it; all times in seconds.
-
-    `max_at` is how far time has come, `value` that less the `lateness`. `skew` is how far clocks may differ
-    without being wrong. A step of more than `max_jump`, longer than any before it, is refused ("future")
-    until `QUORUM` events agree. `contradicted` counts events that were ahead of all that followed. After an
-    outage `value` waits for what could not be sent meanwhile (`driftline.streams.fold.silence`).
+    """Event time of a partition, and which events are late; all times in seconds. `max_at` is the event time
+    reached, `value` that less the `lateness`. `skew` is how far clocks may differ without being wrong. A step
+    of more than `max_jump`, longer than any before it, is refused ("future") until `QUORUM` events agree.
+    `contradicted` counts events that were ahead of all later ones. After an outage `value` waits for events
+    that could not be sent (`driftline.streams.fold.silence`).
     """
 
     __slots__ = (
@@ -64,12 +64,12 @@ class Watermark:
         self.contradicted = 0
         self._bound = max(lateness, skew)
         self._judged = 0
-        # how many events had come when time last moved by so much or more, by the step's size
+        # the count of events when time last moved by so much or more, by the step's size
         self._moved = [0] * SIZES
         self._unconfirmed: list[float] = []
         # the newest of those among them that were accepted
         self._reached = NEVER
-        # ids of those among them that were refused: a record that is sent again has no second vote
+        # ids of those among them that were refused: a record that is sent again does not count twice
         self._voters: set[str] = set()
         self._doubted = inf
         # the longest of the latest stretch and of the one before it
@@ -87,15 +87,14 @@ class Watermark:
 
     @property
     def newest(self) -> float:
-        """The newest time of an event that was accepted and not contradicted, whether others confirm it or
+        """The newest time of an accepted event that was not contradicted, whether others confirm it or
         not."""
         return max((self.max_at, *self._unconfirmed))
 
     def judge(self, at: float, event_id: str, appended: float | None = None) -> Timeliness:
-        """What an event's time says of it. Nothing moves: that is for `advance`, once the event is accepted;
-        an event from the future leaves its vote behind.
-
-        One that is "ahead" is as good as one on time, but resembles one that was contradicted before.
+        """Judges an event's time. The watermark does not move: `advance` does that, once the event is
+        accepted; an event from the future is remembered as a vote. One that is "ahead" is accepted like one
+        on time, but resembles one that was contradicted before.
         """
         if at < self.value:
             return "late"
@@ -107,7 +106,7 @@ class Watermark:
         step = at - self.max_at
         if step <= self._bound and not self._unconfirmed:
             return "on time"
-        # the usual step: too short to be refused, and nothing like it was contradicted
+        # the usual step: too short to be refused, and none of its size was contradicted
         if step <= self.max_jump and self._doubted == inf and not self._voters:
             return "on time"
         return self._judge_ahead(at, event_id)
@@ -116,7 +115,7 @@ class Watermark:
         """An event with this time, which was not judged late or from the future, is accepted."""
         self._judged += 1
         if appended is not None:
-            self._silence.hear(appended)
+            self._silence.observe(appended)
         if appended is not None and appended - at <= FRESH:
             self._measure(appended - at)
             self._trust(min(at, appended))
@@ -129,19 +128,17 @@ class Watermark:
 
     def is_news(self, at: float, appended: float | None = None) -> bool:
         """Whether a clock event that says `at` would move time."""
-        return self._told(at, appended) > self.max_at
+        return self._counted(at, appended) > self.max_at
 
-    def tell(self, at: float, appended: float | None = None) -> None:
-        """A clock event says that time has come to `at`.
-
-        It is never ahead of its append time, and leaves room there for what may be on its way: twice the
-        longest time that an event has lately taken.
+    def take_clock(self, at: float, appended: float | None = None) -> None:
+        """Take a clock event, which states that the time is `at`. It counts up to its append time at most,
+        less an allowance for events on their way: twice the longest delay of recent events.
         """
         if appended is not None:
-            self._silence.hear(appended)
-        self._trust(self._told(at, appended))
+            self._silence.observe(appended)
+        self._trust(self._counted(at, appended))
 
-    def _told(self, at: float, appended: float | None) -> float:
+    def _counted(self, at: float, appended: float | None) -> float:
         return at if appended is None else min(at, appended) - 2.0 * max(self._transits)
 
     def is_far_ahead(self, at: float, appended: float | None = None) -> bool:
@@ -151,7 +148,7 @@ class Watermark:
         return now != NEVER and at - now > self.max_jump
 
     def _judge_ahead(self, at: float, event_id: str) -> Timeliness:
-        """Judge an event that is ahead, or that comes after such a one."""
+        """Judge an event that is ahead, or that follows such an event."""
         step = at - self.max_at
         waiting = len(self._unconfirmed)
         if waiting and at < self._unconfirmed[0] - self.lateness:
@@ -173,9 +170,8 @@ class Watermark:
         return "ahead" if at >= self._doubted - self._bound else "on time"
 
     def _wait(self, at: float) -> None:
-        """Take an event that is ahead, or that comes after such a one.
-
-        It is contradicted by one that is back behind the first of those that wait.
+        """Take an event that is ahead, or that follows such an event. One that is before the first of those
+        that wait contradicts them.
         """
         waiting = self._unconfirmed
         if waiting and at < waiting[0] - self.lateness:
@@ -193,7 +189,7 @@ class Watermark:
             self._come_to(at)
 
     def _confirm(self) -> None:
-        """The first one that waits is confirmed by the others, which may be ahead of it themselves."""
+        """The others confirm the first event that waits; they may be ahead of it themselves."""
         first, *others = self._unconfirmed
         reached = self._reached
         self._forget()
@@ -212,7 +208,7 @@ class Watermark:
             self._voters.clear()
 
     def _trust(self, at: float) -> None:
-        """Time has come to `at` for certain."""
+        """Move time to `at`, which is certain."""
         if at > self.max_at:
             self._move(at)
         if self._unconfirmed:
@@ -247,7 +243,7 @@ class Watermark:
         return self.max_jump < step < FROM_THE_START and self._moved[max(0, _size(step) - 1)] == 0
 
     def _measure(self, transit: float) -> None:
-        """Note how long an event was on its way, unless an outage has kept it."""
+        """Note an event's delay, unless an outage caused it."""
         if self._silence.holds_at < inf:
             return
         if self._judged % TRANSIT_OVER == 0:

@@ -1,1 +1,1 @@
-"""The work on one partition in a worker's hands: taken over, caught up, served, given back."""
+"""The work of a worker on one partition: take over, catch up, serve, give back."""

@@ -1,4 +1,5 @@
-"""Stores the states of one partition now and then, aside from serving, which never waits for it or needs it.
+"""Stores the states of one partition from time to time, beside serving, which neither waits for them nor
+needs them.
 
 A store that fails is logged when it begins to fail, then from time to time, and when it works
 again; the next state is tried within a minute.
@@ -20,11 +21,11 @@ from driftline.streams.owner.owned_partition import OwnedPartition, Snapshot
 log = logging.getLogger("driftline.worker")
 
 STORED_WITHIN = 2.5
-"""Seconds in which the checkpoint that is being stored is finished, and again the last one."""
+"""Seconds for finishing the checkpoint that is being stored; the last one has as many again."""
 
 
 class _Stored(NamedTuple):
-    """The newest checkpoint: of which offset, when, and what it took."""
+    """The newest checkpoint: its offset, when it was stored, and its cost."""
 
     next_offset: int
     at: float
@@ -32,7 +33,8 @@ class _Stored(NamedTuple):
 
 
 class Checkpointing:
-    """The checkpoints of one partition in a worker's hands; `budget` is for all of the worker's."""
+    """The checkpoints of one partition that the worker owns; `budget` is for all of the worker's
+    partitions."""
 
     def __init__(self, partition: str, budget: CheckpointBudget) -> None:
         self._now = asyncio.get_running_loop().time
@@ -58,7 +60,7 @@ class Checkpointing:
         """Whether a checkpoint should be begun."""
         if not self._cadence.due(self._now()):
             return False
-        return self._storing is None or self._storing.done()  # else the store is slower than the cadence
+        return self._storing is None or self._storing.done()  # otherwise the store is slower than the cadence
 
     def look(self, owned: OwnedPartition) -> None:
         """Begin a checkpoint when one is due."""
@@ -86,7 +88,7 @@ class Checkpointing:
             written = await owned.store(snapshot)
             cost = written.seconds
         except Exception as error:
-            # an older checkpoint does as well: serving goes on, and the next one is tried
+            # an older checkpoint is good enough: serving continues, and the next one is tried
             self._tell(error)
         else:
             self._stored = _Stored(snapshot.next_offset, self._now(), written)
@@ -103,7 +105,7 @@ class Checkpointing:
         self._outage.failed(error)
 
     async def last(self, owned: OwnedPartition) -> None:
-        """Store a last checkpoint, in the time there is."""
+        """Store a last checkpoint within the time left."""
         if self._storing is not None:
             await asyncio.wait([self._storing], timeout=STORED_WITHIN)
         storing = self._begin(owned)

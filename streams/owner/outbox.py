@@ -1,12 +1,11 @@
-"""Sends the fold's outputs in order, and knows how far each output topic has come.
+"""Sends the fold's outputs in order, and knows the tail of each output topic.
 
-Batches go out in the order of source positions and each is awaited. When one fails the outbox is
-dead: nothing later is sent, so what a topic ends with always proves a contiguous prefix. Its owner
-then takes the partition over again.
-
-While the log is folded again, what lies at or before a topic's tail is not sent a second time; the
-output at the tail itself is compared with the published record. What is sent to other stages is sent again:
-those who read it drop what they have.
+Batches go out in the order of source positions and each is awaited. When a send fails the outbox is dead:
+nothing later is sent, so the last record of a topic always proves a contiguous prefix. Then
+`PartitionTask._retry` takes the partition over again, which is how a failed send is retried. While the log is
+folded again, outputs at or before a topic's tail are not sent a second time; the output at the tail itself is
+compared with the published record. Records for other stages are sent again: their readers drop those that
+they have.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class OutboxClosed(AppendFailed):
 
 
 class Diverged(StreamsError):
-    """What was published is not what the fold makes of the log."""
+    """The published record differs from the output of the fold."""
 
     def __init__(self, difference: Difference) -> None:
         super().__init__(
@@ -46,9 +45,9 @@ class OutputTooLarge(StreamsError):
 class Outbox:
     """The outputs of one partition, from their tails on.
 
-    `places`, `marks` and `tails` are by kind of output. `unproved` are the records at those tails that
-    the fold has not come to yet; each is compared when it does. `place_of` gives the place of a target of
-    another stage.
+    `places`, `marks` and `tails` are by kind of output. `unproved` are the records at those tails that the
+    fold has not reached yet; each is compared when it does. `place_of` gives the place of a target of another
+    stage.
     """
 
     def __init__(
@@ -78,12 +77,10 @@ class Outbox:
         return dict(self._marks)
 
     async def send(self, out: Outputs, next_offset: int) -> None:
-        """Append what lies beyond the tails, and all that is sent to other stages, and return when the broker
-        has acknowledged all of it.
-
-        `out` is what the records before `next_offset` put out that were not folded before. Raises
-        AppendFailed, after which the outbox is dead, Diverged when a published record is not what was folded
-        now, and OutputTooLarge before anything is sent.
+        """Append the outputs beyond the tails, and all records for other stages, and return when the broker
+        has acknowledged them. `out` has the outputs of the newly folded records before `next_offset`. Raises
+        AppendFailed, after which the outbox is dead, Diverged when a published record differs from the folded
+        one, and OutputTooLarge before anything is sent.
         """
         for kind in list(self._unproved):
             self._prove(kind, getattr(out, kind), next_offset)
@@ -115,8 +112,8 @@ class Outbox:
 
     @asynccontextmanager
     async def _appending(self) -> AsyncIterator[Appender]:
-        """The appender. After a failure there is none: what is on the broker is not known then, and nothing
-        may follow it."""
+        """The appender. After a failure there is none: it is unknown then what the broker has, and nothing
+        may follow."""
         appender = self._appender
         if appender is None:
             raise OutboxClosed("an earlier output failed: take the partition over again")
@@ -128,7 +125,7 @@ class Outbox:
             raise
 
     def _fresh(self, out: Outputs) -> dict[str, Sequence[Output]]:
-        """What lies beyond the tails, by kind. Raises OutputTooLarge."""
+        """The outputs beyond the tails, by kind. Raises OutputTooLarge."""
         fresh: dict[str, Sequence[Output]] = {}
         for kind in KINDS:
             outputs: list[Output] = getattr(out, kind)
@@ -151,11 +148,12 @@ class Outbox:
     def _beyond(self, kind: str, outputs: list[Output]) -> Sequence[Output]:
         tail = self._tails[kind]
         if (outputs[0].offset, outputs[0].ordinal) > tail:
-            return outputs  # positions ascend: no other can lie at or before the tail
+            return outputs  # positions ascend: no other can be at or before the tail
         return [output for output in outputs if (output.offset, output.ordinal) > tail]
 
     def prove_all(self, end: int) -> None:
-        """Raises Diverged when the fold of the log up to `end` has not put out what was published of it."""
+        """Raises Diverged when the fold of the log up to `end` has not produced a record that was published
+        for it."""
         for kind in list(self._unproved):
             self._prove(kind, (), end)
 

@@ -209,7 +209,7 @@ def with_closing_clock(case: UseCase, events: Iterable[Entry]) -> Iterator[Entry
         if not isinstance(event, (Reference, Command)):  # which move no time
             at = event.at.timestamp()
             if isinstance(event, Clock):
-                watermark.tell(at)
+                watermark.take_clock(at)
             elif watermark.judge(at, event.id) in ("on time", "ahead"):
                 watermark.advance(at)
         yield entry

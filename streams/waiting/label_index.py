@@ -1,8 +1,8 @@
 """Which packed predictions may have a label key: ten bytes for each, where a dict takes a hundred and more.
 
 A hash table of bytes: the low bits of a key's hash choose a bucket, and an entry in it has further bits of
-the hash and the place. It holds no keys, so whoever looks up compares the key of what is at the place. What
-is no longer at its place is left in the table until its bucket's turn to be cleaned comes.
+the hash and the place. It holds no keys, so a caller compares the key with that of the prediction at the
+place. An entry whose prediction is gone stays in the table until its bucket is cleaned.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _TAGS = (1 << 8 * _TAG_BYTES) - 1
 
 
 class LabelIndex:
-    """Places by label key. Made again from what is at the places, never stored: hashes of text differ from
-    process to process."""
+    """Places by label key. It is built again from the predictions, never stored: hashes of text differ
+    between processes."""
 
     def __init__(self) -> None:
         self._buckets: list[bytearray | None] = [None] * _BUCKETS
@@ -59,8 +59,8 @@ class LabelIndex:
         return getsizeof(self._buckets) + sum(getsizeof(one) for one in self._buckets if one is not None)
 
     def clean(self, added: int, living: int, is_gone: Callable[[int], bool]) -> None:
-        """After so many entries were `added`: clean the next buckets, so many that all have had their turn
-        when as many entries were added as are `living`."""
+        """After so many entries were `added`, clean the next buckets: all buckets are cleaned by the time
+        that as many entries were added as are `living`."""
         for _ in range(min(_BUCKETS, _BUCKETS * added // max(living, 1) + 1)):
             bucket = self._buckets[self._next]
             if bucket:

@@ -1,4 +1,4 @@
-"""Many predictions, packed, of which the next to fall due and those of a label key are found."""
+"""Packed predictions, with access to the next one due and to those of a label key."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from driftline.streams.waiting.segment_store import SegmentStore
 
 SEGMENT_BITS = 11
 SEGMENT = 1 << SEGMENT_BITS
-"""Predictions that are packed at a time: so many take a few milliseconds."""
+"""Predictions packed at a time, which takes a few milliseconds."""
 
 
 class PackedPredictions:
-    """Predictions in segments. Those that have a label key are found by an index; the next to fall due by a
-    heap of the segments' first ones."""
+    """Predictions in segments. An index gives those of a label key; a heap of the segments' first ones gives
+    the next one due."""
 
     def __init__(self, packing: Packing, store: SegmentStore) -> None:
         self._packing = packing
@@ -34,7 +34,7 @@ class PackedPredictions:
         return self._count
 
     def __iter__(self) -> Iterator[PendingPrediction]:
-        """What is left, each unpacked for whoever asks."""
+        """The predictions left, each unpacked for the caller."""
         return (self._packing.unpack(packed) for _, packed in self.numbered())
 
     def numbered(self) -> Iterator[tuple[int, bytes]]:
@@ -68,7 +68,7 @@ class PackedPredictions:
 
     @property
     def first(self) -> PendingPrediction | None:
-        """The next to fall due."""
+        """The next prediction due."""
         firsts = self._firsts
         while firsts:
             _, number, of = firsts[0]
@@ -79,7 +79,7 @@ class PackedPredictions:
         return None
 
     def take_first(self) -> PendingPrediction:
-        """Take out the next to fall due."""
+        """Take out the next prediction due."""
         first = self.first
         assert first is not None
         number = self._firsts[0][2]
@@ -109,7 +109,7 @@ class PackedPredictions:
             self._line_up(number, segment)
 
     def revise(self, change: Callable[[PendingPrediction], None]) -> None:
-        """Let something be changed of each prediction that no order depends on."""
+        """Change each prediction by a function; it must not change what the order depends on."""
         for number in list(self._segments):
             segment = self._segments.pop(number)
             self._count -= segment.left
@@ -120,7 +120,7 @@ class PackedPredictions:
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that they take, with what finds them."""
+        """Bytes of memory that they take, index and heap included."""
         return self._index.memory + sum(segment.memory for segment in self._segments.values())
 
     def names(self) -> list[str]:
@@ -132,7 +132,7 @@ class PackedPredictions:
         return [segment.stored for segment in self._segments.values()]
 
     def restore(self, segments: Iterable[StoredSegment]) -> None:
-        """Go on from what `stored` gave."""
+        """Continue from what `stored` returned."""
         label_key = self._packing.label_key
         for stored in segments:
             segment = Segment.again(self._packing, self._store, stored)

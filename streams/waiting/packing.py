@@ -1,8 +1,7 @@
-"""One pending prediction as bytes, a sixth of what its objects take, and back.
-
-The bytes are a pickle of plain values, so each comes back as what it was, whatever its type. The pickler
-remembers nothing (`fast`): equal predictions have equal bytes, whichever objects they share. The names of
-keys and features are those of the declaration, and are left out.
+"""Turns one pending prediction into bytes, a sixth of the memory of its objects, and back. The bytes are a
+pickle of plain values, so each value keeps its type. The pickler remembers nothing (`fast`): equal
+predictions have equal bytes, whichever objects they share. The names of keys and features are those of the
+declaration, and are left out.
 """
 
 from __future__ import annotations
@@ -19,10 +18,9 @@ _LABEL_KEY = 5
 
 
 class _Names:
-    """Leaves the names of a mapping out where they are `names`, in their order, some of them missing.
-
-    Such a mapping becomes a tuple, or a list with None for what is missing; no value is None. Any other is
-    kept as it is.
+    """Leaves out the names of a mapping if they are `names`, in their order, some of them missing. Such a
+    mapping becomes a tuple, or a list with None for a missing value; no value is None. Any other is kept as
+    it is.
     """
 
     __slots__ = ("_names",)
@@ -83,7 +81,7 @@ class Packing:
 
     @staticmethod
     def label_key(packed: bytes) -> Any:
-        """The label key in bytes that `pack` made: a restore of many asks for nothing else."""
+        """The label key in bytes that `pack` made: a restore of many needs only this."""
         return loads(packed)[_LABEL_KEY]
 
     def unpack(self, packed: bytes) -> PendingPrediction:

@@ -18,11 +18,11 @@ PredictionStatus = Literal["open", "labelled", "unlabelled", "void"]
 class PendingPrediction(msgspec.Struct, eq=False, gc=False):
     """One prediction until its label can no longer change.
 
-    `forecast` and `prediction` are the learner's answer, once it has come to the request. `closed_at` is
-    the event time of what closed it last; `told_by` are the ids of the events that answered it, the label
-    first and then its corrections. A `silent` one was never published, so nobody hears of its outcome.
-    Without features `x` it is other code's, on a request that was refused here: there is nothing to learn
-    from it. `number` is how many had come to wait before it.
+    `forecast` and `prediction` are the learner's answer, once it has handled the request. `closed_at` is the
+    event time of what closed it last; `told_by` are the ids of the events that answered it, the label first
+    and then its corrections. A `silent` one was never published, so its outcome is not published either.
+    Without features `x` it is from other code, on a request that was refused here: there is nothing to learn
+    from it. `number` counts the predictions that began to wait before it.
     """
 
     prediction_id: str
@@ -46,10 +46,10 @@ class PendingPrediction(msgspec.Struct, eq=False, gc=False):
 
 
 def in_order_of_time(pending: PendingPrediction) -> tuple[float, int]:
-    """The order of requests: by time, and of one time, as they came."""
+    """The order of requests: by time, and at equal times in the log's order."""
     return pending.at, pending.number
 
 
 def in_order_of_deadlines(pending: PendingPrediction) -> tuple[float, int]:
-    """The order in which predictions fall due: by deadline, and of one deadline, as their requests came."""
+    """The order of deadlines; predictions of one deadline are in the order of their requests."""
     return pending.deadline, pending.number

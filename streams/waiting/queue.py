@@ -1,7 +1,7 @@
 """Predictions in the order in which they fall due: the newest as objects, others packed.
 
-Which are packed is a matter of memory alone. Whoever asks finds the same predictions in the same order, and
-the state is the same bytes.
+Packing only saves memory: a caller gets the same predictions in the same order, and the state has the same
+bytes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from driftline.streams.waiting.queue_state import QueueState, StoredQueue
 from driftline.streams.waiting.segment_store import SegmentStore
 
 UNPACKED = 2_048
-"""Predictions that stay objects, of a kilobyte or two each: most labels come soon, and cost nothing more."""
+"""Predictions that stay objects, of a kilobyte or two each: most labels come soon, before their prediction is
+packed."""
 NEVER_DUE = float("inf")
 
 
 class WaitingQueue:
-    """Predictions by deadline. `unpacked` is told of each one that is an object again."""
+    """Predictions by deadline. `unpacked` is called with each one that is unpacked."""
 
     def __init__(
         self, packing: Packing, store: SegmentStore, unpacked: Callable[[PendingPrediction], None]
@@ -39,7 +40,7 @@ class WaitingQueue:
         return len(self._recent) + len(self._packed)
 
     def add(self, pending: PendingPrediction) -> None:
-        """One more waits."""
+        """Add a prediction."""
         recent = self._recent
         if recent and recent[-1].deadline > pending.deadline:
             insort_right(recent, pending, key=in_order_of_deadlines)
@@ -57,7 +58,7 @@ class WaitingQueue:
         return due
 
     def take_due(self, time: float, beyond: float = 0.0) -> PendingPrediction | None:
-        """Take out the first, if its deadline, and seconds `beyond` it, are before a time."""
+        """Take out the first if its deadline, plus `beyond` seconds, is before a time."""
         recent = self._recent
         if self._packed:
             first = self._packed.first
@@ -71,15 +72,15 @@ class WaitingQueue:
         return recent.popleft() if recent and recent[0].deadline + beyond < time else None
 
     def unpack(self, label_key: Any) -> None:
-        """Those with a label key are objects from now on."""
+        """Unpack those with a label key."""
         if self._packed:
             for pending in self._packed.take(label_key):
                 insort_right(self._recent, pending, key=in_order_of_deadlines)
                 self._unpacked(pending)
 
     def pack(self, is_over: Callable[[PendingPrediction], bool]) -> list[PendingPrediction]:
-        """Pack those that fall due first of more than `UNPACKED`; returns what are no objects any more. Those
-        that are over, because nothing comes to them any more, are left out."""
+        """If there are more than `UNPACKED` objects, pack those that are due first; returns the packed ones.
+        Those that are over, as nothing happens to them any more, are left out."""
         packed: list[PendingPrediction] = []
         while len(self._recent) >= UNPACKED + SEGMENT:
             segment = [self._recent.popleft() for _ in range(SEGMENT)]
@@ -90,22 +91,22 @@ class WaitingQueue:
         return packed
 
     def packed(self) -> Iterator[PendingPrediction]:
-        """Those that are packed, unpacked for whoever asks."""
+        """The packed predictions, unpacked for the caller."""
         return iter(self._packed)
 
     def revise_packed(self, change: Callable[[PendingPrediction], None]) -> None:
-        """Let something be changed of those that are packed, but neither time nor deadline nor key."""
+        """Change the packed predictions by a function, but neither time nor deadline nor key."""
         self._packed.revise(change)
 
     @property
     def size(self) -> StateSize:
-        """How many are objects, and what the newest one takes."""
+        """How many are objects, and how much memory the newest one takes."""
         recent = self._recent
         return size_of(len(recent), [(recent[-1],)] if recent else [])
 
     @property
     def packed_size(self) -> StateSize:
-        """How many are packed, and what each takes, with what finds them."""
+        """How many are packed, and how much memory each takes, index and heap included."""
         count = len(self._packed)
         return StateSize(count, self._packed.memory / count if count else 0.0)
 
@@ -114,7 +115,7 @@ class WaitingQueue:
         return self._packed.names()
 
     def state(self, is_over: Callable[[PendingPrediction], bool]) -> QueueState:
-        """All that wait, but those that are over."""
+        """All that wait, except those that are over."""
         pack = self._packing.pack
 
         def waiting() -> Iterator[PendingPrediction]:
@@ -126,7 +127,7 @@ class WaitingQueue:
         )
 
     def restore(self, state: QueueState | StoredQueue) -> None:
-        """Go on from what `state` gave, or a snapshot of it."""
+        """Continue from what `state` returned, or from a snapshot of it."""
         stored = state.stored() if isinstance(state, QueueState) else state
         self._packed = PackedPredictions(self._packing, self._store)
         self._packed.restore(stored.segments)

@@ -1,7 +1,6 @@
-"""What a queue of predictions is in a state: in a snapshot its parts as they are, in a hash all that wait.
-
-A snapshot costs what it writes: segments are copied as they are, or only named. Two states are equal when the
-same predictions wait, whichever are packed, and in whichever segments.
+"""The state of a queue of predictions: a snapshot has its parts as they are, a hash covers all that wait. A
+snapshot is cheap: segments are copied as they are, or only named. Two states are equal when the same
+predictions wait, whichever are packed, and in whichever segments.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from driftline.streams.waiting.segment import StoredSegment
 
 
 class StoredQueue(NamedTuple):
-    """A queue in a snapshot: its segments, and the packed predictions that are in none."""
+    """A queue in a snapshot: its segments, and the packed predictions outside of them."""
 
     segments: list[StoredSegment]
     unpacked: list[bytes]
@@ -49,7 +48,7 @@ class QueueState:
 
 
 def pickled(state: Any) -> bytes:
-    """A snapshot of a state: one pickle, so that what is shared within it stays shared."""
+    """A snapshot of a state: one pickle, so that objects shared within it stay shared."""
     buffer = BytesIO()
     pickler = Pickler(buffer, protocol=5)
     table: dict[type, Any] = {QueueState: lambda queue: (StoredQueue, tuple(queue.stored()))}

@@ -1,4 +1,5 @@
-"""Packed predictions in one piece of bytes: they are taken out one by one, and none is put in or changed.
+"""Packed predictions in one immutable piece of bytes: they are taken out one by one, none is added or
+changed.
 
 Layout, integers in the machine's order: how many there are (4 bytes); their numbers (8 each); where each ends
 (4 each), counted from where the first begins; the predictions.
@@ -22,15 +23,15 @@ _END = 4
 
 
 class StoredSegment(NamedTuple):
-    """A segment in a snapshot: what its store needs to find it again, and a byte for each prediction: 1 where
-    it was taken out."""
+    """A segment in a snapshot: what its store needs to read it again, and a byte for each prediction: 1 if it
+    was taken out."""
 
     content: Any
     taken: bytes
 
 
 class Segment:
-    """Predictions in order of their deadlines; `first` is the first that is left, None when none is."""
+    """Predictions in order of their deadlines; `first` is the first one left, None if none is."""
 
     __slots__ = ("_begin", "_content", "_ends", "_numbers", "_packing", "_taken", "at", "first", "left")
 
@@ -59,17 +60,17 @@ class Segment:
 
     @classmethod
     def again(cls, packing: Packing, store: SegmentStore, stored: StoredSegment) -> Self:
-        """The segment that a snapshot has."""
+        """The segment in a snapshot."""
         return cls(packing, store.again(stored.content), stored.taken)
 
     @property
     def stored(self) -> StoredSegment:
-        """What a snapshot holds of it."""
+        """Its part in a snapshot."""
         return StoredSegment(self._content.stored, bytes(self._taken))
 
     @property
     def name(self) -> str:
-        """The file that has its bytes; empty where a snapshot holds them itself."""
+        """The file that has its bytes; empty if a snapshot holds them itself."""
         return self._content.name
 
     @property
@@ -91,7 +92,7 @@ class Segment:
         return bool(self._taken[slot])
 
     def take(self, slot: int) -> None:
-        """The prediction of this slot is taken out."""
+        """Take out the prediction of a slot."""
         self._taken[slot] = 1
         self.left -= 1
         if slot == self.at:

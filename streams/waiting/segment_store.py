@@ -1,7 +1,5 @@
-"""Where the bytes of segments are: in memory, or wherever whoever runs the fold keeps them.
-
-A segment never changes, so what is read depends on what was kept alone, and the fold stays a function of its
-records.
+"""Where the bytes of segments are: in memory, or where the fold's caller keeps them. A segment never changes,
+so reading it gives what was kept, and the fold stays a function of its records.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ class SegmentBytes(Protocol):
 
     @property
     def name(self) -> str:
-        """The file that has them; empty where a snapshot holds them itself."""
+        """The file that has them; empty if a snapshot holds them itself."""
         ...
 
     @property
@@ -33,7 +31,7 @@ class SegmentBytes(Protocol):
 
 
 class SegmentStore(Protocol):
-    """Keeps the bytes of segments for as long as anybody holds them, or a checkpoint that names them."""
+    """Keeps the bytes of segments while they are in use, or a checkpoint names them."""
 
     def keep(self, content: bytes) -> SegmentBytes:
         """Keep these bytes."""

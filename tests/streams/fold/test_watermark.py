@@ -157,7 +157,7 @@ def test_no_event_is_lost_where_no_clock_is_wrong(
     told_times = [at - delay for at, delay in zip(ats, delays, strict=True)]
     assert {told(watermark, at) for at in told_times} == {"on time"}
     assert watermark.contradicted == 0
-    watermark.tell(max(told_times))
+    watermark.take_clock(max(told_times))
     assert watermark.max_at == max(told_times)
 
 
@@ -261,7 +261,7 @@ def test_what_a_worker_with_a_wrong_clock_writes_is_never_ahead_of_the_brokers_t
         assert told(watermark, START + n, appended=START + n) == "on time"
     now = START + 20
     if watermark.is_news(now + wrong, appended=now):
-        watermark.tell(now + wrong, appended=now)
+        watermark.take_clock(now + wrong, appended=now)
     assert watermark.max_at == (now if wrong > 0 else START + 9)
     assert told(watermark, now, appended=now) == "on time"
 
@@ -269,14 +269,14 @@ def test_what_a_worker_with_a_wrong_clock_writes_is_never_ahead_of_the_brokers_t
 def test_a_clock_event_leaves_room_for_events_on_their_way() -> None:
     watermark = fresh(lateness=0.0)
     told(watermark, START, appended=START + 1.5)
-    watermark.tell(START + 100, appended=START + 100)
+    watermark.take_clock(START + 100, appended=START + 100)
     assert watermark.max_at == START + 97
     # what was on its way meanwhile
     assert told(watermark, START + 99, appended=START + 101) == "on time"
     # a quick network is noticed, once what was slow is long ago
     for n in range(3 * TRANSIT_OVER):
         told(watermark, START + 200 + n, appended=START + 200 + n)
-    watermark.tell(START + 2000, appended=START + 2000)
+    watermark.take_clock(START + 2000, appended=START + 2000)
     assert watermark.max_at == START + 2000
 
 
@@ -285,7 +285,7 @@ def test_a_clock_event_of_history_is_believed() -> None:
     told(watermark, 100.0 + DAY)
     assert not watermark.is_news(99.0)
     assert watermark.is_news(100.0 + 2 * DAY)
-    watermark.tell(100.0 + 2 * DAY)
+    watermark.take_clock(100.0 + 2 * DAY)
     assert watermark.max_at == watermark.likely == 100.0 + 2 * DAY
 
 
@@ -293,7 +293,7 @@ def test_a_reference_is_far_ahead_by_max_jump_of_the_broker_or_of_the_partition(
     watermark = fresh(max_jump=7 * DAY)
     assert not watermark.is_far_ahead(START + YEAR)
     assert watermark.is_far_ahead(START + YEAR, appended=START)
-    watermark.tell(START)
+    watermark.take_clock(START)
     assert watermark.is_far_ahead(START + 8 * DAY)
     assert not watermark.is_far_ahead(START + 7 * DAY)
 
@@ -327,12 +327,12 @@ def test_what_producers_held_during_an_outage_is_not_late_whoever_is_first_after
 ) -> None:
     back = START + lasted
     watermark = live_until(START, lateness)
-    watermark.tell(back, back)  # the worker is back before the producers
+    watermark.take_clock(back, back)  # the worker is back before the producers
     assert told(watermark, back, appended=back + 0.1) == "on time"  # and one that held nothing
     catches_up = min(lasted, MOST_TO_CATCH_UP) - 0.2
     for at, arrives in sorted(held, key=lambda one: one[1]):
         appended = back + 0.1 + arrives * catches_up
-        watermark.tell(appended, appended)
+        watermark.take_clock(appended, appended)
         assert told(watermark, START + at * lasted, appended=appended) == "on time"
     assert watermark.max_at >= back
 
@@ -340,7 +340,7 @@ def test_what_producers_held_during_an_outage_is_not_late_whoever_is_first_after
 def tell_time(watermark: Watermark, begin: float, end: float) -> None:
     """A worker's clock events, every second from `begin` to before `end`."""
     for n in range(int(end - begin)):
-        watermark.tell(begin + n, begin + n)
+        watermark.take_clock(begin + n, begin + n)
 
 
 def test_time_goes_on_a_minute_after_an_outage_and_what_came_late_through_it_slows_no_clock_event() -> None:
