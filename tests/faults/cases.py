@@ -1,12 +1,15 @@
-"""The flights as the lab needs them beside the example."""
+"""The examples as the lab needs them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from driftline.examples.flights import flights
+from driftline.examples.payments import payments
 
 flights_anew = replace(flights, max_event_bytes=flights.max_event_bytes + 1)
 """Other code that answers the same: an upgrade to it can be judged as everything else."""
 flights_live = replace(flights, clock="wall", source=None)
 """Events come as they happen: the lab sends those of the source, each with the time of its sending."""
+payments_on_4 = replace(payments, partitions=4)
+"""A chain of four stages: cards, merchants, devices, and one model for all."""

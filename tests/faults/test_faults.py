@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.courses import around, moves, workers
+from tests.faults.courses import around, chains, moves, workers
 from tests.faults.courses.register import FAULTS, Outcome
 from tests.faults.lab.proxy import Proxy
 from tests.faults.lab.run import Run
@@ -15,8 +15,10 @@ from tests.faults.trial import Trial, trial
 from tests.faults.verdict import judge
 
 SAMPLE = 7_000
+SAMPLE_OF_A_CHAIN = 1_500
 SEEDS = range(5)
 MANY = 200_000
+LONG_CHAIN = 50_000
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,10 @@ def test_a_network_that_resets_everything_is_outlived_and_records_of_other_parti
     assert_holds(trial(lab, "network-reset", 1, SAMPLE, course=course))
 
 
+def test_what_stages_send_again_without_their_checkpoints_is_taken_once(lab: Lab) -> None:
+    assert_holds(trial(lab, "chain-checkpoints-lost", 1, SAMPLE_OF_A_CHAIN))
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", sorted(FAULTS))
@@ -77,3 +83,8 @@ def test_every_fault_ends_with_what_the_fold_gives(lab: Lab, name: str, seed: in
 @pytest.mark.soak
 def test_a_hundred_kills_over_a_long_run_lose_and_repeat_nothing(lab: Lab) -> None:
     assert_holds(trial(lab, "sigkill", 0, MANY, course=lambda run: workers.kills(run, 100)))
+
+
+@pytest.mark.soak
+def test_fifty_kills_of_the_workers_of_a_chain_lose_and_repeat_nothing(lab: Lab) -> None:
+    assert_holds(trial(lab, "chain-sigkill", 0, LONG_CHAIN, course=lambda run: chains.kills(run, 50)))

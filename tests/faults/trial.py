@@ -8,9 +8,11 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.faults.chain_verdict import judge_chain
 from tests.faults.courses import (  # noqa: F401 (they register faults)
     around,
     broker,
+    chains,
     killed_commands,
     live,
     records,
@@ -76,4 +78,7 @@ def _violations(run: Run, course: Callable[..., object]) -> list[str]:
     except LabError as error:
         return [f"did not come to its end: {error}"]
     run.note("judging")
+    if run.stages.count > 1:
+        assert outcome.status is not None, "a chain is judged when the last worker had all of it"
+        return judge_chain(run, outcome.status)
     return judge(run, outcome.status, refused=outcome.refused, trimmed=outcome.trimmed)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -20,11 +21,13 @@ from driftline.streams.checkpoints.sealing import Seal
 from driftline.streams.code.state_hash import state_hash
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.fold.processor import PartitionProcessor, summarize
-from driftline.streams.records.outputs import KINDS, Output, Outputs
+from driftline.streams.owner.partition_fold import PartitionFold
+from driftline.streams.records.outputs import KINDS, Output, Outputs, Target
 from driftline.streams.records.positions import source_of
 from driftline.streams.simulation.digest import PartitionDigest, combined
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
+from driftline.streams.stages.stage_fold import StageFold
 from tests.faults.lab.run import Run
 from tests.feast_keys import entity_key
 
@@ -34,11 +37,11 @@ KEYS_AT_ONCE = 400
 
 @dataclass(frozen=True)
 class Fold:
-    """What the fold makes of one partition of a log."""
+    """What the fold makes of one partition of a log, or of a stage behind it."""
 
     log: Sequence[Any]
     outputs: Outputs
-    processor: PartitionProcessor
+    processor: PartitionFold
 
     @cached_property
     def state_hash(self) -> str:
@@ -46,27 +49,43 @@ class Fold:
         return state_hash(self.processor.state())
 
 
+def new_fold(run: Run, target: Target) -> PartitionFold:
+    """The fold of a partition of a stage, before its first record."""
+    if run.stages.itinerary is None:
+        return PartitionProcessor(run.case, target.partition, rows=True)
+    return StageFold(run.case, run.stages.itinerary, *target, rows=True)
+
+
 def fold(case: UseCase, partition: int, log: Sequence[Any]) -> Fold:
     """Fold all of a partition's log."""
-    processor = PartitionProcessor(case, partition, rows=True)
+    return folded(PartitionProcessor(case, partition, rows=True), log)
+
+
+def folded(processor: PartitionFold, log: Sequence[Any]) -> Fold:
+    """Fold all of these records from their beginning."""
     every = Outputs()
     for start in range(0, len(log), STEP):
         out = processor.step(log[start : start + STEP])
-        for kind in KINDS:
-            getattr(every, kind).extend(getattr(out, kind))
-        every.rows.update(out.rows)
+        every.extend(out)
     return Fold(log, every, processor)
+
+
+@lru_cache(maxsize=2)
+def laid_out(case_path: str, limit: int) -> list[list[Any]]:
+    """The source as the log's partitions have it."""
+    case = load_case(case_path)
+    logs: list[list[Any]] = [[] for _ in range(case.partitions)]
+    events = with_closing_clock(case, open_source(case, None, limit))
+    for partition, record in layout(case, events, case.partitions):
+        logs[partition].append(record)
+    return logs
 
 
 @lru_cache(maxsize=2)
 def folded_source(case_path: str, limit: int) -> list[Fold]:
     """The fold of the source, by partition."""
     case = load_case(case_path)
-    logs: list[list[Any]] = [[] for _ in range(case.partitions)]
-    events = with_closing_clock(case, open_source(case, None, limit))
-    for partition, record in layout(case, events, case.partitions):
-        logs[partition].append(record)
-    return [fold(case, partition, log) for partition, log in enumerate(logs)]
+    return [fold(case, partition, log) for partition, log in enumerate(laid_out(case_path, limit))]
 
 
 @lru_cache(maxsize=2)
@@ -93,31 +112,34 @@ def _violations(
     on_broker = run.read(run.topics.log)
     if run.log_is_the_source:
         folds = folded_source(run.case_path, run.limit)
-        yield from _lost_input(folds, on_broker, trimmed)
+        yield from lost_input([one.log for one in folds], on_broker, trimmed=trimmed)
     else:
         folds = [fold(run.case, partition, log) for partition, log in enumerate(on_broker)]
     for kind in KINDS:
         topic = getattr(run.topics, kind)
         begins = run.begins(topic)
         for partition, records in enumerate(run.read(topic)):
-            published = _published(records)
+            published = published_outputs(records)
             expected = getattr(folds[partition].outputs, kind)
             if begins[partition] > 0:
                 expected = _since(published, expected)
             if partition in refused:
                 expected = expected[: len(published)]
-            yield from _difference(f"{topic}-{partition}", published, expected)
+            yield from difference(f"{topic}-{partition}", published, expected)
     if status is not None:
         yield from _figures(run, folds, status)
     kept = [f for f in folds if f.processor.partition not in refused]
-    yield from _online_rows(run, kept)
+    yield from online_rows(run, kept)
     for one in kept:
-        yield from asyncio.run(_state(run, one))
+        yield from asyncio.run(state_kept(run, Target(0, one.processor.partition), one))
 
 
-def _lost_input(folds: Sequence[Fold], on_broker: Sequence[Sequence[Any]], trimmed: bool) -> Iterator[str]:
-    for partition, (expected, found) in enumerate(zip(folds, on_broker, strict=True)):
-        sent = [(r.offset, r.key, r.value) for r in expected.log]
+def lost_input(
+    logs: Sequence[Sequence[Any]], on_broker: Sequence[Sequence[Any]], *, trimmed: bool = False
+) -> Iterator[str]:
+    """What was to be sent, and what the log holds."""
+    for partition, (expected, found) in enumerate(zip(logs, on_broker, strict=True)):
+        sent = [(r.offset, r.key, r.value) for r in expected]
         kept = [(r.offset, r.key, r.value) for r in found]
         if trimmed:
             sent = sent[len(sent) - len(kept) :]
@@ -125,7 +147,7 @@ def _lost_input(folds: Sequence[Fold], on_broker: Sequence[Sequence[Any]], trimm
             yield f"log-{partition} holds {len(kept)} records that are not the {len(sent)} sent"
 
 
-def _published(records: Sequence[Any]) -> list[Output]:
+def published_outputs(records: Sequence[Any]) -> list[Output]:
     """The records of an output partition as the fold would put them out; a code epoch is none."""
     return [
         Output(*position, record.key, record.value or b"", tuple(record.headers[1:]))
@@ -142,7 +164,7 @@ def _since(published: Sequence[Output], expected: Sequence[Output]) -> Sequence[
     return [output for output in expected if (output.offset, output.ordinal) >= first]
 
 
-def _difference(where: str, published: Sequence[Output], expected: Sequence[Output]) -> Iterator[str]:
+def difference(where: str, published: Sequence[Output], expected: Sequence[Output]) -> Iterator[str]:
     """Each source position once and ascending, and the bytes of the fold; at most one violation."""
     positions = [(output.offset, output.ordinal) for output in published]
     for before, after in pairwise(positions):
@@ -182,7 +204,7 @@ def _figures(run: Run, folds: Sequence[Fold], status: dict[str, Any]) -> Iterato
         yield f"the worker's metrics are {status['models']}, the fold's {summary.models}"
 
 
-def _online_rows(run: Run, folds: Sequence[Fold]) -> Iterator[str]:
+def online_rows(run: Run, folds: Sequence[Fold]) -> Iterator[str]:
     """Feast gives the newest row of each key."""
     views = run.case.views()
     repo = OnlineStoreRepo(run.settings.features(run.case.name), views)
@@ -208,20 +230,21 @@ def _plain(value: Any) -> Any:
     return getattr(value, kind) if kind else None
 
 
-async def _state(run: Run, expected: Fold) -> list[str]:
+async def state_kept(run: Run, target: Target, expected: Fold) -> list[str]:
     """The newest checkpoint, folded to the log's end, is the state of a fold from the log's start."""
-    partition = expected.processor.partition
-    found = run.checkpoints(partition)
+    topic, partition = run.stages.input(target)
+    found = run.checkpoints(partition, target.stage)
     if not found:
-        return [f"partition {partition} has no checkpoint"]
-    name = f"{partition:05d}/{found[-1].name}"
+        return [f"{topic}-{partition} has no checkpoint"]
+    name = f"{run.stages.folder(target)}/{found[-1].name}"
     store = CheckpointFolder(Storage(str(found[-1].parents[1])))
     try:
-        checkpoint = await load(store, name, run.topics.log, partition, Seal(bytes.fromhex(run.key)))
+        checkpoint = await load(store, name, topic, partition, Seal(bytes.fromhex(run.key)))
     except CheckpointRefusal as error:
         return [str(error)]
-    processor = PartitionProcessor.restored(run.case, partition, checkpoint.state, rows=True)
+    processor = new_fold(run, target)
+    processor.restore(pickle.loads(checkpoint.state))
     processor.step([record for record in expected.log if record.offset >= processor.next_offset])
     if state_hash(processor.state()) != expected.state_hash:
-        return [f"partition {partition}: the state of {name}, folded on, is not that of the fold"]
+        return [f"{topic}-{partition}: the state of {name}, folded on, is not that of the fold"]
     return []

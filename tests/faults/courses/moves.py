@@ -12,7 +12,7 @@ from tests.faults.lab.worker_process import WorkerProcess
 
 
 def killed(run: Run, worker: WorkerProcess) -> WorkerProcess:
-    """Kill a worker, start the next in its slot, and measure until the next prediction comes."""
+    """Kill a worker, start the next in its place, and measure until the next prediction comes."""
     age = run.checkpoint_age()
     run.note("SIGKILL; " + ("no checkpoint yet" if age is None else f"checkpoints {age:.1f} s old"))
     worker.kill()

@@ -102,11 +102,11 @@ def zombie(run: Run) -> Outcome:
     return zombie_of(run, worker)
 
 
-def zombie_of(run: Run, stopped: WorkerProcess) -> Outcome:
-    """Make a zombie of a worker at work, and let it or its heir end the run."""
+def zombie_of(run: Run, stopped: WorkerProcess, heir: WorkerProcess | None = None) -> Outcome:
+    """Make a zombie of a worker at work, and let it or its heir (a new one) end the run."""
     stopped.pause()
     run.note("SIGSTOP")
-    other = run.worker()
+    other = heir or run.worker()
     run.until_serving(other)
     run.note("another worker serves all partitions")
     run.feed_to(0.9)

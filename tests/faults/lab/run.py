@@ -11,6 +11,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,12 @@ from driftline.streams.checkpoints.checkpoint import SUFFIX
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import load_case
+from driftline.streams.owner.deployment import code_of
+from driftline.streams.records.outputs import Target
+from driftline.streams.stages.itinerary import itinerary_of
+from driftline.streams.stages.places import StagePlaces
 from tests.faults.lab.feed import CASE, PIECE, PRODUCER, Feed, source
+from tests.faults.lab.markers import only_markers
 from tests.faults.lab.stack import Lab, LabError, until
 from tests.faults.lab.worker_process import WorkerProcess
 
@@ -59,6 +65,9 @@ class Run:
         self.case_path = case_path
         self.case = load_case(case_path)
         self.namespace = f"f{next(self._numbers)}{secrets.token_hex(3)}"
+        self.stages = StagePlaces(self.topics, code_of(self.case).short, itinerary_of(self.case))
+        self.targets = [to for stage in range(self.stages.count) for to in self.stages.targets_of(stage)]
+        """Every partition of every stage; of a case of one stage those of the log."""
         self.home = lab.home / self.namespace
         self.home.mkdir()
         self.key = secrets.token_hex(32)
@@ -132,9 +141,16 @@ class Run:
         self.commands.append(started)
         return started
 
+    def names(self, partitions: Iterable[int] | None = None) -> set[str]:
+        """What a status calls these partitions of the log (all partitions of all stages)."""
+        return {self.stages.name(target) for target in self._targets(partitions)}
+
+    def _targets(self, partitions: Iterable[int] | None) -> list[Target]:
+        return self.targets if partitions is None else [Target(0, partition) for partition in partitions]
+
     def until_serving(self, worker: WorkerProcess, partitions: Iterable[int] | None = None) -> None:
-        """Wait until a worker serves these partitions (all of them)."""
-        wanted = set(range(self.case.partitions) if partitions is None else partitions)
+        """Wait until a worker serves these partitions of the log (all of all stages)."""
+        wanted = self.names(partitions)
 
         def serving() -> bool:
             self._must_live(worker)
@@ -143,23 +159,30 @@ class Run:
         until(serving, f"a worker serves partitions {sorted(wanted)}; see {worker.log}")
 
     def until_folded(self, worker: WorkerProcess, partitions: Iterable[int] | None = None) -> None:
-        """Wait until a worker has folded the log of these partitions (all of them) to its end."""
-        wanted = set(range(self.case.partitions) if partitions is None else partitions)
+        """Wait until a worker has folded these partitions of the log (all of all stages) to their end."""
 
         def folded() -> bool:
             self._must_live(worker)
-            return self.all_folded(worker, wanted)
+            return self.all_folded(worker, partitions)
 
-        until(folded, f"a worker folds partitions {sorted(wanted)} to the end; see {worker.log}")
+        until(
+            folded, f"a worker folds partitions {sorted(self.names(partitions))} to the end; see {worker.log}"
+        )
 
     def all_folded(self, worker: WorkerProcess, partitions: Iterable[int] | None = None) -> bool:
-        """Whether a worker has folded all that is in the log of these partitions (all of them)."""
-        ends = self.ends(self.topics.log)
-        status = worker.status
-        return status is not None and all(
-            status["next_offsets"].get(str(p), 0) >= ends[p]
-            for p in (ends if partitions is None else partitions)
-        )
+        """Whether a worker has folded all that is in these partitions of the log (all of all stages)."""
+        found = worker.partitions  # before the ends, which have all that was sent by then
+        behind: list[tuple[TopicPartition, int, int]] = []
+        for target in self._targets(partitions):
+            folded = found.get(self.stages.name(target), {}).get("next_offset", 0)
+            place = TopicPartition(*self.stages.input(target))
+            if folded < (end := self.ends(place.topic)[place.partition]):
+                behind.append((place, folded, end))
+        # a take-over leaves markers on all topics that stages write to; on the log there are none
+        if not found or any(place.topic == self.topics.log for place, *_ in behind):
+            return False
+        with closing(self.consumer()) as consumer:
+            return all(only_markers(consumer, *one) for one in behind)
 
     def until_passed(self, worker: WorkerProcess, share: float) -> None:
         """Wait until a worker has folded this share of what is in the log now."""
@@ -178,8 +201,8 @@ class Run:
             raise LabError(f"the worker exited with {worker.process.exitcode}; see {worker.log}")
 
     def until_refused(self, worker: WorkerProcess, partitions: Iterable[int], *words: str) -> None:
-        """Wait until a worker refuses these partitions for a reason that has these words in it."""
-        wanted = set(partitions)
+        """Wait until a worker refuses these partitions of the log for a reason that has these words in it."""
+        wanted = self.names(partitions)
 
         def refused() -> bool:
             self._must_live(worker)
@@ -248,7 +271,8 @@ class Run:
     # the broker
 
     def places(self, topic: str) -> list[TopicPartition]:
-        return [TopicPartition(topic, p) for p in range(self.case.partitions)]
+        specs = [*self.topics.all(), *self.topics.between(self.stages.code)]
+        return [TopicPartition(topic, p) for one in specs if one.name == topic for p in range(one.partitions)]
 
     @property
     def admin(self) -> KafkaAdminClient:
@@ -278,17 +302,13 @@ class Run:
 
     def begins(self, topic: str) -> dict[int, int]:
         """The first offset that each partition of a topic still has."""
-        consumer = self.consumer()
-        try:
+        with closing(self.consumer()) as consumer:
             found = consumer.beginning_offsets(self.places(topic))
-        finally:
-            consumer.close()
         return {tp.partition: begin for tp, begin in found.items()}
 
     def read(self, topic: str) -> list[list[Any]]:
         """All committed records of a topic, by partition."""
-        consumer = self.consumer()
-        try:
+        with closing(self.consumer()) as consumer:
             places = self.places(topic)
             consumer.assign(places)
             consumer.seek_to_beginning()
@@ -298,16 +318,11 @@ class Run:
                 for tp, fetched in consumer.poll(500).items():
                     records[tp.partition].extend(fetched)
             return records
-        finally:
-            consumer.close()
 
     def delete_records(self, topic: str, ends: Mapping[int, int]) -> None:
         """Make the broker forget what lies before these offsets."""
-        admin = self.admin
-        try:
+        with closing(self.admin) as admin:
             admin.delete_records({TopicPartition(topic, p): end for p, end in ends.items()})
-        finally:
-            admin.close()
 
     def until_published(self, share: float) -> None:
         """Wait until about this share of all predictions is on its topic."""
@@ -341,23 +356,29 @@ class Run:
 
     # checkpoints
 
-    def checkpoints(self, partition: int | None = None) -> list[Path]:
+    def checkpoints(self, partition: int | None = None, stage: int = 0) -> list[Path]:
         """The checkpoints of all partitions or of one, oldest first."""
         folder = Path(self.settings.checkpoints_uri(self.case.name))
-        inner = "*" if partition is None else f"{partition:05d}"
+        inner = "*" if partition is None else self.stages.folder(Target(stage, partition))
         return sorted(folder.glob(f"{inner}/*{SUFFIX}"), key=lambda path: path.name)
+
+    @property
+    def _busy(self) -> list[list[Path]]:
+        """The checkpoints of each busy partition; behind the log all are busy."""
+        own = [self.checkpoints(partition) for partition in self.busy]
+        return [*own, *(self.checkpoints(to.partition, to.stage) for to in self.targets if to.stage)]
 
     def until_checkpoints(self, count: int = 1) -> None:
         """Wait until each busy partition has so many checkpoints."""
         until(
-            lambda: all(len(self.checkpoints(p)) >= count for p in self.busy),
+            lambda: all(len(found) >= count for found in self._busy),
             f"{count} checkpoints of each busy partition",
         )
 
     def checkpoint_age(self) -> float | None:
         """Seconds since the newest checkpoint of the busy partition whose newest is the oldest; None
         while one has none."""
-        newest = [self.checkpoints(p)[-1:] for p in self.busy]
+        newest = [found[-1:] for found in self._busy]
         if not all(newest):
             return None
         return time.time() - min(found.stat().st_mtime for (found,) in newest)
@@ -415,6 +436,7 @@ class Run:
         admin = self.admin
         try:
             # a broker with the topics of a hundred runs takes minutes to start again
-            admin.delete_topics([topic.name for topic in self.topics.all()])
+            own = [topic for topic in admin.list_topics() if topic.startswith(f"{self.namespace}.")]
+            admin.delete_topics(own)
         finally:
             admin.close()

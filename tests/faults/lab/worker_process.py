@@ -48,12 +48,12 @@ class WorkerProcess:
         return None
 
     @property
-    def partitions(self) -> dict[int, dict[str, Any]]:
-        """Status of its partitions, by number."""
+    def partitions(self) -> dict[str, dict[str, Any]]:
+        """Status of its partitions, by name."""
         status = self.status
-        return {} if status is None else {int(p): found for p, found in status["partitions"].items()}
+        return {} if status is None else dict(status["partitions"])
 
-    def in_state(self, state: str) -> set[int]:
+    def in_state(self, state: str) -> set[str]:
         return {p for p, found in self.partitions.items() if found["state"] == state}
 
     def kill(self) -> None:

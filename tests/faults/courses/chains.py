@@ -1,0 +1,97 @@
+"""Faults of a case of several stages on two workers, each of which has some partitions of every stage."""
+
+from __future__ import annotations
+
+from tests.faults.courses.around import wrong_worker_clock
+from tests.faults.courses.broker import broker_kill
+from tests.faults.courses.moves import killed, with_checkpoints
+from tests.faults.courses.register import CASES, FAULTS, Fault, Outcome, fault_of
+from tests.faults.courses.workers import scale, zombie_of
+from tests.faults.lab.run import Run
+from tests.faults.lab.stack import until
+from tests.faults.lab.worker_process import WorkerProcess
+
+CHAIN = "tests.faults.cases:payments_on_4"
+
+
+def pair(run: Run) -> list[WorkerProcess]:
+    """Two workers, that share the partitions."""
+    workers = [run.worker(), run.worker()]
+    until_shared(run, workers)
+    return workers
+
+
+def until_shared(run: Run, workers: list[WorkerProcess]) -> None:
+    """Wait until these workers serve all partitions of all stages, each its own."""
+
+    def shared() -> bool:
+        served = [worker.in_state("serving") for worker in workers]
+        return all(served) and sum(map(len, served)) == len(run.targets)
+
+    until(shared, f"{len(workers)} workers share all partitions; see {workers[0].log}")
+
+
+@fault_of(CHAIN)
+def chain_sigkill(run: Run) -> Outcome:
+    """SIGKILL of either worker, at random instants."""
+    return kills(run, run.random.randint(3, 5))
+
+
+def kills(run: Run, count: int) -> Outcome:
+    """So many SIGKILLs, one in each stretch of the log; the other worker and a new one go on."""
+    workers = pair(run)
+    for number in range(count):
+        run.feed_to((number + 1) / (count + 1))
+        run.until_published((number + run.random.uniform(0.1, 0.9)) / (count + 1))
+        run.feed_to((number + 2) / (count + 1))
+        victim = run.random.randrange(2)
+        workers[victim] = killed(run, workers[victim])
+    until_shared(run, workers)
+    return Outcome(run.settle(run.random.choice(workers)))
+
+
+@fault_of(CHAIN)
+def chain_zombie(run: Run) -> Outcome:
+    """SIGSTOP of one worker past the session timeout, while the other takes over all stages; then SIGCONT."""
+    workers = pair(run)
+    run.random.shuffle(workers)
+    run.feed_to(0.4)
+    run.until_published(run.random.uniform(0.05, 0.35))
+    run.feed_to(0.6)
+    return zombie_of(run, *workers)
+
+
+@fault_of(CHAIN)
+def chain_checkpoints_lost(run: Run) -> Outcome:
+    """Of about half of all partitions no checkpoint is left: their folds begin at the start of their topics,
+    and send again what others have long read."""
+    with_checkpoints(run, 1)
+    lost = run.random.sample(run.targets, len(run.targets) // 2)
+    for target in lost:
+        for path in run.checkpoints(target.partition, target.stage):
+            path.unlink()
+    run.note(f"no checkpoint is left of {sorted(map(run.stages.name, lost))}")
+    return Outcome(run.settle(pair(run)[0]))
+
+
+def beside_another(course: Fault) -> Fault:
+    """The course of one worker, while another one has its share of the partitions."""
+
+    def with_another(run: Run) -> Outcome:
+        run.worker()
+        return course(run)
+
+    return with_another
+
+
+def _register() -> None:
+    courses: dict[str, Fault] = {
+        "chain-scale": scale,
+        "chain-broker-kill": beside_another(broker_kill),
+        "chain-worker-clock": beside_another(lambda run: wrong_worker_clock(run, 86_400.0)),
+    }
+    FAULTS.update(courses)
+    CASES.update(dict.fromkeys(courses, CHAIN))
+
+
+_register()
