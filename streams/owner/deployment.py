@@ -1,4 +1,4 @@
-"""One stage of a case as it is deployed: its code, and the broker, checkpoints and online store around it."""
+"""One stage of a case as deployed: its code, with the broker, checkpoints and online store that it uses."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class RowWriter(Protocol):
 
     @property
     def incarnation(self) -> str:
-        """Identifies the store between two losses of rows; "" while that is not known."""
+        """Identifies the store between two losses of its rows; "" while that is unknown."""
         ...
 
     @property
     def first_incarnation(self) -> str:
-        """What the store was when rows were first written to it; "" before."""
+        """The store's incarnation when rows were first written to it; "" before."""
         ...
 
     async def offer(self, rows: Mapping[Any, Any]) -> None:
@@ -64,18 +64,18 @@ class RowWriter(Protocol):
 
     @property
     def failing_seconds(self) -> float:
-        """For how long the store has taken no rows; 0 while it does."""
+        """For how many seconds the store has accepted no rows; 0 while it does."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Everything that the partitions of one stage of a case are owned with.
+    """Everything that an owner of partitions of one stage needs.
 
     Without an `itinerary` the case is one stage, whose topic is the log. In a chain each stage has a topic of
     its own, and is owned like a log: `of_stage` gives the deployment of another one. Records between stages
-    are of this code alone. Only the last stage answers; those before it put out nothing but dead letters.
-    Packed predictions may be files of `segments`. `alignment` says how far the intakes of this process may go
+    belong to this code only. Only the last stage answers; earlier ones publish nothing but dead letters.
+    Packed predictions may be files of `segments`. `alignment` says how far the intakes of this process may be
     ahead.
     """
 
@@ -121,12 +121,12 @@ class Deployment:
         return self.log(0).topic
 
     def log(self, partition: int) -> Place:
-        """The partition of the stage's topic, which is the log where it is the first."""
+        """The partition of the stage's topic, which is the log for the first stage."""
         return self.places.input(Target(self.stage, partition))
 
     @property
     def targets(self) -> list[Place]:
-        """All that this stage sends to."""
+        """Everything that this stage sends to."""
         return self.places.sent_to(self.stage)
 
     def outputs(self, partition: int) -> dict[str, Place]:
@@ -135,13 +135,13 @@ class Deployment:
 
     @property
     def announced(self) -> list[Place]:
-        """Where code epochs are announced: on the models topic, whatever the stage."""
+        """Where code epochs are announced: on the models topic, for every stage."""
         last = self.of_stage(self.stages - 1)
         return [last.outputs(partition)["models"] for partition in range(last.partitions)]
 
     @property
     def shape(self) -> dict[str, int]:
-        """How many partitions each topic has that this stage reads, sends to, or puts out to."""
+        """The partition count of each topic that this stage reads, sends to or publishes to."""
         shape = {self.topic: self.partitions}
         for place in (*self.targets, *self.outputs(self.partitions - 1).values()):
             shape[place.topic] = max(shape.get(place.topic, 0), place.partition + 1)
@@ -149,20 +149,20 @@ class Deployment:
 
     @property
     def specs(self) -> list[TopicSpec]:
-        """Every topic that has to be there, those between the stages of this code too."""
+        """Every topic that must exist, including those between the stages of this code."""
         return [*self.topics.all(), *self.topics.between(self.code.short)]
 
     @property
     def group(self) -> str:
-        """The consumer group of the workers; other code has another one."""
+        """The consumer group of the workers; each code has its own."""
         return f"{self.topics.readers}.worker.{self.code.short}"
 
     def owner(self, partition: int) -> str:
-        """The name under which owners of the partition fence each other, of whatever code."""
+        """The name under which owners of the partition fence each other, the same for every code."""
         return self.topics.owner(self.places.kind(self.stage), partition)
 
     def name(self, partition: int) -> str:
-        """What messages call the partition: by its number, behind the log with the stage before it."""
+        """The partition's name in messages: its number, preceded by the stage in later stages."""
         return self.places.name(Target(self.stage, partition))
 
     def folder(self, partition: int) -> str:
@@ -170,7 +170,7 @@ class Deployment:
         return self.places.folder(Target(self.stage, partition))
 
     def new_fold(self, partition: int) -> PartitionFold:
-        """The fold of a partition before its first record; it makes online rows where there is a store."""
+        """The fold of a partition before its first record; it makes online rows if there is a store."""
         rows = self.rows is not None
         store = IN_MEMORY if self.segments is None else self.segments.store(self.folder(partition))
         if self.itinerary is None:
@@ -178,7 +178,8 @@ class Deployment:
         return StageFold(self.case, self.itinerary, self.stage, partition, rows=rows, store=store)
 
     def restored_fold(self, checkpoint: Checkpoint) -> PartitionFold:
-        """A fold that goes on from a checkpoint, which must come from a trusted place; raises SegmentLost."""
+        """A fold that continues from a checkpoint, which must come from a trusted place; raises
+        SegmentLost."""
         header = checkpoint.header
         if header.segments and self.segments is None:
             raise SegmentLost("its segments are files of a folder, and checkpoints are an object store now")
@@ -187,13 +188,13 @@ class Deployment:
         return fold
 
     def still_whole(self, fold: PartitionFold) -> PartitionFold:
-        """A fold that was left aside, with all that it keeps on disk; raises SegmentLost."""
+        """A fold that was kept, once all its segments are checked to be on disk; raises SegmentLost."""
         if self.segments is not None:
             self.segments.files(self.folder(fold.partition)).check(fold.segments())
         return fold
 
     def segment_collection(self, partition: int) -> SegmentCollection | None:
-        """What removes the segments of a partition that no checkpoint names; None where there are none."""
+        """Removes the segments of a partition that no checkpoint names; None if there are no segments."""
         if self.segments is None:
             return None
         folder, log = self.folder(partition), self.topic

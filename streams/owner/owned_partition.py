@@ -1,4 +1,4 @@
-"""A partition in its owner's hands: the log is folded, its outputs are sent, states are stored."""
+"""An owned partition: the log is folded, its outputs are sent, states are stored."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from driftline.streams.records.ports import Extent, RecordsMissing, StoredRecord
 from driftline.streams.stages.alignment import Alignment, Stride
 
 ROWS_AT_ONCE = 5_000
-"""Rows offered together where every row is put again."""
+"""Rows offered together when every row is written again."""
 ALIGNED_WITHIN = 10.0
-"""Seconds that an intake waits for one that is behind and stands still."""
+"""Seconds that an intake waits for another one that is behind and makes no progress."""
 ALIGNMENT_LOOK_EVERY = 0.002
 LOOK_AT = 1_000
-"""Offsets that a look at the log reads at most."""
+"""Largest number of offsets that one look at the log reads."""
 
 
 @dataclass(slots=True)
 class FoldProgress:
-    """How far the silent fold has come: offsets of the log."""
+    """The progress of the silent fold, as offsets of the log."""
 
     begin: int
     at: int
@@ -65,21 +65,21 @@ class Snapshot(NamedTuple):
 
 
 class Inherited(NamedTuple):
-    """A state of new code, and how far the outputs are other code's."""
+    """A state of new code, and how far the outputs are from other code."""
 
     standby: Standby
     bequest: Bequest
 
 
 class Held(NamedTuple):
-    """A state of a partition that is in this process already, and what it is of."""
+    """A state of a partition that is already in this process, and its header."""
 
     header: CheckpointHeader
     processor: PartitionFold
 
 
 class OwnedPartition:
-    """Processor and outbox of one partition, from a take-over until the next one anywhere."""
+    """Processor and outbox of one partition, from a take-over until the next one by anybody."""
 
     def __init__(
         self,
@@ -99,9 +99,9 @@ class OwnedPartition:
         self._checkpointed = -1
         self._work = 0.0
         self.tally = PublishedTally()
-        """What was published since the partition is served, and what that cost."""
+        """What was published since serving began, and what that cost."""
         if header is None or inherited is not None:  # all rows are offered by this owner
-            # None: in the first incarnation that there will be
+            # None: in the store's first incarnation, which is still to come
             self._rows_in = self._incarnation or None
         else:
             self._rows_in = header.rows_in
@@ -120,13 +120,13 @@ class OwnedPartition:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything folded has been acknowledged, nothing is left to inherit, and it is known where
-        the rows are."""
+        """Whether everything folded is acknowledged, nothing is left to inherit, and it is known which store
+        has the rows."""
         return self.is_settled and self._inherited is None and self.knows_store
 
     @property
     def is_settled(self) -> bool:
-        """Whether everything folded has been acknowledged. It never has again once the fold has failed."""
+        """Whether everything folded is acknowledged. Never again once the fold has failed."""
         return self._unacknowledged == 0
 
     @property
@@ -141,23 +141,22 @@ class OwnedPartition:
 
     @property
     def knows_store(self) -> bool:
-        """Whether it is known which online store the rows are in, if any. A state without that may not be
-        kept: whoever goes on from it would offer every row again, as of then and not of its own time."""
+        """Whether it is known which online store has the rows, if any. Otherwise the state must not be kept:
+        an owner that continued from it would offer every row again, with a later time than its own."""
         return self._deployment.rows is None or self._rows_place is not None
 
     @property
     def _rows_place(self) -> str | None:
-        """The incarnation that has the rows, "" for none; None while the store has not been reached."""
+        """The incarnation that has the rows, "" for none; None until the store was reached."""
         rows = self._deployment.rows
         if self._rows_in is None and rows is not None:
             return rows.first_incarnation or None
         return self._rows_in
 
     async def recover(self) -> AsyncIterator[None]:
-        """Fold what was in the log at the take-over; only what lies beyond the tails is put out.
-
-        Yields after each chunk: the state is whole then and may be checkpointed. Raises Diverged when
-        something published is not what is folded.
+        """Fold what was in the log at the take-over; only outputs beyond the tails are published. Yields
+        after each chunk: the state is complete then and may be checkpointed. Raises Diverged when a published
+        record differs from the folded one.
         """
         async for _ in self._catch_up(self._log.end):
             self.progress.at = self.processor.next_offset
@@ -172,8 +171,8 @@ class OwnedPartition:
     async def advance(self, records: Sequence[StoredRecord], begin: int) -> None:
         """Fold records handed over, after what is missing before them. Their outputs follow: see `settled`.
 
-        `records` hold all that a reader of the log was given from offset `begin` on. Records folded
-        before are skipped. Raises what an earlier output failed of.
+        `records` hold all that a reader of the log was given from offset `begin` on. Records folded before
+        are skipped. Raises the error of an earlier output that failed.
         """
         folded = self.processor.next_offset
         first = records[0].offset
@@ -187,7 +186,7 @@ class OwnedPartition:
             await self._folding(records)
 
     def _check_repeated(self, records: Sequence[StoredRecord]) -> None:
-        """Raises RecordsMissing when records folded before are others now: the log was rewritten."""
+        """Raises RecordsMissing if records folded before have changed: the log was rewritten."""
         last = self.processor.next_offset - 1
         for record in records:
             if record.offset == last and self.last_input and input_hash(record) != self.last_input:
@@ -203,7 +202,7 @@ class OwnedPartition:
         return self._last_input
 
     async def _deleted(self, offset: int) -> bool:
-        """Whether the log no longer has an offset: a gap in what was handed over is then no marker."""
+        """Whether the log no longer has an offset: then a gap in the records handed over is not a marker."""
         place = self._deployment.log(self.partition)
         return await self._deployment.broker.first_offset(place) > offset
 
@@ -216,11 +215,12 @@ class OwnedPartition:
             yield
 
     async def settled(self) -> None:
-        """Return when the outputs of all that was folded are acknowledged; raises what one failed of."""
+        """Return when the outputs of everything folded are acknowledged; raises the error of one that
+        failed."""
         await self._queue.settled()
 
     def _folding(self, records: Sequence[StoredRecord]) -> Coroutine[Any, Any, None]:
-        """The fold of records that come next, in step with other stages where there are any."""
+        """The fold of the next records, in step with other stages if there are any."""
         alignment = self._deployment.alignment
         if alignment is None:
             return self._fold(records)
@@ -229,7 +229,7 @@ class OwnedPartition:
         return self._fold_aligned(records, alignment)
 
     async def _fold_behind(self, records: Sequence[StoredRecord], alignment: Alignment) -> None:
-        """Fold records of a stage behind the log, and say how far its time has come."""
+        """Fold records of a later stage, and report its event time."""
         await self._fold(records)
         self._tell_time(alignment)
 
@@ -237,7 +237,8 @@ class OwnedPartition:
         alignment.come_to(Target(self._deployment.stage, self.partition), self.processor.watermark)
 
     async def _fold_aligned(self, records: Sequence[StoredRecord], alignment: Alignment) -> None:
-        """Fold records of the log no further than those behind it have come, or stand still for a while."""
+        """Fold records of the log no further ahead of later stages than the alignment allows, or wait for a
+        while."""
         begin, stride = 0, Stride()
         while begin < len(records):
             before = self.processor.watermark
@@ -270,7 +271,7 @@ class OwnedPartition:
                 else:
                     out = await self._inherit(piece, *self._inherited)
             except Exception:
-                await self.settled()  # what was folded before is published all the same
+                await self.settled()  # outputs folded before are published nevertheless
                 raise
             self._last = piece[-1]
             self._queue.put(Folded(out, piece[0].offset, piece[-1], self.processor.next_offset))
@@ -304,10 +305,10 @@ class OwnedPartition:
             every = self.processor.every_row()
             while some := dict(islice(every, ROWS_AT_ONCE)):
                 await rows.offer(some)
-            self._rows_in = offered_to  # not before: who is given up meanwhile still owes what is left
+            self._rows_in = offered_to  # not before: an owner that is given up meanwhile still owes the rest
 
     async def reach_store(self) -> None:
-        """Return when what was offered is in the online store, if it is not known yet which one that is."""
+        """Return when the offered rows are in the online store, if it is not known yet which one that is."""
         rows = self._deployment.rows
         if rows is not None and not self.knows_store:
             await rows.written(rows.offered())
@@ -318,7 +319,7 @@ class OwnedPartition:
         return work
 
     def header(self) -> CheckpointHeader:
-        """What a checkpoint of this moment is of. Everything folded has been acknowledged."""
+        """The header of a checkpoint at this moment. Everything folded has been acknowledged."""
         deployment = self._deployment
         return CheckpointHeader(
             deployment.topic,
@@ -359,9 +360,8 @@ class OwnedPartition:
         return Snapshot(name, header.next_offset, unfinished, ticket, header.segments)
 
     async def store(self, snapshot: Snapshot) -> Written:
-        """Finish a snapshot when its online rows are written, and remove the oldest checkpoints.
-
-        Returns what that took. When it cannot be finished there will be another of it.
+        """Finish a snapshot when its online rows are written, and remove the oldest checkpoints. Returns the
+        cost. If it cannot be finished, a later one will be taken.
         """
         deployment = self._deployment
         try:
@@ -385,9 +385,8 @@ class OwnedPartition:
         return await snapshot.unfinished.finish()
 
     async def has_other_topics(self) -> bool:
-        """Whether the log or an output was recreated since the take-over; to be asked at any time.
-
-        Raises TopologyRefused when they cannot be served at all.
+        """Whether the log or an output was recreated since the take-over; may be called at any time. Raises
+        TopologyRefused when they cannot be served at all.
         """
         shapes = await topology(self._deployment)
         known = {self._deployment.topic: self._log.topic_id}
@@ -396,8 +395,8 @@ class OwnedPartition:
         return any(shapes[name].topic_id != topic_id for name, topic_id in known.items())
 
     async def is_outdated(self) -> bool:
-        """Whether somebody has fenced this owner out, or the log is shorter than what it has folded; to be
-        asked while nothing is on its way."""
+        """Whether another owner has fenced this one out, or the log is shorter than what was folded; called
+        while nothing is being sent."""
         log, outputs = self._deployment.log(self.partition), self._deployment.outputs(self.partition)
         extents = await self._deployment.broker.extents([log, *outputs.values()])
         marks = self._outbox.marks
@@ -406,7 +405,7 @@ class OwnedPartition:
         )
 
     async def goes_on(self) -> bool:
-        """Whether the log has records that were not answered; what lies there may be markers only."""
+        """Whether the log has records that were not answered; its last offsets may be markers only."""
         place, begin = self._deployment.log(self.partition), self.acknowledged
         end = (await self._deployment.broker.extents([place]))[place].end
         until = min(end, begin + LOOK_AT)
@@ -419,4 +418,4 @@ class OwnedPartition:
 
 
 def _nothing(*_: object) -> None:
-    """Nobody asks."""
+    """The default: nothing is called."""

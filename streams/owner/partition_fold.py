@@ -1,4 +1,4 @@
-"""What the owner of a partition needs of its fold, be it all of the case or one stage of it."""
+"""The interface of a fold for its owner: the fold of a whole case, or of one stage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from driftline.streams.records.record import Record
 
 
 class PartitionFold(Protocol):
-    """A `PartitionProcessor`, or the `StageFold` of a case of several stages; each says what it is."""
+    """A `PartitionProcessor`, or the `StageFold` of a case of several stages; see there for each member."""
 
     partition: int
     next_offset: int

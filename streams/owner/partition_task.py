@@ -1,4 +1,4 @@
-"""One partition in a worker's hands: taken over, caught up, served, checkpointed, given back.
+"""The task of one partition in a worker: take over, catch up, serve, store checkpoints, give back.
 
 Each partition has a task of its own, so that one that is recovering or refused never delays the
 others.
@@ -43,12 +43,12 @@ RENEW_AFTER = 12 * 3600.0
 """Seconds without a record after which a partition is taken over again: a broker forgets a producer,
 and with it the fence, after a day without sends."""
 LOOK_EVERY = 10.0
-"""Seconds between looks for somebody else's fence, for other topics, and for records that wait though nothing
-has been answered since the last look."""
+"""Seconds between checks for another owner's fence, for changed topics, and for records that wait although
+nothing has been answered since the last check."""
 
 
 class Frame(NamedTuple):
-    """Records handed over for a partition, and how to say that their outputs are acknowledged."""
+    """Records handed over for a partition, and the call that acknowledges them once their outputs are."""
 
     records: Sequence[StoredRecord]
     ack: Callable[[], object]
@@ -71,7 +71,7 @@ class PartitionTask:
         self._held = held
         self._standby = standby
         self._frames: asyncio.Queue[Frame | int | None] = asyncio.Queue()
-        # a number among the frames ends the serving of the owner that has it
+        # a number among the frames ends the serving by the owner with that number
         self._served = 0
         self._at_hand: deque[Frame] = deque()
         self._stopping = asyncio.Event()
@@ -88,7 +88,8 @@ class PartitionTask:
         self._recovery_started = 0.0
         self._because = "assigned"
         self.take_overs: Counter[str] = Counter()
-        """How often the partition was taken over here, by reason: assigned, renewed, or what had failed."""
+        """How often the partition was taken over here, by reason: assigned, renewed, or the name of an
+        error."""
         self.partition = partition
         self.state: CustodyState = "taking over"
         self.reason = ""
@@ -98,17 +99,17 @@ class PartitionTask:
 
     @property
     def idle_seconds(self) -> float:
-        """How long no record has come."""
+        """Seconds without a record."""
         return self._now() - self._last_record
 
     @property
     def _idle(self) -> bool:
-        """Whether all that was handed over is answered."""
+        """Whether everything handed over is answered."""
         return self._waits and not self._at_hand
 
     @property
     def stalled(self) -> str:
-        """What the broker says that this worker should have done by now."""
+        """Why the partition counts as stalled; empty if it does not."""
         return self._standstill.reason
 
     @property
@@ -122,7 +123,7 @@ class PartitionTask:
         return self._task
 
     def put(self, frame: Frame) -> None:
-        """Hand records over; how many wait is bounded by the transport."""
+        """Hand records over; the transport bounds how many wait."""
         self._frames.put_nowait(frame)
 
     async def _run(self) -> None:
@@ -135,7 +136,7 @@ class PartitionTask:
             except Fenced as error:
                 await self._retry(error, FENCED_PAUSE)
             except (AppendFailed, BrokerSilent, RecordsMissing) as error:
-                # records that were deleted while they were read: a new take-over says what that means
+                # records were deleted while they were read: a new take-over reports what that means
                 await self._retry(error, RETRY_AFTER)
             except OtherCode as error:
                 self.superseded = True
@@ -171,7 +172,7 @@ class PartitionTask:
             self._checkpointing.look(owned)
             if self._stopping.is_set():
                 return
-        self._answered()  # what was at hand when the partition was lost: the log was folded to its end
+        self._answered()  # records queued when the partition was lost: the log has been folded to its end
         self.state = "serving"
         self.reason = ""
         progress = owned.progress
@@ -194,7 +195,7 @@ class PartitionTask:
             if frame is None or frame == self._served:
                 break
             if isinstance(frame, int):
-                continue  # it is of an owner before
+                continue  # it belongs to an earlier owner
             records = frame.records
             self._at_hand.append(frame)
             await owned.advance(records, records[0].offset if begin is None else begin)
@@ -203,7 +204,7 @@ class PartitionTask:
         await owned.settled()
 
     async def _taken_in(self, owned: OwnedPartition) -> None:
-        """A frame was folded; its outputs follow."""
+        """A frame was folded; its outputs are published later."""
         self._answered(owned.acknowledged)  # a frame that was folded before has no outputs to wait for
         self._tell_strangers(owned)
         self._last_record = self._now()
@@ -211,21 +212,21 @@ class PartitionTask:
         if self._checkpointing.is_due:
             await owned.settled()
             self._checkpointing.look(owned)
-        await asyncio.sleep(0)  # frames that wait here must hold up neither other partitions nor the outputs
+        await asyncio.sleep(0)  # frames that wait here must delay neither other partitions nor the outputs
 
     def _answered(self, until: float = inf) -> None:
-        """Say that the outputs of the frames at hand before offset `until` are acknowledged: a transport
-        hands over so many frames only that are not."""
+        """Acknowledge the frames before offset `until`, whose outputs are acknowledged: the transport bounds
+        the frames that are not."""
         while self._at_hand and self._at_hand[0].records[-1].offset < until:
             self._at_hand.popleft().ack()
 
     def _end_serving(self, served: int) -> None:
-        """Have what is served taken over again, unless it has been meanwhile."""
+        """Have the partition taken over again, unless that has happened meanwhile."""
         if served == self._served and self.state == "serving":
             self._frames.put_nowait(served)
 
     def _tell_strangers(self, owned: OwnedPartition) -> None:
-        """Say once that records come which belong in other partitions."""
+        """Report once that the partition gets records which belong in others."""
         reason = owned.processor.last_stranger
         if reason and not self._told_strangers:
             self._told_strangers = True
@@ -254,7 +255,7 @@ class PartitionTask:
         await self._pause(pause)
 
     async def _refuse(self, error: Exception) -> None:
-        """Stop serving this partition until it is given back: going on could lose or repeat something."""
+        """Stop serving this partition until it is given back: continuing could lose or repeat something."""
         self.state = "refused"
         is_told = isinstance(error, StreamsError)
         fault = None if is_told and not isinstance(error, FoldFault) else error
@@ -264,7 +265,7 @@ class PartitionTask:
         await self._stopping.wait()
 
     async def _refuse_for_now(self, error: TopologyRefused) -> None:
-        """Stop serving until the topics can be served: a broker that starts may not have learnt them yet."""
+        """Stop serving until the topics can be served: a broker that is starting may not know them yet."""
         reason = f"{error}"
         if (self.state, self.reason) != ("refused", reason):
             log.error("partition %s is not served: %s", self.name, reason)
@@ -284,9 +285,9 @@ class PartitionTask:
             await owned.close()
 
     def tick(self) -> None:
-        """Called now and then: other topics are noticed, and records that wait but are not handed over, and
-        what an idle partition would else learn from its next record; such a one is checkpointed too, and its
-        fence renewed."""
+        """Called regularly. It notices changed topics, records that wait but are not handed over, and, for an
+        idle partition, what the next record would else show. An idle partition gets its checkpoint and a
+        renewed fence here too."""
         owned, now = self._owned, self._now()
         if self._idle:
             if owned is not None:
@@ -300,7 +301,7 @@ class PartitionTask:
             return
         if owned is not None and now - self._looked > LOOK_EVERY and not self._is_looking:
             self._looked = now
-            # not awaited: the status reports a broker that is away, and must not wait for it
+            # not awaited: the status reports a broker that is away, so it must not wait for it
             self._looking = asyncio.create_task(self._look(owned))
 
     @property
@@ -308,7 +309,7 @@ class PartitionTask:
         return self._looking is not None and not self._looking.done()
 
     async def _look(self, owned: OwnedPartition) -> None:
-        """Take the partition over again when somebody else has, or when its topics are others."""
+        """Take the partition over again if another owner did, or if its topics have changed."""
         try:
             outdated = await owned.has_other_topics() or await self._is_outdated(owned)
             if self.state != "serving":
@@ -318,10 +319,10 @@ class PartitionTask:
         except TopologyRefused:
             outdated = True  # a new take-over reports in full
         except Exception as error:
-            self._standstill.over()  # a worker that cannot ask is given no records either
+            self._standstill.over()  # a worker that cannot reach the broker gets no records either
             self._outage = self._outage or Outage(f"partition {self.name}: asking the broker", self._now)
             self._outage.failed(error)
-            # what waiting does not help, a new take-over reports in full
+            # a lasting cause is reported in full by a new take-over
             outdated = not is_broker_trouble(error)
         else:
             if self._outage is not None:
@@ -331,16 +332,15 @@ class PartitionTask:
             self._end_serving(self._served)
 
     async def _is_outdated(self, owned: OwnedPartition) -> bool:
-        """Whether others have taken an idle partition over, which stayed idle until that was known."""
+        """Whether another owner has taken an idle partition over; it stayed idle during the check."""
         if not self._idle:
             return False
         asked = self._last_record
         return await owned.is_outdated() and self._idle and asked == self._last_record
 
     async def stop(self) -> Held | None:
-        """Finish the records at hand, store a last checkpoint, give the partition back.
-
-        Returns the state for a later take-over by this process; None when it is not whole.
+        """Finish the records at hand, store a last checkpoint, give the partition back. Returns the state for
+        a later take-over by this process; None if it is incomplete.
         """
         self._stopping.set()
         while not self._frames.empty():
@@ -356,7 +356,7 @@ class PartitionTask:
         owned = self._owned  # kept for the last status
         if owned is None:
             return None
-        with suppress(TimeoutError, FeaturesError):  # a state of which that is not known is not kept
+        with suppress(TimeoutError, FeaturesError):  # a state without a known store is not kept
             async with asyncio.timeout(STORED_WITHIN):
                 await owned.reach_store()
         held = Held(owned.header(), owned.processor) if owned.is_whole else None
@@ -387,7 +387,7 @@ class PartitionTask:
 
 
 def is_broker_trouble(error: Exception) -> bool:
-    """Whether waiting and trying again may help."""
+    """Whether a retry may help."""
     from aiokafka.errors import KafkaError
 
     return isinstance(error, (BrokerSilent, KafkaError, OSError, TimeoutError))

@@ -1,4 +1,4 @@
-"""What one owner of a partition has published since it serves it."""
+"""Counts of what one owner of a partition has published since it began to serve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from driftline.streams.records.ports import StoredRecord
 
 
 class _Kind(msgspec.Struct):
-    """Of a drift event or a model event, what it is counted by."""
+    """The fields of a drift event or a model event that it is counted by."""
 
     kind: str = ""
     severity: str = ""

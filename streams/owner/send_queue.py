@@ -1,11 +1,10 @@
-"""Publishes what was folded, in order, while the fold goes on.
+"""Publishes outputs in order while the fold continues. One batch is sent at a time; outputs that are folded
+meanwhile wait and form the next batch. So a partition does not wait for each acknowledgement, and the
+published outputs are a contiguous prefix of the folded ones at every moment. (A second request under way at
+once would gain nothing: aiokafka has one of a producer under way for each broker.) Nothing follows a batch
+that failed.
 
-One batch is on its way at a time: what is folded meanwhile waits and goes out together as the next one. So
-a partition does not wait for each acknowledgement, and what is published is a contiguous prefix of what was
-folded at every moment. (A second request under way at once would gain nothing: aiokafka has one of a
-producer under way for each broker.) Nothing follows a batch that failed.
-
-A batch spans few offsets of the log: code that takes over from this one counts on it (`HELD_BACK`).
+A batch spans few offsets of the log: code that takes over from this code relies on that (`HELD_BACK`).
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from driftline.streams.records.ports import StoredRecord
 
 @dataclass(slots=True)
 class Folded:
-    """What records from offset `begin` up to `last` put out; `next_offset` is the offset behind them, `folds`
-    how many steps of the fold it was."""
+    """The outputs of records from offset `begin` up to `last`; `next_offset` is the offset after them,
+    `folds` the number of steps of the fold."""
 
     out: Outputs
     begin: int
@@ -33,10 +32,9 @@ class Folded:
 
 
 class SendQueue:
-    """What one owner has folded and not published yet.
-
-    `publish` returns when the broker has acknowledged all of what it is given. `failed` is called once when
-    it raises: from then on `put` and `settled` raise the same error.
+    """The outputs of one owner that are folded and not published yet. `publish` returns when the broker has
+    acknowledged its argument. `failed` is called once when it raises: from then on `put` and `settled` raise
+    the same error.
     """
 
     def __init__(self, publish: Callable[[Folded], Awaitable[None]], failed: Callable[[], object]) -> None:
@@ -58,7 +56,7 @@ class SendQueue:
             while self._waiting:
                 await self._publish(_together(self._taken()))
         except BaseException as error:
-            # cancelled or failed, it is unknown how much of the batch has arrived
+            # after a cancellation or an error it is unknown how much of the batch has arrived
             self._failure = (
                 error if isinstance(error, Exception) else OutboxClosed("the sending was cancelled")
             )
@@ -69,7 +67,7 @@ class SendQueue:
             self._sending = None
 
     def _taken(self) -> list[Folded]:
-        """The next batch, taken from what waits."""
+        """The next batch of those that wait."""
         fit = 1
         while fit < len(self._waiting) and spans_few(self._waiting[0].begin, self._waiting[fit].last):
             fit += 1
@@ -81,18 +79,19 @@ class SendQueue:
             raise self._failure
 
     async def settled(self) -> None:
-        """Return when all that was put is published. Who is cancelled meanwhile ends the sending too."""
+        """Return when everything put is published. If the caller is cancelled meanwhile, the sending ends
+        too."""
         if self._sending is not None:
             await self._sending
         self._check()
 
     async def close(self) -> None:
-        """End the sending; it is unknown how much of what is on its way arrives."""
+        """End the sending; it is unknown how much of the batch being sent arrives."""
         sending, self._failed = self._sending, _ignored
         if sending is not None:
             sending.cancel()
             await asyncio.wait([sending])
-        # what is closed holds on to nothing: not to its owner, whose state is large, nor by a traceback
+        # a closed queue must not keep its owner alive, whose state is large, nor must a traceback
         self._waiting, self._publish = [], _closed
         self._failure = OutboxClosed("the partition has been given up: take it over again")
 
@@ -102,7 +101,7 @@ async def _closed(_: Folded) -> None:
 
 
 def _ignored() -> None:
-    """A failure of what is being closed."""
+    """Ignores a failure while the queue is closed."""
 
 
 def spans_few(begin: int, last: StoredRecord) -> bool:
@@ -111,7 +110,7 @@ def spans_few(begin: int, last: StoredRecord) -> bool:
 
 
 def pieces(records: Sequence[StoredRecord]) -> Iterator[Sequence[StoredRecord]]:
-    """The records, cut so that what each piece puts out may be published in one batch. Transactions and
+    """The records in pieces, so that the outputs of each may be published in one batch. Transactions and
     compaction leave gaps: few records may span many offsets."""
     begin = 0
     for place, record in enumerate(records):

@@ -1,8 +1,8 @@
 """New code takes over from other code, without an outage.
 
-Beside the code that serves, the new one folds each partition from its start as far as outputs are
-published, taking published predictions as they are. When it is close behind, it fences the other code
-out, folds the rest, and serves on from there. A code epoch on the models topic says from where.
+Beside the code that serves, the new one folds each partition from its start as far as outputs are published,
+taking published predictions as they are. When it is close behind, it fences the other code out, folds the
+rest, and serves from there on. A code epoch on the models topic says from where.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from driftline.streams.waiting.queue_state import pickled
 
 
 class LogRemade(StreamsError):
-    """The log is another one than at the beginning of the upgrade."""
+    """The log was recreated since the beginning of the upgrade."""
 
 
 class NothingToInheritFrom(StreamsError):
-    """What other code answered, or the log it answered from, has been deleted."""
+    """The answers of other code, or the log that it answered from, have been deleted."""
 
 
 CLOSE_BEHIND = 3_000
-"""Records of an approach below which a partition can change hands."""
+"""If an approach folds fewer records than this, the partition can be taken over."""
 
 
 class Standby:
     """One partition under new code, silent, beside the code that serves it.
 
-    `rows` says whether online rows are kept for the take-over.
+    `rows`: whether online rows are kept for the take-over.
     """
 
     def __init__(self, deployment: Deployment, partition: int, *, rows: bool) -> None:
@@ -77,7 +77,7 @@ class Standby:
 
     @classmethod
     def restored(cls, deployment: Deployment, partition: int, snapshot: bytes, *, rows: bool) -> Self:
-        """One that goes on from a snapshot, which must come from a trusted place."""
+        """A standby that continues from a snapshot, which must come from a trusted place."""
         standby = cls(deployment, partition, rows=rows)
         state = pickle.loads(snapshot)
         standby.processor.restore(state["processor"])
@@ -88,24 +88,23 @@ class Standby:
         return standby
 
     async def approach(self) -> int:
-        """Fold as far as all is published; returns how many records that were.
-
-        What is left then cannot be folded before the other code is fenced out.
-        Raises NothingToInheritFrom, LogRemade when the log was recreated, and BrokerChanged.
+        """Fold as far as everything is published; returns the number of records. The rest cannot be folded
+        before the other code is fenced out. Raises NothingToInheritFrom, LogRemade when the log was
+        recreated, and BrokerChanged.
         """
         marks = await self.marks()
         tails = await self._tails(marks)
         furthest = max(tail.position[0] for tail in tails.values())
         log_end = self.log_end
-        # read once more: all that is settled by the first reading is there for the second
+        # read once more: everything settled at the first reading can be read at the second
         tails = await self._tails(marks)
         self.see(tails)
         bequest = Bequest(tails["predictions"].position, tails["outcomes"].position, furthest)
         return await self._fold_up_to(min(bequest.settled + 1, log_end), bequest)
 
     async def plan(self) -> UpgradePlan:
-        """What this code makes of all that is published now. A copy of this state folds the records that
-        the other code may have published in part."""
+        """How this code would answer everything that is published now. A copy of this state folds the records
+        that the other code may have published in part."""
         ahead = self.restored(self._deployment, self.partition, self.snapshot(), rows=self._rows)
         tails = await ahead._tails(await ahead.marks())
         ahead.see(tails)
@@ -126,7 +125,7 @@ class Standby:
         return folded
 
     async def _read_letters(self) -> None:
-        """See which records the other code has refused by now."""
+        """Read which records the other code has refused by now."""
         place = self._deployment.outputs(self.partition)["dead_letters"]
         extent = (await self._deployment.broker.extents([place]))[place]
         first: int | None = None
@@ -155,11 +154,11 @@ class Standby:
         }
 
     def see(self, tails: Mapping[str, Tail]) -> None:
-        """The outputs go on to here."""
+        """The outputs now reach to here."""
         self._published.reach(tails["predictions"].offset + 1, tails["outcomes"].offset + 1)
 
     async def fold(self, records: Sequence[StoredRecord], bequest: Bequest) -> Outputs:
-        """Fold records of which other code has published what the bequest says."""
+        """Fold records whose outputs other code has published, as the bequest says."""
         beyond = (records[-1].offset + 1, -1)
         predictions = await self._published.predictions(min(bequest.predictions, beyond))
         outcomes = await self._published.outcomes(min(bequest.outcomes, beyond))
@@ -167,7 +166,7 @@ class Standby:
         return self._inheritance.step(records, bequest, predictions, outcomes)
 
     async def marks(self) -> Mapping[str, OutputMark]:
-        """What the newest checkpoint of any code remembers of the outputs."""
+        """The output marks in the newest checkpoint of any code."""
         deployment = self._deployment
         for name in reversed(list(await deployment.checkpoints.names(deployment.folder(self.partition)))):
             try:
@@ -180,7 +179,7 @@ class Standby:
         return {}
 
     async def header(self) -> CheckpointHeader:
-        """What the state is of."""
+        """The header of the state."""
         return CheckpointHeader(
             self._deployment.topics.log,
             self._log.topic_id if self._log is not None else "",
@@ -194,13 +193,13 @@ class Standby:
 
 
 def refused_in(letters: Sequence[StoredRecord]) -> set[int]:
-    """Offsets of the records that dead letters are of, without those that were accepted all the same."""
+    """Offsets of the records behind dead letters, without those that were accepted nevertheless."""
     told_only = {("stage", stage.encode()) for stage in REPORT_ONLY}
     return {position_of(letter.headers)[0] for letter in letters if told_only.isdisjoint(letter.headers)}
 
 
 async def to_upgrade(deployment: Deployment) -> list[int]:
-    """The partitions whose outputs are not this code's."""
+    """The partitions whose outputs are from other code."""
     numbers = []
     for number in range(deployment.case.partitions):
         place = deployment.outputs(number)["models"]
@@ -212,7 +211,7 @@ async def to_upgrade(deployment: Deployment) -> list[int]:
 
 
 def refuse_deleted(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> None:
-    """Raises NothingToInheritFrom when the log, or what was answered and became of it, is not all there."""
+    """Raises NothingToInheritFrom if the log, or its predictions and outcomes, are incomplete."""
     outputs = deployment.outputs(partition)
     for place in (deployment.log(partition), outputs["predictions"], outputs["outcomes"]):
         begin = extents[place].begin

@@ -1,4 +1,5 @@
-"""Notices a partition that is served while its log goes on without it: its worker has lost the connection."""
+"""Detects a served partition that gets no records although its log grows: its worker has lost the
+connection."""
 
 from __future__ import annotations
 
@@ -8,12 +9,12 @@ from driftline.streams.owner.owned_partition import OwnedPartition
 
 IDLE_STUCK_AFTER = 15.0
 STUCK_AFTER = 120.0
-"""Seconds of a standstill with records that wait, after which the worker's connection is lost: of a partition
-that was given no records, and of one that has some; folding those may take its time."""
+"""Seconds with waiting records and no progress after which the worker's connection counts as lost: for a
+partition that got no records, and for one that has some, since folding those may take time."""
 
 
 class Standstill:
-    """How long records of one partition have waited, as seen by looks at its log."""
+    """How long records of one partition have waited, measured by looks at its log."""
 
     def __init__(self, partition: str) -> None:
         self._now = asyncio.get_running_loop().time
@@ -21,16 +22,15 @@ class Standstill:
         self._stood_at = -1
         self._waits_since: float | None = None
         self.reason = ""
-        """What the broker says that the worker should have done by now."""
+        """Why the partition counts as stalled; empty if it does not."""
 
     def over(self) -> None:
-        """It goes on, or that cannot be known."""
+        """The partition makes progress, or that is unknown."""
         self._waits_since = None
 
     async def look(self, owned: OwnedPartition, *, idle: bool) -> None:
-        """See whether the log goes on although nothing has been answered since the last look.
-
-        `idle` is a partition that has been given no records; called of one that is served.
+        """Look whether the log has more records although nothing has been answered since the last look.
+        `idle`: the partition was given no records. Called for a partition that is served.
         """
         stood_at, self._stood_at = self._stood_at, owned.acknowledged
         if stood_at != owned.acknowledged:

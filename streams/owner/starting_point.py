@@ -1,4 +1,4 @@
-"""Where a take-over starts to fold: at the newest state that fits what the broker holds."""
+"""Where a take-over starts to fold: from the newest state that fits what the broker holds."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ log = logging.getLogger("driftline.takeover")
 
 
 class TakeOverRefused(StreamsError):
-    """Going on could lose or repeat something; the message says what, and what to do."""
+    """Continuing could lose or repeat something; the message says what, and what to do."""
 
 
 class Start(NamedTuple):
-    """Where to fold from: a fold, and the header of the state it has; None for the log's start."""
+    """Where to fold from: a fold, and the header of its state; None for the log's start."""
 
     processor: PartitionFold
     header: CheckpointHeader | None
@@ -84,7 +84,7 @@ async def starting_point(
 
 
 async def _newest_first(deployment: Deployment, partition: int) -> Sequence[str]:
-    """Names of the partition's checkpoints; none where they cannot be read, as if all were lost."""
+    """Names of the partition's checkpoints; none if they cannot be listed, as if all were lost."""
     try:
         return list(reversed(await deployment.checkpoints.names(deployment.folder(partition))))
     except OSError as error:
@@ -143,7 +143,7 @@ def _check_code(
 async def _check_log(
     deployment: Deployment, name: str, header: CheckpointHeader, extents: Mapping[Place, Extent]
 ) -> None:
-    """Raises CheckpointRefusal when the log is not the one that the state was folded from."""
+    """Raises CheckpointRefusal if the state was folded from another log."""
     place = deployment.log(header.partition)
     extent = extents[place]
     if extent.topic_id != header.log_id:

@@ -1,8 +1,6 @@
-"""Taking a partition of the log over.
-
-In this order: fence out the owner before; see how far each output has come; load the newest usable
-checkpoint; fold the log silently up to what was published, comparing at the tails; go on. What the
-consumer group has committed never matters, and no earlier owner has to have ended well.
+"""Taking over a partition of the log. In this order: fence out the previous owner; read the tail of each
+output; load the newest usable checkpoint; fold the log silently up to what was published, comparing at the
+tails; continue. The consumer group's commits never matter, and no earlier owner needs to have ended cleanly.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from driftline.streams.records.ports import (
 from driftline.streams.records.positions import NOTHING, SourcePosition
 
 ASKED_AT_ONCE = 8
-"""Partitions whose models topic is read at once at the start, each over a connection of its own."""
+"""Partitions whose models topic is read at the same time at the start, each over its own connection."""
 
 
 class OtherCode(TakeOverRefused):
@@ -40,14 +38,13 @@ class OtherCode(TakeOverRefused):
 
 
 async def refuse_other_code(deployment: Deployment) -> None:
-    """Raises OtherCode where the newest outputs of a partition are other code's; else broker errors.
-
-    Writes nothing. What else is wrong with a partition is found when that one is taken over.
+    """Raises OtherCode if the newest outputs of a partition are from other code; else broker errors. Writes
+    nothing. Other problems of a partition are reported when it is taken over.
     """
     try:
         await topology(deployment)
     except TopologyRefused:
-        return  # so is each take-over, for as long as the topics are not as they should be
+        return  # each take-over reports it, too, until the topics are corrected
     turns = asyncio.Semaphore(ASKED_AT_ONCE)
 
     async def ask(place: Place) -> None:
@@ -61,13 +58,13 @@ async def refuse_other_code(deployment: Deployment) -> None:
 
 
 async def _refuse_other_code_at(deployment: Deployment, place: Place) -> None:
-    """The same of one partition of the models topic."""
+    """The same for one partition of the models topic."""
     try:
         await _epochs_of_this_code(deployment, place, (await deployment.broker.extents([place]))[place])
     except (OtherCode, BrokerSilent, RecordsMissing):
         raise
     except StreamsError:
-        return  # this partition's alone: the others can be served
+        return  # only this partition is concerned: the others can be served
 
 
 async def take_over(
@@ -83,7 +80,7 @@ async def take_over(
     await topology(deployment)
     places = deployment.outputs(partition)
     if standby is None:
-        # newer code must not be fenced out by older code that came back
+        # older code that is started again must not fence out newer code
         await _known_epochs(deployment, partition, {})
     written = [*places.values(), *deployment.targets]
     appender = await deployment.broker.fence(deployment.owner(partition), written)
@@ -104,7 +101,7 @@ async def take_over(
 async def _changed_hands(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> bool:
     """Whether the outputs have grown since the fence: only a newer owner can have appended.
 
-    What a newer owner leaves behind (a checkpoint beyond the ends seen here) looks like lost data.
+    A newer owner's checkpoint, beyond the ends seen here, would look like lost data.
     """
     places = list(deployment.outputs(partition).values())
     now = await deployment.broker.extents(places)
@@ -135,7 +132,7 @@ async def _resume(
             "truncated. Restore it, or go on in another namespace"
         )
     positions = {kind: tail.position for kind, tail in start.tails.items()}
-    # up to here the outputs are other code's; without any epoch they can be of none but this
+    # up to here the outputs are from other code; without any epoch they can only be from this code
     before = known[-1].epoch.tails if known else positions if standby else dict.fromkeys(positions, NOTHING)
     outbox = Outbox(
         appender,
@@ -158,7 +155,7 @@ async def _resume(
 
 
 def _inherited_by(start: Start, before: Mapping[str, SourcePosition]) -> Inherited | None:
-    """What is still to be inherited; None when other code has published nothing."""
+    """The outputs still to be inherited; None if other code has published nothing."""
     if start.standby is None:
         return None
     start.standby.see(start.tails)
@@ -167,9 +164,8 @@ def _inherited_by(start: Start, before: Mapping[str, SourcePosition]) -> Inherit
 
 
 def _unproved(start: Start, before: Mapping[str, SourcePosition]) -> dict[str, StoredRecord]:
-    """The records at the tails that the fold has yet to come to and that are this code's.
-
-    A checkpoint may have been taken before the fold had come to what was published by then.
+    """The records at the tails that are from this code and that the fold has not reached yet. A checkpoint
+    may be older than the records that were published when it was finished.
     """
     folded = start.processor.next_offset
     return {
@@ -184,8 +180,9 @@ def _unproved(start: Start, before: Mapping[str, SourcePosition]) -> dict[str, S
 async def _known_epochs(
     deployment: Deployment, partition: int, seen: Mapping[Place, Extent]
 ) -> list[Announced]:
-    """All code epochs of a partition, the newest being this code's; empty where there is none yet, and before
-    the last stage, where none are announced. Raises OtherCode, there too. `seen` are extents known already.
+    """All code epochs of a partition, the newest being this code's; empty if there is none yet, and for
+    stages before the last, which announce none. Raises OtherCode, for those too. `seen` are extents known
+    already.
     """
     own = deployment.outputs(partition).get("models")
     places = deployment.announced if own is None else [own]

@@ -1,4 +1,4 @@
-"""The topics that a case's partitions live in, looked at before a take-over, and again and again."""
+"""The topics of a case's partitions, checked before each take-over and regularly afterwards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from driftline.streams.records.ports import TopicMissing, TopicShape
 
 
 class TopologyRefused(StreamsError):
-    """As the topics are now, no partition can be served; the message says why, and what to do."""
+    """With the topics as they are, no partition can be served; the message says why, and what to do."""
 
 
 async def topology(deployment: Deployment) -> Mapping[str, TopicShape]:
@@ -26,7 +26,7 @@ async def topology(deployment: Deployment) -> Mapping[str, TopicShape]:
     keyed = {deployment.topic, *(place.topic for place in deployment.targets)}
     for name, count in declared.items():
         found = shapes[name].partitions
-        # of an output more are of no harm: those that somebody writes are there
+        # more partitions of an output do no harm: those that are written exist
         if found < count or (name in keyed and found != count):
             raise TopologyRefused(_other_count(name, found, count))
     return shapes

@@ -1,5 +1,5 @@
-"""What an upgrade would do, reported before it is done: what of the past the new code refuses, and how many
-predictions it would have answered otherwise."""
+"""The plan of an upgrade, reported before it is done: which past records the new code refuses, and how many
+predictions it would have answered differently."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from driftline.streams.errors import REPORT_ONLY, Refused
 
 REASONS = 12
-"""Kinds of reason that are counted apart; what is more, or rarer, is counted together."""
+"""Kinds of reason that are counted separately; rarer ones are counted together."""
 OTHER_REASONS = "other reasons"
 _VARYING = re.compile(r"[-+]?\d[\w:.+-]*|'[^']*'|\"[^\"]*\"")
 
@@ -34,10 +34,10 @@ class RefusalReason(msgspec.Struct):
 class UpgradePlan(msgspec.Struct):
     """Counts of the records of a log that the new code has folded.
 
-    `refused` are those that the code before had accepted, by what is alike in their reasons; `refused_before`
-    those that both refuse; of `unknown` ones it is no longer known what the code before did with them.
-    `answers` are published predictions that the new code has an answer of its own to, `other_answers` those
-    where it is another, `other_points` those where the prediction itself is.
+    `refused` are those that the old code had accepted, grouped by similar reasons; `refused_before` those
+    that both refuse; for `unknown` ones it is no longer known what the old code did with them. `answers` are
+    published predictions to which the new code has an answer of its own, `other_answers` those where that
+    differs, `other_points` those where the prediction itself differs.
     """
 
     records: int = 0
@@ -50,7 +50,7 @@ class UpgradePlan(msgspec.Struct):
 
     @property
     def newly_refused(self) -> int:
-        """Records that the code before had accepted."""
+        """Records that the old code had accepted."""
         return sum(reason.records for reason in self.refused.values())
 
     def refuse(self, partition: int, offset: int, refused: Refused, times: int = 1) -> None:
@@ -90,10 +90,8 @@ class UpgradePlan(msgspec.Struct):
 
 
 class Planner:
-    """Witnesses a partition's fold by new code, and counts in a plan.
-
-    `before` are the offsets of the records that the code before had refused; below `known_from` some of them
-    are not known any more.
+    """Observes a partition's fold by new code, and counts in a plan. `before` are the offsets of the records
+    that the old code had refused; below `known_from` some of them are no longer known.
     """
 
     def __init__(self, partition: int) -> None:
@@ -108,7 +106,7 @@ class Planner:
             return
         if offset in self.before:
             self.plan.refused_before += 1
-        # what warms up has been checked before it was sent: what cannot be decoded now could be then
+        # a warm-up's records were checked before they were sent: this one could be decoded then
         elif offset < self.known_from or (not published and refused.stage != "decode"):
             self.plan.unknown += 1
         else:
