@@ -34,7 +34,7 @@ MANY = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """What a column holds; `distinct` is counted up to `DISTINCT`."""
 
     name: str
@@ -48,7 +48,7 @@ class LabelledTable:
     """A file as a stream, and what was found out about it."""
 
     stream: Stream
-    columns: Mapping[str, Column]
+    columns: Mapping[str, TableColumn]
     label: str
     positive: str | None
     rows: int
@@ -151,7 +151,7 @@ def open_table(
     if label not in seen:
         raise InfraError(f"{path} has no column {label!r}: it has {', '.join(map(str, seen))}")
     columns = {
-        name: Column(name, column.content(rows), rows - column.values, len(column.distinct))
+        name: TableColumn(name, column.content(rows), rows - column.values, len(column.distinct))
         for name, column in seen.items()
     }
     kind, positive, read = _label(path, label, seen[label], kind)

@@ -1,7 +1,7 @@
 """Copies topics into the archive, part by part, each once its whole offset range is readable.
 
-Where to go on is what the archive says, never what the group has committed: commits only make the
-archiver's lag visible. One range of one partition is read at a time, so memory is that of one part.
+The archive says where to continue, never the group's commits, which only make the archiver's lag visible. One
+range of one partition is read at a time, so the archiver needs the memory of one part.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Archiver:
             return self._round(reader)
 
     def run(self) -> None:
-        """Go on until `stop`. A broker or store out of reach is waited for; ArchiveError ends it, and what
-        Kafka refuses for good."""
+        """Run until `stop`. It waits for a broker or store that is out of reach; ArchiveError ends it, as
+        does a permanent refusal by Kafka."""
         from kafka.errors import KafkaError
 
         outage = Outage(f"archiving from {self._bootstrap}")

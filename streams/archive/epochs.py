@@ -1,7 +1,6 @@
-"""Code epochs: which code, under which arithmetic, published from where on.
-
-Each is a record on the models topic, written at a take-over when the code is not that of the epoch
-before. No input caused it, so it carries no source position.
+"""Code epochs: which code, with which arithmetic, published from which position on. Each is a record on the
+models topic, written at a take-over when the code is not that of the previous epoch. No input caused it, so
+it carries no source position.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ EPOCH = "epoch"
 
 
 class Code(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All that decides the published bytes: the declaration with its functions, the arithmetic, and the
-    version of driftline's own fold, which epochs written before it was recorded lack."""
+    """Everything that decides the published bytes: the declaration with its functions, the arithmetic, and
+    the version of driftline's own fold (missing in epochs older than fold versions)."""
 
     spec_hash: str
     fingerprint: Fingerprint
@@ -40,7 +39,7 @@ class Code(msgspec.Struct, frozen=True, omit_defaults=True):
         return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
 
     def difference(self, other: Code) -> str | None:
-        """In words, why `other` may publish other bytes; None when it may not."""
+        """Why `other` may publish other bytes, as text; None if it may not."""
         differences = []
         if self.spec_hash != other.spec_hash:
             differences.append(f"other code ({self.spec_hash[:12]} / {other.spec_hash[:12]})")
@@ -122,7 +121,7 @@ UNRECORDED = "no code epoch is recorded"
 
 
 class Stretches:
-    """Whether outputs of one kind may be compared with what `code` makes of the log, by source position.
+    """Whether outputs of one kind may be compared with what `code` gives for the log, by source position.
 
     An epoch's stretch begins beyond its tail and ends at the next epoch's.
     """
@@ -132,7 +131,7 @@ class Stretches:
         self._reasons = [UNRECORDED, *(code.difference(epoch.code) for epoch in epochs)]
 
     def reason(self, position: SourcePosition) -> str | None:
-        """In words, why the output at a source position cannot be compared; None when it can."""
+        """Why the output at a source position cannot be compared, as text; None if it can."""
         return self._reasons[bisect_left(self._after, position)]
 
     @property

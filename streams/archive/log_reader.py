@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from driftline.settings import KafkaSecurity
 
 REQUEST_MS = 10_000
-"""How long a question to the broker may take before KafkaTimeoutError."""
+"""How long a request to the broker may take before KafkaTimeoutError."""
 STALLED_AFTER = 60.0
 POLL_MS = 500
 RECORDS_IN_POLL = 5_000
 
 
 class Trimmed(StreamsError):
-    """The topic no longer has the offset that was to be read next."""
+    """The topic no longer has the next offset to read."""
 
 
 class Stalled(StreamsError):
-    """The broker has given nothing for too long, though it has more."""
+    """The broker has sent nothing for too long, although it has more records."""
 
 
 class LogReader:
     """One connection that reads one topic partition at a time.
 
-    With a `group` it can also commit how far its user has come, for others to see; what is committed
-    is never read. kafka.errors.KafkaTimeoutError means that the broker did not answer.
+    With a `group` it can also commit its user's progress, for others to see; commits are never read.
+    kafka.errors.KafkaTimeoutError means that the broker did not answer.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LogReader:
         return str(description["topic_id"]), sorted(p["partition_index"] for p in description["partitions"])
 
     def names(self) -> list[str]:
-        """Names of the topics that are there, as far as this user may see them."""
+        """Names of the existing topics that this user may see."""
         return sorted(self._admin.list_topics())
 
     def extent(self, topic: str, partition: int) -> tuple[int, int]:
@@ -126,7 +126,7 @@ class LogReader:
                 raise Trimmed(
                     f"{topic}-{partition} no longer has offset {at}: it was deleted while it was read"
                 ) from error
-            # the position also passes what is no record: control markers, aborted transactions
+            # the position also moves past control markers and aborted transactions
             position = consumer.position(tp)
             if position > at:
                 at = position
@@ -136,7 +136,7 @@ class LogReader:
             yield [_record(r) for r in fetched if r.offset < end]
 
     def commit(self, topic: str, partition: int, offset: int) -> None:
-        """Commit for the group that everything before `offset` is done."""
+        """Commit for the group that everything before `offset` is processed."""
         from kafka.structs import OffsetAndMetadata
 
         self._consumer.commit({_place(topic, partition): OffsetAndMetadata(offset, "", -1)}, REQUEST_MS)

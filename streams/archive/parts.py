@@ -46,11 +46,11 @@ _COLUMNS = (
 
 
 class ArchiveError(StreamsError):
-    """The archive cannot take or give what was asked; the message says what to do."""
+    """The archive cannot store or read what was requested; the message says what to do."""
 
 
 class ArchivedRecord(NamedTuple):
-    """One record as the topic had it; `timestamp` is the broker's, in ms since the epoch."""
+    """One record as it was in the topic; `timestamp` is the broker's, in ms since the epoch."""
 
     offset: int
     timestamp: int
@@ -91,8 +91,8 @@ class Manifest(msgspec.Struct, frozen=True):
 class Archive:
     """The archive at `uri`, a folder or any URI of pyarrow.fs; one archive can hold many topics.
 
-    `part_size` is for topic partitions not archived before; one that contradicts a manifest is refused.
-    A partition has one writer at a time; two of them do each other's work again, with the same bytes.
+    `part_size` is for topic partitions not archived before; one that contradicts a manifest is refused. A
+    partition has one writer at a time; two of them would only repeat each other's work, with the same bytes.
     """
 
     def __init__(self, uri: str, part_size: int | None = None) -> None:
@@ -135,9 +135,8 @@ class Archive:
         return 0 if manifest is None else manifest.end
 
     def continued(self, topic: str, partition: int, topic_id: str) -> Manifest:
-        """The manifest to append to: what is there, else an empty one.
-
-        Raises ArchiveError when it is of another topic under this name, or of another part size.
+        """The manifest to append to: the existing one, else an empty one. Raises ArchiveError if it belongs
+        to another topic of this name, or to another part size.
         """
         manifest = self.manifest(topic, partition)
         if manifest is None:
@@ -177,8 +176,8 @@ class Archive:
     def read(self, topic: str, partition: int, begin: int, end: int) -> Iterator[list[ArchivedRecord]]:
         """The records of [begin, end) in offset order, in chunks, none of them empty.
 
-        Raises ArchiveError when the archive lacks a piece of the range, and for a part whose bytes are
-        not those that were written: nothing of such a part is given out.
+        Raises ArchiveError if the archive lacks a piece of the range, and for a part whose bytes have
+        changed: nothing of such a part is returned.
         """
         manifest = self.manifest(topic, partition)
         if begin >= end:
@@ -219,7 +218,7 @@ class Archive:
 
 
 def refuse_other_topic(manifest: Manifest, topic_id: str, uri: str) -> None:
-    """Raise ArchiveError when the manifest is of a topic that had this name before."""
+    """Raise ArchiveError if the manifest belongs to an earlier topic of this name."""
     if manifest.topic_id != topic_id:
         raise ArchiveError(
             f"topic {manifest.topic} was recreated: its id is {topic_id}, the archive at {uri} holds "

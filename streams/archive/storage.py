@@ -1,4 +1,5 @@
-"""A place for whole, immutable-or-replaced files: a folder, or an object store through pyarrow.fs."""
+"""Storage for files that are written whole and then only replaced: a folder, or an object store through
+pyarrow.fs."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ class Storage:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         if "://" in uri:
-            parts = urlsplit(uri)  # messages name it without what may be secret
+            parts = urlsplit(uri)  # messages name it without secrets
             self.uri = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
             try:
                 self._fs, self._root = fs.FileSystem.from_uri(uri)
@@ -44,7 +45,7 @@ class Storage:
 
     @property
     def folder(self) -> Path | None:
-        """The folder of this machine that it is; None where it is an object store."""
+        """Its folder on this machine; None for an object store."""
         return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
 
     def read(self, name: str) -> bytes | None:
@@ -57,7 +58,7 @@ class Storage:
             return None
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder, sorted; none where there is no such folder."""
+        """Names of the files in a folder, sorted; none if there is no such folder."""
         entries = self._fs.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
         return sorted(f"{folder}/{info.base_name}" for info in entries if info.type == fs.FileType.File)
 
@@ -74,12 +75,13 @@ class Storage:
             stream.write(content)
 
     def aside(self, name: str) -> Path:
-        """A path of this machine, in a folder that is there, to write what `adopt` will take as `name`."""
+        """A path on this machine, in an existing folder, for a file that `adopt` will then store as
+        `name`."""
         if not isinstance(self._fs, fs.LocalFileSystem):
             return Path(tempfile.gettempdir()) / f"{name.replace('/', '-')}.{secrets.token_hex(8)}.part"
         path = Path(self.path(name))
         _make_folder(path.parent)
-        for left in path.parent.glob(".*.part"):  # by a process that was killed while it wrote
+        for left in path.parent.glob(".*.part"):  # left by a process that was killed while it wrote
             if time.time() - left.stat().st_mtime > STALE:
                 left.unlink(missing_ok=True)
         return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")

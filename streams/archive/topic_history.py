@@ -1,4 +1,4 @@
-"""Reads a topic's past seamlessly: from Kafka where it still is, from the archive before that."""
+"""Reads a topic's past seamlessly: records that Kafka still has from Kafka, earlier ones from the archive."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TopicPast:
         return max(kept[1], archived[1])
 
     def partitions(self, topic: str) -> list[int]:
-        """The partitions that the topic has in Kafka; empty where it is not there."""
+        """The partitions that the topic has in Kafka; empty if it does not exist."""
         known = self._reader.topic(topic)
         return [] if known is None else known[1]
 
@@ -57,10 +57,10 @@ class TopicPast:
     def records(self, topic: str, partition: int, begin: int, end: int) -> Iterator[list[ArchivedRecord]]:
         """The records of [begin, end), in order, in chunks, none of them empty.
 
-        Raises StreamsError, naming the offsets, at a stretch that neither Kafka nor the archive has.
+        Raises StreamsError, naming the offsets, for a range that neither Kafka nor the archive has.
         """
         at = begin
-        with LogReader(self._bootstrap) as reader:  # of its own: several iterations may run side by side
+        with LogReader(self._bootstrap) as reader:  # one of its own: several iterations may run side by side
             while at < end:
                 kept, archived = self._extents(topic, partition)
                 if kept[0] <= at < kept[1]:

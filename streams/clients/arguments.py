@@ -1,4 +1,4 @@
-"""What the clients of Kafka are given, looked at before anything is connected."""
+"""Checks the arguments of the clients of Kafka before anything is connected."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ def check_client(
     kafka: type,
     own: Mapping[str, str],
 ) -> None:
-    """Compare a client's arguments (name -> value, what is expected) and the settings for Kafka's client.
-
-    `own` are those of Kafka's settings that the client makes itself, with what to do instead. Raises
-    DeclarationError for the first that is something else.
+    """Check a client's arguments (name -> value, expected type) and the settings for Kafka's client. `own`
+    are those of Kafka's settings that the client sets itself, with what to do instead. Raises
+    DeclarationError for the first wrong one.
     """
     for name, (value, hint) in arguments.items():
         check_argument(value, hint, f"{client}: {name}", DeclarationError)

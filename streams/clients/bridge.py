@@ -1,6 +1,6 @@
 """A bridge: how records of a foreign topic become events of a case, with features read on the way.
 
-What is read becomes part of the event, so the fold over the log stays pure.
+The feature values become part of the event, so the fold over the log stays pure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REASON = 200
 class ForeignRecord(msgspec.Struct, frozen=True):
     """One record of a foreign topic, as the broker has it; `timestamp` is milliseconds since the epoch.
 
-    Its id depends on nothing but its place, so that a record that is bridged twice has one:
+    Its id depends only on its place, so that a record that is bridged twice has the same id:
 
     >>> record = ForeignRecord("pos.sales", "topic-id", 0, 17, 1_767_225_600_000, None, b"{}")
     >>> record.id == ForeignRecord("pos.sales", "topic-id", 0, 17, 0, None, None).id
@@ -50,7 +50,7 @@ class ForeignRecord(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """The same whenever the record is read, and no other record's, even of a recreated topic."""
+        """The same whenever the record is read, and unique, even if the topic is recreated."""
         return f"{self.topic_id}:{self.partition}:{self.offset}"
 
     @property
@@ -59,7 +59,7 @@ class ForeignRecord(msgspec.Struct, frozen=True):
         return _EPOCH + timedelta(milliseconds=self.timestamp)
 
     def json(self) -> Any:
-        """The value decoded as JSON; raises ValueError where it is none."""
+        """The value decoded as JSON; raises ValueError if it is not JSON."""
         return json.loads(self.value or b"")
 
 
@@ -67,14 +67,14 @@ class ForeignRecord(msgspec.Struct, frozen=True):
 class Enrichment:
     """Event fields that are read from the online store of a case: this one, or another.
 
-    `key` names, for each key of the view, the event field that holds it; `fields` names, for each event
-    field to fill, the feature. A field is None where there is no value: the entity was never seen, one of
-    its keys is None, the row has expired, is older than `max_age` or newer than the event by more than
-    `max_ahead` of event time (such a row is the event's future, as when history is bridged). Times are
-    seconds or a timedelta.
+    `key` names, for each key of the view, the event field that holds it; `fields` names, for each event field
+    to fill, the feature. A field is None if there is no value: the entity was never seen, one of its keys is
+    None, the row has expired, is older than `max_age` or newer than the event by more than `max_ahead` of
+    event time (such a row is the event's future, as when history is bridged). Times are seconds or a
+    timedelta.
 
-    A store that is out of reach is waited for; after `patience` of it the fields are None instead
-    (None: it is waited for as long as it takes, and nothing more is read from the foreign topic meanwhile).
+    The bridge waits for a store that is out of reach; after `patience` the fields are None instead (None: it
+    waits as long as it takes, and reads nothing more from the foreign topic meanwhile).
 
     >>> from driftline.examples.flights import flights
     >>> late = Enrichment(flights, "flights_by_origin", key={"origin": "airport"}, fields={"late": "late_1h"})
@@ -113,8 +113,8 @@ class Enrichment:
             )
 
     def fills(self, kind: type[Event]) -> bool:
-        """Whether events of this type have the fields to fill; raises DeclarationError where one cannot be
-        None, or one that holds a key is lacking."""
+        """Whether events of this type have the fields to fill; raises DeclarationError if one cannot be None,
+        or a key field is missing."""
         hints = get_type_hints(kind)
         if not set(self.fields) <= set(hints):
             return False
@@ -137,11 +137,11 @@ class Enrichment:
 class Bridge:
     """Records of the foreign Kafka topic `topic` become events of `case`.
 
-    `map` is given each record, in the order of its partition, and returns the event, several, or None where
-    the record is of no interest. It says the same of a record however often it is asked: a record that was on
-    its way when a bridge was killed is bridged again, and the log drops the event by its id. So an id is the
-    record's own, or made of `record.id`. What `map` raises, and an event that the case would refuse for its
-    form, sends the record to the bridge's dead letters, as it was, with the reason.
+    `map` gets each record, in the order of its partition, and returns the event, several, or None to skip the
+    record. It must return the same for a record every time: a record that was on its way when a bridge was
+    killed is bridged again, and the log drops the event by its id. So an id is the record's own, or made from
+    `record.id`. If `map` raises, or the case would refuse the event for its form, the record goes unchanged
+    to the bridge's dead letters, with the reason.
 
     >>> Bridge("till", orders, topic="pos.sales", map=sale, enrich=[...])          # doctest: +SKIP
     """
@@ -193,7 +193,7 @@ class Bridge:
         return self.case.topics(namespace).of_bridge(self.name)
 
     def group(self, topic_id: str, namespace: str = "") -> str:
-        """The consumer group; a topic recreated under the same name is another one, and has another group."""
+        """The consumer group; a topic that is recreated under the same name has another group."""
         return f"{self.case.topics(namespace).log}.bridge.{self.name}.{topic_id}"
 
 

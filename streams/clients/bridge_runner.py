@@ -1,7 +1,6 @@
-"""Carries the records of a foreign topic over a bridge into the log, again and again where it must.
-
-A batch is mapped, enriched, appended to the log and acknowledged, and only then committed: what was on its
-way when the process was killed comes twice, under the same ids, and the fold drops the second.
+"""Copies the records of a foreign topic into the log over a bridge, repeating some if necessary. A batch is
+mapped, enriched, appended to the log and acknowledged, and only then committed: records that were on their
+way when the process was killed are sent twice, under the same ids, and the fold drops the second.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ BRIDGE_POLL_MS = 200
 BATCH_BYTES = 262_144
 RECONNECT_AFTER = 2.0
 LONGEST_WAIT_MS = 86_400_000
-"""How long a batch may take, as the online store may be away: a loop that hangs sends no heartbeats."""
+"""How long a batch may take, since the online store may be away; a loop that hangs sends no heartbeats."""
 BRIDGED_FROM = "bridged-from"
 """Header of the log's records and of dead letters: topic:partition:offset of the foreign record."""
 _PASSING = (
@@ -66,8 +65,8 @@ class BridgeGap(StreamsError):
 
 
 class BridgeReport(msgspec.Struct):
-    """What has passed: records read, those `map` had no event for, those refused, events appended, and fields
-    of theirs that were filled or for which there was no value."""
+    """Counts: records read, records without an event by `map`, records refused, events appended, and fields
+    that were filled or had no value."""
 
     bridge: str
     topic: str
@@ -88,10 +87,9 @@ class BridgeReport(msgspec.Struct):
 
 
 class Bridger:
-    """One process that carries records over a bridge; several of them share the topic's partitions.
-
-    `foreign` is the Kafka that has the topic, `security` how it lets clients in, `bootstrap` the one that has
-    the log. `readers` are one for each enrichment, in their order.
+    """One process that runs a bridge; several of them share the topic's partitions. `foreign` is the Kafka
+    that has the topic, `security` its security settings, `bootstrap` the Kafka that has the log. `readers`
+    has one for each enrichment, in their order.
     """
 
     def __init__(
@@ -121,10 +119,9 @@ class Bridger:
         self.report = BridgeReport(bridge.name, bridge.topic)
 
     async def run(self, *, once: bool = False) -> None:
-        """Go on until cancelled; `once`: as far as the topic goes at the first look at it.
-
-        A broker or an online store out of reach is waited for. Raises BridgeGap, FeaturesError for a store
-        that cannot work as it is set up, and StreamsError where Kafka refuses for good.
+        """Run until cancelled; `once`: up to the topic's end at the start. It waits for a broker or an online
+        store that is out of reach. Raises BridgeGap, FeaturesError for a store that cannot work as
+        configured, and StreamsError if Kafka refuses permanently.
         """
         ends: dict[int, int] | None = None
         while True:
@@ -151,7 +148,7 @@ class Bridger:
             return topic_id, {number: reader.extent(self._bridge.topic, number)[1] for number in numbers}
 
     async def _carry(self, stack: AsyncExitStack, topic_id: str, ends: Mapping[int, int] | None) -> None:
-        """Carry batch after batch, until all of this process's partitions have reached their `ends`."""
+        """Copy batch after batch, until all of this process's partitions have reached their `ends`."""
         producer = async_clients.producer(
             self._bootstrap, enable_idempotence=True, acks="all", linger_ms=0,
             max_batch_size=BATCH_BYTES,
@@ -163,7 +160,7 @@ class Bridger:
             self._foreign,
             self._security,
             group_id=self._bridge.group(topic_id, self._namespace),
-            auto_offset_reset="earliest",  # what was deleted unread is noticed as a gap
+            auto_offset_reset="earliest",  # records deleted before they were read are detected as a gap
             max_poll_interval_ms=LONGEST_WAIT_MS,
         )
         stack.push_async_callback(end, consumer)
@@ -189,12 +186,12 @@ class Bridger:
     async def _refuse_gap(
         self, consumer: AIOKafkaConsumer, tp: TopicPartition, offset: int, done: Mapping[TopicPartition, int]
     ) -> None:
-        """Raises BridgeGap when records before `offset` that are not done yet are no longer there."""
+        """Raises BridgeGap if records before `offset` that were not bridged yet are deleted."""
         expected = done[tp] if tp in done else await consumer.committed(tp)
         if expected is None or expected >= offset:
             return
         begin = (await consumer.beginning_offsets([tp]))[tp]
-        if begin > expected:  # else the offsets between are markers, or were compacted away
+        if begin > expected:  # otherwise the offsets between are markers, or were compacted away
             raise BridgeGap(
                 f"{tp.topic}-{tp.partition}: offsets [{expected}, {begin}) were deleted before they were "
                 f"bridged. To go on without them, set the offset of group {consumer._group_id} to {begin}"
@@ -236,7 +233,7 @@ class Bridger:
         return event
 
     def _placed(self, record: ForeignRecord, event: Event) -> list[tuple[Place, PlainRecord]]:
-        """Where the event goes in the log, and as what; raises Refused where the fold would refuse it."""
+        """The event's place in the log, and its record; raises Refused if the fold would refuse it."""
         value, key = self._codec.encode(event), self._codec.key(event)
         partitions = self._bridge.case.partitions
         targets = range(partitions) if key is None else (partition_of(key, partitions),)
@@ -256,7 +253,7 @@ class Bridger:
 
 
 class _Forgetting(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Forgets how far a partition is done that another process goes on with."""
+    """Forgets the progress of a partition that another process continues."""
 
     def __init__(self, done: dict[TopicPartition, int]) -> None:
         self._done = done
@@ -303,5 +300,5 @@ def _letter(record: ForeignRecord, refused: Refused) -> PlainRecord:
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether a failure of Kafka's passes by itself, by joining the group again or by a new producer."""
+    """Whether an error of Kafka is temporary, or ends by joining the group again or with a new producer."""
     return isinstance(error, _PASSING) or bool(getattr(error, "retriable", False))

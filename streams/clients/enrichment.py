@@ -18,7 +18,7 @@ from driftline.streams.errors import Refused
 
 LookupKey = tuple[str, ...]
 LookupResult = FeatureRow | Refused | None
-"""The row of a key; why it cannot be read; or None where the store was given up for the time being."""
+"""The row of a key; or why it cannot be read; or None if the store was given up for now."""
 
 
 class FeatureReader(Protocol):
@@ -32,7 +32,7 @@ class FeatureReader(Protocol):
 
 
 class Enricher:
-    """One enrichment at work on events of these `kinds`; `filled` and `missing` count fields with and without
+    """Applies one enrichment to events of these `kinds`; `filled` and `missing` count fields with and without
     a value."""
 
     def __init__(self, declared: Enrichment, kinds: Sequence[type[Event]], reader: FeatureReader) -> None:
@@ -47,13 +47,13 @@ class Enricher:
     async def read(self, events: Sequence[Event]) -> dict[LookupKey, LookupResult]:
         """The rows that the events need, each key read once, in one exchange with the store.
 
-        Raises FeaturesError for a store whose failure does not pass by itself.
+        Raises FeaturesError for a permanent failure of the store.
         """
         keys = list(dict.fromkeys(key for event in events if (key := self._key(event)) is not None))
         return dict(zip(keys, await self._found(keys), strict=True)) if keys else {}
 
     def enriched(self, event: Event, rows: Mapping[LookupKey, LookupResult]) -> Event:
-        """The event with its fields filled from its row; raises Refused where that cannot be read."""
+        """The event with its fields filled from its row; raises Refused if that cannot be read."""
         if type(event) not in self._kinds:
             return event
         key = self._key(event)
@@ -70,14 +70,14 @@ class Enricher:
         return msgspec.structs.replace(event, **fields)
 
     def _key(self, event: Event) -> LookupKey | None:
-        """The key of the event's row, as the store has it; None where a part of it is missing."""
+        """The key of the event's row, as the store has it; None if a part of it is missing."""
         if type(event) not in self._kinds:
             return None
         values = tuple(getattr(event, name) for name in self._declared.key.values())
         return None if None in values else texts_of(values)
 
     def _counts(self, event: Event, row: FeatureRow) -> bool:
-        """Whether the row is neither too old for the event nor of its future."""
+        """Whether the row is neither too old for the event nor from its future."""
         if row.event_time is None:
             return False
         age = (event.at - row.event_time).total_seconds()
@@ -90,7 +90,7 @@ class Enricher:
                 rows = await self._ask(keys)
             except FeaturesError as error:
                 cause = error.__cause__
-                if cause is None:  # the store answers: a row of these is not what it should be
+                if cause is None:  # the store answers: one of these rows is invalid
                     if len(keys) == 1:
                         return [Refused("enrich", str(error))]
                     return [await self._found_one(key) for key in keys]

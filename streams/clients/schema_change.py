@@ -1,4 +1,4 @@
-"""What a changed declaration breaks: events of the log that it refuses, and fields that readers of
+"""Breaking changes of a declaration: events of the log that it refuses, and fields that readers of
 predictions miss. Schemas are those of `driftline.streams.clients.schema`, as JSON."""
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ _NO_LIMITS = frozenset({"title", "description", "default", "deprecated"})
 def breaks(
     old: Mapping[str, _Schema], new: Mapping[str, _Schema], log: str, predictions: str
 ) -> Iterator[str]:
-    """In words, each change by which old events are refused or old readers miss something.
-
-    `log` and `predictions` name the topics in both.
+    """A text for each change by which old events are refused or old readers miss something. `log` and
+    `predictions` name the topics in both.
     """
     after = _events(new[log])
     for tag, event in _events(old[log]).items():
@@ -99,7 +98,7 @@ def _alternatives(resolved: _Resolved) -> Iterator[_Resolved]:
 
 
 def _accepts(wide: _Resolved, narrow: _Resolved) -> bool:
-    """Whether whatever `narrow` allows, `wide` does."""
+    """Whether `wide` allows everything that `narrow` allows."""
     allowed = list(_alternatives(wide))
     return all(any(_covers(one, each) for one in allowed) for each in _alternatives(narrow))
 
@@ -113,7 +112,8 @@ def _covers(wide: _Resolved, narrow: _Resolved) -> bool:
 
 
 def _limits(resolved: _Resolved) -> dict[str, Any]:
-    """The keywords that refuse something, beside the type; those of named schemas in their place."""
+    """The keywords that refuse something, apart from the type; named schemas are replaced by their
+    content."""
     return {
         name: _spelled(value, resolved.names)
         for name, value in resolved.schema.items()
@@ -122,7 +122,7 @@ def _limits(resolved: _Resolved) -> dict[str, Any]:
 
 
 def _spelled(value: Any, names: Mapping[str, _Schema], within: frozenset[str] = frozenset()) -> Any:
-    """A keyword's value with named schemas in their places, a recursive one once."""
+    """A keyword's value with named schemas replaced by their content, a recursive one once."""
     if isinstance(value, Mapping):
         ref = value.get("$ref")
         if ref in within:

@@ -1,8 +1,7 @@
-"""Finds out why a Kafka that is there does not let a client in, which its libraries tell as an outage.
-
-A broker ends a connection that it does not let in, and kafka-python tries again until its time is over. Its
-API versions and its SASL mechanisms it tells before it knows who asks: what it says to that, or that it says
-nothing, tells what is wrong. Then it is shown the user's password or token, as kafka-python would.
+"""Determines why a running Kafka refuses a client, which the libraries report as an outage. A broker closes
+the connection of a client that it refuses, and kafka-python retries until its time is over. But a broker
+answers requests for its API versions and SASL mechanisms before authentication: its answer, or its silence,
+shows what is wrong. Then the user's password or token is sent, as kafka-python would.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _HANDSHAKE = struct.pack(">hhih", 17, 1, 1, -1)
 _AUTHENTICATE = struct.pack(">hhih", 36, 0, 2, -1)
 """Heads of requests: their key, version and number, no client id."""
 _NO_SASL = 34
-"""Error code of a broker that wants no SASL of the client."""
+"""Error code of a broker that does not expect SASL from the client."""
 _WRONG_USER = 58
 """Error code of a broker that does not accept a user's password or token."""
 _TLS_ALERT = b"\x15\x03"
@@ -46,8 +45,8 @@ class FileToken(AbstractTokenProvider):  # type: ignore[misc]
 
 
 def refusal(bootstrap: str, security: KafkaSecurity) -> str | None:
-    """Why the first broker of `bootstrap` that is there does not let clients in; None where it is away, or
-    where nothing is known to be wrong."""
+    """Why the first broker of `bootstrap` that answers refuses clients; None if it is away, or if nothing is
+    known to be wrong."""
     for address in bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         host = host.strip("[]")  # as an IPv6 address is written
@@ -79,7 +78,7 @@ def _reason(plain: socket.socket, host: str, security: KafkaSecurity) -> str | N
 
 
 def _of_user(connection: socket.socket, security: KafkaSecurity) -> str | None:
-    """Why the broker ends connections of this user, of which it knows nothing yet."""
+    """Why the broker closes this user's connections before authentication."""
     named = (security.sasl_mechanism or "NONE").encode()
     answer = _answer(connection, _API_VERSIONS)
     if answer is None:
@@ -103,7 +102,7 @@ def _of_user(connection: socket.socket, security: KafkaSecurity) -> str | None:
 
 
 def _is_refused(connection: socket.socket, security: KafkaSecurity) -> bool:
-    """Whether the broker says of a user, whose mechanism it has agreed to, that it is not who it says."""
+    """Whether the broker rejects the user's credentials, after it has accepted the mechanism."""
     mechanism = get_sasl_mechanism(security.sasl_mechanism)(**arguments(security, FileToken))
     while not mechanism.is_done():
         told = mechanism.auth_bytes()
@@ -118,7 +117,7 @@ def _is_refused(connection: socket.socket, security: KafkaSecurity) -> bool:
 
 
 def _answer(connection: socket.socket, request: bytes) -> bytes | None:
-    """The broker's answer without its number; None where it is no answer of Kafka's."""
+    """The broker's answer without its number; None if it is not an answer of Kafka."""
     connection.sendall(struct.pack(">i", len(request)) + request)
     head = _exactly(connection, 4)
     if len(head) < 4 or head.startswith(_TLS_ALERT):

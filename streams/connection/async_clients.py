@@ -1,6 +1,5 @@
-"""Makes every client of aiokafka, and says to Faust how its own are let in.
-
-`security` is that of the process's settings where none is given; `settings` are aiokafka's.
+"""Makes every client of aiokafka, and gives Faust the credentials of its clients. `security` defaults to that
+of the process's settings; `settings` are aiokafka's.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ class AsyncFileToken(AbstractTokenProvider):  # type: ignore[misc]
 
 
 def consumer(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> AIOKafkaConsumer:
-    """A consumer of aiokafka, to be started. It reads what is committed, as every reader here does, commits
-    nothing unasked, and gives up requests that are not answered in time."""
+    """A consumer of aiokafka, to be started. It reads committed records only, as every reader here does,
+    commits nothing by itself, and gives up requests that are not answered in time."""
     made = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         isolation_level="read_committed",
@@ -58,10 +57,9 @@ def admin(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any
 
 
 def faust_credentials(security: KafkaSecurity | None = None) -> Credentials | None:
-    """What Faust calls it; None for plain text.
-
-    Faust takes SASL credentials without a TLS context for SASL_PLAINTEXT, whatever was meant, and its
-    `SSLCredentials` make no context of their own: so the context always comes from here.
+    """Faust's form of it; None for plain text. Faust takes SASL credentials without a TLS context for
+    SASL_PLAINTEXT, even if SASL_SSL was set, and its `SSLCredentials` make no context of their own: so the
+    context always comes from here.
     """
     from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 

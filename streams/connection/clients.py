@@ -1,6 +1,6 @@
-"""Makes every client of kafka-python: let in as the settings say, and back within a second after an outage.
-
-`security` is that of the process's settings where none is given; `settings` are kafka-python's and come last.
+"""Makes every client of kafka-python: with the security of the settings, and connected again within a second
+after an outage. `security` defaults to that of the process's settings; `settings` are kafka-python's and
+override the others.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from driftline.settings import KafkaSecurity
 
 RECONNECTION = {"reconnect_backoff_max_ms": 1_000}
-"""Its clients wait for half a minute else before they come back to a broker that was away."""
+"""By default kafka-python waits up to half a minute before it connects to a broker again."""
 LET_IN_WITHIN = 30.0
-"""Seconds in which a client is let in, or fails."""
+"""Seconds for connecting and authenticating; then a client fails."""
 ASKED_AFTER = 1.0
-"""Seconds after which a broker is asked why it does not let a client in."""
+"""Seconds after which a broker is asked why it refuses a client."""
 
 
 def consumer(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any) -> KafkaConsumer:

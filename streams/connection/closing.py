@@ -1,8 +1,8 @@
 """Ends clients of Kafka within a time limit, whatever the broker does.
 
-aiokafka's `stop` waits for what is on its way, for a minute and more when the broker is silent. It waits for
+aiokafka's `stop` waits for records being sent, for a minute and more if the broker is silent. It waits for
 ever when a consumer is stopped right after `unsubscribe` while a fetch is on its way: the fetching task takes
-the cancellation for that of the fetch. Being cancelled once more ends it.
+the cancellation for that of the fetch. A second cancellation ends it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ CANCELLATIONS = 3
 
 
 async def end(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-    """End a client; what a producer has not had acknowledged is not waited for.
-
-    Raises nothing: a client that does not end is disconnected and left to itself, and the log says so.
+    """End a client, without waiting for a producer's acknowledgements. Raises nothing: a client that does not
+    end is disconnected and abandoned, and the log reports it.
     """
     if isinstance(client, AIOKafkaProducer):
         ended = await _within(_abandoned(client)) and await _within(client.client.close())
@@ -34,13 +33,13 @@ async def end(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
 
 
 class Endings:
-    """Clients that are ended while nobody waits for it: a silent broker would hold up who has an answer."""
+    """Ends clients in the background: otherwise a silent broker would delay those who have an answer."""
 
     def __init__(self) -> None:
         self._ending: set[asyncio.Task[None]] = set()
 
     def begin(self, client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
-        """Have a client end."""
+        """Begin to end a client."""
         ending = asyncio.create_task(end(client))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
@@ -57,7 +56,7 @@ async def _abandoned(producer: AIOKafkaProducer) -> None:
 
 
 async def _within(ending: Any) -> bool:
-    """Whether it ended; it is cancelled when it takes too long, again and again."""
+    """Whether it ended; if it takes too long, it is cancelled repeatedly."""
     task = asyncio.ensure_future(ending)
     task.add_done_callback(_log_failure)
     try:
@@ -67,7 +66,7 @@ async def _within(ending: Any) -> bool:
                 return not task.cancelled()
             task.cancel()
     finally:
-        task.cancel()  # who waits for it was cancelled
+        task.cancel()  # the caller was cancelled
     return False
 
 

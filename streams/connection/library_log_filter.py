@@ -1,5 +1,5 @@
-"""What libraries log as trouble though they deal with it themselves, and a user cannot do anything about
-it."""
+"""Leaves out log lines of libraries about problems that they solve themselves and a user can do nothing
+about."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _PASSING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoor
 
 
 def leave_out_what_passes() -> None:
-    """Have this process's log leave out a group's coordinator that is on its way, which aiokafka waits for,
-    and timers of mode that come late on a busy machine."""
+    """Have this process's log leave out a group's coordinator that is still loading, which aiokafka waits
+    for, and timers of mode that are late on a busy machine."""
     logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_is_no_missing_coordinator)
     logging.getLogger("mode.timers").addFilter(_is_no_late_timer)
 

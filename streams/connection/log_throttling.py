@@ -1,4 +1,4 @@
-"""Keeps the log readable while a broker is away: libraries say the same thing many times a second then."""
+"""Keeps the log readable while a broker is away: libraries then repeat the same line many times a second."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 
 REPORT_EVERY = 30.0
-"""Seconds between two lines of a library that differ in their numbers alone."""
+"""Seconds between two lines of a library that differ only in their numbers."""
 LIBRARIES = ("aiokafka", "faust", "kafka", "mode")
 _NUMBERS = re.compile(r"\d+")
 _LENGTH = 120
-"""Characters by which lines are told apart; they differ behind them in addresses of objects at most."""
+"""Characters by which lines are compared; beyond them they differ only in addresses of objects."""
 
 
 class Repeats(logging.Filter):
-    """Lets a library's line through once in a while, with how often it has been said in between."""
+    """Lets a library's line through once in a while, with the number of repeats in between."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()

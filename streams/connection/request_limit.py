@@ -1,8 +1,8 @@
-"""A time limit for each request of an aiokafka client, so that a connection which the network has forgotten
-(a firewall, a router that was restarted) is replaced within seconds.
+"""A time limit for each request of an aiokafka client, so that a connection that the network has dropped (a
+firewall, a router that was restarted) is replaced within seconds.
 
-aiokafka's own limit is one for all requests, and joining a group takes as long as the slowest member takes to
-give its partitions back.
+aiokafka has one limit for all requests, which must be long: joining a group takes until the slowest member
+has given its partitions back.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ _WAIT_FOR_OTHERS = (JoinGroupRequest, SyncGroupRequest)
 
 
 def limit_requests(client: AIOKafkaClient) -> None:
-    """Have a client give up requests, and their connection, that are not answered in time.
-
-    Who has asked gets RequestTimedOutError, which is retriable.
+    """Have a client give up requests that are not answered in time, and their connection. The caller gets
+    RequestTimedOutError, which is retriable.
     """
     send = client.send
 

@@ -1,4 +1,4 @@
-"""Who works with a case, as far as Kafka has to tell them apart."""
+"""The kinds of programs that work with a case, each with rights of its own on Kafka."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class Role(enum.StrEnum):
-    """One that has rights of its own."""
+    """The name of one of them."""
 
     WORKER = "worker"
     GATEWAY = "gateway"

@@ -1,7 +1,6 @@
-"""How clients are let in by a Kafka, as the settings of this process say, in the client libraries' terms.
-
-Whoever makes a client does not have to pass this on: clients find it where it is set, as those of a cloud
-find their credentials. A bridge passes that of the foreign Kafka.
+"""The security settings of this process for Kafka, in the terms of the client libraries. Callers that make a
+client need not pass them on: clients read the settings, as those of a cloud read their credentials. A bridge
+passes those of the foreign Kafka.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def own_security() -> KafkaSecurity:
-    """That of the log's Kafka; raises SettingsError."""
+    """The security settings of the log's Kafka; raises SettingsError."""
     from driftline.setting_sources import read
     from driftline.settings import Settings
 
@@ -22,7 +21,7 @@ def own_security() -> KafkaSecurity:
 
 
 def arguments(security: KafkaSecurity, token_provider: type[Any]) -> dict[str, Any]:
-    """What kafka-python and aiokafka call it; `token_provider` is made of the file with the token.
+    """The arguments of kafka-python and aiokafka for it; `token_provider` reads the file with the token.
 
     Raises SettingsError for a certificate or key that cannot be read.
     """
@@ -44,9 +43,8 @@ def arguments(security: KafkaSecurity, token_provider: type[Any]) -> dict[str, A
 
 
 def ssl_context(security: KafkaSecurity) -> ssl.SSLContext:
-    """One context for all libraries, which would each make their own, with defaults of their own.
-
-    A broker's certificate is always verified; whether its name is, is a setting.
+    """One context for all libraries, which would otherwise each make one with other defaults. A broker's
+    certificate is always verified; checking its host name is a setting.
     """
     from driftline.setting_sources import SettingsError
 
