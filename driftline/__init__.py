@@ -33,7 +33,12 @@ if TYPE_CHECKING:
         sum,
     )
     from driftline.features.declare.declaration import DAY, HOUR, MINUTE, SECOND, WEEK
-    from driftline.features.errors import FeatureDeclarationError, FeaturesError, FeatureValueError
+    from driftline.features.errors import (
+        FeatureDeclarationError,
+        FeaturesError,
+        FeatureValueError,
+        StoreUnreadable,
+    )
     from driftline.features.online.client import FeatureClient, FeatureRow, FeatureValue
     from driftline.features.quality.feature_schema import Schema, SchemaError
     from driftline.online_models.combine.combination import Combination
@@ -79,7 +84,9 @@ _HOMES = {
         "count", "decayed", "derive", "difference", "distinct", "field", "first", "lag", "last", "latest",
         "lookup", "max", "mean", "min", "on_demand", "rate", "ratio", "since", "std", "sum",
     ),
-    "driftline.features.errors": ("FeatureDeclarationError", "FeatureValueError", "FeaturesError"),
+    "driftline.features.errors": (
+        "FeatureDeclarationError", "FeatureValueError", "FeaturesError", "StoreUnreadable",
+    ),
     "driftline.features.quality.feature_schema": ("Schema", "SchemaError"),
     "driftline.online_models.combine.combination": ("Combination",),
     "driftline.online_models.drift.monitoring": ("Monitoring",),
@@ -114,10 +121,9 @@ __all__ = [  # noqa: RUF022 - the TYPE_CHECKING imports above, in their order
     "Enrichment", "ForeignRecord", "new_command", "Clock", "Command", "Event", "Reference",
     "EventProducer", "PredictionConsumer", "Undelivered", "UseCase", "load_case",
     "DriftlineError", "DeclarationError", "FeaturesError", "FeatureDeclarationError", "FeatureValueError",
-    "SchemaError", "ModelsError", "ModelDeclarationError", "NotFinite", "LabelWarning", "StreamsError",
-    "FoldFault", "NoBroker", "NoCanonicalForm", "NotLetIn", "OtherTask", "Refused", "Unauthentic",
-    "Undescribable",
-    "UnusableKey",
+    "StoreUnreadable", "SchemaError", "ModelsError", "ModelDeclarationError", "NotFinite", "LabelWarning",
+    "StreamsError", "FoldFault", "NoBroker", "NoCanonicalForm", "NotLetIn", "OtherTask", "Refused",
+    "Unauthentic", "Undescribable", "UnusableKey",
 ]  # fmt: skip
 
 

@@ -24,6 +24,10 @@ class FeatureDeclarationError(FeaturesError, DeclarationError):
     """
 
 
+class StoreUnreadable(FeaturesError):
+    """The online store does not answer, or refuses: what is wrong is not what was asked."""
+
+
 class FeatureValueError(FeaturesError):
     """User code of one feature raised, or its value was not a finite number, text, bool or None.
 

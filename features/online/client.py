@@ -7,6 +7,7 @@ into a response that is taken apart again: many times the work of the store itse
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,8 +20,9 @@ from driftline.errors import pass_interrupt
 from driftline.features.declare.declaration import View
 from driftline.features.declare.keys import Key, texts_of
 from driftline.features.declare.on_demand import AT, Evaluate, OnDemandView, evaluation
-from driftline.features.errors import FeatureDeclarationError, FeaturesError
+from driftline.features.errors import FeatureDeclarationError, FeaturesError, StoreUnreadable
 from driftline.features.feast.repository_location import RepositoryLocation
+from driftline.features.online.read_counts import ReadCounts
 from driftline.features.online.stores import wire
 from driftline.features.online.stores.stored_row import RowsReader, StoredRow
 from driftline.features.online.stores.timestamps import microseconds, time_of_stamp
@@ -79,6 +81,14 @@ class FeatureRow(msgspec.Struct, frozen=True):
     event_time: datetime | None
     age: float | None
     features: dict[str, FeatureValue]
+
+    @property
+    def status(self) -> Status:
+        """Whether there is a row; it has expired when all that was asked of it has."""
+        if self.event_time is None:
+            return Status.MISSING
+        is_over = all(value.status is Status.EXPIRED for value in self.features.values())
+        return Status.EXPIRED if is_over else Status.PRESENT
 
     def __getitem__(self, feature: str) -> float | int | str | None:
         return self.features[feature].value
@@ -210,6 +220,8 @@ class FeatureClient:
         self._computed = {view.name: _Computed(view, self._views) for view in case.on_demand_views()}
         self._selections: dict[tuple[str, tuple[str, ...] | None], _Selection] = {}
         self._opened: RowsReader | None = None
+        self.reads = ReadCounts()
+        """What was read so far, and with which result: for your own metrics."""
 
     def get(
         self,
@@ -227,8 +239,8 @@ class FeatureClient:
 
         `at` is the time for which ages and expiry are computed. Without it that is now, and
         rows of a case that is fed from history (its clock is "event") never expire. Raises FeaturesError
-        for an unknown view or feature, for keys that are not the view's or no text, and when the store
-        cannot be read. An entity that was never seen is no error: its values are missing.
+        for an unknown view or feature, for keys that are not the view's or no text, and StoreUnreadable when
+        the store cannot be read. An entity that was never seen is no error: its values are missing.
         """
         return self.get_many(view, (key,), features, at=at, requests=None if request is None else (request,))[
             0
@@ -252,9 +264,9 @@ class FeatureClient:
             wanted = computed.wanted(keys, features, at, requests)
             return wanted.rows([self.get_many(*part, at=at) for part in wanted.parts])
         selection, encoded = self._wanted(view, keys, features)
-        with self._readable() as reader:
+        with self._readable(view) as reader:
             rows = reader.read(view, selection.features, encoded)
-        return _rows(selection, keys, rows, at)
+        return self._told(_rows(selection, keys, rows, at))
 
     async def get_async(
         self,
@@ -284,9 +296,15 @@ class FeatureClient:
             wanted = computed.wanted(keys, features, at, requests)
             return wanted.rows([await self.get_many_async(*part, at=at) for part in wanted.parts])
         selection, encoded = self._wanted(view, keys, features)
-        with self._readable() as reader:
+        with self._readable(view) as reader:
             rows = await reader.read_async(view, selection.features, encoded)
-        return _rows(selection, keys, rows, at)
+        return self._told(_rows(selection, keys, rows, at))
+
+    def _told(self, rows: list[FeatureRow]) -> list[FeatureRow]:
+        """The rows, counted."""
+        if rows:
+            self.reads.add(rows[0].view, Counter(row.status for row in rows))
+        return rows
 
     def close(self) -> None:
         """Let go of the store. Who has read with asyncio calls `close_async`."""
@@ -332,14 +350,15 @@ class FeatureClient:
         return _Selection(declared, _features_of(declared, features))
 
     @contextmanager
-    def _readable(self) -> Iterator[RowsReader]:
-        """The store; what keeps it from being read becomes a FeaturesError."""
+    def _readable(self, view: str) -> Iterator[RowsReader]:
+        """The store; what keeps it from being read becomes StoreUnreadable."""
         if self._opened is None:
             self._opened = _reader(self._place)
         try:
-            yield self._opened
+            with self.reads.exchange(view):
+                yield self._opened
         except self._opened.failures as error:
-            raise FeaturesError(
+            raise StoreUnreadable(
                 f"the online store at {self._opened.address} cannot be read ({error}): a worker makes it; "
                 "DRIFTLINE_HOME and DRIFTLINE_ONLINE_STORE say where it is"
             ) from error

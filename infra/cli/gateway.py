@@ -8,7 +8,7 @@ import typer
 
 from driftline.infra.cli.cases import selected_cases, settings
 from driftline.infra.cli.console import print_json, say
-from driftline.infra.cli.parameters import AsJson
+from driftline.infra.cli.parameters import AsJson, MetricsAddress, listening
 
 commands = typer.Typer(help="HTTP in front of cases: requests in, answers out.", no_args_is_help=True)
 
@@ -27,6 +27,7 @@ def serve(
     most_streams: Annotated[
         int, typer.Option("--max-streams", min=0, help="Event streams that are open at once; more get 429")
     ] = 100,
+    metrics: MetricsAddress = None,
 ) -> None:
     """Serve cases over HTTP until SIGTERM; /docs describes what can be asked.
 
@@ -36,7 +37,14 @@ def serve(
     from driftline.infra.gateway.serve import run_gateway
 
     limits = Limits(most_requests, most_bytes, most_streams)
-    run_gateway([one for case in cases for one in selected_cases(case)], settings(), host, port, limits)
+    run_gateway(
+        [one for case in cases for one in selected_cases(case)],
+        settings(),
+        host,
+        port,
+        limits,
+        listening(metrics),
+    )
 
 
 @commands.command()

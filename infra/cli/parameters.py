@@ -23,6 +23,9 @@ Encoding = Annotated[
     str | None, typer.Option("--encoding", help="SOURCE: of delimited text, where it is not detected")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output")]
+MetricsAddress = Annotated[
+    str | None, typer.Option("--metrics", help="host:port to serve Prometheus's metrics at")
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many events")]
 Partitions = Annotated[int | None, typer.Option("--partitions", min=1, help="Instead of the case's own")]
 Partition = Annotated[int | None, typer.Option(min=0, help="Only this partition")]
@@ -78,3 +81,13 @@ def _time(text: str | None) -> datetime | None:
     if moment.tzinfo is None:
         raise typer.BadParameter(f"{text!r} has no zone: write {text}Z for UTC")
     return moment
+
+
+def listening(metrics: str | None) -> tuple[str, int] | None:
+    """Host and port of a `MetricsAddress`; raises BadParameter."""
+    from driftline.settings import listening_address
+
+    try:
+        return None if metrics is None else listening_address(metrics)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--metrics") from None

@@ -18,6 +18,7 @@ from driftline.infra.cli.parameters import (
     Partitions,
     Source,
     TopicKind,
+    listening,
     require_partition,
 )
 
@@ -177,12 +178,8 @@ def _follow(case: UseCase, metrics: str | None) -> None:
 
     from driftline import logs
     from driftline.infra.proof.follow import follow
-    from driftline.settings import listening_address
 
-    try:
-        address = None if metrics is None else listening_address(metrics)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--metrics") from None
+    address = listening(metrics)
     logs.begin(case=case.name)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -65,6 +65,7 @@ def create_app(
 
     _add_health(app, served, health)
     _describe(app, [(one, one.add_to(app, allow)) for one in served])
+    app.state.reads = {one.case.name: one.reads for one in served if one.reads is not None}
     return app
 
 

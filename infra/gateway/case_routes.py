@@ -11,14 +11,14 @@ import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.security import HTTPBearer
 
-from driftline.features.errors import FeaturesError
+from driftline.features.errors import FeaturesError, StoreUnreadable
 from driftline.features.online.client import FeatureClient
 from driftline.infra.gateway.access import Allow
 from driftline.infra.gateway.bodies import JSON, each_event
 from driftline.infra.gateway.document.answers import of_any_route, of_sending, problems
 from driftline.infra.gateway.document.case_document import CaseDocument
 from driftline.infra.gateway.prefer_header import Preference
-from driftline.infra.gateway.problems import Problem, no_prediction, no_view, refused_event
+from driftline.infra.gateway.problems import Problem, no_prediction, no_store, no_view, refused_event
 from driftline.infra.gateway.progress import FoldedOffsets
 from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.gateway.published.record_lookup import RecordLookup
@@ -55,6 +55,8 @@ class CaseRoutes:
         self._submission = Submission(case, bootstrap, namespace, self._results, self._progress, self._lookup)
         self._records = RecordRoutes(case, bootstrap, settings, streams)
         self._features = FeatureClient(case, settings.features(case.name)) if case.views() else None
+        self.reads = None if self._features is None else self._features.reads
+        """What is read of the online features; None for a case without any."""
         self._base = f"/v1/cases/{case.name}"
 
     @property
@@ -154,6 +156,8 @@ class CaseRoutes:
             raise no_view(self.case.name, view, known)
         try:
             row = await self._features.get_async(view, key)
+        except StoreUnreadable as error:
+            raise no_store(str(error)) from None
         except FeaturesError as error:
             raise Problem(422, "No such features", str(error)) from None
         return Response(msgspec.json.encode(row), media_type=JSON)

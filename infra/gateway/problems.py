@@ -10,7 +10,7 @@ import msgspec
 from driftline.infra.errors import InfraError
 
 MEDIA_TYPE = "application/problem+json"
-KAFKA_ANSWERS_IN = 1.2
+KAFKA_ANSWERS_IN = 1.0
 """Seconds of Kafka's silence after which a client is told to come again: it hears that within 2 s, with what
 a hundred clients at once take to be told."""
 
@@ -66,6 +66,11 @@ def unknown_outcome(event_id: str) -> Problem:
 def not_now() -> Problem:
     """Kafka does not answer in time."""
     return Problem(503, "Kafka does not answer", "ask again", headers={"Retry-After": "1"})
+
+
+def no_store(reason: str) -> Problem:
+    """The online store cannot be read."""
+    return Problem(503, "The online store does not answer", reason, headers={"Retry-After": "1"})
 
 
 def no_key() -> Problem:

@@ -7,11 +7,13 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import start_http_server
 
 from driftline import logs
 from driftline.infra.gateway.access import AccessKeys
 from driftline.infra.gateway.app import create_app
 from driftline.infra.gateway.connection import Connection
+from driftline.infra.gateway.metrics import GatewayMetrics
 from driftline.infra.gateway.middleware import HEAD_BYTES, Limits
 from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.local.bootstrap import bootstrap_of
@@ -61,9 +63,18 @@ def server_of(app: FastAPI, host: str, port: int, streams: OpenStreams) -> uvico
     return _Server(config, streams)
 
 
-def run_gateway(cases: Sequence[UseCase], settings: Settings, host: str, port: int, limits: Limits) -> None:
-    """Serve cases over HTTP until SIGTERM or SIGINT."""
+def run_gateway(
+    cases: Sequence[UseCase],
+    settings: Settings,
+    host: str,
+    port: int,
+    limits: Limits,
+    metrics: tuple[str, int] | None,
+) -> None:
+    """Serve cases over HTTP until SIGTERM or SIGINT, and their metrics at an address of their own."""
     logs.begin()
     streams = OpenStreams(limits.streams)
     app = create_app(cases, bootstrap_of(settings), settings, keys_of(settings), limits, streams)
+    if metrics is not None:
+        start_http_server(metrics[1], metrics[0], GatewayMetrics(app.state.reads).registry)
     server_of(app, host, port, streams).run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from driftline.infra.proof.audit_metrics import ALL_MEASURES
+from driftline.infra.observe.measures import ALL_MEASURES
 
 
 def _series(name: str) -> str:
@@ -27,7 +27,8 @@ class Alert(NamedTuple):
     example: Mapping[str, str]
 
 
-_P = 'case="orders",partition="0"'
+_P = 'case="orders",partition="0",topic="events"'
+_AUDITED = 'case="orders",partition="0"'
 
 ALERTS = (
     Alert(
@@ -60,7 +61,7 @@ ALERTS = (
         "0m",
         "page",
         "{{ $labels.case }}, partition {{ $labels.partition }}: what is published is not what the log gives",
-        {f"{_series('audit_differences')}{{{_P}}}": "0x10 1x110"},
+        {f"{_series('audit_differences')}{{{_AUDITED}}}": "0x10 1x110"},
     ),
     Alert(
         "DriftlineAuditLagging",
@@ -68,7 +69,7 @@ ALERTS = (
         "1h",
         "ticket",
         "{{ $labels.case }}, partition {{ $labels.partition }}: the audit is {{ $value }} offsets behind",
-        {f"{_series('audit_lag_records')}{{{_P}}}": "200000x120"},
+        {f"{_series('audit_lag_records')}{{{_AUDITED}}}": "200000x120"},
     ),
     Alert(
         "DriftlineCheckpointsFail",
@@ -87,6 +88,14 @@ ALERTS = (
         "{{ $labels.case }}: the online store has taken no rows for {{ $value }} s, so that readers get old "
         "features",
         {f'{_series("feature_writes_failing_seconds")}{{case="orders"}}': "0+60x120"},
+    ),
+    Alert(
+        "DriftlineOnlineStoreUnreadable",
+        f'sum by (case) (rate({_series("feature_reads")}{{result="failed"}}[5m])) > 0',
+        "2m",
+        "page",
+        "{{ $labels.case }}: the gateway cannot read the online store, and answers 503",
+        {f'{_series("feature_reads")}{{case="orders",result="failed",view="orders_by_shop"}}': "0+6x120"},
     ),
     Alert(
         "DriftlineDeadLetters",

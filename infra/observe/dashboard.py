@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from driftline.infra.proof.audit_metrics import ALL_MEASURES
+from driftline.infra.observe.measures import ALL_MEASURES
 
 WIDTH, HEIGHT = 8, 7
 """Size of a panel in Grafana's grid, which is 24 wide."""
@@ -26,6 +26,7 @@ ROWS: dict[str, tuple[DashboardPanel, ...]] = {
     "Serving": (
         DashboardPanel("Predictions a second", "predictions", is_rate=True, unit="ops"),
         DashboardPanel("Records a second, by result", "records", ("result",), is_rate=True, unit="ops"),
+        DashboardPanel("Records a second, by topic", "records", ("topic",), is_rate=True, unit="ops"),
         DashboardPanel("Events a second, by type", "events", ("type",), is_rate=True, unit="ops"),
         DashboardPanel("Event time behind the clock", "event_time_delay_seconds", ("partition",), unit="s"),
         DashboardPanel("Lag", "lag_seconds", ("partition",), unit="s"),
@@ -33,6 +34,7 @@ ROWS: dict[str, tuple[DashboardPanel, ...]] = {
         DashboardPanel("CPU of the fold", "fold_seconds", ("partition",), is_rate=True, unit="percentunit"),
         DashboardPanel("Age of checkpoints", "checkpoint_age_seconds", ("partition",), unit="s"),
         DashboardPanel("Size of checkpoints", "checkpoint_bytes", ("partition",), unit="bytes"),
+        DashboardPanel("Memory of the state", "state_bytes", ("kind",), unit="bytes"),
         DashboardPanel("Take-overs a second", "take_overs", ("reason",), is_rate=True, unit="ops"),
     ),
     "Labels and models": (
@@ -41,6 +43,10 @@ ROWS: dict[str, tuple[DashboardPanel, ...]] = {
         DashboardPanel("Offsets since a model learned", "model_staleness_records", ("partition",)),
         DashboardPanel("Rows written to the online store", "feature_rows_written", is_rate=True, unit="ops"),
         DashboardPanel("Rows that wait for the online store", "feature_rows_waiting"),
+        DashboardPanel(
+            "Rows read of the online store", "feature_reads", ("result",), is_rate=True, unit="ops"
+        ),
+        DashboardPanel("Time in reads of the online store", "feature_read_seconds", ("view",), is_rate=True),
         DashboardPanel("Keys in windows", "window_keys", ("windows",)),
         DashboardPanel("Fading log loss", "model_quality", ("member",), 'figure="log_loss",over="fading"'),
         DashboardPanel("Fading AUC", "model_quality", ("member",), 'figure="roc_auc",over="fading"'),
@@ -49,6 +55,7 @@ ROWS: dict[str, tuple[DashboardPanel, ...]] = {
     ),
     "Drift and trust": (
         DashboardPanel("Open incidents", "open_incidents", ("kind",)),
+        DashboardPanel("What drifts", "drift_subjects", ("subject", "state")),
         DashboardPanel(
             "Drift events a second", "drift_events", ("kind", "severity"), is_rate=True, unit="ops"
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from driftline.streams.status.metric_definitions import MEASURES, PREFIX, Measure
+from driftline.streams.status.metric_definitions import PREFIX, Measure
 
 _LABELS = ("partition",)
 
@@ -24,8 +24,6 @@ AUDIT_MEASURES = {
     )
 }
 """By name."""
-ALL_MEASURES = MEASURES | AUDIT_MEASURES
-"""Those of workers and of the auditor."""
 
 
 class AuditMetrics:

@@ -111,6 +111,12 @@ class DriftManager:
         return current.kind if current is not None and current.confirmed else None
 
     @property
+    def suspected(self) -> list[str]:
+        """What the incident that is not over shows in, each by its kind: feature, score, label, loss ..."""
+        current = self._incidents.current
+        return [] if current is None else [stream.partition(" ")[0] for stream in current.suspects]
+
+    @property
     def restarts(self) -> int:
         """How many confirmed incidents changed what losses mean: comparisons of them start again with
         each."""

@@ -26,19 +26,24 @@ class Measure(NamedTuple):
         return f"{PREFIX}{self.name}{'_total' if self.kind == 'counter' else ''}"
 
 
-_OF_A_PARTITION = ("partition",)
+_OF_A_PARTITION = ("partition", "topic")
+"""What messages call the partition, and which of the case's topics it is of: `events` is the log, the others
+are those of the stages behind it."""
 
 MEASURES = {
     measure.name: measure
     for measure in (
         Measure(
             "records", "counter", "Records of the log by their result: follows from the log",
-            ("partition", "result"),
+            (*_OF_A_PARTITION, "result"),
         ),
-        Measure("events", "counter", "Events accepted since the take-over, by type", ("partition", "type")),
+        Measure(
+            "events", "counter", "Events accepted since the take-over, by type", (*_OF_A_PARTITION, "type")
+        ),
         Measure("predictions", "counter", "Requests answered: follows from the log", _OF_A_PARTITION),
         Measure(
-            "outcomes", "counter", "Predictions closed, by how: follows from the log", ("partition", "status")
+            "outcomes", "counter", "Predictions closed, by how: follows from the log",
+            (*_OF_A_PARTITION, "status"),
         ),
         Measure(
             "unmatched_labels", "counter", "Labels, voids and corrections without a prediction: from the log",
@@ -50,27 +55,28 @@ MEASURES = {
         ),
         Measure(
             "window_keys", "gauge", "Keys that the windows of an event hold, all by the same added",
-            ("partition", "windows"),
+            (*_OF_A_PARTITION, "windows"),
         ),
         Measure(
-            "dead_letters", "counter", "Dead letters since the take-over, by stage", ("partition", "stage")
+            "dead_letters", "counter", "Dead letters since the take-over, by what refused",
+            (*_OF_A_PARTITION, "stage"),
         ),
         Measure(
             "drift_events", "counter", "Drift events since the take-over",
-            ("partition", "kind", "severity"),
+            (*_OF_A_PARTITION, "kind", "severity"),
         ),
         Measure(
             "model_changes", "counter", "Changes of what serves or learns since the take-over",
-            ("partition", "kind"),
+            (*_OF_A_PARTITION, "kind"),
         ),
         Measure(
-            "take_overs", "counter", "Take-overs by this process, by reason", ("partition", "reason")
+            "take_overs", "counter", "Take-overs by this process, by reason", (*_OF_A_PARTITION, "reason")
         ),
         Measure("checkpoint_bytes", "gauge", "Size of the newest checkpoint", _OF_A_PARTITION),
         Measure("checkpoint_cpu_seconds", "gauge", "CPU that the newest checkpoint took", _OF_A_PARTITION),
         Measure("fold_seconds", "counter", "Seconds of CPU in the fold since the take-over", _OF_A_PARTITION),
         Measure("partition_state", "gauge", "1 for the state that an assigned partition is in",
-                ("partition", "state")),
+                (*_OF_A_PARTITION, "state")),
         Measure("folded_offset", "gauge", "First offset that is not answered yet", _OF_A_PARTITION),
         Measure("lag_records", "gauge", "Offsets in the log that are not answered yet", _OF_A_PARTITION),
         Measure(
@@ -86,16 +92,23 @@ MEASURES = {
             "model_staleness_records", "gauge", "Offsets since the newest label that a model learned from",
             _OF_A_PARTITION,
         ),
+        Measure("state_bytes", "gauge", "Memory of the state at the newest checkpoint, by what it holds",
+                (*_OF_A_PARTITION, "kind")),
         Measure("checkpoint_age_seconds", "gauge", "Age of the newest checkpoint of this process",
                 _OF_A_PARTITION),
         Measure("checkpoint_failing_seconds", "gauge", "For how long no checkpoint can be stored, else 0",
                 _OF_A_PARTITION),
         Measure("pools", "gauge", "Pools of models by the state of their drift monitors", ("state",)),
         Measure("open_incidents", "gauge", "Confirmed drift incidents that are not over, by kind", ("kind",)),
+        Measure(
+            "drift_subjects", "gauge",
+            "In what incidents show before they are over: how many, by kind and state",
+            ("subject", "state"),
+        ),
         Measure("model_quality", "gauge", "Figures of a member's answers: of all labels, and fading",
                 ("member", "figure", "over")),
         Measure("model_failures", "counter", "Answers that a member failed to give: follows from the log",
-                ("partition", "member")),
+                (*_OF_A_PARTITION, "member")),
         Measure("model_quarantined", "gauge", "1 while a member is in quarantine somewhere", ("member",)),
         Measure("model_serving_pools", "gauge", "Pools that a member serves", ("member",)),
         Measure("feature_rows_written", "counter", "Rows that this process wrote to the online store"),

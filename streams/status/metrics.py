@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -11,6 +11,13 @@ from prometheus_client.registry import Collector
 
 from driftline.streams.owner.deployment import RowWriter
 from driftline.streams.status.metric_definitions import MEASURES, PREFIX
+
+
+class PartitionLabels(NamedTuple):
+    """The labels of a partition: what messages call it, and which of the case's topics it is of."""
+
+    partition: str
+    topic: str
 
 
 class Readings:

@@ -12,7 +12,7 @@ from driftline.online_models.pool.report import member_reports
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.records.outputs import Target
-from driftline.streams.status.metrics import Readings
+from driftline.streams.status.metrics import PartitionLabels, Readings
 
 COMPUTED_EVERY = 5.0
 CPU_SHARE = 0.02
@@ -23,18 +23,20 @@ of the time in any case, and of the time of a worker to which nothing comes."""
 
 
 class PoolFigures(NamedTuple):
-    """How many pools are in which state of drift, open incidents by kind, by partition the offset of the
-    newest label that a pool learned from, and by partition and member how often it failed."""
+    """How many pools are in which state of drift, open incidents by kind, in how many subjects they show by
+    kind and state, by partition the offset of the newest label that a pool learned from, and by partition and
+    member how often it failed."""
 
     states: Counter[str]
     incidents: Counter[str]
+    subjects: Counter[tuple[str, str]]
     learned_through: dict[int, int]
     failures: Counter[tuple[int, str]]
 
     @classmethod
     def of(cls, processors: Iterable[PartitionFold]) -> PoolFigures:
         """Of the pools as they are now."""
-        figures = cls(Counter(), Counter(), {}, Counter())
+        figures = cls(Counter(), Counter(), Counter(), {}, Counter())
         for processor in processors:
             pools = processor.pools()
             figures.learned_through[processor.partition] = max(
@@ -46,6 +48,8 @@ class PoolFigures(NamedTuple):
             for drift in (pool.drift for pool in pools):
                 if drift is not None:
                     figures.states[drift.state] += 1
+                    for subject in drift.suspected:
+                        figures.subjects[subject, drift.state] += 1
                     if drift.open_incident is not None:
                         figures.incidents[drift.open_incident] += 1
         return figures
@@ -55,20 +59,23 @@ def add_pools(
     readings: Readings,
     figures: PoolFigures,
     serving: Mapping[int, OwnedPartition],
-    name: Callable[[int], str],
+    labels: Callable[[int], PartitionLabels],
 ) -> None:
-    """Add what the pools have come to; of partitions only those that are served, by what messages call
-    them."""
+    """Add what the pools have come to; of partitions only those that are served, under their `labels`."""
     for state, count in figures.states.items():
         readings.set("pools", count, state)
     for kind, count in figures.incidents.items():
         readings.set("open_incidents", count, kind)
+    for (subject, state), count in figures.subjects.items():
+        readings.set("drift_subjects", count, subject, state)
     for number, offset in figures.learned_through.items():
         if number in serving:
-            readings.set("model_staleness_records", serving[number].acknowledged - offset - 1, name(number))
+            readings.set(
+                "model_staleness_records", serving[number].acknowledged - offset - 1, *labels(number)
+            )
     for (number, member), count in figures.failures.items():
         if number in serving:
-            readings.set("model_failures", count, name(number), member)
+            readings.set("model_failures", count, *labels(number), member)
 
 
 Processors = Callable[[], Sequence[PartitionFold]]

@@ -16,7 +16,7 @@ from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.partition_task import PartitionTask
 from driftline.streams.records.outputs import Target
-from driftline.streams.status.metrics import Readings, WorkerMetrics, add_models, add_rows
+from driftline.streams.status.metrics import PartitionLabels, Readings, WorkerMetrics, add_models, add_rows
 from driftline.streams.status.model_figures import ModelFigures, add_pools
 from driftline.streams.status.partition_readings import add_checkpoints, add_partition
 from driftline.streams.status.status_file import StatusFile, ended
@@ -99,19 +99,30 @@ class WorkerStatus:
         while it is folded again its counters would go back, and then seem to jump."""
         readings = Readings(self._deployment.case.name)
         readings.set("topic_troubles", len(status["topics"]))
-        for task in self._tasks.values():
-            readings.set("partition_state", 1.0, task.name, task.state)
+        for target, task in self._tasks.items():
+            where = self._labels(target)
+            readings.set("partition_state", 1.0, *where, task.state)
             for reason, count in task.take_overs.items():
-                readings.set("take_overs", count, task.name, reason)
+                readings.set("take_overs", count, *where, reason)
         for target, owned in self._serving().items():
-            name = self._tasks[target].name
-            add_partition(readings, name, owned, self._log_end(target))
-            add_checkpoints(readings, name, status["partitions"][name])
+            where = self._labels(target)
+            add_partition(readings, where, owned, self._log_end(target))
+            add_checkpoints(readings, where, status["partitions"][where.partition])
         if (rows := self._deployment.rows) is not None:
             add_rows(readings, rows)
-        add_pools(readings, self._figures.pools, self._serving_models(), self._answers.name)
+        add_pools(readings, self._figures.pools, self._serving_models(), self._of_answers)
         add_models(readings, status["models"])
         return readings
+
+    def _labels(self, target: Target) -> PartitionLabels:
+        """The labels of a partition's metrics."""
+        return PartitionLabels(self._tasks[target].name, self._deployment.places.kind(target.stage))
+
+    def _of_answers(self, partition: int) -> PartitionLabels:
+        """Those of a partition of the last stage."""
+        return PartitionLabels(
+            self._answers.name(partition), self._deployment.places.kind(self._answers.stage)
+        )
 
     def _of_now(self) -> dict[str, Any]:
         owned = self._owned()

@@ -19,7 +19,7 @@ from driftline.infra.cli.entry import app
 from driftline.infra.errors import InfraError
 from driftline.infra.local import deployment_secrets
 from driftline.infra.observe.alerts import ALERTS
-from driftline.infra.proof.audit_metrics import ALL_MEASURES
+from driftline.infra.observe.measures import ALL_MEASURES
 from driftline.streams.connection.roles import Role
 from tests.infra.deploy.deployment import OURS, RESET, ROOT, filled, plain, read, secured
 
@@ -129,9 +129,9 @@ def test_prometheus_asks_where_metrics_are_served_and_grafana_shows_what_is_gene
     jobs = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
     asked = {one["names"][0]: one["port"] for job in jobs for one in job["dns_sd_configs"]}
     worker = services["worker"]["environment"]["DRIFTLINE_METRICS"].rpartition(":")[2]
-    audit = services["audit"]["command"][-1].rpartition(":")[2]
-    assert asked == {"worker": int(worker), "audit": int(audit)}
-    assert {services[name]["expose"][0] for name in asked} == {worker, audit}
+    gateway, audit = (services[name]["command"][-1].rpartition(":")[2] for name in ("gateway", "audit"))
+    assert asked == {"worker": int(worker), "gateway": int(gateway), "audit": int(audit)}
+    assert {services[name]["expose"][0] for name in asked} == {worker, gateway, audit}
     (provider,) = yaml.safe_load((DEPLOY / "grafana/dashboards/driftline.yml").read_text())["providers"]
     assert any(provider["options"]["path"] in volume for volume in services["grafana"]["volumes"])
 

@@ -23,7 +23,7 @@ import shop
 from driftline.infra.local import deployment_secrets
 from driftline.infra.local.kafka import LocalStack, free_port
 from driftline.infra.observe.files import contents
-from driftline.infra.proof.audit_metrics import ALL_MEASURES
+from driftline.infra.observe.measures import ALL_MEASURES
 from tests.features.redis_server import redis_executable
 from tests.infra.deploy.deployment import filled, secured
 from tests.streams.status.test_metrics_kafka import ONCE_IT_HAPPENED
@@ -77,13 +77,17 @@ class Deployment:
     def port(self, service: str) -> int:
         return self.ports.setdefault(service, free_port())
 
+    def metrics_port(self, service: str) -> int:
+        """Where Prometheus asks: a gateway has an address apart for it."""
+        return self.port("metrics of the gateway" if service == "gateway" else service)
+
     def command(self, service: str) -> list[str]:
         parts = [self.here(part) for part in self.services[service]["command"]]
         if service == "gateway":
             parts[parts.index("--host") + 1] = "127.0.0.1"
             parts[parts.index("--port") + 1] = str(self.port(service))
-        if service == "audit":
-            parts[-1] = f"127.0.0.1:{self.port(service)}"
+        if "--metrics" in parts:
+            parts[parts.index("--metrics") + 1] = f"127.0.0.1:{self.metrics_port(service)}"
         return [sys.executable, "-m", "driftline", *parts]
 
     def said(self, service: str) -> str:
@@ -152,9 +156,10 @@ def measured(port: int, series: str) -> float:
 
 
 def absent_in_scrapes(deployment: Deployment) -> set[str]:
-    """Series that dashboard or rules name, and neither the worker nor the auditor serves."""
+    """Series that dashboard or rules name, and no service serves."""
     named = set(re.findall(r"driftline_\w+", "".join(contents().values())))
-    scrapes = [answer(deployment.port(service), "/metrics")[1].decode() for service in ("worker", "audit")]
+    ports = [deployment.metrics_port(service) for service in ("worker", "audit", "gateway")]
+    scrapes = [answer(port, "/metrics")[1].decode() for port in ports]
     return {series for series in named if not any(f"\n{series}{{" in scrape for scrape in scrapes)}
 
 
@@ -173,6 +178,7 @@ def test_the_services_answer_requests_with_the_rights_and_secrets_that_the_files
     gateway = deployment.port("gateway")
     eventually(lambda: answer(gateway, "/readyz")[0] == 200)
     new_key = [sys.executable, "-m", "driftline", "gateway", "key", "all", "--scope", "produce"]
+    new_key += ["--scope", "read:values"]
     made = subprocess.run(
         new_key, env=deployment.environment("gateway"), capture_output=True, text=True, check=True
     )
@@ -188,6 +194,7 @@ def test_the_services_answer_requests_with_the_rights_and_secrets_that_the_files
     assert measured(deployment.port("audit"), "driftline_audit_differences") == 0
     assert measured(deployment.port("worker"), "driftline_predictions_total") == ASKED
     assert eventually(store.dbsize), "online rows are in the Redis with the password"
+    assert answer(gateway, "/v1/cases/orders/features/orders_by_shop?shop=s", key=key)[0] == 200
     eventually(
         lambda: absent_in_scrapes(deployment) <= {ALL_MEASURES[name].series for name in ONCE_IT_HAPPENED}
     )

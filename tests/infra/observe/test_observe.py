@@ -13,7 +13,7 @@ import pytest
 from driftline.infra.observe.alerts import ALERTS, Alert
 from driftline.infra.observe.dashboard import dashboard
 from driftline.infra.observe.files import RULES, contents
-from driftline.infra.proof.audit_metrics import ALL_MEASURES
+from driftline.infra.observe.measures import ALL_MEASURES
 from driftline.online_models.tasks.metrics import metrics_of
 from driftline.online_models.tasks.task import Binary, Label
 from driftline.streams.declare.events import Event

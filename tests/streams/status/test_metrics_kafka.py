@@ -28,6 +28,8 @@ ONCE_IT_HAPPENED = (
     "drift_events",
     "model_changes",
     "open_incidents",
+    "drift_subjects",
+    "state_bytes",
     "checkpoint_bytes",
     "checkpoint_cpu_seconds",
     "checkpoint_age_seconds",

@@ -83,7 +83,7 @@ class Serving:
     def failures(self) -> dict[str, float]:
         """Those of the member that fails, by partition."""
         found = self.series("model_failures").items()
-        return {partition: count for (partition, member), count in found if member == "fails"}
+        return {partition: count for (partition, _, member), count in found if member == "fails"}
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Report again and again until something holds."""
@@ -121,9 +121,9 @@ def test_events_are_counted_by_type_from_the_take_over_on(tmp_path: Path) -> Non
         worker.append(0, shop.settled(0, 1, SHOPS[0]))
         worker.append(0, shop.asked(1, 2, SHOPS[0]))
         worker.append(0, shop.asked(2, 3, SHOPS[0]))
-        counted = {("0", "asked"): 2.0, ("0", "settled"): 1.0}
+        counted = {("0", "events", "asked"): 2.0, ("0", "events", "settled"): 1.0}
         await worker.until(lambda: worker.series("events") == counted)
-        assert worker.series("records")["0", "accepted"] == 4.0
+        assert worker.series("records")["0", "events", "accepted"] == 4.0
         await worker.tasks.pop(Target(0, 0)).stop()
 
     asyncio.run(run())
