@@ -13,3 +13,11 @@ flights_live = replace(flights, clock="wall", source=None)
 """Events come as they happen: the lab sends those of the source, each with the time of its sending."""
 payments_on_4 = replace(payments, partitions=4)
 """A chain of four stages: cards, merchants, devices, and one model for all."""
+payments_live = replace(
+    payments,
+    partitions=8,
+    clock="wall",
+    source=None,
+    task=replace(payments.task, label=replace(payments.task.label, wait=10.0)),
+)
+"""The same as it happens, on more partitions: who has disputed nothing within seconds never will."""

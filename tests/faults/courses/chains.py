@@ -12,6 +12,11 @@ from tests.faults.lab.stack import until
 from tests.faults.lab.worker_process import WorkerProcess
 
 CHAIN = "tests.faults.cases:payments_on_4"
+LIVE_CHAIN = "tests.faults.cases:payments_live"
+LIVE_SECONDS = 20.0
+"""For which events happen."""
+IDLE = 5
+"""The partition of the log in which none does."""
 
 
 def pair(run: Run) -> list[WorkerProcess]:
@@ -72,6 +77,35 @@ def chain_checkpoints_lost(run: Run) -> Outcome:
             path.unlink()
     run.note(f"no checkpoint is left of {sorted(map(run.stages.name, lost))}")
     return Outcome(run.settle(pair(run)[0]))
+
+
+@fault_of(LIVE_CHAIN)
+def chain_live(run: Run) -> Outcome:
+    """Events as they happen, none of them in one partition of the log, then none at all: clock events move
+    the watermark of every stage, and each answer has its outcome. One of two workers dies on the way."""
+    run.log_is_the_source = False
+    itinerary = run.stages.itinerary
+    assert itinerary is not None
+    run.events = [event for event in run.events if itinerary.entry(event)[1] != IDLE]
+    run.pace = len(run.events) / LIVE_SECONDS
+    workers = pair(run)
+    run.feed_to(0.6)
+    run.until_published(0.4)
+    workers[0] = killed(run, workers[0])
+    run.finish_feed()
+    fed = run.clock()
+    asked = sum(isinstance(event, run.case.task.ask) for event in run.events)
+    until(lambda: _outcomes(run, asked) >= asked, "every answer has its outcome")
+    run.measure("last event to last outcome", fed())
+    until_shared(run, workers)
+    return Outcome(run.settle(workers[1]))
+
+
+def _outcomes(run: Run, enough: int) -> int:
+    """How many outcomes there are; no more than the topic's end, which is beyond its markers, is looked at
+    while that is less than enough."""
+    end = sum(run.ends(run.topics.outcomes).values())
+    return end if end < enough else sum(map(len, run.read(run.topics.outcomes)))
 
 
 def beside_another(course: Fault) -> Fault:

@@ -94,8 +94,8 @@ CASE = "driftline.examples.flights:flights"
 
 @functools.lru_cache(maxsize=2)
 def source(case_path: str, limit: int) -> Sequence[Event]:
-    """The first events of a case's source, and the clock that closes them; a live case has the flights'."""
+    """The first events of a case's source, and the clock that closes them; a live case has its example's."""
     case = load_case(case_path)
     if case.is_live:
-        return tuple(open_source(load_case(CASE), None, limit))
+        return tuple(open_source(load_case(f"driftline.examples.{case.name}:{case.name}"), None, limit))
     return tuple(with_closing_clock(case, open_source(case, None, limit)))
