@@ -20,18 +20,25 @@ def settings() -> Settings:
 
 
 def selected_case(name: str, partitions: int | None = None) -> UseCase:
-    """The case of that name or module:attribute, with another number of partitions where one is given."""
+    """The case of that name or module:attribute, with another number of partitions where one is given. Raises
+    InfraError for one of several tasks, where none is named."""
+    first, *others = selected_cases(name, partitions)
+    if others:
+        from driftline.infra.errors import InfraError
+
+        tasks = ", ".join(case.task.name for case in (first, *others))
+        raise InfraError(f"{name} has the tasks {tasks}: name one, as {name}@{others[0].task.name}")
+    return first
+
+
+def selected_cases(name: str, partitions: int | None = None) -> tuple[UseCase, ...]:
+    """As `selected_case`, the cases of all tasks where there are several and none is named."""
     from dataclasses import replace
 
     from driftline.streams.declare.usecase import load_case
 
     case = load_case(path_of(name))
-    return case if partitions is None else replace(case, partitions=partitions)
-
-
-def selected_cases(name: str, partitions: int | None = None) -> tuple[UseCase, ...]:
-    """The cases of all tasks of the case of that name, or that of the one @task which is named."""
-    return selected_case(name, partitions).each()
+    return (case if partitions is None else replace(case, partitions=partitions)).each()
 
 
 def path_of(name: str) -> str:

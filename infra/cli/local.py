@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from driftline.infra.cli.cases import DEMO_CASE, path_of, settings
+from driftline.infra.cli.cases import DEMO_CASE, path_of, selected_case, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson, Limit, Partitions
 
@@ -68,6 +68,7 @@ def demo(
     """Kafka, Feast, a worker, a year of flights and a report."""
     from driftline.infra.demo.demo_run import show_case
 
+    selected_case(case, partitions)  # tells what is wrong before anything is begun
     result = show_case(path_of(case), settings(), limit=limit, partitions=partitions, fresh=fresh)
     if as_json:
         print_json(result)

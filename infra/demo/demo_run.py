@@ -51,6 +51,11 @@ def _run(
         case = replace(case, partitions=partitions)
     if case.source is None:
         raise InfraError(f"{case.name} declares no source: the demo has nothing to stream")
+    if case.log_of:
+        raise InfraError(
+            f"{case.name} reads the log of {case.log_of}, which the demo would begin anew for one task: run "
+            "driftline up, a worker for each task, and produce"
+        )
     if case.plan.is_chain:
         raise InfraError(
             f"{case.name} on {case.partitions} partitions is a chain of {len(case.plan.stages)} stages, and "

@@ -72,9 +72,9 @@ def _checked(case: UseCase, task: Any) -> list[Task]:
                 "tasks: expected Binary(...), Multiclass(...), Regression(...) or Anomaly(...), not "
                 f"{shown(one)}",
             )
-    if task is not None and not isinstance(task, NoSingleTask):
-        raise _wrong(case, "it has task= and tasks=: give one of them")
     tasks = list(case.tasks)
+    if task is not None and not isinstance(task, NoSingleTask) and task not in tasks:
+        raise _wrong(case, f"the task {getattr(task, 'name', task)!r} is none of its tasks: leave out task=")
     names = [one.name for one in tasks]
     for name in names:
         if names.count(name) > 1:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from driftline.examples.flights import flights, local_hour
+from driftline.examples.flights.delays import flights_and_delays
 from driftline.examples.flights.events import Scheduled
 from driftline.examples.flights.models import apart, indicators, logistic, quantities, stepped, steps
 from driftline.infra.report.run_records import RunRecords
@@ -121,3 +122,13 @@ def test_golden_figures_of_the_first_60_000_events() -> None:
     assert (served["n"], result["models"]["trees"]["n"]) == (18_112, 1_817)
     assert served["roc_auc"] == pytest.approx(0.80928, abs=1e-5)
     assert served["log_loss"] == pytest.approx(0.39191, abs=1e-5)
+
+
+def test_a_second_task_tells_how_late_and_leaves_the_first_as_it_is() -> None:
+    assert flights_and_delays.of("late").spec_hash == flights.spec_hash
+    minutes = flights_and_delays.of("minutes")
+    assert (minutes.name, minutes.topics().log) == ("flights-minutes", "flights.events")
+    models = simulate(minutes, limit=8_000)["models"]
+    assert models["linear"]["n"] == models["prior"]["n"] > 1_000
+    assert models["linear"]["rmse"] < models["prior"]["rmse"]
+    assert models["linear"]["coverage"] == pytest.approx(0.8, abs=0.03)

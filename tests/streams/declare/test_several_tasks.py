@@ -156,7 +156,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tasks": BAD}, "tasks: expected a list of tasks, not"),
     ({"tasks": ["bad"]}, r"tasks: expected Binary\(\.\.\.\), .* not 'bad'"),
     ({"tasks": [dl.Binary]}, "not the class|not Binary"),
-    ({"tasks": [BAD, LOSS], "task": BAD}, "task= and tasks=: give one of them"),
+    ({"tasks": [BAD, LOSS], "task": replace(BAD, name="ok")}, "the task 'ok' is none of its tasks"),
     ({"tasks": [BAD, BAD]}, "two are called 'bad'"),
     ({"tasks": [BAD, OTHER_ASK]}, "'bad' asks at Asked, 'other' at Settled"),
     ({"tasks": [BAD, OTHER_KEY]}, "'bad' join on 'order', those of 'other' on 'shop'"),
