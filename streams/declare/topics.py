@@ -23,16 +23,16 @@ OUTPUT_LIMITS = {
 }
 """Bytes that key and value of one output may have, by kind: what its topic takes, less the rest."""
 BETWEEN_LIMIT = 2 * INPUT_LIMIT
-"""Largest record batch between stages in bytes: an event of any size, and as much of features."""
+"""Largest record batch between stages in bytes: an event of any size, and features of the same size."""
 LONGEST_BETWEEN = BETWEEN_LIMIT - RECORD_OVERHEAD
 """Bytes that one record between stages may have."""
 
 
 LONGEST_NAME = 200
-"""Characters of a case's name with its namespace: Kafka takes 249 for a topic, Feast's registry and file
-systems 255 for what is named after it, and each adds a suffix."""
+"""Characters of a case's name with its namespace: Kafka allows 249 for a topic, Feast's registry and file
+systems 255 for names made from it, and each adds a suffix."""
 LONGEST_BRIDGE = 32
-"""Characters of a bridge's name, which stands between a case's name and a suffix in a topic's."""
+"""Characters of a bridge's name, which is between the case's name and a suffix in a topic's name."""
 _CODE = re.compile(r"[0-9a-f]{12}")
 _LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
@@ -49,7 +49,7 @@ def is_worker_group(group: str, readers: str) -> bool:
 
 
 def wrong_name(name: str) -> str | None:
-    """Why topics, Feast projects and files cannot be named so; None when they can.
+    """Why a name is not possible for topics, Feast projects and files; None if it is.
 
     >>> wrong_name("my case/1")
     "expected letters, digits, '.', '_' and '-', a letter or digit first, not 'my case/1': write 'my-case-1'"
@@ -114,8 +114,8 @@ class Topics:
 
     @property
     def readers(self) -> str:
-        """What the names of those who read the log for this case begin with: the log's name, where no other
-        case reads it."""
+        """The first part of the names of this case's readers of the log: the log's name, if no other case
+        reads it."""
         return self._name("events")
 
     @property
@@ -158,19 +158,19 @@ class Topics:
         return self.partitions + sum(count for _, count in self.behind)
 
     def of_stage(self, kind: str, code: str = "") -> str:
-        """Name of the topic that a stage of a plan folds. Those between stages are of one code each: `code`
-        is its short hash, without which the name is what those of all code begin with."""
+        """Name of the topic that a stage of a plan folds. Topics between stages belong to one code: `code` is
+        its short hash; without it the result is the common beginning of the names of every code."""
         if kind == "events":
             return self.log
         name = self._name(kind)
         return f"{name}.{code}" if code else name
 
     def owner(self, kind: str, partition: int) -> str:
-        """The name under which owners of a stage's partition fence each other, of whatever code."""
+        """The name under which owners of a stage's partition fence each other, the same for every code."""
         return f"driftline.{self._name(kind)}.{partition}"
 
     def between(self, code: str) -> list[TopicSpec]:
-        """The topics that the stages of this code fold behind the log."""
+        """The topics that the later stages of this code fold."""
         config = self._config(BETWEEN_LIMIT)
         return [TopicSpec(self.of_stage(kind, code), count, config) for kind, count in self.behind]
 
@@ -185,7 +185,7 @@ class Topics:
         return _CODE.fullmatch(code) is not None and kind in (self.of_stage(one) for one, _ in self.behind)
 
     def of_bridge(self, bridge: str) -> str:
-        """Name of the topic of what a bridge into the log refused."""
+        """Name of the topic of records that a bridge into the log refused."""
         return self._name(f"dead-letters-{bridge}")
 
     def bridge_dead_letters(self, bridge: str, limit: int) -> TopicSpec:
@@ -198,9 +198,9 @@ class Topics:
         any input."""
         answers = [self.predictions, self.outcomes, self.drift]
         config = self._config(INPUT_LIMIT)
-        # what served when is needed as long as what it served, and too sparse to fill parts of the archive
+        # model changes are needed as long as the predictions, and are too few to fill parts of the archive
         kept = {**config, "retention.ms": FOREVER}
-        # keyed by window, written by whoever counts: the newest of a key is what holds
+        # keyed by window, written by any publisher: the newest record of a key is valid
         compacted = {**kept, "cleanup.policy": "compact"}
         refused = self._config(INPUT_LIMIT + HEADERS_LIMIT)
         return [

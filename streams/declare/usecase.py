@@ -46,8 +46,8 @@ from driftline.streams.errors import DeclarationError
 if TYPE_CHECKING:
 
     class DeclaredTask:
-        """A field that is read as a `Task`. What is given is asked for its kind alone, as mypy would take
-        the event of its label for Any otherwise."""
+        """A field that is read as a `Task`. Its setter accepts any kind of task, as mypy would otherwise take
+        the event of the label for Any."""
 
         def __get__(self, instance: object | None, owner: type) -> Task: ...
         def __set__(self, instance: object, value: Kind) -> None: ...
@@ -69,22 +69,22 @@ class UseCase:
     """What to predict, from which events, with which features and models.
 
     `key` is the field that decides an event's partition, `partitions` their fixed number. Windows may be by
-    any fields, models by the key or shared, and labels need to know what they are about alone; where several
-    partitions have to be brought together for that, the case is a chain of stages (see `plan`). On one
-    partition models may be by any field of the request, and `key` may be left out.
+    any fields, models by the key or shared, and labels need only the field that they join on; if that needs
+    data of several partitions, the case is a chain of stages (see `plan`). On one partition models may be by
+    any field of the request, and `key` may be left out.
 
     Times are seconds or a timedelta. `clock="wall"` is for a case whose events come as they happen: the
     broker's append time says which ones are from the future, and workers append clock events to idle
-    partitions. A case fed from history uses "event": its events are judged against each other. `lateness` is
-    how far behind the newest event one may come (default: none, and a minute for `clock="wall"`),
-    `clock_skew` how far clocks may differ without being wrong, `max_jump` how far ahead an event or a
-    reference is refused that nothing confirms, `dedup_horizon` how long an event id is remembered.
-    `operators` are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name.
-    `refusals` are what a frozen schema of the features refuses: such requests are dead letters.
-    `tasks` are several tasks on the same requests, in place of `task`, and `models` are then those of each by
-    its name; `of` gives the case of one. `log_of` is the case whose log it reads, as `of` tells it.
-    `retention` is how long the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and
-    more where labels or windows need events for longer. It decides no prediction, so it may change any time.
+    partitions. A case fed from history uses "event": the times of its events are compared with each other.
+    `lateness` is how far an event may be behind the newest one (default: none, and a minute for
+    `clock="wall"`), `clock_skew` how far clocks may differ without being wrong, `max_jump` how far ahead an
+    unconfirmed event or reference is refused, `dedup_horizon` how long an event id is remembered. `operators`
+    are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name. `refusals` are the
+    values that a frozen schema of the features refuses: such requests are dead letters. `tasks` are several
+    tasks on the same requests, in place of `task`, and `models` are then those of each by its name; `of`
+    gives the case of one. `log_of` is the case whose log it reads, as `of` tells it. `retention` is how long
+    the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and more where labels or
+    windows need events for longer. No prediction depends on it, so it may change at any time.
 
     >>> import driftline as dl
     >>> class Query(dl.Event, tag="query"):
@@ -179,12 +179,12 @@ class UseCase:
 
     @property
     def is_live(self) -> bool:
-        """Whether events come as they happen, so that their append time says what time it is."""
+        """Whether events come as they happen, so that their append time shows the present time."""
         return self.clock == "wall"
 
     @property
     def allowed_lateness(self) -> float:
-        """Seconds that an event may come behind the newest one."""
+        """Seconds that an event may be behind the newest one."""
         if self.lateness is None:
             return MINUTE if self.is_live else 0.0
         return self.lateness
@@ -193,7 +193,7 @@ class UseCase:
         """Encodes and decodes this case's events."""
         computed = fields_computed_with(self.features, self.task.ask)
         checked = None
-        if self.partitions == 1:  # where nothing depends on the key of an event that lacks the case's
+        if self.partitions == 1:  # nothing depends on the record key of an event without the case's key
             checked = [kind for kind in self.events if self.key in kind.__struct_fields__]
         return EventCodec(self.events, self.key, self.max_event_bytes, computed, self.record_keys, checked)
 
@@ -204,13 +204,13 @@ class UseCase:
 
     @property
     def record_keys(self) -> tuple[str, ...]:
-        """Fields of which an event is written under the first that it has."""
+        """The fields that can be an event's record key: the first that it has is."""
         names = (self.key, self.task.label.on, *(view.keys[0] for view in self.views()))
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
     def key_fields(self) -> tuple[str, ...]:
-        """The fields of a request that its prediction and outcomes tell it by, `key` first."""
+        """The fields of a request that its prediction and outcomes repeat, `key` first."""
         names = (self.key, self.task.label.on, self.models.by, *self.slices)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
@@ -219,7 +219,7 @@ class UseCase:
         return views(self.name, self.features, self.clock, self.allowed_lateness)
 
     def on_demand_views(self) -> list[OnDemandView]:
-        """The views of features that are computed from others as they are read."""
+        """The views of features that are computed from others at the read."""
         return on_demand_views(self.name, self.features, self.views(), self.task.ask)
 
     @property
@@ -244,9 +244,9 @@ class UseCase:
     def spec_hash(self) -> str:
         """sha256 over the declaration, its functions with what they use, and its estimators' parameters.
 
-        Raises Undescribable for a part of which nobody could say whether it changed.
+        Raises Undescribable for a part whose changes could not be detected.
         """
-        # how long records are kept changes none of them
+        # no prediction depends on the retention
         deciding = replace(self.of(self.task.name), retention=None)
         return hashlib.sha256(described(deciding, self.packages).encode()).hexdigest()
 

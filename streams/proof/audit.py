@@ -54,7 +54,7 @@ class PublishedTopic(NamedTuple):
 class PartitionAudit(msgspec.Struct):
     """The result of the audit of one partition; counts are of records, `folded` of those of the log.
 
-    What the log gives beyond the end of its topic is not published yet, and not counted.
+    Outputs beyond the end of their topic are not published yet, and not counted.
     """
 
     partition: int
@@ -69,7 +69,7 @@ class PartitionAudit(msgspec.Struct):
         self.unchecked[reason] = self.unchecked.get(reason, 0) + 1
 
     def differs(self, difference: Difference) -> None:
-        """Count one record that is not what the log gives; the first in the log's order is kept."""
+        """Count one record that differs from the recomputed one; the first in the log's order is kept."""
         self.checked += 1
         if self.first_difference is None or difference.log_offset < self.first_difference.log_offset:
             self.first_difference = difference
@@ -88,7 +88,7 @@ class _Lane:
         *,
         is_complete: bool,
     ) -> None:
-        """`is_complete`: what the log gives is published already, as far as it is folded here."""
+        """`is_complete`: all outputs of the log are published already, as far as it is folded here."""
         self._topic = published.topic
         self._number = audit.partition if published.partition is None else published.partition
         self._is_complete = is_complete
@@ -122,11 +122,12 @@ class _Lane:
                 self._lacking(position, output)
 
     def pass_by(self, offset: int) -> None:
-        """The log is folded up to and with an offset: whatever is published of it has to be explained."""
+        """The log is folded up to this offset, inclusive: every published record up to it must have been
+        recomputed."""
         self._unexplained_before((offset + 1, -1))
 
     def finish(self) -> None:
-        """The fold is over: whatever is left is of no record of the log."""
+        """The fold is over: the records left belong to no record of the log."""
         while self.is_open:
             self._unexplained()
 
@@ -138,7 +139,7 @@ class _Lane:
             self._advance()
 
     def more(self, records: Iterable[Sequence[StoredRecord]]) -> None:
-        """What was published since."""
+        """Add the records published since."""
         self._pieces.append(chain.from_iterable(records))
         if self._head is None:
             self._advance()
@@ -151,7 +152,7 @@ class _Lane:
                 if is_epoch(record):
                     continue
                 position = _position(record)
-                # it is unknown who wrote a record without a position: it is reported at its place
+                # the writer of a record without a position is unknown: it is reported at its place
                 self._position = max(self._last, (0, -1)) if position is None else position
                 self._head = record
                 return
@@ -206,7 +207,7 @@ class _Lane:
             self._unexplained()
 
     def _unexplained(self) -> None:
-        """A published record that the log does not give, or gave before."""
+        """A published record that the log does not give, or that repeats an earlier one."""
         record = self._head
         assert record is not None
         if not self._leave(self._position, record):
@@ -228,11 +229,11 @@ def _position(record: StoredRecord) -> SourcePosition | None:
 
 
 class PartitionAuditor:
-    """Compares what is published of one partition with what `fold` makes of its log, piece by piece.
+    """Compares the published outputs of one partition with those of `fold` over its log, piece by piece.
 
     `published` are the output topics to compare, by kind, `epochs` the code epochs of the partition. With
-    `is_complete` everything that the log gives has been published before it is folded here, so that what is
-    missing is a difference also at a topic's end.
+    `is_complete` all outputs have been published before the log is folded here, so that a missing record is a
+    difference even at a topic's end.
     """
 
     def __init__(
@@ -293,10 +294,10 @@ def audit_partition(
     fold: Fold,
     selection: AuditedRange,
 ) -> Iterator[PartitionAudit]:
-    """Compare what is published of one partition with what `fold` makes of its log.
+    """Compare the published outputs of one partition with those of `fold` over its log.
 
-    `log` holds the partition's records from offset 0 on; for the others see `PartitionAuditor`. Yields what
-    is known so far after each chunk, and at the end.
+    `log` holds the partition's records from offset 0 on; for the others see `PartitionAuditor`. Yields the
+    result so far after each chunk, and at the end.
     """
     auditor = PartitionAuditor(partition, code, epochs, published, fold, selection)
     if not auditor.has_own:

@@ -1,9 +1,9 @@
 """Lineage: all that one prediction rests on, read from the log and the output topics.
 
-The request and the events behind each feature value, with their offsets in the topic of the stage that
-read it; what the model had learned
-through; the code that answered; and what became of the prediction. Every feature value is computed
-again from the events behind it, apart from the fold, and held against the value that was used.
+The request and the events behind each feature value, with their offsets in the topic of the stage that read
+it; what the model had learned through; the code that answered; and what became of the prediction. Every
+feature value is computed again from the events behind it, without the fold, and compared with the value that
+was used.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class PublishedPrediction(NamedTuple):
 
 
 class At(msgspec.Struct, frozen=True):
-    """An event in the log, or in the topic of a stage; `id` is empty where that was told the time alone."""
+    """An event in the log, or in the topic of a stage; `id` is empty for a record that only states the
+    time."""
 
     offset: int
     id: str
@@ -73,8 +74,8 @@ class ModelLineage(msgspec.Struct, frozen=True):
 
 
 class Epoch(msgspec.Struct, frozen=True):
-    """The code that published the prediction. `difference` says in words what sets it apart from the code
-    of this process, if anything does."""
+    """The code that published the prediction. `difference` is the text of how it differs from the code of
+    this process, if it does."""
 
     from_offset: int | None
     code: Code | None
@@ -91,7 +92,7 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 class Lineage(msgspec.Struct, frozen=True):
-    """What one prediction rests on, and its outcomes.
+    """The basis of one prediction, and its outcomes.
 
     `offset` is that on the topic. `status` is "pending" before the first outcome, else the last one's.
     `stops` are the records of the request in the topics of the stages, the log first.
@@ -114,7 +115,7 @@ class Lineage(msgspec.Struct, frozen=True):
 
     @property
     def agrees(self) -> bool:
-        """Whether every feature value used is the one that the events behind it give."""
+        """Whether every feature value used equals the one recomputed from the events behind it."""
         return all(feature.agrees for feature in self.features.values())
 
     def as_json(self) -> str:
@@ -125,7 +126,7 @@ class Lineage(msgspec.Struct, frozen=True):
 def find_prediction(
     history: Past, topic: str, partitions: Iterable[int], prediction_id: str
 ) -> PublishedPrediction:
-    """The published prediction of an id; raises StreamsError when it is nowhere."""
+    """The published prediction with an id; raises StreamsError if there is none."""
     prefix = begins_with("predictions", prediction_id)
     assert prefix is not None
     partitions = list(partitions)
@@ -140,7 +141,7 @@ def find_prediction(
 
 
 def decoded_prediction(topics: Topics, published: PublishedPrediction) -> Prediction:
-    """What a published prediction says; raises StreamsError where it is none."""
+    """The content of a published prediction; raises StreamsError if it is not a prediction."""
     try:
         return msgspec.json.decode(published.record.value or b"", type=Prediction)
     except msgspec.MsgspecError as error:
@@ -207,8 +208,8 @@ def _whole(history: Past, topic: str, partition: int) -> Iterator[ArchivedRecord
 
 
 def request_of(prediction: Prediction, history: Past, codec: EventCodec, log: Place, offset: int) -> Event:
-    """The request that a prediction answers, at an offset of the log; raises StreamsError where that one
-    holds another event, or none."""
+    """The request that a prediction answers, at an offset of the log; raises StreamsError if there is another
+    event, or none."""
     request = _event(history, codec, *log, offset)
     if request.id != prediction.event_id:
         raise StreamsError(
@@ -261,7 +262,7 @@ def _value(evidence: FeatureEvidence, used: Any, shown: int) -> FeatureLineage:
 
 
 def _plain(value: Any) -> Any:
-    """What user code gave, as JSON can say it."""
+    """A value from user code in a form that JSON has."""
     return value if value is None or type(value) in (bool, int, float, str) else repr(value)
 
 

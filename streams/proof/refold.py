@@ -1,7 +1,7 @@
 """Folds a partition's log again as the code of this process did.
 
-Where it took over from other code, what that had published stood: its predictions kept their values and
-outcomes their revisions. So the fold is given the same again.
+If it took over from other code, that code's published predictions kept their values, and outcomes their
+revisions. So the fold gets the same again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Cursor:
         self._ahead: tuple[SourcePosition, ArchivedRecord] | None = None
 
     def through(self, position: SourcePosition) -> Iterator[tuple[SourcePosition, ArchivedRecord]]:
-        """The records not given yet, up to a source position."""
+        """The records not returned yet, up to a source position."""
         while True:
             if self._ahead is None:
                 record = next(self._records, None)
@@ -78,7 +78,7 @@ def _take_overs(code: Code, epochs: Sequence[CodeEpoch]) -> Iterator[_TakeOver]:
 class Refold:
     """The fold of one partition from its start, as this code folded it; `epochs` are the partition's.
 
-    Raises StreamsError when published records that this code went on from have been deleted.
+    Raises StreamsError if published records that this code continued from have been deleted.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Refold:
         return out
 
     def _fold(self, records: Sequence[StoredRecord], bequest: Bequest, *, own: bool) -> Outputs:
-        """Fold records; what other code answered to their requests stands."""
+        """Fold records; other code's answers to their requests stand."""
         beyond = (records[-1].offset + 1, -1)
         predictions = {
             position[0]: _decoded(self._prediction, record.value)

@@ -1,7 +1,7 @@
-"""What one stage sent to another, compared without holding it: by digests of all that came so far.
+"""Compares the records that one stage sent to another without holding them: by digests of all records so far.
 
 The reader's topic holds a writer's records in order, with repeats. First appearances are digested as they are
-read there; what the writer's own topic gives is digested in the same way when that one is folded again.
+read there; the records recomputed from the writer's own topic are digested in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_record import Writer, decode_record
 
 DIGEST_EVERY = 64
-"""Records between two digests: a difference is told as of one of so many."""
+"""Records between two digests: a difference is reported as being in one of so many records."""
 _SHORT = 8
 """Bytes of a digest that are kept."""
 
@@ -55,12 +55,12 @@ class _Digested:
         return self._digest.digest()[:_SHORT]
 
     def received(self) -> Received:
-        """What there is of it."""
+        """The result so far."""
         return Received(self.records, (*self._blocks, self.short))
 
 
 class Arrivals:
-    """What came to one partition of a stage, from each of its writers."""
+    """The records that one partition of a stage received, from each of its writers."""
 
     def __init__(self) -> None:
         self._digested: dict[Writer, _Digested] = {}
@@ -79,9 +79,8 @@ class Arrivals:
 
 
 class SentComparison:
-    """Compares what one partition of a stage sends, as its topic gives it, with what its readers received.
-
-    What has not come to a reader yet is not counted.
+    """Compares the records that one partition of a stage sends, as recomputed, with those that its readers
+    received. A record that a reader has not received yet is not counted.
     """
 
     def __init__(
@@ -117,10 +116,11 @@ class SentComparison:
             source = (told.offset, told.ordinal)
             self._report(reader, "different", source, span, known.hex(), made.short.hex())
         if made.short != known or made.records == there.records:
-            del self._left[reader]  # after a difference all digests are others
+            del self._left[reader]  # after a difference all later digests differ
 
     def finish(self, offset: int) -> None:
-        """The writer's topic is folded up to this offset: all that its readers have is to be explained."""
+        """The writer's topic is folded up to this offset: every record that its readers have must have been
+        recomputed."""
         for reader, (there, made) in self._left.items():
             if made.records < there.records:
                 span = f"records {made.records + 1} to {there.records}"
@@ -135,7 +135,7 @@ class SentComparison:
         received: str | None = None,
         made: str | None = None,
     ) -> None:
-        """Records of this `span` are not what the writer's topic gives; digests say what each side has."""
+        """Records of this `span` differ from the recomputed ones; the digests show both sides."""
         place = self._places.input(reader)
         field = f"{span} from {self._places.name(self._writer)}"
         text = "{}:{}".format(*source)

@@ -1,8 +1,7 @@
-"""The audit of a case of several stages: each partition of each stage, folded anew from its own topic.
-
-A topic between stages holds the order in which its writers met, so it is folded as it is recorded. What the
-fold puts out is compared with what is published, and what it sends with what came to the readers. Taken
-together that is a proof from the log to the answers, each step of it by one partition alone.
+"""The audit of a case of several stages: each partition of each stage is folded again from its own topic. A
+topic between stages holds the order in which its writers met, so it is folded in its recorded order. The
+outputs are compared with the published ones, and the records for other stages with those that the readers
+received. Together that proves the way from the log to the answers, each step within one partition.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from driftline.streams.stages.stage_fold import StageFold
 from driftline.streams.stages.stage_record import Writer
 
 ReceivedBy = dict[Writer, dict[Target, Received]]
-"""What came to readers, by who wrote it."""
+"""The records that readers received, by writer."""
 
 
 class StageAudit(msgspec.Struct):
-    """The result of one partition of a stage: its records, what it put out and what it sent, as counted in
-    `audit`; `received` is what came to it, for the audits of its writers."""
+    """The result of one partition of a stage: `audit` counts its records, its outputs and what it sent;
+    `received` are the records that it received, for the audits of its writers."""
 
     target: Target
     audit: PartitionAudit
@@ -36,7 +35,8 @@ class StageAudit(msgspec.Struct):
 
 
 class StageAuditor:
-    """Audits one partition of a stage; `received` is what came to each of its readers from it."""
+    """Audits one partition of a stage; `received` are the records that each of its readers received from
+    it."""
 
     def __init__(
         self,
@@ -62,8 +62,8 @@ class StageAuditor:
         self._target = target
 
     def run(self) -> Iterator[StageAudit]:
-        """What is known so far after each piece, and at the end. Raises StreamsError where a part of the
-        topic is missing."""
+        """The result so far after each piece, and at the end. Raises StreamsError if a part of the topic is
+        missing."""
         auditor = self._auditor
         if not auditor.has_own:
             auditor.leave_all()
@@ -86,7 +86,7 @@ class StageAuditor:
 
 
 def by_writer(audits: Sequence[StageAudit]) -> ReceivedBy:
-    """What came to the partitions of stages behind, for the audits of those that wrote it."""
+    """The records that the partitions of later stages received, for the audits of their writers."""
     found: ReceivedBy = {}
     for audit in audits:
         for writer, received in audit.received.items():

@@ -18,13 +18,13 @@ from driftline.streams.stages.chain import Chain
 
 
 class SilentPartitionWarning(UserWarning):
-    """A partition of the log had no events, so that stages did not hear from it how far time is."""
+    """A partition of the log had no events, so that later stages do not know its event time."""
 
 
 class ChainSimulation:
     """All stages, fed in the source's order; `cpu_seconds` is the folds' own time.
 
-    What models say has its place in the last stage's topic, and so have the digests.
+    Predictions have their source positions in the last stage's topic, and so have the digests.
     """
 
     def __init__(self, case: UseCase, partitions: int) -> None:
@@ -36,13 +36,13 @@ class ChainSimulation:
         self.cpu_seconds = 0.0
 
     def fold(self, events: Iterable[Event | Recorded]) -> Iterator[tuple[int, Outputs]]:
-        """Fold events; gives what each stage puts out, with its partition there."""
+        """Fold events; yields the outputs of each stage, with its partition there."""
         last = self.chain.itinerary.last
         silent = set(range(self.partitions))
         home = self.chain.itinerary.entry
         placed = with_homes(self.case, events, self.partitions, home)
         for partition, record in laid_out(self.case, placed, self.partitions, home):
-            if record.key is not None:  # one for every partition is none of its own
+            if record.key is not None:  # None: an event for every partition
                 silent.discard(partition)
             started = time.process_time()
             told = list(self.chain.step(partition, record))

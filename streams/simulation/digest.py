@@ -32,7 +32,7 @@ def combined(partitions: Sequence[PartitionDigest]) -> str:
 
 
 DIGESTED = ("predictions", "drift", "models")
-"""The kinds of output that a run has a digest of: what was answered, and what decided who answers."""
+"""The kinds of output that a run has a digest of: the answers, and what decided which member answers."""
 
 
 class Digests:

@@ -1,7 +1,7 @@
 """The log of a live case outside Kafka: its records, with the partitions and append times they had there.
 
-A live case is folded by append times, and its workers tell single partitions the time. Bare events say
-neither.
+A live case is folded by append times, and its workers send clock events to single partitions. Events alone
+show neither.
 """
 
 from __future__ import annotations

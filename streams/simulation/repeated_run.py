@@ -1,8 +1,8 @@
 """One run of a case over a log, in a process of its own, so that another run can be compared with it.
 
-`python -m driftline.streams.simulation.repeated_run` reads a `FoldRun` as JSON and writes what the fold put
-out, and the hash of
-what it was left with. A run may end in the middle and leave a snapshot, from which another one goes on.
+`python -m driftline.streams.simulation.repeated_run` reads a `FoldRun` as JSON and writes the outputs of the
+fold, and the hash of its last state. A run may end half-way and leave a snapshot, from which another one
+continues.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ HeaderPairs = tuple[tuple[str, bytes], ...]
 
 
 class FoldRun(msgspec.Struct, frozen=True):
-    """What to fold, and how: `log` and `out` are files, `begin` a snapshot to go on from, and `snapshot` one
-    to leave after the first `half` of the records of each partition. With `numbers` the generators that a
-    process has of its own are seeded."""
+    """What to fold, and how: `log` and `out` are files, `begin` a snapshot to continue from, and `snapshot`
+    one to leave after the first `half` of the records of each partition. With `numbers` the process's own
+    random generators are seeded."""
 
     case: str
     partitions: int
@@ -73,7 +73,7 @@ def fold(run: FoldRun) -> FoldResult:
         random.seed(run.numbers)
         np.random.seed(run.numbers)
     log = msgspec.msgpack.decode(Path(run.log).read_bytes(), type=Log)
-    # from the process that this one was started for, in a folder of its own
+    # written by the process that started this one, in a folder of its own
     snapshots = None if run.begin is None else pickle.loads(Path(run.begin).read_bytes())
     outputs: list[FoldOutput] = []
     processors = []

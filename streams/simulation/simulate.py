@@ -51,7 +51,7 @@ def result(
 
 
 class Progress(Protocol):
-    """A simulation on its way."""
+    """How far a simulation is."""
 
     cpu_seconds: float
 
@@ -102,11 +102,10 @@ def simulate(
 ) -> dict[str, Any]:
     """Fold `source` (default: the case's own) and return counts, metrics and digests.
 
-    `limit` is a number of source events; `chunk` the records a step (the result is the same for
-    any); `warm_up` is a source to learn from first, putting nothing out.
-    `on_outputs(partition, outputs)` gets all outputs.
-
-    Where the partitions need several stages, all of them are folded, record by record in the source's order.
+    `limit` is a number of source events; `chunk` the records a step (the result is the same for any);
+    `warm_up` is a source to learn from first, without any output. `on_outputs(partition, outputs)` gets all
+    outputs. If the partitions need several stages, all of them are folded, record by record in the source's
+    order.
     """
     warn_unless_pinned()
     started = time.perf_counter()

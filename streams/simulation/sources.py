@@ -1,4 +1,4 @@
-"""Where events come from outside Kafka, and how they are laid out as a log."""
+"""Sources of events outside Kafka, and how they are laid out as a log."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def open_log(
     limit: int | None = None,
     reading: Reading = AS_IT_IS,
 ) -> Iterator[Event | Recorded]:
-    """As `open_source`; what is recorded as a log had it (`replay --values` of a live case) stays so."""
+    """As `open_source`; recorded events (`replay --values` of a live case) keep their partition and append
+    time."""
     name = source or case.source
     if name is None:
         raise DeclarationError(f"{case.name} declares no source: name a file or module:function")
@@ -87,7 +88,7 @@ def open_log(
 
 
 def _from_function(name: str, source: Callable[[], Iterable[Event | Recorded]]) -> Iterator[Event | Recorded]:
-    """What a function of the user's yields; one that calls `sys.exit()` has not come to its end."""
+    """The events that a user's function yields; if it calls `sys.exit()`, it has not reached its end."""
     try:
         yield from source()
     except SystemExit as error:
@@ -125,7 +126,7 @@ def _from_table(case: UseCase, path: Path, reading: Reading) -> Iterator[Event |
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or value != value  # NaN is how many tables write that there is nothing
+    return value is None or value != value  # many tables write NaN for a missing value
 
 
 class _Times:
@@ -200,8 +201,8 @@ def _from_lines(case: UseCase, name: str, stream: IO[bytes]) -> Iterator[Event |
 def with_closing_clock(case: UseCase, events: Iterable[Entry]) -> Iterator[Entry | Event]:
     """The events, then a clock event far enough on that nothing stays pending.
 
-    Far enough is beyond the newest event whose time the fold accepts: an event that is a year ahead by a
-    mistake would else make all that follows late.
+    That is beyond the newest event whose time the fold accepts: otherwise an event that is a year ahead by
+    mistake would make all later ones late.
     """
     watermark = Watermark(case.allowed_lateness, case.max_jump, case.clock_skew)
     for entry in events:
@@ -215,12 +216,12 @@ def with_closing_clock(case: UseCase, events: Iterable[Entry]) -> Iterator[Entry
         yield entry
     if watermark.newest != NEVER:
         end = watermark.newest + case.task.label.wait + case.allowed_lateness + 1.0
-        # of its own time: another end of the same log is another event
+        # the id has its time: another end of the same log gives another event
         yield Clock(id=f"clock:{case.name}:{end:.6f}", at=moment(end))
 
 
 def as_warm_up(case: UseCase, events: Iterable[Event]) -> Iterator[Event]:
-    """The events between the markers that make them history: learned from, and nothing put out."""
+    """The events between the markers of a warm-up: learned from, without any output."""
     at: datetime | None = None
     for event in events:
         if at is None:
@@ -236,8 +237,8 @@ def layout(
 ) -> Iterator[tuple[int, LogRecord]]:
     """(partition, record) for every event, offsets from 0; broadcast events once a partition.
 
-    Recorded ones go to their own partition alone, with their append times. Raises UnreadableTable where
-    there is no such partition.
+    Recorded ones go only to their own partition, with their append times. Raises UnreadableTable if there is
+    no such partition.
     """
     codec = case.codec()
     placed: dict[bytes, int] = {}
@@ -260,8 +261,8 @@ def with_homes(
     partitions: int,
     home: Callable[[Event], Placement],
 ) -> Iterator[Event | Recorded]:
-    """The events; recorded ones as if recorded in the partition that `home` gives them. One for every
-    partition is recorded once in a log of one partition, which the declaration says, and goes to all."""
+    """The events; recorded ones as if recorded in the partition that `home` gives them. An event for every
+    partition is recorded once if the declaration has one partition, and goes to all."""
     for entry in events:
         if not isinstance(entry, Recorded):
             yield entry
@@ -281,7 +282,7 @@ def laid_out(
     partitions: int,
     home: Callable[[Event], Placement],
 ) -> Iterator[tuple[int, LogRecord]]:
-    """As `layout`, where `home` says the key of each event and its partition, None for every one."""
+    """As `layout`, with `home` giving the key of each event and its partition (None: every partition)."""
     encode = case.codec().encode_trusted
     offsets = [0] * partitions
     everywhere = range(partitions)

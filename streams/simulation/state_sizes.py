@@ -1,4 +1,4 @@
-"""What the windows and open predictions of a case take of memory, measured on events of its source."""
+"""The memory that the windows and open predictions of a case take, measured on events of its source."""
 
 from __future__ import annotations
 

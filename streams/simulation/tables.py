@@ -1,7 +1,7 @@
 """Rows of a table in a file: delimited text, JSON lines or Parquet, compressed or not.
 
-One reader for whatever takes tables. Values of delimited text are text; those of the other kinds have the
-types that the file gives them.
+One reader for all commands that take tables. Values of delimited text are text; those of the other formats
+have the types in the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PARQUET = ".parquet"
 READABLE_SUFFIXES = (*DELIMITED, *LINES, PARQUET)
 """Ends of the names of files that can be read."""
 COMPRESSED = (".gz", ".bz2", ".zst", ".lz4")
-"""May follow the end of a file of text."""
+"""Suffixes that may follow that of a text file."""
 DELIMITERS = ",;\t|"
 _SAMPLE = 262_144
 """Bytes from which an encoding is guessed."""
@@ -43,11 +43,11 @@ class Reading:
 
 
 class UnreadableTable(StreamsError):
-    """A file that is no table, or a row of it that cannot be read; says where and why."""
+    """A file that is not a table, or has a row that cannot be read; the message says where and why."""
 
 
 def format_of(path: Path) -> str:
-    """The end of the file's name that says what it holds, without that of a compression.
+    """The suffix that states the file's format, without that of a compression.
 
     >>> format_of(Path("rides.CSV.gz"))
     '.csv'
@@ -59,7 +59,7 @@ def format_of(path: Path) -> str:
 
 
 def is_table(path: Path) -> bool:
-    """Whether the file's name says that it is a table."""
+    """Whether the file's suffix is that of a table."""
     return format_of(path) in READABLE_SUFFIXES
 
 
@@ -96,8 +96,8 @@ def lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def open_bytes(path: Path) -> io.BufferedReader:
-    """The content of a file, decompressed where its name says that it is compressed."""
-    if not path.exists():  # pyarrow's own words name no file
+    """The content of a file, decompressed if its suffix says that it is compressed."""
+    if not path.exists():  # pyarrow's own message names no file
         raise FileNotFoundError(path)
     import pyarrow as pa
 
@@ -106,7 +106,7 @@ def open_bytes(path: Path) -> io.BufferedReader:
 
 
 def encoding_of(path: Path) -> str:
-    """The encoding of a file of text: UTF-8 where its first bytes are, else the likeliest."""
+    """The encoding of a text file: UTF-8 if its first bytes are, else the likeliest."""
     with open_bytes(path) as stream:
         sample = stream.read(_SAMPLE)
     # a sample may end within a character: its last line is left out

@@ -1,8 +1,8 @@
 """Sends the time to partitions of a live case that are idle while requests wait for it.
 
 Without an event a partition's watermark stands still, and requests whose deadline has passed get no outcome.
-In a chain a partition of the log does not know what waits behind it, so that each gets the time: as often as
-it would tell it to the stages behind.
+In a chain a partition of the log does not know what waits in later stages, so each idle one gets the time, as
+often as it would pass it on to them.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from driftline.streams.stages.stage_fold import tick_of
 SENT_AFTER = 5.0
 """Seconds without a record after which a partition gets a clock event, while requests wait."""
 IDLE_LOOK_EVERY = 1.0
-"""Seconds between looks for such partitions."""
+"""Seconds between checks for such partitions."""
 SENT_WITHIN = 10.0
-"""Seconds in which what is due is to be sent."""
+"""Seconds within which due events must be sent."""
 
 
 class BrokerClock:
-    """This machine's clock, corrected by what the broker's said last; times in seconds since the epoch.
+    """This machine's clock, corrected by the broker's newest append time; times in seconds since the epoch.
 
-    The fold takes no clock event as later than its append time. One from a clock that is behind would say
-    nothing, and a partition without events would wait for ever.
+    The fold takes no clock event as later than its append time. With a clock that is behind, clock events
+    would have no effect, and a partition without events would wait for ever.
     """
 
     def __init__(self) -> None:
         self._behind = 0.0
 
     def now(self) -> float:
-        """The time, right from the first correction on."""
+        """The time; correct after the first correction."""
         return time.time() + self._behind
 
     def correct(self, sent: float, appended: float) -> None:
-        """What was sent at `sent`, by `now`, was appended at `appended`, by the broker."""
+        """A record sent at `sent`, by `now`, was appended at `appended`, by the broker."""
         self._behind += appended - sent
 
 
@@ -65,12 +65,12 @@ class ClockEvents:
         self._outage = Outage("sending the time to idle partitions")
 
     async def look(self) -> float:
-        """Send what is due; returns the seconds until the next look. While it fails, the log says so."""
+        """Send what is due; returns the seconds until the next look. Failures are logged."""
         try:
             async with asyncio.timeout(SENT_WITHIN):
                 sent = await self._send()
         except (KafkaError, OSError) as error:
-            # the time can be sent later as well; what was not sent is not repeated
+            # the time can be sent later; an event that was not sent is not repeated
             await self.close()
             return max(IDLE_LOOK_EVERY, self._outage.failed(error))
         if sent:
@@ -78,7 +78,7 @@ class ClockEvents:
         return IDLE_LOOK_EVERY
 
     async def _send(self) -> bool:
-        """Send the time to each partition that needs it; whether there was one."""
+        """Send the time to each partition that needs it; returns whether there was one."""
         waiting = [
             target.partition
             for target, task in self._tasks.items()
@@ -101,7 +101,8 @@ class ClockEvents:
             await end(producer)
 
     def _needs_time(self, task: PartitionTask) -> bool:
-        """Whether a partition is served, idle, and has requests that wait, or may have some behind it."""
+        """Whether a partition is served, idle, and has requests that wait, or may have some in later
+        stages."""
         return (
             task.idle_seconds >= self._sent_after
             and task.owned is not None
