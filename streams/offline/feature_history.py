@@ -1,7 +1,7 @@
 """Folds an archived log into the feature history: one part of each dataset for each part of the log.
 
-The log is folded from its start by the code that serves, models left out. What is there already is not
-written again; a history of other code is.
+The log is folded from its start by the code that serves, without its models. Existing parts are not written
+again, unless they are from other code.
 """
 
 from __future__ import annotations

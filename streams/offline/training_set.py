@@ -61,7 +61,7 @@ class Served(NamedTuple):
 
 
 class ValueDifference(msgspec.Struct, frozen=True):
-    """A feature value that the history gives otherwise than it was published."""
+    """A feature value that differs between the history and the published prediction."""
 
     prediction_id: str
     feature: str
@@ -89,7 +89,7 @@ class Comparison(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """The rows, and how they came about: `outside` counts predictions that the history does not reach."""
+    """The rows, and their origin: `outside` counts predictions that the history does not reach."""
 
     table: pa.Table
     outside: int
@@ -179,8 +179,8 @@ def training_log(case: UseCase, answers: PublishedAnswers) -> pa.Table:
 def training_set(case: UseCase, answers: PlacedAnswers, repo: OnlineStoreRepo) -> TrainingSet:
     """The archived predictions with windows and lookups from the feature history.
 
-    Raises StreamsError when there is no history or no prediction, FeaturesError when a part of the history is
-    not what was written.
+    Raises StreamsError when there is no history or no prediction, FeaturesError when a part of the history
+    has changed.
     """
     every = list(answers.predictions())
     if not every:
@@ -278,7 +278,7 @@ def _identity(case: UseCase, served: Sequence[Served]) -> dict[str, pa.Array]:
 
 
 def _labels(served: Sequence[Served], outcomes: Mapping[str, Outcome]) -> dict[str, pa.Array]:
-    """What became of the predictions; null where no outcome is archived."""
+    """The outcomes of the predictions; null if none is archived."""
     answered = [outcomes.get(one.published.id) for one in served]
     return {
         "label": _array("label", None, [None if o is None else o.label for o in answered]),
@@ -324,7 +324,7 @@ def _array(name: str, kind: pa.DataType | None, values: list[Any]) -> pa.Array:
 def _table(
     case: UseCase, identity: Mapping[str, Any], features: Mapping[str, Any], labels: Mapping[str, Any]
 ) -> pa.Table:
-    """The columns with what people should know of them."""
+    """The columns with their descriptions."""
     taken = features.keys() & (identity.keys() | labels.keys())
     if taken:
         raise StreamsError(

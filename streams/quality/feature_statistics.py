@@ -1,8 +1,8 @@
 """Statistics of features as served, by partition and window of event time, out of the predictions topic.
 
 Predictions carry every feature value that was used, once each and in the log's order, so what is counted here
-is a pure function of the log, however it is cut. What an archived part of the predictions comes to is kept
-beside the archive, and counted again when the schema or the part is another:
+is a pure function of the log, however it is cut. The result for an archived part of the predictions is kept
+beside the archive, and counted again when the schema or the part has changed:
 
     <archive>/<predictions topic>.statistics/partition=<n>/<first offset>.parquet
 """
@@ -180,8 +180,8 @@ class PartitionStatistics:
         self.written = 0
 
     def counted(self) -> Counted:
-        """All there is by now; what was counted by an earlier call is not read again, and archived parts that
-        were not kept yet are."""
+        """All statistics so far; records counted by an earlier call are not read again, and results of
+        archived parts are kept."""
         manifest = self._archive.manifest(self._topic, self._partition)
         if manifest is not None:
             for part in manifest.parts[self._parts :]:

@@ -51,8 +51,8 @@ class DataPublisher:
     def publish(
         self, judged: Mapping[int, Sequence[Judged]], skewed: Sequence[DataAnomaly] | None
     ) -> PublishedCount:
-        """Write what is not there yet, by partition; anomalies that a window no longer has are removed, those
-        of skew only where it was looked for (`skewed` is not None)."""
+        """Write the records that are missing, by partition; anomalies that a window no longer has are
+        removed, those of skew only if skew was computed (`skewed` is not None)."""
         statistics = anomalies = 0
         producer = clients.producer(self._bootstrap, acks="all", enable_idempotence=True, linger_ms=5)
         try:
@@ -81,7 +81,7 @@ def _missing(wanted: Mapping[bytes, bytes], there: Mapping[bytes, bytes]) -> dic
 def _gone(
     there: Mapping[bytes, bytes], windows: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]
 ) -> dict[bytes, bytes | None]:
-    """Tombstones for the keys of these windows that are no more: another schema, or an edited one."""
+    """Tombstones for keys of these windows that no longer exist: the schema is another one, or was edited."""
     return {key: None for key in there if key.partition(b"/")[0] in windows and key not in wanted}
 
 

@@ -24,18 +24,16 @@ PartitionStates = Callable[[], Mapping[str, str] | None]
 
 
 class Endpoint:
-    """Serves the metrics of a worker, and its health to whoever restarts or routes.
-
-    /livez answers while the worker's loop turns, and while it starts. /readyz is 200 when every assigned
-    partition is served, 503 before; its body has the state of each. A worker without partitions stands by: it
-    is ready.
+    """Serves the metrics of a worker, and its health for supervisors and load balancers. /livez answers while
+    the worker's event loop runs, and while it starts. /readyz is 200 when every assigned partition is served,
+    503 before; its body has the state of each. A worker without partitions stands by: it is ready.
     """
 
     def __init__(self, address: str, states: PartitionStates) -> None:
         self._host, self._port = listening_address(address)
         self._states = states
         self.metrics = WorkerMetrics()
-        """What the worker is to prepare for scrapes."""
+        """What the worker prepares for scrapes."""
 
     async def run(self) -> None:
         """Serve until cancelled. An address that is taken is tried again; the worker serves meanwhile."""
@@ -89,7 +87,7 @@ class Endpoint:
 
 @contextmanager
 def answering_while_starting(address: str | None) -> Iterator[None]:
-    """Serve a worker's endpoint from a thread: what it waits for at its start holds up its own loop.
+    """Serve a worker's endpoint from a thread: its start may block the event loop.
 
     The thread takes no signals: they are for the worker.
     """

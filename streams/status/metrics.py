@@ -53,7 +53,7 @@ class WorkerMetrics(Collector):
         ProcessCollector(registry=self._registry)
 
     def show(self, readings: Readings) -> None:
-        """Serve these from now on."""
+        """Serve these values from now on."""
         self._readings = readings
 
     def collect(self) -> Iterator[Metric]:
@@ -66,7 +66,7 @@ class WorkerMetrics(Collector):
 
 
 def add_rows(readings: Readings, rows: RowWriter) -> None:
-    """Add what has become of the online rows."""
+    """Add the counts of online rows."""
     readings.set("feature_rows_written", rows.rows_written)
     readings.set("feature_rows_waiting", rows.rows_waiting)
     readings.set("feature_writes_failing_seconds", rows.failing_seconds)

@@ -1,4 +1,4 @@
-"""The file in which a worker says how it is; that it cannot be written never ends the worker."""
+"""A worker's status file; a failure to write it never ends the worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class StatusFile:
         self.path = path
         self._outage: Outage | None = None
         self.before = self._ended()
-        """How the process before this one in the file's slot ended; None when it did not say."""
+        """How the previous process in the file's slot ended; None if it did not report that."""
 
     def _ended(self) -> dict[str, Any] | None:
         try:
@@ -28,7 +28,7 @@ class StatusFile:
         return ended
 
     def write(self, status: dict[str, Any]) -> None:
-        """Write it, or log now and then why that is impossible."""
+        """Write it, or log from time to time why that fails."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as file:
@@ -44,5 +44,5 @@ class StatusFile:
 
 
 def ended(reason: str, *, failed: bool) -> dict[str, Any]:
-    """What a last status says of the end."""
+    """The reason of the end in a last status."""
     return {"at": time.time(), "reason": reason, "failed": failed}

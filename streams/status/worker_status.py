@@ -52,7 +52,7 @@ class WorkerStatus:
         self._last: dict[str, Any] | None = None
 
     def _owned(self) -> dict[Target, OwnedPartition]:
-        """What has been taken over, by stage and partition."""
+        """The partitions that are taken over, by stage and number."""
         tasks = [(target, self._tasks[target].owned) for target in sorted(self._tasks)]
         return {target: owned for target, owned in tasks if owned is not None}
 
@@ -61,12 +61,12 @@ class WorkerStatus:
         return [one.processor for target, one in self._owned().items() if target.stage == self._answers.stage]
 
     def _serving(self) -> dict[Target, OwnedPartition]:
-        """What is served, by stage and partition."""
+        """The partitions that are served, by stage and number."""
         tasks = self._tasks.items()
         return {at: task.owned for at, task in tasks if task.state == "serving" and task.owned is not None}
 
     def _serving_models(self) -> dict[int, OwnedPartition]:
-        """What is served of the last stage, by partition."""
+        """The partitions of the last stage that are served, by number."""
         serving = self._serving().items()
         return {target.partition: one for target, one in serving if target.stage == self._answers.stage}
 
@@ -76,7 +76,7 @@ class WorkerStatus:
     def update(self) -> None:
         """Write it as of now. Figures of the models are computed beside it, and are in a later one.
 
-        Raises what computing the figures has failed with.
+        Raises the error of a computation of figures that failed.
         """
         self._figures.look({target: one.acknowledged for target, one in self._owned().items()})
         status = self._of_now()
@@ -95,8 +95,8 @@ class WorkerStatus:
         self._file.write((self._last or self._of_now()) | {"ended": ended(reason, failed=failed)})
 
     def _readings(self, status: Mapping[str, Any]) -> Readings:
-        """The metrics as of a status of now. Of a partition that is not served yet there is its state alone:
-        while it is folded again its counters would go back, and then seem to jump."""
+        """The metrics at this moment. A partition that is not served yet has only its state: while it is
+        folded again its counters would go back, and then seem to jump."""
         readings = Readings(self._deployment.case.name)
         readings.set("topic_troubles", len(status["topics"]))
         for target, task in self._tasks.items():
@@ -154,7 +154,7 @@ class WorkerStatus:
         }
 
     def _partition(self, target: Target) -> dict[str, Any]:
-        """The status of one partition; behind the log it says which topic's."""
+        """The status of one partition; in later stages with the topic."""
         status = self._tasks[target].status()
         return (
             status if target.stage == 0 else status | {"topic": self._deployment.places.input(target).topic}

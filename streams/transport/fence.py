@@ -28,7 +28,7 @@ from driftline.streams.connection.request_limit import limit_requests
 MARKED_WITHIN = 20.0
 TRANSACTION_TIMEOUT_MS = 10_000
 BACKOFF_MS = 5
-"""Milliseconds between questions whether the markers are written."""
+"""Milliseconds between checks whether the markers are written."""
 
 
 async def fenced_producer(
@@ -50,8 +50,8 @@ async def fenced_producer(
         await _mark(marker, places)
     finally:
         await end(marker)
-    # the abort is answered before its markers are written: until they are, a place still accepts the owner
-    # before. A further epoch is given out only when all have been.
+    # the abort is answered before its markers are written: until then a place still accepts the previous
+    # owner. The broker gives out another epoch only when all are written.
     settled = async_clients.producer(
         bootstrap, security, transactional_id=owner, retry_backoff_ms=BACKOFF_MS, **settings
     )

@@ -25,11 +25,11 @@ WAITING_FRAMES = 8
 """Frames of one partition that may wait to be acknowledged; more are left on the broker."""
 POLL = 1.0
 POLL_FULL = 0.02
-"""Seconds that a fetch waits for records; short while a partition is left out of it."""
+"""Seconds that a fetch waits for records; short, as a partition may be left out of it."""
 
 
 class CommittedConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer thread, reading committed, and not waiting long for a connection that is forgotten.
+    """Faust's consumer thread, reading committed records only, with a short limit for dropped connections.
 
     Faust reads committed only where it produces in transactions of its own, which driftline does not need.
     """
@@ -62,7 +62,7 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
         return None if done is None else done.offset + 1
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:
-        """Fetch for those partitions that have room, so that a slow one never holds up the others."""
+        """Fetch for the partitions that have room, so that a slow one never delays the others."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         active = self._get_active_partitions()
@@ -93,7 +93,7 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 records, active = await self._wait_next_records(POLL)
                 generation = self.app.consumer_generation_id
-                await asyncio.sleep(0)  # the thread's answer may be ready at once, for ever
+                await asyncio.sleep(0)  # the thread's answer may be ready at once every time
                 if not records or self.should_stop:
                     continue
                 if not self.flow_active:
@@ -121,7 +121,7 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
                 raise
 
     def _frames_of(self, records: dict[Any, list[Any]], active: set[TP] | None) -> Iterator[tuple[TP, Any]]:
-        """What was fetched of partitions that are still wanted, in frames."""
+        """The fetched records of partitions that are still assigned, in frames."""
         for partition, fetched in records.items():
             tp = TP(partition.topic, partition.partition)
             if active is not None and tp not in active and tp not in self._buffered_partitions:
@@ -141,11 +141,11 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
 
 
 class NoTables(TableManager):  # type: ignore[misc]
-    """Faust's tables, of which there are none: else Faust waits a second for some to be declared at
-    its start, and joins its group no sooner."""
+    """Stands for Faust's tables, of which there are none: otherwise Faust waits a second for some to be
+    declared, and joins its group only then."""
 
     async def on_start(self) -> None:
-        """Say that all tables are there."""
+        """Report that all tables are ready."""
         await self._update_channels()
         await self.recovery.start()
 

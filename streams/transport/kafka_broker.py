@@ -38,13 +38,13 @@ from driftline.streams.records.positions import headers_of
 from driftline.streams.transport.fence import fenced_producer
 
 RECORDS_IN_READ = 128
-"""Records a read hands over at once: few enough that other partitions are not held up."""
+"""Records that a read hands over at once: few enough not to delay other partitions."""
 POSITION_POLL_MS = 10
-"""Milliseconds between looks at the position: aiokafka waits on where there are control markers only."""
+"""Milliseconds between checks of the position: aiokafka waits on if there are only control markers."""
 ACCEPTED_WITHIN = 10.0
-"""Seconds in which the broker is to have written an output to all replicas."""
+"""Seconds within which the broker must have written an output to all replicas."""
 ANSWERS_WITHIN = 20.0
-"""Seconds after which a question, which may be several requests, is given up."""
+"""Seconds after which a query, which may be several requests, is given up."""
 READ_WITHIN = 30.0
 """Seconds without an answer after which a read is given up."""
 
@@ -89,14 +89,14 @@ class KafkaAppender:
 class KafkaBroker:
     """Reads with consumers outside any group, kept for the next read; one worker's own.
 
-    What Kafka has deleted is read from the archive, where there is one that has it.
+    Records that Kafka has deleted are read from the archive, if there is one that has them.
     """
 
     def __init__(self, bootstrap: str, archive: Archive | None = None) -> None:
         self._bootstrap = bootstrap
         self._archive = archive
         self._idle: list[AIOKafkaConsumer] = []
-        self._security = own_security()  # read once: a take-over is to be short
+        self._security = own_security()  # read once: a take-over must be short
         self._shapes = TopicShapes(bootstrap)
 
     async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
@@ -152,7 +152,7 @@ class KafkaBroker:
         return min(kept, manifest.begin)
 
     async def _archived(self, place: Place, begin: int, end: int) -> AsyncIterator[Sequence[StoredRecord]]:
-        """What the archive has of [begin, end), which Kafka has deleted."""
+        """The archive's records of [begin, end), which Kafka has deleted."""
         if self._archive is None or await self._earliest(place, end) > begin:
             raise RecordsMissing(f"{place}: offsets {begin} to {end} have been deleted and are in no archive")
         parts = self._archive.read(*place, begin, end)
@@ -189,7 +189,7 @@ class KafkaBroker:
                     moved = loop.time()
                 elif loop.time() - moved > READ_WITHIN:
                     raise BrokerSilent(f"{place}: offsets {position} to {end} could not be read")
-                await asyncio.sleep(0)  # what is fetched already is handed over without a pause
+                await asyncio.sleep(0)  # records already fetched are handed over without a pause
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[AIOKafkaConsumer]:
@@ -201,8 +201,8 @@ class KafkaBroker:
                 self._bootstrap,
                 self._security,
                 auto_offset_reset="none",
-                # a broker answers a connection's requests in order: a fetch that waits at a partition's
-                # end for half a second holds up the next question for as long
+                # a broker answers a connection's requests in order: a fetch that waits at a partition's end
+                # for half a second delays the next request as long
                 fetch_max_wait_ms=POSITION_POLL_MS,
             )
         try:
@@ -213,7 +213,7 @@ class KafkaBroker:
             await closing.end(consumer)
             raise
         if read := {tp.topic for tp in consumer.assignment()}:
-            consumer.unsubscribe()  # else it would go on fetching
+            consumer.unsubscribe()  # otherwise it would continue to fetch
             # without any topic it would ask for the metadata of every topic in the cluster
             consumer._client.set_topics(read)
         self._idle.append(consumer)
@@ -227,7 +227,7 @@ class KafkaBroker:
 
 @asynccontextmanager
 async def _answer(question: str) -> AsyncIterator[None]:
-    """The time that a question may take. Raises BrokerSilent."""
+    """Limits the time of a query. Raises BrokerSilent."""
     try:
         async with asyncio.timeout(ANSWERS_WITHIN):
             yield
@@ -259,7 +259,7 @@ class TopicShapes:
                 described = self._admin.describe_topics(list(topics))
             except (KafkaError, OSError) as error:
                 self._drop()
-                # of another client than the rest of this module
+                # the errors of another client library than in the rest of this module
                 raise BrokerSilent(f"{self._bootstrap}: {type(error).__name__}: {error}") from error
         shapes = {
             each["name"]: TopicShape(str(each["topic_id"]), len(each["partitions"]))

@@ -1,7 +1,6 @@
-"""Notices a worker that waits for partitions though its group does not know it.
-
-After an outage Faust's consumer may never join again, and says nothing. A worker may well have no partitions,
-when others have them all; then it is a member of the group.
+"""Detects a worker that waits for partitions although it is not a member of its group. After an outage
+Faust's consumer may never join again, without an error. A worker may have no partitions because others have
+them all; then it is a member of the group.
 """
 
 from __future__ import annotations
@@ -14,21 +13,21 @@ from collections.abc import Callable
 log = logging.getLogger("driftline.worker")
 
 LOST_AFTER = 30.0
-"""Seconds without a place in the group, while the broker answers, after which it will not come by itself."""
+"""Seconds without membership, while the broker answers, after which the worker will not join by itself."""
 
 
 class Membership:
-    """A worker's place in its group. `is_member` asks the broker whether it has one; it may block."""
+    """A worker's membership in its group. `is_member` asks the broker; it may block."""
 
     def __init__(self, is_member: Callable[[], bool], now: Callable[[], float] = time.monotonic) -> None:
         self._is_member = is_member
         self._now = now
         self._missed_since: float | None = None
         self.lost = ""
-        """What is wrong, once it is."""
+        """The problem; empty if there is none."""
 
     async def look(self) -> None:
-        """Ask, for a worker that has no partitions."""
+        """Ask the broker, for a worker without partitions."""
         from kafka.errors import KafkaError
 
         try:
@@ -48,5 +47,5 @@ class Membership:
             self.lost = f"its consumer has not been in its group for {seconds:.0f} s, though Kafka answers"
 
     def confirm(self) -> None:
-        """The worker has a place, or that cannot be known."""
+        """The worker is a member, or that is unknown."""
         self._missed_since = None

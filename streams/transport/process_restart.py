@@ -1,10 +1,10 @@
 """A worker that has lost its connection to Kafka restarts: the same process, with a new image.
 
 Faust ends its app when one of its services fails, and its consumer may stay in a group without being given
-records (both seen after a broker was killed). What such an app leaves behind (threads that wait for one
-another, connections, a member of the group) cannot be ended from within; executing the same command does, and
-the partitions are taken over from the last checkpoints. Process id, arguments, environment, working folder,
-standard streams and children stay, so a supervisor sees nothing of it.
+records (both seen after a broker was killed). The remains of such an app (threads that wait for one another,
+connections, a member of the group) cannot be ended from within. Executing the same command again ends them,
+and the partitions are taken over from the last checkpoints. Process id, arguments, environment, working
+folder, standard streams and children stay, so a supervisor does not notice it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import Protocol
 log = logging.getLogger("driftline.worker")
 
 WORKER_ENDS_WITHIN = 20.0
-"""Seconds that a worker has to end by itself, once it was asked to or has failed."""
+"""Seconds that a worker has to end by itself, after a signal or a failure."""
 FIRST_RESTART_PAUSE = 2.0
 LONGEST_RESTART_PAUSE = 60.0
-"""Seconds between two beginnings of a process that has restarted twice in a row, twice as long each further
-time; one that has lasted for as long restarts at once."""
+"""Longest time between two starts, in seconds: from the second restart in a row on, the time doubles each
+time; a process that has lasted that long restarts at once."""
 CALM = 120.0
-"""Seconds that a process has to last for its next beginning to be the first in a row again."""
+"""Seconds that a process has to last for its next restart to count as the first in a row again."""
 IN_A_ROW = "DRIFTLINE_BEGUN_ANEW"
 PAUSE = "DRIFTLINE_BEGINS_AFTER"
 """Names in the environment, which the new image inherits: how often in a row, and the seconds to wait."""
 
 
 class Lost(Exception):
-    """The worker's connection to Kafka failed in a way that only a new start mends."""
+    """The worker's connection to Kafka failed in a way that only a restart mends."""
 
 
 class Endable(Protocol):
@@ -50,7 +50,7 @@ class Endable(Protocol):
 
 
 class Deadline(threading.Thread):
-    """Ensures that a process that is ending does end, though the event loop may be blocked for ever."""
+    """Ensures that a process that is ending does end, even if the event loop is blocked for ever."""
 
     def __init__(self, watched: Endable) -> None:
         super().__init__(name="deadline", daemon=True)
@@ -58,7 +58,7 @@ class Deadline(threading.Thread):
         self._over = threading.Event()
 
     def run(self) -> None:
-        """Wait for the end to begin, then for it to come."""
+        """Wait for the end to begin, then for its completion."""
         while not self._watched.is_ending:
             if self._over.wait(0.5):
                 return
@@ -66,14 +66,14 @@ class Deadline(threading.Thread):
             self._watched.last_resort()
 
     def over(self) -> None:
-        """The end has come by itself."""
+        """The process has ended its work in time."""
         self._over.set()
 
 
 class Renewals:
     """How often in a row this process has restarted; made at the start of each of its images.
 
-    What fails at each start must not fail every few seconds: the time from one beginning to the next grows.
+    A failure at every start must not repeat every few seconds: the time from one start to the next grows.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,8 @@ class Renewals:
         self._wait = float(os.environ.get(PAUSE, "0"))
 
     def wait(self) -> None:
-        """Wait for this image's turn. SIGTERM and SIGINT end the process meanwhile as they end a worker."""
+        """Wait until this image may start. SIGTERM and SIGINT end the process meanwhile as they end a
+        worker."""
         if not self._wait:
             return
         asked = {signal.SIGTERM, signal.SIGINT}
@@ -123,7 +124,7 @@ class Renewals:
 
 
 def _between(in_a_row: int) -> float:
-    """Seconds from the beginning before to the so manieth in a row."""
+    """Seconds from the previous start to the one with this number in a row."""
     return min(LONGEST_RESTART_PAUSE, FIRST_RESTART_PAUSE * 2.0 ** (in_a_row - 2)) if in_a_row > 1 else 0.0
 
 

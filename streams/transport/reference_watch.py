@@ -1,4 +1,4 @@
-"""Looks now and then whether the partitions of a worker know the same references."""
+"""Checks regularly whether the partitions of a worker know the same references."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ log = logging.getLogger("driftline.worker")
 
 
 class ReferenceWatch:
-    """Tells once of each kind of reference on which partitions differ that have nothing left to read.
-
-    What differs at one look only may be on its way to the other partitions.
+    """Reports once each kind of reference on which partitions differ that have read everything. A difference
+    must show in two checks: a reference may be on its way to the other partitions.
     """
 
     def __init__(self) -> None:
@@ -23,7 +22,7 @@ class ReferenceWatch:
         self._reported: set[str] = set()
 
     async def look(self, serving: Sequence[OwnedPartition]) -> None:
-        """Look again at the partitions that are served."""
+        """Check the partitions that are served."""
         differences = _differences(serving)
         if differences:
             differences = _differences(await _at_the_end(serving))
@@ -40,7 +39,8 @@ def _differences(owned: Sequence[OwnedPartition]) -> dict[str, str]:
 
 
 async def _at_the_end(serving: Sequence[OwnedPartition]) -> list[OwnedPartition]:
-    """Those that have answered all that the log has; none while the broker is away, as others report."""
+    """Partitions that have answered all records of the log; none while the broker is away, which is reported
+    elsewhere."""
     from aiokafka.errors import KafkaError
 
     try:

@@ -1,4 +1,4 @@
-"""Looks at the settings of a case's topics now and then, beside the work: anybody may alter them."""
+"""Checks the settings of a case's topics regularly, beside the work: anybody may alter them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ log = logging.getLogger("driftline.topics")
 
 
 class TopicsWatch:
-    """What is wrong with the settings of the topics, as of the last look.
-
-    `look` gives one text for each topic that is not as it has to be; it may block. Serving goes on meanwhile:
-    what is appended now is answered now, and what is lost later cannot be brought back by not answering.
+    """The problems with the settings of the topics at the last check. `look` returns a text for each topic
+    with a wrong setting; it may block. Serving continues: refusing to answer would not protect the records.
     """
 
     def __init__(self, look: Callable[[], Sequence[str]]) -> None:
@@ -21,13 +19,13 @@ class TopicsWatch:
         self.troubles: tuple[str, ...] = ()
 
     async def look(self) -> None:
-        """Look again; log what is new, and what is over."""
+        """Check again; log new problems, and those that are over."""
         from kafka.errors import KafkaError
 
         try:
             troubles = tuple(await asyncio.to_thread(self._look))
         except (KafkaError, OSError, TimeoutError) as error:
-            # what needs the broker reports that it is away; settings are looked at again when it is back
+            # others report that the broker is away; settings are checked again when it is back
             log.info("the topics' settings could not be looked at: %s: %s", type(error).__name__, error)
             return
         for trouble in troubles:

@@ -1,4 +1,4 @@
-"""The worker: Faust agents, one for each stage, that hand the partitions they are given to their tasks."""
+"""The worker: Faust agents, one for each stage, that pass the records of their partitions to the tasks."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ log = logging.getLogger("driftline.worker")
 STATUS_EVERY = 1.0
 TOPICS_EVERY = 15.0
 MEMBERSHIP_EVERY = 10.0
-"""Seconds between statuses, and between looks at the settings of the topics and, while there are no
-partitions, at the group."""
+"""Seconds between statuses, and between checks of the topics' settings and, while there are no partitions, of
+the group."""
 
 
 class Worker:
@@ -94,9 +94,9 @@ class Worker:
             None if self._endpoint is None else self._endpoint.metrics,
         )
         self.failure: BaseException | None = None
-        """What ended the worker, when it was not asked to end."""
+        """The error that ended the worker, if any."""
         self.superseded = ""
-        """What other code has taken over, where that ended the worker: that is no failure."""
+        """What other code has taken over, if that ended the worker: that is not a failure."""
         self.app = self._build_app(deployment.group)
 
     def _build_app(self, group: str) -> faust.App:
@@ -117,7 +117,7 @@ class Worker:
             broker_heartbeat_interval=1.0,
             broker_rebalance_timeout=20.0,
             broker_commit_interval=1.0,
-            consumer_metadata_max_age_ms=10_000,  # a log that was away is found again
+            consumer_metadata_max_age_ms=10_000,  # notices a log that is created again
             datadir=self._faust_folder,
         )
         frame.install(app)
@@ -151,7 +151,7 @@ class Worker:
         frames = stream.noack()
         async for event in frames.events():
             partition_task = self._partition_tasks.get(self._target(event.message.tp))
-            if partition_task is not None:  # else it was taken away since
+            if partition_task is not None:  # otherwise it was revoked meanwhile
                 partition_task.put(Frame(event.value, event.ack))
 
     async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
@@ -166,8 +166,8 @@ class Worker:
             self._partition_tasks[target] = task
             task.start().add_done_callback(self._done)
         self._budget.partitions = max(1, len(self._partition_tasks))
-        self._held.clear()  # what went to somebody else is not kept
-        gc.unfreeze()  # nor left out of the next collection
+        self._held.clear()  # states of partitions of other workers are not kept
+        gc.unfreeze()  # nor excluded from the next garbage collection
 
     async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
         gone = {self._target(tp) for tp in revoked if tp.topic in self._stages}
@@ -197,7 +197,8 @@ class Worker:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _end_superseded(self, reason: str) -> None:
-        """End the worker for good: whoever restarts after a failure must not start its code again."""
+        """End the worker with exit code 0: a supervisor that restarts after a failure must not start its code
+        again."""
         if self.failure is None and not self.superseded:
             self.superseded = reason
             log.warning("the worker ends, as other code has taken over: %s", reason)
@@ -241,7 +242,7 @@ class Worker:
             self.status.update()
 
     async def close(self) -> None:
-        """Finish what is at hand, store checkpoints, end the producers."""
+        """Finish the records at hand, store checkpoints, end the producers."""
         self._closing = True
         await asyncio.gather(*(partition_task.stop() for partition_task in self._partition_tasks.values()))
         await self.status.finish()

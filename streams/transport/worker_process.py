@@ -20,17 +20,18 @@ from driftline.streams.transport.worker import Worker
 log = logging.getLogger("driftline.worker")
 
 LAST_MOMENT = 0.05
-"""Seconds in which connections close before the event loop does; what waited for something has ended then."""
+"""Seconds for connections to close before the event loop does; all waiting tasks have ended by then."""
 
 
 class _Service(faust.Worker):  # type: ignore[misc]
-    """Faust's worker, with a log that stays readable, and a start whose failure is one."""
+    """Faust's worker, with a readable log, and with a failure at the start reported as one."""
 
     crash_reason: BaseException | None
     case: str
 
     async def start(self) -> None:
-        """Start, and serve. What a start fails with is a crash; mode would log it, and end as if asked."""
+        """Start, and serve. An error at the start is a crash; mode would log it, and end as after a
+        signal."""
         try:
             await super().start()
         except Exception as error:
@@ -53,7 +54,7 @@ class _Term:
         self._renewals = renewals
         self.service = _Service(worker.app, loglevel="WARN", quiet=True)
         self.service.case = worker.case.name
-        self.service.spinner = None  # it would have every library log at DEBUG, so as to turn at each message
+        self.service.spinner = None  # it would set every library's log to DEBUG
 
     @property
     def is_ending(self) -> bool:
@@ -61,7 +62,7 @@ class _Term:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended the worker, when it was not asked to end."""
+        """The error that ended the worker, if any."""
         if self._worker.failure is not None:
             return self._worker.failure
         crash = self.service.crash_reason or self._worker.app.crash_reason
@@ -95,10 +96,10 @@ def run(worker: Worker, renewals: Renewals, closing: Callable[[], Awaitable[None
     """Run until SIGTERM or SIGINT, or until other code has taken over; leaves the group and exits 0 then,
     else raises what ended it.
 
-    Where that is the connection to Kafka, the process restarts, by `renewals`. `closing` is awaited when
-    the partitions have been given back.
+    If that is the connection to Kafka, the process restarts, by `renewals`. `closing` is awaited when the
+    partitions have been given back.
     """
-    sys.setswitchinterval(0.0005)  # the row writer's thread must not hold up answers for 5 ms
+    sys.setswitchinterval(0.0005)  # the row writer's thread must not delay answers by 5 ms
     term = _Term(worker, renewals)
 
     @worker.app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
