@@ -1,4 +1,5 @@
-"""The words in which a case declares its features: windows, fields of the request, what is made of them."""
+"""The functions by which a case declares its features: windows, fields of the request, and features computed
+from others."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def _window(
     given: LatestNotes | WindowNotes,
     argument: float | None = None,
 ) -> Window:
-    """`given` has `max_keys` and `ttl` too, which are the window's."""
+    """`given` also has the window's `max_keys` and `ttl`."""
     what = _called(aggregate, event)
     note = note_of(given, what, ("max_keys", "ttl"))
     ttl: Any = given.get("ttl")
@@ -59,7 +60,7 @@ def _window(
 
 
 def _called(aggregate: str, event: object) -> str:
-    """What a window is called in messages; raises FeatureDeclarationError for what is no event class."""
+    """A window's name in messages; raises FeatureDeclarationError for anything but an event class."""
     if not isinstance(event, type):
         raise FeatureDeclarationError(f"{aggregate}: expected an event class, not {shown(event)}")
     return f"{aggregate} of {event.__name__}"
@@ -71,7 +72,7 @@ def _check_whole(given: object, where: str) -> None:
 
 
 def field(name: str, **note: Unpack[Notes]) -> RequestField:
-    """The request's field `name`. `note`: what `Note` has, and of windows `max_keys` and `ttl` too.
+    """The request's field `name`. `note`: the fields of `Note`, and for windows also `max_keys` and `ttl`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(field("customers"))
@@ -174,7 +175,7 @@ def rate(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes])
 
 
 def first(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
-    """The oldest value of the last `over` seconds, of equal times the earlier arrival's.
+    """The oldest value of the last `over` seconds; at equal times, that of the earlier arrival.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(first(Paid, "amount", by="shop", over=3600.0))
@@ -243,7 +244,7 @@ def distinct(
 
 
 def since(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Elapsed:
-    """Seconds since the newest event; missing when that is `over` seconds ago or more.
+    """Seconds since the newest event; missing if that is `over` seconds ago or more.
 
     The feature store has the time of that event, under the feature's name and `_at`, in seconds since the
     epoch; the seconds since are an on-demand feature.
@@ -287,8 +288,8 @@ def on_demand(
 ) -> OnDemand:
     """A pure function of other features, in the order of `of`, computed when they are read.
 
-    It is called when none of them is missing, and gives None or a `kind` (float, int, bool, str). Feast runs
-    it in other processes, from its own code: its imports are inside of it.
+    It is called if none of them is missing, and returns None or a `kind` (float, int, bool, str). Feast runs
+    it in other processes, without its module: put its imports inside it.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> hour = mean(Paid, "amount", by="shop", over=3600.0)
@@ -304,10 +305,10 @@ def on_demand(
 
 
 def lookup(event: type, field: str, *, by: str, ttl: Duration | None = None, **note: Unpack[Notes]) -> Lookup:
-    """The field of a reference event, found by the request's field `by`; missing when that is of more than
-    `ttl` seconds ago.
+    """The field of the reference event that the request's field `by` names; missing if that is older than
+    `ttl` seconds.
 
-    A reference event, such as a product, is found by a field of the request:
+    A reference event, such as a product, is looked up by a field of the request:
 
     >>> import driftline as dl
     >>> class Product(dl.Reference, tag="product"):

@@ -22,7 +22,7 @@ DAY = 86400.0
 WEEK = 604800.0
 HALF_LIVES = 20
 MOST_HALF_LIVES = 1000
-"""How far a decayed mean reaches back, and may."""
+"""Half-lives that a decayed mean reaches back by default, and at most."""
 
 ClockKind = Literal["event", "wall"]
 Aggregate = Literal[
@@ -36,7 +36,8 @@ Operation = Literal["ratio", "difference", "elapsed", "function"]
 
 
 def kind_in(hint: Any) -> type | None:
-    """The one kind of value, beside None, that a type hint allows; None where there are several or others."""
+    """The only kind of value, apart from None, that a type hint allows; None if there are several or
+    others."""
     kinds = kinds_of(hint)
     return kinds[0] if len(kinds) == 1 and kinds[0] in FEATURE_KINDS else None
 
@@ -67,11 +68,11 @@ class Derived:
 class Window:
     """An aggregate of `value` over the events of one type and key in (t - over, t], in event time.
 
-    `value` is a field name, a function of the event, or None for counts. Events whose value is
-    None are left out. `argument` is what the aggregate needs beside: which value a lag is, the half-life of
-    a decayed mean in seconds, the largest distinct count. With `max_keys`, a partition holds the keys whose
-    newest events are the newest; a key that had to go is one never seen. `ttl` is how many seconds an online
-    value counts, `over` unless it is declared.
+    `value` is a field name, a function of the event, or None for counts. Events whose value is None are left
+    out. `argument` is the aggregate's own parameter: which value a lag is, the half-life of a decayed mean in
+    seconds, the largest distinct count. With `max_keys`, a partition holds the keys with the newest events; a
+    key that was dropped counts as never seen. `ttl` is for how many seconds an online value is valid, `over`
+    unless it is declared.
     """
 
     aggregate: Aggregate
@@ -99,12 +100,12 @@ class Window:
 
     @property
     def empty(self) -> float | None:
-        """The value over no event at all; None when it is missing then."""
+        """The value over no event at all; None if it is missing then."""
         return _EMPTY.get(self.aggregate)
 
     @property
     def lifetime(self) -> float:
-        """Seconds for which an online value counts."""
+        """Seconds for which an online value is valid."""
         return self.over if self.ttl is None else self.ttl
 
 
@@ -127,7 +128,7 @@ class Lookup:
 class Elapsed:
     """Seconds from the newest event of a window to the request.
 
-    They change as one looks on, so what is stored is the window's value: the time of that event.
+    They change with every moment, so the stored value is the window's: the time of that event.
     """
 
     window: Window
@@ -138,7 +139,7 @@ class Elapsed:
 class OnDemand:
     """A value computed from other features `of` the case when they are read; missing when one of them is.
 
-    `function` is None for the operations that are declared by their name alone.
+    `function` is None for the operations that have a name of their own.
     """
 
     operation: Operation
@@ -161,8 +162,8 @@ Value = str | Callable[[E], Any]
 class View:
     """The online features of one entity: those windows that share their key fields.
 
-    `clock` says whose time its rows are of: "wall" when they age as one looks on, "event" when they
-    come from history, so that the wall clock says nothing about them. Events may be `lateness` seconds late.
+    `clock` says how its rows age: by the wall clock ("wall"), or, if they come from history, not at all
+    ("event"). Events may be `lateness` seconds late.
     """
 
     name: str
@@ -173,12 +174,12 @@ class View:
 
     @property
     def ttl(self) -> float:
-        """Seconds after which a row says nothing any more: the longest window, or a longer ttl."""
+        """Seconds after which a row is no longer valid: the longest window, or a longer ttl."""
         return builtins.max(builtins.max(w.over, w.lifetime) for w in self.features.values())
 
 
 def fields_computed_with(features: Mapping[str, Feature], ask: type) -> dict[type, set[str]]:
-    """The fields of each event type whose values enter features as they are."""
+    """The fields of each event type whose values enter features unchanged."""
     fields: dict[type, set[str]] = {}
     for feature in features.values():
         window = feature.window if isinstance(feature, Elapsed) else feature
@@ -192,7 +193,7 @@ def fields_computed_with(features: Mapping[str, Feature], ask: type) -> dict[typ
 
 
 def stored_name(elapsed: str) -> str:
-    """The name under which the feature store has what an `Elapsed` of that name is computed from."""
+    """The name of the stored value from which an `Elapsed` of that name is computed."""
     return f"{elapsed}_at"
 
 

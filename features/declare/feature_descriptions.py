@@ -1,4 +1,4 @@
-"""What a case's features are, in words: for people, for Feast's registry and for JSON Schema."""
+"""Descriptions of a case's features: for people, for Feast's registry and for JSON Schema."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JSON_TYPES = {float: "number", int: "integer", bool: "boolean", str: "string"}
 
 
 class FeatureEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One feature: `declared` in words, the Feast view that serves it (empty: none does), and its note.
+    """One feature: its declaration as text, the Feast view that serves it (empty: none does), and its note.
 
     `type` is JSON Schema's, empty when the declaration does not say. `ttl` and `over` are seconds.
     """
@@ -160,7 +160,7 @@ def owners(notes: list[Note]) -> str:
 
 
 def in_words(feature: Feature) -> str:
-    """How a feature is computed."""
+    """How a feature is computed, as text."""
     match feature:
         case RequestField():
             return f"{feature.name} of the request"

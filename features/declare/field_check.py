@@ -1,4 +1,4 @@
-"""Whether the fields that a feature names exist in their events, and can be what they are declared as."""
+"""Checks that the fields that a feature names exist in their events, and have suitable types."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NUMBERS = (int, float, bool)
 
 
 def check_fields(name: str, feature: Feature, ask: type) -> None:
-    """Raises FeatureDeclarationError where a feature of requests `ask` names a field that does not exist, or
-    whose type does not allow what is declared."""
+    """Raises FeatureDeclarationError if a feature of requests `ask` names a field that does not exist, or
+    whose type does not suit the declaration."""
     fields = _Fields(name)
     window = feature.window if isinstance(feature, Elapsed) else feature
     if isinstance(window, Window):
@@ -69,7 +69,7 @@ class _Fields:
         self._fail(not_a_feature(event, field))
 
     def need_key(self, event: type, field: str) -> None:
-        """A field whose values can be looked up by."""
+        """A field whose values can be keys."""
         self._need_field(event, field)
         self._fail(not_a_key(event, field))
 

@@ -1,5 +1,5 @@
-"""Which fields can be keys, and the one text of each: what is looked up by must hash, and be the same text in
-every process and from every client."""
+"""Which fields can be keys, and the text of each: a key must be hashable, and have the same text in every
+process and from every client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WRITTEN_AS = {
     UUID: "str({})", list: "len({})", dict: "{}.get(...)", set: "len({})",
 }  # fmt: skip
 Key = str | int | Enum | date | UUID
-"""What a key may be in an event; where a text is meant, it is `key_text` of it."""
+"""The types that a key may have in an event; its text is that of `key_text`."""
 
 
 def texts_of(key: Any) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def texts_of(key: Any) -> tuple[str, ...]:
 
 
 def key_text(value: Any) -> str:
-    """The text of a key's value: as it is in the event's JSON, without quotes, and in UTC.
+    """The text of a key's value: as in the event's JSON, without quotes; times in UTC.
 
     >>> [key_text(one) for one in ("north", 2**53 + 1, True, datetime(2024, 5, 6, 8, tzinfo=UTC))]
     ['north', '9007199254740993', 'true', '2024-05-06T08:00:00Z']
@@ -53,10 +53,9 @@ def key_text(value: Any) -> str:
 
 
 def no_one_text(event: type, field: str) -> str | None:
-    """Why an event's field cannot be a key that is looked up by its text: in a partition, in the online
-    store.
-
-    None when it can be one; then every client writes the same text for it, and no two values have the same.
+    """Why an event's field cannot be a key that is looked up by its text, in a partition or in the online
+    store. None if it can be: then every client writes the same text for a value, and different values have
+    different texts.
 
     >>> class Bought:
     ...     price: float
@@ -78,7 +77,7 @@ def no_one_text(event: type, field: str) -> str | None:
 
 
 def not_a_feature(event: type, field: str) -> str | None:
-    """Why an event's field is no feature, by its type; None when it can be one, or the type does not say.
+    """Why an event's field cannot be a feature, by its type; None if it can be one, or the type is open.
 
     >>> class Bought:
     ...     price: Decimal
@@ -95,8 +94,7 @@ def not_a_feature(event: type, field: str) -> str | None:
 
 
 def number_function(event: type, field: str) -> str | None:
-    """A function that makes a number of a field whose type is none, as it is written; None where it is not
-    known."""
+    """The text of a function that turns a field of this type into a number; None if none is known."""
     kinds = kinds_of(get_type_hints(event).get(field))
     known = kinds and all(kind in _WRITTEN_AS and kind is not UUID for kind in kinds)
     return _function(kinds[0], field) if known else None
@@ -116,7 +114,7 @@ def holds_enum(hint: Any) -> bool:
 
 
 def kinds_of(hint: Any) -> list[type]:
-    """As `_classes_of`, but of an enumeration the classes of its values."""
+    """As `_classes_of`, but for an enumeration the classes of its values."""
     kinds: dict[type, None] = {}
     for kind in _classes_of(hint):
         kinds |= dict.fromkeys(type(one.value) for one in kind) if issubclass(kind, Enum) else {kind: None}
@@ -124,7 +122,7 @@ def kinds_of(hint: Any) -> list[type]:
 
 
 def _classes_of(hint: Any) -> list[type]:
-    """The classes of which a value of this type may be, None left out; none where anything may come."""
+    """The classes that a value of this type may have, without None; empty if any value is possible."""
     if isinstance(hint, NewType):
         return _classes_of(hint.__supertype__)
     origin, parts = get_origin(hint), get_args(hint)
@@ -142,8 +140,8 @@ def _classes_of(hint: Any) -> list[type]:
 
 
 def not_a_key(event: type, field: str) -> str | None:
-    """Why an event's field can be no key, by its type; None when it can be one, or when the type does not
-    tell (`Any`). Of an event that lacks the field nothing is said.
+    """Why an event's field cannot be a key, by its type; None if it can be one, or if the type is open
+    (`Any`). Events without the field are not considered.
 
     >>> class Bought:
     ...     shop: str
@@ -158,7 +156,7 @@ def not_a_key(event: type, field: str) -> str | None:
 
 
 def may_be_none(event: type, field: str) -> str | None:
-    """Why an event's field may lack a value, by its type; None when it always has one.
+    """Why an event's field may be None, by its type; None if it never is.
 
     >>> class Bought:
     ...     shop: str | None
@@ -182,7 +180,7 @@ def _holds_none(hint: Any) -> bool:
 
 
 def never_equal(event: type, other: type, field: str) -> str | None:
-    """Why a field of two events never has the same value, by their types; None where it may have.
+    """Why a field of two events never has the same value, by their types; None if it may have.
 
     >>> class Bought:
     ...     order: int
@@ -212,7 +210,7 @@ def _may_be_equal(one: type, other: type) -> bool:
 
 
 def is_doubtful(event: type, field: str) -> bool:
-    """Whether the type of an event's field leaves open that a value is no key."""
+    """Whether, by its type, an event's field may have values that cannot be keys."""
     return _may_be_anything(get_type_hints(event).get(field))
 
 
@@ -223,7 +221,7 @@ def _may_be_anything(hint: Any) -> bool:
 
 
 def _unusable(hint: Any) -> str | None:
-    """The name of a part of the type that is no key."""
+    """The name of a part of the type that cannot be a key."""
     if isinstance(hint, NewType):
         return _unusable(hint.__supertype__)
     origin = get_origin(hint)

@@ -1,4 +1,4 @@
-"""What people should know of a feature, and which of its values make sense."""
+"""Descriptions of features for people, and their valid ranges."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Outside = Literal["missing", "keep", "refuse"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What people should know of a feature; `monitor` says whether drift monitors watch it.
+    """The description of a feature for people; `monitor` says whether drift monitors watch it.
 
     `valid` is the smallest and the largest number that makes sense, None for no bound. A value outside is
-    reported as a dead letter of stage "range" unless the one before it was; `outside` says how it is treated:
-    it is "missing", it is kept ("keep"), or the request is refused ("refuse"). What is 0 over no event
-    cannot be missing.
+    reported as a dead letter of stage "range" unless the previous one was, too; `outside` says how it is
+    treated: it is "missing", it is kept ("keep"), or the request is refused ("refuse"). A feature that is 0
+    over no event cannot be missing.
     """
 
     description: str = ""
@@ -39,7 +39,7 @@ class Note:
 
     @property
     def confines(self) -> bool:
-        """Whether values out of the range are missing."""
+        """Whether values outside the range are missing."""
         return self.valid is not None and self.outside == "missing"
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ NOTHING_NOTED = Note()
 
 
 class Notes(TypedDict, total=False):
-    """What a feature takes beside what it is computed from; see `Note`."""
+    """The keywords of every feature; see `Note`."""
 
     description: str
     unit: str
@@ -66,19 +66,19 @@ class Notes(TypedDict, total=False):
 
 
 class LatestNotes(Notes, total=False):
-    """What a newest value takes too; see `Window`."""
+    """The further keywords of a newest value; see `Window`."""
 
     max_keys: int | None
 
 
 class WindowNotes(LatestNotes, total=False):
-    """What other windows take too."""
+    """The further keywords of other windows."""
 
     ttl: Duration | None
 
 
 def note_of(given: Mapping[str, Any], what: str, others: tuple[str, ...] = ()) -> Note:
-    """The note of what was given, which may have `others` beside it."""
+    """The note from the given keywords, which may include `others`."""
     known = (*(one.name for one in dataclasses.fields(Note)), *others)
     check_keywords(given, known, what, FeatureDeclarationError)
     return Note(**{name: value for name, value in given.items() if name not in others})

@@ -1,7 +1,6 @@
-"""Features computed from others at the moment they are read: in the fold, by Feast, and by `FeatureClient`.
-
-All three run one function over one row of values, so they give the same. Feast keeps that function in its
-registry, by value: it is made of nested functions that need nothing of any module.
+"""Features computed from others at the read: in the fold, by Feast, and by `FeatureClient`. All three run the
+same function over a row of values, so the results are the same. Feast keeps that function in its registry, by
+value: it consists of nested functions that need no module.
 """
 
 from __future__ import annotations
@@ -32,10 +31,9 @@ Evaluate = Callable[..., dict[str, Any]]
 
 
 class OnDemandStep(NamedTuple):
-    """One feature to compute: `compute` of the values of `of` gives None or what can be made a `kind`.
-
-    Of a number outside [low, high] nothing is left unless `keeps`. A `lenient` step gives nothing, instead
-    of failing, where its result is too large.
+    """One feature to compute: `compute` of the values of `of` returns None or a value that can become a
+    `kind`. A number outside [low, high] is dropped unless `keeps`. A `lenient` step returns nothing, instead
+    of failing, if its result is too large.
     """
 
     name: str
@@ -50,8 +48,8 @@ class OnDemandStep(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OnDemandView:
-    """On-demand features that need the same: `sources` are names of features by view, `request` are the kinds
-    of what whoever asks must give, by name. `unseen` are values of keys that have no row."""
+    """On-demand features with the same inputs: `sources` are names of features by view, `request` are the
+    kinds of the values that the caller must give, by name. `unseen` are values of keys that have no row."""
 
     name: str
     keys: tuple[str, ...]
@@ -78,7 +76,7 @@ def on_demand_views(
         if isinstance(feature, (OnDemand, Elapsed))
     }
     for name, needed in leaves.items():
-        # a view's name says as much: two of one name would be one to Feast
+        # the view's name shows its inputs: Feast takes two views of one name for one
         keys = tuple(dict.fromkeys(key for leaf in needed if leaf in homes for key in homes[leaf].keys))
         request = tuple(leaf for leaf in needed if leaf not in homes)
         grouped.setdefault((keys, request), []).append(name)
@@ -105,10 +103,10 @@ def step(name: str, feature: OnDemand | Elapsed) -> OnDemandStep:
 def evaluation(steps: tuple[OnDemandStep, ...], unseen: Mapping[str, Any]) -> Evaluate:
     """The function from values by name to the values that the steps compute, missing ones absent.
 
-    It takes a second argument: what to call, with a feature's name, its value and the error, for a value out
-    of its range and for code that failed. Without it, such values are missing and errors are raised.
+    Its second argument is called with a feature's name, its value and the error, for a value outside its
+    range and for code that failed. Without it, such values are missing and errors are raised.
     """
-    # tuples, as an OnDemandStep would be one of ours to Feast
+    # tuples, as Feast would need our module for an OnDemandStep
     plan: list[tuple[Any, ...]] = [tuple(one) for one in steps]
     defaults = dict(unseen)
 
@@ -145,9 +143,8 @@ def evaluation(steps: tuple[OnDemandStep, ...], unseen: Mapping[str, Any]) -> Ev
 
 
 def _plain_values() -> Callable[[Any, str, bool], Any]:
-    """The function from a value, its kind and whether it may be missing to Python's own value.
-
-    It is made here, as `evaluate` is: Feast stores what no module has by its code.
+    """The function from a value, its kind and whether it may be missing to Python's own value. It is a nested
+    function, as `evaluate` is: Feast stores those by their code.
     """
 
     def plain(value: Any, kind: str, lenient: bool) -> Any:
@@ -189,7 +186,7 @@ def columns_function(view: OnDemandView) -> Callable[[Any], dict[str, list[Any]]
 
 
 def value_kind(name: str, features: Mapping[str, Feature], ask: type) -> type:
-    """What a feature's values are: float, int, bool or str. Raises FeatureDeclarationError if that is not
+    """The kind of a feature's values: float, int, bool or str. Raises FeatureDeclarationError if it is not
     known."""
     feature = features[name]
     if isinstance(feature, Window):
@@ -258,7 +255,7 @@ def _view(
 
 
 def _needed(name: str, features: Mapping[str, Feature]) -> list[str]:
-    """The feature, and what it is computed from, down to what is no on-demand feature."""
+    """The feature and all its inputs, down to those that are no on-demand features."""
     feature = features[name]
     return (
         [name, *(each for one in feature.of for each in _needed(one, features))]
@@ -268,7 +265,7 @@ def _needed(name: str, features: Mapping[str, Feature]) -> list[str]:
 
 
 def _leaves(name: str, features: Mapping[str, Feature]) -> tuple[str, ...]:
-    """The values that a feature is computed from in the end."""
+    """The stored or requested values that a feature is finally computed from."""
     feature = features[name]
     if isinstance(feature, Elapsed):
         return (AT, stored_name(name))

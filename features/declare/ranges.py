@@ -12,7 +12,7 @@ from driftline.features.errors import FeatureValueError
 
 @dataclass(slots=True)
 class RangesState:
-    """The features that were outside when they were last there."""
+    """The features whose last value was outside."""
 
     last_outside: dict[str, None] = field(default_factory=dict)
 
@@ -21,8 +21,8 @@ class Ranges:
     """The valid ranges of some features, and which of these were last outside.
 
     A value is a problem when it is the first outside, and again after one inside: a sensor that broke is one
-    problem, not one per event. Problems are collected from `begin` on. What a request shows is remembered
-    when it is accepted (`settle`): one that is refused changes nothing.
+    problem, not one per event. Problems are collected from `begin` on. A request's values are remembered when
+    it is accepted (`settle`): a refused one changes nothing.
     """
 
     def __init__(self, notes: Mapping[str, Note]) -> None:
@@ -50,7 +50,7 @@ class Ranges:
         self._is_out.clear()
 
     def state(self) -> RangesState:
-        """What later requests are compared with; nothing is copied."""
+        """The state that later requests are compared with; nothing is copied."""
         return self._s
 
     def restore(self, state: RangesState) -> None:

@@ -1,4 +1,4 @@
-"""When a row says nothing any more: by the wall clock, unless its view is fed from history."""
+"""When a row expires: by the wall clock, unless its view is fed from history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CLOCK = "clock"
 
 
 def lifetime(view: Any) -> timedelta | None:
-    """How long after its event time a row of a Feast view counts; None when for ever.
+    """How long after its event time a row of a Feast view is valid; None: for ever.
 
     A stored on-demand view has no lifetime."""
     ttl: timedelta | None = getattr(view, "ttl", None)

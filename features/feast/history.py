@@ -28,13 +28,13 @@ from driftline.features.errors import FeaturesError
 HISTORY_GROUP_ROWS = 50_000
 STAMP_TYPE = pa.timestamp("us", tz="UTC")
 ROW_COLUMNS = ("event_timestamp", "created", "offset")
-"""What every row has beside its keys and features."""
+"""The columns of every row apart from its keys and features."""
 ARROW_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
 _PART = re.compile(r"(\d+)-(\d+)-(\d+)\.parquet")
 
 
 class HistoryError(FeaturesError):
-    """The feature history cannot give what was asked; the message says what to do."""
+    """The feature history cannot give what was requested; the message says what to do."""
 
 
 class HistoryPart(msgspec.Struct, frozen=True):
@@ -178,7 +178,7 @@ def manifest_name(dataset: str, partition: int) -> str:
 class Dataset:
     """One dataset of the feature history in a `folder` on this machine, as readers see it.
 
-    What they are given is what was written, part by part: else HistoryError names the file.
+    They get exactly what was written, part by part: otherwise HistoryError names the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -217,7 +217,7 @@ class Dataset:
     def read(
         self, manifest: HistoryManifest, part: HistoryPart, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """One part; raises HistoryError when it is not what the manifest names."""
+        """One part; raises HistoryError if it is not the one in the manifest."""
         path = self.folder.parent / part_name(manifest, part)
         try:
             content = path.read_bytes()

@@ -1,10 +1,9 @@
 """Feast's offline store over the feature history: point-in-time joins that scale, of parts that are checked.
 
 Feast's own file store joins every request with every row of its key before it picks one: a year of flights
-has 110,000 requests and half a million rows an airport. Here both sides are sorted by time and walked
-along once. What is read are the parts that the history's manifests name, and nothing else in the folder.
-A source that is no feature history, a query without entities, one that goes by when rows were made, and all
-else is the work of Feast's own file store.
+has 110,000 requests and half a million rows an airport. Here both sides are sorted by time and walked along
+once. Only the parts that the history's manifests name are read. Feast's own file store does all other work: a
+source that is no feature history, a query without entities or by the time when rows were made, and so on.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ class HistoryOfflineStore(DaskOfflineStore):  # type: ignore[misc]
 
 
 class HistoryRetrievalJob(DaskRetrievalJob):  # type: ignore[misc]
-    """A join that is made when its result is asked for, and gives Arrow types as they are stored."""
+    """A join that runs when its result is requested, and returns Arrow types as they are stored."""
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         return self.evaluation_function()
@@ -149,9 +148,8 @@ def _joined(
 def newest_rows(
     keys: Sequence[pa.Array], stamps: Any, asked_keys: Sequence[pa.Array], asked_stamps: Any, ttl: int | None
 ) -> pa.Array:
-    """For every request the place of the newest row of its key that is not after it; null where none is.
-
-    Stamps and `ttl` are microseconds; a row older than the ttl is none. A missing part of a key equals
+    """For every request the place of the newest row of its key that is not after it; null if there is none.
+    Stamps and `ttl` are microseconds; a row older than the ttl does not count. A missing part of a key equals
     nothing.
     """
     codes, asked_codes = _codes(keys, asked_keys)

@@ -21,14 +21,13 @@ PLAIN = (int, float, str, bytes, type(None), tuple)
 
 
 class DeclaredOnDemandView(OnDemandFeatureView):  # type: ignore[misc]
-    """Feast's view, but of features that are declared.
-
-    Feast's own runs the functions on made-up values to see what they give, which need not be in the domain
-    of any, and takes fields with a description or tags for others than those it then sees.
+    """Feast's view, but with declared features. Feast's own view runs the functions on made-up values to
+    infer their types, which need not be valid arguments, and takes fields with a description or tags for
+    different ones.
     """
 
     def infer_features(self) -> None:
-        """They are known."""
+        """Nothing to infer: the features are declared."""
 
 
 def feast_view(view: OnDemandView, sources: Mapping[str, FeatureView], tags: Mapping[str, str]) -> Any:

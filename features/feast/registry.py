@@ -1,7 +1,8 @@
 """Feast objects built from a case's views, applied from code to a repository of its own.
 
-The registry is Feast's SQL one: a change is a transaction on the object it is about, where Feast's
-registry file is read and written as a whole, so that of two who apply at once one undoes the other.
+The registry is Feast's SQL one: a change is a transaction on the object it is about, where Feast's registry
+file is read and written as a whole, so that, of two processes that apply at once, one undoes the other's
+change.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 OWNER = {"managed_by": "driftline"}
-"""Tag of what was made here; an object of that name without it is another's."""
+"""Tag of objects made here; an object of the same name without it belongs to somebody else."""
 HISTORY = "data/history"
 """The feature history's folder, below the repository's."""
 DEFINITIONS = Path(__file__).with_name("definitions.py")
-"""What Feast's own commands take for the repository's definitions."""
+"""The file that Feast's own commands read as the repository's definitions."""
 DEFERRED = "driftline.features.feast.deferred_offline_store.DeferredOfflineStore"
-"""Named to Feast until it asks for the offline store."""
+"""Given to Feast until it needs the offline store."""
 ATTEMPTS = 5
 """How often to apply while others make the same tables and objects on a shared database."""
 FIRST_APPLY_PAUSE = 0.2
@@ -89,8 +90,8 @@ class OnlineStoreRepo:
         return self.place.path / HISTORY
 
     def plan(self) -> list[RegistryChange]:
-        """What `apply` would do to each object. Raises FeaturesError where it would change another's, and
-        when the registry cannot be read."""
+        """What `apply` would do to each object. Raises FeaturesError if it would change somebody else's, and
+        if the registry cannot be read."""
         _check_driver(self.place)
         with self._alone(), _registry_errors():
             self._store = self._store or _open(self.place)
@@ -99,9 +100,9 @@ class OnlineStoreRepo:
     def apply(self) -> list[RegistryChange]:
         """Write the settings and register entities, views and a feature service of the project's name.
 
-        Returns what was done. Applied again it changes nothing. Others' objects stay, and so do views
-        that are no longer declared: nothing is deleted. Raises FeaturesError for an object of a name of
-        ours that somebody else made, and when the registry does not take the change.
+        Returns the changes. Applied again it changes nothing. Objects of others stay, and so do views that
+        are no longer declared: nothing is deleted. Raises FeaturesError if somebody else has an object of the
+        same name, and if the registry does not accept the change.
         """
         from sqlalchemy.exc import DBAPIError
 
@@ -147,13 +148,13 @@ class OnlineStoreRepo:
         return [change for change, _ in changes]
 
     def _alone(self) -> FileLock:
-        """Nobody else of this machine is at work on the repository."""
+        """Ensures that no other process of this machine works on the repository."""
         data = self.place.path / "data"
         data.mkdir(parents=True, exist_ok=True)
         return FileLock(data / "apply.lock")
 
     def _changes(self) -> list[tuple[RegistryChange, Any]]:
-        """What becomes of each declared object, and the object."""
+        """The change of each declared object, and the object."""
         registry, project = self.store.registry, self.place.project
         views = {view.name: view for view in registry.list_all_feature_views(project)}
         held = {
@@ -170,7 +171,7 @@ class OnlineStoreRepo:
 
 @contextmanager
 def _registry_errors() -> Iterator[None]:
-    """What the registry's database says as a FeaturesError."""
+    """Turns errors of the registry's database into FeaturesError."""
     from sqlalchemy.exc import DBAPIError
 
     try:

@@ -1,7 +1,7 @@
 """Online features for services: read straight from the store, each value with its freshness.
 
-Feast's own `get_online_features` looks the view up, builds a protobuf message a value and puts them
-into a response that is taken apart again: many times the work of the store itself.
+Feast's own `get_online_features` looks the view up, builds a protobuf message for each value and puts them
+into a response that is then decoded again: many times the work of the store itself.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Declared(Protocol):
 class Status(enum.StrEnum):
     """Whether there is a value.
 
-    `missing`: the entity was never seen, the feature has no value now, or the store has let the row go
-    since it expired. `expired`: the row is there, but older than the view's ttl, or than the feature's own.
+    `missing`: the entity was never seen, the feature has no value now, or the store has dropped the expired
+    row. `expired`: the row exists, but is older than the view's ttl, or than the feature's own.
     """
 
     PRESENT = "present"
@@ -53,7 +53,7 @@ class Status(enum.StrEnum):
 class FeatureValue(msgspec.Struct, frozen=True, gc=False):
     """A value, None unless present; the event time of its row, and the seconds from that until read.
 
-    A value that is missing says why:
+    A missing value has its reason:
 
     >>> FeatureValue(None, "missing", None, None).status
     'missing'
@@ -84,7 +84,7 @@ class FeatureRow(msgspec.Struct, frozen=True):
 
     @property
     def status(self) -> Status:
-        """Whether there is a row; it has expired when all that was asked of it has."""
+        """Whether there is a row; it has expired if all requested values have."""
         if self.event_time is None:
             return Status.MISSING
         is_over = all(value.status is Status.EXPIRED for value in self.features.values())
@@ -95,7 +95,7 @@ class FeatureRow(msgspec.Struct, frozen=True):
 
 
 class _Selection:
-    """Features of a view, and how their rows are asked for."""
+    """Features of a view, and how their rows are requested."""
 
     def __init__(self, view: View, features: tuple[str, ...]) -> None:
         self.view = view
@@ -178,7 +178,7 @@ class _Computed:
         at: datetime | None,
         requests: Sequence[Mapping[str, Any]] | None,
     ) -> _Wanted:
-        """What to read and compute; raises FeaturesError for what is asked wrongly."""
+        """What to read and compute; raises FeaturesError for a wrong request."""
         view = self._view
         wanted = _features_of(view, features)
         for key in keys:
@@ -221,7 +221,7 @@ class FeatureClient:
         self._selections: dict[tuple[str, tuple[str, ...] | None], _Selection] = {}
         self._opened: RowsReader | None = None
         self.reads = ReadCounts()
-        """What was read so far, and with which result: for your own metrics."""
+        """Counts of reads so far, by result: for your own metrics."""
 
     def get(
         self,
@@ -234,13 +234,13 @@ class FeatureClient:
     ) -> FeatureRow:
         """The newest values of one key: of the features named, or of all.
 
-        Of an on-demand view they are computed here; `request` has what it needs beside the store's values,
-        such as fields of a request. Its time is `at`.
+        Those of an on-demand view are computed here; `request` has its other inputs, such as fields of a
+        request. Its time is `at`.
 
-        `at` is the time for which ages and expiry are computed. Without it that is now, and
-        rows of a case that is fed from history (its clock is "event") never expire. Raises FeaturesError
-        for an unknown view or feature, for keys that are not the view's or no text, and StoreUnreadable when
-        the store cannot be read. An entity that was never seen is no error: its values are missing.
+        `at` is the time for which ages and expiry are computed. Without it that is now, and rows of a case
+        that is fed from history (its clock is "event") never expire. Raises FeaturesError for an unknown view
+        or feature, for keys that are not the view's or no text, and StoreUnreadable when the store cannot be
+        read. An entity that was never seen is not an error: its values are missing.
         """
         return self.get_many(view, (key,), features, at=at, requests=None if request is None else (request,))[
             0
@@ -307,7 +307,7 @@ class FeatureClient:
         return rows
 
     def close(self) -> None:
-        """Let go of the store. Who has read with asyncio calls `close_async`."""
+        """Close the store. After reads with asyncio call `close_async`."""
         if self._opened is not None:
             self._opened.close()
 
@@ -351,7 +351,7 @@ class FeatureClient:
 
     @contextmanager
     def _readable(self, view: str) -> Iterator[RowsReader]:
-        """The store; what keeps it from being read becomes StoreUnreadable."""
+        """The store; errors that prevent reading it become StoreUnreadable."""
         if self._opened is None:
             self._opened = _reader(self._place)
         try:
@@ -379,7 +379,8 @@ def _listed(names: Mapping[str, object]) -> str:
 
 
 def _features_of(view: View | OnDemandView, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """The features wanted of a view, all without a wish; raises FeaturesError for one that it has not."""
+    """The requested features of a view, by default all; raises FeaturesError for one that it does not
+    have."""
     unknown = [name for name in wanted or () if name not in view.features]
     if unknown:
         raise FeaturesError(

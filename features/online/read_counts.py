@@ -1,4 +1,4 @@
-"""How often online features are read, and what becomes of it."""
+"""How often online features are read, and with which result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from threading import Lock
 
 FAILED = "failed"
-"""What becomes of a read when the store cannot be read; else rows are present, missing or expired."""
+"""The result of a read when the store cannot be read; otherwise rows are present, missing or expired."""
 
 
 class ReadCounts:
@@ -34,7 +34,7 @@ class ReadCounts:
                 self._seconds[view] += time.perf_counter() - begun
 
     def add(self, view: str, results: dict[str, int]) -> None:
-        """Count rows by what became of them."""
+        """Count rows by result."""
         with self._lock:
             for result, count in results.items():
                 self._rows[view, result] += count
