@@ -11,7 +11,8 @@ _LONGEST = 500
 
 
 def reason_of(error: BaseException) -> str:
-    """What user code raised, without memory addresses: it must be the same when the log is folded again."""
+    """The text of an exception of user code, without memory addresses: it must be the same when the log is
+    folded again."""
     try:
         text = f"{type(error).__name__}: {error}"
     except Exception:
@@ -29,7 +30,7 @@ class ModelsError(DriftlineError):
 
 
 class ModelDeclarationError(ModelsError, DeclarationError):
-    """A task, a member or a pool that cannot be run as it is declared.
+    """A task, a member or a pool that cannot run as declared.
 
     >>> from driftline import Member
     >>> Member("", object)
@@ -40,7 +41,7 @@ class ModelDeclarationError(ModelsError, DeclarationError):
 
 
 class NotFinite(ModelsError):
-    """An estimator's answer is no finite number, or no probability.
+    """An estimator's answer is not a finite number, or not a probability.
 
     >>> raise NotFinite("the answer is nan")
     Traceback (most recent call last):

@@ -65,14 +65,14 @@ class Combination:
 
 
 LEAST_LABELS = 30
-"""Labels that make known in what range numbers lie."""
+"""Labels after which the range of the numbers counts as known."""
 
 
 class Combiner:
     """A combination at work, of `count` members.
 
-    A number that a member says beyond the range of all labels so far, by more than its width, counts as
-    that bound: one that diverges must not take the others' mean along, however small its weight.
+    If a member's number is outside the range of all labels so far, by more than its width, it is cut to that
+    bound: a member that diverges must not move the mean, however small its weight.
     """
 
     __slots__ = ("_count", "_declared", "_high", "_labels", "_low", "_task", "_weights")
@@ -92,11 +92,12 @@ class Combiner:
 
     @property
     def weights(self) -> list[float]:
-        """Of the members in their order, then of the learned mixtures if there are any; their sum is 1."""
+        """The weights of the members in their order, then of the learned mixtures if there are any; their sum
+        is 1."""
         return self._weights.weights
 
     def reborn(self) -> Combiner:
-        """A new one, as it was at first."""
+        """A new combination, in its initial state."""
         return Combiner(self._declared, self._count, self._task)
 
     def combined(self, outputs: Sequence[Any]) -> Any:
@@ -104,7 +105,7 @@ class Combiner:
         return self._weights.combined(self._confined(outputs))
 
     def learn(self, y: Any, outputs: Sequence[Any], losses: Sequence[float | None], own: float) -> None:
-        """Take in a label: what each member had answered and lost, and what the combination lost."""
+        """Learn from a label: the answer and loss of each member, and the combination's loss."""
         is_number = self._task == "regression"
         if is_number:
             outputs = self._confined(outputs)

@@ -1,4 +1,4 @@
-"""Exponential weights: how much each of several experts counts, by what it lost so far."""
+"""Exponential weights: the weight of each of several experts follows from its losses so far."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from math import exp, log
 from typing import Any
 
 FADING = 0.999
-"""How much of the mean squared error remains at each label; the rate for squared errors is taken from it."""
+"""Share of the mean squared error that remains at each label; the rate for squared errors follows from it."""
 FARTHEST = 50.0
-"""Exponents below it are cut off: a weight of e**-50 is none."""
+"""Largest exponent: a weight of e**-50 counts as 0."""
 
 
 class Hedge:
     """The weights of one combination of `count` members.
 
-    A member that did not answer has no part in the answer, and its weight is as if it had lost what the
-    combination did (Freund, Schapire, Singer and Warmuth 1997, Using and combining predictors that
-    specialize).
+    A member that did not answer has no part in the answer, and its weight changes as if its loss were the
+    combination's (Freund, Schapire, Singer and Warmuth 1997, Using and combining predictors that specialize).
     """
 
     __slots__ = ("_error", "_eta", "_share", "weights")
@@ -29,7 +28,7 @@ class Hedge:
         self._error = 0.0
 
     def combined(self, outputs: Sequence[Any]) -> Any:
-        """The weighted mean of the outputs (numbers, or probabilities by label); None of none."""
+        """The weighted mean of the outputs (numbers, or probabilities by label); None without any."""
         answered = [
             (weight, output)
             for weight, output in zip(self.weights, outputs, strict=True)
@@ -47,7 +46,8 @@ class Hedge:
         return sum([weight * output for weight, output in answered]) / whole
 
     def learn(self, losses: Sequence[float | None], own: float, squared: bool) -> None:
-        """Take in what each member lost on one label (None: it had not answered), and the combination."""
+        """Learn from the loss of each member on one label (None: it had not answered), and that of the
+        combination."""
         answered = [index for index, loss in enumerate(losses) if loss is not None]
         rate = self._rate(own, squared)
         if not answered:
@@ -79,7 +79,7 @@ class Hedge:
 
 
 def regret_bound(members: int, changes: int, labels: int, share: float) -> float:
-    """By how many nats a combination's log loss may exceed that of the best sequence of members.
+    """The nats by which a combination's log loss may exceed that of the best sequence of members.
 
     >>> round(regret_bound(members=4, changes=2, labels=1_000, share=0.005), 1)
     19.8

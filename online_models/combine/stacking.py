@@ -11,7 +11,7 @@ from driftline.online_models.combine.hedge import Hedge
 RATES = (0.003, 0.02)
 """Steps of the two learned mixtures, for slow and for fast change."""
 MARGIN_OF_CERTAINTY = 0.01
-"""Probabilities are taken no closer to 0 or 1, so that one member cannot outshout all others."""
+"""Probabilities are kept this far from 0 and 1, so that one member cannot dominate all others."""
 ETA = 0.5
 """Exponent of a wrong answer."""
 
@@ -31,7 +31,7 @@ def _sigmoid(z: float) -> float:
 
 class BinaryMixture:
     """Logistic regression on the members' log odds, by gradient steps (Wolpert 1992, Stacked generalization;
-    Mattern 2012, Mixing strategies in data compression). Who did not answer has odds of 1."""
+    Mattern 2012, Mixing strategies in data compression). A member that did not answer has odds of 1."""
 
     __slots__ = ("_rate", "weights")
 
@@ -72,7 +72,7 @@ class ClassesMixture:
         return {label: odd / whole for label, odd in odds.items()}
 
     def learn(self, y: str, outputs: Sequence[dict[str, float] | None]) -> None:
-        """A step down the gradient of log loss; a label that no member has seen teaches nothing."""
+        """A step down the gradient of log loss; nothing is learned from a label that no member has seen."""
         said = self.answer(outputs)
         if y not in said:
             return
@@ -121,9 +121,9 @@ _MIXTURES = {"binary": BinaryMixture, "multiclass": ClassesMixture, "regression"
 class Stack:
     """Exponential weights over the members and over two learned mixtures of them, by wrong answers.
 
-    What counts against a member or mixture is a wrong answer (for numbers the squared error): by log loss
-    a member that is right but too sure would be left for one that is wrong but cautious. A mixture is
-    judged by what it would say by now, with the weights of later labels in it if labels come late.
+    The loss of a member or mixture is a wrong answer (for numbers the squared error): by log loss, a member
+    that is right but too sure would lose to one that is wrong but cautious. A mixture is judged by its answer
+    with its present weights, which include later labels if labels come late.
     """
 
     __slots__ = ("_hedge", "_kind", "_mixtures")
@@ -150,7 +150,7 @@ class Stack:
         return self._hedge.combined(self._experts(outputs))
 
     def learn(self, y: Any, outputs: Sequence[Any]) -> None:
-        """Take in one label and what each member had answered (None: it had not)."""
+        """Learn from one label and the answers of the members (None: no answer)."""
         if all(output is None for output in outputs):
             return
         experts = self._experts(outputs)

@@ -1,4 +1,5 @@
-"""The budget of false alarms: what is promised, and how much evidence an alarm needs to keep it."""
+"""The drift budget: how many false alarms are promised at most, and how much evidence an alarm needs for
+that."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import msgspec
 
 
 class AlarmBudget(msgspec.Struct, frozen=True):
-    """The promise, at most one false alarm in so many requests, and what came of it: requests and confirmed
-    incidents so far; `evidence` is what each of the monitors needs."""
+    """The promise, at most one false alarm in so many requests, and the result: requests and confirmed
+    incidents so far; `evidence` is what each monitor needs for an alarm."""
 
     false_alarm_every: int
     requests: int
@@ -30,9 +31,8 @@ def _table() -> tuple[list[float], list[float]]:
 
 
 def evidence_for(blocks: float) -> float:
-    """The evidence that one monitor exceeds once in so many blocks of a stationary stream.
-
-    Linear in the logarithm between the table's rows, and on beyond its ends.
+    """The evidence that one monitor exceeds once in so many blocks of a stationary stream. Linear in the
+    logarithm between the table's rows, and beyond its ends.
     """
     evidence, log_blocks = _table()
     wanted = log(blocks)

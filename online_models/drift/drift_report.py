@@ -22,7 +22,8 @@ class Toll(msgspec.Struct, frozen=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What to expect of the newest `predictions`, whose labels are not known, by `labels` of earlier ones.
+    """The expected performance of the newest `predictions`, whose labels are unknown, from `labels` of
+    earlier ones.
 
     `loss` is the task's, `accuracy` the share of right answers; `withheld` says why there is neither.
     """

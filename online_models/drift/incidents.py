@@ -1,4 +1,4 @@
-"""Many alarms, one incident: what kind of change it is, and what most likely began it."""
+"""Groups alarms into one incident: its kind of change, and its likeliest cause."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ SuspectChange = Literal[
 ]
 
 LOSS_OF_FROZEN = "loss of frozen"
-"""The losses of the baseline that stopped learning: it does not follow the concept as what serves does, so
-they tell of slow changes."""
+"""The losses of the baseline that stopped learning: it does not follow the concept as the serving model does,
+so its losses show slow changes."""
 LOSS_OF_RARE = "loss of rare labels"
 """The losses on the labels of a class that is rare. Among all losses they are lost: what a model loses on one
 fraud in two hundred payments is off the scale of the others, right or wrong."""
 BREAKS: frozenset[SuspectChange] = frozenset({"missing rate", "unit", "frozen value", "calendar"})
 SETTLING = 3
-"""Blocks after an alarm whose values tell what became of a stream: the alarm's own may be half old."""
+"""Blocks after an alarm whose values show the new level of a stream: the alarm's own block may be half
+old."""
 UNIT = 1.25
-"""A level that changed by a smaller factor is no change of unit."""
+"""A change of a level by a smaller factor is not a change of unit."""
 ALIKE = 1.4
 """How much the factors of center and width may differ: so much is chance among a few blocks of values. By a
 large factor they may differ by its cube root: the width of counts, where there are more of what is counted,
@@ -50,7 +51,8 @@ grows by the square root, and they differ by more."""
 
 
 class SuspectStream(NamedTuple):
-    """What changed of one stream, most evident aspect first; `evidence` is about -ln of its chance."""
+    """The changes of one stream, most evident aspect first; `evidence` is about -ln of their probability by
+    chance."""
 
     subject: str
     stream: str
@@ -68,7 +70,8 @@ def _sum(losses: Sequence[float | None]) -> float | None:
 
 @dataclass(slots=True)
 class Losses:
-    """Sums of what was served and of each member's answers lost; None for one that did not answer all."""
+    """Sums of the losses of the served answers and of each member's; None for a member that did not answer
+    all."""
 
     labels: int = 0
     served: float = 0.0
@@ -96,7 +99,7 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A turn of an incident: what leads its suspects, before and after, and where in the log.
+    """A step of an incident: its first suspect, before and after, and its place in the log.
 
     `predictions` is when what changed was asked, `labels` when its labels came (None: no label was needed).
     `toll` is given when a confirmed incident is over, if labels came during it.
@@ -120,7 +123,7 @@ class Drift:
 
 
 class Settling(NamedTuple):
-    """A stream that changed a moment ago: since which request, its center and width before, values after."""
+    """A stream that has just changed: since which request, its center and width before, values after."""
 
     since: int
     scale: tuple[float, float]
@@ -129,7 +132,7 @@ class Settling(NamedTuple):
 
 @dataclass(slots=True)
 class Incident:
-    """One change of the stream and all that it shows in."""
+    """One change of the requests, and the streams that show it."""
 
     number: int
     began: int
@@ -160,7 +163,7 @@ def _change(alarm: Alarm) -> SuspectChange:
 
 def _place(suspect: SuspectStream) -> tuple[int, float, str]:
     """Causes before what they cause: broken data, late labels, other features, labels, losses, scores; then
-    evidence. What the frozen baseline loses concerns nobody where something else is seen."""
+    evidence. The frozen baseline's losses do not count if there is another suspect."""
     if suspect.stream == LOSS_OF_FROZEN:
         step = 6
     elif suspect.change in BREAKS and suspect.stream != "score":
@@ -184,12 +187,12 @@ def ranked(suspects: Iterable[SuspectStream]) -> tuple[SuspectStream, ...]:
 
 
 def kind_of_change(suspects: Iterable[SuspectStream]) -> IncidentKind:
-    """What kind of change shows in these suspects.
+    """The kind of change that these suspects show.
 
-    A label shift leaves P(x | y) alone, so inputs and scores move with the labels, and the model, which
-    knows nothing of it, is off. Labels that move while inputs stay, or a model that is off while neither
-    moves, are a change of P(y | x): concept drift. Inputs that move while the model stays right, even if the
-    labels move with them, are a covariate drift.
+    A label shift leaves P(x | y) alone, so inputs and scores move with the labels, and the model, which does
+    not know the new shares, is wrong. Labels that move while inputs stay, or a model that is wrong while
+    neither moves, are a change of P(y | x): concept drift. Inputs that move while the model stays right, even
+    if the labels move with them, are a covariate drift.
     """
     remaining = list(suspects)
     changes = {suspect.change for suspect in remaining}
@@ -208,7 +211,7 @@ def kind_of_change(suspects: Iterable[SuspectStream]) -> IncidentKind:
 def is_unit_change(before: tuple[float, float], after: tuple[float, float]) -> bool:
     """Whether values of this (center, width) may be earlier ones times one factor: both changed by it.
 
-    Around 0 the width alone tells. A negative factor is a sign that was flipped.
+    Around 0 only the width shows it. A negative factor is a flipped sign.
     """
     (old_center, old_width), (center, width) = before, after
     wider = width / old_width
@@ -223,9 +226,8 @@ def is_unit_change(before: tuple[float, float], after: tuple[float, float]) -> b
 
 
 class Incidents:
-    """The state of one pool: stable, warning, drift, recovered, and the incident that is open.
-
-    `restarts` counts the incidents that spoiled comparisons of losses: these start again with each.
+    """The state of one pool: stable, warning, drift, recovered, and the open incident. `restarts` counts the
+    incidents that made comparisons of losses invalid: these start again with each.
     """
 
     __slots__ = ("_recovered_until", "_settling", "confirmed", "current", "number", "restarts", "state")
@@ -240,7 +242,7 @@ class Incidents:
         self._settling: dict[str, Settling] = {}
 
     def warned(self, alarms: Sequence[Alarm], now: int) -> bool:
-        """Take alarms that are warnings; whether this is news. `now` is in requests."""
+        """Take alarms that are warnings; returns whether that changes anything. `now` is in requests."""
         if self.current is not None:
             if not self.current.confirmed:
                 self._suspect(self.current, alarms, now)
@@ -251,7 +253,8 @@ class Incidents:
         return True
 
     def alarmed(self, alarms: Sequence[Alarm], now: int) -> bool:
-        """Take alarms that are confirmed; whether this is news: a new incident, or another kind of one."""
+        """Take confirmed alarms; returns whether that changes anything: a new incident, or another kind of
+        one."""
         if self.current is None:
             self._open((), now)
         incident = self.current
@@ -268,7 +271,8 @@ class Incidents:
         return self._judge(incident) or news
 
     def settle(self, newest: Mapping[str, Sequence[float]], now: int) -> bool:
-        """Look at the newest values of streams that changed a moment ago; whether that is news."""
+        """Look at the newest values of streams that have just changed; returns whether that changes
+        anything."""
         incident = self.current
         assert incident is not None
         for stream, values in newest.items():
@@ -287,7 +291,7 @@ class Incidents:
 
     @property
     def settling(self) -> Sequence[str]:
-        """Streams that changed a moment ago."""
+        """Streams that have just changed."""
         return tuple(self._settling)
 
     def end(self, now: int, cooldown: int) -> Incident | None:
@@ -329,7 +333,7 @@ class Incidents:
                 )
 
     def _judge(self, incident: Incident) -> bool:
-        """Judge the kind again; whether it is another one."""
+        """Judge the kind again; returns whether it has changed."""
         before = incident.kind
         incident.kind = kind_of_change(incident.suspects.values())
         changes = {s.change for s in incident.suspects.values() if s.stream != LOSS_OF_FROZEN}

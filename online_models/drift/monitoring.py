@@ -1,4 +1,4 @@
-"""What a use case declares about its monitors."""
+"""The declaration of a pool's drift monitors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Monitoring:
     """Monitors of one pool: its features, scores, labels, losses and calibration, with one alarm budget.
 
     `false_alarm_every` is the promise: on a stationary stream the pool confirms at most one drift in so many
-    requests, all its monitors together; each has an equal share. A warning needs as much evidence as comes up
-    by chance `warnings` times as often. An incident ends after `cooldown` requests without a new alarm.
-    Features in `unwatched` are not looked at; of a text feature the `categories` most frequent values are
-    told apart. The estimate of performance without labels goes with every `estimate_every`th label and
+    requests, all its monitors together; each has an equal share. A warning needs less evidence: as much as
+    occurs by chance `warnings` times as often. An incident ends after `cooldown` requests without a new
+    alarm. Features in `unwatched` are not watched; of a text feature the `categories` most frequent values
+    are distinguished. The estimate of performance without labels goes with every `estimate_every`th label and
     needs `estimate_labels` of them.
 
     With a `season` (`DAY`, `WEEK`: whole quarters of an hour up to four weeks), everything is compared with

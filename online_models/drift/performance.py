@@ -1,4 +1,4 @@
-"""How well the serving model does now, before its labels are known."""
+"""The estimated performance of the serving model now, before its labels are known."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Performance:
         self._labels = 0
 
     def forget(self) -> None:
-        """What labels have shown holds no longer."""
+        """Forget the labels so far: they no longer apply."""
         self._sums[:] = 0.0
         self._labels = 0
 

@@ -1,4 +1,4 @@
-"""Everything that watches one pool: monitors, incidents, and the estimate of its performance."""
+"""The drift detection of one pool: monitors, incidents, and the estimate of its performance."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _STATE = (
     "_request_spans", "_requests", "_rows", "_seen", "_started", "_times", "_trues",
 )  # fmt: skip
 MATURE = 512
-"""Labels after which what a model answers is watched: before, its scores and losses change as it learns."""
+"""Labels after which a model's answers are watched: before, its scores and losses change as it learns."""
 RARE = 0.1
 """A class of fewer than this share of the first `MATURE` labels of a binary task has its losses watched
 apart."""
@@ -112,18 +112,18 @@ class DriftManager:
 
     @property
     def suspected(self) -> list[str]:
-        """What the incident that is not over shows in, each by its kind: feature, score, label, loss ..."""
+        """The suspects of the open incident, each by its kind: feature, score, label, loss ..."""
         current = self._incidents.current
         return [] if current is None else [stream.partition(" ")[0] for stream in current.suspects]
 
     @property
     def restarts(self) -> int:
-        """How many confirmed incidents changed what losses mean: comparisons of them start again with
-        each."""
+        """How many confirmed incidents made comparisons of losses invalid: these start again with each."""
         return self._incidents.restarts
 
     def observe(self, x: dict[str, Any], output: Any, at: float, offset: int) -> Sequence[Drift]:
-        """Watch a request and its answer; what this shows. `x` is kept for a while, not copied."""
+        """Watch a request and its answer; returns the drift that they show. `x` is kept for a while, not
+        copied."""
         rows = self._rows
         if not rows:
             self._started = (at, offset)
@@ -146,9 +146,9 @@ class DriftManager:
         offset: int,
         outputs: Sequence[Any],
     ) -> Sequence[Drift]:
-        """Watch a label of an answer given at `predicted_at` (offset `predicted_offset`); what this shows.
-
-        `losses` are of the members, `outputs` of members and baselines; None where one gave no answer.
+        """Watch a label of an answer given at `predicted_at` (offset `predicted_offset`); returns the drift
+        that it shows. `losses` are those of the members, `outputs` of members and baselines; None for one
+        without an answer.
         """
         if self._learned < MATURE:
             self._ripen(y, offset)
@@ -197,7 +197,8 @@ class DriftManager:
         return self._mature_from is not None and not 0 <= asked <= self._mature_from
 
     def estimate(self) -> Estimate:
-        """What to expect of the newest answers; withheld while an incident spoils what labels have shown."""
+        """The expected performance of the newest answers; withheld while an incident makes earlier labels
+        invalid."""
         incident = self._incidents.current
         spoiled = incident is not None and incident.spoils_losses
         invalid = (
@@ -241,7 +242,8 @@ class DriftManager:
         return alarms
 
     def _scores(self, outputs: Sequence[Any]) -> Sequence[float]:
-        """What is watched of answers: p(True), the number, or the probability of the likeliest label."""
+        """The watched value of each answer: p(True), the number, or the probability of the likeliest
+        label."""
         if self._task.kind == "multiclass":
             return [max(output.values(), default=0.0) for output in outputs]
         return outputs
@@ -296,7 +298,7 @@ class DriftManager:
         return alarms
 
     def _frozen_losses(self, truths: Sequence[Any], answers: Sequence[Sequence[Any]]) -> list[float | None]:
-        """What the frozen baseline lost, by label."""
+        """The frozen baseline's losses, by label."""
         assert self._frozen is not None
         loss, place = self._task.loss, self._frozen
         return [
@@ -307,7 +309,7 @@ class DriftManager:
     def _tally(
         self, truths: Sequence[Any], served: Sequence[float], answers: Sequence[Sequence[Any]]
     ) -> None:
-        """What everyone lost on a block of labels, while an incident lasts."""
+        """Everyone's losses on a block of labels, while an incident lasts."""
         incident = self._incidents.current
         if incident is not None and incident.confirmed:
             loss = self._task.loss
@@ -409,7 +411,7 @@ class DriftManager:
         return {name: getattr(self, name) for name in _STATE}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `snapshot` gave."""
+        """Continue from what `snapshot` returned."""
         for name in _STATE:
             setattr(self, name, state[name])
 

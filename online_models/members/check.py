@@ -1,4 +1,4 @@
-"""Whether a member can be run: asked, taught, pickled and compared with another one of its kind."""
+"""Checks whether a member can run: it predicts, learns, is pickled, and is compared with a second one."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ def check_models(scope: PerKey, task: Task, requests: Sequence[Mapping[str, Any]
 def check_member(member: Member, task: Task, requests: Sequence[Mapping[str, Any]]) -> None:
     """Build a member twice, let both answer and learn from `requests`, pickle one in the middle.
 
-    Raises ModelDeclarationError where `build` returns what is no estimator for the task, where a parameter
-    that seeds it is missing, where it cannot be pickled, and where the two, or one and its restored copy,
-    differ.
-    An answer that is not finite, or an exception, is no reason: members may fail now and then.
+    Raises ModelDeclarationError if `build` returns something else than an estimator for the task, if a seed
+    is missing, if it cannot be pickled, and if the two, or one and its restored copy, differ. An answer that
+    is not finite, or an exception, is allowed: members may fail at times.
     """
     first, second = member.born(), member.born()
     _check_kind(member, first, task)
@@ -123,7 +122,7 @@ def _generators(estimator: Any) -> list[str]:
 
 
 def _last(estimator: Any) -> Any:
-    """What answers: of a pipeline the last step."""
+    """The object that answers: the last step of a pipeline."""
     steps = getattr(estimator, "steps", None)
     return _last(list(steps.values())[-1]) if isinstance(steps, Mapping) and steps else estimator
 
@@ -160,7 +159,7 @@ def _check_kind(member: Member, estimator: Any, task: Task) -> None:
 
 
 def _knows_many(estimator: Any) -> bool:
-    """Whether it tells more than two classes apart: it says so, or what it wraps or chooses from does."""
+    """Whether it handles more than two classes: it declares that, or the estimators that it wraps do."""
     last = _last(estimator)
     if getattr(last, "_multiclass", True):
         return True
@@ -170,7 +169,8 @@ def _knows_many(estimator: Any) -> bool:
 
 
 def _check_answer(member: Member, estimator: Any, task: Task, requests: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse what answers in another form than the task reads; who raises or has no answer is left alone."""
+    """Refuse an estimator whose answer has another form than the task reads; one that raises or has no answer
+    is accepted."""
     asked = _ASKED[task.kind] if task.is_supervised else "score_one"
     form, said = (Mapping, "a dict of probabilities") if asked == "predict_proba_one" else (Real, "a number")
     for x in requests[:1]:
@@ -230,7 +230,7 @@ def _compare(
 
 
 def _turn(member: Member, task: Task, estimator: Any, x: Mapping[str, Any], y: Any) -> list[str]:
-    """What it answers and what comes of learning, as text, so that NaN is as NaN."""
+    """Its answer and the result of learning, as text, so that NaN equals NaN."""
     said = []
     try:
         said.append(repr(task.predict(estimator, dict(x))))

@@ -1,4 +1,4 @@
-"""How often a member may fail, and how it comes back."""
+"""Failures of a member: how many are tolerated, quarantine and probation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ MOST_DOUBLINGS = 6
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How often a member may fail before it is put in quarantine, and how it comes back.
-
-    A member fails when it raises, or when its answer is no finite number. The next in line then answers that
-    request, and the member learns from its label all the same. `failures` within `within` requests of its
-    pool are too many: in quarantine it neither answers nor learns for `pause` requests, twice as many each
-    time after that, up to 64 times. Then it starts again, on probation: it answers and learns beside the
-    others, and may serve once it has learned from `probation` examples. Raises ModelDeclarationError for a
-    number out of range.
+    """How often a member may fail before it is put in quarantine, and how it returns. A member fails when it
+    raises, or when its answer is not a finite number. The next in line then answers that request; the member
+    still learns from its label. `failures` within `within` requests of its pool are too many: in quarantine
+    it neither answers nor learns for `pause` requests, twice as many each time after that, up to 64 times.
+    Then it starts again, on probation: it answers and learns beside the others, and may serve once it has
+    learned from `probation` examples. Raises ModelDeclarationError for a number out of range.
 
     >>> Tolerance(failures=3, within=100).pause
     1000
@@ -63,7 +61,7 @@ class Failures(msgspec.Struct):
     reason: str = ""
 
     def add(self, request: int, reason: str, rules: Tolerance) -> bool:
-        """Count one; returns whether they are too many."""
+        """Count a failure; returns whether there are too many."""
         self.total += 1
         self.reason = reason
         self.recent = [*self.recent, request][-rules.failures :]

@@ -22,9 +22,9 @@ from driftline.online_models.tasks.baselines import check_name
 
 
 def copied(estimator: Any, name: str) -> Any:
-    """The estimator by way of its pickle; `name` is the member's, for the error."""
+    """A copy of the estimator by pickle; `name` is the member's, for the error."""
     try:
-        return pickle.loads(pickle.dumps(estimator, protocol=5))  # our own bytes of a moment ago
+        return pickle.loads(pickle.dumps(estimator, protocol=5))  # bytes that were pickled here just now
     except BaseException as error:
         pass_interrupt(error)
         raise ModelDeclarationError(
@@ -33,7 +33,8 @@ def copied(estimator: Any, name: str) -> Any:
 
 
 def accepts_weight(estimator: Any) -> bool:
-    """Whether it learns with a weight `w`: of a pipeline the last step, of a wrapper what it wraps."""
+    """Whether it learns with a weight `w`; decided by the last step of a pipeline, or the wrapped
+    estimator."""
     steps = getattr(estimator, "steps", None)
     if steps:
         return accepts_weight(list(steps.values())[-1])
@@ -68,15 +69,13 @@ def _listed(given: object) -> Sequence[object]:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A named estimator: `build` makes a new one, of any River kind.
+    """A named estimator: `build` makes a new one, of any River kind. `class_weight` gives the weight of each
+    label's examples. With `sampling` only that share, in (0, 1], of a label's examples is learned, chosen by
+    a hash of the prediction id, and the probability is corrected for it. Labels that are not named have 1.
 
-    `class_weight` multiplies what a label teaches. `sampling` learns only that share, in (0, 1], of a
-    label's examples, chosen by a hash of the prediction id, and corrects the probability for it.
-    Labels that are not named have 1.
-
-    `rate` is the share of requests that it answers and learns from, chosen by a hash of the prediction
-    id, while it does not serve; `cost` is what one of them costs, in any unit (see `PerKey.budget`). One in
-    `reserve` is idle until it is added. Raises ModelDeclarationError where a number is out of range.
+    `rate` is the share of requests that it answers and learns from, chosen by a hash of the prediction id,
+    while it does not serve; `cost` is what one of them costs, in any unit (see `PerKey.budget`). One in
+    `reserve` is idle until it is added. Raises ModelDeclarationError if a number is out of range.
 
     >>> from river import linear_model
     >>> member = Member("logistic", linear_model.LogisticRegression)
@@ -114,7 +113,8 @@ class Member:
                 )
 
     def check(self, kind: str) -> None:
-        """Raises ModelDeclarationError when weights or shares name what is no label of this kind of task."""
+        """Raises ModelDeclarationError if weights or shares name something that is not a label of this kind
+        of task."""
         for what, given in (("class_weight", self.class_weight), ("sampling", self.sampling)):
             if given and kind == "regression":
                 raise ModelDeclarationError(
@@ -144,13 +144,13 @@ class Member:
     def chance(prediction_id: str) -> int:
         """A number in [0, 2**32) by the prediction id: a rate r takes those below r * 2**32.
 
-        By another hash than that of `learns`, so that the one says nothing of the other; and a good one, as
-        ids that are counted up have checksums that are far from even.
+        By another hash than that of `learns`, so that the two are independent; and by a good one, as
+        checksums of consecutive ids are far from uniform.
         """
         return int.from_bytes(blake2b(prediction_id.encode(), digest_size=4).digest(), "little")
 
     def corrected(self, output: Any) -> Any:
-        """An output (p(True), or p by label) as it would be had all examples been learned.
+        """An output (p(True), or p by label) corrected for sampling, as if all examples had been learned.
 
         Keeping a share s(c) of the examples of class c multiplies its odds by s(c), so
         p(c) = (q(c) / s(c)) / sum over k of q(k) / s(k) for the estimator's own q (Elkan 2001, theorem 2;
@@ -172,16 +172,14 @@ class PerKey:
     """One pool for each value of the partition key, or of the request's field `by`: one with few values, as
     each pool has members of its own.
 
-    The champion serves; challengers learn from the same examples and stand in when it fails. A
-    combination answers with what the members say, all but other combinations.
-    Baselines are the running prior and the champion's own spec (where that is a combination, the first
-    member's) frozen after `frozen_after` labels.
-    `budget` bounds the sum of cost x rate over the members that do not serve: where they exceed it, the
-    rates of all are scaled down by one factor. While a combination serves, all members answer it.
-    `tolerance` is how often a member may fail before it is put in quarantine, and how it comes back.
-    With `promotion` a challenger that is proven better takes over.
-    `monitoring` watches for drift; None watches nothing.
-    Raises ModelDeclarationError for a name used twice or a number out of range.
+    The champion serves; challengers learn from the same examples and stand in when it fails. A combination
+    answers with the weighted answers of the members, without other combinations. Baselines are the running
+    prior and the champion's own spec (where that is a combination, the first member's) frozen after
+    `frozen_after` labels. `budget` bounds the sum of cost x rate over the members that do not serve: if they
+    exceed it, the rates of all are scaled down by one factor. While a combination serves, all members answer
+    it. `tolerance` is how often a member may fail before it is put in quarantine, and how it returns. With
+    `promotion` a challenger that is proven better takes over. `monitoring` watches for drift; None watches
+    nothing. Raises ModelDeclarationError for a name used twice or a number out of range.
 
     >>> from driftline import Member
     >>> pool = PerKey(champion=Member("careful", object), challengers=[Member("bold", object)])
@@ -222,7 +220,8 @@ class PerKey:
 
     @property
     def first(self) -> Member:
-        """The first member that is no combination, as a rule the champion: the frozen one is its copy."""
+        """The first member that is not a combination, usually the champion: the frozen baseline is its
+        copy."""
         everyone = (self.champion, *self.challengers)
         return next(member for member in everyone if isinstance(member, Member))
 

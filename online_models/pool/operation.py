@@ -1,4 +1,4 @@
-"""What an operator does to a pool: each command takes effect at once, and returns its result."""
+"""An operator's commands to a pool: each takes effect at once, and returns its result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from driftline.online_models.pool.serving_change import ModelChange, refused
 
 
 def obey(roster: Roster, action: str, member: str = "", budget: float | None = None) -> ModelChange:
-    """Do what an `action` of `driftline.streams.declare.events.Action` wants."""
+    """Carry out an `action` of `driftline.streams.declare.events.Action`."""
     actions: dict[str, Callable[[], ModelChange]] = {
         "promote": lambda: promote(roster, member),
         "rollback": lambda: rollback(roster),
@@ -26,7 +26,7 @@ def obey(roster: Roster, action: str, member: str = "", budget: float | None = N
 
 
 def promote(roster: Roster, name: str) -> ModelChange:
-    """A live member serves from here on, as an operator wants it."""
+    """Let a live member serve from here on."""
     index, seat = _found(roster, name)
     if seat is None or not seat.state.live or seat.state.follows:
         return refused(name, "no live member has this name" if seat is None else _state_of(seat))
@@ -88,7 +88,7 @@ def add(roster: Roster, name: str) -> ModelChange:
 
 
 def remove(roster: Roster, name: str) -> ModelChange:
-    """A challenger neither answers nor learns any more; one in quarantine does not come back by itself."""
+    """A challenger neither answers nor learns any more; one in quarantine does not return by itself."""
     index, seat = _found(roster, name)
     if seat is not None and seat.state.failures is not None and seat.state.failures.is_confined:
         roster.dismiss(index)
@@ -107,7 +107,7 @@ def remove(roster: Roster, name: str) -> ModelChange:
 
 
 def set_budget(roster: Roster, budget: float | None) -> ModelChange:
-    """Bound what the members that do not serve may cost; None: no bound."""
+    """Bound the cost of the members that do not serve; None: no bound."""
     if budget is not None and not (isfinite(budget) and budget > 0):
         return refused("", f"a budget must be a finite number above 0, not {budget!r}")
     roster.state.budget = budget

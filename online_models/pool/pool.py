@@ -1,4 +1,4 @@
-"""The models of one key: who serves, who learns beside it, and what each answer was worth."""
+"""The models of one key: which one serves, which ones learn beside it, and the score of each answer."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ class Forecast(msgspec.Struct, eq=False, gc=False):
 
     `row` is the number of its label among the pool's, once learned from; -1 before, and where it is not
     scored. `at` (seconds of event time) and `offset` are the request's; `reach` is half the width of the
-    interval told, where there is one. `unanswered` are the numbers of those that were asked and had no
-    answer.
+    interval, if there is one. `unanswered` are the numbers of the members that were asked and had no answer.
     """
 
     serving: str
@@ -48,7 +47,7 @@ class Forecast(msgspec.Struct, eq=False, gc=False):
 
 @dataclass(slots=True)
 class Learned:
-    """What learning one example showed: the serving output's loss, changes, drifts.
+    """The results of learning one example: the serving output's loss, changes, drifts.
 
     `estimate` of the newest answers' performance comes with every `Monitoring.estimate_every`th label.
     """
@@ -60,10 +59,9 @@ class Learned:
 
 
 class PoolState(msgspec.Struct):
-    """All of a pool that changes: what its parts keep, offset and number of the labels learned from, the
-    answer of last resort, and how many new starts of comparisons drift has caused.
-
-    `drift` and `intervals` are filled where the state is handed out; a pool at work has them as objects.
+    """The state of a pool: that of its parts, offset and number of the labels learned from, the answer of
+    last resort, and how many restarts of comparisons drift has caused. `drift` and `intervals` are filled
+    when the state is returned; a pool at work has them as objects.
     """
 
     roster: RosterState
@@ -129,7 +127,7 @@ class Pool:
         return own if own >= 0 else self._state.learned_through
 
     def observe(self, x: dict[str, Any], forecast: Forecast, at: float, offset: int) -> Sequence[Drift]:
-        """Watch a request and its answer; returns what they show of drift."""
+        """Watch a request and its answer; returns the drift that they show."""
         forecast.at = at
         forecast.offset = offset
         if self.drift is None:
@@ -137,12 +135,12 @@ class Pool:
         return self.drift.observe(x, forecast.output, at, offset)
 
     def label_arrived(self, y: Any, delay: float, at: float) -> None:
-        """Watch how long a label took that is learned at its request's deadline."""
+        """Watch the delay of a label that is learned at its request's deadline."""
         if self.drift is not None:
             self.drift.label_arrived(y, delay, at)
 
     def predict(self, x: dict[str, Any], prediction_id: str = "") -> tuple[Forecast, Sequence[ModelChange]]:
-        """Ask every live member whose turn it is; of the first in line that can answer is the answer."""
+        """Ask every live member whose turn it is; the first in line that can answer gives the answer."""
         roster = self.roster
         request = _Request(x, len(roster.seats), roster.begin_request())
         outputs = request.outputs
@@ -197,8 +195,8 @@ class Pool:
         return roster.seats[index].state.estimator.combined([outputs[other] for other in roster.combined])
 
     def _stand_in(self, request: _Request) -> int:
-        """Who answers when the one that serves does not: the first in line that can, asked even where it is
-        not its turn."""
+        """The member that answers if the serving one does not: the first in line that can, asked even if it
+        is not its turn."""
         outputs = request.outputs
         for index in self.roster.line():
             if outputs[index] is None and index not in request.unanswered:
@@ -237,8 +235,8 @@ class Pool:
     ) -> Learned:
         """Score every member's output of that request, let the members learn, decide which one serves.
 
-        `slices` are the request's values of the declared slices, in their order. What was not `published`, as
-        in a warm-up, is learned from and compared, and is not in the metrics.
+        `slices` are the request's values of the declared slices, in their order. An example that was not
+        `published`, as in a warm-up, is learned from and compared, but not in the metrics.
         """
         state, roster = self._state, self.roster
         outputs = forecast.outputs
@@ -300,7 +298,7 @@ class Pool:
             changes += self.roster.taught(index)
 
     def _weigh(self, y: Any, outputs: Sequence[Any], losses: Sequence[float | None]) -> None:
-        """Let the combinations learn how good each member's answers are."""
+        """Let the combinations learn from the losses of the members."""
         roster = self.roster
         for index in roster.combinations:
             own = losses[index]
@@ -318,7 +316,8 @@ class Pool:
         losses: Sequence[float | None],
         learned: Learned,
     ) -> None:
-        """Look for drift in what a label showed; where it spoils comparisons of losses, they start again."""
+        """Look for drift in a label's results; if it makes comparisons of losses invalid, they start
+        again."""
         drift, monitoring = self.drift, self._scope.monitoring
         if drift is None or monitoring is None:
             return
@@ -356,7 +355,7 @@ class Pool:
         return changes
 
     def _losses(self, y: Any, forecast: Forecast, served: float) -> Sequence[float | None]:
-        """The loss of every seat, once for all who need it; None where it did not answer."""
+        """The loss of every seat, computed once; None for one that did not answer."""
         outputs = forecast.outputs
         if self.roster.members == 1 and self.roster.referee is None and forecast.output is outputs[0]:
             return [served]  # like the others: a restored answer is equal, not identical
@@ -391,7 +390,7 @@ class Pool:
                 seat.state.metrics.amend(y_old, y_new, output, forecast.row)
 
     def state(self) -> PoolState:
-        """All that was learned; what it is made of is not copied."""
+        """Everything that was learned; nothing is copied."""
         return msgspec.structs.replace(
             self._state,
             drift=None if self.drift is None else self.drift.snapshot(),
@@ -399,7 +398,7 @@ class Pool:
         )
 
     def restore(self, state: PoolState) -> None:
-        """Take over what `state` gave, of a pool with the same declaration."""
+        """Continue from what `state` returned, for a pool with the same declaration."""
         self._state = msgspec.structs.replace(state, drift=None, intervals=None)
         self.roster.restore(state.roster)
         if self.drift is not None:

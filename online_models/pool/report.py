@@ -15,18 +15,17 @@ from driftline.online_models.tasks.metrics import Metrics, metrics_of
 def merged_report(pools: Iterable[Pool]) -> dict[str, dict[str, Any]]:
     """{member: {role, live, serving, whole-run metrics, fading: {...}}} over several pools of one task.
 
-    `failures` is how often it raised or gave no finite number, `quarantine` the newest reason where it is in
-    one; neither is there for a member that never failed.
-
-    `role` is as declared; `serving` is in how many of the pools it serves now. Where intervals are told,
-    `coverage` is the share of labels that those told while it served have held, `width` their mean width.
+    `failures` is how often it raised or gave no finite number, `quarantine` the newest reason if it is in
+    quarantine; both are absent for a member that never failed. `role` is as declared; `serving` is the number
+    of pools in which it serves now. With intervals, `coverage` is the share of labels within those that were
+    published while it served, `width` their mean width.
     """
     return {name: report() for name, report in member_reports(pools)}
 
 
 def member_reports(pools: Iterable[Pool]) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    """The entries of `merged_report` one by one. What an entry is of is copied as it is now, 9 bytes a label;
-    the function that then computes it takes ten times as long, and may run on another thread."""
+    """The entries of `merged_report` one by one. The data of an entry is copied at once, 9 bytes a label; the
+    function that then computes it takes ten times as long, and may run on another thread."""
     seats: dict[str, list[Seat]] = {}
     serving: dict[str, int] = {}
     intervals: list[Intervals] = []

@@ -1,4 +1,4 @@
-"""The seats of a pool: which one serves, who is next in line, who is in quarantine."""
+"""The seats of a pool: which one serves, which are next in line, which are in quarantine."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Roster:
         return self.seats[index].name if index < len(self.seats) else "prior"
 
     def line(self) -> Iterator[int]:
-        """Who may answer, the one that serves first."""
+        """The seats that may answer, the serving one first."""
         serving = self.state.serving
         if serving < len(self.seats):
             yield serving
@@ -174,7 +174,7 @@ class Roster:
         self.apportion()
 
     def dismiss(self, index: int) -> None:
-        """A member in quarantine does not come back by itself."""
+        """A member in quarantine does not return by itself."""
         failures = self.seats[index].state.failures
         assert failures is not None
         failures.release(0)

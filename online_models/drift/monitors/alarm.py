@@ -1,4 +1,4 @@
-"""What a monitor finds."""
+"""The alarm of a monitor."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ Aspect = Literal["mean", "spread", "missing", "frozen", "categories", "calendar"
 class Alarm(NamedTuple):
     """A monitor's alarm: the level of `aspect` of `stream` before, and in the last `blocks` blocks.
 
-    `category` is the value whose frequency changed. `scale` is the stream's center and width
-    before, where mean and spread are both watched.
-    `column` is its place in the panel until the next block.
+    `category` is the value whose frequency changed. `scale` is the stream's center and width before, if mean
+    and spread are both watched. `column` is its place in the panel until the next block.
     """
 
     stream: str
@@ -29,6 +28,6 @@ class Alarm(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """What the alarm is about, in words."""
+        """The subject of the alarm, as text."""
         what = {"missing": "missing rate", "categories": f"share of {self.category}"}
         return f"{self.stream}: {what.get(self.aspect, self.aspect)}"

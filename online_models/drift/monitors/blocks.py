@@ -15,7 +15,7 @@ from driftline.online_models.drift.monitors.windows import BLOCK, MEAN, SQUARE, 
 
 
 def columns_of(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
-    """The values of each name in all rows; nan where a row has none."""
+    """The values of each name in all rows; nan if a row has none."""
     if not names:
         return ()
     of_row, blank, most = itemgetter(*names), dict.fromkeys(names, nan), len(names)
@@ -27,7 +27,7 @@ def columns_of(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Iterable
 
 
 def complete_rates(rates: Array) -> None:
-    """Fill the rows of monitors of rates, whose totals are there."""
+    """Fill the rows of monitors of rates, whose totals are known."""
     rates[MEAN] = rates[SQUARE] = rates[TOTAL] * (1.0 / BLOCK)
     rates[WEIGHT] = BLOCK
 
@@ -36,12 +36,12 @@ def counted(values: Sequence[Any]) -> Counter[Any]:
     """How often each value came in a block of texts."""
     try:
         return Counter(values)
-    except TypeError:  # what cannot be hashed is no text
+    except TypeError:  # values that cannot be hashed are not texts
         return Counter(value if isinstance(value, (str, bool)) else "" for value in values)
 
 
 def matrix(columns: Sequence[Sequence[Any]]) -> Array:
-    """Streams x `BLOCK` floats; nan where a value is missing or no number."""
+    """Streams x `BLOCK` floats; nan if a value is missing or not a number."""
     flat: list[Any] = []
     for column in columns:
         flat += column
@@ -53,7 +53,7 @@ def matrix(columns: Sequence[Sequence[Any]]) -> Array:
 
 
 def number_or_nan(value: Any) -> float:
-    """The value as a float; nan where it is none."""
+    """The value as a float; nan if it is not a number."""
     if not isinstance(value, (int, float)):
         return nan
     try:

@@ -1,4 +1,4 @@
-"""Features that are the calendar: what they say is the time's doing, so their changes are no drift.
+"""Calendar features: their values follow from the time alone, so their changes are no drift.
 
 A weekday is one value for a day and another the next; by its values alone that is a change each midnight. But
 all requests of one moment have the same value, and it changes at full quarters of an hour, as local time does
@@ -17,12 +17,13 @@ from driftline.online_models.drift.monitors.windows import Array
 QUARTER = 900
 """Seconds: clocks of all zones show full hours at full quarters."""
 NEAR = 60
-"""Seconds that a value may change before or after the quarter does."""
+"""Seconds by which a value may change before or after the quarter begins."""
 AN_HOUR = 4
 """Quarters."""
 QUARTERS_OF_WEEK = 7 * 86_400 // QUARTER
 SURE = 4
-"""Changes in a row that a week ago foretold: from then on, what does not come as foretold is a break."""
+"""Changes in a row that equal those of a week ago: from then on, a value that differs from the one a week ago
+is a break."""
 HELD = 32
 """Neighbours within a quarter, all of equal value, from which on a stream keeps to quarters for all that is
 known; and as many times as it changed at quarters: where requests are rare, every stream would."""
@@ -168,7 +169,7 @@ class _Follower:
 
 
 class Calendar:
-    """Finds which streams of one panel are the calendar, and where they are no longer."""
+    """Detects which streams of one panel are calendar features, and when they no longer are."""
 
     __slots__ = ("_began", "_followers", "_met", "_now", "_smooth")
 
@@ -180,7 +181,7 @@ class Calendar:
         self._now = 0.0
 
     def explains(self, stream: str, aspect: str, is_leap: bool) -> bool:
-        """Whether a change of the stream in this aspect is the time's doing, as far as is known.
+        """Whether a change of the stream in this aspect follows from the time, as far as is known.
 
         One value from quarter to quarter is not frozen, but of what moves with the clock it is; that leaps at
         its start only.

@@ -1,4 +1,4 @@
-"""Labels that come later than they used to: of one class, and whether some are missing by now."""
+"""Label delays: labels of one class that come later than before, and labels that are missing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ MEMORY = 1.0 / 32.0
 LABELS = "labels"
 DELAY_OF = "delay of "
 SETTLED = 8.0
-"""Mean delays after the start, from which on labels with long delays are there too."""
+"""Mean delays after the start, from which on labels with long delays have come too."""
 NEWEST = (4, 8, 16, 32, 64)
 """Blocks of requests in which labels may be missing."""
 COHORTS = 1_024
 """Blocks of requests whose labels are counted."""
 DELAYS_SAMPLED = 512
-"""Delays from which it follows how many labels should be there."""
+"""Delays from which the expected number of labels is computed."""
 ODDS = 4.0
 """Standard deviations that make a shortfall."""
 

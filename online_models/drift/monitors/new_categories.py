@@ -1,4 +1,4 @@
-"""Values of a text that were next to never there, and now are often."""
+"""New categories: values of a text that almost never occurred, and now are frequent."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from driftline.online_models.drift.monitors.windows import BLOCK
 NEWCOMER_COUNT = 16
 """Of the 1,024 values of a stride, as many make a value a newcomer."""
 TIMES = 8
-"""It must come so many times as often as in all the strides before."""
+"""A newcomer must be so many times as frequent as in all the strides before."""
 KNOWN_AFTER = 12
-"""Strides after which it is known what comes."""
+"""Strides after which the usual values are known."""
 MOST_VALUES = 512
 """Values that are counted; where there are more, the half that is rarer is forgotten."""
 

@@ -1,4 +1,4 @@
-"""Long windows against all that came before them: changes that are small, or come little by little."""
+"""Small and gradual changes: long windows are compared with everything before them."""
 
 from __future__ import annotations
 

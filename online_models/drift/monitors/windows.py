@@ -1,4 +1,4 @@
-"""Means of windows against how much means of windows that long used to vary."""
+"""Compares the means of windows with the usual variation of means of windows of that length."""
 
 from __future__ import annotations
 
