@@ -33,12 +33,17 @@ def selected_case(name: str, partitions: int | None = None) -> UseCase:
 
 def selected_cases(name: str, partitions: int | None = None) -> tuple[UseCase, ...]:
     """As `selected_case`, the cases of all tasks where there are several and none is named."""
+    return declared_case(name, partitions).each()
+
+
+def declared_case(name: str, partitions: int | None = None) -> UseCase:
+    """As `selected_case`, with all its tasks where there are several and none is named."""
     from dataclasses import replace
 
     from driftline.streams.declare.usecase import load_case
 
     case = load_case(path_of(name))
-    return (case if partitions is None else replace(case, partitions=partitions)).each()
+    return case if partitions is None else replace(case, partitions=partitions)
 
 
 def path_of(name: str) -> str:

@@ -199,12 +199,13 @@ def _from_lines(case: UseCase, name: str, stream: IO[bytes]) -> Iterator[Event |
 
 
 def with_closing_clock(case: UseCase, events: Iterable[Entry]) -> Iterator[Entry | Event]:
-    """The events, then a clock event far enough on that nothing stays pending.
+    """The events, then a clock event far enough on that nothing stays pending, whichever the task.
 
     That is beyond the newest event whose time the fold accepts: otherwise an event that is a year ahead by
     mistake would make all later ones late.
     """
-    watermark = Watermark(case.allowed_lateness, case.max_jump, case.clock_skew)
+    writing = case.writing
+    watermark = Watermark(writing.allowed_lateness, writing.max_jump, writing.clock_skew)
     for entry in events:
         event = _event_of(entry)
         if not isinstance(event, (Reference, Command)):  # which move no time
@@ -215,7 +216,8 @@ def with_closing_clock(case: UseCase, events: Iterable[Entry]) -> Iterator[Entry
                 watermark.advance(at)
         yield entry
     if watermark.newest != NEVER:
-        end = watermark.newest + case.task.label.wait + case.allowed_lateness + 1.0
+        wait = max(one.task.label.wait for one in case.each())
+        end = watermark.newest + wait + writing.allowed_lateness + 1.0
         # the id has its time: another end of the same log gives another event
         yield Clock(id=f"clock:{case.name}:{end:.6f}", at=moment(end))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from driftline.infra.cli.cases import selected_cases, settings
+from driftline.infra.cli.cases import declared_case, settings
 from driftline.infra.cli.console import say
 from driftline.infra.cli.parameters import Case, Encoding, Limit, Partitions, Source, Zone
 
@@ -63,8 +63,8 @@ def produce(
     from driftline.streams.simulation.sources import open_source
     from driftline.streams.simulation.tables import Reading
 
-    now, cases = settings(), selected_cases(case, partitions)
-    declared = cases[0]  # the log is written once, whatever the tasks
+    now, whole = settings(), declared_case(case, partitions)
+    cases, declared = whole.each(), whole.writing  # the log is written once, whatever the tasks
     _require_sense(declared, close=close, warm_up=warm_up, end_warm_up=end_warm_up)
     bootstrap, topics = bootstrap_of(now), [one.topics(now.namespace) for one in cases]
     specs = {spec.name: spec for of_task in topics for spec in of_task.all()}
@@ -79,7 +79,7 @@ def produce(
             if warm_up:
                 count = send_history(producer, declared, bootstrap, log, events)
             else:
-                count = _send(producer, declared, events, close=close)
+                count = _send(producer, whole, events, close=close)
     say(f"{count:,} {'records' if warm_up or end_warm_up else 'events'} sent to {log}")
     refusals = [letters.of(sent) for letters in dead_letters]
     for one, of_task in zip(cases, refusals, strict=True):

@@ -62,8 +62,8 @@ MUTATIONS = {
     "all partitions of a number fence each other": Change(
         deployment,
         "Deployment.owner",
-        "self.topics.of_stage(self.places.kind(self.stage))",
-        "self.topics.log",
+        "self.places.kind(self.stage)",
+        '"events"',
     ),
     "online rows of a stage are not offered": Change(
         owned_partition, "OwnedPartition._publish", "await self._offer_rows(folded.out.rows)", "pass"

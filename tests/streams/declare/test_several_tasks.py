@@ -14,7 +14,17 @@ import shop
 from shop import BAD, HOUR, LOSS, MODELS, Asked, Settled, asked, linear, questions, settled
 
 import driftline as dl
-from driftline import Bridge, DeclarationError, Label, Member, PerKey, PredictionConsumer, UseCase, load_case
+from driftline import (
+    Bridge,
+    Clock,
+    DeclarationError,
+    Label,
+    Member,
+    PerKey,
+    PredictionConsumer,
+    UseCase,
+    load_case,
+)
 from driftline.infra.topics.rights import rights
 from driftline.streams.connection.roles import Role
 from driftline.streams.declare.commands import new_command, new_key
@@ -22,7 +32,7 @@ from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.simulation.simulate import simulate
-from driftline.streams.simulation.sources import LogRecord
+from driftline.streams.simulation.sources import LogRecord, with_closing_clock
 
 DAY = 24 * HOUR
 
@@ -138,6 +148,18 @@ def test_what_writes_the_log_takes_a_case_of_several_tasks() -> None:
     for event in (asked(0, 0), settled(0, 1)):
         assert len({case.codec().encode(event) for case in questions.each()}) == 1
         assert len({case.codec().key(event) for case in questions.each()}) == 1
+
+
+def test_a_log_is_closed_when_no_task_waits_any_more() -> None:
+    *_, clock = with_closing_clock(questions, shop.trade(3))
+    *_, last = shop.trade(3)
+    assert isinstance(clock, Clock)
+    assert clock.at - last.at > timedelta(hours=900)
+    processor = PartitionProcessor(questions.of("loss"), 0)
+    codec = questions.writing.codec()
+    events = [asked(0, 0), *with_closing_clock(questions, [asked(1, 1)])]
+    processor.step([LogRecord(n, codec.key(one), codec.encode(one)) for n, one in enumerate(events)])  # type: ignore[arg-type]
+    assert processor.open == 0
 
 
 def test_a_path_may_name_the_task_that_is_meant() -> None:
