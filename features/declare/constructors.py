@@ -23,7 +23,7 @@ from driftline.features.declare.declaration import (
     Window,
 )
 from driftline.features.declare.keys import FEATURE_KINDS
-from driftline.features.declare.notes import LatestNotes, Notes, WindowNotes, note_of
+from driftline.features.declare.notes import LatestNotes, Notes, SteppedNotes, WindowNotes, note_of
 from driftline.features.errors import FeatureDeclarationError
 
 
@@ -33,13 +33,17 @@ def _window(
     value: Value[E] | None,
     by: By,
     over: Duration,
-    given: LatestNotes | WindowNotes,
+    given: LatestNotes | WindowNotes | SteppedNotes,
     argument: float | None = None,
 ) -> Window:
-    """`given` also has the window's `max_keys` and `ttl`."""
+    """`given` also has the window's `max_keys`, `ttl` and `resolution`."""
     what = _called(aggregate, event)
-    note = note_of(given, what, ("max_keys", "ttl"))
-    ttl: Any = given.get("ttl")
+    note = note_of(given, what, ("max_keys", "ttl", "resolution"))
+
+    def span(name: str) -> float | None:
+        value: Any = given.get(name)
+        return None if value is None else seconds(value, f"{what}: {name}", FeatureDeclarationError, ABOVE_0)
+
     window = Window(
         aggregate,
         event,
@@ -49,7 +53,8 @@ def _window(
         note,
         argument,
         given.get("max_keys"),
-        None if ttl is None else seconds(ttl, f"{what}: ttl", FeatureDeclarationError, ABOVE_0),
+        span("ttl"),
+        span("resolution"),
     )
     if window.empty is not None and window.note.confines:
         raise FeatureDeclarationError(
@@ -91,7 +96,7 @@ def derive(function: Callable[[Any], Any], **note: Unpack[Notes]) -> Derived:
     return Derived(function, note_of(note, "derive"))
 
 
-def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
     """Mean over the last `over` seconds; missing while there is none.
 
     >>> from driftline.features.example import Paid, at_ten
@@ -101,7 +106,7 @@ def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unp
     return _window("mean", event, value, by, over, note)
 
 
-def count(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+def count(event: type[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
     """Number of events in the last `over` seconds; 0 when there is none.
 
     >>> from driftline.features.example import Paid, at_ten
@@ -111,7 +116,7 @@ def count(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]
     return _window("count", event, None, by, over, note)
 
 
-def sum(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+def sum(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
     """Sum over the last `over` seconds; 0 when there is none.
 
     >>> from driftline.features.example import Paid, at_ten
@@ -121,7 +126,7 @@ def sum(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
     return _window("sum", event, value, by, over, note)
 
 
-def min(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+def min(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
     """Smallest value of the last `over` seconds; missing while there is none.
 
     >>> from driftline.features.example import Paid, at_ten
@@ -131,7 +136,7 @@ def min(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
     return _window("min", event, value, by, over, note)
 
 
-def max(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+def max(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
     """Largest value of the last `over` seconds; missing while there is none.
 
     >>> from driftline.features.example import Paid, at_ten
@@ -141,7 +146,7 @@ def max(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
     return _window("max", event, value, by, over, note)
 
 
-def std(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+def std(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
     """Population standard deviation over the last `over` seconds; missing while there is none.
 
     >>> from driftline.features.example import Paid, at_ten
@@ -164,7 +169,7 @@ def latest(event: type[E], value: Value[E], *, by: By, ttl: Duration, **note: Un
 last = latest
 
 
-def rate(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
+def rate(event: type[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
     """Events per second over the last `over` seconds.
 
     >>> from driftline.features.example import Paid, at_ten
@@ -204,7 +209,7 @@ def decayed(
     by: By,
     half_life: Duration,
     over: Duration | None = None,
-    **note: Unpack[WindowNotes],
+    **note: Unpack[SteppedNotes],
 ) -> Window:
     """Mean in which a value counts half as much as one that is `half_life` seconds newer.
 

@@ -31,6 +31,8 @@ Aggregate = Literal[
 ]  # fmt: skip
 _OF_EVENTS = ("count", "rate", "newest")
 """Aggregates of the events themselves, without a value."""
+_IN_STEPS = ("count", "rate", "sum", "mean", "std", "min", "max", "decayed")
+"""Aggregates that can be computed from those of parts of the window."""
 _EMPTY: Mapping[str, float] = {"count": 0, "sum": 0.0, "rate": 0.0, "distinct": 0}
 Operation = Literal["ratio", "difference", "elapsed", "function"]
 
@@ -72,7 +74,9 @@ class Window:
     out. `argument` is the aggregate's own parameter: which value a lag is, the half-life of a decayed mean in
     seconds, the largest distinct count. With `max_keys`, a partition holds the keys with the newest events; a
     key that was dropped counts as never seen. `ttl` is for how many seconds an online value is valid, `over`
-    unless it is declared.
+    unless it is declared. With a `resolution`, all times are rounded down to whole steps of so many seconds
+    since the epoch: those of the events, and `t`. So the window holds the step of `t` and those before it,
+    `over` long together, and a key keeps the totals of its steps instead of its events.
     """
 
     aggregate: Aggregate
@@ -84,14 +88,33 @@ class Window:
     argument: float | None = None
     max_keys: Annotated[int, AT_LEAST_1] | None = None
     ttl: Annotated[float, ABOVE_0] | None = None
+    resolution: Annotated[float, ABOVE_0] | None = None
 
     def __post_init__(self) -> None:
         check(self, FeatureDeclarationError, self.aggregate)
+        if self.resolution is not None:
+            self._check_steps(self.resolution)
         if self.value is None and self.aggregate not in _OF_EVENTS:
             raise FeatureDeclarationError(
                 f"{self.aggregate} of {self.event.__name__}: value: expected the name of a field or a "
                 "function of the event, not None"
             )
+
+    def _check_steps(self, resolution: float) -> None:
+        what = f"{self.aggregate} of {self.event.__name__}: resolution"
+        if self.aggregate not in _IN_STEPS:
+            raise FeatureDeclarationError(
+                f"{what}: it cannot be computed from totals of steps, as {', '.join(_IN_STEPS)} can"
+            )
+        if resolution % 1 or self.over % resolution:
+            raise FeatureDeclarationError(
+                f"{what}: expected whole seconds of which `over` ({self.over:.15g} s) is a multiple, "
+                f"not {resolution:.15g} s"
+            )
+
+    def step(self, at: float) -> float:
+        """A time (seconds) as the window counts it: where its step begins, if there are steps."""
+        return at if self.resolution is None else at // self.resolution * self.resolution
 
     @property
     def is_whole(self) -> bool:

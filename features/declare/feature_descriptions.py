@@ -27,7 +27,8 @@ JSON_TYPES = {float: "number", int: "integer", bool: "boolean", str: "string"}
 class FeatureEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One feature: its declaration as text, the Feast view that serves it (empty: none does), and its note.
 
-    `type` is JSON Schema's, empty when the declaration does not say. `ttl` and `over` are seconds.
+    `type` is JSON Schema's, empty when the declaration does not say. `ttl`, `over` and `resolution` are
+    seconds.
     """
 
     name: str
@@ -44,6 +45,7 @@ class FeatureEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     ttl: float | None = None
     max_keys: int | None = None
     monitored: bool = True
+    resolution: float | None = None
 
     def __str__(self) -> str:
         facts = {
@@ -101,6 +103,7 @@ def _entry(name: str, features: Mapping[str, Feature], ask: type, view: str) -> 
         else None,
         window.max_keys if isinstance(window, Window) else None,
         note.monitor,
+        window.resolution if isinstance(window, Window) else None,
     )
 
 
@@ -184,10 +187,11 @@ def in_words(feature: Feature) -> str:
 def _window_in_words(window: Window) -> str:
     value = "" if window.value is None else f".{name_of(window.value)}"
     argument = {"lag": " {:g}", "decayed": " with half-life {:.15g} s", "distinct": " up to {:g}"}
+    steps = "" if window.resolution is None else f" in steps of {window.resolution:.15g} s"
     how = argument.get(window.aggregate, "").format(window.argument)
     return (
         f"{window.aggregate}{how} of {window.event.__name__}{value} by {', '.join(window.by)} over "
-        f"{window.over:.15g} s"
+        f"{window.over:.15g} s{steps}"
     )
 
 

@@ -77,6 +77,12 @@ class WindowNotes(LatestNotes, total=False):
     ttl: Duration | None
 
 
+class SteppedNotes(WindowNotes, total=False):
+    """What windows take too that can be computed from totals of steps."""
+
+    resolution: Duration | None
+
+
 def note_of(given: Mapping[str, Any], what: str, others: tuple[str, ...] = ()) -> Note:
     """The note from the given keywords, which may include `others`."""
     known = (*(one.name for one in dataclasses.fields(Note)), *others)

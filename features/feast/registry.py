@@ -305,6 +305,8 @@ def _feature_view(view: View, entities: Sequence[Any]) -> Any:
             "aggregate": window.aggregate,
             "over_seconds": f"{window.over:g}",
         }
+        if window.resolution is not None:
+            tags["resolution_seconds"] = f"{window.resolution:g}"
         if window.ttl is not None:
             tags["ttl_seconds"] = f"{window.ttl:g}"
         dtype = Int64 if window.is_whole else Float64

@@ -22,7 +22,6 @@ from driftline.features.declare.field_check import check_fields
 from driftline.features.declare.on_demand import check_inputs, evaluation, step
 from driftline.features.declare.ranges import Ranges, RangesState
 from driftline.features.errors import FeatureValueError
-from driftline.features.state.aggregate import new_table, reader_of, table_identity
 from driftline.features.state.event_time import Time
 from driftline.features.state.feature_value import check_keys
 from driftline.features.state.online_view import OnlineView, RowKey, StampedRow, ViewState, WindowReading
@@ -35,9 +34,10 @@ from driftline.features.state.request_row import (
     RequestRow,
     is_plain,
 )
-from driftline.features.state.window import CountWindow
 from driftline.features.state.window_feed import WindowFeed
-from driftline.features.state.window_table import BoundedTable, WindowTable
+from driftline.features.state.windows.aggregate import new_table, reader_of, table_identity
+from driftline.features.state.windows.window import CountWindow
+from driftline.features.state.windows.window_table import BoundedTable, WindowTable
 from driftline.object_size import StateSize, size_of
 
 SAMPLED = 8

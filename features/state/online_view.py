@@ -10,8 +10,8 @@ from driftline.features.declare.declaration import View
 from driftline.features.declare.keys import texts_of
 from driftline.features.declare.ranges import Ranges
 from driftline.features.state.event_time import MICROSECOND, NEVER
-from driftline.features.state.window import EventWindow
-from driftline.features.state.window_table import WindowTable
+from driftline.features.state.windows.window import EventWindow
+from driftline.features.state.windows.window_table import WindowTable
 
 StampedRow = tuple[float, dict[str, Any]]
 RowKey = tuple[str, tuple[str, ...]]

@@ -22,7 +22,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from driftline.features.declare.declaration import View
+from driftline.features.declare.declaration import View, Window
 from driftline.features.declare.keys import texts_of
 from driftline.features.state.event_time import MICROSECONDS, NEVER, Time
 from driftline.features.state.feature_state import FeatureParts, FeatureState
@@ -97,11 +97,12 @@ class Timeline:
             for line, view in zip(self._lines, views, strict=True)
             if (stored := {name: w for name, w in view.features.items() if name not in features.order})
         ]
-        self._feeds: dict[type, list[tuple[_ViewLine, tuple[float, ...]]]] = {}
+        self._feeds: dict[type, list[tuple[_ViewLine, tuple[Window, ...]]]] = {}
         for line, view in zip(self._lines, views, strict=True):
             for event in dict.fromkeys(window.event for window in view.features.values()):
-                overs = dict.fromkeys(w.over for w in view.features.values() if w.event is event)
-                self._feeds.setdefault(event, []).append((line, tuple(overs)))
+                fed = [window for window in view.features.values() if window.event is event]
+                edges = {(window.over, window.resolution): window for window in fed}
+                self._feeds.setdefault(event, []).append((line, tuple(edges.values())))
         self._expiries: list[tuple[int, int, bool, _ViewLine, Any]] = []
         self._pushed = 0
         self._clock = round(NEVER * MICROSECONDS)
@@ -246,18 +247,17 @@ class Timeline:
     def _put_event(self, event: Any, at: float, behind: dict[tuple[_ViewLine, Any], None]) -> None:
         """Put the rows that the event changed, and those that a request left behind."""
         changed = behind
-        for line, overs in self._feeds.get(type(event), ()):
+        for line, windows in self._feeds.get(type(event), ()):
             key = line.key(event)
             if key is None:
                 continue
             changed[line, key] = None
             # an event ahead of the partition's time changes something when that has come
-            entry = round(at * MICROSECONDS)
-            for due in (entry, *(expiry(at, over) for over in overs)):
+            for due, enters in _changes(at, windows).items():
                 if due > self._clock:
                     # the count keeps the heap from comparing keys
                     self._pushed += 1
-                    heapq.heappush(self._expiries, (due, self._pushed, due == entry, line, key))
+                    heapq.heappush(self._expiries, (due, self._pushed, enters, line, key))
         if changed:
             stamp = self._next_stamp(self._clock)
             for line, key in changed:
@@ -266,6 +266,16 @@ class Timeline:
     def _put(self, line: _ViewLine, key: Any, stamp: int, values: dict[str, Any]) -> None:
         self.rows.append(TimelineRow(line.name, texts_of(key), stamp, values))
         line.note(key, stamp, values)
+
+
+def _changes(at: float, windows: Sequence[Window]) -> dict[int, bool]:
+    """The microseconds at which an event of `at` changes what some window says, and whether it enters one."""
+    changes = {}
+    for window in windows:
+        step = window.step(at)
+        changes[round(step * MICROSECONDS)] = True
+        changes.setdefault(expiry(step, window.over), False)
+    return changes
 
 
 def expiry(at: float, over: float) -> int:

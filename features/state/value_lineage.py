@@ -28,7 +28,8 @@ from driftline.features.declare.ranges import Ranges
 
 
 class Behind(NamedTuple):
-    """One event behind a value: its offset in the log, id, event time in seconds, and what it gave."""
+    """One event behind a value: its offset in the log, id, event time in seconds (where its step
+    begins, in a window of steps), and what it gave."""
 
     offset: int
     id: str
@@ -85,12 +86,13 @@ class _WindowEvidence:
         self._key_of = attrgetter(*feature.by)
         self._key = self._key_of(request)
         self._has_key = not (None in self._key if isinstance(self._key, tuple) else self._key is None)
-        self._at = at
+        self._at = feature.step(at)
         value = feature.value
         self._value_of = attrgetter(value) if isinstance(value, str) else value
         self._behind: list[Behind] = []
 
     def offer(self, offset: int, event: Any, at: float) -> None:
+        at = self._feature.step(at)
         if not self._at - self._feature.over < at <= self._at:
             return
         if not self._has_key or self._key_of(event) != self._key:

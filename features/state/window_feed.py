@@ -11,7 +11,7 @@ from driftline.features.state.feature_value import check_keys, checked, number
 from driftline.features.state.generated_function import INDENT, GeneratedFunction, attribute, attributes
 from driftline.features.state.online_view import OnlineView
 from driftline.features.state.request_row import write_result
-from driftline.features.state.window_table import BoundedTable, WindowTable
+from driftline.features.state.windows.window_table import BoundedTable, WindowTable
 
 COUNTED = -1
 """Place among an event's values of what it counts."""
@@ -26,8 +26,8 @@ class _Key:
     __slots__ = ("additions", "bounded", "views")
 
     def __init__(self) -> None:
-        self.additions: list[tuple[WindowTable, int]] = []
-        self.bounded: list[tuple[BoundedTable, int]] = []
+        self.additions: list[tuple[WindowTable, int, str]] = []
+        self.bounded: list[tuple[BoundedTable, int, str]] = []
         self.views: list[OnlineView] = []
 
 
@@ -38,10 +38,17 @@ class WindowFeed:
         self._keys: dict[tuple[str, ...], _Key] = {}
         self._is_doubtful = False  # whether a key may be none, for all that its type says
         self._places: dict[Any, int] = {}
+        self._steps: dict[float, str] = {}
         self._read: list[tuple[str, str | Callable[[Any], Any], Callable[[str, Any], Any]]] = []
 
     def _key(self, by: tuple[str, ...]) -> _Key:
         return self._keys.setdefault(by, _Key())
+
+    def _time(self, resolution: float | None) -> str:
+        """What the time of an event is called, as windows of a resolution count it."""
+        if resolution is None:
+            return "at"
+        return self._steps.setdefault(resolution, f"step{len(self._steps)}")
 
     def feed(self, table: WindowTable, feature: Window) -> None:
         """From now on, the events' values go to the table."""
@@ -54,12 +61,13 @@ class WindowFeed:
             place = self._places[identity] = len(self._read)
             name = f"{feature.aggregate} of {feature.event.__name__}"
             self._read.append((name, value, checked if identity[1] else number))
+        time = self._time(feature.resolution)
         key = self._key(feature.by)
         self._is_doubtful |= any(is_doubtful(feature.event, name) for name in feature.by)
         if isinstance(table, BoundedTable):
-            key.bounded.append((table, place))
+            key.bounded.append((table, place, time))
         else:
-            key.additions.append((table, place))
+            key.additions.append((table, place, time))
 
     def show(self, view: OnlineView, by: tuple[str, ...]) -> None:
         """From now on, the events touch the view's rows."""
@@ -73,6 +81,8 @@ class WindowFeed:
                 routine.line(f"v{place} = {attribute('event', value)}")
             else:
                 write_result(routine, f"v{place}", name, value, "event", check)
+        for resolution, time in self._steps.items():
+            routine.line(f"{time} = at // {resolution!r} * {resolution!r}")
         for place, by in enumerate(self._keys):
             routine.line(f"k{place} = {attributes('event', by)}")
         if self._is_doubtful:
@@ -89,10 +99,10 @@ def _additions(routine: GeneratedFunction, key: _Key, name: str) -> list[str]:
     """The lines that add an event's values under a key."""
     views = [routine.constant(view.touch) for view in key.views]
     lines = []
-    for table, place in key.additions:
-        lines += _known(place, [f"{routine.constant(table)}[{name}].add(at, {_value(place)})"])
-    for bounded, place in key.bounded:
-        put = f"gone = {routine.constant(bounded.put)}({name}, at, {_value(place)})"
+    for table, place, time in key.additions:
+        lines += _known(place, [f"{routine.constant(table)}[{name}].add({time}, {_value(place)})"])
+    for bounded, place, time in key.bounded:
+        put = f"gone = {routine.constant(bounded.put)}({name}, {time}, {_value(place)})"
         gone = [INDENT + f"{touch}(gone, at)" for touch in views]
         lines += _known(place, [put, "if gone is not None:", *gone] if views else [put])
     return [*lines, *(f"{touch}({name}, at)" for touch in views)]

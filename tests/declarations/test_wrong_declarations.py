@@ -144,6 +144,23 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "over inf": (lambda: window(over=inf), "a finite number of seconds"),
     "ttl": (lambda: window(ttl=-1), "ttl: it must be above 0"),
     "max_keys": (lambda: window(max_keys=0), "max_keys: it must be at least 1"),
+    "resolution": (lambda: window(resolution=0), "resolution: it must be above 0"),
+    "a resolution of parts of seconds": (lambda: window(over=3, resolution=1.5), "expected whole seconds"),
+    "a resolution that does not divide": (
+        lambda: window(over=90, resolution=60), "of which `over` (90 s) is a multiple, not 60 s",
+    ),
+    "a resolution of a newest value": (
+        lambda: dl.latest(Settled, "bad", by="shop", ttl=60, resolution=60),  # type: ignore[call-arg]
+        "latest of Settled: resolution: it cannot be computed from totals of steps",
+    ),
+    "a resolution of different values": (
+        lambda: dl.distinct(Settled, "bad", by="shop", over=60, resolution=60),  # type: ignore[call-arg]
+        "distinct of Settled: resolution: it cannot",
+    ),
+    "a resolution of the time since": (
+        lambda: dl.since(Settled, by="shop", over=60, resolution=60),  # type: ignore[call-arg]
+        "newest of Settled: resolution: it cannot",
+    ),
     "a note": (lambda: window(descripton="x"), "Did you mean 'description'?"),
     "a note's type": (lambda: window(monitor="yes"), "monitor: expected True or False, not 'yes'"),
     "outside": (lambda: window(outside="keeep"), "Did you mean 'keep'?"),

@@ -215,6 +215,8 @@ def features_of(random: Random) -> dict[str, Any]:
         "odd_mean": mean(Settled, odd_bad, by=by_of(Settled, by), over=over()),
         "count": count(Asked, by=by(), over=over(), max_keys=most),
         "sum": sum(Asked, "amount", by=by(), over=over()),
+        "minutes": max(Asked, "amount", by=by(), over=10 * MINUTE, resolution=MINUTE, max_keys=most),
+        "halves": std(Settled, "bad", by=("shop",), over=60.0, resolution=random.choice((30.0, 60.0))),
         "min": min(Asked, "amount", by=by(), over=over()),
         "max": max(Asked, odd_amount, by=by(), over=over(), max_keys=most),
         "std": std(Asked, "amount", by=by(), over=over()),

@@ -73,6 +73,16 @@ NARROW = {
 """A view's only window each, so that the ttl ends with it, and of values that often are the same."""
 
 
+STEPPED = {
+    "amount": field("amount"),
+    "asked": count(shop.Asked, by="shop", over=10 * MINUTE, resolution=5 * MINUTE),
+    "bad": mean(shop.Settled, "bad", by=("shop", "order"), over=5 * MINUTE, resolution=MINUTE),
+    "worst": max(shop.Settled, "bad", by=("shop", "order"), over=2 * MINUTE),
+    "total": sum(shop.Asked, "amount", by="order", over=5 * MINUTE, resolution=5 * MINUTE),
+}
+"""Windows in steps, beside others and alone."""
+
+
 class Step:
     """What one record of the log caused."""
 
@@ -188,6 +198,17 @@ def test_a_join_finds_what_the_fold_read_under_disorder_too(events: list[Event])
     for step in steps:
         for request in step.requests:
             assert joined(late, rows, request) == windows_of(late, request)
+
+
+@settings(max_examples=40, deadline=None)
+@given(logs(disorder=400) | logs_with_events_ahead(), st.sampled_from([0.0, 60.0, 300.0]))
+def test_a_join_finds_what_the_fold_read_in_steps(events: list[Event], lateness: float) -> None:
+    stepped = replace(case, lateness=lateness, features=STEPPED)
+    steps = folded(stepped, events)
+    rows = [row for step in steps for row in step.rows]
+    for step in steps:
+        for request in step.requests:
+            assert joined(stepped, rows, request) == windows_of(stepped, request)
 
 
 @settings(max_examples=40, deadline=None)

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.features.state.window import (
+from driftline.features.state.windows.window import (
     CountWindow,
     DecayedWindow,
     DistinctWindow,

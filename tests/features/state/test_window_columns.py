@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.features.state.window import (
+from driftline.features.state.windows.stepped_window import (
+    SteppedCountWindow,
+    SteppedDecayedWindow,
+    SteppedMaxWindow,
+    SteppedMinWindow,
+    SteppedSquareWindow,
+    SteppedSumWindow,
+)
+from driftline.features.state.windows.window import (
     CountWindow,
     DecayedWindow,
     DistinctWindow,
@@ -20,12 +28,13 @@ from driftline.features.state.window import (
     SquareWindow,
     SumWindow,
 )
-from driftline.features.state.window_table import BoundedTable, WindowTable
+from driftline.features.state.windows.window_table import BoundedTable, WindowTable
 
 OVER = 10.0
 TABLES: dict[type[EventWindow], tuple[Any, ...]] = {
     CountWindow: (), SumWindow: (), SquareWindow: (), LatestWindow: (), MaxWindow: (), MinWindow: (),
-    DecayedWindow: (3.0,), DistinctWindow: (3,),
+    DecayedWindow: (3.0,), DistinctWindow: (3,), SteppedCountWindow: (), SteppedSumWindow: (),
+    SteppedSquareWindow: (), SteppedDecayedWindow: (3.0,), SteppedMaxWindow: (), SteppedMinWindow: (),
 }  # fmt: skip
 keys = st.sampled_from(["a", "b", ("a", 1), 7])
 times = st.integers(0, 30).map(float)

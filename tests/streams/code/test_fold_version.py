@@ -66,7 +66,8 @@ def test_a_release_says_its_version_wherever_it_is_installed(copy: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "module", ["streams/fold/label_join.py", "features/state/window.py", "online_models/members/reactions.py"]
+    "module",
+    ["streams/fold/label_join.py", "features/state/windows/window.py", "online_models/members/reactions.py"],
 )
 def test_a_patched_copy_is_another_fold(copy: Path, module: str) -> None:
     with (copy / module).open("a") as source:

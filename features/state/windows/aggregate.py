@@ -6,7 +6,15 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from driftline.features.declare.declaration import Window
-from driftline.features.state.window import (
+from driftline.features.state.windows.stepped_window import (
+    SteppedCountWindow,
+    SteppedDecayedWindow,
+    SteppedMaxWindow,
+    SteppedMinWindow,
+    SteppedSquareWindow,
+    SteppedSumWindow,
+)
+from driftline.features.state.windows.window import (
     CountWindow,
     DecayedWindow,
     DistinctWindow,
@@ -17,7 +25,7 @@ from driftline.features.state.window import (
     SquareWindow,
     SumWindow,
 )
-from driftline.features.state.window_table import BoundedTable, WindowTable
+from driftline.features.state.windows.window_table import BoundedTable, WindowTable
 
 
 class _Aggregate(NamedTuple):
@@ -47,18 +55,33 @@ _AGGREGATES = {
     "max": _Aggregate(MaxWindow, MaxWindow.max),
 }
 
+_STEPPED = {
+    "mean": _Aggregate(SteppedSumWindow, SteppedSumWindow.mean),
+    "sum": _Aggregate(SteppedSumWindow, SteppedSumWindow.sum),
+    "count": _Aggregate(SteppedCountWindow, SteppedCountWindow.count),
+    "rate": _Aggregate(SteppedCountWindow, SteppedCountWindow.count),
+    "std": _Aggregate(SteppedSquareWindow, SteppedSquareWindow.std),
+    "decayed": _Aggregate(SteppedDecayedWindow, SteppedDecayedWindow.mean, "window"),
+    "min": _Aggregate(SteppedMinWindow, SteppedMinWindow.min),
+    "max": _Aggregate(SteppedMaxWindow, SteppedMaxWindow.max),
+}
+
+
+def _aggregate_of(feature: Window) -> _Aggregate:
+    return (_AGGREGATES if feature.resolution is None else _STEPPED)[feature.aggregate]
+
 
 def table_identity(feature: Window) -> tuple[Any, ...]:
     """Features of equal identity are read from one table, whatever their lengths."""
-    window = _AGGREGATES[feature.aggregate].window
     return (
-        window, feature.event, feature.value, feature.by, _window_arguments(feature), feature.max_keys,
+        _aggregate_of(feature).window, feature.event, feature.value, feature.by, _window_arguments(feature),
+        feature.max_keys, feature.resolution,
     )  # fmt: skip
 
 
 def new_table(feature: Window) -> WindowTable:
     """An empty table of the windows that the feature is read from."""
-    window, arguments = _AGGREGATES[feature.aggregate].window, _window_arguments(feature)
+    window, arguments = _aggregate_of(feature).window, _window_arguments(feature)
     if feature.max_keys is None and window is not DistinctWindow:
         return WindowTable(window, arguments)
     return BoundedTable(window, arguments, feature.max_keys)
@@ -66,15 +89,23 @@ def new_table(feature: Window) -> WindowTable:
 
 def reader_of(feature: Window) -> Callable[[Any, float, float], Any]:
     """How the feature is read from its window: as of a time, since a time."""
-    aggregate, argument, over = _AGGREGATES[feature.aggregate], feature.argument, feature.over
+    aggregate, argument, over = _aggregate_of(feature), feature.argument, feature.over
     read = aggregate.read
     if aggregate.argument == "read":
         return lambda window, at, since: read(window, at, since, argument)
+    if feature.resolution is not None:
+        read = _in_steps(read, feature)
     if feature.aggregate == "rate":
         return lambda window, at, since: read(window, at, since) / over
     return read
 
 
+def _in_steps(read: Callable[..., Any], feature: Window) -> Callable[[Any, float, float], Any]:
+    """Read as of the step of a time."""
+    step, over = feature.step, feature.over
+    return lambda window, at, since: read(window, (start := step(at)), start - over)
+
+
 def _window_arguments(feature: Window) -> tuple[Any, ...]:
     """What a window of the feature is made with."""
-    return (feature.argument,) if _AGGREGATES[feature.aggregate].argument == "window" else ()
+    return (feature.argument,) if _aggregate_of(feature).argument == "window" else ()

@@ -91,7 +91,7 @@ class SumWindow:
                 ats.append(at)
             else:
                 index = bisect_right(ats, at)
-                _add_to_totals(totals, index, scaled)
+                add_to_totals(totals, index, scaled)
                 ats.insert(index, at)
         except OverflowError:  # of the totals, before anything has changed
             self.totals = list(totals)
@@ -133,8 +133,8 @@ class SquareWindow:
         """Put one finite value at its event time."""
         scaled = int(value * SCALE)
         index = _insert_time(self.ats, at)
-        _add_to_totals(self.totals, index, scaled)
-        _add_to_totals(self.squares, index, scaled * scaled)
+        add_to_totals(self.totals, index, scaled)
+        add_to_totals(self.squares, index, scaled * scaled)
 
     def retain(self, bound: float, watermark: float) -> bool:
         """Forget for good the values at or before `bound`; True while any is left."""
@@ -151,7 +151,7 @@ class SquareWindow:
         count = high - low
         total = self.totals[high] - self.totals[low]
         squares = self.squares[high] - self.squares[low]
-        return sqrt((count * squares - total * total) / ((count * count) << SQUARE_BITS))
+        return deviation(count, total, squares)
 
 
 class LatestWindow:
@@ -225,8 +225,8 @@ class DecayedWindow:
             self._lower(age)
         weight = int(2.0 ** (WEIGHT_BITS + rest / self.half_life)) << (age - self.base)
         index = _insert_time(self.ats, at)
-        _add_to_totals(self.weights, index, weight)
-        _add_to_totals(self.totals, index, weight * int(value * SCALE))
+        add_to_totals(self.weights, index, weight)
+        add_to_totals(self.totals, index, weight * int(value * SCALE))
 
     def retain(self, bound: float, watermark: float) -> bool:
         """Forget for good the values at or before `bound`; True while any is left."""
@@ -380,6 +380,11 @@ EventWindow = (
 )
 
 
+def deviation(count: int, total: int, squares: int) -> float:
+    """Population standard deviation of so many values, from the sums of them and of their squares."""
+    return sqrt((count * squares - total * total) / ((count * count) << SQUARE_BITS))
+
+
 def _insert_time(ats: array[float], at: float) -> int:
     """Put a time after those that are not later; returns its index."""
     if not ats or at >= ats[-1]:
@@ -390,7 +395,7 @@ def _insert_time(ats: array[float], at: float) -> int:
     return index
 
 
-def _add_to_totals(totals: Totals, index: int, scaled: int) -> None:
+def add_to_totals(totals: Totals, index: int, scaled: int) -> None:
     """Insert a value as the one with `index`: all totals after it grow by it. Changes nothing where one of
     them overflows."""
     grown = [total + scaled for total in totals[index:]]

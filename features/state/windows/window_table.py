@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from driftline.features.state.event_time import NEVER
-from driftline.features.state.window import DistinctWindow, EventWindow
-from driftline.features.state.window_columns import Column, columns_of, windows_of
+from driftline.features.state.windows.window import DistinctWindow, EventWindow
+from driftline.features.state.windows.window_columns import WindowColumn, as_columns, from_columns
 
 
 class WindowTable(dict[Any, EventWindow]):
@@ -78,18 +78,18 @@ class WindowTable(dict[Any, EventWindow]):
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        columns = columns_of(self.kind(*self.arguments), self.values())
+        columns = as_columns(self.kind(*self.arguments), self.values())
         return _unpickled, (type(self), self._beside(), list(self), columns)
 
 
 def _unpickled(
-    kind: type[WindowTable], beside: dict[str, Any], keys: list[Any], columns: dict[str, Column]
+    kind: type[WindowTable], beside: dict[str, Any], keys: list[Any], columns: dict[str, WindowColumn]
 ) -> WindowTable:
     table = kind.__new__(kind)
     for name, value in beside.items():
         setattr(table, name, value)
     empty = table.kind(*table.arguments)
-    table.update(zip(keys, windows_of(empty, columns, len(keys)), strict=True))
+    table.update(zip(keys, from_columns(empty, columns, len(keys)), strict=True))
     return table
 
 

@@ -12,10 +12,10 @@ from itertools import accumulate as running
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
-from driftline.features.state.window import EventWindow
+from driftline.features.state.windows.window import EventWindow
 
 
-class Column(NamedTuple):
+class WindowColumn(NamedTuple):
     """One attribute of many windows, one after another. `lengths` says how many values each has; None where
     each has one."""
 
@@ -23,13 +23,13 @@ class Column(NamedTuple):
     lengths: array[int] | None
 
 
-def columns_of(empty: EventWindow, windows: Iterable[EventWindow]) -> dict[str, Column]:
+def as_columns(empty: EventWindow, windows: Iterable[EventWindow]) -> dict[str, WindowColumn]:
     """The columns of windows of one kind, of which `empty` is a new one."""
     all_of_them = list(windows)
     return {name: _column(name, getattr(empty, name), all_of_them) for name in _attributes(empty)}
 
 
-def windows_of(empty: EventWindow, columns: dict[str, Column], count: int) -> list[EventWindow]:
+def from_columns(empty: EventWindow, columns: dict[str, WindowColumn], count: int) -> list[EventWindow]:
     """The windows whose columns these are."""
     kind = type(empty)
     windows: list[EventWindow] = [kind.__new__(kind) for _ in range(count)]
@@ -43,11 +43,11 @@ def _attributes(window: EventWindow) -> list[str]:
     return [name for kind in type(window).__mro__ for name in getattr(kind, "__slots__", ())]
 
 
-def _column(name: str, example: Any, windows: Sequence[EventWindow]) -> Column:
+def _column(name: str, example: Any, windows: Sequence[EventWindow]) -> WindowColumn:
     parts = [getattr(window, name) for window in windows]
     if not isinstance(example, list | array):
-        return Column(parts, None)
-    return Column(_joined(example, parts), array("Q", map(len, parts)))
+        return WindowColumn(parts, None)
+    return WindowColumn(_joined(example, parts), array("Q", map(len, parts)))
 
 
 def _joined(example: Any, parts: list[Any]) -> Sequence[Any]:
@@ -62,7 +62,7 @@ def _joined(example: Any, parts: list[Any]) -> Sequence[Any]:
     return list(chain.from_iterable(parts))
 
 
-def _parts(column: Column, example: Any) -> Iterable[Any]:
+def _parts(column: WindowColumn, example: Any) -> Iterable[Any]:
     values, lengths = column
     if lengths is None:
         return values

@@ -1,0 +1,1 @@
+"""Windows over one key, and tables of them by key."""
