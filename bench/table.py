@@ -23,6 +23,8 @@ RATIOS = {
     "exactness_cpu": ("with / without source positions and checkpoints, CPU per event", "<= 1.1"),
     "exactness_latency_p99_200": ("with / without them, p99 latency at 200/s", "<= 1.3"),
     "exactness_latency_p99_1000": ("with / without them, p99 latency at 1,000/s", "<= 1.3"),
+    "scrape_latency_p99_200": ("with / without a scrape a second, p99 latency at 200/s", "<= 1.1"),
+    "scrape_latency_p99_1000": ("with / without a scrape a second, p99 latency at 1,000/s", "<= 1.1"),
     "gateway_latency_p50": ("p50 latency of one client over HTTP / over the topics", "<= 3"),
     "gateway_latency_p99": ("p99 latency of one client over HTTP / over the topics", "<= 4"),
     "silent_fold_vs_simulate_speed": ("silent fold of a take-over / simulate, events per second", ">= 0.9"),
@@ -80,7 +82,7 @@ def _short(failure: str) -> str:
     return failure.splitlines()[0][:80].replace("|", "/")
 
 
-SERVICES = ("driftline", "driftline_inexact", "aiokafka")
+SERVICES = ("driftline", "driftline_scraped", "driftline_inexact", "aiokafka")
 
 
 def latency_rows(results: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -36,7 +36,8 @@ class Assignment(msgspec.Struct, frozen=True):
 
     `durable` says whether a peer's windows live in the framework's own state or in plain memory,
     `feast` whether a driftline worker writes online features too, `exact` whether it writes source
-    positions and checkpoints, `apart` is the package of the peer's framework where it is installed apart.
+    positions and checkpoints, `metrics` at which address it serves its metrics, `apart` is the package of the
+    peer's framework where it is installed apart.
     """
 
     case: str
@@ -49,6 +50,7 @@ class Assignment(msgspec.Struct, frozen=True):
     durable: bool = True
     feast: bool = False
     exact: bool = True
+    metrics: str | None = None
     apart: str = ""
 
     @classmethod

@@ -69,6 +69,7 @@ def main(assignment: Assignment) -> None:
         status_path=home / "status.json",
         topics=topics,
         membership=Membership(lambda: True),
+        metrics=assignment.metrics,
     )
     run(worker, Renewals())
 

@@ -17,6 +17,7 @@ from driftline.bench.peers import process
 from driftline.bench.peers.process import Assignment, Limits, PeerFailed
 from driftline.bench.speed import gateway, latency, recovery
 from driftline.bench.speed.attempts import attempt, say
+from driftline.infra.local.kafka import free_port
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.records.positions import position_of
@@ -125,10 +126,11 @@ class KafkaRuns:
             consumer.close()
 
     def latency(self, rounds: int) -> dict[str, Any]:
-        """driftline, itself without what makes it exact, and a bare aiokafka loop under the same paced
-        load, in turns."""
+        """driftline, itself while its metrics are scraped, itself without what makes it exact, and a bare
+        aiokafka loop under the same paced load, in turns."""
         services = {
             "driftline": (WORKER, self.assign(own=True)),
+            "driftline_scraped": (WORKER, self.assign(own=True, metrics=f"127.0.0.1:{free_port()}")),
             "driftline_inexact": (WORKER, self.assign(own=True, exact=False)),
             "aiokafka": ("driftline.bench.peers.echo", self.assign()),
         }

@@ -11,11 +11,12 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+import aiohttp
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -26,6 +27,7 @@ from driftline.bench.peers.process import Assignment, Limits, PeerFailed, Proces
 from driftline.bench.speed.attempts import say
 from driftline.streams.declare.usecase import UseCase
 
+SCRAPED_EVERY = 1.0
 RAMP_SECONDS = 0.5
 """The start of each run is not counted."""
 
@@ -190,6 +192,8 @@ async def _collecting(
             under_test[name] = _Service(process, assignment, consumer)
             consumer.assign([TopicPartition(assignment.predictions, p) for p in range(partitions)])
             tasks.append(asyncio.create_task(under_test[name].collect()))
+            if assignment.metrics is not None:
+                tasks.append(asyncio.create_task(_scrape(assignment.metrics)))
         yield under_test
     finally:
         for task in tasks:
@@ -197,6 +201,16 @@ async def _collecting(
         await asyncio.gather(*tasks, return_exceptions=True)
         for service in under_test.values():
             await service.consumer.stop()
+
+
+async def _scrape(address: str) -> None:
+    """Scrape a worker's metrics once a second, until cancelled, as Prometheus would."""
+    async with aiohttp.ClientSession() as session:
+        while True:
+            with suppress(aiohttp.ClientConnectionError):  # until it listens
+                async with session.get(f"http://{address}/metrics") as answer:
+                    await answer.read()
+            await asyncio.sleep(SCRAPED_EVERY)
 
 
 async def measure(

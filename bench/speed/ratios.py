@@ -18,8 +18,8 @@ def ratios(
         one, other = peers[above]["cpu_us_per_event"], peers[below]["cpu_us_per_event"]
         return None if one is None or not other else float(one / other)
 
-    def p99(rate: int, other: str = "aiokafka") -> float | None:
-        ours, theirs = (delays.get(name, {}).get(str(rate)) for name in ("driftline", other))
+    def p99(rate: int, other: str = "aiokafka", of: str = "driftline") -> float | None:
+        ours, theirs = (delays.get(name, {}).get(str(rate)) for name in (of, other))
         return None if ours is None or theirs is None else float(ours["p99_ms"] / theirs["p99_ms"])
 
     def http(cut: str) -> float | None:
@@ -41,6 +41,8 @@ def ratios(
         "exactness_cpu": cpu("driftline", "driftline_inexact"),
         "exactness_latency_p99_200": p99(200, "driftline_inexact"),
         "exactness_latency_p99_1000": p99(1000, "driftline_inexact"),
+        "scrape_latency_p99_200": p99(200, "driftline", of="driftline_scraped"),
+        "scrape_latency_p99_1000": p99(1000, "driftline", of="driftline_scraped"),
         "gateway_latency_p50": http("p50_ms"),
         "gateway_latency_p99": http("p99_ms"),
         "silent_fold_vs_simulate_speed": recovered.get("silent_fold_speed"),

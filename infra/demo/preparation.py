@@ -41,9 +41,8 @@ def alone(case: UseCase, settings: Settings) -> Iterator[None]:
 def prepared(case: UseCase, settings: Settings, console: Console, fresh: bool) -> Settings:
     """Settings that name a broker with fresh topics for the case."""
     if settings.bootstrap is not None:
-        namespace = f"{settings.namespace or 'demo'}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        settings = settings.model_copy(update={"namespace": namespace})
-        ensure_topics(str(settings.bootstrap), case.topics(namespace).all())
+        settings = settings.model_copy(update={"namespace": _namespace(case, settings)})
+        ensure_topics(str(settings.bootstrap), case.topics(settings.namespace).all())
         return settings
     _refuse_second_worker(case, settings)
     stack = LocalStack(settings.home)
@@ -66,6 +65,15 @@ def prepared(case: UseCase, settings: Settings, console: Console, fresh: bool) -
     Storage(settings.checkpoints_uri(case.name)).clear()  # they belong to the earlier topics
     status_path(settings, case.name).unlink(missing_ok=True)
     return settings.model_copy(update={"bootstrap": broker.bootstrap})
+
+
+def _namespace(case: UseCase, settings: Settings) -> str:
+    """One in which the case has no records: that of the settings where its name says that it is for demos, so
+    that rights to it can be given before; else a new one."""
+    given = settings.namespace
+    if given.startswith("demo") and not records_in(str(settings.bootstrap), case.topics(given).log):
+        return given
+    return f"{given or 'demo'}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
 
 
 def _refuse_second_worker(case: UseCase, settings: Settings) -> None:

@@ -67,6 +67,19 @@ parcels = UseCase(
     source="parcels:events",
 )
 on_two = replace(parcels, partitions=2)
+
+
+def carried(sent: Sent) -> float:
+    """The weight; raises where nobody carries that much."""
+    if sent.weight > 100:
+        raise ValueError("nobody carries that")
+    return sent.weight
+
+
+fragile = replace(
+    on_two, features={**parcels.features, "carried": mean(Sent, carried, by="depot", over=HOUR)}
+)
+"""One whose stage by depot refuses heavy parcels, which the log's stage has accepted."""
 by_courier = PerKey(Member("share", Share), by="courier")
 
 

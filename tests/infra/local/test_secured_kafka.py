@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +303,18 @@ def test_a_broker_that_was_made_without_users_is_not_secured_afterwards(tmp_path
     (tmp_path / "kafka" / "data" / "meta.properties").touch()
     with pytest.raises(InfraError, match=r"was made without users.*--wipe"):
         LocalStack(tmp_path).up(secure=True)
+
+
+@pytest.mark.integration
+def test_a_demo_runs_by_the_rights_that_are_printed_for_a_namespace_of_demos(
+    secured: Secured, become: Callable[[str], None]
+) -> None:
+    namespace = "demo-secured"
+    become("admin")
+    for role in (Role.WORKER, Role.PRODUCER, Role.OPERATOR):
+        allow(secured.bootstrap, "User:operator", rights(role, shop.orders.topics(namespace)))
+    said = secured.run(
+        "operator", "demo", "shop:orders", "--limit", "200", "--json", DRIFTLINE_NAMESPACE=namespace
+    )
+    found = json.loads(said[said.index("{") :])
+    assert found["predictions"] == sum(isinstance(event, shop.Asked) for event in islice(shop.trade(), 200))

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import parcels
 import pytest
 import shop
 from kafka import KafkaProducer
@@ -48,15 +50,19 @@ def refusing(system_of: Callable[..., Any], eventually: Callable[..., Any]) -> A
 Letters = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture
-def letters(refusing: Any) -> Letters:
-    """The command `driftline dead-letters` of the system."""
+def letters_of(system: Any) -> Letters:
+    """The command `driftline dead-letters` of a system."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "driftline", "dead-letters", *map(str, arguments)]
-        return subprocess.run(command, env=refusing.environment, capture_output=True, text=True)
+        return subprocess.run(command, env=system.environment, capture_output=True, text=True)
 
     return run
+
+
+@pytest.fixture
+def letters(refusing: Any) -> Letters:
+    return letters_of(refusing)
 
 
 def assert_exported(letters: Letters, path: Path) -> None:
@@ -114,3 +120,43 @@ def test_letters_are_listed_and_those_that_can_be_accepted_are_sent_again(
     assert letters("show", "shop:orders", "0:999").returncode == 1
 
     assert_exported(letters, tmp_path / "letters.jsonl")
+
+
+def test_of_a_chain_what_the_logs_stage_refused_is_sent_again_and_the_rest_is_said_to_be_of_no_use(
+    system_of: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    system = system_of("parcels:fragile")
+    system.start()
+    codec = parcels.fragile.codec()
+    first, second = [event for event in parcels.events(20) if isinstance(event, parcels.Sent)][:2]
+    heavy = msgspec.structs.replace(second, id="heavy", weight=1_000.0)
+    producer = KafkaProducer(bootstrap_servers=system.bootstrap)
+    try:
+        producer.send(system.topics.log, value=codec.encode(first), key=b"nobody", partition=0)
+        for fine in (second, heavy):
+            home = partition_of(codec.key(fine), parcels.fragile.partitions)
+            producer.send(system.topics.log, value=codec.encode(fine), key=codec.key(fine), partition=home)
+        producer.flush()
+    finally:
+        producer.close()
+    letters = letters_of(system)
+
+    def listed() -> dict[str, Any]:
+        groups = json.loads(letters("list", "parcels:fragile", "--json").stdout)["groups"]
+        return {group["stage"]: group for group in groups}
+
+    eventually(lambda: listed().keys() == {"key", "features"})
+    assert {stage: group["can_be_retried"] for stage, group in listed().items()} == {
+        "key": True,
+        "features": False,
+    }
+    refused = letters("retry", "parcels:fragile", "--stage", "features")
+    assert refused.returncode == 1
+    assert "a stage behind the log refused it" in refused.stdout
+    sent = letters("retry", "parcels:fragile", "--stage", "key")
+    assert sent.returncode == 0, sent.stderr
+
+    def answered() -> set[str]:
+        return {json.loads(record.value)["event_id"] for record in system.read(system.topics.predictions)}
+
+    assert eventually(lambda: answered() if len(answered()) == 2 else None) == {first.id, second.id}

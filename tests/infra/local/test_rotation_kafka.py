@@ -1,0 +1,130 @@
+"""Another password and other certificates of a secured Kafka, as docs/operating.md says: nothing is lost."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shop
+import trustme
+from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+from pydantic import SecretStr
+
+from driftline.client import EventProducer, PredictionConsumer
+from driftline.infra.local.kafka import HOST, LocalStack
+from driftline.infra.local.secured import ADMIN, BROKER, _pkcs8
+from driftline.infra.topics.acls import allow
+from driftline.infra.topics.rights import rights
+from driftline.streams.connection import clients
+from driftline.streams.connection.roles import Role
+from driftline.streams.connection.security import own_security
+from driftline.streams.errors import NotLetIn
+from tests.infra.local.test_secured_kafka import Secured
+
+EACH = 20
+GROUPS = ("first", "second", "third")
+TOPICS = shop.orders.topics()
+ROLES = (Role.WORKER, Role.PRODUCER, Role.CONSUMER, Role.OPERATOR)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[LocalStack]:
+    stack = LocalStack(tmp_path)
+    try:
+        yield stack
+    finally:
+        stack.down(wipe=True)
+
+
+def replace_password(secured: Secured, user: str) -> str:
+    """Give a user another password, in Kafka and in its file; returns the one before."""
+    admin = clients.admin(secured.bootstrap)
+    password = secrets.token_urlsafe(32)
+    try:
+        admin.alter_user_scram_credentials(
+            [UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, password, iterations=8192)]
+        )
+    finally:
+        admin.close()
+    file = Path(secured.variables(user)["DRIFTLINE_SASL_PASSWORD_FILE"])
+    before = file.read_text()
+    file.write_text(password)
+    return before
+
+
+def trust_another(secured: Secured) -> trustme.CA:
+    """Put another authority beside the one that clients trust, and the broker."""
+    authority = trustme.CA(organization_name="another")
+    trusted = Path(secured.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"])
+    trusted.write_bytes(trusted.read_bytes() + authority.cert_pem.bytes())
+    return authority
+
+
+def certify(secured: Secured, authority: trustme.CA) -> None:
+    """Give the broker a certificate of the authority, which it uses from its next start on."""
+    certificate = authority.issue_cert(HOST, "localhost", common_name=BROKER)
+    chain = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
+    trusted = Path(secured.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"])
+    (trusted.parent / "broker.pem").write_bytes(_pkcs8(certificate.private_key_pem.bytes()) + chain)
+
+
+@pytest.mark.soak
+@pytest.mark.integration
+def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    secured = Secured(stack.up(secure=True).bootstrap, tmp_path, stack.users)
+
+    def become(user: str) -> None:
+        for name, value in secured.variables(user).items():
+            monkeypatch.setenv(name, value)
+
+    def produce(part: int) -> None:
+        become(Role.PRODUCER)
+        with EventProducer(shop.orders) as producer:
+            for number in range(part * EACH, (part + 1) * EACH):
+                producer.send(shop.asked(number, number))
+
+    def answered(count: int) -> None:
+        become(Role.CONSUMER)
+        with PredictionConsumer(shop.orders, group=GROUPS[count // EACH - 1], timeout=60) as consumer:
+            ids = [prediction.event_id for _, prediction in zip(range(count), consumer, strict=False)]
+        assert sorted(ids) == sorted(f"asked-{number}" for number in range(count))
+
+    become(ADMIN)
+    for role in ROLES:
+        for group in GROUPS if role is Role.CONSUMER else (None,):
+            allow(secured.bootstrap, f"User:{role}", rights(role, TOPICS, group=group))
+    worker = secured.start("worker", "worker", "shop:orders")
+    produce(0)
+    answered(EACH)
+
+    become(ADMIN)
+    before = replace_password(secured, Role.WORKER)
+    authority = trust_another(secured)
+    become(Role.WORKER)
+    security = own_security()
+    former = security.model_copy(update={"sasl_password": SecretStr(before)})
+    with pytest.raises(NotLetIn, match="no user 'worker' with that password"):
+        clients.admin(secured.bootstrap, former)
+    worker.terminate()
+    worker.communicate(timeout=120)
+    produce(1)
+    worker = secured.start("worker", "worker", "shop:orders")
+    answered(2 * EACH)
+
+    certify(secured, authority)
+    stack.down()
+    stack.up(secure=True)
+    trusted = Path(secured.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"])
+    trusted.write_bytes(authority.cert_pem.bytes())
+    produce(2)
+    answered(3 * EACH)
+    assert worker.poll() is None
+    said = secured.run("operator", "audit", "shop:orders")  # ends with 1 where something differs
+    worker.terminate()
+    said += worker.communicate(timeout=120)[0]
+    assert not [password for password in [*secured.passwords(), before] if password in said]
