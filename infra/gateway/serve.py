@@ -18,6 +18,7 @@ from driftline.infra.gateway.middleware import HEAD_BYTES, Limits
 from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.settings import Settings
+from driftline.streams.connection.clients import see_that_let_in
 from driftline.streams.declare.usecase import UseCase
 
 ANSWERS_END_WITHIN = 5
@@ -74,7 +75,9 @@ def run_gateway(
     """Serve cases over HTTP until SIGTERM or SIGINT, and their metrics at an address of their own."""
     logs.begin()
     streams = OpenStreams(limits.streams)
-    app = create_app(cases, bootstrap_of(settings), settings, keys_of(settings), limits, streams)
+    bootstrap = bootstrap_of(settings)
+    see_that_let_in(bootstrap)
+    app = create_app(cases, bootstrap, settings, keys_of(settings), limits, streams)
     if metrics is not None:
         start_http_server(metrics[1], metrics[0], GatewayMetrics(app.state.reads).registry)
     server_of(app, host, port, streams).run()

@@ -41,6 +41,19 @@ def admin(bootstrap: str, security: KafkaSecurity | None = None, **settings: Any
     return _made(KafkaAdminClient, bootstrap, security, settings)
 
 
+def see_that_let_in(bootstrap: str) -> None:
+    """Raises NotLetIn where Kafka is there, and does not let this process in; one that is away may come.
+
+    For programs that have only clients of aiokafka, which take a refusal for an outage.
+    """
+    security = own_security()
+    reason = refusal(bootstrap, security)
+    if reason is not None:
+        time.sleep(ASKED_AFTER)
+        if refusal(bootstrap, security) == reason:
+            raise _failure(bootstrap, reason)
+
+
 def _made(kind: Any, bootstrap: str, security: KafkaSecurity | None, settings: dict[str, Any]) -> Any:
     security = own_security() if security is None else security
     given = {"bootstrap_servers": bootstrap} | RECONNECTION | arguments(security, FileToken) | settings

@@ -26,7 +26,7 @@ from driftline.client import EventProducer, PredictionConsumer
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.infra.errors import InfraError
-from driftline.infra.local.kafka import LocalStack
+from driftline.infra.local.kafka import LocalStack, free_port
 from driftline.infra.topics.acls import allow
 from driftline.infra.topics.rights import Right, rights
 from driftline.settings import KafkaSecurity
@@ -282,6 +282,18 @@ def test_a_client_that_is_not_let_in_gets_the_reason_long_before_its_time_is_ove
         clients.admin(secured.bootstrap, security, bootstrap_timeout_ms=120_000)
     assert time.monotonic() - begun < 100
     assert "guessed" not in str(raised.value)
+
+
+@pytest.mark.integration
+def test_a_gateway_that_is_not_let_in_ends_and_gives_the_reason(secured: Secured, tmp_path: Path) -> None:
+    guessed = tmp_path / "guessed"
+    guessed.write_text("guessed")
+    named = {"DRIFTLINE_SASL_PASSWORD_FILE": str(guessed)}
+    gateway = secured.start("gateway", "gateway", "serve", "shop:orders", "--port", str(free_port()), **named)
+    said, _ = gateway.communicate(timeout=120)
+    assert gateway.returncode != 0
+    assert "no user 'gateway' with that password" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.integration
