@@ -317,6 +317,7 @@ def test_a_broker_that_was_made_without_users_is_not_secured_afterwards(tmp_path
         LocalStack(tmp_path).up(secure=True)
 
 
+@pytest.mark.soak
 @pytest.mark.integration
 def test_a_demo_runs_by_the_rights_that_are_printed_for_a_namespace_of_demos(
     secured: Secured, become: Callable[[str], None]
