@@ -7,7 +7,6 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client import start_http_server
 
 from driftline import logs
 from driftline.infra.gateway.access import AccessKeys
@@ -17,6 +16,7 @@ from driftline.infra.gateway.metrics import GatewayMetrics
 from driftline.infra.gateway.middleware import HEAD_BYTES, Limits
 from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.local.bootstrap import bootstrap_of
+from driftline.infra.processes.metrics_server import serve_metrics
 from driftline.infra.settings import Settings
 from driftline.streams.connection.clients import see_that_let_in
 from driftline.streams.declare.usecase import UseCase
@@ -79,5 +79,5 @@ def run_gateway(
     see_that_let_in(bootstrap)
     app = create_app(cases, bootstrap, settings, keys_of(settings), limits, streams)
     if metrics is not None:
-        start_http_server(metrics[1], metrics[0], GatewayMetrics(app.state.reads).registry)
+        serve_metrics(metrics, GatewayMetrics(app.state.reads).registry)
     server_of(app, host, port, streams).run()

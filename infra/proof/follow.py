@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from kafka.errors import KafkaError
-from prometheus_client import start_http_server
 
 from driftline.features.online.transient_failures import Outage
 from driftline.infra.local.bootstrap import bootstrap_of
+from driftline.infra.processes.metrics_server import serve_metrics
 from driftline.infra.proof.audit_metrics import AuditMetrics
 from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
@@ -125,7 +125,7 @@ def follow(
     """
     metrics = AuditMetrics(case.name)
     if address is not None:
-        start_http_server(address[1], address[0], metrics.registry)
+        serve_metrics(address, metrics.registry)
     outage = Outage(f"auditing {case.name}")
     reported: set[Difference] = set()
     while not stop.is_set():

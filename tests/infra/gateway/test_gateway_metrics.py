@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,18 @@ from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient
 from driftline.features.online.writer import RowStore
+from driftline.infra.errors import InfraError
 from driftline.infra.gateway.metrics import GatewayMetrics
+from driftline.infra.processes.metrics_server import serve_metrics
 
 VIEW = "orders_by_shop"
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = other.getsockname()[:2]
+        with pytest.raises(InfraError, match=f"--metrics: 127.0.0.1:{address[1]} cannot be listened on"):
+            serve_metrics(address, GatewayMetrics({}).registry)
 
 
 def test_reads_are_counted_by_what_became_of_them(tmp_path: Path) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import shop
@@ -71,58 +70,71 @@ def certify(secured: Secured, authority: trustme.CA) -> None:
     (trusted.parent / "broker.pem").write_bytes(_pkcs8(certificate.private_key_pem.bytes()) + chain)
 
 
-@pytest.mark.soak
-@pytest.mark.integration
-def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
-    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
-) -> None:
-    secured = Secured(stack.up(secure=True).bootstrap, tmp_path, stack.users)
+class Users:
+    """This process as one user of a secured Kafka after the other."""
 
-    def become(user: str) -> None:
-        for name, value in secured.variables(user).items():
-            monkeypatch.setenv(name, value)
+    def __init__(self, secured: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._secured = secured
+        self._monkeypatch = monkeypatch
 
-    def produce(part: int) -> None:
-        become(Role.PRODUCER)
+    def become(self, user: str) -> None:
+        for name, value in self._secured.variables(user).items():
+            self._monkeypatch.setenv(name, value)
+
+    def produce(self, part: int) -> None:
+        self.become(Role.PRODUCER)
         with EventProducer(shop.orders) as producer:
             for number in range(part * EACH, (part + 1) * EACH):
                 producer.send(shop.asked(number, number))
 
-    def answered(count: int) -> None:
-        become(Role.CONSUMER)
-        with PredictionConsumer(shop.orders, group=GROUPS[count // EACH - 1], timeout=60) as consumer:
-            ids = [prediction.event_id for _, prediction in zip(range(count), consumer, strict=False)]
-        assert sorted(ids) == sorted(f"asked-{number}" for number in range(count))
+    def answered(self, parts: int) -> None:
+        """See that each request of so many parts has its one prediction."""
+        self.become(Role.CONSUMER)
+        with PredictionConsumer(shop.orders, group=GROUPS[parts - 1], timeout=60) as consumer:
+            found = [
+                prediction.event_id for _, prediction in zip(range(parts * EACH), consumer, strict=False)
+            ]
+        assert sorted(found) == sorted(f"asked-{number}" for number in range(parts * EACH))
 
-    become(ADMIN)
+    def refused(self, user: str, password: str) -> None:
+        """See that a user's former password is worth nothing."""
+        self.become(user)
+        former = own_security().model_copy(update={"sasl_password": SecretStr(password)})
+        with pytest.raises(NotLetIn, match=f"no user '{user}' with that password"):
+            clients.admin(self._secured.bootstrap, former)
+
+
+@pytest.mark.soak
+@pytest.mark.integration
+def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secured = Secured(stack.up(secure=True).bootstrap, tmp_path, stack.users)
+    users = Users(secured, monkeypatch)
+    users.become(ADMIN)
     for role in ROLES:
         for group in GROUPS if role is Role.CONSUMER else (None,):
             allow(secured.bootstrap, f"User:{role}", rights(role, TOPICS, group=group))
     worker = secured.start("worker", "worker", "shop:orders")
-    produce(0)
-    answered(EACH)
+    users.produce(0)
+    users.answered(1)
 
-    become(ADMIN)
+    users.become(ADMIN)
     before = replace_password(secured, Role.WORKER)
     authority = trust_another(secured)
-    become(Role.WORKER)
-    security = own_security()
-    former = security.model_copy(update={"sasl_password": SecretStr(before)})
-    with pytest.raises(NotLetIn, match="no user 'worker' with that password"):
-        clients.admin(secured.bootstrap, former)
+    users.refused(Role.WORKER, before)
     worker.terminate()
     worker.communicate(timeout=120)
-    produce(1)
+    users.produce(1)
     worker = secured.start("worker", "worker", "shop:orders")
-    answered(2 * EACH)
+    users.answered(2)
 
     certify(secured, authority)
     stack.down()
     stack.up(secure=True)
-    trusted = Path(secured.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"])
-    trusted.write_bytes(authority.cert_pem.bytes())
-    produce(2)
-    answered(3 * EACH)
+    Path(secured.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"]).write_bytes(authority.cert_pem.bytes())
+    users.produce(2)
+    users.answered(3)
     assert worker.poll() is None
     said = secured.run("operator", "audit", "shop:orders")  # ends with 1 where something differs
     worker.terminate()
