@@ -148,7 +148,7 @@ def audit(
             raise typer.BadParameter(
                 "--follow audits all of a case: it takes --partitions and --metrics alone"
             )
-        _follow(_of_one_stage(selected_case(case, partitions), "audit --follow"), metrics)
+        _follow(selected_case(case, partitions), metrics)
         return
     if metrics is not None:
         raise typer.BadParameter("--metrics goes with --follow")
@@ -160,16 +160,6 @@ def audit(
     except Exception as error:
         raise not_compared(error) from None
     end_with(report, as_json)
-
-
-def _of_one_stage(case: UseCase, command: str) -> UseCase:
-    """The case; raises BadParameter for one of several stages, of which a command knows nothing yet."""
-    if case.plan.is_chain:
-        raise typer.BadParameter(
-            f"{case.name} has {len(case.plan.stages)} stages; `{command}` works with one. `driftline audit` "
-            "compares all that was published with the log"
-        )
-    return case
 
 
 def _follow(case: UseCase, metrics: str | None) -> None:

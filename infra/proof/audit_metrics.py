@@ -37,7 +37,8 @@ class AuditMetrics:
             for name, measure in AUDIT_MEASURES.items()
         }
 
-    def set(self, partition: int, **values: float) -> None:
-        """The newest figures of a partition, by the measure's name without `audit_`."""
+    def set(self, partition: str, **values: float) -> None:
+        """The newest figures of a partition, which is named as in `driftline status`, by the measure's name
+        without `audit_`."""
         for name, value in values.items():
-            self._gauges[f"audit_{name}"].labels(self._case, str(partition)).set(value)
+            self._gauges[f"audit_{name}"].labels(self._case, partition).set(value)

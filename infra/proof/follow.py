@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
+from typing import Any, Protocol
 
 from kafka.errors import KafkaError
 
@@ -16,6 +17,7 @@ from driftline.features.online.transient_failures import Outage
 from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.processes.metrics_server import serve_metrics
 from driftline.infra.proof.audit_metrics import AuditMetrics
+from driftline.infra.serving.deploy import stage_places
 from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
 from driftline.infra.topics.committed_offsets import folded_offsets, worker_groups
@@ -28,15 +30,33 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import code_of
 from driftline.streams.proof.audit import AuditedRange, PartitionAuditor, PublishedTopic
 from driftline.streams.proof.refold import Refold
+from driftline.streams.proof.stage_follow import OFFSETS_AT_ONCE, EpochAdded, StageFollowers
 from driftline.streams.records.difference import Difference
 from driftline.streams.records.outputs import KINDS
+from driftline.streams.records.ports import Place
 
 log = logging.getLogger("driftline.audit")
 
 AUDIT_EVERY = 5.0
 """Seconds between looks at what was published."""
-OFFSETS_AT_ONCE = 20_000
-"""Offsets of one partition that are folded before the others have their turn."""
+
+
+class Follower(Protocol):
+    """The audit of one partition, which goes on as its topic does."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def place(self) -> Place: ...
+    @property
+    def next_offset(self) -> int: ...
+    @property
+    def verified(self) -> int: ...
+    @property
+    def difference(self) -> Difference | None: ...
+    @property
+    def counts(self) -> tuple[int, int, int]: ...
+    def look(self, folded: int) -> bool: ...
 
 
 class PartitionFollower:
@@ -47,6 +67,7 @@ class PartitionFollower:
         self._past = past
         self._topics = topics
         self.partition = partition
+        self.name, self.place = str(partition), Place(topics.log, partition)
         self._begin()
 
     def _begin(self) -> None:
@@ -134,30 +155,56 @@ def follow(
                 open_history(case, settings) as past,
                 closing(clients.admin(bootstrap_of(settings))) as admin,
             ):
-                topics = case.topics(settings.namespace)
-                followers = [PartitionFollower(case, past, topics, n) for n in range(case.partitions)]
-                while not stop.is_set():
-                    folded = folded_offsets(
-                        admin, topics.log, worker_groups(admin, topics.readers, serving_only=False)
-                    )
-                    done = [_look(each, folded.get(each.partition, 0), metrics) for each in followers]
-                    outage.ended()
-                    for each in followers:
-                        if each.difference is not None and each.difference not in reported:
-                            reported.add(each.difference)
-                            log.error("difference: %s\n%s", each.difference, each.difference.causes)
-                    if all(done):
-                        stop.wait(AUDIT_EVERY)
+                _follow(case, settings, past, admin, stop, metrics, outage, reported)
+        except EpochAdded:
+            continue  # from the start, with the epochs that there are by now
         except (KafkaError, OSError) as error:
             stop.wait(outage.failed(error))
     return len(reported)
 
 
-def _look(follower: PartitionFollower, folded: int, metrics: AuditMetrics) -> bool:
+def _follow(
+    case: UseCase,
+    settings: Settings,
+    past: Past,
+    admin: Any,
+    stop: threading.Event,
+    metrics: AuditMetrics,
+    outage: Outage,
+    reported: set[Difference],
+) -> None:
+    """Audit a case from its start, until `stop` is set."""
+    topics = case.topics(settings.namespace)
+    followers: Sequence[Follower]
+    stages: StageFollowers | None = None
+    if case.plan.is_chain:
+        stages = StageFollowers(case, stage_places(case, settings), code_of(case), past)
+        followers = list(stages)
+    else:
+        followers = [PartitionFollower(case, past, topics, n) for n in range(case.partitions)]
+    names = dict.fromkeys(follower.place.topic for follower in followers)
+    while not stop.is_set():
+        groups = worker_groups(admin, topics.readers, serving_only=False)
+        folded = {name: folded_offsets(admin, name, groups) for name in names}
+        done = [
+            _look(each, folded[each.place.topic].get(each.place.partition, 0), metrics) for each in followers
+        ]
+        if all(done) and stages is not None:
+            stages.rest()
+        outage.ended()
+        for each in followers:
+            if each.difference is not None and each.difference not in reported:
+                reported.add(each.difference)
+                log.error("difference: %s\n%s", each.difference, each.difference.causes)
+        if all(done):
+            stop.wait(AUDIT_EVERY)
+
+
+def _look(follower: Follower, folded: int, metrics: AuditMetrics) -> bool:
     done = follower.look(folded)
     checked, differences, unchecked = follower.counts
     metrics.set(
-        follower.partition,
+        follower.name,
         verified_offset=follower.verified,
         lag_records=max(0, folded - follower.next_offset),
         differences=differences,

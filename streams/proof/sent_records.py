@@ -33,30 +33,63 @@ class Received(msgspec.Struct, frozen=True):
     digests: tuple[bytes, ...]
 
 
-class _Digested:
-    """Records of one writer to one reader, digested as they come."""
+class RunningDigest:
+    """A digest of all records of one writer to one reader so far."""
 
     def __init__(self) -> None:
         self.records = 0
         self._digest = hashlib.sha256()
-        self._blocks: list[bytes] = []
 
-    def add(self, value: bytes) -> None:
-        """The next record."""
+    def add(self, value: bytes) -> bool:
+        """The next record; whether a block of `DIGEST_EVERY` is full with it."""
         self._digest.update(b"%d:" % len(value))
         self._digest.update(value)
         self.records += 1
-        if self.records % DIGEST_EVERY == 0:
-            self._blocks.append(self.short)
+        return self.records % DIGEST_EVERY == 0
 
     @property
     def short(self) -> bytes:
         """Of all so far."""
         return self._digest.digest()[:_SHORT]
 
+
+class _Digested(RunningDigest):
+    """The same, with the digests of all blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._blocks: list[bytes] = []
+
+    def add(self, value: bytes) -> bool:
+        """As of any digest."""
+        is_full = super().add(value)
+        if is_full:
+            self._blocks.append(self.short)
+        return is_full
+
     def received(self) -> Received:
         """The result so far."""
         return Received(self.records, (*self._blocks, self.short))
+
+
+class SentDifference:
+    """Describes differences between the records that one partition sent to another and those received."""
+
+    def __init__(self, places: StagePlaces, writer: Target, reader: Target) -> None:
+        self._place = places.input(reader)
+        self._writer = places.name(writer)
+
+    def of(
+        self,
+        kind: DifferenceKind,
+        source: SourcePosition,
+        span: str,
+        received: str | None = None,
+        made: str | None = None,
+    ) -> Difference:
+        """Records of this `span` differ from the recomputed ones; the digests show both sides."""
+        field, text = f"{span} from {self._writer}", "{}:{}".format(*source)
+        return Difference(kind, *self._place, None, text, source[0], field, received, made, None)
 
 
 class Arrivals:
@@ -114,7 +147,8 @@ class SentComparison:
             told = decode_record(value)
             span = f"one of the records {before * DIGEST_EVERY + 1} to {made.records}"
             source = (told.offset, told.ordinal)
-            self._report(reader, "different", source, span, known.hex(), made.short.hex())
+            difference = SentDifference(self._places, self._writer, reader)
+            self._audit.differs(difference.of("different", source, span, known.hex(), made.short.hex()))
         if made.short != known or made.records == there.records:
             del self._left[reader]  # after a difference all later digests differ
 
@@ -124,19 +158,5 @@ class SentComparison:
         for reader, (there, made) in self._left.items():
             if made.records < there.records:
                 span = f"records {made.records + 1} to {there.records}"
-                self._report(reader, "not recomputed", (offset, 0), span)
-
-    def _report(
-        self,
-        reader: Target,
-        kind: DifferenceKind,
-        source: SourcePosition,
-        span: str,
-        received: str | None = None,
-        made: str | None = None,
-    ) -> None:
-        """Records of this `span` differ from the recomputed ones; the digests show both sides."""
-        place = self._places.input(reader)
-        field = f"{span} from {self._places.name(self._writer)}"
-        text = "{}:{}".format(*source)
-        self._audit.differs(Difference(kind, *place, None, text, source[0], field, received, made, None))
+                difference = SentDifference(self._places, self._writer, reader)
+                self._audit.differs(difference.of("not recomputed", (offset, 0), span))

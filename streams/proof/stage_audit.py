@@ -51,7 +51,7 @@ class StageAuditor:
         self._past, self._input = past, places.input(target)
         # ends of the outputs first: what they hold by then was caused by what the topic holds afterwards
         published = {kind: _published(past, place) for kind, place in places.outputs(target).items()}
-        epochs = _epochs(places, code, past, target)
+        epochs = stage_epochs(places, code, past, target)
         self._end = past.end(*self._input)
         self._fold = StageFold(case, places.itinerary, *target)
         self._arrivals = Arrivals() if target.stage else None
@@ -99,7 +99,7 @@ def _published(past: Past, place: Place) -> PublishedTopic:
     return PublishedTopic(place.topic, begin, past.records(*place, begin, end), place.partition)
 
 
-def _epochs(places: StagePlaces, code: Code, past: Past, target: Target) -> Sequence[CodeEpoch]:
+def stage_epochs(places: StagePlaces, code: Code, past: Past, target: Target) -> Sequence[CodeEpoch]:
     """The code epochs that decide what is compared. Those of the last stage are of its partitions; a stage
     before it has none of its own, and is this code's where all of the last stage is."""
     last = places.count - 1

@@ -7,11 +7,13 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+import parcels
 import shop
 from kafka import KafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
 from driftline.infra.local.kafka import free_port
+from driftline.streams.owner.deployment import code_of
 
 
 def figures(port: int) -> dict[str, float]:
@@ -80,6 +82,29 @@ def test_all_that_a_worker_publishes_is_proved_and_what_somebody_forged_is_a_dif
     assert json.loads(line)["case"] == "orders"
     auditor.send_signal(signal.SIGTERM)
     assert auditor.wait(60) == 1
+
+
+def test_every_stage_of_a_chain_is_proved_beside_its_worker(
+    system_of: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    system = system_of("parcels:on_two")
+    port = free_port()
+    auditor, said = system.command("audit", system.case_path, "--follow", "--metrics", f"127.0.0.1:{port}")
+    worker = system.start()
+    happened = list(parcels.events(60))
+    system.produce(happened)
+    between = [spec.name for spec in system.topics.between(code_of(system.case).short)]
+
+    def all_is_proved() -> bool:
+        sent = sum(len(system.read(topic)) for topic in between)
+        published = sum(len(system.sources(getattr(system.topics, kind))) for kind in KINDS)
+        return sent > 200 and figures(port).get("driftline_audit_checked") == sent + published
+
+    eventually(all_is_proved)
+    assert figures(port)["driftline_audit_differences"] == figures(port)["driftline_audit_unchecked"] == 0
+    system.stop(worker)
+    auditor.send_signal(signal.SIGTERM)
+    assert auditor.wait(60) == 0, said.read_text()
 
 
 KINDS = ("predictions", "outcomes", "drift", "models", "dead_letters")

@@ -1,0 +1,97 @@
+"""The audit that goes on beside the workers of a chain: every stage as far as its topic is folded."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from parcels import on_two
+
+from driftline.streams.archive.epochs import CodeEpoch, epoch_output
+from driftline.streams.proof import stage_follow
+from driftline.streams.proof.stage_follow import EpochAdded, StageFollowers
+from driftline.streams.records.outputs import Target
+from driftline.streams.records.positions import headers_of
+from driftline.streams.stages.stage_record import decode_record, encode_record
+from tests.streams.owner.owned_chain import OwnedChain
+from tests.streams.proof.test_stage_audit import Held, audited, change, served
+
+__all__ = ["served"]
+
+
+@pytest.fixture(autouse=True)
+def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_follow, "OFFSETS_AT_ONCE", 37)
+
+
+def followers(chain: OwnedChain) -> StageFollowers:
+    first = chain.stages[0]
+    return StageFollowers(on_two, first.places, first.code, Held(chain.broker))
+
+
+def follow(chain: OwnedChain, found: StageFollowers) -> None:
+    """Look until all is done."""
+    ends = {follower.name: len(chain.broker.at(follower.place)) for follower in found}
+    done = dict.fromkeys(ends, False)
+    while not all(done.values()):
+        done = {follower.name: follower.look(ends[follower.name]) for follower in found}
+    found.rest()
+
+
+def differences(found: StageFollowers) -> dict[str, str]:
+    """The field of the first difference, by partition."""
+    return {one.name: one.difference.field for one in found if one.difference is not None}
+
+
+def test_all_that_is_published_and_sent_is_compared_as_the_audit_does(served: OwnedChain) -> None:
+    found = followers(served)
+    follow(served, found)
+    assert differences(found) == {}
+    assert sum(one.counts[0] for one in found) == sum(one.audit.checked for one in audited(served).values())
+    assert all(one.counts[2] == 0 for one in found)
+    assert all(one.verified == len(served.broker.at(one.place)) for one in found)
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_another_record_between_stages_is_a_difference_of_its_writer(served: OwnedChain, stage: int) -> None:
+    target = Target(stage, 0)
+    record = served.records(target)[20]
+    told = decode_record(record.value)
+    other = encode_record(msgspec.structs.replace(told, ordinal=told.ordinal + 1))
+    change(served, target, record.offset, lambda _: other)
+    found = followers(served)
+    follow(served, found)
+    said = differences(found)
+    assert list(said) == [served.stages[0].places.name(Target(*told.writer))]
+    assert "one of the records" in next(iter(said.values()))
+
+
+def test_what_came_to_a_stage_and_nobody_sent_is_a_difference(served: OwnedChain) -> None:
+    *_, record = served.records(Target(1, 0))
+    told = decode_record(record.value)
+    more = encode_record(msgspec.structs.replace(told, number=told.number + 1))
+    served.broker.add(served.place(Target(1, 0)), None, more)
+    found = followers(served)
+    follow(served, found)
+    assert f"records {told.number + 1} to {told.number + 1} from 0" in differences(found).values() or (
+        f"records {told.number + 1} to {told.number + 1} from 1" in differences(found).values()
+    )
+
+
+def test_an_output_that_is_another_is_a_difference_of_the_last_stage(served: OwnedChain) -> None:
+    place = served.stages[-1].outputs(0)["predictions"]
+    (number, *_) = [n for n, record in enumerate(served.broker.at(place)) if record is not None]
+    record = served.broker.at(place)[number]
+    assert record is not None
+    served.broker.at(place)[number] = record._replace(value=(record.value or b"").replace(b"0.", b"1.", 1))
+    found = followers(served)
+    follow(served, found)
+    assert list(differences(found)) == ["questions/0"]
+
+
+def test_a_code_epoch_that_comes_later_is_noticed(served: OwnedChain) -> None:
+    found = followers(served)
+    last = served.stages[-1]
+    epoch = epoch_output(CodeEpoch(0, 9, last.code, {}))
+    served.broker.add(last.outputs(0)["models"], None, epoch.value, headers_of(epoch))
+    with pytest.raises(EpochAdded):
+        follow(served, found)
