@@ -26,7 +26,7 @@ class ReadCounts:
         begun = time.perf_counter()
         try:
             yield
-        except Exception:
+        except BaseException:  # who does not wait any longer has cancelled it
             self.add(view, {FAILED: 1})
             raise
         finally:

@@ -18,7 +18,14 @@ from driftline.infra.gateway.bodies import JSON, each_event
 from driftline.infra.gateway.document.answers import of_any_route, of_sending, problems
 from driftline.infra.gateway.document.case_document import CaseDocument
 from driftline.infra.gateway.prefer_header import Preference
-from driftline.infra.gateway.problems import Problem, no_prediction, no_store, no_view, refused_event
+from driftline.infra.gateway.problems import (
+    ANSWERS_IN,
+    Problem,
+    no_prediction,
+    no_store,
+    no_view,
+    refused_event,
+)
 from driftline.infra.gateway.progress import FoldedOffsets
 from driftline.infra.gateway.published.event_stream import OpenStreams
 from driftline.infra.gateway.published.record_lookup import RecordLookup
@@ -155,7 +162,10 @@ class CaseRoutes:
             known = ", ".join(views) or "none"
             raise no_view(self.case.name, view, known)
         try:
-            row = await self._features.get_async(view, key)
+            async with asyncio.timeout(ANSWERS_IN):
+                row = await self._features.get_async(view, key)
+        except TimeoutError:
+            raise no_store(f"it has said nothing for {ANSWERS_IN:g} s: ask again") from None
         except StoreUnreadable as error:
             raise no_store(str(error)) from None
         except FeaturesError as error:

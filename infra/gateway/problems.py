@@ -10,9 +10,9 @@ import msgspec
 from driftline.infra.errors import InfraError
 
 MEDIA_TYPE = "application/problem+json"
-KAFKA_ANSWERS_IN = 1.0
-"""Seconds of Kafka's silence after which a client is told to come again: it hears that within 2 s, with what
-a hundred clients at once take to be told."""
+ANSWERS_IN = 1.0
+"""Seconds of silence, of Kafka or the online store, after which a client is told to come again: it hears that
+within 2 s, with what a hundred clients at once take to be told."""
 
 
 class Problem(InfraError):

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from driftline.infra.gateway.problems import (
-    KAFKA_ANSWERS_IN,
+    ANSWERS_IN,
     Problem,
     no_prediction,
     other_content,
@@ -140,7 +140,7 @@ class Submission:
         key = self._codec.key(event)
         numbers = range(self._partitions) if key is None else (partition_of(key, self._partitions),)
         try:
-            async with asyncio.timeout(KAFKA_ANSWERS_IN):
+            async with asyncio.timeout(ANSWERS_IN):
                 producer = await self._started()
                 sent = [await producer.send(self._topics.log, value, key, number) for number in numbers]
                 places = await asyncio.gather(*sent)

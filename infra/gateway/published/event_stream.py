@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from driftline.infra.gateway.problems import KAFKA_ANSWERS_IN, not_now, too_many_streams
+from driftline.infra.gateway.problems import ANSWERS_IN, not_now, too_many_streams
 from driftline.infra.gateway.published.offset_vector import OffsetVector, encoded, gaps, within
 from driftline.infra.gateway.published.topic_reader import TopicExtent
 from driftline.streams.connection import async_clients
@@ -57,7 +57,7 @@ class RecordStream:
             max_partition_fetch_bytes=FETCHED_BYTES,
         )
         try:
-            async with asyncio.timeout(KAFKA_ANSWERS_IN):
+            async with asyncio.timeout(ANSWERS_IN):
                 await consumer.start()
                 extent = await TopicExtent.of(consumer, topic)
                 at = extent.ends if since is None else within(since, extent.begins, extent.ends)

@@ -9,7 +9,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from driftline.infra.gateway.problems import KAFKA_ANSWERS_IN, not_now
+from driftline.infra.gateway.problems import ANSWERS_IN, not_now
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.closing import Endings
 
@@ -29,7 +29,7 @@ class RecordLookup:
     What Kafka does not give `within` so many seconds raises Problem 503.
     """
 
-    def __init__(self, bootstrap: str, within: float = KAFKA_ANSWERS_IN) -> None:
+    def __init__(self, bootstrap: str, within: float = ANSWERS_IN) -> None:
         self._bootstrap = bootstrap
         self._within = within
         self._endings = Endings()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from driftline.infra.gateway.problems import KAFKA_ANSWERS_IN, not_now
+from driftline.infra.gateway.problems import ANSWERS_IN, not_now
 from driftline.infra.gateway.published.offset_vector import OffsetVector, gaps, within
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.closing import Endings
@@ -105,7 +105,7 @@ class TopicReader:
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[tuple[AIOKafkaConsumer, asyncio.Timeout]]:
         try:
-            async with asyncio.timeout(KAFKA_ANSWERS_IN) as patience, self._turn:
+            async with asyncio.timeout(ANSWERS_IN) as patience, self._turn:
                 try:
                     yield await self._started(), patience
                 except BaseException as error:
@@ -153,7 +153,7 @@ async def _read(
         found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=limit - len(records))
         if found:
             records += [record for some in found.values() for record in some]
-            patience.reschedule(asyncio.get_running_loop().time() + KAFKA_ANSWERS_IN)
+            patience.reschedule(asyncio.get_running_loop().time() + ANSWERS_IN)
         for place, number in extent.places.items():
             at[number] = await consumer.position(place)
     records.sort(key=lambda record: (record.timestamp, record.partition, record.offset))

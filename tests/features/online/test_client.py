@@ -7,13 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from redis import Redis
 from shops import BY_SHOP, DECLARED, Shops, put, repo_at
 
-from driftline.features.errors import FeaturesError
+from driftline.features.errors import FeaturesError, StoreUnreadable
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient, FeatureRow, Status
@@ -105,9 +106,22 @@ def test_a_wrong_view_feature_or_key_is_said_with_the_right_ones(place: Reposito
             client.get(BY_SHOP, {"shop": 5.5})  # type: ignore[dict-item]
 
 
+def test_reads_are_counted_by_what_became_of_them(place: RepositoryLocation) -> None:
+    a = datetime.fromtimestamp(1e9, UTC)
+    with FeatureClient(Shops(), place) as client:
+        client.get_many(BY_SHOP, [{"shop": shop} for shop in "axy"], at=a)
+        asyncio.run(client.get_async(BY_SHOP, {"shop": "a"}, at=a.replace(year=a.year + 1)))
+    assert client.reads.rows() == {
+        (BY_SHOP, "present"): 1,
+        (BY_SHOP, "missing"): 2,
+        (BY_SHOP, "expired"): 1,
+    }
+    assert client.reads.seconds()[BY_SHOP] > 0
+
+
 def test_a_store_that_is_not_there_is_said(tmp_path: Path) -> None:
     client = FeatureClient(Shops(), RepositoryLocation(tmp_path, "shops"))
-    with pytest.raises(FeaturesError, match=r"online\.db cannot be read.*DRIFTLINE_HOME"):
+    with pytest.raises(StoreUnreadable, match=r"online\.db cannot be read.*DRIFTLINE_HOME"):
         client.get(BY_SHOP, {"shop": "a"})
     url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
     with FeatureClient(Shops(), RepositoryLocation(tmp_path, "shops", url)) as client:

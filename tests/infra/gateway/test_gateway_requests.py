@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ class Answer(NamedTuple):
 
 
 Ask = Callable[..., Answer]
+NOWHERE = f"127.0.0.1:{free_port()}"
 
 
 async def answered(
@@ -70,15 +72,23 @@ async def answered(
 def ask(tmp_path: Path) -> Ask:
     keys = AccessKeys(tmp_path / "keys.json")
     key = keys.add("all", ("produce", "read", "read:values", "operate"))
-    nowhere = f"127.0.0.1:{free_port()}"
 
-    def asked(method: str, path: str, *body: bytes, limits: Limits = LIMITS, **headers: str) -> Answer:
+    def asked(
+        method: str,
+        path: str,
+        *body: bytes,
+        limits: Limits = LIMITS,
+        store: str | None = None,
+        **headers: str,
+    ) -> Answer:
         sent = {"Authorization": f"Bearer {key}"} | {
             n.replace("_", "-"): value for n, value in headers.items()
         }
 
         async def run() -> Answer:
-            app = create_app([shop.operated], nowhere, Settings(), keys, limits, OpenStreams(limits.streams))
+            settings = Settings() if store is None else Settings(online_store=store)
+            streams = OpenStreams(limits.streams)
+            app = create_app([shop.operated], NOWHERE, settings, keys, limits, streams)
             return await answered(app, method, path, [*body] or [b""], sent)
 
         return asyncio.run(run())
@@ -169,3 +179,15 @@ def test_without_kafka_what_needs_it_is_to_be_asked_again(ask: Ask) -> None:
         answer = ask("GET", f"{BASE}/{path}")
         assert (answer.status, answer.headers["retry-after"]) == (503, "1"), path
     assert ask("GET", "/livez").status == 200
+
+
+def test_an_online_store_that_is_silent_or_away_is_for_later_and_a_wrong_view_is_not_there(ask: Ask) -> None:
+    view = f"{BASE}/features/orders_by_shop?shop=s"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        answer = ask("GET", view, store=f"redis://127.0.0.1:{silent.getsockname()[1]}")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert "said nothing" in answer.problem["detail"]
+    answer = ask("GET", view, store=f"redis://{NOWHERE}")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert NOWHERE in answer.problem["detail"]
+    assert ask("GET", f"{BASE}/features/other?shop=s", store=f"redis://{NOWHERE}").status == 404
