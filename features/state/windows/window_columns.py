@@ -1,7 +1,7 @@
 """Many windows of one kind as a few columns: so a state is written and read, as one of a million keys would
 take seconds window by window.
 
-What a column holds follows from the values alone, so that equal windows are equal bytes.
+A window comes back with the types that it had: totals are machine words, or a list once they did not fit.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from driftline.features.state.windows.window import EventWindow
 
 class WindowColumn(NamedTuple):
     """One attribute of many windows, one after another. `lengths` says how many values each has; None where
-    each has one."""
+    each has one. `listed` says of each whether it has a list where a new window has an array; it is empty
+    where none has."""
 
     values: Sequence[Any]
     lengths: array[int] | None
+    listed: bytes = b""
 
 
 def as_columns(empty: EventWindow, windows: Iterable[EventWindow]) -> dict[str, WindowColumn]:
@@ -47,34 +49,31 @@ def _column(name: str, example: Any, windows: Sequence[EventWindow]) -> WindowCo
     parts = [getattr(window, name) for window in windows]
     if not isinstance(example, list | array):
         return WindowColumn(parts, None)
-    return WindowColumn(_joined(example, parts), array("Q", map(len, parts)))
+    lengths = array("Q", map(len, parts))
+    if isinstance(example, list):
+        return WindowColumn(list(chain.from_iterable(parts)), lengths)
+    listed = bytes(isinstance(part, list) for part in parts)
+    return WindowColumn(_joined(example, parts), lengths, listed if any(listed) else b"")
 
 
-def _joined(example: Any, parts: list[Any]) -> Sequence[Any]:
-    if isinstance(example, array):
-        joined: array[Any] = array(example.typecode)
-        try:
-            for part in parts:
-                joined.extend(part if isinstance(part, array) else array(example.typecode, part))
-        except OverflowError:  # totals beyond a machine word
-            return list(chain.from_iterable(parts))
-        return joined
-    return list(chain.from_iterable(parts))
+def _joined(example: array[Any], parts: list[Any]) -> Sequence[Any]:
+    joined: array[Any] = array(example.typecode)
+    try:
+        for part in parts:
+            joined.extend(part if isinstance(part, array) else array(example.typecode, part))
+    except OverflowError:  # totals beyond a machine word
+        return list(chain.from_iterable(parts))
+    return joined
 
 
 def _parts(column: WindowColumn, example: Any) -> Iterable[Any]:
-    values, lengths = column
+    values, lengths, listed = column
     if lengths is None:
         return values
     cut = (values[low:high] for low, high in pairwise(running(lengths, initial=0)))
-    if isinstance(example, array) and isinstance(values, list):
-        return (_narrowed(example.typecode, part) for part in cut)
-    return cut
-
-
-def _narrowed(typecode: str, part: Any) -> Any:
-    """Machine words where the numbers fit."""
-    try:
-        return array(typecode, part)
-    except OverflowError:
-        return part
+    if not listed:
+        return cut
+    return (
+        list(part) if is_listed else array(example.typecode, part)
+        for part, is_listed in zip(cut, listed, strict=True)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from array import array
 from typing import Any
 
 import pytest
@@ -81,6 +82,19 @@ def test_sums_of_whole_numbers_beyond_a_machine_word_stay_exact_and_come_back() 
     assert again["large"].sum(4.0, -1.0) == 8_001e15
     assert attributes(again) == attributes(table)
     assert isinstance(table["large"].totals, list)
+
+
+def test_totals_that_fit_again_come_back_as_they_were() -> None:
+    table = WindowTable(SumWindow)
+    table.keep_for(OVER)
+    for at, value in ((1.0, 0.5), (2.0, -0.5), (3.0, 0.0)):
+        table["a"].add(at, value)
+    table["b"].add(3.0, 7)
+    table.retain(12.0)
+    assert table["a"].totals == [0, 0]
+    again = pickle.loads(pickle.dumps(table))
+    assert attributes(again) == attributes(table)
+    assert (type(again["a"].totals), type(again["b"].totals)) == (list, array)
 
 
 def test_a_bounded_table_comes_back_with_what_it_evicts_next() -> None:
