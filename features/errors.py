@@ -25,7 +25,11 @@ class FeatureDeclarationError(FeaturesError, DeclarationError):
 
 
 class StoreUnreadable(FeaturesError):
-    """The online store does not answer, or refuses: what is wrong is not what was asked."""
+    """The online store does not answer, or refuses; the request itself is correct.
+
+    >>> print(StoreUnreadable("the online store does not answer"))
+    the online store does not answer
+    """
 
 
 class FeatureValueError(FeaturesError):

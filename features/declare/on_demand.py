@@ -196,7 +196,8 @@ def value_kind(name: str, features: Mapping[str, Feature], ask: type) -> type:
     if isinstance(feature, OnDemand):
         return feature.kind
     if isinstance(feature, Derived):
-        hint = get_type_hints(feature.function).get("return") if _has_hints(feature.function) else None
+        has_hints = bool(getattr(feature.function, "__annotations__", None))
+        hint = get_type_hints(feature.function).get("return") if has_hints else None
     else:
         owner, field = (
             (ask, feature.name) if isinstance(feature, RequestField) else (feature.event, feature.field)
@@ -210,10 +211,6 @@ def value_kind(name: str, features: Mapping[str, Feature], ask: type) -> type:
         f"feature {name!r} is an input of an on-demand feature, but it is not known to be a float, int, bool "
         f"or str: {remedy}"
     )
-
-
-def _has_hints(function: Any) -> bool:
-    return bool(getattr(function, "__annotations__", None))
 
 
 def _view(

@@ -68,7 +68,8 @@ class HistoryOfflineStore(DaskOfflineStore):  # type: ignore[misc]
             stamps = _microseconds(entity_df[STAMP_COLUMN])
             for view, names in wanted.items():
                 prefix = f"{view.projection.name_to_use()}__" if full_feature_names else ""
-                keys = [_texts(entity_df[_asked_as(view, key)]) for key in _keys(view)]
+                renamed = view.projection.join_key_map
+                keys = [_texts(entity_df[renamed.get(key, key)]) for key in _keys(view)]
                 for name, values in zip(
                     names, _joined(folders[view], view, names, keys, stamps), strict=True
                 ):
@@ -108,10 +109,6 @@ def _folder(config: Any, view: FeatureView) -> Path | None:
 
 def _keys(view: FeatureView) -> list[str]:
     return [column.name for column in view.entity_columns]
-
-
-def _asked_as(view: FeatureView, key: str) -> str:
-    return str(view.projection.join_key_map.get(key, key))
 
 
 def _microseconds(stamps: pd.Series) -> Any:

@@ -138,7 +138,9 @@ class OnlineWriter:
             _keep_newest(self._waiting, rows)
             self._offered += 1
         while len(self._waiting) + len(self._taken) > MOST_WAITING:
-            self._wake()
+            with self._changed:
+                self._hurry = True
+                self._changed.notify()
             await asyncio.sleep(0.01)
             self._raise_error()
 
@@ -208,11 +210,6 @@ class OnlineWriter:
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
-
-    def _wake(self) -> None:
-        with self._changed:
-            self._hurry = True
-            self._changed.notify()
 
     def _run(self) -> None:
         pause = 0.0

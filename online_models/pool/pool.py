@@ -156,7 +156,8 @@ class Pool:
         answering = roster.state.serving
         if answering >= len(outputs) or outputs[answering] is None:
             answering = self._stand_in(request)
-        output = outputs[answering] if answering < len(outputs) else self._of_last_resort(x)
+        is_seat = answering < len(outputs)
+        output = outputs[answering] if is_seat else self.task.predict(self._state.last_resort, x)
         name, through = roster.name_of(answering), self._through(answering)
         version = f"{name}@{self._partition}:{through}"
         forecast = Forecast(name, version, through, output, tuple(outputs))
@@ -217,9 +218,6 @@ class Pool:
             outputs[index] = outputs[roster.first]
         else:
             outputs[index] = self._ask(index, seats[index], request)
-
-    def _of_last_resort(self, x: dict[str, Any]) -> Any:
-        return self.task.predict(self._state.last_resort, x)
 
     def learn(
         self,

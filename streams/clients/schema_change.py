@@ -12,6 +12,8 @@ _Schema = Mapping[str, Any]
 
 _NO_LIMITS = frozenset({"title", "description", "default", "deprecated"})
 """Keywords that refuse nothing."""
+_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
+"""JSON Schema's names of the types of values."""
 
 
 def breaks(
@@ -92,7 +94,7 @@ def _alternatives(resolved: _Resolved) -> Iterator[_Resolved]:
             yield from _alternatives(_resolved(part, resolved.names))
     elif "enum" in resolved.schema:
         for value in resolved.schema["enum"]:
-            yield _Resolved({"type": _type_of(value), "enum": [value]}, resolved.names)
+            yield _Resolved({"type": _TYPES[type(value)], "enum": [value]}, resolved.names)
     else:
         yield resolved
 
@@ -134,11 +136,6 @@ def _spelled(value: Any, names: Mapping[str, _Schema], within: frozenset[str] = 
             name: _spelled(part, names, within) for name, part in schema.items() if name not in _NO_LIMITS
         }
     return [_spelled(part, names, within) for part in value] if isinstance(value, list) else value
-
-
-def _type_of(value: Any) -> str:
-    kinds = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
-    return kinds[type(value)]
 
 
 def _type_text(resolved: _Resolved) -> str:

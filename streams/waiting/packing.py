@@ -71,7 +71,9 @@ class Packing:
             None if forecast is None else _values_of(forecast),
             p.prediction,
             p.silent,
-            None if p.status == "open" else _end_of(p),
+            None
+            if p.status == "open"
+            else (p.status, p.label, p.learned, p.revision, p.closed_at, p.told_by),
         )
         buffer = self._buffer
         buffer.seek(0)
@@ -114,8 +116,3 @@ def _values_of(forecast: Forecast) -> tuple[Any, ...]:
         f.serving, f.version, f.learned_through, f.output, f.outputs, f.row, f.at, f.offset, f.reach,
         f.unanswered,
     )  # fmt: skip
-
-
-def _end_of(pending: PendingPrediction) -> tuple[Any, ...]:
-    p = pending
-    return p.status, p.label, p.learned, p.revision, p.closed_at, p.told_by
