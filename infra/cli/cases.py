@@ -20,8 +20,8 @@ def settings() -> Settings:
 
 
 def selected_case(name: str, partitions: int | None = None) -> UseCase:
-    """The case of that name or module:attribute, with another number of partitions where one is given. Raises
-    InfraError for one of several tasks, where none is named."""
+    """The case with that name or module:attribute, with another number of partitions if one is given. Raises
+    InfraError for a case of several tasks if none is named."""
     first, *others = selected_cases(name, partitions)
     if others:
         from driftline.infra.errors import InfraError
@@ -32,12 +32,12 @@ def selected_case(name: str, partitions: int | None = None) -> UseCase:
 
 
 def selected_cases(name: str, partitions: int | None = None) -> tuple[UseCase, ...]:
-    """As `selected_case`, the cases of all tasks where there are several and none is named."""
+    """As `selected_case`; the cases of all tasks if there are several and none is named."""
     return declared_case(name, partitions).each()
 
 
 def declared_case(name: str, partitions: int | None = None) -> UseCase:
-    """As `selected_case`, with all its tasks where there are several and none is named."""
+    """As `selected_case`; with all its tasks if there are several and none is named."""
     from dataclasses import replace
 
     from driftline.streams.declare.usecase import load_case
@@ -47,8 +47,7 @@ def declared_case(name: str, partitions: int | None = None) -> UseCase:
 
 
 def path_of(name: str) -> str:
-    """module:attribute of a case, from its short name where one is given; raises InfraError. Either may end
-    with the @task that is meant."""
+    """module:attribute of a case, also from its short name; raises InfraError. Either may end with @task."""
     if ":" in name:
         return name
     told, (name, at, task) = name, name.partition("@")
@@ -64,9 +63,8 @@ def path_of(name: str) -> str:
 
 
 def only_case() -> str:
-    """The case meant where none is named: the only one that the project declares, or the only one known.
-
-    Raises InfraError where there are several.
+    """The case if none is named: the only one that the project declares, or the only one known. Raises
+    InfraError if there are several.
     """
     from driftline.infra.errors import InfraError
 

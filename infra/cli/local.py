@@ -23,8 +23,8 @@ def up(
 ) -> None:
     """Start the local Kafka, unless it runs already.
 
-    A secured one has a file for each user, with the variables by which it is let in. `driftline acl CASE
-    --role ROLE --apply`, as admin, gives a role its rights.
+    A secured one has a file for each user, with the variables of its credentials. `driftline acl CASE --role
+    ROLE --apply`, as admin, gives a role its rights.
     """
     from driftline.infra.local.kafka import LocalStack
 

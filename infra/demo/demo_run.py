@@ -1,4 +1,5 @@
-"""Runs the demo: worker and producer are processes of their own, what is shown is read back from topics."""
+"""Runs the demo: worker and producer are processes of their own, and the results are read back from
+topics."""
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ def show_case(
     """Run the case over its own source (`limit` events of it); returns what `demo --json` prints.
 
     The case's topics on the local broker are created again, where they hold records only if `fresh` says that
-    these may go; on a broker named in the settings nothing is deleted, a namespace of its own is used.
-    Progress goes to standard error. Raises InfraError when a log is in the way, another demo of the case
+    these may go; on a broker named in the settings nothing is deleted, and the demo uses a namespace of its
+    own. Progress goes to standard error. Raises InfraError when a log is in the way, another demo of the case
     runs, or worker or producer fail.
     """
     with alone(load_case(case_path), settings):

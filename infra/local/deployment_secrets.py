@@ -1,5 +1,5 @@
-"""The secrets of the containers in docker-compose.yml: made once, each in a file that is mounted where it
-is needed."""
+"""The secrets of the containers in docker-compose.yml: made once, each in a file that is mounted into the
+containers that need it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The local broker as a secured one: TLS, users by SCRAM, and nothing allowed that no rule allows.
-
-Its own authority, made once below the broker's folder, signs its certificate. There is a user for each role,
-without any rights yet, and `admin`, who may do everything. Whoever may read their password files is let in.
+"""The local broker as a secured one: TLS, users by SCRAM, and only what a rule allows. Its own certificate
+authority, made once in the broker's folder, signs its certificate. There is a user for each role, without any
+rights yet, and `admin`, who may do everything. Anyone who may read their password files has access.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class SecuredBroker:
         return {user: str(self._folder / f"{user}.env") for user in (ADMIN, *map(str, Role))}
 
     def variables(self, user: str) -> Mapping[str, str]:
-        """The environment by which driftline's clients are let in as a user."""
+        """The environment variables with which driftline's clients connect as a user."""
         return {
             "DRIFTLINE_SECURITY_PROTOCOL": "SASL_SSL",
             "DRIFTLINE_SASL_MECHANISM": MECHANISM,
@@ -92,7 +91,7 @@ class SecuredBroker:
         }
 
     def security(self, user: str = ADMIN) -> KafkaSecurity:
-        """How a user is let in."""
+        """The security settings of a user."""
         return KafkaSecurity.model_validate(
             {
                 "security_protocol": "SASL_SSL",

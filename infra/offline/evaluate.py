@@ -197,9 +197,8 @@ def _table(table: LabelledTable) -> dict[str, Any]:
 
 
 def stream_path(text: str) -> Path | None:
-    """The file that an argument names; None where it is a case, `module:attribute` or a short name.
-
-    Raises InfraError for something that looks like a file and is not there.
+    """The file that an argument names; None for a case, `module:attribute` or a short name. Raises InfraError
+    for a file name without a file.
     """
     path = Path(text)
     if path.is_file():

@@ -45,7 +45,7 @@ class TableColumn:
 
 @dataclass(frozen=True, slots=True)
 class LabelledTable:
-    """A file as a stream, and what was found out about it."""
+    """A file as a stream of examples, with its columns, label and counts."""
 
     stream: Stream
     columns: Mapping[str, TableColumn]
@@ -132,7 +132,7 @@ def open_table(
     """The file as a stream of examples; `kind` is inferred from the labels when None, `encoding` detected.
 
     A column is left out when it is empty, constant or an identifier. Raises UnreadableTable for a file that
-    is no table, InfraError when there is no such column, no row, or nothing to tell apart in the label.
+    is not a table, InfraError if there is no such column, no row, or only one value in the label.
     """
 
     def table() -> Iterator[tables.Row]:

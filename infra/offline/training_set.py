@@ -20,7 +20,7 @@ from driftline.streams.offline.training_set import ArchivedAnswers, Comparison, 
 
 
 class TrainingSetReport(msgspec.Struct, frozen=True):
-    """What was written, and how the history compares with what was published.
+    """The result: what was written, and how the history compares with the published predictions.
 
     `rows` by `labels` (status, or "none" where no outcome is archived); `outside` counts predictions whose
     request is not in the history; `share` is the share of `rows` whose features all are equal.

@@ -1,7 +1,7 @@
 """Slots: the workers of a case that share a home have slots 1, 2, ..., each for a process's lifetime.
 
-A slot names its worker's status file and what Kafka calls it. Who gets a slot knows that the process
-before it has ended, so it can put that one out of the consumer group, where it would keep its
+A slot determines the names of its worker's status file and Kafka client. Who gets a slot knows that the
+process before it has ended, so it can put that one out of the consumer group, where it would keep its
 partitions until the session times out. A process that is stopped or slow still has its slot.
 """
 
@@ -80,9 +80,8 @@ def is_taken(path: Path) -> bool:
 
 
 def put_out(bootstrap: str, group: str, client_id: str) -> int:
-    """Put a client's members, whose processes have ended, out of a consumer group; returns how many.
-
-    Raises KafkaError, also where no member of any group has ever been.
+    """Remove a client's members, whose processes have ended, from a consumer group; returns how many. Raises
+    KafkaError, also if no group has ever had a member.
     """
     from kafka.admin import MemberToRemove
 

@@ -35,8 +35,8 @@ Tell = Callable[[str], None]
 
 
 class StageCounts(msgspec.Struct, frozen=True):
-    """What the audit of one stage found: records of its topic that were folded, and of what it put out and
-    sent to the stages behind, those compared and those equal."""
+    """The result of the audit of one stage: records of its topic that were folded, and, of its outputs and
+    the records for later stages, those compared and those equal."""
 
     stage: str
     folded: int
@@ -56,8 +56,8 @@ class StageCounts(msgspec.Struct, frozen=True):
 
 
 class AuditReport(msgspec.Struct, frozen=True):
-    """What the audit of a case found. `unchecked_reasons` counts by reason; `events` are the log's. `stages`
-    are those of a case of several; what they sent to each other is compared too.
+    """The result of the audit of a case. `unchecked_reasons` counts by reason; `events` are the log's.
+    `stages` are those of a case of several; what they sent to each other is compared too.
 
     `undeclared` counts the offsets in each partition of the log beyond those that the case declares: no
     worker answers what lies there.
@@ -125,10 +125,8 @@ def audit(
     selection: AuditedRange,
     tell: Tell,
 ) -> AuditReport:
-    """Audit a case, or one partition of it; `tell` takes lines of progress.
-
-    Raises StreamsError when a part of the log is in neither Kafka nor the archive, and for a prediction
-    that is nowhere.
+    """Audit a case, or one partition of it; `tell` gets lines of progress. Raises StreamsError if a part of
+    the log is in neither Kafka nor the archive, and for an unknown prediction.
     """
     started = time.perf_counter()
     if case.plan.is_chain:
@@ -164,7 +162,7 @@ def audit(
 
 
 def _by_stage(case: UseCase, found: Sequence[StageAudit]) -> list[StageCounts]:
-    """What was found of each stage."""
+    """The counts of each stage."""
     return [
         StageCounts.of(stage.topic, [one.audit for one in found if one.target.stage == number])
         for number, stage in enumerate(case.plan.stages)
@@ -213,7 +211,7 @@ async def _in_stages(case_path: str, case: UseCase, settings: Settings, tell: Te
 
 @asynccontextmanager
 async def _progress(tell: Tell) -> AsyncIterator[dict[Any, int]]:
-    """Tell how many records each job has folded, as it is put in, until the jobs end."""
+    """Report how many records the jobs have folded until they end; the caller enters each job's count."""
     folded: dict[Any, int] = {}
     telling = asyncio.create_task(_tell_progress(folded, tell))
     try:
@@ -223,7 +221,7 @@ async def _progress(tell: Tell) -> AsyncIterator[dict[Any, int]]:
 
 
 async def _tell_progress(folded: Mapping[Any, int], tell: Tell) -> None:
-    """Tell every few seconds how many records of all partitions are folded."""
+    """Report every few seconds how many records of all partitions are folded."""
     began, reported = time.monotonic(), 0
     while True:
         await asyncio.sleep(PROGRESS_REPORTED_EVERY)

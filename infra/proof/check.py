@@ -1,4 +1,4 @@
-"""Folds a sample of a case's log twice, in other circumstances, and says what came out differently.
+"""Folds a sample of a case's log twice, under different conditions, and reports the first difference.
 
 Both runs have the hash seed of every process that folds. The second has other chunks, and continues half-way
 in a process of its own from what a checkpoint holds. Where it differs, single circumstances are tried until
@@ -71,9 +71,8 @@ class FirstDifference(NamedTuple):
 
 
 class CheckReport(msgspec.Struct, frozen=True):
-    """What a check found; `suspects` are functions of the declaration to look at first.
-
-    A `hint` tells of what differs only where the hash seed is another than folds have.
+    """The result of a check; `suspects` are functions of the declaration to look at first. A `hint` reports a
+    difference that only another hash seed causes.
     """
 
     case: str
@@ -162,7 +161,7 @@ def _written_log(case: UseCase, source: str | None, limit: int, folder: Path) ->
 
 
 def _cause(first: FoldResult, runner: _Runner) -> str:
-    """Which single circumstance makes another run of what was found first."""
+    """The single condition that causes the first difference."""
     (again,) = runner.run(_Way())
     if _first_difference(first, again) is not None:
         seeded = runner.run(_Way(numbers=1), _Way(numbers=1))

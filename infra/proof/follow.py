@@ -1,6 +1,6 @@
 """Audits a case for as long as it is served: folds its log beside production, and compares what it publishes.
 
-A partition is compared up to where its workers have committed: what the log gives until there is published.
+A partition is compared up to its workers' commit: the outputs of the log before that are published.
 """
 
 from __future__ import annotations

@@ -94,7 +94,8 @@ def read_schema(path: Path, case: UseCase) -> Schema:
 
 
 def freeze_schema(schema: Schema, path: Path) -> None:
-    """Write an inferred schema; raises InfraError where one is: what is frozen is edited or removed."""
+    """Write an inferred schema; raises InfraError if the file exists: a frozen schema is edited or
+    removed."""
     if path.exists():
         raise InfraError(f"{path} is there: edit it, or remove it to have it inferred again")
     Storage(str(path.absolute().parent)).write(path.name, schema.encode())
@@ -102,7 +103,7 @@ def freeze_schema(schema: Schema, path: Path) -> None:
 
 @contextmanager
 def _tail(case: UseCase, settings: Settings) -> Iterator[Past | None]:
-    """What Kafka has beyond the archive; None where no Kafka is named or runs."""
+    """Access to what Kafka has beyond the archive; None if no Kafka is named or runs."""
     from driftline.infra.serving.serve import open_history
 
     if settings.bootstrap is None and LocalStack(settings.home).status() is None:

@@ -64,5 +64,5 @@ def count_ticks(start: float, end: float, about: int = 12) -> list[tuple[float, 
 
 
 def decimals(ticks: Sequence[float]) -> int:
-    """How many decimals tell the ticks apart."""
+    """How many decimals distinguish the ticks."""
     return max(len(f"{tick:.6f}".rstrip("0").partition(".")[2]) for tick in ticks)

@@ -16,7 +16,7 @@ _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 
 
 def figure(value: Any, digits: int = 3) -> str:
-    """A number as text, a dash where there is none."""
+    """A number as text; a dash without one."""
     if value is None:
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -43,7 +43,7 @@ class _Became(msgspec.Struct, gc=False):
 
 
 class RequestKeys(NamedTuple):
-    """What names a request: the key of its record, and the fields that its prediction tells."""
+    """What identifies a request: the key of its record, and the fields that its prediction repeats."""
 
     key: str
     keys: dict[str, Any]

@@ -210,8 +210,9 @@ async def _close(writer: OnlineWriter | None, broker: Broker) -> None:
 def run_archiver(
     case: UseCase, settings: Settings, topics: Sequence[str], part_size: int | None, *, once: bool
 ) -> int:
-    """Archive topics of a case until SIGTERM, or what is complete `once`; returns the parts written. With the
-    log go the topics between stages, of whichever code: they are the order that was folded behind it."""
+    """Archive topics of a case until SIGTERM, or, with `once`, the parts that are complete; returns the
+    number of parts written. With the log go the topics between stages, of whichever code: they are the order
+    that was folded behind it."""
     from driftline.streams.archive.archiver import Archiver
     from driftline.streams.archive.parts import Archive, Manifest
 

@@ -1,4 +1,4 @@
-"""Gives rights on a Kafka, as whoever may."""
+"""Gives rights on a Kafka, as a user who may do so."""
 
 from __future__ import annotations
 

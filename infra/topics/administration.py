@@ -58,7 +58,7 @@ def ensure_topics(
 
 
 def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:
-    """What is wrong with the topics now, with what mends it; one that is missing is not looked at."""
+    """The problems of the topics now, with the command that mends each; missing topics are skipped."""
     from driftline.streams.connection import clients
 
     with closing(clients.admin(bootstrap)) as admin:
@@ -76,7 +76,7 @@ def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:
 
 
 def records_in(bootstrap: str, topic: str) -> int:
-    """How many records the partitions of a topic have been given; 0 where there is no such topic."""
+    """How many records were appended to the partitions of a topic; 0 if there is no such topic."""
     from kafka import TopicPartition
 
     from driftline.streams.connection import clients
@@ -89,7 +89,7 @@ def records_in(bootstrap: str, topic: str) -> int:
 
 
 def batch_limit(bootstrap: str, topic: str, security: KafkaSecurity | None = None) -> int:
-    """The largest record batch that a topic takes, in bytes; raises InfraError where there is none."""
+    """The largest record batch that a topic takes, in bytes; raises InfraError if there is no such topic."""
     from kafka.admin import ConfigResource
 
     from driftline.streams.connection import clients
@@ -161,7 +161,7 @@ def _alter(admin: Any, wrong: Mapping[str, Sequence[Deviation]]) -> None:
 
 
 def found_topics(admin: Any, names: Sequence[str]) -> dict[str, FoundTopic]:
-    """The topics as the broker has them, by name; raises KafkaError for one that it has not."""
+    """The topics as the broker has them, by name; raises KafkaError for a missing one."""
     from kafka import TopicPartition
     from kafka.admin import OffsetSpec
     from kafka.errors import for_code
@@ -191,7 +191,7 @@ def found_topics(admin: Any, names: Sequence[str]) -> dict[str, FoundTopic]:
 
 
 def _settings(admin: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """All settings of the topics, by name; empty where they may not be read."""
+    """All settings of the topics, by name; empty if they may not be read."""
     from kafka.admin import ConfigResource
 
     asked = [ConfigResource("topic", name, None) for name in names]

@@ -1,4 +1,4 @@
-"""Sending the events of dead letters again: what is sent for each, and which cannot be accepted."""
+"""Retries of dead letters: the record that is sent for each, and the letters that cannot be accepted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RETRY_OF = "retry-of"
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What is sent for a letter, and where; or, with `problem`, why nothing is."""
+    """The record that is sent for a letter, and its place; or, with `problem`, why none is sent."""
 
     letter: DeadLetter
     partition: int = -1
@@ -39,7 +39,7 @@ class Retry:
 
 @dataclass(slots=True)
 class Retries:
-    """Plans what is sent again. Needs the broker only for letters that were cut."""
+    """Plans the retries. Needs the broker only for letters that were cut."""
 
     case: UseCase
     bootstrap: str

@@ -92,7 +92,7 @@ class DeadLetter:
 
     @property
     def final(self) -> str:
-        """Why it is of no use to send the event again; empty where it may help."""
+        """Why a retry cannot help; empty if it may."""
         return FINAL_STAGES.get(self.stage, BEHIND_THE_LOG if self.source is None else "")
 
     def as_object(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _text(name: str, raw: bytes | None) -> dict[str, str | None]:
 @dataclass(frozen=True, slots=True)
 class LetterSelection:
     """Which letters a command is about: those with one of the `ids`, of the `stage`, whose reason contains
-    `reason`. What is not given selects everything."""
+    `reason`. A criterion that is not given selects everything."""
 
     ids: frozenset[LetterId] = frozenset()
     stage: str | None = None

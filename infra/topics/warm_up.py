@@ -1,4 +1,4 @@
-"""The warm-up of a log: where it stands in each partition, and what of its history is still to be sent."""
+"""The warm-up of a log: its progress in each partition, and the history still to be sent."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def _tag(kind: type[Event]) -> str:
 def send_history(
     producer: EventProducer, case: UseCase, bootstrap: str, log: str, events: Iterable[Event]
 ) -> int:
-    """Send a warm-up, or what is missing of one that was cut short; returns the number of records sent."""
+    """Send a warm-up, or the rest of an interrupted one; returns the number of records sent."""
     begun = standings(bootstrap, log, case.partitions)
     _refuse_begun(log, begun)
     return _sent(producer, remaining(case, events, begun))
 
 
 def send_end(producer: EventProducer, case: UseCase, bootstrap: str, log: str) -> int:
-    """End a warm-up where it stands; returns the number of partitions in which one was under way."""
+    """End a warm-up as it is; returns the number of partitions in which one was under way."""
     begun = standings(bootstrap, log, case.partitions)
     if not any(standing.stage == "under way" for standing in begun):
         raise InfraError(f"{log}: no warm-up is under way")
@@ -140,7 +140,7 @@ def _differs(record: LogRecord, standing: Standing) -> bool:
 
 
 def ends(case: UseCase, begun: list[Standing]) -> Iterator[Placed]:
-    """The markers that end a warm-up where it is under way."""
+    """The markers that end a warm-up, for the partitions in which it is under way."""
     codec = case.codec()
     value = codec.encode(Serve(id=f"serve:{case.name}", at=datetime.now(UTC)))
     for partition, standing in enumerate(begun):

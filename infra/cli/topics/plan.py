@@ -29,11 +29,9 @@ def plan(
 ) -> None:
     """The stages that a case needs, and what each computes.
 
-    Prints the topic, key and partitions of each, for each task where there are several.
-
-    With --partitions, those of another number of partitions than the case's.
-
-    With --measure, the memory too that a key takes with its window, and a prediction that waits.
+    Prints the topic, key and partitions of each stage, for each task if there are several. --partitions plans
+    for another number of partitions than the case's. --measure adds the memory that a key takes with its
+    window, and a prediction that waits.
     """
     from driftline.streams.owner.deployment import code_of
     from driftline.streams.simulation.state_sizes import measured_sizes

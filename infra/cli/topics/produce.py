@@ -52,8 +52,8 @@ def produce(
 ) -> None:
     """Send a source's events to the case's log.
 
-    Where workers serve the case, waits until they have folded the events and reports those they refused, with
-    exit code 1. Where none serves it, says so.
+    If workers serve the case, waits until they have folded the events and reports those that they refused,
+    with exit code 1. If none serves it, reports that.
     """
     from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.infra.topics.administration import ensure_topics
