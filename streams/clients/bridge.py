@@ -92,6 +92,12 @@ class Enrichment:
 
     def __post_init__(self) -> None:
         check(self, DeclarationError, self.view)
+        if self.case.tasks:
+            one = self.case.tasks[0].name
+            raise DeclarationError(
+                f"{self.case.name} has several tasks, whose workers keep online rows apart: name one, as "
+                f"Enrichment({self.case.name}.of({one!r}), ...)"
+            )
         views = {view.name: view for view in self.case.views()}
         view = views.get(self.view)
         if view is None:

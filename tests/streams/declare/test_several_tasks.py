@@ -18,6 +18,8 @@ from driftline import (
     Bridge,
     Clock,
     DeclarationError,
+    Enrichment,
+    FeatureClient,
     Label,
     Member,
     PerKey,
@@ -118,6 +120,7 @@ SINGLE: list[Callable[[UseCase], Any]] = [
     simulate,
     lambda case: PartitionProcessor(case, 0),
     lambda case: PredictionConsumer(case, "127.0.0.1:1"),
+    FeatureClient,
     lambda case: case.topics(),
     lambda case: case.plan,
     lambda case: case.spec_hash,
@@ -148,6 +151,14 @@ def test_what_writes_the_log_takes_a_case_of_several_tasks() -> None:
     for event in (asked(0, 0), settled(0, 1)):
         assert len({case.codec().encode(event) for case in questions.each()}) == 1
         assert len({case.codec().key(event) for case in questions.each()}) == 1
+
+
+def test_an_enrichment_reads_the_online_rows_of_one_task() -> None:
+    with pytest.raises(DeclarationError, match=r"orders has several tasks.*Enrichment\(orders\.of\('bad'\)"):
+        Enrichment(questions, "orders_by_shop", key={"shop": "shop"}, fields={"rate": "bad_1h"})
+    second = questions.of("loss")
+    (view,) = second.views()
+    assert Enrichment(second, view.name, key={"shop": "shop"}, fields={"rate": "bad_1h"}).case is second
 
 
 def test_a_log_is_closed_when_no_task_waits_any_more() -> None:
