@@ -7,7 +7,7 @@ place. An entry whose prediction is gone stays in the table until its bucket is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from sys import getsizeof
 from typing import Any
 
@@ -21,21 +21,26 @@ _TAGS = (1 << 8 * _TAG_BYTES) - 1
 
 class LabelIndex:
     """Places by label key. It is built again from the predictions, never stored: hashes of text differ
-    between processes."""
+    between processes. `entries` is how many it holds, those of predictions that are gone included."""
 
     def __init__(self) -> None:
         self._buckets: list[bytearray | None] = [None] * _BUCKETS
         self._next = 0
+        self.entries = 0
 
-    def add(self, label_key: Any, place: int) -> None:
-        """A prediction with this label key is at a place."""
-        hashed = hash(label_key)
-        entry = (hashed >> _BUCKET_BITS & _TAGS) << 8 * _PLACE_BYTES | place
-        number = hashed & _BUCKETS - 1
-        bucket = self._buckets[number]
-        if bucket is None:
-            bucket = self._buckets[number] = bytearray()
-        bucket += entry.to_bytes(_ENTRY, "big")
+    def add(self, places: Iterable[tuple[int, Any]]) -> None:
+        """At each of these places is a prediction with this label key."""
+        buckets, entries = self._buckets, self.entries
+        for place, label_key in places:
+            hashed = hash(label_key)
+            entry = (hashed >> _BUCKET_BITS & _TAGS) << 8 * _PLACE_BYTES | place
+            number = hashed & _BUCKETS - 1
+            bucket = buckets[number]
+            if bucket is None:
+                bucket = buckets[number] = bytearray()
+            bucket += entry.to_bytes(_ENTRY, "big")
+            entries += 1
+        self.entries = entries
 
     def places(self, label_key: Any) -> list[int]:
         """Where predictions with this label key may be, in the order in which they were added."""
@@ -73,4 +78,5 @@ class LabelIndex:
             entry = bucket[at : at + _ENTRY]
             if not is_gone(int.from_bytes(entry[_TAG_BYTES:], "big")):
                 kept += entry
+        self.entries -= (len(bucket) - len(kept)) // _ENTRY
         bucket[:] = kept

@@ -16,6 +16,9 @@ SEGMENT_BITS = 11
 SEGMENT = 1 << SEGMENT_BITS
 """Predictions packed at a time, which takes a few milliseconds."""
 
+MOST_ENTRIES = 1.25
+"""Entries of the index for each prediction, above which it is cleaned: while all wait, none goes."""
+
 
 class PackedPredictions:
     """Predictions in segments. An index gives those of a label key; a heap of the segments' first ones gives
@@ -47,15 +50,16 @@ class PackedPredictions:
         """Pack predictions, at most `SEGMENT`, which are in order of their deadlines."""
         segment = Segment.of(self._packing, self._store, predictions)
         self._put(segment, enumerate([pending.label_key for pending in predictions]))
+        if self._index.entries > MOST_ENTRIES * self._count:
+            self._index.clean(segment.left, self._count, self._is_gone)
 
     def _put(self, segment: Segment, label_keys: Iterable[tuple[int, Any]]) -> None:
         number = self._made
         self._made += 1
         self._segments[number] = segment
         self._count += segment.left
-        for slot, label_key in label_keys:
-            self._index.add(label_key, number << SEGMENT_BITS | slot)
-        self._index.clean(segment.left, self._count, self._is_gone)
+        begin = number << SEGMENT_BITS
+        self._index.add((begin | slot, label_key) for slot, label_key in label_keys)
         self._line_up(number, segment)
 
     def _is_gone(self, place: int) -> bool:

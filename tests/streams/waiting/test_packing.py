@@ -129,9 +129,20 @@ def test_a_label_key_finds_all_its_predictions_equal_keys_being_one() -> None:
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=200))
 def test_an_index_forgets_what_is_gone_and_nothing_else(added: list[tuple[int, bool]]) -> None:
     index = LabelIndex()
-    for place, (label_key, _) in enumerate(added):
-        index.add(label_key, place)
+    index.add((place, label_key) for place, (label_key, _) in enumerate(added))
     index.clean(len(added), 1, lambda place: added[place][1])
     for label_key in range(6):
         left = [place for place, (key, is_gone) in enumerate(added) if key == label_key and not is_gone]
         assert index.places(label_key) == left
+    assert index.entries == sum(not is_gone for _, is_gone in added)
+
+
+@pytest.mark.usefixtures("packs_everything")
+def test_an_index_stays_small_while_predictions_come_and_go() -> None:
+    queue = WaitingQueue(Packing((), ()), IN_MEMORY, lambda _: None)
+    for number in range(6_000):
+        queue.add(pending(f"e{number}", float(number), number, number))
+        queue.pack(lambda _: False)
+        if number >= 300:
+            assert queue.take_due(number - 299.5) is not None
+            assert queue._packed._index.entries <= 3 * len(queue)
