@@ -222,7 +222,7 @@ class System:
 
     def digests(self) -> dict[str, str]:
         """Digests of the topics; a code epoch on the models topic, which no input caused, has no part."""
-        digests = Digests(self.topics.answering)
+        digests = Digests(self.topics.learning, self.topics.predicting)
         for kind in DIGESTED:
             for record in self.read(getattr(self.topics, kind)):
                 position = source_of(record.headers)

@@ -57,7 +57,10 @@ class TopicKind(enum.StrEnum):
         """How many partitions the topic has."""
         if self is TopicKind.LOG:
             return topics.partitions
-        return topics.refusing if self is TopicKind.DEAD_LETTERS else topics.answering
+        if self is TopicKind.DEAD_LETTERS:
+            return topics.refusing
+        by_label = self in (TopicKind.OUTCOMES, TopicKind.DRIFT, TopicKind.MODELS)
+        return topics.learning if by_label else topics.predicting
 
 
 def require_partition(partition: int | None, name: str, partitions: int) -> None:

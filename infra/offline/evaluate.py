@@ -37,7 +37,7 @@ from driftline.streams.declare.events import Command
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.label_join import Lesson
-from driftline.streams.fold.learner_input import Question
+from driftline.streams.fold.learner_input import Question, Reply
 from driftline.streams.fold.route import pool_key_of
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
@@ -126,7 +126,7 @@ def steps_of(case: UseCase, source: str | None = None, limit: int | None = None)
     events = with_closing_clock(case, open_source(case, source, limit))
     for _, record in layout(case, events, 1):
         for item, _, _ in intake.fold([record], Outputs()):
-            if isinstance(item, Command) or item.pending.silent:
+            if isinstance(item, Command | Reply) or item.pending.silent:
                 continue
             pending = item.pending
             if isinstance(item, Question):

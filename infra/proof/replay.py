@@ -14,13 +14,13 @@ from driftline.features.state.event_time import NEVER
 from driftline.infra.errors import InfraError
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.archive.topic_history import TopicPast
+from driftline.streams.between.stage_record import decode_record
 from driftline.streams.declare.event_codec import EventCodec
 from driftline.streams.declare.events import Event, moment
 from driftline.streams.errors import Refused
 from driftline.streams.records.outputs import Target
 from driftline.streams.simulation.recording import as_line
 from driftline.streams.stages.places import StagePlaces
-from driftline.streams.stages.stage_record import decode_record
 
 Bound = int | datetime
 """An offset, or a moment of the broker's append time."""

@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 from driftline.infra.errors import InfraError
 from driftline.infra.processes.jobs import Report, in_processes
-from driftline.infra.serving.deploy import stage_places
+from driftline.infra.serving.deploy import seal_of, stage_places
 from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
+from driftline.streams.between.stage_record import Writer
 from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.owner.deployment import code_of
 from driftline.streams.proof.audit import AuditedRange
 from driftline.streams.proof.sent_records import Received
-from driftline.streams.proof.stage_audit import StageAudit, StageAuditor, by_writer
+from driftline.streams.proof.stage_audit import StageAudit, StageAuditor, by_writer, compare_published
 from driftline.streams.records.outputs import Target
-from driftline.streams.stages.stage_record import Writer
 
 
 class StageJob(NamedTuple):
@@ -61,6 +61,7 @@ async def audit_stages(
             for target in (Target(number, partition) for partition in range(stage.partitions))
         ]
         done = [*await in_processes(audit_one, jobs, reported), *done]
+    compare_published(stage_places(case, settings), done)
     return done
 
 
@@ -69,7 +70,9 @@ def audit_one(job: StageJob, report: Report[int]) -> StageAudit:
     case = replace(load_case(job.case_path), partitions=job.partitions)
     code = code_of(case)
     places = stage_places(case, job.settings)
+    # pools for replicas are sealed with the key of the checkpoints, without which none is unpickled
+    seal = seal_of(job.settings) if case.plan.is_replicated else None
     with open_history(case, job.settings) as history:
-        for audit in StageAuditor(case, places, code, history, job.target, job.received).run():
+        for audit in StageAuditor(case, places, code, history, job.target, job.received, seal).run():
             report(audit.audit.folded)
     return audit

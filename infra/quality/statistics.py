@@ -123,7 +123,7 @@ def infer_schema(
     archive = Archive(settings.archive_uri(case.name))
 
     def requests(past: Past | None) -> Iterator[tuple[float, Mapping[str, object]]]:
-        for partition in range(topics.answering):
+        for partition in range(topics.predicting):
             source = archive if past is None else past
             begin, end = source.begin(topic, partition), source.end(topic, partition)
             read = archive.read if past is None else past.records
@@ -202,7 +202,7 @@ def _counting(
     topics = case.topics(settings.namespace)
     return [
         PartitionStatistics(schema, archive, storage, topics.predictions, number, past)
-        for number in range(topics.answering)
+        for number in range(topics.predicting)
     ]
 
 
@@ -239,7 +239,7 @@ def publish(
     bootstrap = bootstrap_of(settings)
     ensure_topics(bootstrap, topics.all())
     publisher = DataPublisher(bootstrap, topics)
-    published: list[Mapping[int, WindowStatistics]] = [{}] * topics.answering
+    published: list[Mapping[int, WindowStatistics]] = [{}] * topics.predicting
     with open_history(case, settings) as history:
         counting = _counting(case, settings, schema, history)
         while True:

@@ -30,7 +30,7 @@ def deploy(
         case.topics(settings.namespace),
         broker,
         CheckpointFolder(checkpoints),
-        Seal(load_key(settings.key_file, settings.key.get_secret_value() if settings.key else None)),
+        seal_of(settings),
         rows,
         itinerary_of(case),
         segments=_segments(checkpoints, settings),
@@ -40,6 +40,11 @@ def deploy(
 def stage_places(case: UseCase, settings: Settings) -> StagePlaces:
     """Where the stages of a case read and write, under the code of this process."""
     return StagePlaces(case.topics(settings.namespace), code_of(case).short, itinerary_of(case))
+
+
+def seal_of(settings: Settings) -> Seal:
+    """The seal of checkpoints, and of pools that are sent to replicas."""
+    return Seal(load_key(settings.key_file, settings.key.get_secret_value() if settings.key else None))
 
 
 def _segments(checkpoints: Storage, settings: Settings) -> SegmentFolders | None:

@@ -6,12 +6,13 @@ import inspect
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import blake2b
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any
 from zlib import crc32
 
-from driftline.declaration_check import check, shown
+from driftline.declaration_check import AT_LEAST_0, check, shown
 from driftline.errors import pass_interrupt
 from driftline.online_models.combine.combination import Combination
 from driftline.online_models.drift.monitoring import Monitoring
@@ -230,12 +231,25 @@ class PerKey:
 class Shared(PerKey):
     """One pool for the whole case, whose key is "": every request is answered and learned from by it.
 
+    With `replicas` that many copies of the pool answer, each its share of the requests, on a core of its own;
+    one learner learns from all of them. It publishes the pool to the copies every `publish_every` labels (at
+    the start after 1, 2, 4, ... of them), or so much event time apart where that is a timedelta, and at
+    once when another member serves. An answer tells by `learned_through` which labels it knew.
+
     >>> Shared(Member("logistic", object), by="country")
     Traceback (most recent call last):
     driftline.online_models.errors.ModelDeclarationError: Shared is one pool for all: by= goes with PerKey
     """
 
+    replicas: Annotated[int, AT_LEAST_0] = field(default=0, kw_only=True)
+    publish_every: int | timedelta = field(default=1_000, kw_only=True)
+
     def __post_init__(self) -> None:
         if self.by is not None:
             raise ModelDeclarationError("Shared is one pool for all: by= goes with PerKey")
         PerKey.__post_init__(self)
+        every = self.publish_every
+        if (every.total_seconds() <= 0.0) if isinstance(every, timedelta) else every < 1:
+            raise ModelDeclarationError(
+                f"publish_every must be a number of labels from 1 on, or a timedelta above 0, not {every!r}"
+            )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from driftline.errors import pass_interrupt
 from driftline.online_models.drift import Drift, DriftManager
 from driftline.online_models.drift.drift_report import Estimate
-from driftline.online_models.errors import ModelsError
+from driftline.online_models.errors import ModelsError, reason_of
 from driftline.online_models.members.member import Member, PerKey
 from driftline.online_models.pool.intervals import Intervals
 from driftline.online_models.pool.roster import Roster, RosterState
@@ -73,6 +73,13 @@ class PoolState(msgspec.Struct):
     intervals: Any = None
 
 
+class Failure(NamedTuple):
+    """The number of a member's seat, and why it had no answer."""
+
+    seat: int
+    reason: str
+
+
 class _Request:
     """One request while it is answered."""
 
@@ -98,7 +105,7 @@ class Pool:
         self._scope = scope
         self.key = key
         self._partition = partition
-        self.roster = Roster(scope, task, slices)
+        self.roster = self._new_roster(scope, task, slices)
         self._state = PoolState(self.roster.state, RunningPrior(task.kind))
         names = [seat.name for seat in self.roster.seats]
         of_members, of_baselines = names[: self.roster.members], names[self.roster.members :]
@@ -110,6 +117,9 @@ class Pool:
         coverage = task.coverage if isinstance(task, Regression) else None
         self.intervals = None if coverage is None else Intervals(coverage)
 
+    def _new_roster(self, scope: PerKey, task: Task, slices: Sequence[str]) -> Roster:
+        return Roster(scope, task, slices)
+
     @property
     def serving(self) -> str:
         """Name of the member that answers."""
@@ -119,6 +129,11 @@ class Pool:
     def learned_through(self) -> int:
         """Offset of the last label that was learned from; -1 before the first."""
         return self._state.learned_through
+
+    @property
+    def labels(self) -> int:
+        """How many labels were learned from."""
+        return self._state.labels
 
     def _through(self, index: int) -> int:
         """Offset of the last label that a seat has learned from; -1 before the first."""
@@ -138,6 +153,16 @@ class Pool:
         """Watch the delay of a label that is learned at its request's deadline."""
         if self.drift is not None:
             self.drift.label_arrived(y, delay, at)
+
+    def answered(self, failures: Sequence[Failure]) -> Sequence[ModelChange]:
+        """A replica has answered a request, and these members have failed to; what follows from that for who
+        serves is decided here, as if they had been asked here."""
+        roster = self.roster
+        changes = roster.begin_request()
+        for index, reason in failures:
+            if roster.seats[index].state.live:
+                roster.fail(index, "predict", reason, changes)
+        return changes
 
     def predict(self, x: dict[str, Any], prediction_id: str = "") -> tuple[Forecast, Sequence[ModelChange]]:
         """Ask every live member whose turn it is; the first in line that can answer gives the answer."""
@@ -185,7 +210,7 @@ class Pool:
                 request.changes.append(ModelChange("calibrated", seat.name, "predict", RANKED))
         except BaseException as error:
             pass_interrupt(error)
-            self.roster.fail(index, "predict", error, request.changes)
+            self.roster.fail(index, "predict", reason_of(error), request.changes)
             output = None
         if output is None:
             request.unanswered.append(index)
@@ -285,7 +310,7 @@ class Pool:
                 seat.observe(x)
         except BaseException as error:
             pass_interrupt(error)
-            self.roster.fail(index, "learn", error, changes)
+            self.roster.fail(index, "learn", reason_of(error), changes)
             return
         if not seat.state.has_learned or seat.state.failures is not None:
             self._taught(index, seat, changes)
@@ -346,7 +371,7 @@ class Pool:
                     seat.observe(x)
                 except BaseException as error:
                     pass_interrupt(error)
-                    self.roster.fail(index, "learn", error, changes)
+                    self.roster.fail(index, "learn", reason_of(error), changes)
                 else:
                     self._taught(index, seat, changes)
         self._state.learned_through = offset

@@ -180,13 +180,12 @@ class Roster:
         failures.release(0)
         self.state.troubled = [other for other in self.state.troubled if other != index]
 
-    def fail(self, index: int, stage: str, error: BaseException, changes: list[ModelChange]) -> None:
+    def fail(self, index: int, stage: str, reason: str, changes: list[ModelChange]) -> None:
         """A member raised, or gave no finite number; too many of that put it in quarantine."""
         seat, rules, request = self.seats[index], self._scope.tolerance, self.state.requests
         failures = seat.state.failures
         if failures is None:
             failures = seat.state.failures = Failures()
-        reason = reason_of(error)
         is_first = not failures.recent
         if index not in self.state.troubled:
             self.state.troubled = [*self.state.troubled, index]

@@ -140,6 +140,12 @@ def _models(case: UseCase) -> None:
     """Whether each pool of models is of a field that requests have."""
     models, key = case.models, case.key
     if isinstance(models, Shared):
+        if models.replicas and not case.task.is_supervised:
+            raise _fail(
+                case,
+                "the scores of an anomaly task are ranked among all of them, so one pool has to give them "
+                "all: leave out replicas",
+            )
         return
     by = models.by
     if by is None:

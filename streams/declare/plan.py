@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 LOG = "events"
 QUESTIONS = "questions"
+"""The kind of the topic of the stage that answers, where it is not the log's."""
+LEARNER = "examples"
+"""The kind of the topic of the learner, where replicas answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,16 @@ class Plan:
         return len(self.stages)
 
     @property
+    def serving(self) -> int:
+        """The number of the stage that answers: the last one, or that of the replicas before it."""
+        return len(self.stages) - (2 if self.is_replicated else 1)
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether replicas answer, and the last stage learns for them."""
+        return self.stages[-1].topic == LEARNER
+
+    @property
     def is_chain(self) -> bool:
         """Whether there are several stages."""
         return len(self.stages) > 1
@@ -70,7 +83,7 @@ def refuse_chain(case: UseCase) -> None:
     if (stages := len(case.plan.stages)) > 1:
         raise DeclarationError(
             f"{case.name} on {case.partitions} partitions is a chain of {stages} stages, and what was asked "
-            "for folds one: partitions=1 works, where all of them are one"
+            "for folds one: partitions=1 without replicas works, where all of them are one"
         )
 
 
@@ -82,7 +95,7 @@ def plan_of(case: UseCase, partitions: int | None = None) -> Plan:
     log_key = case.key or case.task.label.on
     windows = _windows_by_stage(case, log_key)
     way = _way_of_labels(case, log_key)
-    is_one = list(windows) == [log_key] and way is None and _models_key(case) == log_key
+    is_one = list(windows) == [log_key] and way is None and _models_key(case) == log_key  # never Shared
     if is_one:
         computes = (*_intake(case), *_windows(log_key, windows[log_key]), *_answers(case))
         only = Stage(LOG, log_key, count, computes, tuple(case.features))
@@ -93,9 +106,26 @@ def plan_of(case: UseCase, partitions: int | None = None) -> Plan:
     stages += [Stage(f"by-{key}", key, count, _windows(key, names), names) for key, names in windows.items()]
     if way is not None:
         stages = _with_way(stages, way, count)
-    scope = _models_key(case)
-    last = Stage(QUESTIONS, scope, 1 if scope is None else count, _answers(case), _computed(case))
-    return _planned(case, count, [*stages, last], 2 if way is None else 3)
+    return _planned(case, count, [*stages, *_models_stages(case, count)], 2 if way is None else 3)
+
+
+def _models_stages(case: UseCase, count: int) -> list[Stage]:
+    """The stages of the models behind those of the features: one, or the replicas and their learner."""
+    replicas = replicas_of(case)
+    if not replicas:
+        scope = _models_key(case)
+        return [Stage(QUESTIONS, scope, 1 if scope is None else count, _answers(case), _computed(case))]
+    answers = (*_named("computed", _computed(case)), "the pool as published last: answers")
+    learns = (f"labels by {case.task.label.on}", "one pool of models: learns, drift, publishes the pool")
+    return [
+        Stage(QUESTIONS, "id", replicas, answers, _computed(case)),
+        Stage(LEARNER, None, 1, learns, ()),
+    ]
+
+
+def replicas_of(case: UseCase) -> int:
+    """How many replicas of the models answer; 0 where the one that learns does."""
+    return case.models.replicas if isinstance(case.models, Shared) else 0
 
 
 def _planned(case: UseCase, count: int, stages: Sequence[Stage], label_hops: int) -> Plan:
@@ -106,7 +136,11 @@ def _planned(case: UseCase, count: int, stages: Sequence[Stage], label_hops: int
 
 def _one_partition(case: UseCase) -> Plan:
     names = [name for name, feature in case.features.items() if _window(feature) is not None]
-    computes = (*_intake(case), *_named("windows", names), *_answers(case))
+    computes = (*_intake(case), *_named("windows", names))
+    if replicas_of(case):
+        log = Stage(LOG, case.key, 1, computes, (*_read_at_once(case), *names))
+        return _planned(case, 1, [log, *_models_stages(case, 1)], 2)
+    computes = (*computes, *_answers(case))
     return _planned(case, 1, [Stage(LOG, case.key, 1, computes, tuple(case.features))], 1)
 
 

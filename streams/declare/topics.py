@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from driftline.streams.declare.plan import QUESTIONS
 from driftline.streams.declare.retention import FOREVER, USUAL, in_ms
 from driftline.streams.errors import DeclarationError
 
@@ -147,9 +148,14 @@ class Topics:
         return self._name("anomalies")
 
     @property
-    def answering(self) -> int:
-        """Partitions that answer, each with one of predictions, outcomes, drift and models of its own:
-        those of the last stage."""
+    def predicting(self) -> int:
+        """Partitions that answer, each with one of the predictions of its own."""
+        return dict(self.behind).get(QUESTIONS, self.partitions)
+
+    @property
+    def learning(self) -> int:
+        """Partitions that learn, each with one of outcomes, drift and models of its own: those of the last
+        stage."""
         return self.behind[-1][1] if self.behind else self.partitions
 
     @property
@@ -196,7 +202,6 @@ class Topics:
     def all(self) -> list[TopicSpec]:
         """Every topic that outlives the code: deleted by append time, never by event time; dead letters hold
         any input."""
-        answers = [self.predictions, self.outcomes, self.drift]
         config = self._config(INPUT_LIMIT)
         # model changes are needed as long as the predictions, and are too few to fill parts of the archive
         kept = {**config, "retention.ms": FOREVER}
@@ -205,10 +210,11 @@ class Topics:
         refused = self._config(INPUT_LIMIT + HEADERS_LIMIT)
         return [
             TopicSpec(self.log, self.partitions, config),
-            *(TopicSpec(name, self.answering, config) for name in answers),
-            TopicSpec(self.models, self.answering, kept),
+            TopicSpec(self.predictions, self.predicting, config),
+            *(TopicSpec(name, self.learning, config) for name in (self.outcomes, self.drift)),
+            TopicSpec(self.models, self.learning, kept),
             TopicSpec(self.dead_letters, self.refusing, refused),
-            *(TopicSpec(name, self.answering, compacted) for name in (self.statistics, self.anomalies)),
+            *(TopicSpec(name, self.predicting, compacted) for name in (self.statistics, self.anomalies)),
         ]
 
     def _config(self, limit: int) -> dict[str, str]:

@@ -37,7 +37,7 @@ class Bequest(NamedTuple):
     @classmethod
     def up_to(cls, tails: Mapping[str, SourcePosition]) -> Bequest:
         """The outputs at or before these tails, by kind."""
-        return cls(tails["predictions"], tails["outcomes"], max(tails.values())[0])
+        return cls(tails.get("predictions", NOTHING), tails["outcomes"], max(tails.values())[0])
 
     @property
     def settled(self) -> int:

@@ -19,10 +19,18 @@ from driftline.streams.declare.events import Command, moment
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.label_join import Lesson, ResolvedPrediction
-from driftline.streams.fold.learner_input import Question, Witness, Work, as_published
+from driftline.streams.fold.learner_input import (
+    Question,
+    Reply,
+    Witness,
+    Work,
+    as_published,
+    interval_of,
+    prediction_of,
+)
 from driftline.streams.fold.route import pool_key_of
 from driftline.streams.records.incidents import drift_event
-from driftline.streams.records.messages import Interval, ModelEvent, ModelVersion, Outcome, Prediction
+from driftline.streams.records.messages import ModelEvent, Outcome
 from driftline.streams.records.output_size import LONGEST_REASON, shortened
 from driftline.streams.records.outputs import Output, Outputs
 from driftline.streams.waiting.prediction import PendingPrediction
@@ -117,6 +125,8 @@ class Learner:
                 self._obey(item, offset, out)
             elif item.__class__ is Lesson:
                 self._study(item, offset, out)
+            elif item.__class__ is Reply:
+                self._note(item, offset, out)
             else:
                 self._take(item, offset, out)  # type: ignore[arg-type]
 
@@ -143,21 +153,21 @@ class Learner:
             self._put_drifts(key, drifts, offset, out)
         pending.forecast = forecast
         pending.prediction = point
-        value = self._encode(
-            Prediction(
-                pending.prediction_id,
-                pending.event_id,
-                self._task.name,
-                question.moment,
-                pending.keys,
-                point,
-                self._task.probabilities(forecast.output),
-                ModelVersion(forecast.serving, forecast.version, forecast.learned_through),
-                x,
-                _interval(pool, forecast, published),
-            )
-        )
-        out.predictions.append(Output(offset, 0, pending.key.encode(), value))
+        interval = interval_of(pool, forecast) if published is None else published.interval
+        answer = prediction_of(self._task, pending, question.moment, forecast, interval)
+        out.predictions.append(Output(offset, 0, pending.key.encode(), self._encode(answer)))
+
+    def _note(self, reply: Reply, offset: int, out: Outputs) -> None:
+        """Watch a request that a replica has answered, as it was answered."""
+        pending = reply.pending
+        key, at, forecast = self._pool_key(pending), pending.at, pending.forecast
+        assert pending.x is not None
+        assert forecast is not None
+        pool = self._pool(key)
+        if changes := pool.answered(reply.failures):
+            self._put_changes(key, changes, at, offset, out)
+        if drifts := pool.observe(pending.x, forecast, at, offset):
+            self._put_drifts(key, drifts, offset, out)
 
     def _take(self, example: ResolvedPrediction, offset: int, out: Outputs) -> None:
         """Score and learn one example; `offset` is that of the record which made it known."""
@@ -311,16 +321,6 @@ class Learner:
                 evidence=None if change.evidence is None else _shortened(change.evidence),
             )
             out.models.append(Output(offset, ordinal, key.encode(), self._encode(event)))
-
-
-def _interval(pool: Pool, forecast: Forecast, published: Prediction | None) -> Interval | None:
-    """The interval of the outcome; one that was published stands."""
-    if published is not None:
-        return published.interval
-    if pool.intervals is None or forecast.reach is None:
-        return None
-    value, reach = forecast.output, forecast.reach
-    return Interval(value - reach, value + reach, pool.intervals.coverage, pool.intervals.held)
 
 
 def _shortened(evidence: Evidence) -> Evidence:

@@ -1,4 +1,5 @@
-"""What the intake hands to the learner, and the answers of other code that it is given."""
+"""What the intake hands to the learner, the answers of other code that it is given, and what is published of
+an answer."""
 
 from __future__ import annotations
 
@@ -9,13 +10,13 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from driftline.features.declare.keys import key_text
-from driftline.online_models.pool.pool import Forecast
+from driftline.online_models.pool.pool import Failure, Forecast, Pool
 from driftline.online_models.tasks.protocol import Task
 from driftline.streams.declare.events import Command, Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import OtherTask, Refused
 from driftline.streams.fold.label_join import JoinRule, Known, Lesson, ResolvedPrediction, Statement
-from driftline.streams.records.messages import Prediction
+from driftline.streams.records.messages import Interval, ModelVersion, Prediction
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.waiting.prediction import PendingPrediction
 
@@ -29,9 +30,25 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     published: Prediction | None
 
 
-Work = tuple[Question | ResolvedPrediction | Lesson | Command, int, Outputs]
-"""One input of the learner: a question, an example, a lesson or a command, the offset of the record behind
-it, and where its outputs go."""
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """A request that a replica of the pool has answered, and which members failed to."""
+
+    pending: PendingPrediction
+    failures: tuple[Failure, ...]
+
+
+Work = tuple[Question | Reply | ResolvedPrediction | Lesson | Command, int, Outputs]
+"""What the learner is to do: a question, a reply, an example, a lesson or a command, the offset of the record
+behind it, and where to put what comes of it."""
+
+
+class Staleness(NamedTuple):
+    """How old the pool was that gave the newest answer: labels that the learner has learned from since, as
+    it heard of the answer, and seconds of event time from the pool to the request; None before there was one.
+    """
+
+    labels: int
+    seconds: float | None
 
 
 class Answered(NamedTuple):
@@ -108,7 +125,7 @@ class Turn:
         self.answered = answered
         self.work: list[Work] = []
 
-    def known(self, item: Question | ResolvedPrediction | Lesson | Command) -> None:
+    def known(self, item: Question | Reply | ResolvedPrediction | Lesson | Command) -> None:
         """The record makes this known."""
         self.work.append((item, self.offset, self.out))
 
@@ -138,3 +155,30 @@ def as_published(task: Task, published: Prediction, outputs: tuple[Any, ...]) ->
     interval = published.interval
     reach = None if interval is None else (interval.high - interval.low) / 2.0
     return Forecast(model.name, model.version, model.learned_through, output, outputs, reach=reach)
+
+
+def prediction_of(
+    task: Task, pending: PendingPrediction, moment: datetime, forecast: Forecast, interval: Interval | None
+) -> Prediction:
+    """The prediction to publish for a request of this `moment`, whose features and answer are known."""
+    assert pending.x is not None
+    return Prediction(
+        pending.prediction_id,
+        pending.event_id,
+        task.name,
+        moment,
+        pending.keys,
+        pending.prediction,
+        task.probabilities(forecast.output),
+        ModelVersion(forecast.serving, forecast.version, forecast.learned_through),
+        pending.x,
+        interval,
+    )
+
+
+def interval_of(pool: Pool, forecast: Forecast) -> Interval | None:
+    """The interval around an answer of the pool; None where it tells none."""
+    if pool.intervals is None or forecast.reach is None:
+        return None
+    value, reach = forecast.output, forecast.reach
+    return Interval(value - reach, value + reach, pool.intervals.coverage, pool.intervals.held)

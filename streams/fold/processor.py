@@ -19,7 +19,7 @@ from driftline.streams.errors import FoldFault, StreamsError
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import Counts, IntakeParts
 from driftline.streams.fold.learner import Learner, LearnerParts, Results
-from driftline.streams.fold.learner_input import Answered, Witness
+from driftline.streams.fold.learner_input import Answered, Staleness, Witness
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
@@ -113,6 +113,11 @@ class PartitionProcessor:
     def last_stranger(self) -> str:
         """The reason given for the last record in the wrong partition; empty if there was none."""
         return self.intake.last_stranger
+
+    @property
+    def staleness(self) -> Staleness | None:
+        """None: the pool itself answers."""
+        return None
 
     @property
     def warming(self) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from driftline.streams.archive.parts import Archive
+from driftline.streams.between.stage_record import decode_record
 from driftline.streams.records.outputs import Target
 from driftline.streams.stages.places import StagePlaces
-from driftline.streams.stages.stage_record import decode_record
 
 
 class RequestPlace(NamedTuple):
@@ -24,13 +24,14 @@ class RequestPlace(NamedTuple):
 def places_by_stage(
     archive: Archive, places: StagePlaces, answered: Sequence[RequestPlace]
 ) -> list[list[RequestPlace | None]]:
-    """For each stage the places of requests, in the order of `answered`, which are those of the last stage.
+    """For each stage up to the one that answers the places of requests, in the order of `answered`, which are
+    those of that one.
 
     None where the archive does not reach.
     """
     here: list[RequestPlace | None] = list(answered)
     found = [here]
-    for stage in range(places.count - 1, 0, -1):
+    for stage in range(places.serving, 0, -1):
         before = _written_from(archive, places, stage, {place for place in here if place is not None})
         here = [None if place is None else before.get(place) for place in here]
         found.insert(0, here)

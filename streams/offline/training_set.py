@@ -130,7 +130,7 @@ class ArchivedAnswers:
 
     def predictions(self) -> Iterator[Served]:
         """The predictions by partition and offset."""
-        for partition in range(self._topics.answering):
+        for partition in range(self._topics.predicting):
             for headers, published in self._records(self._topics.predictions, partition, Prediction):
                 if (self._since is None or published.at >= self._since) and (
                     self._until is None or published.at < self._until
@@ -140,7 +140,7 @@ class ArchivedAnswers:
     def outcomes(self) -> dict[str, Outcome]:
         """The newest revision of each prediction's outcome."""
         newest: dict[str, Outcome] = {}
-        for partition in range(self._topics.answering):
+        for partition in range(self._topics.learning):
             for _, outcome in self._records(self._topics.outcomes, partition, Outcome):
                 known = newest.get(outcome.prediction_id)
                 if known is None or outcome.revision >= known.revision:

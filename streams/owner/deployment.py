@@ -74,7 +74,8 @@ class Deployment:
 
     Without an `itinerary` the case is one stage, whose topic is the log. In a chain each stage has a topic of
     its own, and is owned like a log: `of_stage` gives the deployment of another one. Records between stages
-    belong to this code only. Only the last stage answers; earlier ones publish nothing but dead letters.
+    belong to this code only. Predictions are published by the stage that answers, what follows from labels by
+    the last one, dead letters by each.
     Packed predictions may be files of `segments`. `alignment` says how far the intakes of this process may be
     ahead.
     """
@@ -175,7 +176,9 @@ class Deployment:
         store = IN_MEMORY if self.segments is None else self.segments.store(self.folder(partition))
         if self.itinerary is None:
             return PartitionProcessor(self.case, partition, rows=rows, store=store)
-        return StageFold(self.case, self.itinerary, self.stage, partition, rows=rows, store=store)
+        return StageFold(
+            self.case, self.itinerary, self.stage, partition, rows=rows, store=store, seal=self.seal
+        )
 
     def restored_fold(self, checkpoint: Checkpoint) -> PartitionFold:
         """A fold that continues from a checkpoint, which must come from a trusted place; raises

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.pool.pool import Pool
+from driftline.streams.fold.learner_input import Staleness
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
@@ -33,6 +34,8 @@ class PartitionFold(Protocol):
     def max_at(self) -> float | None: ...
     @property
     def watermark(self) -> float: ...
+    @property
+    def staleness(self) -> Staleness | None: ...
     @property
     def open(self) -> int: ...
     @property

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 
+from driftline.streams.between.stage_record import StageRecord, decode_record
 from driftline.streams.proof.audit import PartitionAudit
 from driftline.streams.proof.sent_records import DIGEST_EVERY, RunningDigest, SentDifference
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.positions import SourcePosition
 from driftline.streams.stages.places import StagePlaces
-from driftline.streams.stages.stage_record import StageRecord, decode_record
 
 
 class _Side:

@@ -159,13 +159,14 @@ def lineage(
     Raises StreamsError for an unknown id, for a log that lacks records from its start to the request, and for
     one that holds another event at its place; the topics between stages count as the log does.
     """
-    published = find_prediction(history, topics.predictions, range(topics.answering), prediction_id)
+    published = find_prediction(history, topics.predictions, range(topics.predicting), prediction_id)
     prediction = decoded_prediction(topics, published)
     codec, places = case.codec(), StagePlaces(topics, code.short, itinerary_of(case))
     stops = stops_of(history, case, places, published.partition, published.source)
     log = Place(topics.log, stops[0].partition)
     request = request_of(prediction, history, codec, log, stops[0].offset)
-    outcomes = list(outcomes_of(history, topics.outcomes, published.partition, prediction_id))
+    learning = published.partition if topics.learning == topics.predicting else 0  # else one learns for all
+    outcomes = list(outcomes_of(history, topics.outcomes, learning, prediction_id))
     return Lineage(
         prediction_id,
         topics.predictions,

@@ -9,6 +9,7 @@ import msgspec
 
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.archive.topic_history import Past
+from driftline.streams.between.stage_record import StageRecord, decode_record
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import StreamsError
@@ -18,7 +19,6 @@ from driftline.streams.records.positions import SourcePosition
 from driftline.streams.stages.feature_fold import FeatureFold
 from driftline.streams.stages.itinerary import itinerary_of
 from driftline.streams.stages.places import StagePlaces
-from driftline.streams.stages.stage_record import StageRecord, decode_record
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -41,12 +41,12 @@ class Stop(msgspec.Struct, frozen=True):
 def stops_of(
     history: Past, case: UseCase, places: StagePlaces, partition: int, source: SourcePosition
 ) -> list[Stop]:
-    """The stops of a prediction with this source position, of a partition of the last stage: from the log on.
+    """The stops of a prediction with this source position, of a partition that answers: from the log on.
 
     Raises StreamsError for records that are neither in Kafka nor in the archive.
     """
     stops: list[Stop] = []
-    target, offset = Target(places.count - 1, partition), source[0]
+    target, offset = Target(places.serving, partition), source[0]
     while True:
         told = stage_record(history, places, target, offset) if target.stage else None
         read = {} if told is None else told.read

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from driftline.streams.between.stage_record import Writer, decode_record
 from driftline.streams.proof.audit import PartitionAudit
+from driftline.streams.proof.published_pools import PoolsSent
 from driftline.streams.records.difference import Difference, DifferenceKind
 from driftline.streams.records.outputs import Send, Target
 from driftline.streams.records.ports import StoredRecord
 from driftline.streams.records.positions import SourcePosition
 from driftline.streams.stages.places import StagePlaces
-from driftline.streams.stages.stage_record import Writer, decode_record
 
 DIGEST_EVERY = 64
 """Records between two digests: a difference is reported as being in one of so many records."""
@@ -93,15 +94,19 @@ class SentDifference:
 
 
 class Arrivals:
-    """The records that one partition of a stage received, from each of its writers."""
+    """The records that one partition of a stage received, from each of its writers; of a learner the `pools`
+    that it published."""
 
-    def __init__(self) -> None:
+    def __init__(self, pools: PoolsSent | None = None) -> None:
         self._digested: dict[Writer, _Digested] = {}
+        self._pools = pools
 
     def take(self, records: Iterable[StoredRecord]) -> None:
         """The next records of the partition. One that is missing fails the fold."""
         for record in records:
             told = decode_record(record.value)
+            if self._pools is not None and self._pools.take(record.value):
+                continue
             digested = self._digested.setdefault(told.writer, _Digested())
             if told.number == digested.records + 1:
                 digested.add(record.value or b"")

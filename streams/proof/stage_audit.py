@@ -12,14 +12,16 @@ import msgspec
 
 from driftline.streams.archive.epochs import Code, CodeEpoch, recorded_epochs
 from driftline.streams.archive.topic_history import Past
+from driftline.streams.between.activations import Sealing
+from driftline.streams.between.stage_record import Writer
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.proof.audit import AuditedRange, PartitionAudit, PartitionAuditor, PublishedTopic
+from driftline.streams.proof.published_pools import PoolsSent, Publications, compare_pools
 from driftline.streams.proof.sent_records import Arrivals, Received, SentComparison
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.ports import Place, StoredRecord
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold
-from driftline.streams.stages.stage_record import Writer
 
 ReceivedBy = dict[Writer, dict[Target, Received]]
 """The records that readers received, by writer."""
@@ -27,11 +29,14 @@ ReceivedBy = dict[Writer, dict[Target, Received]]
 
 class StageAudit(msgspec.Struct):
     """The result of one partition of a stage: `audit` counts its records, its outputs and what it sent;
-    `received` are the records that it received, for the audits of its writers."""
+    `received` are the records that it received, for the audits of its writers, `pools_sent` and
+    `pools_received` are what a learner sends to its replicas."""
 
     target: Target
     audit: PartitionAudit
     received: dict[Writer, Received] = {}
+    pools_sent: dict[Target, list[str]] = {}
+    pools_received: list[str] = []
 
 
 class StageAuditor:
@@ -46,15 +51,23 @@ class StageAuditor:
         past: Past,
         target: Target,
         received: Mapping[Target, Received],
+        seal: Sealing | None = None,
     ) -> None:
-        assert places.itinerary is not None
+        itinerary = places.itinerary
+        assert itinerary is not None
         self._past, self._input = past, places.input(target)
         # ends of the outputs first: what they hold by then was caused by what the topic holds afterwards
         published = {kind: _published(past, place) for kind, place in places.outputs(target).items()}
         epochs = stage_epochs(places, code, past, target)
         self._end = past.end(*self._input)
-        self._fold = StageFold(case, places.itinerary, *target)
-        self._arrivals = Arrivals() if target.stage else None
+        self._fold = StageFold(case, itinerary, *target, seal=seal)
+        self._pools = self._publications = None
+        if itinerary.is_replicated and seal is not None:
+            if target.stage == itinerary.serving:
+                self._pools = PoolsSent(case.name, seal)
+            if target.stage == itinerary.last:
+                self._publications = Publications(case.name, seal)
+        self._arrivals = Arrivals(self._pools) if target.stage else None
         self._auditor = PartitionAuditor(
             target.partition, code, epochs, published, self._step, AuditedRange()
         )
@@ -74,15 +87,30 @@ class StageAuditor:
             auditor.finish()
             self._sent.finish(self._end)
         yield StageAudit(
-            self._target, auditor.audit, self._arrivals.received() if self._arrivals is not None else {}
+            self._target,
+            auditor.audit,
+            self._arrivals.received() if self._arrivals is not None else {},
+            self._publications.content() if self._publications is not None else {},
+            self._pools.content if self._pools is not None else [],
         )
 
     def _step(self, records: Sequence[StoredRecord]) -> Outputs:
         out = self._fold.step(records)
         if self._arrivals is not None:
             self._arrivals.take(records)
-        self._sent.take(out.sends)
+        if self._publications is not None:
+            self._publications.take(out.sends)
+        else:
+            self._sent.take(out.sends)
         return out
+
+
+def compare_published(places: StagePlaces, audits: Sequence[StageAudit]) -> None:
+    """Compare the pools that a learner sends with those that its replicas received, when all are audited."""
+    received = {audit.target: audit.pools_received for audit in audits if audit.pools_received}
+    for learner in audits:
+        if learner.pools_sent:
+            compare_pools(places, learner.target, learner.pools_sent, received, learner.audit)
 
 
 def by_writer(audits: Sequence[StageAudit]) -> ReceivedBy:

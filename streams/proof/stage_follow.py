@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from driftline.streams.archive.epochs import Code, is_epoch
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.archive.topic_history import Past
+from driftline.streams.between.stage_record import Writer, decode_record
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.proof.audit import AuditedRange, PartitionAuditor, PublishedTopic
 from driftline.streams.proof.crossing import Crossing
@@ -19,7 +20,6 @@ from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.ports import Place, StoredRecord
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold
-from driftline.streams.stages.stage_record import Writer, decode_record
 
 OFFSETS_AT_ONCE = 20_000
 """Offsets of one partition that are folded before the others have their turn."""

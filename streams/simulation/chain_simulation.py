@@ -24,7 +24,8 @@ class SilentPartitionWarning(UserWarning):
 class ChainSimulation:
     """All stages, fed in the source's order; `cpu_seconds` is the folds' own time.
 
-    Predictions have their source positions in the last stage's topic, and so have the digests.
+    Predictions have their source positions in the topic of the stage that answers, other outputs in the last
+    one's, and so have the digests.
     """
 
     def __init__(self, case: UseCase, partitions: int) -> None:
@@ -32,12 +33,13 @@ class ChainSimulation:
         self.partitions = partitions
         check_models_of(case)
         self.chain = Chain(case, partitions)
-        self._digests = Digests(self.chain.itinerary.plan.stages[-1].partitions)
+        stages = self.chain.itinerary.plan.stages
+        self._digests = Digests(stages[-1].partitions, stages[self.chain.itinerary.serving].partitions)
         self.cpu_seconds = 0.0
 
     def fold(self, events: Iterable[Event | Recorded]) -> Iterator[tuple[int, Outputs]]:
         """Fold events; yields the outputs of each stage, with its partition there."""
-        last = self.chain.itinerary.last
+        told_of = (self.chain.itinerary.serving, self.chain.itinerary.last)
         silent = set(range(self.partitions))
         home = self.chain.itinerary.entry
         placed = with_homes(self.case, events, self.partitions, home)
@@ -48,7 +50,7 @@ class ChainSimulation:
             told = list(self.chain.step(partition, record))
             self.cpu_seconds += time.process_time() - started
             for one in told:
-                if one.stage == last:
+                if one.stage in told_of:
                     self._digests.add(one.partition, one.outputs)
                 yield one.partition, one.outputs
         if silent:

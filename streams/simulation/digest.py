@@ -36,10 +36,12 @@ DIGESTED = ("predictions", "drift", "models")
 
 
 class Digests:
-    """Of every partition's records of each of the `DIGESTED` kinds."""
+    """Of every partition's records of each of the `DIGESTED` kinds; of predictions there may be more
+    partitions than of the others: those `predicting`."""
 
-    def __init__(self, partitions: int) -> None:
-        self._of = {kind: [PartitionDigest() for _ in range(partitions)] for kind in DIGESTED}
+    def __init__(self, partitions: int, predicting: int | None = None) -> None:
+        counts = dict.fromkeys(DIGESTED, partitions) | {"predictions": predicting or partitions}
+        self._of = {kind: [PartitionDigest() for _ in range(counts[kind])] for kind in DIGESTED}
 
     def update(self, kind: str, partition: int, offset: int, ordinal: int, value: bytes) -> None:
         """Add the next record of a kind's topic in a partition."""

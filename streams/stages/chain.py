@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from driftline.online_models.pool.report import merged_report
+from driftline.streams.between.activations import NotSealed
+from driftline.streams.between.stage_record import Accepted
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import DeclarationError
 from driftline.streams.fold.processor import Summary, added
@@ -15,7 +17,6 @@ from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_fold import StageFold
-from driftline.streams.stages.stage_record import Accepted
 
 
 class Told(NamedTuple):
@@ -31,7 +32,8 @@ class Chain:
 
     What a record of the log causes goes through all stages before the next record comes: that is the order
     in which records of several writers meet. In a cluster it is the one in which the broker appended them.
-    Raises DeclarationError where one stage is enough.
+    Raises DeclarationError where one stage is enough. Pools for replicas go no further than this process:
+    they need no seal.
     """
 
     def __init__(self, case: UseCase, partitions: int, *, rows: bool = False) -> None:
@@ -41,7 +43,7 @@ class Chain:
         self.itinerary = Itinerary(case, case.plan)
         self.stages = [
             [
-                StageFold(case, self.itinerary, number, partition, rows=rows)
+                StageFold(case, self.itinerary, number, partition, rows=rows, seal=NotSealed())
                 for partition in range(stage.partitions)
             ]
             for number, stage in enumerate(self.itinerary.plan.stages)

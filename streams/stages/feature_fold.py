@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 
+from driftline.streams.between.sender import Sender
+from driftline.streams.between.stage_record import Writer
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.intake import Intake
@@ -19,9 +21,7 @@ from driftline.streams.records.record import Record
 from driftline.streams.stages.feature_stage import FeatureStage
 from driftline.streams.stages.intake_stage import Elsewhere
 from driftline.streams.stages.itinerary import Itinerary
-from driftline.streams.stages.sender import Sender
 from driftline.streams.stages.stage_features import AcceptedFeatures, features_of
-from driftline.streams.stages.stage_record import Writer
 
 
 class FeatureFold:

@@ -10,6 +10,9 @@ from driftline.features.errors import FeatureValueError
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
+from driftline.streams.between.sender import Sender
+from driftline.streams.between.stage_record import StageRecord, Writer, decode_record
+from driftline.streams.between.writers import Heard, Writers
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
@@ -20,10 +23,7 @@ from driftline.streams.fold.intake_state import Features
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
-from driftline.streams.stages.sender import Sender
-from driftline.streams.stages.stage_record import StageRecord, Writer, decode_record
 from driftline.streams.stages.stage_work import StageWork
-from driftline.streams.stages.writers import Heard, Writers
 
 
 class FeatureStageParts(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
+from driftline.streams.between.sender import Sender
 from driftline.streams.declare.events import Command, Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
@@ -18,7 +19,6 @@ from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
-from driftline.streams.stages.sender import Sender
 from driftline.streams.stages.stage_features import AcceptedFeatures, features_of
 from driftline.streams.stages.stage_work import StageWork
 from driftline.streams.waiting.prediction import PendingPrediction

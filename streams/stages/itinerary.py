@@ -6,12 +6,12 @@ from itertools import pairwise
 from operator import attrgetter
 
 from driftline.features.declare.keys import key_text
+from driftline.streams.between.stage_record import Writer
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.plan import Plan
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.records.outputs import Target
-from driftline.streams.stages.stage_record import Writer
 
 PLACES_REMEMBERED = 65_536
 """Keys whose partition is not computed again."""
@@ -26,6 +26,8 @@ class Itinerary:
     def __init__(self, case: UseCase, plan: Plan) -> None:
         self.plan = plan
         self.last = len(plan.stages) - 1
+        self.serving = plan.serving
+        self.is_replicated = plan.is_replicated
         tags = {kind: str(kind.__struct_config__.tag) for kind in case.events}
         self._stops = {kind: plan.stops[tag] for kind, tag in tags.items()}
         self._entries = {kind: plan.entries[tag] for kind, tag in tags.items()}
@@ -80,12 +82,14 @@ class Itinerary:
         return found
 
     def targets(self, stage: int) -> list[Target]:
-        """Every partition that a stage writes to."""
+        """Every partition that a stage writes to; those of the replicas are what their learner writes to."""
         behind = sorted(to for of, to in self.edges() if of == stage)
+        if self.is_replicated and stage == self.last:
+            behind = [self.serving]
         return [Target(to, partition) for to in behind for partition in range(self._counts[to])]
 
     def writers(self, stage: int) -> list[Writer]:
-        """Every partition that writes to a stage."""
+        """Every partition that writes to a stage on the way of events, so not what a learner publishes."""
         before = sorted(of for of, to in self.edges() if to == stage)
         return [Writer(of, partition) for of in before for partition in range(self._counts[of])]
 

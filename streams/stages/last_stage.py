@@ -7,27 +7,35 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from driftline.features.declare.ranges import RangesState
-from driftline.features.errors import FeatureValueError
 from driftline.object_size import StateSize
-from driftline.online_models.pool.pool import Pool
+from driftline.online_models.pool.pool import Forecast, Pool
+from driftline.streams.between.stage_record import (
+    Accepted,
+    Answer,
+    ModelRecord,
+    StageRecord,
+    Writer,
+    decode_model_record,
+    decode_record,
+)
+from driftline.streams.between.writers import Heard, Writers
 from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
-from driftline.streams.fold import refusal_reasons
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, LabelJoinState
 from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.learner import Learner, LearnerParts
-from driftline.streams.fold.learner_input import Question, RequestReader, Turn
-from driftline.streams.fold.route import Route, routes
+from driftline.streams.fold.learner_input import Question, Reply, RequestReader, Staleness, Turn
+from driftline.streams.fold.route import ONE_POOL, Route, routes
 from driftline.streams.records.dead_letter import dead_letter
 from driftline.streams.records.output_size import Classes, check_answer
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
-from driftline.streams.stages.stage_record import Accepted, StageRecord, Writer, decode_record
+from driftline.streams.stages.publication import Publication, Published
+from driftline.streams.stages.requests import Completion
 from driftline.streams.stages.stage_work import StageWork
-from driftline.streams.stages.writers import Heard, Writers
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.segment_store import SegmentStore
 
@@ -42,31 +50,43 @@ class LastParts(NamedTuple):
     classes: Classes
     predictions: int
     dead_letters: int
+    published: Published | None
 
 
 class LastStage(StageWork):
-    """Joins labels, answers, learns and detects drift: the fold's later half, over a topic of its own.
+    """Joins labels, answers, learns and detects drift: the fold's later half, over a topic of its own. Where
+    replicas answer, it takes their answers in, and publishes its pool to them.
 
     Writers overtake each other, so a label has its effect when the watermark has passed it, and nothing that
     it is about can still be on its way.
     """
 
-    def __init__(self, case: UseCase, itinerary: Itinerary, partition: int, store: SegmentStore) -> None:
+    def __init__(
+        self,
+        case: UseCase,
+        itinerary: Itinerary,
+        partition: int,
+        store: SegmentStore,
+        publication: Publication | None,
+    ) -> None:
         rule = JoinRule.of(case.task.label, in_order=False)
+        self._task = case.task
+        self._decode_record = decode_record if publication is None else decode_model_record
         self._codec = case.codec()
         self._decode = EventDecoder[Event]((*case.events, *SYSTEM_EVENTS)).decode
         self._routes = routes(case)
         self._requests = RequestReader(case, rule)
         self._labels = LabelReader(case.task, rule)
-        self._refusals = case.refusals
-        self._features = case.feature_state()
+        self._completion = Completion(case, judging=publication is None)
+        self._publication = publication
         self._writers = Writers(itinerary.writers(itinerary.last))
-        self.label_join = LabelJoin(rule, Packing(case.key_fields, self._features.names()), store)
+        self.label_join = LabelJoin(rule, Packing(case.key_fields, self._completion.names), store)
         self.learner = Learner(case, partition, itinerary.plan.stages[itinerary.last].partitions)
         self._is_multiclass = case.task.kind == "multiclass"
         self._classes = Classes()
         self.predictions = 0
         self.dead_letters = 0
+        self._staleness: Staleness | None = None
         self._half: Turn | Learner = self.learner
 
     @property
@@ -88,6 +108,11 @@ class LastStage(StageWork):
     def open(self) -> int:
         """Predictions that wait for their label."""
         return self.label_join.open
+
+    @property
+    def staleness(self) -> Staleness | None:
+        """Of the newest answer of a replica; None before it, and where the pool itself answers."""
+        return self._staleness
 
     def sizes(self) -> dict[str, StateSize]:
         """How many predictions there are, and what each takes of memory."""
@@ -117,7 +142,7 @@ class LastStage(StageWork):
         self._half = turn = Turn(out, None)
         for record in records:
             turn.offset = record.offset
-            told = decode_record(record.value)
+            told = self._decode_record(record.value)
             if not writers.take(told):
                 continue
             if writers.watermark > join.due:
@@ -129,9 +154,22 @@ class LastStage(StageWork):
                     self._take(event, told, accepted, turn)
                 except Refused as refused:
                     self._tell(accepted, refused, out)
+            if self._publication is not None:
+                self._learn_and_publish(self._publication, turn)
         self._half = self.learner
         self.learner.fold(turn.work)
         self.label_join.pack()
+
+    def _learn_and_publish(self, publication: Publication, turn: Turn) -> None:
+        """Learn what the record at hand makes known, then publish the pool if it is time to."""
+        out = turn.out
+        before = len(out.models)
+        self.learner.fold(turn.work)
+        turn.work.clear()
+        pool = self.learner.pools.get(ONE_POOL)
+        if pool is not None:
+            changed = len(out.models) > before
+            publication.look(pool, turn.offset, self._writers.watermark, changed=changed)
 
     def _take(self, event: Event, told: StageRecord, accepted: Accepted, turn: Turn) -> None:
         if told.refused is not None:
@@ -142,7 +180,10 @@ class LastStage(StageWork):
         route, at = self._routes[event.__class__], event.at.timestamp()
         label_key = self._labels.key(event)
         if route.asks:
-            self._ask(event, at, label_key, told.read, accepted, turn)
+            if told.__class__ is ModelRecord and told.answer is not None:
+                self._note(event, at, label_key, told.read, told.answer, turn)
+            else:
+                self._ask(event, at, label_key, told.read, accepted, turn)
         if route.labels or route.voids:
             self._answer(event, at, label_key, route, turn)
 
@@ -155,11 +196,10 @@ class LastStage(StageWork):
         accepted: Accepted,
         turn: Turn,
     ) -> None:
-        x = self._completed(read)
+        x = self._completion.completed(read)
         keys = self._requests.keys(event)
         check_answer(accepted, keys, x)
-        self._features.settle()
-        if problems := self._features.problems():  # reported, but no reason to refuse the request
+        if problems := self._completion.accepted():  # reported, but no reason to refuse the request
             self._tell(accepted, Refused("range", "; ".join(problems)), turn.out)
         name = self._requests.prediction_id(event)
         pending = self._requests.pending(name, event, at, x, keys, label_key, silent=False)
@@ -167,17 +207,23 @@ class LastStage(StageWork):
         self.predictions += 1
         self.label_join.add(pending)
 
-    def _completed(self, read: dict[str, Any]) -> dict[str, Any]:
-        """All features of a request, from those that were read on its way; raises Refused."""
-        x = self._features.ordered(read)
-        try:
-            self._features.complete(x)
-        except FeatureValueError as error:
-            raise refusal_reasons.without_features(error, self._features.problems()) from error
-        reason = None if self._refusals is None else self._refusals.reason(x)
-        if reason is not None:
-            raise Refused("schema", "; ".join([*self._features.problems(), reason]))
-        return x
+    def _note(
+        self, event: Event, at: float, label_key: Any, read: dict[str, Any], answer: Answer, turn: Turn
+    ) -> None:
+        """A replica has answered a request: it waits for its label here."""
+        x, keys = self._completion.completed(read), self._requests.keys(event)
+        name = self._requests.prediction_id(event)
+        pending = self._requests.pending(name, event, at, x, keys, label_key, silent=False)
+        forecast = Forecast(
+            answer.serving, answer.version, answer.learned_through, answer.output, answer.outputs
+        )
+        forecast.reach, forecast.unanswered = answer.reach, answer.unanswered
+        pending.forecast, pending.prediction = forecast, self._task.point(answer.output)
+        turn.known(Reply(pending, answer.failures))
+        pool = self.learner.pools.get(ONE_POOL)
+        labels = 0 if pool is None else pool.labels
+        self._staleness = Staleness(labels - answer.labels, None if answer.at is None else at - answer.at)
+        self.label_join.add(pending)
 
     def _answer(self, event: Event, at: float, label_key: Any, route: Route, turn: Turn) -> None:
         said = self._labels.said(event, at, label_key, route)
@@ -199,21 +245,22 @@ class LastStage(StageWork):
         """Everything that later records depend on; nothing is copied."""
         return LastParts(
             self._writers.state(),
-            self._features.state().ranges,
+            self._completion.state(),
             self.label_join.state(),
             self.learner.state(),
             self._classes,
             self.predictions,
             self.dead_letters,
+            None if self._publication is None else self._publication.state(),
         )
 
     def restore(self, state: LastParts) -> None:
         """Go on from what `state` gave."""
         self._writers.restore(state.heard)
-        parts = self._features.state()
-        parts.ranges = state.ranges
-        self._features.restore(parts)
+        self._completion.restore(state.ranges)
         self.label_join.restore(state.pending)
         self.learner.restore(state.learner)
         self._classes = state.classes
         self.predictions, self.dead_letters = state.predictions, state.dead_letters
+        if self._publication is not None and state.published is not None:
+            self._publication.restore(state.published)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from driftline.streams.declare.topics import Topics
@@ -27,6 +28,11 @@ class StagePlaces:
         """How many stages the case has."""
         return 1 if self.itinerary is None else len(self.itinerary.plan.stages)
 
+    @property
+    def serving(self) -> int:
+        """The number of the stage that answers."""
+        return 0 if self.itinerary is None else self.itinerary.plan.serving
+
     def partitions(self, stage: int) -> int:
         """How many partitions a stage has."""
         if self.itinerary is None:
@@ -50,15 +56,24 @@ class StagePlaces:
         return [] if self.itinerary is None else [self.input(to) for to in self.itinerary.targets(stage)]
 
     def outputs(self, target: Target) -> dict[str, Place]:
-        """What a partition of a stage alone writes for users, by kind. Only the last stage answers. Of dead
-        letters there is a partition for each one of each stage, one stage after the other."""
+        """What a partition of a stage alone writes for users, by kind. Of dead letters there is a partition
+        for each one of each stage, one stage after the other."""
         stage, partition = target
-        kinds = KINDS if stage == self.count - 1 else ("dead_letters",)
+        kinds = self._kinds(stage)
         before = sum(map(self.partitions, range(stage)))
         return {
             kind: Place(getattr(self.topics, kind), partition + (before if kind == "dead_letters" else 0))
             for kind in kinds
         }
+
+    def _kinds(self, stage: int) -> Sequence[str]:
+        """What a stage puts out: the one that answers predictions, the last one all that follows from
+        labels; they are one where no replicas answer."""
+        return [
+            kind
+            for kind in KINDS
+            if kind == "dead_letters" or stage == (self.serving if kind == "predictions" else self.count - 1)
+        ]
 
     def name(self, target: Target) -> str:
         """What messages call a partition: by its number, behind the log with the stage before it."""

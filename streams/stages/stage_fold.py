@@ -11,8 +11,12 @@ from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
+from driftline.streams.between.activations import Sealing
+from driftline.streams.between.sender import Sender, SenderState
+from driftline.streams.between.stage_record import Writer
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import FoldFault, StreamsError
+from driftline.streams.fold.learner_input import Staleness
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
@@ -20,9 +24,9 @@ from driftline.streams.stages.feature_stage import FeatureStage
 from driftline.streams.stages.intake_stage import IntakeStage
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.last_stage import LastStage
-from driftline.streams.stages.sender import Sender, SenderState
+from driftline.streams.stages.publication import Publication
+from driftline.streams.stages.replica_stage import ReplicaStage
 from driftline.streams.stages.stage_features import features_of
-from driftline.streams.stages.stage_record import Writer
 from driftline.streams.stages.stage_work import StageWork
 from driftline.streams.waiting.queue_state import pickled
 from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
@@ -49,7 +53,8 @@ class StageState(NamedTuple):
 class StageFold:
     """State and step of one partition of a stage.
 
-    However the same records are cut into steps, what is sent and put out has the same bytes.
+    However the same records are cut into steps, what is sent and put out has the same bytes. Pools that a
+    learner publishes to replicas are under the `seal`.
     """
 
     def __init__(
@@ -61,12 +66,13 @@ class StageFold:
         *,
         rows: bool = False,
         store: SegmentStore = IN_MEMORY,
+        seal: Sealing | None = None,
     ) -> None:
         self.number = number
         self.partition = partition
         self.next_offset = 0
         self._sender = Sender(Writer(number, partition), itinerary.targets(number), tick_of(case))
-        self.work = _work(case, itinerary, number, partition, self._sender, rows, store)
+        self.work = _work(case, itinerary, number, partition, self._sender, rows, store, seal)
 
     def step(self, records: Sequence[Record]) -> Outputs:
         """Fold records of this partition, in its order, and return what they cause. Raises FoldFault, after
@@ -132,6 +138,11 @@ class StageFold:
         return self.work.open
 
     @property
+    def staleness(self) -> Staleness | None:
+        """How old the pool was that gave the newest answer, where replicas answer; the learner knows."""
+        return self.work.staleness
+
+    @property
     def window_keys(self) -> dict[str, int]:
         """How many keys the windows hold, by event and what they are by."""
         return self.work.window_keys
@@ -166,10 +177,22 @@ def _work(
     sender: Sender,
     rows: bool,
     store: SegmentStore,
+    seal: Sealing | None,
 ) -> StageWork:
     if number == 0:
         return IntakeStage(case, itinerary, partition, sender, rows)
     if number == itinerary.last:
-        return LastStage(case, itinerary, partition, store)
+        publication = None
+        if itinerary.is_replicated:
+            publication = Publication(case, sender, _needed(seal))
+        return LastStage(case, itinerary, partition, store, publication)
+    if number == itinerary.serving:
+        return ReplicaStage(case, itinerary, number, sender, _needed(seal))
     features = features_of(case, itinerary.plan.stages[number], rows, FeatureState)
     return FeatureStage(case, itinerary, number, sender, features)
+
+
+def _needed(seal: Sealing | None) -> Sealing:
+    if seal is None:
+        raise StreamsError("replicas need a seal for the pools that they are sent")
+    return seal

@@ -9,6 +9,7 @@ from typing import Any
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.pool.pool import Pool
+from driftline.streams.fold.learner_input import Staleness
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
@@ -67,6 +68,11 @@ class StageWork(ABC):
     def accepted(self) -> Mapping[str, int]:
         """Events of each type since this object was made."""
         return {}
+
+    @property
+    def staleness(self) -> Staleness | None:
+        """Of the pool that answers, where replicas do."""
+        return None
 
     def sizes(self) -> dict[str, StateSize]:
         """How many windows and predictions there are, and what each takes of memory."""

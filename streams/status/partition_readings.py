@@ -50,6 +50,10 @@ def add_partition(
     for kind, count in tally.model_changes.items():
         readings.set("model_changes", count, *where, kind)
     readings.set("folded_offset", owned.acknowledged, *where)
+    if (staleness := fold.staleness) is not None:
+        readings.set("replica_staleness_labels", staleness.labels, *where)
+        if staleness.seconds is not None:
+            readings.set("replica_staleness_seconds", staleness.seconds, *where)
     if fold.max_at is not None:
         readings.set("event_time_seconds", fold.max_at, *where)
         readings.set("event_time_delay_seconds", time.time() - fold.max_at, *where)

@@ -67,6 +67,9 @@ parcels = UseCase(
     source="parcels:events",
 )
 on_two = replace(parcels, partitions=2)
+replicated = replace(
+    parcels, models=Shared(Member("share", Share), frozen_after=20, replicas=2, publish_every=8)
+)
 
 
 def carried(sent: Sent) -> float:

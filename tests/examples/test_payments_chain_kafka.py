@@ -15,6 +15,7 @@ import pytest
 
 from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.features.online.client import FeatureClient
+from driftline.streams.between.stage_record import Writer, decode_record
 from driftline.streams.owner.deployment import code_of
 from driftline.streams.records.messages import Outcome, Prediction
 from driftline.streams.records.outputs import Outputs, Target
@@ -23,7 +24,6 @@ from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import open_source, with_closing_clock
 from driftline.streams.stages.itinerary import itinerary_of
 from driftline.streams.stages.stage_fold import StageFold
-from driftline.streams.stages.stage_record import Writer, decode_record
 
 PATH = "parcels:payments_on_4"
 CASE = parcels.payments_on_4

@@ -14,11 +14,11 @@ import msgspec
 
 from driftline.infra.proof.stage_audit import StageJob, audit_one
 from driftline.online_models.pool.report import merged_report
+from driftline.streams.between.stage_record import Writer, decode_record
 from driftline.streams.fold.processor import added
 from driftline.streams.proof.stage_audit import StageAudit, by_writer
 from driftline.streams.records.messages import Outcome, Prediction
 from driftline.streams.records.outputs import Target
-from driftline.streams.stages.stage_record import Writer, decode_record
 from tests.faults.lab.run import Run
 from tests.faults.verdict import (
     Fold,

@@ -35,6 +35,7 @@ from driftline.infra.proof.replay import (
 )
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.parts import Archive, ArchivedRecord
+from driftline.streams.between.stage_record import StageRecord, encode_record
 from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.events import Clock
 from driftline.streams.declare.partitioning import partition_of
@@ -47,7 +48,6 @@ from driftline.streams.simulation.sources import layout, open_source, with_closi
 from driftline.streams.simulation.tables import UnreadableTable
 from driftline.streams.stages.chain import Chain
 from driftline.streams.stages.places import StagePlaces
-from driftline.streams.stages.stage_record import StageRecord, encode_record
 
 EVENTS = 3_000
 Eventually = Callable[..., Any]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from driftline import HOUR, Binary, Event, Label, Member, Shared, UseCase, count, field, mean
 from driftline.streams.declare.partitioning import partition_of
-from tests.simulation.orders import BREAKING, quick_tally, slow_tally, written
+from tests.simulation.orders import BREAKING, Tally, quick_tally, slow_tally, written
 
 WAIT = 2 * HOUR
 DELAYS = (60.0, 900.0, 3600.0, 7000.0, 3 * HOUR)
@@ -55,6 +56,35 @@ deliveries = UseCase(
         monitoring=None,
     ),
     max_jump=24 * HOUR,
+)
+
+
+class Diary(Tally):
+    """A tally that notes what it has learned. What it noted before it was restored is pickled apart from
+    what it notes afterwards: equal ones have different bytes, as trees have."""
+
+    def __init__(self) -> None:
+        super().__init__(20.0)
+        self.noted: list[str] = []
+
+    def learn_one(self, x: dict[str, Any], y: bool) -> None:
+        super().learn_one(x, y)
+        self.noted.append(WORD)
+
+
+WORD = "learned " * 20
+
+replicated = replace(
+    deliveries,
+    models=Shared(
+        champion=Member("diary", Diary),
+        challengers=[Member("second", quick_tally)],
+        frozen_after=6,
+        metrics=False,
+        monitoring=None,
+        replicas=2,
+        publish_every=3,
+    ),
 )
 
 

@@ -6,6 +6,7 @@ about the requests, which knows nothing of the fold.
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -13,13 +14,15 @@ from typing import Any
 import msgspec
 
 from driftline.streams.archive.epochs import is_epoch
+from driftline.streams.between.stage_record import Writer, decode_model_record
 from driftline.streams.errors import REPORT_ONLY
+from driftline.streams.proof.published_pools import PoolsSent
 from driftline.streams.records.outputs import KINDS, Outputs, Target
 from driftline.streams.records.positions import headers_of, source_of
 from driftline.streams.stages.stage_fold import StageFold
-from driftline.streams.stages.stage_record import Writer, decode_record
 from tests.simulation.chains.deliveries import Fate, History
-from tests.simulation.world import Stored, Violation, World, newest_wins
+from tests.simulation.world import SEAL, Stored, Violation, World, newest_wins
+from tests.streams.owner.owned_chain import compared
 
 
 class Reference:
@@ -31,7 +34,7 @@ class Reference:
         self.outputs: dict[Target, Outputs] = {}
         self.rows: dict[Any, Any] = {}
         for target in targets:
-            fold = self.folds[target] = StageFold(world.case, world.itinerary, *target, rows=True)
+            fold = self.folds[target] = StageFold(world.case, world.itinerary, *target, rows=True, seal=SEAL)
             for record in recorded(world, target):
                 out = fold.step([record])
                 newest_wins(self.rows, out.rows)
@@ -47,12 +50,19 @@ def check_sent(world: World, reference: Reference) -> None:
     """What each writer sent to each reader is there in order, without a gap; a repeat is the same record."""
     expected: dict[tuple[Writer, Target], list[bytes]] = {}
     for writer, out in reference.outputs.items():
+        pools = {target: PoolsSent(world.case.name, SEAL) for target in reference.folds}
         for target, value in out.sends:
-            expected.setdefault((Writer(*writer), target), []).append(value)
+            if (content := compared(value, pools[target])) is not None:
+                expected.setdefault((Writer(*writer), target), []).append(content)
     found: dict[tuple[Writer, Target], list[bytes]] = {}
     for target in reference.folds:
+        pools_here = PoolsSent(world.case.name, SEAL)
         for record in recorded(world, target) if target.stage else ():
-            told, value = decode_record(record.value), record.value or b""
+            told, value = decode_model_record(record.value), record.value or b""
+            if told.part is not None:
+                if (content := compared(value, pools_here)) is not None:
+                    found.setdefault((told.writer, target), []).append(content)
+                continue
             first = found.setdefault((told.writer, target), [])
             if told.number == len(first) + 1:
                 first.append(value)
@@ -61,6 +71,40 @@ def check_sent(world: World, reference: Reference) -> None:
     if found != expected:
         different = [way for way in expected | found if found.get(way) != expected.get(way)]
         raise Violation(f"what was sent is not what the recorded order gives: {different}")
+
+
+def check_pools(world: World) -> None:
+    """Every answer of a replica is by the pool that was whole last in its topic: told by the parts alone."""
+    assert world.itinerary is not None
+    if not world.itinerary.is_replicated:
+        return
+    for partition in range(world.itinerary.plan.stages[world.itinerary.serving].partitions):
+        target = Target(world.itinerary.serving, partition)
+        through = dict(_whole_pools(recorded(world, target), world.case.name))
+        place = world.stages.outputs(target)["predictions"]
+        for _, record in world.places[place].data():
+            offset, _ = source_of(record.headers)  # type: ignore[misc]
+            known = [labels for at, labels in through.items() if at < offset]
+            told = msgspec.json.decode(record.value or b"", type=_Answered).model.learned_through
+            if told != (known[-1] if known else -1):
+                raise Violation(f"{place}: the answer at {offset} knows {told}, not {known[-1:]}")
+
+
+def _whole_pools(records: list[Stored], case: str) -> Iterator[tuple[int, int]]:
+    """(offset, learned through) of each pool, where its last part is."""
+    parts: dict[tuple[int, bytes], dict[int, bytes]] = {}
+    done = 0
+    for record in records:
+        told = decode_model_record(record.value)
+        if told.part is None or told.number <= done:
+            continue
+        here = parts.setdefault((told.number, told.part.whole), {})
+        here[told.part.index] = told.part.content
+        if len(here) == told.part.count:
+            sealed = b"".join(content for _, content in sorted(here.items()))
+            done = told.number
+            pool = pickle.loads(SEAL.open(sealed, f"pool {done} of {case}".encode()))
+            yield record.offset, pool.state.learned_through
 
 
 def check_published(world: World, reference: Reference) -> None:
@@ -92,6 +136,14 @@ class _Id(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     event_id: str
+
+
+class _Model(msgspec.Struct):
+    learned_through: int
+
+
+class _Answered(msgspec.Struct):
+    model: _Model
 
 
 class _Outcome(msgspec.Struct):

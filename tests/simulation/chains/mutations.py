@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from driftline.streams.between import activations, sender, writers
 from driftline.streams.owner import deployment, outbox, owned_partition, partition_task
 from driftline.streams.records import outputs
-from driftline.streams.stages import places, sender, stage_fold, writers
+from driftline.streams.stages import last_stage, places, replica_stage, stage_fold
 from tests.simulation.chains.group import Focus
 from tests.simulation.chains.run import run
 from tests.simulation.mutation import Change
@@ -64,6 +65,21 @@ MUTATIONS = {
         "Deployment.owner",
         "self.places.kind(self.stage)",
         '"events"',
+    ),
+    "an activation before its pool: a replica goes on when the first part is there": Change(
+        activations,
+        "Activations.take",
+        "    parts[part.index] = part\n",
+        "    parts[part.index] = part\n    self.taken = told.number\n",
+    ),
+    "what a replica was sent of pools is not restored": Change(
+        replica_stage, "ReplicaStage.restore", "    self._activations.restore(state.activations)\n", ""
+    ),
+    "the pool of a replica is not restored": Change(
+        replica_stage, "ReplicaStage.restore", "    self._pool.restore(state.pool)\n", ""
+    ),
+    "what a learner has published is not restored": Change(
+        last_stage, "LastStage.restore", "self._publication.restore(state.published)", "pass"
     ),
     "online rows of a stage are not offered": Change(
         owned_partition, "OwnedPartition._publish", "await self._offer_rows(folded.out.rows)", "pass"

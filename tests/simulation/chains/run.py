@@ -6,18 +6,27 @@ import traceback
 from collections.abc import Callable
 from random import Random
 
+from driftline.streams.between import sender
 from driftline.streams.code.state_hash import state_hash
 from driftline.streams.declare.plan import plan_of
 from driftline.streams.stages.itinerary import Itinerary
-from tests.simulation.chains.deliveries import History, deliveries, history
+from tests.simulation.chains.deliveries import History, deliveries, history, replicated
 from tests.simulation.chains.group import Focus, Group, Machine
-from tests.simulation.chains.invariants import Reference, check_fates, check_published, check_sent
+from tests.simulation.chains.invariants import (
+    Reference,
+    check_fates,
+    check_pools,
+    check_published,
+    check_sent,
+)
 from tests.simulation.run import HASHED, Verdict
 from tests.simulation.virtual_loop import Process, VirtualLoop
 from tests.simulation.world import Violation, World
 
 LOOKED_AT_EVERY = 10
 """Steps between two looks at the states of the partitions."""
+sender.LONGEST_PART = 600
+"""Bytes of a part of a pool here: small ones come in several parts too."""
 PATIENCE = 60_000
 """Steps after which something that should end is held to be stuck."""
 
@@ -29,8 +38,9 @@ def run(seed: int, focus: Focus | None = None, *, verbose: bool = False) -> Verd
     random = Random(seed)
     loop = VirtualLoop(random)
     partitions = random.choice((2, 2, 3))
-    itinerary = Itinerary(deliveries, plan_of(deliveries, partitions))
-    world = World(random, deliveries, loop, verdict.trace if verbose else None, itinerary)
+    case = replicated if seed % 3 == 2 else deliveries
+    itinerary = Itinerary(case, plan_of(case, partitions))
+    world = World(random, case, loop, verdict.trace if verbose else None, itinerary)
     told = history(random, random.randrange(10, 30), partitions)
     try:
         with loop.running():
@@ -97,6 +107,7 @@ def _settle(world: World, told: History) -> None:
     check_sent(world, reference)
     check_published(world, reference)
     check_fates(world, told, reference)
+    check_pools(world)
     if world.happens(HASHED):
         _check_states(machine, reference)
 

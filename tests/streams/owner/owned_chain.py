@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
 from driftline.streams.archive.epochs import Code
+from driftline.streams.between.stage_record import Writer, decode_model_record
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.code.fingerprint import numeric_fingerprint
 from driftline.streams.declare.plan import plan_of
-from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.partition_task import Frame, PartitionTask
+from driftline.streams.proof.published_pools import PoolsSent
 from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.records.ports import Place
 from driftline.streams.records.positions import headers_of
 from driftline.streams.stages.itinerary import Itinerary
-from driftline.streams.stages.stage_record import Writer, decode_record
 from tests.streams.owner.memory import MemoryBroker, MemoryCheckpoints, Rows, Stored
 
 PATIENCE = 20.0
+SEAL = Seal(b"k" * KEY_BYTES)
+
+
+def compared(value: bytes, pools: PoolsSent) -> bytes | None:
+    """What is compared of a record that was sent: a pool by its content, when its last part is there."""
+    before = len(pools.content)
+    if not pools.take(value):
+        return value
+    return pools.content[-1].encode() if len(pools.content) > before else None
 
 
 class Published(NamedTuple):
@@ -47,9 +57,9 @@ class OwnedChain:
         self._random = random
         self.broker, self.rows = MemoryBroker(), Rows()
         itinerary = Itinerary(case, plan_of(case, partitions))
-        topics, seal = Topics(case.name, partitions), Seal(b"k" * KEY_BYTES)
+        self._case, topics = case, replace(case, partitions=partitions).topics()
         code = Code(case.spec_hash, numeric_fingerprint())
-        first = Deployment(case, code, topics, self.broker, MemoryCheckpoints(), seal, self.rows, itinerary)
+        first = Deployment(case, code, topics, self.broker, MemoryCheckpoints(), SEAL, self.rows, itinerary)
         self.stages = [first.of_stage(number) for number in range(first.stages)]
         for stage in self.stages:
             for topic, count in stage.shape.items():
@@ -131,12 +141,27 @@ class OwnedChain:
             fold = self.stages[target.stage].new_fold(target.partition)
             yield target, fold.step(self.records(target))
 
+    def sent(self, out: Outputs) -> dict[Target, list[bytes]]:
+        """What was sent to each, as `first_appearances` gives it."""
+        found: dict[Target, list[bytes]] = {}
+        pools: dict[Target, PoolsSent] = {}
+        for target, value in out.sends:
+            of_target = pools.setdefault(target, PoolsSent(self._case.name, SEAL))
+            if (content := compared(value, of_target)) is not None:
+                found.setdefault(target, []).append(content)
+        return found
+
     def first_appearances(self, target: Target) -> dict[Writer, list[bytes]]:
-        """What each writer has written to a stage's partition, without repeats. Fails at a gap, and where a
-        repeat is another record."""
+        """What each writer has written to a stage's partition, without repeats; of a learner's pools what
+        they answer by. Fails at a gap, and where a repeat is another record."""
         found: dict[Writer, list[bytes]] = {}
+        pools = PoolsSent(self._case.name, SEAL)
         for record in self.records(target):
-            told, value = decode_record(record.value), record.value or b""
+            told, value = decode_model_record(record.value), record.value or b""
+            if told.part is not None:
+                if (content := compared(value, pools)) is not None:
+                    found.setdefault(told.writer, []).append(content)
+                continue
             of_writer = found.setdefault(told.writer, [])
             assert told.number <= len(of_writer) + 1, "a gap"
             if told.number == len(of_writer) + 1:

@@ -6,12 +6,13 @@ import asyncio
 from random import Random
 
 import pytest
-from parcels import events, parcels
+from parcels import events, parcels, replicated
 
+from driftline import UseCase
+from driftline.streams.between.stage_record import Writer
 from driftline.streams.owner import partition_task
-from driftline.streams.records.outputs import KINDS, Send
+from driftline.streams.records.outputs import KINDS
 from driftline.streams.simulation.sources import laid_out
-from driftline.streams.stages.stage_record import decode_record
 from tests.streams.owner.owned_chain import OwnedChain, Published
 
 
@@ -32,26 +33,23 @@ def check(chain: OwnedChain) -> None:
             outputs = getattr(out, kind)
             assert not outputs or kind in places
             expected += [Published.of(places[kind], output) for output in outputs]
-        by_reader: dict[object, list[bytes]] = {}
-        for send in out.sends:
-            assert isinstance(send, Send)
-            by_reader.setdefault(send.target, []).append(send.value)
-        for reader, values in by_reader.items():
-            assert chain.first_appearances(reader)[decode_record(values[0]).writer] == values  # type: ignore[arg-type]
+        for reader, values in chain.sent(out).items():
+            assert chain.first_appearances(reader)[Writer(*target)] == values
     assert chain.published() == sorted(expected)
     assert {published.place.topic.split(".")[1] for published in expected} >= {"predictions", "outcomes"}
 
 
+@pytest.mark.parametrize("case", [parcels, replicated], ids=["one pool", "replicas"])
 @pytest.mark.parametrize("seed", range(4))
 def test_owners_that_are_killed_and_superseded_lose_and_repeat_nothing(
-    seed: int, monkeypatch: pytest.MonkeyPatch
+    seed: int, case: UseCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partition_task, "RETRY_AFTER", 0.0)
     monkeypatch.setattr(partition_task, "FENCED_PAUSE", 1e6)  # who is fenced here does not come back
 
     async def run() -> OwnedChain:
         random = Random(seed)
-        chain = OwnedChain(parcels, 2, random)
+        chain = OwnedChain(case, 2, random)
         produce(chain, 150)
         for target in chain.targets:
             await chain.own(target)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from random import Random
 
 import msgspec
 import pytest
-from parcels import events, on_two, parcels
+from parcels import events, on_two, parcels, replicated
 
+from driftline import UseCase
 from driftline.streams.archive.parts import ArchivedRecord
+from driftline.streams.between.activations import Activations, seal_snapshot
+from driftline.streams.between.stage_record import PoolPart, decode_model_record, decode_record, encode_record
 from driftline.streams.errors import StreamsError
 from driftline.streams.proof.lineage import Lineage, lineage
-from driftline.streams.proof.stage_audit import StageAudit, StageAuditor, by_writer
+from driftline.streams.proof.stage_audit import StageAudit, StageAuditor, by_writer, compare_published
 from driftline.streams.records.messages import Prediction
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Place
 from driftline.streams.simulation.sources import laid_out
-from driftline.streams.stages.stage_record import decode_record, encode_record
 from tests.streams.owner.memory import MemoryBroker
-from tests.streams.owner.owned_chain import OwnedChain
+from tests.streams.owner.owned_chain import SEAL, OwnedChain
 
 
 class Held:
@@ -45,10 +48,15 @@ class Held:
 @pytest.fixture
 def served() -> OwnedChain:
     """A chain that has been served to its end, by owners one of which was superseded."""
+    return serve(parcels)
+
+
+def serve(case: UseCase) -> OwnedChain:
+    """Serve a case to its end."""
 
     async def run() -> OwnedChain:
-        chain = OwnedChain(parcels, 2, Random(3))
-        for partition, record in laid_out(parcels, events(200), 2, chain.itinerary.entry):
+        chain = OwnedChain(case, 2, Random(3))
+        for partition, record in laid_out(case, events(200), 2, chain.itinerary.entry):
             chain.broker.add(chain.place(Target(0, partition)), record.key, record.value)
         for target in chain.targets:
             await chain.own(target)
@@ -71,9 +79,16 @@ def audited(chain: OwnedChain) -> dict[Target, StageAudit]:
         received = by_writer(list(done.values()))
         for target in [target for target in chain.targets if target.stage == stage]:
             auditor = StageAuditor(
-                parcels, first.places, first.code, Held(chain.broker), target, received.get(target, {})
+                first.case,
+                first.places,
+                first.code,
+                Held(chain.broker),
+                target,
+                received.get(target, {}),
+                SEAL,
             )
             *_, done[target] = auditor.run()
+    compare_published(first.places, list(done.values()))
     return done
 
 
@@ -95,6 +110,36 @@ def test_all_that_is_published_and_sent_is_equal(served: OwnedChain) -> None:
     assert compared == len(served.published()) + sent
     read = {target: len(served.records(target)) for target in served.targets}
     assert {target: one.audit.folded for target, one in done.items()} == read
+
+
+def test_all_that_replicas_answer_and_are_sent_is_equal() -> None:
+    chain = serve(replicated)
+    done = audited(chain)
+    assert all(one.audit.first_difference is None for one in done.values())
+    assert all(one.audit.checked == one.audit.equal for one in done.values())
+    compared = sum(one.audit.checked for one in done.values())
+    sent = sum(len(values) for _, out in chain.refolded() for values in chain.sent(out).values())
+    assert compared == len(chain.published()) + sent
+
+
+def test_a_pool_that_the_learner_does_not_give_is_found_where_it_came_to() -> None:
+    chain = serve(replicated)
+    replica, learner = Target(chain.itinerary.serving, 0), Target(chain.itinerary.last, 0)
+    told = [(record.offset, decode_model_record(record.value)) for record in chain.records(replica)]
+    offset, newest = [(offset, one) for offset, one in told if one.part is not None][-1]
+    activations = Activations(replicated.name, SEAL)
+    activations.taken = newest.number - 1
+    snapshot = activations.take(newest)
+    assert snapshot is not None
+    forged = seal_snapshot(
+        snapshot._replace(labels=snapshot.labels + 1), SEAL, replicated.name, newest.number
+    )
+    part = PoolPart(sha256(forged).digest(), 0, 1, forged)
+    change(chain, replica, offset, lambda _: encode_record(msgspec.structs.replace(newest, part=part)))
+    difference = audited(chain)[learner].audit.first_difference
+    assert difference is not None
+    assert (difference.topic, difference.partition) == chain.place(replica)
+    assert difference.field == f"pool {newest.number} from examples/0"
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

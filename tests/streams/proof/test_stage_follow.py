@@ -7,11 +7,11 @@ import pytest
 from parcels import on_two
 
 from driftline.streams.archive.epochs import CodeEpoch, epoch_output
+from driftline.streams.between.stage_record import decode_record, encode_record
 from driftline.streams.proof import stage_follow
 from driftline.streams.proof.stage_follow import EpochAdded, StageFollowers
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.positions import headers_of
-from driftline.streams.stages.stage_record import decode_record, encode_record
 from tests.streams.owner.owned_chain import OwnedChain
 from tests.streams.proof.test_stage_audit import Held, audited, change, served
 

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from driftline.streams.between.stage_record import Accepted
 from driftline.streams.records.messages import Outcome, Prediction
 from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.stages.chain import Chain
 from driftline.streams.stages.stage_fold import StageFold
-from driftline.streams.stages.stage_record import Accepted
 
 
 class Way(NamedTuple):

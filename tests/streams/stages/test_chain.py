@@ -16,6 +16,9 @@ from parcels import Sent, by_courier, events, parcels
 
 from driftline import HOUR, Event, UseCase, mean
 from driftline.examples.payments import payments
+from driftline.streams.between.sender import Send
+from driftline.streams.between.stage_record import Accepted, decode_record
+from driftline.streams.between.writers import Writers
 from driftline.streams.errors import DeclarationError, StreamsError
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.messages import Outcome, Prediction
@@ -23,10 +26,7 @@ from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import laid_out, layout, with_closing_clock
 from driftline.streams.stages.chain import Chain
-from driftline.streams.stages.sender import Send
 from driftline.streams.stages.stage_fold import StageFold
-from driftline.streams.stages.stage_record import Accepted, decode_record
-from driftline.streams.stages.writers import Writers
 from tests.streams.stages.delivery import Delivery, labels_of
 
 

@@ -14,6 +14,8 @@ import pytest
 from parcels import START, WAIT, Broken, Closed, Sent, Withdrawn, by_courier, events, parcels
 
 from driftline import HOUR, Binary, Event, Label, Member, Multiclass, Shared, UseCase, count, mean
+from driftline.streams.between.sender import Sender
+from driftline.streams.between.stage_record import Writer, decode_record
 from driftline.streams.declare.commands import new_command, new_key
 from driftline.streams.declare.events import Clock, Command
 from driftline.streams.errors import REASON_BYTES, Refused
@@ -25,8 +27,6 @@ from driftline.streams.simulation.recording import Recorded
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import laid_out, layout, with_homes
 from driftline.streams.stages.chain import Chain
-from driftline.streams.stages.sender import Sender
-from driftline.streams.stages.stage_record import Writer, decode_record
 
 
 class BrokenOf(Event, tag="broken"):

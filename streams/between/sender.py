@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from hashlib import sha256
 from math import inf
 from typing import Any, NamedTuple
 
 from driftline.features.state.event_time import NEVER
+from driftline.streams.between.stage_record import (
+    RECORD_VERSION,
+    Answer,
+    ModelRecord,
+    PoolPart,
+    StageRecord,
+    Writer,
+    encode_record,
+)
 from driftline.streams.declare.topics import LONGEST_BETWEEN
 from driftline.streams.errors import REASON_BYTES, Refused
 from driftline.streams.records.outputs import Send, Target
-from driftline.streams.stages.stage_record import RECORD_VERSION, StageRecord, Writer, encode_record
+
+LONGEST_PART = LONGEST_BETWEEN - 1_024
+"""Bytes of one part of a pool that is published: what a record may have, less what is beside it."""
 
 
 class SenderState(NamedTuple):
@@ -48,6 +60,28 @@ class Sender:
         reason = None if refused is None else (refused.stage, refused.reason[:REASON_BYTES])
         self._append(target, event, read or {}, reason)
 
+    def answered(self, target: Target, event: bytes, read: dict[str, Any], answer: Answer) -> None:
+        """Send a request on with its answer. Raises Refused as `send` does."""
+        self._append(target, event, read, None, answer)
+
+    def publish(self, sealed: bytes) -> None:
+        """Send a pool to all targets, in as many parts as their topic takes."""
+        pieces = [sealed[at : at + LONGEST_PART] for at in range(0, len(sealed), LONGEST_PART)]
+        whole = sha256(sealed).digest()
+        for target in self._counts:
+            for index, piece in enumerate(pieces):
+                self._sends.append(self._part(target, PoolPart(whole, index, len(pieces), piece)))
+            self._counts[target] += 1
+
+    def _part(self, target: Target, part: PoolPart) -> Send:
+        stage, partition = self._writer
+        number = self._counts[target] + 1
+        record = ModelRecord(
+            RECORD_VERSION, stage, partition, number, self._offset, self._ordinal, self._watermark, part=part
+        )
+        self._ordinal += 1
+        return Send(target, encode_record(record))
+
     def end(self) -> None:
         """All of the record is sent: tell the time to those who have not heard it."""
         if self._watermark <= NEVER or self._watermark < self._next:
@@ -63,11 +97,16 @@ class Sender:
         return taken
 
     def _append(
-        self, target: Target, event: bytes, read: dict[str, Any], refused: tuple[str, str] | None
+        self,
+        target: Target,
+        event: bytes,
+        read: dict[str, Any],
+        refused: tuple[str, str] | None,
+        answer: Answer | None = None,
     ) -> None:
         stage, partition = self._writer
         number = self._counts[target] + 1
-        record = StageRecord(
+        told = (
             RECORD_VERSION,
             stage,
             partition,
@@ -79,6 +118,7 @@ class Sender:
             read,
             refused,
         )
+        record = StageRecord(*told) if answer is None else ModelRecord(*told, answer)
         value = encode_record(record)
         if len(value) > LONGEST_BETWEEN:
             raise Refused(

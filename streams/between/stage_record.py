@@ -6,10 +6,12 @@ the same.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from driftline.online_models.pool.pool import Failure
 from driftline.streams.errors import StreamsError
 
 RECORD_VERSION = 1
@@ -49,14 +51,63 @@ class StageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return Writer(self.stage, self.partition)
 
 
+class Answer(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a replica has answered, for its learner: the fields of its `Forecast`, which members failed to
+    answer and why, and what is known of the pool that answered: how many labels it had learned from, and the
+    event time of the newest (seconds); None where it had been published none."""
+
+    serving: str
+    version: str
+    learned_through: int
+    output: Any
+    outputs: tuple[Any, ...]
+    reach: float | None
+    unanswered: tuple[int, ...]
+    failures: tuple[Failure, ...]
+    labels: int
+    at: float | None
+
+
+class PoolPart(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One of the `count` parts in which a learner publishes its pool, sealed: `whole` is the sha256 of all of
+    them together. They have one number: they are one record to their reader, which a topic would not take in
+    one piece."""
+
+    whole: bytes
+    index: int
+    count: int
+    content: bytes
+
+
+class ModelRecord(StageRecord, frozen=True, array_like=True, gc=False):
+    """A record that replicas and their learner write to each other: an answered request, or a part of the
+    pool. Any other record between stages is read as one too."""
+
+    answer: Answer | None = None
+    part: PoolPart | None = None
+
+
 encode_record = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(StageRecord).decode
+_decode_model = msgspec.msgpack.Decoder(ModelRecord).decode
 
 
 def decode_record(value: bytes | None) -> StageRecord:
     """The record in `value`; raises StreamsError for what no stage of this version has written."""
+    return _checked(_decode, value)
+
+
+def decode_model_record(value: bytes | None) -> ModelRecord:
+    """The record in `value`, with what replicas and their learner add; raises StreamsError."""
+    return _checked(_decode_model, value)
+
+
+R = TypeVar("R", bound=StageRecord)
+
+
+def _checked(decode: Callable[[bytes], R], value: bytes | None) -> R:
     try:
-        record = _decode(value or b"")
+        record = decode(value or b"")
     except msgspec.MsgspecError as error:
         raise StreamsError(f"a record between stages cannot be read: {error}") from error
     if record.version != RECORD_VERSION:

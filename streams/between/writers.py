@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from driftline.features.state.event_time import NEVER
+from driftline.streams.between.stage_record import StageRecord, Writer
 from driftline.streams.errors import StreamsError
-from driftline.streams.stages.stage_record import StageRecord, Writer
 
 
 class RecordsLost(StreamsError):

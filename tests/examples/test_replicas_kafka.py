@@ -1,0 +1,85 @@
+"""Replicas and their learner on a real Kafka: two workers, one of which may be killed; answers are proved."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import parcels
+import pytest
+
+from driftline.streams.records.messages import Outcome, Prediction
+from driftline.streams.simulation.simulate import simulate
+from driftline.streams.simulation.sources import open_source, with_closing_clock
+
+CASE = parcels.replicated
+Eventually = Callable[..., Any]
+
+
+def statuses(system: Any) -> list[dict[str, Any]]:
+    """Of both workers."""
+    return [json.loads(path.read_text()) for path in (system.home / "status").glob("*.json")]
+
+
+def run(system: Any, events: list[Any], eventually: Eventually, *, kill: bool) -> None:
+    """Two workers, one of which may be killed half-way, until every request has its outcome."""
+    other, staying = system.start(), system.start()
+    eventually(lambda: len(statuses(system)) == 2 and all(one["partitions"] for one in statuses(system)))
+    system.produce(events[: len(events) // 2])
+    eventually(lambda: sum(system.ends(system.topics.predictions).values()) > 50)
+    if kill:
+        other.kill()
+        other.wait()
+    system.produce(events[len(events) // 2 :])
+    requests = sum(isinstance(event, CASE.task.ask) for event in events)
+    eventually(lambda: sum(system.ends(system.topics.outcomes).values()) >= requests)
+    for worker in (staying,) if kill else (staying, other):
+        system.stop(worker)
+
+
+def audited(system: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `driftline audit` says."""
+    return subprocess.run(
+        [sys.executable, "-m", "driftline", "audit", "parcels:replicated", *arguments],
+        env=system.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("kill", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_replicas_answer_each_request_once_and_every_answer_is_proved_from_its_activation(
+    system_of: Callable[[str], Any], eventually: Eventually, kill: bool
+) -> None:
+    expected = simulate(CASE)
+    events = list(with_closing_clock(CASE, open_source(CASE, None, None)))
+    system = system_of("parcels:replicated")
+    run(system, events, eventually, kill=kill)
+    answers = system.read(system.topics.predictions)
+    predictions = [msgspec.json.decode(record.value, type=Prediction) for record in answers]
+    requests = Counter(event.id for event in events if isinstance(event, CASE.task.ask))
+    assert Counter(one.event_id for one in predictions) == requests
+    assert {record.partition for record in answers} == {0, 1}
+    assert len({one.model.learned_through for one in predictions}) > 3
+    outcomes = [msgspec.json.decode(r.value, type=Outcome) for r in system.read(system.topics.outcomes)]
+    assert Counter(one.prediction_id for one in outcomes if not one.revision) == {
+        p.id: 1 for p in predictions
+    }
+    newest = {one.prediction_id: one.status for one in sorted(outcomes, key=lambda one: one.revision)}
+    assert Counter(newest.values()) == {
+        status: expected[status] for status in ("labelled", "unlabelled", "void") if expected[status]
+    }
+    done = audited(system, "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["checked"] == found["equal"] > 3 * len(predictions)
+    assert found["unchecked"] == 0
+    followed = audited(system, "--follow")
+    assert followed.returncode == 2
+    assert "has replicas, whose pools" in followed.stderr
