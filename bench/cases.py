@@ -12,6 +12,7 @@ from driftline.online_models.promote.promotion import Promotion
 from driftline.streams.declare.usecase import UseCase, load_case
 
 FLIGHTS = "driftline.examples.flights:flights"
+PAYMENTS = "driftline.examples.payments:payments"
 CHALLENGERS = tuple(Member(f"logistic {rate}", partial(logistic, rate)) for rate in (0.02, 0.1, 0.2))
 """Linear, as the champion is: it with other steps."""
 
@@ -47,9 +48,13 @@ def adapting(case: UseCase) -> UseCase:
 
 
 _OF_FLIGHTS = {"champion_alone": without_extras, "everything": by_default}
+_OF_PAYMENTS = {"payments_on_1": 1, "payments_on_4": 4}
+"""Their champion alone, by the name of the case: its partitions."""
 
 
 def __getattr__(name: str) -> UseCase:
     if name in _OF_FLIGHTS:
         return _OF_FLIGHTS[name](load_case(FLIGHTS))
+    if name in _OF_PAYMENTS:
+        return replace(without_extras(load_case(PAYMENTS)), partitions=_OF_PAYMENTS[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.simulation.recording import Recorded
 from driftline.streams.simulation.sources import LogRecord, layout, open_source, with_closing_clock
+
+
+def mark_of_request(case: UseCase) -> bytes:
+    """What the record of a request has in it, and no other."""
+    config = msgspec.inspect.type_info(case.task.ask)
+    assert isinstance(config, msgspec.inspect.StructType)
+    return f'"type":"{config.tag}"'.encode()
+
 
 Chunks = list[tuple[int, list[LogRecord]]]
 """(partition, records), in the order in which they are folded."""
@@ -24,8 +35,13 @@ class Log:
     @classmethod
     def of(cls, case: UseCase, limit: int) -> Log:
         """The first `limit` events of the case's source, and the clock events that close them."""
-        events = with_closing_clock(case, open_source(case, None, limit))
-        return cls(case.partitions, list(layout(case, events, case.partitions)))
+        return cls.laid_out(case, open_source(case, None, limit))
+
+    @classmethod
+    def laid_out(cls, case: UseCase, events: Iterable[Event | Recorded]) -> Log:
+        """These events, and the clock events that close them."""
+        closed = with_closing_clock(case, events)
+        return cls(case.partitions, list(layout(case, closed, case.partitions)))
 
     def __len__(self) -> int:
         return len(self.sequence)

@@ -156,6 +156,29 @@ def measure(
     CPU is that of the peer's process alone, from its first event to its last output on the broker.
     Raises PeerFailed where the peer ends before, stalls, or is not done within the limits.
     """
+    with running(module, assignment, limits) as process:
+        await_outputs([process], assignment, expected, limits)
+        return figures([process], records)
+
+
+def figures(processes: Sequence[Process], records: int) -> dict[str, Any]:
+    """What `records` of a log have cost these processes together, from the first event to now."""
+    readings = [process.readings() for process in processes]
+    busy = [(reading["first"], reading["now"]) for reading in readings if reading["first"] is not None]
+    cpu = sum(now[0] - first[0] for first, now in busy)
+    seconds = max(now[1] for _, now in busy) - min(first[1] for first, _ in busy)
+    return {
+        "cpu_us_per_event": cpu / records * 1e6,
+        "events_per_second": records / seconds,
+        "seconds": seconds,
+    }
+
+
+def await_outputs(
+    processes: Sequence[Process], assignment: Assignment, expected: dict[str, int], limits: Limits
+) -> None:
+    """Wait until each topic has its `expected` number of outputs; raises PeerFailed where a process ends
+    before, nothing comes any more, or the limits are reached."""
     from kafka import KafkaConsumer, TopicPartition
 
     reader = KafkaConsumer(bootstrap_servers=assignment.bootstrap)
@@ -169,34 +192,30 @@ def measure(
         return {topic: sum(ends[p] for p in found) for topic, found in partitions.items()}
 
     try:
-        with running(module, assignment, limits) as process:
-            _await_outputs(process, counts, expected, limits)
-            readings = process.readings()
+        _await_counts(processes, counts, expected, limits)
     finally:
         reader.close()
-    first, now = readings["first"], readings["now"]
-    cpu, seconds = now[0] - first[0], now[1] - first[1]
-    return {
-        "cpu_us_per_event": cpu / records * 1e6,
-        "events_per_second": records / seconds,
-        "seconds": seconds,
-    }
 
 
-def _await_outputs(process: Process, counts: Any, expected: dict[str, int], limits: Limits) -> None:
+def _await_counts(
+    processes: Sequence[Process], counts: Any, expected: dict[str, int], limits: Limits
+) -> None:
     begun = moved = time.monotonic()
     seen = counts()
     while any(seen[topic] < number for topic, number in expected.items()):
         time.sleep(0.02)
-        process.check()
+        for process in processes:
+            process.check()
         before, seen = seen, counts()
         now = time.monotonic()
         if seen != before:
             moved = now
         if now - moved > limits.stalled:
-            raise process.failure(f"put out {seen} of {expected} and then nothing for {limits.stalled:g} s")
+            raise processes[0].failure(
+                f"put out {seen} of {expected} and then nothing for {limits.stalled:g} s"
+            )
         if now - begun > limits.round:
-            raise process.failure(f"put out {seen} of {expected} within {limits.round:g} s")
+            raise processes[0].failure(f"put out {seen} of {expected} within {limits.round:g} s")
 
 
 def call(module: str, *arguments: str, within: float) -> dict[str, Any]:

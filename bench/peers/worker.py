@@ -21,6 +21,7 @@ from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.checkpointing import Checkpointing
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
+from driftline.streams.stages.stage_fold import StageFold
 from driftline.streams.transport import kafka_broker
 from driftline.streams.transport.kafka_broker import KafkaBroker
 from driftline.streams.transport.membership import Membership
@@ -44,29 +45,39 @@ def _leave_out_exactness() -> None:
     Checkpointing.look = lambda self, owned: None  # type: ignore[method-assign]
 
 
+def _gauge_steps(fold: Any, gauge: Gauge) -> None:
+    """Tell the gauge of what this kind of fold takes."""
+    step = fold.step
+
+    def gauged(self: Any, records: Sequence[Record], *rest: Any) -> Outputs:
+        gauge.event()
+        taken: Outputs = step(self, records, *rest)
+        return taken
+
+    fold.step = gauged
+
+
 def main(assignment: Assignment) -> None:
     """Serve the assignment until SIGTERM."""
     case = load_case(assignment.case)
     case.models.first.born()  # imports River now, not at the first event
     home = Path(assignment.home)
     gauge = Gauge()
-    step = PartitionProcessor.step
-
-    def gauged(self: PartitionProcessor, records: Sequence[Record], *rest: Any) -> Outputs:
-        gauge.event()
-        return step(self, records, *rest)
-
-    PartitionProcessor.step = gauged  # type: ignore[method-assign,assignment]
+    _gauge_steps(PartitionProcessor, gauge)
+    _gauge_steps(StageFold, gauge)
     if not assignment.exact:
         _leave_out_exactness()
     rows = _online_writer(case, home) if assignment.feast else None
     settings = Settings(home=home, bootstrap=assignment.bootstrap, namespace=assignment.namespace)
     deployment = deploy(case, settings, KafkaBroker(assignment.bootstrap), rows)
+    own = home / f"worker-{os.getpid()}"
+    own.mkdir()
     topics = TopicsWatch(lambda: [])
     worker = Worker(
         deployment,
         assignment.bootstrap,
-        status_path=home / "status.json",
+        status_path=own / "status.json",
+        client_id=f"driftline-{os.getpid()}",
         topics=topics,
         membership=Membership(lambda: True),
         metrics=assignment.metrics,

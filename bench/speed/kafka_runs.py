@@ -20,6 +20,7 @@ from driftline.bench.speed.attempts import attempt, say
 from driftline.infra.local.kafka import free_port
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.owner.deployment import code_of
 from driftline.streams.records.positions import position_of
 from driftline.streams.simulation.digest import PartitionDigest, combined
 
@@ -36,8 +37,10 @@ RECOVERED_WITHIN = 400.0
 class KafkaRuns:
     """The runs of one bench on one broker; their topics are removed at the end."""
 
-    def __init__(self, bootstrap: str, log: Log, folder: Path, limits: Limits) -> None:
-        self.case: UseCase = load_case(FLIGHTS)
+    def __init__(
+        self, bootstrap: str, log: Log, folder: Path, limits: Limits, case_path: str = FLIGHTS
+    ) -> None:
+        self.case: UseCase = load_case(case_path)
         self.log = log
         self._bootstrap = bootstrap
         self._folder = folder
@@ -61,7 +64,8 @@ class KafkaRuns:
             home=process.home(self._folder, namespace),
             **options,
         )
-        specs = case_topics.all() if own else process.topics(assignment, self.log.partitions)
+        between = case_topics.between(code_of(self.case).short)
+        specs = [*case_topics.all(), *between] if own else process.topics(assignment, self.log.partitions)
         ensure_topics(self._bootstrap, specs)
         return assignment
 

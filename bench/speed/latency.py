@@ -21,8 +21,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from driftline.bench.log import Log
-from driftline.bench.peers.job import Job
+from driftline.bench.log import Log, mark_of_request
 from driftline.bench.peers.process import Assignment, Limits, PeerFailed, Process
 from driftline.bench.speed.attempts import say
 from driftline.streams.declare.usecase import UseCase
@@ -103,7 +102,7 @@ class _Load:
     """The events, and which of them are requests."""
 
     def __init__(self, case: UseCase, log: Log, producer: AIOKafkaProducer) -> None:
-        asked = f'"type":"{Job(case).asks}"'.encode()
+        asked = mark_of_request(case)
         decode = msgspec.json.Decoder(_Request).decode
         self._producer = producer
         self.events = [
@@ -236,7 +235,7 @@ async def measure(
     gc.collect()
     gc.freeze()
     try:
-        async with _collecting(services, log.partitions) as under_test:
+        async with _collecting(services, case.topics().answering) as under_test:
             turns = _Turns(load, list(under_test.values()), limits)
             await turns.warm_up(warm)
             await turns.run({rate: int(rate * s * share) for rate, s in pace_seconds.items()}, rounds)
