@@ -7,10 +7,12 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import shop
+from msgspec import UNSET
 from shop import BAD, HOUR, LOSS, MODELS, Asked, Settled, asked, linear, questions, settled
 
 import driftline as dl
@@ -27,6 +29,7 @@ from driftline import (
     UseCase,
     load_case,
 )
+from driftline.infra.topics.operator import make_key, signed_command
 from driftline.infra.topics.rights import rights
 from driftline.streams.connection.roles import Role
 from driftline.streams.declare.commands import new_command, new_key
@@ -246,3 +249,13 @@ def test_a_command_to_one_task_that_was_signed_for_another_is_refused() -> None:
     record = LogRecord(0, None, case.codec().encode(command))
     (letter,) = PartitionProcessor(case, 0).step([record]).dead_letters
     assert b"the signature is not that of operator 'ann'" in dict(letter.headers)["reason"]
+
+
+def test_the_command_line_signs_a_command_for_the_task_that_is_named(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    case = replace(questions, operators={"ann": make_key(key)})
+    for one, task in zip(case.each(), (UNSET, "loss"), strict=True):
+        command = signed_command(one, "ann", key, action="freeze")
+        assert command.task == task
+        record = LogRecord(0, None, one.codec().encode(command))
+        assert PartitionProcessor(one, 0).step([record]).dead_letters == []
