@@ -45,6 +45,15 @@ MUTATIONS = {
     "the checkpoints of two stages are mixed up": Change(
         places, "StagePlaces.folder", "if target.stage else", "if False else"
     ),
+    "the newest record of a writer is taken once more when it is repeated": Change(
+        writers, "Writers.take", "if record.number <= last.records:", "if record.number < last.records:"
+    ),
+    "the watermark of a stage is not restored with what it has heard": Change(
+        writers,
+        "Writers.restore",
+        "    self.watermark = min(heard.watermark for heard in state.values())\n",
+        "",
+    ),
     "what a stage has heard of its writers is not restored": Change(
         writers, "Writers.restore", "    self._heard = state\n", ""
     ),
