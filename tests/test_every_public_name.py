@@ -68,7 +68,7 @@ ELSEWHERE = {
     "Undescribable": "streams/code",
     "UnusableKey": "streams/checkpoints",
     "StreamsError": "streams/checkpoints",
-    "FeaturesError": "features/online",
+    "FeaturesError": "features/online", "StoreUnreadable": "features/online",
     "DeclarationError": "declarations",
     "DriftlineError": "declarations",
 }  # fmt: skip
