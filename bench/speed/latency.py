@@ -235,7 +235,7 @@ async def measure(
     gc.collect()
     gc.freeze()
     try:
-        async with _collecting(services, case.topics().answering) as under_test:
+        async with _collecting(services, case.topics().predicting) as under_test:
             turns = _Turns(load, list(under_test.values()), limits)
             await turns.warm_up(warm)
             await turns.run({rate: int(rate * s * share) for rate, s in pace_seconds.items()}, rounds)
