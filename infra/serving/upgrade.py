@@ -59,7 +59,7 @@ def approached(
     if approach is None:
         return None
     if not approach.standbys:
-        log.warning("nothing to upgrade: this code has published last; it goes on serving")
+        log.warning("nothing to upgrade: this code has published last; it continues to serve")
     if approach.plan.records:
         log.warning("upgrade: %s", approach.plan)
     if approach.plan.newly_refused and not accept_refused:

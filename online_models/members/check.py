@@ -150,7 +150,7 @@ def _check_kind(member: Member, estimator: Any, task: Task) -> None:
             f"{said} {_with_article(name)}, which answers with classes; {wanted} of a number"
         )
     if asked == "predict_proba_one" and getattr(type(last), asked, None) is Classifier.predict_proba_one:
-        raise ModelDeclarationError(f"{said} {_with_article(name)}, which tells no probabilities; {wanted}")
+        raise ModelDeclarationError(f"{said} {_with_article(name)}, which gives no probabilities; {wanted}")
     if task.kind == "multiclass" and not _knows_many(last):
         raise ModelDeclarationError(
             f"{said} {_with_article(name)}, which knows two classes only: wrap it, such as in "

@@ -1,4 +1,5 @@
-"""What a partition of a stage sends to the stages behind it: events, and the time where no event tells it."""
+"""Sends the records of a partition of a stage to later stages: events, and ticks with the time if there is no
+event."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ LONGEST_PART = LONGEST_BETWEEN - 1_024
 
 
 class SenderState(NamedTuple):
-    """What each target was told: the last watermark, and how many records."""
+    """What each target got: the last watermark, and how many records."""
 
     watermarks: dict[Target, float]
     counts: dict[Target, int]
@@ -35,7 +36,7 @@ class SenderState(NamedTuple):
 class Sender:
     """Makes the records that one partition of a stage sends; `sends` are those since they were taken.
 
-    A target that no event has told the time for `step` seconds of event time is told it by a tick.
+    A target without an event for `step` seconds of event time gets the time by a tick.
     """
 
     def __init__(self, writer: Writer, targets: Iterable[Target], step: float) -> None:
@@ -49,14 +50,14 @@ class Sender:
         self._sends: list[Send] = []
 
     def begin(self, offset: int, watermark: float) -> None:
-        """What follows is caused by the record at `offset`, where time has come to `watermark`."""
+        """The next records are caused by the record at `offset`, with this `watermark`."""
         self._offset, self._ordinal, self._watermark = offset, 0, watermark
 
     def send(
         self, target: Target, event: bytes, read: dict[str, Any] | None = None, refused: Refused | None = None
     ) -> None:
-        """Send an event on. Raises Refused where the topic takes no record that is so large: nothing is sent
-        then. What was refused, which takes nothing along, fits."""
+        """Send an event on. Raises Refused if the record is larger than the topic takes: nothing is sent
+        then. A refused event has no features, and fits."""
         reason = None if refused is None else (refused.stage, refused.reason[:REASON_BYTES])
         self._append(target, event, read or {}, reason)
 
@@ -83,7 +84,7 @@ class Sender:
         return Send(target, encode_record(record))
 
     def end(self) -> None:
-        """All of the record is sent: tell the time to those who have not heard it."""
+        """The record is done: send the time to the targets that need it."""
         if self._watermark <= NEVER or self._watermark < self._next:
             return
         for target, told in self._told.items():
@@ -131,10 +132,10 @@ class Sender:
         self._sends.append(Send(target, value))
 
     def state(self) -> SenderState:
-        """What each target was told; nothing is copied."""
+        """The state of each target; nothing is copied."""
         return SenderState(self._told, self._counts)
 
     def restore(self, state: SenderState) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         self._told, self._counts = state
         self._next = min(self._told.values(), default=inf) + self._step

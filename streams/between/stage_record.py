@@ -1,7 +1,6 @@
 """The record that one stage writes for another: where it comes from, how far time is there, and an event.
 
-It is a function of the writer's partition alone, so it can be sent again: whoever sends it, its bytes are
-the same.
+It is a function of the writer's partition alone, so it can be sent again by any owner, with the same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ RECORD_VERSION = 1
 
 
 class Writer(NamedTuple):
-    """Who writes to a stage's topic: one partition of a stage before it."""
+    """A writer to a stage's topic: one partition of an earlier stage."""
 
     stage: int
     partition: int
@@ -30,8 +29,8 @@ class StageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     It is the `number`-th record of this writer to its reader, from 1 on: one that is missing is noticed.
     `watermark` says that no event before it follows from this writer, in seconds since the epoch. `event` is
-    the event as the log has it, `read` the features that were read on its way. Without an event the record
-    only tells the time. What was `refused` on its way (stage, reason) is so told by the last stage.
+    the event as the log has it, `read` the features that were read on its way. A record without an event only
+    states the time. The last stage reports an event that was `refused` on its way (stage, reason).
     """
 
     version: int

@@ -1,4 +1,4 @@
-"""What a stage knows of those who write to its topic: what has come from each, and how far time is."""
+"""The writers of a stage's topic: how many records each has sent, and its watermark."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from driftline.streams.errors import StreamsError
 
 
 class RecordsLost(StreamsError):
-    """What a writer has sent is not in the topic any more, and has not been read."""
+    """Records of a writer are no longer in the topic, and have not been read."""
 
 
 class Heard(NamedTuple):
-    """How many records came from a writer, and the watermark that it told."""
+    """How many records came from a writer, and its watermark."""
 
     records: int
     watermark: float
@@ -24,12 +24,12 @@ class Heard(NamedTuple):
 class Writers:
     """The writers of one partition of a stage's topic.
 
-    A writer sends in order, and at least once: what it may not have sent before it ended, it sends again.
-    First appearances are in order and without a gap: a record that is not beyond the last one of its writer
-    has come before, and one that is not the next shows that the topic has lost some.
+    A writer sends in order, and at least once: records that it may not have sent before it ended are sent
+    again. First appearances are in order and without a gap: a record that is not beyond the last one of its
+    writer has come before, and one that is not the next shows that the topic has lost some.
 
-    `watermark` is the least of what the writers told: no event before it comes from any of them. It stays at
-    `NEVER` until each has told.
+    `watermark` is the smallest of the writers' watermarks: no event before it comes from any of them. It is
+    `NEVER` until each has sent one.
     """
 
     def __init__(self, known: Iterable[Writer]) -> None:
@@ -38,12 +38,12 @@ class Writers:
 
     @property
     def max_at(self) -> float | None:
-        """The watermark; None until each has told the time."""
+        """The watermark; None until each writer has sent one."""
         return None if self.watermark == NEVER else self.watermark
 
     def take(self, record: StageRecord) -> bool:
-        """Whether the record is new; raises RecordsLost where some before it are missing, and StreamsError
-        where nobody is known to write it."""
+        """Whether the record is new; raises RecordsLost if some before it are missing, and StreamsError for
+        an unknown writer."""
         writer = record.writer
         last = self._heard.get(writer)
         if last is None:
@@ -66,10 +66,10 @@ class Writers:
         return True
 
     def state(self) -> dict[Writer, Heard]:
-        """What was heard of each; nothing is copied."""
+        """The progress of each; nothing is copied."""
         return self._heard
 
     def restore(self, state: dict[Writer, Heard]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         self._heard = state
         self.watermark = min(heard.watermark for heard in state.values())

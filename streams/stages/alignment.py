@@ -1,9 +1,9 @@
-"""How far intakes may go ahead, in event time, of the stages behind them.
+"""Source alignment: how far intakes may be ahead of later stages, in event time.
 
 Partitions of a backfill are read as fast as they can be, each at its own pace. Without this, requests would
 be answered long before labels that come from a slower partition are learned, and windows would be fed in
-another order than that of the events. It is a pause: no answer depends on it but by the order in which
-records are appended.
+another order than that of the events. It only pauses intakes: answers depend on it only through the order in
+which records are appended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_fold import tick_of
 
 MOST_TOGETHER = 256
-"""Records that an intake folds between two looks, at most."""
+"""Largest number of records that an intake folds between two checks."""
 
 
 def bound_of(case: UseCase, itinerary: Itinerary) -> float:
@@ -27,10 +27,9 @@ def bound_of(case: UseCase, itinerary: Itinerary) -> float:
 
 
 class Alignment:
-    """What an intake may fold, by the time that the stages behind the log have come to in this process.
-
-    A stage's time is the least of those who write to it, in whichever process, and so it is that of the
-    intake which is behind all others. `bound` is in seconds.
+    """How far an intake may fold, by the event time of the later stages in this process. A stage's time is
+    the smallest of its writers, in all processes, and so it is that of the intake which is furthest behind.
+    `bound` is in seconds.
     """
 
     def __init__(self, bound: float) -> None:
@@ -39,8 +38,8 @@ class Alignment:
         self._given_up: float | None = None
 
     def come_to(self, target: Target, watermark: float) -> None:
-        """The time that a partition behind the log has come to; `NEVER` while one of its writers has told
-        none, and before it is known here."""
+        """Note the event time of a partition of a later stage; `NEVER` while it is unknown for one of its
+        writers, and before it is known here."""
         self._come[target] = watermark
 
     def forget(self, target: Target) -> None:
@@ -48,8 +47,8 @@ class Alignment:
         self._come.pop(target, None)
 
     def leeway(self, watermark: float) -> float:
-        """Seconds of event time by which an intake that has come so far may go on; below 0 it waits. One
-        that knows no time yet goes on until it does."""
+        """Seconds of event time by which an intake at this time may continue; below 0 it waits. One without a
+        time yet continues until it has one."""
         least = min(self._come.values(), default=None)
         if watermark == NEVER:
             return 0.0
@@ -58,7 +57,8 @@ class Alignment:
         return least + self._bound - watermark
 
     def give_up(self) -> None:
-        """Who holds the others back stands still: until it moves on, nobody waits for it."""
+        """The partition that holds the others back makes no progress: until it does, the others do not wait
+        for it."""
         self._given_up = min(self._come.values(), default=None)
 
 

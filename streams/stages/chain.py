@@ -20,7 +20,7 @@ from driftline.streams.stages.stage_fold import StageFold
 
 
 class Told(NamedTuple):
-    """What a partition of a stage puts out."""
+    """The outputs of a partition of a stage."""
 
     stage: int
     partition: int
@@ -30,7 +30,7 @@ class Told(NamedTuple):
 class Chain:
     """The stages of a case on so many partitions, each with a log of its own.
 
-    What a record of the log causes goes through all stages before the next record comes: that is the order
+    The effects of a record of the log go through all stages before the next record comes: that is the order
     in which records of several writers meet. In a cluster it is the one in which the broker appended them.
     Raises DeclarationError where one stage is enough. Pools for replicas go no further than this process:
     they need no seal.

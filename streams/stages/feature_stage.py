@@ -1,4 +1,4 @@
-"""A stage in the middle: windows by its key. A request goes on with what was read here."""
+"""A stage in the middle: windows by its key. A request continues with the features read here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from driftline.streams.stages.stage_work import StageWork
 
 
 class FeatureStageParts(NamedTuple):
-    """The state of a feature stage: what was heard of its writers, how many records, and its features."""
+    """The state of a feature stage: the progress of its writers, how many records, and its features."""
 
     heard: dict[Writer, Heard]
     records: int
@@ -37,8 +37,8 @@ class FeatureStageParts(NamedTuple):
 class FeatureStage(StageWork):
     """Reads and feeds the windows of one stage. `offset` is that of the record at hand, -1 before the first.
 
-    An event that cannot be read or counted here goes to the last stage as refused, which tells of it; the
-    stages before have counted it.
+    An event that cannot be read or counted here goes to the last stage as refused, which reports it; earlier
+    stages have counted it.
     """
 
     offset: int = -1
@@ -57,7 +57,7 @@ class FeatureStage(StageWork):
 
     @property
     def watermark(self) -> float:
-        """The least of what the writers told; `NEVER` until each has."""
+        """The smallest watermark of the writers; `NEVER` until each has sent one."""
         return self._writers.watermark
 
     @property
@@ -79,7 +79,7 @@ class FeatureStage(StageWork):
         return self._features.every_row()
 
     def counts(self) -> dict[str, int]:
-        """Keys of windows that had to go for others so far."""
+        """Keys of windows dropped so far to make room for others."""
         return {"evicted_keys": self._features.evicted()}
 
     def fold(self, records: Sequence[Record], out: Outputs) -> None:
@@ -112,14 +112,16 @@ class FeatureStage(StageWork):
             self._sender.send(place, told.event, refused=refused)
 
     def _read(self, event: Event) -> dict[str, Any]:
-        """What the windows say of a request, and nothing of another event; then they count it."""
+        """The values of the windows for a request, none for another event; then they count it."""
         at = event.at.timestamp()
         try:
             read = self._features.gather(event, at) if event.__class__ is self._ask else {}
             self._features.update(event, at)
         except FeatureValueError as error:
             raise refusal_reasons.without_features(error, ()) from error
-        except BaseException as error:  # a key that cannot be looked up, a value that cannot be compared
+        except (
+            BaseException
+        ) as error:  # such as a key that cannot be hashed, or a value that cannot be compared
             pass_interrupt(error)
             raise Refused("features", reason_of(error)) from error
         return read
@@ -129,7 +131,7 @@ class FeatureStage(StageWork):
         return FeatureStageParts(self._writers.state(), self._records, self._features.state())
 
     def restore(self, state: FeatureStageParts) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         self._writers.restore(state.heard)
         self._records = state.records
         self._features.restore(state.features)

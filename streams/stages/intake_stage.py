@@ -1,4 +1,4 @@
-"""The first stage: the intake of the fold, whose accepted events go on to the stages behind it."""
+"""The first stage: the intake of the fold, whose accepted events are sent to later stages."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from driftline.streams.waiting.prediction import PendingPrediction
 
 
 class IntakeStage(StageWork):
-    """Validates, refuses repeats, tells the time, and reads what the request itself, references and windows
-    by the log's key say. What it refuses is told here; what it accepts is sent on.
+    """Validates, drops repeats, keeps event time, and reads features of the request itself, of references and
+    of windows by the log's key. Events that it refuses are its dead letters; accepted ones are sent on.
 
     Ranges of features and refusals by a schema are judged by the last stage, which knows all of them.
     """
@@ -53,7 +53,7 @@ class IntakeStage(StageWork):
             event, x = self._features.take()
             stop = None if event is None else self._itinerary.next_stop(event, 0)
             sender.begin(record.offset, _told_with(None if stop is None else event, intake.watermark))
-            if commands and self._is_first:  # every partition has it, and the models are to hear it once
+            if commands and self._is_first:  # every partition has it, and the models must get it once
                 self._send_to_all(record.value or b"")
             if event is not None and stop is not None:
                 self._pass_on(event, stop, record.value or b"", x)
@@ -68,7 +68,7 @@ class IntakeStage(StageWork):
 
     @property
     def watermark(self) -> float:
-        """Before which nothing is accepted any more; `NEVER` before the first event that others confirm."""
+        """Events before it are refused as late; `NEVER` before the first confirmed event."""
         return self.intake.watermark
 
     @property
@@ -78,7 +78,7 @@ class IntakeStage(StageWork):
 
     @property
     def last_stranger(self) -> str:
-        """What was said of the last record in the wrong partition."""
+        """The reason given for the last record in the wrong partition."""
         return self.intake.last_stranger
 
     @property
@@ -104,7 +104,8 @@ class IntakeStage(StageWork):
         return self.intake.every_row()
 
     def counts(self) -> dict[str, int]:
-        """What came of the records of the log. Requests are answered by the last stage, and counted there."""
+        """Counts of the records of the log by result. Requests are answered by the last stage, and counted
+        there."""
         intake = self.intake
         counted = {"ahead": intake.ahead, "evicted_keys": intake.evicted_keys}
         return asdict(intake.counts) | counted | {"predictions": 0}
@@ -119,13 +120,13 @@ class IntakeStage(StageWork):
         return self.intake.state()
 
     def restore(self, state: IntakeParts) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         self.intake.restore(state)
 
 
 def _told_with(sent: Event | None, watermark: float) -> float:
-    """The watermark that is told with what a record causes. An event that confirms others may move time
-    beyond itself, and is not to be behind what is told with it: the next record tells the rest."""
+    """The watermark sent with the records that a record causes. An event that confirms others may move time
+    beyond itself, but must not be before the watermark sent with it: the next record sends the rest."""
     return watermark if sent is None else min(watermark, sent.at.timestamp())
 
 

@@ -36,7 +36,7 @@ class Itinerary:
         self._known: dict[tuple[int, str], int] = {}
 
     def entry(self, event: Event) -> tuple[bytes | None, int | None]:
-        """The key that an event's record has in the log, and its partition there; None for every one."""
+        """The record key of an event in the log, and its partition there; None for every one."""
         field = self._entries.get(type(event))
         if field is None:
             return None, None
@@ -58,8 +58,8 @@ class Itinerary:
         return Target(stage, self._placed(stage, key_text(key_of(event))))
 
     def refusals_of(self, event: Event) -> Target:
-        """Where an event that a stage refuses is told of: its own place in the last stage, the first
-        partition for one that has none there."""
+        """Where an event that a stage refuses is reported: its own place in the last stage, or the first
+        partition there if it has none."""
         if self.last in self._stops[type(event)]:
             return self.at(event, self.last)
         return Target(self.last, 0)
@@ -73,8 +73,8 @@ class Itinerary:
         return found
 
     def edges(self) -> set[tuple[int, int]]:
-        """(stage, stage behind it) for all that write to one another; each writes to the last what it
-        refuses."""
+        """(stage, later stage) for all that write to one another; each writes the events that it refuses to
+        the last."""
         found = {(stage, self.last) for stage in range(self.last)}
         for stops in self._stops.values():
             way = (0, *stops)

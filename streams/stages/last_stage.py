@@ -1,4 +1,4 @@
-"""The last stage: requests with all that was read meet their labels and their models."""
+"""The last stage: requests, with all features read, meet their labels and their models."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LastStage(StageWork):
     """Joins labels, answers, learns and detects drift: the fold's later half, over a topic of its own. Where
     replicas answer, it takes their answers in, and publishes its pool to them.
 
-    Writers overtake each other, so a label has its effect when the watermark has passed it, and nothing that
+    Writers overtake each other, so a label takes effect when the watermark has passed it, and no request that
     it is about can still be on its way.
     """
 
@@ -96,7 +96,7 @@ class LastStage(StageWork):
 
     @property
     def watermark(self) -> float:
-        """The least of what the writers told; `NEVER` until each has."""
+        """The smallest watermark of the writers; `NEVER` until each has sent one."""
         return self._writers.watermark
 
     @property
@@ -119,7 +119,7 @@ class LastStage(StageWork):
         return self.label_join.sizes()
 
     def counts(self) -> dict[str, int]:
-        """Answers, what became of them, and what is told of here."""
+        """Counts of answers, outcomes and reports."""
         return {
             "predictions": self.predictions,
             "dead_letters": self.dead_letters,
@@ -137,7 +137,7 @@ class LastStage(StageWork):
         return self.label_join.segments()
 
     def fold(self, records: Sequence[Record], out: Outputs) -> None:
-        """Take records of the stage's topic in, and put out what they cause."""
+        """Fold records of the stage's topic, and return their outputs."""
         writers, join = self._writers, self.label_join
         self._half = turn = Turn(out, None)
         for record in records:
@@ -229,7 +229,7 @@ class LastStage(StageWork):
         said = self._labels.said(event, at, label_key, route)
         if said is not None:
             if self._is_multiclass and said.label is not None:
-                # each partition of the log knows its own alone, and an answer has to hold all
+                # each partition of the log knows only its own classes, and an answer must contain all
                 self._classes.check(said.label)
                 self._classes.add(said.label)
             self.label_join.answer(said, turn.known)
@@ -237,7 +237,7 @@ class LastStage(StageWork):
     def _tell(self, accepted: Accepted, refused: Refused, out: Outputs) -> None:
         self.dead_letters += 1
         letters = out.dead_letters
-        # one that was accepted may be told of twice
+        # an event that was accepted may have several reports
         ordinal = letters[-1].ordinal + 1 if letters and letters[-1].offset == accepted.offset else 0
         letters.append(dead_letter(accepted, refused, ordinal))
 
@@ -255,7 +255,7 @@ class LastStage(StageWork):
         )
 
     def restore(self, state: LastParts) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         self._writers.restore(state.heard)
         self._completion.restore(state.ranges)
         self.label_join.restore(state.pending)

@@ -15,8 +15,8 @@ from driftline.streams.stages.itinerary import Itinerary
 class StagePlaces:
     """The places of a case's stages. Without an `itinerary` the case is one stage, whose topic is the log.
 
-    `code` is the short hash of the code: what stages write for each other is of one code alone. A target is
-    any partition of a stage, also of the first one, to which nothing is sent.
+    `code` is the short hash of the code: records between stages belong to one code only. A target is any
+    partition of a stage, also of the first one, to which nothing is sent.
     """
 
     topics: Topics
@@ -48,7 +48,7 @@ class StagePlaces:
         return "events" if self.itinerary is None else self.itinerary.plan.stages[stage].topic
 
     def input(self, target: Target) -> Place:
-        """What a partition of a stage folds: the log where it is the first."""
+        """The input of a partition of a stage: the log for the first."""
         return Place(self.topics.of_stage(self.kind(target.stage), self.code), target.partition)
 
     def sent_to(self, stage: int) -> list[Place]:
@@ -76,7 +76,7 @@ class StagePlaces:
         ]
 
     def name(self, target: Target) -> str:
-        """What messages call a partition: by its number, behind the log with the stage before it."""
+        """A partition's name in messages: its number, preceded by the stage in later stages."""
         return f"{self.kind(target.stage)}/{target.partition}" if target.stage else str(target.partition)
 
     def folder(self, target: Target) -> str:

@@ -35,14 +35,14 @@ def views_of(case: UseCase, stage: Stage) -> Sequence[View]:
 
 
 class AcceptedFeatures(FeatureState):
-    """The features of a stage, which notes the event that was accepted last and what was read for it. What
-    can be said of a request is said where all of its features are known."""
+    """The features of a stage, which notes the event that was accepted last and what was read for it.
+    Problems of a request are reported by the last stage, where all of its features are known."""
 
     _event: Event | None = None
     _x: dict[str, Any] | None = None
 
     def take(self) -> tuple[Event | None, dict[str, Any] | None]:
-        """The event since the last time, if one was accepted, and what was read where it is a request."""
+        """The event since the last call, if one was accepted, and the features read if it is a request."""
         event, x = self._event, self._x
         self._event = self._x = None
         return event, None if event is None else x
@@ -60,5 +60,5 @@ class AcceptedFeatures(FeatureState):
         self._event = event
 
     def problems(self) -> list[str]:
-        """None: the last stage says them."""
+        """None: the last stage reports them."""
         return []

@@ -1,4 +1,5 @@
-"""The fold over one partition of a stage: pure, deterministic, from records to what it sends and puts out."""
+"""The fold over one partition of a stage: pure, deterministic, from records to outputs and records for other
+stages."""
 
 from __future__ import annotations
 
@@ -32,13 +33,13 @@ from driftline.streams.waiting.queue_state import pickled
 from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
 TICKS_IN_A_WAIT = 1024
-"""How often at least, within the wait for a label, a stage tells the time to each that it writes to."""
+"""How often at least, within the wait for a label, a stage sends the time to each of its targets."""
 SHORTEST_TICK = 1.0
 """Seconds of event time between two ticks, at least."""
 
 
 def tick_of(case: UseCase) -> float:
-    """Seconds of event time after which a stage tells the time to whoever has not heard it."""
+    """Seconds of event time after which a stage sends the time to targets without a record."""
     return max(SHORTEST_TICK, case.task.label.wait / TICKS_IN_A_WAIT)
 
 
@@ -75,8 +76,8 @@ class StageFold:
         self.work = _work(case, itinerary, number, partition, self._sender, rows, store, seal)
 
     def step(self, records: Sequence[Record]) -> Outputs:
-        """Fold records of this partition, in its order, and return what they cause. Raises FoldFault, after
-        which the state is not whole; no event that is refused does that."""
+        """Fold records of this partition, in its order, and return their outputs. Raises FoldFault, after
+        which the state must not be used; a refused event never does that."""
         out = Outputs()
         try:
             self.work.fold(records, out)
@@ -103,7 +104,7 @@ class StageFold:
         return self.work.segments()
 
     def restore(self, state: StageState) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
         self.next_offset = state.next_offset
         self._sender.restore(state.told)
         self.work.restore(state.work)
@@ -114,7 +115,7 @@ class StageFold:
 
     @property
     def last_stranger(self) -> str:
-        """What was said of the last record in the wrong partition; empty when there was none."""
+        """The reason given for the last record in the wrong partition; empty if there was none."""
         return self.work.last_stranger
 
     @property
@@ -124,7 +125,7 @@ class StageFold:
 
     @property
     def watermark(self) -> float:
-        """Before which nothing follows from what was folded, in seconds since the epoch."""
+        """No output of the folded records is before it; in seconds since the epoch."""
         return self.work.watermark
 
     @property

@@ -1,4 +1,4 @@
-"""What every kind of stage can be asked for; what a kind has none of is empty."""
+"""The interface of every kind of stage; parts that a kind does not have are empty."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StageWork(ABC):
     @property
     @abstractmethod
     def watermark(self) -> float:
-        """Before which nothing follows from what was folded; `NEVER` while no time is known."""
+        """No output of the folded records is before it; `NEVER` while no time is known."""
 
     @property
     @abstractmethod
@@ -47,7 +47,7 @@ class StageWork(ABC):
 
     @abstractmethod
     def restore(self, state: Any) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` returned."""
 
     @property
     def open(self) -> int:
@@ -61,7 +61,7 @@ class StageWork(ABC):
 
     @property
     def last_stranger(self) -> str:
-        """What was said of the last record in the wrong partition."""
+        """The reason given for the last record in the wrong partition."""
         return ""
 
     @property
