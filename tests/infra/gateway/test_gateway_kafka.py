@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +237,18 @@ async def asked_once(client: Client, number: int) -> tuple[int, float]:
     return status, time.monotonic() - begun
 
 
+async def all_answered(port: int, key: str, numbers: Sequence[int], clients: int) -> list[bytes]:
+    """The answers to requests that so many clients send until they have them."""
+    answers: dict[int, bytes] = {}
+
+    async def ask(mine: Sequence[int]) -> None:
+        for number in mine:
+            answers[number] = await asked_until_answered([port], key, number)
+
+    await asyncio.gather(*(ask(numbers[n::clients]) for n in range(clients)))
+    return [answers[number] for number in numbers]
+
+
 async def asked_fact(client: Client) -> Answer:
     """The answer to a fact."""
     last = asked(1)
@@ -296,9 +308,8 @@ def test_a_broker_that_stands_still_makes_outcomes_unknown_and_nothing_is_lost_o
                 finally:
                     os.kill(broker.pid, signal.SIGCONT)
                 numbers = range(2, 2 + len(during))
-                sent = [asked_until_answered([port], gateways.key, number) for number in numbers]
                 async with asyncio.timeout(180):
-                    return during, await asyncio.gather(*sent)
+                    return during, await all_answered(port, gateways.key, numbers, clients)
 
         during, answers = asyncio.run(run())
         print(
