@@ -87,7 +87,11 @@ class Storage:
         return path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
 
     def adopt(self, written: Path, name: str) -> None:
-        """Make a file written aside, and synced, the file `name`."""
+        """Make a file written aside, and synced, the file `name`.
+
+        Where there is one of that name, it stays until the new one is whole: a rename does that on local
+        disks, and object stores show what was put when its stream is closed.
+        """
         path = self.path(name)
         if isinstance(self._fs, fs.LocalFileSystem):
             written.replace(path)

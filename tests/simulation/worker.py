@@ -139,9 +139,10 @@ class Worker:
         self._driver = self.task = None
         for writing in self._deployment.checkpoints.unfinished:  # type: ignore[attr-defined]
             if world.random.random() < 0.2:
-                world.checkpoints[writing.name] = writing.content[
-                    : world.random.randrange(len(writing.content))
-                ]
+                torn = writing.content[: world.random.randrange(len(writing.content))]
+                if writing.name in world.checkpoints:
+                    continue  # a store replaces a file with a whole one, or not at all
+                world.checkpoints[writing.name] = torn
                 world.note(self.process.name, f"leaves {writing.name} torn")
 
     @property
