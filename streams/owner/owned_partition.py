@@ -112,6 +112,7 @@ class OwnedPartition:
         self._queue = SendQueue(self._publish, lambda: self.on_failure())
         self.acknowledged = processor.next_offset
         """The first offset whose outputs have not been acknowledged."""
+        self._no_records_before = processor.next_offset
         self.on_acknowledged: Callable[[int], object] = _nothing
         """Called with `acknowledged` when it has moved."""
         self.on_failure: Callable[[], object] = _nothing
@@ -406,10 +407,19 @@ class OwnedPartition:
 
     async def goes_on(self) -> bool:
         """Whether the log has records that were not answered; its last offsets may be markers only."""
-        place, begin = self._deployment.log(self.partition), self.acknowledged
+        place, begin = self._deployment.log(self.partition), self.answered_to
         end = (await self._deployment.broker.extents([place]))[place].end
         until = min(end, begin + LOOK_AT)
-        return any([bool(records) async for records in self._deployment.broker.read(place, begin, until)])
+        goes_on = any([bool(records) async for records in self._deployment.broker.read(place, begin, until)])
+        if not goes_on:
+            self._no_records_before = until
+        return goes_on
+
+    @property
+    def answered_to(self) -> int:
+        """The offset before which no record waits: `acknowledged`, or behind it, where only markers of
+        transactions were seen to follow."""
+        return max(self.acknowledged, self._no_records_before)
 
     async def close(self) -> None:
         """End the sending and the outbox."""

@@ -58,7 +58,7 @@ def add_partition(
         readings.set("event_time_seconds", fold.max_at, *where)
         readings.set("event_time_delay_seconds", time.time() - fold.max_at, *where)
     if log_end is not None:
-        lag = max(0, log_end - owned.acknowledged)
+        lag = max(0, log_end - owned.answered_to)
         readings.set("lag_records", lag, *where)
         if not lag:
             readings.set("lag_seconds", 0.0, *where)

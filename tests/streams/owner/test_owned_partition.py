@@ -18,7 +18,7 @@ from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import FoldFault
 from driftline.streams.owner.deployment import Deployment, code_of
 from driftline.streams.owner.outbox import Diverged
-from driftline.streams.owner.owned_partition import OwnedPartition
+from driftline.streams.owner.owned_partition import LOOK_AT, OwnedPartition
 from driftline.streams.owner.takeover import take_over
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import AppendFailed, Place, RecordsMissing, StoredRecord
@@ -53,6 +53,29 @@ def test_records_handed_over_again_are_skipped() -> None:
         return len(broker.data(Place(TOPICS.predictions, 0)))
 
     assert asyncio.run(repeated()) == 5
+
+
+def test_markers_of_transactions_behind_the_last_record_are_nothing_that_waits() -> None:
+    async def run() -> None:
+        broker = MemoryBroker()
+        owned, _ = await serving(broker, 5)
+        await owned.settled()
+        assert owned.answered_to == 5
+        broker.at(LOG).extend([None] * (LOOK_AT + 1))
+        assert owned.answered_to == 5, "until somebody looks"
+        for end in (5 + LOOK_AT, 6 + LOOK_AT):
+            assert not await owned.goes_on()
+            assert owned.answered_to == end
+        assert owned.acknowledged == 5
+        event = shop.asked(5, 5, "w")
+        broker.add(LOG, CODEC.key(event), CODEC.encode(event))
+        assert await owned.goes_on()
+        assert owned.answered_to == 6 + LOOK_AT
+        await owned.advance([record for record in broker.at(LOG) if record is not None][5:], 5)
+        await owned.settled()
+        assert owned.answered_to == 7 + LOOK_AT == len(broker.at(LOG))
+
+    asyncio.run(run())
 
 
 def test_a_log_rewritten_under_its_owner_is_not_folded() -> None:
