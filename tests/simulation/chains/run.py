@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from random import Random
+from unittest.mock import patch
 
 from driftline.streams.between import sender
 from driftline.streams.code.state_hash import state_hash
@@ -25,7 +26,7 @@ from tests.simulation.world import Violation, World
 
 LOOKED_AT_EVERY = 10
 """Steps between two looks at the states of the partitions."""
-sender.LONGEST_PART = 600
+LONGEST_PART = 600
 """Bytes of a part of a pool here: small ones come in several parts too."""
 PATIENCE = 60_000
 """Steps after which something that should end is held to be stuck."""
@@ -43,7 +44,7 @@ def run(seed: int, focus: Focus | None = None, *, verbose: bool = False) -> Verd
     world = World(random, case, loop, verdict.trace if verbose else None, itinerary)
     told = history(random, random.randrange(10, 30), partitions)
     try:
-        with loop.running():
+        with patch.object(sender, "LONGEST_PART", LONGEST_PART), loop.running():
             _rage(world, told, focus)
             _settle(world, told)
     except Exception as error:

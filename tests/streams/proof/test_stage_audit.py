@@ -126,10 +126,11 @@ def test_a_pool_that_the_learner_does_not_give_is_found_where_it_came_to() -> No
     chain = serve(replicated)
     replica, learner = Target(chain.itinerary.serving, 0), Target(chain.itinerary.last, 0)
     told = [(record.offset, decode_model_record(record.value)) for record in chain.records(replica)]
-    offset, newest = [(offset, one) for offset, one in told if one.part is not None][-1]
+    pools = [(offset, one) for offset, one in told if one.part is not None]
+    offset, newest = pools[-1]
     activations = Activations(replicated.name, SEAL)
     activations.taken = newest.number - 1
-    snapshot = activations.take(newest)
+    snapshot = [activations.take(one) for _, one in pools if one.number == newest.number][-1]
     assert snapshot is not None
     forged = seal_snapshot(
         snapshot._replace(labels=snapshot.labels + 1), SEAL, replicated.name, newest.number
