@@ -10,7 +10,7 @@ from tests.simulation.chains.mutations import FOCUSES, MUTATIONS, first_caught
 from tests.simulation.chains.run import run
 
 HISTORIES = range(15)
-WITHIN = range(40)
+WITHIN = range(60)
 """Histories within which each mutation must be noticed."""
 
 
