@@ -69,6 +69,7 @@ def test_a_network_that_resets_everything_is_outlived_and_records_of_other_parti
     assert_holds(trial(lab, "network-reset", 1, SAMPLE, course=course))
 
 
+@pytest.mark.soak
 def test_what_stages_send_again_without_their_checkpoints_is_taken_once(lab: Lab) -> None:
     assert_holds(trial(lab, "chain-checkpoints-lost", 1, SAMPLE_OF_A_CHAIN))
 

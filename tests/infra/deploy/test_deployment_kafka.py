@@ -163,6 +163,7 @@ def absent_in_scrapes(deployment: Deployment) -> set[str]:
     return {series for series in named if not any(f"\n{series}{{" in scrape for scrape in scrapes)}
 
 
+@pytest.mark.soak
 def test_the_services_answer_requests_with_the_rights_and_secrets_that_the_files_give_them(
     deployment: Deployment, eventually: Callable[..., Any]
 ) -> None:
