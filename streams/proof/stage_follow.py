@@ -5,96 +5,54 @@ What a stage sends is compared with what comes to its readers as soon as both ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from driftline.streams.archive.epochs import Code, is_epoch
-from driftline.streams.archive.parts import ArchivedRecord
+from driftline.streams.archive.epochs import Code
 from driftline.streams.archive.topic_history import Past
 from driftline.streams.between.stage_record import Writer, decode_record
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.proof.audit import AuditedRange, PartitionAuditor, PublishedTopic
 from driftline.streams.proof.crossing import Crossing
+from driftline.streams.proof.partition_follow import PartitionFollower
 from driftline.streams.proof.stage_audit import stage_epochs
-from driftline.streams.records.difference import Difference
 from driftline.streams.records.outputs import Outputs, Target
-from driftline.streams.records.ports import Place, StoredRecord
+from driftline.streams.records.ports import StoredRecord
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold
 
-OFFSETS_AT_ONCE = 20_000
-"""Offsets of one partition that are folded before the others have their turn."""
 
-
-class EpochAdded(Exception):
-    """Other code has taken over, or this one: what may be compared is another stretch now."""
-
-
-class StageFollower:
-    """The audit of one partition of a stage, which goes on as its topic does."""
+class StageFollower(PartitionFollower):
+    """The audit of one partition of a stage, with what it sends to others and what comes to it."""
 
     def __init__(self, case: UseCase, places: StagePlaces, code: Code, past: Past, target: Target) -> None:
         assert places.itinerary is not None
-        self._past = past
-        self._target = target
-        self.name = places.name(target)
-        self.place = places.input(target)
-        self._outputs = places.outputs(target)
-        self._read = {kind: past.begin(*place) for kind, place in self._outputs.items()}
-        epochs = stage_epochs(places, code, past, target)
-        published = {kind: self._topic(kind, place) for kind, place in self._outputs.items()}
+        self._places, self._code, self._target = places, code, target
         self._fold = StageFold(case, places.itinerary, *target)
-        self._auditor = PartitionAuditor(
-            target.partition, code, epochs, published, self._step, AuditedRange(), is_complete=True
-        )
+        super().__init__(past, places.name(target), places.input(target), places.outputs(target))
         readers = places.itinerary.targets(target.stage)
         self.sent = {reader: Crossing(places, target, reader, self._auditor.audit) for reader in readers}
         self.arriving: dict[Writer, Crossing] = {}
-        self.next_offset = 0
 
-    def _topic(self, kind: str, place: Place) -> PublishedTopic:
-        begin = self._read[kind]
-        self._read[kind] = end = self._past.end(*place)
-        return PublishedTopic(place.topic, begin, self._past.records(*place, begin, end), place.partition)
-
-    @property
-    def verified(self) -> int:
-        """The offset before which all that was published and sent is proved, or is of other code."""
-        found = self.difference
-        return self.next_offset if found is None else found.log_offset
-
-    @property
-    def difference(self) -> Difference | None:
-        """The first one."""
-        return self._auditor.audit.first_difference
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Records compared, different, and not compared."""
-        found = self._auditor.audit
-        return found.checked, found.checked - found.equal, sum(found.unchecked.values())
+    def _new_auditor(self, published: Mapping[str, PublishedTopic]) -> PartitionAuditor:
+        epochs = stage_epochs(self._places, self._code, self._past, self._target)
+        return PartitionAuditor(
+            self._target.partition,
+            self._code,
+            epochs,
+            published,
+            self._step,
+            AuditedRange(),
+            is_complete=True,
+        )
 
     def look(self, folded: int) -> bool:
-        """Compare what the topic gives before the offset `folded`, a piece of it at most; whether all is
-        done. Raises EpochAdded."""
-        until = min(folded, self.next_offset + OFFSETS_AT_ONCE)
-        if until <= self.next_offset:
-            return True
-        for kind, place in self._outputs.items():
-            self._auditor.published(kind, self._published_since(kind, place))
-        for records in self._past.records(*self.place, self.next_offset, until):
-            self._auditor.folded(records)
-        self.next_offset = until
-        for crossing in (*self.sent.values(), *self.arriving.values()):
-            crossing.compare()
-        return until == folded
-
-    def _published_since(self, kind: str, place: Place) -> Iterable[list[ArchivedRecord]]:
-        begin = self._read[kind]
-        self._read[kind] = end = self._past.end(*place)
-        chunks = list(self._past.records(*place, begin, end))
-        if kind == "models" and any(is_epoch(record) for chunk in chunks for record in chunk):
-            raise EpochAdded
-        return chunks
+        """As of any partition; then what it sent and what came to it is compared with the other side's."""
+        before = self.next_offset
+        is_done = super().look(folded)
+        if self.next_offset > before:
+            for crossing in (*self.sent.values(), *self.arriving.values()):
+                crossing.compare()
+        return is_done
 
     def _step(self, records: Sequence[StoredRecord]) -> Outputs:
         out = self._fold.step(records)

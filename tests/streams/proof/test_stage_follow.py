@@ -8,8 +8,9 @@ from parcels import on_two
 
 from driftline.streams.archive.epochs import CodeEpoch, epoch_output
 from driftline.streams.between.stage_record import decode_record, encode_record
-from driftline.streams.proof import stage_follow
-from driftline.streams.proof.stage_follow import EpochAdded, StageFollowers
+from driftline.streams.proof import partition_follow
+from driftline.streams.proof.partition_follow import EpochAdded
+from driftline.streams.proof.stage_follow import StageFollowers
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.positions import headers_of
 from tests.streams.owner.owned_chain import OwnedChain
@@ -20,7 +21,7 @@ __all__ = ["served"]
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_follow, "OFFSETS_AT_ONCE", 37)
+    monkeypatch.setattr(partition_follow, "OFFSETS_AT_ONCE", 37)
 
 
 def followers(chain: OwnedChain) -> StageFollowers:
