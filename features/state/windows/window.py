@@ -95,7 +95,7 @@ class SumWindow:
                 ats.insert(index, at)
         except OverflowError:  # of the totals, before anything has changed
             self.totals = list(totals)
-            self.add(at, value)
+            SumWindow.add(self, at, value)  # not a subclass's, which goes on with what it adds itself
 
     def retain(self, bound: float, watermark: float) -> bool:
         """Forget for good the values at or before `bound`; True while any is left."""

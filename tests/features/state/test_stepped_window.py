@@ -131,6 +131,14 @@ def test_a_request_reads_what_the_events_of_its_steps_give(
         assert found.get(name) == expected
 
 
+def test_an_event_counts_once_where_a_total_no_longer_fits_a_machine_word() -> None:
+    stepped, plain = SteppedSumWindow(), SumWindow()
+    for at, value in ((0.0, 6e18), (0.0, 6e18), (5.0, 6e18), (5.0, 1.0)):
+        stepped.add(at, value)
+        plain.add(at, value)
+    assert stepped.mean(5.0, -1.0) == plain.mean(5.0, -1.0) == (18e18 + 1.0) / 4
+
+
 def test_a_day_is_today_and_a_month_is_today_and_the_29_days_before() -> None:
     features = {
         name: count(Paid, by="shop", over=days * DAY, resolution=DAY) for name, days in (("1", 1), ("30", 30))
