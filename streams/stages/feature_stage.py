@@ -23,7 +23,7 @@ from driftline.streams.fold.intake_state import Features
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
-from driftline.streams.stages.stage_work import StageWork
+from driftline.streams.stages.stage_work import LaterStage
 
 
 class FeatureStageParts(NamedTuple):
@@ -34,7 +34,7 @@ class FeatureStageParts(NamedTuple):
     features: Any
 
 
-class FeatureStage(StageWork):
+class FeatureStage(LaterStage):
     """Reads and feeds the windows of one stage. `offset` is that of the record at hand, -1 before the first.
 
     An event that cannot be read or counted here goes to the last stage as refused, which reports it; earlier
@@ -54,16 +54,6 @@ class FeatureStage(StageWork):
         self._writers = Writers(itinerary.writers(number))
         self._sender = sender
         self._records = 0
-
-    @property
-    def watermark(self) -> float:
-        """The smallest watermark of the writers; `NEVER` until each has sent one."""
-        return self._writers.watermark
-
-    @property
-    def max_at(self) -> float | None:
-        """The time that all writers have come to."""
-        return self._writers.max_at
 
     @property
     def window_keys(self) -> dict[str, int]:

@@ -35,7 +35,7 @@ from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.publication import Publication, Published
 from driftline.streams.stages.requests import Completion
-from driftline.streams.stages.stage_work import StageWork
+from driftline.streams.stages.stage_work import LaterStage
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.segment_store import SegmentStore
 
@@ -53,7 +53,7 @@ class LastParts(NamedTuple):
     published: Published | None
 
 
-class LastStage(StageWork):
+class LastStage(LaterStage):
     """Joins labels, answers, learns and detects drift: the fold's later half, over a topic of its own. Where
     replicas answer, it takes their answers in, and publishes its pool to them.
 
@@ -93,16 +93,6 @@ class LastStage(StageWork):
     def offset(self) -> int:
         """The offset of the record at hand, -1 before the first."""
         return self._half.offset
-
-    @property
-    def watermark(self) -> float:
-        """The smallest watermark of the writers; `NEVER` until each has sent one."""
-        return self._writers.watermark
-
-    @property
-    def max_at(self) -> float | None:
-        """The time that all writers have come to."""
-        return self._writers.max_at
 
     @property
     def open(self) -> int:

@@ -34,7 +34,7 @@ from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.requests import Completion
-from driftline.streams.stages.stage_work import StageWork
+from driftline.streams.stages.stage_work import LaterStage
 
 
 class ReplicaParts(NamedTuple):
@@ -49,7 +49,7 @@ class ReplicaParts(NamedTuple):
     dead_letters: int
 
 
-class ReplicaStage(StageWork):
+class ReplicaStage(LaterStage):
     """Answers requests and sends them, with the answers, to the learner, who joins their labels.
 
     Which pool answers is in the stage's topic: the learner appends what it publishes to every partition. So a
@@ -77,16 +77,6 @@ class ReplicaStage(StageWork):
         self._sender = sender
         self._predictions = 0
         self._dead_letters = 0
-
-    @property
-    def watermark(self) -> float:
-        """The least of what the writers of requests told; `NEVER` until each has."""
-        return self._writers.watermark
-
-    @property
-    def max_at(self) -> float | None:
-        """The time that all writers of requests have come to."""
-        return self._writers.max_at
 
     def counts(self) -> dict[str, int]:
         """Answers, and refusals that are told of here."""

@@ -9,6 +9,7 @@ from typing import Any
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.pool.pool import Pool
+from driftline.streams.between.writers import Writers
 from driftline.streams.fold.learner_input import Staleness
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
@@ -93,3 +94,19 @@ class StageWork(ABC):
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""
         return []
+
+
+class LaterStage(StageWork):
+    """A stage behind the log, whose time is that of the stages that write to it."""
+
+    _writers: Writers
+
+    @property
+    def watermark(self) -> float:
+        """The smallest watermark of the writers; `NEVER` until each has sent one."""
+        return self._writers.watermark
+
+    @property
+    def max_at(self) -> float | None:
+        """The time that all writers have come to."""
+        return self._writers.max_at
