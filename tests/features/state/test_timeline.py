@@ -179,47 +179,40 @@ def windows_of(declared: UseCase, request: TimelineRequest) -> dict[str, Any]:
     return {name: value for name, value in request.x.items() if name in names}
 
 
-@settings(max_examples=40, deadline=None)
-@given(logs(disorder=0))
-def test_a_join_finds_what_the_fold_read_ties_and_expiry_included(events: list[Event]) -> None:
-    steps = folded(case, events)
+def assert_joined_as_read(declared: UseCase, events: list[Event]) -> None:
+    """A join of the timeline's rows gives every request what it has read in the fold."""
+    steps = folded(declared, events)
     rows = [row for step in steps for row in step.rows]
     for step in steps:
         for request in step.requests:
-            assert joined(case, rows, request) == windows_of(case, request)
+            assert joined(declared, rows, request) == windows_of(declared, request)
+
+
+@settings(max_examples=40, deadline=None)
+@given(logs(disorder=0))
+def test_a_join_finds_what_the_fold_read_ties_and_expiry_included(events: list[Event]) -> None:
+    assert_joined_as_read(case, events)
 
 
 @settings(max_examples=40, deadline=None)
 @given(logs(disorder=400))
 def test_a_join_finds_what_the_fold_read_under_disorder_too(events: list[Event]) -> None:
     late = replace(case, lateness=300.0)
-    steps = folded(late, events)
-    rows = [row for step in steps for row in step.rows]
-    for step in steps:
-        for request in step.requests:
-            assert joined(late, rows, request) == windows_of(late, request)
+    assert_joined_as_read(late, events)
 
 
 @settings(max_examples=40, deadline=None)
 @given(logs(disorder=400) | logs_with_events_ahead(), st.sampled_from([0.0, 60.0, 300.0]))
 def test_a_join_finds_what_the_fold_read_in_steps(events: list[Event], lateness: float) -> None:
     stepped = replace(case, lateness=lateness, features=STEPPED)
-    steps = folded(stepped, events)
-    rows = [row for step in steps for row in step.rows]
-    for step in steps:
-        for request in step.requests:
-            assert joined(stepped, rows, request) == windows_of(stepped, request)
+    assert_joined_as_read(stepped, events)
 
 
 @settings(max_examples=40, deadline=None)
 @given(logs_with_events_ahead(), st.sampled_from([0.0, 60.0, 300.0]))
 def test_a_join_finds_what_the_fold_read_where_events_are_ahead(events: list[Event], lateness: float) -> None:
     narrow = replace(case, lateness=lateness, features=NARROW)
-    steps = folded(narrow, events)
-    rows = [row for step in steps for row in step.rows]
-    for step in steps:
-        for request in step.requests:
-            assert joined(narrow, rows, request) == windows_of(narrow, request)
+    assert_joined_as_read(narrow, events)
 
 
 @settings(max_examples=40, deadline=None)

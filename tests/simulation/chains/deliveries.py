@@ -76,15 +76,7 @@ WORD = "learned " * 20
 
 replicated = replace(
     deliveries,
-    models=Shared(
-        champion=Member("diary", Diary),
-        challengers=[Member("second", quick_tally)],
-        frozen_after=6,
-        metrics=False,
-        monitoring=None,
-        replicas=2,
-        publish_every=3,
-    ),
+    models=replace(deliveries.models, champion=Member("diary", Diary), replicas=2, publish_every=3),
 )
 
 

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+from driftline.infra.local.kafka import free_port
 from driftline.streams.status.endpoint import answering_while_starting
-
-
-def got(port: int, path: str) -> tuple[int, str]:
-    """Status and body of a request; status 0 when nobody listens."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
+from tests.streams.status.scraping import got
 
 
 def until_listening(port: int) -> None:
     while got(port, "/livez")[0] == 0:
         threading.Event().wait(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_worker_that_starts_is_alive_and_not_ready_until_its_own_loop_answers() -> None:

@@ -8,8 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from driftline.infra.local.kafka import free_port
 from driftline.streams.status.metric_definitions import MEASURES, PREFIX
 from tests.streams.status import held_shop
+from tests.streams.status.scraping import got
 
 ONCE_IT_HAPPENED = (
     "dead_letters",
@@ -41,17 +40,6 @@ OF_REPLICAS = ("replica_staleness_labels", "replica_staleness_seconds")
 KEYS = 10_000
 
 Sample = tuple[str, frozenset[tuple[str, str]]]
-
-
-def got(port: int, path: str) -> tuple[int, str]:
-    """Status and body of a request; status 0 when nobody listens."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
 
 
 def scraped(port: int) -> dict[str, dict[frozenset[tuple[str, str]], float]]:
