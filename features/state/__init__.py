@@ -1,1 +1,1 @@
-"""Feature state of one partition: windows and references, read as of an event."""
+"""Feature state of one partition: windows and references, read as of the time of an event."""

@@ -1,21 +1,21 @@
-"""Event time as the fold counts it: seconds since the epoch, to the microsecond."""
+"""Event time in the fold: seconds since the epoch, exact to the microsecond."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 MICROSECOND = 1e-6
-"""In seconds."""
+"""One microsecond, in seconds."""
 MICROSECONDS = 1_000_000
-"""A second's."""
+"""Microseconds in a second."""
 NEVER = -1e18
-"""Before all event times, in seconds; finite, so that differences stay numbers."""
+"""A time in seconds that is before every event time. It is finite, so that differences are numbers."""
 
 
 class Time(Protocol):
-    """How far event time has come."""
+    """The current event time of a partition."""
 
     @property
     def likely(self) -> float:
-        """Where it is likely to be, in seconds."""
+        """The likely current time in seconds: later events may still contradict it."""
         ...

@@ -1,4 +1,4 @@
-"""All feature state of one partition of the log: windows and references, read as of an event."""
+"""The whole feature state of one partition of the log: windows and references, read as of an event."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from driftline.features.state.windows.window_table import BoundedTable, WindowTa
 from driftline.object_size import StateSize, size_of
 
 SAMPLED = 8
-"""Keys of each kind of window that are measured: a look at them takes a tenth of a millisecond."""
+"""How many keys of each kind of window `sizes` measures. It takes a tenth of a millisecond."""
 
 
 @dataclass(slots=True)
 class FeatureParts:
-    """The state of a partition's features: of windows and references in the order of declaration, of the
-    views by name, and of the valid ranges."""
+    """The state of a partition's features, as checkpoints store it: tables of windows and references in the
+    order of declaration, views by name, and the valid ranges."""
 
     tables: list[WindowTable]
     references: list[ReferencesState]
@@ -56,10 +56,10 @@ class FeatureParts:
 
 
 class FeatureState:
-    """Feature values of one partition, fed by events and read by requests.
+    """Feature values of one partition: events update them, requests read them.
 
-    A value read at `t` counts the events that came before the request in the log and whose own
-    time lies in (t - over, t]. Of the `views`, the newest online row of each key is put when asked for.
+    A value read at `t` counts the events that precede the request in the log and whose own time lies in
+    (t - over, t]. For each of the `views`, `put_rows` gives the newest online row of every changed key.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class FeatureState:
             check_fields(name, feature, ask)
             self._declare(name, feature)
             check_inputs(name, features, ask)
-        # what has elapsed is read from its window, as that has the time of every event
+        # Elapsed features are read from their windows, which have the time of every event
         steps = tuple(step(name, f) for name, f in features.items() if isinstance(f, OnDemand))
         self._computed = evaluation(steps, {}) if steps else None
         self._computed_names = tuple(one.name for one in steps)
@@ -108,7 +108,7 @@ class FeatureState:
         return [self._reading(name, window, 0) for name, window in view.features.items()]
 
     def _show(self, view: View) -> None:
-        """Keep online rows of the view."""
+        """Maintain the online rows of the view."""
         tables = {id(table): table for table in map(self._table, view.features.values())}
         online = OnlineView(view, self._readings(view), tuple(tables.values()))
         self._views.append(online)
@@ -116,7 +116,7 @@ class FeatureState:
             self._feeds[event].show(online, view.keys)
 
     def _declare(self, name: str, feature: Feature) -> None:
-        """Prepare what the feature is read from; its fields are checked."""
+        """Prepare the state that the feature is read from. Its fields have been checked."""
         if isinstance(feature, Elapsed):
             reading = self._reading(name, feature.window, self._row.place(feature.window.by))
             self._row.windows.append(reading._replace(read=CountWindow.elapsed))
@@ -141,8 +141,8 @@ class FeatureState:
         self._row.lookups.append(LookupReading(name, references, feature.by, feature.field, plain, ttl))
 
     def update(self, event: Any, at: float) -> None:
-        """Count an event; raises FeatureValueError, with nothing changed, when user code fails or a key is
-        none."""
+        """Add an event at `at` (seconds). Raises FeatureValueError, with nothing changed, when user code
+        fails or a value cannot be a key."""
         kind = type(event)
         lookups = self._lookups.get(kind)
         if lookups is not None:
@@ -158,23 +158,24 @@ class FeatureState:
                 references.put(key, at, event)
 
     def tallies(self) -> Mapping[tuple[type, str], Tally]:
-        """Tallies of the references known, by event type and the field that they are looked up by."""
+        """The tally of each kind of reference, by event type and the field it is looked up by."""
         return {place: references.tally for place, references in self._references.items()}
 
     def come_to(self, time: Time) -> None:
-        """The partition's time is `time` now. Reads name their own time, so nothing changes here."""
+        """The partition's time is now `time`. Each read states its own time, so nothing changes here."""
 
     def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
-        """Put the newest online row of every key touched since the last time, as of its newest event.
+        """Add to `rows` the newest online row of every key that had an event since the last call. A row is
+        as of the key's newest event.
 
-        Nothing but an event of the key, which touches it again, changes what such a row says; only
-        `retain` may drop values that the row counts, so rows must be put before it.
+        Only another event of the key changes such a row, and then the key is due again. `retain` may drop
+        values that a row counts, so call this before it.
         """
         for view in self._views:
             view.put_rows(rows)
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
-        """The newest online row of every key that is within a window of its view, whether touched or not."""
+        """The newest online row of every key that has a value in a window of its view, changed or not."""
         for view in self._views:
             yield from view.every_row()
 
@@ -193,19 +194,20 @@ class FeatureState:
         return x
 
     def gather(self, request: Any, at: float) -> dict[str, Any]:
-        """What a request's features are before ranges confine them and others are computed from them."""
+        """The features that are read directly, before their ranges are applied and on-demand features are
+        computed from them."""
         if self._is_ranged:
             self._ranges.begin()
         return self._read_row(request, at)
 
     def ordered(self, gathered: Mapping[str, Any]) -> dict[str, Any]:
-        """What was gathered in several places, as `gather` gives it where all is in one."""
+        """Values that were gathered in several stages, in the order in which `gather` gives them."""
         if self._is_ranged:
             self._ranges.begin()
         return {name: gathered[name] for name in self._row.names() if name in gathered}
 
     def complete(self, x: dict[str, Any]) -> None:
-        """Confine gathered values to their ranges, and add what is computed from them; raises
+        """Apply the valid ranges to gathered values, and add the on-demand features. Raises
         FeatureValueError."""
         if self._is_ranged:
             self._ranges.confine(x)
@@ -215,13 +217,13 @@ class FeatureState:
             x.update(computed)
 
     def within_ranges(self, x: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy without the values that are missing where their range is judged."""
+        """A copy without the values that count as missing because they are outside their range."""
         kept = dict(x)
         self._ranges.silently(kept)
         return kept
 
     def settle(self) -> None:
-        """The request whose values were completed last is accepted."""
+        """Note that the request completed last was accepted: its problems will be reported."""
         if self._is_ranged:
             self._ranges.settle()
 
@@ -231,16 +233,16 @@ class FeatureState:
         self._ranges.note_outside(name, value)
 
     def problems(self) -> list[str]:
-        """Problems of the last request: the features whose values left their valid range. Each is reported
-        once."""
+        """Problems of the last request: one for each feature whose value left its valid range for the first
+        time."""
         return self._ranges.take_problems() if self._is_ranged else []
 
     def evicted(self) -> int:
-        """How many keys had to go for others so far."""
+        """How many keys were evicted so far, because `max_keys` was reached."""
         return sum(table.evicted for table in self._tables.values() if isinstance(table, BoundedTable))
 
     def keys_held(self) -> dict[str, int]:
-        """How many keys the windows hold, by their event and what they are by: `Arrived by carrier`."""
+        """The number of keys in the windows, by event type and key fields: `Arrived by carrier`."""
         held: dict[str, int] = {}
         for (_, event, _, by, *_), table in self._tables.items():
             windows = f"{event.__name__} by {', '.join(by) or 'nothing'}"
@@ -248,7 +250,7 @@ class FeatureState:
         return held
 
     def sizes(self) -> dict[str, StateSize]:
-        """How many keys each kind of window holds, and what a key with its window takes."""
+        """For each kind of window, the number of keys and the bytes of a key with its window."""
         sizes = {}
         for (window, event, value, by, *_), table in self._tables.items():
             values = f"{event.__name__}.{value}" if isinstance(value, str) else event.__name__
@@ -257,7 +259,7 @@ class FeatureState:
         return sizes
 
     def retain(self, watermark: float) -> None:
-        """Forget what no event at or after the watermark (seconds) can see."""
+        """Drop values that no request at or after the watermark (seconds) can read."""
         for table in self._tables.values():
             table.retain(watermark)
         for references in self._references.values():
@@ -266,7 +268,7 @@ class FeatureState:
             view.retain(watermark)
 
     def state(self) -> FeatureParts:
-        """All that was fed; nothing is copied."""
+        """The whole state. It shares its parts with this object: nothing is copied."""
         return FeatureParts(
             list(self._tables.values()),
             [references.state for references in self._references.values()],
@@ -275,7 +277,7 @@ class FeatureState:
         )
 
     def restore(self, state: FeatureParts) -> None:
-        """Take over what `state` gave, of the same declarations."""
+        """Take over a state that the same declarations made."""
         for table, stored in zip(self._tables.values(), state.tables, strict=True):
             table.restore(stored)
         for references, known in zip(self._references.values(), state.references, strict=True):

@@ -1,4 +1,4 @@
-"""What may be a feature's value or a key: what user code returns is checked and made plain."""
+"""Which values a feature or a key may have. Values from user code are checked and made plain Python."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from driftline.errors import pass_interrupt
 from driftline.features.errors import FeatureValueError
 
 LARGEST = 1e15
-"""The largest absolute value of a number."""
+"""The largest absolute value that a number may have."""
 
 
 def checked(name: str, value: Any) -> Any:
-    """The value as plain None, text, bool or a finite number within ±1e15, if it is one of these."""
+    """The value as plain None, text, bool or finite number within ±1e15. Raises FeatureValueError for any
+    other value."""
     kind = value.__class__
     if kind is float or kind is int:
         if -LARGEST <= value <= LARGEST:
@@ -32,13 +33,13 @@ def checked(name: str, value: Any) -> Any:
 
 
 def failed(name: str, error: BaseException) -> FeatureValueError:
-    """What to raise when user code raised; an interrupt is passed on."""
+    """The error to raise when user code raised. Interrupts are raised again as they are."""
     pass_interrupt(error)
     return FeatureValueError(name, "its function raised")
 
 
 def number(name: str, value: Any) -> Any:
-    """The value as `checked` gives it, if windows can add it up (or None)."""
+    """The value as `checked` gives it, if windows can sum it, or None. Raises FeatureValueError for text."""
     plain = checked(name, value)
     if plain.__class__ is str:
         raise FeatureValueError(name, f"{value!r} is text, and windows hold numbers")
@@ -46,7 +47,8 @@ def number(name: str, value: Any) -> Any:
 
 
 def check_keys(by: Iterable[tuple[str, ...]], keys: Sequence[Any]) -> None:
-    """Raises FeatureValueError when one of an event's keys, each of the fields `by`, cannot be looked up."""
+    """Raise FeatureValueError when one of an event's `keys` cannot be looked up. `by` names the fields of
+    each."""
     try:
         hash(tuple(keys))
     except TypeError:
@@ -59,12 +61,13 @@ def check_keys(by: Iterable[tuple[str, ...]], keys: Sequence[Any]) -> None:
 
 
 def _shown(value: Any) -> str:
-    """The value for a message, the same whenever the log is folded again: no memory addresses."""
+    """The value as text for a message. It has no memory address, so that every fold of the log gives the
+    same text."""
     return repr(value)[:100] if isinstance(value, (int, float, str)) else f"a {type(value).__name__}"
 
 
 def _encodable(text: str) -> bool:
-    """Whether the text can be written: half a surrogate pair cannot."""
+    """Whether the text can be encoded as UTF-8: half a surrogate pair cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -73,7 +76,7 @@ def _encodable(text: str) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A number, bool or text of numpy or of an enumeration as Python's own; others as they are."""
+    """Numbers, bools and texts of numpy or an enumeration as Python's own types; other values unchanged."""
     if isinstance(value, Enum):
         return value.value
     item = getattr(value, "item", None)

@@ -1,8 +1,8 @@
-"""Functions written for one declaration, once it is known.
+"""Functions that are generated for one declaration.
 
-What a fold does for every event (which fields are read, which windows they go to) is the same each time. Said
-by loops over lists, that costs more than the work itself; so it is written out as source and compiled, as
-attrs and dataclasses do. A routine holds no state of its own, and is never stored.
+Which fields are read for an event, and which windows they go to, is the same for every event of a type. A
+loop over lists of them costs more than the work itself. So the code is generated as source and compiled, as
+attrs and dataclasses do it. A generated function has no state of its own and is never stored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ INDENT = "    "
 
 
 class GeneratedFunction:
-    """A function that is written line by line.
+    """Builds a function line by line.
 
     >>> routine = GeneratedFunction("doubled", "value")
     >>> factor = routine.constant(2)
@@ -34,24 +34,24 @@ class GeneratedFunction:
         self._depth = 1
 
     def constant(self, value: Any) -> str:
-        """What an object, which is the same at every call, is called in the function."""
+        """Make an object available in the function; returns its name there."""
         name = f"c{len(self._constants)}"
         self._constants[name] = value
         return name
 
     def line(self, text: str) -> None:
-        """One more line, where the last one ended."""
+        """Append one line."""
         self._lines.append(INDENT * self._depth + text)
 
     def block(self, head: str, lines: Sequence[str]) -> None:
-        """A compound statement with its lines, indented from there; none without lines."""
+        """Append a compound statement with its lines indented. Without lines, append nothing."""
         if lines:
             self.line(head)
             for text in lines:
                 self.line(INDENT + text)
 
     def function(self) -> Callable[..., Any]:
-        """The function."""
+        """The compiled function."""
         namespace = dict(self._constants)
         exec(_compiled("\n".join(self._lines) + "\n", self._name), namespace)
         function: Callable[..., Any] = namespace[self._name]
@@ -59,19 +59,19 @@ class GeneratedFunction:
 
 
 def attribute(of: str, field: str) -> str:
-    """The source that reads a field, whatever it is called."""
+    """Source that reads a field, whatever the field's name."""
     return f"getattr({of}, {field!r})" if iskeyword(field) else f"{of}.{field}"
 
 
 def attributes(of: str, fields: Sequence[str]) -> str:
-    """The source that reads a key: the field, or a tuple of several."""
+    """Source that reads a key: one field, or a tuple of several."""
     read = [attribute(of, field) for field in fields]
     return read[0] if len(read) == 1 else f"({', '.join(read)})"
 
 
 @cache
 def _compiled(source: str, name: str) -> CodeType:
-    """The code of a source; tracebacks show its lines."""
+    """Compile a source so that tracebacks show its lines."""
     file = f"<driftline {name} {len(linecache.cache)}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     return compile(source, file, "exec")

@@ -18,7 +18,8 @@ RowKey = tuple[str, tuple[str, ...]]
 
 
 class WindowReading(NamedTuple):
-    """One windowed feature as it is read: of which key, from which windows, how and over how many seconds."""
+    """How one windowed feature is read: for which key, from which windows, by which function and over how
+    many seconds."""
 
     name: str
     place: int
@@ -30,19 +31,19 @@ class WindowReading(NamedTuple):
 
 @dataclass(slots=True)
 class ViewState:
-    """The stamp of each key's newest row, and of keys touched since rows were put the time as of which their
-    next row is."""
+    """`stamps`: the stamp of each key's newest row. `touched`: the time of the next row of each key that had
+    an event since rows were last put."""
 
     stamps: dict[Any, float] = field(default_factory=dict)
     touched: dict[Any, float] = field(default_factory=dict)
 
 
 class OnlineView:
-    """The online rows of one view. A row is computed when it is asked for: of the many events of a
-    key in between, the last one decides.
+    """The online rows of one view. A row is computed when it is asked for, not at each event: only the last
+    of a key's events since then decides.
 
-    A row is as of its stamp: a late event enters it beside those that are newer. It is as of the last event
-    itself where that is so far behind that the newest one has to be ahead of all time.
+    A row is as of its stamp, so a late event counts in it beside the newer ones. Only if the last event is
+    far behind the newest one, which then must be wrong about the time, the row is as of the last event.
     """
 
     def __init__(self, view: View, readings: list[WindowReading], tables: Sequence[WindowTable] = ()) -> None:
@@ -54,22 +55,22 @@ class OnlineView:
         self.state = ViewState()
 
     def touch(self, key: Any, at: float) -> None:
-        """An event of the key came."""
-        # equal times are told apart by a microsecond, so that the newer row always wins
+        """Note that the key had an event at `at` (seconds)."""
+        # rows of equal times differ by a microsecond, so that the newer row always wins
         stamps = self.state.stamps
         newest = stamps.get(key, NEVER)
         stamps[key] = stamp = max(at, newest + MICROSECOND)
         self.state.touched[key] = stamp if newest - at <= self._behind else at
 
     def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
-        """Put the rows of the keys touched."""
+        """Add the rows of the touched keys to `rows`."""
         stamps, touched = self.state.stamps, self.state.touched
         for key, at in touched.items():
             rows[self.name, texts_of(key)] = (stamps[key], self.values(key, at))
         touched.clear()
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
-        """The row of each key that has something in a window."""
+        """The row of each key that has a value in a window."""
         newest: dict[Any, float] = {}
         for table in self._tables:
             for key, window in table.items():
@@ -90,7 +91,7 @@ class OnlineView:
         return values
 
     def retain(self, watermark: float) -> None:
-        """Forget the stamps that no event at or after the watermark can equal."""
+        """Drop the stamps that no event at or after the watermark can equal."""
         state = self.state
         state.stamps = {
             key: stamp

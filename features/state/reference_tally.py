@@ -1,7 +1,8 @@
-"""A tally of the references that are known, kept as they change: equal tallies, equal references.
+"""A tally of a partition's references, updated as they change: partitions with equal tallies have equal
+references.
 
-References are looked up in every partition, so every partition has to know the same ones. To compare all of
-them, all partitions would have to be in one place; to compare tallies, they need not be.
+References are looked up in every partition, so every partition must have the same ones. Tallies are compared
+between partitions without bringing all references to one place.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from typing import Any
 from zlib import crc32
 
 STRETCHES = 8
-"""Parts of a ttl: references are counted by spans of event time, since each partition drops references that
-are older than their ttl at a moment of its own."""
+"""Spans of event time in a ttl. References are counted by span, since each partition drops references that
+are older than their ttl at a different moment."""
 FIRST = -(2**53)
-"""A stretch before all others."""
+"""The number of the span before all others."""
 
 
 Cell = tuple[int, int]
-"""The references of one stretch: how many, and the sum of their CRC-32, which guards against mistakes."""
+"""The references of one span: their number, and the sum of their CRC-32, which detects accidental
+differences."""
 
 
 class Tally:
-    """Of each key the newest reference's time; `ttl` is in seconds, infinite where they hold for good."""
+    """Counts the time of each key's newest reference. `ttl` is in seconds, infinite for references without
+    one."""
 
     __slots__ = ("_stretch", "cells", "newest", "ttl")
 
@@ -34,14 +37,15 @@ class Tally:
         self.newest: tuple[float, str] | None = None
 
     def count(self, known: Iterable[tuple[Any, float]]) -> None:
-        """Begin again with these keys, each with the time of its newest reference."""
+        """Start anew with these keys, each with the time of its newest reference."""
         self.cells.clear()
         self.newest = None
         for key, at in known:
             self.move(key, None, at)
 
     def move(self, key: Any, before: float | None, after: float | None) -> None:
-        """The time of a key's newest reference changes from `before` to `after`; None where there is none."""
+        """Change the time of a key's newest reference from `before` to `after`. None: there is no
+        reference."""
         if before == after:
             return
         if before is not None:
@@ -63,7 +67,7 @@ class Tally:
             self.newest = None
 
     def whole_from(self, watermark: float) -> int:
-        """The first span of which nothing has been dropped at this watermark (seconds)."""
+        """The number of the first span that is still complete at this watermark (seconds)."""
         if isinf(self._stretch) or isinf(watermark):
             return FIRST
         return ceil((watermark - self.ttl) / self._stretch)

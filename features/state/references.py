@@ -1,4 +1,4 @@
-"""The references of one kind, by key: each looked up as of a request's time."""
+"""The references of one kind, by key. Each is looked up as of a request's time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from driftline.features.state.reference_tally import Tally
 
 
 class Versions(NamedTuple):
-    """The references of one key: times in seconds, ascending, and the reference that holds from each on."""
+    """The references of one key: ascending times in seconds, and the reference that is valid from each on."""
 
     ats: list[float]
     facts: list[Any]
@@ -19,8 +19,8 @@ class Versions(NamedTuple):
 
 @dataclass(slots=True)
 class ReferencesState:
-    """References by key, and when to look whether some of a key may be dropped: (time, a count that
-    keeps keys from being compared, key)."""
+    """References by key, and a heap of when to check whether references of a key can be dropped: (time, a
+    counter, so that keys are never compared, key)."""
 
     known: dict[Any, Versions] = field(default_factory=dict)
     due: list[tuple[float, int, Any]] = field(default_factory=list)
@@ -30,8 +30,9 @@ class ReferencesState:
 class References:
     """References of one event type by one of its fields.
 
-    One holds from its own time until the next one's, and at most for `ttl` seconds. Of equal times the later
-    arrival counts. References that no request at or after the watermark can read are dropped.
+    A reference is valid from its own time until the time of the next one, and for at most `ttl` seconds. Of
+    two with the same time, the one that arrived later counts. References that no request at or after the
+    watermark can read are dropped.
     """
 
     def __init__(self, ttl: float) -> None:
@@ -40,17 +41,17 @@ class References:
         self.tally = Tally(ttl)
 
     def keep_for(self, ttl: float) -> None:
-        """Keep references for so many seconds, where that is longer; to be said before the first one."""
+        """Keep references for at least `ttl` seconds. Call it before the first reference."""
         self.ttl = max(self.ttl, ttl)
         self.tally = Tally(self.ttl)
 
     def restore(self, state: ReferencesState) -> None:
-        """Go on from a state."""
+        """Continue from a stored state."""
         self.state = state
         self.tally.count((key, known.ats[-1]) for key, known in state.known.items())
 
     def put(self, key: Any, at: float, fact: Any) -> None:
-        """A reference of this key holds from `at` on."""
+        """Add a reference of this key, valid from `at` (seconds) on."""
         known = self.state.known.get(key)
         if known is None:
             known = self.state.known[key] = Versions([], [])
@@ -63,7 +64,7 @@ class References:
             return
         ats.insert(place, at)
         facts.insert(place, fact)
-        # the newest one ends the one before it; another one ends with the one after it
+        # the newest reference ends the one before it; an older one ends at the next
         self._look_at(key, at + self.ttl if len(ats) == 1 else ats[min(place + 1, len(ats) - 1)])
 
     def _look_at(self, key: Any, when: float) -> None:
@@ -72,7 +73,7 @@ class References:
             heapq.heappush(self.state.due, (when, self.state.count, key))
 
     def find(self, key: Any, at: float) -> tuple[float, Any] | None:
-        """The time and the reference that is the newest at `at`; None when there is none."""
+        """The newest reference at `at` with its time; None when there is none."""
         known = self.state.known.get(key)
         if known is None:
             return None
@@ -83,7 +84,7 @@ class References:
         return (ats[place], facts[place]) if place >= 0 else None
 
     def retain(self, watermark: float) -> None:
-        """Let go what no request at or after the watermark (seconds) can find."""
+        """Drop references that no request at or after the watermark (seconds) can find."""
         due = self.state.due
         keys: dict[Any, None] = {}
         while due and due[0][0] < watermark:

@@ -1,4 +1,5 @@
-"""How the features of a request are read: what is declared of each, and the function that reads them all."""
+"""How the features of a request are read: one entry for each feature, and the function that reads them
+all."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ from driftline.features.state.online_view import WindowReading
 from driftline.features.state.references import References
 
 ReadRow = Callable[[Any, float], dict[str, Any]]
-"""From a request and its time to its features; missing ones are absent. Raises FeatureValueError."""
+"""Takes a request and its time in seconds, gives its features; missing ones are absent. Raises
+FeatureValueError."""
 
 
 class FieldReading(NamedTuple):
-    """A feature that is a field of the request; one that is not `plain` is checked at each read."""
+    """A feature that is a field of the request. Its value is checked at each read, unless it is `plain`."""
 
     name: str
     field: str
@@ -24,14 +26,15 @@ class FieldReading(NamedTuple):
 
 
 class DerivedReading(NamedTuple):
-    """A feature that user code gives."""
+    """A feature that user code computes from the request."""
 
     name: str
     function: Callable[[Any], Any]
 
 
 class LookupReading(NamedTuple):
-    """A feature that is a field of a reference no older than `ttl` seconds, found by the request's `by`."""
+    """A feature that is a field of a reference, looked up by the request's `by`, at most `ttl` seconds
+    old."""
 
     name: str
     references: References
@@ -42,14 +45,14 @@ class LookupReading(NamedTuple):
 
 
 def is_plain(event: type, field: str) -> bool:
-    """Whether a field's type says that all it may hold is a feature's value."""
+    """Whether every value of the field's type is a valid feature value."""
     hint = get_type_hints(event)[field]
     return bool(kinds_of(hint)) and not (holds_enum(hint) or is_doubtful(event, field))
 
 
 class RequestRow:
     """The features of one type of request, in the order in which they are read: fields, user code, windows,
-    references. `keys` are the fields of each key that `windows` name by its place."""
+    references. `keys` are the fields of each key; windows name their key by its place in the list."""
 
     def __init__(self) -> None:
         self.fields: list[FieldReading] = []
@@ -59,7 +62,7 @@ class RequestRow:
         self.lookups: list[LookupReading] = []
 
     def place(self, by: tuple[str, ...]) -> int:
-        """Where among the keys of a request the one of these fields stands."""
+        """The place of the key of these fields among the keys of the request."""
         return self.keys.setdefault(by, len(self.keys))
 
     def names(self) -> Iterator[str]:
@@ -70,7 +73,7 @@ class RequestRow:
         yield from (one.name for one in self.lookups)
 
     def reader(self) -> ReadRow:
-        """The function that reads them; it is made once, when all are declared."""
+        """The function that reads the features. It is generated once, when all are declared."""
         routine = GeneratedFunction("read_features", "request", "at")
         names: list[tuple[str, str, bool]] = []
 
@@ -93,7 +96,8 @@ class RequestRow:
         return routine.function()
 
     def _write_windows(self, routine: GeneratedFunction, named: Callable[..., str]) -> None:
-        """Features of one window after another find it once, and each length begins at one time."""
+        """Write the reads of windows: a window of several features is looked up once, and the start of each
+        length is computed once."""
         overs = dict.fromkeys(window.over for window in self.windows)
         since = {over: f"since{place}" for place, over in enumerate(overs)}
         for over, begins in since.items():
@@ -121,7 +125,7 @@ def _read(routine: GeneratedFunction, name: str, of: str, field: str, plain: boo
 
 
 def _write_row(routine: GeneratedFunction, names: Sequence[tuple[str, str, bool]]) -> None:
-    """Make the row at once, then take out what is missing: one that grows is made again on the way."""
+    """Write the row with all features and delete the missing ones: a dict that grows would be rebuilt."""
     routine.line("row = {" + ", ".join(f"{feature!r}: {value}" for feature, value, _ in names) + "}")
     for feature, value, may_be_none in names:
         if may_be_none:
@@ -137,8 +141,8 @@ def write_result(
     of: str,
     check: Callable[[str, Any], Any],
 ) -> None:
-    """Write the call of user code: what it raises becomes a FeatureValueError, and what it gives is checked,
-    unless it is an ordinary float."""
+    """Write the call of user code. Its exceptions become FeatureValueErrors, and its result is checked unless
+    it is a float within the limits."""
     call, fail, plain = routine.constant(function), routine.constant(failed), routine.constant(check)
     routine.block("try:", [f"{value} = {call}({of})"])
     routine.block("except BaseException as error:", [f"raise {fail}({name!r}, error) from error"])

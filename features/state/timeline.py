@@ -1,17 +1,18 @@
-"""What each key of each view was, from one moment to the next: a row at every change.
+"""The feature history of a partition: for each key of each view, a row at every change.
 
-A row holds until the next one of its key, so a point-in-time join ("the newest row not after t") gives
-what the fold would have read at t. What changes a row is an event of the key, and the moment at which a
-value falls out of a window: at `at + over` nothing happens in the log, and yet the mean is another one.
+A row is valid until the next row of its key. So a point-in-time join ("the newest row not after t") gives
+what the fold would have read at t. A row changes with an event of its key, and when a value leaves a window:
+at `at + over` there is no event in the log, and still the mean changes.
 
-All rows and requests of a partition are stamped along one line, each max(its time, the stamp before + 1
-microsecond). A request's stamp thus parts what came before it in the log from what came after, in every
-view at once, however many events share its time. It is never before the request's own time, but for a
-request that is ahead of the partition's time (see `driftline.streams.fold.watermark`): its stamp is of the
-latter.
+All rows and requests of a partition share one sequence of stamps: each stamp is max(own time, previous stamp
++ 1 microsecond). So a request's stamp separates what precedes it in the log from what follows, in every view,
+however many events have the same time. A stamp is never before the request's own time, with one exception: a
+request that is ahead of the partition's time (see `driftline.streams.fold.watermark`) is stamped with the
+partition's time.
 
-A join passes over a row that is older than its view's ttl. So a row is put when the time of an event that was
-ahead comes, even where it says nothing new: what lies in a window is never newer than the key's newest row.
+A join skips a row that is older than its view's ttl. So a row is also added when the partition reaches the
+time of an event that was ahead, even if no value changes: a value in a window is then never newer than the
+key's newest row.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from driftline.object_size import StateSize
 
 
 class TimelineRow(NamedTuple):
-    """The features of a key of a view from `stamp` (microseconds since the epoch) on; missing ones are
-    absent from `values`."""
+    """The features of one key of a view, valid from `stamp` (microseconds since the epoch) on. Missing ones
+    are absent from `values`."""
 
     view: str
     keys: tuple[str, ...]
@@ -42,7 +43,7 @@ class TimelineRow(NamedTuple):
 
 
 class TimelineRequest(NamedTuple):
-    """A request's place in the timeline: it saw what is stamped up to `stamp`. `x` are its features, `at` is
+    """A request in the timeline: it read the rows with stamps up to `stamp`. `x` are its features, `at` is
     its own time in microseconds."""
 
     request: Any
@@ -52,7 +53,7 @@ class TimelineRequest(NamedTuple):
 
 
 class _ViewLine:
-    """The rows of one view: how they are read, and the last one of each key, with its stamp."""
+    """The rows of one view: how they are read, and the last row of each key with its stamp."""
 
     def __init__(self, view: View, values: Callable[[Any, float], dict[str, Any]]) -> None:
         self.name = view.name
@@ -71,12 +72,12 @@ class _ViewLine:
         return None if self._composite and None in key else key
 
     def found(self, key: Any, stamp: int) -> dict[str, Any]:
-        """What a join finds at `stamp`, which no row is after."""
+        """The values that a join finds at `stamp`. No row has a later stamp."""
         put, values = self._last.get(key, (stamp, self.unseen))
         return values if stamp - put <= self._lasts else self.unseen
 
     def note(self, key: Any, stamp: int, values: dict[str, Any]) -> None:
-        """This is the key's newest row; a key that says what one never seen says is forgotten."""
+        """Store the key's newest row. A key whose row equals that of an unknown key is dropped."""
         if values == self.unseen:
             self._last.pop(key, None)
         else:
@@ -84,10 +85,10 @@ class _ViewLine:
 
 
 class Timeline:
-    """A partition's feature state, and beside it the rows and requests it came to in `rows` and `requests`.
+    """A partition's feature state that also collects its rows and requests, in `rows` and `requests`.
 
-    It is to the fold what `FeatureState` is; the caller of the fold takes the rows and requests out between
-    steps."""
+    The fold uses it in place of a `FeatureState`. The caller of the fold takes the rows and requests out
+    between steps."""
 
     def __init__(self, features: FeatureState, views: Sequence[View]) -> None:
         self._features = features
@@ -114,7 +115,7 @@ class Timeline:
         self.requests: list[TimelineRequest] = []
 
     def take(self) -> tuple[list[TimelineRow], list[TimelineRequest]]:
-        """The rows and requests since the last time."""
+        """The rows and requests since the last call."""
         rows, self.rows = self.rows, []
         requests, self.requests = self.requests, []
         return rows, requests
@@ -124,18 +125,18 @@ class Timeline:
         return self._features.names()
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
-        """As `FeatureState.read`; the request enters the timeline with `come_to`."""
+        """As `FeatureState.read`. The request is added to the timeline by `come_to`."""
         self._asked = None
         return self._noted(request, at, self._features.read(request, at))
 
     def gather(self, request: Any, at: float) -> dict[str, Any]:
-        """As `FeatureState.gather`, as `read` where others judge the ranges of what is read."""
+        """As `FeatureState.gather`: like `read`, in a stage that does not apply the ranges itself."""
         self._asked = None
         return self._noted(request, at, self._features.gather(request, at))
 
     def _noted(self, request: Any, at: float, x: dict[str, Any]) -> dict[str, Any]:
         self._asked = self._features.within_ranges(x)
-        # what the store has and no model sees is part of the rows too
+        # the rows also have the values that are stored and that no model sees
         self._seen = dict(self._asked)
         for line, read in self._stored:
             if (key := line.key(request)) is not None:
@@ -143,13 +144,13 @@ class Timeline:
         return x
 
     def update(self, event: Any, at: float) -> None:
-        """As `FeatureState.update`; the event enters the timeline with `come_to`."""
+        """As `FeatureState.update`. The event is added to the timeline by `come_to`."""
         self._features.update(event, at)
         self._entered = (event, at)
 
     def come_to(self, time: Time) -> None:
-        """Time is `time` now, that of the event that was given to `update`. It may have to go back,
-        when what was likely is contradicted."""
+        """The partition's time is now `time`, after the event that was given to `update`. It may go back,
+        when a likely time was contradicted."""
         assert self._entered is not None, "time comes with an event"
         (event, at), self._entered = self._entered, None
         x, self._asked = self._asked, None
@@ -160,7 +161,7 @@ class Timeline:
         self._put_event(event, at, behind)
 
     def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
-        """No online rows are written here."""
+        """Add nothing: a timeline writes no online rows."""
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """As `FeatureState.every_row`."""
@@ -188,7 +189,7 @@ class Timeline:
 
     def retain(self, watermark: float) -> None:
         """As `FeatureState.retain`."""
-        # what expired until then is read while the windows still hold what is left of them
+        # rows at expiries are read before the windows drop their values
         self._advance(round(watermark * MICROSECONDS))
         self._features.retain(watermark)
 
@@ -205,7 +206,7 @@ class Timeline:
         return self._stamp
 
     def _advance(self, moment: int) -> None:
-        """Time is `moment` now: add the rows of values that expired until then, each at its own time."""
+        """Move the time to `moment`, and add the rows of values that expired until then, each at its time."""
         expiries = self._expiries
         while expiries and expiries[0][0] <= moment:
             due = expiries[0][0]
@@ -213,13 +214,13 @@ class Timeline:
             while expiries and expiries[0][0] == due:
                 _, _, enters, line, key = heapq.heappop(expiries)
                 keys[line, key] = enters or keys.get((line, key), False)
-            if due > self._clock:  # else the rows put since do not count what expired
+            if due > self._clock:  # else rows were put since, without the expired value
                 self._clock = due
                 self._put_due(keys)
         self._clock = max(moment, self._clock)
 
     def _put_due(self, keys: dict[tuple[_ViewLine, Any], bool]) -> None:
-        """Put the rows of keys with a value that expired, where they changed, or with one that enters a
+        """Add the changed rows of keys with an expired value, and the rows of keys with a value that enters a
         window now."""
         stamp = None
         for (line, key), enters in keys.items():
@@ -230,9 +231,9 @@ class Timeline:
                 self._put(line, key, stamp, values)
 
     def _put_request(self, request: Any, moment: int, x: dict[str, Any]) -> dict[tuple[_ViewLine, Any], None]:
-        """Put the request, and a row of its own where it read something else than a join finds: it is of
-        another time than the partition, or ties pushed its stamp on past the ttl of the newest row. Returns
-        those, whose next row must come at once."""
+        """Add the request, and a row for each key where it read other values than a join finds: the request's
+        time differs from the partition's, or ties moved its stamp past the ttl of the newest row. Returns
+        those keys: each needs its ordinary row again at once."""
         stamp = self._next_stamp(min(moment, self._clock))
         self.requests.append(TimelineRequest(request, stamp, moment, x))
         behind: dict[tuple[_ViewLine, Any], None] = {}
@@ -245,17 +246,17 @@ class Timeline:
         return behind
 
     def _put_event(self, event: Any, at: float, behind: dict[tuple[_ViewLine, Any], None]) -> None:
-        """Put the rows that the event changed, and those that a request left behind."""
+        """Add the rows that the event changed, and the ordinary rows of the keys in `behind`."""
         changed = behind
         for line, windows in self._feeds.get(type(event), ()):
             key = line.key(event)
             if key is None:
                 continue
             changed[line, key] = None
-            # an event ahead of the partition's time changes something when that has come
+            # an event ahead of the partition's time changes rows when that time is reached
             for due, enters in _changes(at, windows).items():
                 if due > self._clock:
-                    # the count keeps the heap from comparing keys
+                    # the counter keeps the heap from comparing keys
                     self._pushed += 1
                     heapq.heappush(self._expiries, (due, self._pushed, enters, line, key))
         if changed:
@@ -269,7 +270,8 @@ class Timeline:
 
 
 def _changes(at: float, windows: Sequence[Window]) -> dict[int, bool]:
-    """The microseconds at which an event of `at` changes what some window says, and whether it enters one."""
+    """The times in microseconds at which an event of time `at` changes a window's value, each with whether
+    the event enters a window then."""
     changes = {}
     for window in windows:
         step = window.step(at)
@@ -279,7 +281,8 @@ def _changes(at: float, windows: Sequence[Window]) -> dict[int, bool]:
 
 
 def expiry(at: float, over: float) -> int:
-    """The first microsecond t at which (t - over, t] does not hold `at` any more, rounded as windows do."""
+    """The first microsecond t at which (t - over, t] no longer contains `at`, with the rounding of
+    windows."""
     due = round((at + over) * MICROSECONDS)
     while due / MICROSECONDS - over >= at:
         due -= 1

@@ -1,7 +1,7 @@
-"""What one feature value of one request rests on: the events behind it, and the value they give.
+"""The events behind one feature value of one request, and the value that they give.
 
-Computed in the plainest way, from all the events and with fractions, apart from the windows that serve:
-so that the two can be held against each other.
+The value is computed in the simplest way, from all the events and with fractions. It shares no code with the
+windows that serve, so that the two can be compared.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from driftline.features.declare.ranges import Ranges
 
 
 class Behind(NamedTuple):
-    """One event behind a value: its offset in the log, id, event time in seconds (where its step
-    begins, in a window of steps), and what it gave."""
+    """One event behind a value: its offset in the log, its id, its event time in seconds (in a window with a
+    resolution: the start of its step), and the value it contributed."""
 
     offset: int
     id: str
@@ -67,7 +67,7 @@ _AGGREGATES: Mapping[str, Callable[[Sequence[Fraction]], float | None]] = {
 
 
 def _decayed(behind: Sequence[Behind], half_life: float) -> float:
-    """Weights as the windows round them, and everything else with fractions."""
+    """The weighted mean, with weights rounded as in the windows and fractions for all else."""
     weights = []
     for event in behind:
         halvings, rest = divmod(event.at, half_life)
@@ -103,7 +103,7 @@ class _WindowEvidence:
             self._behind.append(Behind(offset, event.id, at, given))
 
     def collected(self) -> FeatureEvidence:
-        # of equal times the later arrival is the newer; sorted keeps the order of arrival
+        # of equal times the later arrival is newer; `sorted` keeps the order of arrival
         behind = sorted(self._behind, key=lambda event: event.at)
         return FeatureEvidence(in_words(self._feature), self._value(behind), behind)
 
@@ -132,7 +132,7 @@ class _WindowEvidence:
 
 
 class _LookupEvidence:
-    """Keeps the newest reference of the request's key that held at the request's time."""
+    """Keeps the newest reference of the request's key that was valid at the request's time."""
 
     def __init__(self, feature: Lookup, request: Any, at: float) -> None:
         self._feature = feature
@@ -156,10 +156,10 @@ class _LookupEvidence:
 
 
 class EvidenceCollector:
-    """Collects what the features of one request rest on.
+    """Collects the events behind the features of one request.
 
-    It is offered the events that precede the request in its partition of the log and were accepted, in
-    the log's order. `at` is the request's event time in seconds.
+    Offer it the accepted events that precede the request in its partition of the log, in the log's order.
+    `at` is the request's event time in seconds.
     """
 
     def __init__(self, features: Mapping[str, Feature], request: Any, at: float) -> None:
@@ -185,13 +185,14 @@ class EvidenceCollector:
         return self._offers.keys()
 
     def offer(self, offset: int, event: Any, at: float) -> None:
-        """Take note of one event at an offset and an event time in seconds."""
+        """Consider one event, with its offset and its event time in seconds."""
         for evidence in self._offers.get(type(event), ()):
             evidence.offer(offset, event, at)
 
     def collected(self, known: Mapping[str, Any]) -> dict[str, FeatureEvidence]:
-        """By feature, in the order of declaration; `known` are values collected elsewhere, of which others
-        are computed. A value out of its valid range is missing, as it was for the request."""
+        """The evidence of each feature, in the order of declaration. `known` are values that were collected
+        elsewhere and that on-demand features need. A value outside its valid range is missing, as it was for
+        the request."""
         values = dict(known)
         collected = {}
         for name, feature in self._features.items():

@@ -1,4 +1,4 @@
-"""How the events of one type feed windows: keys and values are read once, then added to the tables."""
+"""How events of one type update windows: keys and values are read once and added to each table."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from driftline.features.state.request_row import write_result
 from driftline.features.state.windows.window_table import BoundedTable, WindowTable
 
 COUNTED = -1
-"""Place among an event's values of what it counts."""
+"""The place of a window that only counts events: it needs no value."""
 Take = Callable[[Any, float], None]
-"""Adds an event's values, as of its time; raises FeatureValueError, with nothing changed, when user code
-fails or a key is none."""
+"""Adds an event's values at its time in seconds. Raises FeatureValueError, with nothing changed, when user
+code fails or a value cannot be a key."""
 
 
 class _Key:
-    """What an event does with one key that windows of its type go by."""
+    """The tables and views that an event updates under one key."""
 
     __slots__ = ("additions", "bounded", "views")
 
@@ -32,11 +32,11 @@ class _Key:
 
 
 class WindowFeed:
-    """How one event type feeds windows: keys and values are read once, then added to the tables."""
+    """The tables and views that events of one type update, and the generated function that does it."""
 
     def __init__(self) -> None:
         self._keys: dict[tuple[str, ...], _Key] = {}
-        self._is_doubtful = False  # whether a key may be none, for all that its type says
+        self._is_doubtful = False  # whether the types of fields allow a value that cannot be a key
         self._places: dict[Any, int] = {}
         self._steps: dict[float, str] = {}
         self._read: list[tuple[str, str | Callable[[Any], Any], Callable[[str, Any], Any]]] = []
@@ -45,15 +45,15 @@ class WindowFeed:
         return self._keys.setdefault(by, _Key())
 
     def _time(self, resolution: float | None) -> str:
-        """What the time of an event is called, as windows of a resolution count it."""
+        """The generated function's variable for an event's time at a resolution."""
         if resolution is None:
             return "at"
         return self._steps.setdefault(resolution, f"step{len(self._steps)}")
 
     def feed(self, table: WindowTable, feature: Window) -> None:
-        """From now on, the events' values go to the table."""
+        """Add the events' values to the table."""
         value = feature.value
-        # what is counted may be text, what is added up may not
+        # values that are counted may be text, values that are summed may not
         identity = (value, feature.aggregate == "distinct")
         place = COUNTED if value is None else self._places.get(identity)
         if place is None:
@@ -70,11 +70,11 @@ class WindowFeed:
             key.additions.append((table, place, time))
 
     def show(self, view: OnlineView, by: tuple[str, ...]) -> None:
-        """From now on, the events touch the view's rows."""
+        """Mark the rows of the view as changed at each event."""
         self._key(by).views.append(view)
 
     def take(self) -> Take:
-        """The function that adds an event's values; it is made once, when all is declared."""
+        """The function that adds an event's values. It is generated once, when all is declared."""
         routine = GeneratedFunction("take", "event", "at")
         for place, (name, value, check) in enumerate(self._read):
             if isinstance(value, str):
@@ -96,7 +96,7 @@ class WindowFeed:
 
 
 def _additions(routine: GeneratedFunction, key: _Key, name: str) -> list[str]:
-    """The lines that add an event's values under a key."""
+    """Source lines that add an event's values under a key."""
     views = [routine.constant(view.touch) for view in key.views]
     lines = []
     for table, place, time in key.additions:
@@ -113,7 +113,7 @@ def _value(place: int) -> str:
 
 
 def _known(place: int, lines: list[str]) -> list[str]:
-    """The lines, where there is a value."""
+    """The lines, under a condition that the value is present."""
     if place == COUNTED:
         return lines
     return [f"if v{place} is not None:", *(INDENT + line for line in lines)]

@@ -1,4 +1,4 @@
-"""Which window each aggregate needs, and how it is read."""
+"""Which kind of window each aggregate uses, and how it is read."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from driftline.features.state.windows.window_table import BoundedTable, WindowTa
 
 
 class _Aggregate(NamedTuple):
-    """The window that an aggregate needs, and how it is read as of a time, since a time.
+    """The kind of window of an aggregate, and the function that reads it, given the end and the start of the
+    window.
 
-    `argument` says who needs the declaration's: the window, or the read.
+    `argument` says which of the two takes the declaration's argument: the window, or the read.
     """
 
     window: type[EventWindow]
@@ -72,7 +73,7 @@ def _aggregate_of(feature: Window) -> _Aggregate:
 
 
 def table_identity(feature: Window) -> tuple[Any, ...]:
-    """Features of equal identity are read from one table, whatever their lengths."""
+    """The identity of the feature's table: features with equal ones share a table, whatever their lengths."""
     return (
         _aggregate_of(feature).window, feature.event, feature.value, feature.by, _window_arguments(feature),
         feature.max_keys, feature.resolution,
@@ -80,7 +81,7 @@ def table_identity(feature: Window) -> tuple[Any, ...]:
 
 
 def new_table(feature: Window) -> WindowTable:
-    """An empty table of the windows that the feature is read from."""
+    """An empty table for the feature."""
     window, arguments = _aggregate_of(feature).window, _window_arguments(feature)
     if feature.max_keys is None and window is not DistinctWindow:
         return WindowTable(window, arguments)
@@ -88,7 +89,7 @@ def new_table(feature: Window) -> WindowTable:
 
 
 def reader_of(feature: Window) -> Callable[[Any, float, float], Any]:
-    """How the feature is read from its window: as of a time, since a time."""
+    """The function that reads the feature from its window, given the end and the start in seconds."""
     aggregate, argument, over = _aggregate_of(feature), feature.argument, feature.over
     read = aggregate.read
     if aggregate.argument == "read":
@@ -101,11 +102,11 @@ def reader_of(feature: Window) -> Callable[[Any, float, float], Any]:
 
 
 def _in_steps(read: Callable[..., Any], feature: Window) -> Callable[[Any, float, float], Any]:
-    """Read as of the step of a time."""
+    """Read as of the start of the step that contains the time."""
     step, over = feature.step, feature.over
     return lambda window, at, since: read(window, (start := step(at)), start - over)
 
 
 def _window_arguments(feature: Window) -> tuple[Any, ...]:
-    """What a window of the feature is made with."""
+    """The arguments of a new window of the feature."""
     return (feature.argument,) if _aggregate_of(feature).argument == "window" else ()

@@ -1,8 +1,8 @@
-"""Windows whose times are rounded down to steps: a key keeps the totals of each step instead of its events.
+"""Windows whose times are rounded down to steps: a key stores one entry for each step instead of each event.
 
-They are given rounded times, for what is added and for what is read. Values of one step are one entry: of
-running totals the boundaries between events of the same time go, and of values the largest is left. What is
-read is what the other windows would say of the same rounded times.
+Callers round the times of additions and reads. The values of one step share an entry: running totals keep
+only the step's last one, and windows of extremes keep only its largest value. Reads give what the ordinary
+windows would give for the same rounded times.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from driftline.features.state.windows.window import (
 
 
 class SteppedCountWindow(CountWindow):
-    """How many events there were. `counts[i]` is the number of all before the i-th step."""
+    """Counts events. `counts[i]` is the number of events before the i-th step."""
 
     __slots__ = ("counts",)
 
@@ -39,7 +39,7 @@ class SteppedCountWindow(CountWindow):
         _merge(self.ats, at, self.counts)
 
     def retain(self, bound: float, watermark: float) -> bool:
-        """Forget for good the steps at or before `bound`; True while any is left."""
+        """Drop the steps at or before `bound`. Returns whether any is left."""
         del self.counts[: bisect_right(self.ats, bound)]
         return super().retain(bound, watermark)
 
@@ -64,7 +64,7 @@ class SteppedSumWindow(SumWindow):
         _merge(self.ats, at, self.counts, self.totals)
 
     def retain(self, bound: float, watermark: float) -> bool:
-        """Forget for good the steps at or before `bound`; True while any is left."""
+        """Drop the steps at or before `bound`. Returns whether any is left."""
         del self.counts[: bisect_right(self.ats, bound)]
         return super().retain(bound, watermark)
 
@@ -91,7 +91,7 @@ class SteppedSquareWindow(SquareWindow):
         _merge(self.ats, at, self.counts, self.totals, self.squares)
 
     def retain(self, bound: float, watermark: float) -> bool:
-        """Forget for good the steps at or before `bound`; True while any is left."""
+        """Drop the steps at or before `bound`. Returns whether any is left."""
         del self.counts[: bisect_right(self.ats, bound)]
         return super().retain(bound, watermark)
 
@@ -120,7 +120,7 @@ class SteppedMaxWindow(MaxWindow):
     __slots__ = ()
 
     def add(self, at: float, value: float) -> None:
-        """Put one finite value in its step, where it is the largest."""
+        """Add one finite value to its step, if it is the largest one there."""
         index = bisect_right(self.ats, at)
         is_known = index > 0 and self.ats[index - 1] == at
         if is_known and self.values[index - 1] >= value:
@@ -137,12 +137,12 @@ class SteppedMinWindow(MinWindow, SteppedMaxWindow):
 
 
 def _count(counts: array[int], ats: array[float], at: float) -> None:
-    """Count the event that was put last among those of its time."""
+    """Count the event of time `at` that was just added."""
     add_to_totals(counts, bisect_right(ats, at) - 1, 1)
 
 
 def _merge(ats: array[float], at: float, *totals: Totals) -> None:
-    """Make one entry of what was put last and what its time had before."""
+    """Merge the entry just added with an earlier entry of the same time."""
     index = bisect_right(ats, at) - 1
     if index and ats[index - 1] == at:
         del ats[index]

@@ -1,15 +1,14 @@
-"""Event-time windows over one key: exact aggregates whatever the order of arrival.
+"""Event-time windows over one key: exact aggregates in any order of arrival.
 
-Sums are kept as integers in units of 2**-128, so they are exact: they do not depend on the order
-of additions, never drift, and an expired value leaves no trace. A window keeps the running totals
-of its values in event-time order; a sum is the difference of two of them, found by bisection, so
-nothing moves at a read. Means, sums and standard deviations are the correctly rounded results over
-the values in (since, at].
+Sums are integers in units of 2**-128, so they are exact: they do not depend on the order of additions, have
+no rounding errors, and an expired value leaves no trace. A window keeps the running totals of its values in
+event-time order. A sum is the difference of two of them, found by bisection, so reads change nothing. Means,
+sums and standard deviations are the correctly rounded results over the values in (since, at].
 
-A window has no length of its own: each read says where it begins, so that features of several lengths
-are read from one. Times may come in any order and reads may ask for any times, as long as nothing is read
-from at or before the bound last given to `retain`, nor as of a time before its watermark. Most reads come
-after all values of their window: to look whether this one does costs half of a bisection.
+A window has no length of its own: each read states its start, so that features of several lengths share a
+window. Values may be added in any order. Reads may be of any time, with two limits: they start at or after
+the bound of the last `retain`, and end at or after its watermark. Most reads end after all values of their
+window: testing for this costs half of a bisection.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from math import sqrt
 from typing import Any, TypeAlias
 
 Totals: TypeAlias = "array[int] | list[int]"
-"""Running totals: machine words while they are whole numbers that fit, else Python's integers."""
+"""Running totals: an array of machine words while all are whole numbers that fit, else a list of integers."""
 SCALE_BITS = 128
 SCALE = 2.0**SCALE_BITS
 SQUARE_BITS = 2 * SCALE_BITS
@@ -28,7 +27,7 @@ WEIGHT_BITS = 52
 
 
 class CountWindow:
-    """How many events there were."""
+    """Counts events."""
 
     __slots__ = ("ats",)
 
@@ -44,7 +43,7 @@ class CountWindow:
             ats.insert(bisect_right(ats, at), at)
 
     def retain(self, bound: float, watermark: float) -> bool:
-        """Forget for good the events at or before `bound`; True while any is left."""
+        """Drop the events at or before `bound`. Returns whether any is left."""
         del self.ats[: bisect_right(self.ats, bound)]
         return bool(self.ats)
 
@@ -67,8 +66,8 @@ class CountWindow:
 
 
 class SumWindow:
-    """Sums of values. `totals[i]` is the sum of all before the i-th, from an arbitrary start on, in units
-    of 2**-bits."""
+    """Sums of values. `totals[i]` is the sum of the values before the i-th, plus a constant, in units of
+    2**-bits."""
 
     __slots__ = ("ats", "bits", "totals")
 
@@ -78,7 +77,7 @@ class SumWindow:
         self.totals: Totals = array("q", (0,))
 
     def add(self, at: float, value: float) -> None:
-        """Put one finite value at its event time."""
+        """Add one finite value at its event time."""
         scaled = int(value * SCALE) if self.bits else int(value)
         if scaled != value and not self.bits:
             self.bits = SCALE_BITS
@@ -93,12 +92,12 @@ class SumWindow:
                 index = bisect_right(ats, at)
                 add_to_totals(totals, index, scaled)
                 ats.insert(index, at)
-        except OverflowError:  # of the totals, before anything has changed
+        except OverflowError:  # raised by the totals before anything has changed
             self.totals = list(totals)
-            SumWindow.add(self, at, value)  # not a subclass's, which goes on with what it adds itself
+            SumWindow.add(self, at, value)  # not self.add: a subclass's own additions follow this call
 
     def retain(self, bound: float, watermark: float) -> bool:
-        """Forget for good the values at or before `bound`; True while any is left."""
+        """Drop the values at or before `bound`. Returns whether any is left."""
         past = bisect_right(self.ats, bound)
         del self.ats[:past], self.totals[:past]
         return bool(self.ats)
@@ -130,21 +129,21 @@ class SquareWindow:
         self.squares = [0]
 
     def add(self, at: float, value: float) -> None:
-        """Put one finite value at its event time."""
+        """Add one finite value at its event time."""
         scaled = int(value * SCALE)
         index = _insert_time(self.ats, at)
         add_to_totals(self.totals, index, scaled)
         add_to_totals(self.squares, index, scaled * scaled)
 
     def retain(self, bound: float, watermark: float) -> bool:
-        """Forget for good the values at or before `bound`; True while any is left."""
+        """Drop the values at or before `bound`. Returns whether any is left."""
         past = bisect_right(self.ats, bound)
         del self.ats[:past], self.totals[:past], self.squares[:past]
         return bool(self.ats)
 
     def std(self, at: float, since: float) -> float | None:
-        """Population standard deviation of the values in (since, at], whose variance is exact before
-        rounding; None when there is none."""
+        """Population standard deviation of the values in (since, at]; None when there is none. The variance
+        is exact before rounding."""
         low, high = bisect_right(self.ats, since), bisect_right(self.ats, at)
         if low == high:
             return None
@@ -155,7 +154,7 @@ class SquareWindow:
 
 
 class LatestWindow:
-    """Values of which one is asked for by its place in time, such as the newest."""
+    """Values in order of time, of which one is read by its position, such as the newest."""
 
     __slots__ = ("ats", "values")
 
@@ -164,7 +163,7 @@ class LatestWindow:
         self.values = array("d")
 
     def add(self, at: float, value: float) -> None:
-        """Put one finite value at its event time."""
+        """Add one finite value at its event time."""
         ats = self.ats
         if not ats or at >= ats[-1]:
             ats.append(at)
@@ -173,13 +172,14 @@ class LatestWindow:
             self.values.insert(_insert_time(ats, at), _real(value))
 
     def retain(self, bound: float, watermark: float) -> bool:
-        """Forget for good the values at or before `bound`; True while any is left."""
+        """Drop the values at or before `bound`. Returns whether any is left."""
         past = bisect_right(self.ats, bound)
         del self.ats[:past], self.values[:past]
         return bool(self.ats)
 
     def latest(self, at: float, since: float) -> float | None:
-        """The newest value in (since, at]; ties go to the later arrival."""
+        """The newest value in (since, at]; of equal times, the one that arrived later. None when there is
+        none."""
         ats = self.ats
         index = len(ats) if ats and ats[-1] <= at else bisect_right(ats, at)
         if not index or ats[index - 1] <= since:
@@ -187,23 +187,25 @@ class LatestWindow:
         return self.values[index - 1]
 
     def first(self, at: float, since: float) -> float | None:
-        """The oldest value in (since, at]; ties go to the earlier arrival."""
+        """The oldest value in (since, at]; of equal times, the one that arrived earlier. None when there is
+        none."""
         index = bisect_right(self.ats, since)
         return self.values[index] if index < len(self.ats) and self.ats[index] <= at else None
 
     def lag(self, at: float, since: float, n: int) -> float | None:
-        """The n-th newest value in (since, at], from 1 on; of ties the later arrival is newer."""
+        """The n-th newest value in (since, at], counted from 1; of equal times, the later arrival is newer.
+        None when there are fewer."""
         index = bisect_right(self.ats, at) - n
         return self.values[index] if index >= 0 and self.ats[index] > since else None
 
 
 class DecayedWindow:
-    """Sums of values whose weight doubles with every half-life that they are newer, and of the weights.
+    """Weighted sums of values, and sums of the weights. A weight doubles with every half-life of time.
 
-    A weight 2**(at / half_life) is a whole number of 53 bits, shifted by its half-lives since the oldest
-    one kept: weights are rounded once, by `at` alone, and sums of them are exact. The mean is the correctly
-    rounded quotient of two such sums, whose common unit it does not depend on. So are the others: it is the
-    same in any order of arrival, however often what expired is forgotten.
+    A weight 2**(at / half_life) is a whole number of 53 bits, shifted by the half-lives since the oldest
+    value kept. Weights are rounded once, depending on `at` alone, and their sums are exact. The mean is the
+    correctly rounded quotient of two such sums, so their common unit cancels. As in the other windows, it
+    does not depend on the order of arrival, nor on when expired values are dropped.
     """
 
     __slots__ = ("ats", "base", "half_life", "totals", "weights")
@@ -216,7 +218,7 @@ class DecayedWindow:
         self.totals = [0]
 
     def add(self, at: float, value: float) -> None:
-        """Put one finite value at its event time."""
+        """Add one finite value at its event time."""
         halvings, rest = divmod(at, self.half_life)
         age = int(halvings)
         if not self.ats:
@@ -229,7 +231,7 @@ class DecayedWindow:
         add_to_totals(self.totals, index, weight * int(value * SCALE))
 
     def retain(self, bound: float, watermark: float) -> bool:
-        """Forget for good the values at or before `bound`; True while any is left."""
+        """Drop the values at or before `bound`. Returns whether any is left."""
         past = bisect_right(self.ats, bound)
         if past:
             del self.ats[:past], self.weights[:past], self.totals[:past]
@@ -245,14 +247,14 @@ class DecayedWindow:
         return total / ((self.weights[high] - self.weights[low]) << SCALE_BITS)
 
     def _lower(self, age: int) -> None:
-        """A value came that is older than all: weights are relative to its half-life from now on."""
+        """Make weights relative to the half-life of a new value that is older than all others."""
         shift = self.base - age
         self.base = age
         self.weights = [weight << shift for weight in self.weights]
         self.totals = [total << shift for total in self.totals]
 
     def _raise(self) -> None:
-        """Count from the oldest value that is left, so that numbers stay short."""
+        """Make weights relative to the oldest value that is left, so that the integers stay short."""
         if not self.ats:
             self.weights, self.totals = [0], [0]
             return
@@ -264,11 +266,11 @@ class DecayedWindow:
 
 
 class DistinctWindow:
-    """Different values, counted up to `most`.
+    """Counts distinct values, up to `most`.
 
-    An occurrence is kept while a read at or after the watermark may need it: none later of its value, and
-    fewer than `most` different ones later, are behind the watermark. So that is at most `most` of those
-    behind the watermark, and what is newer.
+    An occurrence behind the watermark is kept while a read may need it: until the same value occurs again, or
+    `most` other values occur, behind the watermark. So a window keeps at most `most` occurrences behind the
+    watermark, and all newer ones.
     """
 
     __slots__ = ("ats", "most", "values")
@@ -279,11 +281,11 @@ class DistinctWindow:
         self.values: list[Any] = []
 
     def add(self, at: float, value: Any) -> None:
-        """Put one value at its event time."""
+        """Add one value at its event time."""
         self.values.insert(_insert_time(self.ats, at), value)
 
     def retain(self, bound: float, watermark: float) -> bool:
-        """Forget for good what no read as of the watermark or later needs; True while any is left."""
+        """Drop the occurrences that no read at or after the watermark needs. Returns whether any is left."""
         settled = bisect_right(self.ats, watermark)
         kept: list[int] = []
         later: set[Any] = set()
@@ -299,17 +301,17 @@ class DistinctWindow:
         return bool(self.ats)
 
     def distinct(self, at: float, since: float) -> int:
-        """How many different values there are in (since, at], but `most` if there are more."""
+        """Number of distinct values in (since, at], at most `most`."""
         low, high = bisect_right(self.ats, since), bisect_right(self.ats, at)
         return min(len(set(self.values[low:high])), self.most)
 
 
 class MaxWindow:
-    """Values of which the largest is asked for.
+    """The largest of the values.
 
-    `peaks` holds the values that no later one reaches, in event-time order and so descending: the
-    largest of all after a moment is the first peak after it. A value enters and leaves them once.
-    Only a read behind a value from its future looks through the window itself.
+    `peaks` holds the values that are greater than all later ones, in event-time order, so they descend. The
+    largest value after a time is the first peak after it. A value enters and leaves `peaks` once. Only a read
+    before the time of the newest value searches the window itself.
     """
 
     __slots__ = ("ats", "peak_ats", "peaks", "values")
@@ -321,7 +323,7 @@ class MaxWindow:
         self.peaks = array("d")
 
     def add(self, at: float, value: float) -> None:
-        """Put one finite value at its event time."""
+        """Add one finite value at its event time."""
         real = _real(value)
         self.values.insert(_insert_time(self.ats, at), real)
         index = bisect_right(self.peak_ats, at)
@@ -334,7 +336,7 @@ class MaxWindow:
         self.peaks[first:index] = array("d", (real,))
 
     def retain(self, bound: float, watermark: float) -> bool:
-        """Forget for good the values at or before `bound`; True while any is left."""
+        """Drop the values at or before `bound`. Returns whether any is left."""
         past = bisect_right(self.ats, bound)
         del self.ats[:past], self.values[:past]
         past = bisect_right(self.peak_ats, bound)
@@ -354,12 +356,12 @@ class MaxWindow:
 
 
 class MinWindow(MaxWindow):
-    """Values of which the smallest is asked for: the largest of the negated ones."""
+    """The smallest of the values, as the largest of the negated ones."""
 
     __slots__ = ()
 
     def add(self, at: float, value: float) -> None:
-        """Put one finite value at its event time."""
+        """Add one finite value at its event time."""
         super().add(at, -value)
 
     def min(self, at: float, since: float) -> float | None:
@@ -381,12 +383,13 @@ EventWindow = (
 
 
 def deviation(count: int, total: int, squares: int) -> float:
-    """Population standard deviation of so many values, from the sums of them and of their squares."""
+    """Population standard deviation of `count` values, from the sum of them and the sum of their squares,
+    both as integers in the units of `SquareWindow`."""
     return sqrt((count * squares - total * total) / ((count * count) << SQUARE_BITS))
 
 
 def _insert_time(ats: array[float], at: float) -> int:
-    """Put a time after those that are not later; returns its index."""
+    """Insert a time after those that are not later; returns its index."""
     if not ats or at >= ats[-1]:
         ats.append(at)
         return len(ats) - 1
@@ -396,8 +399,8 @@ def _insert_time(ats: array[float], at: float) -> int:
 
 
 def add_to_totals(totals: Totals, index: int, scaled: int) -> None:
-    """Insert a value as the one with `index`: all totals after it grow by it. Changes nothing where one of
-    them overflows."""
+    """Insert a value at `index`: all totals after it grow by `scaled`. Raises OverflowError, with nothing
+    changed, when a total does not fit the array."""
     grown = [total + scaled for total in totals[index:]]
     if isinstance(totals, list):
         totals[index + 1 :] = grown
@@ -406,5 +409,5 @@ def add_to_totals(totals: Totals, index: int, scaled: int) -> None:
 
 
 def _real(value: float) -> float:
-    """The value as a float without a negative zero, which would be written as -0.0."""
+    """The value as a float, with 0.0 in place of -0.0, which would be written differently."""
     return value + 0.0

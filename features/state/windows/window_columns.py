@@ -1,7 +1,7 @@
-"""Many windows of one kind as a few columns: so a state is written and read, as one of a million keys would
-take seconds window by window.
+"""Many windows of one kind as a few columns. States are written and read in this form: window by window, a
+state of a million keys would take seconds.
 
-A window comes back with the types that it had: totals are machine words, or a list once they did not fit.
+Windows keep their types: totals that were an array of machine words, or a list, are restored as such.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from driftline.features.state.windows.window import EventWindow
 
 
 class WindowColumn(NamedTuple):
-    """One attribute of many windows, one after another. `lengths` says how many values each has; None where
-    each has one. `listed` says of each whether it has a list where a new window has an array; it is empty
-    where none has."""
+    """One attribute of many windows, their values joined. `lengths` is the number of values of each window;
+    None if the attribute is a single value. `listed` has a byte for each window, 1 if it has a list where a
+    new window has an array; it is empty if no window has."""
 
     values: Sequence[Any]
     lengths: array[int] | None
@@ -26,13 +26,13 @@ class WindowColumn(NamedTuple):
 
 
 def as_columns(empty: EventWindow, windows: Iterable[EventWindow]) -> dict[str, WindowColumn]:
-    """The columns of windows of one kind, of which `empty` is a new one."""
+    """The columns of windows of one kind. `empty` is a new window of it."""
     all_of_them = list(windows)
     return {name: _column(name, getattr(empty, name), all_of_them) for name in _attributes(empty)}
 
 
 def from_columns(empty: EventWindow, columns: dict[str, WindowColumn], count: int) -> list[EventWindow]:
-    """The windows whose columns these are."""
+    """The `count` windows of the columns. `empty` is a new window of their kind."""
     kind = type(empty)
     windows: list[EventWindow] = [kind.__new__(kind) for _ in range(count)]
     for name, column in columns.items():

@@ -1,4 +1,4 @@
-"""The windows of one declaration, by key: all of them, or those of the newest keys."""
+"""The windows of one declaration, by key: of all keys, or of a bounded number of the newest ones."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from driftline.features.state.windows.window_columns import WindowColumn, as_col
 
 
 class WindowTable(dict[Any, EventWindow]):
-    """The windows of one declaration, by key. A key that is asked for with `[]` gets a window; one
-    without values is forgotten.
+    """The windows of one declaration, by key. `table[key]` makes a window where there is none. Windows
+    without values are dropped.
 
-    Each window is due to be looked at once in `over`: to follow every value would cost more than
-    to add it. So a window holds what lies less than two `over` back, at most. `due` are the keys to be looked
-    at, beside the watermark at which they were noted.
+    Each window is cleaned up once in `over` seconds, since following every value would cost more than adding
+    it. So a window holds values of at most the last two `over`. `due` lists the keys to clean up, with the
+    watermark at which they were listed.
     """
 
     __slots__ = ("arguments", "due", "kind", "over", "watermark")
@@ -31,7 +31,7 @@ class WindowTable(dict[Any, EventWindow]):
         self.due: deque[tuple[float, list[Any]]] = deque()
 
     def keep_for(self, over: float) -> None:
-        """Values are read for so many seconds, or longer."""
+        """Keep values for at least `over` seconds."""
         self.over = max(self.over, over)
 
     def __missing__(self, key: Any) -> EventWindow:
@@ -46,23 +46,23 @@ class WindowTable(dict[Any, EventWindow]):
         due[-1][1].append(key)
 
     def retain(self, watermark: float) -> None:
-        """Drop what no event at or after the watermark can see, where it is due."""
+        """Drop values that no event at or after the watermark can see, of the keys that are due."""
         self.watermark = watermark
         bound = watermark - self.over
-        # what is noted now is looked at next time, however small `over` is
+        # a key listed now is cleaned up at the next call, however small `over` is
         while self.due and self.due[0][0] <= bound and self.due[0][0] < watermark:
             for key in self.due.popleft()[1]:
                 window = self.get(key)
                 if window is None:
                     continue  # it was evicted
-                # most go as a whole: the values of a window that has nothing newer need not go one by one
+                # a window without newer values is dropped as a whole, which is the usual case
                 if window.ats[-1] > bound and window.retain(bound, watermark):
                     self._look_later(key)
                 else:
                     del self[key]
 
     def restore(self, saved: WindowTable) -> None:
-        """Take over another one's windows, and all that it has beside them; nothing of its own is left."""
+        """Replace everything here by another table's windows and attributes."""
         windows = dict(saved)
         self.clear()
         self.update(windows)
@@ -70,7 +70,7 @@ class WindowTable(dict[Any, EventWindow]):
             setattr(self, name, value)
 
     def _beside(self) -> dict[str, Any]:
-        """What a table has beside its windows, by name."""
+        """The attributes of the table by name, without its windows."""
         return {
             name: getattr(self, name)
             for kind in type(self).__mro__
@@ -94,11 +94,11 @@ def _unpickled(
 
 
 class BoundedTable(WindowTable):
-    """A table that follows each value, to keep what it holds within a bound.
+    """A table whose size is bounded: it follows each value.
 
-    With `most_keys`, the key whose newest event is the oldest is evicted when a new one comes; of equal
-    times the one whose text comes first. Expired keys are the oldest of all, so that what is read depends on
-    the events alone. Windows that can forget more than what expired do so at every clean-up.
+    With `most_keys`, a new key evicts the key whose newest event is the oldest; of equal times, the key whose
+    text sorts first. Expired keys are the oldest of all, so reads depend on the events alone. Windows that
+    can drop more than expired values do so at every clean-up.
     """
 
     __slots__ = ("evicted", "line", "most_keys", "touched")
@@ -111,7 +111,7 @@ class BoundedTable(WindowTable):
         self.evicted = 0
 
     def put(self, key: Any, at: float, value: Any) -> Any:
-        """Add a value; returns the key that had to go for it, None when none had."""
+        """Add a value; returns the key that was evicted for it, or None."""
         is_new = key not in self
         self[key].add(at, value)
         if self.kind is DistinctWindow:
@@ -124,7 +124,8 @@ class BoundedTable(WindowTable):
     def _evict(self) -> Any:
         """Drop the key whose newest event is the oldest.
 
-        The line holds a key as of some event of its; one that has a newer event goes back behind it.
+        `line` is a heap with the time of some event of each key. A key that has a newer event is put back
+        with the time of that.
         """
         line = self.line
         while True:
@@ -141,14 +142,14 @@ class BoundedTable(WindowTable):
                 return key
 
     def retain(self, watermark: float) -> None:
-        """As of every table."""
+        """As `WindowTable.retain`, and clean up the windows with new values."""
         for key in self.touched:
             window = self.get(key)
             if window is not None and not window.retain(watermark - self.over, watermark):
                 del self[key]
         self.touched.clear()
         super().retain(watermark)
-        # keys that are gone are in both still
+        # `line` and `due` may still have keys that were dropped
         if len(self.line) > 2 * len(self):
             self.line = [(self[key].ats[-1], repr(key), key) for key in self]
             heapq.heapify(self.line)
@@ -156,7 +157,7 @@ class BoundedTable(WindowTable):
             self._clear_due()
 
     def _clear_due(self) -> None:
-        """Leave out the keys that are gone, and all but the last note of each."""
+        """Remove dropped keys from `due`, and all but the last entry of each key."""
         seen: set[Any] = set()
         kept: deque[tuple[float, list[Any]]] = deque()
         for since, keys in reversed(self.due):
