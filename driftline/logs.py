@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 
 from driftline.setting_sources import read
-from driftline.settings import Settings
+from driftline.settings import SettingValues
 
-Value = str | int | None
-_about: ContextVar[Mapping[str, Value | Callable[[], Value]]] = ContextVar("about", default={})  # noqa: B039
+FieldValue = str | int | None
+_about: ContextVar[Mapping[str, FieldValue | Callable[[], FieldValue]]] = ContextVar("about", default={})  # noqa: B039
 
 
-def about(**fields: Value | Callable[[], Value]) -> None:
+def about(**fields: FieldValue | Callable[[], FieldValue]) -> None:
     """Have this task, and those that it starts, name these fields in each line; a function is asked then.
 
     >>> about(partition=3)
@@ -24,24 +24,24 @@ def about(**fields: Value | Callable[[], Value]) -> None:
     _about.set({**_about.get(), **fields})
 
 
-def subjects() -> dict[str, Value]:
+def subjects() -> dict[str, FieldValue]:
     """The fields of a line that is logged here and now."""
     values = {name: value() if callable(value) else value for name, value in _about.get().items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def begin(**fields: Value) -> None:
+def begin(**fields: FieldValue) -> None:
     """Have this process log warnings to standard error; else as `as_set`."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     as_set(logging.getLogger(), **fields)
 
 
-def as_set(root: logging.Logger, **fields: Value) -> None:
+def as_set(root: logging.Logger, **fields: FieldValue) -> None:
     """Have a logger's handlers write as the setting `log` says, these fields in each line of JSON.
 
     Raises SettingsError.
     """
-    if read(Settings).log == "text":
+    if read(SettingValues).log == "text":
         return
     from pythonjsonlogger.json import JsonFormatter
 
@@ -66,7 +66,7 @@ def leave_out_connecting() -> None:
 class _Subjects(logging.Filter):
     """Adds to a line what it is about: what the process always is, and the task it comes from."""
 
-    def __init__(self, always: Mapping[str, Value]) -> None:
+    def __init__(self, always: Mapping[str, FieldValue]) -> None:
         super().__init__()
         self._always = always
 

@@ -27,9 +27,9 @@ from pydantic_settings import (
 )
 
 from driftline.errors import DriftlineError
-from driftline.settings import ForeignKafka, Settings, confidential, shown
+from driftline.settings import ForeignKafka, SettingValues, confidential, masked
 
-PREFIX = "DRIFTLINE_"
+_PREFIX = "DRIFTLINE_"
 FILE = Path("driftline.toml")
 PROJECT = Path("pyproject.toml")
 FLAGS = "DRIFTLINE_FLAGS"
@@ -37,7 +37,7 @@ FLAGS = "DRIFTLINE_FLAGS"
 INTERNAL = {"DRIFTLINE_BEGUN_ANEW", "DRIFTLINE_BEGINS_AFTER", FLAGS}
 """Variables by which a process passes something to its successors; they are no settings."""
 
-_Kind = TypeVar("_Kind", bound=Settings)
+_Kind = TypeVar("_Kind", bound=SettingValues)
 _Values = dict[str, tuple[Any, str]]
 """Values by dotted name, with what they come from."""
 
@@ -55,11 +55,11 @@ class Setting:
     source: str
 
 
-class _Names(BaseSettings, Settings):
+class _Names(BaseSettings, SettingValues):
     """The same settings, for pydantic's sources."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
+        env_prefix=_PREFIX,
         env_nested_delimiter="_",
         env_nested_max_split=1,
         env_ignore_empty=True,
@@ -82,8 +82,8 @@ def read(kind: type[_Kind]) -> _Kind:
 
 def explained() -> list[Setting]:
     """Every setting with where it comes from; raises SettingsError."""
-    given, settings = _values(), read(Settings)
-    names = [name for name in Settings.model_fields if name not in ("foreign", "cases")]
+    given, settings = _values(), read(SettingValues)
+    names = [name for name in SettingValues.model_fields if name not in ("foreign", "cases")]
     names += [f"foreign.{name}" for name in type(settings.foreign).model_fields]
     names += [f"cases.{name}" for name in settings.cases]
     return [Setting(name, _value(settings, name), given.get(name, (None, "default"))[1]) for name in names]
@@ -94,7 +94,7 @@ def unknown_variables() -> list[str]:
     known = {_variable(name) for name in _all_names()} | INTERNAL
     return sorted(
         name for name in os.environ
-        if name.startswith(PREFIX) and name not in known and not name.startswith(f"{PREFIX}CASES_")
+        if name.startswith(_PREFIX) and name not in known and not name.startswith(f"{_PREFIX}CASES_")
     )  # fmt: skip
 
 
@@ -122,10 +122,10 @@ def _set_by_flag(name: str, equals: str, value: str) -> str:
     return name
 
 
-def child_environment(settings: Settings) -> dict[str, str]:
+def child_environment(settings: SettingValues) -> dict[str, str]:
     """The environment of a child process that is to read these settings, as they are now."""
     environment = dict(os.environ)
-    for name in settings.model_fields_set & set(Settings.model_fields) - {"foreign", "cases"}:
+    for name in settings.model_fields_set & set(SettingValues.model_fields) - {"foreign", "cases"}:
         value = getattr(settings, name)
         if value is None or isinstance(value, SecretStr):  # it finds a secret where this process did
             continue
@@ -135,12 +135,12 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 def _plain_names() -> set[str]:
-    own = set(Settings.model_fields) - {"foreign", "cases"}
+    own = set(SettingValues.model_fields) - {"foreign", "cases"}
     return own | {f"foreign.{name}" for name in ForeignKafka.model_fields}
 
 
 def _confidential_names() -> set[str]:
-    return confidential(Settings) | {f"foreign.{name}" for name in confidential(ForeignKafka)}
+    return confidential(SettingValues) | {f"foreign.{name}" for name in confidential(ForeignKafka)}
 
 
 def _all_names() -> set[str]:
@@ -154,14 +154,14 @@ def _held_by_file(name: str) -> str | None:
 
 
 def _variable(name: str) -> str:
-    return PREFIX + name.replace(".", "_").upper()
+    return _PREFIX + name.replace(".", "_").upper()
 
 
-def _value(settings: Settings, name: str) -> str | None:
+def _value(settings: SettingValues, name: str) -> str | None:
     value: Any = settings
     for part in name.split(".", 1):
         value = value[part] if isinstance(value, dict) else getattr(value, part)
-    return shown(value)
+    return masked(value)
 
 
 def _values() -> _Values:

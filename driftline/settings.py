@@ -139,7 +139,7 @@ class ForeignKafka(KafkaSecurity):
     bootstrap: Brokers | None = None
 
 
-class Settings(KafkaSecurity):
+class SettingValues(KafkaSecurity):
     """Where things are.
 
     `home` keeps the local broker's data, the Feast repositories and reports; `bootstrap` names a Kafka to
@@ -192,7 +192,7 @@ def confidential(kind: type[BaseModel]) -> set[str]:
     return {name for name, field in kind.model_fields.items() if not field.repr}
 
 
-def shown(value: object) -> str | None:
+def masked(value: object) -> str | None:
     """A value as it may be read by anybody: passwords masked, also those within URLs."""
     if isinstance(value, SecretStr):
         return MASK

@@ -6,14 +6,14 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from driftline import settings
 from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.infra.errors import InfraError
 from driftline.setting_sources import read
+from driftline.settings import SettingValues
 
 
-class Settings(settings.Settings):
-    """See `driftline.settings.Settings`."""
+class Settings(SettingValues):
+    """The settings, and the places that follow from them for a case."""
 
     @classmethod
     def read(cls) -> Settings:

@@ -36,14 +36,19 @@ def test_the_table_of_rooms_is_what_the_rooms_say_of_themselves() -> None:
     assert table == said
 
 
-def modules() -> list[Path]:
-    """All modules of the product, the examples, the bench and the tests."""
+def modules(*folders: str) -> list[Path]:
+    """The modules of these folders; those behind a link, which are in another folder too, left out."""
     return [
         path
-        for folder in (*PACKAGES, "driftline", "examples", "bench", "tests")
+        for folder in folders
         for path in sorted((ROOT / folder).rglob("*.py"))
         if not any(part.is_symlink() for part in path.parents)
     ]
+
+
+def all_modules() -> list[Path]:
+    """Those of the product, the examples, the bench and the tests."""
+    return modules(*PACKAGES, "driftline", "examples", "bench", "tests")
 
 
 def lines_of(path: Path) -> int:
@@ -51,12 +56,12 @@ def lines_of(path: Path) -> int:
 
 
 def test_a_folder_can_be_taken_in_at_a_glance() -> None:
-    sizes = Counter(str(path.parent.relative_to(ROOT)) for path in modules())
+    sizes = Counter(str(path.parent.relative_to(ROOT)) for path in all_modules())
     assert {folder: size for folder, size in sizes.items() if size > LARGEST_FOLDER} == {}
 
 
 def test_a_module_has_one_idea() -> None:
-    sizes = {str(path.relative_to(ROOT)): lines_of(path) for path in modules()}
+    sizes = {str(path.relative_to(ROOT)): lines_of(path) for path in all_modules()}
     too_long = {name: size for name, size in sizes.items() if size > LONGEST_MODULE}
     assert too_long == {}
     product = [size for name, size in sizes.items() if name.partition("/")[0] in PACKAGES]
@@ -66,7 +71,7 @@ def test_a_module_has_one_idea() -> None:
 def test_a_function_fits_a_screen() -> None:
     too_long = {
         f"{path.relative_to(ROOT)}: {node.name}"
-        for path in modules()
+        for path in all_modules()
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (node.end_lineno or node.lineno) - node.lineno + 1 > LONGEST_FUNCTION
@@ -142,11 +147,10 @@ def names_of(path: Path) -> Iterator[str]:
 
 def test_a_name_means_one_thing() -> None:
     modules_of = defaultdict(set)
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            for name in names_of(path):
-                if not name.startswith("_"):
-                    modules_of[name].add(str(path.relative_to(ROOT)))
+    for path in modules("driftline", *PACKAGES):
+        for name in names_of(path):
+            if not name.startswith("_"):
+                modules_of[name].add(str(path.relative_to(ROOT)))
     twice = {name: sorted(modules) for name, modules in modules_of.items() if len(modules) > 1}
     assert {name: modules for name, modules in twice.items() if name not in SAME_NAMES} == {}
     assert SAME_NAMES.keys() <= twice.keys()  # an exception that is needed no more

@@ -105,7 +105,7 @@ class RepositoryLocation:
     def from_settings(cls, case: str) -> RepositoryLocation:
         """By the settings of this process; raises SettingsError."""
         from driftline.setting_sources import read
-        from driftline.settings import Settings
+        from driftline.settings import SettingValues
 
-        now = read(Settings)
+        now = read(SettingValues)
         return cls.of(case, now.home, now.namespace, now.online_store, now.registry)

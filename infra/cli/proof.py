@@ -201,10 +201,10 @@ def check(
 
     Exit code 0: everything is equal. 1: a difference. 2: nothing could be compared.
     """
-    from driftline.infra.proof.check import check as run
+    from driftline.infra.proof.check import check_repeatable
 
     try:
-        report = run(path_of(case), selected_case(case, partitions), source, limit, say)
+        report = check_repeatable(path_of(case), selected_case(case, partitions), source, limit, say)
     except Exception as error:
         raise not_compared(error) from None
     end_with(report, as_json)

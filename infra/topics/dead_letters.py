@@ -137,7 +137,7 @@ class LetterSelection:
         )
 
 
-def read(bootstrap: str, topics: Topics, selection: LetterSelection) -> Iterator[DeadLetter]:
+def selected_letters(bootstrap: str, topics: Topics, selection: LetterSelection) -> Iterator[DeadLetter]:
     """The selected letters that the topic still has, by partition and offset; raises InfraError for an id
     that it does not have."""
     missing = set(selection.ids)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from driftline.streams.errors import NoBroker
 
 if TYPE_CHECKING:
-    from driftline.settings import Settings
+    from driftline.settings import SettingValues
 
 
 def default_bootstrap() -> str:
@@ -30,8 +30,8 @@ def default_namespace() -> str:
     return _settings().namespace
 
 
-def _settings() -> Settings:
+def _settings() -> SettingValues:
     from driftline.setting_sources import read  # imported only when a default is needed
-    from driftline.settings import Settings
+    from driftline.settings import SettingValues
 
-    return read(Settings)
+    return read(SettingValues)

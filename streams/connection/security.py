@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def own_security() -> KafkaSecurity:
     """The security settings of the log's Kafka; raises SettingsError."""
     from driftline.setting_sources import read
-    from driftline.settings import Settings
+    from driftline.settings import SettingValues
 
-    return read(Settings).security
+    return read(SettingValues).security
 
 
 def arguments(security: KafkaSecurity, token_provider: type[Any]) -> dict[str, Any]:

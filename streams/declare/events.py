@@ -119,11 +119,6 @@ TIMELESS: tuple[type[Event], ...] = (Reference, WarmUp, Serve)
 """Events that reach the features and say nothing of what time it is."""
 
 
-def seconds(at: datetime) -> float:
-    """Seconds since the epoch; distinct microseconds of this century stay distinct."""
-    return at.timestamp()
-
-
 def moment(at: float) -> datetime:
     """The UTC datetime of `at` seconds since the epoch, to the microsecond."""
     return datetime.fromtimestamp(at, UTC)

@@ -85,8 +85,8 @@ def record_difference(
     """How two records of one source position differ; None for one that is not there."""
     verdict: DifferenceKind = "different"
     field = "record"
-    before = shown(published.value) if published is not None else None
-    given = shown(recomputed.value) if recomputed is not None else None
+    before = readable(published.value) if published is not None else None
+    given = readable(recomputed.value) if recomputed is not None else None
     if repeated:
         verdict = "repeated"
     elif published is None:
@@ -112,9 +112,9 @@ def record_difference(
 def first_field(published: StoredRecord, recomputed: Output) -> tuple[str, Any, Any]:
     """(what differs first, as published, as recomputed): of the key, the value, the headers."""
     if published.key != recomputed.key:
-        return "key", shown(published.key), shown(recomputed.key)
+        return "key", readable(published.key), readable(recomputed.key)
     if published.value is None:
-        return "value", None, shown(recomputed.value)
+        return "value", None, readable(recomputed.value)
     if published.value != recomputed.value:
         return _in_value(published.value, recomputed.value)
     expected = headers_of(recomputed)
@@ -122,7 +122,7 @@ def first_field(published: StoredRecord, recomputed: Output) -> tuple[str, Any, 
         if (name, value) != (wanted, content):
             if name != wanted:
                 return "header names", name, wanted
-            return f"header {name}", shown(value), shown(content)
+            return f"header {name}", readable(value), readable(content)
     return "header names", [name for name, _ in published.headers], [name for name, _ in expected]
 
 
@@ -159,10 +159,10 @@ def _in_bytes(published: bytes, recomputed: bytes) -> tuple[str, Any, Any]:
     shorter = min(len(published), len(recomputed))
     index = next((i for i in range(shorter) if published[i] != recomputed[i]), shorter)
     around = slice(max(0, index - AROUND), index + AROUND)
-    return f"byte {index}", shown(published[around]), shown(recomputed[around])
+    return f"byte {index}", readable(published[around]), readable(recomputed[around])
 
 
-def shown(content: bytes | None) -> Any:
+def readable(content: bytes | None) -> Any:
     """Bytes as JSON can say them: text where they are text, else escaped."""
     return None if content is None else content.decode("utf-8", "backslashreplace")
 

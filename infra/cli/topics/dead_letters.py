@@ -36,11 +36,11 @@ def _letters(
     case: UseCase, ids: list[str] | None, stage: str | None, reason: str | None
 ) -> Iterator[DeadLetter]:
     from driftline.infra.local.bootstrap import bootstrap_of
-    from driftline.infra.topics.dead_letters import LetterId, LetterSelection, read
+    from driftline.infra.topics.dead_letters import LetterId, LetterSelection, selected_letters
 
     now = settings()
     selection = LetterSelection(frozenset(map(LetterId.parse, ids or ())), stage, reason)
-    return read(bootstrap_of(now), case.topics(now.namespace), selection)
+    return selected_letters(bootstrap_of(now), case.topics(now.namespace), selection)
 
 
 @commands.command("list")
