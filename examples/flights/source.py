@@ -41,6 +41,7 @@ from pyarrow import csv
 from pyarrow.lib import Table
 
 from driftline import Event
+from driftline.arrow_memory import arrow_reader
 
 from .events import Arrived, Cancelled, Departed, Plane, Scheduled, Weather
 
@@ -312,7 +313,7 @@ def _read(name: str, columns: str) -> Table:
     if path.suffix != ".zip":
         return csv.read_csv(path, convert_options=convert)
     with zipfile.ZipFile(path) as archive, archive.open(path.stem) as file:
-        return csv.read_csv(file, convert_options=convert)
+        return csv.read_csv(arrow_reader(file.read()), convert_options=convert)
 
 
 def _numbers(table: Table, name: str) -> Column:

@@ -21,6 +21,7 @@ import msgspec
 import pyarrow as pa
 from pyarrow import parquet
 
+from driftline.arrow_memory import arrow_reader
 from driftline.features.declare.declaration import Feature, Lookup, View, Window, kind_in
 from driftline.features.declare.notes import Note
 from driftline.features.errors import FeaturesError
@@ -231,9 +232,7 @@ class Dataset:
                 f"{path}: the part is torn or was changed: {len(content)} bytes with sha256 {digest}, the "
                 f"manifest says {part.sha256}: {self._remedy}"
             )
-        return parquet.read_table(
-            pa.BufferReader(content), columns=None if columns is None else list(columns)
-        )
+        return parquet.read_table(arrow_reader(content), columns=None if columns is None else list(columns))
 
     @property
     def _remedy(self) -> str:

@@ -22,6 +22,7 @@ import msgspec
 import pyarrow as pa
 from pyarrow import parquet
 
+from driftline.arrow_memory import arrow_reader
 from driftline.streams.archive.storage import Storage
 from driftline.streams.errors import StreamsError
 
@@ -208,7 +209,7 @@ class Archive:
                 f"{self._storage.path(name)}: the part is torn or was changed: {len(content)} bytes with "
                 f"sha256 {digest}, the manifest says {part.sha256}: restore it from a copy of the archive"
             )
-        with parquet.ParquetFile(pa.BufferReader(content)) as file:
+        with parquet.ParquetFile(arrow_reader(content)) as file:
             for number in range(file.num_row_groups):
                 records = _records(file.read_row_group(number))
                 if begin > records[0].offset or end <= records[-1].offset:

@@ -19,6 +19,7 @@ import msgspec
 import pyarrow as pa
 from pyarrow import parquet
 
+from driftline.arrow_memory import arrow_reader
 from driftline.features.feast.history import STAMP_TYPE
 from driftline.features.quality.feature_schema import Schema
 from driftline.features.quality.statistics import FeatureStatistics, observed
@@ -235,7 +236,7 @@ def encode_windows(counted: Counted, of: Mapping[str, str], width: float) -> byt
 def decode_windows(content: bytes, of: Mapping[str, str], width: float) -> Counted | None:
     """What `encode_windows` was given; None for a file that is torn, or of something else."""
     try:
-        table = parquet.read_table(pa.BufferReader(content))
+        table = parquet.read_table(arrow_reader(content))
     except (pa.ArrowException, OSError):
         return None
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
