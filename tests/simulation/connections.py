@@ -217,7 +217,7 @@ class _Writing:
             raise OSError("disk full")
         await asyncio.sleep(0)
         self._store.unfinished.remove(self)
-        self._world.checkpoints[self.name] = self.content
+        self._world.store(self.name, self.content)
         self._world.note(self._process.name, f"stores {self.name}")
         return Written(0.0, len(self.content))
 

@@ -165,6 +165,8 @@ class World:
         """The newest epoch of each owner."""
         self.committed: Counter[Place] = Counter()
         self.checkpoints: dict[str, bytes] = {}
+        self.newest_stored: dict[str, str] = {}
+        """The name of the newest checkpoint that was stored whole, by folder, whatever became of it."""
         self.marked_at: dict[bytes, int] = {}
         """Step of the fence that the marks in the bytes of a checkpoint are not older than."""
         self.fenced_at: dict[Process, int] = {}
@@ -189,6 +191,12 @@ class World:
 
     def happens(self, chance: float) -> bool:
         return chance > 0.0 and self.random.random() < chance
+
+    def store(self, name: str, content: bytes) -> None:
+        """A whole checkpoint is stored under its name."""
+        self.checkpoints[name] = content
+        folder, _, _ = name.rpartition("/")
+        self.newest_stored[folder] = max(name, self.newest_stored.get(folder, ""))
 
     def send(self, request: Request) -> None:
         """Give a request to the network."""

@@ -75,7 +75,7 @@ class Group:
         self._hired = 0
         self.machines = [self._hire() for _ in range(MACHINES)]
         self._written = False
-        self._plan = self._planned(focus)
+        self._focus = focus
         self.done = False
 
     @cached_property
@@ -88,22 +88,23 @@ class Group:
         self._hired += 1
         return Machine(self._world, f"machine {self._hired}")
 
-    def _planned(self, focus: Focus | None) -> list[Callable[[], None]]:
+    def _planned(self) -> list[Callable[[], None]]:
+        """What may happen, some of it more often; failures that pass begin."""
         random = self._random
         plan = [self._rebalance] * 2
         for fault in (
-            self._crash,
+            self.crash,
             self._pause,
             self._abandon,
-            self._remove,
-            self._damage,
-            self._trim,
+            self.remove,
+            self.damage,
+            self.trim,
             self._leap,
         ):
             if random.random() < 0.6:
                 plan += [fault] * random.choice((1, 2))
-        if focus is not None:
-            plan += [getattr(self, f"_{focus}"), self._leap] * len(plan)
+        if self._focus is not None:
+            plan += [getattr(self, self._focus), self._leap] * len(plan)
         if random.random() < 0.7:
             chosen = {name: chance for name, chance in PASSING.items() if random.random() < 0.5}
             self._world.chances = Chances(**chosen)
@@ -130,11 +131,12 @@ class Group:
 
     async def rage(self) -> None:
         """Do what is planned."""
+        plan = self._planned()
         self.assign(self.targets)
         left = self._random.randrange(5, 14)
         while left or not self._written:
             await self._wait()
-            self._random.choice(self._plan)()
+            self._random.choice(plan)()
             left -= left > 0
         self._world.chances = CALM
         self.done = True
@@ -165,7 +167,8 @@ class Group:
         self._note(f"gives {moved} to others")
         self.assign(moved)
 
-    def _crash(self) -> None:
+    def crash(self) -> None:
+        """A machine is no more, and another one comes."""
         place = self._random.randrange(MACHINES)
         machine = self.machines[place]
         self._note(f"crashes {machine.process.name}")
@@ -203,23 +206,26 @@ class Group:
         return found
 
     def _spare(self) -> list[str]:
-        """Checkpoints that nothing depends on: others are as far, or the topic is whole."""
+        """Checkpoints that nothing depends on: another one is as far, or the topic is whole."""
         spare = []
         for target in self.targets:
             begin = self._world.places[self._world.stages.input(target)].begin
             usable = sorted(
                 name for name, header in self.headers(target).items() if header.next_offset >= begin
             )
-            spare += usable if begin == 0 else usable[1:]
+            # of a topic that was trimmed the newest stays: an owner may be about to remove all before it
+            spare += usable if begin == 0 else usable[:-1]
         return spare
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """Some checkpoints are lost."""
         spare = self._spare()
         for name in self._random.sample(spare, self._random.randrange(len(spare) + 1)):
             self._note(f"removes {name}")
             del self._world.checkpoints[name]
 
-    def _damage(self) -> None:
+    def damage(self) -> None:
+        """The end of a checkpoint is lost."""
         spare = self._spare()
         if spare:
             name = self._random.choice(spare)
@@ -227,13 +233,17 @@ class Group:
             self._note(f"cuts {name} off")
             self._world.checkpoints[name] = content[: self._random.randrange(len(content))]
 
-    def _trim(self) -> None:
-        """Retention, of the log and between stages: no further than the oldest whole checkpoint; newer ones
-        may be lost later."""
+    def trim(self) -> None:
+        """Retention, of the log and between stages: no further than the newest checkpoint, and only while
+        that is the newest of all that were ever stored. Owners remove none but those before one that they
+        have stored, however long they take over it, so that one stays."""
         for target in self.targets:
             place = self._world.stages.input(target)
             stored = self._world.places[place]
-            upto = min((header.next_offset for header in self.headers(target).values()), default=0)
+            header = self.headers(target).get(
+                self._world.newest_stored.get(self._world.stages.folder(target), "")
+            )
+            upto = 0 if header is None else header.next_offset
             if upto > stored.begin and self._random.random() < 0.7:
                 stored.begin = self._random.randint(stored.begin, upto)
                 self._world.destroyed.append(f"{place} is trimmed to {stored.begin}")
