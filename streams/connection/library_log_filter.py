@@ -16,9 +16,11 @@ _PASSING = (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoor
 
 def leave_out_what_passes() -> None:
     """Have this process's log leave out a group's coordinator that is still loading, which aiokafka waits
-    for, and timers of mode that are late on a busy machine."""
+    for, timers of mode that are late on a busy machine, and the assignments of Faust's workers, which
+    kafka-python cannot read when it is asked who is in their group."""
     logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_is_no_missing_coordinator)
     logging.getLogger("mode.timers").addFilter(_is_no_late_timer)
+    logging.getLogger("kafka.admin._groups").addFilter(_is_no_assignment)
 
 
 def _is_no_missing_coordinator(record: logging.LogRecord) -> bool:
@@ -28,3 +30,7 @@ def _is_no_missing_coordinator(record: logging.LogRecord) -> bool:
 
 def _is_no_late_timer(record: logging.LogRecord) -> bool:
     return "is overlapping" not in record.msg
+
+
+def _is_no_assignment(record: logging.LogRecord) -> bool:
+    return not record.msg.startswith("Unable to decode member_")

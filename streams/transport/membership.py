@@ -1,6 +1,7 @@
-"""Detects a worker that waits for partitions although it is not a member of its group. After an outage
-Faust's consumer may never join again, without an error. A worker may have no partitions because others have
-them all; then it is a member of the group.
+"""Detects a worker that is not a member of its group. After an outage Faust's consumer may never join again,
+without an error. It may have partitions all the same, which it takes over again whenever their new owner has
+fenced it; and when the others end, it is given none of theirs. A worker may have no partitions because others
+have them all; then it is a member of the group.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Membership:
         """The problem; empty if there is none."""
 
     async def look(self) -> None:
-        """Ask the broker, for a worker without partitions."""
+        """Ask the broker."""
         from kafka.errors import KafkaError
 
         try:
@@ -37,7 +38,7 @@ class Membership:
             log.info("the group could not be asked for: %s: %s", type(error).__name__, error)
             is_member = True
         if is_member:
-            self.confirm()
+            self._missed_since = None
             return
         now = self._now()
         if self._missed_since is None:
@@ -45,7 +46,3 @@ class Membership:
         if now - self._missed_since >= LOST_AFTER:
             seconds = now - self._missed_since
             self.lost = f"its consumer has not been in its group for {seconds:.0f} s, though Kafka answers"
-
-    def confirm(self) -> None:
-        """The worker is a member, or that is unknown."""
-        self._missed_since = None

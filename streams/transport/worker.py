@@ -39,8 +39,7 @@ log = logging.getLogger("driftline.worker")
 STATUS_EVERY = 1.0
 TOPICS_EVERY = 15.0
 MEMBERSHIP_EVERY = 10.0
-"""Seconds between statuses, and between checks of the topics' settings and, while there are no partitions, of
-the group."""
+"""Seconds between statuses, and between checks of the topics' settings and of the group."""
 
 
 class Worker:
@@ -49,7 +48,7 @@ class Worker:
     `status_path` gets a JSON status once a second, written whole or not at all; its folder is Faust's
     data folder too. `client_id` is the process's name to Kafka. `upgrading` are partitions of the log with
     which it takes over from other code. `topics` looks at the topics' settings while it serves,
-    `membership` at the group while it has no partitions. `metrics` is the address, host:port, at which it
+    `membership` at the group. `metrics` is the address, host:port, at which it
     serves its metrics and health (None: nowhere).
     """
 
@@ -215,9 +214,6 @@ class Worker:
     async def _watch_membership(self) -> None:
         while not self.app.should_stop:
             await asyncio.sleep(MEMBERSHIP_EVERY)
-            if self._partition_tasks:
-                self._membership.confirm()
-                continue
             await self._membership.look()
             if self._membership.lost:
                 self._fail(Lost(self._membership.lost))

@@ -13,6 +13,8 @@ flights_live = replace(flights, clock="wall", source=None)
 """Events come as they happen: the lab sends those of the source, each with the time of its sending."""
 payments_on_4 = replace(payments, partitions=4)
 """A chain of four stages: cards, merchants, devices, and one model for all."""
+payments_on_3 = replace(payments, partitions=3)
+"""The same where each of three workers has a share: of 4 partitions two workers have all."""
 payments_live = replace(
     payments,
     partitions=8,

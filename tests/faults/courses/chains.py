@@ -6,12 +6,13 @@ from tests.faults.courses.around import wrong_worker_clock
 from tests.faults.courses.broker import broker_kill
 from tests.faults.courses.moves import killed, with_checkpoints
 from tests.faults.courses.register import CASES, FAULTS, Fault, Outcome, fault_of
-from tests.faults.courses.workers import scale, zombie_of
+from tests.faults.courses.workers import out_of_group, scale, zombie_of
 from tests.faults.lab.run import Run
 from tests.faults.lab.stack import until
 from tests.faults.lab.worker_process import WorkerProcess
 
 CHAIN = "tests.faults.cases:payments_on_4"
+CHAIN_FOR_THREE = "tests.faults.cases:payments_on_3"
 LIVE_CHAIN = "tests.faults.cases:payments_live"
 LIVE_SECONDS = 20.0
 """For which events happen."""
@@ -119,13 +120,14 @@ def beside_another(course: Fault) -> Fault:
 
 
 def _register() -> None:
-    courses: dict[str, Fault] = {
-        "chain-scale": scale,
-        "chain-broker-kill": beside_another(broker_kill),
-        "chain-worker-clock": beside_another(lambda run: wrong_worker_clock(run, 86_400.0)),
+    courses: dict[str, tuple[str, Fault]] = {
+        "chain-scale": (CHAIN_FOR_THREE, scale),
+        "chain-out-of-group": (CHAIN, out_of_group),
+        "chain-broker-kill": (CHAIN, beside_another(broker_kill)),
+        "chain-worker-clock": (CHAIN, beside_another(lambda run: wrong_worker_clock(run, 86_400.0))),
     }
-    FAULTS.update(courses)
-    CASES.update(dict.fromkeys(courses, CHAIN))
+    for name, (case, course) in courses.items():
+        FAULTS[name], CASES[name] = course, case
 
 
 _register()

@@ -180,3 +180,24 @@ def standstill(run: Run) -> Outcome:
     flag.unlink()
     run.measure("standstill to restarting", noticed())
     return Outcome(run.settle(worker))
+
+
+@fault
+def out_of_group(run: Run) -> Outcome:
+    """One of two workers is put out of the group without its noticing, and its partitions are given to the
+    other: it restarts."""
+    flag = run.home / "out"
+    workers = [run.worker("--out-while", str(flag)), run.worker()]
+    until(lambda: all(worker.in_state("serving") for worker in workers), "both workers serve")
+    run.feed_to(0.4)
+    run.until_published(run.random.uniform(0.1, 0.3))
+    flag.touch()
+    run.note("one worker is out of the group")
+    noticed = run.clock()
+    run.until_serving(workers[1])
+    run.feed_to(0.7)
+    until_anew(workers[0], 1)
+    flag.unlink()
+    run.measure("out of the group to restarting", noticed())
+    until(lambda: _share(*workers), "both workers serve, each other partitions")
+    return Outcome(run.settle(run.random.choice(workers)))

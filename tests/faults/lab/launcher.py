@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import KafkaTimeoutError
 
 from driftline.features.online.writer import RowStore
@@ -167,6 +168,27 @@ def _deaf_while(flag: Path) -> None:
     PartitionTask.put = unheard
 
 
+def _out_of_group_while(flag: Path) -> None:
+    """The group hears nothing of this worker while `flag` exists, nor this worker of the group."""
+    known: Callable[..., Awaitable[None]] = GroupCoordinator.ensure_coordinator_known
+    beat: Callable[..., Awaitable[bool]] = GroupCoordinator._do_heartbeat
+
+    async def hung() -> None:
+        while flag.exists():
+            await asyncio.sleep(0.1)
+
+    async def never_known(self: GroupCoordinator) -> None:
+        await hung()
+        await known(self)
+
+    async def never_beating(self: GroupCoordinator) -> bool:
+        await hung()
+        return await beat(self)
+
+    GroupCoordinator.ensure_coordinator_known = never_known
+    GroupCoordinator._do_heartbeat = never_beating
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.lab.launcher", description=__doc__)
     parser.add_argument("case", help="module:attribute")
@@ -180,6 +202,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clock-off", type=float, help="seconds by which the wall clock is ahead")
     parser.add_argument("--crash-when", type=Path, help="Faust's app crashes once this exists")
     parser.add_argument("--deaf-while", type=Path, help="no records are handed over while this exists")
+    parser.add_argument(
+        "--out-while", type=Path, help="it and its group do not hear each other while this exists"
+    )
     parser.add_argument("--mend-topics", action="store_true", help="give topics the settings they need")
     parser.add_argument("--upgrade", action="store_true", help="take the case over from other code")
     return parser
@@ -200,6 +225,8 @@ def launch(options: Sequence[str]) -> None:
         _crash_when(given.crash_when)
     if given.deaf_while:
         _deaf_while(given.deaf_while)
+    if given.out_while:
+        _out_of_group_while(given.out_while)
     if given.full_while:
         _disk_full_while(given.full_while)
     _checkpoint_every(given.checkpoint_every)

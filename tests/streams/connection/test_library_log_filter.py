@@ -12,13 +12,14 @@ from driftline.streams.connection.library_log_filter import leave_out_what_passe
 
 COORDINATION = logging.getLogger("aiokafka.consumer.group_coordinator")
 TIMERS = logging.getLogger("mode.timers")
+GROUPS = logging.getLogger("kafka.admin._groups")
 
 
 @pytest.fixture(autouse=True)
 def _filters() -> Iterator[None]:
     leave_out_what_passes()
     yield
-    for logger in (COORDINATION, TIMERS):
+    for logger in (COORDINATION, TIMERS, GROUPS):
         logger.filters.clear()
 
 
@@ -29,6 +30,8 @@ def test_a_coordinator_on_its_way_and_a_late_timer_are_not_reported_and_other_tr
     COORDINATION.error("Group Coordinator Request failed: %s", GroupAuthorizationFailedError("g"))
     TIMERS.warning("Timer %s is overlapping (interval=%r runtime=%r)", "commit", 1.0, 2.0)
     TIMERS.warning("Timer %s failed", "commit")
-    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    GROUPS.warning("Unable to decode member_metadata for orders.worker/one")
+    GROUPS.warning("another problem of the group")
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING", "WARNING"]
     assert "GroupAuthorizationFailedError" in caplog.text
     assert "failed" in caplog.records[1].message
