@@ -169,11 +169,6 @@ def _follow(case: UseCase, metrics: str | None) -> None:
     from driftline import logs
     from driftline.infra.proof.follow import follow
 
-    if case.plan.is_replicated:
-        raise typer.BadParameter(
-            f"{case.name} has replicas, whose pools --follow does not compare: leave it out"
-        )
-
     address = listening(metrics)
     logs.begin(case=case.name)
     stop = threading.Event()

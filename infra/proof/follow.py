@@ -17,7 +17,7 @@ from driftline.features.online.transient_failures import Outage
 from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.processes.metrics_server import serve_metrics
 from driftline.infra.proof.audit_metrics import AuditMetrics
-from driftline.infra.serving.deploy import stage_places
+from driftline.infra.serving.deploy import seal_of, stage_places
 from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
 from driftline.infra.topics.committed_offsets import folded_offsets, worker_groups
@@ -79,7 +79,9 @@ def _follow(
     followers: Sequence[PartitionFollower]
     stages: StageFollowers | None = None
     if case.plan.is_chain:
-        stages = StageFollowers(case, stage_places(case, settings), code_of(case), past)
+        # pools for replicas are sealed with the key of the checkpoints, without which none is unpickled
+        seal = seal_of(settings) if case.plan.is_replicated else None
+        stages = StageFollowers(case, stage_places(case, settings), code_of(case), past, seal)
         followers = list(stages)
     else:
         followers = [LogFollower(case, topics, code_of(case), past, n) for n in range(case.partitions)]

@@ -1,4 +1,5 @@
-"""What one partition of a stage sends to another, beside what comes there: compared as both go on.
+"""What one partition of a stage sends to another, beside what comes there: compared as both go on. Of a
+learner and a replica these are pools, else records.
 
 Neither side is held. Records of each are digested as they are read, a digest of every `DIGEST_EVERY` is kept
 until the other side is as far, and where both have as many records their digests are compared at once.
@@ -6,10 +7,13 @@ until the other side is as far, and where both have as many records their digest
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 
+from driftline.streams.between.activations import Sealing
 from driftline.streams.between.stage_record import StageRecord, decode_record
 from driftline.streams.proof.audit import PartitionAudit
+from driftline.streams.proof.published_pools import PoolHashes, PoolsSent, pool_difference
 from driftline.streams.proof.sent_records import DIGEST_EVERY, RunningDigest, SentDifference
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.positions import SourcePosition
@@ -32,7 +36,27 @@ class _Side:
             self.blocks.append((self.digest.short, self.source))
 
 
-class Crossing:
+class Crossing(ABC):
+    """What one writer sends to one reader; what is compared is counted in the writer's audit."""
+
+    @abstractmethod
+    def send(self, value: bytes) -> None:
+        """The next record that the writer's topic gives."""
+
+    @abstractmethod
+    def arrive(self, told: StageRecord, value: bytes) -> None:
+        """The next record in the reader's topic; one that has come before is passed over."""
+
+    @abstractmethod
+    def compare(self) -> None:
+        """Compare as far as both sides are known."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """All that the writer's topic holds is folded: more than it gives cannot have come."""
+
+
+class RecordCrossing(Crossing):
     """The records of one writer to one reader; what is compared is counted in the writer's `audit`."""
 
     def __init__(self, places: StagePlaces, writer: Target, reader: Target, audit: PartitionAudit) -> None:
@@ -79,3 +103,53 @@ class Crossing:
         self._audit.checked += until - self._compared
         self._audit.equal += until - self._compared
         self._compared = until
+
+
+class PoolCrossing(Crossing):
+    """The pools of a learner to one replica, compared by what they answer by; what is compared is counted in
+    the learner's `audit`. `hashes` are shared by all its replicas."""
+
+    def __init__(
+        self,
+        places: StagePlaces,
+        learner: Target,
+        reader: Target,
+        audit: PartitionAudit,
+        pools: tuple[str, Sealing, PoolHashes],
+    ) -> None:
+        self._places, self._learner, self._reader = places, learner, reader
+        self._audit = audit
+        self._made, self._came = PoolsSent(*pools), PoolsSent(*pools)
+        self._is_equal = True
+
+    def send(self, value: bytes) -> None:
+        """As of any crossing."""
+        self._made.take(value)
+
+    def arrive(self, told: StageRecord, value: bytes) -> None:
+        """As of any crossing."""
+        self._came.take(value)
+
+    def compare(self) -> None:
+        """As of any crossing; after a difference all later pools may be others too."""
+        made, came = self._made.content, self._came.content
+        both = min(len(made), len(came))
+        for own, known in zip(made[:both], came[:both], strict=True):
+            difference = pool_difference(self._places, self._learner, self._reader, own, known)
+            if difference is None:
+                self._audit.checked += 1
+                self._audit.equal += 1
+            elif self._is_equal:
+                self._is_equal = False
+                self._audit.differs(difference)
+        del made[:both], came[:both]
+
+    def finish(self) -> None:
+        """As of any crossing."""
+        self.compare()
+        if self._is_equal and self._came.content:
+            self._is_equal = False
+            more = self._came.content[-1]
+            span = f"pools up to {more.number}"
+            describe = SentDifference(self._places, self._learner, self._reader)
+            self._audit.differs(describe.of("not recomputed", (more.offset, 0), span))

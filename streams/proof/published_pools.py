@@ -8,7 +8,9 @@ when both are audited.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
+from driftline.online_models.pool.replica import PoolSnapshot
 from driftline.streams.between.activations import Activations, Sealing
 from driftline.streams.between.stage_record import decode_model_record
 from driftline.streams.code.state_hash import state_hash
@@ -17,13 +19,44 @@ from driftline.streams.records.difference import Difference
 from driftline.streams.records.outputs import Send, Target
 from driftline.streams.stages.places import StagePlaces
 
+HASHES_KEPT = 8
+"""Pools whose hash is not computed again when the same bytes come to another replica."""
+
+
+class SentPool(NamedTuple):
+    """A pool that one replica is sent: its number, the offset of the record that caused it, the watermark
+    there, and the canonical hash of what answers depend on."""
+
+    number: int
+    offset: int
+    watermark: float
+    hash: str
+
+
+class PoolHashes:
+    """The hashes of the newest pools, by the sha256 of their bytes: each replica is sent the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, str] = {}
+
+    def of(self, whole: bytes, snapshot: PoolSnapshot) -> str:
+        """The canonical hash of the pool whose bytes have this sha256."""
+        found = self._known.get(whole)
+        if found is None:
+            found = self._known[whole] = state_hash(snapshot)
+            for oldest in list(self._known)[:-HASHES_KEPT]:
+                del self._known[oldest]
+        return found
+
 
 class PoolsSent:
-    """The pools that one replica is sent: `content` has a text of each, which is equal for equal pools."""
+    """The pools that one replica is sent, in `content`: equal ones whichever owner has sent them. The newest
+    `hashes` may be shared."""
 
-    def __init__(self, case: str, seal: Sealing) -> None:
+    def __init__(self, case: str, seal: Sealing, hashes: PoolHashes | None = None) -> None:
         self._activations = Activations(case, seal)
-        self.content: list[str] = []
+        self._hashes = PoolHashes() if hashes is None else hashes
+        self.content: list[SentPool] = []
 
     def take(self, value: bytes | None) -> bool:
         """Whether a record is a part of a pool, which is taken in."""
@@ -32,7 +65,8 @@ class PoolsSent:
             return False
         snapshot = self._activations.take(told)
         if snapshot is not None:
-            self.content.append(f"{told.number}:{told.offset}:{told.watermark}:{state_hash(snapshot)}")
+            found = self._hashes.of(told.part.whole, snapshot)
+            self.content.append(SentPool(told.number, told.offset, told.watermark, found))
         return True
 
 
@@ -42,34 +76,48 @@ class Publications:
     def __init__(self, case: str, seal: Sealing) -> None:
         self._case = case
         self._seal = seal
+        self._hashes = PoolHashes()
         self._sent: dict[Target, PoolsSent] = {}
 
     def take(self, sends: Iterable[Send]) -> None:
         """The next records that the learner's topic gives."""
         for reader, value in sends:
-            self._sent.setdefault(reader, PoolsSent(self._case, self._seal)).take(value)
+            if reader not in self._sent:
+                self._sent[reader] = PoolsSent(self._case, self._seal, self._hashes)
+            self._sent[reader].take(value)
 
-    def content(self) -> dict[Target, list[str]]:
+    def content(self) -> dict[Target, list[SentPool]]:
         """By replica."""
         return {reader: pools.content for reader, pools in self._sent.items()}
+
+
+def pool_difference(
+    places: StagePlaces, learner: Target, reader: Target, made: SentPool, received: SentPool
+) -> Difference | None:
+    """How a pool that a replica received differs from the one that its learner's topic gives; None if it does
+    not."""
+    if made == received:
+        return None
+    field = f"pool {received.number} from {places.name(learner)}"
+    there, given = (f"offset {one.offset}, watermark {one.watermark}, {one.hash}" for one in (received, made))
+    place, source = places.input(reader), f"{made.offset}:0"
+    return Difference("different", *place, None, source, made.offset, field, there, given, None)
 
 
 def compare_pools(
     places: StagePlaces,
     learner: Target,
-    made: Mapping[Target, Sequence[str]],
-    received: Mapping[Target, Sequence[str]],
+    made: Mapping[Target, Sequence[SentPool]],
+    received: Mapping[Target, Sequence[SentPool]],
     audit: PartitionAudit,
 ) -> None:
     """Compare the pools that a learner's topic gives with those that its replicas received. Either may know
     more than the other, which was read at another time."""
     for reader, there in received.items():
-        for number, (own, known) in enumerate(zip(made.get(reader, ()), there, strict=False), 1):
-            if own == known:
-                audit.checked += 1
-                audit.equal += 1
+        for own, known in zip(made.get(reader, ()), there, strict=False):
+            difference = pool_difference(places, learner, reader, own, known)
+            if difference is not None:
+                audit.differs(difference)
                 continue
-            field = f"pool {number} from {places.name(learner)}"
-            source, behind_all = f"{audit.folded}:{number}", audit.folded
-            place = places.input(reader)
-            audit.differs(Difference("different", *place, None, source, behind_all, field, known, own, None))
+            audit.checked += 1
+            audit.equal += 1

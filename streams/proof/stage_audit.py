@@ -16,7 +16,7 @@ from driftline.streams.between.activations import Sealing
 from driftline.streams.between.stage_record import Writer
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.proof.audit import AuditedRange, PartitionAudit, PartitionAuditor, PublishedTopic
-from driftline.streams.proof.published_pools import PoolsSent, Publications, compare_pools
+from driftline.streams.proof.published_pools import PoolsSent, Publications, SentPool, compare_pools
 from driftline.streams.proof.sent_records import Arrivals, Received, SentComparison
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.ports import Place, StoredRecord
@@ -35,8 +35,8 @@ class StageAudit(msgspec.Struct):
     target: Target
     audit: PartitionAudit
     received: dict[Writer, Received] = {}
-    pools_sent: dict[Target, list[str]] = {}
-    pools_received: list[str] = []
+    pools_sent: dict[Target, list[SentPool]] = {}
+    pools_received: list[SentPool] = []
 
 
 class StageAuditor:

@@ -1,6 +1,7 @@
 """The audit of a case of several stages beside its workers: each partition of a stage, as its topic goes on.
 
-What a stage sends is compared with what comes to its readers as soon as both are folded here.
+What a stage sends is compared with what comes to its readers as soon as both are folded here: records, and
+the pools that a learner sends to its replicas.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from driftline.streams.archive.epochs import Code
 from driftline.streams.archive.topic_history import Past
+from driftline.streams.between.activations import Sealing
 from driftline.streams.between.stage_record import Writer, decode_record
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.proof.audit import AuditedRange, PartitionAuditor, PublishedTopic
-from driftline.streams.proof.crossing import Crossing
+from driftline.streams.proof.crossing import Crossing, PoolCrossing, RecordCrossing
 from driftline.streams.proof.partition_follow import PartitionFollower
+from driftline.streams.proof.published_pools import PoolHashes
 from driftline.streams.proof.stage_audit import stage_epochs
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.ports import StoredRecord
@@ -24,14 +27,30 @@ from driftline.streams.stages.stage_fold import StageFold
 class StageFollower(PartitionFollower):
     """The audit of one partition of a stage, with what it sends to others and what comes to it."""
 
-    def __init__(self, case: UseCase, places: StagePlaces, code: Code, past: Past, target: Target) -> None:
-        assert places.itinerary is not None
+    def __init__(
+        self,
+        case: UseCase,
+        places: StagePlaces,
+        code: Code,
+        past: Past,
+        target: Target,
+        seal: Sealing | None,
+    ) -> None:
+        itinerary = places.itinerary
+        assert itinerary is not None
         self._places, self._code, self._target = places, code, target
-        self._fold = StageFold(case, places.itinerary, *target)
+        self._fold = StageFold(case, itinerary, *target, seal=seal)
         super().__init__(past, places.name(target), places.input(target), places.outputs(target))
-        readers = places.itinerary.targets(target.stage)
-        self.sent = {reader: Crossing(places, target, reader, self._auditor.audit) for reader in readers}
+        publishes = itinerary.is_replicated and target.stage == itinerary.last
+        pools = (case.name, seal, PoolHashes()) if publishes and seal is not None else None
+        self.sent = {reader: self._crossing(reader, pools) for reader in itinerary.targets(target.stage)}
         self.arriving: dict[Writer, Crossing] = {}
+
+    def _crossing(self, reader: Target, pools: tuple[str, Sealing, PoolHashes] | None) -> Crossing:
+        places, writer, audit = self._places, self._target, self._auditor.audit
+        if pools is None:
+            return RecordCrossing(places, writer, reader, audit)
+        return PoolCrossing(places, writer, reader, audit, pools)
 
     def _new_auditor(self, published: Mapping[str, PublishedTopic]) -> PartitionAuditor:
         epochs = stage_epochs(self._places, self._code, self._past, self._target)
@@ -66,12 +85,15 @@ class StageFollower(PartitionFollower):
 
 
 class StageFollowers:
-    """The followers of all partitions of all stages, the last stage's first."""
+    """The followers of all partitions of all stages, the last stage's first. `seal` is that of the pools of
+    replicas."""
 
-    def __init__(self, case: UseCase, places: StagePlaces, code: Code, past: Past) -> None:
+    def __init__(
+        self, case: UseCase, places: StagePlaces, code: Code, past: Past, seal: Sealing | None = None
+    ) -> None:
         self._past = past
         self._by_target = {
-            target: StageFollower(case, places, code, past, target)
+            target: StageFollower(case, places, code, past, target, seal)
             for stage in reversed(range(places.count))
             for target in places.targets_of(stage)
         }

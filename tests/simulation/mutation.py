@@ -6,13 +6,15 @@ place. Text that is no longer there is an error: the mutation has to follow the 
 
 from __future__ import annotations
 
+import builtins
+import dis
 import inspect
 import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from tests.simulation.chaos import Focus
@@ -45,7 +47,10 @@ class Change:
             raise LookupError(f"{self.path} has {source.count(self.before)} times the text {self.before!r}")
         namespace: dict[str, Any] = {}
         code = "from __future__ import annotations\n" + source.replace(self.before, self.after)
-        exec(compile(code, f"<mutated {self.path}>", "exec"), self.module.__dict__, namespace)
+        compiled = compile(code, f"<mutated {self.path}>", "exec")
+        if unknown := sorted(_globals_of(compiled) - vars(self.module).keys() - vars(builtins).keys()):
+            raise LookupError(f"{self.path} has no {unknown}: that would be noticed, and not the change")
+        exec(compiled, self.module.__dict__, namespace)
         holders = [owner] if owner is not self.module else _importers(name, original)
         try:
             for holder in holders:
@@ -54,6 +59,13 @@ class Change:
         finally:
             for holder in holders:
                 setattr(holder, name, original)
+
+
+def _globals_of(code: CodeType) -> set[str]:
+    """The global names that a function loads."""
+    inner = [one for one in code.co_consts if isinstance(one, CodeType)]
+    own = {one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"}
+    return own.union(*map(_globals_of, inner))
 
 
 def _importers(name: str, function: Any) -> list[Any]:

@@ -24,6 +24,16 @@ _LATE_FENCE = """
     appender = LateFence()
 """
 
+_UNHEARD = """
+            async def unheard(publishing):
+                try:
+                    await publishing
+                except Exception:
+                    return
+
+            asyncio.create_task(unheard(self._publish(_together(self._taken()))))
+"""
+
 _APPENDED = "ends = await appender.append(batches)\n"
 
 
@@ -193,7 +203,7 @@ OF_THE_ORDER = (
         send_queue,
         "SendQueue._send",
         "await self._publish(_together(self._taken()))",
-        "asyncio.create_task(_unheard(self._publish(_together(self._taken()))))",
+        _UNHEARD,
     ),
     mutation(
         "ordinals are not compared",

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from driftline.streams.checkpoints.segment_files import SEGMENTS, SegmentFolders
+from driftline.streams.owner import send_queue
 from driftline.streams.waiting import queue
 from tests.simulation.__main__ import main
-from tests.simulation.mutation import Mutation, first_caught
+from tests.simulation.mutation import Change, Mutation, first_caught
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import run
 from tests.simulation.world import World
@@ -70,6 +71,12 @@ def test_a_broken_order_of_effects_is_noticed(mutation: Mutation) -> None:
     caught = first_caught(mutation, WITHIN)
     assert caught is not None, f"not within {len(WITHIN)} histories"
     assert run(caught.seed, mutation.focus).violation is None, "it is the mutation that is noticed"
+
+
+def test_a_change_that_names_what_is_not_there_is_an_error_and_not_noticed_as_one() -> None:
+    change = Change(send_queue, "SendQueue._taken", "return taken", "return [_nowhere(taken)]")
+    with pytest.raises(LookupError, match="_nowhere"), change.applied():
+        pass
 
 
 def test_a_violation_is_reported_with_the_command_that_replays_it(capsys: pytest.CaptureFixture[str]) -> None:

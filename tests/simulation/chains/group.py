@@ -34,8 +34,10 @@ PASSING = {
 """How probable each passing failure is in a history that has it."""
 
 
-Focus = Literal["crash", "trim"]
-"""A fault that makes up most of what happens."""
+Focus = Literal["crash", "trim", "refused"]
+"""A fault that makes up most of what happens, or a passing failure that is frequent."""
+OFTEN = 0.3
+"""How probable a passing failure is that a history is about."""
 
 
 class Machine:
@@ -103,11 +105,13 @@ class Group:
         ):
             if random.random() < 0.6:
                 plan += [fault] * random.choice((1, 2))
-        if self._focus is not None:
+        if self._focus is not None and self._focus not in PASSING:
             plan += [getattr(self, self._focus), self._leap] * len(plan)
         if random.random() < 0.7:
             chosen = {name: chance for name, chance in PASSING.items() if random.random() < 0.5}
             self._world.chances = Chances(**chosen)
+        if self._focus in PASSING:
+            self._world.chances = self._world.chances._replace(**{self._focus: OFTEN})
         self._world.undisturbed = False
         return plan
 

@@ -9,9 +9,19 @@ from driftline.streams.stages import last_stage, places, replica_stage, stage_fo
 from tests.simulation.chains.group import Focus
 from tests.simulation.chains.run import run
 from tests.simulation.mutation import Change
+from tests.simulation.mutations import OF_THE_ORDER
 from tests.simulation.run import Verdict
 
+OF_AN_OWNER = (
+    "a send follows a failed one",
+    "the state counts as whole before its outputs are acknowledged",
+    "a batch goes out before the one before it is acknowledged",
+    "what is missing before the records handed over is not folded",
+)
+"""Orders that the owner of a stage keeps as the owner of a log does."""
+
 MUTATIONS = {
+    **{one.name: one.change for one in OF_THE_ORDER if one.name in OF_AN_OWNER},
     "a reader does not drop repeats": Change(
         writers, "Writers.take", "if record.number <= last.records:", "if False:"
     ),
@@ -81,6 +91,12 @@ MUTATIONS = {
         "    parts[part.index] = part\n",
         "    parts[part.index] = part\n    self.taken = told.number\n",
     ),
+    "a pool that a replica has taken is taken again when it comes once more": Change(
+        activations, "Activations.take", "if told.number <= self.taken:", "if False:"
+    ),
+    "how old the pool of a replica is is not restored": Change(
+        replica_stage, "ReplicaStage.restore", "    self._pool.at = state.pool_at\n", ""
+    ),
     "what a replica was sent of pools is not restored": Change(
         replica_stage, "ReplicaStage.restore", "    self._activations.restore(state.activations)\n", ""
     ),
@@ -99,6 +115,7 @@ MUTATIONS = {
 FOCUSES: dict[str, Focus] = {
     "a writer starts past what is acknowledged: a checkpoint does not wait for its sends": "crash",
     "the checkpoints of two stages are mixed up": "trim",
+    "what was sent before is not sent again where an output has a tail": "refused",
 }
 """The fault that it takes to notice some of them soon."""
 

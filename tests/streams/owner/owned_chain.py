@@ -33,7 +33,7 @@ def compared(value: bytes, pools: PoolsSent) -> bytes | None:
     before = len(pools.content)
     if not pools.take(value):
         return value
-    return pools.content[-1].encode() if len(pools.content) > before else None
+    return repr(pools.content[-1]).encode() if len(pools.content) > before else None
 
 
 class Published(NamedTuple):

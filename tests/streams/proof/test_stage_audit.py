@@ -122,9 +122,9 @@ def test_all_that_replicas_answer_and_are_sent_is_equal() -> None:
     assert compared == len(chain.published()) + sent
 
 
-def test_a_pool_that_the_learner_does_not_give_is_found_where_it_came_to() -> None:
-    chain = serve(replicated)
-    replica, learner = Target(chain.itinerary.serving, 0), Target(chain.itinerary.last, 0)
+def forge_newest_pool(chain: OwnedChain, more: int = 0) -> tuple[Place, int]:
+    """The newest pool that came to a replica is another one, or comes once `more`; where, and its number."""
+    replica = Target(chain.itinerary.serving, 0)
     told = [(record.offset, decode_model_record(record.value)) for record in chain.records(replica)]
     pools = [(offset, one) for offset, one in told if one.part is not None]
     offset, newest = pools[-1]
@@ -132,15 +132,26 @@ def test_a_pool_that_the_learner_does_not_give_is_found_where_it_came_to() -> No
     activations.taken = newest.number - 1
     snapshot = [activations.take(one) for _, one in pools if one.number == newest.number][-1]
     assert snapshot is not None
-    forged = seal_snapshot(
-        snapshot._replace(labels=snapshot.labels + 1), SEAL, replicated.name, newest.number
-    )
+    number, other = newest.number + more, snapshot._replace(labels=snapshot.labels + 1)
+    forged = seal_snapshot(other, SEAL, replicated.name, number)
     part = PoolPart(sha256(forged).digest(), 0, 1, forged)
-    change(chain, replica, offset, lambda _: encode_record(msgspec.structs.replace(newest, part=part)))
-    difference = audited(chain)[learner].audit.first_difference
+    value = encode_record(msgspec.structs.replace(newest, number=number, part=part))
+    if more:
+        chain.broker.add(chain.place(replica), None, value)
+    else:
+        change(chain, replica, offset, lambda _: value)
+    return chain.place(replica), number
+
+
+def test_a_pool_that_the_learner_does_not_give_is_found_where_it_came_to() -> None:
+    chain = serve(replicated)
+    place, number = forge_newest_pool(chain)
+    audit = audited(chain)[Target(chain.itinerary.last, 0)].audit
+    difference = audit.first_difference
     assert difference is not None
-    assert (difference.topic, difference.partition) == chain.place(replica)
-    assert difference.field == f"pool {newest.number} from examples/0"
+    assert (difference.topic, difference.partition) == place
+    assert difference.field == f"pool {number} from examples/0"
+    assert difference.log_offset < audit.folded
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

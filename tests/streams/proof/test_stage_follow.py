@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from parcels import on_two
+from parcels import replicated
 
 from driftline.streams.archive.epochs import CodeEpoch, epoch_output
 from driftline.streams.between.stage_record import decode_record, encode_record
@@ -13,8 +13,8 @@ from driftline.streams.proof.partition_follow import EpochAdded
 from driftline.streams.proof.stage_follow import StageFollowers
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.positions import headers_of
-from tests.streams.owner.owned_chain import OwnedChain
-from tests.streams.proof.test_stage_audit import Held, audited, change, served
+from tests.streams.owner.owned_chain import SEAL, OwnedChain
+from tests.streams.proof.test_stage_audit import Held, audited, change, forge_newest_pool, serve, served
 
 __all__ = ["served"]
 
@@ -26,7 +26,7 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def followers(chain: OwnedChain) -> StageFollowers:
     first = chain.stages[0]
-    return StageFollowers(on_two, first.places, first.code, Held(chain.broker))
+    return StageFollowers(first.case, first.places, first.code, Held(chain.broker), SEAL)
 
 
 def follow(chain: OwnedChain, found: StageFollowers) -> None:
@@ -87,6 +87,38 @@ def test_an_output_that_is_another_is_a_difference_of_the_last_stage(served: Own
     found = followers(served)
     follow(served, found)
     assert list(differences(found)) == ["questions/0"]
+
+
+def test_pools_are_compared_with_those_that_came_to_the_replicas() -> None:
+    chain = serve(replicated)
+    found = followers(chain)
+    follow(chain, found)
+    assert differences(found) == {}
+    done = audited(chain)
+    by_name = {one.name: one.counts[0] for one in found}
+    assert by_name == {chain.stages[0].places.name(target): one.audit.checked for target, one in done.items()}
+    learner = done[Target(chain.itinerary.last, 0)]
+    assert all(len(pools) > 3 for pools in learner.pools_sent.values())
+
+
+def test_a_pool_that_the_learner_does_not_give_is_a_difference_of_the_learner() -> None:
+    chain = serve(replicated)
+    place, number = forge_newest_pool(chain)
+    found = followers(chain)
+    follow(chain, found)
+    assert differences(found) == {"examples/0": f"pool {number} from examples/0"}
+    (learner,) = [one for one in found if one.difference is not None]
+    assert learner.difference is not None
+    assert (learner.difference.topic, learner.difference.partition) == place
+    assert learner.verified == learner.difference.log_offset < len(chain.broker.at(learner.place))
+
+
+def test_a_pool_that_nobody_sent_is_a_difference_of_the_learner() -> None:
+    chain = serve(replicated)
+    _, number = forge_newest_pool(chain, more=1)
+    found = followers(chain)
+    follow(chain, found)
+    assert differences(found) == {"examples/0": f"pools up to {number} from examples/0"}
 
 
 def test_a_code_epoch_that_comes_later_is_noticed(served: OwnedChain) -> None:
