@@ -1,7 +1,8 @@
 """Run faults by hand: `python -m tests.faults --fault sigkill --seed 7 --events 12000`.
 
-Exit code 1 when anything is violated, and then the run's files are kept. `--all --seeds 5` is the
-whole matrix.
+Prints a table of the trials: what was violated and what was measured, with the load average of then, on
+which seconds depend. Exit code 1 when anything is violated, and then the run's files are kept.
+`--all --seeds 5` is the whole matrix.
 """
 
 from __future__ import annotations
@@ -12,12 +13,29 @@ import signal
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from driftline.streams.code.hash_seed import pin
 from tests.faults.courses.register import FAULTS
 from tests.faults.lab.stack import Lab
-from tests.faults.trial import EVENTS, trial
+from tests.faults.trial import EVENTS, Trial, trial
+
+
+def _table(trials: Sequence[Trial]) -> str:
+    """A line of each trial, and of each thing that was measured the middle and the longest."""
+    lines = ["| fault | violations | seconds measured (load average) |", "|---|---|---|"]
+    seconds: dict[str, list[float]] = {}
+    for one in trials:
+        told = "; ".join(f"{m.what} {m.seconds:.2f} ({m.load:.1f})" for m in one.measured)
+        lines.append(f"| {one.name} | {len(one.violations)} | {told} |")
+        for measured in one.measured:
+            seconds.setdefault(measured.what, []).append(measured.seconds)
+    lines.append("")
+    for what, values in seconds.items():
+        middle, longest = statistics.median(values), max(values)
+        lines.append(f"{what}: median {middle:.2f} s, longest {longest:.2f} s, {len(values)} times")
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -30,26 +48,19 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=EVENTS)
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the broker and the workers end too
-    trials = 0
-    violated = []
-    measured: dict[str, list[float]] = {}
     home = Path(tempfile.mkdtemp(prefix="driftline-faults-"))
     with Lab(home) as lab:
-        for seed in range(given.seed, given.seed + given.seeds):
-            for name in sorted(FAULTS) if given.all else given.fault:
-                trials += 1
-                found = trial(lab, name, seed, given.events)
-                if found.violations:
-                    violated.append(found.command)
-                for what, values in found.measured.items():
-                    measured.setdefault(what, []).extend(values)
-    for what, values in measured.items():
-        middle, longest = statistics.median(values), max(values)
-        print(f"{what}: median {middle:.2f} s, longest {longest:.2f} s, {len(values)} times")
+        trials = [
+            trial(lab, name, seed, given.events)
+            for seed in range(given.seed, given.seed + given.seeds)
+            for name in (sorted(FAULTS) if given.all else given.fault)
+        ]
+    print(_table(trials))
+    violated = [one.command for one in trials if one.violations]
     if violated:
-        print(f"{len(violated)} of {trials} trials violated; files are in {home}")
+        print(f"{len(violated)} of {len(trials)} trials violated; files are in {home}")
     else:
-        print(f"{trials} trials, no violation")
+        print(f"{len(trials)} trials, no violation")
         shutil.rmtree(home)
     for command in violated:
         print(f"violated: {command}")

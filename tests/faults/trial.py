@@ -23,7 +23,7 @@ from tests.faults.courses import (  # noqa: F401 (they register faults)
 )
 from tests.faults.courses.register import CASES, FAULTS, Fault
 from tests.faults.lab.feed import CASE
-from tests.faults.lab.run import Run
+from tests.faults.lab.run import Measured, Run
 from tests.faults.lab.stack import Lab, LabError
 from tests.faults.verdict import judge
 
@@ -32,11 +32,12 @@ EVENTS = 12_000
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of it: the command that repeats it, what was violated, seconds measured by name."""
+    """What came of it: the command that repeats it, what was violated, what was measured."""
 
+    name: str
     command: str
     violations: list[str]
-    measured: dict[str, list[float]]
+    measured: list[Measured]
 
 
 def trial(
@@ -69,7 +70,7 @@ def trial(
     run.note(f"{name}, seed {seed}: {verdict}; {time.monotonic() - started:.0f} s")
     if not violations:
         shutil.rmtree(run.home)
-    return Trial(command, violations, run.measured)
+    return Trial(name, command, violations, run.measured)
 
 
 def _violations(run: Run, course: Callable[..., object]) -> list[str]:

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
@@ -38,10 +38,17 @@ from tests.faults.lab.worker_process import WorkerProcess
 CHECKPOINTS_EVERY = (0.1, 0.4, 1.0, 1000.0)
 """Seconds between a worker's checkpoints, of which one is drawn: successors begin near and far behind."""
 
-
 COLD = 0.25
 """Share of the workers that begin as a new interpreter, with hashes of their own; the others are forked
 from one that has imported everything."""
+
+
+class Measured(NamedTuple):
+    """Seconds that something took, and the machine's load average of the last minute at its end."""
+
+    what: str
+    seconds: float
+    load: float
 
 
 class Run:
@@ -73,7 +80,7 @@ class Run:
         self.key = secrets.token_hex(32)
         self.workers: list[WorkerProcess] = []
         self.commands: list[subprocess.Popen[bytes]] = []
-        self.measured: dict[str, list[float]] = {}
+        self.measured: list[Measured] = []
         self.log_is_the_source = True
         """Whether the log is to hold the source's events, each once and in their order."""
         self.reached_at = lab.bootstrap
@@ -115,9 +122,10 @@ class Run:
         started = time.monotonic()
         return lambda: time.monotonic() - started
 
-    def measure(self, what: str, value: float) -> None:
-        self.measured.setdefault(what, []).append(value)
-        self.note(f"{what}: {value:.2f} s")
+    def measure(self, what: str, seconds: float) -> None:
+        measured = Measured(what, seconds, os.getloadavg()[0])
+        self.measured.append(measured)
+        self.note(f"{what}: {seconds:.2f} s (load {measured.load:.1f})")
 
     # workers
 
