@@ -11,6 +11,7 @@ from driftline.online_models.drift.alarm_budget import AlarmBudget
 from driftline.online_models.drift.drift_report import Side, Toll
 from driftline.online_models.drift.monitors.alarm import Alarm
 from driftline.online_models.drift.monitors.delays import DELAY_OF
+from driftline.online_models.drift.monitors.rare_labels import RANKING_OF_RARE
 from driftline.online_models.drift.monitors.value_scale import Scale
 from driftline.online_models.drift.monitors.windows import BLOCK
 from driftline.online_models.drift.spans import BlockSpan
@@ -37,7 +38,8 @@ LOSS_OF_FROZEN = "loss of frozen"
 so its losses show slow changes."""
 LOSS_OF_RARE = "loss of rare labels"
 """The losses on the labels of a class that is rare. Among all losses they are lost: what a model loses on one
-fraud in two hundred payments is off the scale of the others, right or wrong."""
+fraud in two hundred payments is off the scale of the others, right or wrong. Where labels are learned at
+their deadline, in the order of their requests, `RANKING_OF_RARE` is watched instead, and needs fewer."""
 BREAKS: frozenset[SuspectChange] = frozenset({"missing rate", "unit", "frozen value", "calendar"})
 SETTLING = 3
 """Blocks after an alarm whose values show the new level of a stream: the alarm's own block may be half
@@ -156,7 +158,7 @@ def _change(alarm: Alarm) -> SuspectChange:
         return "labels"
     if alarm.stream == "calibration":
         return "calibration"
-    if alarm.stream == "loss" or alarm.stream.startswith("loss of "):
+    if alarm.stream in ("loss", RANKING_OF_RARE) or alarm.stream.startswith("loss of "):
         return "loss"
     return alarm.aspect
 

@@ -24,6 +24,7 @@ from driftline.online_models.drift.monitors.alarm import Alarm
 from driftline.online_models.drift.monitors.blocks import columns_of
 from driftline.online_models.drift.monitors.delays import DELAY_OF, Backlog, ClassDelays
 from driftline.online_models.drift.monitors.panel import Panel
+from driftline.online_models.drift.monitors.rare_labels import RANKING_OF_RARE, RareRanks
 from driftline.online_models.drift.monitors.windows import BLOCK
 from driftline.online_models.drift.performance import Performance
 from driftline.online_models.drift.spans import BlockSpan, Spans
@@ -35,9 +36,9 @@ DETECTOR = "windows"
 _Labelled = tuple[Any, Any, float, Sequence[float | None], float, int, float, int, Sequence[Any]]
 
 _STATE = (
-    "_answers", "_backlog", "_delays", "_heard", "_incidents", "_judges_labels", "_known", "_label_spans",
-    "_labelled", "_labels", "_late", "_learned", "_learns_from", "_mature_from", "_performance", "_rare",
-    "_request_spans", "_requests", "_rows", "_seen", "_started", "_times", "_trues",
+    "_answers", "_apart", "_backlog", "_delays", "_heard", "_incidents", "_judges_labels", "_known",
+    "_label_spans", "_labelled", "_labels", "_learned", "_learns_from", "_mature_from", "_performance",
+    "_ranks", "_rare", "_request_spans", "_requests", "_rows", "_seen", "_started", "_times", "_trues",
 )  # fmt: skip
 MATURE = 512
 """Labels after which a model's answers are watched: before, its scores and losses change as it learns."""
@@ -79,7 +80,8 @@ class DriftManager:
         self._delays = ClassDelays(most)
         self._backlog = Backlog()
         self._heard: list[tuple[Any, float]] = []  # labels that are learned later, and how long they took
-        self._late: list[Alarm] = []  # of delays, since the newest block of labels
+        self._ranks = RareRanks()
+        self._apart: list[Alarm] = []  # of delays and ranks, since the newest block of labels
         self._incidents = Incidents()
         self._performance = Performance()
         self._rows: list[dict[str, Any]] = []
@@ -190,7 +192,7 @@ class DriftManager:
         """Labels and their delays; alarms from these come with the next block of labels."""
         if self._classes:
             _, least, _ = self._needed()
-            self._late += self._delays.update(labels, delays, at, least)
+            self._apart += self._delays.update(labels, delays, at, least)
 
     def _is_mature(self, asked: int) -> bool:
         """Whether the model had learned enough when that was asked, or was not observed."""
@@ -268,8 +270,8 @@ class DriftManager:
             columns[stream] = of_member
         if self._frozen is not None:
             columns[LOSS_OF_FROZEN] = self._frozen_losses(truths, answers)
-        if self._rare is not None:
-            rare = self._rare
+        rare = self._rare
+        if rare is not None and not self._by_deadline:
             columns[LOSS_OF_RARE] = [
                 loss if y == rare else None for y, loss in zip(truths, losses, strict=True)
             ]
@@ -286,6 +288,9 @@ class DriftManager:
             BlockSpan(known_at[0], known[0], known_at[-1], known[-1]),
         )
         self._tally(truths, losses, answers)
+        if self._by_deadline and rare is not None:
+            _, least, _ = self._needed()
+            self._apart += self._ranks.update(truths, scores, rare, least)
         if not self._by_deadline:
             delays = [known - asked for known, asked in zip(known_at, asked_at, strict=True)]
             self._backlog.answered(asked, delays)
@@ -335,7 +340,7 @@ class DriftManager:
         _, warning, needed = self._needed()
         alarms = panel.update(columns, warning, times)
         if panel is self._labels:
-            alarms += self._late_labels(alarms, at)
+            alarms += self._from_apart(alarms, at)
         if not alarms:
             return []
         confirmed = [alarm for alarm in alarms if alarm.evidence >= needed]
@@ -345,8 +350,7 @@ class DriftManager:
         severity: DriftSeverity | None = None
         if confirmed:
             for alarm in confirmed:
-                if alarm.column >= 0 or alarm.aspect == "calendar":
-                    (self._delays if alarm.stream.startswith(DELAY_OF) else panel).restart(alarm)
+                self._restart(alarm, panel)
             if incidents.alarmed(confirmed, self._seen):
                 severity = "drift"
         elif incidents.warned(warnings, self._seen):
@@ -354,18 +358,28 @@ class DriftManager:
         labels = panel is self._labels
         return [self._drift(severity, at, offset, blocks, labels=labels)] if severity else []
 
-    def _late_labels(self, alarms: Sequence[Alarm], now: float) -> list[Alarm]:
-        """Labels that come later than before: those of a class, and those that are missing where labels seem
-        to have changed."""
-        late, self._late = self._late, []
+    def _restart(self, alarm: Alarm, panel: Panel) -> None:
+        """Compare what comes with what comes from here on."""
+        if alarm.stream == RANKING_OF_RARE:
+            self._ranks.restart()
+        elif alarm.stream.startswith(DELAY_OF):
+            self._delays.restart(alarm)
+        elif alarm.column >= 0 or alarm.aspect == "calendar":
+            panel.restart(alarm)
+
+    def _from_apart(self, alarms: Sequence[Alarm], now: float) -> list[Alarm]:
+        """What monitors with blocks of their own found, and labels that are missing where labels seem to have
+        changed."""
+        apart, self._apart = self._apart, []
         if alarms and not self._by_deadline:
             shortfall = self._backlog.shortfall(now)
-            late += [] if shortfall is None else [shortfall]
-        return late
+            apart += [] if shortfall is None else [shortfall]
+        return apart
 
     def _needed(self) -> tuple[int, float, float]:
         """(monitors, evidence of each for a warning, for a drift): an equal share of the budget."""
-        monitors = max(1, self._requests.monitors + self._labels.monitors + self._delays.monitors)
+        ranks = self._rare is not None and self._by_deadline
+        monitors = max(1, self._requests.monitors + self._labels.monitors + self._delays.monitors + ranks)
         if self._thresholds[0] != monitors:
             blocks = self._monitoring.false_alarm_every * monitors / BLOCK
             self._thresholds = (

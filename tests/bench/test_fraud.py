@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 
 from driftline.bench.drift.fraud import DAYS, START, chargebacks, fraud, run, settled, settlements
+from driftline.online_models.drift.monitors.rare_labels import RANKING_OF_RARE
 
 PAYMENTS = 4_000
 
@@ -21,12 +22,14 @@ def test_by_defaults_answers_are_those_of_labels_at_their_deadline() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("payments", [200_000, 80_000])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_change_is_detected_and_nothing_else_is_reported(seed: int) -> None:
-    found = run(fraud(), chargebacks(200_000, seed))
-    best = run(settled(), settlements(200_000, seed))
+def test_the_change_is_detected_and_nothing_else_is_reported(seed: int, payments: int) -> None:
+    found = run(fraud(), chargebacks(payments, seed))
+    best = run(settled(), settlements(payments, seed))
     assert abs(found.figures["roc_auc"] - best.figures["roc_auc"]) <= 0.02
     (told,) = found.confirmed
     assert told["kind"] == "concept drift"
+    assert told["suspects"][0]["subject"].startswith(RANKING_OF_RARE)
     days = (datetime.fromisoformat(told["at"]) - START).total_seconds() / 86_400
     assert DAYS / 2 + 25 <= days <= DAYS / 2 + 75
