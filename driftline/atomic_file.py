@@ -15,7 +15,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which takes the place of `path` in one step when the block ends without an error.
 
     It is written beside `path` under a name of its own, so two writers never write into one file. Raises
-    OSError; then, and when the block fails, `path` is unchanged.
+    OSError; then, and when the block fails, `path` is unchanged. A symbolic link stays, what it names is
+    replaced. A device or a pipe (`/dev/null`, `/dev/stdout`) cannot be replaced, and is written as it is.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -25,6 +26,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     ...     path.read_bytes()
     b'whole'
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = path.resolve()
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         with unfinished.open("xb") as file:

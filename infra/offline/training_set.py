@@ -10,11 +10,11 @@ import msgspec
 import pyarrow as pa
 from pyarrow import compute, parquet
 
+from driftline.atomic_file import replacing
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.infra.serving.deploy import stage_places
 from driftline.infra.settings import Settings
 from driftline.streams.archive.parts import Archive
-from driftline.streams.archive.storage import Storage
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.offline.training_set import ArchivedAnswers, Comparison, training_log, training_set
 
@@ -121,5 +121,6 @@ def write_table(table: pa.Table, out: Path) -> None:
     """Write a table to a Parquet file: the whole file or none."""
     sink = pa.BufferOutputStream()
     parquet.write_table(table, sink, compression="zstd")
-    out = out.absolute()
-    Storage(str(out.parent)).write(out.name, sink.getvalue().to_pybytes())
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as file:
+        file.write(sink.getvalue())
