@@ -30,6 +30,15 @@ class Alert(NamedTuple):
 _P = 'case="orders",partition="0",topic="events"'
 _AUDITED = 'case="orders",partition="0"'
 
+_LEARNER = 'case="orders",partition="examples/0",topic="examples"'
+
+
+def _older_than_declared(unit: str) -> str:
+    """Where the pool of the newest answer is far older than a learner may leave it."""
+    allowed = f"3 * max by (case) ({_series(f'replica_publish_every_{unit}')})"
+    return f"{_series(f'replica_staleness_{unit}')} > on (case) group_left () {allowed}"
+
+
 ALERTS = (
     Alert(
         "DriftlinePartitionNotServed",
@@ -116,6 +125,18 @@ ALERTS = (
         "ticket",
         "{{ $labels.case }}: records of a producer with another partitioner than Kafka's are refused",
         {f'{_series("records")}{{{_P},result="misplaced"}}': "0x10 1+1x110"},
+    ),
+    Alert(
+        "DriftlineReplicasStale",
+        f"({_older_than_declared('labels')}) or ({_older_than_declared('seconds')} and"
+        f" {_series('replica_staleness_labels')} > 0)",
+        "10m",
+        "ticket",
+        "{{ $labels.case }}: replicas answer by a pool three times as old as publish_every allows",
+        {
+            f"{_series('replica_staleness_labels')}{{{_LEARNER}}}": "5000x120",
+            f'{_series("replica_publish_every_labels")}{{case="orders"}}': "1000x120",
+        },
     ),
     Alert(
         "DriftlineDrift",

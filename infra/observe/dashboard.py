@@ -41,6 +41,10 @@ ROWS: dict[str, tuple[DashboardPanel, ...]] = {
         DashboardPanel("Predictions that wait for a label", "pending_predictions"),
         DashboardPanel("Outcomes a second", "outcomes", ("status",), is_rate=True, unit="ops"),
         DashboardPanel("Offsets since a model learned", "model_staleness_records", ("partition",)),
+        DashboardPanel("Labels since the pool that answers", "replica_staleness_labels", ("partition",)),
+        DashboardPanel(
+            "Event time since the pool that answers", "replica_staleness_seconds", ("partition",), unit="s"
+        ),
         DashboardPanel("Rows written to the online store", "feature_rows_written", is_rate=True, unit="ops"),
         DashboardPanel("Rows that wait for the online store", "feature_rows_waiting"),
         DashboardPanel(

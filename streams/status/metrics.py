@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from driftline.online_models.members.member import Shared
 from driftline.streams.owner.deployment import RowWriter
 from driftline.streams.status.metric_definitions import MEASURES, PREFIX
 
@@ -70,6 +72,17 @@ def add_rows(readings: Readings, rows: RowWriter) -> None:
     readings.set("feature_rows_written", rows.rows_written)
     readings.set("feature_rows_waiting", rows.rows_waiting)
     readings.set("feature_writes_failing_seconds", rows.failing_seconds)
+
+
+def add_replicas(readings: Readings, models: object) -> None:
+    """Add how often a pool is published to its replicas, if there are any."""
+    if not isinstance(models, Shared) or not models.replicas:
+        return
+    every = models.publish_every
+    if isinstance(every, timedelta):
+        readings.set("replica_publish_every_seconds", every.total_seconds())
+    else:
+        readings.set("replica_publish_every_labels", every)
 
 
 def add_models(readings: Readings, models: Mapping[str, Mapping[str, Any]]) -> None:

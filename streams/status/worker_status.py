@@ -16,7 +16,14 @@ from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.partition_task import PartitionTask
 from driftline.streams.records.outputs import Target
-from driftline.streams.status.metrics import PartitionLabels, Readings, WorkerMetrics, add_models, add_rows
+from driftline.streams.status.metrics import (
+    PartitionLabels,
+    Readings,
+    WorkerMetrics,
+    add_models,
+    add_replicas,
+    add_rows,
+)
 from driftline.streams.status.model_figures import ModelFigures, add_pools
 from driftline.streams.status.partition_readings import add_checkpoints, add_partition
 from driftline.streams.status.status_file import StatusFile, ended
@@ -111,6 +118,7 @@ class WorkerStatus:
         if (rows := self._deployment.rows) is not None:
             add_rows(readings, rows)
         add_pools(readings, self._figures.pools, self._serving_models(), self._of_answers)
+        add_replicas(readings, self._deployment.case.models)
         add_models(readings, status["models"])
         return readings
 

@@ -35,7 +35,12 @@ ONCE_IT_HAPPENED = (
 )
 """Measures without a value before something of their kind has happened in this process."""
 
-OF_REPLICAS = ("replica_staleness_labels", "replica_staleness_seconds")
+OF_REPLICAS = (
+    "replica_staleness_labels",
+    "replica_staleness_seconds",
+    "replica_publish_every_labels",
+    "replica_publish_every_seconds",
+)
 """Measures of cases with replicas only."""
 KEYS = 10_000
 
