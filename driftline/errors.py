@@ -1,11 +1,11 @@
-"""The root of every error that driftline raises. Each package below has a branch of its own.
+"""The base class of every error that driftline raises. Each package has its own base class below it.
 
 This module and `driftline.declaration_check` import nothing of driftline, so that every layer may use them.
 """
 
 
 class DriftlineError(Exception):
-    """What driftline refuses or cannot do; the message says what was wrong, where, and what to do.
+    """The base class of all errors of driftline. The message says what is wrong, where, and what to do.
 
     >>> from driftline import load_case
     >>> try:
@@ -17,7 +17,7 @@ class DriftlineError(Exception):
 
 
 class DeclarationError(DriftlineError):
-    """A declaration that cannot be run.
+    """A declaration is wrong, or there is none at the given place.
 
     >>> from driftline import load_case
     >>> load_case("flights")
@@ -28,10 +28,10 @@ class DeclarationError(DriftlineError):
 
 
 def pass_interrupt(raised: BaseException) -> None:
-    """Raises what user code raised again where that is KeyboardInterrupt, for the user at the terminal.
+    """Raise an exception of user code again if it is KeyboardInterrupt, so that a user can end the process.
 
-    All else that a user's function or estimator raises is a fault of its own: also `sys.exit()`, which would
-    end the process without a word, and a panic of a library in Rust, which is no `Exception` either. So user
+    Anything else that a user's function or estimator raises is a fault of that code: also `sys.exit()`, which
+    would end the process silently, and a panic of a library in Rust, which is no `Exception` either. So user
     code is called in `try: ... except BaseException as error: pass_interrupt(error)`.
     """
     if isinstance(raised, KeyboardInterrupt):

@@ -4,7 +4,7 @@ from driftline.errors import DeclarationError, DriftlineError
 
 
 class FeaturesError(DriftlineError):
-    """Root of the package's errors.
+    """The base class of errors about features and the online store.
 
     >>> from driftline import FeatureDeclarationError, FeatureValueError, SchemaError
     >>> kinds = FeatureDeclarationError, FeatureValueError, SchemaError
@@ -14,7 +14,7 @@ class FeaturesError(DriftlineError):
 
 
 class FeatureDeclarationError(FeaturesError, DeclarationError):
-    """A feature that cannot be computed as declared.
+    """A feature is declared with a wrong argument, or cannot be computed as declared.
 
     >>> from driftline import field
     >>> field("amount", valid=(3, 1))
@@ -25,7 +25,7 @@ class FeatureDeclarationError(FeaturesError, DeclarationError):
 
 
 class StoreUnreadable(FeaturesError):
-    """The online store does not answer, or refuses; the request itself is correct.
+    """The online store does not answer, or refuses the read. The request itself is correct: try again later.
 
     >>> print(StoreUnreadable("the online store does not answer"))
     the online store does not answer
@@ -33,7 +33,9 @@ class StoreUnreadable(FeaturesError):
 
 
 class FeatureValueError(FeaturesError):
-    """User code of one feature raised, or its value was not a finite number, text, bool or None.
+    """A function of a feature raised, or its value was not a finite number, text, bool or None.
+
+    The event or request becomes a dead letter of stage "features".
 
     >>> print(FeatureValueError("speed", "nan is no finite number"))
     feature 'speed': nan is no finite number

@@ -21,7 +21,7 @@ def reason_of(error: BaseException) -> str:
 
 
 class ModelsError(DriftlineError):
-    """Root of the package's errors.
+    """The base class of errors about tasks, members and pools.
 
     >>> from driftline import ModelDeclarationError, NotFinite
     >>> issubclass(ModelDeclarationError, ModelsError), issubclass(NotFinite, ModelsError)
@@ -30,7 +30,7 @@ class ModelsError(DriftlineError):
 
 
 class ModelDeclarationError(ModelsError, DeclarationError):
-    """A task, a member or a pool that cannot run as declared.
+    """A task, a member or a pool is declared with a wrong argument, or cannot run as declared.
 
     >>> from driftline import Member
     >>> Member("", object)
@@ -41,7 +41,8 @@ class ModelDeclarationError(ModelsError, DeclarationError):
 
 
 class NotFinite(ModelsError):
-    """An estimator's answer is not a finite number, or not a probability.
+    """An estimator's answer is not a finite number, or not a probability. It counts as a failure of the
+    member.
 
     >>> raise NotFinite("the answer is nan")
     Traceback (most recent call last):

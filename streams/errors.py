@@ -10,7 +10,7 @@ REPORT_ONLY = frozenset({"ahead", "range"})
 
 
 class StreamsError(DriftlineError):
-    """Root of the package's errors.
+    """The base class of errors about events, Kafka, the fold and its state.
 
     >>> from driftline import NoBroker, Refused
     >>> issubclass(NoBroker, StreamsError), issubclass(Refused, StreamsError)
@@ -19,9 +19,9 @@ class StreamsError(DriftlineError):
 
 
 class Undescribable(StreamsError, DeclarationError):
-    """A part of a declaration of which nobody could say whether it is the same in another process.
+    """A part of a declaration whose changes could not be detected, such as an open file or a lock.
 
-    It is refused when a case is declared, and so is a declaration error too:
+    Make it within the function that needs it. It is also a declaration error:
 
     >>> issubclass(Undescribable, DeclarationError)
     True
@@ -29,10 +29,10 @@ class Undescribable(StreamsError, DeclarationError):
 
 
 class Refused(StreamsError):
-    """One input record that does not enter the fold; it goes to the dead-letter topic.
+    """An input record that the fold refuses. It goes to the dead-letter topic.
 
-    `stage` names where it was refused (decode, key, time, late, features, label, ...), or for one of
-    `REPORT_ONLY` what is to be told of a record that was accepted.
+    `stage` is the step that refused it (decode, key, time, late, features, label, ...; docs/dead-letters.md
+    lists them), and `reason` says why. A stage of `REPORT_ONLY` is a report about a record that was accepted.
 
     >>> refused = Refused("decode", "the value is no JSON")
     >>> refused.stage, str(refused)
@@ -46,15 +46,15 @@ class Refused(StreamsError):
 
     @property
     def headers(self) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
-        """What tells of it in a dead letter."""
+        """The headers of its dead letter."""
         reason = self.reason.encode("utf-8", "replace")[:REASON_BYTES]
         return ("stage", self.stage.encode()), ("reason", reason)
 
 
 class FoldFault(StreamsError):
-    """The fold itself failed at a record: a fault of driftline, as one of the data would be a dead letter.
+    """The fold failed at a record. This is a fault of driftline: faults of the data become dead letters.
 
-    The state is not whole any more. The partition cannot go on until the code is mended.
+    The state is incomplete, so the partition stops at this record until the code is fixed.
 
     >>> fault = FoldFault(0, 17, "IndexError")
     >>> fault.partition, fault.offset
@@ -71,7 +71,7 @@ class FoldFault(StreamsError):
 
 
 class NotLetIn(StreamsError):
-    """Kafka is there and refuses this client: its settings are not those that the broker asks for.
+    """Kafka refuses this client: its security settings are not those that the broker demands.
 
     >>> issubclass(NotLetIn, StreamsError), issubclass(NotLetIn, NoBroker)
     (True, False)
@@ -79,7 +79,9 @@ class NotLetIn(StreamsError):
 
 
 class NoBroker(StreamsError):
-    """Nobody said where Kafka is.
+    """The address of Kafka is not known.
+
+    Pass `bootstrap="host:port"`, set DRIFTLINE_BOOTSTRAP, or start the local stack with `driftline up`.
 
     >>> from driftline import EventProducer
     >>> from driftline.examples.flights import flights
@@ -91,7 +93,7 @@ class NoBroker(StreamsError):
 
 
 class OtherTask(StreamsError):
-    """What was published answers another task than the one declared now.
+    """The published predictions are of another task than the one that is declared now.
 
     >>> raise OtherTask("flights.predictions answers 'late', and the case declares 'delay'")
     Traceback (most recent call last):
@@ -101,7 +103,7 @@ class OtherTask(StreamsError):
 
 
 class Unauthentic(StreamsError):
-    """Sealed bytes that are not what this key sealed under this label: never to be unpickled.
+    """Bytes that were not sealed with this key under this label. They are never unpickled.
 
     >>> from driftline.streams.checkpoints.sealing import Seal
     >>> Seal(b"k" * 32).open(b"not sealed by this key" * 9, b"label")
@@ -112,7 +114,7 @@ class Unauthentic(StreamsError):
 
 
 class UnusableKey(StreamsError):
-    """A sealing key that is malformed, or that others than its owner can read.
+    """A sealing key that is malformed, or whose file others than its owner can read.
 
     >>> from driftline.streams.checkpoints.sealing import Seal
     >>> Seal(b"too short")
@@ -123,7 +125,7 @@ class UnusableKey(StreamsError):
 
 
 class NoCanonicalForm(StreamsError):
-    """A value in the state whose hash would not be the same in another process.
+    """A value in a model's or the fold's state whose hash could differ in another process.
 
     >>> from driftline.streams.code.state_hash import state_hash
     >>> state_hash(lambda: None)

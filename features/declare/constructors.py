@@ -1,5 +1,5 @@
-"""The functions by which a case declares its features: windows, fields of the request, and features computed
-from others."""
+"""The functions with which a case declares its features: windows, fields of the request, and features
+computed from others."""
 
 from __future__ import annotations
 
@@ -77,7 +77,12 @@ def _check_whole(given: object, where: str) -> None:
 
 
 def field(name: str, **note: Unpack[Notes]) -> RequestField:
-    """The request's field `name`. `note`: the fields of `Note`, and for windows also `max_keys` and `ttl`.
+    """The request's field `name`, a number, bool or text.
+
+    Every feature takes the same optional keywords: `description`, `unit`, `owner`, `tags` (a dict of texts),
+    `valid` (the least and the largest number that makes sense), `outside` ("missing", "keep" or "refuse":
+    what happens to a value outside) and `monitor` (False: no drift monitors). Raises FeatureDeclarationError
+    for a wrong argument.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(field("customers"))
@@ -87,7 +92,10 @@ def field(name: str, **note: Unpack[Notes]) -> RequestField:
 
 
 def derive(function: Callable[[Any], Any], **note: Unpack[Notes]) -> Derived:
-    """A pure function of the request, such as the hour of its `at`.
+    """A pure function of the request, such as the hour of its `at`. Keywords are those of `field`.
+
+    It must depend on the request alone, and returns a finite number, a text, a bool, or None for a missing
+    value.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(derive(lambda request: request.at.hour))
@@ -97,7 +105,22 @@ def derive(function: Callable[[Any], Any], **note: Unpack[Notes]) -> Derived:
 
 
 def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
-    """Mean over the last `over` seconds; missing while there is none.
+    """Mean over the last `over` seconds; missing if there is no value.
+
+    Parameters
+    ----------
+    event
+        The type of events to take values from.
+    value
+        A field of the event, or a function of it. It must give a number, or None to skip the event.
+    by
+        The field or fields of the key: the window of a request has the events with the same values of them.
+    over
+        The length of the window in seconds of event time, or a timedelta. It excludes the request itself.
+    note
+        Optional keywords: those of `field`; `max_keys` bounds the number of keys in memory (those not seen
+        for longest are evicted); `ttl` is how long the value is valid in the online store; `resolution`
+        rounds event times down to steps of so many seconds, which saves memory in long windows.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(mean(Paid, "amount", by="shop", over=3600.0))
@@ -107,7 +130,7 @@ def mean(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unp
 
 
 def count(event: type[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
-    """Number of events in the last `over` seconds; 0 when there is none.
+    """Number of events in the last `over` seconds; 0 if there is none. Parameters: see `mean`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(count(Paid, by="shop", over=3600.0))
@@ -117,7 +140,7 @@ def count(event: type[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes
 
 
 def sum(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
-    """Sum over the last `over` seconds; 0 when there is none.
+    """Sum over the last `over` seconds; 0 if there is none. Parameters: see `mean`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(sum(Paid, "amount", by="shop", over=3600.0))
@@ -127,7 +150,7 @@ def sum(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
 
 
 def min(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
-    """Smallest value of the last `over` seconds; missing while there is none.
+    """Smallest value of the last `over` seconds; missing if there is no value. Parameters: see `mean`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(min(Paid, "amount", by="shop", over=3600.0))
@@ -137,7 +160,7 @@ def min(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
 
 
 def max(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
-    """Largest value of the last `over` seconds; missing while there is none.
+    """Largest value of the last `over` seconds; missing if there is no value. Parameters: see `mean`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(max(Paid, "amount", by="shop", over=3600.0))
@@ -147,7 +170,9 @@ def max(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
 
 
 def std(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
-    """Population standard deviation over the last `over` seconds; missing while there is none.
+    """Population standard deviation over the last `over` seconds; missing if there is no value.
+
+    Parameters: see `mean`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> round(at_ten(std(Paid, "amount", by="shop", over=3600.0)), 3)
@@ -157,7 +182,9 @@ def std(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpa
 
 
 def latest(event: type[E], value: Value[E], *, by: By, ttl: Duration, **note: Unpack[LatestNotes]) -> Window:
-    """The newest value in event time, missing when older than `ttl` seconds.
+    """The newest value in event time; missing if it is older than `ttl` seconds. Parameters: see `mean`.
+
+    `driftline.last` is another name of this function.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(latest(Paid, "amount", by="shop", ttl=3600.0))
@@ -170,7 +197,7 @@ last = latest
 
 
 def rate(event: type[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]) -> Window:
-    """Events per second over the last `over` seconds.
+    """Events per second over the last `over` seconds. Parameters: see `mean`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> round(at_ten(rate(Paid, by="shop", over=3600.0)) * 3600.0)
@@ -180,7 +207,9 @@ def rate(event: type[E], *, by: By, over: Duration, **note: Unpack[SteppedNotes]
 
 
 def first(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Window:
-    """The oldest value of the last `over` seconds; at equal times, that of the earlier arrival.
+    """The oldest value of the last `over` seconds; of equal times, the one that arrived first.
+
+    It is missing if there is no value. Parameters: see `mean`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(first(Paid, "amount", by="shop", over=3600.0))
@@ -192,7 +221,9 @@ def first(event: type[E], value: Value[E], *, by: By, over: Duration, **note: Un
 def lag(
     event: type[E], value: Value[E], n: int, *, by: By, over: Duration, **note: Unpack[WindowNotes]
 ) -> Window:
-    """The value `n` events ago in event time, 1 being the newest; missing when older than `over` seconds.
+    """The n-th newest value in event time; missing if it is older than `over` seconds.
+
+    `n` counts from 1, the newest value. Other parameters: see `mean`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(lag(Paid, "amount", 2, by="shop", over=3600.0))
@@ -211,10 +242,12 @@ def decayed(
     over: Duration | None = None,
     **note: Unpack[SteppedNotes],
 ) -> Window:
-    """Mean in which a value counts half as much as one that is `half_life` seconds newer.
+    """Weighted mean: a value weighs half as much as one that is `half_life` seconds newer. Missing without
+    values.
 
-    Values older than `over` seconds do not count at all; without it that is 20 half-lives, whose values weigh
-    a millionth. The mean does not change between events, as all weights fade alike.
+    Values older than `over` seconds do not count; the default is 20 half-lives, where weights are a
+    millionth. The mean does not change between events, as all weights decrease by the same factor.
+    Parameters: see `mean`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(decayed(Paid, "amount", by="shop", half_life=600.0))
@@ -236,9 +269,10 @@ def decayed(
 def distinct(
     event: type[E], value: Value[E], *, by: By, over: Duration, most: int = 1000, **note: Unpack[WindowNotes]
 ) -> Window:
-    """Number of different values (numbers, texts) in the last `over` seconds; 0 when there is none.
+    """Number of different values (numbers or texts) in the last `over` seconds; 0 if there is none.
 
-    Exact up to `most`; a larger number is given as `most`, so that the state is bounded.
+    It is exact up to `most`. A larger number is given as `most`, which bounds the memory. Parameters: see
+    `mean`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(distinct(Paid, "payer", by="shop", over=3600.0))
@@ -249,10 +283,10 @@ def distinct(
 
 
 def since(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]) -> Elapsed:
-    """Seconds since the newest event; missing if that is `over` seconds ago or more.
+    """Seconds since the newest event; missing if it is `over` seconds old or older. Parameters: see `mean`.
 
-    The feature store has the time of that event, under the feature's name and `_at`, in seconds since the
-    epoch; the seconds since are an on-demand feature.
+    The feature store has the time of that event in seconds since the epoch, as a feature with this one's name
+    and `_at`. The seconds since then are an on-demand feature in Feast.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> at_ten(since(Paid, by="shop", over=3600.0))
@@ -267,7 +301,9 @@ def since(event: type[E], *, by: By, over: Duration, **note: Unpack[WindowNotes]
 
 
 def ratio(numerator: str, denominator: str, **note: Unpack[Notes]) -> OnDemand:
-    """One feature divided by another; missing when that is 0, or the quotient beyond 1e15.
+    """One feature divided by another. Missing if the denominator is 0 or the quotient is beyond 1e15.
+
+    Both are names of features. Keywords are those of `field`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> last_hour, last_half = (sum(Paid, "amount", by="shop", over=over) for over in (3600.0, 1800.0))
@@ -278,7 +314,9 @@ def ratio(numerator: str, denominator: str, **note: Unpack[Notes]) -> OnDemand:
 
 
 def difference(minuend: str, subtrahend: str, **note: Unpack[Notes]) -> OnDemand:
-    """One feature less another.
+    """One feature minus another. Missing if one of them is missing.
+
+    Both are names of features. Keywords are those of `field`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> last_hour, last_half = (mean(Paid, "amount", by="shop", over=over) for over in (3600.0, 1800.0))
@@ -291,10 +329,11 @@ def difference(minuend: str, subtrahend: str, **note: Unpack[Notes]) -> OnDemand
 def on_demand(
     function: Callable[..., Any], *, of: str | tuple[str, ...], kind: type = float, **note: Unpack[Notes]
 ) -> OnDemand:
-    """A pure function of other features, in the order of `of`, computed when they are read.
+    """A pure function of other features, computed when they are read.
 
-    It is called if none of them is missing, and returns None or a `kind` (float, int, bool, str). Feast runs
-    it in other processes, without its module: put its imports inside it.
+    `of` has the names of the features, in the order of the function's parameters. It is called only if none
+    of them is missing, and returns a `kind` (float, int, bool or str) or None. Feast runs it in other
+    processes, without its module, so put its imports inside it. Keywords are those of `field`.
 
     >>> from driftline.features.example import Paid, at_ten
     >>> hour = mean(Paid, "amount", by="shop", over=3600.0)
@@ -310,10 +349,10 @@ def on_demand(
 
 
 def lookup(event: type, field: str, *, by: str, ttl: Duration | None = None, **note: Unpack[Notes]) -> Lookup:
-    """The field of the reference event that the request's field `by` names; missing if that is older than
-    `ttl` seconds.
+    """A field of the newest `Reference` event with the same value of the field `by` as the request.
 
-    A reference event, such as a product, is looked up by a field of the request:
+    It is missing if there is none, or if it is older than `ttl` seconds. Keywords are those of `field`. A
+    product's weight, for a request that has a field `product`:
 
     >>> import driftline as dl
     >>> class Product(dl.Reference, tag="product"):

@@ -1,7 +1,7 @@
-"""Online features for services: read straight from the store, each value with its freshness.
+"""The client for online features. It reads directly from the store, and gives each value with its freshness.
 
-Feast's own `get_online_features` looks the view up, builds a protobuf message for each value and puts them
-into a response that is then decoded again: many times the work of the store itself.
+Feast's own `get_online_features` looks up the view, builds a protobuf message for each value, and puts them
+into a response that is decoded again. This takes many times the work of the store itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from driftline.features.online.stores.timestamps import microseconds, time_of_st
 
 
 class Declared(Protocol):
-    """What the client needs to know of a use case's features."""
+    """The part of a use case that the client needs."""
 
     @property
     def name(self) -> str: ...
@@ -42,7 +42,7 @@ class Status(enum.StrEnum):
     """Whether there is a value.
 
     `missing`: the entity was never seen, the feature has no value now, or the store has dropped the expired
-    row. `expired`: the row exists, but is older than the view's ttl, or than the feature's own.
+    row. `expired`: the row is older than the view's ttl, or than the feature's own.
     """
 
     PRESENT = "present"
@@ -51,9 +51,11 @@ class Status(enum.StrEnum):
 
 
 class FeatureValue(msgspec.Struct, frozen=True, gc=False):
-    """A value, None unless present; the event time of its row, and the seconds from that until read.
+    """The value of a feature, with its freshness.
 
-    A missing value has its reason:
+    `value` is None unless `status` is "present"; the other statuses are "missing" and "expired". `event_time`
+    is the event time of the value's row (UTC), and `age` the seconds from then until the read. Both are None
+    if there is no row.
 
     >>> FeatureValue(None, "missing", None, None).status
     'missing'
@@ -66,9 +68,11 @@ class FeatureValue(msgspec.Struct, frozen=True, gc=False):
 
 
 class FeatureRow(msgspec.Struct, frozen=True):
-    """The newest values of one key of a view; `row["delay_2h"]` is a value itself.
+    """The newest feature values of one key of a view. `row["delay_2h"]` is a plain value, and
+    `row.features["delay_2h"]` the `FeatureValue` with its freshness.
 
-    Those of an on-demand view are as of the oldest row that they are computed from.
+    `event_time` (UTC) and `age` (seconds) are those of the row; of an on-demand view, those of the oldest row
+    that it is computed from. They are None if there is no row.
 
     >>> value = FeatureValue(12.5, "present", None, 3.0)
     >>> row = FeatureRow("flights_by_origin", {"origin": "JFK"}, None, 3.0, {"delay_2h": value})
@@ -84,7 +88,7 @@ class FeatureRow(msgspec.Struct, frozen=True):
 
     @property
     def status(self) -> Status:
-        """Whether there is a row; it has expired if all requested values have."""
+        """Whether there is a row. It is expired if all requested values are."""
         if self.event_time is None:
             return Status.MISSING
         is_over = all(value.status is Status.EXPIRED for value in self.features.values())
@@ -95,7 +99,7 @@ class FeatureRow(msgspec.Struct, frozen=True):
 
 
 class _Selection:
-    """Features of a view, and how their rows are requested."""
+    """Some features of a view, and how their rows are read."""
 
     def __init__(self, view: View, features: tuple[str, ...]) -> None:
         self.view = view
@@ -110,7 +114,7 @@ class _Selection:
 
 
 class _Wanted(NamedTuple):
-    """What to compute: of which on-demand view, from which `parts` of the store (view, keys, features)."""
+    """A read of an on-demand view, which is computed from `parts` of the store: (view, keys, features)."""
 
     view: OnDemandView
     evaluate: Evaluate
@@ -178,7 +182,7 @@ class _Computed:
         at: datetime | None,
         requests: Sequence[Mapping[str, Any]] | None,
     ) -> _Wanted:
-        """What to read and compute; raises FeaturesError for a wrong request."""
+        """What must be read and computed. Raises FeaturesError for a wrong request."""
         view = self._view
         wanted = _features_of(view, features)
         for key in keys:
@@ -200,10 +204,12 @@ class _Computed:
 
 
 class FeatureClient:
-    """Reads a case's online features. It may be used by several threads, and within asyncio.
+    """Reads the online features of a case. Several threads may use it, and asyncio code.
 
-    Where they are comes from the settings as for every command (DRIFTLINE_ONLINE_STORE and others),
-    unless a `place` is given. Nothing is connected before the first read.
+    `place` says where the store is. Without it, the settings do, as for every command (DRIFTLINE_ONLINE_STORE
+    and others). The client connects at the first read. Reads raise FeaturesError for an unknown view, feature
+    or key, and StoreUnreadable if the store does not answer. `get_many` reads many keys at once; `get_async`
+    and `get_many_async` are for asyncio.
 
     >>> client = FeatureClient(flights)                                          # doctest: +SKIP
     >>> client.get("flights_by_origin", {"origin": "JFK"})["delay_2h"]           # doctest: +SKIP
@@ -221,7 +227,7 @@ class FeatureClient:
         self._selections: dict[tuple[str, tuple[str, ...] | None], _Selection] = {}
         self._opened: RowsReader | None = None
         self.reads = ReadCounts()
-        """Counts of reads so far, by result: for your own metrics."""
+        """The numbers of reads so far, by result, for your own metrics."""
 
     def get(
         self,
@@ -232,10 +238,10 @@ class FeatureClient:
         at: datetime | None = None,
         request: Mapping[str, Any] | None = None,
     ) -> FeatureRow:
-        """The newest values of one key: of the features named, or of all.
+        """The newest values of one key, of the named features or of all.
 
-        Those of an on-demand view are computed here; `request` has its other inputs, such as fields of a
-        request. Its time is `at`.
+        The features of an on-demand view are computed here. `request` has their other inputs, such as fields
+        of a request, whose time is `at`.
 
         `at` is the time for which ages and expiry are computed. Without it that is now, and rows of a case
         that is fed from history (its clock is "event") never expire. Raises FeaturesError for an unknown view
@@ -255,9 +261,9 @@ class FeatureClient:
         at: datetime | None = None,
         requests: Sequence[Mapping[str, Any]] | None = None,
     ) -> list[FeatureRow]:
-        """As `get`, of many keys in one exchange with the store; the rows are in the order of the keys.
+        """As `get`, for many keys in one exchange with the store. The rows are in the order of the keys.
 
-        An on-demand view takes an exchange for each view it needs; `requests` are in the order of keys.
+        An on-demand view takes one exchange for each view that it needs. `requests` are in the order of keys.
         """
         computed = self._computed.get(view)
         if computed is not None:
@@ -312,7 +318,7 @@ class FeatureClient:
             self._opened.close()
 
     async def close_async(self) -> None:
-        """Let go of the store."""
+        """Close the store, after reads with asyncio."""
         if self._opened is not None:
             await self._opened.close_async()
 
@@ -331,7 +337,7 @@ class FeatureClient:
     def _wanted(
         self, view: str, keys: Sequence[Mapping[str, Key]], features: Sequence[str] | None
     ) -> tuple[_Selection, list[bytes]]:
-        """The features asked for, and the keys as the store has them."""
+        """The requested features, and the keys in the store's encoding."""
         selection = self._selection(view, features)
         return selection, [_encoded(selection, key) for key in keys]
 
@@ -351,7 +357,7 @@ class FeatureClient:
 
     @contextmanager
     def _readable(self, view: str) -> Iterator[RowsReader]:
-        """The store; errors that prevent reading it become StoreUnreadable."""
+        """The open store. Errors of reading it become StoreUnreadable."""
         if self._opened is None:
             self._opened = _reader(self._place)
         try:
@@ -379,8 +385,7 @@ def _listed(names: Mapping[str, object]) -> str:
 
 
 def _features_of(view: View | OnDemandView, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """The requested features of a view, by default all; raises FeaturesError for one that it does not
-    have."""
+    """The requested features of a view, by default all. Raises FeaturesError for an unknown one."""
     unknown = [name for name in wanted or () if name not in view.features]
     if unknown:
         raise FeaturesError(

@@ -118,7 +118,7 @@ class FeatureSchema(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ReferencePeriod(msgspec.Struct, frozen=True):
-    """Requests that were in order, by their own time: in [`start`, `end`), so many. Drift is from them."""
+    """The reference: the requests with event times in [`start`, `end`), and their number."""
 
     start: datetime
     end: datetime
@@ -126,9 +126,12 @@ class ReferencePeriod(msgspec.Struct, frozen=True):
 
 
 class Schema(msgspec.Struct, frozen=True, dict=True):
-    """The schema of a case's features; statistics are of windows of `window` seconds of event time.
+    """The schema of a case's features: the expected type, range, share of missing values and so on of each.
 
-    It is a file that people read, edit and keep beside the case:
+    It is a JSON file beside the case, which people read and edit. `driftline data schema CASE --freeze`
+    infers it from the requests of a reference period. `window` is the length, in seconds of event time, of
+    the windows that are compared with it. `refusals` are the values that it refuses, for
+    `UseCase(refusals=...)`.
 
     >>> from pathlib import Path
     >>> Schema.read(Path("flights.schema.json")).refusals                                 # doctest: +SKIP

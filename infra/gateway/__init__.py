@@ -1,1 +1,2 @@
-"""HTTP in front of a case: requests and facts into its log, published predictions and features out of it."""
+"""The HTTP gateway of cases: takes requests and facts into the log, serves predictions, records and
+features."""

@@ -1,4 +1,4 @@
-"""Who may do what: keys with scopes, of which a file holds hashes alone."""
+"""Access keys and their scopes. The file of keys holds only hashes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from driftline.infra.gateway.problems import Problem, no_key, no_scope
 
 Scope = Literal["produce", "read", "read:values", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-"""produce: send events and get their predictions; read: figures about models; read:values: what came of
-single events, and features; operate: relay commands, each signed by its operator."""
+"""produce: send events and get their predictions; read: figures about models; read:values: records of single
+events, and features; operate: relay commands, each signed by its operator."""
 Allow = Callable[[Request, Scope], None]
-"""Raises Problem unless the request's key has the scope."""
+"""Checks that the request's key has the scope. Raises Problem 401 or 403."""
 _PREFIX = "dlk_"
 
 
@@ -38,7 +38,7 @@ class _KeyFile(msgspec.Struct):
 
 
 class AccessKeys:
-    """The keys of a gateway, in a JSON file that holds no key itself. A changed file is read again."""
+    """The keys of a gateway, in a JSON file of their hashes. The file is read again when it has changed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,13 +46,14 @@ class AccessKeys:
         self._by_hash: dict[str, AccessKey] = {}
 
     def add(self, name: str, scopes: Sequence[str]) -> str:
-        """Make a key, and note its hash; returns the key, which is shown nowhere else.
+        """Make a key and store its hash. Returns the key, which cannot be shown again.
 
-        Raises InfraError for a name that is taken, and for what is no scope.
+        Raises InfraError when the name is taken or a scope is unknown.
         """
         unknown = sorted(set(scopes) - set(SCOPES))
         if unknown or not scopes:
-            raise InfraError(f"{unknown or 'nothing'} is no scope: give some of {', '.join(SCOPES)}")
+            problem = f"unknown scope {unknown}" if unknown else "a key needs a scope"
+            raise InfraError(f"{problem}: choose from {', '.join(SCOPES)}")
         keys = self._load()
         if any(key.name == name for key in keys.keys):
             raise InfraError(f"{self.path} has a key {name!r}: remove it there, or choose another name")
@@ -65,8 +66,8 @@ class AccessKeys:
         return secret
 
     def allow(self, authorization: str | None, scope: Scope) -> AccessKey:
-        """The key in an Authorization header; raises Problem 401 without one, and 403 for one that is unknown
-        or lacks the scope."""
+        """The key in an Authorization header. Raises Problem 401 without a key, and 403 for a key that is
+        unknown or lacks the scope."""
         kind, _, secret = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not secret.strip():
             raise no_key()

@@ -1,4 +1,4 @@
-"""The gateway's HTTP interface: its cases' routes, health, and what a failure looks like."""
+"""The gateway's HTTP application: the routes of its cases, health checks, and answers to failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def create_app(
     limits: Limits,
     streams: OpenStreams,
 ) -> FastAPI:
-    """The application that serves some cases."""
+    """The application that serves the cases."""
     served = [CaseRoutes(case, bootstrap, settings, streams) for case in cases]
     health = _Health()
 
@@ -70,9 +70,9 @@ def create_app(
 
 
 def _describe(app: FastAPI, routed: Sequence[tuple[CaseRoutes, APIRouter]]) -> None:
-    """Have the document hold what the routes say of their bodies and answers, null in examples too, which
-    FastAPI leaves out; and the schemas that they refer to."""
-    document = app.openapi()  # FastAPI makes it once
+    """Add to the OpenAPI document the bodies and answers that the routes describe, with null in examples,
+    which FastAPI leaves out, and the schemas they refer to."""
+    document = app.openapi()  # FastAPI makes the document once and keeps it
     schemas = document["components"].setdefault("schemas", {})
     schemas["Problem"] = PROBLEM_SCHEMA
     for one, router in routed:
@@ -95,7 +95,7 @@ def _add_health(app: FastAPI, served: Sequence[CaseRoutes], health: _Health) -> 
     @app.get(
         "/readyz",
         tags=["health"],
-        summary="Whether it has read what was published in the last dedup_horizon before it began",
+        summary="Whether the gateway has read what was published in the dedup_horizon before its start",
     )
     async def ready() -> Response:
         cases_ready = {one.case.name: one.is_ready for one in served}
@@ -110,7 +110,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 
 async def _not_routed(request: Request, error: Exception) -> Response:
-    """No such path, or not by this method."""
+    """Answer a request for an unknown path, or with a method that the path does not have."""
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path}: /docs describes every route"
     return problem_response(Problem(error.status_code, error.detail, where, headers=error.headers))
@@ -124,18 +124,18 @@ async def _wrong_parameter(request: Request, error: Exception) -> Response:
 
 async def _failed(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem_response(Problem(500, "A fault of the gateway", "its log has the reason"))
+    return problem_response(Problem(500, "A fault of the gateway", "the gateway's log has the reason"))
 
 
 class _Health:
-    """Whether all that the gateway needs beside its requests still runs."""
+    """Whether the gateway's background tasks still run."""
 
     def __init__(self) -> None:
         self.failure = ""
 
     def ended(self, task: asyncio.Task[None]) -> None:
-        """A task is over; that is a failure unless the gateway has ended it."""
+        """Note that a task has ended. This is a failure, unless the gateway cancelled it."""
         if not task.cancelled():
             error = task.exception()
             self.failure = f"{type(error).__name__}: {error}"
-            log.error("the gateway cannot go on", exc_info=error)
+            log.error("the gateway cannot continue: a background task failed", exc_info=error)

@@ -14,11 +14,11 @@ from driftline.infra.gateway.problems import Problem, unsupported
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 LINES_AT_ONCE = 256
-"""Events of one NDJSON body that are on their way at once."""
+"""How many events of one NDJSON body are processed at once."""
 
 
 def kind_of(headers: Headers) -> str:
-    """Which of the two a body is, JSON where nothing is said; raises Problem 415 for another one.
+    """The media type of a body: JSON or NDJSON; JSON if there is no header. Raises Problem 415 for others.
 
     >>> kind_of(Headers({"Content-Type": "application/x-ndjson; charset=UTF-8"}))
     'application/x-ndjson'
@@ -42,7 +42,7 @@ def kind_of(headers: Headers) -> str:
 async def each_event(
     request: Request, handle: Callable[[bytes, Preference], Awaitable[Response]]
 ) -> Response:
-    """Handle the event of a body, or those of an NDJSON body, whose answers come in their order."""
+    """Handle the event of a JSON body, or each event of an NDJSON body. Answers come in the events' order."""
     preference = Preference.parse(request.headers.get("Prefer"))
     kind = kind_of(request.headers)
     body = await request.body()

@@ -1,4 +1,5 @@
-"""The routes of one case: what is sent to it, and its features; those of its records are beside."""
+"""The routes of one case for sending events and reading features. `published.record_routes` has those for
+reading records."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ from driftline.streams.errors import Refused
 KEY = HTTPBearer(
     scheme_name="key",
     description="A key of `driftline gateway key NAME --scope SCOPE`",
-    auto_error=False,  # what a key allows is for `Allow` to say
+    auto_error=False,  # `Allow` checks the key
 )
 LATE = refused_event("late", "2024-05-06T08:00:00Z is before the watermark, 2024-05-06T09:00:00Z")
 
@@ -63,20 +64,20 @@ class CaseRoutes:
         self._records = RecordRoutes(case, bootstrap, settings, streams)
         self._features = FeatureClient(case, settings.features(case.name)) if case.views() else None
         self.reads = None if self._features is None else self._features.reads
-        """What is read of the online features; None for a case without any."""
+        """Counts of reads of online features; None for a case without any."""
         self._base = f"/v1/cases/{case.name}"
 
     @property
     def is_ready(self) -> bool:
-        """Whether what was published in the last `dedup_horizon` before the start has been read."""
+        """Whether everything published in the `dedup_horizon` before the start has been read."""
         return self._results.is_ready
 
     def work(self) -> Iterable[Coroutine[Any, Any, None]]:
-        """What runs as long as the gateway does."""
+        """The background tasks, which run as long as the gateway."""
         return self._results.run(), self._progress.run()
 
     async def close(self) -> None:
-        """End what is on its way."""
+        """Cancel what is in progress and close the connections."""
         await self._submission.close()
         await self._lookup.close()
         await self._records.close()
@@ -84,13 +85,13 @@ class CaseRoutes:
             await self._features.close_async()
 
     def add_to(self, app: FastAPI, allow: Allow) -> APIRouter:
-        """Add the routes to the application; `allow` is asked first by each. Returns them."""
+        """Add the routes to the application and return them. Each route calls `allow` first."""
         router = APIRouter(
             prefix=self._base,
             tags=[self.case.name],
             dependencies=[Depends(KEY)],
             responses=of_any_route(),
-            default_response_class=Response,  # else each answer is told to be JSON
+            default_response_class=Response,  # else the document says that every answer is JSON
         )
         self._add_predictions(router, allow)
         if facts := [kind for kind in self.case.events if kind is not self.case.task.ask]:
@@ -106,7 +107,7 @@ class CaseRoutes:
 
         @router.post(
             "/predictions",
-            summary="Ask for a prediction: the request goes into the log, the answer is what is published",
+            summary="Ask for a prediction: the request goes into the log, its prediction is the answer",
             openapi_extra=document.body([self.case.task.ask]),
             responses=document.predicted() | document.accepted_request() | of_sending(document.request_id),
         )
@@ -116,7 +117,7 @@ class CaseRoutes:
 
         @router.get(
             "/predictions/{event_id:path}",
-            summary="The prediction of a request that was sent before",
+            summary="The prediction of an earlier request",
             responses=document.predicted() | problems(no_prediction(document.request_id), LATE),
         )
         async def find(request: Request, event_id: str) -> Response:
@@ -126,7 +127,7 @@ class CaseRoutes:
     def _add_facts(self, router: APIRouter, facts: Sequence[type[Event]], allow: Allow) -> None:
         @router.post(
             "/events",
-            summary="Send a label or another fact; answered when it has been folded, or 202",
+            summary="Send a label or another fact: 200 once it is folded, 202 if that takes longer",
             openapi_extra=self.document.body(facts),
             responses=self.document.folded() | of_sending("event-1"),
         )
@@ -137,7 +138,7 @@ class CaseRoutes:
     def _add_commands(self, router: APIRouter, allow: Allow) -> None:
         @router.post(
             "/commands",
-            summary="Relay a command that its operator has signed; answered as a fact is",
+            summary="Relay a command that an operator has signed: answered like a fact",
             openapi_extra=self.document.command_body(),
             responses=self.document.folded() | of_sending("promote-1"),
         )
@@ -148,7 +149,7 @@ class CaseRoutes:
     def _add_features(self, router: APIRouter, allow: Allow) -> None:
         @router.get(
             "/features/{view}",
-            summary="The newest features of a key of a view: ?NAME=VALUE for each part of the key",
+            summary="The newest features of a key of a view: give ?NAME=VALUE for each field of the key",
             responses=self.document.features() | problems(no_view(self.case.name, "other", "none")),
         )
         async def features(request: Request, view: str) -> Response:
@@ -165,7 +166,7 @@ class CaseRoutes:
             async with asyncio.timeout(ANSWERS_IN):
                 row = await self._features.get_async(view, key)
         except TimeoutError:
-            raise no_store(f"it has said nothing for {ANSWERS_IN:g} s: ask again") from None
+            raise no_store(f"no answer within {ANSWERS_IN:g} s: ask again") from None
         except StoreUnreadable as error:
             raise no_store(str(error)) from None
         except FeaturesError as error:
@@ -173,7 +174,7 @@ class CaseRoutes:
         return Response(msgspec.json.encode(row), media_type=JSON)
 
     def _decoded(self, body: bytes) -> Event:
-        """The event in a body, by the rules of the fold. Raises Problem."""
+        """The event in a body, decoded by the rules of the fold. Raises Problem 422."""
         try:
             event = self._decoder.decode(body)
             if isinstance(event, SYSTEM_EVENTS):
@@ -193,8 +194,8 @@ class CaseRoutes:
             raise Problem(
                 422,
                 "No request",
-                f"a {type(event).__name__} asks for nothing: send a {self.case.task.ask.__name__}, "
-                f"or this to {self._base}/events",
+                f"a {type(event).__name__} is not a request: send a {self.case.task.ask.__name__} here, "
+                f"and a {type(event).__name__} to {self._base}/events",
             )
         asked = asyncio.ensure_future(self._submission.predict(event))
         done, _ = await asyncio.wait((asked,), timeout=preference.wait)
@@ -207,7 +208,7 @@ class CaseRoutes:
     async def _reported(self, body: bytes, preference: Preference) -> Response:
         event = self._decoded(body)
         if type(event) is self.case.task.ask:
-            raise Problem(422, "A request", f"a {type(event).__name__} is sent to {self._base}/predictions")
+            raise Problem(422, "A request", f"send a {type(event).__name__} to {self._base}/predictions")
         return await self._folded(event, preference)
 
     async def _commanded(self, body: bytes, preference: Preference) -> Response:
@@ -217,12 +218,13 @@ class CaseRoutes:
             raise refused_event("decode", f"{error}{advice(str(error), self.case.events)}") from None
         if not isinstance(event, Command):
             raise Problem(
-                422, "No command", f"a {type(event).__name__} is none: `driftline models` makes them"
+                422, "No command", f"a {type(event).__name__} is not a command: `driftline models` makes them"
             )
         return await self._folded(event, preference)
 
     async def _folded(self, event: Event, preference: Preference) -> Response:
-        """The answer once an event in the log has been folded, or was not in time. Raises Problem."""
+        """Append an event, and answer when it has been folded, or with 202 when that takes longer than the
+        client waits. Raises Problem."""
         positions = await self._submission.append(event)
         try:
             async with asyncio.timeout(preference.wait):
@@ -233,11 +235,11 @@ class CaseRoutes:
 
 
 def _accepted(body: dict[str, str], headers: dict[str, str] | None = None) -> Response:
-    """The answer to a client that waits no longer: what comes of its event is not known yet."""
+    """The answer 202 to a client that waits no longer: the result for its event is not known yet."""
     return Response(msgspec.json.encode(body), 202, headers=headers, media_type=JSON)
 
 
 def _retrieve_failure(task: asyncio.Future[bytes]) -> None:
-    """Retrieve a failure, or asyncio logs it: the client reads the result from the topics."""
+    """Retrieve a failure, so that asyncio does not log it. The client reads the result later."""
     if not task.cancelled():
         task.exception()

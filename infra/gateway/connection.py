@@ -1,5 +1,5 @@
-"""A client's connection, with an end to waiting for it: uvicorn waits for ever for the rest of a request's
-head, and for a client that takes nothing of what it is sent."""
+"""A client's connection with time-outs. uvicorn itself waits without limit for the rest of a request's head,
+and for a client that does not read its response."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 log = logging.getLogger("driftline.gateway")
 
 HEAD_WITHIN = 30.0
-"""Seconds in which a client sends the line and the headers of a request, or its connection is closed."""
+"""Seconds in which a client must send the request line and headers, or its connection is closed."""
 TAKEN_WITHIN = 30.0
-"""Seconds in which a client takes something of what waits for it, or its connection is closed."""
+"""Seconds in which a client must read some of the data that waits for it, or its connection is closed."""
 
 
 class _Alarm:
-    """Something that is done later unless it is cancelled."""
+    """A call that is made later, unless it is cancelled."""
 
     def __init__(self) -> None:
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, loop: asyncio.AbstractEventLoop, seconds: float, what: Callable[[], None]) -> None:
-        """Have it done in so many seconds, or when it was to be done anyway."""
+        """Make the call in `seconds`. If one is set already, its time stays."""
         if self._timer is None:
             self._timer = loop.call_later(seconds, what)
 
     def cancel(self) -> None:
-        """It is not to be done any more."""
+        """Do not make the call."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
 
 class Connection(H11Protocol):
-    """Bounds how long a client is waited for; its body has a limit in `middleware`."""
+    """Limits how long a client is waited for. `middleware` limits the time for a request's body."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -56,14 +56,14 @@ class Connection(H11Protocol):
         self._wait_for_head()
 
     def _wait_for_head(self) -> None:
-        """Have the connection closed in a while, unless the head of a request has come."""
+        """Close the connection after a while, unless the head of a request has come."""
         if self.conn.their_state is not h11.IDLE:
             self._head.cancel()
         else:
             self._head.set(self.loop, HEAD_WITHIN, self.transport.close)
 
     def pause_writing(self) -> None:
-        """See asyncio: more waits for the client than is kept for it."""
+        """See asyncio: the buffer of data for the client is full."""
         super().pause_writing()
         self._taking.set(self.loop, TAKEN_WITHIN, self._let_go)
 
@@ -73,8 +73,8 @@ class Connection(H11Protocol):
         self._taking.cancel()
 
     def _let_go(self) -> None:
-        log.warning("%s: closed, as its client took nothing for %g s", self.scope["path"], TAKEN_WITHIN)
-        self.transport.abort()  # to close would wait until all is taken
+        log.warning("%s: closed, as its client read nothing for %g s", self.scope["path"], TAKEN_WITHIN)
+        self.transport.abort()  # `close` would wait until all data is read
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""

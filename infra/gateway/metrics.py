@@ -1,4 +1,4 @@
-"""The metrics of a gateway: what is read of the online features."""
+"""The metrics of a gateway: reads of online features."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ GATEWAY_MEASURES = {
         Measure("feature_read_seconds", "counter", "Seconds in which the online store was read", ("view",)),
     )
 }
-"""By name."""
+"""The measures by name."""
 
 
 class GatewayMetrics(Collector):
-    """What a scrape of a gateway gets: the counts of its cases, as they are then, and the process's own."""
+    """The metrics of a gateway's scrape: the current counts of its cases."""
 
     def __init__(self, reads: Mapping[str, ReadCounts]) -> None:
         self._reads = reads

@@ -1,4 +1,4 @@
-"""What every request passes before a route answers it: limits, its body, and an id of its own."""
+"""Middleware for every request: limits, reading of the body, and a request id."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from driftline.logs import about
 
 REQUEST_ID = "X-Request-ID"
 HEAD_BYTES = 64 << 10
-"""Bytes of a request's headers."""
+"""The largest size of a request's headers, in bytes."""
 BODY_WITHIN = 30.0
-"""Seconds in which a client sends its body."""
+"""Seconds in which a client must send its body."""
 STREAMS = "/streams/"
 _HEALTH = ("/livez", "/readyz")
 
 
 class Limits(NamedTuple):
-    """What a gateway takes at once: requests that are being answered, bytes of one body, event streams."""
+    """Limits of a gateway: requests answered at once, bytes of one body, open event streams."""
 
     requests: int = 1_000
     body_bytes: int = 1 << 20
@@ -39,7 +39,7 @@ class Limits(NamedTuple):
 
 
 class Gate:
-    """ASGI middleware. HEAD is answered as GET is, without the body."""
+    """ASGI middleware that enforces the limits. HEAD is answered like GET, without the body."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
@@ -89,7 +89,7 @@ class Gate:
             self._open -= 1
 
     async def _body(self, headers: Headers, receive: Receive) -> deque[Message]:
-        """The messages of a body; raises Problem 413 above the limit, and reads no more of it than that."""
+        """The messages of a body. Raises Problem 413 as soon as the limit is passed, and reads no further."""
         most = self._limits.body_bytes
         length = headers.get("Content-Length", "")
         size = int(length) if length.isdecimal() and len(length) < 20 else 0
@@ -115,6 +115,6 @@ def _again(read: deque[Message], receive: Receive) -> Receive:
 
 
 def problem_response(problem: Problem, *, close: bool = False) -> Response:
-    """A problem as an answer; `close`: the connection is of no use any more, its body was not read."""
+    """A problem as an answer. `close` closes the connection, since the request's body was not read."""
     headers = problem.headers | ({"Connection": "close"} if close else {})
     return Response(problem.body(), problem.status, headers=headers, media_type=MEDIA_TYPE)

@@ -1,4 +1,4 @@
-"""How long a client wants to wait: the header Prefer (RFC 7240)."""
+"""The header Prefer (RFC 7240), by which a client says how long it waits."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 DEFAULT_WAIT = 10.0
 LONGEST_WAIT = 60.0
-"""Seconds that a request waits for its result where it does not say, and at most."""
+"""Seconds that a request waits for its result: the default and the maximum."""
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})")
 _ASYNC = re.compile(r"(?:^|[,;\s])respond-async(?:$|[,;\s])")
 
 
 class Preference(NamedTuple):
-    """Seconds to wait for a result; 0: it is not waited for."""
+    """How many seconds to wait for a result; 0: answer at once."""
 
     wait: float
 
     @classmethod
     def parse(cls, header: str | None) -> Preference:
-        """That of a header; what it does not know is ignored, as the RFC asks.
+        """The preference in a header. Unknown parts are ignored, as the RFC demands.
 
         >>> Preference.parse("respond-async, wait=5"), Preference.parse("respond-async")
         (Preference(wait=5.0), Preference(wait=0.0))

@@ -1,4 +1,4 @@
-"""How far the workers of a case have come in its log: what is before that has been folded."""
+"""The workers' progress in the log of a case: the offsets before which every record has been folded."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.declare.usecase import UseCase
 
 COMMITS_READ_EVERY = 0.2
-"""Seconds between looks while somebody waits; workers commit once a second."""
+"""Seconds between queries while a request waits. Workers commit once a second."""
 
 
 class FoldedOffsets:
-    """Tells when a position of the log has been folded. Asks the broker only while somebody waits."""
+    """Waits until a position of the log has been folded. Queries the broker only while a request waits."""
 
     def __init__(self, case: UseCase, bootstrap: str, namespace: str) -> None:
         topics = case.topics(namespace)
@@ -31,7 +31,7 @@ class FoldedOffsets:
         self._outage = Outage(f"asking how far {case.name} is folded")
 
     async def run(self) -> None:
-        """Look until cancelled; a broker that is away is waited for."""
+        """Query until cancelled. Outages of the broker are waited out."""
         while True:
             admin = async_clients.admin(self._bootstrap, request_timeout_ms=4_000)
             try:
@@ -47,7 +47,8 @@ class FoldedOffsets:
                 await admin.close()
 
     async def _look(self, admin: AIOKafkaAdminClient) -> None:
-        """What the groups of workers, of whichever code, have committed: what it causes is published."""
+        """Read the offsets that the workers' groups, of any code, have committed. The outputs of the records
+        before them are published."""
         for group, *_ in await admin.list_consumer_groups():
             if is_worker_group(group, self._readers):
                 add_committed(self._folded, self._log, await admin.list_consumer_group_offsets(group))

@@ -1,4 +1,4 @@
-"""Runs the gateway until a signal."""
+"""Runs a gateway until a signal ends it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from driftline.streams.connection.clients import see_that_let_in
 from driftline.streams.declare.usecase import UseCase
 
 ANSWERS_END_WITHIN = 5
-"""Seconds that answers on their way get when the gateway is asked to end."""
+"""Seconds that requests in progress get to be answered when the gateway is to end."""
 
 KEPT_OPEN = 75
-"""Seconds for which a connection without a request stays open: longer than the 60 s of proxies, which would
-else send a request into a connection that is being closed, and answer 502."""
+"""Seconds that an idle connection stays open. It is longer than the usual 60 s of proxies: else they would
+send a request into a connection that is being closed, and answer 502."""
 
 
 class _Server(uvicorn.Server):
-    """Ends the event streams first: nothing else would."""
+    """Ends the event streams at the signal, as uvicorn itself does not end them."""
 
     def __init__(self, config: uvicorn.Config, streams: OpenStreams) -> None:
         super().__init__(config)
@@ -42,20 +42,20 @@ class _Server(uvicorn.Server):
 
 
 def keys_of(settings: Settings) -> AccessKeys:
-    """The keys of the gateways that use this home."""
+    """The access keys of the gateways that use this home folder."""
     return AccessKeys(settings.home / "gateway-keys.json")
 
 
 def server_of(app: FastAPI, host: str, port: int, streams: OpenStreams) -> uvicorn.Server:
-    """The server of an application, to be run."""
+    """A server for the application, not yet started."""
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
         http=Connection,
         ws="none",
-        h11_max_incomplete_event_size=HEAD_BYTES,  # what is longer is not waited for
-        log_config=None,  # its lines go where ours go
+        h11_max_incomplete_event_size=HEAD_BYTES,  # longer heads are refused
+        log_config=None,  # uvicorn logs to our handlers
         access_log=False,
         timeout_keep_alive=KEPT_OPEN,
         timeout_graceful_shutdown=ANSWERS_END_WITHIN,
@@ -72,7 +72,7 @@ def run_gateway(
     limits: Limits,
     metrics: tuple[str, int] | None,
 ) -> None:
-    """Serve cases over HTTP until SIGTERM or SIGINT, and their metrics at an address of their own."""
+    """Serve cases over HTTP until SIGTERM or SIGINT, and their metrics at another address."""
     logs.begin()
     streams = OpenStreams(limits.streams)
     bootstrap = bootstrap_of(settings)

@@ -1,4 +1,4 @@
-"""The write path: an event goes into the log once, and what the fold makes of it is awaited."""
+"""The write path: appends an event to the log once, and waits for its result."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from driftline.streams.fold.deduplication import content_of
 from driftline.streams.records.positions import position_of
 
 FOLLOWED_FOR = 600.0
-"""Seconds for which a request without an answer is remembered as being on its way."""
+"""Seconds for which a request without an answer is remembered as in progress."""
 
 
 class _Outstanding(NamedTuple):
-    """A request that is on its way: what it says, and its prediction."""
+    """A request in progress: the hash of its content, and its future prediction."""
 
     content: int
     result: asyncio.Task[bytes]
@@ -68,10 +68,11 @@ class Submission:
         self._endings = Endings()
 
     async def predict(self, request: Event) -> bytes:
-        """The prediction of a request, as published; the same one whenever the same request comes again.
+        """The prediction of a request as published. Repeats of a request get the same one.
 
-        Raises Problem: for what the fold refuses, for an id that was used for another request, and for an
-        event whose outcome is not known. To be cancelled at any time: the request goes its way.
+        Raises Problem when the fold refuses the request, when its id was used for another request, and when
+        it is unknown whether the request is in the log. The call may be cancelled at any time: the request is
+        processed all the same.
         """
         content = content_of(request)
         published = self._results.find(request.id)
@@ -79,7 +80,7 @@ class Submission:
             return await self._repeated(request, content, published)
         outstanding = self._outstanding.get(request.id)
         if outstanding is None:
-            # at once: what is read before somebody waits for it would be waited for in vain
+            # wait before sending: a result that is read before anyone waits for it would be missed
             answer = self._results.answer_of(request.id)
             refused_behind = self._results.refusals.behind(request.id)
             task = asyncio.create_task(self._follow(request, answer, refused_behind))
@@ -92,7 +93,7 @@ class Submission:
     async def _follow(
         self, request: Event, answer: asyncio.Future[bytes], refused_behind: asyncio.Future[RefusedRecord]
     ) -> bytes:
-        """Send a request, and wait for its result."""
+        """Send a request and wait for its result."""
         refusals = self._results.refusals
         refused = [refused_behind]
         position: LogPosition | None = None
@@ -114,7 +115,7 @@ class Submission:
                 refusals.give_up(position)
 
     async def folded(self, positions: Iterable[LogPosition]) -> None:
-        """Return when the records at these positions have been folded; raises Problem if one is refused."""
+        """Return when the records at these positions have been folded. Raises Problem if one is refused."""
         for position in positions:
             refusal = self._results.refusals.at(position)
             passed = asyncio.create_task(self._passed(position))
@@ -127,12 +128,13 @@ class Submission:
                 self._results.refusals.give_up(position)
 
     async def _passed(self, position: LogPosition) -> None:
-        """Return when a record has been folded, and the dead letter that it may have caused was read here."""
+        """Return when a record has been folded and the dead letters until then have been read."""
         await self._progress.folded(*position)
         await self._results.read_to_end(position[0])
 
     async def append(self, event: Event) -> list[LogPosition]:
-        """Append an event to the log, a reference to each partition; returns where it is. Raises Problem."""
+        """Append an event to the log, a reference to every partition. Returns the positions. Raises
+        Problem."""
         try:
             value = self._codec.encode(event)
         except Refused as error:
@@ -164,21 +166,21 @@ class Submission:
                 try:
                     await producer.start()
                 except BaseException:
-                    self._endings.begin(producer)  # what it has opened by then would stay open
+                    self._endings.begin(producer)  # else its connections would stay open
                     raise
                 self._producer = producer
             return self._producer
 
     def _give_up_producer(self) -> None:
-        """Have the next event sent by a new producer: one whose sequence is broken sends nothing any more."""
+        """Use a new producer for the next event: one whose sequence is broken sends nothing any more."""
         producer, self._producer = self._producer, None
         if producer is not None:
             self._endings.begin(producer)
 
     async def _repeated(self, request: Event, content: int, place: AnswerPlace) -> bytes:
-        """The prediction of a request that came before; raises Problem if that was another request."""
+        """The prediction of a repeated request. Raises Problem if its id was used for another request."""
         answer = await self._answer(request.id, place)
-        if self._topics.behind:  # its prediction does not say where it is in the log, whose fold knows it
+        if self._topics.behind:  # in a chain, a prediction does not have the position in the log
             await self.folded(await self.append(request))
             return answer.body
         original = await self._lookup.record(self._topics.log, place.partition, answer.source)
@@ -187,18 +189,18 @@ class Submission:
         return answer.body
 
     async def found(self, event_id: str) -> bytes:
-        """The prediction of a request that came before. Raises Problem: for a request that the fold has
-        refused, and where there is none."""
+        """The prediction of an earlier request. Raises Problem if the fold refused the request, and if there
+        is no prediction."""
         place = self._results.find(event_id)
         if place is not None:
             return (await self._answer(event_id, place)).body
         refusal = self._results.refusals.of_request(event_id)
-        if refusal is not None and event_id not in self._outstanding:  # it may have been sent again, mended
+        if refusal is not None and event_id not in self._outstanding:  # a corrected one may be in progress
             raise refused_record(refusal)
         raise no_prediction(event_id)
 
     async def _answer(self, event_id: str, place: AnswerPlace) -> KnownAnswer:
-        """A prediction; raises Problem when retention has deleted it."""
+        """A prediction by its position. Raises Problem 404 when retention has deleted it."""
         newest = self._results.newest(event_id)
         if newest is not None:
             return newest
@@ -208,7 +210,7 @@ class Submission:
         return KnownAnswer(position_of(record.headers)[0], bytes(record.value))
 
     async def close(self) -> None:
-        """Forget who waits, and end the producer."""
+        """Cancel the requests in progress and close the producer."""
         for outstanding in list(self._outstanding.values()):
             outstanding.result.cancel()
         self._give_up_producer()
@@ -216,5 +218,5 @@ class Submission:
 
 
 def refused_record(refusal: RefusedRecord) -> Problem:
-    """The fold has refused the record of an event."""
+    """The problem for an event that the fold refused."""
     return refused_event(refusal.stage, refusal.reason)

@@ -1,1 +1,1 @@
-"""Dashboard and alert rules of a case in production, made from the metrics that are declared."""
+"""The Grafana dashboard and the Prometheus alert rules of a case, generated from the declared metrics."""

@@ -1,4 +1,4 @@
-"""What wakes somebody: alerts over the metrics of workers and the auditor, each with an example."""
+"""Alert rules over the metrics of workers, gateways and the auditor, each with an example that fires it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from driftline.infra.observe.measures import ALL_MEASURES
 
 
 def _series(name: str) -> str:
-    """The series of a measure, by its name."""
+    """The name of a measure's series in Prometheus."""
     return ALL_MEASURES[name].series
 
 
 class Alert(NamedTuple):
-    """One alert: `expr` is a PromQL expression that holds for `lasts` before it is raised.
+    """One alert. It fires when the PromQL expression `expr` has been true for `lasts`.
 
-    `example` are series and values, a minute apart in promtool's notation, which raise it within two hours.
+    `example` are series and their values, a minute apart in promtool's notation, for which it fires within
+    two hours.
     """
 
     name: str
@@ -45,7 +46,7 @@ ALERTS = (
         f'max by (case, partition, state) ({_series("partition_state")}{{state!="serving"}}) > 0',
         "5m",
         "page",
-        "{{ $labels.case }}, partition {{ $labels.partition }}: {{ $labels.state }}, nothing is answered",
+        "{{ $labels.case }}, partition {{ $labels.partition }}: {{ $labels.state }}, no request is answered",
         {f'{_series("partition_state")}{{{_P},state="refused"}}': "1x120"},
     ),
     Alert(
@@ -69,7 +70,7 @@ ALERTS = (
         f"{_series('audit_differences')} > 0",
         "0m",
         "page",
-        "{{ $labels.case }}, partition {{ $labels.partition }}: what is published is not what the log gives",
+        "{{ $labels.case }}, partition {{ $labels.partition }}: published records differ from the log's fold",
         {f"{_series('audit_differences')}{{{_AUDITED}}}": "0x10 1x110"},
     ),
     Alert(

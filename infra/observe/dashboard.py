@@ -12,7 +12,7 @@ DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 
 class DashboardPanel(NamedTuple):
-    """One chart: a measure, how its values are put together, and what each line is called."""
+    """One chart: a measure, the labels by which its values are summed, and its unit."""
 
     title: str
     measure: str
@@ -48,9 +48,9 @@ ROWS: dict[str, tuple[DashboardPanel, ...]] = {
         DashboardPanel("Rows written to the online store", "feature_rows_written", is_rate=True, unit="ops"),
         DashboardPanel("Rows that wait for the online store", "feature_rows_waiting"),
         DashboardPanel(
-            "Rows read of the online store", "feature_reads", ("result",), is_rate=True, unit="ops"
+            "Rows read from the online store", "feature_reads", ("result",), is_rate=True, unit="ops"
         ),
-        DashboardPanel("Time in reads of the online store", "feature_read_seconds", ("view",), is_rate=True),
+        DashboardPanel("Time reading the online store", "feature_read_seconds", ("view",), is_rate=True),
         DashboardPanel("Keys in windows", "window_keys", ("windows",)),
         DashboardPanel("Fading log loss", "model_quality", ("member",), 'figure="log_loss",over="fading"'),
         DashboardPanel("Fading AUC", "model_quality", ("member",), 'figure="roc_auc",over="fading"'),
@@ -64,7 +64,7 @@ ROWS: dict[str, tuple[DashboardPanel, ...]] = {
             "Drift events a second", "drift_events", ("kind", "severity"), is_rate=True, unit="ops"
         ),
         DashboardPanel("Dead letters a second", "dead_letters", ("stage",), is_rate=True, unit="ops"),
-        DashboardPanel("Proved up to offset", "audit_verified_offset", ("partition",)),
+        DashboardPanel("Audited up to offset", "audit_verified_offset", ("partition",)),
         DashboardPanel("Differences", "audit_differences"),
         DashboardPanel("Offsets not audited yet", "audit_lag_records", ("partition",)),
     ),
@@ -82,7 +82,7 @@ def expression(panel: DashboardPanel) -> str:
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard, as Grafana reads it."""
+    """The dashboard in Grafana's JSON model."""
     panels: list[dict[str, Any]] = []
     top = 0
     for row, charts in ROWS.items():

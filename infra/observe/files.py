@@ -1,4 +1,4 @@
-"""Writes the dashboard and the alert rules as files, for Grafana and Prometheus to read."""
+"""Writes the dashboard and the alert rules as files for Grafana and Prometheus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def contents() -> dict[str, str]:
 
 
 def write_files(folder: Path) -> list[Path]:
-    """Write them to a folder, which is made if need be; returns where they are."""
+    """Write the files to a folder, which is created if it does not exist. Returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, text in contents().items():

@@ -1,4 +1,4 @@
-"""All metrics that dashboard and alert rules may name."""
+"""All metrics that the dashboard and the alert rules may use."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from driftline.infra.proof.audit_metrics import AUDIT_MEASURES
 from driftline.streams.status.metric_definitions import MEASURES
 
 ALL_MEASURES = MEASURES | AUDIT_MEASURES | GATEWAY_MEASURES
-"""Those of workers, of the auditor and of gateways, by name."""
+"""The measures of workers, the auditor and gateways, by name."""

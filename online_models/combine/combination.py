@@ -18,25 +18,35 @@ from driftline.online_models.tasks.baselines import check_name
 class Combination:
     """A seat of the pool that answers with the mean of the members' answers, weighted by their losses so far.
 
-    kind "hedge" is exponential weights with fixed share: each label multiplies a member's weight by
-    exp(-eta * loss), then every member gets `share` / N of all weight, so that one which was bad can come
-    back at once (Herbster and Warmuth 1998, Tracking the best expert).
+    Parameters
+    ----------
+    name
+        The combination's name, which predictions have.
+    kind
+        "hedge": a weighted mean of the members. "stack": learned mixtures of the members are further experts
+        (see `driftline.online_models.combine.stacking`), which may be better than every member.
+    share
+        The share of all weight that is spread evenly at each label, so that a member that was bad can
+        recover.
+    eta
+        The learning rate of the weights. None: 1 for log loss, 0.5 for "stack", and for numbers half the
+        inverse of the combination's own recent mean squared error.
+
+    "hedge" is exponential weights with fixed share: each label multiplies a member's weight by exp(-eta *
+    loss), then every member gets `share` / N of all weight (Herbster and Warmuth 1998, Tracking the best
+    expert).
 
     Regret: with log loss and eta = 1, over T labels, the loss of the combination exceeds that of the best
     sequence of N members with k changes, chosen in hindsight, by at most
     ln N + k ln(N / share) + (T - k - 1) ln(1 / (1 - share)), whatever the data. Where labels come after
     later requests were answered, weights are as old as the labels, and the bound grows with the number of
     requests that wait (Joulani, Gyorgy and Szepesvari 2013, Online learning under delayed feedback).
-    kind "stack" may be better than every member: learned mixtures of the members stand beside them as further
-    experts (see `driftline.online_models.combine.stacking`), all weighed as above, but by wrong answers, 0 or
-    1, which are what
-    accuracy counts; `eta` is then 0.5 by default. Answering with one expert drawn by weight would err, on
-    average, at most (eta L + ln N) / (1 - exp(-eta)) times where the best errs L times and share is 0
-    (Freund and Schapire 1997, A decision-theoretic generalization of on-line learning); the mean of their
-    answers has no such bound for accuracy, but is measured to be better.
 
-    Squared errors have no such rate: `eta` is by default half the inverse of the combination's own mean
-    squared error of late, as if errors were normal, for which no bound is claimed.
+    "stack" weighs its experts in the same way, but by wrong answers, 0 or 1, which accuracy counts. Answering
+    with one expert drawn by weight would err, on average, at most (eta L + ln N) / (1 - exp(-eta)) times if
+    the best one errs L times and share is 0 (Freund and Schapire 1997, A decision-theoretic generalization of
+    on-line learning). The mean of their answers has no such bound for accuracy, but is measured to be better.
+    For squared errors no bound is claimed: the default `eta` treats them as normal.
 
     Raises ModelDeclarationError for a number out of range.
 

@@ -16,19 +16,30 @@ LONGEST_SEASON = 28 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Monitoring:
-    """Monitors of one pool: its features, scores, labels, losses and calibration, with one alarm budget.
+    """The drift monitors of a pool: of its features, scores, labels, losses and calibration.
 
-    `false_alarm_every` is the promise: on a stationary stream the pool confirms at most one drift in so many
-    requests, all its monitors together; each has an equal share. A warning needs less evidence: as much as
-    occurs by chance `warnings` times as often. An incident ends after `cooldown` requests without a new
-    alarm. Features in `unwatched` are not watched; of a text feature the `categories` most frequent values
-    are distinguished. The estimate of performance without labels goes with every `estimate_every`th label and
-    needs `estimate_labels` of them.
-
-    With a `season` (`DAY`, `WEEK`: whole quarters of an hour up to four weeks), everything is compared with
-    the same phase of the seasons before, in event time: for streams that follow the hour or the weekday so
-    much that they raise incidents. It costs one season, at first and after each alarm of a monitor, in which
-    only missing values, values far beyond those so far, and late labels are reported.
+    Parameters
+    ----------
+    false_alarm_every
+        The alarm budget: on a stationary stream, all monitors of the pool together confirm at most one drift
+        in so many requests. Each monitor has an equal share.
+    warnings
+        A warning needs less evidence than a drift: as much as occurs by chance `warnings` times as often.
+    cooldown
+        An incident ends after so many requests without a new alarm.
+    categories
+        The number of values of a text feature that are distinguished: the most frequent ones.
+    unwatched
+        The names of features without monitors.
+    estimate_every, estimate_labels
+        The estimate of performance without labels is published with every `estimate_every`th label, once
+        there are `estimate_labels` of them.
+    season
+        `DAY`, `WEEK`, or another multiple of 15 minutes from an hour to 28 days, in seconds or as a
+        timedelta. Everything is then compared with the same phase of earlier seasons, in event time. Use it
+        for streams that raise incidents because they depend on the hour or the weekday. In the first season,
+        and in one season after each alarm of a monitor, only missing values, values far beyond all earlier
+        ones, and late labels are reported.
 
     Raises ModelDeclarationError for a number out of range.
 

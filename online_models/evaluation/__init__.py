@@ -1,1 +1,1 @@
-"""Evaluation of members, pools and detectors on streams whose truth is known or arrives late."""
+"""Evaluation of members, pools and detectors on labelled streams, some with known drifts."""

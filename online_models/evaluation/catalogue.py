@@ -1,6 +1,6 @@
-"""Streams by name: River's data sets that come with its package, and generated ones with known changes.
+"""Streams by name: the data sets in River's package, and generated streams with known changes.
 
-Generated streams take a seed, so that what is tuned on one seed can be reported on another.
+Generated streams take a seed, so that parameters tuned on one seed can be evaluated on another.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _shipped(name: str, dataset: str, kind: LabelKind, about: str) -> Stream:
 
 
 class _Inverted:
-    """A concept whose labels are the other way round."""
+    """A concept with inverted labels."""
 
     def __init__(self, concept: Any) -> None:
         self._concept = concept
@@ -37,7 +37,7 @@ class _Inverted:
 
 
 class _Rotated:
-    """A concept whose features have changed their places by three."""
+    """A concept whose feature names are shifted by three."""
 
     def __init__(self, concept: Any) -> None:
         self._concept = concept
@@ -62,7 +62,7 @@ def _rbf_recurring(seed: int) -> Stream:
 
 def _label_flip(seed: int) -> Stream:
     concept = _rbf(10 * seed + 7, 1000 * seed + 7), _rbf(10 * seed + 7, 1000 * seed + 8)
-    about = "one random-RBF concept whose labels are turned round every 6,000 examples"
+    about = "one random-RBF concept whose labels are inverted every 6,000 examples"
     both = [concept[0], _Inverted(concept[1])]
     return generator.recurring("label-flip", "binary", both, 6_000, 30_000, about=about)
 
@@ -92,7 +92,7 @@ def _sine_gradual(seed: int) -> Stream:
     before, after = (
         synth.Sine(classification_function=f, seed=10 * seed + f, has_noise=True) for f in (0, 2)
     )
-    about = "Sine: one rule gives way to another over 5,000 examples around the 10,000th"
+    about = "Sine: one rule is replaced by another over 5,000 examples around the 10,000th"
     stream = generator.gradual("sine-gradual", "binary", before, after, 10_000, 5_000, seed, about=about)
     return stream.take(20_000)
 
@@ -145,7 +145,7 @@ SHIPPED: dict[str, tuple[str, LabelKind, str]] = {
 
 
 def stream_of(name: str, seed: int = 1) -> Stream:
-    """The stream of that name; raises ModelsError when there is none."""
+    """The stream of that name. Raises ModelsError for an unknown name."""
     if name in GENERATED:
         return GENERATED[name](seed)
     if name in SHIPPED:

@@ -1,7 +1,7 @@
-"""How well a detector finds known changes: MTFA, MTD, MDR and MTR.
+"""Measures of how well a detector finds known changes: MTFA, MTD, MDR and MTR.
 
 Bifet 2017, Classifier concept drift detection and the illusion of progress: a detector that fires always, or
-every few labels, can make a classifier look good; the four figures tell it from one that detects.
+every few labels, can make a classifier look good. The four measures distinguish it from a real detector.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from driftline.online_models.evaluation.stream import KnownChange
 class Detection:
     """Scores of one detector.
 
-    `mtfa` is the mean number of labels between false alarms, None when there was none (`labels` is then a
-    lower bound); `mtd` the mean number of labels from the start of a change to its first alarm, the first
-    label of the change being 1, None when none was detected; `mdr` the share of changes missed; and
-    `mtr` = mtfa / mtd x (1 - mdr), with `labels` for mtfa when there was no false alarm; 0 when nothing was
-    found.
+    - `mtfa`: the mean number of labels between false alarms; None without any (`labels` is then a lower
+      bound).
+    - `mtd`: the mean number of labels from the start of a change to its first alarm, where the first label of
+      the change counts 1; None if no change was detected.
+    - `mdr`: the share of changes that were missed.
+    - `mtr`: mtfa / mtd x (1 - mdr), with `labels` for mtfa if there was no false alarm; 0 if no change was
+      detected.
     """
 
     alarms: int
@@ -36,11 +38,11 @@ class Detection:
 def score(
     alarms: Sequence[int], changes: Sequence[KnownChange], labels: int, horizon: int = 2_000
 ) -> Detection:
-    """Score `alarms` (numbers of labels) against the changes of a stream of so many labels.
+    """Score `alarms`, given as numbers of labels, against the changes of a stream of `labels` labels.
 
-    The first alarm from a change's start until `horizon` labels after its end, or until the next change,
-    detects it. Further ones in that time are neither right nor false: the change is still going on, or a
-    detector may report it again. Any other alarm is false.
+    A change is detected by the first alarm from its start until `horizon` labels after its end, or until the
+    next change. Further alarms in that time do not count: the change may continue, or the detector may report
+    it again. Any other alarm is false.
 
     >>> change = KnownChange("abrupt", 100, 100)
     >>> score([50, 110], [change], 200).mtd
@@ -60,7 +62,7 @@ def score(
         if detections:
             delays.append(detections[0] - change.start + 1)
     false = len(alarms) - within
-    quiet = labels - covered  # only where there is nothing to find can an alarm be false
+    quiet = labels - covered  # alarms can only be false where there is no change to detect
     mtfa = quiet / false if false else None
     mtd = sum(delays) / len(delays) if delays else None
     mdr = 1.0 - len(delays) / len(changes) if changes else 0.0
@@ -69,25 +71,25 @@ def score(
 
 
 class Always:
-    """The dummy that fires at every label: it misses nothing and says nothing."""
+    """A dummy detector that fires at every label."""
 
     drift_detected = True
 
     def update(self, error: float) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class Never:
-    """The dummy that never fires: no false alarm, and no other."""
+    """A dummy detector that never fires."""
 
     drift_detected = False
 
     def update(self, error: float) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 def detectors() -> Mapping[str, Callable[[], Any]]:
-    """River's detectors on a stream of errors, and the two dummies."""
+    """River's detectors for a stream of errors, and the two dummies, by name."""
     from river import drift
 
     return {
@@ -103,7 +105,7 @@ def detectors() -> Mapping[str, Callable[[], Any]]:
 
 
 def alarms_of(detector: Any, errors: Sequence[float]) -> list[int]:
-    """Numbers of the errors at which the detector fired."""
+    """The numbers of the errors at which the detector fired."""
     alarms = []
     for number, error in enumerate(errors):
         detector.update(error)

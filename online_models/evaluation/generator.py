@@ -1,7 +1,8 @@
-"""Streams that drift in a known way: a seed and a plan give the same examples, and the truth, each time.
+"""Streams with known drifts: a seed and a plan always give the same examples and the same changes.
 
-The classes of drift are those of Gama et al. 2014, A survey on concept drift adaptation, figure 2. A concept
-is any iterable of (features, label), such as a generator of River's; it is asked only for what is used of it.
+The kinds of drift are those of Gama et al. 2014, A survey on concept drift adaptation, figure 2. A concept is
+any iterable of (features, label), such as one of River's generators. Only as many examples as needed are
+taken.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def abrupt(
     label: Labeller = bool,
     about: str = "",
 ) -> Stream:
-    """Each concept for `period` examples, the last one without end."""
+    """Each concept for `period` examples, and the last one without end."""
 
     def source() -> Iterator[Example]:
         feeds = [iter(concept) for concept in concepts]
@@ -54,7 +55,7 @@ def recurring(
     label: Labeller = bool,
     about: str = "",
 ) -> Stream:
-    """The concepts in turn, over and over, each for `period` examples; each goes on where it stopped."""
+    """The concepts in turn, repeatedly, each for `period` examples. Each continues where it stopped."""
 
     def source() -> Iterator[Example]:
         feeds = [iter(concept) for concept in concepts]
@@ -80,8 +81,8 @@ def gradual(
     label: Labeller = bool,
     about: str = "",
 ) -> Stream:
-    """Over `width` examples around `at`, ever more examples are of the new concept (a sigmoid of slope
-    4 / width, as in Bifet et al. 2009, New ensemble methods for evolving data streams, section 4.1)."""
+    """A gradual change: over `width` examples around `at`, the share of the new concept rises as a sigmoid of
+    slope 4 / width (Bifet et al. 2009, New ensemble methods for evolving data streams, section 4.1)."""
 
     def source() -> Iterator[Example]:
         old, new, chance = iter(before), iter(after), Random(seed)
@@ -103,9 +104,9 @@ def incremental(
     noise: float = 0.05,
     about: str = "",
 ) -> Stream:
-    """A hyperplane through the middle of the unit cube that turns from one random direction to another.
+    """A hyperplane through the centre of the unit cube that rotates from one random direction to another.
 
-    Labels tell the side; a share `noise` of them is wrong.
+    The label is the side of the hyperplane; the share `noise` of labels is wrong.
     """
 
     def source() -> Iterator[Example]:
@@ -132,7 +133,8 @@ def _broken(
     until: int | None,
     apply: Callable[[], Callable[[dict[str, Any]], None]],
 ) -> Stream:
-    """The stream with `apply`'s function on a copy of the features of examples at .. until - 1."""
+    """The stream, with `apply`'s function applied to a copy of the features of the examples at .. until -
+    1."""
 
     def source() -> Iterator[Example]:
         change = apply()
@@ -150,7 +152,7 @@ def _broken(
 
 
 def unit_change(stream: Stream, feature: str, at: int, factor: float, until: int | None = None) -> Stream:
-    """The feature is in another unit from example `at` on (until example `until`): times `factor`."""
+    """Multiply the feature by `factor`, as if its unit changed, from example `at` on (until `until`)."""
 
     def apply() -> Callable[[dict[str, Any]], None]:
         def scale(x: dict[str, Any]) -> None:
@@ -163,7 +165,7 @@ def unit_change(stream: Stream, feature: str, at: int, factor: float, until: int
 
 
 def frozen_feature(stream: Stream, feature: str, at: int, until: int | None = None) -> Stream:
-    """The feature keeps the value it has at example `at` (until example `until`)."""
+    """Keep the feature's value of example `at` from there on (until example `until`)."""
 
     def apply() -> Callable[[dict[str, Any]], None]:
         held: list[Any] = []
@@ -182,7 +184,7 @@ def frozen_feature(stream: Stream, feature: str, at: int, until: int | None = No
 def missing_values(
     stream: Stream, feature: str, at: int, rate: float, seed: int, until: int | None = None
 ) -> Stream:
-    """The feature is missing from a share `rate` of the examples from `at` on (until example `until`)."""
+    """Remove the feature from the share `rate` of examples, from `at` on (until example `until`)."""
 
     def apply() -> Callable[[dict[str, Any]], None]:
         chance = Random(seed)

@@ -1,4 +1,4 @@
-"""Members by name for a stream that nobody has looked at: numbers, text and missing values as they come.
+"""Members by name that work on any stream, with numbers, text and missing values.
 
 River is imported when a member is built.
 """
@@ -22,7 +22,7 @@ def quantities(x: dict[str, Any]) -> dict[str, float]:
 
 
 def indicators(x: dict[str, Any]) -> dict[str, float]:
-    """One feature of 1 for each text value, named after both."""
+    """A feature with value 1 for each text value, named after feature and value."""
     return {f"{name}={value}": 1.0 for name, value in x.items() if value.__class__ is str}
 
 
@@ -130,7 +130,7 @@ def _arf_regressor() -> Any:
 
 
 def _reacting(name: str, build: Build) -> dict[str, Build]:
-    """The model alone, and with each reaction to drift around it."""
+    """The model alone, and wrapped in each reaction to drift, by name."""
 
     def around(reaction: str) -> Build:
         def made() -> Any:
@@ -177,15 +177,15 @@ DEFAULT: dict[LabelKind, tuple[str, ...]] = {
         "adaptive-tree",
     ),
 }  # fmt: skip
-"""The members when none are named; the first one is the default single model."""
+"""The default members by kind of task. The first one is the default single model."""
 
 
 COMBINED = Combination("combined", kind="stack", share=0.0002)
-"""What serves; its share was chosen on other seeds of the generated streams than those that are reported."""
+"""The default champion. Its share was tuned on other seeds of the generated streams than those reported."""
 
 
 def members_named(kind: LabelKind, names: Sequence[str]) -> list[Member]:
-    """Members of those names; raises ModelsError for one that there is not, or that comes twice."""
+    """The members of those names. Raises ModelsError for a name that is unknown or given twice."""
     specs = SPECS[kind]
     for name in names:
         if name not in specs:
@@ -194,6 +194,6 @@ def members_named(kind: LabelKind, names: Sequence[str]) -> list[Member]:
 
 
 def scope_of(kind: LabelKind, names: Sequence[str] = ()) -> PerKey:
-    """A pool of the named members, or of the default ones; their combination serves, if there are several."""
+    """A pool of the named members, or of the default ones. If there are several, their combination serves."""
     first, *others = members_named(kind, names or DEFAULT[kind])
     return PerKey(COMBINED, [first, *others]) if others else PerKey(first)

@@ -1,7 +1,7 @@
-"""Prequential evaluation: every example is first answered by the pool that would serve, then learned from.
+"""Prequential evaluation: a pool answers every example first, and then learns from it.
 
-(Gama et al. 2013, On evaluating stream learning algorithms.) Requests and labels come as separate steps, so
-a label that comes late is learned late, and what a model answers is as old as it would be in service.
+(Gama et al. 2013, On evaluating stream learning algorithms.) Requests and labels are separate steps, so a
+late label is learned late, and models are as old at each answer as they would be in production.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from driftline.online_models.tasks.protocol import Task
 from driftline.online_models.tasks.task import Binary, Label, Multiclass, Regression
 
 CURVE_LABELS = 500
-"""Labels in one point of a curve."""
+"""The number of labels in one point of a curve."""
 SERVED = "served"
-"""The row of what the pool answered, whichever member did."""
+"""The name of the row with the pool's own answers, whichever member gave them."""
 
 
 class Request:
-    """Stands for the event types in a task made for an evaluation."""
+    """A placeholder for the event types of a task in an evaluation."""
 
 
 def _itself(label: Any) -> Any:
@@ -38,7 +38,7 @@ def _itself(label: Any) -> Any:
 
 
 def task_of(kind: LabelKind) -> Task:
-    """A task of that kind, for pools that are not fed from a log."""
+    """A task of that kind, for pools that do not learn from a log."""
     label = Label(Request, on="id", value=_itself, wait=1.0)
     if kind == "binary":
         return Binary("label", ask=Request, label=label)
@@ -48,7 +48,7 @@ def task_of(kind: LabelKind) -> Task:
 
 
 class Timed:
-    """An estimator, and the CPU seconds that its calls took."""
+    """An estimator that measures the CPU seconds of its calls."""
 
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
@@ -59,7 +59,7 @@ class Timed:
         return self.estimator
 
     def learn_one(self, x: dict[str, Any], y: Any, w: float = 1.0) -> None:
-        """As the estimator does."""
+        """See River."""
         started = thread_time()
         if w == 1.0:
             self.estimator.learn_one(x, y)
@@ -68,14 +68,14 @@ class Timed:
         self.seconds += thread_time() - started
 
     def predict_one(self, x: dict[str, Any]) -> Any:
-        """As the estimator does."""
+        """See River."""
         started = thread_time()
         said = self.estimator.predict_one(x)
         self.seconds += thread_time() - started
         return said
 
     def predict_proba_one(self, x: dict[str, Any]) -> Any:
-        """As the estimator does."""
+        """See River."""
         started = thread_time()
         said = self.estimator.predict_proba_one(x)
         self.seconds += thread_time() - started
@@ -83,7 +83,7 @@ class Timed:
 
 
 def timed(scope: PerKey) -> PerKey:
-    """The same declaration, each member's estimator being timed."""
+    """The same declaration with timed estimators."""
 
     def watched(member: Any) -> Any:
         if not isinstance(member, Member):
@@ -99,12 +99,12 @@ def timed(scope: PerKey) -> PerKey:
 
 
 def cpu_seconds(estimator: Any) -> float | None:
-    """CPU seconds of a timed estimator; None of any other."""
+    """The CPU seconds of a timed estimator; None for any other."""
     return estimator.seconds if isinstance(estimator, Timed) else None
 
 
 def bytes_of(estimator: Any) -> int:
-    """Bytes of memory of a River estimator (its own count), of any other those of its pickle."""
+    """The size of an estimator in bytes: River's own count of memory, or else the length of its pickle."""
     inner = estimator.estimator if isinstance(estimator, Timed) else estimator
     counted = getattr(inner, "_raw_memory_usage", None)
     return int(counted) if counted is not None else len(pickle.dumps(inner, protocol=5))
@@ -112,7 +112,7 @@ def bytes_of(estimator: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that the pool reported: a drift, a change of what serves."""
+    """A drift or a change of the serving member, as the pool reported it."""
 
     request: int
     key: str
@@ -125,8 +125,8 @@ class Notice:
 class MemberFigures:
     """One member's figures: `metrics` over the run, `curve` by windows of `CURVE_LABELS` labels.
 
-    The curve is accuracy, or root mean squared error for numbers; None where nothing was answered.
-    `seconds` is CPU time; only members have one of their own, combinations and baselines have None.
+    The curve is accuracy, or root mean squared error for numbers; None for a window without answers.
+    `seconds` is CPU time. It is None for combinations and baselines, which have no estimator of their own.
     """
 
     name: str
@@ -142,7 +142,7 @@ class MemberFigures:
 class EvaluationResult:
     """The result of an evaluation.
 
-    `errors` are the reference member's in the order of the labels: 0 or 1, or squared errors.
+    `errors` are the reference member's, in the order of labels: 0 or 1, or squared errors for numbers.
     """
 
     kind: str
@@ -154,15 +154,15 @@ class EvaluationResult:
 
     @property
     def score(self) -> str:
-        """The figure by which members are ranked."""
+        """The name of the figure by which members are ranked."""
         return "rmse" if self.kind == "regression" else "accuracy"
 
     def row(self, name: str) -> MemberFigures:
-        """The row of that name; raises KeyError."""
+        """The row of that name. Raises KeyError."""
         return {row.name: row for row in self.rows}[name]
 
     def best(self, among: Iterable[str]) -> MemberFigures:
-        """The best in hindsight of the named rows; raises ModelsError when none of them answered."""
+        """The best of the named rows in hindsight. Raises ModelsError if none of them answered."""
         names = set(among)
         rows = [row for row in self.rows if row.name in names and row.metrics.get(self.score) is not None]
         if not rows:
@@ -173,7 +173,7 @@ class EvaluationResult:
 
 
 class _Curve:
-    """Means of a member's errors by windows of labels; `number` says that they are squared errors."""
+    """Means of a member's errors by windows of labels. With `number` they are squared errors."""
 
     def __init__(self, number: bool) -> None:
         self.points: list[float | None] = []
@@ -191,7 +191,7 @@ class _Curve:
             self.close()
 
     def close(self) -> None:
-        """End a window, if anything is in it."""
+        """End a window, unless it is empty."""
         if self._labels:
             mean = self._sum / self._n if self._n else None
             self.points.append(mean if mean is None else mean**0.5 if self._number else 1.0 - mean)
@@ -204,9 +204,9 @@ class _Waiting(NamedTuple):
 
 
 class Prequential:
-    """A pool for each key over one stream of steps.
+    """Runs a pool for each key over one stream of steps.
 
-    `reference` names the member whose errors a detector is to be tried on.
+    `reference` names the member whose errors are kept for evaluating detectors.
     """
 
     def __init__(self, scope: PerKey, task: Task, reference: str) -> None:

@@ -1,4 +1,4 @@
-"""Labelled streams, and what is known of how they change."""
+"""Labelled streams and their known changes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ChangeKind = Literal[
 
 
 class Example(NamedTuple):
-    """Features and label; a label of None never comes."""
+    """Features and label. A label of None never arrives."""
 
     x: dict[str, Any]
     y: Any
 
 
 class RequestAsked(NamedTuple):
-    """A request: its number counts from 0, its key names the pool that answers."""
+    """A request. Its number counts from 0; its key selects the pool that answers."""
 
     number: int
     x: dict[str, Any]
@@ -30,7 +30,7 @@ class RequestAsked(NamedTuple):
 
 
 class LabelKnown(NamedTuple):
-    """The label of the request of that number; None when there will be none."""
+    """The label of the request with that number; None if there will be none."""
 
     number: int
     y: Any
@@ -41,9 +41,9 @@ Step = RequestAsked | LabelKnown
 
 @dataclass(frozen=True, slots=True)
 class KnownChange:
-    """What changed where: from example `start` on, wholly from `end` on (the same for an abrupt one).
+    """A change from example `start` on, complete from `end` on (equal to `start` for an abrupt change).
 
-    `subject` is "concept" for the rule from features to label, else the feature's name.
+    `subject` is "concept" for the relation between features and label, else the feature's name.
     """
 
     kind: ChangeKind
@@ -54,7 +54,7 @@ class KnownChange:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A named stream of examples, the same ones each time it is iterated over."""
+    """A named stream of examples. Each iteration gives the same ones."""
 
     name: str
     kind: LabelKind
@@ -74,7 +74,7 @@ class Stream:
         )
 
     def steps(self, delay: int = 0) -> Iterator[Step]:
-        """Requests and labels in order: a label is known once `delay` further requests were answered."""
+        """Requests and labels in order. A label arrives after `delay` further requests were answered."""
         waiting: deque[LabelKnown] = deque()
         for number, example in enumerate(self):
             yield RequestAsked(number, example.x)

@@ -16,12 +16,22 @@ MOST_DOUBLINGS = 6
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How often a member may fail before it is put in quarantine, and how it returns. A member fails when it
-    raises, or when its answer is not a finite number. The next in line then answers that request; the member
-    still learns from its label. `failures` within `within` requests of its pool are too many: in quarantine
-    it neither answers nor learns for `pause` requests, twice as many each time after that, up to 64 times.
-    Then it starts again, on probation: it answers and learns beside the others, and may serve once it has
-    learned from `probation` examples. Raises ModelDeclarationError for a number out of range.
+    """How often a member may fail before it is put in quarantine, and how it returns.
+
+    A member fails when it raises, or when its answer is not a finite number. The next member in line then
+    answers that request; the failed one still learns from its label. Counts are requests of the pool.
+
+    Parameters
+    ----------
+    failures, within
+        `failures` failures within `within` requests put the member in quarantine.
+    pause
+        The length of the first quarantine, in which the member neither answers nor learns. Each further one
+        is twice as long, up to 64 times.
+    probation
+        The examples that the member, starting anew, must learn from after a quarantine before it may serve.
+
+    Raises ModelDeclarationError for a number out of range.
 
     >>> Tolerance(failures=3, within=100).pause
     1000

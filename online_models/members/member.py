@@ -70,13 +70,27 @@ def _listed(given: object) -> Sequence[object]:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A named estimator: `build` makes a new one, of any River kind. `class_weight` gives the weight of each
-    label's examples. With `sampling` only that share, in (0, 1], of a label's examples is learned, chosen by
-    a hash of the prediction id, and the probability is corrected for it. Labels that are not named have 1.
+    """A named estimator of a pool.
 
-    `rate` is the share of requests that it answers and learns from, chosen by a hash of the prediction id,
-    while it does not serve; `cost` is what one of them costs, in any unit (see `PerKey.budget`). One in
-    `reserve` is idle until it is added. Raises ModelDeclarationError if a number is out of range.
+    Parameters
+    ----------
+    name
+        The member's name, which predictions and metrics have.
+    build
+        A function without arguments that makes a new River estimator, or its class. Each pool calls it.
+    class_weight
+        The weight of examples by label; 1 for labels that are not named.
+    sampling
+        The share, in (0, 1], of examples that are learned, by label; 1 for labels that are not named.
+        Examples are chosen by a hash of the prediction id, and probabilities are corrected for the sampling.
+    cost
+        The cost of one answer, in any unit (see `PerKey.budget`).
+    rate
+        The share of requests, in (0, 1], that the member answers and learns from while it does not serve.
+    reserve
+        True: the member is idle until an operator adds it.
+
+    Raises ModelDeclarationError for a number out of range.
 
     >>> from river import linear_model
     >>> member = Member("logistic", linear_model.LogisticRegression)
@@ -170,17 +184,35 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class PerKey:
-    """One pool for each value of the partition key, or of the request's field `by`: one with few values, as
-    each pool has members of its own.
+    """A pool of models for each value of the partition key.
 
-    The champion serves; challengers learn from the same examples and stand in when it fails. A combination
-    answers with the weighted answers of the members, without other combinations. Baselines are the running
-    prior and the champion's own spec (where that is a combination, the first member's) frozen after
-    `frozen_after` labels. `budget` bounds the sum of cost x rate over the members that do not serve: if they
-    exceed it, the rates of all are scaled down by one factor. While a combination serves, all members answer
-    it. `tolerance` is how often a member may fail before it is put in quarantine, and how it returns. With
-    `promotion` a challenger that is proven better takes over. `monitoring` watches for drift; None watches
-    nothing. Raises ModelDeclarationError for a name used twice or a number out of range.
+    Parameters
+    ----------
+    champion
+        The member that serves first: a `Member`, or a `Combination` of the members.
+    challengers
+        Members that learn from the same examples, and answer when the champion fails.
+    frozen_after
+        The labels after which the frozen baseline, a copy of the first member, stops learning.
+    baselines
+        Whether the baselines run beside the members: the running prior, and the frozen copy.
+    metrics
+        Whether metrics of all members are kept.
+    monitoring
+        How drift is detected; None: it is not.
+    promotion
+        When a challenger that is proven better takes over; None: only an operator's command changes what
+        serves.
+    budget
+        The bound of the sum of cost x rate of members that do not serve. If it is exceeded, all their rates
+        are scaled down by one factor. While a combination serves, all members answer it, whatever the budget.
+    tolerance
+        How often a member may fail before it is put in quarantine, and how it returns.
+    by
+        A field of the request to use instead of the partition key. It should have few values, as each value's
+        pool has members of its own.
+
+    Raises ModelDeclarationError if two members share a name or a number is out of range.
 
     >>> from driftline import Member
     >>> pool = PerKey(champion=Member("careful", object), challengers=[Member("bold", object)])
@@ -229,12 +261,18 @@ class PerKey:
 
 @dataclass(frozen=True, slots=True)
 class Shared(PerKey):
-    """One pool for the whole case, whose key is "": every request is answered and learned from by it.
+    """One pool of models for the whole case. Its key is "". The parameters are those of `PerKey` without
+    `by`, and
 
-    With `replicas` that many copies of the pool answer, each its share of the requests, on a core of its own;
-    one learner learns from all of them. It publishes the pool to the copies every `publish_every` labels (at
-    the start after 1, 2, 4, ... of them), or so much event time apart where that is a timedelta, and at
-    once when another member serves. An answer tells by `learned_through` which labels it knew.
+    Parameters
+    ----------
+    replicas
+        The number of copies of the pool that answer, each its share of the requests on a core of its own. One
+        learner learns from all of them. 0: one pool answers and learns.
+    publish_every
+        How often the learner publishes the pool to the replicas: a number of labels (at the start after 1, 2,
+        4, ... of them), or a timedelta of event time. It also does so when another member serves.
+        `learned_through` of a prediction says which labels its model had learned.
 
     >>> Shared(Member("logistic", object), by="country")
     Traceback (most recent call last):

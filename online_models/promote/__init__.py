@@ -1,1 +1,1 @@
-"""Which member should serve, decided by evidence."""
+"""Decides by evidence which member should serve."""

@@ -1,8 +1,8 @@
-"""Evidence that one model loses less than another, which may be looked at after every label.
+"""Evidence that one model has a lower loss than another. It may be checked after every label.
 
-The test is an e-process: a non-negative process that starts at 1 and is expected not to grow while the
-hypothesis holds. By Ville's inequality it ever exceeds 1 / alpha with a probability of at most alpha, so
-looking at it after every label, and stopping when one likes, inflates nothing.
+The test is an e-process: a non-negative process that starts at 1 and does not grow in expectation under the
+hypothesis. By Ville's inequality, the probability that it ever exceeds 1 / alpha is at most alpha. So
+checking it after every label, and stopping at any time, does not inflate the error rate.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from math import exp, log, log1p, pi
 
 LAMBDAS = tuple(0.9 * 0.5**k for k in range(10))
-"""Stakes that are mixed, as shares of the largest admissible one: each is right for one size of gain."""
+"""The stakes that are mixed, as shares of the largest admissible one. Each is best for one size of gain."""
 _PSI = tuple(-log1p(-stake) - stake for stake in LAMBDAS)
 _STAKES = tuple(zip(LAMBDAS, _PSI, strict=True))
 _MIXED = log(len(LAMBDAS))
 CENTRE = 0.1
-"""A predicted difference is kept within this share of the bound, which keeps deviations from it short."""
+"""A predicted difference is limited to this share of the bound, which limits the deviations from it."""
 HALVINGS = 50
-"""Bisection steps of an interval: to 2**-50 of the bound."""
+"""The number of bisection steps for an interval. Its precision is 2**-50 of the bound."""
 
 
 def _log_wealth(total: float, spread: float) -> float:
@@ -29,19 +29,19 @@ def _log_wealth(total: float, spread: float) -> float:
 
 
 class PairedTest:
-    """Whether the mean difference of two losses is above a margin; differences lie in [-bound, bound].
+    """Tests whether the mean difference of two losses exceeds a margin. Differences are in [-bound, bound].
 
     Hypothesis: given the past, each difference is expected to be at most its margin. With d for a
     difference, m for its margin, c for a prediction of d made before it, and psi(s) = -log(1 - s) - s,
     each exp(s * sum(d - m) - psi(s) * sum((d - c)**2)), in units in which d - c is at least -1, is a
     supermartingale for every 0 <= s < 1 (Howard, Ramdas, McAuliffe and Sekhon 2021, Time-uniform,
     nonparametric, nonasymptotic confidence sequences; for losses of forecasters: Choe and Ramdas 2024,
-    Comparing sequential forecasters). The evidence is their mean over a fixed grid of s, a supermartingale
-    too; turned around, it gives a confidence sequence of the mean difference.
+    Comparing sequential forecasters). The evidence is their mean over a fixed grid of s, which is also a
+    supermartingale. Inverting the test gives a confidence sequence of the mean difference.
 
-    Losses without a bound, such as log loss, are to be clipped first: what is tested is the clipped loss.
-    "The past" is what was known when the label before came: where the order of labels depends on what
-    they say (late flights arrive late), a difference is judged in the order in which it became known.
+    Losses without a bound, such as log loss, must be clipped first: the clipped loss is tested. "The past" is
+    what was known when the previous label came. If the order of labels depends on their values (late flights
+    arrive late), differences are judged in the order in which they became known.
     """
 
     __slots__ = ("_centre", "_margins", "_scale", "_spread", "_total", "alpha", "bound", "n")
@@ -57,11 +57,11 @@ class PairedTest:
         self._spread = 0.0
 
     def update(self, difference: float, margin: float = 0.0) -> None:
-        """Add one difference; `margin` must not depend on it."""
+        """Add one difference. `margin` must not depend on it."""
         self.extend((difference,), margin)
 
     def extend(self, differences: Sequence[float], margin: float = 0.0) -> None:
-        """Add differences in their order; `margin` is that of each, and must not depend on them."""
+        """Add differences in order. All have the same `margin`, which must not depend on them."""
         total, spread, n, limit = self._total, self._spread, self.n, self._centre
         for difference in differences:
             n += 1
@@ -86,7 +86,7 @@ class PairedTest:
 
     @property
     def evidence(self) -> float:
-        """The natural log of the e-value against the hypothesis."""
+        """The natural logarithm of the e-value against the hypothesis."""
         scale = self._scale
         return _log_wealth((self._total - self._margins) / scale, self._spread / scale**2)
 
@@ -94,18 +94,18 @@ class PairedTest:
     def is_proven(self) -> bool:
         """Whether the evidence is at least log(1 / alpha) now."""
         beyond = self._total - self._margins
-        # psi(s) >= s**2 / 2, so no stake has won more than this: cheap, and nearly always the answer
+        # psi(s) >= s**2 / 2, so no stake can have won more than this: a cheap check that mostly suffices
         if beyond <= 0.0 or beyond * beyond < -2.0 * log(self.alpha) * self._spread:
             return False
         return self.evidence >= -log(self.alpha)
 
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Holds the mean of the expected differences, for all numbers of labels at once, but for a
-        probability of `alpha`."""
+        """A confidence interval of the mean expected difference, valid for all numbers of labels at once,
+        with error probability `alpha`."""
         return self._least(self._total, alpha), -self._least(-self._total, alpha)
 
     def _least(self, total: float, alpha: float) -> float:
-        """The least mean whose test, one-sided at alpha / 2, does not refute it."""
+        """The smallest mean that the one-sided test at alpha / 2 does not reject."""
         n, scale = self.n, self._scale
         spread = self._spread / scale**2
         enough = log(2.0 / alpha)
@@ -122,10 +122,10 @@ class PairedTest:
 
 
 class AlphaSpending:
-    """An error budget over any number of tests: the k-th has alpha * 6 / (pi * k)**2.
+    """An error budget for any number of tests: the k-th one gets alpha * 6 / (pi * k)**2.
 
-    The sum over all k is alpha, so whatever makes a test start again, the probability that any of them
-    ever errs is at most alpha.
+    The sum over all k is alpha. So the probability that any test ever errs is at most alpha, however often
+    tests start again.
 
     >>> budget = AlphaSpending(0.05)
     >>> [round(budget.next(), 5) for _ in range(3)]
@@ -150,5 +150,5 @@ class AlphaSpending:
 
 
 def e_value(evidence: float) -> float:
-    """The e-value of its log; the largest float where that is less."""
+    """The e-value of a logarithm, at most the largest float."""
     return exp(evidence) if evidence < 709.0 else 1.7e308

@@ -1,95 +1,91 @@
-"""Which member of a pool should serve: decided by evidence, with a bounded rate of errors and of changes."""
+"""Decides which member of a pool should serve, by evidence, with bounded rates of errors and of changes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isfinite, log
-from typing import Any, Literal
+from math import log
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from driftline.declaration_check import check
+from driftline.declaration_check import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Bounds, check
 from driftline.online_models.errors import ModelDeclarationError
 from driftline.online_models.promote.evidence import AlphaSpending, PairedTest, e_value
 from driftline.online_models.tasks.baselines import RunningPrior
 
 SCALE_LABELS = 100
-"""Labels from which the bound of losses is taken where none is declared."""
+"""The number of labels from which the bound of losses is estimated, if none is declared."""
 SQUARES = 6.0
-"""The bound of squared errors, as a multiple of their mean: a normal error exceeds it in 1.4 % of labels."""
+"""The bound of squared errors, as a multiple of their mean. Normal errors exceed it on 1.4 % of labels."""
 NATS = 2.5
-"""The bound of log losses, beyond that of the share of the rarest label that matters."""
+"""The bound of log losses, in nats above the log loss of answering with the share of the rarest label that
+matters."""
 MATTERS = 0.01
-"""A label matters when the prior loses at least this share of its loss on it."""
+"""A label matters if at least this share of the prior's loss comes from it."""
 LABELS_IN_BLOCK = 16
-"""Labels taken in at a time, after which the evidence is looked at: a third of the cost of one at a time."""
+"""Labels that are added at a time before the evidence is checked. It costs a third of adding them one by
+one."""
 SLICE_VALUES = 1_000
-"""Values of one slice that a comparison watches: those that come first."""
+"""The number of values of one slice that a comparison watches: the first ones that occur."""
 NAMED_SLICES = 3
-"""The worst slice values that evidence names."""
+"""The number of slice values in the published evidence: the worst ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """When another member takes over from the one that serves.
+    """When a challenger takes over from the serving member of a pool. Counts are in labels of the pool.
 
-    A challenger must be proven to lose less, by more than the share `margin` of what the serving one
-    loses, on at least `min_labels` labels that both have answered; must have lost less than each baseline
-    on the same labels; and its gain, less one standard error, must not be a loss of more than the share
-    `slice_margin` on any declared slice value with `slice_labels` labels or more. `alpha` bounds the
-    probability that a pool ever promotes what is not better, whatever makes comparisons start again:
-    drift, another member serving, or `window` labels without a decision.
+    Parameters
+    ----------
+    alpha
+        Bounds the probability that a pool ever promotes a member that is not better, in (0, 1).
+    margin
+        The challenger's mean loss must be lower by more than this share of the serving member's.
+    min_labels
+        The least labels that both have answered.
+    slice_margin, slice_labels
+        On each value of a declared slice with `slice_labels` or more, the challenger's loss must not be
+        higher by more than the share `slice_margin`, one standard error allowed.
+    warm_up
+        Nothing is compared on so many first labels: they show how fast members learn, not how good they get.
+    cooldown
+        The least labels between two promotions.
+    most, per
+        At most `most` promotions within `per` labels.
+    window
+        A comparison without a decision starts again after so many labels.
+    bound
+        Losses are clipped at it. None: a log loss where a label gets less than a twelfth of its share of all
+        labels (a fixed bound would reward saying 0 for a rare label), another loss at 6 times its mean.
 
-    In a pool's first `warm_up` labels nothing is compared: how fast a member learns from nothing is not how
-    good it will be. No promotion follows within `cooldown` labels of another, and within `per` labels there
-    are at most `most`. Losses are clipped at `bound`, by default log loss where a label is given less than
-    a twelfth of its share of all labels (a fixed bound would reward saying 0 for what is rare), and other
-    losses at 6 times the serving member's mean. Corrected labels change no evidence.
-    Raises ModelDeclarationError for a number out of range.
+    The challenger must also have lost less than each baseline on the same labels. Comparisons start again
+    after a drift and when another member serves. Corrected labels change no evidence. Raises
+    ModelDeclarationError for a number out of range.
 
     >>> Promotion(margin=0.02, min_labels=1_000).alpha
     0.05
     """
 
-    alpha: float = 0.05
-    margin: float = 0.01
-    min_labels: int = 300
-    slice_margin: float = 0.1
-    slice_labels: int = 200
-    warm_up: int = 1_000
-    cooldown: int = 500
-    most: int = 5
-    per: int = 20_000
-    window: int = 50_000
-    bound: float | None = None
+    alpha: Annotated[float, Bounds(above=0, below=1)] = 0.05
+    margin: Annotated[float, Bounds(low=0, below=1)] = 0.01
+    min_labels: Annotated[int, AT_LEAST_1] = 300
+    slice_margin: Annotated[float, Bounds(low=0, below=1)] = 0.1
+    slice_labels: Annotated[int, AT_LEAST_1] = 200
+    warm_up: Annotated[int, AT_LEAST_0] = 1_000
+    cooldown: Annotated[int, AT_LEAST_0] = 500
+    most: Annotated[int, AT_LEAST_1] = 5
+    per: Annotated[int, AT_LEAST_1] = 20_000
+    window: Annotated[int, AT_LEAST_1] = 50_000
+    bound: Annotated[float, ABOVE_0] | None = None
 
     def __post_init__(self) -> None:
         check(self, ModelDeclarationError)
-        if not 0 < self.alpha < 1:
-            raise ModelDeclarationError(f"Promotion(alpha={self.alpha!r}): it must be in (0, 1)")
-        for name in ("margin", "slice_margin"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ModelDeclarationError(
-                    f"Promotion({name}={getattr(self, name)!r}): a share must be in [0, 1)"
-                )
-        for name in ("min_labels", "slice_labels", "most", "per", "window"):
-            if getattr(self, name) < 1:
-                raise ModelDeclarationError(
-                    f"Promotion({name}={getattr(self, name)!r}): it must be 1 or more"
-                )
-        for name in ("cooldown", "warm_up"):
-            if getattr(self, name) < 0:
-                raise ModelDeclarationError(
-                    f"Promotion({name}={getattr(self, name)!r}): it must be 0 labels or more"
-                )
-        if self.bound is not None and not (isfinite(self.bound) and self.bound > 0):
-            raise ModelDeclarationError(f"Promotion(bound={self.bound!r}): it must be a finite loss above 0")
 
 
 class SliceGain(msgspec.Struct, frozen=True):
-    """What a member gained over `n` labels with one value of a slice: mean loss of the serving member,
-    and how much less the other's is."""
+    """The gain of a member on the `n` labels with one value of a slice: the serving member's mean loss, and
+    by how much the other's is lower."""
 
     slice: str
     value: str
@@ -99,12 +95,14 @@ class SliceGain(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What a decision rests on. Losses are means, clipped, over the `n` labels after offset `since`.
+    """The evidence of a decision. Losses are means of clipped losses over the `n` labels after offset
+    `since`.
 
-    `gain` is by how much less than `against`, whose loss is `loss`, the member loses; `interval` holds the
-    expected gain with probability 1 - alpha of the pool, for all numbers of labels at once; `e_value` is
-    the evidence that the gain exceeds the margin, to be compared with 1 / `alpha`; `alpha_spent` is what
-    all comparisons of the pool so far have spent. `baselines` are gains over those; `slices` the worst.
+    `loss` is the loss of the serving member, `against`, and `gain` is by how much the challenger's is lower.
+    `interval` is a confidence interval of the gain, with the pool's alpha, for all numbers of labels at once.
+    `e_value` is the evidence that the gain exceeds the margin; it is compared with 1 / `alpha`. `alpha_spent`
+    is the share of the error budget that all comparisons of the pool have used so far. `baselines` has the
+    gain over each baseline, `slices` the gains on the worst slice values.
     """
 
     against: str
@@ -122,7 +120,7 @@ class Evidence(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class PromotionDecision:
-    """Seat `index` takes over, or would have but for the `reason`."""
+    """The seat `index` takes over, or is withheld for `reason`."""
 
     kind: Literal["promotion", "withheld"]
     index: int
@@ -131,7 +129,7 @@ class PromotionDecision:
 
 
 class _Tally:
-    """Labels of one slice value: their number, what the serving member lost, what the other gained."""
+    """Sums over the labels of one slice value: their number, the serving member's loss, the other's gain."""
 
     __slots__ = ("gain", "loss", "n")
 
@@ -142,7 +140,7 @@ class _Tally:
 
 
 def log_loss_bound(shares: Sequence[float]) -> float:
-    """Nats beyond which a log loss does not count, for labels with these shares.
+    """The bound at which log losses are clipped, in nats, for labels with these shares.
 
     >>> [round(log_loss_bound([p, 1 - p]), 1) for p in (0.5, 0.2, 0.01)]
     [3.2, 4.1, 7.1]
@@ -156,7 +154,7 @@ def log_loss_bound(shares: Sequence[float]) -> float:
 
 
 class _Gain:
-    """The gain over a baseline, on the labels that it has answered too."""
+    """The gain over a baseline, on the labels that the baseline has answered too."""
 
     __slots__ = ("n", "total")
 
@@ -174,11 +172,11 @@ class _Gain:
 
 
 _Row = tuple[Sequence[float | None], Sequence[Any]]
-"""What every seat lost on a label, and the request's slice values."""
+"""The loss of every seat on a label, and the request's slice values."""
 
 
 class _Comparison:
-    """One candidate beside the serving member, on the labels that both have answered."""
+    """The comparison of one candidate with the serving member, on the labels that both have answered."""
 
     __slots__ = ("baselines", "beats", "index", "since", "slices", "test", "told", "total")
 
@@ -202,7 +200,7 @@ class _Comparison:
         self.test.extend([s - loss for s, loss, _ in both], margin)
         self.total += sum([s for s, _, _ in both])
         for number, baseline in enumerate(self.beats):
-            # one that is quarantined gives no answer, and need not be beaten
+            # a member in quarantine gives no answers, and need not be beaten
             gains = [
                 (b if b < bound else bound) - loss
                 for _, loss, row in both
@@ -223,7 +221,7 @@ class _Comparison:
 
 
 class RefereeState(msgspec.Struct):
-    """All that decisions depend on and that changes."""
+    """The changing state that decisions depend on."""
 
     spending: AlphaSpending
     bound: float | None
@@ -240,10 +238,10 @@ class RefereeState(msgspec.Struct):
 
 
 class Referee:
-    """Compares the candidates of one pool with the member that serves; seats are known by their numbers.
+    """Compares the candidates of one pool with the serving member. Seats are given by their numbers.
 
-    `baselines` are the seats to be beaten, `slices` the names of the declared slices. Deterministic: it
-    depends on the order of calls and their arguments only.
+    `baselines` are the seats to be beaten, `slices` the names of the declared slices. Results are
+    deterministic: they depend only on the order of calls and their arguments.
     """
 
     def __init__(
@@ -262,7 +260,7 @@ class Referee:
         self.state = RefereeState(AlphaSpending(rules.alpha), rules.bound)
 
     def begin(self, serving: int, candidates: Sequence[int]) -> None:
-        """Compare these candidates with the one that serves from here on, forgetting what was."""
+        """Start new comparisons of these candidates with the serving seat."""
         self.state.serving = serving
         self.state.rows = []
         self.state.bound = self._rules.bound
@@ -277,27 +275,27 @@ class Referee:
         return _Comparison(index, test, self.state.offset, self._baselines, len(self._slices))
 
     def _begin_again(self) -> None:
-        """The comparisons there are, from the labels that come next."""
+        """Start the current comparisons again, from the next label."""
         self.state.comparisons = [self._comparison(c.index, c.test.alpha) for c in self.state.comparisons]
 
     def drop(self, index: int) -> None:
-        """This candidate is none any more."""
+        """Remove a candidate."""
         self.state.comparisons = [c for c in self.state.comparisons if c.index != index]
 
     def admit(self, index: int) -> None:
-        """Compare this candidate too, from here on."""
+        """Add a candidate, from the next label on."""
         comparison = self._comparison(index, self.state.spending.next())
         self.state.comparisons = [*self.state.comparisons, comparison]
 
     def moved(self) -> None:
-        """Another member serves now, by evidence or by an operator: the cooldown begins."""
+        """Start the cooldown: another member serves now, by evidence or by an operator."""
         self.state.moves = [*self.state.moves, self.state.labels][-self._rules.most :]
 
     def judge(
         self, losses: Sequence[float | None], values: Sequence[Any], offset: int, prior: RunningPrior
     ) -> Sequence[PromotionDecision]:
-        """Take in what every seat lost on one label (None: it did not answer), with the request's slice
-        values; returns what is to be told, a promotion last. `prior` has learned all labels so far."""
+        """Add the losses of all seats on one label (None: no answer), with the request's slice values.
+        Returns the decisions to publish, a promotion last. `prior` has learned all labels so far."""
         self.state.labels += 1
         self.state.offset = offset
         if self.state.labels <= self._rules.warm_up:
@@ -314,14 +312,14 @@ class Referee:
         serving = [loss for row in rows if (loss := row[0][self.state.serving]) is not None]
         if self.state.bound is None:
             self.state.bound = self._measured(serving, prior)
-            if self.state.bound is not None:  # the labels it is taken from are not compared
+            if self.state.bound is not None:  # labels from which it was estimated are not compared
                 self._begin_again()
             return ()
         self._add(rows, self.state.bound, serving)
         return self._look()
 
     def _measured(self, losses: Sequence[float], prior: RunningPrior) -> float | None:
-        """The bound of losses, once there are enough labels to take it from."""
+        """The bound of losses, once there are enough labels to estimate it."""
         if self._has_shares:
             return log_loss_bound(prior.shares()) if prior.n >= SCALE_LABELS else None
         count, total = self.state.scale
@@ -330,7 +328,7 @@ class Referee:
         return (SQUARES * total / count or 1.0) if count >= SCALE_LABELS else None
 
     def _add(self, rows: Sequence[_Row], bound: float, serving: Sequence[float]) -> None:
-        # of the labels before these: what a margin is must not depend on the differences it is for
+        # from the labels before these: a margin must not depend on the differences that it applies to
         margin = self._rules.margin * self.state.total / self.state.answered if self.state.answered else 0.0
         for comparison in self.state.comparisons:
             comparison.add(rows, self.state.serving, bound, margin)
@@ -368,7 +366,7 @@ class Referee:
         return PromotionDecision("promotion", comparison.index, reason, evidence)
 
     def _obstacle(self, comparison: _Comparison) -> tuple[str, str] | None:
-        """What keeps a proven candidate from serving: its kind and the reason; None for nothing."""
+        """What keeps a proven candidate from serving, as its kind and the reason; None if nothing does."""
         checks: tuple[tuple[str, Callable[[_Comparison], str | None]], ...] = (
             ("baseline", self._unbeaten),
             ("slice", self._worse_slice),
@@ -404,7 +402,7 @@ class Referee:
         return None if worst is None else worst[1]
 
     def _watched(self, comparison: _Comparison) -> Iterator[tuple[str, Any, _Tally]]:
-        """Slice values with enough labels to judge by."""
+        """The slice values with enough labels to be judged."""
         for name, tallies in zip(self._slices, comparison.slices, strict=True):
             for value, tally in tallies.items():
                 if tally.n >= self._rules.slice_labels:

@@ -1,1 +1,1 @@
-"""What is predicted, and how answers are read, scored and measured."""
+"""Tasks: what is predicted, and how answers are read, scored and measured."""

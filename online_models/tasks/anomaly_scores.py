@@ -1,4 +1,4 @@
-"""Anomaly scores of any range, brought to [0, 1]."""
+"""Anomaly scores of any range, mapped to [0, 1]."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 from driftline.online_models.errors import NotFinite
 
 NEWEST_SCORES = 1_000
-"""Scores among which a new one is ranked."""
+"""The number of newest scores among which a score is ranked."""
 TOLERANCE = 1e-9
-"""Numbers this far outside [0, 1] are rounding, and clipped."""
+"""Numbers outside [0, 1] by at most this are rounding errors, and are clipped."""
 RANKED = (
     f"a score is outside [0, 1]: from here on each is told as its rank among the newest {NEWEST_SCORES:,}"
 )
-"""What is told when scores are no longer told as they are."""
+"""The message when scores are published as ranks from now on."""
 
 
 class Calibrated:
     """An anomaly detector whose scores are in [0, 1].
 
-    Scores are told as they are while all of them lie in [0, 1]. From the first that does not on, each is told
-    as its rank among the newest 1,000 raw ones since: the share of them that is lower, ties counted half
-    (mid-rank, as in the probability integral transform). So .99 says: odder than 99 of the last 100 requests.
-    Ranks keep the order of scores of about the same time, which is what the ranking metrics judge.
+    Scores are given unchanged while all of them are in [0, 1]. From the first one outside, each is given as
+    its rank among the newest 1,000 raw scores since then: the share of lower ones, with ties counted half
+    (mid-rank, as in the probability integral transform). So .99 means: more unusual than 99 of 100 recent
+    requests. Ranks keep the order of scores of about the same time, which the ranking metrics judge.
     """
 
     __slots__ = ("_newest", "_ordered", "detector", "is_ranked")
@@ -37,11 +37,11 @@ class Calibrated:
         self._ordered: list[float] = []
 
     def learn_one(self, x: dict[str, Any]) -> None:
-        """As the detector's."""
+        """Let the detector learn."""
         self.detector.learn_one(x)
 
     def score_one(self, x: dict[str, Any]) -> float | None:
-        """The score; None where the detector has none yet. Raises NotFinite."""
+        """The score, in [0, 1]; None if the detector has none yet. Raises NotFinite."""
         raw = self.detector.score_one(x)
         if raw is None:
             return None

@@ -8,13 +8,14 @@ from driftline.online_models.errors import ModelDeclarationError
 
 
 def check_name(name: str) -> None:
-    """Raises ModelDeclarationError for what no member can be named."""
+    """Raise ModelDeclarationError if a member cannot have this name."""
     if name in ("prior", "frozen") or not name:
         raise ModelDeclarationError(f"a member cannot be named {name!r}: prior and frozen are the baselines")
 
 
 class RunningPrior:
-    """Shares of the labels so far, each started at one count (Laplace); for numbers, their mean."""
+    """Answers with the shares of the labels so far, counting from one each (Laplace); for numbers, with their
+    mean."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -32,7 +33,7 @@ class RunningPrior:
 
     def predict_proba_one(self, x: dict[str, Any]) -> dict[Any, float]:
         """The label shares."""
-        if self.kind == "binary":  # both are always there: asked for every request, so without a loop
+        if self.kind == "binary":  # both labels always exist; called for every request, so without a loop
             true, false = self.counts[True], self.counts[False]
             return {True: true / (true + false), False: false / (true + false)}
         everything = sum(self.counts.values())

@@ -1,12 +1,12 @@
 """Progressive metrics: every output is scored before its label is learned from.
 
-Updating only appends to columns; figures are computed from them when asked for. Every figure is
-exact up to `EXACT_LABELS`; then the older half is folded into sums, which stay exact, and into a
-histogram of 2**16 bins of the probability, after which only AUC and PR-AUC are approximate: pairs
-in one bin count as ties, so AUC is off by at most half the share of (true, false) pairs in one bin.
+An update only appends to columns; figures are computed on demand. Every figure is exact up to `EXACT_LABELS`
+labels. Then the older half is added to sums, which stay exact, and to a histogram of the probability with
+2**16 bins. From then on only AUC and PR-AUC are approximate: pairs in one bin count as ties, so the error of
+AUC is at most half the share of (true, false) pairs in one bin.
 
-A label has a *row*, its number among the labels of its pool. A corrected label replaces its row, so
-that figures, fading ones too, are those of a run in which it had been so at once.
+A label has a *row*, its number among the labels of its pool. A corrected label replaces its row, so all
+figures, also fading ones, are as if the label had been correct at once.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from collections.abc import Iterable, Iterator
 from copy import copy, deepcopy
 from typing import Any
 
+from driftline.online_models.tasks.probabilities import FLOOR
 from driftline.online_models.tasks.protocol import Task
-from driftline.online_models.tasks.task import FLOOR
 
 EXACT_LABELS = 2**20
 BINS = 2**16
 HALF_LIFE = 1_000.0
 FADING_LABELS = 10_000
-"""The fading window looks back ten half-lives; what lies before weighs less than 0.1 %."""
+"""The labels of fading figures: ten half-lives. Older ones would weigh less than 0.1 %."""
 FADE = 0.5 ** (1.0 / HALF_LIFE)
 NOT_SCORED = -1
-"""Stands in the column of labels where a member gave no output, or a label was withdrawn."""
+"""The entry in the column of labels if the member gave no output, or the label was withdrawn."""
 
 
 class BinaryMetrics:
-    """Metrics of p(True) against true or false labels: at most 9 bytes x `EXACT_LABELS`."""
+    """Metrics of p(True) against true or false labels. Takes at most 9 bytes x `EXACT_LABELS`."""
 
     def __init__(self, task: Task) -> None:
         self._decision = task.decision
@@ -38,24 +38,24 @@ class BinaryMetrics:
         self._p = array("d")
         self._y = array("b")
         self._folded_rows = 0
-        self._folded: Any = None  # (sums, histogram by label) of the rows folded
+        self._folded: Any = None  # (sums, histogram by label) of the folded rows
         self._others: list[BinaryMetrics] = []
 
     def update(self, y: bool, p: float) -> None:
-        """Score one output: the next row."""
+        """Score one output, as the next row."""
         self._p.append(p)
         self._y.append(y)
         if len(self._p) >= EXACT_LABELS:
             self._fold_older_half()
 
     def skip(self) -> None:
-        """A label whose request this member did not answer: the next row, not scored."""
+        """Add the next row without a score: this member did not answer the request."""
         self.update(NOT_SCORED, 0.0)  # type: ignore[arg-type]
 
     def amend(self, y_old: bool | None, y_new: bool | None, p: float, row: int) -> None:
-        """Replace the label of a row; None is no label.
+        """Replace the label of a row. None means no label.
 
-        In a row that has been folded the pairs of neighbours (kappa_temporal) stay as they were.
+        The pairs of neighbours of a folded row (kappa_temporal) do not change.
         """
         index = row - self._folded_rows
         if index >= 0:
@@ -78,7 +78,7 @@ class BinaryMetrics:
         sums, histogram = self._folded
         scored = y[:half] != NOT_SCORED
         sums += self._sums(*_arrays(p[:half][scored], y[:half][scored]))
-        sums[6:] += _neighbours(y, np.ones(len(y)))  # the pair across the seam is the folded part's
+        sums[6:] += _neighbours(y, np.ones(len(y)))  # the pair across the boundary counts as folded
         bins = np.minimum((p[:half] * BINS).astype(np.int64), BINS - 1)
         for label in (0, 1):
             histogram[label] += np.bincount(bins[y[:half] == label], minlength=BINS)
@@ -86,7 +86,7 @@ class BinaryMetrics:
         del self._p[:half], self._y[:half]
 
     def merge(self, others: Iterable[BinaryMetrics]) -> None:
-        """Take in what the others have scored so far; what they score later leaves this as it is."""
+        """Add what the others have scored so far. Their later scores do not change this one."""
         for other in others:
             for part in other._parts():
                 copied = copy(part)
@@ -99,7 +99,7 @@ class BinaryMetrics:
         yield from self._others
 
     def summary(self) -> dict[str, Any]:
-        """Figures over the whole run; None where they are not defined."""
+        """Figures over the whole run. Undefined ones are None."""
         import numpy as np
 
         columns, pairs = self._columns(None)
@@ -114,14 +114,16 @@ class BinaryMetrics:
         return self._figures(columns, sums)
 
     def fading(self) -> dict[str, Any]:
-        """Figures with weights that halve every `HALF_LIFE` labels; merged ones fade each by its own."""
+        """Figures with weights that halve every `HALF_LIFE` labels. Merged metrics each count their own
+        labels."""
         columns, pairs = self._columns(HALF_LIFE)
         sums = self._sums(*columns)
         sums[6:] = pairs
         return self._figures(columns, sums)
 
     def _columns(self, half_life: float | None) -> tuple[tuple[Any, ...], Any]:
-        """(p, y, weight) of the rows scored and not folded; weights of (pairs, repeats) among neighbours."""
+        """(p, y, weight) of the scored rows that are not folded, and the weights of (pairs, repeats) among
+        neighbours."""
         import numpy as np
 
         columns, pairs = [], np.zeros(2)
@@ -137,7 +139,8 @@ class BinaryMetrics:
         return tuple(np.concatenate(parts) for parts in zip(*columns, strict=True)), pairs
 
     def _sums(self, p: Any, y: Any, w: Any) -> Any:
-        """Of n, true, said true, both, log loss, squared error; two places for pairs and repeats."""
+        """Sums of: n, labels true, decided true, both, log loss, squared error, and two zeros for pairs and
+        repeats."""
         import numpy as np
 
         said = w * (p >= self._threshold)
@@ -177,7 +180,7 @@ def _arrays(p: Any, y: Any) -> tuple[Any, Any, Any]:
 
 
 def _neighbours(y: Any, w: Any) -> Any:
-    """Weights of (pairs of neighbouring labels, those that are the same); unscored rows are left out."""
+    """Weights of (pairs of neighbouring labels, pairs of equal ones). Unscored rows are left out."""
     import numpy as np
 
     scored = y != NOT_SCORED
@@ -186,7 +189,7 @@ def _neighbours(y: Any, w: Any) -> Any:
 
 
 def _binned(histogram: Any) -> tuple[Any, Any, Any]:
-    """(p, y, weight) of a histogram, at the middle of its bins."""
+    """(p, y, weight) of a histogram, at the centres of its bins."""
     import numpy as np
 
     middles = (np.arange(BINS) + 0.5) / BINS
@@ -195,17 +198,17 @@ def _binned(histogram: Any) -> tuple[Any, Any, Any]:
 
 
 def _better_than(accuracy: float, chance: float) -> float | None:
-    """Kappa: the share of what chance (or saying the last class) gets wrong that is got right
-    (Cohen 1960; Zliobaite et al. 2015, Evaluation methods and decision theory for classification of
-    streaming data with temporal dependence)."""
+    """Kappa: of the share that chance (or repeating the last class) gets wrong, the part that is right (Cohen
+    1960; Zliobaite et al. 2015, Evaluation methods and decision theory for classification of streaming data
+    with temporal dependence)."""
     return (accuracy - chance) / (1.0 - chance) if chance < 1.0 - 1e-12 else None
 
 
 def _ranking(p: Any, y: Any, w: Any) -> tuple[float | None, float | None]:
-    """Exact (ROC AUC, average precision) with ties and weights; None without both labels.
+    """Exact (ROC AUC, average precision) with ties and weights; None unless both labels occur.
 
-    AUC is the share of (true, false) pairs ranked rightly, ties half (Fawcett 2006); average
-    precision is the sum of precision times the step in recall over descending distinct scores.
+    AUC is the share of (true, false) pairs that are ranked correctly, with ties counted half (Fawcett 2006).
+    Average precision is the sum, over descending distinct scores, of precision times the step in recall.
     """
     import numpy as np
 
@@ -226,8 +229,8 @@ def _ranking(p: Any, y: Any, w: Any) -> tuple[float | None, float | None]:
 class RunningMetrics:
     """Metrics of multiclass and regression outputs, as sums over the run and fading sums.
 
-    A corrected label is taken out with the weight it has by then; pairs of neighbours
-    (kappa_temporal) stay as they were.
+    A corrected label is removed with the weight that it has by then. The pairs of neighbours (kappa_temporal)
+    do not change.
     """
 
     def __init__(self, task: Task) -> None:
@@ -238,15 +241,15 @@ class RunningMetrics:
         self._rows = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the task, whose functions need not be picklable: `Pool.restore` gives it back."""
+        """The state without the task, whose functions may not be picklable. `Pool.restore` sets it again."""
         return {name: value for name, value in vars(self).items() if name != "_task"}
 
     def of(self, task: Task) -> None:
-        """After a restore: these are metrics of this task."""
+        """Set the task after a restore."""
         self._task = task
 
     def update(self, y: Any, output: Any) -> None:
-        """Score one output: the next row."""
+        """Score one output, as the next row."""
         self.skip()
         self._add(y, output, 1.0, 1.0)
         if self._last is not None:
@@ -256,14 +259,14 @@ class RunningMetrics:
         self._last = y
 
     def skip(self) -> None:
-        """A label whose request this member did not answer: the next row, not scored."""
+        """Add the next row without a score: this member did not answer the request."""
         self._rows += 1
         fading = self._fading
         for name in fading:
             fading[name] *= FADE
 
     def amend(self, y_old: Any, y_new: Any, output: Any, row: int) -> None:
-        """Replace the label of a row; None is no label."""
+        """Replace the label of a row. None means no label."""
         faded = FADE ** (self._rows - 1 - row)
         if y_old is not None:
             self._add(y_old, output, -1.0, -faded)
@@ -306,9 +309,9 @@ class RunningMetrics:
 
     def _figures(self, sums: dict[str, float]) -> dict[str, Any]:
         n = sums.get("n", 0.0)
-        if n <= 1e-9:  # all withdrawn, but for rounding
+        if n <= 1e-9:  # all labels were withdrawn, up to rounding
             return {"n": 0}
-        loss = max(sums["loss"], 0.0) / n  # sums that labels were taken out of may round below 0
+        loss = max(sums["loss"], 0.0) / n  # after corrections, a sum may round below 0
         if self._task.kind == "regression":
             return {"rmse": loss**0.5, "mae": max(sums["absolute"], 0.0) / n, "n": round(n)}
         accuracy = sums["right"] / n

@@ -1,4 +1,4 @@
-"""What a pool asks of a task, whatever its kind."""
+"""The interface of a task of any kind, as pools and the fold use it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from driftline.online_models.tasks.task import Decision, Label
 
 
 class Kind(Protocol):
-    """What a task is of."""
+    """The name and kind of a task."""
 
     @property
     def name(self) -> str: ...
@@ -19,7 +19,7 @@ class Kind(Protocol):
 
 
 class Task(Protocol):
-    """What a pool and the fold need of a task."""
+    """The interface of a task."""
 
     @property
     def name(self) -> str: ...
@@ -34,15 +34,15 @@ class Task(Protocol):
     @property
     def is_supervised(self) -> bool: ...
     def prepared(self, estimator: Any) -> Any:
-        """The estimator as it is asked and taught."""
+        """The estimator as the pool uses it, possibly wrapped."""
         ...
 
     def predict(self, estimator: Any, x: dict[str, Any]) -> Any:
-        """The output for `x`; None where the estimator has no answer. Raises NotFinite."""
+        """The output for the features `x`; None if the estimator has no answer. Raises NotFinite."""
         ...
 
     def check_label(self, y: Any) -> Any:
-        """The label, normalised; raises ValueError."""
+        """The normalised label. Raises ValueError for a value that is no label of the task."""
         ...
 
     def loss(self, y: Any, output: Any) -> float:
@@ -58,5 +58,6 @@ class Task(Protocol):
         ...
 
     def output_of(self, point: Any, probabilities: dict[str, float] | None) -> Any:
-        """The output that was published as `point` and `probabilities`; raises ValueError."""
+        """The output that was published as `point` and `probabilities`. Raises ValueError if they are not of
+        this task."""
         ...

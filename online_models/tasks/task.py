@@ -1,7 +1,6 @@
-"""What is predicted: the request, the label, and how an estimator's answer is read and scored.
+"""Tasks: the request, the label, and how an estimator's answer is read and scored.
 
-An *output* is what a task reads from an estimator: binary p(True), multiclass a dict of label to
-probability, regression a float.
+An *output* is what a task reads from an estimator: p(True), a dict of label to probability, or a float.
 """
 
 from __future__ import annotations
@@ -12,17 +11,15 @@ from dataclasses import MISSING, dataclass, field, replace
 from math import isfinite, log
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar, cast
 
-from driftline.declaration_check import ABOVE_0, AT_LEAST_0, MaybeSeconds, Seconds, check
+from driftline.declaration_check import ABOVE_0, AT_LEAST_0, Bounds, MaybeSeconds, Seconds, check
 from driftline.online_models.errors import ModelDeclarationError, NotFinite
-from driftline.online_models.tasks.anomaly_scores import TOLERANCE, Calibrated
-
-FLOOR = 1e-15
-"""Probabilities are clipped to it in the log loss."""
+from driftline.online_models.tasks.anomaly_scores import Calibrated
+from driftline.online_models.tasks.probabilities import FLOOR, clipped, log_loss, true_or_false
 
 
 class _Unlabelled:
     def __reduce__(self) -> str:
-        return "UNLABELLED"  # pickles to itself: it is compared by identity
+        return "UNLABELLED"  # pickles to the one object, as it is compared by identity
 
     def __repr__(self) -> str:
         return "UNLABELLED"
@@ -31,21 +28,21 @@ class _Unlabelled:
 UNLABELLED: Final = _Unlabelled()
 """At expiry there is no label: the outcome is "unlabelled" and nothing is learned."""
 
-
 Answers = Literal["all", "oldest", "newest"]
 """Which of several open requests with its key a label answers."""
 LearnAt = Literal["deadline", "label"]
 """When a label is learned from."""
 CORRECTS = "corrects"
 """The field by which an event says that it is a correction, where `Label.corrects` names no other."""
+_E = TypeVar("_E")
 
 
 class LabelWarning(UserWarning):
-    """A label is declared in a way that makes models learn what is not so.
+    """The declaration of a label makes models learn from a biased sample.
 
     >>> import warnings
     >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", LabelWarning)  # such a declaration is refused here
+    ...     warnings.simplefilter("error", LabelWarning)  # makes it an error
     ...     warnings.warn("every label that comes is True", LabelWarning)
     Traceback (most recent call last):
         ...
@@ -53,27 +50,40 @@ class LabelWarning(UserWarning):
     """
 
 
-_E = TypeVar("_E")
-
-
 @dataclass(frozen=True, slots=True)
 class Label(Generic[_E]):
-    """How the truth becomes known (docs/labels.md says more).
+    """How the true answer to a request becomes known. docs/labels.md explains it with examples.
 
-    `event` carries it, `value` reads it. It answers the requests whose field `on` is the same and whose time
-    is not after its own: all that are open, or the "oldest" or "newest" of them (`answers`). `wait` is how
-    long (seconds of event time) a request waits; `void` events say that there will be no label; `at_expiry`
-    is the label when none came (fraud, clicks and churn need False). What is answered stays so, but for
-    corrections: a label or void event corrects the one whose id is in its field `corrects` (default: a field
-    of that name, where the event has one). For `corrections` seconds after the wait (default: `wait`) they
-    count, and so does a first label that comes too late; 0 means none of either.
+    Parameters
+    ----------
+    event
+        The type of event that has the label.
+    on
+        The field of requests and labels by which they are joined. A label answers open requests with the
+        same value of it, whose time is not after the label's.
+    value
+        A function that reads the label from the event.
+    wait
+        How long a request waits for its label, in seconds of event time or as a timedelta.
+    void
+        Types of events that say that there will be no label.
+    at_expiry
+        The label of a request whose wait ends without one. By default there is none, and nothing is learned;
+        fraud, clicks and churn need False.
+    corrections
+        Seconds after the wait in which corrections count, and also a late first label (default: `wait`).
+    answers
+        Which open requests a label answers: "all", the "oldest" or the "newest".
+    corrects
+        The field of a label or void event with the id of the event that it corrects (default: "corrects",
+        where the event has that field). Only such an event changes a label that is known.
+    learn_at
+        When a label is learned from, scored and watched for drift: "label", when it comes, or "deadline",
+        when the wait is over. "deadline" is the default if `at_expiry` is given: then labels of one kind come
+        early and the others only at the deadline, and models that learn at once see too many of the first.
 
-    `learn_at` is when labels are learned from, scored and watched for drift: "label", as they come, or
-    "deadline", when the wait of their request is over. The latter is the default where `at_expiry` is a
-    value: there, one kind of label comes early and the other only at the deadline, and who learns them as
-    they come learns for a whole `wait` that everything is of the first kind.
-
-    A charge-back means fraud, and none within 60 days means that there was none:
+    Raises ModelDeclarationError for a wrong argument. A chargeback means fraud, and none within 60 days means
+    that there was none:
 
     >>> import driftline as dl
     >>> class Chargeback(dl.Event, tag="chargeback"):
@@ -145,23 +155,21 @@ class Label(Generic[_E]):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Turns a probability into a decision by its costs (in any one unit).
+    """Turns the probability of a binary task into a decision of least expected cost.
 
-    Deciding True costs `false_positive` when wrong, deciding False costs `false_negative`; the
-    expected cost is least at the threshold fp / (fp + fn) (Elkan 2001, The foundations of
-    cost-sensitive learning).
+    `false_positive` is the cost of a wrong True, `false_negative` that of a wrong False, in the same unit.
+    The prediction is True from p(True) = false_positive / (false_positive + false_negative) on (Elkan 2001,
+    The foundations of cost-sensitive learning). Raises ModelDeclarationError for a cost that is not above 0.
 
     >>> Decision(false_positive=1, false_negative=4).threshold
     0.2
     """
 
-    false_positive: float
-    false_negative: float
+    false_positive: Annotated[float, ABOVE_0]
+    false_negative: Annotated[float, ABOVE_0]
 
     def __post_init__(self) -> None:
         check(self, ModelDeclarationError)
-        if not (self.false_positive > 0 and self.false_negative > 0):
-            raise ModelDeclarationError("Decision: both costs must be > 0")
 
     @property
     def threshold(self) -> float:
@@ -173,43 +181,35 @@ class Decision:
         return p >= self.threshold
 
     def cost(self, y: bool, p: float) -> float:
-        """What deciding at probability `p` cost when the truth is `y`."""
+        """The cost of the decision at probability `p` when the label is `y`."""
         if self.decide(p):
             return 0.0 if y else self.false_positive
         return self.false_negative if y else 0.0
 
 
-def _clipped(label: Any, p: Any) -> float:
-    """A probability that left [0, 1] by rounding, brought back; raises NotFinite for any other."""
-    if -TOLERANCE <= p <= 1.0 + TOLERANCE:
-        return 0.0 if p < 0.0 else 1.0
-    raise NotFinite(f"p({label}) is {p!r}")
-
-
-def _true_or_false(y: Any) -> bool:
-    if y in (0, 1):
-        return bool(y)
-    raise ValueError(f"{y!r} is not true or false")
-
-
-def _log_loss(y: Any, p: float) -> float:
-    given = p if y else 1.0 - p
-    return -log(given if given > FLOOR else FLOOR)
-
-
 @dataclass(frozen=True, slots=True)
 class Binary(Generic[_E]):
-    """True or false, with p(True) as output and log loss in nats.
+    """A task with the labels True and False. Its output is p(True), its loss the log loss in nats.
+
+    Parameters
+    ----------
+    name
+        The task's name, which predictions have.
+    ask
+        The type of event that asks for a prediction.
+    label
+        How the true answer becomes known. Its `value` must give a bool, or 0 or 1.
+    decision
+        The costs of wrong decisions. None: the prediction is True from p(True) = 0.5 on.
 
     >>> import driftline as dl
     >>> class Payment(dl.Event, tag="payment"):
+    ...     payment: str
     ...     amount: float
     >>> class Chargeback(dl.Event, tag="chargeback"):
     ...     payment: str
-    >>> class Query(dl.Event, tag="query"):
-    ...     payment: str
     >>> label = dl.Label(Chargeback, on="payment", value=lambda _: True, wait=60 * dl.DAY, at_expiry=False)
-    >>> round(Binary("fraud", ask=Query, label=label).loss(True, 0.5), 3)
+    >>> round(Binary("fraud", ask=Payment, label=label).loss(True, 0.5), 3)
     0.693
     """
 
@@ -236,13 +236,13 @@ class Binary(Generic[_E]):
             p = 1.0 - probabilities[False] if False in probabilities else 0.5
         if 0.0 <= p <= 1.0:
             return float(p)
-        return _clipped(True, p)
+        return clipped(True, p)
 
     def check_label(self, y: Any) -> bool:
-        return _true_or_false(y)
+        return true_or_false(y)
 
     def loss(self, y: Any, output: float) -> float:
-        return _log_loss(y, output)
+        return log_loss(y, output)
 
     def point(self, output: float) -> bool:
         return output >= 0.5 if self.decision is None else self.decision.decide(output)
@@ -258,7 +258,11 @@ class Binary(Generic[_E]):
 
 @dataclass(frozen=True, slots=True)
 class Multiclass(Generic[_E]):
-    """One of several labels (text), with a dict of probabilities as output.
+    """A task with several labels, which are texts. Its output is a dict of probabilities by label, its loss
+    the log loss in nats.
+
+    `name`, `ask` and `label` are as in `Binary`. The label's `value` must give a text, an int or a bool; the
+    last two become texts. Labels need not be declared: models learn them as they come.
 
     >>> import driftline as dl
     >>> class Parcel(dl.Event, tag="parcel"):
@@ -290,7 +294,7 @@ class Multiclass(Generic[_E]):
         if probabilities is None:
             return None
         said = {
-            str(label): float(p) if 0.0 <= p <= 1.0 else _clipped(label, p)
+            str(label): float(p) if 0.0 <= p <= 1.0 else clipped(label, p)
             for label, p in probabilities.items()
         }
         # estimators that keep their classes in a set have them in an order of their own
@@ -318,9 +322,11 @@ class Multiclass(Generic[_E]):
 
 @dataclass(frozen=True, slots=True)
 class Regression(Generic[_E]):
-    """A number, with squared error.
+    """A task that predicts a number. Its output is a float, its loss the squared error.
 
-    With `coverage`, such as 0.9, every prediction has an interval that is to hold that share of labels.
+    `name`, `ask` and `label` are as in `Binary`. The label's `value` must give a finite number within ±1e15.
+    With `coverage`, such as 0.9, every prediction has an interval that aims to contain this share of the
+    labels.
 
     >>> import driftline as dl
     >>> class Ride(dl.Event, tag="ride"):
@@ -336,15 +342,13 @@ class Regression(Generic[_E]):
     name: str
     ask: type = field(kw_only=True)
     label: Label[_E] = field(kw_only=True)
-    coverage: float | None = field(default=None, kw_only=True)
+    coverage: Annotated[float, Bounds(above=0, below=1)] | None = field(default=None, kw_only=True)
     decision: Decision | None = field(default=None, init=False)
     kind: str = field(default="regression", init=False)
     is_supervised: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         check(self, ModelDeclarationError, self.name)
-        if self.coverage is not None and not 0 < self.coverage < 1:
-            raise ModelDeclarationError(f"Regression(coverage={self.coverage!r}): a share must be in (0, 1)")
         object.__setattr__(self, "label", self.label.checked(f"Regression({self.name!r})", self.check_label))
 
     def prepared(self, estimator: Any) -> Any:
@@ -385,19 +389,19 @@ def no_label(event: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly(Generic[_E]):
-    """How odd a request is, a number in [0, 1] that an estimator's `score_one` gives; where scores are of
-    another range, their ranks (see `driftline.online_models.tasks.anomaly_scores`).
+    """A task that scores how unusual a request is. Its output is a number in [0, 1]: the estimator's
+    `score_one`, or its rank among recent scores if it has another range.
 
-    Estimators learn from features alone, once a request's `wait` (seconds) is over or its label is known;
-    what is labelled true, an anomaly, they do not learn from. Labels are for the metrics: ranking (ROC AUC)
-    tells most, as a score is no probability; they may be left out, and `wait` is the label's where there
-    is one. A label that comes after the wait corrects the outcome, not the metrics.
-    Raises ModelDeclarationError unless just one of `label` and `wait` is given.
+    Estimators learn from features alone, once a request's label is known or `wait` (seconds, or a timedelta)
+    is over; they do not learn from requests labelled True, the anomalies. Labels are optional and used for
+    metrics only: consider ROC AUC first, as a score is no probability. Give either `label`, which has a wait
+    of its own, or `wait`: else ModelDeclarationError is raised. A label after the wait corrects the outcome,
+    not the metrics.
 
     >>> import driftline as dl
     >>> class Payment(dl.Event, tag="payment"):
     ...     amount: float
-    >>> Anomaly("odd", ask=Payment, wait=dl.DAY).wait  # learned a day later, as no label says better
+    >>> Anomaly("odd", ask=Payment, wait=dl.DAY).wait  # models learn a day later
     86400.0
     """
 
@@ -429,10 +433,10 @@ class Anomaly(Generic[_E]):
         return None if score is None else float(score)
 
     def check_label(self, y: Any) -> bool:
-        return _true_or_false(y)
+        return true_or_false(y)
 
     def loss(self, y: Any, output: float) -> float:
-        return _log_loss(y, output)
+        return log_loss(y, output)
 
     def point(self, output: float) -> float:
         return output

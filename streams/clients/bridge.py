@@ -30,9 +30,10 @@ _REASON = 200
 
 
 class ForeignRecord(msgspec.Struct, frozen=True):
-    """One record of a foreign topic, as the broker has it; `timestamp` is milliseconds since the epoch.
+    """One record of a foreign topic. `timestamp` is in milliseconds since the epoch; `at` is the same as a
+    datetime in UTC, and `json()` decodes the value.
 
-    Its id depends only on its place, so that a record that is bridged twice has the same id:
+    `id` depends only on the record's position, so a record that is bridged twice has the same id:
 
     >>> record = ForeignRecord("pos.sales", "topic-id", 0, 17, 1_767_225_600_000, None, b"{}")
     >>> record.id == ForeignRecord("pos.sales", "topic-id", 0, 17, 0, None, None).id
@@ -50,7 +51,7 @@ class ForeignRecord(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """The same whenever the record is read, and unique, even if the topic is recreated."""
+        """An id that is the same at every read of the record, and unique even if the topic is recreated."""
         return f"{self.topic_id}:{self.partition}:{self.offset}"
 
     @property
@@ -59,22 +60,35 @@ class ForeignRecord(msgspec.Struct, frozen=True):
         return _EPOCH + timedelta(milliseconds=self.timestamp)
 
     def json(self) -> Any:
-        """The value decoded as JSON; raises ValueError if it is not JSON."""
+        """The value decoded as JSON. Raises ValueError if it is not JSON."""
         return json.loads(self.value or b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:
-    """Event fields that are read from the online store of a case: this one, or another.
+    """Fields of bridged events that are filled from an online store.
 
-    `key` names, for each key of the view, the event field that holds it; `fields` names, for each event field
-    to fill, the feature. A field is None if there is no value: the entity was never seen, one of its keys is
-    None, the row has expired, is older than `max_age` or newer than the event by more than `max_ahead` of
-    event time (such a row is the event's future, as when history is bridged). Times are seconds or a
-    timedelta.
+    A field is None if there is no value: the entity was never seen, one of its keys is None, or the row has
+    expired or has the wrong age. Durations are in seconds or a timedelta.
 
-    The bridge waits for a store that is out of reach; after `patience` the fields are None instead (None: it
-    waits as long as it takes, and reads nothing more from the foreign topic meanwhile).
+    Parameters
+    ----------
+    case, view
+        The case and its feature view to read from: the bridge's case, or another one.
+    key
+        For each key of the view, the event field with its value.
+    fields
+        For each event field to fill, the feature.
+    max_age
+        The largest age of a row in event time; None: as long as the view's ttl.
+    max_ahead
+        How far a row may be newer than the event. A newer one is in the event's future, as when history is
+        bridged.
+    patience
+        How long the bridge waits for a store that does not answer; then fields are None. None: it waits
+        without limit, and reads no further records meanwhile.
+
+    Raises DeclarationError for an unknown view, key, field or feature.
 
     >>> from driftline.examples.flights import flights
     >>> late = Enrichment(flights, "flights_by_origin", key={"origin": "airport"}, fields={"late": "late_1h"})
@@ -141,13 +155,27 @@ class Enrichment:
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """Records of the foreign Kafka topic `topic` become events of `case`.
+    """Copies the records of a foreign Kafka topic into the log of a case, as events. `driftline bridge
+    module:attribute` runs it.
 
-    `map` gets each record, in the order of its partition, and returns the event, several, or None to skip the
-    record. It must return the same for a record every time: a record that was on its way when a bridge was
-    killed is bridged again, and the log drops the event by its id. So an id is the record's own, or made from
-    `record.id`. If `map` raises, or the case would refuse the event for its form, the record goes unchanged
-    to the bridge's dead letters, with the reason.
+    Parameters
+    ----------
+    name
+        The bridge's name, with which its topic of dead letters and its consumer group are named.
+    case
+        The case whose log gets the events.
+    topic
+        The foreign topic.
+    map
+        A function that gets each `ForeignRecord`, in the order of its partition, and returns the event,
+        several events, or None to skip the record. It must always return the same for a record: after a crash
+        records are bridged again, and the fold drops repeats by their id. So use an id in the record, or
+        `record.id`.
+    enrich
+        Event fields that are read from online stores.
+
+    If `map` raises, or returns a malformed event, the record goes unchanged to the bridge's dead letters,
+    with the reason. Raises DeclarationError for a wrong argument.
 
     >>> Bridge("till", orders, topic="pos.sales", map=sale, enrich=[...])          # doctest: +SKIP
     """

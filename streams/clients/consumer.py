@@ -36,13 +36,29 @@ _CONSUMERS_OWN = {
 
 
 class PredictionConsumer:
-    """Iterates a case's predictions, typed, each source position once.
+    """Iterates over the predictions of a case, typed and without repeats.
 
-    With a `group` it resumes where the group left off: the newest source position seen goes into the
-    metadata of the offset commit, so repeats are dropped across restarts and rebalances too. Predictions
-    that were yielded since the last commit of a partition are yielded again by its next consumer.
-    Without `namespace`, that of the settings applies. Iteration ends after `timeout` seconds
-    (or a timedelta) without a record (None: never).
+    A prediction has `id`, `event_id`, `at`, `keys`, `prediction`, `probabilities` or `interval`, `features`
+    and `model`.
+
+    Parameters
+    ----------
+    case
+        The case.
+    bootstrap
+        The address of Kafka as "host:port"; by default DRIFTLINE_BOOTSTRAP, or the local stack.
+    group
+        A consumer group that commits positions: iteration resumes where the group stopped, without repeats
+        across restarts and rebalances. Predictions that were yielded after the last commit are yielded again.
+        None: all predictions are read from the beginning, and nothing is committed.
+    namespace
+        The namespace of the case's topics; by default that of the settings.
+    timeout
+        Iteration ends after so many seconds (or a timedelta) without a record; None: never.
+    settings
+        Further settings of kafka-python's KafkaConsumer.
+
+    Raises NoBroker if there is no address, and NotLetIn if the broker refuses the client.
 
     >>> from driftline.examples.flights import flights
     >>> for prediction in PredictionConsumer(flights, group="my-service"):           # doctest: +SKIP
@@ -95,7 +111,7 @@ class PredictionConsumer:
                 yield self._decoder.decode(record.value)
 
     def _resumed(self, partition: int) -> SourcePosition:
-        """The newest source position that the group has committed for the partition."""
+        """The newest source position that the group has committed for a partition."""
         if self._group is None:
             return NOTHING
         committed = self._consumer.committed(TopicPartition(self._topic, partition), metadata=True)
@@ -117,7 +133,7 @@ class PredictionConsumer:
             self._consumer.commit(offsets)
 
     def close(self) -> None:
-        """Commit and leave."""
+        """Commit, and leave the group."""
         try:
             self.commit()
         finally:
@@ -136,7 +152,7 @@ class PredictionConsumer:
 
 
 class _Progress(ConsumerRebalanceListener):  # type: ignore[misc]
-    """How far a consumer has read the partitions that the group has assigned to it; the client reports
+    """The progress of a consumer in the partitions that the group has assigned to it. The client reports
     changes on its own thread.
 
     Nothing is committed for a partition that was revoked: its next consumer may be further. `assignment`
@@ -152,7 +168,7 @@ class _Progress(ConsumerRebalanceListener):  # type: ignore[misc]
         self._changing = Lock()
 
     def move(self, partition: int, seen: SourcePosition, following: int) -> None:
-        """A record was read: the newest source position, and the offset after the record."""
+        """Note a record that was read: its source position, and the offset after the record."""
         with self._changing:
             self.seen[partition] = seen
             self._following[partition] = following

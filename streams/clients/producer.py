@@ -33,10 +33,10 @@ _PRODUCERS_OWN = {
 
 
 class Undelivered(StreamsError):
-    """Events that Kafka did not acknowledge; `events` are their ids, in the order in which that was known.
+    """Events that Kafka did not acknowledge in time. `events` are their ids, in the order of the failures.
 
-    Whether they are in the log is not known either. Sending them again under the same ids is safe. All other
-    events sent before are acknowledged.
+    They may or may not be in the log. Sending them again with the same ids is safe, as repeats are dropped.
+    All other events that were sent before are acknowledged.
 
     >>> error = Undelivered({"e1": TimeoutError("no answer in time")})
     >>> list(error.events)
@@ -55,14 +55,27 @@ class Undelivered(StreamsError):
 
 
 class EventProducer:
-    """Sends a case's events to its log: validated first, keyed, idempotent.
+    """Sends events to the log of a case. Events are checked first, and sent idempotently to their partition.
 
-    References and clock events go to every partition. `send` raises `driftline.Refused` for an
-    event that the fold would refuse for its form. The producer waits for a broker that is away, 120 s by
-    default (`delivery_timeout_ms`); events that are not acknowledged by then are reported by `Undelivered` at
-    the next `send`, `flush` or `close`. `on_sent(partition, offset)` is called, on another thread, with the
-    place of each record in the log; the dead letter of a record that the fold refuses names that place.
-    Without `namespace`, that of the settings applies.
+    References and clock events go to every partition. `send` raises `driftline.Refused` for a malformed
+    event. Events that the broker does not acknowledge, within 120 s by default (`delivery_timeout_ms`), are
+    reported by `driftline.Undelivered` at the next `send`, `flush` or `close`.
+
+    Parameters
+    ----------
+    case
+        The case.
+    bootstrap
+        The address of Kafka as "host:port"; by default DRIFTLINE_BOOTSTRAP, or the local stack.
+    namespace
+        The namespace of the case's topics; by default that of the settings.
+    on_sent
+        Called as `on_sent(partition, offset)`, on another thread, with the position of each record in the
+        log. The dead letter of a refused record has that position.
+    settings
+        Further settings of kafka-python's KafkaProducer.
+
+    Raises NoBroker if there is no address, and NotLetIn if the broker refuses the client.
 
     >>> from driftline.examples.flights import flights
     >>> with EventProducer(flights) as producer:                                     # doctest: +SKIP

@@ -1,1 +1,1 @@
-"""Which code and arithmetic a case runs under: all that decides its bytes, as hashes."""
+"""Hashes of the code and the arithmetic that a case runs under: everything that decides its bytes."""

@@ -1,4 +1,4 @@
-"""What a class of the user's says: annotations and members, without what Python or a library adds to it."""
+"""The annotations and members of a user's class, without those that Python or a library adds to it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _ADDED_NAMES = """
 """
 _ADDED = frozenset(_ADDED_NAMES.split())
 _ADDED_BY_DATACLASS = "<string>"
-"""The file that generated methods claim to be from: fields say all that is in them."""
+"""The file name of generated methods. They are left out, as they follow from the fields."""
 
 
 def annotations_of(kind: type) -> list[tuple[str, Any]]:
-    """(name, type) of a class's own annotations; the text of one whose names are known to type checkers
-    alone."""
+    """(name, type) of a class's own annotations. An annotation whose names only type checkers know is given
+    as its text."""
     own = vars(kind).get("__annotations__", {})
     if not isinstance(own, dict):  # of a type that is written in C
         return []
@@ -47,7 +47,7 @@ def _described_hint(hint: Any) -> Any:
 
 
 def members_of(kind: type) -> Iterator[tuple[str, Any]]:
-    """(name, member) of all that a class itself adds to its bases, by name."""
+    """(name, member) of everything that a class itself adds to its bases, sorted by name."""
     if issubclass(kind, msgspec.Struct):
         yield from _of_struct(kind)
         return
@@ -83,7 +83,7 @@ def _is_added(kind: type, name: str, member: Any) -> bool:
 
 
 def _of_struct(kind: type[msgspec.Struct]) -> Iterator[tuple[str, Any]]:
-    """A msgspec struct: fields, how it is read and written, and methods."""
+    """The members of a msgspec struct: fields, options of reading and writing, and methods."""
     config = kind.__struct_config__
     yield "config", [str(config.tag), config.tag_field, config.forbid_unknown_fields]
     for entry in msgspec.structs.fields(kind):

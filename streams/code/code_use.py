@@ -1,7 +1,7 @@
-"""What a function's compiled code says: its instructions, and the names and modules that it uses.
+"""The instructions of a function's compiled code, and the names and modules that it uses.
 
-The code that runs is read, not its source file, which may have been edited since it was imported, holds
-several lambdas on a line, and is other text when a comment changes.
+The compiled code is read, not the source file: the file may have been edited after the import, a line of it
+may have several lambdas, and its text differs when a comment changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Import(NamedTuple):
 
 
 class CodeUse(NamedTuple):
-    """What a function names, the functions within it included; sorted."""
+    """The names that a function and the functions within it use, sorted."""
 
     names: tuple[str, ...]
     attributes: tuple[str, ...]
@@ -32,7 +32,7 @@ class CodeUse(NamedTuple):
 
 
 def use_of(function: FunctionType) -> CodeUse:
-    """The globals, attributes and modules that a function names."""
+    """The globals, attributes and modules that a function uses."""
     names: set[str] = set()
     attributes: set[str] = set()
     imports: set[Import] = set()
@@ -62,7 +62,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def compiled(code: CodeType) -> list[Any]:
-    """Instructions, parameters and constants; not where the code stands, nor names that nothing reads."""
+    """Instructions, parameters and constants, without the code's position and without unused names."""
     parameters = code.co_argcount + code.co_kwonlyargcount + 2  # *args and **kwargs too
     return [
         code.co_code,

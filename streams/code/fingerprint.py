@@ -1,4 +1,4 @@
-"""The numeric fingerprint: within it a fold gives the same bits, across it nothing can be said.
+"""The numeric fingerprint. Folds with equal fingerprints give the same bits; others cannot be compared.
 
 Four things decide the bits of a prediction besides code and events: Python's minor version (`sum` of floats
 changed from 3.11 to 3.12), the machine's libm and BLAS (both pick their routines by CPU: with FMA masked,
@@ -28,9 +28,9 @@ from driftline.streams.code.hash_seed import SEED, VARIABLE, hashing
 _Floats = NDArray[Any]
 
 FOLDED = ("cryptography", "mmh3", "msgspec", "numpy", "river", "scipy", "tzdata")
-"""The distributions that a fold runs, with what they require: arithmetic and models, the JSON of records,
-placement by key, signatures of commands, time zones. What a user's functions use is in the declaration's
-description, by version; no other package decides a byte."""
+"""The distributions that a fold runs, together with their requirements: arithmetic and models, the JSON of
+records, partitioning, signatures of commands, time zones. The libraries that a user's functions use are in
+the declaration's description, with their versions. No other package decides a byte."""
 
 _DTYPES: tuple[type[np.floating[Any]], ...] = (np.float64, np.float32)
 _POINTS = 400
@@ -38,8 +38,8 @@ _SIDE = 24  # matrices of 24 x 24: below the size at which BLAS shares the work 
 
 
 class Fingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Python's minor version, a hash of what arithmetic gives here, a hash of the versions of the packages
-    that a fold runs, and what tells another hash seed from the one that folds have
+    """Python's minor version, a hash of results of arithmetic on this machine, a hash of the versions of the
+    packages that a fold runs, and a mark of any hash seed other than that of folds
     (`driftline.streams.code.hash_seed`)."""
 
     python: str
@@ -57,7 +57,7 @@ class Fingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.short
 
     def difference(self, other: Fingerprint) -> str | None:
-        """In words, what sets this apart from `other`; None when the bits can be compared."""
+        """The differences from `other` in words; None when the bits can be compared."""
         differences = []
         if self.python != other.python:
             differences.append(f"python {self.python} / {other.python}")
@@ -72,7 +72,7 @@ class Fingerprint(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @cache
 def numeric_fingerprint() -> Fingerprint:
-    """This process's fingerprint: what is installed and what the CPU does, not what a lock file says."""
+    """This process's fingerprint, from the installed packages and the CPU's results, not from a lock file."""
     return Fingerprint(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         arithmetic=_arithmetic(),
@@ -82,7 +82,8 @@ def numeric_fingerprint() -> Fingerprint:
 
 
 def _uniform(count: int) -> list[float]:
-    """Fixed numbers in (0, 1): Knuth's MMIX congruence, so that no library's generator decides the probe."""
+    """Fixed numbers in (0, 1) from Knuth's MMIX congruence, so that the probe needs no library's
+    generator."""
     state, numbers = 20130101, []
     for _ in range(count):
         state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
@@ -115,7 +116,7 @@ def _libm(points: list[float]) -> Iterator[float]:
 
 
 def _vectorised(points: list[float]) -> Iterator[_Floats]:
-    """numpy's own loops; float32 too, whose loops are others."""
+    """Results of numpy's own loops; also of float32, which has other loops."""
     for dtype in _DTYPES:
         u: _Floats = np.array(points, dtype)
         x: _Floats = 40.0 * u - 20.0
@@ -135,8 +136,8 @@ def _blas(numbers: list[float]) -> Iterator[_Floats]:
 
 
 def _packages(roots: Sequence[str]) -> str:
-    """sha256 over the sorted `name==version` of the roots and all that they require, directly or not, as
-    installed."""
+    """sha256 over the sorted `name==version` of the installed roots and of everything they require, directly
+    or not."""
     environment = {name: str(value) for name, value in default_environment().items()}
     versions: dict[str, str] = {}
     waiting = [(root, "") for root in roots]
@@ -150,7 +151,7 @@ def _packages(roots: Sequence[str]) -> str:
             continue
         for line in requirements:
             if not extra and "extra ==" in line:
-                continue  # nine requirements in ten are of extras nobody asked for, and parsing is what costs
+                continue  # most requirements are of extras that are not used, and parsing them is slow
             requirement = Requirement(line)
             if requirement.marker and not requirement.marker.evaluate(environment | {"extra": extra}):
                 continue
@@ -163,7 +164,7 @@ def _packages(roots: Sequence[str]) -> str:
 
 
 def _installed(name: str) -> tuple[str, list[str]]:
-    """Version and requirements; only the head of the metadata is read: a full parse of 110 costs 100 ms."""
+    """Version and requirements. Only the head of the metadata is read: a full parse of 110 costs 100 ms."""
     installed = distribution(name)
     metadata = installed.read_text("METADATA")
     if metadata is None:  # installed without a wheel

@@ -1,9 +1,9 @@
-"""Which fold this is: the part of driftline's own code in the published bytes and the stored states.
+"""The version of driftline's own fold, which is part of a case's code.
 
-A release records its version beside the sources it is of, in `fold.json`. Two releases whose fold puts out
-the same bytes and keeps the same state share a version, so neither needs an upgrade after the other. A copy
-whose sources are others (a patch, a development copy) has their hash in its version: it never goes on from
-the states of a release, nor of another copy. `python -m tests.golden` writes the record.
+A release records the version and the hash of its sources in `fold.json`. Two releases whose folds publish the
+same bytes and keep the same states have the same version, so no upgrade is needed between them. A copy with
+other sources (a patch, a development copy) has their hash in its version: it never continues from the states
+of a release or of another copy. `python -m tests.golden` writes the record.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ FOLD_ROOTS = (
     "driftline.online_models.members.reactions",
     "driftline.streams.stages.stage_fold",
 )
-"""The modules whose functions make the bytes that are put out, and the estimators that a declaration takes
-from us; they and all they import are the fold."""
+"""The modules that make the published bytes, and the estimators that declarations may use. These modules and
+everything they import are the fold."""
 PACKAGES = ("streams", "features", "online_models")
 PACKAGE_FOLDER = Path(__file__).parents[2]
 RECORD = Path(__file__).with_name("fold.json")
@@ -36,8 +36,8 @@ _NAME = re.compile(r"[\w.]+")
 
 
 class FoldRecord(msgspec.Struct, frozen=True):
-    """What a release says of its fold: the version, the hash of its sources, and what it makes of the golden
-    cases under the arithmetic named (digests by case and kind of output, and of the states)."""
+    """The record of a release's fold: its version, the hash of its sources, and the digests of its outputs
+    and states for each golden case, under the arithmetic named."""
 
     version: int
     sources: str
@@ -46,13 +46,13 @@ class FoldRecord(msgspec.Struct, frozen=True):
 
 
 def recorded() -> FoldRecord:
-    """What the release that this copy is of, or was made from, has recorded."""
+    """The record of the release that this copy is, or was made from."""
     return msgspec.json.decode(RECORD.read_bytes(), type=FoldRecord)
 
 
 @cache
 def fold_version() -> str:
-    """The version of this fold: `3` as released, `3+0f2a9c41d07b` where the sources are others."""
+    """The version of this fold: `3` as released, `3+0f2a9c41d07b` if the sources differ from the release."""
     record, sources = recorded(), sources_hash()
     return str(record.version) if sources == record.sources else f"{record.version}+{sources[:12]}"
 
@@ -69,7 +69,7 @@ def sources_hash() -> str:
 
 
 def modules_of_the_fold() -> dict[str, Path]:
-    """File by name of every module that `FOLD_ROOTS` import, directly or not, themselves included."""
+    """The files, by module name, of `FOLD_ROOTS` and all modules that they import, directly or not."""
     modules: dict[str, Path] = {}
     waiting = list(FOLD_ROOTS)
     while waiting:
@@ -88,7 +88,7 @@ def modules_of_the_fold() -> dict[str, Path]:
 
 
 def _file(name: str) -> Path | None:
-    """The file of a module of ours; None for anything else that an import may name."""
+    """The file of one of driftline's modules; None for any other name in an import."""
     root, *parts = name.split(".")
     if root != "driftline" or not parts or parts[0] not in PACKAGES:
         return None
@@ -97,7 +97,7 @@ def _file(name: str) -> Path | None:
 
 
 def _imported(text: str) -> Iterator[str]:
-    """All that import statements may mean: modules, their packages, and names that may be modules too."""
+    """All names in import statements that may be modules: modules, their packages, and imported names."""
     for module, names, modules in _IMPORT.findall(text):
         if not module:
             yield from _NAME.findall(modules)

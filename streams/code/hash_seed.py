@@ -1,7 +1,7 @@
 """One hash seed for every process that folds.
 
-Sets of text, which River's multiclass models keep their classes in, are gone through in an order that depends
-on it, and sums of floats depend on the order.
+River's multiclass models keep their classes in sets of text. The order of iteration over such a set depends
+on the hash seed, and sums of floats depend on the order.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ SEED = "0"
 
 
 class HashSeedWarning(UserWarning):
-    """A fold in a process with another hash seed than workers have."""
+    """A fold runs in a process whose hash seed differs from that of workers."""
 
 
 def is_pinned() -> bool:
-    """Whether this process has the hash seed that folds have."""
-    return not sys.flags.hash_randomization  # it is randomized by any other seed too
+    """Whether this process has the hash seed of folds."""
+    return not sys.flags.hash_randomization  # this flag is also set by any other fixed seed
 
 
 def pin() -> None:
-    """See that this process, and those it starts, have the hash seed: if not, its command is executed again.
+    """Make sure that this process, and those it starts, have the hash seed of folds. Without it, the process
+    executes its command again.
 
-    To be called before anything else is done. A Python that is told to ignore its environment (-E, -I) goes
-    on as it is, and the numeric fingerprint says so.
+    Call it before anything else. A Python that ignores its environment (-E, -I) continues unchanged, and the
+    numeric fingerprint then has another value.
     """
     if is_pinned() or sys.flags.ignore_environment or os.environ.get(VARIABLE) == SEED:
         return
@@ -36,7 +37,7 @@ def pin() -> None:
 
 
 def warn_unless_pinned() -> None:
-    """Warn a user who folds in a process of their own."""
+    """Warn a user whose own process folds with another hash seed."""
     if not is_pinned():
         warnings.warn(
             f"the hash seed of this process is not the one that workers have: models that keep classes in a "
@@ -48,5 +49,5 @@ def warn_unless_pinned() -> None:
 
 
 def hashing() -> str:
-    """ "" under the hash seed that folds have, else a number that tells this one from others."""
+    """ "" under the hash seed of folds, else a number that identifies this process's seed."""
     return "" if is_pinned() else f"{hash(VARIABLE) % 2**32:08x}"

@@ -1,4 +1,4 @@
-"""Functions of a declaration that may answer differently when they are run again: where to look first."""
+"""Finds functions of a declaration that may give other results when they run again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WRITES = ("STORE_GLOBAL", "DELETE_GLOBAL")
 
 
 def suspicion(function: FunctionType) -> str | None:
-    """In words, what a function uses that differs between runs; None when nothing strikes."""
+    """What a function uses that differs between runs, in words; None when nothing is known to."""
     use = use_of(function)
     circumstances = {_ATTRIBUTES[name]: name for name in use.attributes if name in _ATTRIBUTES}
     modules = [wanted.module for wanted in use.imports]
@@ -44,7 +44,7 @@ def suspicion(function: FunctionType) -> str | None:
 
 
 def _origin(value: Any) -> str:
-    """The module that a global is, or is from; of a method, that of its object's class."""
+    """The module that a global is or comes from; for a method, the module of its object's class."""
     if isinstance(value, ModuleType):
         return value.__name__
     owner = getattr(value, "__self__", None)

@@ -1,4 +1,4 @@
-"""What an object is, where it is neither a function, a class nor plain data."""
+"""Descriptions of objects that are neither functions, classes nor plain data."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from driftline.streams.errors import NoCanonicalForm
 
 
 def parameters_of(value: Any) -> Any:
-    """The parameters of a River estimator, those of the estimators within it as (class, parameters); None
-    for anything else."""
+    """The parameters of a River estimator; those of estimators within it as (class, parameters). None for any
+    other object."""
     base = sys.modules.get("river.base")
     if base is None or not isinstance(value, base.Base):
         return None
@@ -23,8 +23,8 @@ def parameters_of(value: Any) -> Any:
 
 
 def learned_state(estimator: Any) -> str:
-    """The hash of what an estimator has learned before it was declared; empty when that is nothing, and
-    where two new ones are not alike (it draws numbers without a seed), so that nothing can be said."""
+    """The hash of what an estimator had learned before it was declared. Empty when it had learned nothing,
+    and when two new ones differ (they draw numbers without a seed), so that it cannot be determined."""
     fresh, again = _hash(estimator.clone()), _hash(estimator.clone())
     state = _hash(estimator)
     return state if fresh == again != state else ""
@@ -33,12 +33,12 @@ def learned_state(estimator: Any) -> str:
 def _hash(value: Any) -> str:
     try:
         return state_hash(value)
-    except NoCanonicalForm:  # its parameters hold a function without a name, and are described by themselves
+    except NoCanonicalForm:  # a parameter is a function without a name; parameters are described separately
         return ""
 
 
 def pickled_parts(value: Any) -> Iterable[Any]:
-    """What pickle would write of an object; raises TypeError for one that cannot be pickled."""
+    """The parts that pickle would write for an object. Raises TypeError if it cannot be pickled."""
     reduce: Callable[[Any], Any] | None = copyreg.dispatch_table.get(type(value))
     try:
         reduced = reduce(value) if reduce else value.__reduce_ex__(4)
@@ -49,5 +49,5 @@ def pickled_parts(value: Any) -> Iterable[Any]:
     make, arguments, state, items, pairs, *_ = tuple(reduced) + (None,) * 5
     if type(state) is dict:
         state = dict(sorted(state.items()))
-    # arguments often begin with the class, which has been described
+    # arguments often begin with the class, which has been described already
     return [make, arguments, state, list(items or ()), list(chain(pairs or ()))]

@@ -1,9 +1,10 @@
-"""Whose code a module is: the user's, which is described by what it says, or a library's, by its version.
+"""Whether a module is the user's code, which is described by its content, or a library's, described by its
+version.
 
-A library is what an installer has put where it is: Python's own folders, a folder of packages
-(site-packages, Debian's dist-packages, an egg), or any other folder of the path that an installer's record
-beside the module says it of (`pip install --target`). A project that is installed as editable is the user's:
-its record lies elsewhere.
+A library is a module that an installer put in place: in Python's own folders, in a folder of packages
+(site-packages, Debian's dist-packages, an egg), or in any other folder of the path with an installer's record
+beside the module (`pip install --target`). A project that is installed as editable is the user's: its record
+is elsewhere.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from typing import Any
 
 SOURCE_FOLDER = Path(__file__).resolve().parents[2]
 OWN_FOLDERS = ("driftline", "streams", "features", "online_models", "infra")
-"""Folders of driftline itself, whose version is part of the code. Its examples are as users write them."""
+"""Folders of driftline itself, whose version is part of the code. Its examples count as a user's code."""
 
 EXAMPLES = "driftline.examples."
 _OF_PACKAGES = {"site-packages", "dist-packages"}
 
 
 def module_of(value: Any) -> str:
-    """The name of the module that a module, function or class is from; empty where nothing says."""
+    """The name of the module that a module, function or class comes from; empty if unknown."""
     if isinstance(value, ModuleType):
         return value.__name__
     if isinstance(value, FunctionType):  # a decorator may have given it another's __module__
@@ -41,7 +42,7 @@ def module_of(value: Any) -> str:
 def is_users(name: str) -> bool:
     """Whether a module is the user's: neither installed, nor Python's, nor driftline's.
 
-    The examples are, wherever driftline is installed: they are declared and changed as a user's are.
+    The examples count as the user's wherever driftline is installed, since users declare and change them.
     """
     if name.startswith(EXAMPLES):
         return True
@@ -49,9 +50,9 @@ def is_users(name: str) -> bool:
         return False
     module = sys.modules.get(name)
     if module is None or name == "__main__":
-        return True  # made by the user's code, as it runs
+        return True  # created by the user's code at run time
     places = [file] if (file := getattr(module, "__file__", None)) else list(getattr(module, "__path__", ()))
-    # Cython and other compilers make modules without any place
+    # modules of Cython and other compilers may have no file
     return bool(places) and not any(is_ours(path) or _is_installed(path) for path in map(_resolved, places))
 
 
@@ -66,8 +67,8 @@ def is_ours(path: Path) -> bool:
 
 @cache
 def release(name: str) -> str:
-    """The version of the library that a module is of; empty for Python's own and driftline's, which the
-    fingerprint and the fold's version tell."""
+    """The version of a module's library. Empty for Python's own modules and driftline's: their versions are
+    in the fingerprint and in the fold's version."""
     top = name.partition(".")[0]
     if not top or top in sys.stdlib_module_names or top == "driftline":
         return ""
@@ -80,12 +81,13 @@ def release(name: str) -> str:
 
 @cache
 def _distributions() -> Mapping[str, Sequence[str]]:
-    """Distributions by top-level package: 100 ms, so only for a library whose name is not its package's."""
+    """Distributions by top-level package. It takes 100 ms, so it is used only for a library whose name
+    differs from its package's."""
     return packages_distributions()
 
 
 def is_users_file(name: str, origin: str | None, folders: Sequence[str] | None) -> bool:
-    """`is_users` of a module that is not imported yet, from where it would be found."""
+    """`is_users` for a module that is not imported yet, by where it would be found."""
     if name in sys.stdlib_module_names:
         return False
     places = [Path(place).resolve() for place in ([origin] if origin else list(folders or ()))]
@@ -104,9 +106,9 @@ def _is_installed(path: Path) -> bool:
 
 @cache
 def _recorded(folder: Path) -> frozenset[Path]:
-    """The files that installers have put into a folder of the path, and the folders of these files.
+    """The files that installers put into a folder of the path, and the folders of these files.
 
-    Only a *.dist-info has a record of them: the *.egg-info of a project's own folder lists its sources.
+    Only a *.dist-info is such a record: the *.egg-info in a project's own folder lists the project's sources.
     """
     found: set[Path] = set()
     for record in folder.glob("*.dist-info/RECORD"):

@@ -1,9 +1,10 @@
-"""What a declaration says, as text: equal text means equal code, in every process and on every machine.
+"""The description of a declaration as text: equal text means equal code, in every process and on every
+machine.
 
-The user's functions are described by their compiled code, what they were made with, and what they name:
-constants, functions and classes, also those that they import when they are called, and so on down; the user's
-classes by all their members; estimators by their parameters; any other object by what its pickle would hold.
-Libraries are described by name and version. What can be described in none of these ways is refused by name.
+The user's functions are described by their compiled code, their defaults and closures, and everything they
+name, recursively: constants, functions and classes, also those that they import when they are called. The
+user's classes are described by all their members, estimators by their parameters, other objects by the parts
+that pickle would write, and libraries by name and version. Anything else is refused, and the error names it.
 """
 
 from __future__ import annotations
@@ -40,15 +41,16 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...), type(Not
 _BUILT_IN = (BuiltinFunctionType, MethodWrapperType, type(str.upper), type(int.__add__), type(dict.fromkeys))
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 LATER_FIELD = {"since": "later"}
-"""Metadata of a field that a declaration got later: at its default nothing is said of it, so that code that
-does not use it stays the same code."""
+"""Metadata of a field that was added to a declaration in a later release. At its default it is left out of
+the description, so that a declaration that does not use it keeps its hash."""
 _RUNS_TEXT = frozenset({"eval", "exec", "compile", "__import__"})
 
 
 def described(declaration: Any, packages: Collection[str] = ()) -> str:
-    """A canonical description of a declaration's value; raises Undescribable, which names what has none.
+    """The canonical description of a declaration's value. Raises Undescribable, which names the part that has
+    none.
 
-    `packages` are top-level packages that are the user's, wherever they are installed.
+    `packages` are top-level packages that count as the user's wherever they are installed.
     """
     try:
         return "\n".join(_Description(frozenset(packages)).of(declaration))
@@ -57,25 +59,26 @@ def described(declaration: Any, packages: Collection[str] = ()) -> str:
 
 
 def functions_of(declaration: Any, packages: Collection[str] = ()) -> list[FunctionType]:
-    """The user's functions that a declaration leads to, in the order in which they are met."""
+    """The user's functions that a declaration uses, directly or not, in the order of the description."""
     description = _Description(frozenset(packages))
     description.of(declaration)
     return description.functions
 
 
 class _Description:
-    """Lines about values; a function, class or other object is described where it is first met."""
+    """The lines that describe values. A function, class or other object is described at its first
+    occurrence."""
 
     def __init__(self, packages: frozenset[str]) -> None:
         self._packages = packages
         self._parts: list[str] = []
         self._path: list[str] = []
         self.functions: list[FunctionType] = []
-        # the objects themselves, or an identity could be that of another by now
+        # keeps the objects alive, so that no identity is used again
         self._described: dict[int, tuple[int, Any]] = {}
 
     def of(self, value: Any) -> list[str]:
-        """The lines about a value."""
+        """The lines that describe a value."""
         self._add(value)
         return self._parts
 
@@ -87,7 +90,7 @@ class _Description:
         self._parts.append(" ".join(map(str, words)))
 
     def _add_at(self, place: str, value: Any) -> None:
-        """Append what there is to say of a value that is found at a place of another."""
+        """Append the description of a value at a place within another."""
         self._say(place)
         with self._within(place):
             self._add(value)
@@ -124,12 +127,12 @@ class _Description:
             self._add_once(value)
 
     def _add_set(self, value: Set[Any]) -> None:
-        # each apart from all others, or the order in which they are met would show
+        # each is described separately, or the order of iteration would change the text
         items = ["\n".join(_Description(self._packages).of(item)) for item in value]
         self._say("set", len(items), *sorted(items))
 
     def _add_once(self, value: Any) -> None:
-        """Append what is to be said of something that may be met again, even within itself."""
+        """Append the description of an object that may occur again, even within itself."""
         known = self._described.get(id(value))
         if known is not None:
             self._say("again", known[0])
@@ -169,7 +172,7 @@ class _Description:
             self._add_object(value)
 
     def _named(self, kind: str, value: Any) -> None:
-        """What is somebody else's code: its name, and the version of the library."""
+        """Append the name of a library's object, and the library's version."""
         module = module_of(value)
         self._say(kind, f"{module}:{getattr(value, '__qualname__', '')}", release(module))
 
@@ -238,7 +241,7 @@ class _Description:
                 self._add_use(function)
                 for name, value in sorted(vars(function).items()):
                     self._add_at(f".{name}", value)
-            # what a function was made with is not in its code
+            # defaults and closures are not part of a function's code
             self._add_at("defaults", function.__defaults__)
             self._add_at("defaults by name", function.__kwdefaults__)
             for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -246,7 +249,7 @@ class _Description:
                 self._add_at(f"enclosed {name}", _contents(cell))
 
     def _add_use(self, function: FunctionType) -> None:
-        """The globals and imports that a function of the user's uses."""
+        """Append the globals and imports that a user's function uses."""
         use = use_of(function)
         for name in use.names:
             if name in function.__globals__:
@@ -268,7 +271,7 @@ class _Description:
                 self._add(value)
 
     def _refuse_generator(self, place: str, value: Any) -> None:
-        """Raise for random numbers that a function draws from a generator outside of itself."""
+        """Raise if a function draws random numbers from a generator outside of itself."""
         owner = getattr(value, "__self__", value)
         if isinstance(owner, _GENERATORS):
             reason = "after a restart it would draw other numbers than before"
@@ -284,7 +287,7 @@ class _Description:
         try:
             module = import_module(wanted.module)
         except ImportError:
-            self._say("import", wanted.module, "absent")  # then the function does without it
+            self._say("import", wanted.module, "absent")  # the function can run without it
             return
         if not wanted.names:
             self._add_used(f"import {wanted.module}", import_module(top), attributes)
@@ -293,7 +296,7 @@ class _Description:
             self._add_used(f"{wanted.module}.{name}", _imported(module, name), attributes)
 
     def _add_module(self, module: ModuleType, attributes: Collection[str] | None) -> None:
-        """A module by what is used of it; all of it, where that cannot be said."""
+        """Append the parts of a module that are used, or all of it if those are unknown."""
         if not self._is_users(module):
             self._say("module", module.__name__, release(module.__name__))
             return
@@ -311,7 +314,7 @@ class _Description:
 
 
 def _is_importable_as_users(top: str) -> bool:
-    """Whether a top-level name leads to a module of the user's; a library is not imported to find out."""
+    """Whether a top-level name is a module of the user's, without importing libraries."""
     spec = find_spec(top)
     return spec is not None and is_users_file(top, spec.origin, spec.submodule_search_locations)
 
@@ -325,12 +328,12 @@ def _imported(module: ModuleType, name: str) -> Any:
 def _contents(cell: CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # it is filled later, or never
+    except ValueError:  # the cell is still empty
         return None
 
 
 def _overloads(function: FunctionType) -> dict[type, Callable[..., Any]] | None:
-    """The functions by type that functools.singledispatch chooses from; None for any other function."""
+    """The functions by type of a functools.singledispatch function; None for any other function."""
     registry = getattr(function, "registry", None)
     if not isinstance(registry, Mapping) or function.__globals__.get("__name__") != "functools":
         return None

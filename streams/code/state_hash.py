@@ -1,18 +1,19 @@
-"""The hash of a state: a canonical walk over its values.
+"""The hash of a state, by a canonical walk over its values.
 
-Two folds are in the same state when all they will ever compute from it is the same. Pickle bytes do not tell:
-they change after a restore (memo, interning) and with PYTHONHASHSEED (sets). The walk goes where pickle
-goes, by `__reduce_ex__(4)`, so that it reaches into River's Cython and Rust types too. It hashes
+Two folds are in the same state if everything that they compute from it is equal. Pickle bytes cannot show
+this: they change after a restore (memo, interning) and with PYTHONHASHSEED (sets). The walk visits what
+pickle visits, by `__reduce_ex__(4)`, so it reaches into River's Cython and Rust types too. It hashes
 
 - floats by their bits: -0.0 is not 0.0, and a NaN is itself;
 - dicts in insertion order, because that is the order of a float sum over them (River's weights);
-- attributes by name and sets by the hashes of their elements: there, order is an accident;
+- attributes by name and sets by the hashes of their elements, since their order is arbitrary;
 - classes and functions by module and qualified name;
 - arrays by dtype, shape and elements in C order, whatever their strides.
 
-Whether two equal parts are one object or two changes nothing, except within a cycle (a child that knows its
-parent): there each object has the number of its first visit, and a reference to it is that number. The walk
-is iterative, so depth is no limit, and enters a shared object once, so time is linear in the state's size.
+It makes no difference whether two equal parts are one object or two, except within a cycle (a child that
+refers to its parent): there each object has the number of its first visit, and a reference to it is that
+number. The walk is iterative, so depth has no limit, and enters a shared object once, so time is linear in
+the state's size.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from driftline.streams.errors import NoCanonicalForm
 
 
 def state_hash(value: Any) -> str:
-    """sha256, in hex, of the value's canonical form; `NoCanonicalForm` when it has none."""
+    """sha256, in hex, of the value's canonical form. Raises `NoCanonicalForm` when it has none."""
     graph = _Graph()
     graph.node([value])
     graph.expand()
@@ -46,7 +47,7 @@ def _text(value: str) -> bytes:
     return b"s%d;%s" % (len(encoded), encoded)
 
 
-# each form ends itself, so that a sequence of them can be read in one way only
+# each form marks its own end, so that a sequence of them is unambiguous
 _ATOMS: dict[type, Callable[[Any], bytes]] = {
     type(None): lambda _: b"N",
     bool: lambda value: b"T" if value else b"F",
@@ -61,7 +62,7 @@ _SEQUENCES: dict[type, bytes] = {list: b"list%d;", tuple: b"tuple%d;"}
 
 
 class _Node:
-    """One compound value: its kind, then its parts, each literal bytes or the number of another node."""
+    """One compound value: its kind and its parts, each either bytes or the number of another node."""
 
     __slots__ = ("kind", "ordered", "parts")
 
@@ -80,7 +81,7 @@ class _Graph:
     def __init__(self) -> None:
         self.nodes: list[_Node] = []
         self._numbers: dict[int, int] = {}
-        self._values: list[Any] = []  # kept alive: an identity is used again once its value is gone
+        self._values: list[Any] = []  # keeps the values alive, so that no identity is used again
 
     def node(self, value: Any) -> int:
         number = self._numbers.get(id(value))
@@ -91,7 +92,7 @@ class _Graph:
         return number
 
     def expand(self) -> None:
-        """Fills each node; those it comes upon are appended, so their turn comes too."""
+        """Fill each node. New nodes are appended on the way and are filled too."""
         for number, value in enumerate(self._values):
             self._fill(self.nodes[number], value)
 
@@ -133,13 +134,13 @@ class _Graph:
         return self.node(value)
 
     def _reduced(self, value: Any) -> list[bytes | int]:
-        """What pickle would write of an object."""
+        """The parts that pickle would write for an object."""
         reduce: Callable[[Any], Any] | None = copyreg.dispatch_table.get(type(value))
         try:
             reduced = reduce(value) if reduce else value.__reduce_ex__(4)
         except (TypeError, NotImplementedError, PicklingError) as error:
             raise NoCanonicalForm(f"a {type(value).__qualname__} in the state: {error}") from error
-        if isinstance(reduced, str):  # the name of a global: a compiled function, a ufunc
+        if isinstance(reduced, str):  # the name of a global, as for a compiled function or a ufunc
             return [_text(f"{getattr(value, '__module__', None)}:{reduced}")]
         make, arguments, state, items, pairs, set_state = tuple(reduced) + (None,) * (6 - len(reduced))
         parts = [self._part(make), self._part(arguments)]
@@ -154,7 +155,7 @@ class _Graph:
             return [b"state", self._part(state)]
         halves = (
             state if isinstance(state, tuple) and len(state) == 2 else (state,)
-        )  # slots are the second half
+        )  # the second half has the slots
         parts: list[bytes | int] = [b"attributes%d;" % len(halves)]
         for half in halves:
             if type(half) is dict and all(type(name) is str for name in half):
@@ -166,10 +167,10 @@ class _Graph:
 
 
 def _live_attributes(value: Any, attributes: dict[str, Any]) -> dict[str, Any]:
-    """The attributes that can come to matter: the one place where a library's type is normalised.
+    """The attributes that results can depend on. This is the only place where a library's type is normalised.
 
-    Each distribution of `river.proba` carries a generator for its `sample()`. Trees and naive Bayes make
-    hundreds of them, unseeded, and never sample; equal folds would differ in nothing else.
+    Each distribution of `river.proba` has a random generator for `sample()`. Trees and naive Bayes make
+    hundreds of them, unseeded, and never sample. Without them, equal folds have equal states.
     """
     if type(value).__module__.startswith("river.proba.") and attributes.get("seed", 0) is None:
         return {name: attribute for name, attribute in attributes.items() if name != "_rng"}
@@ -177,7 +178,7 @@ def _live_attributes(value: Any, attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name(value: Any) -> str:
-    """`module:qualified.name` of a class or function, which must lead back to it."""
+    """`module:qualified.name` of a class or function, by which it can be found again."""
     module, path = value.__module__, value.__qualname__
     if module == "builtins":
         return f"builtins:{path}"  # NoneType and others are not found there, and are the same everywhere
@@ -190,16 +191,16 @@ def _name(value: Any) -> str:
 
 
 class _Digests:
-    """sha256 of each node over its parts, those that refer to one another together.
+    """sha256 of each node over its parts. Nodes that refer to each other are hashed together.
 
     Tarjan's algorithm (Depth-first search and linear graph algorithms, 1972) gives the cycles, inner ones
-    first. The order of visits within one depends on nothing but itself and the node by which it was entered.
+    first. The order of visits within a cycle depends only on the cycle and on the node where it was entered.
     """
 
     def __init__(self, nodes: list[_Node]) -> None:
         self._nodes = nodes
         self._digest: list[bytes] = [b""] * len(nodes)
-        self._in_cycle: list[bool] = [False] * len(nodes)  # or above one
+        self._in_cycle: list[bool] = [False] * len(nodes)  # True also for nodes above a cycle
 
     def of_root(self) -> bytes:
         for cycle in _components(self._nodes):

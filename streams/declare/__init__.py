@@ -1,1 +1,1 @@
-"""What a case is: events, commands, topics, keys, and the declaration as a whole."""
+"""The declaration of a case: events, commands, topics, keys, and the use case as a whole."""

@@ -1,4 +1,5 @@
-"""The models of a case, checked before they are folded with: that takes River, and some milliseconds each."""
+"""Checks the models of a case before a fold starts. This imports River and takes some milliseconds a
+model."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ REQUESTS = 24
 
 
 def check_models_of(case: UseCase) -> None:
-    """Let every member answer and learn from made-up requests; raises ModelsError, see
+    """Let every member answer and learn from artificial requests. Raises ModelsError, see
     `driftline.online_models.members.check`."""
     check_models(case.models, case.task, list(_requests(case)))
 
 
 def _requests(case: UseCase) -> Iterator[dict[str, Any]]:
-    """Requests with the features of the case, of the kinds that they have."""
+    """Artificial requests with the features of the case, in their types."""
     texts = {name for name, feature in case.features.items() if _kind(case, feature) is str}
     for number in range(REQUESTS):
         yield {
@@ -29,7 +30,7 @@ def _requests(case: UseCase) -> Iterator[dict[str, Any]]:
 
 
 def _kind(case: UseCase, feature: Feature) -> type | None:
-    """The kind of value that a feature has as it is in an event; None where it is computed."""
+    """The type of a feature that is a field of an event; None for a computed one."""
     if isinstance(feature, RequestField):
         return kind_in(get_type_hints(case.task.ask)[feature.name])
     if isinstance(feature, Lookup):

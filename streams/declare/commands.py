@@ -1,4 +1,4 @@
-"""Commands of operators: events in the log, signed, that change what serves or learns."""
+"""Commands of operators: signed events in the log that change which member serves or learns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 def check_operators(operators: Mapping[str, str]) -> None:
-    """Raises DeclarationError for what is no operator's name or public key."""
+    """Raise DeclarationError for a wrong operator name or public key."""
     for name, key in operators.items():
         if not name or not _KEY.fullmatch(key):
             raise DeclarationError(
@@ -30,7 +30,7 @@ def check_operators(operators: Mapping[str, str]) -> None:
 
 
 def _signed(case: str, command: Command) -> bytes:
-    """What a signature is over: all that a command says, and to which case."""
+    """The bytes that are signed: the case and all fields of the command but the signature."""
     task = () if command.task is msgspec.UNSET else (command.task,)
     return msgspec.json.encode(
         [
@@ -68,14 +68,16 @@ def new_command(
     budget: float | None = None,
     task: str = "",
 ) -> Command:
-    """A new command, signed; raises DeclarationError for what is no command or no private key.
+    """A new signed command of an operator, to be sent with `EventProducer`.
 
-    `case` is the name of the case. One that reads the log of another task also has an `addressee`, which is
-    the command's `task`.
+    `case` is the case's name, `operator` a name in `UseCase.operators`, and `private_key` that operator's
+    Ed25519 key as 64 hex digits, from `driftline models key`. `action` is "promote", "rollback", "freeze",
+    "unfreeze", "add", "remove" or "budget". `pool` is the key of a pool; "" is every pool. `member` is the
+    member to promote, add or remove; `budget` is the new `PerKey.budget`. `task` is the case's `addressee`,
+    which is not empty only if the case is one of several tasks. The nonce is the current time in units of 10
+    microseconds, so an operator's clock must not go back. Raises DeclarationError for a wrong argument.
 
-    Its nonce is the time in units of 10 microseconds: an operator's clock must not go back.
-
-    >>> key = "11" * 32  # of `driftline operator`, and kept secret
+    >>> key = "11" * 32
     >>> new_command("flights", "ann", key, "freeze", pool="JFK").pool
     'JFK'
     >>> new_command("flights", "ann", "no key", "freeze")
@@ -90,7 +92,7 @@ def new_command(
     }  # fmt: skip
     for name, (value, hint) in said.items():
         check_argument(value, hint, f"new_command: {name}", DeclarationError)
-    if not (isinstance(private_key, str) and _KEY.fullmatch(private_key)):  # which no message shows
+    if not (isinstance(private_key, str) and _KEY.fullmatch(private_key)):  # never shown in a message
         raise DeclarationError(
             "new_command: private_key: expected 64 hex digits in lower case; `driftline models key` makes one"
         )
@@ -102,7 +104,7 @@ def new_command(
 
 
 def sign(unsigned: Command, case: str, private_key: str) -> Command:
-    """The command to this case with its signature; raises ValueError for what is no private key."""
+    """The command with its signature for this case. Raises ValueError for a wrong private key."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(private_key))
@@ -118,7 +120,8 @@ class AuthorityState:
 
 
 class Authority:
-    """Which commands one partition of a case obeys: signed by a declared operator, each once."""
+    """Decides which commands a partition of a case obeys: each must be signed by a declared operator, and
+    counts once."""
 
     def __init__(self, case: str, operators: Mapping[str, str], addressee: str = "") -> None:
         self._case = case
@@ -127,11 +130,12 @@ class Authority:
         self._s = AuthorityState()
 
     def is_meant(self, command: Command) -> bool:
-        """Whether a command is to this case, and not to another task on its log."""
+        """Whether a command is for this case, not for another task on the same log."""
         return command.task == self._addressee
 
     def refusal(self, command: Command) -> str | None:
-        """Why the command is not to be obeyed; None when it is, which can be said once."""
+        """Why the command is not obeyed; None if it is. A second call with the same command refuses it as
+        replayed."""
         operator = command.operator
         key = self._operators.get(operator)
         if key is None:
@@ -162,9 +166,9 @@ class Authority:
         return True
 
     def state(self) -> AuthorityState:
-        """The last nonces; nothing is copied."""
+        """The last nonces. The state is not copied."""
         return self._s
 
     def restore(self, state: AuthorityState) -> None:
-        """Go on from what `state` gave."""
+        """Continue from a stored state."""
         self._s = state

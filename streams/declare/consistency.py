@@ -1,4 +1,4 @@
-"""Whether the parts of a use case fit together: names, events, keys, features."""
+"""Checks that the parts of a use case fit together: names, events, keys, features."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ TRAINING_COLUMNS = frozenset(
     ("prediction_id", "partition", "offset", "at", "event_timestamp", "created_timestamp", "label",
      "label_status", "label_revision")
 )  # fmt: skip
-"""Names that a training set or Feast has for columns of its own."""
+"""Column names that training sets or Feast use themselves."""
 LONGEST_VIEW = 255
-"""Characters of a name in Feast's SQL registry."""
+"""The longest name in Feast's SQL registry, in characters."""
 
 
 def check_case(case: UseCase) -> None:
-    """Raises DeclarationError for the first thing that does not fit, with what was expected."""
+    """Raise DeclarationError for the first part that does not fit. The message says what was expected."""
     checks = (_name, _source, _events, _task, _partition_key, _models, _keys, _slices, _features)
     for one in checks:
         one(case)
@@ -47,7 +47,7 @@ def _name(case: UseCase) -> None:
     before, dot, after = case.name.rpartition(".")
     if dot:
         raise DeclarationError(
-            f"UseCase({case.name!r}): name: expected no '.', which parts a namespace from the case: name it "
+            f"UseCase({case.name!r}): name: expected no '.', which separates namespace and case: name it "
             f"{(before + '-' + after).replace('.', '-')!r}; or {after!r} in the namespace {before!r}, whose "
             "topics have the same names"
         )
@@ -57,7 +57,7 @@ def _name(case: UseCase) -> None:
 
 
 def _source(case: UseCase) -> None:
-    """A source is a module and a function in it; the function may be defined after the case."""
+    """Check the source: a module and a function in it. The function may be defined after the case."""
     if case.source is None:
         return
     module, _, function = case.source.partition(":")
@@ -69,7 +69,7 @@ def _source(case: UseCase) -> None:
         importable = module == "__main__" or find_spec(module) is not None
     except ModuleNotFoundError:
         importable = False
-    except ValueError:  # it is being imported, by hand
+    except ValueError:  # the module is being imported right now
         importable = True
     if not importable:
         raise _fail(case, f"source: there is no module {module!r}")
@@ -78,17 +78,17 @@ def _source(case: UseCase) -> None:
 def _events(case: UseCase) -> None:
     for event in case.events:
         if case.events.count(event) > 1:
-            raise _fail(case, f"events: {event.__name__} is there twice")
+            raise _fail(case, f"events: {event.__name__} is listed twice")
         try:
             check_event_class(event)
         except DeclarationError as error:
             raise _fail(case, str(error)) from None
     if not any(not issubclass(event, Reference) for event in case.events):
-        raise _fail(case, "events: there is none to ask or to learn from")
+        raise _fail(case, "events: expected at least one event type")
 
 
 def _need(case: UseCase, what: str, event: Any) -> None:
-    """The event is one of the case."""
+    """Check that the event is one of the case's."""
     if event not in case.events:
         known = [one.__name__ for one in case.events]
         name = event.__name__
@@ -105,23 +105,23 @@ def _field(case: UseCase, what: str, event: type, name: str) -> None:
 def _task(case: UseCase) -> None:
     ask, label = case.task.ask, case.task.label
     if ask in label.void:
-        raise _fail(case, f"void holds {ask.__name__}, which asks: each request would end itself, unanswered")
+        raise _fail(case, f"void: {ask.__name__} is the request, so each request would void itself")
     for event in (ask, label.event, *label.void):
         _need(case, "the task", event)
         if issubclass(event, Reference):
-            raise _fail(case, f"{event.__name__} is a reference; the task needs events")
+            raise _fail(case, f"{event.__name__} is a Reference: requests, labels and voids must be an Event")
         _field(case, "labels join on", event, label.on)
 
 
 def _partition_key(case: UseCase) -> None:
-    """There is one where there are several partitions, and a request has it in any case."""
+    """Check the partition key: several partitions need one, and requests must have it as a field."""
     key, ask = case.key, case.task.ask
     if key is None:
         if case.partitions > 1:
             raise _fail(
                 case,
-                f"{case.partitions} partitions need key=, the field that decides an event's partition; "
-                "with partitions=1 there may be none",
+                f"{case.partitions} partitions need key=, the field that decides an event's partition; only "
+                "partitions=1 works without",
             )
         return
     for event in [event for event in case.events if not issubclass(event, Reference)]:
@@ -137,14 +137,14 @@ def _partition_key(case: UseCase) -> None:
 
 
 def _models(case: UseCase) -> None:
-    """Whether each pool of models is of a field that requests have."""
+    """Check that requests have the field that decides the pool."""
     models, key = case.models, case.key
     if isinstance(models, Shared):
         if models.replicas and not case.task.is_supervised:
             raise _fail(
                 case,
-                "the scores of an anomaly task are ranked among all of them, so one pool has to give them "
-                "all: leave out replicas",
+                "anomaly scores are ranked among all scores, so one pool must give them all: leave out "
+                "replicas",
             )
         return
     by = models.by
@@ -152,8 +152,8 @@ def _models(case: UseCase) -> None:
         if key is None:
             raise _fail(
                 case,
-                "PerKey is a pool for each value of the partition key, and the case has none: name a field "
-                'of the request, as PerKey(..., by="country"), or take Shared',
+                "PerKey makes a pool for each value of the partition key, and the case has no key: name a "
+                'field of the request, as PerKey(..., by="country"), or use Shared',
             )
         return
     ask = case.task.ask
@@ -179,7 +179,7 @@ def _slices(case: UseCase) -> None:
     for name in case.slices:
         fields = getattr(ask, "__struct_fields__", ())
         if name not in fields:
-            raise _fail(case, f"slice {name!r} is no field of {ask.__name__}{suggestion(name, fields)}")
+            raise _fail(case, f"slice {name!r} is not a field of {ask.__name__}{suggestion(name, fields)}")
 
 
 def _features(case: UseCase) -> None:
@@ -192,12 +192,12 @@ def _features(case: UseCase) -> None:
     keys = {f"key_{name}" for name in case.key_fields}
     for name in case.features:
         if name in TRAINING_COLUMNS | keys:
-            raise _fail(case, f"feature {name!r}: a training set has a column of that name: take another")
+            raise _fail(case, f"feature {name!r}: training sets have a column of that name: choose another")
     for name, feature in case.features.items():
         if isinstance(feature, Elapsed) and stored_name(name) in case.features:
             taken = stored_name(name)
             raise _fail(
-                case, f"feature {taken!r}: the store has the time of {name!r} under that name: take another"
+                case, f"feature {taken!r}: the store uses that name for the time of {name!r}: choose another"
             )
     for name, event in _used(case.features):
         _need(case, f"feature {name!r}", event)
@@ -209,11 +209,11 @@ def _features(case: UseCase) -> None:
             )
     for name in () if case.refusals is None else case.refusals.features:
         if name not in case.features:
-            raise _fail(case, f"requests are refused by {name!r}, which is no feature")
+            raise _fail(case, f"refusals name {name!r}, which is not a feature")
 
 
 def _used(features: Mapping[str, Feature]) -> Iterable[tuple[str, type[Event]]]:
-    """The event type that each feature is computed from, beside the request."""
+    """(feature, event type) for each feature that is computed from other events than the request."""
     for name, feature in features.items():
         if isinstance(feature, Elapsed):
             yield name, feature.window.event
@@ -222,8 +222,8 @@ def _used(features: Mapping[str, Feature]) -> Iterable[tuple[str, type[Event]]]:
 
 
 def check_views(case: str, views: Sequence[View], on_demand: Sequence[OnDemandView]) -> None:
-    """Raises DeclarationError where the online store would have two columns or two views of one name, and
-    where Feast's registry has no room for a view's."""
+    """Raise DeclarationError if the online store would have two columns or two views of one name, or if a
+    view's name is too long for Feast's registry."""
     names = [*(view.name for view in views), *(view.name for view in on_demand)]
     for name, times in Counter(names).items():
         if times > 1:
@@ -240,13 +240,13 @@ def check_views(case: str, views: Sequence[View], on_demand: Sequence[OnDemandVi
         for name in view.features:
             if name in view.keys:
                 raise DeclarationError(
-                    f"{case}: feature {name!r} has the name of a key of its window: call it otherwise"
+                    f"{case}: feature {name!r} has the name of a key of its window: choose another name"
                 )
 
 
 def check_plan(case: UseCase, plan: Plan) -> None:
-    """Raises DeclarationError where several partitions do not know where an event belongs: every event finds
-    its place in the log, and in each stage that it visits."""
+    """Raise DeclarationError if several partitions do not work for the case: every event needs a partition in
+    the log and in each stage that it visits."""
     if plan.partitions == 1:
         return
     for stage in plan.stages:
@@ -262,15 +262,15 @@ def _check_way(case: UseCase, plan: Plan, kind: type[Event]) -> None:
     if entry is None and not issubclass(kind, Reference):
         raise _fail(
             case,
-            f"{kind.__name__} has none of the fields {', '.join(case.record_keys)}, so no partition of "
-            f"{plan.partitions} is its own: partitions=1 works",
+            f"{kind.__name__} has none of the fields {', '.join(case.record_keys)}, so it has no place among "
+            f"{plan.partitions} partitions: add one of the fields, or use partitions=1",
         )
     scope = plan.stages[-1].key
     if scope is not None and scope not in kind.__struct_fields__ and len(plan.stages) - 1 in stops:
         raise _fail(
             case,
-            f"{kind.__name__} lacks {scope!r}, whose models it is for, and this version does not look it up "
-            "for several partitions: partitions=1 works, or one model for all (Shared)",
+            f"{kind.__name__} lacks {scope!r}, which decides its pool of models, and several partitions "
+            "cannot look it up: add the field, or use partitions=1 or one pool for all (Shared)",
         )
     keys = [entry, *(plan.stages[stop].key for stop in stops)]
     for key in dict.fromkeys(key for key in keys if key is not None):

@@ -1,4 +1,4 @@
-"""Encodes and decodes events. A record that is no event is refused: its dead letter carries the reason."""
+"""Encodes and decodes events. A record that is no valid event is refused: its dead letter has the reason."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.errors import DeclarationError, Refused
 
 MAX_MAGNITUDE = 1e15
-"""Numbers to compute with may not be beyond this: their squares and sums would not be exact or finite."""
+"""The largest absolute value of a number that is computed with. Beyond it, squares and sums would not be
+exact or finite."""
 FIRST_YEAR, LAST_YEAR = 2, 9998
-"""Years that `at` may lie in: whatever its zone, it has a date in UTC."""
+"""Years that `at` may be in, so that it has a date in UTC whatever its zone."""
 LONGEST_KEY = 4_096
-"""Bytes of a record's key: it stands in every output about it, more than once in some."""
+"""The largest record key in bytes. Every output about the record has the key, some more than once."""
 COLONS_IN_TIME = 2
 _UNKNOWN_TYPE = re.compile(r"Invalid value '(.*)' - at `\$\.type`")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(.*?)`")
@@ -38,11 +39,11 @@ _SPELLINGS = {
     "is no class label": "a class is a text, an int or a bool, and no number of numpy",
     "is no finite number": f"a number is an int or a float within ±{MAX_MAGNITUDE:g}",
 }
-"""What a reason has in it, and how such a value is written."""
+"""Parts of reasons, each with the advice for it."""
 
 
 def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
-    """Raise when a JSON object says the same key twice: readers differ in which one they believe."""
+    """Raise when a JSON object has a key twice: readers differ in which value they take."""
     names = set()
     for name, _ in pairs:
         if name in names:
@@ -50,25 +51,25 @@ def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
         names.add(name)
 
 
-# numbers stay text: they are of no interest here, and one of a million digits costs nothing
+# numbers stay text: their values do not matter here, and one of a million digits would be slow to parse
 _REPEATS = json.JSONDecoder(
     object_pairs_hook=_refuse_repeated, parse_int=str, parse_float=str, parse_constant=str, strict=False
 )
 
 
 Check = Callable[[Event, bytes | None], None]
-"""Raises Refused for an event that must not be taken in under a record's key."""
+"""Takes an event and its record's key, and raises Refused if the event is not accepted under that key."""
 
 
 class _Rules(NamedTuple):
-    """What events of a type are checked for: the `numbers` among their fields, and the field whose text is
-    the record's key, if the type has it."""
+    """The checks of events of a type: `numbers` are the fields whose magnitude is limited, `key` is the field
+    whose text must be the record's key, if the type has it."""
 
     numbers: tuple[str, ...]
     key: str | None
 
     def refusal(self, event: Event, key: bytes | None) -> Refused:
-        """What is wrong with an event that did not pass."""
+        """The refusal of an event that did not pass the check."""
         if not FIRST_YEAR <= event.at.year <= LAST_YEAR:
             return Refused("decode", f"at lies in the year {event.at.year}, which not every zone has")
         for name in self.numbers:
@@ -85,7 +86,7 @@ class _Rules(NamedTuple):
 
 
 def _check_of(event_type: type[Event], computed: Collection[str], key: str | None) -> Check:
-    """The check of one type, of whose fields some are `computed` with; `key` names the field that holds the
+    """The check of one type. `computed` are the fields that are computed with; `key` is the field with the
     record's key, if the type has it."""
     hints = get_type_hints(event_type)
     rules = _Rules(
@@ -111,7 +112,7 @@ def _check_of(event_type: type[Event], computed: Collection[str], key: str | Non
 
 
 def _is_within(function: GeneratedFunction, hint: Any) -> str:
-    """The source that says whether `value`, of this type, is within the magnitude allowed."""
+    """Source of the condition that `value`, of this type, is within the allowed magnitude."""
     parts = set(get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,))
     if not parts <= {int, float, NoneType}:
         return f"{function.constant(_within)}(value)"
@@ -124,7 +125,7 @@ def _may_hold_number(hint: Any) -> bool:
 
 
 def _within(value: Any) -> bool:
-    """Whether all numbers in a field's value are finite and within the magnitude allowed."""
+    """Whether all numbers in a field's value are finite and within the allowed magnitude."""
     if value is None or isinstance(value, (str, bytes)):
         return True
     if isinstance(value, (int, float)):
@@ -138,8 +139,8 @@ _write = msgspec.json.Encoder(order="deterministic").encode
 
 
 def as_written(event: Event) -> bytes:
-    """The JSON of an event as this package writes it: the same however a producer does (order of fields,
-    spaces, defaults, the zone of `at`)."""
+    """The JSON of an event as this package writes it. It does not depend on how the producer wrote it (order
+    of fields, spaces, defaults, the zone of `at`)."""
     if event.at.tzinfo is not UTC:
         event = msgspec.structs.replace(event, at=event.at.astimezone(UTC))
     return _write(event)
@@ -148,12 +149,12 @@ def as_written(event: Event) -> bytes:
 class EventCodec:
     """Encodes and decodes the events of one case.
 
-    `types` are the case's event classes; `key` names the field that holds the partition key in
-    every event that is not a `Reference` or one of `SYSTEM_EVENTS`; `max_bytes` bounds one encoded event.
-    `others` are fields that an event may have instead of `key`, first choice first: it is written under the
-    first that it knows. `checked` are the types whose events are refused under another key (default: all).
-    `computed` names the fields of each type that are computed with, whose numbers must be within
-    `MAX_MAGNITUDE`; others may be identifiers, which have none.
+    `types` are the case's event classes. `key` is the field with the partition key in every event that is not
+    a `Reference` or one of `SYSTEM_EVENTS`. `max_bytes` bounds one encoded event. `others` are fields that an
+    event may have instead of `key`, in order of preference: the first one that it has is its record's key.
+    `checked` are the types whose events are refused under another key (default: all). `computed` names the
+    fields of each type that are computed with: their numbers must be within `MAX_MAGNITUDE`. Other numbers
+    may be identifiers of any size.
     """
 
     def __init__(
@@ -196,11 +197,11 @@ class EventCodec:
             self._checks[event_type] = _check_of(event_type, used, key_name)
 
     def decode(self, raw: bytes | None, key: bytes | None) -> Event:
-        """The event in `raw`, whose record key is `key`; raises `Refused` with stage and reason."""
+        """The event in `raw`, a record with key `key`. Raises `Refused` with stage and reason."""
         return self.read(raw, key)[0]
 
     def read(self, raw: bytes | None, key: bytes | None) -> tuple[Event, bytes]:
-        """As `decode`, with the event as this package writes it."""
+        """As `decode`, also returning the JSON as this package writes it."""
         if not raw:
             raise Refused("decode", "the record has no value")
         if len(raw) > self._max_bytes:
@@ -208,8 +209,8 @@ class EventCodec:
         try:
             event = self._decoder.decode(raw)
             written = _write(event)
-            # what is written so says nothing twice. Nor does what has no more colons than its type needs:
-            # none is left over for a repeated key
+            # JSON as we write it repeats no key. Nor does JSON with no more colons than its type needs: there
+            # is none left for a repeated key
             if written != raw and raw.count(b":") > self._fewest_colons[event.__class__]:
                 _REPEATS.decode(raw.decode())
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -218,24 +219,24 @@ class EventCodec:
         return event, written if event.at.tzinfo is UTC else as_written(event)
 
     def encode(self, event: Event) -> bytes:
-        """The event's JSON; raises `Refused` for what `decode` would refuse."""
+        """The event's JSON. Raises `Refused` for an event that `decode` would refuse."""
         raw = self._encoder.encode(event)
         self.decode(raw, self.key(event))
         return raw
 
     def encode_trusted(self, event: Event) -> bytes:
-        """The event's JSON without a check: the fold will refuse what is wrong with it."""
+        """The event's JSON without checks: the fold will refuse an invalid event."""
         return self._encoder.encode(event)
 
     def key(self, event: Event) -> bytes | None:
-        """The record key; None for events that go to every partition, and for those that know no key."""
+        """The record key; None for events that go to every partition, and for events without any key."""
         key_of = self._key_of.get(type(event))
         value = None if key_of is None else key_of(event)
         return None if value is None else key_text(value).encode()
 
 
 def _key_names(kinds: Iterable[type[Event]], fields: Sequence[str]) -> dict[type[Event], str]:
-    """The field that holds the key of each kind's events: the first of the fields that they have."""
+    """The field with the record key of each event type: the first of `fields` that the type has."""
     found: dict[type[Event], str] = {}
     for kind in kinds:
         name = next((name for name in fields if name in kind.__struct_fields__), None)
@@ -245,9 +246,10 @@ def _key_names(kinds: Iterable[type[Event]], fields: Sequence[str]) -> dict[type
 
 
 def advice(reason: str, types: Sequence[type[Event]]) -> str:
-    """What may have been meant by a refused event of these types, or by its label, to end the reason with.
+    """Advice for a refused event of these types, or its label, as text to append to the reason.
 
-    Empty where the reason says all. It is for a reader: a dead letter holds the reason alone.
+    Empty if the reason says everything. It is for people who read the reason; dead letters have only the
+    reason.
 
     >>> class Ride(Event, tag="ride"):
     ...     load: float

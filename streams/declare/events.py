@@ -1,4 +1,4 @@
-"""The typed event contract: what may enter the log.
+"""The base classes of events, which define what may enter the log.
 
 Events are JSON objects `{"type": tag, "id": ..., "at": RFC 3339 with a zone, ...fields}`.
 `event_codec` writes and reads them.
@@ -19,7 +19,7 @@ from driftline.declaration_check import shown
 from driftline.streams.declare.retirement import TAG_FIELD, EventMeta
 from driftline.streams.errors import DeclarationError
 
-# given by name, mypy would ask every subclass to say frozen=True again
+# if the options were given by name, mypy would ask every subclass to repeat frozen=True
 _FROZEN: dict[str, Any] = {"frozen": True}
 
 
@@ -32,15 +32,19 @@ class Event(
     gc=False,
     **_FROZEN,
 ):
-    """Something that happened. Subclass it with a `tag` and the fields it carries.
+    """Something that happened. Subclass it with a `tag`, the `type` of its JSON objects, and its fields.
 
-    `id` is unique over the case; `at` is the event's own time, with a zone. A field that the class has no
-    more is named in `retired`, as old events hold it. With `forbid_unknown_fields=False` any other field is
-    ignored, so that producers may send one more before the case knows it.
+    Every event has two fields: `id`, a text that is unique in the case, and `at`, the event time, a datetime
+    with a zone. Optional arguments of a subclass: `retired` names fields that old events have and the class
+    no longer has. `forbid_unknown_fields=False` ignores unknown fields instead of refusing the event, so that
+    producers may send a new field before the case knows it.
 
+    >>> from datetime import UTC, datetime
     >>> class Arrived(Event, tag="arrived", retired=("gate",)):
     ...     flight: str
     ...     delay: float
+    >>> Arrived(id="1", at=datetime(2026, 1, 1, tzinfo=UTC), flight="UA1545", delay=12.0).delay
+    12.0
     """
 
     if TYPE_CHECKING:
@@ -59,18 +63,22 @@ class Event(
 
 
 class Reference(Event):
-    """A fact that holds for every partition (a plane, a product); it does not move time.
+    """A fact for every partition, such as a plane or a product. Features read it with `lookup`.
 
+    It is declared like an `Event`. Producers send it to all partitions, and it does not move event time.
+
+    >>> from datetime import UTC, datetime
     >>> class Plane(Reference, tag="plane"):
     ...     tailnum: str
     ...     built: int
-    >>> Plane.__struct_config__.tag
-    'plane'
+    >>> Plane(id="1", at=datetime(2026, 1, 1, tzinfo=UTC), tailnum="N14228", built=1999).built
+    1999
     """
 
 
 class Clock(Event, tag="clock"):
-    """Says that time has come to `at`: lets windows and waits end where no other event arrives.
+    """States that the event time is `at`, in every partition. Waits for labels end by it when there are no
+    other events, as at the end of a file.
 
     >>> from datetime import UTC, datetime
     >>> Clock(id="clock-1", at=datetime(2026, 1, 1, tzinfo=UTC)).at.isoformat()
@@ -79,23 +87,23 @@ class Clock(Event, tag="clock"):
 
 
 class WarmUp(Event, tag="warm-up"):
-    """The first record of a log that begins with history: what follows is learned from, and nothing is
-    put out, until `Serve`."""
+    """The first record of a log that begins with history. Until `Serve`, models learn from the events and
+    nothing is published."""
 
 
 class Serve(Event, tag="serve"):
-    """The warm-up is over: requests from here on are answered."""
+    """The end of a warm-up: requests from here on are answered."""
 
 
 Action = Literal["promote", "rollback", "freeze", "unfreeze", "add", "remove", "budget"]
 
 
 class Command(Event, tag="command"):
-    """What an operator wants of the pool of key `pool`, or of every pool ("").
+    """A command of an operator for the pool with key `pool`, or for every pool (""). `new_command` makes one.
 
-    `nonce` is above that of every command of the operator before it; `signature` is Ed25519, in hex (see
-    `driftline.streams.declare.commands`). It does not move time. `task` is the one that it is for, where the
-    log is that of another task: each obeys its own commands alone.
+    `nonce` must exceed the nonces of the operator's earlier commands. `signature` is Ed25519, in hex (see
+    `driftline.streams.declare.commands`). `task` is the task that it is for, where the log is that of another
+    task: each task obeys only its own commands. A command does not move event time.
 
     >>> from datetime import UTC, datetime
     >>> at = datetime(2026, 1, 1, tzinfo=UTC)
@@ -116,7 +124,7 @@ class Command(Event, tag="command"):
 SYSTEM_EVENTS: tuple[type[Event], ...] = (Clock, WarmUp, Serve, Command)
 """Events that every case has."""
 TIMELESS: tuple[type[Event], ...] = (Reference, WarmUp, Serve)
-"""Events that reach the features and say nothing of what time it is."""
+"""Events that reach the features and do not move event time."""
 
 
 def moment(at: float) -> datetime:
@@ -125,12 +133,13 @@ def moment(at: float) -> datetime:
 
 
 _OF_EVERY_EVENT = {field.name: field.type for field in msgspec.structs.fields(Event)}
-"""`id` and `at`: what the fold reads of any event."""
+"""`id` and `at`, the fields of every event."""
 _JSON_TYPES: tuple[type, ...] = (bool, int, float, str, list, dict)
 
 
 def check_event_class(event: type[Event]) -> None:
-    """Raises DeclarationError where each record, or each with a default, would be a dead letter."""
+    """Raise DeclarationError if every event of the class, or every one with a default, would be a dead
+    letter."""
     name = event.__name__
     try:
         fields = msgspec.structs.fields(event)
@@ -141,7 +150,9 @@ def check_event_class(event: type[Event]) -> None:
     for field in fields:
         if field.name in _OF_EVERY_EVENT:
             if field.type != _OF_EVERY_EVENT[field.name]:
-                raise DeclarationError(f"{name}.{field.name}: every event has it: leave it out of the class")
+                raise DeclarationError(
+                    f"{name}.{field.name}: every event has this field: leave it out of the class"
+                )
             continue
         what = f"{name}.{field.name}"
         try:
@@ -151,13 +162,13 @@ def check_event_class(event: type[Event]) -> None:
         for foreign in _foreign(msgspec.inspect.type_info(field.type), set()):
             simple = next((kind for kind in _JSON_TYPES if issubclass(foreign, kind)), None)
             hint = f": declare {simple.__name__}" if simple else ""
-            raise DeclarationError(f"{what} holds {shown(foreign)}, which is not read from JSON{hint}")
+            raise DeclarationError(f"{what} has {shown(foreign)}, which cannot be read from JSON{hint}")
         _check_default(what, field, decoder)
 
 
 def _foreign(kind: msgspec.inspect.Type, seen: set[int]) -> Iterator[type]:
     """Classes within a type that msgspec does not know."""
-    if id(kind) in seen:  # a class that holds itself
+    if id(kind) in seen:  # a recursive class
         return
     seen.add(id(kind))
     if isinstance(kind, msgspec.inspect.CustomType) and not any(issubclass(t, kind.cls) for t in _JSON_TYPES):
@@ -171,7 +182,7 @@ def _foreign(kind: msgspec.inspect.Type, seen: set[int]) -> Iterator[type]:
 
 
 def _check_default(what: str, field: msgspec.structs.FieldInfo, decoder: msgspec.json.Decoder[Any]) -> None:
-    """A producer sends the default too: it has to be a value of the field."""
+    """Check that the default is a valid value of the field, since producers send it too."""
     if field.required:
         return
     default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()

@@ -1,4 +1,4 @@
-"""Where a key lives: Kafka's default partitioner (murmur2), and what other clients do by default."""
+"""The partition of a key: Kafka's default partitioner (murmur2), and the defaults of other clients."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def _fnv1a(data: bytes) -> int:
-    """32-bit FNV-1a (Fowler, Noll, Vo) as a signed number's absolute value, which clients take.
+    """32-bit FNV-1a (Fowler, Noll, Vo), as the absolute value of a signed number, which clients use.
 
     >>> _fnv1a(b"a") == abs(0xE40C292C - 2**32)
     True
@@ -52,24 +52,24 @@ OTHER_PARTITIONERS: dict[str, Callable[[bytes], int]] = {
     "FNV-1a (the default of sarama and of kafka-go's Hash)": _fnv1a,
     "murmur2 with its sign kept": murmur2,
 }
-"""Hashes by which other clients choose a partition: hash modulo the number of partitions."""
+"""Hashes of other clients, by name. Their partition is the hash modulo the number of partitions."""
 REMEMBERED = 65_536
-"""Keys whose place is not computed again."""
+"""How many keys are remembered, so that their partition is not computed again."""
 
 
 class Home:
-    """Which keys are at home in one partition of `partitions`. It has no state: `known` are answers that it
-    remembers, some of the keys that are."""
+    """Checks which keys belong in one partition of `partitions`. It has no state: `known` caches some keys
+    that do."""
 
     def __init__(self, partition: int, partitions: int) -> None:
         self._partition = partition
         self._partitions = partitions
         self.known: set[bytes | None] = set()
         self.last_stranger = ""
-        """What was said of the last key that is not; empty before the first."""
+        """The reason for the last key that does not belong here; empty before the first."""
 
     def refusal(self, key: bytes) -> str | None:
-        """Why a record with this key must not be here; None when it may."""
+        """Why a record with this key does not belong here; None if it does."""
         if self._partitions == 1 or key in self.known:
             return None
         home = partition_of(key, self._partitions)

@@ -1,8 +1,8 @@
-"""Which stages a case needs on so many partitions.
+"""The stages that a case needs on a number of partitions.
 
-A window, a pool of models and a label's join each need all that they depend on in one partition. What is
-decided by the same field is one stage; on one partition everything is. A request goes through the stages in
-order and takes along what it has read; the last one answers it.
+A window, a pool of models and a label's join each need all their events in one partition. Those that need the
+same field as key form one stage; on one partition, everything is one stage. A request passes through the
+stages in order and carries the features that it has read; the last stage answers it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 LOG = "events"
 QUESTIONS = "questions"
-"""The kind of the topic of the stage that answers, where it is not the log's."""
+"""The topic kind of the stage that answers, if that is not the log's."""
 LEARNER = "examples"
-"""The kind of the topic of the learner, where replicas answer."""
+"""The topic kind of the learner, if replicas answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One fold over a topic that is partitioned by `key`; None where one partition holds everything.
+    """One fold over a topic that is partitioned by `key`; `key` is None for a single partition.
 
-    `topic` is the kind of the topic, as "events" or "by-merchant"; `computes` is what the fold does there,
-    and `features` are the names of those that are read there.
+    `topic` is the kind of the topic, such as "events" or "by-merchant". `computes` describes the work of the
+    fold, and `features` are the names of the features that it reads.
     """
 
     topic: str
@@ -45,9 +45,9 @@ class Stage:
 class Plan:
     """The stages of a case, in the order in which a request goes through them.
 
-    `entries` are the fields that decide the partition of the log where an event begins, by the event's tag;
-    None stands for every partition. `stops` are the stages behind the log that an event visits, by its tag.
-    `label_hops` are the topics that a label is written to.
+    `entries` are, by the tag of an event, the fields that decide its partition in the log; None for events
+    that go to every partition. `stops` are, by tag, the stages behind the log that an event visits.
+    `label_hops` is the number of topics that a label is written to.
     """
 
     case: str
@@ -59,17 +59,17 @@ class Plan:
 
     @property
     def request_hops(self) -> int:
-        """Topics that a request is written to before it is answered: the log, and one for each stage more."""
+        """The number of topics that a request is written to until it is answered: one for each stage."""
         return len(self.stages)
 
     @property
     def serving(self) -> int:
-        """The number of the stage that answers: the last one, or that of the replicas before it."""
+        """The index of the stage that answers: the last one, or the stage of the replicas before it."""
         return len(self.stages) - (2 if self.is_replicated else 1)
 
     @property
     def is_replicated(self) -> bool:
-        """Whether replicas answer, and the last stage learns for them."""
+        """Whether replicas answer and the last stage learns."""
         return self.stages[-1].topic == LEARNER
 
     @property
@@ -88,7 +88,7 @@ def refuse_chain(case: UseCase) -> None:
 
 
 def plan_of(case: UseCase, partitions: int | None = None) -> Plan:
-    """The plan of a case on so many partitions (default: as declared)."""
+    """The plan of a case on a number of partitions (default: as declared)."""
     count = case.partitions if partitions is None else partitions
     if count == 1:
         return _one_partition(case)
@@ -110,7 +110,7 @@ def plan_of(case: UseCase, partitions: int | None = None) -> Plan:
 
 
 def _models_stages(case: UseCase, count: int) -> list[Stage]:
-    """The stages of the models behind those of the features: one, or the replicas and their learner."""
+    """The stages of the models, behind those of the features: one stage, or replicas and their learner."""
     replicas = replicas_of(case)
     if not replicas:
         scope = _models_key(case)
@@ -124,7 +124,7 @@ def _models_stages(case: UseCase, count: int) -> list[Stage]:
 
 
 def replicas_of(case: UseCase) -> int:
-    """How many replicas of the models answer; 0 where the one that learns does."""
+    """How many replicas of the models answer; 0 if the pool that learns also answers."""
     return case.models.replicas if isinstance(case.models, Shared) else 0
 
 
@@ -145,8 +145,8 @@ def _one_partition(case: UseCase) -> Plan:
 
 
 def _windows_by_stage(case: UseCase, log_key: str) -> dict[str, tuple[str, ...]]:
-    """What each stage's windows are, by the stage's key, that of the log first. A window may be in the stage
-    of any field that it is by; each time the field that the most are by is taken."""
+    """The windows of each stage, by the stage's key, the log's first. A window may be in the stage of any of
+    its key fields; the field that most of the remaining windows have is chosen first."""
     left = {name: window.by for name, feature in case.features.items() if (window := _window(feature))}
     found: dict[str, tuple[str, ...]] = {}
     key = log_key
@@ -167,15 +167,15 @@ def _window(feature: Feature) -> Window | None:
 
 
 def _models_key(case: UseCase) -> str | None:
-    """The field whose values have pools of their own; None where one pool answers everything."""
+    """The field whose values each have a pool; None if one pool answers everything."""
     if isinstance(case.models, Shared):
         return None
     return case.models.by or case.key
 
 
 def _way_of_labels(case: UseCase, log_key: str) -> str | None:
-    """The field by which labels find the partition of their request; None where they know it themselves, or
-    where there is one place for all."""
+    """The field by which labels find the partition of their request; None if labels have its key, or if there
+    is only one partition."""
     label, scope = case.task.label, _models_key(case)
     if scope is None:
         return None
@@ -184,7 +184,7 @@ def _way_of_labels(case: UseCase, log_key: str) -> str | None:
 
 
 def _with_way(stages: list[Stage], key: str, count: int) -> list[Stage]:
-    """The stages, with what labels need to find their requests at the one of the label's key."""
+    """The stages, with one by the label's key that stores where each request went."""
     leaves = f"leaves the way for labels by {key}"
     if all(stage.key != key for stage in stages):
         return [*stages, Stage(f"by-{key}", key, count, (leaves,), ())]
@@ -214,7 +214,7 @@ def _answers(case: UseCase) -> tuple[str, ...]:
 
 
 def _read_at_once(case: UseCase) -> tuple[str, ...]:
-    """Features that need no window: of the request's fields, and of references."""
+    """Features that need no window: fields of the request, functions of it, and lookups of references."""
     return tuple(
         name
         for name, feature in case.features.items()
@@ -241,15 +241,15 @@ def _tag(kind: type[Event]) -> str:
 
 
 def _entry(kind: type[Event], fields: Iterable[str]) -> str | None:
-    """The field by which an event enters: the first that it has."""
+    """The field that decides an event's partition in the log: the first of `fields` that it has."""
     if issubclass(kind, Reference):
         return None
     return next((field for field in fields if field in kind.__struct_fields__), None)
 
 
 def _stops(case: UseCase, stages: Sequence[Stage], kind: type[Event]) -> Iterator[int]:
-    """The stages behind the log that events of a kind visit: a request all of them, any other those whose
-    windows it feeds, and the last one where it is a label or a void."""
+    """The stages behind the log that events of a type visit: a request visits all, another event those whose
+    windows it updates, and a label or void also the last one."""
     last, label = len(stages) - 1, case.task.label
     if issubclass(kind, Reference):
         return

@@ -1,4 +1,4 @@
-"""How long the topics of a case are kept: longer than the fold may need an event again."""
+"""The retention of a case's topics, which must be longer than the fold may need an event."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from driftline.streams.errors import DeclarationError
 
 USUAL = 30 * DAY
 RETENTION_MARGIN = DAY
-"""Seconds by which topics are kept longer than an event is needed, where nothing is declared: a log that was
-written while a worker was away, or an archiver, is still whole when it is back."""
+"""Seconds that are added to the needed retention by default, so that the log is still complete when a worker
+or an archiver returns from an outage."""
 FOREVER = "-1"
 
 
 def needed_for(label: Label[Any], dedup_horizon: float, lateness: float, views: Sequence[View]) -> float:
-    """Seconds after which the fold needs an event no more: nothing waits for its label, its id is forgotten,
-    and no window holds it. What is deleted before can be in no state that is folded again."""
+    """Seconds after which the fold no longer needs an event: no request waits for its label, its id is
+    forgotten, and it has left every window. States could not be folded again without younger events."""
     corrections = label.wait if label.corrections is None else label.corrections
     windows = max((view.ttl for view in views), default=0.0)
     return lateness + max(label.wait + corrections, dedup_horizon, windows)
 
 
 def seconds_of(case: str, declared: float | None, needed: float) -> float:
-    """The retention in seconds, infinite for ever. Raises DeclarationError where it is not long enough."""
+    """The retention in seconds, infinite for ever. Raises DeclarationError if it is too short."""
     if declared is None:
         return max(USUAL, needed + RETENTION_MARGIN)
     if declared <= needed:
@@ -40,7 +40,7 @@ def seconds_of(case: str, declared: float | None, needed: float) -> float:
 
 
 def in_ms(seconds: float) -> str:
-    """As Kafka's `retention.ms` has it."""
+    """The value of Kafka's `retention.ms`."""
     return FOREVER if isinf(seconds) else str(ceil(seconds * 1000))
 
 

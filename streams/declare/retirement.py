@@ -1,4 +1,4 @@
-"""Fields that an event class had once: the log still holds them, nothing reads them any more.
+"""Retired fields of event classes: old events in the log have them, and nothing reads them any more.
 
 class Asked(Event, tag="asked", retired=("colour",)): ...
 """
@@ -15,12 +15,12 @@ from driftline.streams.errors import DeclarationError
 
 TAG_FIELD = "type"
 OPTIONS = ("tag", "forbid_unknown_fields", "kw_only")
-"""Of msgspec's options of a class, those of an event."""
+"""The msgspec options that an event class may set."""
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 
 
 class EventMeta(msgspec.StructMeta):
-    """Takes names of retired fields beside msgspec's keywords; a subclass keeps those of its bases."""
+    """Accepts `retired=` beside msgspec's keywords. A subclass inherits the retired fields of its bases."""
 
     __retired__: tuple[str, ...]
 
@@ -54,7 +54,7 @@ class EventMeta(msgspec.StructMeta):
 
 
 def _check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Only these keep an event's form in JSON as it is described: an object with its tag in `type`."""
+    """Check the options: others would change an event's JSON form, an object with its tag in `type`."""
     tag = options.get("tag")
     if tag is not None and not isinstance(tag, str):
         raise DeclarationError(f"{name}: tag: expected a text, not {shown(tag)}")
@@ -62,9 +62,9 @@ def _check_options(name: str, options: Mapping[str, Any]) -> None:
 
 
 class EventDecoder(Generic[_Kind]):
-    """Decodes events of some types, leaving out what they have retired.
+    """Decodes events of some types, without their retired fields.
 
-    `decode` gives the event in JSON; it raises msgspec.MsgspecError.
+    `decode` returns the event in a JSON text. Raises msgspec.MsgspecError.
     """
 
     def __init__(self, types: Sequence[type[_Kind]]) -> None:
@@ -75,14 +75,14 @@ class EventDecoder(Generic[_Kind]):
             for kind in types
             if (retired := getattr(kind, "__retired__", ()))
         }
-        # where nothing is retired, msgspec's own: a call more is 140 ns an event
+        # without retired fields, msgspec's own method: another call would cost 140 ns an event
         self.decode: Callable[[bytes], _Kind] = self._decode_old if self._retired else self._decoder.decode
 
     def _decode_old(self, raw: bytes) -> _Kind:
         try:
             return self._decoder.decode(raw)
         except msgspec.ValidationError:
-            # values as they were written: a number read and written again may be another
+            # values stay as they were written: a number may change when it is read and written again
             fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
             left = self._without_retired(fields, msgspec.json.decode(fields.get(TAG_FIELD, b"null")))
             if left is None:
@@ -90,13 +90,13 @@ class EventDecoder(Generic[_Kind]):
             return self._decoder.decode(msgspec.json.encode(left))
 
     def convert(self, fields: dict[str, Any]) -> _Kind:
-        """The event of a table's row, whose cells may be text; raises msgspec.ValidationError."""
+        """The event in a row of a table, whose cells may be text. Raises msgspec.ValidationError."""
         left = self._without_retired(fields, fields.get(TAG_FIELD))
         event: _Kind = msgspec.convert(fields if left is None else left, self._union, strict=False)
         return event
 
     def _without_retired(self, fields: Mapping[str, Any], tag: Any) -> dict[str, Any] | None:
-        """The fields that the type still has; None where it has retired none of them."""
+        """The fields without the retired ones; None if none of them is retired."""
         retired = self._retired.get(tag, frozenset()) if isinstance(tag, str) else frozenset()
         left = {name: value for name, value in fields.items() if name not in retired}
         return left if len(left) < len(fields) else None

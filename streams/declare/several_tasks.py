@@ -1,4 +1,4 @@
-"""Several tasks on one case: a case for each, which all read one log."""
+"""Cases with several tasks: each task has a case of its own, and all read one log."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 class NoSingleTask:
-    """The task of a case that has several. Whatever is asked of it raises DeclarationError, so that nothing
-    works for one of them and leaves the others out."""
+    """Stands for the task of a case with several tasks. Every access to it raises DeclarationError with the
+    message `told`, so that no code works with one task and ignores the others."""
 
     __slots__ = ("_told",)
 
@@ -25,14 +25,14 @@ class NoSingleTask:
         self._told = told
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # asked by Python itself, as when it is copied
+        if name.startswith("__"):  # Python itself asks, for example when the object is copied
             raise AttributeError(name)
         raise DeclarationError(self._told)
 
 
 class ModelsByTask(dict[str, PerKey | Shared]):
-    """The models of a case that has several tasks, by the task's name. What one task's models have raises
-    DeclarationError, as `NoSingleTask` does."""
+    """The models of a case with several tasks, by the task's name. Attributes of one task's models raise
+    DeclarationError, as in `NoSingleTask`."""
 
     def __init__(self, models: Mapping[str, PerKey | Shared], told: str) -> None:
         super().__init__(models)
@@ -45,8 +45,8 @@ class ModelsByTask(dict[str, PerKey | Shared]):
 
 
 def settle_tasks(case: UseCase, task: Any, models: Any) -> None:
-    """Check `tasks`, and put in place what stands for `task` and `models` beside several: the only task of a
-    list is that of the case. Raises DeclarationError."""
+    """Check `tasks`, and set `task` and `models`: to the objects that stand for several, or to those of the
+    only task in the list. Raises DeclarationError."""
     tasks = _checked(case, task)
     names = [one.name for one in tasks]
     by_task = _models_of(case, names, models)
@@ -74,24 +74,24 @@ def _checked(case: UseCase, task: Any) -> list[Task]:
             )
     tasks = list(case.tasks)
     if task is not None and not isinstance(task, NoSingleTask) and task not in tasks:
-        raise _wrong(case, f"the task {getattr(task, 'name', task)!r} is none of its tasks: leave out task=")
+        raise _wrong(case, f"the task {getattr(task, 'name', task)!r} is not one of tasks=: leave out task=")
     names = [one.name for one in tasks]
     for name in names:
         if names.count(name) > 1:
-            raise _wrong(case, f"tasks: two are called {name!r}, and predictions tell tasks by their names")
+            raise _wrong(case, f"tasks: two have the name {name!r}: predictions need different task names")
     first = tasks[0]
     for one in tasks[1:]:
         if one.ask is not first.ask:
             raise _wrong(
                 case,
                 f"tasks: {first.name!r} asks at {first.ask.__name__}, {one.name!r} at {one.ask.__name__}. "
-                "Tasks of one case answer the same requests: declare another case for other ones",
+                "Tasks of one case answer the same requests: declare another case for other requests",
             )
         if one.label.on != first.label.on:
             raise _wrong(
                 case,
                 f"tasks: labels of {first.name!r} join on {first.label.on!r}, those of {one.name!r} on "
-                f"{one.label.on!r}. The log is written once for all tasks, by one such field",
+                f"{one.label.on!r}. The log is partitioned once for all tasks, so they need the same field",
             )
     return tasks
 
@@ -105,7 +105,7 @@ def _models_of(case: UseCase, names: list[str], models: Any) -> dict[str, PerKey
         )
     for name in models:
         if name not in names:
-            raise _wrong(case, f"models: {name!r} is none of the tasks{suggestion(name, names)}")
+            raise _wrong(case, f"models: {name!r} is not one of the tasks{suggestion(name, names)}")
     for name in names:
         if not isinstance(models.get(name), (PerKey, Shared)):
             raise _wrong(
@@ -115,8 +115,9 @@ def _models_of(case: UseCase, names: list[str], models: Any) -> dict[str, PerKey
 
 
 def case_of_task(case: UseCase, name: str) -> UseCase:
-    """The case of one of several tasks. That of the first has the names of the case itself, so that a case
-    may get further tasks while it runs; another is named after its task too, and reads the log of the first.
+    """The case of one of several tasks. The first task's case has the name of the case itself, so that a
+    running case can get further tasks. The names of the others end with their task, and they read the first
+    one's log.
     """
     cases = case.each()
     found = [one for one in cases if one.task.name == name]
@@ -129,7 +130,7 @@ def case_of_task(case: UseCase, name: str) -> UseCase:
 
 
 def cases_of_tasks(case: UseCase) -> tuple[UseCase, ...]:
-    """The cases of several tasks. They keep their topics equally long: the log is one of them."""
+    """The cases of several tasks. All have the same retention, since they share the log."""
     cases = [
         replace(
             case,

@@ -1,7 +1,7 @@
-"""The settings of a topic that the guarantees rest on, and what is wrong with those of others.
+"""The topic settings that the guarantees depend on, and how an existing topic deviates from them.
 
-A topic may have been made by somebody else, or altered since. What is compared is what a topic of ours is
-made with, and what could delete records or refuse every append whatever we declare.
+A topic may have been created by someone else, or altered later. Compared are the settings with which
+driftline creates its topics, and those that could delete records or refuse every append.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from driftline.streams.declare.topics import TopicSpec
 
 @dataclass(frozen=True, slots=True)
 class FoundTopic:
-    """A topic as the broker has it: the fewest replicas of a partition, all settings with the broker's
-    defaults, whether any record was ever appended."""
+    """A topic as the broker describes it: the smallest number of replicas of a partition, all settings with
+    the broker's defaults, and whether any record was ever appended."""
 
     name: str
     partitions: int
@@ -27,7 +27,7 @@ class FoundTopic:
 
 
 class Deviation(NamedTuple):
-    """A setting that breaks a guarantee: what it is, what it has to be, and why."""
+    """A setting that breaks a guarantee: its value, the value it must have, and why."""
 
     setting: str
     found: str
@@ -36,24 +36,24 @@ class Deviation(NamedTuple):
 
 
 COMPACTION = "cleanup.policy"
-"""Compaction cannot be mended once it may have taken records."""
+"""The setting for compaction. It cannot be corrected once compaction may have deleted records."""
 _POLICY = {
-    "delete": "each record counts, and compaction keeps the newest of a key alone",
-    "compact": "the newest record of each key holds, however old it is",
+    "delete": "every record counts, and compaction keeps only the newest of each key",
+    "compact": "the newest record of each key stays valid, however old it is",
 }
 _EQUAL = {
-    "message.timestamp.type": "a record's age is when the broker got it; by a producer's clock, history "
+    "message.timestamp.type": "a record's age must count from its append; by a producer's clock, history "
     "would be deleted at once",
 }
 _AT_LEAST = {
-    "retention.ms": "records are needed for as long, for recovery, audit and the archive",
-    "retention.bytes": "records are needed for as long as they are declared to be, however many they are",
-    "max.message.bytes": "records of this size have to find room",
+    "retention.ms": "recovery, audit and the archive need the records for this long",
+    "retention.bytes": "records are needed for the declared time, however many they are",
+    "max.message.bytes": "records may have this size",
 }
 
 
 def deviations(spec: TopicSpec, topic: FoundTopic) -> list[Deviation]:
-    """What is to be altered before the topic can be used as `spec` says; empty when nothing is."""
+    """What must be altered before the topic can be used as `spec` demands; empty if nothing."""
     wrong = []
     for setting, needed in spec.config.items():
         value = topic.settings.get(setting, needed)  # a broker may be too old, or too guarded, to tell
@@ -68,7 +68,7 @@ def _reason(setting: str, needed: str) -> str:
 
 
 def _undurable(topic: FoundTopic) -> list[Deviation]:
-    """What the number of replicas has to do with."""
+    """Deviations that depend on the number of replicas."""
     wrong = []
     insync = topic.settings.get("min.insync.replicas", "1")
     if int(insync) > topic.replicas:
@@ -90,12 +90,12 @@ def _is_at_least(present: str, needed: str) -> bool:
 
 
 def may_be_compacted(topic: FoundTopic, wrong: list[Deviation]) -> bool:
-    """Whether records may be gone already that nothing brings back."""
+    """Whether compaction may have deleted records already, which cannot be undone."""
     return topic.has_begun and any(one.setting == COMPACTION and "compact" in one.found for one in wrong)
 
 
 def deviation_text(topic: FoundTopic, wrong: list[Deviation], bootstrap: str) -> str:
-    """What is wrong with a topic, and the command that mends it."""
+    """The deviations of a topic, and the command that corrects them."""
     lines = [f"  {one.setting} is {one.found}, but has to be {one.needed}: {one.why}" for one in wrong]
     settings = ",".join(f"{one.setting}={one.needed}" for one in wrong)
     return "\n".join(

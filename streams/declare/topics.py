@@ -10,11 +10,11 @@ from driftline.streams.declare.retention import FOREVER, USUAL, in_ms
 from driftline.streams.errors import DeclarationError
 
 INPUT_LIMIT = 1_048_588
-"""Largest record batch of the log in bytes (Kafka's default)."""
+"""The largest record batch of the log, in bytes (Kafka's default)."""
 HEADERS_LIMIT = 65_536
-"""Bytes that a refused record may grow by in the dead letters, where headers hold the reason."""
+"""Bytes by which a refused record may grow in the dead letters, whose headers have the reason."""
 RECORD_OVERHEAD = 1_024
-"""Bytes of a batch of one record beside its key, its value and the headers of refused input."""
+"""Overhead in bytes of a batch of one record, beside its key, its value and the headers of refused input."""
 OUTPUT_LIMITS = {
     "predictions": INPUT_LIMIT - RECORD_OVERHEAD,
     "outcomes": INPUT_LIMIT - RECORD_OVERHEAD,
@@ -22,26 +22,29 @@ OUTPUT_LIMITS = {
     "models": INPUT_LIMIT - RECORD_OVERHEAD,
     "dead_letters": INPUT_LIMIT,
 }
-"""Bytes that key and value of one output may have, by kind: what its topic takes, less the rest."""
+"""The largest size in bytes of an output's key and value together, by kind: its topic's limit less
+overheads."""
 BETWEEN_LIMIT = 2 * INPUT_LIMIT
-"""Largest record batch between stages in bytes: an event of any size, and features of the same size."""
+"""The largest record batch between stages, in bytes: an event of any size, and features of the same size."""
 LONGEST_BETWEEN = BETWEEN_LIMIT - RECORD_OVERHEAD
-"""Bytes that one record between stages may have."""
+"""The largest size in bytes of one record between stages."""
 
 
 LONGEST_NAME = 200
-"""Characters of a case's name with its namespace: Kafka allows 249 for a topic, Feast's registry and file
-systems 255 for names made from it, and each adds a suffix."""
+"""The longest name of a case with its namespace, in characters. Kafka allows 249 for a topic, Feast's
+registry and file systems 255 for names made from it, and each of these names has a suffix."""
 LONGEST_BRIDGE = 32
-"""Characters of a bridge's name, which is between the case's name and a suffix in a topic's name."""
+"""The longest name of a bridge, in characters. Its topic's name has the case's name, this name and a
+suffix."""
 _CODE = re.compile(r"[0-9a-f]{12}")
 _LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 
 def is_worker_group(group: str, readers: str) -> bool:
-    """Whether a consumer group is that of workers of a case (`Topics.readers`), of whichever code.
+    """Whether a consumer group is that of a case's workers (`Topics.readers`), of any code.
 
-    Its name ends with the hash of the code. Another case's may begin in the same way: a namespace has dots.
+    Its name ends with the hash of the code. Groups of other cases may have the same beginning, since
+    namespaces have dots.
 
     >>> [is_worker_group(f"a.events.worker.{end}", "a.events") for end in ("0a1b", "b.events.worker.0a1b")]
     [True, False]
@@ -50,7 +53,7 @@ def is_worker_group(group: str, readers: str) -> bool:
 
 
 def wrong_name(name: str) -> str | None:
-    """Why a name is not possible for topics, Feast projects and files; None if it is.
+    """Why a name cannot be used for topics, Feast projects and files; None if it can.
 
     >>> wrong_name("my case/1")
     "expected letters, digits, '.', '_' and '-', a letter or digit first, not 'my case/1': write 'my-case-1'"
@@ -78,13 +81,14 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Names of a case's topics; `namespace` keeps teams apart on one cluster, `retention` (seconds) is how
-    long records are kept. `behind` are the stages behind the log, each the kind of its topic and its
-    partitions; the last of them answers. `log_of` is the case whose log is read, where it is another's: that
-    of the first of several tasks.
+    """The names and settings of a case's topics.
 
-    A name is `namespace.case.kind`. Neither a case's name nor a kind has a dot, so no two cases share a
-    topic, nor what is named after one: groups, transactional ids, folders, Feast projects.
+    `namespace` separates teams on one cluster. `retention` is how long records are kept, in seconds. `behind`
+    are the stages behind the log, each with the kind of its topic and its partitions; the last one answers.
+    `log_of` is the case whose log is read, if it is another case's: that of the first of several tasks.
+
+    A name is `namespace.case.kind`. Neither a case's name nor a kind has a dot, so two cases never share a
+    topic, nor anything named after one: groups, transactional ids, folders, Feast projects.
     """
 
     case: str
@@ -95,7 +99,7 @@ class Topics:
     log_of: str = ""
 
     def __post_init__(self) -> None:
-        """Raises DeclarationError for a namespace that cannot begin the names of topics."""
+        """Raise DeclarationError for a namespace that cannot be the start of topic names."""
         if self.namespace and (wrong := wrong_name(self.namespace)) is not None:
             raise DeclarationError(f"namespace: {wrong}")
         if len(self._name("")) > LONGEST_NAME + 1:
@@ -115,8 +119,8 @@ class Topics:
 
     @property
     def readers(self) -> str:
-        """The first part of the names of this case's readers of the log: the log's name, if no other case
-        reads it."""
+        """The beginning of the names of this case's consumer groups on the log: the log's name, unless
+        several cases read it."""
         return self._name("events")
 
     @property
@@ -149,39 +153,41 @@ class Topics:
 
     @property
     def predicting(self) -> int:
-        """Partitions that answer, each with one of the predictions of its own."""
+        """The number of partitions that answer. Each has a partition of the predictions topic."""
         return dict(self.behind).get(QUESTIONS, self.partitions)
 
     @property
     def learning(self) -> int:
-        """Partitions that learn, each with one of outcomes, drift and models of its own: those of the last
-        stage."""
+        """The number of partitions that learn, those of the last stage. Each has a partition of the topics of
+        outcomes, drift and models."""
         return self.behind[-1][1] if self.behind else self.partitions
 
     @property
     def refusing(self) -> int:
-        """Partitions of the dead letters: one for each partition of each stage, one stage after the other."""
+        """The number of partitions of the dead letters: one for each partition of each stage, in the order of
+        the stages."""
         return self.partitions + sum(count for _, count in self.behind)
 
     def of_stage(self, kind: str, code: str = "") -> str:
-        """Name of the topic that a stage of a plan folds. Topics between stages belong to one code: `code` is
-        its short hash; without it the result is the common beginning of the names of every code."""
+        """The name of the topic that a stage reads. Topics between stages belong to one code: `code` is its
+        short hash. Without it, the result is the beginning that the names of all codes share."""
         if kind == "events":
             return self.log
         name = self._name(kind)
         return f"{name}.{code}" if code else name
 
     def owner(self, kind: str, partition: int) -> str:
-        """The name under which owners of a stage's partition fence each other, the same for every code."""
+        """The transactional id by which owners of a stage's partition fence each other, the same for every
+        code."""
         return f"driftline.{self._name(kind)}.{partition}"
 
     def between(self, code: str) -> list[TopicSpec]:
-        """The topics that the later stages of this code fold."""
+        """The topics that the stages behind the log read, for this code."""
         config = self._config(BETWEEN_LIMIT)
         return [TopicSpec(self.of_stage(kind, code), count, config) for kind, count in self.behind]
 
     def is_between(self, name: str) -> bool:
-        """Whether a topic is one between stages, of whichever code.
+        """Whether a topic is between stages, of any code.
 
         >>> topics = Topics("orders", 2, behind=(("by-shop", 2),))
         >>> [topics.is_between(f"orders.{end}") for end in ("by-shop.0a1b2c3d4e5f", "by-shop", "events")]
@@ -191,17 +197,17 @@ class Topics:
         return _CODE.fullmatch(code) is not None and kind in (self.of_stage(one) for one, _ in self.behind)
 
     def of_bridge(self, bridge: str) -> str:
-        """Name of the topic of records that a bridge into the log refused."""
+        """The name of the topic for records that a bridge into the log refused."""
         return self._name(f"dead-letters-{bridge}")
 
     def bridge_dead_letters(self, bridge: str, limit: int) -> TopicSpec:
-        """That topic, for records of a topic whose largest batch has `limit` bytes: its own writers, several
-        at once, so it is not one of those that mirror the log."""
+        """The bridge's topic of dead letters, for records of a topic whose largest batch has `limit` bytes.
+        It has several writers at once, so its partitions do not mirror those of the log."""
         return TopicSpec(self.of_bridge(bridge), 1, self._config(limit + HEADERS_LIMIT))
 
     def all(self) -> list[TopicSpec]:
-        """Every topic that outlives the code: deleted by append time, never by event time; dead letters hold
-        any input."""
+        """Every topic that outlives the code. Records are deleted by append time, never by event time. Dead
+        letters take any input."""
         config = self._config(INPUT_LIMIT)
         # model changes are needed as long as the predictions, and are too few to fill parts of the archive
         kept = {**config, "retention.ms": FOREVER}

@@ -66,25 +66,59 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class UseCase:
-    """What to predict, from which events, with which features and models.
+    """The declaration of a case: what to predict, from which events, with which features and models.
 
-    `key` is the field that decides an event's partition, `partitions` their fixed number. Windows may be by
-    any fields, models by the key or shared, and labels need only the field that they join on; if that needs
-    data of several partitions, the case is a chain of stages (see `plan`). On one partition models may be by
-    any field of the request, and `key` may be left out.
+    Durations are in seconds or a timedelta. docs/declare.md explains each part with examples.
 
-    Times are seconds or a timedelta. `clock="wall"` is for a case whose events come as they happen: the
-    broker's append time says which ones are from the future, and workers append clock events to idle
-    partitions. A case fed from history uses "event": the times of its events are compared with each other.
-    `lateness` is how far an event may be behind the newest one (default: none, and a minute for
-    `clock="wall"`), `clock_skew` how far clocks may differ without being wrong, `max_jump` how far ahead an
-    unconfirmed event or reference is refused, `dedup_horizon` how long an event id is remembered. `operators`
-    are the Ed25519 public keys, in hex, of those whose commands are obeyed, by name. `refusals` are the
-    values that a frozen schema of the features refuses: such requests are dead letters. `tasks` are several
-    tasks on the same requests, in place of `task`, and `models` are then those of each by its name; `of`
-    gives the case of one. `log_of` is the case whose log it reads, as `of` tells it. `retention` is how long
-    the topics are kept (seconds, a timedelta, or infinite): by default 30 days, and more where labels or
-    windows need events for longer. No prediction depends on it, so it may change at any time.
+    Parameters
+    ----------
+    name
+        The name of the case, with which the names of its topics begin.
+    events
+        The classes of all events in the log.
+    features
+        The features by name, made by `driftline.field`, `mean` and the other functions.
+    key
+        The field that decides an event's partition. It may be left out for one partition.
+    task, tasks
+        The task: `Binary`, `Multiclass`, `Regression` or `Anomaly`. Or, as `tasks`, several tasks on the same
+        requests; `of` gives the case of one.
+    models
+        `PerKey(...)` or `Shared(...)`; for several tasks, a dict of them by the task's name.
+    partitions
+        The number of partitions of the log, which cannot be changed later. If windows, labels or models need
+        data of several partitions, the case is a chain of stages (`driftline plan` shows them).
+    slices
+        Fields of the request. No promoted member may be worse on one of their values.
+    source
+        `module:function` that yields the events of a history, for `driftline produce` and `simulate`.
+    clock
+        "wall" for a live case, whose events come as they happen: the broker's append time decides which
+        events are from the future, and workers send clock events to idle partitions. "event" for a case fed
+        from history, where event times are compared with each other.
+    lateness
+        How far an event may be behind the newest one (default: 0; a minute for a live case).
+    clock_skew
+        How far clocks may differ without being wrong, in a live case.
+    max_jump
+        How far ahead of all others an event is refused, as long as no other event confirms its time.
+    dedup_horizon
+        How long event ids are remembered, so that repeats are dropped.
+    max_event_bytes
+        The largest size of an event's JSON.
+    description
+        A text for people.
+    operators
+        The Ed25519 public keys, in hex, of the operators whose commands are obeyed, by name.
+    refusals
+        `Schema.read(path).refusals`: requests with values that this frozen schema refuses are dead letters.
+    retention
+        How long topics are kept; infinite for ever. Default: 30 days, or more if labels or windows need it.
+        No prediction depends on it, so it may be changed at any time.
+    log_of
+        Set by `of`: the case whose log this one reads.
+
+    Raises DeclarationError if parts do not fit together; the message says what was expected.
 
     >>> import driftline as dl
     >>> class Query(dl.Event, tag="query"):
@@ -158,28 +192,29 @@ class UseCase:
         return seconds_of(self.name, self.retention, needed)
 
     def each(self) -> tuple[UseCase, ...]:
-        """The case of each of its tasks: of one alone, the case itself."""
+        """The case of each task; for a single task, the case itself."""
         return cases_of_tasks(self) if self.tasks else (self,)
 
     def of(self, task: str) -> UseCase:
-        """The case of one of its tasks, by name; raises DeclarationError where there is none."""
+        """The case of one of several tasks, by the task's name. Raises DeclarationError for an unknown
+        name."""
         check_argument(task, str, f"{self.name}.of: the name of a task", DeclarationError)
         return case_of_task(self, task)
 
     @property
     def writing(self) -> UseCase:
-        """The case by which events are written to the log: of several tasks that of the first, as all write
+        """The case that is used to write events to the log: the first of several tasks, as all write
         alike."""
         return self.each()[0]
 
     @property
     def addressee(self) -> str:
-        """The `task` of commands to it; empty where a command to its log is to it."""
+        """The `task` of commands for this case; empty if commands in its log are for it anyway."""
         return self.task.name if self.log_of else ""
 
     @property
     def is_live(self) -> bool:
-        """Whether events come as they happen, so that their append time shows the present time."""
+        """Whether events come as they happen, so that their append time is the current time."""
         return self.clock == "wall"
 
     @property
@@ -204,27 +239,27 @@ class UseCase:
 
     @property
     def record_keys(self) -> tuple[str, ...]:
-        """The fields that can be an event's record key: the first that it has is."""
+        """The fields that can be an event's record key. The first one that the event has is its key."""
         names = (self.key, self.task.label.on, *(view.keys[0] for view in self.views()))
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     @property
     def key_fields(self) -> tuple[str, ...]:
-        """The fields of a request that its prediction and outcomes repeat, `key` first."""
+        """The fields of a request that its prediction and outcomes also have, `key` first."""
         names = (self.key, self.task.label.on, self.models.by, *self.slices)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     def views(self) -> list[View]:
-        """The online feature views, one a key."""
+        """The online feature views, one for each key."""
         return views(self.name, self.features, self.clock, self.allowed_lateness)
 
     def on_demand_views(self) -> list[OnDemandView]:
-        """The views of features that are computed from others at the read."""
+        """The views of features that are computed from others when they are read."""
         return on_demand_views(self.name, self.features, self.views(), self.task.ask)
 
     @property
     def models_with_notes(self) -> PerKey | Shared:
-        """The models, their monitoring without the features whose notes say so."""
+        """The models, with monitoring that leaves out the features declared with `monitor=False`."""
         monitoring = self.models.monitoring
         noted = frozenset(name for name, feature in self.features.items() if not feature.note.monitor)
         if monitoring is None or noted <= monitoring.unwatched:
@@ -232,7 +267,7 @@ class UseCase:
         return replace(self.models, monitoring=replace(monitoring, unwatched=monitoring.unwatched | noted))
 
     def feature_state(self, views: Sequence[View] = ()) -> FeatureState:
-        """The feature state of one partition before its first event; it keeps online rows of the `views`."""
+        """The empty feature state of one partition. It maintains the online rows of the `views`."""
         return FeatureState(self.features, self.task.ask, views)
 
     def topics(self, namespace: str = "") -> Topics:
@@ -242,7 +277,8 @@ class UseCase:
 
     @property
     def spec_hash(self) -> str:
-        """sha256 over the declaration, its functions with what they use, and its estimators' parameters.
+        """sha256 over the declaration: its functions with everything they use, and its estimators'
+        parameters.
 
         Raises Undescribable for a part whose changes could not be detected.
         """
@@ -252,15 +288,15 @@ class UseCase:
 
     @property
     def packages(self) -> frozenset[str]:
-        """Top-level packages of the declaration's own code, wherever they are installed."""
+        """The top-level packages of the declaration's own code, wherever they are installed."""
         return frozenset(event.__module__.partition(".")[0] for event in self.events) - {"driftline"}
 
 
 def load_object(path: str) -> Any:
-    """The object at `module:attribute`, looked for in the current folder too.
+    """The object at `module:attribute`. The current folder is searched too.
 
-    A path below the current folder is taken for the module in it: ./shop/cases.py:orders is
-    shop.cases:orders. Raises DeclarationError, in one paragraph, for what cannot be imported.
+    A file below the current folder may be given instead of a module: ./shop/cases.py:orders is
+    shop.cases:orders. Raises DeclarationError if it cannot be imported.
     """
     check_argument(path, str, "the path of a case", DeclarationError)
     here = Path.cwd()
@@ -286,7 +322,7 @@ def load_object(path: str) -> Any:
 
 
 def module_name(path: str) -> str:
-    """The name of the module in `module:attribute`, or of the module in a file: ./shop/cases.py:orders.
+    """The name of the module in `module:attribute` or in `./shop/cases.py:orders`.
 
     Raises DeclarationError for a file that is not below the current folder.
     """
@@ -301,9 +337,9 @@ def module_name(path: str) -> str:
 
 
 def _place_in(error: BaseException, here: Path) -> str:
-    """File and line of the user's that an error comes from, as `shop.py, line 7: `; empty where unknown."""
+    """The user's file and line where an error arose, as `shop.py, line 7: `; empty if unknown."""
     if isinstance(error, SyntaxError):
-        return ""  # which says so itself
+        return ""  # the error itself names them
     frames = traceback.extract_tb(error.__traceback__)
     own = [
         frame for frame in frames if Path(frame.filename).is_relative_to(here) and not _is_own(frame.filename)
@@ -315,7 +351,7 @@ def _place_in(error: BaseException, here: Path) -> str:
 
 
 def _is_own(file: str) -> bool:
-    """Whether a file is driftline's, or of an environment's packages."""
+    """Whether a file belongs to driftline, or to the packages of an environment."""
     return is_ours(Path(file)) or "site-packages" in file
 
 
@@ -324,8 +360,9 @@ def _error_text(error: BaseException) -> str:
 
 
 def load_case(path: str) -> UseCase:
-    """The use case at `module:attribute`, or that of one of its tasks at `module:attribute@task`; raises
-    DeclarationError when there is none.
+    """The use case at `module:attribute`, or the case of one of its tasks at `module:attribute@task`.
+
+    Files are accepted too: ./shop/cases.py:orders. Raises DeclarationError if there is no such case.
 
     >>> load_case("driftline.examples.flights:flights").name
     'flights'

@@ -50,7 +50,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         "Feast's registry takes 255",
     ),
     "name with a dot": (
-        lambda: orders(name="shop.orders"), "expected no '.', which parts a namespace from the case",
+        lambda: orders(name="shop.orders"), "expected no '.', which separates namespace and case",
     ),
     "views of one name": (
         lambda: orders(
@@ -68,7 +68,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
                 "a": dl.since(Settled, by="shop", over=1), "a_at": dl.count(Settled, by="shop", over=1),
             }
         ),
-        "feature 'a_at': the store has the time of 'a' under that name",
+        "feature 'a_at': the store uses that name for the time of 'a'",
     ),
     "name no text": (lambda: orders(name=7), "expected text, not 7"),
     "task's name": (lambda: orders(task=task(name="is it/bad")), "write 'is-it-bad'"),
@@ -93,7 +93,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "events": (lambda: orders(events=Asked), "expected a list, not the class Asked: write [Asked]"),
     "an event that is none": (lambda: orders(events=[Asked, Settled, int]), "a subclass of Event"),
-    "an event twice": (lambda: orders(events=[Asked, Settled, Asked]), "Asked is there twice"),
+    "an event twice": (lambda: orders(events=[Asked, Settled, Asked]), "Asked is listed twice"),
     "clock": (lambda: orders(clock="walll"), "Did you mean 'wall'?"),
     "lateness": (lambda: orders(lateness=-5), "lateness: it must be at least 0"),
     "lateness nan": (lambda: orders(lateness=nan), "a finite number of seconds"),
@@ -173,7 +173,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "wait": (lambda: task(wait=-1), "wait: it must be above 0"),
     "wait as text": (lambda: task(wait="25 days"), "write 25 * DAY"),
     "void": (lambda: task(void=Settled), "write [Settled]"),
-    "void by the request": (lambda: orders(task=task(void=[Asked])), "each request would end itself"),
+    "void by the request": (lambda: orders(task=task(void=[Asked])), "each request would void itself"),
     "void undeclared": (lambda: orders(task=task(void=[Other])), "add Other to them"),
     "at_expiry": (lambda: task(at_expiry="maybe"), "is not true or false"),
     "answers": (lambda: task(answers="olest"), "Did you mean 'oldest'?"),

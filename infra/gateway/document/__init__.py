@@ -1,1 +1,1 @@
-"""What the OpenAPI document says of bodies and answers: schemas, examples, problems."""
+"""The parts of the OpenAPI document about bodies and answers: schemas, examples, problems."""

@@ -1,4 +1,4 @@
-"""How answers are described to OpenAPI, and the problems that a route may answer with."""
+"""Descriptions of answers for OpenAPI, and of the problems that a route may answer with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from driftline.infra.gateway.problems import (
 )
 
 Responses = dict[int | str, dict[str, Any]]
-"""By status, as FastAPI takes them."""
+"""Descriptions by status, in the form that FastAPI takes."""
 OBJECT: Mapping[str, Any] = {"type": "object"}
 PROBLEM_SCHEMA: Mapping[str, Any] = {
     "title": "Problem",
@@ -40,12 +40,12 @@ PROBLEM = "#/components/schemas/Problem"
 
 
 def answer(description: str, schema: Mapping[str, Any], example: Any, kind: str = JSON) -> dict[str, Any]:
-    """One answer with its body."""
+    """The description of one answer, with the schema and an example of its body."""
     return {"description": description, "content": {kind: {"schema": schema, "example": example}}}
 
 
 def problems(*those: Problem) -> Responses:
-    """The answers that are problems, with each of these as an example under its status."""
+    """The descriptions of problems: each is an example under its status."""
     found: Responses = {}
     for problem in those:
         told = found.setdefault(
@@ -66,7 +66,7 @@ def problems(*those: Problem) -> Responses:
 
 
 def of_any_route() -> Responses:
-    """The problems of all routes that need a key."""
+    """The problems that every route with a key may answer."""
     return problems(
         no_key(),
         no_scope("dashboard", "produce"),
@@ -77,7 +77,7 @@ def of_any_route() -> Responses:
 
 
 def of_sending(event_id: str) -> Responses:
-    """The problems of a route that takes events."""
+    """The problems that a route for events may answer."""
     return problems(
         too_slow(30.0),
         too_large(1 << 20),

@@ -1,4 +1,4 @@
-"""What OpenAPI is told of the events that a case takes, and of the answers that it gives."""
+"""The OpenAPI descriptions of a case: the events that it takes, and its answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ PROBABILITIES = {"binary": {"false": 0.25, "true": 0.75}, "multiclass": {"north"
 
 
 class CaseDocument:
-    """The descriptions of one case. Its schemas are `components`, under names that no other case has."""
+    """The descriptions of one case. Its schemas are in `components`, under names with the case's own
+    prefix."""
 
     def __init__(self, case: UseCase, namespace: str) -> None:
         self._case = case
@@ -35,7 +36,7 @@ class CaseDocument:
         self.request_id = "asked-1" if self.request is None else self.request["id"]
 
     def _place(self, kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-        """The schema with its definitions among the components."""
+        """The schema, with its definitions moved to the components."""
         beginning = f"{self._case.name}.{kind}."
 
         def moved(part: Any) -> Any:
@@ -53,7 +54,7 @@ class CaseDocument:
         return rest
 
     def body(self, kinds: Iterable[type[Event]]) -> dict[str, Any]:
-        """The body of a request that holds events of these kinds."""
+        """The body of a route that takes events of these types."""
         named = {str(kind.__struct_config__.tag): kind for kind in kinds}
         refs = [
             {"$ref": f"#/components/schemas/{self._case.name}.log.{kind.__name__}"} for kind in named.values()
@@ -67,28 +68,28 @@ class CaseDocument:
         return {"requestBody": {"required": True, "content": content}}
 
     def command_body(self) -> dict[str, Any]:
-        """The body of a request that holds a signed command."""
+        """The body of a route that takes signed commands."""
         command = of_struct(Command, {"id": "promote-1", "member": self._member()["name"]})
         schema = {"$ref": f"#/components/schemas/{self._case.name}.log.{Command.__name__}"}
         return {"requestBody": {"required": True, "content": {JSON: {"schema": schema, "example": command}}}}
 
     def predicted(self) -> Responses:
         """The answer that is a prediction."""
-        return {200: answer("The prediction, as it is published", self._prediction, self._an_answer())}
+        return {200: answer("The prediction as published", self._prediction, self._an_answer())}
 
     def accepted_request(self) -> Responses:
-        """The answer to a request whose client waits no longer."""
+        """The answer 202, to a request whose client waits no longer."""
         where = f"/v1/cases/{self._case.name}/predictions/{self.request_id}"
         body = {"id": self.request_id, "status": "accepted", "prediction": where}
-        told = answer("It is on its way: its prediction is at `Location`", OBJECT, body)
+        told = answer("Accepted: the prediction will be at `Location`", OBJECT, body)
         return {202: told | {"headers": {"Location": {"schema": {"type": "string"}, "example": where}}}}
 
     def folded(self) -> Responses:
-        """The answers to an event that asks for nothing."""
+        """The answers to a fact."""
         return {
-            200: answer("It has been folded", OBJECT, {"id": "event-1", "status": "folded"}),
+            200: answer("The event has been folded", OBJECT, {"id": "event-1", "status": "folded"}),
             202: answer(
-                "It is in the log, and will be folded", OBJECT, {"id": "event-1", "status": "accepted"}
+                "The event is in the log and will be folded", OBJECT, {"id": "event-1", "status": "accepted"}
             ),
         }
 
@@ -110,29 +111,29 @@ class CaseDocument:
         """The answer with a page of records."""
         items = [{"partition": 0, "offset": 12, "record": self._an_answer()}]
         body = {"items": items, "next": "0:13", "more": False}
-        return {200: answer("Records, and where the next page begins", OBJECT, body)}
+        return {200: answer("Records, and the start of the next page", OBJECT, body)}
 
     def stream(self) -> Responses:
-        """The answer that does not end."""
+        """The answer that is a stream of server-sent events."""
         record = msgspec.json.encode(self._an_answer()).decode()
         told = f"retry: 1000\nid: 0:12\n: from here on\n\nid: 0:13\ndata: {record}\n\n"
         return {200: answer("Server-sent events", {"type": "string"}, told, "text/event-stream")}
 
     def models(self) -> Responses:
-        """The answer with the members, and what serves."""
+        """The answer with the members, and the serving member of each pool."""
         change = of_struct(ModelEvent, {"key": "a", "serving": self._member()["name"]})
         body = {"members": members(self._case), "serving": {"a": change}}
         return {200: answer("The members, and the newest change of every pool", OBJECT, body)}
 
     def incidents(self) -> Responses:
-        """The answer with the incidents of drift."""
+        """The answer with the drift incidents."""
         turn = of_struct(DriftEvent, {"incident": "incident-1"})
         incident = {"incident": "incident-1", "key": "a", "events": 1, "first": turn, "newest": turn}
         body = {"incidents": [incident], "more": False}
-        return {200: answer("Incidents, the one that changed last first", OBJECT, body)}
+        return {200: answer("Incidents, the most recently changed first", OBJECT, body)}
 
     def lineage(self) -> Responses:
-        """The answer with all that a prediction rests on."""
+        """The answer with the lineage of a prediction."""
         told = of_struct(Lineage, {"id": f"{self.request_id}:{self._case.task.name}"})
         body = told | {"prediction": self._an_answer(), "features": {}, "agrees": True}
         return {200: answer("Its request, features, model, code and outcomes", OBJECT, body)}

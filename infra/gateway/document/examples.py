@@ -25,8 +25,8 @@ _PLAIN: dict[type, Any] = {
 
 
 def of_event(kind: type[Event]) -> dict[str, Any] | None:
-    """An event of a kind as in JSON, its required fields alone; None where none can be made that its class
-    accepts: patterns and hooks of its own may allow texts that nothing tells."""
+    """An event of a type as JSON values, with its required fields only. None if no example is accepted by the
+    class: its patterns and hooks may demand values that the types do not show."""
     tag = kind.__struct_config__.tag
     try:
         made = of_struct(kind, {"id": f"{tag}-1"})
@@ -37,7 +37,8 @@ def of_event(kind: type[Event]) -> dict[str, Any] | None:
 
 
 def of_struct(kind: type[msgspec.Struct], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The required fields of a struct, with the values that are known. Raises LookupError."""
+    """The required fields of a struct. `known` has the values of some. Raises LookupError for a type without
+    an example."""
     told = inspect.type_info(kind)
     assert isinstance(told, inspect.StructType)
     return _of_struct(told, known)
@@ -55,7 +56,7 @@ def _of_struct(told: inspect.StructType, known: Mapping[str, Any]) -> dict[str, 
 
 
 def _of(told: inspect.Type, name: str) -> Any:
-    """A value of a type, for the field of this name. Raises LookupError for a type that is not known."""
+    """An example of a type, for the field `name`. Raises LookupError for a type without an example."""
     if type(told) in _PLAIN:
         return _PLAIN[type(told)]
     return _MADE[type(told)](told, name)
@@ -66,7 +67,7 @@ def _text(told: inspect.StrType, name: str) -> str:
 
 
 def _number(told: inspect.IntType | inspect.FloatType, name: str) -> float:
-    """The least that is allowed above nothing, or the most where that is below."""
+    """The smallest allowed value that is not negative, or the largest one if all are negative."""
     if told.multiple_of is not None:
         return told.multiple_of
     floor = told.ge if told.ge is not None else told.gt

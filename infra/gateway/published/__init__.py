@@ -1,1 +1,1 @@
-"""What a case has published, as a gateway reads it: results by id, pages, event streams."""
+"""Published records as a gateway reads them: results by id, pages, event streams."""

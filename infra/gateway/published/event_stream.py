@@ -1,7 +1,7 @@
 """Server-sent events: the records of a topic as they are published.
 
-Each stream reads the topic itself, so it goes on from wherever its client was, and what a slow client has not
-taken stays in Kafka: memory does not grow.
+Each stream reads the topic itself, so it continues from any position that a client gives. Records that a slow
+client has not read yet stay in Kafka, so memory does not grow.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from driftline.streams.connection.closing import Endings, end
 log = logging.getLogger("driftline.gateway")
 
 HEARTBEAT = 10.0
-"""Seconds of silence after which a comment is sent, so that neither side nor a proxy takes it for the end."""
+"""Seconds without records after which a comment is sent, so that no client or proxy closes the connection."""
 STREAM_POLL_MS = 500
 EVENTS_AT_ONCE = 500
 FETCHED_BYTES = 256 << 10
-"""Bytes of a partition that are read ahead."""
+"""Bytes of a partition that are fetched ahead."""
 
 
 class RecordStream:
-    """One client's way through a topic."""
+    """The records of a topic for one client."""
 
     def __init__(
         self, consumer: AIOKafkaConsumer, at: OffsetVector, gone: Sequence[Mapping[str, int]]
@@ -49,10 +49,10 @@ class RecordStream:
     async def open(
         cls, bootstrap: str, topic: str, since: OffsetVector | None, endings: Endings
     ) -> RecordStream:
-        """Begin at a vector, or with what is published from now on. Raises Problem: 422, 503."""
+        """Start at an offset vector, or at the topic's current end. Raises Problem: 422, 503."""
         consumer = async_clients.consumer(
             bootstrap,
-            auto_offset_reset="none",  # what is deleted meanwhile is told, not passed over
+            auto_offset_reset="none",  # deleted records are reported, not skipped silently
             fetch_max_wait_ms=STREAM_POLL_MS,
             max_partition_fetch_bytes=FETCHED_BYTES,
         )
@@ -70,14 +70,14 @@ class RecordStream:
         return cls(consumer, at, gaps(since, at))
 
     def opening(self) -> bytes:
-        """What is said first: where it begins, and which records that were asked for are kept no longer."""
+        """The first events: the starting position, and the requested records that retention has deleted."""
         said = b"retry: 1000\nid: %s\n: from here on\n\n" % encoded(self._at).encode()
         for gap in self._gone:
             said += named_event("gap", gap)
         return said
 
     async def next(self) -> list[bytes]:
-        """The events of the records that came; none when none came for a moment. Raises KafkaError."""
+        """The events of the next records; empty when none came for a moment. Raises KafkaError."""
         try:
             found = await self._consumer.getmany(timeout_ms=STREAM_POLL_MS, max_records=EVENTS_AT_ONCE)
         except OffsetOutOfRangeError as error:
@@ -89,8 +89,8 @@ class RecordStream:
         return b"id: %s\ndata: %s\n\n" % (encoded(self._at).encode(), record.value)
 
     async def _deleted(self, error: OffsetOutOfRangeError) -> list[bytes]:
-        """Go on behind records that were deleted before this client took them. Raises the error where the
-        topic has become shorter than it was."""
+        """Continue behind records that retention deleted before this client read them. Raises the error if
+        the topic has become shorter than it was."""
         wanted: dict[TopicPartition, int] = error.args[0]
         begins = await self._consumer.beginning_offsets(list(wanted))
         if any(begins[place] <= offset for place, offset in wanted.items()):
@@ -104,17 +104,17 @@ class RecordStream:
         return events
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         await end(self._consumer)
 
 
 def named_event(name: str, data: Mapping[str, Any]) -> bytes:
-    """An event that is no record."""
+    """A server-sent event with a name, for anything that is not a record."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
 
 
 class OpenStreams:
-    """The streams of a gateway: so many at once, and none any longer when it ends."""
+    """The open streams of a gateway: at most `most`, and all of them end when the gateway ends."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -123,7 +123,8 @@ class OpenStreams:
         self.is_ending = False
 
     async def answer(self, opened: Callable[[Endings], Awaitable[RecordStream]]) -> Response:
-        """The response that sends a stream. Raises Problem: 429 beyond the limit, and what opening raises."""
+        """The response that sends a stream. Raises Problem 429 beyond the limit, and every Problem of
+        `opened`."""
         if self._open >= self._most:
             raise too_many_streams(self._most)
         self._open += 1
@@ -134,13 +135,14 @@ class OpenStreams:
             raise
 
     async def closed(self, stream: RecordStream) -> None:
-        """A stream is over."""
+        """Close a stream and free its place."""
         self._open -= 1
         await stream.close()
 
 
 class _StreamResponse(Response):
-    """Sends a stream until its client goes or is let go (see `connection`), or the gateway ends."""
+    """Sends a stream until its client disconnects, its connection times out (see `connection`), or the
+    gateway ends."""
 
     media_type = "text/event-stream"
 

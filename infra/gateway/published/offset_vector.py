@@ -1,4 +1,4 @@
-"""Where a reader of a topic is: for each partition, the offset of the next record."""
+"""Offset vectors: the position of a reader in a topic, as the offset of the next record of each partition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WRITTEN = re.compile(r"\d{1,9}:\d{1,18}(,\d{1,9}:\d{1,18})*")
 
 
 def encoded(vector: Mapping[int, int]) -> str:
-    """The text of a vector, which is also the id of a server-sent event.
+    """The text of a vector. It is also the id of a server-sent event.
 
     >>> encoded({1: 7, 0: 12})
     '0:12,1:7'
@@ -21,13 +21,13 @@ def encoded(vector: Mapping[int, int]) -> str:
 
 
 def parsed(text: str) -> OffsetVector:
-    """The vector in a text. Raises Problem.
+    """The vector in a text. Raises Problem 422.
 
     >>> parsed("0:12,1:7")
     {0: 12, 1: 7}
     """
     if not _WRITTEN.fullmatch(text):
-        raise no_position(f"expected PARTITION:OFFSET,..., as it was given with a record, not {text[:100]!r}")
+        raise no_position(f"expected PARTITION:OFFSET,..., as given with a record, not {text[:100]!r}")
     named = [part.split(":") for part in text.split(",")]
     given = {int(partition): int(offset) for partition, offset in named}
     if len(given) < len(named):
@@ -36,8 +36,9 @@ def parsed(text: str) -> OffsetVector:
 
 
 def within(vector: Mapping[int, int], begins: Mapping[int, int], ends: Mapping[int, int]) -> OffsetVector:
-    """The vector of all partitions of a topic, no earlier than what is kept; what it leaves out is read
-    from their beginning. Raises Problem for an offset beyond the end, and for a partition that is not there.
+    """The vector for all partitions of a topic. Offsets before a partition's first record are raised to it,
+    and partitions that `vector` leaves out start there. Raises Problem 422 for an offset beyond the end or an
+    unknown partition.
     """
     unknown = sorted(set(vector) - set(ends))
     if unknown:
@@ -49,7 +50,7 @@ def within(vector: Mapping[int, int], begins: Mapping[int, int], ends: Mapping[i
 
 
 def gaps(asked: Mapping[int, int] | None, kept: Mapping[int, int]) -> list[dict[str, int]]:
-    """Where what was asked for is kept no longer: from which offset to which, by partition.
+    """The requested offsets that retention has deleted: a range for each partition.
 
     >>> gaps({1: 7, 0: 12}, {0: 12, 1: 9})
     [{'partition': 1, 'from': 7, 'to': 9}]

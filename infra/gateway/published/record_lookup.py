@@ -1,4 +1,4 @@
-"""Single records of a case's topics by their positions, over one connection that is kept."""
+"""Reads single records of a case's topics by position, over one connection that stays open."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from driftline.streams.connection.closing import Endings
 LOOKUP_WAIT_MS = 10
 LOOKUP_POLL_MS = 200
 READ_ON = 1_000
-"""Records between two that are wanted which are read rather than passed over: about as many come at once."""
+"""The gap between two wanted records up to which the ones between are read, not skipped with a seek. A fetch
+returns about as many records."""
 
 Wanted = dict[TopicPartition, dict[int, asyncio.Future[Any]]]
-"""By partition and offset, who waits for the record; None is what there is none for."""
+"""The waiting futures by partition and offset. The result None means that there is no such record."""
 
 
 class RecordLookup:
-    """Gives records to many who ask at once. Those who come while others are served are next, together.
-    Each partition is read in the order of its offsets.
+    """Reads records for many callers at once. Calls that come during a read are served together by the next.
 
-    What Kafka does not give `within` so many seconds raises Problem 503.
+    Each partition is read in the order of its offsets. A record that Kafka does not give `within` this many
+    seconds raises Problem 503.
     """
 
     def __init__(self, bootstrap: str, within: float = ANSWERS_IN) -> None:
@@ -56,11 +57,11 @@ class RecordLookup:
                 async with asyncio.timeout(self._within):
                     await _read(await self._started(), wanted)
             except (KafkaError, OSError, TimeoutError) as error:
-                self._drop()  # the next ones begin with a new connection
+                self._drop()  # the next read opens a new connection
                 for future in (each for futures in wanted.values() for each in futures.values()):
                     if not future.done():
                         future.set_exception(error)
-                        future.exception()  # nobody may wait any more, and asyncio would log it
+                        future.exception()  # if no caller waits any more, asyncio would log it
 
     async def _started(self) -> AIOKafkaConsumer:
         if self._consumer is None:
@@ -76,7 +77,7 @@ class RecordLookup:
             self._endings.begin(consumer)
 
     async def close(self) -> None:
-        """End the connection; who waits is left alone."""
+        """Close the connection. Waiting calls get no result."""
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
@@ -85,7 +86,7 @@ class RecordLookup:
 
 
 async def _read(consumer: AIOKafkaConsumer, wanted: Wanted) -> None:
-    """Resolve all futures; raises KafkaError."""
+    """Resolve all futures. Raises KafkaError."""
     places = list(wanted)
     consumer.assign(places)
     begins = await consumer.beginning_offsets(places)
@@ -110,7 +111,7 @@ async def _read(consumer: AIOKafkaConsumer, wanted: Wanted) -> None:
 
 
 class _Line:
-    """The offsets that are wanted of one partition, in their order."""
+    """The wanted offsets of one partition, in ascending order."""
 
     def __init__(self, futures: dict[int, asyncio.Future[Any]]) -> None:
         self._futures = futures
@@ -122,18 +123,18 @@ class _Line:
         return self._offsets[-1] if self._offsets else None
 
     def take(self, record: Any) -> None:
-        """The next record of the partition."""
+        """Take the next record of the partition."""
         self.pass_over(record.offset)
         if self.next == record.offset:
             _give(self._futures[self._offsets.pop()], record)
 
     def pass_over(self, offset: int) -> None:
-        """There is no record before this offset that was not taken."""
+        """Resolve wanted offsets before this one with None: the partition has no such records."""
         while self._offsets and self._offsets[-1] < offset:
             _give(self._futures[self._offsets.pop()], None)
 
     def end_at(self, offset: int) -> None:
-        """There is no record from this offset on."""
+        """Resolve wanted offsets from this one on with None: the partition ends here."""
         for beyond in [each for each in self._offsets if each >= offset]:
             self._offsets.remove(beyond)
             _give(self._futures[beyond], None)

@@ -1,4 +1,4 @@
-"""The routes that read what a case has published: pages, streams, models, incidents, schema, lineage."""
+"""The routes for reading published records: pages, streams, models, incidents, schema, lineage."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ RecordKind = Literal["predictions", "outcomes", "drift", "models", "statistics",
 _SCOPE: dict[RecordKind, Scope] = {
     "predictions": "read:values",
     "outcomes": "read:values",
-    "statistics": "read:values",  # with the most frequent texts
+    "statistics": "read:values",  # they contain the most frequent texts
     "anomalies": "read:values",
     "drift": "read",
     "models": "read",
 }
 MOST_RECORDS = 1_000
 EVENTS_BEHIND = 5
-"""Events that the lineage lists behind each feature."""
+"""How many events the lineage lists behind each feature."""
 
 
 class RecordRoutes:
-    """What can be read of one case."""
+    """The reading routes of one case."""
 
     def __init__(self, case: UseCase, bootstrap: str, settings: Settings, streams: OpenStreams) -> None:
         self._case = case
@@ -54,11 +54,11 @@ class RecordRoutes:
         self._tracing = asyncio.Lock()
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         await self._reader.close()
 
     def add_to(self, router: APIRouter, document: CaseDocument, allow: Allow) -> None:
-        """Add the routes to those of the case; `allow` is asked first by each."""
+        """Add the routes to those of the case. Each route calls `allow` first."""
         self._add_records(router, document, allow)
         self._add_now(router, document, allow)
         self._add_lineage(router, document, allow)
@@ -66,7 +66,7 @@ class RecordRoutes:
     def _add_records(self, router: APIRouter, document: CaseDocument, allow: Allow) -> None:
         @router.get(
             "/records/{kind}",
-            summary="Published records, a page at a time",
+            summary="Published records, one page at a time",
             responses=document.page() | problems(beyond_end(0, 120, 999)),
         )
         async def page(
@@ -96,7 +96,9 @@ class RecordRoutes:
 
     def _add_now(self, router: APIRouter, document: CaseDocument, allow: Allow) -> None:
         @router.get(
-            "/models", summary="The declared members, and what every pool serves", responses=document.models()
+            "/models",
+            summary="The declared members, and the serving member of each pool",
+            responses=document.models(),
         )
         async def models(request: Request) -> Response:
             allow(request, "read")
@@ -105,7 +107,7 @@ class RecordRoutes:
 
         @router.get(
             "/incidents",
-            summary="Drift by incident, the one that changed last first",
+            summary="Drift incidents, the most recently changed first",
             responses=document.incidents(),
         )
         async def list_incidents(
@@ -130,15 +132,15 @@ class RecordRoutes:
     def _add_lineage(self, router: APIRouter, document: CaseDocument, allow: Allow) -> None:
         @router.get(
             "/lineage/{prediction_id:path}",
-            summary="All that a prediction rests on, back to the events",
+            summary="The lineage of a prediction: request, features with the events behind them, model, code",
             responses=document.lineage() | problems(no_lineage("no prediction has this id")),
         )
         async def trace(request: Request, prediction_id: str) -> Response:
             allow(request, "read:values")
             await self._reader.reached(
                 self._topics.log
-            )  # else a thread would wait for Kafka, and all behind it
-            async with self._tracing:  # it reads the log: one at a time
+            )  # else a thread would wait for Kafka, and the next requests for the thread
+            async with self._tracing:  # each one reads the log, so one at a time
                 try:
                     found = await asyncio.to_thread(self._lineage, prediction_id)
                 except KafkaError:
@@ -154,7 +156,7 @@ class RecordRoutes:
 
 
 def _page(page: RecordPage) -> dict[str, Any]:
-    """As it is answered: each record verbatim."""
+    """The body of a page, with each record verbatim."""
     items = [
         {"partition": record.partition, "offset": record.offset, "record": msgspec.Raw(record.value)}
         for record in page.records

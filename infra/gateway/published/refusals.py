@@ -1,4 +1,4 @@
-"""What the fold has refused lately: by the record's position, and by the id of the request that it holds."""
+"""Recent refusals of the fold: by the record's position, and by the id of the refused request."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ LogPosition = tuple[int, int]
 
 
 class RefusedRecord(NamedTuple):
-    """Why the fold refused a record, and the id of the request that it is; None for anything else."""
+    """Why the fold refused a record. `request_id` is the id of the refused request; None for other
+    records."""
 
     stage: str
     reason: str
     request_id: str | None
     is_behind: bool
-    """Whether a stage behind the log refused it: the log, which accepted it, drops it when it comes again."""
+    """Whether a stage behind the log refused it. The log's own stage accepted the event, so it drops
+    repeats."""
 
 
 class _Head(msgspec.Struct):
@@ -34,8 +36,9 @@ class _Head(msgspec.Struct):
 class Refusals:
     """The newest refusals of one case.
 
-    The dead letters have the partitions of the log first, then those of the stages behind it. What such a
-    stage refuses has a position in a topic of its own, so the request's id alone tells whose it is.
+    The topic of dead letters has the partitions of the log first, then those of the stages behind it. A
+    record that such a stage refuses has a position in the stage's own topic, so only the request's id
+    identifies it.
     """
 
     def __init__(self, ask: type[Event], log_partitions: int) -> None:
@@ -48,8 +51,8 @@ class Refusals:
         self._waiting_behind: dict[str, asyncio.Future[RefusedRecord]] = {}
 
     def add(self, position: LogPosition, value: bytes, stage: str, reason: str) -> None:
-        """The record with this value was refused. Its position is the partition of its dead letter, and the
-        offset in the topic that the stage folds."""
+        """Add the refusal of the record with this value. Its position is the partition of its dead letter,
+        and the offset in the topic that the stage reads."""
         is_behind = position[0] >= self._log_partitions
         refusal = RefusedRecord(stage, reason, self._request_id(value), is_behind)
         self._by_position[position] = refusal
@@ -68,7 +71,7 @@ class Refusals:
         try:
             head = self._read_head(value)
         except (msgspec.MsgspecError, RecursionError):
-            return None  # sent by another client: the gateway sends what can be decoded
+            return None  # another client sent it: the gateway sends only events that can be decoded
         return head.id if head.type == self._ask else None
 
     def _forget(self, oldest: RefusedRecord) -> None:
@@ -100,9 +103,9 @@ class Refusals:
         return waiting
 
     def give_up(self, position: LogPosition) -> None:
-        """Nobody waits for the refusal of this record any more."""
+        """Stop waiting for the refusal of this record."""
         self._waiting.pop(position, None)
 
     def give_up_behind(self, request_id: str) -> None:
-        """Nobody waits for the refusal of this request any more."""
+        """Stop waiting for the refusal of this request."""
         self._waiting_behind.pop(request_id, None)

@@ -1,8 +1,8 @@
-"""What the fold has published: predictions by event id, refusals by the record that was refused.
+"""Published results: predictions by event id, refusals by the refused record.
 
-A gateway reads all partitions outside any group, so that each sees every result and none waits for a
-rebalance. Predictions of the last `dedup_horizon` (by append time) are read at the start: for so long the
-fold drops an event that comes again, and its first answer is the answer.
+A gateway reads all partitions outside any consumer group, so that each gateway sees every result and none
+waits for a rebalance. At its start it reads the predictions of the last `dedup_horizon` (by append time): for
+so long the fold drops repeats of an event, and the first prediction is the answer to all of them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from driftline.streams.records.positions import header_texts, position_of
 log = logging.getLogger("driftline.gateway")
 
 KEPT_BYTES = 64 << 20
-"""Bytes of the newest predictions that are kept; older ones are read from Kafka again."""
+"""Bytes of the newest predictions that are kept in memory. Older ones are read from Kafka again."""
 RESULTS_POLL_MS = 200
 
 
 class KnownAnswer(NamedTuple):
-    """A prediction as it was published, and the offset of its request in the partition of the log."""
+    """A prediction as published, and the offset of its request in the log's partition."""
 
     source: int
     body: bytes
@@ -61,10 +61,10 @@ class PublishedResults:
         self._moved = asyncio.Condition()
         self.refusals = Refusals(case.task.ask, case.partitions)
         self.is_ready = False
-        """Whether what was published in the last `dedup_horizon` before the start has been read."""
+        """Whether everything published in the `dedup_horizon` before the start has been read."""
 
     async def run(self) -> None:
-        """Read until cancelled; a broker that is away is waited for."""
+        """Read until cancelled. Outages of the broker are waited out."""
         while True:
             try:
                 await self._read()
@@ -96,7 +96,7 @@ class PublishedResults:
             await consumer.stop()
 
     async def _begin(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-        """Go where reading begins; returns the ends of what was published before."""
+        """Seek to where reading starts; returns the topics' ends at the start."""
         places = await places_of(consumer, self._topics.predictions, self._topics.dead_letters)
         consumer.assign(places)
         ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
@@ -110,7 +110,7 @@ class PublishedResults:
         try:
             self._read_record(place, record)
         except (KeyError, msgspec.MsgspecError, StreamsError) as error:
-            # of no fold: the others are answered all the same
+            # a record that no fold wrote must not stop the answers to others
             log.error("%s-%d, offset %d: %r", place.topic, place.partition, record.offset, error)
 
     def _read_record(self, place: TopicPartition, record: Any) -> None:
@@ -122,7 +122,7 @@ class PublishedResults:
                 self.refusals.add(position, record.value, headers["stage"], headers["reason"])
             return
         event_id = self._read_head(record.value).event_id
-        # an id may come again beyond the horizon: then it is another request
+        # beyond the horizon, the same id is another request
         self._places.put(event_id, AnswerPlace(place.partition, record.offset), record.timestamp)
         self._keep(event_id, KnownAnswer(source, record.value))
         waiting = self._answers.pop(event_id, None)
@@ -137,22 +137,22 @@ class PublishedResults:
             self._newest_bytes -= len(self._newest.popitem(last=False)[1].body)
 
     def find(self, event_id: str) -> AnswerPlace | None:
-        """Where the prediction of a request is, if it was published within the horizon."""
+        """The position of a request's prediction, if it was published within the horizon."""
         return self._places.find(event_id)
 
     def newest(self, event_id: str) -> KnownAnswer | None:
-        """The prediction itself, if it is still kept here."""
+        """The prediction itself, if it is still in memory."""
         return self._newest.get(event_id)
 
     def answer_of(self, event_id: str) -> asyncio.Future[bytes]:
-        """Resolves with the bytes of the request's prediction; ask before the request is sent."""
+        """Resolves with the bytes of the request's prediction. Call it before the request is sent."""
         waiting = self._answers.get(event_id)
         if waiting is None or waiting.done():
             waiting = self._answers[event_id] = asyncio.get_running_loop().create_future()
         return waiting
 
     async def read_to_end(self, partition: int) -> None:
-        """Return when every dead letter of a partition that there is now has been read."""
+        """Return when all dead letters that a partition has now have been read."""
         place = TopicPartition(self._topics.dead_letters, partition)
         end: int | None = None
         while True:
@@ -164,10 +164,10 @@ class PublishedResults:
                     if await consumer.position(place) >= end:
                         return
                 except KafkaError as error:
-                    log.debug("the end of %s is asked for again: %s", place, error)
+                    log.debug("asking again for the end of %s: %s", place, error)
             async with self._moved:
                 await self._moved.wait()
 
     def give_up(self, event_id: str) -> None:
-        """Nobody waits for this prediction any more."""
+        """Stop waiting for this prediction."""
         self._answers.pop(event_id, None)

@@ -1,4 +1,4 @@
-"""Reads stretches of a case's topics on request, over one connection that is kept."""
+"""Reads ranges of a case's topics on request, over one connection that stays open."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _POLL_MS = 200
 
 
 class RecordPage(NamedTuple):
-    """Records by append time, where to go on, and where some that were asked for are kept no longer."""
+    """Records in the order of append time, where the next page starts, and the requested offsets that
+    retention has deleted."""
 
     records: list[Any]
     next: OffsetVector
@@ -29,11 +30,11 @@ class RecordPage(NamedTuple):
 
 
 async def places_of(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicPartition]:
-    """All partitions that the topics have now; the consumer is left reading the first one of each. Raises
-    KafkaError."""
+    """All current partitions of the topics. Leaves the consumer assigned to the first partition of each.
+    Raises KafkaError."""
     firsts = [TopicPartition(topic, 0) for topic in topics]
     consumer.assign(firsts)
-    await consumer.beginning_offsets(firsts)  # which fetches what is known of the topics
+    await consumer.beginning_offsets(firsts)  # this fetches the metadata of the topics
     places = []
     for topic in topics:
         numbers = consumer.partitions_for_topic(topic)
@@ -44,7 +45,7 @@ async def places_of(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicParti
 
 
 class TopicExtent(NamedTuple):
-    """The partitions of a topic that a consumer reads, with the first offset of each and the next one."""
+    """The partitions of a topic, with the first offset and the end offset of each."""
 
     places: dict[TopicPartition, int]
     begins: OffsetVector
@@ -52,7 +53,7 @@ class TopicExtent(NamedTuple):
 
     @classmethod
     async def of(cls, consumer: AIOKafkaConsumer, topic: str) -> TopicExtent:
-        """Have the consumer read the topic, and ask how far it goes."""
+        """Assign the topic to the consumer, and ask for its offsets."""
         places = {place: place.partition for place in await places_of(consumer, topic)}
         consumer.assign(list(places))
         begins = await consumer.beginning_offsets(list(places))
@@ -64,7 +65,7 @@ class TopicExtent(NamedTuple):
         )
 
     def seek(self, consumer: AIOKafkaConsumer, at: Mapping[int, int]) -> None:
-        """Have the consumer go on from here."""
+        """Have the consumer continue at these offsets."""
         for place, number in self.places.items():
             consumer.seek(place, at[number])
 
@@ -72,7 +73,7 @@ class TopicExtent(NamedTuple):
 class TopicReader:
     """One consumer outside any group, used by one request at a time.
 
-    Where Kafka gives nothing for too long, the wait in line included, Problem 503 is raised.
+    Raises Problem 503 when Kafka gives nothing for too long, including the wait for earlier requests.
     """
 
     def __init__(self, bootstrap: str) -> None:
@@ -82,12 +83,12 @@ class TopicReader:
         self._turn = asyncio.Lock()
 
     async def reached(self, topic: str) -> None:
-        """See that Kafka gives what a topic has. Raises Problem 503."""
+        """Check that Kafka can be reached and has the topic. Raises Problem 503."""
         async with self._reading() as (consumer, _):
             await TopicExtent.of(consumer, topic)
 
     async def page(self, topic: str, since: Mapping[int, int] | None, limit: int) -> RecordPage:
-        """Up to `limit` records from a vector on, or from the beginning. Raises Problem: 422, 503."""
+        """Up to `limit` records from an offset vector on, or from the beginning. Raises Problem: 422, 503."""
         async with self._reading() as (consumer, patience):
             extent = await TopicExtent.of(consumer, topic)
             begin = extent.begins if since is None else within(since, extent.begins, extent.ends)
@@ -110,7 +111,7 @@ class TopicReader:
                     yield await self._started(), patience
                 except BaseException as error:
                     if isinstance(error, (KafkaError, OSError, asyncio.CancelledError)):
-                        self._drop()  # the next one begins with a new connection
+                        self._drop()  # the next request opens a new connection
                     raise
         except (KafkaError, OSError, TimeoutError):
             raise not_now() from None
@@ -132,7 +133,7 @@ class TopicReader:
             self._endings.begin(consumer)
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._drop()
         await self._endings.over()
 
@@ -144,8 +145,8 @@ async def _read(
     limit: int,
     patience: asyncio.Timeout,
 ) -> tuple[list[Any], OffsetVector]:
-    """Up to `limit` records from here to the end, by append time, and where the next ones are. Whenever some
-    came, Kafka has its time anew."""
+    """Up to `limit` records from here to the end, in the order of append time, and where the next ones are.
+    The time-out starts anew whenever records come."""
     extent.seek(consumer, begin)
     records: list[Any] = []
     at = dict(begin)

@@ -186,7 +186,7 @@ def test_an_online_store_that_is_silent_or_away_is_for_later_and_a_wrong_view_is
     with socket.create_server(("127.0.0.1", 0)) as silent:
         answer = ask("GET", view, store=f"redis://127.0.0.1:{silent.getsockname()[1]}")
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
-    assert "said nothing" in answer.problem["detail"]
+    assert "no answer within" in answer.problem["detail"]
     answer = ask("GET", view, store=f"redis://{NOWHERE}")
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert NOWHERE in answer.problem["detail"]

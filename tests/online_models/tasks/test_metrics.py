@@ -184,7 +184,7 @@ def test_costs_give_the_threshold_and_are_a_metric() -> None:
     for y, p in ((True, 0.05), (False, 0.2), (True, 0.9), (False, 0.01)):
         metrics.update(y, p)
     assert metrics.summary()["cost"] == (9 + 1) / 4
-    with pytest.raises(ModelsError, match="costs"):
+    with pytest.raises(ModelsError, match="Decision: false_positive: it must be above 0"):
         Decision(false_positive=0, false_negative=1)
 
 

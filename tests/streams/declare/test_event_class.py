@@ -63,9 +63,9 @@ def declared(**fields: Any) -> Callable[[], UseCase]:
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"at": float}, r"lifts: Ridden\.at: every event has it: leave it out"),
-        ({"at": datetime}, r"Ridden\.at: every event has it"),
-        ({"id": int}, r"Ridden\.id: every event has it"),
+        ({"at": float}, r"lifts: Ridden\.at: every event has this field: leave it out"),
+        ({"at": datetime}, r"Ridden\.at: every event has this field"),
+        ({"id": int}, r"Ridden\.id: every event has this field"),
         ({"load": np.float64}, r"Ridden\.load holds the class float64, .* not read from JSON: declare float"),
         ({"loads": dict[str, list[complex]]}, r"Ridden\.loads holds the class complex"),
         ({"load": list[int] | tuple[int, ...]}, r"Ridden\.load: .*more than one array-like"),

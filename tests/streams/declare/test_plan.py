@@ -73,7 +73,7 @@ def test_one_partition_is_one_stage_whatever_the_case(case: UseCase) -> None:
 
 @pytest.mark.parametrize("name", ["labels that lack the key", "models by the town"])
 def test_labels_that_do_not_know_their_models_are_refused_on_several_partitions(name: str) -> None:
-    with pytest.raises(DeclarationError, match=r"this version does not look it up.*partitions=1"):
+    with pytest.raises(DeclarationError, match=r"cannot look it up.*partitions=1"):
         replace(CASES[name], partitions=4)
 
 

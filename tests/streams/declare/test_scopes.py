@@ -94,7 +94,7 @@ def test_one_partition_takes_any_window_any_label_key_and_no_key_at_all() -> Non
     [
         (
             {"models": PerKey(member(), by="country")},
-            r"Returned lacks 'country', whose models it is for.*partitions=1 works, or one model for all",
+            r"Returned lacks 'country', which decides its pool of models.*partitions=1 or one pool for all",
         ),
         (
             {"events": [Paid, Disputed], "task": disputes()},
@@ -102,10 +102,10 @@ def test_one_partition_takes_any_window_any_label_key_and_no_key_at_all() -> Non
         ),
         (
             {"events": [Paid, Disputed, Noticed], "task": disputes(), "models": Shared(member())},
-            r"Noticed has none of the fields card, payment, so no partition of 2 is its own",
+            r"Noticed has none of the fields card, payment, so it has no place among 2 partitions",
         ),
         ({"key": None}, r"2 partitions need key=.*partitions=1"),
-        ({"key": None, "partitions": 1}, r"PerKey is a pool for each value of the partition key"),
+        ({"key": None, "partitions": 1}, r"PerKey makes a pool for each value of the partition key"),
     ],
 )
 def test_what_needs_more_than_one_partition_has_is_refused_with_what_works(

@@ -197,12 +197,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tasks": [BAD, OTHER_ASK]}, "'bad' asks at Asked, 'other' at Settled"),
     ({"tasks": [BAD, OTHER_KEY]}, "'bad' join on 'order', those of 'other' on 'shop'"),
     ({"models": MODELS["bad"]}, "models: expected models for each of the tasks, {'bad': ...}"),
-    ({"models": MODELS | {"los": MODELS["loss"]}}, "'los' is none of the tasks. Did you mean 'loss'"),
+    ({"models": MODELS | {"los": MODELS["loss"]}}, "'los' is not one of the tasks. Did you mean 'loss'"),
     ({"models": {"bad": MODELS["bad"]}}, "models: expected PerKey or Shared for 'loss', not None"),
     ({"models": MODELS | {"loss": linear}}, "models: expected PerKey or Shared for 'loss', not the function"),
     ({"tasks": [BAD, replace(LOSS, name="a.b")], "models": {"bad": MODELS["bad"], "a.b": MODELS["loss"]}},
      "name"),
-    ({"slices": ["nothing"]}, "slice 'nothing' is no field of Asked"),
+    ({"slices": ["nothing"]}, "slice 'nothing' is not a field of Asked"),
     ({"tasks": []}, "task: expected Binary"),
 ]  # fmt: skip
 

@@ -229,5 +229,5 @@ def test_a_request_that_the_schema_refuses_is_a_dead_letter() -> None:
 
 def test_refusals_of_what_is_no_feature_are_refused() -> None:
     wrong = Schema("orders", HOUR, None, {"size": FeatureSchema("text", 0.0, severity={"type": "refuse"})})  # type: ignore[arg-type]
-    with pytest.raises(DeclarationError, match="'size', which is no feature"):
+    with pytest.raises(DeclarationError, match="'size', which is not a feature"):
         replace(case, refusals=wrong.refusals)

@@ -213,7 +213,7 @@ def test_a_pool_that_nobody_with_the_key_has_sealed_is_never_unpickled() -> None
 
 def test_an_anomaly_task_has_no_replicas() -> None:
     label = parcels.task.label
-    with pytest.raises(DeclarationError, match="scores of an anomaly task are ranked among all of them"):
+    with pytest.raises(DeclarationError, match="anomaly scores are ranked among all scores"):
         replace(
             parcels,
             task=Anomaly("odd", ask=parcels.task.ask, label=label),

@@ -141,7 +141,7 @@ def test_a_client_that_takes_nothing_is_let_go_and_leaves_its_place_to_others(
             with socket.create_connection(("127.0.0.1", place.port)) as stuck:
                 stuck.sendall(place.head(f"GET {PATH}?since=0:0"))
                 async with asyncio.timeout(60):
-                    while "took nothing" not in caplog.text:
+                    while "read nothing" not in caplog.text:
                         await asyncio.sleep(0.05)
                 async with asyncio.timeout(60):
                     while True:
