@@ -145,7 +145,7 @@ class RecordRoutes:
                     found = await asyncio.to_thread(self._lineage, prediction_id)
                 except KafkaError:
                     raise not_now() from None
-                except (DeclarationError, StreamsError) as error:  # of a chain there is none
+                except (DeclarationError, StreamsError) as error:
                     raise no_lineage(str(error)) from None
             return Response(found, media_type="application/json")
 
