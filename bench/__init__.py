@@ -1,1 +1,1 @@
-"""Measures driftline against bare River, plain Faust, Quix Streams and aiokafka on the same events."""
+"""Benchmarks: driftline beside bare River, plain Faust, Quix Streams, bytewax, Pathway and aiokafka."""

@@ -1,4 +1,4 @@
-"""The cases that are measured."""
+"""The measured cases."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from driftline.streams.declare.usecase import UseCase, load_case
 FLIGHTS = "driftline.examples.flights:flights"
 PAYMENTS = "driftline.examples.payments:payments"
 CHALLENGERS = tuple(Member(f"logistic {rate}", partial(logistic, rate)) for rate in (0.02, 0.1, 0.2))
-"""Linear, as the champion is: it with other steps."""
+"""Linear challengers: the champion with other step sizes."""
 
 
 def without_extras(case: UseCase, **extras: Any) -> UseCase:
-    """The case with its champion alone, or with those fields of its pools that are named."""
+    """The case with its champion alone, and with the given fields of its pools."""
     off: dict[str, Any] = {
         "challengers": (), "baselines": False, "metrics": False, "monitoring": None, "promotion": None,
         "budget": None,
@@ -27,17 +27,17 @@ def without_extras(case: UseCase, **extras: Any) -> UseCase:
 
 
 def by_default(case: UseCase) -> UseCase:
-    """The champion with all that a pool has by default: baselines, metrics, monitoring."""
+    """The champion with the defaults of a pool: baselines, metrics, monitoring."""
     return without_extras(case, baselines=True, metrics=True, monitoring=case.models.monitoring)
 
 
 def challenged(case: UseCase) -> UseCase:
-    """The champion with three linear challengers, and nothing that decides between them."""
+    """The champion with three linear challengers, without promotion and monitoring."""
     return without_extras(case, challengers=CHALLENGERS)
 
 
 def adapting(case: UseCase) -> UseCase:
-    """The same with drift manager and promotion, and the baselines that promotion must beat."""
+    """The champion with three linear challengers, monitoring, promotion, and the baselines that it needs."""
     return without_extras(
         case,
         challengers=CHALLENGERS,
@@ -49,7 +49,7 @@ def adapting(case: UseCase) -> UseCase:
 
 _OF_FLIGHTS = {"champion_alone": without_extras, "everything": by_default}
 _OF_PAYMENTS = {"payments_on_1": 1, "payments_on_4": 4}
-"""Their champion alone, by the name of the case: its partitions."""
+"""The number of partitions of each case whose champion is measured alone, by the name of that case."""
 
 
 def __getattr__(name: str) -> UseCase:

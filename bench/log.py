@@ -1,4 +1,4 @@
-"""The events to measure on, laid out as a log once, for every process of the bench."""
+"""The events of a bench as a log file, which is made once for all processes of the bench."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from driftline.streams.simulation.sources import LogRecord, layout, open_source,
 
 
 def mark_of_request(case: UseCase) -> bytes:
-    """What the record of a request has in it, and no other."""
+    """Bytes that every record of a request has, and no other record."""
     config = msgspec.inspect.type_info(case.task.ask)
     assert isinstance(config, msgspec.inspect.StructType)
     return f'"type":"{config.tag}"'.encode()
@@ -54,7 +54,7 @@ class Log:
         return found
 
     def first_request(self, case: UseCase) -> int:
-        """How many records, all of them reference data in flights, come before the first request."""
+        """The number of records before the first request. In flights, all of them are reference data."""
         decode = case.codec().decode
         for index, (_, record) in enumerate(self.sequence):
             if isinstance(decode(record.value, record.key), case.task.ask):
@@ -62,8 +62,8 @@ class Log:
         return len(self.sequence)
 
     def chunks(self, size: int, begin: int = 0, end: int | None = None) -> Chunks:
-        """The partitions' records in chunks, in the order in which `simulate` folds them; of the whole
-        log, or of its records from `begin` up to `end` only."""
+        """The partitions' records in chunks, in the order in which `simulate` folds them: of the whole log,
+        or of its records from `begin` up to `end`."""
         done: Chunks = []
         waiting: list[list[LogRecord]] = [[] for _ in range(self.partitions)]
         for partition, record in self.sequence[begin:end]:

@@ -1,4 +1,4 @@
-"""A page as a picture for documents: an SVG image that any browser draws, without one to make it."""
+"""A page as a picture for documents: an SVG image. No browser is needed to make it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's figures and picture, from what ran: python -m driftline.bench.readme
+"""The README's figures and picture, made from a run: python -m driftline.bench.readme
 
 Runs the demo of the flights on a broker of its own, which takes some minutes, and writes docs/demo.json,
 docs/report.svg and the README's blocks; with --blocks only the blocks, from demo.json and results.json.
@@ -35,7 +35,7 @@ FIGURES = ("roc_auc", "log_loss", "brier", "accuracy", "kappa")
 
 
 def demo_block(demo: dict[str, Any]) -> str:
-    """How the demo ends: counts beside the members' figures, and what served."""
+    """The end of the demo's output: counts beside the members' figures, and the served answers' scores."""
     left = [f"{name:<11} {demo['counts'][name]:>11,}" for name in COUNTS]
     right = [
         _member("model", "role", [*(name.replace("_", " ") for name in FIGURES), "n"]),

@@ -1,7 +1,7 @@
-"""What replicas give: one model answering in one process, against a learner and two replicas in three.
+"""The gain by replicas: one model that answers in one process, against a learner and two replicas in three.
 
-Each process folds the topic of its own stage, as it was recorded; no broker takes part. The busiest one
-limits what is served where each has a core; it is measured in CPU, so other work on the machine has no part.
+Each process folds the recorded topic of its own stage, without a broker. If each has a core, the busiest
+process limits the rate. It is measured in CPU time, which excludes other work on the machine.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def trees() -> forest.ARFClassifier:
 
 
 def case_of(replicas: int, every: int) -> UseCase:
-    """The case with so many replicas."""
+    """The case with `replicas`, which publishes its pool every `every` labels."""
     return UseCase(
         "orders",
         key="order",
@@ -89,7 +89,7 @@ class Work(NamedTuple):
 
 
 def recorded(case: UseCase, requests: int, labelled: float) -> tuple[Chain, dict[Target, list[bytes]]]:
-    """What each partition behind the log is sent."""
+    """The records that are sent to each partition behind the log."""
     topics: dict[Target, list[bytes]] = {}
     chain = Chain(case, case.partitions)
     happened = with_closing_clock(case, events(requests, labelled))

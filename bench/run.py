@@ -35,9 +35,9 @@ from driftline.streams.declare.usecase import load_case
 
 CHAMPION_ALONE = "driftline.bench.cases:champion_alone"
 FROM_MEMORY_WITHIN = 600.0
-"""Seconds for what is measured without Kafka."""
+"""The time-out, in seconds, of measurements without Kafka."""
 HTTP_REQUESTS = 2_000
-"""Requests of the client that asks the gateway, and of the one that asks over the topics."""
+"""The number of requests of the client of the gateway, and of the client over the topics."""
 PACKAGES = ("river", "faust-streaming", "quixstreams", "bytewax", "pathway", "aiokafka")
 
 
@@ -105,8 +105,8 @@ def _scale(size: Size) -> dict[str, Any]:
 
 
 def measure(runs: KafkaRuns, log_file: Path, rounds: int, latency_rounds: int) -> dict[str, Any]:
-    """Everything, as it goes into results.json. Raises PeerFailed where the fold itself fails: it is what
-    all others are compared with."""
+    """All measurements, as in results.json. Raises PeerFailed if the fold itself fails, with which all others
+    are compared."""
     say("bare River, and the fold by stage")
     fold = process.call(
         "driftline.bench.speed.fold", FLIGHTS, str(log_file), str(rounds), within=FROM_MEMORY_WITHIN

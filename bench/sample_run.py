@@ -1,4 +1,5 @@
-"""A short run of the flights, which shows whether published figures and pictures are still of this code."""
+"""A short run of the flights, which shows whether the README's figures and picture are of the current
+code."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Drift and unequal labels on streams whose truth is known: what is reported, and how late."""
+"""Drift and unequal label delays on streams with known changes: what is reported, and how late."""

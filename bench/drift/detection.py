@@ -1,9 +1,9 @@
-"""What the drift monitors find and what they only think they found, on streams whose changes are known.
+"""True and false detections of the drift monitors, on streams with known changes.
 
     python -m driftline.bench.drift.detection [--runs N] [--only TEXT] [--processes N]
 
-prints a line for each scenario: incidents without a cause, the requests between them; of those with a change,
-how often and how late it was found, what it was called, and who was suspected first.
+prints a line for each scenario: the number of false incidents and the requests between them; for scenarios
+with a change also how often and how late it was detected, its reported kind, and the first suspect.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _logistic() -> Any:
 
 
 def reported(scenario: Scenario, seed: int, monitoring: Monitoring | None = None) -> Iterator[Drift]:
-    """What the monitors of one pool say of the scenario; offsets are numbers of requests."""
+    """The drift events of one pool on the scenario. Offsets are numbers of requests."""
     declared = monitoring or Monitoring(season=scenario.season)
     if scenario.learns:
         yield from _pool(scenario, seed, declared)
@@ -71,7 +71,7 @@ def _pool(scenario: Scenario, seed: int, monitoring: Monitoring) -> Iterator[Dri
 
 
 class Run(NamedTuple):
-    """False incidents of a run, the delay of the true one (None: missed), its kind and first suspect."""
+    """The false incidents of a run, and of the true one the delay (None: missed), kind and first suspect."""
 
     false: int
     delay: int | None
@@ -80,7 +80,7 @@ class Run(NamedTuple):
 
 
 def judged(scenario: Scenario, drifts: Iterable[Drift]) -> Run:
-    """How right a run of a scenario was, by what was `reported`."""
+    """The judgement of a run of a scenario, from its reported drift events."""
     confirmed: dict[int, list[Drift]] = {}
     for drift in drifts:
         if drift.severity == "drift":
@@ -121,7 +121,7 @@ def _line(scenario: Scenario, runs: Sequence[Run]) -> str:
 
 
 def main() -> None:
-    """Run the scenarios and print a line of each."""
+    """Run the scenarios and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", default="", help="scenarios whose name has this text")

@@ -1,4 +1,4 @@
-"""The streams by name: those that do not change, and those that do."""
+"""The scenarios by name: stationary streams, and streams with a change."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def _only(*names: str) -> Change:
 
 
 def _smooth(at: float) -> dict[str, Any]:
-    """Features that move with the clock."""
+    """Features that are smooth functions of the time."""
     turn = 2.0 * pi * hour(at) / 24.0
     return {"hour": hour(at), "hour sine": sin(turn), "hour cosine": cos(turn)}
 
 
 def _dates(at: float) -> dict[str, Any]:
-    """Features that take long to come again."""
+    """Features of the calendar that repeat after a long time."""
     days = int(at / DAY)
     return {"day of the month": days % 30 + 1, "month": str(days // 30 % 12 + 1), "week": days // 7 % 52}
 
@@ -61,7 +61,7 @@ def _slower_labels(number: int, asked: Asked, _: np.random.Generator) -> Asked:
 
 
 def _turned(width: int, number: int, asked: Asked, random: np.random.Generator) -> Asked:
-    """The label's logit goes over to its opposite around its middle, over so many labels."""
+    """The label's logit changes gradually to its opposite, over `width` labels."""
     assert asked.p is not None
     share = min(number / width, 1.0)
     p = asked.p + share * 0.6 * (0.4 - asked.p)
@@ -69,7 +69,7 @@ def _turned(width: int, number: int, asked: Asked, random: np.random.Generator) 
 
 
 def _rotated(begins: int, width: int, number: int, asked: Asked, random: np.random.Generator) -> Asked:
-    """What depended on amounts comes to depend on balances."""
+    """The label depends on balances instead of amounts, gradually from `begins` on."""
     turn = min(max((number - begins) / width, 0.0), 1.0) * pi / 2.0
     z = 1.2 * cos(turn) * (np.log(asked.x["amount"]) - 3.0) + 1.2 * sin(turn) * asked.x["balance"] / 60.0
     return asked._replace(y=bool(random.random() < 1.0 / (1.0 + np.exp(-z))))
@@ -118,7 +118,7 @@ def _recoded(_: int, asked: Asked, __: np.random.Generator) -> Asked:
 
 
 def _seldom(late: int, _: int, asked: Asked, random: np.random.Generator) -> Asked:
-    """One label in ten is positive; each comes `late` requests later, at a million a day."""
+    """One label in ten is positive. Each comes `late` requests later, at a million requests a day."""
     z = 1.5 * (np.log(asked.x["amount"]) - 3.0) - 2.6
     y = bool(random.random() < 1.0 / (1.0 + np.exp(-z)))
     return asked._replace(y=y, delay=late * DAY / 1_000_000)

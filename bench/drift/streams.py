@@ -1,6 +1,6 @@
-"""Streams of requests and labels for the drift monitors: what does not change, and what is known to.
+"""Streams of requests and labels for the drift monitors, stationary or with a known change.
 
-Each is made from its seed alone. Time is event time in seconds; requests come evenly, with noise.
+Each stream depends only on its seed. Times are event time in seconds; requests are evenly spaced, with noise.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ CHUNK = 4_096
 
 
 class Asked(NamedTuple):
-    """One request: its time, its features, the answer (None: a model that learns is asked), its truth, and
-    how long the label takes (seconds)."""
+    """One request: its time, its features, the answer (None: a learning model answers), its label, and the
+    delay of the label (seconds)."""
 
     at: float
     x: dict[str, Any]
@@ -31,15 +31,15 @@ class Asked(NamedTuple):
 
 
 Change = Callable[[int, Asked, np.random.Generator], Asked]
-"""What becomes of request number so and so."""
+"""Changes a request, given its number and a random generator."""
 
 
 @dataclass(frozen=True)
 class Scenario:
     """A stream of `count` requests, `a_day` each day. `change` begins at request `begins` (None: never), and
-    is to be reported as one of `kinds` with the suspect `first` in front. `delay` is that of a label: its
-    mean, exponential, in requests. Where it `learns`, a logistic regression answers. `season` is declared to
-    the monitors, in seconds."""
+    should be reported as one of `kinds` with the first suspect `first`. `delay` is the mean delay of labels,
+    in requests, exponentially distributed. If it `learns`, a logistic regression answers. `season` is the
+    declared season of the monitors, in seconds."""
 
     name: str
     count: int
@@ -63,7 +63,7 @@ class Scenario:
 
 
 def _plain(random: np.random.Generator, count: int, a_day: float, wait: float) -> Iterator[Asked]:
-    """Numbers that remember, are heavy-tailed, rare or partly missing; a long tail of shops."""
+    """Numbers that are autocorrelated, heavy-tailed, rare or partly missing, and a long tail of shops."""
     slow, at = 0.0, START
     for start in range(0, count, CHUNK):
         z = random.standard_normal((CHUNK, 4)).tolist()
@@ -89,7 +89,7 @@ def _plain(random: np.random.Generator, count: int, a_day: float, wait: float) -
 
 
 def with_features(more: Callable[[float], dict[str, Any]]) -> Change:
-    """Features that are of the request's time alone."""
+    """Add features that depend only on the request's time."""
 
     def change(_: int, asked: Asked, __: np.random.Generator) -> Asked:
         return asked._replace(x=asked.x | more(asked.at))
@@ -108,7 +108,7 @@ def hour(at: float) -> float:
 
 
 def calendar(at: float) -> dict[str, Any]:
-    """What people make of a time."""
+    """Features of the calendar: hour, weekday and the like."""
     day = weekday(at)
     return {
         "weekday": day,
@@ -120,7 +120,7 @@ def calendar(at: float) -> dict[str, Any]:
 
 
 def after(begins: int, change: Change) -> Change:
-    """The change from request number `begins` on."""
+    """The change, applied from request number `begins` on."""
 
     def changed(number: int, asked: Asked, random: np.random.Generator) -> Asked:
         return change(number - begins, asked, random) if number >= begins else asked
@@ -129,7 +129,7 @@ def after(begins: int, change: Change) -> Change:
 
 
 def both(*changes: Change) -> Change:
-    """One after the other."""
+    """The changes, applied one after the other."""
 
     def changed(number: int, asked: Asked, random: np.random.Generator) -> Asked:
         for change in changes:
@@ -140,7 +140,7 @@ def both(*changes: Change) -> Change:
 
 
 def scaled(feature: str, factor: float) -> Change:
-    """The feature times a factor."""
+    """Multiply the feature by a factor."""
 
     def change(_: int, asked: Asked, __: np.random.Generator) -> Asked:
         return asked._replace(x=asked.x | {feature: asked.x[feature] * factor})
@@ -149,7 +149,7 @@ def scaled(feature: str, factor: float) -> Change:
 
 
 def missing(feature: str, rate: float) -> Change:
-    """The feature is missing from a further share of the requests."""
+    """Remove the feature from the share `rate` of the requests."""
 
     def change(_: int, asked: Asked, random: np.random.Generator) -> Asked:
         if random.random() >= rate:
@@ -160,7 +160,7 @@ def missing(feature: str, rate: float) -> Change:
 
 
 def rhythm(period: float, share: float) -> Change:
-    """A feature and the share of positives go up and down."""
+    """Vary a feature and the share of positive labels periodically."""
 
     def change(_: int, asked: Asked, random: np.random.Generator) -> Asked:
         wave = sin(2.0 * pi * asked.at / period)

@@ -1,1 +1,1 @@
-"""Online features: the cost of rows, written and read, and how fresh they are."""
+"""Online features: the cost of writing and reading rows, and their freshness."""

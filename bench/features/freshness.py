@@ -1,4 +1,4 @@
-"""From an event's production to its value being readable in another process than the worker's."""
+"""Freshness: the time from an event's production until its value can be read in another process."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from driftline.features.errors import FeaturesError
 from driftline.features.feast.repository_location import RepositoryLocation
 
 KEYS = 20
-"""Keys that events are about, in turn."""
+"""The number of keys. Events are about each in turn."""
 BETWEEN_READS = 0.001
-"""Seconds between two looks at all keys; a value is as old as the look that finds it."""
+"""Seconds between two reads of all keys. The time of a value is that of the read that finds it."""
 READABLE_WITHIN = 60.0
 VIEW = "ticks_by_key"
 
 
 class Tick(Event, tag="tick"):
-    """What features are made of."""
+    """The event that the features are computed from."""
 
     key: str
     number: float
 
 
 class Asked(Event, tag="asked"):
-    """What is to be predicted; never sent."""
+    """The request of the task; it is never sent."""
 
     key: str
     order: str
 
 
 class Settled(Event, tag="settled"):
-    """Its label; never sent."""
+    """The label of the task; it is never sent."""
 
     key: str
     order: str
@@ -116,7 +116,7 @@ def measure(
 
 
 def _await_store(client: FeatureClient, check: Callable[[], None]) -> None:
-    """Until the worker has made the store."""
+    """Wait until the worker has made the store."""
     while True:
         try:
             client.get(VIEW, {"key": "k0"})

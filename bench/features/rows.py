@@ -2,8 +2,8 @@
 
 python -m driftline.bench.features.rows --json
 
-Writes and reads are timed by slices, each at its fastest, so that other tenants of the machine decide
-nothing. Redis is measured when a redis-server is on the PATH or beside this Python.
+Writes and reads are timed in slices, and the fastest run of each slice counts, which excludes other work on
+the machine. Redis is measured if a redis-server is on the PATH or beside this Python.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from driftline.infra.settings import Settings
 from driftline.infra.topics.administration import ensure_topics
 
 BATCHES = (100, 1000)
-"""Rows of 10 features that are written at once."""
+"""The number of rows, of 10 features each, that are written at once."""
 ENTITIES = 1000
 SLICES = 30
 READS = 2000
@@ -54,7 +54,7 @@ ANSWERS_WITHIN = 30.0
 
 
 class Sale(msgspec.Struct):
-    """Stands for the events behind the rows."""
+    """The event type that the rows are computed from."""
 
     shop: str
     price: float
@@ -84,7 +84,7 @@ def _say(text: str) -> None:
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str | None]:
-    """The URL of a Redis of this run's own; None where there is none to run."""
+    """The URL of a Redis started for this run; None if there is no redis-server."""
     beside = Path(sys.executable).parent / "redis-server"
     executable = shutil.which("redis-server") or (str(beside) if beside.exists() else None)
     if executable is None:
@@ -128,7 +128,7 @@ def _rows(random_: random.Random, number: int, at: float) -> dict[RowKey, Stampe
 
 
 def _fastest_cpu_us(write: Callable[[Any], None], batches: list[Any], rows: int) -> float:
-    """CPU of this process for a row, in the fastest of the batches."""
+    """CPU µs of this process for a row, in the fastest of the batches."""
     found = []
     for batch in batches:
         begun = time.process_time()
@@ -138,7 +138,7 @@ def _fastest_cpu_us(write: Callable[[Any], None], batches: list[Any], rows: int)
 
 
 def _feasts_own(place: RepositoryLocation, folder: Path) -> Any:
-    """The same registry and rows through the store that Feast itself brings."""
+    """A Feast store with the same registry and rows that uses Feast's own online store."""
     from feast import FeatureStore, RepoConfig
 
     settings = place.feast_settings()
@@ -186,7 +186,7 @@ def writes(repo: OnlineStoreRepo, feast: Any) -> dict[str, Any]:
 
 
 def _p50_us(reads: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float]:
-    """Median time of each, in turns so that what else the machine does falls on all."""
+    """The median time of each, measured in turns, so that other work on the machine affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in reads}
     for _ in range(repeat):
         for name, read in reads.items():
@@ -197,7 +197,8 @@ def _p50_us(reads: dict[str, Callable[[], Any]], repeat: int) -> dict[str, float
 
 
 def reads(repo: OnlineStoreRepo) -> dict[str, Any]:
-    """p50 in us of one entity and of 100: the client, bare HMGET where it is Redis, Feast on our store."""
+    """p50 in µs of reads of one entity and of 100: by the client, by bare HMGET (Redis), by Feast on our
+    store."""
     place = repo.place
     keys = [{"shop": f"shop{n}"} for n in range(100)]
     names = [f"{DECLARED.name}:{feature}" for feature in DECLARED.features]
@@ -253,7 +254,7 @@ def fresh(bootstrap: str, folder: Path, online_store: str, name: str) -> dict[st
 
 
 def measure(bootstrap: str, folder: Path) -> dict[str, Any]:
-    """Everything, by store."""
+    """All measurements, by store."""
     found: dict[str, Any] = {}
     with redis_server(folder) as url:
         for name, online_store in (("sqlite", "sqlite"), ("redis", url)):
@@ -278,7 +279,7 @@ def measure(bootstrap: str, folder: Path) -> dict[str, Any]:
 
 
 def main(settings: Settings) -> dict[str, Any]:
-    """Measure, on the broker of the settings or on a local one of this run's own."""
+    """Measure on the broker of the settings, or on a local one that is started for this run."""
     with tempfile.TemporaryDirectory(prefix="driftline-bench-") as folder:
         stack = None if settings.bootstrap else LocalStack(Path(folder) / "stack")
         try:

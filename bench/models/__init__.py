@@ -1,1 +1,1 @@
-"""How well members and pools predict: on shipped and generated streams, and every estimator of River."""
+"""The quality of members and pools on shipped and generated streams, and a trial of every River estimator."""

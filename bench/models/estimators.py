@@ -1,6 +1,6 @@
-"""Every classifier, regressor and anomaly detector of the installed River, as a member: works, or is refused.
+"""Tries every classifier, regressor and anomaly detector of the installed River as a member.
 
-`python -m driftline.bench.models.estimators` writes docs/estimators.md; with --json it prints what was found
+`python -m driftline.bench.models.estimators` writes docs/estimators.md; with --json it prints the results
 instead.
 """
 
@@ -36,7 +36,7 @@ from driftline.streams.declare.events import Event
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "estimators.md"
 EXAMPLES = 150
 ASIDE = {"api", "base", "checks", "compat", "compose", "datasets"}
-"""Modules of River with no estimators of their own, or none that are made with parameters."""
+"""Modules of River without estimators, or whose estimators need arguments."""
 _RANDOM = 4711
 
 
@@ -45,8 +45,8 @@ class Request(Event, tag="request"):
 
 
 class EstimatorTrial(msgspec.Struct, frozen=True):
-    """What came of an estimator as the only member of a task: `refused` with a reason, or the digest of its
-    answers and how many requests it failed to answer or labels to learn, with the last reason."""
+    """The result of an estimator as the only member of a task: `refused` with a reason, or the digest of its
+    answers and the number of requests and labels on which it failed, with the last reason."""
 
     estimator: str
     task: str
@@ -136,7 +136,7 @@ MADE: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "ThresholdFilter": lambda: {"anomaly_detector": _detector(), "threshold": 0.5},
     "VotingClassifier": lambda: {"models": [_tree(), _lr()]},
 }
-"""Arguments of the estimators that cannot be made without, or have parts that need a seed."""
+"""Arguments for estimators that need some, or that have parts that need a seed."""
 
 LABEL = Label(Request, on="k", value=lambda event: True, wait=1.0)
 TASKS: Mapping[str, Task] = {
@@ -148,25 +148,25 @@ TASKS: Mapping[str, Task] = {
 
 
 class Candidate(NamedTuple):
-    """An estimator of River and the task that it is tried with."""
+    """An estimator of River, and the task that it is tried on."""
 
     cls: type
     task: str
 
     @property
     def name(self) -> str:
-        """As it is imported: `forest.ARFClassifier`."""
+        """The name with its module: `forest.ARFClassifier`."""
         return f"{self.cls.__module__.split('.')[1]}.{self.cls.__name__}"
 
     def build(self) -> Any:
-        """A new one, with its defaults and a seed where it takes one."""
+        """A new estimator with its defaults, and a seed if it takes one."""
         parameters = inspect.signature(self.cls).parameters
         arguments = dict(MADE.get(self.cls.__name__, dict)())
         return self.cls(**arguments, **{name: 1 for name in SEEDS if name in parameters})
 
 
 def zoo() -> Iterator[Candidate]:
-    """Every estimator of River's that a task could ask."""
+    """Every estimator of River that a task could use."""
     found: dict[type, None] = {}
     for module in pkgutil.iter_modules(river.__path__):
         if module.ispkg and module.name not in ASIDE:
@@ -184,7 +184,7 @@ def zoo() -> Iterator[Candidate]:
 
 
 def _numbers() -> Iterator[int]:
-    """The same in every process, from no library's generator."""
+    """Pseudo-random numbers that are the same in every process and need no library."""
     state = _RANDOM
     while True:
         state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
@@ -223,7 +223,7 @@ def tried(candidate: Candidate) -> EstimatorTrial:
         if number == EXAMPLES // 2:
             state = pickle.dumps(pool.state())
             pool = Pool(task, scope, "k", 0)
-            pool.restore(pickle.loads(state))  # our own bytes of a moment ago
+            pool.restore(pickle.loads(state))  # bytes that were pickled here just now
         forecast, _ = pool.predict(dict(x), str(number))
         answers.append((forecast.serving, forecast.output))
         pool.learn(dict(x), y, forecast, float(number), number, str(number))
@@ -264,7 +264,7 @@ def page(found: list[EstimatorTrial]) -> str:
 
 
 def main() -> None:
-    """Try them all."""
+    """Try all estimators."""
     found = [tried(candidate) for candidate in zoo()]
     if "--json" in sys.argv[1:]:
         print(json.dumps([msgspec.to_builtins(one) for one in found]))

@@ -1,10 +1,10 @@
-"""The evaluation in docs/: what serves against its members, and against River's own answers to drift.
+"""The evaluation in docs/: the default pool compared with its members and with River's drift-aware models.
 
     python -m driftline.bench.models.evaluation [--also FILE:LABEL ...] [--only STREAM ...]
 
-writes docs/evaluation.json and docs/evaluation.md; with --only, what they say of other streams stays. Each
-stream is run once through the pool of default members whose combination serves, and once for each of
-River's ensembles and wrappers, alone.
+writes docs/evaluation.json and docs/evaluation.md; with --only, results of other streams stay. Each stream is
+run once through the pool of default members, whose combination serves, and once through each of River's
+ensembles and wrappers alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from driftline.streams.code.hash_seed import pin
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SEED = 1
-"""Of the generated streams; what has to be chosen was chosen on seed 2."""
+"""The seed of the generated streams. Parameters were chosen on seed 2."""
 FLIGHTS = "flights"
 FLIGHT_EVENTS = 60_000
 RIVALS: dict[LabelKind, tuple[str, ...]] = {
@@ -35,10 +35,10 @@ RIVALS: dict[LabelKind, tuple[str, ...]] = {
     "multiclass": ("arf", "adwin-bagging", "drift-retraining"),
     "regression": ("arf",),
 }
-"""River's own, beside the pool and not in it."""
+"""River's own models, which run beside the pool."""
 NAMES = {"arf": "ARF", "adwin-bagging": "ADWIN bagging", "drift-retraining": "DriftRetraining"}
 POINTS = 0.5
-"""How far what serves may be behind the best member, in points of accuracy."""
+"""The target: the most points of accuracy by which the served answers may be worse than the best member's."""
 
 
 def _alone(kind: LabelKind, name: str) -> PerKey:
@@ -77,14 +77,14 @@ def _file(text: str) -> dict[str, Any]:
 
 
 def evaluated(name: str) -> dict[str, Any]:
-    """The figures of one stream: by its name, or FILE:LABEL."""
+    """The figures of one stream, given by its name or as FILE:LABEL."""
     if name == FLIGHTS:
         return _flights(name)
     return _file(name) if ":" in name else _stream(name)
 
 
 def _gap(result: dict[str, Any]) -> float:
-    """Points of accuracy (or per cent of the error, for numbers) by which the best member is ahead."""
+    """Points of accuracy (or per cent of the error, for numbers) by which the best member is better."""
     served, best = result["served"], result["models"][result["best"]]
     if result["task"] == "regression":
         return float(100 * (served["rmse"] / best["rmse"] - 1.0))
@@ -171,7 +171,7 @@ def _detectors(results: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _verdict(results: Sequence[dict[str, Any]]) -> list[str]:
-    """The targets, and where each is missed."""
+    """The targets, each with the streams that miss it."""
     classes = [result for result in results if result["task"] != "regression"]
     behind = [r["stream"] for r in classes if _gap(r) > POINTS]
     under = [
@@ -286,7 +286,7 @@ def page(found: dict[str, Any]) -> str:
 
 
 def _kept() -> dict[str, dict[str, Any]]:
-    """What was found before, by stream."""
+    """The results of earlier runs, by stream."""
     path = DOCS / "evaluation.json"
     known = json.loads(path.read_text("utf-8"))["streams"] if path.exists() else []
     return {result["stream"]: result for result in known}
@@ -299,7 +299,7 @@ def _write(results: Sequence[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Run, print progress, write both files after each stream."""
+    """Run, print progress, and write both files after each stream."""
     parser = argparse.ArgumentParser(prog="python -m driftline.bench.models.evaluation")
     parser.add_argument("--also", action="append", default=[], metavar="FILE:LABEL")
     parser.add_argument("--only", action="append", default=[], metavar="STREAM")

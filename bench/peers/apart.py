@@ -1,5 +1,5 @@
-"""Frameworks that are installed apart: what they require is not what driftline requires, and among
-driftline's own packages it would make another case of every case (their versions are in its code's hash)."""
+"""Frameworks that are installed separately. Their requirements conflict with driftline's, and would change
+the code hash of every case, which has the versions of packages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ _FOLDER = Path(sys.prefix) / "frameworks"
 
 
 def folder(package: str) -> Path:
-    """Where `make bench` installs a package, with what it requires: each apart from the others too, as they
-    require other versions of the same things. Only a peer's own process looks there."""
+    """The folder where `make bench` installs a package with its requirements. Each package has one, as they
+    require different versions of the same libraries. Only a peer's own process imports from it."""
     return _FOLDER / package
 
 
 def version(package: str) -> str | None:
-    """The version of a package among driftline's own or apart, None where there is none."""
+    """The version of a package among driftline's own or in its separate folder; None if it is not
+    installed."""
     found = distributions(name=package, path=[*sys.path, str(folder(package))])
     return next((distribution.version for distribution in found), None)

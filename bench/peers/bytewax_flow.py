@@ -26,13 +26,13 @@ from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import load_case
 
 BATCH = 1_000
-"""Records of a read: the connector's own default."""
+"""Records of one read: the connector's default."""
 SNAPSHOT_EVERY = timedelta(seconds=10)
 """The framework's own default."""
 
 
 class Kept:
-    """What a key has as a store, in a form that can be snapshotted."""
+    """The data of one key as a store, in a form that can be snapshotted."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The least a service on Kafka can do: aiokafka's getmany, and one send for every request.
+"""The smallest possible service on Kafka: aiokafka's getmany, and one send for every request.
 
 It decodes nothing, computes nothing and remembers nothing; requests are recognised by their tag's bytes,
 and a request is its own answer.

@@ -1,5 +1,5 @@
 """The job on plain Faust, as its documentation shows: records, an agent that takes event by event,
-and a table for what has to survive.
+and a table for durable state.
 
 Windows and waiting requests are in the table (in memory, with its change log topic), one entry a
 window and key; with `durable` off they are in a dict and nothing survives a restart.

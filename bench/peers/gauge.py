@@ -1,4 +1,4 @@
-"""CPU of a process under measurement, asked for by the process that started it."""
+"""Measures the CPU of a process, on request of the process that started it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 
 def cpu_seconds() -> float:
-    """User and system CPU of this process, all threads, and of children that have ended: a driftline
-    worker's checkpoints are written by such."""
+    """User and system CPU seconds of this process, all threads, and of its ended children: a driftline
+    worker's checkpoints are written by child processes."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
@@ -26,23 +26,23 @@ class Reading(NamedTuple):
 
 
 def read() -> Reading:
-    """The reading of this moment."""
+    """The current reading."""
     return Reading(cpu_seconds(), time.time())
 
 
 class Gauge:
-    """Remembers the reading at the first event; answers every line on standard input with the
-    first and the present one, and ends the process when its parent is gone."""
+    """Keeps the reading at the first event. Answers every line on standard input with the first and the
+    current reading, and ends the process when its parent has ended."""
 
     def __init__(self) -> None:
         self.first: Reading | None = None
-        # standard output is for the answers alone: what a framework prints goes to standard error
+        # standard output is for the answers only: prints of a framework go to standard error
         self._out = os.dup(sys.stdout.fileno())
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         threading.Thread(target=self._answer, daemon=True).start()
 
     def event(self) -> None:
-        """An event is about to be processed."""
+        """Note that an event is about to be processed."""
         if self.first is None:
             self.first = read()
 

@@ -1,9 +1,9 @@
 """The job as a team would write it by hand on a stream framework: the same features, the same
 predictions, in floats, without driftline's guarantees.
 
-What driftline does beyond it is left out, in the peers' favour: no check of the input, no
-duplicates dropped, no watermark, no late events, no expiry of labels, no corrections, no baselines,
-metrics or monitors. References and River models are always in plain memory.
+Everything else that driftline does is left out, in the peers' favour: no checks of the input, no
+deduplication, no watermark, no late events, no expiry of labels, no corrections, no baselines, metrics or
+monitors. References and River models are always in plain memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Out = tuple[str, dict[str, Any]]
 
 
 class Store(Protocol):
-    """Where windows and waiting requests are kept: a framework's state, or a dict."""
+    """The store of windows and waiting requests: a framework's state, or a dict."""
 
     def get(self, key: str) -> Any: ...
     def set(self, key: str, value: Any) -> None: ...
@@ -43,7 +43,7 @@ class Memory:
         self.set = self._values.__setitem__
 
     def delete(self, key: str) -> None:
-        """Forget a key."""
+        """Remove a key."""
         del self._values[key]
 
 
@@ -56,8 +56,8 @@ def _key(prefix: str, by: tuple[str, ...]) -> Callable[[Any], str]:
 
 
 class _Table:
-    """Windows over one value of one event type: [sum, sum of squares, times, values] a key, or
-    [time, value] where only the newest is asked for."""
+    """Windows over one value of one event type: [sum, sum of squares, times, values] for each key, or [time,
+    value] if only the newest value is needed."""
 
     def __init__(self, number: int, window: Window) -> None:
         value = window.value
@@ -106,7 +106,7 @@ class _Table:
                 kept[0] = kept[1] = 0.0
 
     def values(self, request: Any, at: float, store: Store) -> list[Any] | None:
-        """What is in the window at `at`."""
+        """The content of the window at `at`."""
         kept: list[Any] | None = store.get(self.key(request))
         if kept is None:
             return None
@@ -186,7 +186,7 @@ class Job:
                     self._lookups.append((name, attrgetter(feature.by), found, feature.field))
 
     def refer(self, tag: str, event: Any) -> bool:
-        """Remember a reference event; False when it is none."""
+        """Store a reference event; returns False for any other event."""
         tables = self._references.get(tag)
         if tables is None:
             return False

@@ -1,8 +1,8 @@
-"""The job on Pathway: a reducer over the records of each partition, as they come in batches.
+"""The job on Pathway: a reducer over the records of each partition, which come in batches.
 
-Only a reducer is given a batch whole, in no order, so it sorts by offset. Its result is what the batch puts
-out. What the job remembers is in a dict beside it: no operator of Pathway learns. Nothing survives a restart.
-What it has fetched before its first batch is not in its CPU, in its favour.
+Only a reducer gets a whole batch, unordered, so it sorts by offset. Its result is the batch's outputs. The
+job's state is in a dict outside, as no operator of Pathway learns; nothing survives a restart. Records that
+it fetches before its first batch are not counted in its CPU, in its favour.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs a peer as a process of its own on a prepared log, measures it, and gives it up where it hangs."""
+"""Runs a peer as a process on a prepared log, measures it, and stops it if it hangs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from driftline.streams.declare.topics import TopicSpec
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Seconds after which a peer is given up: until it tells its CPU, without a new output, for one round,
-    and from SIGTERM to its end."""
+    """Time-outs of a peer in seconds: for reporting its CPU, without a new output, for one round, and from
+    SIGTERM to its end."""
 
     answer: float = 30.0
     stalled: float = 60.0
@@ -32,7 +32,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """What a peer is to do: fold `log` into `predictions` and `outcomes`.
+    """The job of a peer: fold `log` into `predictions` and `outcomes`.
 
     `durable` says whether a peer's windows live in the framework's own state or in plain memory,
     `feast` whether a driftline worker writes online features too, `exact` whether it writes source
@@ -60,7 +60,7 @@ class Assignment(msgspec.Struct, frozen=True):
 
 
 class PeerFailed(Exception):
-    """A peer did not do its job; the message says what was seen and how its log ends."""
+    """A peer failed. The message says what happened and how its log ends."""
 
 
 def _started(
@@ -84,7 +84,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 class Process:
-    """A peer at work, with its gauge."""
+    """A running peer, with its gauge."""
 
     def __init__(self, module: str, assignment: Assignment, limits: Limits) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -102,7 +102,7 @@ class Process:
         )
 
     def readings(self) -> dict[str, Any]:
-        """The gauge's first and present reading."""
+        """The gauge's first and current reading."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -128,7 +128,7 @@ class Process:
         return PeerFailed(f"{self._module} {what}; its log ends with: {_tail(self._stderr.read())}")
 
     def stop(self) -> None:
-        """End the process: with SIGTERM, and where that does not do, or children are left, with SIGKILL."""
+        """End the process with SIGTERM. If it does not end, or children are left, use SIGKILL."""
         self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(self._limits.end)
@@ -162,7 +162,7 @@ def measure(
 
 
 def figures(processes: Sequence[Process], records: int) -> dict[str, Any]:
-    """What `records` of a log have cost these processes together, from the first event to now."""
+    """The CPU and rate of these processes together for `records` of a log, from the first event to now."""
     readings = [process.readings() for process in processes]
     busy = [(reading["first"], reading["now"]) for reading in readings if reading["first"] is not None]
     cpu = sum(now[0] - first[0] for first, now in busy)
@@ -248,14 +248,14 @@ def _tail(log: bytes) -> str:
 
 
 def topics(assignment: Assignment, partitions: int) -> list[TopicSpec]:
-    """The topics of an assignment, set up as the case's own are."""
+    """The topics of an assignment, with the settings of the case's own topics."""
     config = {"message.timestamp.type": "LogAppendTime"}
     names = (assignment.log, assignment.predictions, assignment.outcomes)
     return [TopicSpec(name, partitions, config) for name in names]
 
 
 def home(root: Path, name: str) -> str:
-    """A folder of its own for a peer's files."""
+    """A folder for the files of one peer."""
     folder = root / name
     folder.mkdir(parents=True)
     return str(folder)

@@ -1,6 +1,6 @@
 """Bare River on ready feature dicts: predict at the request, learn at the label, in the log's order.
 
-Nothing that serves River models online can cost less than this.
+It is the lower bound of the cost of serving River models online.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Ready(NamedTuple):
 
 
 def ready(case: UseCase, log: Log) -> Ready:
-    """The steps over a log, taken from the predictions and outcomes that the fold puts out."""
+    """The steps over a log, taken from the predictions and outcomes that the fold publishes."""
     simulation = Simulation(without_extras(case))
     steps: list[Step] = []
     published: list[Any] = []
@@ -55,7 +55,7 @@ def ready(case: UseCase, log: Log) -> Ready:
 
 
 class Bare:
-    """New estimators, taken through the steps a stretch at a time."""
+    """New estimators that are run through ranges of the steps."""
 
     def __init__(self, case: UseCase, work: Ready) -> None:
         champion = case.models.first
@@ -68,7 +68,7 @@ class Bare:
         self._outputs: list[Any] = []
 
     def run(self, begin: int, end: int) -> None:
-        """Go through the steps [begin, end)."""
+        """Run the steps [begin, end)."""
         asks, learns, outputs = self._asks, self._learns, self._outputs
         for key, x, learn, label in self._work.steps[begin:end]:
             if learn:

@@ -1,4 +1,4 @@
-"""One driftline worker as its own process, Kafka to Kafka, with a gauge."""
+"""A driftline worker as a process with a gauge, from Kafka to Kafka."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _online_writer(case: UseCase, home: Path) -> OnlineWriter:
 
 
 def _leave_out_exactness() -> None:
-    """Serve without source positions and checkpoints: what they cost is the difference."""
+    """Serve without source positions and checkpoints, to measure their cost as the difference."""
     kafka_broker.headers_of = lambda output: list(output.headers)  # type: ignore[attr-defined]
     Checkpointing.look = lambda self, owned: None  # type: ignore[method-assign]
 

@@ -1,4 +1,5 @@
-"""Rounds of what may fail: the good ones count, the others are reported, and the bench goes on."""
+"""Rounds of measurements that may fail: the good ones count, failures are reported, and the bench
+continues."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def attempt(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def medians(run: Callable[[], dict[str, Any]], rounds: int) -> dict[str, Any]:
-    """Medians over the good rounds of one peer; None where none was good, and why the others failed."""
+    """Medians over the good rounds of one peer, and the reasons of failed rounds. None without a good
+    round."""
     runs = [attempt(run) for _ in range(rounds)]
     good = [one for one in runs if "failure" not in one]
     failures = [one["failure"] for one in runs if "failure" in one]

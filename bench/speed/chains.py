@@ -2,8 +2,8 @@
 
 python -m driftline.bench.speed.chains --events 60000 --rounds 3
 
-Payments come each second of event time: no partition of the chain has to wait for another one, as in a
-case that is fed as it happens. The workers serve before the first event is there, then get all at once.
+There is a payment in each second of event time, so no partition of the chain has to wait for another one, as
+in a live case. The workers serve before the first event, and then get all events at once.
 """
 
 from __future__ import annotations

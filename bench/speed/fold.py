@@ -1,7 +1,7 @@
 """The fold without Kafka, against bare River, with its cost by stage.
 
-Stages are differences between folds that do more and more, each of them timed alone: a profiler
-would charge its own cost to whatever has many small calls.
+The cost of a stage is the difference between two folds, one of which does more. Each is timed alone: a
+profiler would add its own cost to code with many small calls.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 
 
 Fold = Callable[[Chunks], None]
-"""Folds chunks, on from those it was given before."""
+"""Folds chunks, continuing from those it was given before."""
 
 
 def _decode(case: UseCase) -> Fold:
@@ -92,7 +92,7 @@ def _whole(case: UseCase) -> Fold:
 
 
 def _outputs(case: UseCase, log: Log) -> dict[str, Any]:
-    """The digest, and how much is put out: what a worker must arrive at too."""
+    """The digest and the number of outputs, which a worker must reach too."""
     simulation = Simulation(case)
     counts = {"predictions": 0, "outcomes": 0}
     for partition, records in log.chunks(CHUNK):
@@ -103,8 +103,8 @@ def _outputs(case: UseCase, log: Log) -> dict[str, Any]:
 
 
 SLICES = 12
-"""Pieces of the log that are timed alone. Of each the least of the rounds counts: another tenant of the
-machine slows down stretches of a second, seldom the same one in every round."""
+"""The number of pieces of the log that are timed alone. Of each piece, the fastest round counts: other work
+on the machine slows down a second or so, seldom at the same piece in every round."""
 
 
 def _sliced(items: Sequence[_T]) -> list[Sequence[_T]]:
@@ -172,7 +172,7 @@ def _interleaved(
     before, slices = log.chunks(CHUNK, 0, first), _sliced(log.chunks(CHUNK, first))
     steps = _sliced(range(len(work.steps)))
     gc.collect()
-    gc.freeze()  # what is ready is not for the collector to walk through, in any of the runs
+    gc.freeze()  # in all runs, the collector skips the prepared data
     done = _Rounds()
     for _ in range(rounds):
         bare = river.Bare(case, work)

@@ -1,4 +1,4 @@
-"""What HTTP adds: one client that asks the gateway, and one that asks over the topics, in turns.
+"""The cost of HTTP: one client that asks the gateway, and one that asks over the topics, in turns.
 
 Both wait for each answer before they ask again, and the same worker answers both.
 """

@@ -29,7 +29,7 @@ WORKER = "driftline.bench.peers.worker"
 PACE_SECONDS = {200: 15.0, 1000: 3.0}
 """Length of one paced run by its rate, in events a second."""
 AGREEMENT = 1e-6
-"""Largest difference of a peer's probability from driftline's: theirs are summed in floats."""
+"""The largest allowed difference of a peer's probability from driftline's, as peers sum in floats."""
 RECOVERED_WITHIN = 400.0
 """Seconds for each of the two measurements of take-over and recovery."""
 
@@ -154,7 +154,7 @@ class KafkaRuns:
             return gateway.measure(self.case, self.log, worker, assignment, requests, self._limits)
 
     def recovery(self, log_file: Path, rounds: int) -> dict[str, Any]:
-        """What a take-over costs, and how long a killed worker is away; the `failures` by measurement."""
+        """The cost of a take-over, and the outage after a worker is killed; `failures` by measurement."""
 
         def silent_fold() -> dict[str, Any]:
             assignment = self.assign(own=True)
