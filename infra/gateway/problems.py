@@ -136,6 +136,12 @@ def beyond_end(partition: int, end: int, offset: int) -> Problem:
     return no_position(f"partition {partition} ends at {end}, before {offset}")
 
 
+def being_traced() -> Problem:
+    """Another lineage is being computed from the log."""
+    detail = "another lineage is being traced: try again, or ask another gateway"
+    return Problem(429, "Too many requests", detail, headers={"Retry-After": "1"})
+
+
 def too_many_streams(most: int) -> Problem:
     """As many event streams are open as the limit allows."""
     detail = f"{most:,} streams are open: try again, or ask another gateway"

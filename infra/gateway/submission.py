@@ -15,6 +15,7 @@ from driftline.infra.gateway.problems import (
     no_prediction,
     other_content,
     refused_event,
+    too_many_requests,
     unknown_outcome,
 )
 from driftline.infra.gateway.progress import FoldedOffsets
@@ -34,12 +35,18 @@ from driftline.streams.records.positions import position_of
 
 FOLLOWED_FOR = 600.0
 """Seconds for which a request without an answer is remembered as in progress."""
+SENT_FOR = 20.0
+"""Seconds for which an event is being sent, whether or not a client waits. The producer gives up earlier."""
+MOST_OUTSTANDING = 50_000
+"""Requests in progress at once, including those for which no client waits any more."""
 
 
 class _Outstanding(NamedTuple):
-    """A request in progress: the hash of its content, and its future prediction."""
+    """A request in progress: the hash of its content, whether sending it has ended, and its future
+    prediction."""
 
     content: int
+    is_sent: asyncio.Event
     result: asyncio.Task[bytes]
 
 
@@ -70,9 +77,11 @@ class Submission:
     async def predict(self, request: Event) -> bytes:
         """The prediction of a request as published. Repeats of a request get the same one.
 
-        Raises Problem when the fold refuses the request, when its id was used for another request, and when
-        it is unknown whether the request is in the log. The call may be cancelled at any time: the request is
-        processed all the same.
+        Raises Problem when the fold refuses the request, when its id was used for another request, when too
+        many requests are in progress, and when it is unknown whether the request is in the log. The call may
+        be cancelled at any time: the request is processed all the same. It is also sent on when its outcome
+        is unknown, and a repeat joins it: clients that do not wait before they retry add no load to a slow
+        Kafka.
         """
         content = content_of(request)
         published = self._results.find(request.id)
@@ -80,39 +89,77 @@ class Submission:
             return await self._repeated(request, content, published)
         outstanding = self._outstanding.get(request.id)
         if outstanding is None:
-            # wait before sending: a result that is read before anyone waits for it would be missed
-            answer = self._results.answer_of(request.id)
-            refused_behind = self._results.refusals.behind(request.id)
-            task = asyncio.create_task(self._follow(request, answer, refused_behind))
-            outstanding = self._outstanding[request.id] = _Outstanding(content, task)
-            task.add_done_callback(lambda _: self._outstanding.pop(request.id, None))
+            outstanding = self._begin(request, content)
         elif outstanding.content != content:
             raise other_content(request.id)
+        try:
+            async with asyncio.timeout(ANSWERS_IN):
+                await outstanding.is_sent.wait()
+        except TimeoutError:
+            raise unknown_outcome(request.id) from None
         return await asyncio.shield(outstanding.result)
 
+    def _begin(self, request: Event, content: int) -> _Outstanding:
+        """Begin to send a request. Raises Problem 429 when too many are in progress."""
+        if len(self._outstanding) >= MOST_OUTSTANDING:
+            raise too_many_requests(MOST_OUTSTANDING)
+        # wait before sending: a result that is read before anyone waits for it would be missed
+        answer = self._results.answer_of(request.id)
+        refused_behind = self._results.refusals.behind(request.id)
+        is_sent = asyncio.Event()
+        task = asyncio.create_task(self._follow(request, content, is_sent, answer, refused_behind))
+        outstanding = self._outstanding[request.id] = _Outstanding(content, is_sent, task)
+        task.add_done_callback(lambda task: self._over(request.id, task))
+        return outstanding
+
+    def _over(self, event_id: str, task: asyncio.Task[bytes]) -> None:
+        """Forget a request that has ended. Retrieves its failure, or asyncio logs it when no client waits."""
+        self._outstanding.pop(event_id, None)
+        if not task.cancelled():
+            task.exception()
+
     async def _follow(
-        self, request: Event, answer: asyncio.Future[bytes], refused_behind: asyncio.Future[RefusedRecord]
+        self,
+        request: Event,
+        content: int,
+        is_sent: asyncio.Event,
+        answer: asyncio.Future[KnownAnswer],
+        refused_behind: asyncio.Future[RefusedRecord],
     ) -> bytes:
         """Send a request and wait for its result."""
         refusals = self._results.refusals
         refused = [refused_behind]
         position: LogPosition | None = None
         try:
-            (position,) = await self.append(request)
+            (position,) = await self._appended(request)
+            is_sent.set()
             refused.append(refusals.at(position))
             async with asyncio.timeout(FOLLOWED_FOR):
                 waited: list[asyncio.Future[Any]] = [answer, *refused]
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
-                return answer.result()
+                return await self._own(request, content, position, answer.result())
             raise refused_record(next(each.result() for each in refused if each.done()))
         except TimeoutError:
             raise unknown_outcome(request.id) from None
         finally:
+            is_sent.set()
             self._results.give_up(request.id)
             refusals.give_up_behind(request.id)
             if position is not None:
                 refusals.give_up(position)
+
+    async def _own(self, request: Event, content: int, position: LogPosition, answer: KnownAnswer) -> bytes:
+        """The prediction published under the request's id. It may be that of an earlier record with the same
+        id, sent by another gateway or client. Raises Problem if that one had other content."""
+        if self._topics.behind:  # in a chain, a prediction does not have the position in the log
+            return answer.body
+        if (answer.partition, answer.source) == position:
+            self._results.note_content(request.id, content)
+            return answer.body
+        place = self._results.find(request.id)
+        assert place is not None  # it has just been published
+        return await self._repeated(request, content, place)
 
     async def folded(self, positions: Iterable[LogPosition]) -> None:
         """Return when the records at these positions have been folded. Raises Problem if one is refused."""
@@ -136,13 +183,21 @@ class Submission:
         """Append an event to the log, a reference to every partition. Returns the positions. Raises
         Problem."""
         try:
+            async with asyncio.timeout(ANSWERS_IN):
+                return await self._appended(event)
+        except TimeoutError:
+            raise unknown_outcome(event.id) from None
+
+    async def _appended(self, event: Event) -> list[LogPosition]:
+        """As `append`, without the limit for a client that waits."""
+        try:
             value = self._codec.encode(event)
         except Refused as error:
             raise refused_event(error.stage, error.reason) from None
         key = self._codec.key(event)
         numbers = range(self._partitions) if key is None else (partition_of(key, self._partitions),)
         try:
-            async with asyncio.timeout(ANSWERS_IN):
+            async with asyncio.timeout(SENT_FOR):
                 producer = await self._started()
                 sent = [await producer.send(self._topics.log, value, key, number) for number in numbers]
                 places = await asyncio.gather(*sent)
@@ -180,6 +235,10 @@ class Submission:
     async def _repeated(self, request: Event, content: int, place: AnswerPlace) -> bytes:
         """The prediction of a repeated request. Raises Problem if its id was used for another request."""
         answer = await self._answer(request.id, place)
+        if answer.content is not None:
+            if answer.content != content:
+                raise other_content(request.id)
+            return answer.body
         if self._topics.behind:  # in a chain, a prediction does not have the position in the log
             await self.folded(await self.append(request))
             return answer.body
@@ -207,7 +266,7 @@ class Submission:
         record = await self._lookup.record(self._topics.predictions, place.partition, place.offset)
         if record is None:
             raise Problem(404, "No prediction", f"that of {event_id!r} was published, and is kept no longer")
-        return KnownAnswer(position_of(record.headers)[0], bytes(record.value))
+        return KnownAnswer(place.partition, position_of(record.headers)[0], bytes(record.value))
 
     async def close(self) -> None:
         """Cancel the requests in progress and close the producer."""

@@ -13,10 +13,18 @@ from driftline.errors import DeclarationError
 from driftline.infra.gateway.access import Allow, Scope
 from driftline.infra.gateway.document.answers import problems
 from driftline.infra.gateway.document.case_document import CaseDocument
-from driftline.infra.gateway.problems import beyond_end, no_lineage, not_now, too_many_streams
+from driftline.infra.gateway.problems import (
+    ANSWERS_IN,
+    being_traced,
+    beyond_end,
+    no_lineage,
+    not_now,
+    too_many_streams,
+)
 from driftline.infra.gateway.published.event_stream import OpenStreams, RecordStream
 from driftline.infra.gateway.published.offset_vector import encoded, parsed
 from driftline.infra.gateway.published.topic_reader import RecordPage, TopicReader
+from driftline.infra.gateway.published.turns import Turns
 from driftline.infra.serving.serve import open_history
 from driftline.infra.settings import Settings
 from driftline.infra.topics.incidents import NEWEST_DRIFT, incidents_of
@@ -51,7 +59,7 @@ class RecordRoutes:
         self._topics = case.topics(settings.namespace)
         self._reader = TopicReader(bootstrap)
         self._streams = streams
-        self._tracing = asyncio.Lock()
+        self._tracing = Turns()
 
     async def close(self) -> None:
         """Close the connection."""
@@ -133,14 +141,13 @@ class RecordRoutes:
         @router.get(
             "/lineage/{prediction_id:path}",
             summary="The lineage of a prediction: request, features with the events behind them, model, code",
-            responses=document.lineage() | problems(no_lineage("no prediction has this id")),
+            responses=document.lineage() | problems(no_lineage("no prediction has this id"), being_traced()),
         )
         async def trace(request: Request, prediction_id: str) -> Response:
             allow(request, "read:values")
-            await self._reader.reached(
-                self._topics.log
-            )  # else a thread would wait for Kafka, and the next requests for the thread
-            async with self._tracing:  # each one reads the log, so one at a time
+            # else a thread would wait for Kafka, and the next requests for the thread
+            await self._reader.reached(self._topics.log)
+            async with self._tracing.taken(else_=being_traced()):  # each one reads the log
                 try:
                     found = await asyncio.to_thread(self._lineage, prediction_id)
                 except KafkaError:
@@ -150,7 +157,7 @@ class RecordRoutes:
             return Response(found, media_type="application/json")
 
     def _lineage(self, prediction_id: str) -> str:
-        with open_history(self._case, self._settings) as history:
+        with open_history(self._case, self._settings, ANSWERS_IN) as history:
             code = code_of(self._case)
             return lineage(history, self._case, self._topics, code, prediction_id, EVENTS_BEHIND).as_json()
 

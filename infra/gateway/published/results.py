@@ -34,10 +34,13 @@ RESULTS_POLL_MS = 200
 
 
 class KnownAnswer(NamedTuple):
-    """A prediction as published, and the offset of its request in the log's partition."""
+    """A prediction as published, and the position of its request in the topic of the stage that answers."""
 
+    partition: int
     source: int
     body: bytes
+    content: int | None = None
+    """Hash of the request's content, if this gateway sent it."""
 
 
 class _Head(msgspec.Struct):
@@ -55,7 +58,7 @@ class PublishedResults:
         self._read_head = msgspec.json.Decoder(_Head).decode
         self._newest: OrderedDict[str, KnownAnswer] = OrderedDict()
         self._newest_bytes = 0
-        self._answers: dict[str, asyncio.Future[bytes]] = {}
+        self._answers: dict[str, asyncio.Future[KnownAnswer]] = {}
         self._outage = Outage(f"reading the results of {case.name}")
         self._consumer: AIOKafkaConsumer | None = None
         self._moved = asyncio.Condition()
@@ -124,10 +127,11 @@ class PublishedResults:
         event_id = self._read_head(record.value).event_id
         # beyond the horizon, the same id is another request
         self._places.put(event_id, AnswerPlace(place.partition, record.offset), record.timestamp)
-        self._keep(event_id, KnownAnswer(source, record.value))
+        answer = KnownAnswer(place.partition, source, record.value)
+        self._keep(event_id, answer)
         waiting = self._answers.pop(event_id, None)
         if waiting is not None and not waiting.done():
-            waiting.set_result(record.value)
+            waiting.set_result(answer)
 
     def _keep(self, event_id: str, answer: KnownAnswer) -> None:
         before = self._newest.pop(event_id, None)
@@ -144,8 +148,14 @@ class PublishedResults:
         """The prediction itself, if it is still in memory."""
         return self._newest.get(event_id)
 
-    def answer_of(self, event_id: str) -> asyncio.Future[bytes]:
-        """Resolves with the bytes of the request's prediction. Call it before the request is sent."""
+    def note_content(self, event_id: str, content: int) -> None:
+        """Note the hash of the request's content beside its prediction, if that is still in memory."""
+        answer = self._newest.get(event_id)
+        if answer is not None:
+            self._newest[event_id] = answer._replace(content=content)
+
+    def answer_of(self, event_id: str) -> asyncio.Future[KnownAnswer]:
+        """Resolves with the request's prediction. Call it before the request is sent."""
         waiting = self._answers.get(event_id)
         if waiting is None or waiting.done():
             waiting = self._answers[event_id] = asyncio.get_running_loop().create_future()

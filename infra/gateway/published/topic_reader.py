@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from driftline.infra.gateway.problems import ANSWERS_IN, not_now
 from driftline.infra.gateway.published.offset_vector import OffsetVector, gaps, within
+from driftline.infra.gateway.published.turns import Turns
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.closing import Endings
 
@@ -73,14 +74,14 @@ class TopicExtent(NamedTuple):
 class TopicReader:
     """One consumer outside any group, used by one request at a time.
 
-    Raises Problem 503 when Kafka gives nothing for too long, including the wait for earlier requests.
+    Raises Problem 503 when Kafka gives nothing for too long, or earlier requests take too long.
     """
 
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._endings = Endings()
         self._consumer: AIOKafkaConsumer | None = None
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
 
     async def reached(self, topic: str) -> None:
         """Check that Kafka can be reached and has the topic. Raises Problem 503."""
@@ -106,7 +107,7 @@ class TopicReader:
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[tuple[AIOKafkaConsumer, asyncio.Timeout]]:
         try:
-            async with asyncio.timeout(ANSWERS_IN) as patience, self._turn:
+            async with self._turns.taken(else_=not_now()), asyncio.timeout(ANSWERS_IN) as patience:
                 try:
                     yield await self._started(), patience
                 except BaseException as error:
