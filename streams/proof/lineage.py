@@ -165,8 +165,9 @@ def lineage(
     stops = stops_of(history, case, places, published.partition, published.source)
     log = Place(topics.log, stops[0].partition)
     request = request_of(prediction, history, codec, log, stops[0].offset)
-    learning = published.partition if topics.learning == topics.predicting else 0  # else one learns for all
-    outcomes = list(outcomes_of(history, topics.outcomes, learning, prediction_id))
+    # whose labels the model has: the stage that answers, or the one that learns for all replicas
+    learner = Target(places.count - 1, published.partition if topics.learning == topics.predicting else 0)
+    outcomes = list(outcomes_of(history, topics.outcomes, learner.partition, prediction_id))
     return Lineage(
         prediction_id,
         topics.predictions,
@@ -177,8 +178,8 @@ def lineage(
         prediction,
         At(stops[0].offset, request.id, request.at),
         _features(history, case, stops, request, prediction, shown),
-        _learned(history, case, places, stops[-1].target, prediction.model),
-        _epoch(recorded_epochs(history, topics.models, published.partition), published.source, code),
+        _learned(history, case, places, learner, prediction.model),
+        _epoch(recorded_epochs(history, topics.models, learner.partition), published.source, code),
         outcomes[-1].outcome.status if outcomes else "pending",
         outcomes,
         stops,

@@ -45,10 +45,10 @@ def run(system: Any, events: list[Any], eventually: Eventually, *, kill: bool) -
         system.stop(worker)
 
 
-def audited(system: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What `driftline audit` says."""
+def told(system: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a command says."""
     return subprocess.run(
-        [sys.executable, "-m", "driftline", "audit", "parcels:replicated", *arguments],
+        [sys.executable, "-m", "driftline", *arguments],
         env=system.environment,
         capture_output=True,
         text=True,
@@ -80,7 +80,7 @@ def test_replicas_answer_each_request_once_and_every_answer_is_proved_from_its_a
     assert Counter(newest.values()) == {
         status: expected[status] for status in ("labelled", "unlabelled", "void") if expected[status]
     }
-    done = audited(system, "--json")
+    done = told(system, "audit", "parcels:replicated", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["checked"] == found["equal"] > 3 * len(predictions)
@@ -90,3 +90,11 @@ def test_replicas_answer_each_request_once_and_every_answer_is_proved_from_its_a
     assert figures(port)["driftline_audit_differences"] == figures(port)["driftline_audit_unchecked"] == 0
     auditor.send_signal(signal.SIGTERM)
     assert auditor.wait(60) == 0, said.read_text()
+    newest_answer = max(predictions, key=lambda one: one.model.learned_through)
+    traced = told(system, "lineage", newest_answer.id, "parcels:replicated", "--json")
+    assert traced.returncode == 0, traced.stdout + traced.stderr
+    lineage = json.loads(traced.stdout)
+    assert lineage["agrees"]
+    assert lineage["model"]["learned_through"]["offset"] == newest_answer.model.learned_through
+    assert lineage["outcomes"]
+    assert lineage["epoch"]["difference"] is None
