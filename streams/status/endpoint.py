@@ -70,7 +70,7 @@ class Endpoint:
                 return
 
     async def _metrics_text(self, _request: web.Request) -> web.Response:
-        return web.Response(body=self.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return web.Response(body=await self.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _alive(self, _request: web.Request) -> web.Response:
         return web.json_response({"alive": True})

@@ -1,7 +1,9 @@
-"""The metrics that a scrape of a worker gets: prepared by the worker, so that a scrape costs it nothing."""
+"""The metrics that a scrape of a worker gets: prepared by the worker, and written out a metric at a time, so
+that no answer waits for a scrape."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -62,9 +64,25 @@ class WorkerMetrics(Collector):
         """See prometheus_client."""
         return self._readings.families()
 
-    def text(self) -> bytes:
-        """In Prometheus's text format."""
-        return generate_latest(self._registry)
+    async def text(self) -> bytes:
+        """In Prometheus's text format. It takes 8 us a series, some milliseconds in all: whatever is to be
+        answered meanwhile comes in between."""
+        parts = []
+        for metric in self._registry.collect():
+            parts.append(generate_latest(_Alone(metric)))
+            await asyncio.sleep(0)
+        return b"".join(parts)
+
+
+class _Alone(Collector):
+    """One metric, as a registry of its own."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        """See prometheus_client."""
+        yield self._metric
 
 
 def add_rows(readings: Readings, rows: RowWriter) -> None:

@@ -1,9 +1,11 @@
-"""Asks a worker's endpoint."""
+"""Asks a worker's endpoint, and reads what it would answer."""
 
 from __future__ import annotations
 
 import urllib.error
 import urllib.request
+
+from driftline.streams.status.metrics import WorkerMetrics
 
 
 def got(port: int, path: str) -> tuple[int, str]:
@@ -15,3 +17,13 @@ def got(port: int, path: str) -> tuple[int, str]:
         return error.code, error.read().decode()
     except OSError:
         return 0, ""
+
+
+def written(metrics: WorkerMetrics) -> str:
+    """What a scrape gets now, whatever else the loop would do meanwhile."""
+    writing = metrics.text()
+    while True:
+        try:
+            writing.send(None)
+        except StopIteration as done:
+            return str(done.value.decode())

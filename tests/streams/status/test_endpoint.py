@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import threading
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from driftline.infra.local.kafka import free_port
 from driftline.streams.status.endpoint import answering_while_starting
+from driftline.streams.status.metric_definitions import MEASURES, PREFIX
+from driftline.streams.status.metrics import Readings, WorkerMetrics
 from tests.streams.status.scraping import got
 
 
@@ -46,3 +51,28 @@ def test_a_worker_without_an_address_answers_nowhere() -> None:
     threads = threading.active_count()
     with answering_while_starting(None):
         assert threading.active_count() == threads
+
+
+def test_a_scrape_lets_answers_in_between_its_metrics_and_is_of_one_moment() -> None:
+    def readings(value: float) -> Readings:
+        found = Readings("orders")
+        for measure in MEASURES.values():
+            found.set(measure.name, value, *measure.labels)
+        return found
+
+    async def run() -> tuple[bytes, int]:
+        metrics, turns = WorkerMetrics(), 0
+        metrics.show(readings(1.0))
+        scrape = asyncio.create_task(metrics.text())
+        while not scrape.done():
+            await asyncio.sleep(0)
+            turns += 1
+            metrics.show(readings(2.0))
+        return scrape.result(), turns
+
+    text, turns = asyncio.run(run())
+    families = list(text_string_to_metric_families(text.decode()))
+    own = [sample for family in families if family.name.startswith(PREFIX) for sample in family.samples]
+    assert {sample.name for sample in own} == {measure.series for measure in MEASURES.values()}
+    assert {sample.value for sample in own} == {1.0}
+    assert turns >= len(families)

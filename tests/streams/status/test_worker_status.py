@@ -23,6 +23,7 @@ from driftline.streams.status.metric_definitions import MEASURES
 from driftline.streams.status.metrics import WorkerMetrics
 from driftline.streams.status.worker_status import WorkerStatus
 from tests.streams.owner.memory import MemoryBroker, MemoryCheckpoints
+from tests.streams.status.scraping import written
 
 PARTITIONS = 2
 PATIENCE = 30.0
@@ -75,7 +76,7 @@ class Serving:
         """The values of a measure, by its labels beside the case."""
         return {
             tuple(sample.labels[label] for label in MEASURES[name].labels): sample.value
-            for family in text_string_to_metric_families(self.metrics.text().decode())
+            for family in text_string_to_metric_families(written(self.metrics))
             for sample in family.samples
             if sample.name == MEASURES[name].series
         }
