@@ -55,8 +55,10 @@ def explains_itself(error: Exception) -> bool:
         GroupAuthorizationFailedError,
         KafkaConnectionError,
         KafkaTimeoutError,
+        RequestTimedOutError,
         TopicAuthorizationFailedError,
     )
 
     refused = (GroupAuthorizationFailedError, TopicAuthorizationFailedError)
-    return isinstance(error, (KafkaConnectionError, KafkaTimeoutError, *refused))
+    away = (KafkaConnectionError, KafkaTimeoutError, RequestTimedOutError)
+    return isinstance(error, away + refused)

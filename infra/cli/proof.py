@@ -226,11 +226,12 @@ def lineage(
     """
     from driftline.infra.proof.lineage import as_text
     from driftline.infra.serving.serve import open_history
+    from driftline.streams.archive.log_reader import SHORT_SILENCE
     from driftline.streams.owner.deployment import code_of
     from driftline.streams.proof.lineage import lineage as trace
 
     declared, now = selected_case(only_case() if case is None else case, partitions), settings()
-    with open_history(declared, now) as history:
+    with open_history(declared, now, SHORT_SILENCE) as history:
         topics, code = declared.topics(now.namespace), code_of(declared)
         found = trace(history, declared, topics, code, prediction, events)
     print(found.as_json() if as_json else as_text(found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from driftline.streams.archive.log_reader import LogReader
+from driftline.streams.archive.log_reader import SHORT_SILENCE, LogReader
 
 
 class Lag(NamedTuple):
@@ -19,7 +19,7 @@ class Lag(NamedTuple):
 
 def lags(bootstrap: str, log: str, answered: Mapping[int, int]) -> dict[int, Lag]:
     """The lag of each partition of which everything before an offset is `answered`; empty without the log."""
-    with LogReader(bootstrap) as reader:
+    with LogReader(bootstrap, silence=SHORT_SILENCE) as reader:
         topic = reader.topic(log)
         partitions = topic[1] if topic is not None else []
         return {

@@ -274,9 +274,10 @@ def run_bridge(bridge: Bridge, settings: Settings, foreign: str | None, *, once:
     return asyncio.run(carry())
 
 
-def open_history(case: UseCase, settings: Settings) -> TopicPast:
-    """What Kafka and the archive hold of a case's topics."""
+def open_history(case: UseCase, settings: Settings, silence: float | None = None) -> TopicPast:
+    """What Kafka and the archive hold of a case's topics; `silence` is how long Kafka may say nothing, in
+    seconds (see `TopicPast`)."""
     from driftline.streams.archive.parts import Archive
     from driftline.streams.archive.topic_history import TopicPast
 
-    return TopicPast(bootstrap_of(settings), Archive(settings.archive_uri(case.name)))
+    return TopicPast(bootstrap_of(settings), Archive(settings.archive_uri(case.name)), silence)

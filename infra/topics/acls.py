@@ -45,8 +45,8 @@ def allow(bootstrap: str, principal: str, rights: Sequence[Right]) -> None:
                 for right in rights
             ]
         )
-    if given["failed"]:
-        refused, error = given["failed"][0]
+    if given["failed"]:  # kafka-python keeps the kinds of the errors alone
+        reasons = sorted({f"{error.__name__}: {error.description}" for error in given["failed"]})
         raise InfraError(
-            f"{principal} was not given {len(given['failed'])} rights, of them {refused}: {error}"
+            f"{principal} was not given {len(given['failed'])} of {len(rights)} rights: {'; '.join(reasons)}"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from driftline.infra.topics.dead_letters import DeadLetter
-from driftline.streams.archive.log_reader import LogReader
+from driftline.streams.archive.log_reader import SHORT_SILENCE, LogReader
 from driftline.streams.clients.producer import EventProducer
 from driftline.streams.declare.events import SYSTEM_EVENTS, Event
 from driftline.streams.declare.partitioning import partition_of
@@ -80,7 +80,7 @@ class Retries:
                 f"{letter.whole_length:,} bytes exceed the case's limit of {self.case.max_event_bytes:,}"
             )
         assert letter.source is not None  # else the letter is final
-        with LogReader(self.bootstrap) as reader:
+        with LogReader(self.bootstrap, silence=SHORT_SILENCE) as reader:
             chunks = reader.chunks(self.topics.log, letter.id.partition, letter.source, letter.source + 1)
             for record in (record for chunk in chunks for record in chunk):
                 value = record.value or b""

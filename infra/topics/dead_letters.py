@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from driftline.infra.errors import InfraError
 from driftline.infra.topics.tail import partitions_of
-from driftline.streams.archive.log_reader import LogReader
+from driftline.streams.archive.log_reader import SHORT_SILENCE, LogReader
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import REPORT_ONLY
@@ -141,7 +141,7 @@ def selected_letters(bootstrap: str, topics: Topics, selection: LetterSelection)
     """The selected letters that the topic still has, by partition and offset; raises InfraError for an id
     that it does not have."""
     missing = set(selection.ids)
-    with LogReader(bootstrap) as reader:
+    with LogReader(bootstrap, silence=SHORT_SILENCE) as reader:
         for partition in partitions_of(reader, bootstrap, topics.dead_letters):
             begin, end = reader.extent(topics.dead_letters, partition)
             if selection.ids:

@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 from driftline.infra.errors import InfraError
-from driftline.streams.archive.log_reader import LogReader
+from driftline.streams.archive.log_reader import SHORT_SILENCE, LogReader
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.records.positions import header_texts
 
@@ -21,7 +21,7 @@ def newest_records(bootstrap: str, topic: str, count: int) -> list[dict[str, Any
 
     A value that is no JSON (a dead letter) is given as text; other headers are given too.
     """
-    with LogReader(bootstrap) as reader:
+    with LogReader(bootstrap, silence=SHORT_SILENCE) as reader:
         numbers = partitions_of(reader, bootstrap, topic)
         read = [_Read(number, record) for number in numbers for record in _last(reader, topic, number, count)]
     read.sort(key=lambda each: (each.record.timestamp, each.partition, each.record.offset))

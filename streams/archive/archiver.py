@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from driftline.features.online.transient_failures import Outage
-from driftline.streams.archive.log_reader import LogReader, Stalled
+from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.archive.parts import Archive, ArchivedRecord, ArchiveError, Manifest
 from driftline.streams.errors import StreamsError
 
@@ -71,7 +71,7 @@ class Archiver:
                         self._round(reader)
                         outage.ended()
                         self._wait(END_READ_EVERY)
-            except (KafkaError, Stalled, OSError) as error:
+            except (KafkaError, OSError) as error:
                 if isinstance(error, KafkaError) and not error.retriable:
                     raise StreamsError(f"Kafka refuses: {type(error).__name__}: {error}") from error
                 outage.failed(error)

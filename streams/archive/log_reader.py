@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.errors import StreamsError
@@ -12,9 +12,8 @@ from driftline.streams.errors import StreamsError
 if TYPE_CHECKING:
     from driftline.settings import KafkaSecurity
 
-REQUEST_MS = 10_000
-"""How long a request to the broker may take before KafkaTimeoutError."""
-STALLED_AFTER = 60.0
+SHORT_SILENCE = 4.0
+"""Seconds of Kafka's silence for which somebody who waits for a command is kept waiting."""
 POLL_MS = 500
 RECORDS_IN_POLL = 5_000
 
@@ -23,23 +22,45 @@ class Trimmed(StreamsError):
     """The topic no longer has the next offset to read."""
 
 
-class Stalled(StreamsError):
-    """The broker has sent nothing for too long, although it has more records."""
+class Patience(NamedTuple):
+    """Seconds of a broker's silence that are waited for: while connecting, after a request, and where records
+    are to come."""
+
+    connecting: float
+    request: float
+    records: float
+
+    @classmethod
+    def of(cls, silence: float | None) -> Patience:
+        """The same for all of it; without a number that of work that nobody waits for."""
+        return cls(30.0, 10.0, 60.0) if silence is None else cls(silence, silence, silence)
 
 
 class LogReader:
     """One connection that reads one topic partition at a time.
 
     With a `group` it can also commit its user's progress, for others to see; commits are never read.
-    kafka.errors.KafkaTimeoutError means that the broker did not answer.
+    kafka.errors.KafkaTimeoutError and RequestTimedOutError mean that the broker did not answer, or sent
+    nothing although it has more records: for `silence` seconds, where that is given (see `Patience`).
     """
 
     def __init__(
-        self, bootstrap: str, group: str | None = None, security: KafkaSecurity | None = None
+        self,
+        bootstrap: str,
+        group: str | None = None,
+        security: KafkaSecurity | None = None,
+        *,
+        silence: float | None = None,
     ) -> None:
         from driftline.streams.connection import clients
 
-        self._admin = clients.admin(bootstrap, security)
+        self._patience = Patience.of(silence)
+        self._request_ms = round(self._patience.request * 1_000)
+        limits = {
+            "bootstrap_timeout_ms": round(self._patience.connecting * 1_000),
+            "request_timeout_ms": self._request_ms,
+        }
+        self._admin = clients.admin(bootstrap, security, **limits)
         self._consumer = clients.consumer(
             bootstrap,
             security,
@@ -50,6 +71,7 @@ class LogReader:
             allow_auto_create_topics=False,
             max_poll_records=RECORDS_IN_POLL,
             max_partition_fetch_bytes=8 << 20,  # one partition is read at a time: fewer round trips
+            **limits,
         )
 
     def topic(self, name: str) -> tuple[str, list[int]] | None:
@@ -71,9 +93,9 @@ class LogReader:
     def extent(self, topic: str, partition: int) -> tuple[int, int]:
         """[begin, end) of what can be read: from the first offset kept to the first undecided one."""
         tp = _place(topic, partition)
-        begin = self._consumer.beginning_offsets([tp], REQUEST_MS)[tp]
+        begin = self._consumer.beginning_offsets([tp], self._request_ms)[tp]
         # read_committed: the last stable offset, so an open transaction is not passed
-        end = self._consumer.end_offsets([tp], REQUEST_MS)[tp]
+        end = self._consumer.end_offsets([tp], self._request_ms)[tp]
         return begin, max(begin, end)
 
     def high_watermark(self, topic: str, partition: int) -> int:
@@ -102,16 +124,16 @@ class LogReader:
     def offset_at(self, topic: str, partition: int, timestamp: int) -> int:
         """Offset of the first record appended at or after `timestamp` (ms); the end when there is none."""
         tp = _place(topic, partition)
-        place = self._consumer.offsets_for_times({tp: timestamp}, REQUEST_MS)[tp]
+        place = self._consumer.offsets_for_times({tp: timestamp}, self._request_ms)[tp]
         return self.extent(topic, partition)[1] if place is None else int(place.offset)
 
     def chunks(self, topic: str, partition: int, begin: int, end: int) -> Iterator[list[ArchivedRecord]]:
         """The records of [begin, end), in order; ends when the partition has been read up to `end`.
 
         `end` is at most the partition's end. A chunk is empty when nothing came for a moment, so that
-        the caller can stop. Raises Trimmed when retention was faster, Stalled after a minute of silence.
+        the caller can stop. Raises Trimmed when retention was faster, and KafkaTimeoutError.
         """
-        from kafka.errors import OffsetOutOfRangeError
+        from kafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 
         consumer = self._consumer
         tp = _place(topic, partition)
@@ -131,15 +153,17 @@ class LogReader:
             if position > at:
                 at = position
                 moved = time.monotonic()
-            elif time.monotonic() - moved > STALLED_AFTER:
-                raise Stalled(f"{topic}-{partition}: nothing came after offset {at} for {STALLED_AFTER:g} s")
+            elif time.monotonic() - moved > self._patience.records:
+                raise KafkaTimeoutError(
+                    f"{topic}-{partition}: nothing came after offset {at} for {self._patience.records:g} s"
+                )
             yield [_record(r) for r in fetched if r.offset < end]
 
     def commit(self, topic: str, partition: int, offset: int) -> None:
         """Commit for the group that everything before `offset` is processed."""
         from kafka.structs import OffsetAndMetadata
 
-        self._consumer.commit({_place(topic, partition): OffsetAndMetadata(offset, "", -1)}, REQUEST_MS)
+        self._consumer.commit({_place(topic, partition): OffsetAndMetadata(offset, "", -1)}, self._request_ms)
 
     def close(self) -> None:
         self._consumer.close()

@@ -22,13 +22,18 @@ class TopicPast:
     """The records of topics at `bootstrap` and in `archive`, as one.
 
     A topic that is no longer on the broker is read from the archive alone; one that was recreated
-    since it was archived is refused (ArchiveError).
+    since it was archived is refused (ArchiveError). `silence` is how long Kafka
+    may not answer, in seconds (see `LogReader`).
     """
 
-    def __init__(self, bootstrap: str, archive: Archive) -> None:
+    def __init__(self, bootstrap: str, archive: Archive, silence: float | None = None) -> None:
         self._bootstrap = bootstrap
         self._archive = archive
-        self._reader = LogReader(bootstrap)
+        self._silence = silence
+        self._reader = self._connected()
+
+    def _connected(self) -> LogReader:
+        return LogReader(self._bootstrap, silence=self._silence)
 
     def begin(self, topic: str, partition: int) -> int:
         """The earliest offset that Kafka or the archive has."""
@@ -60,7 +65,7 @@ class TopicPast:
         Raises StreamsError, naming the offsets, for a range that neither Kafka nor the archive has.
         """
         at = begin
-        with LogReader(self._bootstrap) as reader:  # one of its own: several iterations may run side by side
+        with self._connected() as reader:  # one of its own: several iterations may run side by side
             while at < end:
                 kept, archived = self._extents(topic, partition)
                 if kept[0] <= at < kept[1]:

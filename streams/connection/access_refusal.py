@@ -44,14 +44,14 @@ class FileToken(AbstractTokenProvider):  # type: ignore[misc]
         return self._path.read_text("utf-8").strip()
 
 
-def refusal(bootstrap: str, security: KafkaSecurity) -> str | None:
-    """Why the first broker of `bootstrap` that answers refuses clients; None if it is away, or if nothing is
-    known to be wrong."""
+def refusal(bootstrap: str, security: KafkaSecurity, within: float = HANDSHAKE_WITHIN) -> str | None:
+    """Why the first broker of `bootstrap` that answers refuses clients; None if it is away (it does not
+    answer `within` so many seconds), or if nothing is known to be wrong."""
     for address in bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         host = host.strip("[]")  # as an IPv6 address is written
         try:
-            with socket.create_connection((host, int(port)), HANDSHAKE_WITHIN) as plain:
+            with socket.create_connection((host, int(port)), within) as plain:
                 return _reason(plain, host, security)
         except (OSError, ValueError):
             continue

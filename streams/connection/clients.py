@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import KafkaTimeoutError
 
-from driftline.streams.connection.access_refusal import FileToken, refusal
+from driftline.streams.connection.access_refusal import HANDSHAKE_WITHIN, FileToken, refusal
 from driftline.streams.connection.security import arguments, own_security
 from driftline.streams.errors import NotLetIn
 
@@ -65,7 +65,8 @@ def _made(kind: Any, bootstrap: str, security: KafkaSecurity | None, settings: d
         try:
             return kind(**given, bootstrap_timeout_ms=max(1, round(left * 1_000)))
         except KafkaTimeoutError:
-            before, reason = reason, refusal(bootstrap, security)
+            patience = max(ASKED_AFTER, min(HANDSHAKE_WITHIN, ends - time.monotonic()))
+            before, reason = reason, refusal(bootstrap, security, patience)
         if time.monotonic() >= ends or (reason is not None and reason == before):
             break
     raise _failure(bootstrap, reason)

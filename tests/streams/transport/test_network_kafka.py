@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 import shop
 from aiokafka.errors import KafkaError
+from kafka.errors import KafkaTimeoutError, RequestTimedOutError
 
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.archive.archiver import Archiver
+from driftline.streams.archive.log_reader import LogReader
 from driftline.streams.archive.parts import Archive
 from driftline.streams.clients.producer import EventProducer, Undelivered
 from driftline.streams.connection import request_limit
+from driftline.streams.connection.clients import LET_IN_WITHIN
 from driftline.streams.declare.topics import Topics
 from driftline.streams.records.outputs import Output
 from driftline.streams.records.ports import AppendFailed, BrokerSilent, Place
@@ -160,6 +163,34 @@ def test_an_archiver_goes_on_when_its_broker_is_back_and_says_so(
     finally:
         archiver.stop()
         running.join()
+
+
+@pytest.mark.parametrize(
+    ("ask", "reason"),
+    [
+        (lambda reader, place, kafka: reader.topic(place.topic), None),
+        (lambda reader, place, kafka: reader.extent(place.topic, place.partition), None),
+        (
+            lambda reader, place, kafka: list(reader.chunks(place.topic, place.partition, 0, 2)),
+            "nothing came after",
+        ),
+        (lambda reader, place, kafka: LogReader(kafka, silence=1.0), "no Kafka answers"),
+    ],
+    ids=["topic", "extent", "records", "connection"],
+)
+def test_whoever_waits_for_what_is_read_hears_soon_that_kafka_says_nothing(
+    network: Proxy, place: Place, ask: Callable[[LogReader, Place, str], object], reason: str | None
+) -> None:
+    asyncio.run(_append(network.address, place, 0))
+    with LogReader(network.address, silence=1.0) as reader:
+        assert reader.topic(place.topic)
+        assert reader.extent(place.topic, place.partition) == (0, 3), "two records and a fence's marker"
+        network.freeze()
+        begun = time.monotonic()
+        with pytest.raises((KafkaTimeoutError, RequestTimedOutError), match=reason):
+            ask(reader, place, network.address)
+        assert time.monotonic() - begun < LET_IN_WITHIN, "what is waited where nothing is said of it"
+        network.restore()  # else to close waits
 
 
 async def _append(bootstrap: str, place: Place, first: int) -> None:
