@@ -39,15 +39,7 @@ def sample_run() -> SampleRun:
     records = RunRecords()
     samples = []
     for number, (partition, chunk) in enumerate(Log.of(case, EVENTS).chunks(CHUNK)):
-        out = simulation.step(partition, chunk)
-        for prediction in out.predictions:
-            records.prediction(prediction.key, prediction.value, partition, prediction.offset)
-        for outcome in out.outcomes:
-            records.outcome(outcome.value)
-        for drift in out.drift:
-            records.drift(drift.value)
-        for change in out.models:
-            records.change(change.value)
+        records.add(partition, simulation.step(partition, chunk))
         if records.keys:
             seen = simulation.summary()
             samples.append(Sample(records.last_at, float(number), seen.counts["events"], 10**8, seen.models))

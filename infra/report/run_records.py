@@ -18,6 +18,7 @@ from driftline.online_models.tasks.metrics import metrics_of
 from driftline.online_models.tasks.protocol import Task
 from driftline.streams.fold.route import PoolKey
 from driftline.streams.records.messages import DriftEvent, ModelEvent
+from driftline.streams.records.outputs import Outputs
 
 LASTING = 300
 """Values on both sides from which on a drift of a feature is more than a gust."""
@@ -89,6 +90,17 @@ class RunRecords:
         self.features: list[SampledFeatures] = []
         self.drifts: list[DriftEvent] = []
         self.changes: list[ModelEvent] = []
+
+    def add(self, partition: int, outputs: Outputs) -> None:
+        """Add what the fold of a partition put out."""
+        for prediction in outputs.predictions:
+            self.prediction(prediction.key, prediction.value, partition, prediction.offset)
+        for outcome in outputs.outcomes:
+            self.outcome(outcome.value)
+        for drift in outputs.drift:
+            self.drift(drift.value)
+        for change in outputs.models:
+            self.change(change.value)
 
     def prediction(self, key: bytes | None, value: bytes, partition: int = 0, offset: int = 0) -> None:
         """Add a record of the predictions topic; `offset` is that of its source position."""

@@ -15,7 +15,6 @@ from driftline.examples.flights.delays import flights_and_delays
 from driftline.examples.flights.events import Scheduled
 from driftline.examples.flights.models import apart, indicators, logistic, quantities, stepped, steps
 from driftline.infra.report.run_records import RunRecords
-from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.simulate import simulate
 
 LEAST: dict[str, Any] = {"carrier": "UA", "scheduled_2h": 9, "departed_2h": 4, "cancelled_2h": 0}
@@ -88,16 +87,7 @@ def test_a_model_learns_what_is_missing_and_survives_its_pickle(build: Callable[
 
 def test_golden_figures_of_the_first_60_000_events() -> None:
     evidence = RunRecords()
-
-    def take(partition: int, out: Outputs) -> None:
-        for output in out.predictions:
-            evidence.prediction(output.key, output.value, partition, output.offset)
-        for output in out.outcomes:
-            evidence.outcome(output.value)
-        for output in out.models:
-            evidence.change(output.value)
-
-    result = simulate(flights, limit=60_000, on_outputs=take)
+    result = simulate(flights, limit=60_000, on_outputs=evidence.add)
     counts = {name: result[name] for name in ("predictions", "labelled", "void", "unlabelled", "pending")}
     assert counts == {
         "predictions": 18_520,

@@ -107,10 +107,7 @@ class Chaos:
         for record in self._log:
             if self._random.random() < 0.3:
                 await self._wait()
-            if record is None:
-                stored.entries.append(None)
-            else:
-                stored.append(*record, ())
+            stored.write(record)
         self._written = True
 
     async def rage(self) -> None:

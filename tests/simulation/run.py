@@ -45,6 +45,11 @@ class Verdict:
     records: int = 0
     trace: list[str] = field(default_factory=list)
 
+    def violated_by(self, error: Exception) -> None:
+        """What the code under test raises unexpectedly is a violation too, and said with its traceback."""
+        said = f"{type(error).__name__}: {error}"
+        self.violation = said if isinstance(error, Violation) else traceback.format_exc()
+
 
 def quiet() -> None:
     """Do not tell of every failure that is made here."""
@@ -63,9 +68,7 @@ def run(seed: int, focus: Focus | None = None, *, verbose: bool = False) -> Verd
             _rage(world, focus)
             _settle(world, verdict)
     except Exception as error:
-        verdict.violation = f"{type(error).__name__}: {error}"
-        if not isinstance(error, Violation):
-            verdict.violation = traceback.format_exc()
+        verdict.violated_by(error)
     verdict.steps = loop.steps
     verdict.fences = sum(epoch + 1 for epoch in world.coordinators.values())
     verdict.records = world.log.end

@@ -84,6 +84,13 @@ class StoredPlace:
     ) -> None:
         self.entries.append(Stored(self.end, key, value, tuple(headers)))
 
+    def write(self, record: tuple[bytes | None, bytes | None] | None) -> None:
+        """Append what no owner sends: key and value, or None for the marker of a transaction."""
+        if record is None:
+            self.entries.append(None)
+        else:
+            self.append(*record, ())
+
     def fence(self, owner: str, epoch: int) -> None:
         """From now on what an owner sends with an older epoch is refused; the marker takes one offset."""
         self.epochs[owner] = epoch

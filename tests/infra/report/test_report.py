@@ -25,7 +25,6 @@ from driftline.infra.report.run import run_page, write_report
 from driftline.infra.report.run_records import RunRecords, feature_of
 from driftline.infra.report.samples import INTERVALS, Sample, memory, over_time, rolling
 from driftline.online_models.drift.surveillance import DETECTOR
-from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.simulate import Progress, simulate
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
@@ -130,23 +129,13 @@ def html() -> str:
     evidence, samples = RunRecords(), []
     started = time.perf_counter()
 
-    def take(partition: int, out: Outputs) -> None:
-        for output in out.predictions:
-            evidence.prediction(output.key, output.value, partition, output.offset)
-        for output in out.outcomes:
-            evidence.outcome(output.value)
-        for output in out.drift:
-            evidence.drift(output.value)
-        for output in out.models:
-            evidence.change(output.value)
-
     def look(simulation: Progress) -> None:
         summary = simulation.summary()
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         wall = time.perf_counter() - started
         samples.append(Sample(evidence.last_at, wall, summary.counts["events"], rss, summary.models))
 
-    result = simulate(shop.orders, "shop:dearer", chunk=250, on_outputs=take, on_progress=look)
+    result = simulate(shop.orders, "shop:dearer", chunk=250, on_outputs=evidence.add, on_progress=look)
     result["served"] = evidence.served(shop.orders.task)
     return run_page("orders", result, samples, evidence, description="Orders of <two> shops")
 

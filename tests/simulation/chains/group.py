@@ -127,10 +127,7 @@ class Group:
             if self._random.random() < 0.2:
                 await self._wait()
             stored = self._world.places[stages.input(Target(0, partition))]
-            if record is None:
-                stored.entries.append(None)
-            else:
-                stored.append(*record, ())
+            stored.write(record)
         self._written = True
 
     async def rage(self) -> None:

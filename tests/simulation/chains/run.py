@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from random import Random
 from unittest.mock import patch
@@ -48,9 +47,7 @@ def run(seed: int, focus: Focus | None = None, *, verbose: bool = False) -> Verd
             _rage(world, told, focus)
             _settle(world, told)
     except Exception as error:
-        verdict.violation = f"{type(error).__name__}: {error}"
-        if not isinstance(error, Violation):
-            verdict.violation = traceback.format_exc()
+        verdict.violated_by(error)
     verdict.steps = loop.steps
     verdict.fences = sum(epoch + 1 for epoch in world.coordinators.values())
     verdict.records = sum(place.end for place in world.places.values())

@@ -46,14 +46,6 @@ def producer(bootstrap: str) -> Iterator[KafkaProducer]:
 
 
 @pytest.fixture
-def transactional(bootstrap: str) -> Iterator[KafkaProducer]:
-    producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"test.{uuid.uuid4().hex[:8]}")
-    producer.init_transactions()
-    yield producer
-    producer.close()
-
-
-@pytest.fixture
 def archive(tmp_path: Path) -> Archive:
     return Archive(str(tmp_path / "archive"), SIZE)
 

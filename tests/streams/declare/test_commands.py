@@ -19,6 +19,7 @@ from driftline.streams.errors import DeclarationError
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.simulation.sources import LogRecord
+from tests.streams.fold.restarts import folded_with_restarts
 
 PRIVATE, PUBLIC = new_key()
 OTHER_PRIVATE, _ = new_key()
@@ -196,11 +197,7 @@ def test_nonces_outlast_a_restart_and_steps_change_nothing() -> None:
     case = declared()
     log = records(case, trade(wanted("promote", 7, member="constant"), wanted("promote", 7, member="spare")))
     expected = PartitionProcessor(case, 0).step(log)
-    processor = PartitionProcessor(case, 0)
-    found = Outputs()
-    for record in log:
-        found.extend(processor.step([record]))
-        processor = PartitionProcessor.restored(case, 0, processor.snapshot())
+    found = folded_with_restarts(case, log)
     assert all(getattr(found, kind) == getattr(expected, kind) for kind in KINDS)
     assert len(expected.dead_letters) == 1
 

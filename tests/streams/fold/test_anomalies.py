@@ -14,8 +14,9 @@ from shop import Asked, Settled, asked, orders, settled
 from driftline import HOUR, MINUTE, Anomaly, Event, Label, Member, PerKey, UseCase, field
 from driftline.online_models.errors import ModelsError
 from driftline.streams.fold.processor import PartitionProcessor, summarize
-from driftline.streams.records.outputs import KINDS, Outputs
+from driftline.streams.records.outputs import KINDS
 from driftline.streams.simulation.sources import LogRecord
+from tests.streams.fold.restarts import folded_with_restarts
 
 
 def is_bad(event: Any) -> bool:
@@ -116,11 +117,7 @@ def test_steps_and_restarts_change_nothing(task: Anomaly) -> None:
     declared = case(task, half_space_trees)
     log = records(declared, trade(80, labels=task is LABELLED))
     expected = PartitionProcessor(declared, 0).step(log)
-    processor = PartitionProcessor(declared, 0)
-    found = Outputs()
-    for record in log:
-        found.extend(processor.step([record]))
-        processor = PartitionProcessor.restored(declared, 0, processor.snapshot())
+    found = folded_with_restarts(declared, log)
     assert all(getattr(found, kind) == getattr(expected, kind) for kind in KINDS)
 
 

@@ -14,8 +14,9 @@ from driftline import HOUR, Event, Label, Member, PerKey, Promotion, Regression,
 from driftline.online_models.pool.report import merged_report
 from driftline.streams.clients.schema import topic_schemas
 from driftline.streams.fold.processor import PartitionProcessor, summarize
-from driftline.streams.records.outputs import KINDS, Outputs
+from driftline.streams.records.outputs import KINDS
 from driftline.streams.simulation.sources import LogRecord
+from tests.streams.fold.restarts import folded_with_restarts
 
 RULES = Promotion(min_labels=50, warm_up=0)
 
@@ -81,11 +82,7 @@ def test_promotions_come_at_the_same_record_however_the_records_are_cut(cut: int
     log = records(case, trade(300))
     expected = PartitionProcessor(case, 0).step(log)
     assert any(change["kind"] == "promotion" for change in told(expected.models))
-    processor = PartitionProcessor(case, 0)
-    found = Outputs()
-    for start in range(0, len(log), cut):
-        found.extend(processor.step(log[start : start + cut]))
-        processor = PartitionProcessor.restored(case, 0, processor.snapshot())
+    found = folded_with_restarts(case, log, cut)
     assert all(getattr(found, kind) == getattr(expected, kind) for kind in KINDS)
 
 
@@ -121,12 +118,7 @@ def test_a_prediction_of_a_number_has_its_interval_and_the_share_held_so_far() -
     found = told(out.predictions)
     assert all("interval" not in prediction for prediction in found[:20])
     assert found[-1]["interval"] == {"low": 0.0, "high": 6.0, "coverage": 0.8, "held": 1.0}
-    processor = PartitionProcessor(case, 0)
-    again = Outputs()
-    for record in log:
-        again.extend(processor.step([record]))
-        processor = PartitionProcessor.restored(case, 0, processor.snapshot())
-    assert again.predictions == out.predictions
+    assert folded_with_restarts(case, log).predictions == out.predictions
 
 
 def test_shared_models_are_one_pool_whatever_the_keys() -> None:

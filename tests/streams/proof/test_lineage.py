@@ -41,6 +41,7 @@ from driftline.streams.owner.deployment import code_of
 from driftline.streams.proof.lineage import Lineage, lineage
 from driftline.streams.records.outputs import KINDS, Output
 from driftline.streams.records.positions import NOTHING, headers_of
+from tests.streams.proof.in_memory import InMemory
 
 
 class Settled(Event, tag="settled"):
@@ -111,26 +112,6 @@ def values() -> Iterator[bytes]:
             yield event("product", 2, 80, product="p1", weight=7.0)  # older than what is known
             yield event("product", 3, 100, product="p1", weight=3.5)  # as old: the later arrival counts
             yield event("product", 4, 9999, product="p1", weight=9.5)  # of a time to come
-
-
-class InMemory:
-    """Topics of one partition, by name."""
-
-    def __init__(self, topics: dict[str, list[ArchivedRecord]]) -> None:
-        self.topics = topics
-
-    def begin(self, topic: str, partition: int) -> int:
-        records = self.topics[topic]
-        return records[0].offset if records else 0
-
-    def end(self, topic: str, partition: int) -> int:
-        records = self.topics[topic]
-        return records[-1].offset + 1 if records else 0
-
-    def records(self, topic: str, partition: int, begin: int, end: int) -> Iterator[list[ArchivedRecord]]:
-        for record in self.topics[topic]:
-            if begin <= record.offset < end:
-                yield [record]
 
 
 def record(offset: int, output: Output) -> ArchivedRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -25,6 +25,7 @@ from driftline.streams.records.outputs import KINDS, Output
 from driftline.streams.records.ports import Extent, Place, StoredRecord
 from driftline.streams.records.positions import NOTHING, SourcePosition, headers_of, position_of
 from driftline.streams.simulation.sources import layout
+from tests.streams.proof.in_memory import InMemory
 
 CASE = shop.orders
 OTHER_CASE = replace(CASE, models=PerKey(champion=Member("constant", shop.TurnsNaN), frozen_after=20))
@@ -38,30 +39,18 @@ def as_record(offset: int, output: Output) -> ArchivedRecord:
     return ArchivedRecord(offset, 0, output.key, output.value, tuple(headers_of(output)))
 
 
-class Held:
+class Held(InMemory):
     """One partition of each topic, in memory."""
 
     def __init__(self) -> None:
         placed = [r for p, r in layout(CASE, shop.trade(150), CASE.partitions) if p == 0]
-        self.topics: dict[str, list[ArchivedRecord]] = {getattr(TOPICS, kind): [] for kind in KINDS}
+        super().__init__({getattr(TOPICS, kind): [] for kind in KINDS}, chunk=5)
         self.topics[TOPICS.log] = [ArchivedRecord(r.offset, 0, r.key, r.value, ()) for r in placed]
         self.epochs: list[CodeEpoch] = []
 
     @property
     def log(self) -> list[ArchivedRecord]:
         return self.topics[TOPICS.log]
-
-    def begin(self, topic: str, partition: int) -> int:
-        records = self.topics[topic]
-        return records[0].offset if records else 0
-
-    def end(self, topic: str, partition: int) -> int:
-        records = self.topics[topic]
-        return records[-1].offset + 1 if records else 0
-
-    def records(self, topic: str, partition: int, begin: int, end: int) -> Iterator[list[ArchivedRecord]]:
-        found = [record for record in self.topics[topic] if begin <= record.offset < end]
-        return (found[i : i + 5] for i in range(0, len(found), 5))
 
     def tails(self) -> dict[str, SourcePosition]:
         ends = {kind: self.topics[getattr(TOPICS, kind)][-1:] for kind in KINDS}
