@@ -7,11 +7,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,15 @@ from driftline.streams.owner.deployment import code_of
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.positions import SourcePosition, source_of
 from driftline.streams.simulation.digest import DIGESTED, Digests
+from tests.commands.forked_command import Command, ForkedCommand, cold_command, completed
 
 CASES = Path(__file__).parent / "cases"
 """Where the tests' own cases are, for workers to import."""
 
 settings.register_profile("soak", max_examples=5_000, deadline=None)
+
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+"""The tests' brokers are too short-lived to be compiled twice: they take 7.6 s of CPU instead of 13.3."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,14 +50,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses a broker is an integration test.
 
-    Files with such tests come first: they wait more than they work, and one of two processes would else be
-    left with the last of them.
+    Files with such tests, which wait more than they work, take turns with the others, so that the processors
+    have something to do all the time.
     """
     for item in items:
         if {"bootstrap", "stack", "system_of"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
     waiting = {item.path for item in items if item.get_closest_marker("integration")}
-    items.sort(key=lambda item: item.path not in waiting)
+    turns = {}
+    for kind in (waiting, {item.path for item in items} - waiting):
+        files = [path for path in dict.fromkeys(item.path for item in items) if path in kind]
+        turns |= {path: (number + 0.5) / len(files) for number, path in enumerate(files)}
+    items.sort(key=lambda item: turns[item.path])
 
 
 def engine_missing() -> str | None:
@@ -126,7 +134,7 @@ class System:
     bootstrap: str
     namespace: str
     home: Path
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    workers: list[Command] = field(default_factory=list)
 
     @property
     def topics(self) -> Topics:
@@ -148,27 +156,40 @@ class System:
         path = self.home / "status" / f"{name}.json"
         return json.loads(path.read_text()) if path.exists() else None
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> Command:
         """One more worker."""
         return self.command("worker", self.case_path)[0]
 
-    def command(self, *arguments: str, **environment: str) -> tuple[subprocess.Popen[bytes], Path]:
-        """A command of this system that runs beside the test, and the file of what it says."""
+    def command(self, *arguments: str, cold: bool = False, **environment: str) -> tuple[Command, Path]:
+        """A command of this system that runs beside the test, and the file of what it says; a `cold` one is
+        a new Python, which imports everything itself."""
         said = self.home / f"{arguments[0]}-{len(self.workers)}.log"
-        with said.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "driftline", *arguments],
-                env=self.environment | environment,
-                stdout=log,
-                stderr=log,
-            )
+        begun = cold_command if cold else ForkedCommand
+        process = begun(arguments, self.environment | environment, said)
         self.workers.append(process)
         return process, said
 
-    def stop(self, worker: subprocess.Popen[bytes]) -> None:
+    def run(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A command of this system, run to its end."""
+        return completed(*arguments, environment=self.environment | environment)
+
+    def stop(self, worker: Command) -> None:
         """Ask a worker to end, and see that it ends well."""
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0
+
+    @cached_property
+    def _consumer(self) -> KafkaConsumer:
+        """What asks for ends; it is asked again and again, and a new one takes ten times the CPU."""
+        return KafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed")
+
+    def close(self) -> None:
+        """Kill the workers."""
+        for worker in self.workers:
+            worker.kill()
+            worker.wait()
+        if "_consumer" in vars(self):
+            self._consumer.close()
 
     def places(self, topic: str) -> list[TopicPartition]:
         """The partitions of one of the case's topics, those between stages too."""
@@ -178,13 +199,9 @@ class System:
 
     def ends(self, topic: str) -> dict[int, int]:
         """Where a reader of committed records ends, by partition: an open transaction is not passed."""
-        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed")
-        try:
-            return {tp.partition: end for tp, end in consumer.end_offsets(self.places(topic)).items()}
-        finally:
-            consumer.close()
+        return {tp.partition: end for tp, end in self._consumer.end_offsets(self.places(topic)).items()}
 
-    def folded(self, worker: subprocess.Popen[bytes]) -> bool:
+    def folded(self, worker: Command) -> bool:
         """Whether this worker has folded all of the log."""
         assert worker.poll() is None, "the worker ended"
         status = self.status
@@ -256,10 +273,8 @@ def system_of(bootstrap: str, tmp_path: Path) -> Iterator[Callable[..., System]]
         return system
 
     yield made
-    for worker in (worker for system in systems for worker in system.workers):
-        if worker.poll() is None:
-            worker.kill()
-            worker.wait()
+    for system in systems:
+        system.close()
 
 
 @pytest.fixture(autouse=True)

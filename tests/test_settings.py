@@ -15,6 +15,7 @@ from driftline.features.feast.repository_location import RepositoryLocation
 from driftline.infra.settings import Settings
 from driftline.setting_sources import SettingsError, explained, read
 from driftline.streams.clients.defaults import default_bootstrap, default_namespace
+from tests.commands.forked_command import completed_anew as driftline
 
 PASSWORD = "open-sesame"
 KEY = "0123456789abcdef" * 4
@@ -41,16 +42,6 @@ class Given:
     def __call__(self, **variables: str) -> None:
         for name, value in variables.items():
             self._monkeypatch.setenv(f"DRIFTLINE_{name}", value)
-
-
-def driftline(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "driftline", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def source_of(name: str) -> str:

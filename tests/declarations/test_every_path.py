@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from datetime import UTC, date, datetime
 from enum import IntEnum
 from pathlib import Path
@@ -26,6 +24,7 @@ from driftline.infra.settings import Settings
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.sources import LogRecord, with_closing_clock
+from tests.commands.forked_command import completed
 from tests.streams.archive.archived import archive_of, logs_of
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -92,13 +91,7 @@ def test_history_and_training_set_have_them(tmp_path: Path) -> None:
     archive_of(readings, with_closing_clock(readings, typed.events()), uri, 50)
     environment = {**os.environ, "DRIFTLINE_HOME": str(tmp_path), "PYTHONPATH": str(CASES)}
     for command in (["history"], ["training-set", "--out", str(tmp_path / "set.parquet"), "--json"]):
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "driftline", "features", command[0], "typed:readings"),
-                *command[1:],
-            ],
-            env=environment, capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
+        done = completed("features", command[0], "typed:readings", *command[1:], environment=environment)
         assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["rows"], told["share"]) == (60, 1.0)

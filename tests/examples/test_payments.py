@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +27,7 @@ from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import layout, with_closing_clock
+from tests.commands.forked_command import completed
 from tests.streams.archive.archived import archive_of
 
 LIMIT = 9_000
@@ -153,13 +152,7 @@ def test_a_training_set_has_the_features_of_every_entity_as_they_were_served(tmp
         ["history", case],
         ["training-set", case, "--out", str(tmp_path / "set.parquet"), "--json"],
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "driftline", "features", *arguments],
-            env=os.environ | {"DRIFTLINE_HOME": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = completed("features", *arguments, environment=os.environ | {"DRIFTLINE_HOME": str(tmp_path)})
         assert done.returncode == 0, done.stderr
     made = json.loads(done.stdout)
     assert (made["rows"], made["share"]) == (600, 1.0)

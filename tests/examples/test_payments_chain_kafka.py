@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -115,13 +113,7 @@ def check_refolded(published: Mapping[str, list[Any]], refolded: Refolded) -> No
 
 def check_audited(system: Any, published: Mapping[str, list[Any]], refolded: Refolded) -> None:
     """`driftline audit` compares all of that, and finds it equal."""
-    done = subprocess.run(
-        [sys.executable, "-m", "driftline", "audit", PATH, "--json"],
-        env=system.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = system.run("audit", PATH, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     sent = sum(len(values) for writers in refolded.sends.values() for values in writers.values())

@@ -36,13 +36,7 @@ def produce_as_others_do(system: Any, events: list[Any]) -> None:
 
 
 def said(system: Any, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "driftline", *arguments, "--json"],
-        env=system.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = system.run(*arguments, "--json")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found

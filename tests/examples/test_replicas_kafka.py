@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -45,17 +43,6 @@ def run(system: Any, events: list[Any], eventually: Eventually, *, kill: bool) -
         system.stop(worker)
 
 
-def told(system: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What a command says."""
-    return subprocess.run(
-        [sys.executable, "-m", "driftline", *arguments],
-        env=system.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("kill", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_replicas_answer_each_request_once_and_every_answer_is_proved_from_its_activation(
     system_of: Callable[[str], Any], eventually: Eventually, kill: bool
@@ -80,7 +67,7 @@ def test_replicas_answer_each_request_once_and_every_answer_is_proved_from_its_a
     assert Counter(newest.values()) == {
         status: expected[status] for status in ("labelled", "unlabelled", "void") if expected[status]
     }
-    done = told(system, "audit", "parcels:replicated", "--json")
+    done = system.run("audit", "parcels:replicated", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["checked"] == found["equal"] > 3 * len(predictions)
@@ -91,7 +78,7 @@ def test_replicas_answer_each_request_once_and_every_answer_is_proved_from_its_a
     auditor.send_signal(signal.SIGTERM)
     assert auditor.wait(60) == 0, said.read_text()
     newest_answer = max(predictions, key=lambda one: one.model.learned_through)
-    traced = told(system, "lineage", newest_answer.id, "parcels:replicated", "--json")
+    traced = system.run("lineage", newest_answer.id, "parcels:replicated", "--json")
     assert traced.returncode == 0, traced.stdout + traced.stderr
     lineage = json.loads(traced.stdout)
     assert lineage["agrees"]

@@ -34,6 +34,7 @@ from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.partition_task import PartitionTask
 from driftline.streams.transport import kafka_broker, worker
 from driftline.streams.transport.kafka_broker import KafkaAppender, KafkaBroker
+from tests.commands.forked_command import begin
 
 
 class Boundary(NamedTuple):
@@ -240,12 +241,7 @@ def launch(options: Sequence[str]) -> None:
 
 def launched(options: Sequence[str], environment: Mapping[str, str], log: str) -> None:
     """What a process of the lab does: `launch`, with this environment and what it says in a file."""
-    with open(log, "wb") as said:
-        os.dup2(said.fileno(), 1)
-        os.dup2(said.fileno(), 2)
-    os.environ.update(environment)
-    # what a worker that restarts executes; a process of multiprocessing was not started by it
-    sys.orig_argv = [sys.executable, "-m", "tests.faults.lab.launcher", *options]
+    begin(["-m", "tests.faults.lab.launcher", *options], os.environ | environment, [Path(log)])
     launch(options)
 
 

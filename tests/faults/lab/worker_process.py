@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tests.commands.forked_command import forking
 from tests.faults.lab import launcher
 from tests.faults.lab.stack import PATIENCE, LabError
 
@@ -24,9 +25,7 @@ class WorkerProcess:
         self._statuses = run.home / "status"
         self.log = run.home / f"worker-{len(run.workers)}.log"
         self.log.touch()
-        processes = multiprocessing.get_context("spawn" if cold else "forkserver")
-        if not cold:
-            processes.set_forkserver_preload(["tests.faults.lab.preloaded"])
+        processes = multiprocessing.get_context("spawn") if cold else forking()
         self.process: Any = processes.Process(
             target=launcher.launched,
             args=([case_path, *options], run.environment, str(self.log)),

@@ -17,20 +17,10 @@ from driftline.infra.cli import cases, entry, status
 from driftline.infra.errors import InfraError
 from driftline.infra.report import summary
 from driftline.setting_sources import SettingsError
+from tests.commands.forked_command import completed_anew as driftline
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 CASES = str(Path(__file__).parents[2] / "cases")
-
-
-def driftline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "driftline", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, **environment},
-    )
 
 
 def test_every_command_has_help() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from yarl import URL
 
 from driftline.infra.local.kafka import free_port
 from driftline.streams.declare.events import Event
+from tests.commands.forked_command import Command
 
 Answer = tuple[int, bytes, dict[str, str]]
 BASE = "/v1/cases/orders"
@@ -28,16 +27,15 @@ class Gateways:
         self.system = system
         self.cases = cases or ("shop:orders",)
         self.ports: list[int] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[Command] = []
         self.logs: list[Path] = []
         self.key = self.new_key("all", "produce", "read", "read:values")
 
     def new_key(self, name: str, *scopes: str) -> str:
-        command = [sys.executable, "-m", "driftline", "gateway", "key", name]
-        command += [part for scope in scopes for part in ("--scope", scope)]
-        made = subprocess.run(
-            command, env=self.system.environment, capture_output=True, text=True, check=True
+        made = self.system.run(
+            "gateway", "key", name, *(part for scope in scopes for part in ("--scope", scope))
         )
+        assert made.returncode == 0, made.stderr
         assert made.stdout.strip() not in (self.system.home / "gateway-keys.json").read_text()
         return made.stdout.strip()
 

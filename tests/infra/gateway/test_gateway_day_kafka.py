@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -88,13 +86,7 @@ def test_hours_of_traffic_are_audited_as_equal(
 
     answers = asyncio.run(run())
     assert published(system) == {event_id: [body] for event_id, body in answers.items()}
-    audit = subprocess.run(
-        [sys.executable, "-m", "driftline", "audit", system.case_path, "--json"],
-        env=system.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    audit = system.run("audit", system.case_path, "--json")
     assert audit.returncode == 0, audit.stdout + audit.stderr
     found = json.loads(audit.stdout)
     assert found["equal"] == found["checked"] > hours * orders

@@ -36,6 +36,7 @@ from driftline.streams.connection.roles import Role
 from driftline.streams.connection.security import own_security
 from driftline.streams.declare.topics import TopicSpec
 from driftline.streams.errors import NotLetIn
+from tests.commands.forked_command import completed
 
 Eventually = Callable[..., Any]
 ASKED = 40
@@ -61,11 +62,14 @@ class Secured:
     def passwords(self) -> list[str]:
         return [Path(self.variables(user)["DRIFTLINE_SASL_PASSWORD_FILE"]).read_text() for user in self.users]
 
+    def environment(self, user: str, others: Mapping[str, str]) -> dict[str, str]:
+        return os.environ | self.variables(user) | {"PYTHONPATH": CASES} | others
+
     def start(self, user: str, *arguments: str, **others: str) -> subprocess.Popen[str]:
         """A command of a user, which runs beside the test."""
         return subprocess.Popen(
             [sys.executable, "-m", "driftline", *arguments],
-            env=os.environ | self.variables(user) | {"PYTHONPATH": CASES} | others,
+            env=self.environment(user, others),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -73,9 +77,9 @@ class Secured:
 
     def run(self, user: str, *arguments: str, **others: str) -> str:
         """What a command of a user says; it has to end well."""
-        process = self.start(user, *arguments, **others)
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        done = completed(*arguments, environment=self.environment(user, others))
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
         return said
 
 

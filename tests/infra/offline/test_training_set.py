@@ -27,6 +27,7 @@ from driftline.streams.archive.parts import Archive
 from driftline.streams.errors import StreamsError
 from driftline.streams.offline.feature_history import HistoryWriter
 from driftline.streams.simulation.sources import open_source, with_closing_clock
+from tests.commands.forked_command import completed
 from tests.streams.archive.archived import archive_of
 
 EVENTS = 6_000
@@ -46,9 +47,7 @@ OURS = {"driftline", "features", "infra", "online_models", "streams"}
 
 
 def run(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DRIFTLINE_HOME": str(home)}
-    command = [sys.executable, "-m", "driftline", "features", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return completed("features", *arguments, environment=os.environ | {"DRIFTLINE_HOME": str(home)})
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +18,7 @@ from shop import START, Asked, Product, Settled
 from driftline import Event
 from driftline.infra.settings import Settings
 from driftline.streams.simulation.sources import with_closing_clock
+from tests.commands.forked_command import completed
 from tests.streams.archive.archived import archive_of
 
 ORDERS = 300
@@ -40,8 +39,7 @@ def trade() -> Iterator[Event]:
 
 def run(home: Path, *arguments: str) -> str:
     environment = {**os.environ, "DRIFTLINE_HOME": str(home), "PYTHONPATH": str(CASES)}
-    command = [sys.executable, "-m", "driftline", "features", *arguments]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    found = completed("features", *arguments, environment=environment)
     assert found.returncode == 0, found.stderr
     return found.stdout
 

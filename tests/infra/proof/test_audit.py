@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -34,18 +32,8 @@ def system(system_of: Callable[[str], Any]) -> Any:
     return system_of("shop:orders")
 
 
-def command(system: Any, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "driftline", *arguments],
-        env=system.environment | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def audited(system: Any, *options: str, **environment: str) -> tuple[int, dict[str, Any]]:
-    done = command(system, "audit", system.case_path, "--json", *options, **environment)
+    done = system.run("audit", system.case_path, "--json", *options, **environment)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -105,14 +93,14 @@ def test_what_a_worker_published_is_equal_under_its_arithmetic_and_unchecked_und
     code, found = audited(system, "--prediction", WANTED)
     assert (code, found["checked"], found["equal"]) == (0, 2, 2)
 
-    done = command(system, "lineage", WANTED, system.case_path, "--json")
+    done = system.run("lineage", WANTED, system.case_path, "--json")
     assert done.returncode == 0, done.stderr
     traced = json.loads(done.stdout)
     assert traced["agrees"]
     assert traced["status"] == "labelled"
     assert traced["epoch"]["difference"] is None
     assert datetime.fromisoformat(traced["appended"]).year > 2024
-    told = command(system, "lineage", WANTED, system.case_path)
+    told = system.run("lineage", WANTED, system.case_path)
     assert told.returncode == 0
     assert f"log offset {traced['request']['offset']}" in told.stdout
     assert "labelled" in told.stdout
@@ -135,7 +123,7 @@ def test_records_in_partitions_that_the_case_does_not_declare_are_reported(syste
     code, found = audited(system)
     assert (code, found["undeclared"], found["first_difference"]) == (1, {"2": 1}, None)
     assert found["checked"] == found["equal"] > 0
-    done = command(system, "audit", system.case_path)
+    done = system.run("audit", system.case_path)
     assert "partition 2 of the log is not among those that the case declares: 1 offsets in it" in done.stdout
 
 
@@ -162,7 +150,7 @@ def test_one_flipped_byte_is_detected_and_named_and_is_other_arithmetic_under_an
     assert (difference["partition"], difference["offset"]) == (record.partition, record.offset)
     assert difference["source"] == dict(record.headers)["source"].decode()
 
-    told = command(system, "audit", system.case_path, "--prediction", WANTED)
+    told = system.run("audit", system.case_path, "--prediction", WANTED)
     assert told.returncode == 1
     assert "probabilities.true" in told.stdout
     assert difference["model"] in told.stdout
@@ -196,13 +184,13 @@ def test_deleted_outputs_are_unchecked_and_a_deleted_log_is_read_from_the_archiv
         "events_per_second": 0,
     }
     for name, exit_code, arguments in (("audit", 2, []), ("lineage", 1, [WANTED])):
-        refused = command(system, name, *arguments, system.case_path)
+        refused = system.run(name, *arguments, system.case_path)
         assert "offsets [0, 20) are missing" in refused.stderr
         assert (refused.returncode, refused.stdout) == (exit_code, "")
 
 
 def test_what_is_not_there_is_said(system: Any) -> None:
-    nothing = command(system, "audit", system.case_path)
+    nothing = system.run("audit", system.case_path)
     assert nothing.returncode == 2
     assert f"holds anything of {system.topics.log}" in nothing.stderr
     system.produce(shop.trade(10))
@@ -211,6 +199,6 @@ def test_what_is_not_there_is_said(system: Any) -> None:
         ("audit", 2, [system.case_path, "--prediction", "x:bad"]),
         ("lineage", 1, ["x:bad", system.case_path]),
     ):
-        unknown = command(system, name, *arguments)
+        unknown = system.run(name, *arguments)
         assert unknown.returncode == exit_code
         assert f"no prediction 'x:bad' in {system.topics.predictions}" in unknown.stderr

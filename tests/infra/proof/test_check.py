@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from driftline.infra.proof.check import CLOCK_HINT, HINT, RANDOM_HINT, STATE
+from tests.commands.forked_command import completed_anew
 
 CASES = Path(__file__).parents[2] / "cases"
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
     """Exit code and both outputs of a command, whatever hash seed this process has."""
-    done = subprocess.run(
-        [sys.executable, "-m", "driftline", "check", *arguments],
-        env=os.environ | {"PYTHONPATH": str(CASES)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = completed_anew("check", *arguments, PYTHONPATH=str(CASES))
     return done.returncode, done.stdout, done.stderr
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -53,13 +51,7 @@ def published(system: Any, places: StagePlaces) -> Iterator[Record]:
 
 def said_by(system: Any, *arguments: str) -> tuple[int, str]:
     """Exit code, and what a command says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "driftline", *arguments],
-        env=system.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = system.run(*arguments)
     return done.returncode, done.stdout or done.stderr
 
 

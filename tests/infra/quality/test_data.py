@@ -20,6 +20,7 @@ from driftline.infra.settings import Settings
 from driftline.streams.clients.schema import topic_schemas
 from driftline.streams.records.messages import DataAnomaly, DataStatistics
 from driftline.streams.simulation.sources import open_source
+from tests.commands.forked_command import completed
 from tests.streams.archive.archived import archive_of
 from tests.streams.clients.readers import violations
 
@@ -28,9 +29,7 @@ UNTIL = "2013-01-03T05:00:00Z"
 
 
 def run(home: Path, *arguments: str, group: str = "data") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DRIFTLINE_HOME": str(home)}
-    command = [sys.executable, "-m", "driftline", group, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return completed(group, *arguments, environment=os.environ | {"DRIFTLINE_HOME": str(home)})
 
 
 @pytest.fixture(scope="module")

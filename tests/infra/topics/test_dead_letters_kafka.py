@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,8 +53,8 @@ def letters_of(system: Any) -> Letters:
     """The command `driftline dead-letters` of a system."""
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "driftline", "dead-letters", *map(str, arguments)]
-        return subprocess.run(command, env=system.environment, capture_output=True, text=True)
+        done: subprocess.CompletedProcess[str] = system.run("dead-letters", *arguments)
+        return done
 
     return run
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -31,15 +30,8 @@ def test_a_second_produce_is_taken_in_and_what_comes_after_a_closed_log_is_repor
     parts = [written(tmp_path / f"{n}.jsonl", trade[40 * n : 40 * n + 40]) for n in range(3)]
 
     def produced(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "driftline",
-            "produce",
-            "shop:orders",
-            *map(str, arguments),
-        ]
-        return subprocess.run(command, env=system.environment, capture_output=True, text=True)
+        done: subprocess.CompletedProcess[str] = system.run("produce", "shop:orders", *arguments)
+        return done
 
     unserved = produced(parts[0])
     assert unserved.returncode == 0, unserved.stderr

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -26,6 +23,7 @@ from driftline.streams.clients.consumer import PredictionConsumer
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.records.outputs import Outputs
+from tests.commands.forked_command import Command
 
 Eventually = Callable[..., Any]
 COMPACTED = {
@@ -42,14 +40,6 @@ AT_S = partition_of(b"s", 2)
 @pytest.fixture
 def system(system_of: Callable[[str], Any]) -> Any:
     return system_of("shop:orders")
-
-
-@pytest.fixture
-def transactional(bootstrap: str) -> Iterator[KafkaProducer]:
-    producer = KafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"sink-{uuid.uuid4().hex[:8]}")
-    producer.init_transactions()
-    yield producer
-    producer.close()
 
 
 def configure(system: Any, config: dict[str, str]) -> None:
@@ -92,7 +82,7 @@ def of_both(n: int) -> str:
     return "sw"[n % 2]
 
 
-def folded(system: Any, worker: subprocess.Popen[bytes]) -> bool:
+def folded(system: Any, worker: Command) -> bool:
     """Whether the worker has come to the last committed record of each partition."""
     assert worker.poll() is None, "the worker ended"
     status = system.status
@@ -135,13 +125,6 @@ def compacted(system: Any, producer: KafkaProducer) -> bool:
         return True
     send(producer, system, [shop.asked(30, 30, "s")])
     return False
-
-
-def audit(system: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "driftline", "audit", system.case_path],
-        env=system.environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
 
 
 def filled_with_gaps(
@@ -217,7 +200,7 @@ def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
     rolled_back(transactional, system, orders(3_000, 5, -2_900, of_both))
     eventually(lambda: "undecided" not in waiting())
     assert waiting()["lag"] == 0  # though the log ends with what nobody is to answer
-    assert audit(system).returncode == 0
+    assert system.run("audit", system.case_path).returncode == 0
 
     system.stop(worker)
     shutil.rmtree(system.home / "checkpoints")
@@ -235,6 +218,6 @@ def test_every_reader_sees_the_committed_records_of_a_log_and_nothing_else(
     assert sum(map(len, predictions)) >= 20 + 10 + 5 + 5 + 5
 
     assert_only_committed_are_read(system, transactional, predictions)
-    assert audit(system).returncode == 0
+    assert system.run("audit", system.case_path).returncode == 0
     assert archived(system) == log
     plain.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +15,7 @@ from shop import Settled, orders
 from driftline import HOUR, Binary, Event, Label, UseCase, field
 from driftline.streams.clients.schema import topic_schemas
 from driftline.streams.clients.schema_change import breaks
+from tests.commands.forked_command import completed
 
 
 class Asked(Event, tag="asked"):
@@ -105,13 +104,8 @@ def printed(tmp_path: Path) -> Path:
 
 def test_the_command_compares_with_a_file_or_a_case(printed: Path) -> None:
     def run(*arguments: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "driftline", "schema", *arguments],
-            env=os.environ | {"PYTHONPATH": str(Path(shop.__file__).parent)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = os.environ | {"PYTHONPATH": str(Path(shop.__file__).parent)}
+        done = completed("schema", *arguments, environment=environment)
         return done.returncode, done.stdout, done.stderr
 
     assert run("check", "shop:orders", "--against", str(printed))[0] == 0

@@ -4,7 +4,6 @@ that is recorded, and then everywhere as if it had always been there."""
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from driftline.streams.archive.parts import Archive
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.offline.feature_history import HistoryWriter
 from driftline.streams.simulation.sources import with_closing_clock
+from tests.commands.forked_command import Command
 
 PART = 250
 ADDED = {"bad_2h", "worst_order"}
@@ -56,7 +56,7 @@ def delete_what_is_archived(system: Any) -> None:
     assert any(ends.values())
 
 
-def serves(system: Any, worker: subprocess.Popen[bytes]) -> bool:
+def serves(system: Any, worker: Command) -> bool:
     """Whether this worker has folded all of the log."""
     assert worker.poll() is None, "the worker ended"
     ends = {str(number): end for number, end in system.ends(system.topics.log).items()}

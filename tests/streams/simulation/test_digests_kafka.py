@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -39,13 +37,7 @@ def test_incidents_promotions_and_commands_have_the_digests_of_simulate_through_
     assert {reason == "promote by ann" for reason in reasons} == {True, False}
     assert system.digests() == expected["digests"]
 
-    audited = subprocess.run(
-        [sys.executable, "-m", "driftline", "audit", "changing:changing", "--json"],
-        env=system.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    audited = system.run("audit", "changing:changing", "--json")
     assert audited.returncode == 0, audited.stderr
     found = json.loads(audited.stdout)
     assert found["equal"] == found["checked"] > expected["predictions"]

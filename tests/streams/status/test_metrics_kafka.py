@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from driftline.infra.local.kafka import free_port
 from driftline.streams.status.metric_definitions import MEASURES, PREFIX
+from tests.commands.forked_command import Command
 from tests.streams.status import held_shop
 from tests.streams.status.scraping import got
 
@@ -188,9 +188,9 @@ def is_held(gate: Path) -> bool:
     return True
 
 
-def held_worker(system: Any, port: int, gate: Path | None = None) -> tuple[subprocess.Popen[bytes], Path]:
+def held_worker(system: Any, port: int, gate: Path | None = None) -> tuple[Command, Path]:
     """A worker of the shop in `held_shop`, and the file of what it says."""
-    gates = {} if gate is None else {held_shop.GATE: str(gate), held_shop.STARTER: str(os.getpid())}
+    gates = {} if gate is None else {held_shop.GATE: str(gate)}
     return system.command("worker", system.case_path, DRIFTLINE_METRICS=f"127.0.0.1:{port}", **gates)
 
 

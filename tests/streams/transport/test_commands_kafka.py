@@ -14,16 +14,6 @@ from shop import OPERATOR_KEY, trade
 from driftline.streams.simulation.simulate import simulate
 
 
-def driftline(system: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "driftline", *arguments],
-        env=system.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_a_command_from_the_command_line_changes_what_serves_and_simulate_gives_the_same_bytes(
     system_of: Callable[[str], Any], eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -36,10 +26,10 @@ def test_a_command_from_the_command_line_changes_what_serves_and_simulate_gives_
     eventually(lambda: system.folded(worker))
 
     to = ("shop:operated", "constant", "--key", str(key), "--operator")
-    refused = driftline(system, "models", "promote", *to, "bob")
+    refused = system.run("models", "promote", *to, "bob")
     assert refused.returncode == 1
     assert "declares no operator 'bob'; it declares ann" in refused.stderr
-    sent = driftline(system, "models", "promote", *to, "ann")
+    sent = system.run("models", "promote", *to, "ann")
     assert (sent.returncode, sent.stdout) == (0, "")
     system.produce(events[40:])
     eventually(lambda: system.folded(worker))
@@ -51,7 +41,7 @@ def test_a_command_from_the_command_line_changes_what_serves_and_simulate_gives_
     assert {(c["key"], c["member"], c["serving"], c["reason"]) for c in promoted} == {
         (shop, "constant", "constant", "promote by ann") for shop in "sw"
     }
-    listed = json.loads(driftline(system, "models", "list", "shop:operated", "--json").stdout)
+    listed = json.loads(system.run("models", "list", "shop:operated", "--json").stdout)
     assert [member["name"] for member in listed["members"]] == ["logistic", "constant"]
     assert listed["serving"]["s"]["serving"] == "constant"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from driftline.features.online.client import FeatureClient
 from driftline.streams.archive.archiver import Archiver
 from driftline.streams.archive.parts import Archive
 from driftline.streams.simulation.sources import with_closing_clock
+from tests.commands.forked_command import Command
 
 PART = 100
 KILLS = 4
@@ -22,7 +22,7 @@ EVENTS = list(with_closing_clock(shop.orders, shop.trade(2_500)))
 Eventually = Callable[..., Any]
 
 
-def archiver(system: Any) -> subprocess.Popen[bytes]:
+def archiver(system: Any) -> Command:
     process, _ = system.command("archive", "shop:orders", "--part-size", str(PART))
     return process
 

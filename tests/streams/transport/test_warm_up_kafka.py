@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,10 +30,6 @@ def test_what_a_worker_answers_after_a_warm_up_is_what_simulate_answers_and_only
     system = system_of("shop:orders")
     history, live = written(tmp_path / "history.jsonl", HISTORY), written(tmp_path / "live.jsonl", LIVE)
 
-    def driftline(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "driftline", *map(str, arguments)]
-        return subprocess.run(command, env=system.environment, capture_output=True, text=True)
-
     # a producer that was killed: the marker everywhere, and half of the history in one partition
     with EventProducer(shop.orders, system.bootstrap, namespace=system.namespace) as producer:
         warm_up = as_warm_up(shop.orders, HISTORY)
@@ -46,23 +40,23 @@ def test_what_a_worker_answers_after_a_warm_up_is_what_simulate_answers_and_only
     worker = system.start()
     eventually(lambda: system.folded(worker))
     eventually(lambda: all(one.get("warming_up") for one in system.status["partitions"].values()))
-    assert "in a warm-up: nothing is answered" in driftline("status").stdout
+    assert "in a warm-up: nothing is answered" in system.run("status").stdout
     system.stop(worker)
 
     other = written(tmp_path / "other.jsonl", HISTORY[4:])
-    refused = driftline("produce", "shop:orders", other, "--warm-up")
+    refused = system.run("produce", "shop:orders", other, "--warm-up")
     assert refused.returncode == 1
     assert "another history" in refused.stderr
-    assert driftline("produce", "shop:orders", history, "--warm-up").returncode == 0
-    again = driftline("produce", "shop:orders", history, "--warm-up")
+    assert system.run("produce", "shop:orders", history, "--warm-up").returncode == 0
+    again = system.run("produce", "shop:orders", history, "--warm-up")
     assert again.returncode == 1
     assert "only the beginning of a log can be a warm-up" in again.stderr
     worker = system.start()
-    assert driftline("produce", "shop:orders", live).returncode == 0
+    assert system.run("produce", "shop:orders", live).returncode == 0
     eventually(lambda: system.folded(worker))
     system.stop(worker)
 
-    said = driftline("simulate", "shop:orders", live, "--warm-up", history, "--json")
+    said = system.run("simulate", "shop:orders", live, "--warm-up", history, "--json")
     expected = json.loads(said.stdout)
     answered = [json.loads(record.value)["event_id"] for record in system.read(system.topics.predictions)]
     assert sorted(answered) == sorted(event.id for event in LIVE if isinstance(event, shop.Asked))

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
@@ -52,23 +49,8 @@ def test_kafka_and_simulation_give_the_same_predictions_and_features(
     assert {k: status["counts"][k] for k in status["counts"]} == {k: expected[k] for k in status["counts"]}
     assert status["models"] == expected["models"]
 
-    got = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "driftline",
-            "features",
-            "get",
-            "driftline.examples.flights:flights",
-            "flights_by_origin",
-            "origin=EWR",
-            "--json",
-        ],
-        env=os.environ | {"DRIFTLINE_HOME": str(system.home), "DRIFTLINE_NAMESPACE": system.namespace},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    got = system.run("features", "get", system.case_path, "flights_by_origin", "origin=EWR", "--json")
+    assert got.returncode == 0, got.stderr
     values = json.loads(got.stdout)["features"]
     assert isinstance(values["departed_2h"]["value"], int)
 

@@ -32,7 +32,7 @@ def start(system: System, wrong_by: float) -> None:
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(WRONG_TIME)
     path = os.pathsep.join([str(folder), str(CASES)])
-    system.command("worker", system.case_path, PYTHONPATH=path, CLOCK_WRONG_BY=str(wrong_by))
+    system.command("worker", system.case_path, cold=True, PYTHONPATH=path, CLOCK_WRONG_BY=str(wrong_by))
 
 
 def values(system: System, topic: str) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.positions import source_of
 from driftline.streams.waiting.packed import SEGMENT
 from driftline.streams.waiting.queue import UNPACKED
+from tests.commands.forked_command import Command
 
 SystemOf = Callable[[str], Any]
 Eventually = Callable[..., Any]
@@ -21,8 +21,8 @@ WAITING = UNPACKED + 2 * SEGMENT
 IN_A_MINUTE = WAITING / 60
 
 
-def start(system: Any) -> subprocess.Popen[bytes]:
-    worker: subprocess.Popen[bytes] = system.command("worker", system.case_path, DRIFTLINE_MEMORY="0")[0]
+def start(system: Any) -> Command:
+    worker: Command = system.command("worker", system.case_path, DRIFTLINE_MEMORY="0")[0]
     return worker
 
 

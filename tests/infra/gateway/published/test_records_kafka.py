@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -105,14 +103,11 @@ def test_a_command_is_relayed_as_its_operator_signed_it(gateways: Gateways, tmp_
     key = tmp_path / "ann.key"
     key.write_text(shop.OPERATOR_KEY)
     relays = gateways.new_key("relay", "operate")
-    command = [sys.executable, "-m", "driftline", "models", "promote", "shop:operated", "constant"]
-    made = subprocess.run(
-        [*command, "--operator", "ann", "--key", str(key), "--print"],
-        env=gateways.system.environment,
-        capture_output=True,
-        check=True,
+    made = gateways.system.run(
+        *("models", "promote", "shop:operated", "constant", "--operator", "ann", "--key", key, "--print")
     )
-    signed = made.stdout
+    assert made.returncode == 0, made.stderr
+    signed = made.stdout.encode()
     log = gateways.system.topics.log
     before = gateways.system.ends(log)
 
