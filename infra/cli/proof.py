@@ -138,7 +138,7 @@ def audit(
 
     Exit code 0: everything compared is equal. 1: a difference, reported with its place and field, or records
     in partitions of the log that the case does not declare. 2: nothing could be compared, or a part of the
-    log is missing.
+    log is missing; with --follow also when it cannot go on.
     """
     from driftline.infra.proof.audit import audit as run
     from driftline.streams.proof.audit import AuditedRange
@@ -174,7 +174,11 @@ def _follow(case: UseCase, metrics: str | None) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if follow(case, settings(), address, stop):
+    try:
+        differences = follow(case, settings(), address, stop)
+    except Exception as error:
+        raise not_compared(error) from None
+    if differences:
         raise typer.Exit(1)
 
 
