@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -45,8 +44,7 @@ class Forecast(msgspec.Struct, eq=False, gc=False):
     unanswered: tuple[int, ...] = ()
 
 
-@dataclass(slots=True)
-class Learned:
+class Learned(msgspec.Struct, eq=False, gc=False):
     """The results of learning one example: the serving output's loss, changes, drifts.
 
     `estimate` of the newest answers' performance comes with every `Monitoring.estimate_every`th label.
@@ -80,16 +78,13 @@ class Failure(NamedTuple):
     reason: str
 
 
-class _Request:
+class _Request(msgspec.Struct, eq=False, gc=False):
     """One request while it is answered."""
 
-    __slots__ = ("changes", "outputs", "unanswered", "x")
-
-    def __init__(self, x: dict[str, Any], seats: int, changes: list[ModelChange]) -> None:
-        self.x = x
-        self.outputs: list[Any] = [None] * seats
-        self.unanswered: list[int] = []
-        self.changes = changes
+    x: dict[str, Any]
+    outputs: list[Any]
+    changes: list[ModelChange]
+    unanswered: list[int] = []
 
 
 class Pool:
@@ -167,8 +162,8 @@ class Pool:
     def predict(self, x: dict[str, Any], prediction_id: str = "") -> tuple[Forecast, Sequence[ModelChange]]:
         """Ask every live member whose turn it is; the first in line that can answer gives the answer."""
         roster = self.roster
-        request = _Request(x, len(roster.seats), roster.begin_request())
-        outputs = request.outputs
+        outputs: list[Any] = [None] * len(roster.seats)
+        request = _Request(x, outputs, roster.begin_request())
         chance = Member.chance(prediction_id) if roster.by_chance else 0
         for index, seat in roster.asked:
             if chance < seat.reach:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+import msgspec
 
 from driftline.features.state.event_time import NEVER
 from driftline.streams.between.stage_record import StageRecord, Writer
@@ -14,11 +15,15 @@ class RecordsLost(StreamsError):
     """Records of a writer are no longer in the topic, and have not been read."""
 
 
-class Heard(NamedTuple):
-    """How many records came from a writer, and its watermark."""
+class Heard(msgspec.Struct):
+    """How many records came from a writer so far, and its watermark."""
 
     records: int
     watermark: float
+
+
+WriterProgress = dict[tuple[int, int], Heard]
+"""What was heard of each writer, by its stage and partition."""
 
 
 class Writers:
@@ -33,7 +38,7 @@ class Writers:
     """
 
     def __init__(self, known: Iterable[Writer]) -> None:
-        self._heard = dict.fromkeys(known, Heard(0, NEVER))
+        self._heard: WriterProgress = {writer: Heard(0, NEVER) for writer in known}
         self.watermark = NEVER
 
     @property
@@ -44,32 +49,33 @@ class Writers:
     def take(self, record: StageRecord) -> bool:
         """Whether the record is new; raises RecordsLost if some before it are missing, and StreamsError for
         an unknown writer."""
-        writer = record.writer
-        last = self._heard.get(writer)
+        last = self._heard.get((record.stage, record.partition))
         if last is None:
             raise StreamsError(
-                f"stage {writer.stage} has no partition {writer.partition} that writes here: the topic is of "
+                f"stage {record.stage} has no partition {record.partition} that writes here: the topic is of "
                 "another declaration"
             )
         if record.number <= last.records:
             return False
         if record.number > last.records + 1:
             raise RecordsLost(
-                f"records {last.records + 1} to {record.number - 1} that stage {writer.stage}, partition "
-                f"{writer.partition}, has written are missing: the topic was truncated, or deleted and made "
+                f"records {last.records + 1} to {record.number - 1} that stage {record.stage}, partition "
+                f"{record.partition}, has written are missing: the topic was truncated, or deleted and made "
                 "again. Restore it, or go on in another namespace"
             )
-        told = max(record.watermark, last.watermark)
-        self._heard[writer] = Heard(record.number, told)
-        if last.watermark <= self.watermark:
-            self.watermark = min(heard.watermark for heard in self._heard.values())
+        last.records = record.number
+        before = last.watermark
+        if record.watermark > before:
+            last.watermark = record.watermark
+            if before <= self.watermark:  # it was the smallest, or one of them
+                self.watermark = min([heard.watermark for heard in self._heard.values()])
         return True
 
-    def state(self) -> dict[Writer, Heard]:
+    def state(self) -> WriterProgress:
         """The progress of each; nothing is copied."""
         return self._heard
 
-    def restore(self, state: dict[Writer, Heard]) -> None:
+    def restore(self, state: WriterProgress) -> None:
         """Continue from what `state` returned."""
         self._heard = state
         self.watermark = min(heard.watermark for heard in state.values())

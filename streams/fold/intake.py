@@ -6,8 +6,7 @@ some hundred records: nothing here depends on a model's answer, and each half ru
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from driftline.errors import pass_interrupt
@@ -24,13 +23,12 @@ from driftline.streams.declare.partitioning import Home
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 from driftline.streams.fold import refusal_reasons
-from driftline.streams.fold.deduplication import SeenEvents, hashed
+from driftline.streams.fold.deduplication import Novelty, SeenEvents, hashed
 from driftline.streams.fold.intake_state import Counts, Features, IntakeParts, IntakeState
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, Statement
 from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.learner_input import (
     Answered,
-    Joining,
     Question,
     RequestReader,
     Turn,
@@ -60,9 +58,9 @@ _Decoded = tuple[Record, Event | Refused, int]
 
 class Intake:
     """Validate, deduplicate, update features, remember requests, join labels. `label_join` holds the
-    predictions that wait for their label, also for a take-over from other code; if requests and labels meet
-    in another stage, `joining` takes them instead. Packed predictions are kept in the `store`. `offset` is
-    that of the current record, -1 before the first.
+    predictions that wait for their label, also for a take-over from other code; it stays empty if requests
+    and labels meet in another stage, where `joins` is False. Packed predictions are kept in the `store`.
+    `offset` is that of the current record, -1 before the first.
     """
 
     def __init__(
@@ -70,8 +68,9 @@ class Intake:
         case: UseCase,
         features: Features,
         partition: int,
-        joining: Joining | None = None,
         store: SegmentStore = IN_MEMORY,
+        *,
+        joins: bool = True,
     ) -> None:
         task = case.task
         self._task = task
@@ -84,13 +83,13 @@ class Intake:
         self._routes = routes(case)
         rule = JoinRule.of(task.label, case.allowed_lateness <= 0)
         self.label_join = LabelJoin(rule, Packing(case.key_fields, features.names()), store)
-        self._join: Joining = self.label_join if joining is None else joining
+        self._joins = joins
         self._labels = LabelReader(task, rule)
         self._requests = RequestReader(case, rule)
         self._is_multiclass = task.kind == "multiclass"
         self._refusals = case.refusals
         self._authority = Authority(case.name, case.operators, case.addressee)
-        self.accepted: Counter[str] = Counter()
+        self.accepted: dict[str, int] = {}
         """Events of each type since this object was made: no output depends on it, so it is not part of the
         state."""
         self.witness: Witness | None = None
@@ -160,13 +159,19 @@ class Intake:
             for (kind, field), tally in self._features.tallies().items()
         }
 
-    def fold(self, records: Iterable[Record], out: Outputs, answered: Answered | None = None) -> list[Work]:
+    def fold(
+        self,
+        records: Iterable[Record],
+        out: Outputs,
+        answered: Answered | None = None,
+        after: Callable[[Record, Turn], None] | None = None,
+    ) -> list[Work]:
         """Fold records; returns the questions and examples for the learner, in order. `answered` is what
-        other code has answered to them."""
+        other code has answered to them; `after` is called after each record."""
         state, silent = self._s, Outputs(published=False)
         turn = Turn(out, answered)
         # decoding all of them first is faster than decoding each in turn
-        for record, event, content in list(map(self._decoded, records)):
+        for record, event, content in [self._decoded(record) for record in records]:
             self.offset = turn.offset = record.offset
             state.records += 1
             if state.records % RETAIN_EVERY == 0:
@@ -181,6 +186,8 @@ class Intake:
                 self._refuse(record, refused, turn.out)
             if answered is not None:
                 self._adopt(answered.predictions.pop(record.offset, None))
+            if after is not None:
+                after(record, turn)
         return turn.work
 
     def _decoded(self, record: Record) -> _Decoded:
@@ -228,8 +235,13 @@ class Intake:
             return self._command(event, turn)
         state, features, route = self._s, self._features, self._routes[event.__class__]
         watermark, at = state.watermark, event.at.timestamp()
-        if not self._is_new(record, event, content, route):
-            return
+        if route.keyed and record.key not in self._home.known:
+            self._check_home(record)
+        novelty = state.seen.find(route.tag, event.id, content, watermark.max_at)
+        if novelty != "new":
+            return self._repeated(event, route, novelty)
+        if route.marks:
+            self._check_mark(event)
         appended = record.timestamp / 1000.0 if self._is_live and record.timestamp >= 0 else None
         if route.is_clock and not watermark.is_news(at, appended):
             return
@@ -254,7 +266,7 @@ class Intake:
         state.seen.add(route.tag, event.id, content, watermark.max_at, at)
         if route.counted:
             state.counts.events += 1
-            self.accepted[route.tag] += 1
+            self.accepted[route.tag] = self.accepted.get(route.tag, 0) + 1
         if verdict == "ahead":
             self._refuse(record, refusal_reasons.ahead(event, watermark), turn.out)
         if x is not None:
@@ -264,20 +276,11 @@ class Intake:
         if said is not None:
             self._answer(said, turn)
 
-    def _is_new(self, record: Record, event: Event, content: int, route: Route) -> bool:
-        """Whether an event is new, not a repeat; raises Refused if another event has its id."""
-        state = self._s
-        if route.keyed and record.key not in self._home.known:
-            self._check_home(record)
-        novelty = state.seen.find(route.tag, event.id, content, state.watermark.max_at)
+    def _repeated(self, event: Event, route: Route, novelty: Novelty) -> None:
+        """A repeat is dropped; raises Refused if another event has its id."""
         if novelty == "other content":
             raise Refused("id", f"another {route.tag!r} event came with the id {event.id!r} before")
-        if novelty == "duplicate":
-            state.counts.duplicates += 1
-            return False
-        if route.marks:
-            self._check_mark(event)
-        return True
+        self._s.counts.duplicates += 1
 
     def _check_home(self, record: Record) -> None:
         """Raises Refused if the record is not in the partition of its key."""
@@ -323,7 +326,8 @@ class Intake:
     def _answer(self, said: Statement, turn: Turn) -> None:
         if self._is_multiclass and said.label is not None:
             self._s.classes.add(said.label)
-        self._join.answer(said, turn.known)
+        if self._joins:
+            self.label_join.answer(said, turn.known)
 
     def _read(self, event: Event, at: float) -> dict[str, Any]:
         """The features of a request."""
@@ -368,6 +372,8 @@ class Intake:
     def _ask(
         self, event: Event, at: float, x: dict[str, Any], keys: dict[str, Any], label_key: Any, turn: Turn
     ) -> None:
+        if not self._joins:
+            return
         prediction_id = self._requests.prediction_id(event)
         silent = not turn.out.published
         published = None
@@ -380,7 +386,7 @@ class Intake:
         pending = self._requests.pending(prediction_id, event, at, x, keys, label_key, silent)
         turn.known(Question(pending, event.at, published))
         self._s.counts.predictions += not silent
-        self._join.add(pending)
+        self.label_join.add(pending)
 
     def _adopt(self, published: Prediction | None) -> None:
         """Other code has answered a request that is refused here: it still gets an outcome."""

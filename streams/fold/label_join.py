@@ -236,10 +236,10 @@ class LabelJoin:
     def _meant(self, statement: Statement, known: Known) -> list[PendingPrediction]:
         """The requests that a label or a void answers."""
         at = statement.at
-        asked = [p for p in self._unanswered.get(statement.label_key, ()) if p.at <= at]
+        asked = self._unanswered.get(statement.label_key, ())
         found = []
         for pending in asked:
-            if pending.status != "open":
+            if pending.at > at or pending.status != "open":
                 continue
             if pending.deadline < at:  # the watermark may be behind the event
                 self._close(pending, *self.rule.expiry, pending.deadline, True, known)
@@ -247,7 +247,7 @@ class LabelJoin:
                 found.append(pending)
         if not found and statement.status == "labelled":
             corrections = self.rule.corrections
-            found = [p for p in asked if corrections > 0 and at <= p.deadline + corrections]
+            found = [p for p in asked if corrections > 0 and p.at <= at <= p.deadline + corrections]
         if self.rule.answers == "oldest":
             return found[:1]
         return found[-1:] if self.rule.answers == "newest" else found

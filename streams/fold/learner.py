@@ -180,13 +180,14 @@ class Learner:
         if pending.learned and status != "unlabelled":
             self._pool(key).revise(example.label_before, label, forecast)
         elif status == "labelled" and example.is_due and pending.x is not None:
-            self._learn(pending, label, at, offset, out)
+            loss = self._learn(pending, label, at, offset, out)
         elif status == "unlabelled" and not self._task.is_supervised:
             self._absorb(pending, forecast, at, offset, out)
         if status == "labelled":
             if self._reports_arrival and example.status_before == "open" and pending.x is not None:
                 self._pool(key).label_arrived(label, at - pending.at, at)
-            loss = self._task.loss(label, forecast.output)
+            if loss is None:
+                loss = self._task.loss(label, forecast.output)
             estimate = self._estimates.pop(key, None)
         if pending.silent:
             return
@@ -202,13 +203,13 @@ class Learner:
         if pending.x is not None and not pending.learned:
             self._learn(pending, lesson.label, pending.deadline, offset, out)
 
-    def _learn(self, pending: PendingPrediction, label: Any, at: float, offset: int, out: Outputs) -> None:
+    def _learn(self, pending: PendingPrediction, label: Any, at: float, offset: int, out: Outputs) -> float:
         """Let the key's pool learn a label at a time; drift and changes that follow are published, an
-        estimate with the pool's next labelled outcome."""
+        estimate with the pool's next labelled outcome. Returns the loss."""
         key, forecast = self._pool_key(pending), pending.forecast
         assert pending.x is not None
         assert forecast is not None
-        slices = self._slice_values(pending.keys)
+        slices = self._slice_values(pending.keys) if self._slices else ()
         learned = self._pool(key).learn(
             pending.x,
             label,
@@ -226,6 +227,7 @@ class Learner:
             self._put_changes(key, learned.changes, at, offset, out)
         if learned.estimate is not None:
             self._estimates[key] = learned.estimate
+        return learned.loss
 
     def _absorb(
         self, pending: PendingPrediction, forecast: Forecast, at: float, offset: int, out: Outputs

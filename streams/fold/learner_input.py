@@ -3,19 +3,20 @@ an answer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from driftline.features.declare.keys import key_text
+from driftline.features.state.generated_function import GeneratedFunction, attribute
 from driftline.online_models.pool.pool import Failure, Forecast, Pool
 from driftline.online_models.tasks.protocol import Task
 from driftline.streams.declare.events import Command, Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import OtherTask, Refused
-from driftline.streams.fold.label_join import JoinRule, Known, Lesson, ResolvedPrediction, Statement
+from driftline.streams.fold.label_join import JoinRule, Lesson, ResolvedPrediction
 from driftline.streams.records.messages import Interval, ModelVersion, Prediction
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.waiting.prediction import PendingPrediction
@@ -60,28 +61,16 @@ class Answered(NamedTuple):
     through: int
 
 
-class Joining(Protocol):
-    """Where requests and labels meet: a `LabelJoin`, or the way to one."""
-
-    def add(self, pending: PendingPrediction) -> None: ...
-    def answer(self, statement: Statement, known: Known) -> None: ...
-
-
 class RequestReader:
     """Reads requests of a case: the key fields of its prediction, and the prediction that waits for a label
     by its rule. `key_field` is the field whose text an answer's record has as its key."""
 
     def __init__(self, case: UseCase, rule: JoinRule) -> None:
         self.key_field = case.task.label.on if case.key is None else case.key
-        # attrgetter returns a bare value for one name: naming it twice keeps the result a tuple
-        self._names = case.key_fields
-        self._values_of = attrgetter(*self._names, self._names[0])
+        self.keys = _reader_of(case.key_fields)
+        """From an event to the key fields of its prediction."""
         self._suffix = f":{case.task.name}"
         self._wait = rule.wait
-
-    def keys(self, event: Event) -> dict[str, Any]:
-        """The key fields of the prediction."""
-        return dict(zip(self._names, self._values_of(event), strict=False))
 
     def prediction_id(self, event: Event) -> str:
         """The id of the answer to a request."""
@@ -109,6 +98,13 @@ class RequestReader:
             at + self._wait,
             silent=silent,
         )
+
+
+def _reader_of(fields: Sequence[str]) -> Callable[[Event], dict[str, Any]]:
+    function = GeneratedFunction("read_keys", "event")
+    values = ", ".join(f"{name!r}: {attribute('event', name)}" for name in fields)
+    function.line(f"return {{{values}}}")
+    return function.function()
 
 
 class Turn:

@@ -19,7 +19,6 @@ from driftline.streams.fold.intake_state import Features
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.feature_stage import FeatureStage
-from driftline.streams.stages.intake_stage import Elsewhere
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_features import AcceptedFeatures, features_of
 
@@ -43,7 +42,7 @@ class FeatureFold:
         self._work: Intake | FeatureStage = (
             FeatureStage(case, itinerary, target.stage, self._sender, features)
             if target.stage
-            else Intake(replace(case, refusals=None), features, target.partition, Elsewhere())
+            else Intake(replace(case, refusals=None), features, target.partition, joins=False)
         )
 
     def fold(self, record: Record) -> Event | None:

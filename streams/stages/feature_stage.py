@@ -11,8 +11,8 @@ from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.streams.between.sender import Sender
-from driftline.streams.between.stage_record import StageRecord, Writer, decode_record
-from driftline.streams.between.writers import Heard, Writers
+from driftline.streams.between.stage_record import StageRecord, decode_record
+from driftline.streams.between.writers import WriterProgress, Writers
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
@@ -29,7 +29,7 @@ from driftline.streams.stages.stage_work import LaterStage
 class FeatureStageParts(NamedTuple):
     """The state of a feature stage: the progress of its writers, how many records, and its features."""
 
-    heard: dict[Writer, Heard]
+    heard: WriterProgress
     records: int
     features: Any
 

@@ -9,19 +9,18 @@ from typing import Any
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.streams.between.sender import Sender
-from driftline.streams.declare.events import Command, Event
+from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import IntakeParts
-from driftline.streams.fold.label_join import Known, Statement
+from driftline.streams.fold.learner_input import Turn
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_features import AcceptedFeatures, features_of
 from driftline.streams.stages.stage_work import StageWork
-from driftline.streams.waiting.prediction import PendingPrediction
 
 
 class IntakeStage(StageWork):
@@ -37,7 +36,7 @@ class IntakeStage(StageWork):
         self._itinerary = itinerary
         self._is_first = partition == 0
         self._features = features_of(case, itinerary.plan.stages[0], rows, AcceptedFeatures)
-        self.intake = Intake(replace(case, refusals=None), self._features, partition, Elsewhere())
+        self.intake = Intake(replace(case, refusals=None), self._features, partition, joins=False)
         self._sender = sender
 
     @property
@@ -47,18 +46,22 @@ class IntakeStage(StageWork):
 
     def fold(self, records: Sequence[Record], out: Outputs) -> None:
         """Take records of the log in."""
-        sender, intake = self._sender, self.intake
-        for record in records:
-            commands = [item for item, *_ in intake.fold((record,), out) if item.__class__ is Command]
-            event, x = self._features.take()
-            stop = None if event is None else self._itinerary.next_stop(event, 0)
-            sender.begin(record.offset, _told_with(None if stop is None else event, intake.watermark))
-            if commands and self._is_first:  # every partition has it, and the models must get it once
+        self.intake.fold(records, out, after=self._send)
+        self.intake.put_rows(out)
+
+    def _send(self, record: Record, turn: Turn) -> None:
+        """Send on what the record is about, before the next one is taken in."""
+        sender = self._sender
+        event, x = self._features.take()
+        stop = None if event is None else self._itinerary.next_stop(event, 0)
+        sender.begin(record.offset, _told_with(None if stop is None else event, self.intake.watermark))
+        if turn.work:  # a command: nothing else makes work here
+            turn.work.clear()
+            if self._is_first:  # every partition has it, and the models must get it once
                 self._send_to_all(record.value or b"")
-            if event is not None and stop is not None:
-                self._pass_on(event, stop, record.value or b"", x)
-            sender.end()
-        intake.put_rows(out)
+        if event is not None and stop is not None:
+            self._pass_on(event, stop, record.value or b"", x)
+        sender.end()
 
     def _pass_on(self, event: Event, stop: Target, value: bytes, x: dict[str, Any] | None) -> None:
         try:
@@ -128,10 +131,3 @@ def _told_with(sent: Event | None, watermark: float) -> float:
     """The watermark sent with the records that a record causes. An event that confirms others may move time
     beyond itself, but must not be before the watermark sent with it: the next record sends the rest."""
     return watermark if sent is None else min(watermark, sent.at.timestamp())
-
-
-class Elsewhere:
-    """Requests and labels meet in the last stage, to which their events go."""
-
-    def add(self, pending: PendingPrediction) -> None: ...
-    def answer(self, statement: Statement, known: Known) -> None: ...

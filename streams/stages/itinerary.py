@@ -33,7 +33,8 @@ class Itinerary:
         self._entries = {kind: plan.entries[tag] for kind, tag in tags.items()}
         self._keys = [None if stage.key is None else attrgetter(stage.key) for stage in plan.stages]
         self._counts = [stage.partitions for stage in plan.stages]
-        self._known: dict[tuple[int, str], int] = {}
+        self._known: dict[tuple[int, str], Target] = {}
+        self._only = [Target(stage, 0) for stage in range(len(plan.stages))]
 
     def entry(self, event: Event) -> tuple[bytes | None, int | None]:
         """The record key of an event in the log, and its partition there; None for every one."""
@@ -41,7 +42,7 @@ class Itinerary:
         if field is None:
             return None, None
         text = key_text(getattr(event, field))
-        return text.encode(), self._placed(0, text)
+        return text.encode(), self._placed(0, text).partition
 
     def next_stop(self, event: Event, stage: int) -> Target | None:
         """Where an event goes from a stage; None where its way ends."""
@@ -54,22 +55,23 @@ class Itinerary:
         """Where an event belongs in a stage."""
         key_of = self._keys[stage]
         if key_of is None or self._counts[stage] == 1:
-            return Target(stage, 0)
-        return Target(stage, self._placed(stage, key_text(key_of(event))))
+            return self._only[stage]
+        return self._placed(stage, key_text(key_of(event)))
 
     def refusals_of(self, event: Event) -> Target:
         """Where an event that a stage refuses is reported: its own place in the last stage, or the first
         partition there if it has none."""
         if self.last in self._stops[type(event)]:
             return self.at(event, self.last)
-        return Target(self.last, 0)
+        return self._only[self.last]
 
-    def _placed(self, stage: int, text: str) -> int:
+    def _placed(self, stage: int, text: str) -> Target:
         found = self._known.get((stage, text))
         if found is None:
             if len(self._known) >= PLACES_REMEMBERED:
                 self._known.clear()
-            found = self._known[stage, text] = partition_of(text.encode(), self._counts[stage])
+            found = Target(stage, partition_of(text.encode(), self._counts[stage]))
+            self._known[stage, text] = found
         return found
 
     def edges(self) -> set[tuple[int, int]]:

@@ -14,11 +14,10 @@ from driftline.streams.between.stage_record import (
     Answer,
     ModelRecord,
     StageRecord,
-    Writer,
     decode_model_record,
     decode_record,
 )
-from driftline.streams.between.writers import Heard, Writers
+from driftline.streams.between.writers import WriterProgress, Writers
 from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
@@ -43,7 +42,7 @@ from driftline.streams.waiting.segment_store import SegmentStore
 class LastParts(NamedTuple):
     """The state of the last stage."""
 
-    heard: dict[Writer, Heard]
+    heard: WriterProgress
     ranges: RangesState
     pending: LabelJoinState
     learner: LearnerParts
@@ -139,11 +138,10 @@ class LastStage(LaterStage):
                 join.expire(writers.watermark, turn.known)
             if told.event:
                 event = self._decode(told.event)
-                accepted = Accepted(record.offset, self._codec.key(event), told.event)
                 try:
-                    self._take(event, told, accepted, turn)
+                    self._take(event, told, turn)
                 except Refused as refused:
-                    self._tell(accepted, refused, out)
+                    self._tell(self._accepted(event, told, turn), refused, out)
             if self._publication is not None:
                 self._learn_and_publish(self._publication, turn)
         self._half = self.learner
@@ -161,7 +159,11 @@ class LastStage(LaterStage):
             changed = len(out.models) > before
             publication.look(pool, turn.offset, self._writers.watermark, changed=changed)
 
-    def _take(self, event: Event, told: StageRecord, accepted: Accepted, turn: Turn) -> None:
+    def _accepted(self, event: Event, told: StageRecord, turn: Turn) -> Accepted:
+        """The event as a record of this stage's topic."""
+        return Accepted(turn.offset, self._codec.key(event), told.event)
+
+    def _take(self, event: Event, told: StageRecord, turn: Turn) -> None:
         if told.refused is not None:
             raise Refused(*told.refused)
         if event.__class__ is Command:
@@ -173,7 +175,7 @@ class LastStage(LaterStage):
             if told.__class__ is ModelRecord and told.answer is not None:
                 self._note(event, at, label_key, told.read, told.answer, turn)
             else:
-                self._ask(event, at, label_key, told.read, accepted, turn)
+                self._ask(event, at, label_key, told, turn)
         if route.labels or route.voids:
             self._answer(event, at, label_key, route, turn)
 
@@ -182,12 +184,12 @@ class LastStage(LaterStage):
         event: Event,
         at: float,
         label_key: Any,
-        read: dict[str, Any],
-        accepted: Accepted,
+        told: StageRecord,
         turn: Turn,
     ) -> None:
-        x = self._completion.completed(read)
+        x = self._completion.completed(told.read)
         keys = self._requests.keys(event)
+        accepted = self._accepted(event, told, turn)
         check_answer(accepted, keys, x)
         if problems := self._completion.accepted():  # reported, but no reason to refuse the request
             self._tell(accepted, Refused("range", "; ".join(problems)), turn.out)

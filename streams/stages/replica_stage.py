@@ -16,10 +16,9 @@ from driftline.streams.between.stage_record import (
     Accepted,
     Answer,
     ModelRecord,
-    Writer,
     decode_model_record,
 )
-from driftline.streams.between.writers import Heard, Writers
+from driftline.streams.between.writers import WriterProgress, Writers
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
@@ -40,7 +39,7 @@ from driftline.streams.stages.stage_work import LaterStage
 class ReplicaParts(NamedTuple):
     """The state of a replica: what it has heard, and was sent of pools, and the pool that answers."""
 
-    heard: dict[Writer, Heard]
+    heard: WriterProgress
     activations: Any
     ranges: RangesState
     pool: PoolState

@@ -22,7 +22,7 @@ MOST_ENTRIES = 1.25
 
 class PackedPredictions:
     """Predictions in segments. An index gives those of a label key; a heap of the segments' first ones gives
-    the next one due."""
+    the next one due. `count` is how many are left: an attribute, as it is asked for with every label."""
 
     def __init__(self, packing: Packing, store: SegmentStore) -> None:
         self._packing = packing
@@ -31,10 +31,7 @@ class PackedPredictions:
         self._made = 0
         self._firsts: list[tuple[float, int, int]] = []
         self._index = LabelIndex()
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
+        self.count = 0
 
     def __iter__(self) -> Iterator[PendingPrediction]:
         """The predictions left, each unpacked for the caller."""
@@ -50,14 +47,14 @@ class PackedPredictions:
         """Pack predictions, at most `SEGMENT`, which are in order of their deadlines."""
         segment = Segment.of(self._packing, self._store, predictions)
         self._put(segment, enumerate([pending.label_key for pending in predictions]))
-        if self._index.entries > MOST_ENTRIES * self._count:
-            self._index.clean(segment.left, self._count, self._is_gone)
+        if self._index.entries > MOST_ENTRIES * self.count:
+            self._index.clean(segment.left, self.count, self._is_gone)
 
     def _put(self, segment: Segment, label_keys: Iterable[tuple[int, Any]]) -> None:
         number = self._made
         self._made += 1
         self._segments[number] = segment
-        self._count += segment.left
+        self.count += segment.left
         begin = number << SEGMENT_BITS
         self._index.add((begin | slot, label_key) for slot, label_key in label_keys)
         self._line_up(number, segment)
@@ -106,7 +103,7 @@ class PackedPredictions:
         segment = self._segments[number]
         was_first = slot == segment.at
         segment.take(slot)
-        self._count -= 1
+        self.count -= 1
         if not segment.left:
             del self._segments[number]
         elif was_first:
@@ -116,7 +113,7 @@ class PackedPredictions:
         """Change each prediction by a function; it must not change what the order depends on."""
         for number in list(self._segments):
             segment = self._segments.pop(number)
-            self._count -= segment.left
+            self.count -= segment.left
             left = [self._packing.unpack(packed) for _, _, packed in segment.rest()]
             for pending in left:
                 change(pending)

@@ -37,7 +37,7 @@ class WaitingQueue:
         self._unpacked = unpacked
 
     def __len__(self) -> int:
-        return len(self._recent) + len(self._packed)
+        return len(self._recent) + self._packed.count
 
     def add(self, pending: PendingPrediction) -> None:
         """Add a prediction."""
@@ -51,7 +51,7 @@ class WaitingQueue:
     def due(self) -> float:
         """The first deadline."""
         due = self._recent[0].deadline if self._recent else NEVER_DUE
-        if self._packed:
+        if self._packed.count:
             first = self._packed.first
             assert first is not None
             return min(due, first.deadline)
@@ -60,7 +60,7 @@ class WaitingQueue:
     def take_due(self, time: float, beyond: float = 0.0) -> PendingPrediction | None:
         """Take out the first if its deadline, plus `beyond` seconds, is before a time."""
         recent = self._recent
-        if self._packed:
+        if self._packed.count:
             first = self._packed.first
             assert first is not None
             if first.deadline + beyond < time and (
@@ -73,7 +73,7 @@ class WaitingQueue:
 
     def unpack(self, label_key: Any) -> None:
         """Unpack those with a label key."""
-        if self._packed:
+        if self._packed.count:
             for pending in self._packed.take(label_key):
                 insort_right(self._recent, pending, key=in_order_of_deadlines)
                 self._unpacked(pending)
@@ -107,7 +107,7 @@ class WaitingQueue:
     @property
     def packed_size(self) -> StateSize:
         """How many are packed, and how much memory each takes, index and heap included."""
-        count = len(self._packed)
+        count = self._packed.count
         return StateSize(count, self._packed.memory / count if count else 0.0)
 
     def segments(self) -> list[str]:

@@ -11,6 +11,7 @@ from array import array
 from bisect import bisect_right
 
 from driftline.features.state.windows.window import (
+    ONE_ZERO,
     CountWindow,
     DecayedWindow,
     MaxWindow,
@@ -30,7 +31,7 @@ class SteppedCountWindow(CountWindow):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts = array("q", (0,))
+        self.counts = ONE_ZERO[:]
 
     def add(self, at: float, value: float) -> None:
         """Count one event."""
@@ -55,7 +56,7 @@ class SteppedSumWindow(SumWindow):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts = array("q", (0,))
+        self.counts = ONE_ZERO[:]
 
     def add(self, at: float, value: float) -> None:
         """Add one finite value to its step."""
@@ -82,7 +83,7 @@ class SteppedSquareWindow(SquareWindow):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts = array("q", (0,))
+        self.counts = ONE_ZERO[:]
 
     def add(self, at: float, value: float) -> None:
         """Add one finite value to its step."""
