@@ -98,7 +98,7 @@ def test_one_partition_takes_any_window_any_label_key_and_no_key_at_all() -> Non
         ),
         (
             {"events": [Paid, Disputed], "task": disputes()},
-            r"Disputed lacks 'card', whose models it is for.*partitions=1 works",
+            r"Disputed lacks 'card', which decides its pool of models.*partitions=1 or one pool for all",
         ),
         (
             {"events": [Paid, Disputed, Noticed], "task": disputes(), "models": Shared(member())},

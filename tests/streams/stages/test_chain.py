@@ -196,7 +196,7 @@ def test_what_a_stage_cannot_count_is_reported_by_the_last_one() -> None:
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        (replace(parcels, models=by_courier), "Broken lacks 'courier', whose models it is for"),
+        (replace(parcels, models=by_courier), "Broken lacks 'courier', which decides its pool of models"),
     ],
 )
 def test_a_case_whose_events_do_not_find_their_way_is_refused(case: UseCase, reason: str) -> None:
