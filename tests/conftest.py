@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from kafka import KafkaConsumer, TopicPartition
 
 from driftline.infra.local.kafka import LocalStack, answers, free_port
@@ -35,7 +35,11 @@ from tests.commands.forked_command import Command, ForkedCommand, cold_command, 
 CASES = Path(__file__).parent / "cases"
 """Where the tests' own cases are, for workers to import."""
 
-settings.register_profile("soak", max_examples=5_000, deadline=None)
+# how long an example takes is the machine's, and decides nothing
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("untimed", UNTIMED)
+settings.register_profile("soak", UNTIMED, max_examples=5_000)
+settings.load_profile("untimed")
 
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 """The tests' brokers are too short-lived to be compiled twice: they take 7.6 s of CPU instead of 13.3."""

@@ -16,7 +16,7 @@ from tests.fuzz.trial import trial
 numbers = st.integers(0, 2**31)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.randoms(use_true_random=False),
     st.lists(numbers, min_size=1, max_size=60),
@@ -28,7 +28,7 @@ def test_no_record_stops_the_fold_and_no_cut_changes_it(
     trial(case, log, cuts)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.randoms(use_true_random=False), st.lists(numbers, min_size=20, max_size=30))
 def test_a_state_restored_after_every_record_goes_on_as_if_it_had_never_been_stored(
     case: Random, log: list[int]

@@ -32,7 +32,7 @@ def merged(parts: list[list[Any]], expected: FeatureSchema) -> FeatureStatistics
 
 
 @given(st.lists(st.lists(numbers, max_size=30), min_size=1, max_size=6), st.randoms(use_true_random=False))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_of_any_split_in_any_order_the_parts_are_the_whole(parts: list[list[Any]], random: Any) -> None:
     for expected in (NUMBER, TEXT):
         whole = observed([value for part in parts for value in part], expected)
@@ -61,7 +61,7 @@ def test_texts_beyond_the_sample_are_the_same_of_any_split() -> None:
     st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200),
     st.lists(st.floats(0.0, 1.0), min_size=1, max_size=5),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_quantile_is_off_by_no_more_than_the_width_of_its_bin(values: list[float], at: list[float]) -> None:
     bins = NUMBER.bins
     assert bins is not None
@@ -78,7 +78,7 @@ def test_a_quantile_is_off_by_no_more_than_the_width_of_its_bin(values: list[flo
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=50))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_mean_and_deviation_are_those_of_numpy(values: list[float]) -> None:
     found = observed(values, NUMBER)
     scale = max(map(abs, values)) + 1.0

@@ -69,7 +69,7 @@ def timed(steps: Sequence[tuple[int, int, str]]) -> list[tuple[float, float, str
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(events, st.integers(1, 7))
 def test_it_is_as_the_oracle_says_however_often_the_state_is_cleaned_up(
     steps: list[tuple[int, int, str]], every: int

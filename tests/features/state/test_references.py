@@ -64,7 +64,7 @@ class Naive:
 times = st.integers(0, 30).map(float)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), times), max_size=30),
     st.lists(st.integers(0, 3), min_size=30, max_size=30),

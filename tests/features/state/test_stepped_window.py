@@ -64,7 +64,7 @@ def rounded(at: float) -> float:
     return at // RESOLUTION * RESOLUTION
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(
@@ -102,7 +102,7 @@ def test_steps_say_what_windows_of_rounded_times_say_and_keep_one_entry_each(
                         assert getattr(stepped, read)(*asked) == getattr(plain, read)(*asked)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.integers(0, 6 * 60), st.sampled_from("st"), st.sampled_from("ab"), st.integers(-9, 9)),

@@ -188,34 +188,34 @@ def assert_joined_as_read(declared: UseCase, events: list[Event]) -> None:
             assert joined(declared, rows, request) == windows_of(declared, request)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs(disorder=0))
 def test_a_join_finds_what_the_fold_read_ties_and_expiry_included(events: list[Event]) -> None:
     assert_joined_as_read(case, events)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs(disorder=400))
 def test_a_join_finds_what_the_fold_read_under_disorder_too(events: list[Event]) -> None:
     late = replace(case, lateness=300.0)
     assert_joined_as_read(late, events)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs(disorder=400) | logs_with_events_ahead(), st.sampled_from([0.0, 60.0, 300.0]))
 def test_a_join_finds_what_the_fold_read_in_steps(events: list[Event], lateness: float) -> None:
     stepped = replace(case, lateness=lateness, features=STEPPED)
     assert_joined_as_read(stepped, events)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs_with_events_ahead(), st.sampled_from([0.0, 60.0, 300.0]))
 def test_a_join_finds_what_the_fold_read_where_events_are_ahead(events: list[Event], lateness: float) -> None:
     narrow = replace(case, lateness=lateness, features=NARROW)
     assert_joined_as_read(narrow, events)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs(disorder=400), st.integers(0, 25))
 def test_no_row_knows_of_an_event_after_it_in_the_log(events: list[Event], cut: int) -> None:
     late = replace(case, lateness=300.0)
@@ -225,7 +225,7 @@ def test_no_row_knows_of_an_event_after_it_in_the_log(events: list[Event], cut: 
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs(disorder=400))
 def test_a_requests_stamp_parts_the_log_before_it_from_the_log_after(events: list[Event]) -> None:
     steps = folded(replace(case, lateness=300.0), events)
@@ -236,7 +236,7 @@ def test_a_requests_stamp_parts_the_log_before_it_from_the_log_after(events: lis
         assert all(row.stamp > request.stamp for step in steps[number + 1 :] for row in step.rows)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(logs(disorder=0), st.integers(0, 3000))
 def test_between_the_events_too_a_row_says_what_a_request_would_read(events: list[Event], after: int) -> None:
     moment = shop.START + timedelta(seconds=after + 0.05)  # nothing happens or expires at such times

@@ -103,7 +103,7 @@ def check_over(over: float, windows: list[Any], everything: list[tuple[float, fl
     assert (smallest.min(at, since), largest.max(at, since)) == (min(inside), max(inside))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.tuples(st.sampled_from(["add", "read", "retain"]), times, numbers), max_size=60))
 def test_every_aggregate_equals_the_naive_oracle_whatever_the_order(
     steps: list[tuple[str, float, float]],

@@ -29,7 +29,6 @@ def as_lines(_: Any, value: Any) -> bytes:
 CHOSEN = settings(
     derandomize=True,
     database=None,
-    deadline=None,
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )

@@ -119,7 +119,7 @@ def test_steady_errors_get_intervals_of_the_right_width_however_late_their_label
     st.integers(1_500, 4_500),
     st.integers(0, 1_000),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_jump_of_the_scale_costs_coverage_only_while_labels_of_before_are_on_their_way(
     delay: int, factor: float, jump: int, seed: int
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -58,7 +58,6 @@ def part_path(folder: Path, first: int) -> Path:
     return folder / "log" / "partition=0" / f"{first:020d}.parquet"
 
 
-@settings(deadline=None)
 @given(records=partitions(), begin=st.integers(0, 3 * SIZE), length=st.integers(0, 3 * SIZE))
 def test_any_records_come_back_as_they_were(records: list[ArchivedRecord], begin: int, length: int) -> None:
     archive = archived(Archive(IN_MEMORY, SIZE), records)
@@ -68,7 +67,6 @@ def test_any_records_come_back_as_they_were(records: list[ArchivedRecord], begin
     assert (archive.begin("log", 0), archive.end("log", 0)) == (0, 3 * SIZE)
 
 
-@settings(deadline=None)
 @given(records=partitions())
 def test_a_part_written_twice_has_the_same_bytes(records: list[ArchivedRecord]) -> None:
     first, second = (archived(Archive(IN_MEMORY, SIZE), records) for _ in range(2))

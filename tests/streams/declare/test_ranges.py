@@ -129,7 +129,7 @@ def everything(out: Outputs) -> list[Any]:
     ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(steps, st.integers(1, 7), st.integers(0, 50))
 def test_every_kind_of_feature_is_the_same_in_any_chunks_and_after_a_restore(
     drawn: list[tuple[bool, int, int, float]], chunk: int, cut: int

@@ -322,7 +322,7 @@ statements = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(asks, statements, st.sampled_from(["all", "oldest", "newest"]), st.data())
 def test_requests_labels_voids_and_corrections_join_by_the_rules_however_they_interleave(
     asked: list[tuple[int, str]], drawn: list[tuple[int, str, str]], answers: str, data: st.DataObject
@@ -397,7 +397,7 @@ def test_an_event_is_known_by_its_type_and_its_id() -> None:
     assert [seen.find(tag, "a", 2, 0.0) for tag in ("asked", "settled")] == ["other content", "duplicate"]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abcdef")), max_size=40))
 def test_events_are_duplicates_by_the_horizon_alone_whatever_is_forgotten(
     steps: list[tuple[int, str]],

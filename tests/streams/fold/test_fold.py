@@ -16,7 +16,7 @@ from driftline.streams.records.outputs import Outputs
 from tests.streams.fold.shop_log import Log, busy_log, case, fold, outcomes, steps
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps, st.lists(st.integers(1, 9), min_size=1, max_size=40))
 def test_cutting_the_records_into_any_steps_gives_the_same_bytes(
     drawn: list[tuple[int, int, float]], cuts: list[int]
@@ -40,7 +40,7 @@ def test_cutting_the_records_into_any_steps_gives_the_same_bytes(
     assert summarize([parts]).counts == summarize([whole]).counts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(steps, st.integers(0, 80))
 def test_a_processor_restored_from_a_snapshot_goes_on_with_the_same_bytes_and_rows(
     drawn: list[tuple[int, int, float]], cut: int
@@ -83,7 +83,7 @@ def test_rows_of_one_moment_are_stamped_a_microsecond_apart_in_any_steps() -> No
     assert stamps == sorted(set(stamps))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps)
 def test_every_record_is_accounted_for(drawn: list[tuple[int, int, float]]) -> None:
     log = busy_log(drawn).clock(10_000.0 / 60 + sum(s[1] for s in drawn))

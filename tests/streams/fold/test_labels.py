@@ -140,7 +140,7 @@ def test_where_no_corrections_are_taken_one_is_a_dead_letter_and_so_is_one_that_
     assert [stage for stage, _ in refusals(out)] == ["label"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

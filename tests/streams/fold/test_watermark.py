@@ -147,7 +147,7 @@ steps = st.sampled_from([0.0, 1.0, 59.0, 61.0, 600.0, HOUR, 9 * HOUR, DAY, 3 * D
 streams = st.lists(steps, min_size=1, max_size=120).map(lambda drawn: list(accumulate(drawn, initial=START)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(streams, st.data(), st.sampled_from([0.0, 10.0, 900.0]))
 def test_no_event_is_lost_where_no_clock_is_wrong(
     ats: list[float], data: st.DataObject, lateness: float
@@ -161,7 +161,7 @@ def test_no_event_is_lost_where_no_clock_is_wrong(
     assert watermark.max_at == max(told_times)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     streams,
     st.sampled_from([2 * MINUTE, HOUR, DAY, 30 * DAY, 400 * DAY]),
@@ -189,7 +189,7 @@ def test_a_wrong_clock_loses_at_most_its_own_events(
     assert lost == 0
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(streams, st.integers(0, 120))
 def test_a_watermark_goes_on_from_its_state(ats: list[float], cut: int) -> None:
     one = fresh()
@@ -316,7 +316,7 @@ def live_until(down: float, lateness: float = MINUTE) -> Watermark:
     return watermark
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.floats(LONGEST + 1.0, 50 * MINUTE),
     st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=40),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import shop
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline import HOUR, Regression, UseCase, mean
@@ -54,7 +54,7 @@ def _short_logs() -> Iterator[None]:
 
 @pytest.mark.parametrize("change", NEW)
 @given(log=logs, before=st.integers(0, 45), looked=st.integers(0, 45), cut=cuts)
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10)
 def test_wherever_the_old_code_stopped_all_is_answered_and_reported_once(
     change: str, log: list[Entry], before: int, looked: int, cut: dict[str, int]
 ) -> None:
@@ -70,7 +70,7 @@ def test_wherever_the_old_code_stopped_all_is_answered_and_reported_once(
 
 @pytest.mark.parametrize("new", [OLD, NEW["shorter wait"]], ids=["refused nothing", "shorter wait"])
 @given(log=logs, before=st.integers(0, 45), cut=cuts)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_what_the_old_code_refused_is_reported_by_nobody(
     new: UseCase, log: list[Entry], before: int, cut: dict[str, int]
 ) -> None:
@@ -79,7 +79,7 @@ def test_what_the_old_code_refused_is_reported_by_nobody(
 
 @pytest.mark.parametrize("change", NEW)
 @given(log=logs, before=st.integers(4, 45), looked=st.integers(0, 45), cut=cuts, data=st.data())
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6)
 def test_a_crash_after_the_take_over_changes_no_byte(
     change: str, log: list[Entry], before: int, looked: int, cut: dict[str, int], data: st.DataObject
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_crash_after_the_take_over_changes_no_byte(
 
 
 @given(log=logs, before=st.integers(0, 45), cut=cuts, looked=st.integers(0, 45), step=st.integers(1, 9))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_when_the_new_code_looked_and_how_it_steps_changes_no_byte(
     log: list[Entry], before: int, cut: dict[str, int], looked: int, step: int
 ) -> None:

@@ -58,7 +58,7 @@ def check(delivery: Delivery, number: int, seed: int) -> None:
     assert labels_of(published.outcomes) == labels_of(outcomes)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(0, 12), st.integers(2, 5))
 def test_every_request_is_answered_once_and_joined_with_its_label_whatever_meets_in_which_order(
     seed: int, crashes: int, partitions: int

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
@@ -50,7 +50,6 @@ def write(client: Redis, key: bytes, view: str, stamp: int, value: bytes, lived:
 STAMPS = st.integers(-(2**52), 2**52) | st.integers(-3_000_000, 3_000_000)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(STAMPS, st.booleans()), min_size=2, max_size=6))
 @example([(0, True), (-1, True)])
 @example([(-1_000_001, False), (-1_000_000, False), (-999_999, False)])

@@ -8,7 +8,7 @@ import pytest
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.protos.feast.types.Value_pb2 import Value
 from google.protobuf.timestamp_pb2 import Timestamp
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from driftline.features.online.stores import wire
@@ -17,7 +17,6 @@ from tests.feast_keys import entity_key
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
-@settings(deadline=None)
 @given(st.floats())
 @example(0.0)
 @example(-0.0)
@@ -25,7 +24,6 @@ def test_a_real_value_is_feasts(value: float) -> None:
     assert wire.real_value(value) == Value(double_val=value).SerializeToString()
 
 
-@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1) | st.integers(-300, 70_000))
 @example(0)
 @example(-1)
@@ -52,7 +50,6 @@ def test_a_missing_value_is_feasts() -> None:
     assert Value().SerializeToString() == wire.MISSING
 
 
-@settings(deadline=None)
 @given(st.dictionaries(TEXT.filter(bool), TEXT, min_size=1, max_size=4))
 def test_an_entity_key_is_feasts(parts: dict[str, str]) -> None:
     names, values = tuple(parts), tuple(parts.values())
@@ -60,7 +57,6 @@ def test_an_entity_key_is_feasts(parts: dict[str, str]) -> None:
     assert wire.entity_keys(names)(values) == theirs
 
 
-@settings(deadline=None)
 @given(st.floats(allow_nan=False) | st.integers(-(2**63), 2**63 - 1))
 @example(-0.0)
 @example(-1)
@@ -80,7 +76,6 @@ def test_a_value_of_another_type_is_refused() -> None:
         wire.value(Value(string_val="a").SerializeToString())
 
 
-@settings(deadline=None)
 @given(st.integers(-(2**55), 2**55))
 @example(0)
 @example(-1)
