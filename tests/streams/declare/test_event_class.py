@@ -66,8 +66,11 @@ def declared(**fields: Any) -> Callable[[], UseCase]:
         ({"at": float}, r"lifts: Ridden\.at: every event has this field: leave it out"),
         ({"at": datetime}, r"Ridden\.at: every event has this field"),
         ({"id": int}, r"Ridden\.id: every event has this field"),
-        ({"load": np.float64}, r"Ridden\.load holds the class float64, .* not read from JSON: declare float"),
-        ({"loads": dict[str, list[complex]]}, r"Ridden\.loads holds the class complex"),
+        (
+            {"load": np.float64},
+            r"Ridden\.load has the class float64, .* cannot be read from JSON: declare float",
+        ),
+        ({"loads": dict[str, list[complex]]}, r"Ridden\.loads has the class complex"),
         ({"load": list[int] | tuple[int, ...]}, r"Ridden\.load: .*more than one array-like"),
         ({"load": "Load"}, r"Ridden: name 'Load' is not defined"),
         ({"load": (float, None)}, r"Ridden\.load: its default is None: .*: write load: \.\.\. \| None"),
