@@ -57,11 +57,6 @@ def _run(
             f"{case.name} reads the log of {case.log_of}, which the demo would begin anew for one task: run "
             "driftline up, a worker for each task, and produce"
         )
-    if case.plan.is_chain:
-        raise InfraError(
-            f"{case.name} on {case.partitions} partitions is a chain of {len(case.plan.stages)} stages, and "
-            "the demo shows one: leave --partitions out, or run driftline up, worker and produce"
-        )
     settings = prepared(case, settings, console, fresh)
     topics = case.topics(settings.namespace)
     options = [] if partitions is None else ["--partitions", str(partitions)]
@@ -71,7 +66,7 @@ def _run(
         if limit is not None:
             feed += ["--limit", str(limit)]
         with process("producer", feed, settings) as producer, view(case.name, console) as shown:
-            outcome = Watch(case, settings, topics, worker, producer, before).until_folded(shown)
+            outcome = Watch(case, settings, worker, producer, before).until_folded(shown)
             shown.note("Everything is folded. Reading the topics back ...")
             worker.stop()
     predictions = outcome.status["counts"]["predictions"]

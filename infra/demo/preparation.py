@@ -16,7 +16,7 @@ from driftline.infra.errors import InfraError
 from driftline.infra.local.kafka import LocalStack
 from driftline.infra.processes.slot import status_path
 from driftline.infra.settings import Settings
-from driftline.infra.topics.administration import ensure_topics, records_in
+from driftline.infra.topics.administration import ensure_topics, records_in, remove_topics
 from driftline.streams.archive.storage import Storage
 from driftline.streams.declare.usecase import UseCase
 
@@ -59,6 +59,7 @@ def prepared(case: UseCase, settings: Settings, console: Console, fresh: bool) -
             f"{topics.log} holds {records:,} records, and the demo begins with an empty log: --fresh deletes "
             "them and all that was made of them, another namespace (DRIFTLINE_NAMESPACE) leaves them"
         )
+    remove_topics(broker.bootstrap, topics.is_between)  # the worker makes those of its code
     ensure_topics(broker.bootstrap, topics.all(), fresh=True)
     # rows of an earlier run would be newer than this run's first ones and win
     shutil.rmtree(settings.features(case.name).path, ignore_errors=True)

@@ -16,6 +16,7 @@ from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.route import pool_key_of
 from driftline.streams.records.messages import Prediction
+from driftline.streams.records.ports import Place
 from driftline.streams.simulation.digest import Digests
 
 if TYPE_CHECKING:
@@ -61,6 +62,20 @@ def _partitions(reader: KafkaConsumer, topic: str) -> list[Any]:
 def end_offsets(reader: KafkaConsumer, topic: str) -> dict[int, int]:
     """Where each partition of a topic ends now."""
     return {tp.partition: end for tp, end in reader.end_offsets(_partitions(reader, topic)).items()}
+
+
+def only_markers(reader: KafkaConsumer, place: Place, begin: int, end: int) -> bool:
+    """Whether the offsets [begin, end) of a partition are markers of transactions alone, and no records."""
+    (partition,) = (tp for tp in _partitions(reader, place.topic) if tp.partition == place.partition)
+    reader.assign([partition])
+    reader.seek(partition, begin)
+    idle_since = time.monotonic()
+    while reader.position(partition) < end:
+        if reader.poll(timeout_ms=100, max_records=1):
+            return False
+        if time.monotonic() - idle_since > IDLE_FOR_AT_MOST:
+            raise InfraError(f"{place} could not be read from offset {begin} on")
+    return True
 
 
 def newest_predictions(reader: KafkaConsumer, topic: str) -> list[Prediction]:
@@ -113,7 +128,7 @@ def read_back(
 ) -> tuple[RunRecords, dict[str, str]]:
     """What the report needs of the topics, and their digests; there are about so many predictions."""
     evidence = RunRecords(max(1, predictions // FEATURE_SAMPLE), pool_key_of(case))
-    digests = Digests(topics.partitions)
+    digests = Digests(topics.learning, topics.predicting)
 
     def read(kind: str) -> Iterator[OutputRecord]:
         for record in read_topic(bootstrap, getattr(topics, kind)):

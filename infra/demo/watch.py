@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 from driftline.features.state.event_time import NEVER
 from driftline.infra.demo.processes import Process, read_status
 from driftline.infra.demo.progress import Moment, ProgressView
-from driftline.infra.demo.topics import IDLE_FOR_AT_MOST, end_offsets, newest_predictions, opened
+from driftline.infra.demo.topics import (
+    IDLE_FOR_AT_MOST,
+    end_offsets,
+    newest_predictions,
+    only_markers,
+    opened,
+)
 from driftline.infra.processes.slot import status_path
 from driftline.infra.report.samples import Sample
+from driftline.infra.serving.deploy import stage_places
 from driftline.infra.settings import Settings
-from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.records.outputs import Target
 
 if TYPE_CHECKING:
     from kafka import KafkaConsumer
@@ -30,24 +37,25 @@ class WatchedRun:
     status: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    ends: dict[int, int] = field(default_factory=dict)
+    ends: dict[Target, int] = field(default_factory=dict)
 
 
 class Watch:
-    """Follows worker and producer until every record of the log is folded and acknowledged."""
+    """Follows worker and producer until every record of the log is folded and acknowledged, and all that
+    follows from it in the stages behind, if there are any."""
 
     def __init__(
         self,
         case: UseCase,
         settings: Settings,
-        topics: Topics,
         worker: Process,
         producer: Process,
         before: dict[str, Any],
     ) -> None:
         self._bootstrap = str(settings.bootstrap)
-        self._topics = topics
+        self._places = stage_places(case, settings)
         self._path = status_path(settings, case.name)
+        self._answering = self._places.targets_of(self._places.serving)
         self._worker = worker
         self._producer = producer
         self._cpu_before = float(before["cpu_seconds"])
@@ -74,11 +82,30 @@ class Watch:
         if self._worker.ended():
             raise self._worker.failure("the worker ended while events were coming")
         run = self._run
-        run.ends = end_offsets(reader, self._topics.log)
+        run.ends = self._ends(reader)
         if self._started is None and any(run.ends.values()):
             self._started = self._advanced = time.monotonic()
         self._take_status()
-        return done and self._lag() == 0
+        return done and self._lag() == 0 and self._passed_on(reader)
+
+    def _ends(self, reader: KafkaConsumer, stage: int = 0) -> dict[Target, int]:
+        """Where the partitions of a stage's topic end."""
+        topic = self._places.input(Target(stage, 0)).topic
+        return {Target(stage, partition): end for partition, end in end_offsets(reader, topic).items()}
+
+    def _passed_on(self, reader: KafkaConsumer) -> bool:
+        """Whether the stages behind the log have folded all that was sent to them. The log was folded to its
+        end, stage by stage nothing more can come."""
+        return all(
+            only_markers(reader, self._places.input(target), folded, end)
+            for stage in range(1, self._places.count)
+            for target, end in self._ends(reader, stage).items()
+            if (folded := self._next_offset(self._run.status, target)) < end
+        )
+
+    def _next_offset(self, status: dict[str, Any], target: Target) -> int:
+        """The first offset that the worker had not folded and acknowledged, as of a status."""
+        return int(status["partitions"].get(self._places.name(target), {}).get("next_offset", 0))
 
     def _take_status(self) -> None:
         status = read_status(self._path)
@@ -107,13 +134,13 @@ class Watch:
                 status["counts"]["events"],
                 status["rss_bytes"],
                 models,
-                {int(partition): offset for partition, offset in status["next_offsets"].items()},
+                {target.partition: self._next_offset(status, target) for target in self._answering},
             )
         )
 
     def _lag(self) -> int:
-        offsets = self._run.status["next_offsets"]
-        return sum(max(0, end - offsets.get(str(p), 0)) for p, end in self._run.ends.items())
+        status = self._run.status
+        return sum(max(0, end - self._next_offset(status, at)) for at, end in self._run.ends.items())
 
     def _look(self, reader: KafkaConsumer, shown: ProgressView) -> None:
         if self._started is None:
@@ -134,7 +161,7 @@ class Watch:
                 drift_events=run.status["counts"]["drift_events"],
                 rss=run.status["rss_bytes"],
                 models=run.status["models"],
-                newest=newest_predictions(reader, self._topics.predictions)
+                newest=newest_predictions(reader, self._places.topics.predictions)
                 if shown.wants_predictions
                 else (),
             )

@@ -30,7 +30,14 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.records.difference import first_field, readable
 from driftline.streams.records.outputs import Output
 from driftline.streams.simulation import repeated_run
-from driftline.streams.simulation.repeated_run import FoldOutput, FoldResult, FoldRun, HeaderPairs
+from driftline.streams.simulation.chain_simulation import recorded_topics
+from driftline.streams.simulation.repeated_run import (
+    FoldOutput,
+    FoldResult,
+    FoldRun,
+    HeaderPairs,
+    every_target,
+)
 from driftline.streams.simulation.sources import layout, open_source, with_closing_clock
 
 CHUNK, OTHER_CHUNK = 500, 7
@@ -147,14 +154,20 @@ def check_repeatable(
 
 
 def _written_log(case: UseCase, source: str | None, limit: int, folder: Path) -> tuple[Path, int]:
-    """The log that every run folds: a source may itself be another each time."""
-    partitions: repeated_run.Log = [[] for _ in range(case.partitions)]
-    count = 0
-    for partition, record in layout(
-        case, with_closing_clock(case, open_source(case, source, limit)), case.partitions
-    ):
-        partitions[partition].append((record.offset, record.key, record.value))
-        count += 1
+    """What every run folds: a source may itself be another each time, and of several stages the order in
+    which records came to each is part of it."""
+    events = with_closing_clock(case, open_source(case, source, limit))
+    partitions: repeated_run.Log = [[] for _ in every_target(case)]
+    if case.plan.is_chain:
+        topics = recorded_topics(case, events)
+        for number, target in enumerate(every_target(case)):
+            partitions[number] = [
+                (record.offset, record.key, record.value or b"") for record in topics[target]
+            ]
+    else:
+        for partition, record in layout(case, events, case.partitions):
+            partitions[partition].append((record.offset, record.key, record.value))
+    count = sum(map(len, partitions[: case.partitions]))
     path = folder / "log"
     path.write_bytes(msgspec.msgpack.encode(partitions))
     return path, count
@@ -212,7 +225,7 @@ class _Runner:
         snapshot = str(folder / "snapshot")
         before = _process(msgspec.structs.replace(whole, half=True, snapshot=snapshot), way.seed)
         after = _process(msgspec.structs.replace(whole, begin=snapshot), way.seed)
-        return FoldResult([*before.outputs, *after.outputs], after.states)
+        return FoldResult([*before.outputs, *after.outputs], after.states, after.places)
 
 
 def _process(run: FoldRun, seed: str) -> FoldResult:
@@ -247,13 +260,13 @@ def _first_difference(one: FoldResult, other: FoldResult) -> FirstDifference | N
         if mine is None or others is None or _place(mine) != _place(others):
             present = min((one_output for one_output in (mine, others) if one_output is not None), key=_place)
             sides = (present.kind, None) if present is mine else (None, present.kind)
-            return FirstDifference(_named(present), "the record", *sides)
+            return FirstDifference(_named(present, one.places), "the record", *sides)
         read = _Read(mine.offset, mine.key, mine.value, mine.headers)
         output = Output(others.offset, others.ordinal, others.key, others.value, others.headers[1:])
-        return FirstDifference(_named(mine), *first_field(read, output))
+        return FirstDifference(_named(mine, one.places), *first_field(read, output))
     for partition, states in enumerate(zip(one.states, other.states, strict=True)):
         if states[0] != states[1]:
-            where = f"partition {partition}, after the last record (all outputs are equal)"
+            where = f"partition {one.places[partition]}, after the last record (all outputs are equal)"
             return FirstDifference(where, "the hash of the state", states[0][:12], states[1][:12])
     return None
 
@@ -262,8 +275,6 @@ def _place(output: FoldOutput) -> tuple[int, int, str, int]:
     return output.partition, output.offset, output.kind, output.ordinal
 
 
-def _named(output: FoldOutput) -> str:
-    key = readable(output.key)
-    return (
-        f"{output.kind}, partition {output.partition}, of the record at offset {output.offset} (key {key!r})"
-    )
+def _named(output: FoldOutput, places: Sequence[str]) -> str:
+    of = f"{output.kind}, partition {places[output.partition]}, of the record at offset {output.offset}"
+    return of if output.key is None else f"{of} (key {readable(output.key)!r})"

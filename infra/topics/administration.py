@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,18 @@ def ensure_topics(
         admin.wait_for_topics([spec.name for spec in missing], timeout_ms=TOPICS_WITHIN * 1000)
         _refuse_or_mend(admin, bootstrap, [spec for spec in missing if spec.name not in created], mend)
         return created
+
+
+def remove_topics(bootstrap: str, is_meant: Callable[[str], bool]) -> list[str]:
+    """Delete the topics whose names are meant; returns their names."""
+    from driftline.streams.connection import clients
+
+    with closing(clients.admin(bootstrap)) as admin:
+        names = sorted(filter(is_meant, admin.list_topics()))
+        if names:
+            admin.delete_topics(names)
+            _until_gone(admin, names)
+        return names
 
 
 def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:

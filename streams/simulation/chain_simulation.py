@@ -6,11 +6,13 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 
+from driftline.streams.between.stage_record import Accepted
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.processor import Summary
-from driftline.streams.records.outputs import Outputs
+from driftline.streams.records.outputs import Outputs, Target
+from driftline.streams.records.record import Record
 from driftline.streams.simulation.digest import Digests
 from driftline.streams.simulation.recording import Recorded
 from driftline.streams.simulation.sources import laid_out, with_homes
@@ -68,3 +70,20 @@ class ChainSimulation:
     def summary(self) -> Summary:
         """Counts and metrics so far."""
         return self.chain.summary()
+
+
+def recorded_topics(case: UseCase, events: Iterable[Event]) -> dict[Target, list[Record]]:
+    """What comes to each partition of each stage, in the source's order: the log, and what is sent between
+    stages."""
+    chain = Chain(case, case.partitions)
+    topics: dict[Target, list[Record]] = {
+        Target(number, partition): []
+        for number, stage in enumerate(chain.stages)
+        for partition in range(len(stage))
+    }
+    for partition, record in laid_out(case, events, case.partitions, chain.itinerary.entry):
+        topics[Target(0, partition)].append(record)
+        for told in chain.step(partition, record):
+            for target, value in told.outputs.sends:
+                topics[target].append(Accepted(len(topics[target]), None, value))
+    return topics

@@ -17,12 +17,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from driftline.streams.between.activations import NotSealed
+from driftline.streams.between.stage_record import decode_model_record
 from driftline.streams.code.state_hash import state_hash
-from driftline.streams.declare.usecase import load_case
+from driftline.streams.declare.usecase import UseCase, load_case
 from driftline.streams.fold.processor import PartitionProcessor
-from driftline.streams.records.outputs import KINDS
+from driftline.streams.records.outputs import KINDS, Outputs, Target
 from driftline.streams.records.positions import headers_of
 from driftline.streams.simulation.sources import LogRecord
+from driftline.streams.stages.itinerary import Itinerary, itinerary_of
+from driftline.streams.stages.stage_fold import StageFold
 
 HeaderPairs = tuple[tuple[str, bytes], ...]
 
@@ -44,7 +48,7 @@ class FoldRun(msgspec.Struct, frozen=True):
 
 
 class FoldOutput(msgspec.Struct, frozen=True):
-    """One output record of a run."""
+    """One output record of a run, or a record for a later stage; `partition` counts those of all stages."""
 
     kind: str
     partition: int
@@ -56,14 +60,24 @@ class FoldOutput(msgspec.Struct, frozen=True):
 
 
 class FoldResult(msgspec.Struct, frozen=True):
-    """The outputs of a run, in the order of the log, and the hash of each partition's last state."""
+    """The outputs of a run, in the order of the log, and the hash of each partition's last state; `places`
+    are the names of the partitions."""
 
     outputs: list[FoldOutput]
     states: list[str]
+    places: list[str]
 
 
 Log = list[list[tuple[int, bytes | None, bytes]]]
-"""The records (offset, key, value) of each partition."""
+"""The records (offset, key, value) of each partition; of a case of several stages, of each partition of each
+stage, one stage after the other."""
+
+
+def every_target(case: UseCase) -> list[Target]:
+    """The partitions of all stages, in the order of a `Log`."""
+    return [
+        Target(number, p) for number, stage in enumerate(case.plan.stages) for p in range(stage.partitions)
+    ]
 
 
 def fold(run: FoldRun) -> FoldResult:
@@ -77,19 +91,21 @@ def fold(run: FoldRun) -> FoldResult:
     snapshots = None if run.begin is None else pickle.loads(Path(run.begin).read_bytes())
     outputs: list[FoldOutput] = []
     processors = []
+    itinerary, targets = itinerary_of(case), every_target(case)
     for partition, records in enumerate(log):
-        if snapshots is None:
-            processor = PartitionProcessor(case, partition)
-        else:
-            processor = PartitionProcessor.restored(case, partition, snapshots[partition])
+        processor = _new_fold(case, itinerary, targets[partition])
+        if snapshots is not None:
+            processor.restore(pickle.loads(snapshots[partition]))
         end = len(records) // 2 if run.half else len(records)
         rest = [LogRecord(*record) for record in records[processor.next_offset : end]]
         for chunk in _chunks(rest, run.chunk):
-            outputs.extend(_outputs(processor, chunk))
+            out = processor.step(chunk)
+            outputs.extend(_outputs(partition, out) + _sent(partition, out, case))
         processors.append(processor)
     if run.snapshot is not None:
         Path(run.snapshot).write_bytes(pickle.dumps([processor.snapshot() for processor in processors]))
-    return FoldResult(outputs, [state_hash(processor.state()) for processor in processors])
+    states = [state_hash(processor.state()) for processor in processors]
+    return FoldResult(outputs, states, [_name(case, target) for target in targets])
 
 
 def _chunks(records: Sequence[LogRecord], size: int) -> Iterator[Sequence[LogRecord]]:
@@ -97,15 +113,41 @@ def _chunks(records: Sequence[LogRecord], size: int) -> Iterator[Sequence[LogRec
         yield records[begin : begin + size]
 
 
-def _outputs(processor: PartitionProcessor, records: Sequence[LogRecord]) -> list[FoldOutput]:
-    out = processor.step(records)
+def _name(case: UseCase, target: Target) -> str:
+    """A partition in messages, as workers name it."""
+    stage, partition = target
+    return f"{case.plan.stages[stage].topic}/{partition}" if stage else str(partition)
+
+
+def _new_fold(case: UseCase, itinerary: Itinerary | None, target: Target) -> PartitionProcessor | StageFold:
+    """The fold of a partition before its first record."""
+    if itinerary is None:
+        return PartitionProcessor(case, target.partition)
+    return StageFold(case, itinerary, *target, seal=NotSealed())
+
+
+def _outputs(partition: int, out: Outputs) -> list[FoldOutput]:
     outputs = [
-        FoldOutput(kind, processor.partition, o.offset, o.ordinal, o.key, o.value, tuple(headers_of(o)))
+        FoldOutput(kind, partition, o.offset, o.ordinal, o.key, o.value, tuple(headers_of(o)))
         for kind in KINDS
         for o in getattr(out, kind)
     ]
     # however the log is cut, by its order
     return sorted(outputs, key=lambda output: (output.offset, KINDS.index(output.kind), output.ordinal))
+
+
+def _sent(partition: int, out: Outputs, case: UseCase) -> list[FoldOutput]:
+    """The records for later stages. Pools for replicas are left out: a restored one has other bytes, and the
+    hashes of the states tell whether it is another."""
+    sent = []
+    for to, value in out.sends:
+        told = decode_model_record(value)
+        if told.part is None:
+            shown = {name: getattr(told, name) for name in told.__struct_fields__ if name != "part"}
+            content = msgspec.json.encode(shown | {"event": told.event.decode()})
+            kind = f"record for {_name(case, to)}"
+            sent.append(FoldOutput(kind, partition, told.offset, told.ordinal, None, content, ()))
+    return sent
 
 
 def main() -> None:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from parcels import Sent, on_two, replicated
 from shop import Constant, features, orders, trade
 
-from driftline import Event, Member, PerKey, UseCase, derive
+from driftline import HOUR, Event, Member, PerKey, UseCase, derive, mean
 
 _seen = 0
 
@@ -75,6 +76,10 @@ def _with(function: Callable[[Any], float]) -> UseCase:
 clock, chance, order, count = map(_with, (by_clock, by_chance, by_order, by_count))
 place, things, membership = map(_with, (by_place, by_things, by_membership))
 calm = _with(lambda event: event.amount)
+calm_stages, calm_replicas = on_two, replace(replicated, partitions=2)
+count_in_stages = replace(
+    on_two, features={**on_two.features, "restless": mean(Sent, by_count, by="depot", over=HOUR)}
+)
 
 
 def forest() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,22 @@ def test_one_that_does_not_is_reported_with_its_first_difference_and_the_cause(
     assert found["cause"] == cause
     if suspect is not None:
         assert any(line.startswith(suspect) for line in found["suspects"])
+
+
+@pytest.mark.parametrize("case", ["calm_stages", "calm_replicas"])
+def test_stages_that_repeat_themselves_are_reported(case: str) -> None:
+    code, told, said = run(f"restless:{case}", "--limit", "60")
+    assert code == 0, told + said
+    assert "62 events folded twice" in told  # each partition has the closing clock
+    assert "outputs and all state are equal" in told
+
+
+def test_a_stage_that_does_not_repeat_itself_is_named() -> None:
+    code, told, _ = run("restless:count_in_stages", "--limit", "60", "--json")
+    found: dict[str, Any] = json.loads(told)
+    assert (code, found["cause"]) == (1, STATE)
+    assert re.match(r"record for .*, partition by-depot/\d, of the record at offset", found["difference"])
+    assert "read.restless is " in found["difference"]
 
 
 @pytest.mark.parametrize("case", ["restless:order", "zones:zones"])
