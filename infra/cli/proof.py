@@ -72,7 +72,9 @@ def replay(
     topics, places = declared.topics(now.namespace), None
     name, count = topic.of(topics), topic.partitions(topics)
     if stage is not None:
-        places, number = stage_places(declared, now), _number_of(declared, stage)
+        number = _number_of(declared, stage)
+        with open_history(declared, now) as history:
+            places = stage_places(declared, now, history)
         name, count = places.input(Target(number, 0)).topic, places.partitions(number)
     require_partition(partition, name, count)
     numbers = range(count) if partition is None else (partition,)

@@ -56,8 +56,9 @@ def upgrade(
     Exit code 3: the new code refuses records that the code before had accepted, such as those with a field
     that was deleted, and nothing was taken over.
     """
+    from driftline.infra.serving.plan_verdict import UpgradeStopped
     from driftline.infra.serving.serve import run_worker
-    from driftline.infra.serving.upgrade import UpgradeStopped, planned
+    from driftline.infra.serving.upgrade import planned
 
     declared, path = selected_case(case, partitions), path_of(case)
     if plan:

@@ -14,7 +14,7 @@ import msgspec
 from driftline.features.feast.registry import OnlineStoreRepo
 from driftline.infra.errors import InfraError
 from driftline.infra.processes.jobs import Report, in_processes
-from driftline.infra.serving.deploy import stage_places
+from driftline.infra.serving.deploy import archived_places
 from driftline.infra.settings import Settings
 from driftline.streams.archive.parts import Archive, ArchiveError
 from driftline.streams.declare.usecase import UseCase, load_case
@@ -90,7 +90,8 @@ def write_history(
             f"{case.name} has {len(case.plan.stages)} stages, and an offset is of one of them: leave out "
             "--from and --to"
         )
-    archive, places = Archive(settings.archive_uri(case.name)), stage_places(case, settings)
+    archive = Archive(settings.archive_uri(case.name))
+    places = archived_places(case, settings, archive)
     targets = [target for stage in stages_with_history(case) for target in places.targets_of(stage)]
     archived = [target for target in targets if archive.end(*places.input(target))]
     if not archived:

@@ -12,7 +12,7 @@ from pyarrow import compute, parquet
 
 from driftline.atomic_file import replacing
 from driftline.features.feast.registry import OnlineStoreRepo
-from driftline.infra.serving.deploy import stage_places
+from driftline.infra.serving.deploy import archived_places
 from driftline.infra.settings import Settings
 from driftline.streams.archive.parts import Archive
 from driftline.streams.declare.usecase import UseCase
@@ -109,7 +109,7 @@ def _answers(
     case: UseCase, settings: Settings, since: datetime | None, until: datetime | None
 ) -> ArchivedAnswers:
     archive = Archive(settings.archive_uri(case.name))
-    return ArchivedAnswers(archive, stage_places(case, settings), since, until)
+    return ArchivedAnswers(archive, archived_places(case, settings, archive), since, until)
 
 
 def _counted(statuses: pa.ChunkedArray) -> dict[str, int]:

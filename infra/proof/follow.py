@@ -81,7 +81,7 @@ def _follow(
     if case.plan.is_chain:
         # pools for replicas are sealed with the key of the checkpoints, without which none is unpickled
         seal = seal_of(settings) if case.plan.is_replicated else None
-        stages = StageFollowers(case, stage_places(case, settings), code_of(case), past, seal)
+        stages = StageFollowers(case, stage_places(case, settings, past), code_of(case), past, seal)
         followers = list(stages)
     else:
         followers = [LogFollower(case, topics, code_of(case), past, n) for n in range(case.partitions)]

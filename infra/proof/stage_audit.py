@@ -61,7 +61,8 @@ async def audit_stages(
             for target in (Target(number, partition) for partition in range(stage.partitions))
         ]
         done = [*await in_processes(audit_one, jobs, reported), *done]
-    compare_published(stage_places(case, settings), done)
+    with open_history(case, settings) as history:
+        compare_published(stage_places(case, settings, history), done)
     return done
 
 
@@ -69,10 +70,10 @@ def audit_one(job: StageJob, report: Report[int]) -> StageAudit:
     """What the process of one partition does."""
     case = replace(load_case(job.case_path), partitions=job.partitions)
     code = code_of(case)
-    places = stage_places(case, job.settings)
     # pools for replicas are sealed with the key of the checkpoints, without which none is unpickled
     seal = seal_of(job.settings) if case.plan.is_replicated else None
     with open_history(case, job.settings) as history:
+        places = stage_places(case, job.settings, history)
         for audit in StageAuditor(case, places, code, history, job.target, job.received, seal).run():
             report(audit.audit.folded)
     return audit

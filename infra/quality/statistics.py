@@ -260,11 +260,11 @@ def skew_of(
 ) -> tuple[DataAnomaly, ...]:
     """Where values as served are not those of the feature history, which must have been written."""
     from driftline.features.feast.registry import OnlineStoreRepo
-    from driftline.infra.serving.deploy import stage_places
+    from driftline.infra.serving.deploy import archived_places
     from driftline.streams.offline.training_set import ArchivedAnswers, training_log, training_set
 
     archive = Archive(settings.archive_uri(case.name))
-    answers = ArchivedAnswers(archive, stage_places(case, settings), since, until)
+    answers = ArchivedAnswers(archive, archived_places(case, settings, archive), since, until)
     repo = OnlineStoreRepo(settings.features(case.name), case.views())
     repo.apply()
     return tuple(skew(case, schema, training_log(case, answers), training_set(case, answers, repo).table))

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from driftline.features.online.writer import OnlineWriter
 from driftline.infra.errors import InfraError
 from driftline.infra.settings import Settings
+from driftline.streams.archive.parts import Archive
 from driftline.streams.archive.storage import Storage
+from driftline.streams.archive.topic_history import Past
 from driftline.streams.checkpoints.folder import CheckpointFolder
 from driftline.streams.checkpoints.sealing import Seal, load_key
 from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import Deployment, code_of
+from driftline.streams.proof.stage_refold import epoch_number
+from driftline.streams.records.outputs import Target
 from driftline.streams.stages.itinerary import itinerary_of
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.transport.kafka_broker import KafkaBroker
+
+EPOCHS_LOOKED_FOR = 64
+"""Code epochs whose topics are looked for in an archive."""
 
 
 def deploy(
@@ -37,9 +46,26 @@ def deploy(
     )
 
 
-def stage_places(case: UseCase, settings: Settings) -> StagePlaces:
-    """Where the stages of a case read and write, under the code of this process."""
-    return StagePlaces(case.topics(settings.namespace), code_of(case).short, itinerary_of(case))
+def stage_places(case: UseCase, settings: Settings, past: Past | None = None) -> StagePlaces:
+    """Where the stages of a case read and write, under the code of this process: in the newest epoch in which
+    it served, as the past tells, else in the first."""
+    code = code_of(case)
+    places = StagePlaces(case.topics(settings.namespace), code.short, itinerary_of(case))
+    if past is None or not case.plan.is_chain:
+        return places
+    return replace(places, number=epoch_number(past, places, code))
+
+
+def archived_places(case: UseCase, settings: Settings, archive: Archive) -> StagePlaces:
+    """The same as of what is archived."""
+    places = stage_places(case, settings)
+    behind = [Target(stage, 0) for stage in range(1, places.count)]
+    numbers = [
+        number
+        for number in range(EPOCHS_LOOKED_FOR)
+        if any(archive.end(*replace(places, number=number).input(target)) for target in behind)
+    ]
+    return replace(places, number=max(numbers, default=0))
 
 
 def seal_of(settings: Settings) -> Seal:

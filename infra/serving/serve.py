@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING
 
 from driftline import logs
@@ -20,6 +21,7 @@ from driftline.garbage_collection import none_collected
 from driftline.infra.local.bootstrap import bootstrap_of
 from driftline.infra.processes.signals import until_signal
 from driftline.infra.processes.slot import is_member, own_slot, put_out
+from driftline.infra.serving.late_rows import LateRows
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.transport.process_restart import Renewals
@@ -31,10 +33,14 @@ if TYPE_CHECKING:
     from driftline.streams.clients.bridge_runner import BridgeReport
     from driftline.streams.declare.topics import TopicSpec
     from driftline.streams.owner.deployment import Deployment
-    from driftline.streams.owner.standby import Standby
+    from driftline.streams.owner.upgrade.handover import Handover
+    from driftline.streams.owner.upgrade.standby import Standby
     from driftline.streams.records.ports import Broker
 
 log = logging.getLogger("driftline.worker")
+
+EPOCHS_READ_EVERY = 60.0
+"""Seconds between two looks at which epochs of a chain are over."""
 
 
 def _until_there(bootstrap: str, topics: Sequence[TopicSpec], mend: bool) -> None:
@@ -48,6 +54,29 @@ def _until_there(bootstrap: str, topics: Sequence[TopicSpec], mend: bool) -> Non
         f"asking Kafka at {bootstrap} for the case's topics",
         lambda error: isinstance(error, KafkaError) and error.retriable,
     )
+
+
+def _numbered(deployment: Deployment, bootstrap: str) -> Deployment:
+    """A chain's deployment in the epoch in which this code serves it, or will; a broker that does not answer
+    is waited for."""
+    from driftline.streams.owner.partition_task import is_broker_trouble
+    from driftline.streams.owner.upgrade.chain_standby import newest_epochs, next_number
+
+    number = 0
+
+    async def ask() -> None:
+        nonlocal number
+        try:
+            number = next_number(deployment, await newest_epochs(deployment))
+        finally:
+            await deployment.broker.close()
+
+    _retried(
+        lambda: asyncio.run(ask()),
+        f"asking Kafka at {bootstrap} for the epochs of the code",
+        is_broker_trouble,
+    )
+    return replace(deployment, number=number)
 
 
 def _refuse_other_code(deployment: Deployment, bootstrap: str) -> None:
@@ -105,13 +134,13 @@ def run_worker(
     mend_topics: bool = False,
     upgrade_path: str | None = None,
     accept_refused: bool = False,
+    plan_only: bool = False,
 ) -> None:
     """Serve a case until SIGTERM; `features` says whether online rows go to Feast.
 
     `mend_topics` alters the settings of topics that break a guarantee, which else refuse to start. With
-    `upgrade_path`, module:attribute of the case, it is first folded beside the code that serves it, and
-    then taken over. Raises OtherCode, without it, where other code has published last; then only topics may
-    have been written.
+    `upgrade_path`, module:attribute of the case, it is first folded beside the code that serves it, and then
+    taken over. Raises OtherCode, without it, where other code has published last.
     """
     logs.begin(case=case.name)
     os.environ.setdefault("FAUST_LOOP", "uvloop")  # read when faust is imported
@@ -124,25 +153,47 @@ def run_worker(
         # a worker that restarts while the local broker is away has to know which one to wait for
         os.environ["DRIFTLINE_BOOTSTRAP"] = bootstrap
         settings.see_that_home_is_writable()
-        deployment = _deployed(case, settings, bootstrap)
-        _until_there(bootstrap, deployment.specs, mend_topics)
-        with_rows = bool(features and case.views())
-        upgrading: Mapping[int, Standby] = {}
+        deployment = _with_topics(_deployed(case, settings, bootstrap), bootstrap, mend_topics)
+        rows = LateRows(partial(_online_writer, case, settings)) if features and case.views() else None
+        upgrading: Mapping[int, Standby] | None = {}
+        is_handed_over = upgrade_path is not None and deployment.itinerary is not None
         if upgrade_path is None:
             _refuse_other_code(deployment, bootstrap)
-        else:
-            from driftline.infra.serving.upgrade import approached
-
+        elif not is_handed_over:
             now = settings.model_copy(update={"bootstrap": bootstrap})
-            found = approached(upgrade_path, deployment, now, rows=with_rows, accept_refused=accept_refused)
-            if found is None:
+            upgrading = _approached(upgrade_path, deployment, now, rows is not None, accept_refused)
+            if upgrading is None:
                 return
-            upgrading = found
         # not before: code that does not come to serve must not put its views in place of those served
-        with none_collected():
-            writer = _online_writer(case, settings) if with_rows else None
-    closing = partial(_close, writer, deployment.broker)
-    _serve(replace(deployment, rows=writer), settings, bootstrap, upgrading, renewals, closing)
+        if rows is not None and not is_handed_over:
+            with none_collected():
+                rows.open_now()
+    deployment, closing = replace(deployment, rows=rows), partial(_close, rows, deployment.broker)
+    serve = partial(_serve, deployment, settings, bootstrap, upgrading or {}, renewals, closing)
+    if is_handed_over:
+        from driftline.infra.serving.chain_upgrade import upgrade_chain
+
+        upgrade_chain(deployment, bootstrap, serve, accept_refused=accept_refused, plan_only=plan_only)
+    else:
+        serve(None)
+
+
+def _approached(
+    path: str, deployment: Deployment, settings: Settings, rows: bool, accept_refused: bool
+) -> Mapping[int, Standby] | None:
+    """The partitions of one fold that other code serves, close behind it; None when the process is to end."""
+    from driftline.infra.serving.upgrade import approached
+
+    return approached(path, deployment, settings, rows=rows, accept_refused=accept_refused)
+
+
+def _with_topics(deployment: Deployment, bootstrap: str, mend: bool) -> Deployment:
+    """The deployment, of a chain in its epoch, once all of its topics are there."""
+    _until_there(bootstrap, deployment.topics.all(), mend)
+    if deployment.itinerary is not None:
+        deployment = _numbered(deployment, bootstrap)
+        _until_there(bootstrap, deployment.specs, mend)
+    return deployment
 
 
 def _deployed(case: UseCase, settings: Settings, bootstrap: str) -> Deployment:
@@ -162,6 +213,7 @@ def _serve(
     upgrading: Mapping[int, Standby],
     renewals: Renewals,
     closing: Callable[[], Awaitable[None]],
+    handover: Handover | None,
 ) -> None:
     """Run the worker in a slot of its own, until SIGTERM."""
     from driftline.infra.topics.administration import topic_troubles
@@ -182,6 +234,7 @@ def _serve(
             topics=TopicsWatch(lambda: topic_troubles(bootstrap, deployment.specs)),
             membership=Membership(lambda: is_member(bootstrap, deployment.group, slot.client_id)),
             metrics=settings.metrics,
+            handover=handover,
         )
         run(worker, renewals, closing)
 
@@ -196,7 +249,7 @@ def _online_writer(case: UseCase, settings: Settings) -> OnlineWriter:
     return OnlineWriter(repo)
 
 
-async def _close(writer: OnlineWriter | None, broker: Broker) -> None:
+async def _close(writer: LateRows | None, broker: Broker) -> None:
     try:
         if writer is not None:
             await writer.close()
@@ -205,6 +258,41 @@ async def _close(writer: OnlineWriter | None, broker: Broker) -> None:
         log.error("%s", error)
     finally:
         await broker.close()
+
+
+class _OverTopics:
+    """Which topics between stages get no records any more: those of epochs that were taken over from, in all
+    partitions."""
+
+    def __init__(self, case: UseCase, settings: Settings) -> None:
+        self._case, self._settings = case, settings
+        self._asked = -inf
+        self._labels: set[str] = set()
+
+    def __call__(self, topic: str) -> bool:
+        """Whether this one is over, as of a minute ago at most."""
+        if time.monotonic() - self._asked > EPOCHS_READ_EVERY:
+            self._asked = time.monotonic()
+            self._labels = self._over()
+        return topic.rpartition(".")[2] in self._labels
+
+    def _over(self) -> set[str]:
+        from driftline.infra.serving.deploy import stage_places
+        from driftline.streams.archive.epochs import recorded_epochs
+
+        places = stage_places(self._case, self._settings)
+        with open_history(self._case, self._settings) as history:
+            known = [
+                recorded_epochs(history, *places.outputs(target)["models"])
+                for target in places.targets_of(places.count - 1)
+            ]
+        serving = min((epochs[-1].number if epochs else 0 for epochs in known), default=0)
+        return {
+            replace(places, code=epoch.code.short, number=epoch.number).label
+            for epochs in known
+            for epoch in epochs
+            if epoch.number < serving
+        }
 
 
 def run_archiver(
@@ -232,6 +320,7 @@ def run_archiver(
         group=f"{own.readers}.archiver",
         on_part=tell,
         also=own.is_between if own.behind and own.log in topics else None,
+        is_over=_OverTopics(case, settings) if own.behind else None,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: archiver.stop())

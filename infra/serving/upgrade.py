@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from driftline import logs
-from driftline.infra.errors import InfraError
 from driftline.infra.processes.jobs import Report, in_processes
 from driftline.infra.processes.signals import until_signal
+from driftline.infra.serving.plan_verdict import OnlyPlanned, refuse_losses
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase, load_case
 
 if TYPE_CHECKING:
     from driftline.streams.owner.deployment import Deployment
-    from driftline.streams.owner.standby import Standby
-    from driftline.streams.owner.upgrade_plan import UpgradePlan
+    from driftline.streams.owner.upgrade.standby import Standby
+    from driftline.streams.owner.upgrade.upgrade_plan import UpgradePlan
 
 log = logging.getLogger("driftline.worker")
 
@@ -32,10 +32,6 @@ class _Job(NamedTuple):
     settings: Settings
     partition: int
     rows: bool
-
-
-class UpgradeStopped(InfraError):
-    """The new code would lose some of the past; the old code still serves."""
 
 
 class Approached(NamedTuple):
@@ -60,15 +56,7 @@ def approached(
         return None
     if not approach.standbys:
         log.warning("nothing to upgrade: this code has published last; it continues to serve")
-    if approach.plan.records:
-        log.warning("upgrade: %s", approach.plan)
-    if approach.plan.newly_refused and not accept_refused:
-        raise UpgradeStopped(
-            "the upgrade stopped, and the old code still serves: the new code refuses "
-            f"{approach.plan.newly_refused:,} records of the past, and would not learn from them. Declare "
-            'removed fields, such as class Asked(Event, tag="asked", retired=("colour",)), or continue '
-            "without these records by --accept-refused"
-        )
+    refuse_losses(approach.plan, accept_refused=accept_refused)
     return approach.standbys
 
 
@@ -79,6 +67,14 @@ def planned(case_path: str, case: UseCase, settings: Settings) -> UpgradePlan:
     from driftline.streams.archive.parts import Archive
     from driftline.streams.transport.kafka_broker import KafkaBroker
 
+    if case.plan.is_chain:
+        from driftline.infra.serving.serve import run_worker
+
+        try:
+            run_worker(case, settings, upgrade_path=case_path, plan_only=True)
+        except OnlyPlanned as told:
+            return told.plan
+        return UpgradePlan()
     logs.begin()
     settings = settings.model_copy(update={"bootstrap": bootstrap_of(settings)})
     broker = KafkaBroker(str(settings.bootstrap), Archive(settings.archive_uri(case.name)))
@@ -86,16 +82,10 @@ def planned(case_path: str, case: UseCase, settings: Settings) -> UpgradePlan:
 
 
 async def _approach(case_path: str, deployment: Deployment, settings: Settings, *, rows: bool) -> Approached:
-    from driftline.streams.owner.standby import CLOSE_BEHIND, Standby, to_upgrade
-    from driftline.streams.owner.upgrade_plan import UpgradePlan
+    from driftline.streams.owner.upgrade.standby import CLOSE_BEHIND, Standby, to_upgrade
+    from driftline.streams.owner.upgrade.upgrade_plan import UpgradePlan
 
     case = deployment.case
-    if case.plan.is_chain:
-        await deployment.broker.close()
-        raise UpgradeStopped(
-            f"{case.name} is a chain of {len(case.plan.stages)} stages, which this version does not hand to "
-            "other code: serve the new code in another namespace, into which its history is produced"
-        )
     try:
         partitions = await to_upgrade(deployment)
         plan = UpgradePlan()
@@ -144,7 +134,7 @@ def _fold(job: _Job, report: Report[str]) -> _Aside:
 
 
 async def _close_behind(deployment: Deployment, job: _Job, report: Report[str]) -> _Aside:
-    from driftline.streams.owner.standby import CLOSE_BEHIND, Standby
+    from driftline.streams.owner.upgrade.standby import CLOSE_BEHIND, Standby
 
     standby = Standby(deployment, job.partition, rows=job.rows)
     telling = asyncio.create_task(_tell_of(standby, str(deployment.log(job.partition)), report))

@@ -81,7 +81,7 @@ def topic_troubles(bootstrap: str, specs: Sequence[TopicSpec]) -> list[str]:
         *(
             _other_count(spec, existing[spec.name].partitions)
             for spec in specs
-            if spec.name in existing and existing[spec.name].partitions != spec.partitions
+            if spec.name in existing and spec.is_other_count(existing[spec.name].partitions)
         ),
         *(deviation_text(existing[name], some, bootstrap) for name, some in wrong.items() if some),
     ]
@@ -135,7 +135,11 @@ def _refuse_or_mend(admin: Any, bootstrap: str, specs: Sequence[TopicSpec], mend
     """Raises InfraError for what cannot be used as it is, and is not to be or cannot be mended."""
     existing = found_topics(admin, [spec.name for spec in specs])
     for spec in specs:
-        if existing[spec.name].partitions != spec.partitions:
+        if not spec.is_other_count(existing[spec.name].partitions):
+            continue
+        if spec.may_grow:  # new code has more stages
+            admin.create_partitions({spec.name: spec.partitions})
+        else:
             raise InfraError(_other_count(spec, existing[spec.name].partitions))
     untold = [name for name, topic in existing.items() if not topic.settings]
     if untold:

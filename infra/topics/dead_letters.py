@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from driftline.infra.errors import InfraError
 from driftline.infra.topics.tail import partitions_of
+from driftline.streams.archive.epochs import is_epoch
 from driftline.streams.archive.log_reader import SHORT_SILENCE, LogReader
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.declare.topics import Topics
@@ -149,6 +150,8 @@ def selected_letters(bootstrap: str, topics: Topics, selection: LetterSelection)
                 begin, end = max(begin, min(asked, default=end)), min(end, max(asked, default=begin - 1) + 1)
             for chunk in reader.chunks(topics.dead_letters, partition, begin, end):
                 for record in chunk:
+                    if is_epoch(record):
+                        continue
                     letter = DeadLetter.of(partition, record, topics.partitions)
                     if selection.includes(letter):
                         missing.discard(letter.id)

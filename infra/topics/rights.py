@@ -64,10 +64,12 @@ def _group(name: str, *operations: str, prefix: bool = False) -> Iterator[Right]
 
 def _fences(topics: Topics, *operations: str) -> Iterator[Right]:
     """The ids by which owners fence each other, of every partition of every stage."""
+    # beside code that is taken over from, the names of a chain's owners have an ending
+    pattern = "Prefixed" if topics.behind else "Literal"
     for kind, count in (("events", topics.partitions), *topics.behind):
         for partition in range(count):
             name = topics.owner(kind, partition)
-            yield from (Right("TransactionalId", "Literal", name, operation) for operation in operations)
+            yield from (Right("TransactionalId", pattern, name, operation) for operation in operations)
 
 
 def _between(topics: Topics, *operations: str) -> Iterator[Right]:
@@ -129,8 +131,9 @@ def _operator(topics: Topics, group: str | None, bridge: str | None) -> Iterator
 
 
 def _archiver(topics: Topics, group: str | None, bridge: str | None) -> Iterator[Right]:
+    """It deletes the topics of code that serves no more, once it has them."""
     yield from _topics(_everything(topics), *READ)
-    yield from _between(topics, *READ)
+    yield from _between(topics, *READ, "Delete")
     yield from _group(f"{topics.readers}.archiver", *READ)
 
 

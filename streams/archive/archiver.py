@@ -28,7 +28,8 @@ class _Stopping(Exception):
 class Archiver:
     """Archives the `topics` at `bootstrap`; `group` is where its progress is committed.
 
-    Topics whose name `also` accepts may come and go while it runs: it archives those that are there.
+    Topics whose name `also` accepts may come and go while it runs: it archives those that are there. Those of
+    them to which nothing comes any more, as `is_over` says, it archives to their last record, and deletes.
     `on_part` gets every part written, by the manifest that names it last.
     """
 
@@ -40,6 +41,7 @@ class Archiver:
         group: str,
         on_part: Callable[[Manifest], None] | None = None,
         also: Callable[[str], bool] | None = None,
+        is_over: Callable[[str], bool] | None = None,
     ) -> None:
         self._archive = archive
         self._bootstrap = bootstrap
@@ -47,6 +49,7 @@ class Archiver:
         self._group = group
         self._on_part = on_part
         self._also = also
+        self._is_over = is_over
         self._stopping = False
 
     def stop(self) -> None:
@@ -104,6 +107,10 @@ class Archiver:
         for topic in () if self._also is None else filter(self._also, reader.names()):
             if (known := reader.topic(topic)) is not None:
                 yield from self._parts_of(reader, topic, *known)
+                if self._is_over is not None and self._is_over(topic):
+                    yield from self._ends(reader, topic, *known)
+                    reader.delete(topic)
+                    log.warning("%s is archived to its last record, and deleted", topic)
 
     def _parts_of(
         self, reader: LogReader, topic: str, topic_id: str, partitions: Sequence[int]
@@ -111,13 +118,25 @@ class Archiver:
         for partition in partitions:
             yield from self._parts(reader, topic, partition, topic_id)
 
+    def _ends(
+        self, reader: LogReader, topic: str, topic_id: str, partitions: Sequence[int]
+    ) -> Iterator[Manifest]:
+        """Write what is left of each partition, less than a part."""
+        for partition in partitions:
+            begin, end = reader.extent(topic, partition)
+            manifest = self._archive.continued(topic, partition, topic_id)
+            first = manifest.end if manifest.parts else begin // manifest.part_size * manifest.part_size
+            if first < end:
+                records = self._records(reader, manifest, first, end)
+                yield self._archive.append_last(manifest, first, end, records)
+
     def _parts(self, reader: LogReader, topic: str, partition: int, topic_id: str) -> Iterator[Manifest]:
         """Write the partition's complete ranges, one after the other."""
         begin, end = reader.extent(topic, partition)
         manifest = self._archive.continued(topic, partition, topic_id)
         first = _next_range(manifest, begin, end)
         while first + manifest.part_size <= end:
-            records = self._records(reader, manifest, first)
+            records = self._records(reader, manifest, first, first + manifest.part_size)
             manifest = self._archive.append(manifest, first, records)
             if manifest.begin == first > 0:
                 log.warning(
@@ -129,8 +148,9 @@ class Archiver:
             reader.commit(topic, partition, first)
             yield manifest
 
-    def _records(self, reader: LogReader, manifest: Manifest, first: int) -> Iterator[ArchivedRecord]:
-        end = first + manifest.part_size
+    def _records(
+        self, reader: LogReader, manifest: Manifest, first: int, end: int
+    ) -> Iterator[ArchivedRecord]:
         for chunk in reader.chunks(manifest.topic, manifest.partition, first, end):
             if self._stopping:
                 raise _Stopping

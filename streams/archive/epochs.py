@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from driftline.features.state.event_time import NEVER
 from driftline.streams.code.fingerprint import Fingerprint
 from driftline.streams.errors import StreamsError
 from driftline.streams.records.outputs import Output
@@ -57,17 +58,26 @@ def _fold_text(fold: str) -> str:
     return fold or "not recorded"
 
 
-class CodeEpoch(msgspec.Struct, frozen=True, tag="code", tag_field="kind"):
+class CodeEpoch(msgspec.Struct, frozen=True, tag="code", tag_field="kind", omit_defaults=True):
     """From beyond `tails` on, the partition's outputs are this code's.
 
     `tails` holds, by kind of output, the last source position that earlier code published.
-    `from_offset` is the first offset of the log that this code had not seen published.
+    `from_offset` is the first offset of the log that this code had not seen published; in a chain the source
+    position from which on this code published.
+
+    In a chain, `number` counts the epochs before this one, and `writers` the partitions that write to this
+    one. The code before had published all predictions that it ever will of requests before `settled` (event
+    time, in seconds; `NEVER`: unknown), and nothing of what happened after `reached`.
     """
 
     partition: int
     from_offset: int
     code: Code
     tails: dict[str, SourcePosition]
+    number: int = 0
+    writers: int = 0
+    settled: float = NEVER
+    reached: float = NEVER
 
 
 def epoch_output(epoch: CodeEpoch) -> Output:
@@ -120,15 +130,23 @@ def tails_of(positions: Mapping[str, SourcePosition]) -> dict[str, SourcePositio
 UNRECORDED = "no code epoch is recorded"
 
 
+def _reason(code: Code, number: int, epoch: CodeEpoch) -> str | None:
+    difference = code.difference(epoch.code)
+    if difference is None and epoch.number != number:
+        return f"epoch {epoch.number} of this code, where {number} is compared"
+    return difference
+
+
 class Stretches:
-    """Whether outputs of one kind may be compared with what `code` gives for the log, by source position.
+    """Whether outputs of one kind may be compared with what `code` gives for the log, by source position; in
+    a chain what it gives in its epoch with this `number`.
 
     An epoch's stretch begins beyond its tail and ends at the next epoch's.
     """
 
-    def __init__(self, kind: str, epochs: Sequence[CodeEpoch], code: Code) -> None:
+    def __init__(self, kind: str, epochs: Sequence[CodeEpoch], code: Code, number: int = 0) -> None:
         self._after = [epoch.tails.get(kind, NOTHING) for epoch in epochs]
-        self._reasons = [UNRECORDED, *(code.difference(epoch.code) for epoch in epochs)]
+        self._reasons = [UNRECORDED, *(_reason(code, number, epoch) for epoch in epochs)]
 
     def reason(self, position: SourcePosition) -> str | None:
         """Why the output at a source position cannot be compared, as text; None if it can."""

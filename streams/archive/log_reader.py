@@ -90,6 +90,10 @@ class LogReader:
         """Names of the existing topics that this user may see."""
         return sorted(self._admin.list_topics())
 
+    def delete(self, topic: str) -> None:
+        """Delete a topic with its records."""
+        self._admin.delete_topics([topic])
+
     def extent(self, topic: str, partition: int) -> tuple[int, int]:
         """[begin, end) of what can be read: from the first offset kept to the first undecided one."""
         tp = _place(topic, partition)

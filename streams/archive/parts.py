@@ -157,8 +157,18 @@ class Archive:
         `records` are all of that range, in offset order, of the topic whose id the manifest has; the
         caller knows that the range is complete. Returns the new manifest.
         """
+        return self._append(manifest, first, first + manifest.part_size, records)
+
+    def append_last(
+        self, manifest: Manifest, first: int, end: int, records: Iterable[ArchivedRecord]
+    ) -> Manifest:
+        """As `append`, for a topic that ends at `end`, within the part: nothing can be appended after it."""
+        return self._append(manifest, first, end, records)
+
+    def _append(
+        self, manifest: Manifest, first: int, end: int, records: Iterable[ArchivedRecord]
+    ) -> Manifest:
         size = manifest.part_size
-        end = first + size
         if first % size or (manifest.parts and first != manifest.end):
             raise ArchiveError(
                 f"{manifest.topic}-{manifest.partition}: a part cannot begin at {first}: parts are of {size} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from driftline.streams.declare.plan import QUESTIONS
+from driftline.streams.declare.plan import LEARNER, QUESTIONS
 from driftline.streams.declare.retention import FOREVER, USUAL, in_ms
 from driftline.streams.errors import DeclarationError
 
@@ -36,7 +36,7 @@ registry and file systems 255 for names made from it, and each of these names ha
 LONGEST_BRIDGE = 32
 """The longest name of a bridge, in characters. Its topic's name has the case's name, this name and a
 suffix."""
-_CODE = re.compile(r"[0-9a-f]{12}")
+_CODE = re.compile(r"[0-9a-f]{12}(-[0-9]+)?")
 _LEGAL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 
 
@@ -72,11 +72,17 @@ def wrong_name(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """One topic to create: its name, partition count and Kafka configuration."""
+    """One topic to create: its name, partition count and Kafka configuration. Where no keys live in its
+    partitions, more may be added, and more than these do no harm: it `may_grow`."""
 
     name: str
     partitions: int
     config: dict[str, str]
+    may_grow: bool = False
+
+    def is_other_count(self, found: int) -> bool:
+        """Whether the topic cannot have so many partitions."""
+        return found < self.partitions if self.may_grow else found != self.partitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +175,8 @@ class Topics:
         return self.partitions + sum(count for _, count in self.behind)
 
     def of_stage(self, kind: str, code: str = "") -> str:
-        """The name of the topic that a stage reads. Topics between stages belong to one code: `code` is its
-        short hash. Without it, the result is the beginning that the names of all codes share."""
+        """The name of the topic that a stage reads. Topics between stages belong to one code epoch: `code` is
+        its label. Without it, the result is the beginning that the names of all codes share."""
         if kind == "events":
             return self.log
         name = self._name(kind)
@@ -187,14 +193,16 @@ class Topics:
         return [TopicSpec(self.of_stage(kind, code), count, config) for kind, count in self.behind]
 
     def is_between(self, name: str) -> bool:
-        """Whether a topic is between stages, of any code.
+        """Whether a topic is between stages, of any code, which may have had other stages.
 
         >>> topics = Topics("orders", 2, behind=(("by-shop", 2),))
-        >>> [topics.is_between(f"orders.{end}") for end in ("by-shop.0a1b2c3d4e5f", "by-shop", "events")]
+        >>> [topics.is_between(f"orders.{end}") for end in ("by-shop.0a1b2c3d4e5f-1", "by-shop", "events")]
         [True, False, False]
         """
         kind, _, code = name.rpartition(".")
-        return _CODE.fullmatch(code) is not None and kind in (self.of_stage(one) for one, _ in self.behind)
+        if _CODE.fullmatch(code) is None:
+            return False
+        return kind.startswith(self._name("by-")) or kind in map(self._name, (QUESTIONS, LEARNER))
 
     def of_bridge(self, bridge: str) -> str:
         """The name of the topic for records that a bridge into the log refused."""
@@ -219,7 +227,7 @@ class Topics:
             TopicSpec(self.predictions, self.predicting, config),
             *(TopicSpec(name, self.learning, config) for name in (self.outcomes, self.drift)),
             TopicSpec(self.models, self.learning, kept),
-            TopicSpec(self.dead_letters, self.refusing, refused),
+            TopicSpec(self.dead_letters, self.refusing, refused, may_grow=bool(self.behind)),
             *(TopicSpec(name, self.predicting, compacted) for name in (self.statistics, self.anomalies)),
         ]
 

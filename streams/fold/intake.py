@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from driftline.errors import pass_interrupt
-from driftline.features.declare.keys import key_text
 from driftline.features.errors import FeatureValueError
 from driftline.features.quality.feature_schema import RefusingFeatures
 from driftline.features.state.event_time import NEVER
@@ -34,7 +33,6 @@ from driftline.streams.fold.learner_input import (
     Turn,
     Witness,
     Work,
-    as_published,
 )
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.fold.route import Route, routes
@@ -45,7 +43,6 @@ from driftline.streams.records.output_size import check_answer
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.waiting.packing import Packing
-from driftline.streams.waiting.prediction import PendingPrediction
 from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
 RETAIN_EVERY = 256
@@ -390,21 +387,6 @@ class Intake:
 
     def _adopt(self, published: Prediction | None) -> None:
         """Other code has answered a request that is refused here: it still gets an outcome."""
-        if published is None:
-            return
-        at = published.at.timestamp()
-        keys = published.keys
-        pending = PendingPrediction(
-            published.id,
-            published.event_id,
-            at,
-            key_text(keys.get(self._requests.key_field, "")),  # that code may have used another key
-            keys.get(self._task.label.on),
-            keys,
-            None,
-            at + self.label_join.rule.wait,
-            as_published(self._task, published, ()),
-            published.prediction,
-        )
-        self._s.counts.predictions += 1
-        self.label_join.add(pending)
+        if published is not None:
+            self._s.counts.predictions += 1
+            self.label_join.add(self._requests.adopted(published, self._task))

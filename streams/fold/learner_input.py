@@ -70,6 +70,7 @@ class RequestReader:
         self.keys = _reader_of(case.key_fields)
         """From an event to the key fields of its prediction."""
         self._suffix = f":{case.task.name}"
+        self._label_field = case.task.label.on
         self._wait = rule.wait
 
     def prediction_id(self, event: Event) -> str:
@@ -97,6 +98,22 @@ class RequestReader:
             x,
             at + self._wait,
             silent=silent,
+        )
+
+    def adopted(self, published: Prediction, task: Task) -> PendingPrediction:
+        """The prediction of other code that waits for its label, though its request is refused here."""
+        at, keys = published.at.timestamp(), published.keys
+        return PendingPrediction(
+            published.id,
+            published.event_id,
+            at,
+            key_text(keys.get(self.key_field, "")),  # that code may have used another key
+            keys.get(self._label_field),
+            keys,
+            None,
+            at + self._wait,
+            as_published(task, published, ()),
+            published.prediction,
         )
 
 

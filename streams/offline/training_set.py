@@ -40,7 +40,7 @@ from driftline.streams.errors import StreamsError
 from driftline.streams.offline.history_rows import HistoryRows, history_columns
 from driftline.streams.offline.request_places import RequestPlace, places_by_stage
 from driftline.streams.records.messages import Outcome, Prediction
-from driftline.streams.records.positions import position_of
+from driftline.streams.records.positions import POSITIONS_OF_AN_EPOCH, position_of
 from driftline.streams.stages.places import StagePlaces
 
 _Answer = TypeVar("_Answer", Prediction, Outcome)
@@ -135,7 +135,10 @@ class ArchivedAnswers:
                 if (self._since is None or published.at >= self._since) and (
                     self._until is None or published.at < self._until
                 ):
-                    yield Served(partition, position_of(headers)[0], published)
+                    # in a chain, what another epoch has answered came to it in other topics
+                    offset = position_of(headers)[0] - self._places.first_position
+                    if 0 <= offset < POSITIONS_OF_AN_EPOCH:
+                        yield Served(partition, offset, published)
 
     def outcomes(self) -> dict[str, Outcome]:
         """The newest revision of each prediction's outcome."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from driftline.streams.archive.epochs import Code
 from driftline.streams.checkpoints.checkpoint import Checkpoint, CheckpointHeader, CheckpointStore, encode
@@ -25,6 +25,18 @@ from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold
 from driftline.streams.waiting.segment_store import IN_MEMORY
+
+if TYPE_CHECKING:
+    from driftline.streams.owner.upgrade.chain_standby import ChainStandby
+
+
+class Following(Protocol):
+    """The hand-over of a chain from other code to this one: see `owner.upgrade.handover.Handover`."""
+
+    is_cleared: bool
+    is_done: bool
+
+    async def standby(self, partition: int) -> ChainStandby | None: ...
 
 
 class RowWriter(Protocol):
@@ -77,7 +89,7 @@ class Deployment:
     belong to this code only. Predictions are published by the stage that answers, what follows from labels by
     the last one, dead letters by each.
     Packed predictions may be files of `segments`. `alignment` says how far the intakes of this process may be
-    ahead.
+    ahead. `number` is that of a chain's code epoch; with a `handover` other code serves until that is done.
     """
 
     case: UseCase
@@ -91,6 +103,8 @@ class Deployment:
     stage: int = 0
     segments: SegmentFolders | None = None
     alignment: Alignment | None = None
+    number: int = 0
+    handover: Following | None = None
 
     def of_stage(self, stage: int) -> Deployment:
         """The same for another stage of the case."""
@@ -99,7 +113,17 @@ class Deployment:
     @property
     def places(self) -> StagePlaces:
         """Where all stages read and write."""
-        return StagePlaces(self.topics, self.code.short, self.itinerary)
+        return StagePlaces(self.topics, self.code.short, self.itinerary, self.number)
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether other code still serves: this stage then sends to the later ones, and publishes nothing."""
+        return self.handover is not None and not self.handover.is_done and not self.is_last
+
+    @property
+    def first_position(self) -> int:
+        """The source position of offset 0 of the stage's topic."""
+        return self.places.first_position if self.stage else 0
 
     @property
     def stages(self) -> int:
@@ -151,7 +175,7 @@ class Deployment:
     @property
     def specs(self) -> list[TopicSpec]:
         """Every topic that must exist, including those between the stages of this code."""
-        return [*self.topics.all(), *self.topics.between(self.code.short)]
+        return [*self.topics.all(), *self.topics.between(self.places.label)]
 
     @property
     def group(self) -> str:
@@ -159,8 +183,10 @@ class Deployment:
         return f"{self.topics.readers}.worker.{self.code.short}"
 
     def owner(self, partition: int) -> str:
-        """The name under which owners of the partition fence each other, the same for every code."""
-        return self.topics.owner(self.places.kind(self.stage), partition)
+        """The name under which owners of the partition fence each other, the same for every code that
+        publishes; beside another one it is this code's own."""
+        name = self.topics.owner(self.places.kind(self.stage), partition)
+        return f"{name}.{self.places.label}" if self.is_beside else name
 
     def name(self, partition: int) -> str:
         """The partition's name in messages: its number, preceded by the stage in later stages."""
@@ -177,7 +203,14 @@ class Deployment:
         if self.itinerary is None:
             return PartitionProcessor(self.case, partition, rows=rows, store=store)
         return StageFold(
-            self.case, self.itinerary, self.stage, partition, rows=rows, store=store, seal=self.seal
+            self.case,
+            self.itinerary,
+            self.stage,
+            partition,
+            rows=rows,
+            store=store,
+            seal=self.seal,
+            first_position=self.first_position,
         )
 
     def restored_fold(self, checkpoint: Checkpoint) -> PartitionFold:

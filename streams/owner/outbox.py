@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from driftline.streams.checkpoints.tails import OutputMark
 from driftline.streams.declare.topics import OUTPUT_LIMITS
 from driftline.streams.errors import StreamsError
+from driftline.streams.owner.upgrade.held_back import HeldBack
 from driftline.streams.records.difference import Difference, record_difference
 from driftline.streams.records.outputs import KINDS, Output, Outputs, Send, Target
 from driftline.streams.records.ports import Appender, AppendFailed, Place, StoredRecord
@@ -43,7 +44,7 @@ class OutputTooLarge(StreamsError):
 
 
 class Outbox:
-    """The outputs of one partition, from their tails on.
+    """The outputs of one partition, from their tails on; with `held_back` only what is sent to other stages.
 
     `places`, `marks` and `tails` are by kind of output. `unproved` are the records at those tails that the
     fold has not reached yet; each is compared when it does. `place_of` gives the place of a target of another
@@ -58,6 +59,7 @@ class Outbox:
         tails: Mapping[str, SourcePosition],
         unproved: Mapping[str, StoredRecord],
         place_of: Callable[[Target], Place],
+        held_back: HeldBack | None = None,
     ) -> None:
         self._appender: Appender | None = appender
         self._places = places
@@ -65,6 +67,7 @@ class Outbox:
         self._tails = dict(tails)
         self._unproved = dict(unproved)
         self._place_of = place_of
+        self._held_back = held_back
 
     @property
     def tails(self) -> Mapping[str, SourcePosition]:
@@ -84,7 +87,7 @@ class Outbox:
         """
         for kind in list(self._unproved):
             self._prove(kind, getattr(out, kind), next_offset)
-        fresh = self._fresh(out)
+        fresh = self._fresh(out) if self._held_back is None else self._held_back.take(out, self._tails)
         batches = {self._places[kind]: outputs for kind, outputs in fresh.items()}
         if out.sends:
             batches |= self._by_place(out.sends)

@@ -19,15 +19,14 @@ from driftline.streams.checkpoints.checkpoint import (
     input_hash,
     prune,
 )
-from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.published_counts import PublishedTally
 from driftline.streams.owner.send_queue import Folded, SendQueue, pieces
-from driftline.streams.owner.standby import Standby
 from driftline.streams.owner.topology import topology
-from driftline.streams.records.outputs import Outputs, Target
+from driftline.streams.owner.upgrade.held_back import BESIDE, HeldBack, Inherited
+from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.records.ports import Extent, RecordsMissing, StoredRecord
 from driftline.streams.stages.alignment import Alignment, Stride
 
@@ -64,18 +63,13 @@ class Snapshot(NamedTuple):
     segments: tuple[str, ...]
 
 
-class Inherited(NamedTuple):
-    """A state of new code, and how far the outputs are from other code."""
-
-    standby: Standby
-    bequest: Bequest
-
-
 class Held(NamedTuple):
-    """A state of a partition that is already in this process, and its header."""
+    """A state of a partition that is already in this process, its header, and the dead letters that it held
+    back beside other code."""
 
     header: CheckpointHeader
     processor: PartitionFold
+    letters: Sequence[Output] = ()
 
 
 class OwnedPartition:
@@ -89,7 +83,10 @@ class OwnedPartition:
         log: Extent,
         header: CheckpointHeader | None,
         inherited: Inherited | None,
+        held_back: HeldBack | None = None,
     ) -> None:
+        self.held_back = held_back
+        """What it holds back beside the code that serves."""
         self._deployment = deployment
         self._inherited = inherited
         self._outbox = outbox
@@ -100,7 +97,9 @@ class OwnedPartition:
         self._work = 0.0
         self.tally = PublishedTally()
         """What was published since serving began, and what that cost."""
-        if header is None or inherited is not None:  # all rows are offered by this owner
+        if held_back is not None:
+            self._rows_in: str | None = BESIDE
+        elif header is None or inherited is not None:  # all rows are offered by this owner
             # None: in the store's first incarnation, which is still to come
             self._rows_in = self._incarnation or None
         else:
@@ -138,7 +137,7 @@ class OwnedPartition:
     @property
     def owes_rows(self) -> bool:
         """Whether the online store has lost rows since they were offered."""
-        return self.knows_store and self._incarnation not in ("", self._rows_place)
+        return self.held_back is None and self.knows_store and self._incarnation not in ("", self._rows_place)
 
     @property
     def knows_store(self) -> bool:
@@ -162,7 +161,7 @@ class OwnedPartition:
         async for _ in self._catch_up(self._log.end):
             self.progress.at = self.processor.next_offset
             yield
-        self._outbox.prove_all(self._log.end)
+        self._outbox.prove_all(self._position(self._log.end))
         if self._deployment.alignment is not None and self._deployment.stage > 0:
             self._tell_time(self._deployment.alignment)
         self.tally = PublishedTally(Counter(self.processor.accepted))
@@ -270,7 +269,7 @@ class OwnedPartition:
                     self._work += spent
                     self.tally.fold_seconds += spent
                 else:
-                    out = await self._inherit(piece, *self._inherited)
+                    out = await self._inherit(piece, self._inherited)
             except Exception:
                 await self.settled()  # outputs folded before are published nevertheless
                 raise
@@ -278,24 +277,34 @@ class OwnedPartition:
             self._queue.put(Folded(out, piece[0].offset, piece[-1], self.processor.next_offset))
 
     async def _publish(self, folded: Folded) -> None:
-        await self._outbox.send(folded.out, folded.next_offset)
+        await self._outbox.send(folded.out, self._position(folded.next_offset))
         await self._offer_rows(folded.out.rows)
         self.acknowledged = folded.next_offset
         self.tally.published(folded.last, folded.out)
         self._unacknowledged -= folded.folds
         self.on_acknowledged(self.acknowledged)
 
-    async def _inherit(self, records: Sequence[StoredRecord], standby: Standby, bequest: Bequest) -> Outputs:
+    def _position(self, offset: int) -> int:
+        """The source position of outputs that a record at this offset causes."""
+        return self._deployment.first_position + offset
+
+    async def _inherit(self, records: Sequence[StoredRecord], inherited: Inherited) -> Outputs:
         """Fold records of which other code has published outputs."""
-        out = await standby.fold(records, bequest)
-        if self.processor.next_offset > bequest.furthest:
+        out = await inherited.fold(records)
+        if inherited.is_over():
             self._inherited = None
         return out
+
+    async def publish_letters(self, letters: Sequence[Output]) -> None:
+        """Publish what was held back beside the code that served before, and not reported by that."""
+        if letters:
+            out = Outputs(dead_letters=list(letters))
+            await self._outbox.send(out, self._position(self.processor.next_offset))
 
     async def _offer_rows(self, changed: Mapping[RowKey, StampedRow]) -> None:
         """Offer the rows that changed."""
         rows = self._deployment.rows
-        if rows is not None and changed:
+        if rows is not None and changed and self.held_back is None:
             await rows.offer(changed)
 
     async def _offer_lost_rows(self) -> None:
@@ -337,8 +346,8 @@ class OwnedPartition:
 
     def snapshot(self) -> Snapshot | None:
         """A checkpoint of this moment, when everything folded has been acknowledged; to be given to `store`.
-        None when there is nothing new in it, when other code's outputs are still being inherited, or while
-        it is not known where the rows are.
+        None when there is nothing new in it, beside the code that serves, when that code's outputs are still
+        being inherited, or while it is not known where the rows are.
 
         Raises OSError when there is nowhere to write it.
 
@@ -347,7 +356,7 @@ class OwnedPartition:
         """
         if self.processor.next_offset == self._checkpointed or self._inherited is not None:
             return None
-        if not self.knows_store:
+        if not self.knows_store or self.held_back is not None:
             return None
         deployment, header, processor = self._deployment, self.header(), self.processor
         name = checkpoint_name(deployment.folder(self.partition), header)
@@ -399,6 +408,8 @@ class OwnedPartition:
         """Whether another owner has fenced this one out, or the log is shorter than what was folded; called
         while nothing is being sent."""
         log, outputs = self._deployment.log(self.partition), self._deployment.outputs(self.partition)
+        if self.held_back is not None:
+            outputs = {}  # they are written by the code that serves
         extents = await self._deployment.broker.extents([log, *outputs.values()])
         marks = self._outbox.marks
         return extents[log].end < self.processor.next_offset or any(

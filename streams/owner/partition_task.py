@@ -26,10 +26,12 @@ from driftline.streams.errors import FoldFault, StreamsError
 from driftline.streams.owner.checkpointing import STORED_WITHIN, Checkpointing
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held, OwnedPartition
-from driftline.streams.owner.standby import Standby
 from driftline.streams.owner.standstill import Standstill
 from driftline.streams.owner.takeover import OtherCode, take_over
 from driftline.streams.owner.topology import TopologyRefused
+from driftline.streams.owner.upgrade.chain_standby import ChainStandby
+from driftline.streams.owner.upgrade.standby import CLOSE_BEHIND, Standby
+from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import AppendFailed, BrokerSilent, Fenced, RecordsMissing, StoredRecord
 
 log = logging.getLogger("driftline.worker")
@@ -45,6 +47,10 @@ and with it the fence, after a day without sends."""
 LOOK_EVERY = 10.0
 """Seconds between checks for another owner's fence, for changed topics, and for records that wait although
 nothing has been answered since the last check."""
+
+
+LOOK_EVERY_BESIDE = 0.1
+"""Seconds between looks at what the code that serves has published, while this one folds beside it."""
 
 
 class Frame(NamedTuple):
@@ -63,7 +69,7 @@ class PartitionTask:
         partition: int,
         budget: CheckpointBudget,
         held: Held | None = None,
-        standby: Standby | None = None,
+        standby: Standby | ChainStandby | None = None,
     ) -> None:
         """`budget` is for the checkpoints of all partitions of the worker; times are the running loop's."""
         self._now = asyncio.get_running_loop().time
@@ -77,6 +83,7 @@ class PartitionTask:
         self._stopping = asyncio.Event()
         self._waits = False
         self._told_strangers = False
+        self._was_beside = False
         self._looked = self._now()
         self._looking: asyncio.Task[None] | None = None
         self._outage: Outage | None = None
@@ -156,10 +163,13 @@ class PartitionTask:
     async def _own(self) -> None:
         if self.state != "refused":  # as it is shown until the take-over succeeds
             self.state = "taking over"
+        if not await self._approach():
+            return
         held, self._held = self._held, None
         # until the partition is this code's, the next attempt needs the standby too
         self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
         self._standby = None
+        self._was_beside = self._deployment.is_beside
         self.take_overs[self._because] += 1
         self._served += 1
         owned.on_acknowledged = self._answered
@@ -184,9 +194,27 @@ class PartitionTask:
             self._now() - self._recovery_started,
         )
 
+    async def _approach(self) -> bool:
+        """Beside the code that serves a chain, fold the last stage until it may be taken over; False when the
+        task is to end before."""
+        handover = self._deployment.handover
+        if handover is None or handover.is_done or not self._deployment.is_last:
+            return True
+        self._standby = standby = await handover.standby(self.partition)
+        while standby is not None and not self._stopping.is_set():
+            folded = await standby.approach()
+            if (alignment := self._deployment.alignment) is not None:
+                alignment.come_to(Target(self._deployment.stage, self.partition), standby.time)
+            standby.is_close = folded <= CLOSE_BEHIND
+            if handover.is_cleared and standby.is_close:
+                break
+            await self._pause(LOOK_EVERY_BESIDE)
+        return not self._stopping.is_set()
+
     async def _serve(self) -> None:
         owned = self._owned
-        assert owned is not None
+        if owned is None:
+            return
         begin: int | None = None
         while not self._stopping.is_set():
             self._waits = True
@@ -241,7 +269,9 @@ class PartitionTask:
         """Close the outbox of a partition whose fence is to be renewed; its state is kept."""
         if not self._stopping.is_set() and self._owned is not None:
             if self._owned.knows_store:
-                self._held = Held(self._owned.header(), self._owned.processor)
+                held_back = self._owned.held_back
+                letters = () if held_back is None else held_back.letters
+                self._held = Held(self._owned.header(), self._owned.processor, letters)
             self._because = "renewed"
             await self._drop()
 
@@ -289,6 +319,10 @@ class PartitionTask:
         idle partition, what the next record would else show. An idle partition gets its checkpoint and a
         renewed fence here too."""
         owned, now = self._owned, self._now()
+        if self._was_beside and not self._deployment.is_beside and self.state == "serving":
+            self._was_beside = False
+            self._end_serving(self._served)
+            return
         if self._idle:
             if owned is not None:
                 self._checkpointing.look(owned)

@@ -21,7 +21,9 @@ from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held
 from driftline.streams.owner.partition_fold import PartitionFold
-from driftline.streams.owner.standby import NothingToInheritFrom, Standby, refuse_deleted
+from driftline.streams.owner.upgrade.chain_standby import ChainStandby, succeeded
+from driftline.streams.owner.upgrade.held_back import Inherited
+from driftline.streams.owner.upgrade.standby import NothingToInheritFrom, Standby, refuse_deleted
 from driftline.streams.records.ports import Extent, Place
 from driftline.streams.records.positions import NOTHING
 
@@ -38,7 +40,8 @@ class Start(NamedTuple):
     processor: PartitionFold
     header: CheckpointHeader | None
     tails: dict[str, Tail]
-    standby: Standby | None = None
+    standby: Standby | ChainStandby | None = None
+    inherited: Inherited | None = None
 
 
 async def starting_point(
@@ -204,7 +207,13 @@ async def _from_the_start(
         tails = await _tails(deployment, partition, extents, {})
     except BrokerChanged as error:
         raise TakeOverRefused(f"{error}. Restore a checkpoint, or choose another namespace") from error
-    if known and Bequest.up_to(known[-1].epoch.tails).furthest > NOTHING[0]:
+    if deployment.is_last and deployment.number > 0:
+        try:
+            fold, inherited = await succeeded(deployment, partition, known[-1].epoch)
+        except NothingToInheritFrom as error:
+            raise TakeOverRefused(f"{error}, or restore a checkpoint") from error
+        return Start(fold, None, tails, None, inherited)
+    if deployment.itinerary is None and known and Bequest.up_to(known[-1].epoch.tails).furthest > NOTHING[0]:
         try:
             refuse_deleted(deployment, partition, extents)
         except NothingToInheritFrom as error:
@@ -214,12 +223,15 @@ async def _from_the_start(
     return Start(deployment.new_fold(partition), None, tails)
 
 
-async def inherited_start(deployment: Deployment, extents: Mapping[Place, Extent], standby: Standby) -> Start:
+async def inherited_start(
+    deployment: Deployment, extents: Mapping[Place, Extent], standby: Standby | ChainStandby
+) -> Start:
     """The state that was folded beside other code."""
     header = await standby.header()
     try:
         await _check_log(deployment, "of the upgrade", header, extents)
-        refuse_deleted(deployment, standby.partition, extents)
+        if isinstance(standby, Standby):
+            refuse_deleted(deployment, standby.partition, extents)
         tails = await _tails(deployment, standby.partition, extents, header.outputs)
     except (BrokerChanged, NothingToInheritFrom, CheckpointRefusal) as error:
         raise TakeOverRefused(f"the upgrade cannot go on: {error}") from error

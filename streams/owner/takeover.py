@@ -6,18 +6,23 @@ tails; continue. The consumer group's commits never matter, and no earlier owner
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from driftline.features.state.event_time import NEVER
 from driftline.streams.archive.epochs import Announced, CodeEpoch, epoch_output, epochs, tails_of
-from driftline.streams.checkpoints.tails import OutputMark
+from driftline.streams.checkpoints.tails import OutputMark, Tail
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.outbox import Outbox
-from driftline.streams.owner.owned_partition import Held, Inherited, OwnedPartition
-from driftline.streams.owner.standby import Standby
+from driftline.streams.owner.owned_partition import Held, OwnedPartition
 from driftline.streams.owner.starting_point import Start, TakeOverRefused, inherited_start, starting_point
 from driftline.streams.owner.topology import TopologyRefused, topology
+from driftline.streams.owner.upgrade.beside import chain_epoch, own_beside, reported_before
+from driftline.streams.owner.upgrade.chain_standby import ChainStandby
+from driftline.streams.owner.upgrade.held_back import Inherited
+from driftline.streams.owner.upgrade.standby import Standby
+from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.ports import (
     Appender,
     BrokerSilent,
@@ -28,6 +33,7 @@ from driftline.streams.records.ports import (
     StoredRecord,
 )
 from driftline.streams.records.positions import NOTHING, SourcePosition
+from driftline.streams.stages.succession import Legacy
 
 ASKED_AT_ONCE = 8
 """Partitions whose models topic is read at the same time at the start, each over its own connection."""
@@ -68,7 +74,10 @@ async def _refuse_other_code_at(deployment: Deployment, place: Place) -> None:
 
 
 async def take_over(
-    deployment: Deployment, partition: int, held: Held | None = None, standby: Standby | None = None
+    deployment: Deployment,
+    partition: int,
+    held: Held | None = None,
+    standby: Standby | ChainStandby | None = None,
 ) -> OwnedPartition:
     """Become the owner of a partition.
 
@@ -79,14 +88,16 @@ async def take_over(
     """
     await topology(deployment)
     places = deployment.outputs(partition)
-    if standby is None:
+    if deployment.is_beside:
+        places = {}  # the code that serves writes them
+    elif standby is None:
         # older code that is started again must not fence out newer code
         await _known_epochs(deployment, partition, {})
     written = [*places.values(), *deployment.targets]
     appender = await deployment.broker.fence(deployment.owner(partition), written)
     try:
         log_place = deployment.log(partition)
-        extents = await deployment.broker.extents([log_place, *places.values()])
+        extents = await deployment.broker.extents([log_place, *deployment.outputs(partition).values()])
         try:
             return await _resume(deployment, partition, appender, extents, held, standby)
         except TakeOverRefused as error:
@@ -114,11 +125,12 @@ async def _resume(
     appender: Appender,
     extents: Mapping[Place, Extent],
     held: Held | None,
-    standby: Standby | None,
+    standby: Standby | ChainStandby | None,
 ) -> OwnedPartition:
-    places = deployment.outputs(partition)
-    log_place = deployment.log(partition)
-    extent = extents[log_place]
+    places, log_place = deployment.outputs(partition), deployment.log(partition)
+    extent, first = extents[log_place], deployment.first_position
+    if deployment.is_beside:
+        return await own_beside(deployment, partition, appender, extents)
     if standby is None:
         known = await _known_epochs(deployment, partition, extents)
         start = await starting_point(deployment, partition, extents, held, known)
@@ -126,14 +138,12 @@ async def _resume(
         known = []
         start = await inherited_start(deployment, extents, standby)
     furthest = max(tail.position[0] for tail in start.tails.values())
-    if furthest >= extent.end:
+    if furthest - first >= extent.end:
         raise TakeOverRefused(
-            f"{log_place} ends at {extent.end}, but offset {furthest} has been answered already: the log was "
-            "truncated. Restore it, or go on in another namespace"
+            f"{log_place} ends at {extent.end}, but offset {furthest - first} has been answered "
+            "already: the log was truncated. Restore it, or go on in another namespace"
         )
-    positions = {kind: tail.position for kind, tail in start.tails.items()}
-    # up to here the outputs are from other code; without any epoch they can only be from this code
-    before = known[-1].epoch.tails if known else positions if standby else dict.fromkeys(positions, NOTHING)
+    before = await _before(deployment, partition, start.tails, known, is_heir=standby is not None)
     outbox = Outbox(
         appender,
         places,
@@ -142,32 +152,85 @@ async def _resume(
             for kind, place in places.items()
             for tail in (start.tails[kind],)
         },
-        positions,
-        _unproved(start, before),
+        {kind: max(tail.position, before.get(kind, NOTHING)) for kind, tail in start.tails.items()},
+        _unproved(start, before, first),
         deployment.places.input,
     )
-    if deployment.is_last and not known:
+    inherited = start.inherited
+    if isinstance(start.standby, Standby):
+        inherited = _inherited_by(start.standby, start.tails, before)
+    legacy = None
+    if isinstance(standby, ChainStandby):
+        legacy = await standby.legacy(start.tails)
+        inherited = standby.inherited(legacy)
+    if not known:
+        await _announce(deployment, partition, outbox, before, furthest, legacy)
+    owned = OwnedPartition(deployment, start.processor, outbox, extent, start.header, inherited)
+    if held is not None and start.processor is held.processor:
+        await owned.publish_letters(held.letters)
+    return owned
+
+
+async def _before(
+    deployment: Deployment,
+    partition: int,
+    tails: Mapping[str, Tail],
+    known: Sequence[Announced],
+    *,
+    is_heir: bool,
+) -> Mapping[str, SourcePosition]:
+    """Up to where the outputs are from other code; without any epoch they can only be from this code."""
+    positions = {kind: tail.position for kind, tail in tails.items()}
+    if known:
+        return known[-1].epoch.tails
+    if deployment.stage == 0 and deployment.number > 0:
+        return await reported_before(deployment, partition, positions)
+    return positions if is_heir else dict.fromkeys(positions, NOTHING)
+
+
+async def _announce(
+    deployment: Deployment,
+    partition: int,
+    outbox: Outbox,
+    before: Mapping[str, SourcePosition],
+    furthest: int,
+    legacy: Legacy | None,
+) -> None:
+    """Say that the outputs beyond those before are this code's: with the models, and of a chain that was
+    taken over with the refusals of the log, too."""
+    if deployment.is_last and deployment.itinerary is not None:
+        legacy = Legacy(furthest + 1, NEVER, NEVER) if legacy is None else legacy
+        epoch = chain_epoch(deployment, partition, before, legacy)
+    elif deployment.is_last:
         epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(before))
-        await outbox.announce("models", epoch_output(epoch))
-    return OwnedPartition(
-        deployment, start.processor, outbox, extent, start.header, _inherited_by(start, before)
-    )
+    elif deployment.stage == 0 and deployment.number > 0:
+        first = before["dead_letters"][0] + 1
+        epoch = CodeEpoch(partition, first, deployment.code, tails_of(before), deployment.number)
+    else:
+        return
+    await outbox.announce("models" if deployment.is_last else "dead_letters", epoch_output(epoch))
 
 
-def _inherited_by(start: Start, before: Mapping[str, SourcePosition]) -> Inherited | None:
+def _inherited_by(
+    standby: Standby, tails: Mapping[str, Tail], before: Mapping[str, SourcePosition]
+) -> Inherited | None:
     """The outputs still to be inherited; None if other code has published nothing."""
-    if start.standby is None:
-        return None
-    start.standby.see(start.tails)
+    standby.see(tails)
     bequest = Bequest.up_to(before)
-    return Inherited(start.standby, bequest) if bequest.furthest > NOTHING[0] else None
+    if bequest.furthest == NOTHING[0]:
+        return None
+
+    async def fold(records: Sequence[StoredRecord]) -> Outputs:
+        return await standby.fold(records, bequest)
+
+    return Inherited(fold, lambda: standby.processor.next_offset > bequest.furthest)
 
 
-def _unproved(start: Start, before: Mapping[str, SourcePosition]) -> dict[str, StoredRecord]:
+def _unproved(start: Start, before: Mapping[str, SourcePosition], first: int) -> dict[str, StoredRecord]:
     """The records at the tails that are from this code and that the fold has not reached yet. A checkpoint
     may be older than the records that were published when it was finished.
     """
-    folded = start.processor.next_offset
+    folded = first + start.processor.next_offset
     return {
         kind: tail.record
         for kind, tail in start.tails.items()
@@ -184,21 +247,38 @@ async def _known_epochs(
     stages before the last, which announce none. Raises OtherCode, for those too. `seen` are extents known
     already.
     """
-    own = deployment.outputs(partition).get("models")
+    outputs = deployment.outputs(partition)
+    own = outputs.get("models")
     places = deployment.announced if own is None else [own]
     unseen = [place for place in places if place not in seen]
     extents = {**seen, **await deployment.broker.extents(unseen)} if unseen else seen
     known = [await _epochs_of_this_code(deployment, place, extents[place]) for place in places]
-    return [] if own is None else known[0]
+    if own is not None:
+        return known[0]
+    if deployment.stage > 0 or deployment.number == 0:
+        return []
+    # the intake of a chain tells from where on it reports refusals, when it follows that of other code
+    letters = outputs["dead_letters"]
+    extent = seen[letters] if letters in seen else (await deployment.broker.extents([letters]))[letters]
+    told = await epochs(deployment.broker, letters, extent.begin, extent.end)
+    return told if told and told[-1].epoch.number == deployment.number else []
 
 
 async def _epochs_of_this_code(deployment: Deployment, place: Place, extent: Extent) -> list[Announced]:
     """All code epochs of a place, oldest first, the newest being this code's. Raises OtherCode."""
     announced = await epochs(deployment.broker, place, extent.begin, extent.end)
-    difference = deployment.code.difference(announced[-1].epoch.code) if announced else None
+    difference = _difference(deployment, announced[-1].epoch) if announced else None
     if difference is not None:
         raise OtherCode(
             f"{place}: what is published up to here is of {difference}. Run the worker "
             "with that code, or take over from it by `driftline upgrade`"
         )
     return announced
+
+
+def _difference(deployment: Deployment, epoch: CodeEpoch) -> str | None:
+    """Why an epoch is not the deployment's; None if it is."""
+    difference = deployment.code.difference(epoch.code)
+    if difference is None and epoch.number != deployment.number:
+        return f"this code, in epoch {epoch.number} and not {deployment.number}: it was taken over from since"
+    return difference

@@ -233,7 +233,8 @@ class PartitionAuditor:
 
     `published` are the output topics to compare, by kind, `epochs` the code epochs of the partition. With
     `is_complete` all outputs have been published before the log is folded here, so that a missing record is a
-    difference even at a topic's end.
+    difference even at a topic's end. A stage of a chain is compared in the epoch with this `number`, and
+    `first_position` is the source position of its topic's offset 0.
     """
 
     def __init__(
@@ -246,10 +247,13 @@ class PartitionAuditor:
         selection: AuditedRange,
         *,
         is_complete: bool = False,
+        number: int = 0,
+        first_position: int = 0,
     ) -> None:
         self._fold = fold
+        self._first_position = first_position
         self.audit = PartitionAudit(partition)
-        stretches = {kind: Stretches(kind, epochs, code) for kind in KINDS if kind in published}
+        stretches = {kind: Stretches(kind, epochs, code, number) for kind in KINDS if kind in published}
         self._lanes = {
             kind: _Lane(kind, published[kind], known, selection, self.audit, is_complete=is_complete)
             for kind, known in stretches.items()
@@ -272,7 +276,7 @@ class PartitionAuditor:
         self.audit.folded += len(records)
         for kind, lane in self._lanes.items():
             lane.take(getattr(out, kind))
-            lane.pass_by(records[-1].offset)
+            lane.pass_by(self._first_position + records[-1].offset)
 
     def finish(self) -> None:
         """The log is at its end."""

@@ -9,6 +9,7 @@ was used.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused, StreamsError
 from driftline.streams.proof.passage import Stop, entered, stage_record, stops_of
+from driftline.streams.proof.stage_refold import epoch_number
 from driftline.streams.records.messages import ModelVersion, Outcome, Prediction, begins_with
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Place
@@ -162,6 +164,8 @@ def lineage(
     published = find_prediction(history, topics.predictions, range(topics.predicting), prediction_id)
     prediction = decoded_prediction(topics, published)
     codec, places = case.codec(), StagePlaces(topics, code.short, itinerary_of(case))
+    if places.count > 1:
+        places = replace(places, number=epoch_number(history, places, code))
     stops = stops_of(history, case, places, published.partition, published.source)
     log = Place(topics.log, stops[0].partition)
     request = request_of(prediction, history, codec, log, stops[0].offset)
@@ -241,6 +245,7 @@ def _learned(
     if target.stage == 0:
         event = _event(history, case.codec(), *places.input(target), offset)
         return ModelLineage(model.name, model.version, At(offset, event.id, event.at))
+    offset -= places.first_position
     told = stage_record(history, places, target, offset)
     if not told.event:
         return ModelLineage(model.name, model.version, At(offset, "", moment(told.watermark)))

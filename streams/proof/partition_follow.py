@@ -93,7 +93,7 @@ class PartitionFollower(ABC):
         self._read[kind] = end = self._past.end(*place)
         # read at once: a reader that is left open keeps the process from ending
         chunks = list(self._past.records(*place, begin, end))
-        if kind == "models" and any(is_epoch(record) for chunk in chunks for record in chunk):
+        if any(is_epoch(record) for chunk in chunks for record in chunk):
             raise EpochAdded
         return chunks
 

@@ -15,7 +15,7 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold.intake import Intake
 from driftline.streams.records.outputs import Outputs, Target
-from driftline.streams.records.positions import SourcePosition
+from driftline.streams.records.positions import POSITIONS_OF_AN_EPOCH, SourcePosition
 from driftline.streams.stages.feature_fold import FeatureFold
 from driftline.streams.stages.itinerary import itinerary_of
 from driftline.streams.stages.places import StagePlaces
@@ -46,7 +46,12 @@ def stops_of(
     Raises StreamsError for records that are neither in Kafka nor in the archive.
     """
     stops: list[Stop] = []
-    target, offset = Target(places.serving, partition), source[0]
+    target, offset = Target(places.serving, partition), source[0] - places.first_position
+    if not 0 <= offset < POSITIONS_OF_AN_EPOCH:
+        raise StreamsError(
+            f"the prediction was made in epoch {source[0] // POSITIONS_OF_AN_EPOCH} of the code, and this "
+            f"code served in epoch {places.number}: ask the code that has made it"
+        )
     while True:
         told = stage_record(history, places, target, offset) if target.stage else None
         read = {} if told is None else told.read

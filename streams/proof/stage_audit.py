@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from driftline.streams.archive.epochs import Code, CodeEpoch, recorded_epochs
+from driftline.streams.archive.epochs import Code
 from driftline.streams.archive.topic_history import Past
 from driftline.streams.between.activations import Sealing
 from driftline.streams.between.stage_record import Writer
@@ -18,10 +18,10 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.proof.audit import AuditedRange, PartitionAudit, PartitionAuditor, PublishedTopic
 from driftline.streams.proof.published_pools import PoolsSent, Publications, SentPool, compare_pools
 from driftline.streams.proof.sent_records import Arrivals, Received, SentComparison
+from driftline.streams.proof.stage_refold import StageRefold, stage_epochs
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.ports import Place, StoredRecord
 from driftline.streams.stages.places import StagePlaces
-from driftline.streams.stages.stage_fold import StageFold
 
 ReceivedBy = dict[Writer, dict[Target, Received]]
 """The records that readers received, by writer."""
@@ -58,9 +58,9 @@ class StageAuditor:
         self._past, self._input = past, places.input(target)
         # ends of the outputs first: what they hold by then was caused by what the topic holds afterwards
         published = {kind: _published(past, place) for kind, place in places.outputs(target).items()}
-        epochs = stage_epochs(places, code, past, target)
+        epochs = stage_epochs(places, past, target)
         self._end = past.end(*self._input)
-        self._fold = StageFold(case, itinerary, *target, seal=seal)
+        self._fold = StageRefold(case, places, code, past, target, seal)
         self._pools = self._publications = None
         if itinerary.is_replicated and seal is not None:
             if target.stage == itinerary.serving:
@@ -69,7 +69,14 @@ class StageAuditor:
                 self._publications = Publications(case.name, seal)
         self._arrivals = Arrivals(self._pools) if target.stage else None
         self._auditor = PartitionAuditor(
-            target.partition, code, epochs, published, self._step, AuditedRange()
+            target.partition,
+            code,
+            epochs,
+            published,
+            self._step,
+            AuditedRange(),
+            number=places.number,
+            first_position=self._fold.first_position,
         )
         self._sent = SentComparison(places, target, received, self._auditor.audit)
         self._target = target
@@ -125,15 +132,3 @@ def by_writer(audits: Sequence[StageAudit]) -> ReceivedBy:
 def _published(past: Past, place: Place) -> PublishedTopic:
     begin, end = past.begin(*place), past.end(*place)
     return PublishedTopic(place.topic, begin, past.records(*place, begin, end), place.partition)
-
-
-def stage_epochs(places: StagePlaces, code: Code, past: Past, target: Target) -> Sequence[CodeEpoch]:
-    """The code epochs that decide what is compared. Those of the last stage are of its partitions; a stage
-    before it has none of its own, and is this code's where all of the last stage is."""
-    last = places.count - 1
-    if target.stage == last:
-        return recorded_epochs(past, *places.outputs(target)["models"])
-    answering = [places.outputs(one)["models"] for one in places.targets_of(last)]
-    epochs = [epoch for place in answering for epoch in recorded_epochs(past, *place)]
-    others = [epoch for epoch in epochs if code.difference(epoch.code) is not None]
-    return [CodeEpoch(target.partition, 0, epoch.code, {}) for epoch in (others or epochs)[-1:]]

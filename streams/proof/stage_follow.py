@@ -17,11 +17,10 @@ from driftline.streams.proof.audit import AuditedRange, PartitionAuditor, Publis
 from driftline.streams.proof.crossing import Crossing, PoolCrossing, RecordCrossing
 from driftline.streams.proof.partition_follow import PartitionFollower
 from driftline.streams.proof.published_pools import PoolHashes
-from driftline.streams.proof.stage_audit import stage_epochs
+from driftline.streams.proof.stage_refold import StageRefold, stage_epochs
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.ports import StoredRecord
 from driftline.streams.stages.places import StagePlaces
-from driftline.streams.stages.stage_fold import StageFold
 
 
 class StageFollower(PartitionFollower):
@@ -39,7 +38,7 @@ class StageFollower(PartitionFollower):
         itinerary = places.itinerary
         assert itinerary is not None
         self._places, self._code, self._target = places, code, target
-        self._fold = StageFold(case, itinerary, *target, seal=seal)
+        self._fold = StageRefold(case, places, code, past, target, seal)
         super().__init__(past, places.name(target), places.input(target), places.outputs(target))
         publishes = itinerary.is_replicated and target.stage == itinerary.last
         pools = (case.name, seal, PoolHashes()) if publishes and seal is not None else None
@@ -53,7 +52,7 @@ class StageFollower(PartitionFollower):
         return PoolCrossing(places, writer, reader, audit, pools)
 
     def _new_auditor(self, published: Mapping[str, PublishedTopic]) -> PartitionAuditor:
-        epochs = stage_epochs(self._places, self._code, self._past, self._target)
+        epochs = stage_epochs(self._places, self._past, self._target)
         return PartitionAuditor(
             self._target.partition,
             self._code,
@@ -62,6 +61,8 @@ class StageFollower(PartitionFollower):
             self._step,
             AuditedRange(),
             is_complete=True,
+            number=self._places.number,
+            first_position=self._fold.first_position,
         )
 
     def look(self, folded: int) -> bool:

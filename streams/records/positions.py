@@ -9,6 +9,9 @@ from driftline.streams.records.outputs import Output
 
 SourcePosition = tuple[int, int]
 """(offset of the input record, ordinal among the outputs it caused in one topic)."""
+POSITIONS_OF_AN_EPOCH = 10**12
+"""Behind the log, a code epoch has topics of its own, whose offsets begin at 0. So that source positions go
+on ascending, those of the nth epoch after the first begin at n times this."""
 NOTHING: SourcePosition = (-1, -1)
 """Before every source position."""
 SOURCE_HEADER = "source"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from driftline.features.declare.ranges import RangesState
 from driftline.object_size import StateSize
@@ -25,15 +25,16 @@ from driftline.streams.errors import Refused
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, LabelJoinState
 from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.learner import Learner, LearnerParts
-from driftline.streams.fold.learner_input import Question, Reply, RequestReader, Staleness, Turn
+from driftline.streams.fold.learner_input import Question, Reply, RequestReader, Staleness, Turn, Witness
 from driftline.streams.fold.route import ONE_POOL, Route, routes
 from driftline.streams.records.dead_letter import dead_letter
+from driftline.streams.records.messages import Prediction
 from driftline.streams.records.output_size import Classes, check_answer
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.publication import Publication, Published
-from driftline.streams.stages.requests import Completion
+from driftline.streams.stages.stage_features import Completion
 from driftline.streams.stages.stage_work import LaterStage
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.segment_store import SegmentStore
@@ -52,12 +53,29 @@ class LastParts(NamedTuple):
     published: Published | None
 
 
+class Predecessor(Protocol):
+    """Other code, which answered before this one: what it has published of a partition stands."""
+
+    def published(self, event_id: str, offset: int) -> Prediction | None:
+        """The published answer to the request that came at this source position."""
+        ...
+
+    def is_settled(self, at: float) -> bool:
+        """Whether no request of this time will be answered by that code any more."""
+        ...
+
+    def unseen_before(self, watermark: float) -> Iterable[Prediction]:
+        """The published answers to requests before this time that have not come."""
+        ...
+
+
 class LastStage(LaterStage):
     """Joins labels, answers, learns and detects drift: the fold's later half, over a topic of its own. Where
     replicas answer, it takes their answers in, and publishes its pool to them.
 
     Writers overtake each other, so a label takes effect when the watermark has passed it, and no request that
-    it is about can still be on its way.
+    it is about can still be on its way. The source position of the topic's offset 0 is `first_position`.
+    While there is a `predecessor`, its answers stand.
     """
 
     def __init__(
@@ -67,9 +85,12 @@ class LastStage(LaterStage):
         partition: int,
         store: SegmentStore,
         publication: Publication | None,
+        first_position: int = 0,
     ) -> None:
         rule = JoinRule.of(case.task.label, in_order=False)
         self._task = case.task
+        self._first_position = first_position
+        self.predecessor: Predecessor | None = None
         self._decode_record = decode_record if publication is None else decode_model_record
         self._codec = case.codec()
         self._decode = EventDecoder[Event]((*case.events, *SYSTEM_EVENTS)).decode
@@ -99,6 +120,11 @@ class LastStage(LaterStage):
         return self.label_join.open
 
     @property
+    def writers(self) -> Iterable[tuple[int, int]]:
+        """Every partition that writes to this one."""
+        return self._writers.state()
+
+    @property
     def staleness(self) -> Staleness | None:
         """Of the newest answer of a replica; None before it, and where the pool itself answers."""
         return self._staleness
@@ -121,6 +147,10 @@ class LastStage(LaterStage):
         """Its pools, in order."""
         return self.learner.pools_in_order()
 
+    def pools_watched_by(self, witness: Witness | None) -> None:
+        """From now on, report to a witness what the answers to requests do not show."""
+        self.learner.witness = witness
+
     def segments(self) -> list[str]:
         """The files of packed predictions that a snapshot refers to."""
         return self.label_join.segments()
@@ -130,10 +160,12 @@ class LastStage(LaterStage):
         writers, join = self._writers, self.label_join
         self._half = turn = Turn(out, None)
         for record in records:
-            turn.offset = record.offset
+            turn.offset = self._first_position + record.offset
             told = self._decode_record(record.value)
             if not writers.take(told):
                 continue
+            if self.predecessor is not None:
+                self._adopt(self.predecessor.unseen_before(writers.watermark))
             if writers.watermark > join.due:
                 join.expire(writers.watermark, turn.known)
             if told.event:
@@ -193,11 +225,25 @@ class LastStage(LaterStage):
         check_answer(accepted, keys, x)
         if problems := self._completion.accepted():  # reported, but no reason to refuse the request
             self._tell(accepted, Refused("range", "; ".join(problems)), turn.out)
-        name = self._requests.prediction_id(event)
-        pending = self._requests.pending(name, event, at, x, keys, label_key, silent=False)
-        turn.known(Question(pending, event.at, None))
-        self.predictions += 1
+        name, published, silent = self._requests.prediction_id(event), None, False
+        if self.predecessor is not None:
+            published = self.predecessor.published(event.id, turn.offset)
+            name = name if published is None else published.id
+            silent = published is None and self.predecessor.is_settled(at)
+        pending = self._requests.pending(name, event, at, x, keys, label_key, silent=silent)
+        out = turn.out
+        if silent:
+            turn.out = Outputs(published=False)
+        turn.known(Question(pending, event.at, published))
+        turn.out = out
+        self.predictions += not silent
         self.label_join.add(pending)
+
+    def _adopt(self, unseen: Iterable[Prediction]) -> None:
+        """Other code has answered requests that are refused here: they still get their outcome."""
+        for published in unseen:
+            self.predictions += 1
+            self.label_join.add(self._requests.adopted(published, self._task))
 
     def _note(
         self, event: Event, at: float, label_key: Any, read: dict[str, Any], answer: Answer, turn: Turn

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from driftline.streams.declare.topics import Topics
 from driftline.streams.records.outputs import KINDS, Target
 from driftline.streams.records.ports import Place
+from driftline.streams.records.positions import POSITIONS_OF_AN_EPOCH
 from driftline.streams.stages.itinerary import Itinerary
 
 
@@ -15,13 +16,30 @@ from driftline.streams.stages.itinerary import Itinerary
 class StagePlaces:
     """The places of a case's stages. Without an `itinerary` the case is one stage, whose topic is the log.
 
-    `code` is the short hash of the code: records between stages belong to one code only. A target is any
-    partition of a stage, also of the first one, to which nothing is sent.
+    `code` is the short hash of the code, and `number` that of its epoch: records between stages belong to one
+    epoch only. A target is any partition of a stage, also of the first one, to which nothing is sent.
     """
 
     topics: Topics
     code: str
     itinerary: Itinerary | None = None
+    number: int = 0
+
+    @property
+    def label(self) -> str:
+        """What the names of topics between stages end with: the code, and the number of its epoch behind the
+        first."""
+        return f"{self.code}-{self.number}" if self.number else self.code
+
+    @property
+    def first_position(self) -> int:
+        """The source position of offset 0 of every topic behind the log."""
+        return self.first_position_of(self.number)
+
+    @staticmethod
+    def first_position_of(number: int) -> int:
+        """That of the epoch with this number."""
+        return number * POSITIONS_OF_AN_EPOCH
 
     @property
     def count(self) -> int:
@@ -49,7 +67,7 @@ class StagePlaces:
 
     def input(self, target: Target) -> Place:
         """The input of a partition of a stage: the log for the first."""
-        return Place(self.topics.of_stage(self.kind(target.stage), self.code), target.partition)
+        return Place(self.topics.of_stage(self.kind(target.stage), self.label), target.partition)
 
     def sent_to(self, stage: int) -> list[Place]:
         """All that a stage sends to."""
@@ -80,7 +98,6 @@ class StagePlaces:
         return f"{self.kind(target.stage)}/{target.partition}" if target.stage else str(target.partition)
 
     def folder(self, target: Target) -> str:
-        """Where the checkpoints of a partition are."""
-        return (
-            f"{self.kind(target.stage)}-{target.partition:05d}" if target.stage else f"{target.partition:05d}"
-        )
+        """Where the checkpoints of a partition are: of every epoch in a folder of its own."""
+        stage = f"{self.kind(target.stage)}-" if target.stage else ""
+        return f"{stage}{target.partition:05d}" + (f"-{self.number}" if self.number else "")

@@ -32,7 +32,7 @@ from driftline.streams.records.output_size import check_answer
 from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
-from driftline.streams.stages.requests import Completion
+from driftline.streams.stages.stage_features import Completion
 from driftline.streams.stages.stage_work import LaterStage
 
 

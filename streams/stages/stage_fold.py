@@ -17,7 +17,7 @@ from driftline.streams.between.sender import Sender, SenderState
 from driftline.streams.between.stage_record import Writer
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import FoldFault, StreamsError
-from driftline.streams.fold.learner_input import Staleness
+from driftline.streams.fold.learner_input import Staleness, Witness
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
@@ -55,7 +55,7 @@ class StageFold:
     """State and step of one partition of a stage.
 
     However the same records are cut into steps, what is sent and put out has the same bytes. Pools that a
-    learner publishes to replicas are under the `seal`.
+    learner publishes to replicas are under the `seal`. `first_position` is the source position of offset 0.
     """
 
     def __init__(
@@ -68,12 +68,14 @@ class StageFold:
         rows: bool = False,
         store: SegmentStore = IN_MEMORY,
         seal: Sealing | None = None,
+        first_position: int = 0,
     ) -> None:
         self.number = number
         self.partition = partition
         self.next_offset = 0
         self._sender = Sender(Writer(number, partition), itinerary.targets(number), tick_of(case))
-        self.work = _work(case, itinerary, number, partition, self._sender, rows, store, seal)
+        self.first_position = first_position
+        self.work = _work(case, itinerary, number, partition, self._sender, rows, store, seal, first_position)
 
     def step(self, records: Sequence[Record]) -> Outputs:
         """Fold records of this partition, in its order, and return their outputs. Raises FoldFault, after
@@ -112,6 +114,10 @@ class StageFold:
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """The online row of every key of this stage's windows, as of now."""
         return self.work.every_row()
+
+    def pools_watched_by(self, witness: Witness | None) -> None:
+        """From now on, report to a witness what the answers to requests do not show; for the last stage."""
+        self.work.pools_watched_by(witness)
 
     @property
     def last_stranger(self) -> str:
@@ -179,6 +185,7 @@ def _work(
     rows: bool,
     store: SegmentStore,
     seal: Sealing | None,
+    first_position: int,
 ) -> StageWork:
     if number == 0:
         return IntakeStage(case, itinerary, partition, sender, rows)
@@ -186,7 +193,7 @@ def _work(
         publication = None
         if itinerary.is_replicated:
             publication = Publication(case, sender, _needed(seal))
-        return LastStage(case, itinerary, partition, store, publication)
+        return LastStage(case, itinerary, partition, store, publication, first_position)
     if number == itinerary.serving:
         return ReplicaStage(case, itinerary, number, sender, _needed(seal))
     features = features_of(case, itinerary.plan.stages[number], rows, FeatureState)

@@ -10,7 +10,7 @@ from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.object_size import StateSize
 from driftline.online_models.pool.pool import Pool
 from driftline.streams.between.writers import Writers
-from driftline.streams.fold.learner_input import Staleness
+from driftline.streams.fold.learner_input import Staleness, Witness
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
@@ -90,6 +90,9 @@ class StageWork(ABC):
     def pools(self) -> list[Pool]:
         """The pools of models, in order."""
         return []
+
+    def pools_watched_by(self, witness: Witness | None) -> None:  # noqa: B027
+        """From now on, report to a witness what the answers to requests do not show."""
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

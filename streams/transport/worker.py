@@ -21,8 +21,9 @@ from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.connection.async_clients import faust_credentials
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held
-from driftline.streams.owner.partition_task import Frame, PartitionTask
-from driftline.streams.owner.standby import Standby
+from driftline.streams.owner.partition_task import Frame, PartitionTask, is_broker_trouble
+from driftline.streams.owner.upgrade.handover import HANDOVER_LOOK_EVERY, Handover
+from driftline.streams.owner.upgrade.standby import Standby
 from driftline.streams.records.outputs import Target
 from driftline.streams.stages.alignment import Alignment, bound_of
 from driftline.streams.status.endpoint import Endpoint
@@ -47,9 +48,9 @@ class Worker:
 
     `status_path` gets a JSON status once a second, written whole or not at all; its folder is Faust's
     data folder too. `client_id` is the process's name to Kafka. `upgrading` are partitions of the log with
-    which it takes over from other code. `topics` looks at the topics' settings while it serves,
-    `membership` at the group. `metrics` is the address, host:port, at which it
-    serves its metrics and health (None: nowhere).
+    which it takes over from other code, `handover` says how it takes a chain over. `topics` looks at the
+    topics' settings while it serves, `membership` at the group. `metrics` is the
+    address, host:port, at which it serves its metrics and health (None: nowhere).
     """
 
     def __init__(
@@ -63,10 +64,12 @@ class Worker:
         topics: TopicsWatch,
         membership: Membership,
         metrics: str | None = None,
+        handover: Handover | None = None,
     ) -> None:
         self.case = deployment.case
         if (itinerary := deployment.itinerary) is not None:
-            deployment = replace(deployment, alignment=Alignment(bound_of(deployment.case, itinerary)))
+            alignment = Alignment(bound_of(deployment.case, itinerary))
+            deployment = replace(deployment, alignment=alignment, handover=handover)
         self._deployment = deployment
         stages = [deployment.of_stage(number) for number in range(deployment.stages)]
         self._stages = {stage.topic: stage for stage in stages}
@@ -80,6 +83,7 @@ class Worker:
         self._references = ReferenceWatch()
         self._topics = topics
         self._membership = membership
+        self._handover = handover
         self._clock_events = ClockEvents(deployment, bootstrap, self._partition_tasks)
         self._garbage = Garbage()
         self._closing = False
@@ -132,6 +136,8 @@ class Worker:
             app.task(self._endpoint.run)
         if self.case.clock == "wall":
             app.task(self._send_time)
+        if self._handover is not None:
+            app.task(self._hand_over)
         return app
 
     def _states(self) -> dict[str, str]:
@@ -187,9 +193,9 @@ class Worker:
     def _done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s failed", task.get_name(), exc_info=error)
-            self._fail(error)
+            self.fail(error)
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """End the worker as SIGTERM would; `run` then reports the error."""
         if self.failure is None and not self.superseded:
             self.failure = error
@@ -216,7 +222,20 @@ class Worker:
             await asyncio.sleep(MEMBERSHIP_EVERY)
             await self._membership.look()
             if self._membership.lost:
-                self._fail(Lost(self._membership.lost))
+                self.fail(Lost(self._membership.lost))
+
+    async def _hand_over(self) -> None:
+        """See how far the take-over from other code has come, until that is done."""
+        assert self._handover is not None
+        while not self.app.should_stop and not self._handover.is_done:
+            await asyncio.sleep(HANDOVER_LOOK_EVERY)
+            tasks = self._partition_tasks.items()
+            try:
+                await self._handover.look({target: task.owned for target, task in tasks})
+            except Exception as error:
+                if not is_broker_trouble(error):
+                    self.fail(error)
+                    return
 
     async def _send_time(self) -> None:
         """Send the time to idle partitions of a live case, while requests wait there."""
@@ -234,7 +253,7 @@ class Worker:
                 if partition_task.superseded:
                     self._end_superseded(partition_task.reason)
                 elif partition_task.stalled:
-                    self._fail(Lost(partition_task.stalled))
+                    self.fail(Lost(partition_task.stalled))
             self.status.update()
 
     async def close(self) -> None:

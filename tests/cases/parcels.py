@@ -79,6 +79,14 @@ def carried(sent: Sent) -> float:
     return sent.weight
 
 
+class Half(Share):
+    """Another model than the one before."""
+
+    def predict_proba_one(self, x: dict[str, Any]) -> dict[bool, float]:
+        return {True: super().predict_proba_one(x)[True] / 2}
+
+
+on_two_anew = replace(on_two, models=Shared(Member("half", Half)))
 fragile = replace(
     on_two, features={**parcels.features, "carried": mean(Sent, carried, by="depot", over=HOUR)}
 )

@@ -21,6 +21,7 @@ from driftline.features.online.transient_failures import Outage
 from driftline.infra.gateway.published.positions_by_id import AnswerPlace, PositionsById
 from driftline.infra.gateway.published.refusals import Refusals
 from driftline.infra.gateway.published.topic_reader import places_of
+from driftline.streams.archive.epochs import is_epoch
 from driftline.streams.connection import async_clients
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import REPORT_ONLY, StreamsError
@@ -117,6 +118,8 @@ class PublishedResults:
             log.error("%s-%d, offset %d: %r", place.topic, place.partition, record.offset, error)
 
     def _read_record(self, place: TopicPartition, record: Any) -> None:
+        if is_epoch(record):
+            return
         source = position_of(record.headers)[0]
         if place.topic == self._topics.dead_letters:
             headers = header_texts(record.headers)

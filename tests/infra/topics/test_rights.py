@@ -66,7 +66,11 @@ def test_only_the_worker_writes_between_stages_whatever_the_code() -> None:
 
     def prefixes(role: Role, operation: str) -> set[str]:
         every = rights(role, topics, group="readers", bridge="till" if role is Role.BRIDGE else None)
-        return {one.name for one in every if one.pattern_type == "Prefixed" and one.operation == operation}
+        return {
+            one.name
+            for one in every
+            if one.resource_type == "Topic" and one.pattern_type == "Prefixed" and one.operation == operation
+        }
 
     assert all(spec.name.rpartition(".")[0] + "." in between for spec in topics.between("0a1b"))
     for role in Role:

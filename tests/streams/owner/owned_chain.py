@@ -17,6 +17,8 @@ from driftline.streams.declare.plan import plan_of
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.partition_task import Frame, PartitionTask
+from driftline.streams.owner.upgrade.handover import Handover
+from driftline.streams.owner.upgrade.upgrade_plan import UpgradePlan
 from driftline.streams.proof.published_pools import PoolsSent
 from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.records.ports import Place
@@ -51,15 +53,24 @@ class Published(NamedTuple):
 
 
 class OwnedChain:
-    """The stages of a case on so many partitions, each in the hands of a task of its own."""
+    """The stages of a case on so many partitions, each in the hands of a task of its own; new code `after`
+    that of another chain has its broker and checkpoints."""
 
-    def __init__(self, case: UseCase, partitions: int, random: Random) -> None:
+    def __init__(
+        self, case: UseCase, partitions: int, random: Random, after: OwnedChain | None = None
+    ) -> None:
         self._random = random
-        self.broker, self.rows = MemoryBroker(), Rows()
+        self.broker, self.rows = (MemoryBroker() if after is None else after.broker), Rows()
+        checkpoints = MemoryCheckpoints() if after is None else after.checkpoints
+        self.checkpoints = checkpoints
         itinerary = Itinerary(case, plan_of(case, partitions))
         self._case, topics = case, replace(case, partitions=partitions).topics()
         code = Code(case.spec_hash, numeric_fingerprint())
-        first = Deployment(case, code, topics, self.broker, MemoryCheckpoints(), SEAL, self.rows, itinerary)
+        first = Deployment(case, code, topics, self.broker, checkpoints, SEAL, self.rows, itinerary)
+        if after is not None:
+            first = replace(first, number=after.stages[0].number + 1)
+            self.handover = Handover(first, self._accept)
+            first = replace(first, handover=self.handover)
         self.stages = [first.of_stage(number) for number in range(first.stages)]
         for stage in self.stages:
             for topic, count in stage.shape.items():
@@ -68,6 +79,19 @@ class OwnedChain:
         self.itinerary = itinerary
         self.tasks: dict[Target, PartitionTask] = {}
         self._handed: dict[Target, int] = {}
+
+    async def _accept(self, plan: UpgradePlan) -> bool:
+        self.plan = plan
+        return True
+
+    def begin(self) -> None:
+        """Have owners for all partitions, which other code may still serve."""
+        for target in self.targets:
+            task = self.tasks[target] = PartitionTask(
+                self.stages[target.stage], target.partition, CheckpointBudget()
+            )
+            task.start()
+            self._handed[target] = 0
 
     def place(self, target: Target) -> Place:
         """The partition of a stage's topic."""

@@ -18,7 +18,7 @@ from driftline.streams.errors import StreamsError
 from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import Deployment
-from driftline.streams.owner.standby import Standby
+from driftline.streams.owner.upgrade.standby import Standby
 from driftline.streams.proof.audit import AuditedRange, PartitionAudit, PublishedTopic, audit_partition
 from driftline.streams.proof.refold import Refold
 from driftline.streams.records.outputs import KINDS, Output

@@ -20,8 +20,8 @@ from driftline.streams.code.fingerprint import numeric_fingerprint
 from driftline.streams.declare.topics import Topics
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import OwnedPartition
-from driftline.streams.owner.standby import Standby
 from driftline.streams.owner.takeover import take_over
+from driftline.streams.owner.upgrade.standby import Standby
 from driftline.streams.records.outputs import KINDS
 from driftline.streams.records.ports import AppendFailed, Place
 from tests.streams.owner.memory import MemoryBroker, MemoryCheckpoints, Rows, Stored

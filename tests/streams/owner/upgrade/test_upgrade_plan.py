@@ -18,9 +18,9 @@ from driftline.streams.code.fingerprint import Fingerprint
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import Refused
 from driftline.streams.owner.deployment import Deployment
-from driftline.streams.owner.standby import Standby
 from driftline.streams.owner.takeover import take_over
-from driftline.streams.owner.upgrade_plan import REASONS, Planner, UpgradePlan
+from driftline.streams.owner.upgrade.standby import Standby
+from driftline.streams.owner.upgrade.upgrade_plan import REASONS, Planner, UpgradePlan
 from driftline.streams.records.outputs import KINDS
 from driftline.streams.records.ports import Place
 from tests.streams.owner.memory import MemoryBroker, MemoryCheckpoints

@@ -18,7 +18,7 @@ from driftline.streams.errors import REPORT_ONLY, StreamsError
 from driftline.streams.fold.inheritance import Bequest, Inheritance
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import Deployment
-from driftline.streams.owner.upgrade_plan import Planner, UpgradePlan
+from driftline.streams.owner.upgrade.upgrade_plan import Planner, UpgradePlan
 from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.records.ports import Extent, Place, StoredRecord
 from driftline.streams.records.positions import position_of
@@ -205,6 +205,11 @@ async def to_upgrade(deployment: Deployment) -> list[int]:
         place = deployment.outputs(number)["models"]
         extent = (await deployment.broker.extents([place]))[place]
         known = await epochs(deployment.broker, place, extent.begin, extent.end)
+        if known and known[-1].epoch.writers:
+            raise NothingToInheritFrom(
+                f"{deployment.case.name} was served as a chain of stages and is one stage now, which cannot "
+                "take over from it: serve it in another namespace, into which its history is produced"
+            )
         if not known or known[-1].epoch.code != deployment.code:
             numbers.append(number)
     return numbers

@@ -15,13 +15,13 @@ from driftline import HOUR, Regression, UseCase, mean
 from driftline.streams.archive.epochs import decode_epoch, is_epoch
 from driftline.streams.errors import OtherTask
 from driftline.streams.fold import inheritance, intake
-from driftline.streams.owner.standby import NothingToInheritFrom, Standby, to_upgrade
 from driftline.streams.owner.starting_point import TakeOverRefused
 from driftline.streams.owner.takeover import OtherCode, refuse_other_code, take_over
+from driftline.streams.owner.upgrade.standby import NothingToInheritFrom, Standby, to_upgrade
 from driftline.streams.records.outputs import KINDS
 from driftline.streams.records.ports import AppendFailed, Fenced, Place
 from tests.streams.owner.memory import Rows
-from tests.streams.owner.upgrades import (
+from tests.streams.owner.upgrade.upgrades import (
     BUSY,
     NEW,
     OLD,
