@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +51,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def taking_turns(files: Sequence[Path], waiting: Set[Path]) -> dict[Path, float]:
+    """The place of each file, so that those that wait and those that do not are spread evenly; each kind is
+    in the order in which it came."""
+    places = {}
+    for kind in (
+        [file for file in files if file in waiting],
+        [file for file in files if file not in waiting],
+    ):
+        places |= {file: (number + 0.5) / len(kind) for number, file in enumerate(kind)}
+    return places
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses a broker is an integration test.
 
@@ -61,11 +73,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if {"bootstrap", "stack", "system_of"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
     waiting = {item.path for item in items if item.get_closest_marker("integration")}
-    turns = {}
-    for kind in (waiting, {item.path for item in items} - waiting):
-        files = [path for path in dict.fromkeys(item.path for item in items) if path in kind]
-        turns |= {path: (number + 0.5) / len(files) for number, path in enumerate(files)}
-    items.sort(key=lambda item: turns[item.path])
+    places = taking_turns([*dict.fromkeys(item.path for item in items)], waiting)
+    items.sort(key=lambda item: places[item.path])
 
 
 def engine_missing() -> str | None:
