@@ -1,6 +1,7 @@
 """How late will the flight be? A second question at the same moment, on the same log.
 
-A delay is told with a bound, as in the features: what a flight of the next day adds is chance.
+Delays are limited to a bound, as in the features: beyond it, as for a flight of the next day, the value is
+chance.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ STEPS = (
     ("late_1h", 0.0, 1.0, 0.1),
     ("visibility", 0.0, 10.0, 2.0),
 )
-"""Quantity, least and greatest value that is told apart, width of a step."""
+"""Quantity, smallest and largest value that is distinguished, width of a step."""
 
 
 def _linear(scaled: Any, flags: Callable[..., Any], rate: float) -> Any:

@@ -1,7 +1,7 @@
 """The least rights that each role needs on Kafka for a case: who may do what with which topic, group and
 transactional id.
 
-Only the worker may write what the fold puts out, and only it has the transactional ids by which owners of
+Only the worker may write the fold's outputs, and only it has the transactional ids by which owners of
 a partition fence each other: that nobody else appends there is part of why each prediction is in its topic
 once.
 """

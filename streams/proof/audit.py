@@ -26,7 +26,7 @@ from driftline.streams.records.positions import NOTHING, SourcePosition, headers
 DELETED = "deleted: neither Kafka nor the archive has the published record any more"
 
 Fold = Callable[[Sequence[StoredRecord]], Outputs]
-"""Folds the next records of the log and gives what they put out."""
+"""Folds the next records of the log and returns their outputs."""
 
 
 class AuditedRange(msgspec.Struct, frozen=True):

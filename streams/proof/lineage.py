@@ -1,9 +1,9 @@
-"""Lineage: all that one prediction rests on, read from the log and the output topics.
+"""Lineage: everything that one prediction is based on, read from the log and the output topics.
 
-The request and the events behind each feature value, with their offsets in the topic of the stage that read
-it; what the model had learned through; the code that answered; and what became of the prediction. Every
-feature value is computed again from the events behind it, without the fold, and compared with the value that
-was used.
+It has the request, the events behind each feature value with their offsets in the topic of the stage that
+read them, the last label that the model had learned, the code that answered, and the outcomes. Every feature
+value is computed again from the events behind it, without the fold, and compared with the value that was
+used.
 """
 
 from __future__ import annotations

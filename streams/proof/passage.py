@@ -63,7 +63,7 @@ def stops_of(
 
 
 def stage_record(history: Past, places: StagePlaces, target: Target, offset: int) -> StageRecord:
-    """What a stage behind the log was told at an offset; raises StreamsError where there is nothing."""
+    """The record of a stage behind the log at an offset. Raises StreamsError if there is none."""
     place = places.input(target)
     for records in history.records(*place, offset, offset + 1):
         for record in records:

@@ -1,7 +1,7 @@
 """The audit of a case of several stages beside its workers: each partition of a stage, as its topic goes on.
 
-What a stage sends is compared with what comes to its readers as soon as both are folded here: records, and
-the pools that a learner sends to its replicas.
+The records that a stage sends are compared with those that its readers got, as soon as both are folded here.
+So are the pools that a learner sends to its replicas.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from driftline.streams.stages.places import StagePlaces
 
 
 class StageFollower(PartitionFollower):
-    """The audit of one partition of a stage, with what it sends to others and what comes to it."""
+    """The audit of one partition of a stage, with the records that it sends and receives."""
 
     def __init__(
         self,

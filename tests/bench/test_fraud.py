@@ -1,4 +1,4 @@
-"""Where only one kind of label is ever told, a case by defaults learns as if each came at its deadline."""
+"""If only one kind of label is an event, a case with defaults learns as if each came at its deadline."""
 
 from __future__ import annotations
 

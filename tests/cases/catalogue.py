@@ -17,6 +17,6 @@ catalogue = replace(
 
 
 def product(n: int, minute: float = 0) -> shop.Product:
-    """Product `n`, as told `minute` after the start."""
+    """The reference for product `n`, sent `minute` after the start."""
     at = shop.asked(0, minute).at
     return shop.Product(id=f"product-{n}-{minute:g}", at=at, product=f"p{n}", weight=1.0 + n)

@@ -91,7 +91,7 @@ def code_of(n: int) -> UUID:
 
 
 def events(count: int = 60) -> Iterator[dl.Event]:
-    """Readings of a few keys, told of a minute later."""
+    """Readings of a few keys, whose labels come a minute later."""
     for n in range(3):
         yield Kind(id=f"k{n}", at=START, code=code_of(n), region=list(Region)[n % 2], weight=float(n))
     for n in range(count):

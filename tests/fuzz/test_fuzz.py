@@ -1,4 +1,4 @@
-"""Whatever is declared and whatever comes in, the fold goes on, and is the same however it is cut."""
+"""Whatever is declared and whatever comes in, the fold continues, and is the same however it is cut."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Record the fold of a release in streams/code/fold.json: `python -m tests.golden`.
 
 Where the golden cases come out as recorded, the version stays: the release needs no upgrade. Where one is
-another, the version is raised, and what changed is told, for the CHANGELOG.
+another, the version is raised, and the changed cases are printed, for the CHANGELOG.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
         for kind in found.get(case, {}).keys() | before.golden.get(case, {}).keys()
         if found.get(case, {}).get(kind) != before.golden.get(case, {}).get(kind)
     )
-    # under another arithmetic nobody can say whether it is the code that changed
+    # under another arithmetic it is unknown whether the code changed the results
     same = not changed and arithmetic == before.arithmetic
     record = FoldRecord(before.version + (not same), sources_hash(), arithmetic, found)
     RECORD.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")

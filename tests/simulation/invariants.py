@@ -1,4 +1,4 @@
-"""What must hold at the end of a run, told from the truth and not from what the code under test says."""
+"""Invariants at the end of a run, checked against the true history and not against the code's own reports."""
 
 from __future__ import annotations
 

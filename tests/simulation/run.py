@@ -161,7 +161,7 @@ def _take_over_again(world: World, reference: Reference) -> None:
 
 
 def _refuse_a_stranger(world: World) -> None:
-    """Other code is told apart by the code epochs, before it has done anything to the broker."""
+    """Other code is recognised by the code epochs, before it has changed anything on the broker."""
     models = world.places[world.kinds["models"]]
     if not any(entry is not None and is_epoch(entry) for entry in models.entries[models.begin :]):
         return

@@ -31,7 +31,7 @@ RARE = {
 
 @pytest.fixture(autouse=True)
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
-    """Every failure that is made here is told of."""
+    """Every failure that is injected here is reported."""
     caplog.set_level(logging.CRITICAL, logger="driftline")
 
 

@@ -37,7 +37,7 @@ def acl(
 
     They are calls of kafka-acls, or JSON.
 
-    Only the worker may write predictions and what else the fold puts out.
+    Only the worker may write predictions and the fold's other outputs.
     """
     from driftline.infra.local.bootstrap import bootstrap_of
     from driftline.infra.topics.rights import acl_commands as calls

@@ -50,7 +50,7 @@ def network(run: Run, harm: Callable[[Proxy], None], lasts: float = LASTS) -> Ou
 
 
 def wrong_worker_clock(run: Run, seconds: float) -> Outcome:
-    """A worker with a wrong clock is killed, one with a right clock goes on, then the other way round."""
+    """A worker with a wrong clock is killed, one with a right clock continues, then the other way round."""
     wrong = ("--clock-off", str(seconds))
     for number, options in enumerate([wrong, (), wrong]):
         worker = run.worker(*options)

@@ -16,7 +16,7 @@ from tests.faults.lab.run import Run
 
 @fault
 def outputs_deleted_and_known(run: Run) -> Outcome:
-    """Everything in some output topics is deleted, but checkpoints know how far they went: it goes on."""
+    """Everything in some output topics is deleted, but checkpoints know how far they went: it continues."""
     worker = run.worker()
     run.feed_to(0.5)
     run.until_published(0.45)
@@ -30,7 +30,7 @@ def outputs_deleted_and_known(run: Run) -> Outcome:
 
 @fault
 def outputs_deleted_and_unknown(run: Run) -> Outcome:
-    """Outputs newer than every checkpoint are deleted: how far they went nobody knows. Refused."""
+    """Outputs newer than every checkpoint are deleted, so their end is unknown. The partition is refused."""
     _beyond_checkpoints(run)
     victim = run.random.choice(run.busy)
     topic = run.topics.predictions

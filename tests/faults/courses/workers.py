@@ -76,7 +76,7 @@ _register_boundaries()
 
 @fault
 def sigterm(run: Run) -> Outcome:
-    """SIGTERM at random instants: exit code 0 within 5 seconds, and the successor goes on at once."""
+    """SIGTERM at random instants: exit code 0 within 5 seconds, and the successor continues at once."""
     worker = run.worker()
     for number in range(3):
         run.feed_to((number + 2) / 5)

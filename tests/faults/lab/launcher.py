@@ -170,7 +170,7 @@ def _deaf_while(flag: Path) -> None:
 
 
 def _out_of_group_while(flag: Path) -> None:
-    """The group hears nothing of this worker while `flag` exists, nor this worker of the group."""
+    """While `flag` exists, this worker and its group exchange no messages."""
     known: Callable[..., Awaitable[None]] = GroupCoordinator.ensure_coordinator_known
     beat: Callable[..., Awaitable[bool]] = GroupCoordinator._do_heartbeat
 

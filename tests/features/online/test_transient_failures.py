@@ -1,4 +1,4 @@
-"""What passes by itself, and how its time is told."""
+"""Failures that end by themselves, and the report of how long they lasted."""
 
 from __future__ import annotations
 

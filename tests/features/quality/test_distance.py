@@ -48,7 +48,7 @@ def windows_of(draw: Callable[..., list[Any]], seed: int, count: int) -> list[Fe
 
 
 def alarms(windows: list[FeatureStatistics], reference: int, chance: float) -> list[bool]:
-    """Whether each window after the first `reference` ones is told as drift."""
+    """Whether each window after the first `reference` ones is reported as drift."""
     held = windows[:reference]
     whole = FeatureStatistics()
     for window in held:

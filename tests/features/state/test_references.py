@@ -51,7 +51,7 @@ def test_what_no_request_can_find_is_let_go() -> None:
 
 
 class Naive:
-    """Keeps all that it was told, in order of arrival."""
+    """Keeps all references, in order of arrival."""
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, float, Any]] = []

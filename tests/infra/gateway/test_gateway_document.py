@@ -1,4 +1,4 @@
-"""What OpenAPI is told of a case: every body and answer has an example, and each is of its schema."""
+"""The OpenAPI document of a case: every body and answer has an example that fits its schema."""
 
 from __future__ import annotations
 

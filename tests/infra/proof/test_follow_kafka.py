@@ -1,4 +1,4 @@
-"""The auditor that goes on beside a worker: it proves what is published, and notices a forgery."""
+"""The auditor that runs beside a worker: it proves what is published, and notices a forgery."""
 
 from __future__ import annotations
 

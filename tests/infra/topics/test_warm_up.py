@@ -1,4 +1,4 @@
-"""A warm-up that was cut short goes on where it stopped, and can be ended as it stands."""
+"""A warm-up that was cut short continues where it stopped, and can be ended as it stands."""
 
 from __future__ import annotations
 

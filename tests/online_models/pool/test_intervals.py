@@ -67,7 +67,7 @@ class Told(NamedTuple):
 
 
 def behind(intervals: Intervals, errors: Sequence[float], delay: int) -> Told:
-    """The intervals told where each error is known `delay` answers later."""
+    """The published intervals, where each error is known `delay` answers later."""
     waiting: deque[tuple[float, float | None]] = deque()
     known: deque[float] = deque(maxlen=WIDTH_ERRORS)
     reaches, held_told, held_now, records, judged = [], 0, 0, 0, 0

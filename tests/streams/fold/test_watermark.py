@@ -25,7 +25,7 @@ names = count()
 def told(
     watermark: Watermark, at: float, name: str | None = None, appended: float | None = None
 ) -> Timeliness:
-    """What an event that is accepted whenever it may be is told."""
+    """The verdict on an event, which is accepted whenever it can be."""
     verdict = watermark.judge(at, name or f"e{next(names)}", appended)
     if verdict in TAKEN:
         watermark.advance(at, appended)

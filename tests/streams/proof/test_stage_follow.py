@@ -1,4 +1,4 @@
-"""The audit that goes on beside the workers of a chain: every stage as far as its topic is folded."""
+"""The audit that runs beside the workers of a chain: every stage as far as its topic is folded."""
 
 from __future__ import annotations
 
