@@ -133,7 +133,9 @@ def publish(
     case: Case,
     schema: SchemaFile = None,
     skew: Skew = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on as windows close, until SIGTERM")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Continue as windows close, until SIGTERM")
+    ] = False,
 ) -> None:
     """Write closed windows and their anomalies to the case's compacted topics; those written before stay."""
     import signal

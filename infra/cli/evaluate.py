@@ -1,4 +1,4 @@
-"""How good models are, and how fast driftline is: evaluate, bench."""
+"""Commands that evaluate models and measure speed: evaluate, bench."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def evaluate(
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and curves here")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """How good models, and what serves, would have been.
+    """Evaluate models, and the pool that would serve, on past data.
 
     Each row is answered, then learned from. FILE is any table: numbers, text and missing values, in the order
-    in which the rows came. CASE is run over its own source, with its pools as in service. STREAM is one of
+    in which the rows came. CASE is run over its own source, with its own pools. STREAM is one of
     docs/evaluation.md, such as rbf-recurring. Printed are the figures of every member and of what was served,
     and scores of the drift detectors where the changes of the stream are known.
     """

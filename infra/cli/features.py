@@ -104,7 +104,7 @@ def history(
     Folds the archive from its start with the features' own code, every partition in a process of its own,
     and writes Parquet parts by fixed ranges of the log's offsets. Existing parts stay, missing ones are
     added, those of other code are written again. Joins need the rows before the first request too: leave out
-    --from unless they are of no interest.
+    --from unless they are not needed.
     """
     from driftline.infra.offline.feature_history import write_history
 

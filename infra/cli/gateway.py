@@ -1,4 +1,4 @@
-"""HTTP in front of cases: gateway serve, gateway key."""
+"""Commands of the HTTP gateway: gateway serve, gateway key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from driftline.infra.cli.cases import selected_cases, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson, MetricsAddress, listening
 
-commands = typer.Typer(help="HTTP in front of cases: requests in, answers out.", no_args_is_help=True)
+commands = typer.Typer(
+    help="The HTTP gateway: send requests to cases and get predictions.", no_args_is_help=True
+)
 
 
 @commands.command()
@@ -29,7 +31,7 @@ def serve(
     ] = 100,
     metrics: MetricsAddress = None,
 ) -> None:
-    """Serve cases over HTTP until SIGTERM; /docs describes what can be asked.
+    """Serve cases over HTTP until SIGTERM; /docs describes every route.
 
     Every request needs a key: `driftline gateway key`. Any number of gateways can serve the same cases.
     """

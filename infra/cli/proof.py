@@ -125,7 +125,7 @@ def audit(
     ] = None,
     partitions: Partitions = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Go on beside the workers until SIGTERM, report differences")
+        bool, typer.Option("--follow", help="Audit beside the workers until SIGTERM, report differences")
     ] = False,
     metrics: Annotated[
         str | None, typer.Option("--metrics", help="--follow: host:port to serve Prometheus's metrics at")
@@ -140,7 +140,7 @@ def audit(
 
     Exit code 0: everything compared is equal. 1: a difference, reported with its place and field, or records
     in partitions of the log that the case does not declare. 2: nothing could be compared, or a part of the
-    log is missing; with --follow also when it cannot go on.
+    log is missing; with --follow also when it cannot continue.
     """
     from driftline.infra.proof.audit import audit as run
     from driftline.streams.proof.audit import AuditedRange
@@ -192,12 +192,12 @@ def check(
     partitions: Partitions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a case repeats itself, and report what does not.
+    """Check that a case is deterministic, and report what is not.
 
     Folds a sample twice, the second time in other chunks, and with a restart in the middle from what a
     checkpoint holds. Where outputs or states differ, reports the first difference, its likely cause (the
     clock, random numbers, addresses of objects, state outside of the fold), and the functions of the
-    declaration to look at. What only another hash seed changes is a hint: all that folds has the same one.
+    declaration to look at. What only another hash seed changes is a hint: all folds have the same one.
     No Kafka is needed.
 
     Exit code 0: everything is equal. 1: a difference. 2: nothing could be compared.
@@ -221,7 +221,7 @@ def lineage(
     partitions: Partitions = None,
     as_json: AsJson = False,
 ) -> None:
-    """All that a prediction rests on, back to the events.
+    """Show the lineage of a prediction, back to the events.
 
     Prints its request, features and the events behind them, model, code and outcome. Each feature value is
     computed again from the events behind it, apart from the fold. Exit code 1 when one is not what was used,

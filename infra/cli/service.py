@@ -43,7 +43,7 @@ def upgrade(
     plan: Annotated[bool, typer.Option("--plan", help="Report what would change, and end")] = False,
     accept_refused: Annotated[
         bool,
-        typer.Option("--accept-refused", help="Go on without past records that only the new code refuses"),
+        typer.Option("--accept-refused", help="Continue without past records that only the new code refuses"),
     ] = False,
 ) -> None:
     """Take a case over from other code without an outage.
@@ -107,7 +107,7 @@ def observe(
 ) -> None:
     """Write a Grafana dashboard and Prometheus's alert rules.
 
-    They are of the metrics that workers (DRIFTLINE_METRICS) and `driftline audit --follow` serve.
+    They use the metrics that workers (DRIFTLINE_METRICS) and `driftline audit --follow` serve.
     """
     from driftline.infra.observe.files import write_files
 

@@ -1,4 +1,4 @@
-"""What runs, and how far each worker has come: status."""
+"""The command that shows what runs: status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ commands = typer.Typer()
 
 @commands.command()
 def status(as_json: AsJson = False) -> None:
-    """What runs, and how far each worker has come. Exit code 1 when no broker runs."""
+    """Show what runs, and the progress of each worker. Exit code 1 when no broker runs."""
     from driftline.infra.local.running_workers import collect
 
     system = collect(settings())

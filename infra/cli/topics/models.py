@@ -112,5 +112,5 @@ def budget(
     pool: PoolOption = "",
     printed: Printed = False,
 ) -> None:
-    """Bound what the members that do not serve may cost."""
+    """Bound the cost of the members that do not serve."""
     _send(case, operator, key, printed, action="budget", budget=budget, pool=pool)

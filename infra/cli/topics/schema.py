@@ -44,7 +44,7 @@ def check(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """What the case breaks: events of the log that it refuses, features that readers of predictions miss.
+    """Report breaking changes: events of the log that the case refuses, features that readers miss.
 
     Exit code 1 when something breaks; 2 when they cannot be compared.
     """
