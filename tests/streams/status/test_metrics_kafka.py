@@ -114,6 +114,25 @@ def test_a_scrape_has_what_the_log_made_and_a_take_over_is_no_burst(
     system.stop(second)
 
 
+@pytest.mark.soak  # a checkpoint is taken after a minute
+def test_a_scrape_has_what_has_happened(
+    system_of: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    system = system_of("shop:operated")
+    port = free_port()
+    worker, _ = system.command("worker", "shop:operated", DRIFTLINE_METRICS=f"127.0.0.1:{port}")
+    events = list(shop.dearer())  # the models are frozen, and the amounts drift
+    late = shop.asked(len(events), 0.0)  # a dead letter
+    system.produce([*events, late])
+    happened = {MEASURES[name].series for name in ONCE_IT_HAPPENED}
+    eventually(lambda: not happened - scraped(port).keys())
+    assert total(port, "dead_letters", stage="late") == 1
+    assert total(port, "open_incidents") >= 1
+    assert total(port, "model_changes", kind="frozen") >= 1
+    assert total(port, "checkpoint_bytes") > 0
+    system.stop(worker)
+
+
 def test_the_number_of_series_does_not_grow_with_the_keys(
     system_of: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
