@@ -1,4 +1,4 @@
-"""What a declaration may hold: one check of every field, made when the declaration is.
+"""Checks declarations: each field of a dataclass is compared with its annotation when an object is made.
 
     @dataclass(frozen=True, slots=True)
     class Rest:
@@ -8,7 +8,7 @@
         def __post_init__(self) -> None:
             check(self, DeclarationError)
 
-Types are read from the annotations. Durations may be given as a `timedelta`, and are kept as seconds.
+Durations may be given as a `timedelta`, and are stored as seconds.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _UNITS = {"s": "SECOND", "m": "MINUTE", "h": "HOUR", "d": "DAY"}
 
 
 class _Seconds:
-    """Marks a field that is kept as seconds and may be given as a timedelta."""
+    """Marks a field that is stored as seconds and may be given as a timedelta."""
 
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class _Endless:
 
 
 class _NotEmpty:
-    """Marks a text that has to say something."""
+    """Marks a text that must not be empty."""
 
 
 ENDLESS = _Endless()
@@ -102,11 +102,11 @@ AT_LEAST_1 = Bounds(low=1)
 
 
 class _Wrong(Exception):
-    """A value that is not what was expected; the message says what was, and what was found."""
+    """A value is not as expected. The message says what was expected, and what was found."""
 
 
 def suggestion(given: object, known: Iterable[str]) -> str:
-    """What may have been meant, to end a message with; empty where nothing is close.
+    """A suggestion of the known name that was meant, as the end of a message. Empty if no name is close.
 
     >>> suggestion("walll", ["event", "wall"])
     ". Did you mean 'wall'?"
@@ -116,7 +116,8 @@ def suggestion(given: object, known: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value for a message: a class or a function by name, anything else cut where it is long."""
+    """A value as text for a message: a class or a function by name, any other value shortened if it is
+    long."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if inspect.isroutine(value):
@@ -146,7 +147,7 @@ def seconds(given: object, where: str, error: type[DeclarationError], bounds: Bo
 
 
 def names(given: object, where: str, error: type[DeclarationError]) -> tuple[str, ...]:
-    """One name or several, as a tuple without repetition; at least one."""
+    """One name or several, as a tuple without repetition. At least one is needed."""
     listed = (given,) if isinstance(given, str) else given
     if not isinstance(listed, (list, tuple)) or not all(isinstance(name, str) and name for name in listed):
         raise error(f"{where}: expected the name of a field, or several as a tuple, not {shown(given)}")
@@ -158,7 +159,7 @@ def names(given: object, where: str, error: type[DeclarationError]) -> tuple[str
 def check_keywords(
     given: Collection[str], known: Collection[str], what: str, error: type[DeclarationError]
 ) -> None:
-    """Raises an error for a keyword that is not known."""
+    """Raise an error for an unknown keyword."""
     for name in given:
         if name not in known:
             raise error(
@@ -183,8 +184,8 @@ def check_argument(given: object, hint: Any, where: str, error: type[Declaration
 def check(declaration: Any, error: type[DeclarationError], name: str = "") -> None:
     """Compare every field of a frozen dataclass with its annotation; timedeltas become seconds.
 
-    `name` is what the declaration is called, for the message. Raises `error` for the first field that is
-    something else, is not finite, or lies outside its bounds.
+    `name` is the declaration's name in the message. Raises `error` for the first field that has another type,
+    is not finite, or is outside its bounds.
     """
     kind = type(declaration)
     hints = _hints(kind)  # type: ignore[arg-type]  # a class can be hashed
@@ -205,7 +206,7 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
 
 
 def _accepted(value: Any, hint: Any) -> Any:
-    """The value as it is kept; raises _Wrong."""
+    """The value as it is stored. Raises _Wrong."""
     if isinstance(hint, TypeVar) or hint is Any or hint is object:
         return value
     origin, parts = get_origin(hint), get_args(hint)
@@ -236,7 +237,7 @@ def _annotated(value: Any, hint: Any, *marks: Any) -> Any:
 
 
 def _one_of(value: Any, hints: Sequence[Any]) -> Any:
-    """The value by the first of several hints that it fits."""
+    """The value as accepted by the first of several hints that fits."""
     wrong = []
     for hint in hints:
         try:
@@ -287,7 +288,7 @@ def _of_kind(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
         if value is None:
             return None
     elif getattr(kind, "_is_protocol", False) or isinstance(value, kind):
-        return value  # what a protocol asks for is looked at by whoever declares it
+        return value  # the class that declares a protocol checks its members itself
     expected = _described(kind)
     if isinstance(value, type) and isinstance(kind, type) and issubclass(value, kind):
         raise _Wrong(f"expected {expected}, not its class: write {value.__name__}(...)")

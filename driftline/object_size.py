@@ -1,4 +1,4 @@
-"""How much memory a value takes, with all that it refers to."""
+"""The memory that a value takes, with everything it refers to."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _NOT_ITS_OWN = (type, FunctionType, BuiltinFunctionType, ModuleType)
 
 
 class StateSize(NamedTuple):
-    """How many of a kind there are, and the bytes of memory that each takes, by some of them."""
+    """The number of things of a kind, and the bytes of memory of each, estimated from a sample."""
 
     held: int
     bytes_each: float
 
 
 def object_size(*values: Any) -> int:
-    """Bytes of values and of what they refer to, each object once; classes and functions are not counted.
+    """Bytes of values and everything they refer to, each object once. Classes and functions are not counted.
 
     >>> object_size([1.5]) > object_size([])
     True
@@ -39,13 +39,13 @@ def object_size(*values: Any) -> int:
 
 
 def _referents(value: Any) -> Iterable[Any]:
-    if isinstance(value, msgspec.Struct):  # those without garbage collection do not tell it
+    if isinstance(value, msgspec.Struct):  # gc does not know the referents of structs with gc=False
         return (getattr(value, name) for name in value.__struct_fields__)
     return gc.get_referents(value)
 
 
 def size_of(count: int, sample: Iterable[Iterable[Any]]) -> StateSize:
-    """The size of `count` things, of which a `sample` is at hand: of each the objects that it is made of."""
+    """The size of `count` things, estimated from a `sample`: for each, the objects that it consists of."""
     sizes = [object_size(*parts) for parts in sample]
     return StateSize(count, sum(sizes) / len(sizes) if sizes else 0.0)
 
