@@ -94,8 +94,8 @@ def recorded(case: UseCase, requests: int, labelled: float) -> tuple[Chain, dict
     chain = Chain(case, case.partitions)
     happened = with_closing_clock(case, events(requests, labelled))
     for partition, record in laid_out(case, happened, case.partitions, chain.itinerary.entry):
-        for told in chain.step(partition, record):
-            for target, value in told.outputs.sends:
+        for folded in chain.step(partition, record):
+            for target, value in folded.outputs.sends:
                 topics.setdefault(target, []).append(value)
     return chain, topics
 

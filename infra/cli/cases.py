@@ -50,13 +50,13 @@ def path_of(name: str) -> str:
     """module:attribute of a case, also from its short name; raises InfraError. Either may end with @task."""
     if ":" in name:
         return name
-    told, (name, at, task) = name, name.partition("@")
+    given, (name, at, task) = name, name.partition("@")
     cases = _named()
     if name not in cases:
         from driftline.infra.errors import InfraError
 
         raise InfraError(
-            f"{told!r} is neither module:attribute nor named under [tool.driftline.cases] in "
+            f"{given!r} is neither module:attribute nor named under [tool.driftline.cases] in "
             "./pyproject.toml or [cases] in ./driftline.toml"
         )
     return f"{cases[name]}{at}{task}"

@@ -82,7 +82,9 @@ def _describe(app: FastAPI, routed: Sequence[tuple[CaseRoutes, APIRouter]]) -> N
             for method in route.methods or ():
                 operation = document["paths"][route.path_format][method.lower()]
                 operation |= route.openapi_extra or {}
-                operation["responses"] |= {str(status): told for status, told in route.responses.items()}
+                operation["responses"] |= {
+                    str(status): described for status, described in route.responses.items()
+                }
 
 
 def _add_health(app: FastAPI, served: Sequence[CaseRoutes], health: _Health) -> None:

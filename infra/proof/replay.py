@@ -86,17 +86,17 @@ def record_as_json(partition: int, record: ArchivedRecord) -> bytes:
 def between_stages(record: ArchivedRecord, places: StagePlaces) -> ArchivedRecord:
     """A record between stages, its value as JSON: who wrote it, for which record of its own topic, how far
     time is there, and the event with what was read on its way."""
-    told = decode_record(record.value)
+    sent = decode_record(record.value)
     shown: dict[str, Any] = {
-        "from": places.name(Target(*told.writer)),
-        "number": told.number,
-        "source": f"{told.offset}:{told.ordinal}",
-        "watermark": None if told.watermark == NEVER else moment(told.watermark),
+        "from": places.name(Target(*sent.writer)),
+        "number": sent.number,
+        "source": f"{sent.offset}:{sent.ordinal}",
+        "watermark": None if sent.watermark == NEVER else moment(sent.watermark),
     }
-    if told.event:
-        shown |= {"event": msgspec.Raw(told.event), "read": told.read}
-    if told.refused is not None:
-        shown["refused"] = told.refused
+    if sent.event:
+        shown |= {"event": msgspec.Raw(sent.event), "read": sent.read}
+    if sent.refused is not None:
+        shown["refused"] = sent.refused
     return record._replace(value=msgspec.json.encode(shown))
 
 

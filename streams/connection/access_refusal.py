@@ -105,8 +105,8 @@ def _is_refused(connection: socket.socket, security: KafkaSecurity) -> bool:
     """Whether the broker rejects the user's credentials, after it has accepted the mechanism."""
     mechanism = get_sasl_mechanism(security.sasl_mechanism)(**arguments(security, FileToken))
     while not mechanism.is_done():
-        told = mechanism.auth_bytes()
-        answer = _answer(connection, _AUTHENTICATE + struct.pack(">i", len(told)) + told)
+        credentials = mechanism.auth_bytes()
+        answer = _answer(connection, _AUTHENTICATE + struct.pack(">i", len(credentials)) + credentials)
         if not answer:
             return False
         error, length = struct.unpack(">hh", answer[:4])

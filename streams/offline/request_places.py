@@ -59,6 +59,6 @@ def _of_partition(
     for records in archive.read(topic, partition, max(begin, min(offsets)), min(end, max(offsets) + 1)):
         for record in records:
             if record.offset in offsets:
-                told = decode_record(record.value)
-                found[RequestPlace(partition, record.offset)] = RequestPlace(told.partition, told.offset)
+                sent = decode_record(record.value)
+                found[RequestPlace(partition, record.offset)] = RequestPlace(sent.partition, sent.offset)
     return found

@@ -48,17 +48,17 @@ def problems(*those: Problem) -> Responses:
     """The descriptions of problems: each is an example under its status."""
     found: Responses = {}
     for problem in those:
-        told = found.setdefault(
+        described = found.setdefault(
             problem.status,
             {
                 "description": problem.title,
                 "content": {MEDIA_TYPE: {"schema": {"$ref": PROBLEM}, "examples": {}}},
             },
         )
-        examples = told["content"][MEDIA_TYPE]["examples"]
+        examples = described["content"][MEDIA_TYPE]["examples"]
         examples[f"{problem.title} {len(examples) + 1}"] = {"value": problem.document()}
         if problem.headers:
-            told["headers"] = {
+            described["headers"] = {
                 name: {"schema": {"type": "string"}, "example": value}
                 for name, value in problem.headers.items()
             }

@@ -81,8 +81,8 @@ class CaseDocument:
         """The answer 202, to a request whose client waits no longer."""
         where = f"/v1/cases/{self._case.name}/predictions/{self.request_id}"
         body = {"id": self.request_id, "status": "accepted", "prediction": where}
-        told = answer("Accepted: the prediction will be at `Location`", OBJECT, body)
-        return {202: told | {"headers": {"Location": {"schema": {"type": "string"}, "example": where}}}}
+        accepted = answer("Accepted: the prediction will be at `Location`", OBJECT, body)
+        return {202: accepted | {"headers": {"Location": {"schema": {"type": "string"}, "example": where}}}}
 
     def folded(self) -> Responses:
         """The answers to a fact."""
@@ -116,8 +116,8 @@ class CaseDocument:
     def stream(self) -> Responses:
         """The answer that is a stream of server-sent events."""
         record = msgspec.json.encode(self._an_answer()).decode()
-        told = f"retry: 1000\nid: 0:12\n: from here on\n\nid: 0:13\ndata: {record}\n\n"
-        return {200: answer("Server-sent events", {"type": "string"}, told, "text/event-stream")}
+        example = f"retry: 1000\nid: 0:12\n: from here on\n\nid: 0:13\ndata: {record}\n\n"
+        return {200: answer("Server-sent events", {"type": "string"}, example, "text/event-stream")}
 
     def models(self) -> Responses:
         """The answer with the members, and the serving member of each pool."""
@@ -134,8 +134,8 @@ class CaseDocument:
 
     def lineage(self) -> Responses:
         """The answer with the lineage of a prediction."""
-        told = of_struct(Lineage, {"id": f"{self.request_id}:{self._case.task.name}"})
-        body = told | {"prediction": self._an_answer(), "features": {}, "agrees": True}
+        traced = of_struct(Lineage, {"id": f"{self.request_id}:{self._case.task.name}"})
+        body = traced | {"prediction": self._an_answer(), "features": {}, "agrees": True}
         return {200: answer("Its request, features, model, code and outcomes", OBJECT, body)}
 
     def schemas(self) -> Responses:

@@ -39,14 +39,14 @@ def of_event(kind: type[Event]) -> dict[str, Any] | None:
 def of_struct(kind: type[msgspec.Struct], known: Mapping[str, Any]) -> dict[str, Any]:
     """The required fields of a struct. `known` has the values of some. Raises LookupError for a type without
     an example."""
-    told = inspect.type_info(kind)
-    assert isinstance(told, inspect.StructType)
-    return _of_struct(told, known)
+    hint = inspect.type_info(kind)
+    assert isinstance(hint, inspect.StructType)
+    return _of_struct(hint, known)
 
 
-def _of_struct(told: inspect.StructType, known: Mapping[str, Any]) -> dict[str, Any]:
-    made = {} if told.tag_field is None else {told.tag_field: told.tag}
-    for each in told.fields:
+def _of_struct(hint: inspect.StructType, known: Mapping[str, Any]) -> dict[str, Any]:
+    made = {} if hint.tag_field is None else {hint.tag_field: hint.tag}
+    for each in hint.fields:
         name = each.encode_name
         if name in known:
             made[name] = known[name]
@@ -55,37 +55,37 @@ def _of_struct(told: inspect.StructType, known: Mapping[str, Any]) -> dict[str, 
     return made
 
 
-def _of(told: inspect.Type, name: str) -> Any:
+def _of(hint: inspect.Type, name: str) -> Any:
     """An example of a type, for the field `name`. Raises LookupError for a type without an example."""
-    if type(told) in _PLAIN:
-        return _PLAIN[type(told)]
-    return _MADE[type(told)](told, name)
+    if type(hint) in _PLAIN:
+        return _PLAIN[type(hint)]
+    return _MADE[type(hint)](hint, name)
 
 
-def _text(told: inspect.StrType, name: str) -> str:
-    return f"{name}-1".ljust(told.min_length or 0, "x")[: told.max_length]
+def _text(hint: inspect.StrType, name: str) -> str:
+    return f"{name}-1".ljust(hint.min_length or 0, "x")[: hint.max_length]
 
 
-def _number(told: inspect.IntType | inspect.FloatType, name: str) -> float:
+def _number(hint: inspect.IntType | inspect.FloatType, name: str) -> float:
     """The smallest allowed value that is not negative, or the largest one if all are negative."""
-    if told.multiple_of is not None:
-        return told.multiple_of
-    floor = told.ge if told.ge is not None else told.gt
-    value = 1 if floor is None else floor if told.gt is None else floor + 1
-    ceiling = told.le if told.le is not None else None if told.lt is None else told.lt - 1
+    if hint.multiple_of is not None:
+        return hint.multiple_of
+    floor = hint.ge if hint.ge is not None else hint.gt
+    value = 1 if floor is None else floor if hint.gt is None else floor + 1
+    ceiling = hint.le if hint.le is not None else None if hint.lt is None else hint.lt - 1
     return value if ceiling is None or value <= ceiling else ceiling
 
 
-def _union(told: inspect.UnionType, name: str) -> Any:
-    return _of(next(each for each in told.types if not isinstance(each, inspect.NoneType)), name)
+def _union(hint: inspect.UnionType, name: str) -> Any:
+    return _of(next(each for each in hint.types if not isinstance(each, inspect.NoneType)), name)
 
 
-def _items(told: Any, name: str) -> list[Any]:
-    return [_of(told.item_type, name)]
+def _items(hint: Any, name: str) -> list[Any]:
+    return [_of(hint.item_type, name)]
 
 
-def _tuple(told: inspect.TupleType, name: str) -> list[Any]:
-    return [_of(each, name) for each in told.item_types]
+def _tuple(hint: inspect.TupleType, name: str) -> list[Any]:
+    return [_of(each, name) for each in hint.item_types]
 
 
 _MADE: dict[type, Callable[[Any, str], Any]] = {
@@ -98,8 +98,8 @@ _MADE: dict[type, Callable[[Any, str], Any]] = {
     inspect.SetType: _items,
     inspect.FrozenSetType: _items,
     inspect.TupleType: _tuple,
-    inspect.DictType: lambda told, name: {},
-    inspect.EnumType: lambda told, name: next(iter(told.cls)).value,
-    inspect.LiteralType: lambda told, name: told.values[0],
-    inspect.StructType: lambda told, name: _of_struct(told, {}),
+    inspect.DictType: lambda hint, name: {},
+    inspect.EnumType: lambda hint, name: next(iter(hint.cls)).value,
+    inspect.LiteralType: lambda hint, name: hint.values[0],
+    inspect.StructType: lambda hint, name: _of_struct(hint, {}),
 }
