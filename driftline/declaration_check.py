@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -22,7 +23,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
-from math import inf, isfinite
+from math import inf
 from numbers import Integral, Real
 from typing import (
     TYPE_CHECKING,
@@ -103,6 +104,10 @@ AT_LEAST_1 = Bounds(low=1)
 
 class _Wrong(Exception):
     """A value is not as expected. The message says what was expected, and what was found."""
+
+
+class _WrongArguments(_Wrong):
+    """A function where one is expected, but that takes other arguments."""
 
 
 def suggestion(given: object, known: Iterable[str]) -> str:
@@ -242,6 +247,8 @@ def _one_of(value: Any, hints: Sequence[Any]) -> Any:
     for hint in hints:
         try:
             return _accepted(value, hint)
+        except _WrongArguments:
+            raise
         except _Wrong as error:
             wrong.append((hint, error))
     only = [error for hint, error in wrong if hint is not types.NoneType]
@@ -277,7 +284,7 @@ def _of_kind(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
         return _class(value, parts)
     if kind is Callable:
         if callable(value):
-            return value
+            return _taking(value, parts[0] if parts else ...)
     elif kind in (Sequence, tuple):
         return _sequence(value, kind, parts)
     elif kind is frozenset:
@@ -295,13 +302,38 @@ def _of_kind(value: Any, kind: Any, parts: tuple[Any, ...]) -> Any:
     raise _Wrong(f"expected {expected}, not {shown(value)}")
 
 
+def _taking(function: Callable[..., Any], arguments: Any) -> Any:
+    """The function, if it can be called with so many arguments, or may be for all that is known."""
+    if arguments is ...:
+        return function
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of something that is not written in Python
+        return function
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        count = {0: "no argument", 1: "one argument"}.get(len(arguments), f"{len(arguments)} arguments")
+        raise _WrongArguments(f"expected a function of {count}, but {shown(function)}: {error}") from None
+    return function
+
+
+def is_finite(number: Any) -> bool:
+    """Whether a real number is neither NaN nor beyond the floats, as an int may be.
+
+    >>> is_finite(10**400), is_finite(float("nan")), is_finite(-1.5)
+    (False, False, True)
+    """
+    return bool(-sys.float_info.max <= number <= sys.float_info.max)
+
+
 def _number(value: Any, kind: type) -> Any:
     if kind is bool or isinstance(value, bool):
         if kind is bool and isinstance(value, bool):
             return value
     elif isinstance(value, Integral if kind is int else Real):
-        if not isfinite(value):
-            raise _Wrong(f"expected a finite number, not {value!r}")
+        if not is_finite(value):
+            raise _Wrong(f"expected a finite number, not {shown(value)}")
         return value if isinstance(value, (int, float)) else kind(value)
     raise _Wrong(f"expected {_described(kind)}, not {shown(value)}")
 
@@ -310,8 +342,8 @@ def _seconds(value: Any) -> float:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, Real) and not isinstance(value, bool):
-        if not isfinite(value):
-            raise _Wrong(f"expected a finite number of seconds, not {value!r}")
+        if not is_finite(value):
+            raise _Wrong(f"expected a finite number of seconds, not {shown(value)}")
         return value if isinstance(value, float) else float(value)
     written = _WRITTEN.fullmatch(value) if isinstance(value, str) else None
     hint = "" if written is None else f": write {written[1]} * {_UNITS[written[2][0].lower()]}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, replace
-from math import isfinite, log
+from math import log
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar, cast
 
 from driftline.declaration_check import ABOVE_0, AT_LEAST_0, Bounds, MaybeSeconds, Seconds, check
@@ -78,9 +78,8 @@ class Label(Generic[_E]):
         The field of a label or void event with the id of the event that it corrects (default: "corrects",
         where the event has that field). Only such an event changes a label that is known.
     learn_at
-        When a label is learned from, scored and watched for drift: "label", when it comes, or "deadline",
-        when the wait is over. "deadline" is the default if `at_expiry` is given: then labels of one kind come
-        early and the others only at the deadline, and models that learn at once see too many of the first.
+        When a label is learned, scored and watched for drift: "label", when it comes, or "deadline". That is
+        the default if `at_expiry` is given: labels of one kind come early then, and are too many at first.
 
     Raises ModelDeclarationError for a wrong argument. A chargeback means fraud, and none within 60 days means
     that there was none:
@@ -111,6 +110,8 @@ class Label(Generic[_E]):
                 f"value=lambda event: event.{self.value}"
             )
         check(self, ModelDeclarationError)
+        if self.event in self.void:
+            raise ModelDeclarationError(f"Label: void: {self.event.__name__} brings the label")
         if self.corrects is not None and not self.is_corrected:
             raise ModelDeclarationError(
                 f"Label(corrects={self.corrects!r}): neither {self.event.__name__} nor a void event has it"
@@ -119,8 +120,7 @@ class Label(Generic[_E]):
             warnings.warn(
                 f"Label(learn_at='label', at_expiry={self.at_expiry!r}): labels that come early are learned "
                 f"up to {self.wait:g} s before those that only the deadline gives: models, metrics and drift "
-                "monitors see too many of the first; leave learn_at out to learn each at its deadline "
-                "(docs/labels.md)",
+                "monitors see too many of the first; leave learn_at out (docs/labels.md)",
                 LabelWarning,
                 stacklevel=3,
             )
@@ -364,7 +364,7 @@ class Regression(Generic[_E]):
         return value
 
     def check_label(self, y: Any) -> float:
-        if isinstance(y, (int, float)) and isfinite(y) and abs(y) <= 1e15:
+        if isinstance(y, (int, float)) and abs(y) <= 1e15:
             return float(y)
         raise ValueError(f"{y!r} is no finite number")
 

@@ -34,7 +34,27 @@ def member(**changed: Any) -> dl.UseCase:
     return pool(champion=dl.Member("logistic", changed.pop("build", logistic), **changed))
 
 
+def of_two(event: Any, other: Any) -> bool:
+    """A function of more than the event."""
+    return bool(event.bad and other)
+
+
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
+    "a label's value of two": (
+        lambda: orders(task=task(label=label(value=of_two))),
+        "expected a function of one argument, but the function of_two: missing a required argument: 'other'",
+    ),
+    "a feature of two": (lambda: dl.derive(of_two), "expected a function of one argument"),
+    "a window's value of two": (lambda: window(value=of_two), "value: expected a function of one argument"),
+    "an estimator of one": (lambda: member(build=lambda seed: seed), "build: expected a function of no arg"),
+    "a label that is void": (lambda: label(void=[Settled]), "void: Settled brings the label"),
+    "a duration beyond the floats": (lambda: orders(lateness=10**400), "a finite number of seconds"),
+    "a number beyond the floats": (
+        lambda: dl.Decision(false_positive=10**400, false_negative=1), "a finite number",
+    ),
+    "at expiry beyond the floats": (
+        lambda: dl.Regression("r", ask=Asked, label=label(at_expiry=10**400)), "is no finite number",
+    ),
     "name": (lambda: orders(name="my case/1"), "write 'my-case-1'"),
     "name empty": (lambda: orders(name=""), "letters, digits"),
     "name long": (lambda: orders(name="a" * 245), "Kafka takes 249"),
