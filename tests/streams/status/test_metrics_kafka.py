@@ -121,6 +121,8 @@ def test_a_scrape_has_what_has_happened(
     system = system_of("shop:operated")
     port = free_port()
     worker, _ = system.command("worker", "shop:operated", DRIFTLINE_METRICS=f"127.0.0.1:{port}")
+    # what is published in a take-over is not counted
+    eventually(lambda: total(port, "partition_state", state="serving") == system.case.partitions)
     events = list(shop.dearer())  # the models are frozen, and the amounts drift
     late = shop.asked(len(events), 0.0)  # a dead letter
     system.produce([*events, late])
