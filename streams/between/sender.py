@@ -47,11 +47,14 @@ class Sender:
         self._next = NEVER
         self._offset = self._ordinal = -1
         self._watermark = NEVER
+        self._silent = self._ended = False
         self._sends: list[Send] = []
 
-    def begin(self, offset: int, watermark: float) -> None:
-        """The next records are caused by the record at `offset`, with this `watermark`."""
+    def begin(self, offset: int, watermark: float, *, silent: bool = False, ended: bool = False) -> None:
+        """The next records are caused by the record at `offset`, with this `watermark`; in a warm-up they are
+        `silent`, and every target is told when that has `ended`."""
         self._offset, self._ordinal, self._watermark = offset, 0, watermark
+        self._silent, self._ended = silent, ended
 
     def send(
         self, target: Target, event: bytes, read: dict[str, Any] | None = None, refused: Refused | None = None
@@ -85,10 +88,10 @@ class Sender:
 
     def end(self) -> None:
         """The record is done: send the time to the targets that need it."""
-        if self._watermark <= NEVER or self._watermark < self._next:
+        if not self._ended and (self._watermark <= NEVER or self._watermark < self._next):
             return
         for target, told in self._told.items():
-            if self._watermark - told >= self._step:
+            if self._ended or self._watermark - told >= self._step:
                 self._append(target, b"", {}, None)
         self._next = min(self._told.values(), default=inf) + self._step
 
@@ -118,6 +121,7 @@ class Sender:
             event,
             read,
             refused,
+            self._silent,
         )
         record = StageRecord(*told) if answer is None else ModelRecord(*told, answer)
         value = encode_record(record)

@@ -13,8 +13,9 @@ import msgspec
 from driftline.online_models.pool.pool import Failure
 from driftline.streams.errors import StreamsError
 
-RECORD_VERSION = 1
-"""Of the encoding. Topics between stages belong to one version of the code, which reads no other."""
+RECORD_VERSION = 2
+"""Of the encoding, which has told whether a record is silent since version 2."""
+READ_VERSIONS = (1, 2)
 
 
 class Writer(NamedTuple):
@@ -30,7 +31,8 @@ class StageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     It is the `number`-th record of this writer to its reader, from 1 on: one that is missing is noticed.
     `watermark` says that no event before it follows from this writer, in seconds since the epoch. `event` is
     the event as the log has it, `read` the features that were read on its way. A record without an event only
-    states the time. The last stage reports an event that was `refused` on its way (stage, reason).
+    states the time. The last stage reports an event that was `refused` on its way (stage, reason). What a
+    `silent` record causes is not published: it belongs to a warm-up.
     """
 
     version: int
@@ -43,6 +45,7 @@ class StageRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     event: bytes = b""
     read: dict[str, Any] = {}
     refused: tuple[str, str] | None = None
+    silent: bool = False
 
     @property
     def writer(self) -> Writer:
@@ -109,9 +112,9 @@ def _checked(decode: Callable[[bytes], R], value: bytes | None) -> R:
         record = decode(value or b"")
     except msgspec.MsgspecError as error:
         raise StreamsError(f"a record between stages cannot be read: {error}") from error
-    if record.version != RECORD_VERSION:
+    if record.version not in READ_VERSIONS:
         raise StreamsError(
-            f"a record between stages has version {record.version}, and this code reads {RECORD_VERSION}: "
+            f"a record between stages has version {record.version}, and this code reads {READ_VERSIONS}: "
             "it is of other code, whose topics this one does not go on with"
         )
     return record

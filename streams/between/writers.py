@@ -16,10 +16,12 @@ class RecordsLost(StreamsError):
 
 
 class Heard(msgspec.Struct):
-    """How many records came from a writer so far, and its watermark."""
+    """How many records came from a writer so far, its watermark, and whether its newest record belongs to a
+    warm-up."""
 
     records: int
     watermark: float
+    silent: bool = False
 
 
 WriterProgress = dict[tuple[int, int], Heard]
@@ -34,12 +36,13 @@ class Writers:
     writer has come before, and one that is not the next shows that the topic has lost some.
 
     `watermark` is the smallest of the writers' watermarks: no event before it comes from any of them. It is
-    `NEVER` until each has sent one.
+    `NEVER` until each has sent one. `warming` says whether a warm-up is under way in one of them.
     """
 
     def __init__(self, known: Iterable[Writer]) -> None:
         self._heard: WriterProgress = {writer: Heard(0, NEVER) for writer in known}
         self.watermark = NEVER
+        self.warming = False
 
     @property
     def max_at(self) -> float | None:
@@ -65,6 +68,9 @@ class Writers:
             )
         last.records = record.number
         before = last.watermark
+        if record.silent is not last.silent:
+            last.silent = record.silent
+            self._look_whether_warming()
         if record.watermark > before:
             last.watermark = record.watermark
             if before <= self.watermark:  # it was the smallest, or one of them
@@ -79,3 +85,7 @@ class Writers:
         """Continue from what `state` returned."""
         self._heard = state
         self.watermark = min(heard.watermark for heard in state.values())
+        self._look_whether_warming()
+
+    def _look_whether_warming(self) -> None:
+        self.warming = any(heard.silent for heard in self._heard.values())

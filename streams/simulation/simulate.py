@@ -14,7 +14,6 @@ from driftline.streams.declare.case_models import check_models_of
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.plan import plan_of
 from driftline.streams.declare.usecase import UseCase
-from driftline.streams.errors import DeclarationError
 from driftline.streams.fold.processor import PartitionProcessor, Summary, summarize
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.simulation.chain_simulation import ChainSimulation
@@ -110,9 +109,9 @@ def simulate(
     warn_unless_pinned()
     started = time.perf_counter()
     events = with_closing_clock(case, open_log(case, source, limit, reading))
+    if warm_up is not None:
+        events = chain(as_warm_up(case, open_source(case, warm_up, None, reading)), events)
     if plan_of(case, partitions).is_chain:
-        if warm_up is not None:
-            raise DeclarationError(f"{case.name}: stages begin without a warm-up; partitions=1 has one")
         return _in_stages(case, partitions or case.partitions, events, on_outputs, on_progress)
     simulation = Simulation(case, partitions)
     waiting: list[list[LogRecord]] = [[] for _ in simulation.processors]
@@ -125,8 +124,6 @@ def simulate(
         if on_progress is not None:
             on_progress(simulation)
 
-    if warm_up is not None:
-        events = chain(as_warm_up(case, open_source(case, warm_up, None, reading)), events)
     for partition, record in layout(case, events, simulation.partitions):
         waiting[partition].append(record)
         if len(waiting[partition]) >= chunk:

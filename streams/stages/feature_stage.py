@@ -25,13 +25,17 @@ from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_work import LaterStage
 
+HeldRows = dict[RowKey, StampedRow]
+
 
 class FeatureStageParts(NamedTuple):
-    """The state of a feature stage: the progress of its writers, how many records, and its features."""
+    """The state of a feature stage: the progress of its writers, how many records, its features, and the
+    online rows that a warm-up holds back."""
 
     heard: WriterProgress
     records: int
     features: Any
+    held_rows: HeldRows
 
 
 class FeatureStage(LaterStage):
@@ -54,6 +58,7 @@ class FeatureStage(LaterStage):
         self._writers = Writers(itinerary.writers(number))
         self._sender = sender
         self._records = 0
+        self._held_rows: HeldRows = {}
 
     @property
     def window_keys(self) -> dict[str, int]:
@@ -65,8 +70,8 @@ class FeatureStage(LaterStage):
         return self._features.sizes()
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
-        """The online row of every key of its windows."""
-        return self._features.every_row()
+        """The online row of every key of its windows; none during a warm-up."""
+        return iter(()) if self.warming else self._features.every_row()
 
     def counts(self) -> dict[str, int]:
         """Keys of windows dropped so far to make room for others."""
@@ -77,18 +82,29 @@ class FeatureStage(LaterStage):
         writers, sender = self._writers, self._sender
         for record in records:
             self.offset = record.offset
-            told = decode_record(record.value)
+            told, was_warming = decode_record(record.value), writers.warming
             if not writers.take(told):
                 continue
             self._records += 1
             if self._records % RETAIN_EVERY == 0:
-                self._features.put_rows(out.rows)
+                self._put_rows(out)
                 self._features.retain(writers.watermark)
-            sender.begin(record.offset, writers.watermark)
+            ended = was_warming and not writers.warming
+            sender.begin(record.offset, writers.watermark, silent=told.silent, ended=ended)
             if told.event:
                 self._pass_on(told)
             sender.end()
+        self._put_rows(out)
+
+    def _put_rows(self, out: Outputs) -> None:
+        """Put out the online rows that have changed; a warm-up holds them back."""
+        if self.warming:
+            self._features.put_rows(self._held_rows)
+            return
         self._features.put_rows(out.rows)
+        if self._held_rows:
+            out.rows = self._held_rows | out.rows
+            self._held_rows = {}
 
     def _pass_on(self, told: StageRecord) -> None:
         event = self._decode(told.event)
@@ -118,10 +134,12 @@ class FeatureStage(LaterStage):
 
     def state(self) -> FeatureStageParts:
         """Everything that later records depend on; nothing is copied."""
-        return FeatureStageParts(self._writers.state(), self._records, self._features.state())
+        return FeatureStageParts(
+            self._writers.state(), self._records, self._features.state(), self._held_rows
+        )
 
     def restore(self, state: FeatureStageParts) -> None:
         """Continue from what `state` returned."""
         self._writers.restore(state.heard)
-        self._records = state.records
+        self._records, self._held_rows = state.records, state.held_rows
         self._features.restore(state.features)

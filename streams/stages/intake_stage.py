@@ -38,6 +38,7 @@ class IntakeStage(StageWork):
         self._features = features_of(case, itinerary.plan.stages[0], rows, AcceptedFeatures)
         self.intake = Intake(replace(case, refusals=None), self._features, partition, joins=False)
         self._sender = sender
+        self._was_warming = False
 
     @property
     def offset(self) -> int:
@@ -54,7 +55,10 @@ class IntakeStage(StageWork):
         sender = self._sender
         event, x = self._features.take()
         stop = None if event is None else self._itinerary.next_stop(event, 0)
-        sender.begin(record.offset, _told_with(None if stop is None else event, self.intake.watermark))
+        told = _told_with(None if stop is None else event, self.intake.watermark)
+        was_warming, self._was_warming = self._was_warming, self.intake.warming
+        ended = was_warming and not self.intake.warming
+        sender.begin(record.offset, told, silent=self.intake.warming, ended=ended)
         if turn.work:  # a command: nothing else makes work here
             turn.work.clear()
             if self._is_first:  # every partition has it, and the models must get it once
@@ -73,6 +77,11 @@ class IntakeStage(StageWork):
     def watermark(self) -> float:
         """Events before it are refused as late; `NEVER` before the first confirmed event."""
         return self.intake.watermark
+
+    @property
+    def warming(self) -> bool:
+        """Whether a warm-up is under way."""
+        return self.intake.warming
 
     @property
     def max_at(self) -> float | None:
@@ -125,6 +134,7 @@ class IntakeStage(StageWork):
     def restore(self, state: IntakeParts) -> None:
         """Continue from what `state` returned."""
         self.intake.restore(state)
+        self._was_warming = self.intake.warming
 
 
 def _told_with(sent: Event | None, watermark: float) -> float:

@@ -50,6 +50,7 @@ class LastParts(NamedTuple):
     classes: Classes
     predictions: int
     dead_letters: int
+    refused_in_warm_up: int
     published: Published | None
 
 
@@ -105,7 +106,7 @@ class LastStage(LaterStage):
         self._is_multiclass = case.task.kind == "multiclass"
         self._classes = Classes()
         self.predictions = 0
-        self.dead_letters = 0
+        self.dead_letters = self.refused_in_warm_up = 0
         self._staleness: Staleness | None = None
         self._half: Turn | Learner = self.learner
 
@@ -138,6 +139,7 @@ class LastStage(LaterStage):
         return {
             "predictions": self.predictions,
             "dead_letters": self.dead_letters,
+            "refused_in_warm_up": self.refused_in_warm_up,
             "unmatched": self.label_join.unmatched,
             **asdict(self.learner.results),
             "pending": self.label_join.open,
@@ -158,12 +160,15 @@ class LastStage(LaterStage):
     def fold(self, records: Sequence[Record], out: Outputs) -> None:
         """Fold records of the stage's topic, and return their outputs."""
         writers, join = self._writers, self.label_join
+        # what a warm-up causes is not published, but for outcomes of requests that it has nothing to do with
+        quiet = Outputs(published=False, outcomes=out.outcomes)
         self._half = turn = Turn(out, None)
         for record in records:
             turn.offset = self._first_position + record.offset
             told = self._decode_record(record.value)
             if not writers.take(told):
                 continue
+            turn.out = quiet if told.silent else out
             if self.predecessor is not None:
                 self._adopt(self.predecessor.unseen_before(writers.watermark))
             if writers.watermark > join.due:
@@ -173,7 +178,7 @@ class LastStage(LaterStage):
                 try:
                     self._take(event, told, turn)
                 except Refused as refused:
-                    self._tell(self._accepted(event, told, turn), refused, out)
+                    self._tell(self._accepted(event, told, turn), refused, turn.out)
             if self._publication is not None:
                 self._learn_and_publish(self._publication, turn)
         self._half = self.learner
@@ -205,7 +210,7 @@ class LastStage(LaterStage):
         label_key = self._labels.key(event)
         if route.asks:
             if told.__class__ is ModelRecord and told.answer is not None:
-                self._note(event, at, label_key, told.read, told.answer, turn)
+                self._note(event, at, label_key, told, told.answer, turn)
             else:
                 self._ask(event, at, label_key, told, turn)
         if route.labels or route.voids:
@@ -225,14 +230,14 @@ class LastStage(LaterStage):
         check_answer(accepted, keys, x)
         if problems := self._completion.accepted():  # reported, but no reason to refuse the request
             self._tell(accepted, Refused("range", "; ".join(problems)), turn.out)
-        name, published, silent = self._requests.prediction_id(event), None, False
-        if self.predecessor is not None:
+        name, published, silent = self._requests.prediction_id(event), None, told.silent
+        if self.predecessor is not None and not silent:
             published = self.predecessor.published(event.id, turn.offset)
             name = name if published is None else published.id
             silent = published is None and self.predecessor.is_settled(at)
         pending = self._requests.pending(name, event, at, x, keys, label_key, silent=silent)
         out = turn.out
-        if silent:
+        if silent and out.published:
             turn.out = Outputs(published=False)
         turn.known(Question(pending, event.at, published))
         turn.out = out
@@ -246,12 +251,12 @@ class LastStage(LaterStage):
             self.label_join.add(self._requests.adopted(published, self._task))
 
     def _note(
-        self, event: Event, at: float, label_key: Any, read: dict[str, Any], answer: Answer, turn: Turn
+        self, event: Event, at: float, label_key: Any, told: StageRecord, answer: Answer, turn: Turn
     ) -> None:
         """A replica has answered a request: it waits for its label here."""
-        x, keys = self._completion.completed(read), self._requests.keys(event)
+        x, keys = self._completion.completed(told.read), self._requests.keys(event)
         name = self._requests.prediction_id(event)
-        pending = self._requests.pending(name, event, at, x, keys, label_key, silent=False)
+        pending = self._requests.pending(name, event, at, x, keys, label_key, silent=told.silent)
         forecast = Forecast(
             answer.serving, answer.version, answer.learned_through, answer.output, answer.outputs
         )
@@ -273,7 +278,8 @@ class LastStage(LaterStage):
             self.label_join.answer(said, turn.known)
 
     def _tell(self, accepted: Accepted, refused: Refused, out: Outputs) -> None:
-        self.dead_letters += 1
+        self.dead_letters += out.published
+        self.refused_in_warm_up += not out.published
         letters = out.dead_letters
         # an event that was accepted may have several reports
         ordinal = letters[-1].ordinal + 1 if letters and letters[-1].offset == accepted.offset else 0
@@ -289,6 +295,7 @@ class LastStage(LaterStage):
             self._classes,
             self.predictions,
             self.dead_letters,
+            self.refused_in_warm_up,
             None if self._publication is None else self._publication.state(),
         )
 
@@ -300,5 +307,6 @@ class LastStage(LaterStage):
         self.learner.restore(state.learner)
         self._classes = state.classes
         self.predictions, self.dead_letters = state.predictions, state.dead_letters
+        self.refused_in_warm_up = state.refused_in_warm_up
         if self._publication is not None and state.published is not None:
             self._publication.restore(state.published)

@@ -90,16 +90,20 @@ class ReplicaStage(LaterStage):
             if told.part is not None:
                 self._hear(told)
                 continue
+            was_warming = writers.warming
             if not writers.take(told):
                 continue
-            sender.begin(record.offset, writers.watermark)
+            ended = was_warming and not writers.warming
+            sender.begin(record.offset, writers.watermark, silent=told.silent, ended=ended)
             if told.event:
                 event = self._decode(told.event)
                 accepted = Accepted(record.offset, self._codec.key(event), told.event)
+                # what a warm-up causes is not published
+                own = Outputs(published=False) if told.silent else out
                 try:
-                    self._answer(event, told, accepted, out)
+                    self._answer(event, told, accepted, own)
                 except Refused as refused:
-                    self._tell(accepted, refused, out)
+                    self._tell(accepted, refused, own)
             sender.end()
 
     def _hear(self, told: ModelRecord) -> None:
@@ -113,7 +117,7 @@ class ReplicaStage(LaterStage):
         x = self._completion.completed(told.read)
         check_answer(accepted, keys, x)
         name, label_key = requests.prediction_id(event), self._labels.key(event)
-        pending = requests.pending(name, event, at, x, keys, label_key, silent=False)
+        pending = requests.pending(name, event, at, x, keys, label_key, silent=told.silent)
         answer, forecast = self._asked(x, name)
         pending.prediction = self._task.point(forecast.output)
         # sent before anything is put out: one that is too large to be learned from is refused
@@ -122,7 +126,7 @@ class ReplicaStage(LaterStage):
             self._tell(accepted, Refused("range", "; ".join(problems)), out)
         said = prediction_of(self._task, pending, event.at, forecast, interval_of(self._pool, forecast))
         out.predictions.append(Output(accepted.offset, 0, pending.key.encode(), self._encode(said)))
-        self._predictions += 1
+        self._predictions += out.published
 
     def _asked(self, x: dict[str, Any], name: str) -> tuple[Answer, Forecast]:
         """The answer to a request, for the learner and for whoever asked."""
@@ -143,7 +147,7 @@ class ReplicaStage(LaterStage):
         return answer, forecast
 
     def _tell(self, accepted: Accepted, refused: Refused, out: Outputs) -> None:
-        self._dead_letters += 1
+        self._dead_letters += out.published
         out.dead_letters.append(dead_letter(accepted, refused, 0))
 
     def state(self) -> ReplicaParts:

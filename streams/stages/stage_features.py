@@ -9,7 +9,7 @@ from driftline.features.declare.declaration import Elapsed, View, Window, stored
 from driftline.features.declare.ranges import RangesState
 from driftline.features.errors import FeatureValueError
 from driftline.features.state.feature_state import FeatureState
-from driftline.streams.declare.events import Event, WarmUp
+from driftline.streams.declare.events import Event
 from driftline.streams.declare.plan import Stage
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
@@ -56,9 +56,7 @@ class AcceptedFeatures(FeatureState):
         return self._x
 
     def update(self, event: Any, at: float) -> None:
-        """As any state of features; raises Refused for a warm-up."""
-        if isinstance(event, WarmUp):
-            raise Refused("warm-up", "a case of several stages begins without a warm-up")
+        """As any state of features."""
         super().update(event, at)
         self._event = event
 

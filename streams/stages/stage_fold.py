@@ -126,8 +126,8 @@ class StageFold:
 
     @property
     def warming(self) -> bool:
-        """Never: a case of several stages begins without a warm-up."""
-        return False
+        """Whether a warm-up is under way."""
+        return self.work.warming
 
     @property
     def watermark(self) -> float:

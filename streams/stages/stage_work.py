@@ -56,6 +56,11 @@ class StageWork(ABC):
         return 0
 
     @property
+    def warming(self) -> bool:
+        """Whether a warm-up is under way."""
+        return False
+
+    @property
     def window_keys(self) -> dict[str, int]:
         """How many keys the windows hold, by event and what they are by."""
         return {}
@@ -108,6 +113,11 @@ class LaterStage(StageWork):
     def watermark(self) -> float:
         """The smallest watermark of the writers; `NEVER` until each has sent one."""
         return self._writers.watermark
+
+    @property
+    def warming(self) -> bool:
+        """Whether a warm-up is under way in a stage that writes to this one."""
+        return self._writers.warming
 
     @property
     def max_at(self) -> float | None:

@@ -111,7 +111,7 @@ class Succession:
     def _is_open(self, told: StageRecord, settled: float) -> bool:
         """Whether a record is a request that the other code may still answer."""
         event = self._decode(told.event)
-        is_request = event.__class__ is self._ask and told.refused is None
+        is_request = event.__class__ is self._ask and told.refused is None and not told.silent
         return is_request and event.id not in self._published and event.at.timestamp() >= settled
 
     def published(self, event_id: str, offset: int) -> Prediction | None:

@@ -173,7 +173,7 @@ def test_a_record_between_stages_is_shown_with_its_writer_and_what_was_read() ->
     chain = Chain(parcels.on_two, 2)
     places = StagePlaces(parcels.on_two.topics(), "0a1b2c3d4e5f", chain.itinerary)
     _, first = next(iter(laid_out_by(parcels.on_two, parcels.events(1), 2, chain.itinerary.entry)))
-    refused = encode_record(StageRecord(1, 2, 1, 3, 7, 0, NEVER, b"", refused=("features", "too odd")))
+    refused = encode_record(StageRecord(2, 2, 1, 3, 7, 0, NEVER, b"", refused=("features", "too odd")))
     [told, *_] = chain.stages[0][0].step((first,)).sends
     lines = [
         shown(record_as_json(1, between_stages(record(9, None, value), places)))["value"]
