@@ -27,12 +27,23 @@ class DeclarationError(DriftlineError):
     """
 
 
+class StateUnreadable(DriftlineError):
+    """A part of the state that is on disk cannot be read, or is not what was written. The state must not be
+    used any more; the one of a checkpoint can.
+
+    >>> from driftline.errors import StateUnreadable
+    >>> issubclass(StateUnreadable, DriftlineError)
+    True
+    """
+
+
 def pass_interrupt(raised: BaseException) -> None:
-    """Raise an exception of user code again if it is KeyboardInterrupt, so that a user can end the process.
+    """Raise an exception of user code again if it is KeyboardInterrupt, so that a user can end the process,
+    or a state that cannot be read, which is no fault of user code.
 
     Anything else that a user's function or estimator raises is a fault of that code: also `sys.exit()`, which
     would end the process silently, and a panic of a library in Rust, which is no `Exception` either. So user
     code is called in `try: ... except BaseException as error: pass_interrupt(error)`.
     """
-    if isinstance(raised, KeyboardInterrupt):
+    if isinstance(raised, KeyboardInterrupt | StateUnreadable):
         raise raised

@@ -14,10 +14,11 @@ _NOT_ITS_OWN = (type, FunctionType, BuiltinFunctionType, ModuleType)
 
 
 class StateSize(NamedTuple):
-    """The number of things of a kind, and the bytes of memory of each, estimated from a sample."""
+    """The number of things of a kind, and the bytes of memory and on disk of each, by a sample."""
 
     held: int
     bytes_each: float
+    disk_bytes_each: float = 0.0
 
 
 def object_size(*values: Any) -> int:
@@ -54,4 +55,9 @@ def added_sizes(sizes: Iterable[StateSize]) -> StateSize:
     """Several sizes together."""
     each = list(sizes)
     held = sum(size.held for size in each)
-    return StateSize(held, sum(size.held * size.bytes_each for size in each) / held if held else 0.0)
+    if not held:
+        return StateSize(0, 0.0)
+    memory, disk = (
+        sum(size.held * getattr(size, of) for size in each) for of in ("bytes_each", "disk_bytes_each")
+    )
+    return StateSize(held, memory / held, disk / held)

@@ -148,10 +148,10 @@ class SettingValues(KafkaSecurity):
     `archive` and `checkpoints` are folders or pyarrow.fs URIs (None: below `home`); `key` seals checkpoints,
     64 hex digits (None: one made below `home`). `online_store` is "sqlite" (a file below `home`) or the URL
     of a Redis, `registry` the URL of a database for Feast's registry (None: a SQLite file below `home`).
-    `memory` is how much of a worker's memory predictions take that wait packed: older ones are files beside
-    the checkpoints (None: all are in memory). `jars` is where those of the local broker are kept (None: in
-    the user's cache). `metrics` is the address,
-    host:port, at which workers serve their metrics and health (None: nowhere). `log` is what processes log:
+    `memory` is how much of a worker's memory its state takes, one half predictions that wait packed, one half
+    windows: older ones are in files beside the checkpoints (None: all are in memory). `jars` is where those
+    of the local broker are kept (None: in the user's cache). `metrics` is the address, host:port, at which
+    workers serve their metrics and health (None: nowhere). `log` is what processes log:
     text for people, or JSON objects, one a line. `foreign` is what bridges read, `cases` are short names on
     the command line.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from driftline.bench.speed.scale import Size, chunks, scaled
-from driftline.object_size import object_size, size_of
+from driftline.object_size import StateSize, object_size, size_of
 from driftline.online_models.pool.pool import Forecast
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.waiting.packed import SEGMENT
@@ -21,8 +21,8 @@ def test_a_value_is_counted_with_what_it_refers_to_once_and_without_its_class() 
 
 
 def test_a_size_is_the_mean_of_what_is_at_hand() -> None:
-    assert size_of(100, [("a",), ("abc",)]) == (100, sys.getsizeof("a") + 1)
-    assert size_of(0, []) == (0, 0.0)
+    assert size_of(100, [("a",), ("abc",)]) == StateSize(100, sys.getsizeof("a") + 1)
+    assert size_of(0, []) == StateSize(0, 0.0)
 
 
 def test_a_fold_says_what_each_window_and_prediction_takes() -> None:

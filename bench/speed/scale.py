@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from driftline.bench.cases import without_extras
 from driftline.examples.payments import payments
 from driftline.examples.payments.events import Disputed, Payment
+from driftline.garbage_collection import seldom_collected
 from driftline.streams.code.hash_seed import pin
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
@@ -93,6 +94,7 @@ def resident_mb() -> float:
     return resident_bytes() / 2**20
 
 
+@seldom_collected()  # as wherever a case is folded
 def measure(size: Size) -> dict[str, Any]:
     """CPU us an event of the fold alone, and MB that it has added to the process."""
     case = scaled()

@@ -34,10 +34,11 @@ from driftline.features.state.request_row import (
     RequestRow,
     is_plain,
 )
+from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
 from driftline.features.state.window_feed import WindowFeed
 from driftline.features.state.windows.aggregate import new_table, reader_of, table_identity
 from driftline.features.state.windows.window import CountWindow
-from driftline.features.state.windows.window_table import BoundedTable, WindowTable
+from driftline.features.state.windows.window_table import BoundedTable, SavedTable, WindowTable
 from driftline.object_size import StateSize, size_of
 
 SAMPLED = 8
@@ -49,7 +50,7 @@ class FeatureParts:
     """The state of a partition's features, as checkpoints store it: tables of windows and references in the
     order of declaration, views by name, and the valid ranges."""
 
-    tables: list[WindowTable]
+    tables: Sequence[WindowTable | SavedTable]
     references: list[ReferencesState]
     views: dict[str, ViewState]
     ranges: RangesState
@@ -67,8 +68,10 @@ class FeatureState:
         features: Mapping[str, Feature],
         ask: type,
         views: Sequence[View] = (),
+        store: SegmentStore = IN_MEMORY,
     ) -> None:
         self._ask = ask
+        self._store = store
         self._tables: dict[tuple[Any, ...], WindowTable] = {}
         self._feeds: dict[type, WindowFeed] = {}
         self._references: dict[tuple[type, str], References] = {}
@@ -95,7 +98,7 @@ class FeatureState:
         identity = table_identity(feature)
         table = self._tables.get(identity)
         if table is None:
-            table = self._tables[identity] = new_table(feature)
+            table = self._tables[identity] = new_table(feature, self._store)
             self._feeds.setdefault(feature.event, WindowFeed()).feed(table, feature)
         table.keep_for(feature.over)
         return table
@@ -105,7 +108,11 @@ class FeatureState:
         return WindowReading(name, place, windows, reader_of(feature), feature.over, feature.empty)
 
     def _readings(self, view: View) -> list[WindowReading]:
-        return [self._reading(name, window, 0) for name, window in view.features.items()]
+        """How the view's rows are read; that leaves windows where they are."""
+        return [
+            self._reading(name, window, 0)._replace(window_of=self._table(window).peeker())
+            for name, window in view.features.items()
+        ]
 
     def _show(self, view: View) -> None:
         """Maintain the online rows of the view."""
@@ -246,7 +253,7 @@ class FeatureState:
         held: dict[str, int] = {}
         for (_, event, _, by, *_), table in self._tables.items():
             windows = f"{event.__name__} by {', '.join(by) or 'nothing'}"
-            held[windows] = held.get(windows, 0) + len(table)
+            held[windows] = held.get(windows, 0) + table.held
         return held
 
     def sizes(self) -> dict[str, StateSize]:
@@ -256,7 +263,13 @@ class FeatureState:
             values = f"{event.__name__}.{value}" if isinstance(value, str) else event.__name__
             name = f"{window.__name__} of {values} by {', '.join(by) or 'nothing'} over {table.over:g} s"
             sizes[name] = size_of(len(table), islice(table.items(), SAMPLED))
+            if (packed := table.packed_size).held:
+                sizes[f"{name}, packed"] = packed
         return sizes
+
+    def segments(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return [name for table in self._tables.values() for name in table.segments()]
 
     def retain(self, watermark: float) -> None:
         """Drop values that no request at or after the watermark (seconds) can read."""
@@ -279,7 +292,7 @@ class FeatureState:
     def restore(self, state: FeatureParts) -> None:
         """Take over a state that the same declarations made."""
         for table, stored in zip(self._tables.values(), state.tables, strict=True):
-            table.restore(stored)
+            table.restore(stored, self._store)
         for references, known in zip(self._references.values(), state.references, strict=True):
             references.restore(known)
         for view in self._views:

@@ -73,7 +73,7 @@ class OnlineView:
         """The row of each key that has a value in a window."""
         newest: dict[Any, float] = {}
         for table in self._tables:
-            for key, window in table.items():
+            for key, window in table.windows():
                 newest[key] = max(window.ats[-1], newest.get(key, NEVER))
         for key, at in newest.items():
             yield (self.name, texts_of(key)), (self.state.stamps.get(key, at), self.values(key, at))

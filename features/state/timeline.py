@@ -179,6 +179,10 @@ class Timeline:
         """As `FeatureState.keys_held`."""
         return self._features.keys_held()
 
+    def segments(self) -> list[str]:
+        """As `FeatureState.segments`."""
+        return self._features.segments()
+
     def sizes(self) -> dict[str, StateSize]:
         """As `FeatureState.sizes`."""
         return self._features.sizes()

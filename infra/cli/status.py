@@ -64,7 +64,8 @@ def _partition(number: str, status: dict[str, Any]) -> str:
 
 def _size(name: str, size: dict[str, int]) -> str:
     """What a kind of state took at the last checkpoint."""
-    return f"    {size['count']:,} {name}: {size['bytes_each']:,} bytes each"
+    on_disk = f", {size['disk_bytes_each']:,} on disk" if size["disk_bytes_each"] else ""
+    return f"    {size['count']:,} {name}: {size['bytes_each']:,} bytes each{on_disk}"
 
 
 _REFUSED = {

@@ -74,12 +74,14 @@ def seal_of(settings: Settings) -> Seal:
 
 
 def _segments(checkpoints: Storage, settings: Settings) -> SegmentFolders | None:
-    """Where packed predictions are: files, where a worker with less memory may have left some."""
+    """Where packed predictions and windows are: files, where a worker with less memory may have left some.
+    One half of the memory is for predictions, one for windows."""
     if checkpoints.folder is not None:
-        return SegmentFolders(checkpoints.folder, settings.memory)
+        half = None if settings.memory is None else settings.memory // 2
+        return SegmentFolders(checkpoints.folder, half, half)
     if settings.memory is not None:
         raise InfraError(
-            f"DRIFTLINE_MEMORY keeps predictions in files beside the checkpoints, and {checkpoints.uri} is "
+            f"DRIFTLINE_MEMORY keeps state in files beside the checkpoints, and {checkpoints.uri} is "
             "no folder: name a folder in DRIFTLINE_CHECKPOINTS, or set no limit"
         )
     return None

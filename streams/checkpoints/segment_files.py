@@ -1,4 +1,4 @@
-"""Segments of packed predictions as files beside the checkpoints that name them.
+"""Segments of packed predictions and windows as files beside the checkpoints that name them.
 
 A file is named by the sha256 of its content and never changes, so writing it again writes the same, and a
 sealed checkpoint vouches for every file that it names. Other files are never read. A file is written when its
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from driftline.atomic_file import sync_folder
+from driftline.errors import StateUnreadable
+from driftline.features.state.segment_store import IN_MEMORY, MemoryBudget, SegmentBytes, SegmentStore
 from driftline.streams.archive.storage import STALE
 from driftline.streams.errors import StreamsError
-from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentBytes, SegmentStore
 
 log = logging.getLogger("driftline.worker")
 
@@ -73,23 +74,32 @@ class _SegmentFile:
         return len(self._memory.get(self.name) or b"")
 
     def read(self, begin: int, end: int) -> bytes:
-        """See `SegmentBytes`; raises OSError."""
+        """See `SegmentBytes`."""
         content = self._memory.get(self.name)
         if content is not None:
             return content[begin:end]
-        file = os.open(self._path, os.O_RDONLY)
         try:
-            return os.pread(file, end - begin, begin)
-        finally:
-            os.close(file)
+            file = os.open(self._path, os.O_RDONLY)
+            try:
+                return os.pread(file, end - begin, begin)
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise StateUnreadable(f"segment {self._path} cannot be read: {error}") from error
 
 
 class SegmentFiles:
     """The segments of one partition, in a folder: a `SegmentStore`."""
 
-    def __init__(self, folder: Path, memory: SegmentMemory) -> None:
+    def __init__(self, folder: Path, memory: SegmentMemory, budget: MemoryBudget | None = None) -> None:
         self._folder = folder
         self._memory = memory
+        self._budget = budget
+
+    @property
+    def budget(self) -> MemoryBudget | None:
+        """See `SegmentStore`."""
+        return self._budget
 
     def keep(self, content: bytes) -> SegmentBytes:
         """See `SegmentStore`. A segment that cannot be written stays in memory, and in each checkpoint."""
@@ -98,7 +108,7 @@ class SegmentFiles:
             self._write(path, content)
         except OSError as error:
             log.error(
-                "%d bytes of packed predictions stay in memory, they cannot be written: %s",
+                "%d bytes of packed state stay in memory, they cannot be written: %s",
                 len(content),
                 error,
             )
@@ -162,6 +172,8 @@ class SegmentFiles:
 class _BackInMemory:
     """Keeps segments in memory, even those that were files when the state was stored."""
 
+    budget: MemoryBudget | None = None
+
     def __init__(self, files: SegmentFiles) -> None:
         self._files = files
 
@@ -174,16 +186,18 @@ class _BackInMemory:
 
 class SegmentFolders:
     """Where a worker keeps the segments of its partitions: `root` is the folder of its checkpoints, `memory`
-    how many bytes of them may be in memory; None keeps all in memory."""
+    how many bytes of them may be in memory, and `windows` how many bytes of windows may; None keeps all in
+    memory."""
 
-    def __init__(self, root: Path, memory: int | None) -> None:
+    def __init__(self, root: Path, memory: int | None, windows: int | None = None) -> None:
         self._root = root
         self._memory = SegmentMemory(memory or 0)
+        self._budget = None if windows is None else MemoryBudget(windows)
         self._is_limited = memory is not None
 
     def files(self, folder: str) -> SegmentFiles:
         """The files of the partition whose checkpoints are in a folder."""
-        return SegmentFiles(self._root / folder / SEGMENTS, self._memory)
+        return SegmentFiles(self._root / folder / SEGMENTS, self._memory, self._budget)
 
     def store(self, folder: str) -> SegmentStore:
         """The store for the segments of that partition's fold."""

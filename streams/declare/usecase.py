@@ -29,6 +29,7 @@ from driftline.features.declare.on_demand import OnDemandView, on_demand_views
 from driftline.features.errors import FeatureDeclarationError
 from driftline.features.quality.feature_schema import RefusingFeatures
 from driftline.features.state.feature_state import FeatureState
+from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
 from driftline.online_models.members.member import PerKey, Shared
 from driftline.online_models.tasks.protocol import Kind, Task
 from driftline.streams.code.provenance import is_ours
@@ -266,9 +267,10 @@ class UseCase:
             return self.models
         return replace(self.models, monitoring=replace(monitoring, unwatched=monitoring.unwatched | noted))
 
-    def feature_state(self, views: Sequence[View] = ()) -> FeatureState:
-        """The empty feature state of one partition. It maintains the online rows of the `views`."""
-        return FeatureState(self.features, self.task.ask, views)
+    def feature_state(self, views: Sequence[View] = (), store: SegmentStore = IN_MEMORY) -> FeatureState:
+        """The empty feature state of one partition. It maintains the online rows of the `views`, and keeps
+        windows that leave the memory in the `store`."""
+        return FeatureState(self.features, self.task.ask, views, store)
 
     def topics(self, namespace: str = "") -> Topics:
         """Names and settings of the case's topics."""

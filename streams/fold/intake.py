@@ -14,6 +14,7 @@ from driftline.features.errors import FeatureValueError
 from driftline.features.quality.feature_schema import RefusingFeatures
 from driftline.features.state.event_time import NEVER
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.streams.declare.commands import Authority
@@ -43,7 +44,6 @@ from driftline.streams.records.output_size import check_answer
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.waiting.packing import Packing
-from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
 RETAIN_EVERY = 256
 """Records between clean-ups of windows; no feature value depends on it."""
@@ -147,6 +147,10 @@ class Intake:
     def sizes(self) -> dict[str, StateSize]:
         """How many windows and predictions there are, and what each takes of memory."""
         return self._features.sizes() | self.label_join.sizes()
+
+    def segments(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return self._features.segments() + self.label_join.segments()
 
     def known_references(self) -> dict[str, KnownReferences]:
         """What this partition knows of each kind of reference, by the kind's name."""

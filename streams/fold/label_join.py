@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from driftline.features.state.segment_store import SegmentStore
 from driftline.object_size import StateSize, added_sizes
 from driftline.online_models.tasks.task import UNLABELLED, Answers, Label
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, PredictionStatus, in_order_of_time
 from driftline.streams.waiting.queue import NEVER_DUE, WaitingQueue
 from driftline.streams.waiting.queue_state import QueueState, StoredQueue
-from driftline.streams.waiting.segment_store import SegmentStore
 
 
 class ResolvedPrediction(msgspec.Struct, frozen=True, gc=False):
@@ -204,6 +204,8 @@ class LabelJoin:
                 known(Lesson(pending, pending.label, pending.closed_at))
             if not pending.told_by or self.rule.is_corrected:
                 self._closing.add(pending)
+        if self._forgotten is None:  # else they are asked for
+            self._closing.pass_by(time, self.rule.corrections)
         while (pending := self._closing.take_due(time, self.rule.corrections)) is not None:
             self._forget(pending)
 

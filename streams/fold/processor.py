@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple, Self
 
-from driftline.errors import pass_interrupt
+from driftline.errors import StateUnreadable, pass_interrupt
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
@@ -24,7 +25,6 @@ from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.waiting.queue_state import pickled
-from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
 
 class ProcessorState(NamedTuple):
@@ -51,7 +51,7 @@ class PartitionProcessor:
         self.partition = partition
         self.next_offset = 0
         self.learner = Learner(case, partition, case.partitions)
-        features = case.feature_state(case.views() if rows else ())
+        features = case.feature_state(case.views() if rows else (), store)
         self.intake = Intake(case, features, partition, store=store)
 
     def watched_by(self, witness: Witness | None) -> None:
@@ -68,7 +68,7 @@ class PartitionProcessor:
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""
-        return self.intake.label_join.segments()
+        return self.intake.segments()
 
     @classmethod
     def restored(cls, case: UseCase, partition: int, snapshot: bytes, *, rows: bool = False) -> Self:
@@ -98,7 +98,7 @@ class PartitionProcessor:
             if records:
                 self.next_offset = records[-1].offset + 1
             self.intake.put_rows(out)
-        except StreamsError:
+        except (StreamsError, StateUnreadable):
             raise
         except BaseException as error:
             pass_interrupt(error)

@@ -129,7 +129,11 @@ class Checkpointing:
             }
         if self._sizes:
             status["sizes"] = {
-                name: {"count": size.held, "bytes_each": round(size.bytes_each)}
+                name: {
+                    "count": size.held,
+                    "bytes_each": round(size.bytes_each),
+                    "disk_bytes_each": round(size.disk_bytes_each),
+                }
                 for name, size in self._sizes.items()
             }
         if self._outage is not None:

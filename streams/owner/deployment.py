@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from driftline.features.state.segment_store import IN_MEMORY
 from driftline.streams.archive.epochs import Code
 from driftline.streams.checkpoints.checkpoint import Checkpoint, CheckpointHeader, CheckpointStore, encode
 from driftline.streams.checkpoints.sealing import Seal
@@ -24,7 +25,6 @@ from driftline.streams.stages.alignment import Alignment
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold
-from driftline.streams.waiting.segment_store import IN_MEMORY
 
 if TYPE_CHECKING:
     from driftline.streams.owner.upgrade.chain_standby import ChainStandby

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from driftline.errors import StateUnreadable
 from driftline.features.errors import FeaturesError
 from driftline.features.online.transient_failures import Outage
 from driftline.logs import about
@@ -142,8 +143,9 @@ class PartitionTask:
                 await self._set_down()
             except Fenced as error:
                 await self._retry(error, FENCED_PAUSE)
-            except (AppendFailed, BrokerSilent, RecordsMissing) as error:
-                # records were deleted while they were read: a new take-over reports what that means
+            except (AppendFailed, BrokerSilent, RecordsMissing, StateUnreadable) as error:
+                # records were deleted while they were read: a new take-over reports what that means; a state
+                # that is not whole any more is left for the one of a checkpoint
                 await self._retry(error, RETRY_AFTER)
             except OtherCode as error:
                 self.superseded = True

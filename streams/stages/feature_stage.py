@@ -69,6 +69,10 @@ class FeatureStage(LaterStage):
         """How many windows there are, and what each takes of memory."""
         return self._features.sizes()
 
+    def segments(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return self._features.segments()
+
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """The online row of every key of its windows; none during a warm-up."""
         return iter(()) if self.warming else self._features.every_row()

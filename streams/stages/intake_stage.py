@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
 from driftline.object_size import StateSize
 from driftline.streams.between.sender import Sender
 from driftline.streams.declare.events import Event
@@ -31,11 +32,17 @@ class IntakeStage(StageWork):
     """
 
     def __init__(
-        self, case: UseCase, itinerary: Itinerary, partition: int, sender: Sender, rows: bool
+        self,
+        case: UseCase,
+        itinerary: Itinerary,
+        partition: int,
+        sender: Sender,
+        rows: bool,
+        store: SegmentStore = IN_MEMORY,
     ) -> None:
         self._itinerary = itinerary
         self._is_first = partition == 0
-        self._features = features_of(case, itinerary.plan.stages[0], rows, AcceptedFeatures)
+        self._features = features_of(case, itinerary.plan.stages[0], rows, AcceptedFeatures, store)
         self.intake = Intake(replace(case, refusals=None), self._features, partition, joins=False)
         self._sender = sender
         self._was_warming = False
@@ -110,6 +117,10 @@ class IntakeStage(StageWork):
     def sizes(self) -> dict[str, StateSize]:
         """How many windows and predictions there are, and what each takes of memory."""
         return self.intake.sizes()
+
+    def segments(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return self.intake.segments()
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
         """The online row of every key of its windows."""

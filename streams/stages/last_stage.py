@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
 from driftline.features.declare.ranges import RangesState
+from driftline.features.state.segment_store import SegmentStore
 from driftline.object_size import StateSize
 from driftline.online_models.pool.pool import Forecast, Pool
 from driftline.streams.between.stage_record import (
@@ -37,7 +38,6 @@ from driftline.streams.stages.publication import Publication, Published
 from driftline.streams.stages.stage_features import Completion
 from driftline.streams.stages.stage_work import LaterStage
 from driftline.streams.waiting.packing import Packing
-from driftline.streams.waiting.segment_store import SegmentStore
 
 
 class LastParts(NamedTuple):

@@ -9,6 +9,7 @@ from driftline.features.declare.declaration import Elapsed, View, Window, stored
 from driftline.features.declare.ranges import RangesState
 from driftline.features.errors import FeatureValueError
 from driftline.features.state.feature_state import FeatureState
+from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.plan import Stage
 from driftline.streams.declare.usecase import UseCase
@@ -18,11 +19,11 @@ from driftline.streams.fold import refusal_reasons
 F = TypeVar("F", bound=FeatureState)
 
 
-def features_of(case: UseCase, stage: Stage, rows: bool, kind: type[F]) -> F:
+def features_of(case: UseCase, stage: Stage, rows: bool, kind: type[F], store: SegmentStore = IN_MEMORY) -> F:
     """The state of the features of a stage before its first event, of this kind; with `rows` it keeps the
     online rows of its own windows."""
     features = {name: case.features[name] for name in stage.features}
-    return kind(features, case.task.ask, views_of(case, stage) if rows else ())
+    return kind(features, case.task.ask, views_of(case, stage) if rows else (), store)
 
 
 def views_of(case: UseCase, stage: Stage) -> Sequence[View]:

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from driftline.errors import pass_interrupt
+from driftline.errors import StateUnreadable, pass_interrupt
 from driftline.features.state.feature_state import FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
@@ -30,7 +31,6 @@ from driftline.streams.stages.replica_stage import ReplicaStage
 from driftline.streams.stages.stage_features import features_of
 from driftline.streams.stages.stage_work import StageWork
 from driftline.streams.waiting.queue_state import pickled
-from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
 TICKS_IN_A_WAIT = 1024
 """How often at least, within the wait for a label, a stage sends the time to each of its targets."""
@@ -83,7 +83,7 @@ class StageFold:
         out = Outputs()
         try:
             self.work.fold(records, out)
-        except StreamsError:
+        except (StreamsError, StateUnreadable):
             raise
         except BaseException as error:
             pass_interrupt(error)
@@ -188,7 +188,7 @@ def _work(
     first_position: int,
 ) -> StageWork:
     if number == 0:
-        return IntakeStage(case, itinerary, partition, sender, rows)
+        return IntakeStage(case, itinerary, partition, sender, rows, store)
     if number == itinerary.last:
         publication = None
         if itinerary.is_replicated:
@@ -196,7 +196,7 @@ def _work(
         return LastStage(case, itinerary, partition, store, publication, first_position)
     if number == itinerary.serving:
         return ReplicaStage(case, itinerary, number, sender, _needed(seal))
-    features = features_of(case, itinerary.plan.stages[number], rows, FeatureState)
+    features = features_of(case, itinerary.plan.stages[number], rows, FeatureState, store)
     return FeatureStage(case, itinerary, number, sender, features)
 
 

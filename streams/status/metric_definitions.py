@@ -94,6 +94,8 @@ MEASURES = {
         ),
         Measure("state_bytes", "gauge", "Memory of the state at the newest checkpoint, by what it holds",
                 (*_OF_A_PARTITION, "kind")),
+        Measure("state_disk_bytes", "gauge", "Files of the state at the newest checkpoint, by what they hold",
+                (*_OF_A_PARTITION, "kind")),
         Measure("replica_staleness_labels", "gauge",
                 "Labels that the learner has learned since the pool of the newest answer", _OF_A_PARTITION),
         Measure("replica_staleness_seconds", "gauge",

@@ -75,4 +75,5 @@ def add_checkpoints(readings: Readings, where: PartitionLabels, status: Mapping[
         readings.set("checkpoint_cpu_seconds", newest["cpu_seconds"], *where)
     for name, size in status.get("sizes", {}).items():
         readings.set("state_bytes", size["count"] * size["bytes_each"], *where, name)
+        readings.set("state_disk_bytes", size["count"] * size["disk_bytes_each"], *where, name)
     readings.set("checkpoint_failing_seconds", status.get("checkpoint_failing_seconds", 0.0), *where)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from typing import Any
 
-from driftline.streams.waiting.label_index import LabelIndex
+from driftline.features.state.key_index import KeyIndex
+from driftline.features.state.segment_store import SegmentStore
 from driftline.streams.waiting.packing import Packing
-from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
-from driftline.streams.waiting.segment import Segment, StoredSegment
-from driftline.streams.waiting.segment_store import SegmentStore
+from driftline.streams.waiting.prediction import PendingPrediction
+from driftline.streams.waiting.segment import Due, Segment, StoredSegment
 
 SEGMENT_BITS = 11
 SEGMENT = 1 << SEGMENT_BITS
@@ -29,8 +29,8 @@ class PackedPredictions:
         self._store = store
         self._segments: dict[int, Segment] = {}
         self._made = 0
-        self._firsts: list[tuple[float, int, int]] = []
-        self._index = LabelIndex()
+        self._firsts: list[tuple[Due, int]] = []
+        self._index = KeyIndex()
         self.count = 0
 
     def __iter__(self) -> Iterator[PendingPrediction]:
@@ -65,27 +65,47 @@ class PackedPredictions:
 
     def _line_up(self, number: int, segment: Segment) -> None:
         if segment.first is not None:
-            heappush(self._firsts, (*in_order_of_deadlines(segment.first), number))
+            heappush(self._firsts, (segment.first, number))
 
     @property
-    def first(self) -> PendingPrediction | None:
-        """The next prediction due."""
+    def first(self) -> Due | None:
+        """When the next prediction is due."""
         firsts = self._firsts
         while firsts:
-            _, number, of = firsts[0]
-            segment = self._segments.get(of)
-            if segment is not None and segment.first is not None and segment.first.number == number:
-                return segment.first
+            first, number = firsts[0]
+            segment = self._segments.get(number)
+            if segment is not None and segment.first == first:
+                return first
             heappop(firsts)  # it was taken out by its label key
         return None
 
     def take_first(self) -> PendingPrediction:
         """Take out the next prediction due."""
-        first = self.first
-        assert first is not None
-        number = self._firsts[0][2]
-        self._take(number, self._segments[number].at)
+        segment, number = self._first_segment()
+        first = segment.take_first()
+        self.count -= 1
+        self._taken_in_line(number, segment)
         return first
+
+    def pass_by(self, time: float, beyond: float) -> None:
+        """Take out, unread, all whose deadline, plus `beyond` seconds, is before a time."""
+        while (first := self.first) is not None and first.deadline + beyond < time:
+            segment, number = self._first_segment()
+            self.count -= segment.pass_by(time, beyond)
+            self._taken_in_line(number, segment)
+
+    def _first_segment(self) -> tuple[Segment, int]:
+        """The segment of the next prediction due, and its number."""
+        assert self.first is not None
+        number = self._firsts[0][1]
+        return self._segments[number], number
+
+    def _taken_in_line(self, number: int, segment: Segment) -> None:
+        if segment.first is None:
+            del self._segments[number]
+            heappop(self._firsts)
+        else:
+            heapreplace(self._firsts, (segment.first, number))
 
     def take(self, label_key: Any) -> list[PendingPrediction]:
         """Take out all that have a label key."""
@@ -123,6 +143,11 @@ class PackedPredictions:
     def memory(self) -> int:
         """Bytes of memory that they take, index and heap included."""
         return self._index.memory + sum(segment.memory for segment in self._segments.values())
+
+    @property
+    def on_disk(self) -> int:
+        """Bytes of the files."""
+        return sum(segment.size for segment in self._segments.values() if segment.name)
 
     def names(self) -> list[str]:
         """The files that a snapshot refers to."""

@@ -15,6 +15,8 @@ from driftline.streams.waiting.prediction import PendingPrediction
 
 _LABEL_KEY = 5
 """Where the label key is among the values of a packed prediction."""
+_REMEMBERED = 1_000
+"""Sets of names that are looked at once: which values are missing seldom differs more."""
 
 
 class _Names:
@@ -23,19 +25,24 @@ class _Names:
     it is.
     """
 
-    __slots__ = ("_names",)
+    __slots__ = ("_in_order", "_names")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
+        self._in_order: dict[tuple[str, ...], bool] = {}
 
     def without(self, named: dict[str, Any] | None) -> Any:
         if named is None:
             return None
-        if tuple(named) == self._names:
+        present = tuple(named)
+        if present == self._names:
             return tuple(named.values())
-        values = [named.get(name) for name in self._names]
-        is_in_order = [*named] == [n for n, v in zip(self._names, values, strict=True) if v is not None]
-        return values if is_in_order else named
+        is_in_order = self._in_order.get(present)
+        if is_in_order is None:
+            is_in_order = present == tuple(name for name in self._names if name in named)
+            if len(self._in_order) < _REMEMBERED:
+                self._in_order[present] = is_in_order
+        return [*map(named.get, self._names)] if is_in_order else named
 
     def again(self, values: Any) -> dict[str, Any] | None:
         if values.__class__ is tuple:

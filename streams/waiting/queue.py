@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from driftline.features.state.segment_store import SegmentStore
 from driftline.object_size import StateSize, size_of
 from driftline.streams.waiting.packed import SEGMENT, PackedPredictions
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
 from driftline.streams.waiting.queue_state import QueueState, StoredQueue
-from driftline.streams.waiting.segment_store import SegmentStore
 
 UNPACKED = 2_048
 """Predictions that stay objects, of a kilobyte or two each: most labels come soon, before their prediction is
@@ -63,13 +63,16 @@ class WaitingQueue:
         if self._packed.count:
             first = self._packed.first
             assert first is not None
-            if first.deadline + beyond < time and (
-                not recent or in_order_of_deadlines(first) < in_order_of_deadlines(recent[0])
-            ):
+            if first.deadline + beyond < time and (not recent or first < in_order_of_deadlines(recent[0])):
                 pending = self._packed.take_first()
                 self._unpacked(pending)
                 return pending
         return recent.popleft() if recent and recent[0].deadline + beyond < time else None
+
+    def pass_by(self, time: float, beyond: float) -> None:
+        """Take out, unread, those packed whose deadline, plus `beyond` seconds, is before a time."""
+        if self._packed.count:
+            self._packed.pass_by(time, beyond)
 
     def unpack(self, label_key: Any) -> None:
         """Unpack those with a label key."""
@@ -106,9 +109,9 @@ class WaitingQueue:
 
     @property
     def packed_size(self) -> StateSize:
-        """How many are packed, and how much memory each takes, index and heap included."""
-        count = self._packed.count
-        return StateSize(count, self._packed.memory / count if count else 0.0)
+        """How many are packed, and how much each takes of memory, index and heap included, and on disk."""
+        packed, count = self._packed, self._packed.count
+        return StateSize(count, packed.memory / count, packed.on_disk / count) if count else StateSize(0, 0.0)
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

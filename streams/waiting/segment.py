@@ -1,25 +1,34 @@
 """Packed predictions in one immutable piece of bytes: they are taken out one by one, none is added or
 changed.
 
-Layout, integers in the machine's order: how many there are (4 bytes); their numbers (8 each); where each ends
-(4 each), counted from where the first begins; the predictions.
+Layout, numbers in the machine's order: how many there are (4 bytes); their numbers (8 each); their deadlines
+(8 each, a float), ascending; where each ends (4 each), counted from where the first begins; the predictions.
+So predictions whose deadlines are over can be passed by without being read.
 """
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from sys import getsizeof
 from typing import Any, NamedTuple, Self
 
+from driftline.features.state.segment_store import Pieces, SegmentBytes, SegmentStore, ends_of
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
-from driftline.streams.waiting.segment_store import SegmentBytes, SegmentStore
 
 _COUNT = 4
 _NUMBER = 8
+_DEADLINE = 8
 _END = 4
+
+
+class Due(NamedTuple):
+    """When the next prediction of a segment falls due: in this order predictions are taken out."""
+
+    deadline: float
+    number: int
 
 
 class StoredSegment(NamedTuple):
@@ -31,22 +40,28 @@ class StoredSegment(NamedTuple):
 
 
 class Segment:
-    """Predictions in order of their deadlines; `first` is the first one left, None if none is."""
+    """Predictions in order of their deadlines; `first` is when the first one left is due, None if none is.
 
-    __slots__ = ("_begin", "_content", "_ends", "_numbers", "_packing", "_taken", "at", "first", "left")
+    What a segment knows of its predictions is read again when it is needed: in memory are nine bytes of each.
+    """
+
+    __slots__ = (
+        "_content", "_count", "_line", "_packing", "_pieces", "_read", "_taken", "at", "first", "left",
+    )  # fmt: skip
 
     def __init__(self, packing: Packing, content: SegmentBytes, taken: bytes = b"") -> None:
-        count = int.from_bytes(content.read(0, _COUNT), "little")
-        ends = _COUNT + count * _NUMBER
-        self._begin = ends + count * _END
+        count = self._count = int.from_bytes(content.read(0, _COUNT), "little")
+        ends = _COUNT + count * (_NUMBER + _DEADLINE)
+        begin = ends + count * _END
         self._packing = packing
         self._content = content
-        self._numbers = array("q", content.read(_COUNT, ends))
-        self._ends = array("I", content.read(ends, self._begin))
+        self._pieces = Pieces(content, begin, array("I", content.read(ends, begin)))
+        self._line: tuple[array[int], array[float]] | None = None
+        self._read: Pieces | list[bytes] = self._pieces
         self._taken = bytearray(taken or count)
         self.left = self._taken.count(0)
         self.at = -1
-        self.first: PendingPrediction | None = None
+        self.first: Due | None = None
         self._advance()
 
     @classmethod
@@ -54,8 +69,9 @@ class Segment:
         """Pack predictions that are in order of their deadlines."""
         parts = [packing.pack(pending) for pending in predictions]
         numbers = array("q", [pending.number for pending in predictions])
-        ends = array("I", accumulate(map(len, parts)))
-        content = b"".join((len(parts).to_bytes(_COUNT, "little"), numbers.tobytes(), ends.tobytes(), *parts))
+        deadlines = array("d", [pending.deadline for pending in predictions])
+        columns = (column.tobytes() for column in (numbers, deadlines, ends_of(parts)))
+        content = b"".join((len(parts).to_bytes(_COUNT, "little"), *columns, *parts))
         return cls(packing, store.keep(content))
 
     @classmethod
@@ -74,18 +90,28 @@ class Segment:
         return self._content.name
 
     @property
+    def size(self) -> int:
+        """Bytes of its predictions, those that were taken out included."""
+        return self._pieces.size
+
+    @property
     def memory(self) -> int:
         """Bytes of memory that it takes."""
-        return self._content.memory + sum(map(getsizeof, (self._numbers, self._ends, self._taken)))
-
-    def packed(self, slot: int) -> bytes:
-        """The bytes of the prediction in a slot."""
-        begin, ends = self._begin, self._ends
-        return self._content.read(begin + (ends[slot - 1] if slot else 0), begin + ends[slot])
+        at_hand = (self._taken, *(self._line or ()), *(() if self._read is self._pieces else self._read))
+        return self._pieces.memory + sum(map(getsizeof, at_hand))
 
     def prediction(self, slot: int) -> PendingPrediction:
         """The prediction in a slot."""
-        return self._packing.unpack(self.packed(slot))
+        return self._packing.unpack(self._read[slot])
+
+    def take_first(self) -> PendingPrediction:
+        """Take out the first prediction that is left. The others, which are likely to follow, are read with
+        it."""
+        if self._read is self._pieces:
+            self._read = list(self._pieces)
+        first = self.prediction(self.at)
+        self.take(self.at)
+        return first
 
     def is_taken(self, slot: int) -> bool:
         """Whether the prediction of a slot was taken out."""
@@ -98,14 +124,41 @@ class Segment:
         if slot == self.at:
             self._advance()
 
+    def pass_by(self, time: float, beyond: float) -> int:
+        """Take out, unread, all whose deadline, plus `beyond` seconds, is before a time; returns how many."""
+        past = bisect_left(self._in_line()[1], time, lo=self.at, key=lambda deadline: deadline + beyond)
+        gone = self._taken.count(0, self.at, past)
+        self._taken[self.at : past] = b"\1" * (past - self.at)
+        self.left -= gone
+        self.at = past - 1
+        self._advance()
+        return gone
+
     def rest(self) -> Iterator[tuple[int, int, bytes]]:
         """Number, slot and bytes of each prediction that is left; they are read at once."""
-        content, begin = self._content.read(self._begin, self._begin + self._ends[-1]), 0
-        for slot, (number, end, taken) in enumerate(zip(self._numbers, self._ends, self._taken, strict=True)):
+        numbers = self._in_line()[0]
+        for slot, (number, packed, taken) in enumerate(zip(numbers, self._pieces, self._taken, strict=True)):
             if not taken:
-                yield number, slot, content[begin:end]
-            begin = end
+                yield number, slot, packed
+
+    def _in_line(self) -> tuple[array[int], array[float]]:
+        """Numbers and deadlines."""
+        if self._line is not None:
+            return self._line
+        numbers_end = _COUNT + self._count * _NUMBER
+        deadlines_end = numbers_end + self._count * _DEADLINE
+        columns = self._content.read(_COUNT, deadlines_end)
+        cut = numbers_end - _COUNT
+        return array("q", columns[:cut]), array("d", columns[cut:])
 
     def _advance(self) -> None:
-        self.at = self._taken.find(0, self.at + 1)
-        self.first = self.prediction(self.at) if self.at >= 0 else None
+        """Come to the first one that is left. A segment whose predictions are taken out in line keeps their
+        numbers and deadlines at hand."""
+        slot = self._taken.find(0, self.at + 1)
+        if slot < 0:
+            self.at, self.first, self._line = slot, None, None
+            return
+        numbers, deadlines = line = self._in_line()
+        if self.at >= 0:
+            self._line = line
+        self.at, self.first = slot, Due(deadlines[slot], numbers[slot])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -10,6 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from driftline.features.state.segment_store import IN_MEMORY
+from driftline.features.state.windows.cold_windows import ColdWindows, WindowPacking
+from driftline.features.state.windows.window import SumWindow
 from driftline.streams.code.state_hash import state_hash
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
@@ -21,6 +25,9 @@ from driftline.streams.records.positions import headers_of
 from driftline.streams.simulation.digest import PartitionDigest, combined
 from driftline.streams.simulation.simulate import Simulation
 from driftline.streams.simulation.sources import LogRecord, as_warm_up, layout, with_closing_clock
+from driftline.streams.waiting.packing import Packing
+from driftline.streams.waiting.prediction import PendingPrediction
+from driftline.streams.waiting.segment import Segment
 
 sys.path.append(str(Path(__file__).parents[1] / "cases"))
 
@@ -89,7 +96,27 @@ def _after(history: Iterable[Event], events: Iterator[Event]) -> Iterator[Event]
 def golden() -> dict[str, dict[str, str]]:
     """Digests by case and kind of output, and the hash of what the fold is left with."""
     found = {name: _folded(case) for name, case in golden_cases().items()}
-    return found | {"inherited": _inherited()}
+    return found | {"inherited": _inherited(), "stored": _stored()}
+
+
+def _stored() -> dict[str, str]:
+    """Bytes that checkpoints name or hold, whose layout is no part of a state."""
+    packing = Packing(("k",), ("a", "b"))
+    predictions = [
+        PendingPrediction(
+            f"e{n}:t", f"e{n}", n / 2, "k", f"p{n}", {"k": "k"}, {"a": 0.5, "b": n}, n + 3.5, number=n
+        )
+        for n in range(3)
+    ]
+    window = SumWindow()
+    window.add(1.5, 2.0)
+    cold = ColdWindows(WindowPacking(SumWindow()), IN_MEMORY)
+    cold.put([("k", window)])
+    contents = {
+        "segment": Segment.of(packing, IN_MEMORY, predictions).stored.content,
+        "page": cold.stored()[0].content,
+    }
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 
 
 def _folded(golden_case: GoldenCase) -> dict[str, str]:

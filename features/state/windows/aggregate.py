@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from driftline.features.declare.declaration import Window
+from driftline.features.state.segment_store import SegmentStore
+from driftline.features.state.windows.paged_table import PagedBoundedTable, PagedTable
 from driftline.features.state.windows.stepped_window import (
     SteppedCountWindow,
     SteppedDecayedWindow,
@@ -80,12 +82,18 @@ def table_identity(feature: Window) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def new_table(feature: Window) -> WindowTable:
-    """An empty table for the feature."""
+def new_table(feature: Window, store: SegmentStore) -> WindowTable:
+    """An empty table of the windows that the feature is read from. Where the store has a budget, windows may
+    leave the memory; those whose number of keys is bounded stay."""
     window, arguments = _aggregate_of(feature).window, _window_arguments(feature)
-    if feature.max_keys is None and window is not DistinctWindow:
-        return WindowTable(window, arguments)
-    return BoundedTable(window, arguments, feature.max_keys)
+    is_plain = feature.max_keys is None and window is not DistinctWindow
+    if store.budget is None or feature.max_keys is not None:
+        return (
+            WindowTable(window, arguments) if is_plain else BoundedTable(window, arguments, feature.max_keys)
+        )
+    paged = PagedTable(window, arguments) if is_plain else PagedBoundedTable(window, arguments, None)
+    paged.page(store, store.budget)
+    return paged
 
 
 def reader_of(feature: Window) -> Callable[[Any, float, float], Any]:

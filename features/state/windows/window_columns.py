@@ -28,7 +28,7 @@ class WindowColumn(NamedTuple):
 def as_columns(empty: EventWindow, windows: Iterable[EventWindow]) -> dict[str, WindowColumn]:
     """The columns of windows of one kind. `empty` is a new window of it."""
     all_of_them = list(windows)
-    return {name: _column(name, getattr(empty, name), all_of_them) for name in _attributes(empty)}
+    return {name: _column(name, getattr(empty, name), all_of_them) for name in attributes_of(empty)}
 
 
 def from_columns(empty: EventWindow, columns: dict[str, WindowColumn], count: int) -> list[EventWindow]:
@@ -41,7 +41,8 @@ def from_columns(empty: EventWindow, columns: dict[str, WindowColumn], count: in
     return windows
 
 
-def _attributes(window: EventWindow) -> list[str]:
+def attributes_of(window: EventWindow) -> list[str]:
+    """The names of all that a window has."""
     return [name for kind in type(window).__mro__ for name in getattr(kind, "__slots__", ())]
 
 

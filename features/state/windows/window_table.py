@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from driftline.features.state.event_time import NEVER
+from driftline.features.state.segment_store import SegmentStore
+from driftline.features.state.windows.cold_windows import ColdWindows, StoredPage, WindowPacking
 from driftline.features.state.windows.window import DistinctWindow, EventWindow
 from driftline.features.state.windows.window_columns import WindowColumn, as_columns, from_columns
+from driftline.object_size import StateSize
 
 
 class WindowTable(dict[Any, EventWindow]):
@@ -52,7 +55,7 @@ class WindowTable(dict[Any, EventWindow]):
         # a key listed now is cleaned up at the next call, however small `over` is
         while self.due and self.due[0][0] <= bound and self.due[0][0] < watermark:
             for key in self.due.popleft()[1]:
-                window = self.get(key)
+                window = dict.get(self, key)
                 if window is None:
                     continue  # it was evicted
                 # a window without newer values is dropped as a whole, which is the usual case
@@ -61,13 +64,64 @@ class WindowTable(dict[Any, EventWindow]):
                 else:
                     del self[key]
 
-    def restore(self, saved: WindowTable) -> None:
-        """Replace everything here by another table's windows and attributes."""
-        windows = dict(saved)
+    def peeker(self) -> Callable[[Any], EventWindow | None]:
+        """A function that gives a key's window, or None, and leaves it where it is."""
+        return self.get
+
+    def windows(self) -> Iterator[tuple[Any, EventWindow]]:
+        """All keys with their windows, in memory or not."""
+        return iter(self.items())
+
+    @property
+    def held(self) -> int:
+        """How many keys have a window, in memory or not."""
+        return len(self)
+
+    @property
+    def packed_size(self) -> StateSize:
+        """How many windows are in pages, and how much each takes of memory and on disk."""
+        return StateSize(0, 0.0)
+
+    def segments(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return []
+
+    def saved(self) -> SavedTable:
+        """All of it, as a snapshot has it; nothing is copied."""
+        return SavedTable(self, ())
+
+    def restore(self, stored: WindowTable | SavedTable, store: SegmentStore) -> None:
+        """Take over another one's windows, also those in pages of the `store`, and all that it has beside
+        them; nothing of its own is left."""
+        table, pages = stored.saved()
+        self._continue_from(table)
+        if pages:
+            cold = ColdWindows(WindowPacking(self.kind(*self.arguments)), store)
+            cold.restore(pages)
+            for key, window in cold.items():
+                self[key] = window
+                self._look_later(key)
+
+    def _continue_from(self, table: WindowTable) -> None:
+        windows = dict(table)
         self.clear()
         self.update(windows)
-        for name, value in saved._beside().items():
+        for name, value in table._beside().items():
             setattr(self, name, value)
+
+    def _clear_due(self) -> None:
+        """Leave out the keys that are gone, and all but the last note of each."""
+        seen: set[Any] = set()
+        kept: deque[tuple[float, list[Any]]] = deque()
+        for since, keys in reversed(self.due):
+            left = []
+            for key in reversed(keys):
+                if key in self and key not in seen:
+                    seen.add(key)
+                    left.append(key)
+            if left:
+                kept.appendleft((since, left[::-1]))
+        self.due = kept
 
     def _beside(self) -> dict[str, Any]:
         """The attributes of the table by name, without its windows."""
@@ -91,6 +145,28 @@ def _unpickled(
     empty = table.kind(*table.arguments)
     table.update(zip(keys, from_columns(empty, columns, len(keys)), strict=True))
     return table
+
+
+def saved_table(
+    kind: type[WindowTable],
+    beside: dict[str, Any],
+    keys: list[Any],
+    columns: dict[str, WindowColumn],
+    pages: Iterable[StoredPage],
+) -> SavedTable:
+    """A snapshot of a table with windows in pages."""
+    return SavedTable(_unpickled(kind, beside, keys, columns), pages)
+
+
+class SavedTable(NamedTuple):
+    """A table in a snapshot: what was in memory, and the pages of the rest."""
+
+    table: WindowTable
+    pages: Iterable[StoredPage]
+
+    def saved(self) -> SavedTable:
+        """Itself, as of any stored table."""
+        return self
 
 
 class BoundedTable(WindowTable):
@@ -143,9 +219,12 @@ class BoundedTable(WindowTable):
 
     def retain(self, watermark: float) -> None:
         """As `WindowTable.retain`, and clean up the windows with new values."""
+        bound = watermark - self.over
         for key in self.touched:
-            window = self.get(key)
-            if window is not None and not window.retain(watermark - self.over, watermark):
+            window = dict.get(self, key)
+            if window is None or (len(window.ats) == 1 and window.ats[0] > bound):
+                continue  # it is gone, or has nothing to forget
+            if not window.retain(bound, watermark):
                 del self[key]
         self.touched.clear()
         super().retain(watermark)
@@ -155,17 +234,3 @@ class BoundedTable(WindowTable):
             heapq.heapify(self.line)
         if sum(len(keys) for _, keys in self.due) > 2 * len(self):
             self._clear_due()
-
-    def _clear_due(self) -> None:
-        """Remove dropped keys from `due`, and all but the last entry of each key."""
-        seen: set[Any] = set()
-        kept: deque[tuple[float, list[Any]]] = deque()
-        for since, keys in reversed(self.due):
-            left = []
-            for key in reversed(keys):
-                if key in self and key not in seen:
-                    seen.add(key)
-                    left.append(key)
-            if left:
-                kept.appendleft((since, left[::-1]))
-        self.due = kept

@@ -13,6 +13,7 @@ from driftline.features.declare.constructors import count, decayed, max, mean, m
 from driftline.features.declare.declaration import DAY, Window
 from driftline.features.example import Paid, ShopRequest
 from driftline.features.state.feature_state import FeatureState
+from driftline.features.state.segment_store import IN_MEMORY
 from driftline.features.state.value_lineage import EvidenceCollector
 from driftline.features.state.windows.aggregate import new_table, reader_of
 from driftline.features.state.windows.stepped_window import (
@@ -154,7 +155,7 @@ def test_a_day_is_today_and_a_month_is_today_and_the_29_days_before() -> None:
 
 def test_a_key_with_many_events_keeps_as_many_entries_as_steps() -> None:
     feature: Window = mean(Paid, "amount", by="shop", over=30 * DAY, resolution=DAY)
-    table = new_table(feature)
+    table = new_table(feature, IN_MEMORY)
     table.keep_for(feature.over)
     for minute in range(0, 30 * 24 * 60, 10):
         table["s"].add(feature.step(60.0 * minute), minute)

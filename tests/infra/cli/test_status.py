@@ -131,13 +131,13 @@ def test_a_worker_that_runs_elsewhere_is_shown_with_its_machine_and_one_that_is_
 
 def test_a_kind_of_state_that_a_partition_has_none_of_is_not_listed() -> None:
     sizes = {
-        "predictions that wait": {"count": 12, "bytes_each": 270},
-        "packed": {"count": 0, "bytes_each": 0},
+        "predictions that wait": {"count": 12, "bytes_each": 270, "disk_bytes_each": 250},
+        "packed": {"count": 0, "bytes_each": 0, "disk_bytes_each": 0},
     }
     partition = {"state": "serving", "reason": "", "sizes": sizes}
     assert shown(True, partitions={"0": partition}) == [
         "  partition 0: serving",
-        "    12 predictions that wait: 270 bytes each",
+        "    12 predictions that wait: 270 bytes each, 250 on disk",
     ]
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from driftline.bench.drift.fraud import chargebacks, fraud
+from driftline.bench.speed.scale import Size, chunks, scaled
+from driftline.errors import StateUnreadable
+from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
 from driftline.streams.archive.storage import STALE, Storage
 from driftline.streams.checkpoints.checkpoint import Checkpoint, CheckpointHeader, encode
 from driftline.streams.checkpoints.folder import CheckpointFolder
@@ -24,7 +27,6 @@ from driftline.streams.owner.deployment import code_of
 from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.simulation.sources import LogRecord, layout, with_closing_clock
 from driftline.streams.waiting import queue
-from driftline.streams.waiting.segment_store import IN_MEMORY, SegmentStore
 
 CASE = fraud()
 FOLDER = "00000"
@@ -121,6 +123,64 @@ def test_a_segment_that_is_not_what_the_checkpoint_named_is_refused(
         path.write_bytes(content[:-1] if harm == "torn" else content[:-1] + b"?")
     with pytest.raises(SegmentLost, match=path.name):
         processor(folders.store(FOLDER)).restore(pickle.loads(stored.snapshot()))
+
+
+@pytest.fixture(scope="module")
+def payments_log() -> list[LogRecord]:
+    return [record for chunk in chunks(scaled(), Size(60, 2_000, 3_600.0)) for record in chunk]
+
+
+@pytest.mark.parametrize("windows", [0, 40_000])
+def test_a_fold_is_the_same_with_its_windows_on_disk(
+    windows: int, payments_log: list[LogRecord], tmp_path: Path
+) -> None:
+    def one(store: SegmentStore) -> PartitionProcessor:
+        return PartitionProcessor(scaled(), 0, rows=True, store=store)
+
+    middle = len(payments_log) // 2
+    store = SegmentFolders(tmp_path, 0, windows).store(FOLDER)
+    in_memory, killed = one(IN_MEMORY), one(store)
+    assert fold(killed, payments_log[:middle]) == fold(in_memory, payments_log[:middle])
+    pages = killed.intake.segments()[: -len(killed.intake.label_join.segments())]
+    assert pages
+    assert set(pages) < set(killed.segments())
+    snapshot = killed.snapshot()
+    assert dict(killed.every_row()).keys() >= dict(in_memory.every_row()).keys()
+    rest = fold(in_memory, payments_log[middle:])
+    assert fold(killed, payments_log[middle:]) == rest
+    # the killed one's last pages are named by no checkpoint, and change nothing of this one
+    restored, back_in_memory = one(store), one(SegmentFolders(tmp_path, None).store(FOLDER))
+    for again in (restored, back_in_memory):
+        again.restore(pickle.loads(snapshot))
+        assert fold(again, payments_log[middle:]) == rest
+
+
+def test_a_page_that_changed_ends_the_fold_and_is_no_fault_of_a_record(
+    payments_log: list[LogRecord], tmp_path: Path
+) -> None:
+    stored = PartitionProcessor(scaled(), 0, store=SegmentFolders(tmp_path, 0, 0).store(FOLDER))
+    fold(stored, payments_log[:1_000])
+    for path in tmp_path.rglob("segments/*"):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(StateUnreadable, match="changed while it was in use"):
+        fold(stored, payments_log[1_000:])
+
+
+def test_windows_that_cannot_be_written_stay_in_memory_and_in_the_checkpoint(
+    payments_log: list[LogRecord], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / FOLDER).write_text("a file, where the folder of the segments should be")
+    stored, in_memory = (
+        PartitionProcessor(scaled(), 0, store=store)
+        for store in (SegmentFolders(tmp_path, 0, 0).store(FOLDER), IN_MEMORY)
+    )
+    fold(stored, payments_log[:1_000])
+    assert "stay in memory" in caplog.text
+    assert stored.segments() == []
+    restored = PartitionProcessor(scaled(), 0)
+    restored.restore(pickle.loads(stored.snapshot()))
+    fold(in_memory, payments_log[:1_000])
+    assert fold(restored, payments_log[1_000:]) == fold(in_memory, payments_log[1_000:])
 
 
 def test_segments_go_when_no_checkpoint_names_them_and_they_are_not_new(tmp_path: Path) -> None:

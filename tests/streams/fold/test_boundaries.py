@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driftline.features.state.event_time import NEVER
+from driftline.features.state.segment_store import IN_MEMORY
 from driftline.streams.fold.deduplication import SeenEvents
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, Lesson, ResolvedPrediction, Statement
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
-from driftline.streams.waiting.segment_store import IN_MEMORY
 
 WAIT, CORRECTIONS, LATENESS = 4, 3, 2
 Outcome = tuple[str, Any, float, int]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 
 import pytest
 import shop
@@ -13,8 +14,12 @@ from driftline.streams.checkpoints import cadence
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.checkpoints.checkpoint import Unfinished
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
+from driftline.streams.checkpoints.segment_files import SegmentFolders
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.partitioning import partition_of
 from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import FoldFault
+from driftline.streams.fold import intake
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner import partition_task as partition_task
 from driftline.streams.owner import standstill
@@ -49,9 +54,11 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-def task_of(broker: MemoryBroker) -> PartitionTask:
+def task_of(broker: MemoryBroker, segments: SegmentFolders | None = None) -> PartitionTask:
     seal = Seal(b"k" * KEY_BYTES)
-    deployment = Deployment(shop.orders, code_of(shop.orders), TOPICS, broker, MemoryCheckpoints(), seal)
+    deployment = Deployment(
+        shop.orders, code_of(shop.orders), TOPICS, broker, MemoryCheckpoints(), seal, segments=segments
+    )
     return PartitionTask(deployment, 0, CheckpointBudget())
 
 
@@ -88,6 +95,43 @@ def test_a_partition_is_refused_while_its_topics_cannot_be_served_busy_or_idle(
     asyncio.run(run())
     told = [record for record in caplog.records if "is not served" in record.message]
     assert len(told) == 1
+
+
+def test_a_state_whose_files_are_torn_while_it_is_in_use_is_taken_over_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(partition_task, "RETRY_AFTER", 0.0)
+    monkeypatch.setattr(intake, "RETAIN_EVERY", 4)
+    log, predictions = Place(TOPICS.log, 0), Place(TOPICS.predictions, 0)
+    shops = [name for name in map(str, range(20)) if partition_of(name.encode(), shop.orders.partitions) == 0]
+    events = [shop.asked(number, number, shops[number // 20 % 2]) for number in range(80)]
+
+    async def run() -> None:
+        broker = MemoryBroker()
+        held = task_of(broker, SegmentFolders(tmp_path, 0, 0))
+        held.start()
+        await until(lambda: held.state == "serving")
+
+        def put(some: Sequence[Event]) -> None:
+            for event in some:
+                broker.add(log, shop.orders.codec().key(event), shop.orders.codec().encode(event))
+            held.put(Frame(broker.at(log)[-len(some) :], lambda: None))
+
+        def answers() -> list[bytes]:
+            return [record.value for record in broker.at(predictions) if record and record.value]
+
+        put(events[:40])
+        await until(lambda: len(answers()) == 40)
+        for path in tmp_path.rglob("segments/*"):
+            path.write_bytes(b"?" * path.stat().st_size)
+        put(events[40:])
+        await until(lambda: len(answers()) == len(events))
+        assert held.take_overs["StateUnreadable"] == 1
+        folded = PartitionProcessor(shop.orders, 0).step(broker.at(log))
+        assert answers() == [output.value for output in folded.predictions]
+        await held.stop()
+
+    asyncio.run(run())
 
 
 def test_an_output_recreated_is_noticed_and_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ ONCE_IT_HAPPENED = (
     "open_incidents",
     "drift_subjects",
     "state_bytes",
+    "state_disk_bytes",
     "checkpoint_bytes",
     "checkpoint_cpu_seconds",
     "checkpoint_age_seconds",

@@ -14,16 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from driftline.features.state.key_index import KeyIndex
+from driftline.features.state.segment_store import IN_MEMORY
 from driftline.online_models.pool.pool import Forecast
 from driftline.streams.code.fold_version import recorded
 from driftline.streams.code.state_hash import state_hash
 from driftline.streams.waiting import queue as waiting_queue
-from driftline.streams.waiting.label_index import LabelIndex
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
 from driftline.streams.waiting.queue import WaitingQueue
 from driftline.streams.waiting.queue_state import pickled
-from driftline.streams.waiting.segment_store import IN_MEMORY
 
 VALUES = st.one_of(
     st.floats(), st.integers(), st.booleans(), st.text(), st.sampled_from([Decimal("1.10"), np.float64(0.1)])
@@ -113,6 +113,32 @@ def test_predictions_fall_due_in_order_packed_or_not_and_after_a_restore() -> No
 
 
 @pytest.mark.usefixtures("packs_everything")
+def test_predictions_are_passed_by_unread_exactly_those_that_would_fall_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = Random(2)
+    packing = Packing((), ())
+    passing, taking = (WaitingQueue(packing, IN_MEMORY, lambda _: None) for _ in range(2))
+    for number in range(600):
+        deadline = float(random.randrange(number, number + 50))
+        for queue in (passing, taking):
+            queue.add(pending(f"e{number}", deadline, number % 40, number))
+            queue.pack(lambda _: False)
+            if number % 9 == 0:  # some are taken out from between others
+                queue.unpack(number % 40)
+        if number % 5 == 0:
+            while taking.take_due(number - 20.0, 10.5) is not None:
+                continue
+            with monkeypatch.context() as patched:
+                patched.setattr(Packing, "unpack", None)
+                passing.pass_by(number - 20.0, 10.5)
+            while passing.take_due(number - 20.0, 10.5) is not None:  # those that are not packed
+                continue
+            assert len(passing) == len(taking)
+    assert list(_taken(passing, 10_000.0)) == list(_taken(taking, 10_000.0))
+
+
+@pytest.mark.usefixtures("packs_everything")
 def test_a_label_key_finds_all_its_predictions_equal_keys_being_one() -> None:
     found: list[int] = []
     queue = WaitingQueue(Packing((), ()), IN_MEMORY, lambda one: found.append(one.number))
@@ -128,7 +154,7 @@ def test_a_label_key_finds_all_its_predictions_equal_keys_being_one() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=200))
 def test_an_index_forgets_what_is_gone_and_nothing_else(added: list[tuple[int, bool]]) -> None:
-    index = LabelIndex()
+    index = KeyIndex()
     index.add((place, label_key) for place, (label_key, _) in enumerate(added))
     index.clean(len(added), 1, lambda place: added[place][1])
     for label_key in range(6):

@@ -1,8 +1,8 @@
-"""Which packed predictions may have a label key: ten bytes for each, where a dict takes a hundred and more.
+"""Where what is packed under a key may be: ten bytes for each, where a dict takes a hundred and more.
 
 A hash table of bytes: the low bits of a key's hash choose a bucket, and an entry in it has further bits of
-the hash and the place. It holds no keys, so a caller compares the key with that of the prediction at the
-place. An entry whose prediction is gone stays in the table until its bucket is cleaned.
+the hash and the place. It holds no keys, so a caller compares the key with that of what is at the place. An
+entry of something that is gone stays in the table until its bucket is cleaned.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _ENTRY = _TAG_BYTES + _PLACE_BYTES
 _TAGS = (1 << 8 * _TAG_BYTES) - 1
 
 
-class LabelIndex:
-    """Places by label key. It is built again from the predictions, never stored: hashes of text differ
-    between processes. `entries` is how many it holds, those of predictions that are gone included."""
+class KeyIndex:
+    """Places by key. It is built again from what is packed, never stored: hashes of text differ between
+    processes. `entries` is how many it holds, those of what is gone included."""
 
     def __init__(self) -> None:
         self._buckets: list[bytearray | None] = [None] * _BUCKETS
@@ -29,10 +29,10 @@ class LabelIndex:
         self.entries = 0
 
     def add(self, places: Iterable[tuple[int, Any]]) -> None:
-        """At each of these places is a prediction with this label key."""
+        """At each of these places is something with this key."""
         buckets, entries = self._buckets, self.entries
-        for place, label_key in places:
-            hashed = hash(label_key)
+        for place, key in places:
+            hashed = hash(key)
             entry = (hashed >> _BUCKET_BITS & _TAGS) << 8 * _PLACE_BYTES | place
             number = hashed & _BUCKETS - 1
             bucket = buckets[number]
@@ -42,9 +42,9 @@ class LabelIndex:
             entries += 1
         self.entries = entries
 
-    def places(self, label_key: Any) -> list[int]:
-        """Where predictions with this label key may be, in the order in which they were added."""
-        hashed = hash(label_key)
+    def places(self, key: Any) -> list[int]:
+        """Where something with this key may be, in the order in which it was added."""
+        hashed = hash(key)
         bucket = self._buckets[hashed & _BUCKETS - 1]
         if not bucket:
             return []

@@ -1,0 +1,197 @@
+"""What a state of millions costs: open predictions, and keys with windows of thirty days, in little memory.
+
+From memory, in a process of its own: the fold of one partition with its files in a folder, and checkpoints as
+a worker writes them. A small state of the same case is folded in turns with it, so that both are measured in
+the same minutes. A line is printed at each size.
+
+python -m driftline.bench.speed.millions KEYS MEMORY_MB FOLDER OPEN [OPEN ...]
+
+Without sizes it goes on from the checkpoint that such a run has left, and prints what that took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import pickle
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from random import Random
+from time import perf_counter, process_time
+from typing import Any, NamedTuple
+
+from driftline.bench.cases import without_extras
+from driftline.examples.payments import payments
+from driftline.examples.payments.events import Disputed, Payment
+from driftline.features.declare.constructors import count, field, mean
+from driftline.features.declare.declaration import DAY, Feature
+from driftline.garbage_collection import seldom_collected
+from driftline.object_size import StateSize
+from driftline.online_models.tasks.task import Binary, Label
+from driftline.streams.archive.storage import Storage
+from driftline.streams.checkpoints.checkpoint import Written
+from driftline.streams.checkpoints.folder import CheckpointFolder
+from driftline.streams.checkpoints.segment_files import SegmentFolders
+from driftline.streams.code.hash_seed import pin
+from driftline.streams.declare.events import Event
+from driftline.streams.declare.usecase import UseCase
+from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.simulation.sources import LogRecord
+from driftline.streams.status.worker_status import resident_bytes
+
+CHUNK = 500
+COMPARED = 40
+"""Chunks of each of the two states that are timed in turns."""
+SMALL = 100_000
+"""Open predictions of the state that the others are compared with."""
+START = datetime(2024, 1, 1, tzinfo=UTC)
+DISPUTED = 0.02
+"""Share of the payments that are disputed, any time later."""
+SECONDS_BETWEEN = 0.25
+"""Between two payments: ten million of them are within the thirty days of the windows."""
+FOLDER = "00000"
+NAME = f"{FOLDER}/0.checkpoint"
+
+
+def wide() -> UseCase:
+    """A card's payments in thirty days, whose disputes may come within sixty; the champion alone."""
+    alone = without_extras(payments)
+    task = Binary(
+        "disputed",
+        ask=Payment,
+        label=Label(Disputed, on="payment", value=lambda _: True, wait=60 * DAY, at_expiry=False),
+    )
+    features: dict[str, Feature] = {
+        "amount": field("amount"),
+        "of_card_30d": count(Payment, by="card", over=30 * DAY),
+        "card_amount_30d": mean(Payment, "amount", by="card", over=30 * DAY),
+    }
+    return replace(alone, partitions=1, features=features, task=task)
+
+
+def events(keys: int) -> Iterator[Event]:
+    """Payments with cards drawn alike, and disputes of any payment before, for ever."""
+    random = Random(7)
+    number = 0
+    while True:
+        number += 1
+        at = START + timedelta(seconds=number * SECONDS_BETWEEN)
+        card, amount = random.randrange(keys), round(random.lognormvariate(3.3, 0.6), 2)
+        yield Payment(
+            id=f"{number}",
+            at=at,
+            payment=f"p{number}",
+            card=f"c{card}",
+            merchant=f"m{card % 1000}",
+            device="d",
+            country="ES",
+            amount=amount,
+        )
+        if random.random() < DISPUTED:
+            yield Disputed(id=f"disputed-{number}", at=at, payment=f"p{random.randrange(number) + 1}")
+
+
+class Folded(NamedTuple):
+    """A state, and the log that goes on."""
+
+    processor: PartitionProcessor
+    chunks: Iterator[list[LogRecord]]
+
+
+def begun(keys: int, folders: SegmentFolders) -> Folded:
+    """A state before its first event."""
+    case = wide()
+    codec = case.codec()
+    records = (
+        LogRecord(offset, codec.key(event), codec.encode(event)) for offset, event in enumerate(events(keys))
+    )
+    chunks = iter(lambda: list(islice(records, CHUNK)), [])
+    return Folded(PartitionProcessor(case, 0, store=folders.store(FOLDER)), chunks)
+
+
+def fill(state: Folded, until: int) -> None:
+    """Fold until so many predictions are open."""
+    while state.processor.open < until:
+        state.processor.step(next(state.chunks))
+
+
+def compared(states: list[Folded]) -> list[float]:
+    """CPU us an event of each state, chunks in turns; the median chunk counts."""
+    spent: list[list[float]] = [[] for _ in states]
+    for _ in range(COMPARED):
+        for state, times in zip(states, spent, strict=True):
+            chunk = next(state.chunks)
+            begins = process_time()
+            state.processor.step(chunk)
+            times.append((process_time() - begins) / len(chunk) * 1e6)
+    return [sorted(times)[len(times) // 2] for times in spent]
+
+
+def checkpoint(state: Folded, folder: Path, folders: SegmentFolders) -> dict[str, float]:
+    """What a checkpoint takes, written by a forked child; and what it takes to go on from it."""
+    store = CheckpointFolder(Storage(str(folder)))
+    processor = state.processor
+
+    def content() -> bytes:
+        folders.files(FOLDER).make_durable(processor.segments())
+        return processor.snapshot()
+
+    async def written() -> Written:
+        return await store.begin(NAME, content).finish()
+
+    cost = asyncio.run(written())
+    return {"checkpoint_cpu_seconds": cost.seconds, "checkpoint_mb": cost.size / 2**20}
+
+
+def restored(folder: Path, memory: int) -> dict[str, float]:
+    """What it takes to go on from the checkpoint of a large state."""
+    begins, cpu = perf_counter(), process_time()
+    folders = SegmentFolders(folder / "large", memory // 2, memory // 2)
+    processor = PartitionProcessor(wide(), 0, store=folders.store(FOLDER))
+    processor.restore(pickle.loads((folder / "large" / NAME).read_bytes()))
+    return {
+        "restored_open": processor.open,
+        "restore_seconds": perf_counter() - begins,
+        "restore_cpu_seconds": process_time() - cpu,
+    }
+
+
+def _shown(size: StateSize) -> list[float]:
+    return [size.held, round(size.bytes_each, 1), round(size.disk_bytes_each, 1)]
+
+
+@seldom_collected()  # as wherever a case is folded
+def measure(keys: int, memory: int, folder: Path, sizes: list[int]) -> Iterator[dict[str, Any]]:
+    """At each size: CPU us an event, of it and of the small state; resident MB; the cost of a checkpoint."""
+    folders = [SegmentFolders(folder / name, memory // 2, memory // 2) for name in ("large", "small")]
+    large, small = (begun(keys, each) for each in folders)
+    fill(small, SMALL)
+    for size in sizes:
+        fill(large, size)
+        gc.collect()
+        gc.freeze()  # as a worker does every minute
+        of_large, of_small = compared([large, small])
+        resident = resident_bytes() / 2**20
+        yield {
+            "keys": keys,
+            "open": large.processor.open,
+            "cpu_us_per_event": of_large,
+            "small_cpu_us_per_event": of_small,
+            "ratio": of_large / of_small,
+            "resident_mb": resident,
+            "sizes": {name: _shown(one) for name, one in large.processor.sizes().items()},
+        } | checkpoint(large, folder / "large", folders[0])
+
+
+if __name__ == "__main__":
+    pin()
+    key_count, megabytes, root, *open_counts = sys.argv[1:]
+    if not open_counts:
+        print(json.dumps(restored(Path(root), int(megabytes) << 20)))
+    for line in measure(int(key_count), int(megabytes) << 20, Path(root), list(map(int, open_counts))):
+        print(json.dumps(line), flush=True)

@@ -1,0 +1,182 @@
+"""Where the bytes of segments are: in memory, or where the fold's caller keeps them. A segment never changes,
+so reading it gives what was kept, and the fold stays a function of its records.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
+from sys import getsizeof
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from driftline.errors import StateUnreadable
+
+
+class SegmentBytes(Protocol):
+    """The bytes of one segment."""
+
+    @property
+    def name(self) -> str:
+        """The file that has them; empty if a snapshot holds them itself."""
+        ...
+
+    @property
+    def stored(self) -> Any:
+        """What a snapshot holds, so that `SegmentStore.again` finds them."""
+        ...
+
+    @property
+    def memory(self) -> int:
+        """How many of them are in memory."""
+        ...
+
+    def read(self, begin: int, end: int) -> bytes:
+        """A part of them; raises StateUnreadable."""
+        ...
+
+
+class Share:
+    """The part of a `MemoryBudget` that one user of it takes: `bytes` of memory."""
+
+    __slots__ = ("__weakref__", "_budget", "bytes")
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
+        self.bytes = 0.0
+
+    @property
+    def excess(self) -> float:
+        """How many of its bytes should go: those above an equal part, where all users together take too
+        many."""
+        return self._budget.excess(self.bytes)
+
+
+class MemoryBudget:
+    """Bytes of memory that several users take together, `limit` of them at most; they look at it now and
+    then. What the fold puts out depends on none of this."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._shares: WeakSet[Share] = WeakSet()
+
+    def share(self) -> Share:
+        """The part of one more user; it is given back when that object is gone."""
+        share = Share(self)
+        self._shares.add(share)
+        return share
+
+    def excess(self, taken: float) -> float:
+        """How many bytes a user that takes so many has to give back."""
+        if sum(share.bytes for share in self._shares) <= self._limit:
+            return 0.0
+        return max(0.0, taken - self._limit / len(self._shares))
+
+
+class SegmentStore(Protocol):
+    """Keeps the bytes of segments while they are in use, or a checkpoint names them."""
+
+    @property
+    def budget(self) -> MemoryBudget | None:
+        """The memory for what may be in segments or not; None if all of it may be in memory."""
+        ...
+
+    def keep(self, content: bytes) -> SegmentBytes:
+        """Keep these bytes."""
+        ...
+
+    def again(self, stored: Any) -> SegmentBytes:
+        """The bytes that a snapshot holds or names."""
+        ...
+
+
+class _Held:
+    __slots__ = ("stored",)
+
+    name = ""
+
+    def __init__(self, content: bytes) -> None:
+        self.stored = content
+
+    @property
+    def memory(self) -> int:
+        return len(self.stored)
+
+    def read(self, begin: int, end: int) -> bytes:
+        return self.stored[begin:end]
+
+
+class MemoryStore:
+    """Keeps segments in memory."""
+
+    @property
+    def budget(self) -> MemoryBudget | None:
+        """See `SegmentStore`."""
+        return None
+
+    def keep(self, content: bytes) -> SegmentBytes:
+        """See `SegmentStore`."""
+        return _Held(content)
+
+    def again(self, stored: Any) -> SegmentBytes:
+        """See `SegmentStore`."""
+        return _Held(stored)
+
+
+IN_MEMORY = MemoryStore()
+
+
+class Pieces:
+    """Pieces of bytes in a segment, one after another from `begin` on. Each is read alone and checked: a file
+    that was changed since it was written raises StateUnreadable, and gives no other piece."""
+
+    __slots__ = ("_begin", "_checks", "_content", "_ends")
+
+    def __init__(self, content: SegmentBytes, begin: int, ends: array[int]) -> None:
+        self._content = content
+        self._begin = begin
+        self._ends = ends
+        whole = content.read(begin, begin + (ends[-1] if ends else 0))
+        self._checks = array("I", (zlib.crc32(piece) for piece in _cut(whole, ends)))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, slot: int) -> bytes:
+        ends = self._ends
+        begin = self._begin + (ends[slot - 1] if slot else 0)
+        return self._checked(slot, self._content.read(begin, self._begin + ends[slot]))
+
+    def __iter__(self) -> Iterator[bytes]:
+        """All of them, read at once."""
+        if not self._ends:
+            return
+        whole = self._content.read(self._begin, self._begin + self._ends[-1])
+        for slot, piece in enumerate(_cut(whole, self._ends)):
+            yield self._checked(slot, piece)
+
+    def _checked(self, slot: int, piece: bytes) -> bytes:
+        if zlib.crc32(piece) != self._checks[slot]:
+            raise StateUnreadable(f"segment {self._content.name} was changed while it was in use")
+        return piece
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them together."""
+        return self._ends[-1] if self._ends else 0
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that they take."""
+        return self._content.memory + getsizeof(self._ends) + getsizeof(self._checks)
+
+
+def ends_of(parts: Iterable[bytes]) -> array[int]:
+    """Where each piece ends, put one after another."""
+    return array("I", accumulate(map(len, parts)))
+
+
+def _cut(whole: bytes, ends: array[int]) -> Iterator[bytes]:
+    return (whole[begin:end] for begin, end in pairwise((0, *ends)))

@@ -1,0 +1,205 @@
+"""What is read does not depend on which windows are in memory, and a page that was changed is not read."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from driftline.errors import StateUnreadable
+from driftline.features.state.segment_store import IN_MEMORY, MemoryBudget, SegmentStore
+from driftline.features.state.windows import cold_windows, paged_table
+from driftline.features.state.windows.cold_windows import WindowPacking
+from driftline.features.state.windows.paged_table import PagedBoundedTable, PagedTable
+from driftline.features.state.windows.stepped_window import SteppedSumWindow
+from driftline.features.state.windows.window import (
+    CountWindow,
+    DecayedWindow,
+    DistinctWindow,
+    EventWindow,
+    LatestWindow,
+    MaxWindow,
+    SquareWindow,
+    SumWindow,
+)
+from driftline.features.state.windows.window_columns import attributes_of
+from driftline.features.state.windows.window_table import BoundedTable, WindowTable
+from driftline.streams.checkpoints.segment_files import SegmentFolders
+
+OVER = 50.0
+KEYS = range(200)
+VALUES = (1.0, 2.5, 3.0, 1e18)
+FOLDER = "00000"
+Read = Callable[[Any, float, float], Any]
+KINDS: list[tuple[type[EventWindow], tuple[Any, ...], Read]] = [
+    (CountWindow, (), CountWindow.count),
+    (SumWindow, (), SumWindow.mean),
+    (SquareWindow, (), SquareWindow.std),
+    (LatestWindow, (), LatestWindow.latest),
+    (MaxWindow, (), MaxWindow.max),
+    (DecayedWindow, (20.0,), DecayedWindow.mean),
+    (DistinctWindow, (3,), DistinctWindow.distinct),
+    (SteppedSumWindow, (), SteppedSumWindow.mean),
+]
+
+
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold_windows, "PAGE", 8)
+    monkeypatch.setattr(paged_table, "PAGE", 8)
+    monkeypatch.setattr(paged_table, "MEASURED_EVERY", 4)
+
+
+def on_disk(folder: Path, windows: int) -> SegmentStore:
+    return SegmentFolders(folder, 0, windows).store(FOLDER)
+
+
+def paged(store: SegmentStore, kind: type[EventWindow], arguments: tuple[Any, ...]) -> WindowTable:
+    table = (
+        PagedBoundedTable(kind, arguments, None) if kind is DistinctWindow else PagedTable(kind, arguments)
+    )
+    assert store.budget is not None
+    table.page(store, store.budget)
+    table.keep_for(OVER)
+    return table
+
+
+def plain(kind: type[EventWindow], arguments: tuple[Any, ...]) -> WindowTable:
+    table = BoundedTable(kind, arguments, None) if kind is DistinctWindow else WindowTable(kind, arguments)
+    table.keep_for(OVER)
+    return table
+
+
+def put(table: WindowTable, key: Any, at: float, value: Any) -> None:
+    if isinstance(table, BoundedTable):
+        table.put(key, at, value)
+    else:
+        table[key].add(at, value)
+
+
+def values(table: WindowTable, read: Read, at: float) -> list[Any]:
+    """What is read of each key, with no window moved."""
+    found = []
+    for key in KEYS:
+        window = table.peeker()(f"k{key}")
+        has_any = window is not None and CountWindow.count(window, at, at - OVER)
+        found.append(read(window, at, at - OVER) if has_any else None)
+    return found
+
+
+def asked(table: WindowTable, read: Read, key: str, at: float) -> Any:
+    """What a request reads; expired values are as none, whether their window is left or not."""
+    window = table.get(key)
+    has_any = window is not None and CountWindow.count(window, at, at - OVER)
+    return read(window, at, at - OVER) if has_any else None
+
+
+def go_on(tables: list[WindowTable], read: Read, random: Random, numbers: range) -> None:
+    """Put the same into all, some keys often and some seldom, and read the same from all."""
+    for number in numbers:
+        at = number / 10
+        key, value = f"k{int(random.triangular(0, len(KEYS), 0))}", random.choice(VALUES)
+        for table in tables:
+            put(table, key, at, value)
+        asks = f"k{random.randrange(len(KEYS))}"
+        first, *others = [asked(table, read, asks, at) for table in tables]
+        assert others == [first] * len(others)
+        if number % 20 == 19:
+            for table in tables:
+                table.retain(at)
+
+
+@pytest.mark.parametrize(("kind", "arguments", "read"), KINDS)
+@pytest.mark.parametrize("limit", [0, 20_000, 10**9])
+def test_what_is_read_is_the_same_wherever_windows_are(
+    kind: type[EventWindow], arguments: tuple[Any, ...], read: Read, limit: int, tmp_path: Path
+) -> None:
+    some, all_there = paged(on_disk(tmp_path, limit), kind, arguments), plain(kind, arguments)
+    random = Random(3)
+    for begin in range(0, 3_000, 500):
+        go_on([some, all_there], read, random, range(begin, begin + 500))
+        at = begin / 10 + 50.0
+        assert values(some, read, at) == values(all_there, read, at)
+        found = {key: window.ats[-1] for key, window in some.windows() if window.ats[-1] > at - OVER}
+        assert found == {k: window.ats[-1] for k, window in all_there.items() if window.ats[-1] > at - OVER}
+    assert (some.held > len(some)) == (limit < 10**9)
+    for turn in range(10):
+        some.retain(10_000.0 + turn)
+    assert some.held == 0
+    assert some.segments() == []
+
+
+@pytest.mark.parametrize(("kind", "arguments", "read"), KINDS)
+def test_a_snapshot_is_gone_on_from_on_disk_and_in_memory(
+    kind: type[EventWindow], arguments: tuple[Any, ...], read: Read, tmp_path: Path
+) -> None:
+    store = on_disk(tmp_path, 20_000)
+    before = paged(store, kind, arguments)
+    go_on([before], read, Random(4), range(1_000))
+    assert before.segments()
+    again, in_memory = paged(store, kind, arguments), plain(kind, arguments)
+    put(again, "k1", 99.0, VALUES[0])  # nothing of its own is left
+    again.restore(pickle.loads(pickle.dumps(before)), store)
+    in_memory.restore(pickle.loads(pickle.dumps(before)), SegmentFolders(tmp_path, None).store(FOLDER))
+    assert in_memory.held == before.held
+    go_on([before, again, in_memory], read, Random(5), range(1_000, 2_000))
+    back = paged(store, kind, arguments)
+    back.restore(pickle.loads(pickle.dumps(in_memory)), store)
+    go_on([in_memory, back], read, Random(6), range(2_000, 2_500))
+    assert back.held > len(back)
+
+
+def test_a_page_that_is_another_while_it_is_in_use_is_not_read(tmp_path: Path) -> None:
+    table = paged(on_disk(tmp_path, 0), SumWindow, ())
+    for number in range(32):
+        put(table, f"k{number}", 1.0, float(number))
+    for _ in range(8):
+        table.retain(2.0)
+    first, second = (path for path in sorted(tmp_path.rglob("segments/*"))[:2])
+    other = WindowPacking(SumWindow())
+    held = {key for key, _ in table.windows()}
+    assert len(held) == 32
+    content = first.read_bytes()
+    for harm in (content[:-1], content[:40] + b"?" + content[41:], second.read_bytes(), b""):
+        first.write_bytes(harm)
+        reasons = []
+        for key in sorted(held):
+            try:
+                window = table.peeker()(key)
+            except StateUnreadable as error:
+                reasons.append(str(error))
+            else:
+                assert window is not None
+                assert other.pack(key, window) == other.pack(key, _of(float(key[1:])))
+        assert reasons
+        assert all(first.name in reason for reason in reasons)
+    first.unlink()
+    with pytest.raises(StateUnreadable, match=first.name):
+        [table.peeker()(key) for key in sorted(held)]
+
+
+def _of(value: float) -> SumWindow:
+    window = SumWindow()
+    window.add(1.0, value)
+    return window
+
+
+def test_equal_keys_are_one_and_those_of_one_hash_are_not() -> None:
+    class Store:
+        budget = MemoryBudget(0)
+        keep, again = IN_MEMORY.keep, IN_MEMORY.again
+
+    table = paged(Store(), CountWindow, ())
+    for key in (1, "1", (1, "a"), hash("b"), "b", None):
+        table[key].add(1.0, 1.0)
+    for _ in range(4):
+        table.retain(2.0)
+    assert (len(table), table.held) == (0, 6)
+    table[1.0].add(2.0, 1.0)
+    assert table.held == 6
+    assert [len(table[key].ats) for key in (True, "1", (1, "a"), hash("b"), "b", None)] == [2, 1, 1, 1, 1, 1]
+    assert attributes_of(table[1]) == ["ats"]
