@@ -250,13 +250,13 @@ class OwnedPartition:
             stride = stride.after(len(piece), now - before, alignment.leeway(now))
 
     async def _until_others_come(self, alignment: Alignment) -> None:
-        waited = 0.0
+        now = asyncio.get_running_loop().time
+        until = now() + ALIGNED_WITHIN
         while alignment.leeway(self.processor.watermark) < 0:
-            if waited >= ALIGNED_WITHIN:
+            if now() >= until:
                 alignment.give_up()
                 return
             await asyncio.sleep(ALIGNMENT_LOOK_EVERY)
-            waited += ALIGNMENT_LOOK_EVERY
 
     async def _fold(self, records: Sequence[StoredRecord]) -> None:
         for piece in pieces(records):
