@@ -62,6 +62,8 @@ class ForkedCommand:
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], *outputs: Path) -> None:
         self.args = [*arguments]
         given = (self.args, dict(environment), os.getcwd(), outputs)
+        for path in outputs:
+            path.touch()  # to be read before the process has begun
         self._process = forking().Process(target=_run, args=given)
         self._process.start()
 

@@ -42,6 +42,7 @@ def test_it_can_be_waited_for_and_killed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "events.jsonl")  # which nobody writes to
     arguments = ["simulate", "shop:orders", str(tmp_path / "events.jsonl")]
     command = ForkedCommand(arguments, os.environ | {"PYTHONPATH": CASES}, said)
+    assert said.exists()
     with pytest.raises(subprocess.TimeoutExpired):
         command.wait(0.1)
     assert command.poll() is None
