@@ -16,7 +16,6 @@ from driftline.streams.errors import REPORT_ONLY, Refused
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.upgrade.chain_standby import ChainStandby, newest_epochs
-from driftline.streams.owner.upgrade.standby import CLOSE_BEHIND
 from driftline.streams.owner.upgrade.upgrade_plan import UpgradePlan
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Place
@@ -24,6 +23,9 @@ from driftline.streams.records.positions import position_of
 
 HANDOVER_LOOK_EVERY = 0.2
 """Seconds between two looks at how far it has come."""
+
+MARKERS = 20
+"""Offsets at the end of a topic that may be markers of transactions alone."""
 
 
 class _Id(msgspec.Struct):
@@ -38,6 +40,8 @@ class Handover:
         self._deployment = deployment.of_stage(deployment.stages - 1)
         self._decide = decide
         self._standbys: dict[int, ChainStandby] = {}
+        self._reached = 0
+        self._goals: dict[Place, int] = {}
         self.is_cleared = False
         """Whether the plan was accepted."""
         self.is_done = False
@@ -69,14 +73,21 @@ class Handover:
             self.is_done = all(self.is_taken(epoch) for epoch in newest)
 
     async def _is_close(self, owned: Mapping[Target, OwnedPartition]) -> bool:
-        """Whether all stages have nearly come to the end of what there is."""
-        if not self._standbys or not all(standby.is_close for standby in self._standbys.values()):
-            return False
-        folded = {
-            self._deployment.places.input(target): one.processor.next_offset for target, one in owned.items()
-        }
-        extents = await self._deployment.broker.extents(list(folded))
-        return sum(max(0, extents[place].end - at) for place, at in folded.items()) <= CLOSE_BEHIND
+        """Whether one stage after the other has come to where its topic ended when those before it had, and
+        the standbys to where they may."""
+        while self._reached < self._deployment.stage:
+            folded = {
+                self._deployment.places.input(target): one.processor.next_offset
+                for target, one in owned.items()
+                if target.stage == self._reached
+            }
+            if not self._goals:
+                extents = await self._deployment.broker.extents(list(folded))
+                self._goals = {place: extent.end for place, extent in extents.items()}
+            if any(folded[place] + MARKERS < self._goals.get(place, 0) for place in folded):
+                return False
+            self._reached, self._goals = self._reached + 1, {}
+        return bool(self._standbys) and all(standby.is_close for standby in self._standbys.values())
 
     async def _plan(self, owned: Mapping[Target, OwnedPartition]) -> UpgradePlan:
         """What taking over would do, as far as this process has folded."""

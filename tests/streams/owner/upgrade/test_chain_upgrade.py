@@ -56,7 +56,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partition_task, "FENCED_PAUSE", 0.0)
     monkeypatch.setattr(partition_task, "LOOK_EVERY_BESIDE", 0.0)
     monkeypatch.setattr(inheritance, "HELD_BACK", 40)
-    monkeypatch.setattr(handover, "CLOSE_BEHIND", 20)
+    monkeypatch.setattr(handover, "MARKERS", 5)
     monkeypatch.setattr(partition_task, "CLOSE_BEHIND", 20)
 
 
