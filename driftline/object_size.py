@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+SAMPLED = 8
+"""Keys of a table that are measured for its size. It takes a tenth of a millisecond."""
 _NOT_ITS_OWN = (type, FunctionType, BuiltinFunctionType, ModuleType)
 
 

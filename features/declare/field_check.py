@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, get_type_hints
+from typing import Any
 
 from driftline.declaration_check import suggestion
 from driftline.features.declare.declaration import Elapsed, Feature, Lookup, RequestField, Window
+from driftline.features.declare.field_types import field_types
 from driftline.features.declare.keys import (
     holds_enum,
     kinds_of,
@@ -52,9 +53,7 @@ class _Fields:
         if isinstance(window.value, str):
             self._need_field(window.event, window.value)
             texts = window.aggregate == "distinct"
-            if not _holds(
-                get_type_hints(window.event)[window.value], (*_NUMBERS, str) if texts else _NUMBERS
-            ):
+            if not _holds(field_types(window.event)[window.value], (*_NUMBERS, str) if texts else _NUMBERS):
                 hint = number_function(window.event, window.value)
                 self._fail(
                     f"windows hold numbers{' and texts' if texts else ''}, and "

@@ -8,10 +8,12 @@ from decimal import Decimal
 from enum import Enum
 from numbers import Number
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NewType, Union, get_args, get_origin
 from uuid import UUID
 
 import msgspec
+
+from driftline.features.declare.field_types import field_types
 
 _SEVERAL_TEXTS = (float, Decimal)
 """Numbers that clients write in several ways: 5, 5.0 and 5.00."""
@@ -65,7 +67,7 @@ def no_one_text(event: type, field: str) -> str | None:
     >>> no_one_text(Bought, "place")
     'Bought.place is str or int, of which two values have one text ("1", 1): declare one of them'
     """
-    kinds = kinds_of(get_type_hints(event).get(field))
+    kinds = kinds_of(field_types(event).get(field))
     several = [kind.__name__ for kind in kinds if issubclass(kind, _SEVERAL_TEXTS)]
     where = f"{event.__name__}.{field}"
     if several:
@@ -84,7 +86,7 @@ def not_a_feature(event: type, field: str) -> str | None:
     >>> not_a_feature(Bought, "price")
     'Bought.price is a Decimal, no number, bool or text: write derive(lambda event: float(event.price))'
     """
-    for kind in kinds_of(get_type_hints(event).get(field)):
+    for kind in kinds_of(field_types(event).get(field)):
         if not issubclass(kind, FEATURE_KINDS):
             return (
                 f"{event.__name__}.{field} is a {kind.__name__}, no number, bool or text: write "
@@ -95,7 +97,7 @@ def not_a_feature(event: type, field: str) -> str | None:
 
 def number_function(event: type, field: str) -> str | None:
     """The text of a function that turns a field of this type into a number; None if none is known."""
-    kinds = kinds_of(get_type_hints(event).get(field))
+    kinds = kinds_of(field_types(event).get(field))
     known = kinds and all(kind in _WRITTEN_AS and kind is not UUID for kind in kinds)
     return _function(kinds[0], field) if known else None
 
@@ -150,7 +152,7 @@ def not_a_key(event: type, field: str) -> str | None:
     >>> not_a_key(Bought, "tags")
     'Bought.tags holds a list, which cannot be looked up by'
     """
-    hint = get_type_hints(event).get(field)
+    hint = field_types(event).get(field)
     kind = None if hint is None else _unusable(hint)
     return None if kind is None else f"{event.__name__}.{field} holds a {kind}, which cannot be looked up by"
 
@@ -165,7 +167,7 @@ def may_be_none(event: type, field: str) -> str | None:
     'Bought.shop may be None, which is no key: declare it without None'
     >>> may_be_none(Bought, "town")
     """
-    hint = get_type_hints(event).get(field)
+    hint = field_types(event).get(field)
     if _may_be_anything(hint):
         return f"{event.__name__}.{field} may be anything, None too: declare what it is, such as str"
     if _holds_none(hint):
@@ -189,7 +191,7 @@ def never_equal(event: type, other: type, field: str) -> str | None:
     >>> never_equal(Bought, Settled, "order")
     'Bought.order is int and Settled.order is str, which are never equal: declare both alike'
     """
-    mine, others = (_classes_of(get_type_hints(one).get(field)) for one in (event, other))
+    mine, others = (_classes_of(field_types(one).get(field)) for one in (event, other))
     if not mine or not others or any(_may_be_equal(a, b) for a in mine for b in others):
         return None
     own, told_of_other = (" or ".join(one.__name__ for one in kinds) for kinds in (mine, others))
@@ -211,7 +213,7 @@ def _may_be_equal(one: type, other: type) -> bool:
 
 def is_doubtful(event: type, field: str) -> bool:
     """Whether, by its type, an event's field may have values that cannot be keys."""
-    return _may_be_anything(get_type_hints(event).get(field))
+    return _may_be_anything(field_types(event).get(field))
 
 
 def _may_be_anything(hint: Any) -> bool:

@@ -21,6 +21,7 @@ from driftline.features.declare.declaration import (
     kind_in,
     stored_name,
 )
+from driftline.features.declare.field_types import field_types
 from driftline.features.errors import FeatureDeclarationError
 
 AT = "at"
@@ -202,7 +203,7 @@ def value_kind(name: str, features: Mapping[str, Feature], ask: type) -> type:
         owner, field = (
             (ask, feature.name) if isinstance(feature, RequestField) else (feature.event, feature.field)
         )
-        hint = get_type_hints(owner)[field]
+        hint = field_types(owner)[field]
     kind = kind_in(hint)
     if kind is not None:
         return kind

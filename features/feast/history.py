@@ -15,7 +15,6 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_type_hints
 
 import msgspec
 import pyarrow as pa
@@ -23,6 +22,7 @@ from pyarrow import parquet
 
 from driftline.arrow_memory import arrow_reader
 from driftline.features.declare.declaration import Feature, Lookup, View, Window, kind_in
+from driftline.features.declare.field_types import field_types
 from driftline.features.declare.notes import Note
 from driftline.features.errors import FeaturesError
 
@@ -116,7 +116,7 @@ def _stamps() -> list[pa.Field]:
 
 def column_type(event: type, field: str) -> pa.DataType | None:
     """The Arrow type of an event's field; None where it may hold values of several types, or structures."""
-    kind = kind_in(get_type_hints(event)[field])
+    kind = kind_in(field_types(event)[field])
     return None if kind is None else ARROW_TYPES[kind]
 
 

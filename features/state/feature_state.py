@@ -39,10 +39,7 @@ from driftline.features.state.window_feed import WindowFeed
 from driftline.features.state.windows.aggregate import new_table, reader_of, table_identity
 from driftline.features.state.windows.window import CountWindow
 from driftline.features.state.windows.window_table import BoundedTable, SavedTable, WindowTable
-from driftline.object_size import StateSize, size_of
-
-SAMPLED = 8
-"""How many keys of each kind of window `sizes` measures. It takes a tenth of a millisecond."""
+from driftline.object_size import SAMPLED, StateSize, size_of
 
 
 @dataclass(slots=True)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from sys import getsizeof
 from typing import Any
 
+MOST_ENTRIES = 1.25
+"""Entries for each thing that is left, above which an index is cleaned: while all are left, none goes."""
 _BUCKET_BITS = 14
 _BUCKETS = 1 << _BUCKET_BITS
 _TAG_BYTES = 4

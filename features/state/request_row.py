@@ -4,8 +4,9 @@ all."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
+from driftline.features.declare.field_types import field_types
 from driftline.features.declare.keys import holds_enum, is_doubtful, kinds_of
 from driftline.features.state.feature_value import LARGEST, checked, failed
 from driftline.features.state.generated_function import GeneratedFunction, attribute, attributes
@@ -46,7 +47,7 @@ class LookupReading(NamedTuple):
 
 def is_plain(event: type, field: str) -> bool:
     """Whether every value of the field's type is a valid feature value."""
-    hint = get_type_hints(event)[field]
+    hint = field_types(event)[field]
     return bool(kinds_of(hint)) and not (holds_enum(hint) or is_doubtful(event, field))
 
 

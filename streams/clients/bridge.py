@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import NoneType
-from typing import Annotated, Any, cast, get_args, get_type_hints
+from typing import Annotated, Any, cast, get_args
 
 import msgspec
 
 from driftline.declaration_check import AT_LEAST_0, MaybeSeconds, Seconds, check, shown, suggestion
 from driftline.errors import pass_interrupt
 from driftline.features.declare.declaration import MINUTE
+from driftline.features.declare.field_types import field_types
 from driftline.online_models.errors import reason_of
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.topics import LONGEST_BRIDGE
@@ -135,7 +136,7 @@ class Enrichment:
     def fills(self, kind: type[Event]) -> bool:
         """Whether events of this type have the fields to fill; raises DeclarationError if one cannot be None,
         or a key field is missing."""
-        hints = get_type_hints(kind)
+        hints = field_types(kind)
         if not set(self.fields) <= set(hints):
             return False
         for name in self.fields:

@@ -4,9 +4,10 @@ model."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_type_hints
+from typing import Any
 
 from driftline.features.declare.declaration import Feature, Lookup, RequestField, kind_in
+from driftline.features.declare.field_types import field_types
 from driftline.online_models.members.check import check_models
 from driftline.streams.declare.usecase import UseCase
 
@@ -32,7 +33,7 @@ def _requests(case: UseCase) -> Iterator[dict[str, Any]]:
 def _kind(case: UseCase, feature: Feature) -> type | None:
     """The type of a feature that is a field of an event; None for a computed one."""
     if isinstance(feature, RequestField):
-        return kind_in(get_type_hints(case.task.ask)[feature.name])
+        return kind_in(field_types(case.task.ask)[feature.name])
     if isinstance(feature, Lookup):
-        return kind_in(get_type_hints(feature.event)[feature.field])
+        return kind_in(field_types(feature.event)[feature.field])
     return None

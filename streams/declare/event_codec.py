@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 import msgspec.structs
 
 from driftline.declaration_check import suggestion
+from driftline.features.declare.field_types import field_types
 from driftline.features.declare.keys import key_text
 from driftline.features.state.generated_function import GeneratedFunction, attribute
 from driftline.streams.declare.events import SYSTEM_EVENTS, Event, Reference
@@ -88,7 +89,7 @@ class _Rules(NamedTuple):
 def _check_of(event_type: type[Event], computed: Collection[str], key: str | None) -> Check:
     """The check of one type. `computed` are the fields that are computed with; `key` is the field with the
     record's key, if the type has it."""
-    hints = get_type_hints(event_type)
+    hints = field_types(event_type)
     rules = _Rules(
         tuple(
             name

@@ -8,12 +8,13 @@ from datetime import date, datetime, time
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import IO, Any, NamedTuple, TypeVar, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 import msgspec.structs
 
+from driftline.features.declare.field_types import field_types
 from driftline.features.state.event_time import NEVER
 from driftline.streams.declare.event_codec import advice
 from driftline.streams.declare.events import (
@@ -171,7 +172,7 @@ def _spelled(name: str, text: str) -> datetime | str:
 @cache
 def _times_of(event_type: type[Event]) -> tuple[str, ...]:
     """Names of the fields that hold times."""
-    hints = get_type_hints(event_type)
+    hints = field_types(event_type)
     return tuple(
         name
         for name in event_type.__struct_fields__

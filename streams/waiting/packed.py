@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import Any
 
-from driftline.features.state.key_index import KeyIndex
+from driftline.features.state.key_index import MOST_ENTRIES, KeyIndex
 from driftline.features.state.segment_store import SegmentStore
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
@@ -15,9 +15,6 @@ from driftline.streams.waiting.segment import Due, Segment, StoredSegment
 SEGMENT_BITS = 11
 SEGMENT = 1 << SEGMENT_BITS
 """Predictions packed at a time, which takes a few milliseconds."""
-
-MOST_ENTRIES = 1.25
-"""Entries of the index for each prediction, above which it is cleaned: while all wait, none goes."""
 
 
 class PackedPredictions:

@@ -19,7 +19,7 @@ from sys import getsizeof
 from typing import Any, NamedTuple
 
 from driftline.features.state.event_time import NEVER
-from driftline.features.state.key_index import KeyIndex
+from driftline.features.state.key_index import MOST_ENTRIES, KeyIndex
 from driftline.features.state.segment_store import Pieces, SegmentBytes, SegmentStore, ends_of
 from driftline.features.state.windows.window import EventWindow
 from driftline.features.state.windows.window_columns import attributes_of
@@ -30,8 +30,6 @@ PAGE = 1 << PAGE_BITS
 """Windows packed at a time, which takes some milliseconds."""
 WORN = 4
 """A page is packed again with others when a part in so many of its windows is left."""
-MOST_ENTRIES = 1.25
-"""Entries of the index for each window, above which it is cleaned."""
 _COUNT = 4
 _END = 4
 

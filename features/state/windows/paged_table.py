@@ -18,14 +18,13 @@ from driftline.features.state.windows.window_table import (
     WindowTable,
     saved_table,
 )
-from driftline.object_size import StateSize, size_of
+from driftline.object_size import SAMPLED, StateSize, size_of
 
-KEPT = 0.75
+SHRINK_TO = 0.75
 """A table that has too much memory goes down to this part of what it may have, so that it seldom has to look
 through all of its windows."""
-SAMPLED = 8
-"""Windows that are measured, and how often: at every so many clean-ups."""
 MEASURED_EVERY = 64
+"""Clean-ups between two measurements of the windows' size."""
 LOOKED_AT = 1_000
 """Windows by which it is decided how long ago the newest event of one must be for it to leave."""
 
@@ -52,7 +51,7 @@ class Pager:
             excess = self._share.excess
             if not excess:
                 return False
-            self._plan(table, KEPT * (self._share.bytes - excess))
+            self._plan(table, SHRINK_TO * (self._share.bytes - excess))
         page = [(key, window) for key, window in self._next(table) if window.ats[-1] <= self._mark]
         if page:
             self.cold.put(page)

@@ -22,7 +22,7 @@ RARE_WINDOWS = (8, 16, 32, 64)
 """Rare labels of a window."""
 RARE_HISTORY = 48
 """Rare labels before a window, and no fewer than it has, that it can be compared with."""
-KEPT = 512
+RARE_KEPT = 512
 """Rare labels that are remembered."""
 OTHERS = (64, 512)
 """Answers of the other class among which one is ranked: at least, and at most the newest so many."""
@@ -70,7 +70,7 @@ class RareRanks:
             self._losses.append((above if rare else 1.0 - above - tied) + tied / 2.0)
             self._blocks.append(self._now)
             self._untested += 1
-        del self._losses[:-KEPT], self._blocks[:-KEPT]
+        del self._losses[:-RARE_KEPT], self._blocks[:-RARE_KEPT]
         if self._untested < RARE_BLOCK:
             return []
         self._untested = 0

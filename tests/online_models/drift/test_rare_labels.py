@@ -11,11 +11,11 @@ import pytest
 from driftline.online_models.drift import Drift, DriftManager, Monitoring
 from driftline.online_models.drift.alarm_budget import _table
 from driftline.online_models.drift.monitors.rare_labels import (
-    KEPT,
     OTHERS,
     RANKING_OF_RARE,
     RARE_BLOCK,
     RARE_HISTORY,
+    RARE_KEPT,
     RARE_WINDOWS,
     RareRanks,
 )
@@ -114,7 +114,7 @@ def test_no_evidence_is_found_oftener_than_the_budget_reckons_with(
             exceedances += 1
             ranks.restart()
     assert exceedances <= 2
-    assert len(ranks._losses) <= KEPT
+    assert len(ranks._losses) <= RARE_KEPT
 
 
 def test_fewer_labels_than_a_history_and_a_window_say_nothing() -> None:
