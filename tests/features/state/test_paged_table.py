@@ -12,7 +12,7 @@ import pytest
 
 from driftline.errors import StateUnreadable
 from driftline.features.state.segment_store import IN_MEMORY, MemoryBudget, SegmentStore
-from driftline.features.state.windows import cold_windows, paged_table
+from driftline.features.state.windows import cold_windows, window_eviction
 from driftline.features.state.windows.cold_windows import WindowPacking
 from driftline.features.state.windows.paged_table import PagedBoundedTable, PagedTable
 from driftline.features.state.windows.stepped_window import SteppedSumWindow
@@ -50,8 +50,8 @@ KINDS: list[tuple[type[EventWindow], tuple[Any, ...], Read]] = [
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold_windows, "PAGE", 8)
-    monkeypatch.setattr(paged_table, "PAGE", 8)
-    monkeypatch.setattr(paged_table, "MEASURED_EVERY", 4)
+    monkeypatch.setattr(window_eviction, "PAGE", 8)
+    monkeypatch.setattr(window_eviction, "MEASURED_EVERY", 4)
 
 
 def on_disk(folder: Path, windows: int) -> SegmentStore:
