@@ -63,7 +63,7 @@ ELSEWHERE = {
     "load_case": "declarations",
     "NotFinite": "online_models/pool", "ModelsError": "online_models/pool",
     "FoldFault": "streams/fold", "NoCanonicalForm": "streams/code",
-    "OtherTask": "streams/owner", "Refused": "streams/clients",
+    "OtherTask": "streams/owner/upgrade", "Refused": "streams/clients",
     "Unauthentic": "streams/checkpoints",
     "Undescribable": "streams/code",
     "UnusableKey": "streams/checkpoints",

@@ -49,7 +49,7 @@ def evaluate(
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and curves here")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate models, and the pool that would serve, on past data.
+    """Evaluate models and their pool on past data.
 
     Each row is answered, then learned from. FILE is any table: numbers, text and missing values, in the order
     in which the rows came. CASE is run over its own source, with its own pools. STREAM is one of

@@ -10,9 +10,7 @@ from driftline.infra.cli.cases import selected_cases, settings
 from driftline.infra.cli.console import print_json, say
 from driftline.infra.cli.parameters import AsJson, MetricsAddress, listening
 
-commands = typer.Typer(
-    help="The HTTP gateway: send requests to cases and get predictions.", no_args_is_help=True
-)
+commands = typer.Typer(help="The HTTP gateway in front of cases.", no_args_is_help=True)
 
 
 @commands.command()

@@ -51,7 +51,7 @@ def replay(
     ] = None,
     partitions: Partitions = None,
 ) -> None:
-    """Print the records of a topic, from Kafka and the archive.
+    """Print the records of a topic, archived ones too.
 
     What Kafka no longer holds comes from the archive.
     """

@@ -21,8 +21,8 @@ _REMEMBERED = 1_000
 
 class _Names:
     """Leaves out the names of a mapping if they are `names`, in their order, some of them missing. Such a
-    mapping becomes a tuple, or a list with None for a missing value; no value is None. Any other is kept as
-    it is.
+    mapping becomes a tuple, or a list with None for a missing value. Any other is kept as it is, as is one
+    with a value that is None.
     """
 
     __slots__ = ("_in_order", "_names")
@@ -42,7 +42,9 @@ class _Names:
             is_in_order = present == tuple(name for name in self._names if name in named)
             if len(self._in_order) < _REMEMBERED:
                 self._in_order[present] = is_in_order
-        return [*map(named.get, self._names)] if is_in_order else named
+        values = [*map(named.get, self._names)]
+        is_whole = is_in_order and values.count(None) == len(values) - len(named)
+        return values if is_whole else named
 
     def again(self, values: Any) -> dict[str, Any] | None:
         if values.__class__ is tuple:

@@ -24,6 +24,7 @@ PASSING: frozenset[tuple[str, str]] = frozenset(
         ("Seat", "member"),
         # what is remembered of a pure function, and of it for people
         ("DriftManager", "_thresholds"),
+        ("_Names", "_in_order"),
         ("Home", "known"),
         ("Home", "last_stranger"),
         # counted for people, since the process began

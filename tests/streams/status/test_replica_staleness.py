@@ -23,6 +23,7 @@ from driftline.streams.status.metric_definitions import MEASURES
 from driftline.streams.status.metrics import WorkerMetrics
 from driftline.streams.status.worker_status import WorkerStatus
 from tests.streams.owner.owned_chain import OwnedChain
+from tests.streams.status.scraping import written
 
 LEARNER = ("examples/0", "examples")
 
@@ -89,7 +90,7 @@ def test_a_scrape_of_the_learner_has_how_old_the_newest_answers_pool_was(
         assert staleness is not None
         for task in chain.tasks.values():
             await task.stop()
-        return staleness, metrics.text().decode()
+        return staleness, written(metrics)
 
     staleness, text = asyncio.run(run())
     shown = {

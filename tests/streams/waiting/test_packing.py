@@ -37,8 +37,8 @@ def pending(name: str, deadline: float, label_key: Any = "k", number: int = 0) -
 
 
 @given(
-    x=st.none() | st.dictionaries(st.sampled_from("abcd"), VALUES),
-    keys=st.dictionaries(st.sampled_from("kl"), st.text() | st.integers()),
+    x=st.none() | st.dictionaries(st.sampled_from("abcd"), st.none() | VALUES),
+    keys=st.dictionaries(st.sampled_from("kl"), st.none() | st.text() | st.integers()),
     output=st.none() | VALUES | st.dictionaries(st.booleans() | st.text(), st.floats()),
     prediction_id=st.sampled_from(["e1", "e1:task", "other", ""]),
     is_closed=st.booleans(),
