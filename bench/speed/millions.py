@@ -19,13 +19,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from random import Random
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
 
 from driftline.bench.cases import without_extras
+from driftline.bench.speed.scale import chunked
 from driftline.examples.payments import payments
 from driftline.examples.payments.events import Disputed, Payment
 from driftline.features.declare.constructors import count, field, mean
@@ -44,7 +44,6 @@ from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.simulation.sources import LogRecord
 from driftline.streams.status.worker_status import resident_bytes
 
-CHUNK = 500
 COMPARED = 40
 """Chunks of each of the two states that are timed in turns."""
 SMALL = 100_000
@@ -106,12 +105,7 @@ class Folded(NamedTuple):
 def begun(keys: int, folders: SegmentFolders) -> Folded:
     """A state before its first event."""
     case = wide()
-    codec = case.codec()
-    records = (
-        LogRecord(offset, codec.key(event), codec.encode(event)) for offset, event in enumerate(events(keys))
-    )
-    chunks = iter(lambda: list(islice(records, CHUNK)), [])
-    return Folded(PartitionProcessor(case, 0, store=folders.store(FOLDER)), chunks)
+    return Folded(PartitionProcessor(case, 0, store=folders.store(FOLDER)), chunked(case, events(keys)))
 
 
 def fill(state: Folded, until: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -80,10 +80,14 @@ def events(size: Size) -> Iterator[Event]:
 
 def chunks(case: UseCase, size: Size) -> Iterator[list[LogRecord]]:
     """The log, made as it is read."""
+    return chunked(case, islice(events(size), size.events))
+
+
+def chunked(case: UseCase, happened: Iterable[Event]) -> Iterator[list[LogRecord]]:
+    """A log of these events, encoded as it is read."""
     codec = case.codec()
     records = (
-        LogRecord(offset, codec.key(event), codec.encode(event))
-        for offset, event in enumerate(islice(events(size), size.events))
+        LogRecord(offset, codec.key(event), codec.encode(event)) for offset, event in enumerate(happened)
     )
     while chunk := list(islice(records, CHUNK)):
         yield chunk

@@ -7,7 +7,9 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from itertools import accumulate, pairwise
+from pickle import Pickler
 from sys import getsizeof
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -126,6 +128,24 @@ class MemoryStore:
 
 
 IN_MEMORY = MemoryStore()
+
+
+class PiecePickler:
+    """Pickles one value after another. It remembers nothing of those before, so equal values have equal
+    bytes."""
+
+    def __init__(self) -> None:
+        self._buffer = BytesIO()
+        self._pickler = Pickler(self._buffer, protocol=5)
+        self._pickler.fast = True
+
+    def pickled(self, value: Any) -> bytes:
+        """The bytes of a value, which `pickle.loads` reads."""
+        buffer = self._buffer
+        buffer.seek(0)
+        buffer.truncate()
+        self._pickler.dump(value)
+        return buffer.getvalue()
 
 
 class Pieces:

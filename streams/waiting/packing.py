@@ -6,10 +6,10 @@ declaration, and are left out.
 
 from __future__ import annotations
 
-from io import BytesIO
-from pickle import Pickler, loads
+from pickle import loads
 from typing import Any
 
+from driftline.features.state.segment_store import PiecePickler
 from driftline.online_models.pool.pool import Forecast
 from driftline.streams.waiting.prediction import PendingPrediction
 
@@ -60,9 +60,7 @@ class Packing:
     def __init__(self, keys: tuple[str, ...], features: tuple[str, ...]) -> None:
         self._keys = _Names(keys)
         self._features = _Names(features)
-        self._buffer = BytesIO()
-        self._pickler = Pickler(self._buffer, protocol=5)
-        self._pickler.fast = True
+        self._pickler = PiecePickler()
 
     def pack(self, pending: PendingPrediction) -> bytes:
         """The bytes of a prediction."""
@@ -84,11 +82,7 @@ class Packing:
             if p.status == "open"
             else (p.status, p.label, p.learned, p.revision, p.closed_at, p.told_by),
         )
-        buffer = self._buffer
-        buffer.seek(0)
-        buffer.truncate()
-        self._pickler.dump(values)
-        return buffer.getvalue()
+        return self._pickler.pickled(values)
 
     @staticmethod
     def label_key(packed: bytes) -> Any:

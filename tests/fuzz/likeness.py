@@ -30,7 +30,7 @@ PASSING: frozenset[tuple[str, str]] = frozenset(
         # counted for people, since the process began
         ("Intake", "accepted"),
         # what is written before it is read
-        ("Packing", "_buffer"),
+        ("PiecePickler", "_buffer"),
         # what nothing comes to any more may stay among them; the hash of the state compares the others
         ("WaitingQueue", "_recent"),
         ("LabelJoin", "due"),

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from io import BytesIO
-from pickle import Pickler, loads
+from pickle import loads
 from sys import getsizeof
 from typing import Any, NamedTuple
 
 from driftline.features.state.event_time import NEVER
 from driftline.features.state.key_index import MOST_ENTRIES, KeyIndex
-from driftline.features.state.segment_store import Pieces, SegmentBytes, SegmentStore, ends_of
+from driftline.features.state.segment_store import PiecePickler, Pieces, SegmentBytes, SegmentStore, ends_of
 from driftline.features.state.windows.window import EventWindow
 from driftline.features.state.windows.window_columns import attributes_of
 from driftline.object_size import StateSize
@@ -44,15 +43,12 @@ class StoredPage(NamedTuple):
 
 
 class WindowPacking:
-    """Packs windows like an `empty` one with their keys, and unpacks them. The pickler remembers nothing, so
-    equal windows have equal bytes."""
+    """Packs windows like an `empty` one with their keys, and unpacks them."""
 
     def __init__(self, empty: EventWindow) -> None:
         self._kind = type(empty)
         self._attributes = tuple((name, getattr(empty, name)) for name in attributes_of(empty))
-        self._buffer = BytesIO()
-        self._pickler = Pickler(self._buffer, protocol=5)
-        self._pickler.fast = True
+        self._pickler = PiecePickler()
 
     def pack(self, key: Any, window: EventWindow) -> bytes:
         """The bytes of a key and its window."""
@@ -60,11 +56,7 @@ class WindowPacking:
         for name, _ in self._attributes:
             value = getattr(window, name)
             values.append(value.tobytes() if isinstance(value, array) else value)
-        buffer = self._buffer
-        buffer.seek(0)
-        buffer.truncate()
-        self._pickler.dump(values)
-        return buffer.getvalue()
+        return self._pickler.pickled(values)
 
     @staticmethod
     def key(packed: bytes) -> Any:

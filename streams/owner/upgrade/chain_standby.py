@@ -13,14 +13,20 @@ from math import inf
 from driftline.features.state.event_time import NEVER
 from driftline.streams.archive.epochs import CodeEpoch, epochs
 from driftline.streams.between.stage_record import Writer, decode_record
-from driftline.streams.checkpoints.checkpoint import CheckpointHeader, CheckpointRefusal, input_hash, load
+from driftline.streams.checkpoints.checkpoint import CheckpointHeader, input_hash
 from driftline.streams.checkpoints.tails import OutputMark, Tail, read_tail
 from driftline.streams.declare.plan import QUESTIONS
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.upgrade.held_back import Inherited
-from driftline.streams.owner.upgrade.standby import LogRemade, NothingToInheritFrom
+from driftline.streams.owner.upgrade.standby import (
+    INHERITED,
+    LogRemade,
+    NothingToInheritFrom,
+    newest_marks,
+    refuse_deleted,
+)
 from driftline.streams.owner.upgrade.upgrade_plan import Planner, UpgradePlan
 from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.records.ports import Broker, Extent, Place, RecordsMissing, StoredRecord, TopicMissing
@@ -28,8 +34,6 @@ from driftline.streams.records.positions import SourcePosition, position_of, sou
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold
 from driftline.streams.stages.succession import Legacy, Succession, beside
-
-INHERITED = ("predictions", "outcomes")
 
 
 class _Front:
@@ -172,7 +176,7 @@ class ChainStandby:
     async def _tails(self, marks: Mapping[str, OutputMark]) -> dict[str, Tail]:
         deployment, places = self._deployment, self._places
         extents = await deployment.broker.extents(list(places.values()))
-        refuse_lost(places, extents)
+        refuse_deleted(deployment, self.partition, extents)
         return {
             kind: await read_tail(deployment.broker, place, extents[place], marks.get(kind))
             for kind, place in places.items()
@@ -182,13 +186,7 @@ class ChainStandby:
         """The output marks in the newest checkpoint of the code before."""
         deployment, target = self._deployment, Target(self._deployment.stage, self.partition)
         topic = deployment.topics.of_stage(QUESTIONS, self._served.label)
-        for name in reversed(list(await deployment.checkpoints.names(self._served.folder(target)))):
-            try:
-                checkpoint = await load(deployment.checkpoints, name, topic, self.partition, deployment.seal)
-            except CheckpointRefusal:
-                continue
-            return checkpoint.header.outputs
-        return {}
+        return await newest_marks(deployment, self._served.folder(target), topic, self.partition)
 
     async def header(self) -> CheckpointHeader:
         """The header of the state."""
@@ -212,7 +210,7 @@ async def succeeded(deployment: Deployment, partition: int, epoch: CodeEpoch) ->
     assert isinstance(fold, StageFold)
     succession, places = Succession(deployment.case, fold), deployment.outputs(partition)
     extents = await deployment.broker.extents(list(places.values()))
-    refuse_lost(places, extents)
+    refuse_deleted(deployment, partition, extents)
     published = {}
     for kind in INHERITED:
         place = places[kind]
@@ -237,17 +235,6 @@ async def _published_until(broker: Broker, place: Place, extent: Extent, tail: S
                 return found
             found.append(record.value or b"")
     return found
-
-
-def refuse_lost(places: Mapping[str, Place], extents: Mapping[Place, Extent]) -> None:
-    """Raises NothingToInheritFrom if predictions or outcomes are incomplete."""
-    for kind in INHERITED:
-        begin = extents[places[kind]].begin
-        if begin > 0:
-            raise NothingToInheritFrom(
-                f"{places[kind]} begins at {begin}: offsets 0 to {begin} are needed to take over from other "
-                "code. Name an archive that has them in DRIFTLINE_ARCHIVE"
-            )
 
 
 async def newest_epochs(deployment: Deployment) -> list[CodeEpoch | None]:

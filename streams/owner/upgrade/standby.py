@@ -34,6 +34,8 @@ class NothingToInheritFrom(StreamsError):
     """The answers of other code, or the log that it answered from, have been deleted."""
 
 
+INHERITED = ("predictions", "outcomes")
+"""Kinds of outputs that new code takes from other code."""
 CLOSE_BEHIND = 3_000
 """If an approach folds fewer records than this, the partition can be taken over."""
 
@@ -168,15 +170,8 @@ class Standby:
     async def marks(self) -> Mapping[str, OutputMark]:
         """The output marks in the newest checkpoint of any code."""
         deployment = self._deployment
-        for name in reversed(list(await deployment.checkpoints.names(deployment.folder(self.partition)))):
-            try:
-                checkpoint = await load(
-                    deployment.checkpoints, name, deployment.topics.log, self.partition, deployment.seal
-                )
-            except CheckpointRefusal:
-                continue  # the next take-over reports it
-            return checkpoint.header.outputs
-        return {}
+        folder = deployment.folder(self.partition)
+        return await newest_marks(deployment, folder, deployment.topics.log, self.partition)
 
     async def header(self) -> CheckpointHeader:
         """The header of the state."""
@@ -215,10 +210,27 @@ async def to_upgrade(deployment: Deployment) -> list[int]:
     return numbers
 
 
+async def newest_marks(
+    deployment: Deployment, folder: str, topic: str, partition: int
+) -> Mapping[str, OutputMark]:
+    """The output marks in the newest checkpoint of a folder that is one of the topic's; none without one."""
+    for name in reversed(list(await deployment.checkpoints.names(folder))):
+        try:
+            checkpoint = await load(deployment.checkpoints, name, topic, partition, deployment.seal)
+        except CheckpointRefusal:
+            continue  # the next take-over reports it
+        return checkpoint.header.outputs
+    return {}
+
+
 def refuse_deleted(deployment: Deployment, partition: int, extents: Mapping[Place, Extent]) -> None:
-    """Raises NothingToInheritFrom if the log, or its predictions and outcomes, are incomplete."""
+    """Raises NothingToInheritFrom if predictions and outcomes are incomplete, or the log of a case of one
+    stage: in a chain each code has topics of its own between the stages."""
     outputs = deployment.outputs(partition)
-    for place in (deployment.log(partition), outputs["predictions"], outputs["outcomes"]):
+    places = [outputs[kind] for kind in INHERITED]
+    if deployment.itinerary is None:
+        places.insert(0, deployment.log(partition))
+    for place in places:
         begin = extents[place].begin
         if begin > 0:
             raise NothingToInheritFrom(

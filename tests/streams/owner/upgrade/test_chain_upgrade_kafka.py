@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -18,13 +16,7 @@ EVENTS = list(with_closing_clock(parcels.on_two, parcels.events(300)))
 
 def audited(system: Any, case: str) -> dict[str, Any]:
     """What `driftline audit` says under the code of a case."""
-    done = subprocess.run(
-        [sys.executable, "-m", "driftline", "audit", case, "--json"],
-        env=system.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = system.run("audit", case, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert found["first_difference"] is None
