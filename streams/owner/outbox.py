@@ -79,11 +79,11 @@ class Outbox:
         """What a checkpoint must remember of each kind."""
         return dict(self._marks)
 
-    async def send(self, out: Outputs, next_offset: int) -> None:
+    async def send(self, out: Outputs, next_offset: int) -> Mapping[str, Sequence[Output]]:
         """Append the outputs beyond the tails, and all records for other stages, and return when the broker
-        has acknowledged them. `out` has the outputs of the newly folded records before `next_offset`. Raises
-        AppendFailed, after which the outbox is dead, Diverged when a published record differs from the folded
-        one, and OutputTooLarge before anything is sent.
+        has acknowledged them. `out` has the outputs of the newly folded records before `next_offset`. Returns
+        those appended, by kind. Raises AppendFailed, after which the outbox is dead, Diverged when a
+        published record differs from the folded one, and OutputTooLarge before anything is sent.
         """
         for kind in list(self._unproved):
             self._prove(kind, getattr(out, kind), next_offset)
@@ -92,13 +92,14 @@ class Outbox:
         if out.sends:
             batches |= self._by_place(out.sends)
         if not batches:
-            return
+            return fresh
         async with self._appending() as appender:
             ends = await appender.append(batches)
         for kind, outputs in fresh.items():
             end = ends[self._places[kind]]
             self._tails[kind] = (outputs[-1].offset, outputs[-1].ordinal)
             self._marks[kind] = OutputMark(self._marks[kind].topic_id, end, self._tails[kind], end - 1)
+        return fresh
 
     def _by_place(self, sends: Sequence[Send]) -> dict[Place, Sequence[Output]]:
         by_target: dict[Target, list[Output]] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -96,7 +95,7 @@ class OwnedPartition:
         self._checkpointed = -1
         self._work = 0.0
         self.tally = PublishedTally()
-        """What was published since serving began, and what that cost."""
+        """What this worker has published of the partition, and what folding costs."""
         if held_back is not None:
             self._rows_in: str | None = BESIDE
         elif header is None or inherited is not None:  # all rows are offered by this owner
@@ -164,7 +163,7 @@ class OwnedPartition:
         self._outbox.prove_all(self._position(self._log.end))
         if self._deployment.alignment is not None and self._deployment.stage > 0:
             self._tell_time(self._deployment.alignment)
-        self.tally = PublishedTally(Counter(self.processor.accepted))
+        self.tally.serving_begins(self.processor.accepted)
         await self._offer_lost_rows()
         self.progress.at = self.progress.until
 
@@ -277,10 +276,11 @@ class OwnedPartition:
             self._queue.put(Folded(out, piece[0].offset, piece[-1], self.processor.next_offset))
 
     async def _publish(self, folded: Folded) -> None:
-        await self._outbox.send(folded.out, self._position(folded.next_offset))
+        appended = await self._outbox.send(folded.out, self._position(folded.next_offset))
+        self.tally.published(appended)
         await self._offer_rows(folded.out.rows)
         self.acknowledged = folded.next_offset
-        self.tally.published(folded.last, folded.out)
+        self.tally.appended_at = folded.last.timestamp
         self._unacknowledged -= folded.folds
         self.on_acknowledged(self.acknowledged)
 
@@ -299,7 +299,7 @@ class OwnedPartition:
         """Publish what was held back beside the code that served before, and not reported by that."""
         if letters:
             out = Outputs(dead_letters=list(letters))
-            await self._outbox.send(out, self._position(self.processor.next_offset))
+            self.tally.published(await self._outbox.send(out, self._position(self.processor.next_offset)))
 
     async def _offer_rows(self, changed: Mapping[RowKey, StampedRow]) -> None:
         """Offer the rows that changed."""

@@ -27,6 +27,7 @@ from driftline.streams.errors import FoldFault, StreamsError
 from driftline.streams.owner.checkpointing import STORED_WITHIN, Checkpointing
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held, OwnedPartition
+from driftline.streams.owner.published_counts import PublishedTally
 from driftline.streams.owner.standstill import Standstill
 from driftline.streams.owner.takeover import OtherCode, take_over
 from driftline.streams.owner.topology import TopologyRefused
@@ -96,6 +97,7 @@ class PartitionTask:
         self._recovery_started = 0.0
         self._because = "assigned"
         self.take_overs: Counter[str] = Counter()
+        self._tally = PublishedTally()
         """How often the partition was taken over here, by reason: assigned, renewed, or the name of an
         error."""
         self.partition = partition
@@ -170,6 +172,8 @@ class PartitionTask:
         held, self._held = self._held, None
         # until the partition is this code's, the next attempt needs the standby too
         self._owned = owned = await take_over(self._deployment, self.partition, held, self._standby)
+        owned.tally.continues(self._tally)
+        self._tally = owned.tally
         self._standby = None
         self._was_beside = self._deployment.is_beside
         self.take_overs[self._because] += 1

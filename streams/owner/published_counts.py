@@ -1,14 +1,14 @@
-"""Counts of what one owner of a partition has published since it began to serve."""
+"""Counts of what a worker has published of a partition since it was given it."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from driftline.streams.records.outputs import Outputs
-from driftline.streams.records.ports import StoredRecord
+from driftline.streams.records.outputs import Output
 
 
 class _Kind(msgspec.Struct):
@@ -23,10 +23,11 @@ _read_kind = msgspec.json.Decoder(_Kind).decode
 
 @dataclass(slots=True)
 class PublishedTally:
-    """What one owner of a partition published, for its metrics: dead letters by stage, drift events by kind
-    and severity, changes of models by kind. `fold_seconds` is CPU; `appended_at` is the append time of the
-    newest record answered, in ms, negative without. `accepted_before` are the events, by type, that the fold
-    had accepted when this began."""
+    """What a worker published of a partition, for its metrics: dead letters by stage, drift events by kind
+    and severity, changes of models by kind. What is folded again at a take-over and was published before is
+    not counted again. `appended_at` is the append time of the newest record answered, in ms, negative
+    without. `fold_seconds` is CPU since serving began, and `accepted_before` are the events, by type, that
+    the fold had accepted then."""
 
     accepted_before: Counter[str] = field(default_factory=Counter)
     fold_seconds: float = 0.0
@@ -35,13 +36,23 @@ class PublishedTally:
     drift_events: Counter[tuple[str, str]] = field(default_factory=Counter)
     model_changes: Counter[str] = field(default_factory=Counter)
 
-    def published(self, last: StoredRecord, out: Outputs) -> None:
-        """The outputs of records up to `last` were acknowledged."""
-        self.appended_at = last.timestamp
-        for letter in out.dead_letters:
+    def continues(self, before: PublishedTally) -> None:
+        """Add what this worker's owner before has published."""
+        self.dead_letters += before.dead_letters
+        self.drift_events += before.drift_events
+        self.model_changes += before.model_changes
+
+    def serving_begins(self, accepted: Mapping[str, int]) -> None:
+        """All that was in the log at the take-over is folded; `accepted` are its events, by type."""
+        self.accepted_before = Counter(accepted)
+        self.fold_seconds = 0.0
+
+    def published(self, appended: Mapping[str, Sequence[Output]]) -> None:
+        """These outputs, by kind, were acknowledged."""
+        for letter in appended.get("dead_letters", ()):
             self.dead_letters[dict(letter.headers)["stage"].decode()] += 1
-        for drift in out.drift:
+        for drift in appended.get("drift", ()):
             event = _read_kind(drift.value)
             self.drift_events[event.kind, event.severity] += 1
-        for change in out.models:
+        for change in appended.get("models", ()):
             self.model_changes[_read_kind(change.value).kind] += 1

@@ -2,7 +2,8 @@
 
 What is declared here is what a scrape has, and what dashboards and alert rules may name. Counters that follow
 from the log alone have the same value in whichever worker serves the partition, so that their sums over
-workers do not jump when a partition moves. The others count from the take-over on.
+workers do not jump when a partition moves. The others count what this worker has published since the
+partition was assigned to it, or has done since it serves.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ MEASURES = {
             (*_OF_A_PARTITION, "result"),
         ),
         Measure(
-            "events", "counter", "Events accepted since the take-over, by type", (*_OF_A_PARTITION, "type")
+            "events", "counter", "Events accepted since it serves, by type", (*_OF_A_PARTITION, "type")
         ),
         Measure("predictions", "counter", "Requests answered: follows from the log", _OF_A_PARTITION),
         Measure(
@@ -58,15 +59,15 @@ MEASURES = {
             (*_OF_A_PARTITION, "windows"),
         ),
         Measure(
-            "dead_letters", "counter", "Dead letters since the take-over, by what refused",
+            "dead_letters", "counter", "Dead letters published since the assignment, by what refused",
             (*_OF_A_PARTITION, "stage"),
         ),
         Measure(
-            "drift_events", "counter", "Drift events since the take-over",
+            "drift_events", "counter", "Drift events published since the assignment",
             (*_OF_A_PARTITION, "kind", "severity"),
         ),
         Measure(
-            "model_changes", "counter", "Changes of what serves or learns since the take-over",
+            "model_changes", "counter", "Published changes of what serves or learns, since the assignment",
             (*_OF_A_PARTITION, "kind"),
         ),
         Measure(
@@ -74,7 +75,7 @@ MEASURES = {
         ),
         Measure("checkpoint_bytes", "gauge", "Size of the newest checkpoint", _OF_A_PARTITION),
         Measure("checkpoint_cpu_seconds", "gauge", "CPU that the newest checkpoint took", _OF_A_PARTITION),
-        Measure("fold_seconds", "counter", "Seconds of CPU in the fold since the take-over", _OF_A_PARTITION),
+        Measure("fold_seconds", "counter", "Seconds of CPU in the fold since it serves", _OF_A_PARTITION),
         Measure("partition_state", "gauge", "1 for the state that an assigned partition is in",
                 (*_OF_A_PARTITION, "state")),
         Measure("folded_offset", "gauge", "First offset that is not answered yet", _OF_A_PARTITION),

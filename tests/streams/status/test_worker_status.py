@@ -72,6 +72,13 @@ class Serving:
             task.start()
         await self.until(lambda: all(task.state == "serving" for task in self.tasks.values()))
 
+    async def fail_once(self, number: int) -> None:
+        """Take a partition over on a broker that fails in the middle, and works from then on."""
+        task = self.tasks[Target(0, number)] = PartitionTask(self.deployment, number, CheckpointBudget())
+        task.start()
+        await self.until(lambda: task.state == "retrying")
+        self.broker.appends_left = None
+
     def series(self, name: str) -> dict[tuple[str, ...], float]:
         """The values of a measure, by its labels beside the case."""
         return {
@@ -125,6 +132,32 @@ def test_events_are_counted_by_type_from_the_take_over_on(tmp_path: Path) -> Non
         counted = {("0", "events", "asked"): 2.0, ("0", "events", "settled"): 1.0}
         await worker.until(lambda: worker.series("events") == counted)
         assert worker.series("records")["0", "events", "accepted"] == 4.0
+        await worker.tasks.pop(Target(0, 0)).stop()
+
+    asyncio.run(run())
+
+
+def test_what_is_published_while_a_partition_is_taken_over_is_counted_once(tmp_path: Path) -> None:
+    """Also when it is taken over twice, as the first owner could not publish all."""
+
+    async def run() -> None:
+        worker = Serving(tmp_path)
+        place, key = worker.deployment.log(0), SHOPS[0].encode()
+        for _ in range(20):
+            worker.broker.add(place, key, b"no event")
+        counted = {("0", "events", "decode"): 20.0}
+        worker.broker.appends_left = 2  # the code's epoch, and some of the dead letters
+        await worker.fail_once(0)
+        before = len(worker.broker.data(worker.deployment.outputs(0)["dead_letters"]))
+        assert 0 < before < 20
+        await worker.until(lambda: worker.series("dead_letters") == counted)
+        worker.broker.add(place, key, b"no event")
+        worker.tasks[Target(0, 0)].put(Frame([worker.broker.at(place)[-1]], lambda: None))
+        await worker.until(lambda: worker.series("dead_letters") == {("0", "events", "decode"): 21.0})
+        await worker.tasks.pop(Target(0, 0)).stop()
+        await worker.take(0)
+        worker.status.update()
+        assert worker.series("dead_letters") == {}, "they are the ones of the worker before"
         await worker.tasks.pop(Target(0, 0)).stop()
 
     asyncio.run(run())
