@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.streams.checkpoints.checkpoint import (
@@ -18,6 +17,7 @@ from driftline.streams.checkpoints.checkpoint import (
     input_hash,
     prune,
 )
+from driftline.streams.owner.aligned_fold import AlignedFold
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.partition_fold import PartitionFold
@@ -27,13 +27,9 @@ from driftline.streams.owner.topology import topology
 from driftline.streams.owner.upgrade.held_back import BESIDE, HeldBack, Inherited
 from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.records.ports import Extent, RecordsMissing, StoredRecord
-from driftline.streams.stages.alignment import Alignment, Stride
 
 ROWS_AT_ONCE = 5_000
 """Rows offered together when every row is written again."""
-ALIGNED_WITHIN = 10.0
-"""Seconds that an intake waits for another one that is behind and makes no progress."""
-ALIGNMENT_LOOK_EVERY = 0.002
 LOOK_AT = 1_000
 """Largest number of offsets that one look at the log reads."""
 
@@ -107,6 +103,7 @@ class OwnedPartition:
         self.partition = processor.partition
         self._segments = deployment.segment_collection(processor.partition)
         self._unacknowledged = 0
+        self._aligned = AlignedFold(deployment.alignment, Target(deployment.stage, self.partition))
         self._queue = SendQueue(self._publish, lambda: self.on_failure())
         self.acknowledged = processor.next_offset
         """The first offset whose outputs have not been acknowledged."""
@@ -157,12 +154,12 @@ class OwnedPartition:
         after each chunk: the state is complete then and may be checkpointed. Raises Diverged when a published
         record differs from the folded one.
         """
+        self._aligned.begin(self)
         async for _ in self._catch_up(self._log.end):
             self.progress.at = self.processor.next_offset
             yield
         self._outbox.prove_all(self._position(self._log.end))
-        if self._deployment.alignment is not None and self._deployment.stage > 0:
-            self._tell_time(self._deployment.alignment)
+        self._aligned.recovered(self)
         self.tally.serving_begins(self.processor.accepted)
         await self._offer_lost_rows()
         self.progress.at = self.progress.until
@@ -182,7 +179,7 @@ class OwnedPartition:
             self._check_repeated(records)
             records = [record for record in records if record.offset >= folded]
         if records:
-            await self._folding(records)
+            await self._aligned.fold(self, records)
 
     def _check_repeated(self, records: Sequence[StoredRecord]) -> None:
         """Raises RecordsMissing if records folded before have changed: the log was rewritten."""
@@ -209,7 +206,7 @@ class OwnedPartition:
         """Fold [next offset, until) from the log, with a reader outside the group."""
         place = self._deployment.log(self.partition)
         async for records in self._deployment.broker.read(place, self.processor.next_offset, until):
-            await self._folding(records)
+            await self._aligned.fold(self, records)
             await self.settled()
             yield
 
@@ -218,46 +215,9 @@ class OwnedPartition:
         failed."""
         await self._queue.settled()
 
-    def _folding(self, records: Sequence[StoredRecord]) -> Coroutine[Any, Any, None]:
-        """The fold of the next records, in step with other stages if there are any."""
-        alignment = self._deployment.alignment
-        if alignment is None:
-            return self._fold(records)
-        if self._deployment.stage > 0:
-            return self._fold_behind(records, alignment)
-        return self._fold_aligned(records, alignment)
-
-    async def _fold_behind(self, records: Sequence[StoredRecord], alignment: Alignment) -> None:
-        """Fold records of a later stage, and report its event time."""
-        await self._fold(records)
-        self._tell_time(alignment)
-
-    def _tell_time(self, alignment: Alignment) -> None:
-        alignment.come_to(Target(self._deployment.stage, self.partition), self.processor.watermark)
-
-    async def _fold_aligned(self, records: Sequence[StoredRecord], alignment: Alignment) -> None:
-        """Fold records of the log no further ahead of later stages than the alignment allows, or wait for a
-        while."""
-        begin, stride = 0, Stride()
-        while begin < len(records):
-            before = self.processor.watermark
-            await self._until_others_come(alignment)
-            piece = records[begin : begin + stride.records]
-            await self._fold(piece)
-            begin += len(piece)
-            now = self.processor.watermark
-            stride = stride.after(len(piece), now - before, alignment.leeway(now))
-
-    async def _until_others_come(self, alignment: Alignment) -> None:
-        now = asyncio.get_running_loop().time
-        until = now() + ALIGNED_WITHIN
-        while alignment.leeway(self.processor.watermark) < 0:
-            if now() >= until:
-                alignment.give_up()
-                return
-            await asyncio.sleep(ALIGNMENT_LOOK_EVERY)
-
-    async def _fold(self, records: Sequence[StoredRecord]) -> None:
+    async def fold(self, records: Sequence[StoredRecord]) -> None:
+        """Fold records, which follow those before, without regard to other partitions; their outputs follow.
+        Raises the error of an earlier output that failed."""
         for piece in pieces(records):
             self._unacknowledged += 1
             try:
@@ -416,6 +376,20 @@ class OwnedPartition:
             extents[place].end > marks[kind].end for kind, place in outputs.items()
         )
 
+    @property
+    def watermark(self) -> float:
+        """The event time of its fold; `NEVER` before it has one."""
+        return self.processor.watermark
+
+    async def is_at_end(self) -> bool:
+        """Whether everything that the log holds is answered; may be called at any time."""
+        if not self.is_settled:
+            return False
+        try:
+            return not await self.goes_on()
+        except RecordsMissing:
+            return False  # this partition's own take-over reports what that means
+
     async def goes_on(self) -> bool:
         """Whether the log has records that were not answered; its last offsets may be markers only."""
         place, begin = self._deployment.log(self.partition), self.answered_to
@@ -434,6 +408,7 @@ class OwnedPartition:
 
     async def close(self) -> None:
         """End the sending and the outbox."""
+        self._aligned.end(self)
         await self._queue.close()
         await self._outbox.close()
 

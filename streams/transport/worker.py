@@ -68,7 +68,7 @@ class Worker:
     ) -> None:
         self.case = deployment.case
         if (itinerary := deployment.itinerary) is not None:
-            alignment = Alignment(bound_of(deployment.case, itinerary))
+            alignment = Alignment(bound_of(deployment.case, itinerary), deployment.partitions)
             deployment = replace(deployment, alignment=alignment, handover=handover)
         self._deployment = deployment
         stages = [deployment.of_stage(number) for number in range(deployment.stages)]

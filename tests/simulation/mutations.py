@@ -178,7 +178,7 @@ OF_THE_ORDER = (
     mutation(
         "the state counts as whole before its outputs are acknowledged",
         ownership,
-        "OwnedPartition._fold",
+        "OwnedPartition.fold",
         "Folded(out, piece[0].offset, piece[-1], self.processor.next_offset))\n",
         "Folded(out, piece[0].offset, piece[-1], self.processor.next_offset, 0))\n"
         "        self._unacknowledged -= 1\n",
@@ -254,7 +254,7 @@ OF_THE_ORDER = (
     mutation(
         "a checkpoint's last input is the first of what was folded with it",
         ownership,
-        "OwnedPartition._fold",
+        "OwnedPartition.fold",
         "self._last = piece[-1]",
         "self._last = piece[0]",
     ),
