@@ -9,7 +9,6 @@ used.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple
@@ -27,7 +26,6 @@ from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused, StreamsError
 from driftline.streams.proof.passage import Stop, entered, stage_record, stops_of
-from driftline.streams.proof.stage_refold import epoch_number
 from driftline.streams.records.messages import ModelVersion, Outcome, Prediction, begins_with
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Place
@@ -158,20 +156,26 @@ def lineage(
 ) -> Lineage:
     """The lineage of one prediction; each feature lists up to `shown` of the newest events behind it.
 
-    Raises StreamsError for an unknown id, for a log that lacks records from its start to the request, and for
-    one that holds another event at its place; the topics between stages count as the log does.
+    The topics between stages are those of the code that published it, and count as the log does. Raises
+    StreamsError for an unknown id, for a log that lacks records from its start to the request, for one that
+    holds another event at its place, and for other code whose stages this case does not have.
     """
     published = find_prediction(history, topics.predictions, range(topics.predicting), prediction_id)
     prediction = decoded_prediction(topics, published)
-    codec, places = case.codec(), StagePlaces(topics, code.short, itinerary_of(case))
-    if places.count > 1:
-        places = replace(places, number=epoch_number(history, places, code))
-    stops = stops_of(history, case, places, published.partition, published.source)
+    codec, itinerary = case.codec(), itinerary_of(case)
+    # whose labels the model has: the partition that answers, or the one that learns for all replicas
+    learner = published.partition if topics.learning == topics.predicting else 0
+    served = _served(recorded_epochs(history, topics.models, learner), published.source)
+    epoch = _epoch(served, code)
+    places = (
+        StagePlaces(topics, code.short, itinerary)
+        if served is None
+        else StagePlaces(topics, served.code.short, itinerary, served.number)
+    )
+    stops = _stops(history, case, places, published, epoch)
     log = Place(topics.log, stops[0].partition)
     request = request_of(prediction, history, codec, log, stops[0].offset)
-    # whose labels the model has: the stage that answers, or the one that learns for all replicas
-    learner = Target(places.count - 1, published.partition if topics.learning == topics.predicting else 0)
-    outcomes = list(outcomes_of(history, topics.outcomes, learner.partition, prediction_id))
+    outcomes = list(outcomes_of(history, topics.outcomes, learner, prediction_id))
     return Lineage(
         prediction_id,
         topics.predictions,
@@ -182,8 +186,8 @@ def lineage(
         prediction,
         At(stops[0].offset, request.id, request.at),
         _features(history, case, stops, request, prediction, shown),
-        _learned(history, case, places, learner, prediction.model),
-        _epoch(recorded_epochs(history, topics.models, learner.partition), published.source, code),
+        _learned(history, case, places, Target(places.count - 1, learner), prediction.model),
+        epoch,
         outcomes[-1].outcome.status if outcomes else "pending",
         outcomes,
         stops,
@@ -277,12 +281,32 @@ def _at(event: Behind) -> At:
     return At(event.offset, event.id, moment(event.at))
 
 
-def _epoch(epochs: Sequence[CodeEpoch], source: SourcePosition, code: Code) -> Epoch:
-    """The code whose stretch of the predictions a source position is in."""
-    own = [epoch for epoch in epochs if epoch.tails.get("predictions", NOTHING) < source]
-    if not own:
+def _served(epochs: Sequence[CodeEpoch], source: SourcePosition) -> CodeEpoch | None:
+    """The code epoch in whose stretch of the predictions a source position is; None if none is recorded."""
+    begun = [epoch for epoch in epochs if epoch.tails.get("predictions", NOTHING) < source]
+    return begun[-1] if begun else None
+
+
+def _epoch(served: CodeEpoch | None, code: Code) -> Epoch:
+    if served is None:
         return Epoch(None, None, UNRECORDED)
-    return Epoch(own[-1].from_offset, own[-1].code, code.difference(own[-1].code))
+    return Epoch(served.from_offset, served.code, code.difference(served.code))
+
+
+def _stops(
+    history: Past, case: UseCase, places: StagePlaces, published: PublishedPrediction, epoch: Epoch
+) -> list[Stop]:
+    """The stops of a prediction, in the topics of the code that published it. Raises StreamsError, which
+    names that code if it is other code."""
+    try:
+        return stops_of(history, case, places, published.partition, published.source)
+    except StreamsError as error:
+        if epoch.code is None or epoch.difference is None:
+            raise
+        raise StreamsError(
+            f"the prediction was made by other code, with {epoch.difference}, and this code cannot follow it "
+            f"through the stages of that: {error}. Ask the code that made it"
+        ) from error
 
 
 def outcomes_of(history: Past, topic: str, partition: int, prediction_id: str) -> Iterator[Revision]:

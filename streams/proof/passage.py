@@ -49,8 +49,8 @@ def stops_of(
     target, offset = Target(places.serving, partition), source[0] - places.first_position
     if not 0 <= offset < POSITIONS_OF_AN_EPOCH:
         raise StreamsError(
-            f"the prediction was made in epoch {source[0] // POSITIONS_OF_AN_EPOCH} of the code, and this "
-            f"code served in epoch {places.number}: ask the code that has made it"
+            f"the prediction was made in epoch {source[0] // POSITIONS_OF_AN_EPOCH} of the code, and epoch "
+            f"{places.number} is recorded"
         )
     while True:
         told = stage_record(history, places, target, offset) if target.stage else None
@@ -58,8 +58,21 @@ def stops_of(
         features = case.plan.stages[target.stage].features
         stops.insert(0, Stop(*places.input(target), offset, target.stage, read, features))
         if told is None:
-            return stops
+            return _whole(case, stops)
+        if told.stage >= target.stage:
+            raise StreamsError(
+                f"{places.input(target)}, offset {offset} comes from stage {told.stage}, which is not before "
+                f"stage {target.stage} here"
+            )
         target, offset = Target(*told.writer), told.offset
+
+
+def _whole(case: UseCase, stops: list[Stop]) -> list[Stop]:
+    """The stops, if every feature was read at one of them; raises StreamsError otherwise."""
+    read = {name for stop in stops for name in stop.features}
+    if unread := [name for name in case.features if name not in read]:
+        raise StreamsError(f"no stage of its way reads {', '.join(map(repr, unread))}")
+    return stops
 
 
 def stage_record(history: Past, places: StagePlaces, target: Target, offset: int) -> StageRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
 from random import Random
 
@@ -12,7 +12,6 @@ import pytest
 from parcels import events, on_two, parcels, replicated
 
 from driftline import UseCase
-from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.between.activations import Activations, seal_snapshot
 from driftline.streams.between.stage_record import PoolPart, decode_model_record, decode_record, encode_record
 from driftline.streams.errors import StreamsError
@@ -22,27 +21,8 @@ from driftline.streams.records.messages import Prediction
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Place
 from driftline.streams.simulation.sources import laid_out
-from tests.streams.owner.memory import MemoryBroker
 from tests.streams.owner.owned_chain import SEAL, OwnedChain
-
-
-class Held:
-    """What a broker in memory holds, as a past."""
-
-    def __init__(self, broker: MemoryBroker) -> None:
-        self._broker = broker
-
-    def begin(self, topic: str, partition: int) -> int:
-        return 0
-
-    def end(self, topic: str, partition: int) -> int:
-        return len(self._broker.at(Place(topic, partition)))
-
-    def records(self, topic: str, partition: int, begin: int, end: int) -> Iterator[list[ArchivedRecord]]:
-        entries = self._broker.at(Place(topic, partition))[begin:end]
-        held = [ArchivedRecord(r.offset, 0, r.key, r.value, r.headers) for r in entries if r is not None]
-        for first in range(0, len(held), 50):
-            yield held[first : first + 50]
+from tests.streams.proof.in_memory import Held
 
 
 @pytest.fixture

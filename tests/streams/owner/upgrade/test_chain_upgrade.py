@@ -16,16 +16,19 @@ from parcels import Sent, Share, events, on_two, parcels
 
 from driftline import HOUR, Member, Shared, UseCase, mean
 from driftline.streams.archive.epochs import decode_epoch, is_epoch
+from driftline.streams.errors import StreamsError
 from driftline.streams.fold import inheritance
 from driftline.streams.owner import partition_task
 from driftline.streams.owner.upgrade import handover
 from driftline.streams.owner.upgrade.chain_standby import succeeded
+from driftline.streams.proof.lineage import Lineage, lineage
 from driftline.streams.records.messages import Outcome, Prediction
 from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.records.positions import headers_of
 from driftline.streams.simulation.chain_simulation import ChainSimulation
 from driftline.streams.simulation.sources import laid_out, with_closing_clock
 from tests.streams.owner.owned_chain import OwnedChain
+from tests.streams.proof.in_memory import Held
 
 EVENTS = 120
 T = TypeVar("T")
@@ -216,5 +219,62 @@ def test_each_request_is_answered_once_and_every_answer_has_its_outcome(
         assert world.new is not None
         check_answers(world, world.new)
         await check_recomputed(world.new)
+
+    asyncio.run(go())
+
+
+def traced(case: UseCase, chain: OwnedChain, prediction_id: str) -> Lineage:
+    """A prediction as the code of this chain follows it."""
+    first = chain.stages[0]
+    return lineage(
+        Held(chain.broker), replace(case, partitions=2), first.topics, first.code, prediction_id, 3
+    )
+
+
+def topics_of(chain: OwnedChain) -> list[str]:
+    """What its stages read."""
+    return [stage.topic for stage in chain.stages]
+
+
+def ends_of_epochs(world: Upgrade) -> tuple[str, str]:
+    """The first prediction, which the old code made, and the last one, which the new code made."""
+    assert world.new is not None
+    made = decoded(world.new, world.old.stages[0].topics.predictions, Prediction)
+    return made[0].id, made[-1].id
+
+
+@pytest.mark.parametrize("change", ["another model", "another window"])
+def test_a_prediction_is_followed_through_the_topics_of_the_code_that_made_it(change: str) -> None:
+    async def go() -> None:
+        world = await upgraded(case := replace(on_two, **CHANGES[change]), 0, 0)
+        assert world.new is not None
+        codes = [(on_two, world.old), (case, world.new)]
+        for maker, prediction_id in zip(codes, ends_of_epochs(world), strict=True):
+            for asked in codes:
+                found = traced(*asked, prediction_id)
+                assert [stop.topic for stop in found.stops] == topics_of(maker[1])
+                assert found.epoch.code == maker[1].stages[0].code
+                assert (found.epoch.difference is None) == (asked is maker)
+                assert found.agrees or (asked is not maker and change == "another window")
+        for place in world.new.broker.places:
+            if place.topic in topics_of(world.old)[1:]:
+                world.new.broker.at(place).clear()
+        with pytest.raises(StreamsError, match=r"made by other code, with .* holds no record"):
+            traced(case, world.new, ends_of_epochs(world)[0])
+
+    asyncio.run(go())
+
+
+def test_a_prediction_of_code_with_other_stages_names_that_code() -> None:
+    async def go() -> None:
+        world = await upgraded(case := replace(on_two, **CHANGES["one stage fewer"]), 0, 0)
+        assert world.new is not None
+        of_old, of_new = ends_of_epochs(world)
+        assert traced(on_two, world.old, of_old).agrees
+        assert traced(case, world.new, of_new).agrees
+        with pytest.raises(StreamsError, match=r"made by other code, with .* is not before stage"):
+            traced(case, world.new, of_old)
+        with pytest.raises(StreamsError, match=r"made by other code, with .* reads 'with_courier'"):
+            traced(on_two, world.old, of_new)
 
     asyncio.run(go())

@@ -68,6 +68,10 @@ def test_new_code_takes_a_chain_over_while_events_come_and_both_epochs_are_audit
     for topic in (topics.predictions, topics.outcomes):
         places = [position for _, position in system.sources(topic)]
         assert places == sorted(set(places))
+    for served in (predictions[0], predictions[-1]):  # each is followed under the new code
+        done = system.run("lineage", json.loads(served.value)["id"], "parcels:on_two_anew", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (json.loads(done.stdout)["epoch"]["difference"] is not None) == (served is predictions[0])
     of_old, of_new = audited(system, "parcels:on_two"), audited(system, "parcels:on_two_anew")
     published = sum(len(system.read(topic)) for topic in (topics.predictions, topics.outcomes))
     assert of_old["unchecked"] > 0
