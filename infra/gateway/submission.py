@@ -70,6 +70,7 @@ class Submission:
         self._progress = progress
         self._lookup = lookup
         self._outstanding: dict[str, _Outstanding] = {}
+        self._comparing: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._endings = Endings()
@@ -240,12 +241,39 @@ class Submission:
                 raise other_content(request.id)
             return answer.body
         if self._topics.behind:  # in a chain, a prediction does not have the position in the log
-            await self.folded(await self.append(request))
+            await self._compared_by_fold(request, content)
             return answer.body
         original = await self._lookup.record(self._topics.log, place.partition, answer.source)
         if original is not None and content_of(self._codec.decode(original.value, original.key)) != content:
             raise other_content(request.id)
         return answer.body
+
+    async def _compared_by_fold(self, request: Event, content: int) -> None:
+        """Return when the fold has dropped a repeat. Raises Problem if it refuses it, as its id was used for
+        another request, and when too many wait for that. One copy is appended for all who send the same one
+        meanwhile."""
+        asked = request.id, content
+        comparing = self._comparing.get(asked)
+        if comparing is None:
+            if len(self._comparing) >= MOST_OUTSTANDING:
+                raise too_many_requests(MOST_OUTSTANDING)
+            comparing = self._comparing[asked] = asyncio.create_task(self._drop_repeat(request, content))
+            comparing.add_done_callback(lambda task: self._compared(asked, task))
+        await asyncio.shield(comparing)
+
+    async def _drop_repeat(self, request: Event, content: int) -> None:
+        try:
+            async with asyncio.timeout(FOLLOWED_FOR):
+                await self.folded(await self.append(request))
+        except TimeoutError:
+            raise unknown_outcome(request.id) from None
+        self._results.note_content(request.id, content)
+
+    def _compared(self, asked: tuple[str, int], task: asyncio.Task[None]) -> None:
+        """Forget a comparison. Retrieves its failure, or asyncio logs it when no client waits."""
+        del self._comparing[asked]
+        if not task.cancelled():
+            task.exception()
 
     async def found(self, event_id: str) -> bytes:
         """The prediction of an earlier request. Raises Problem if the fold refused the request, and if there
@@ -270,8 +298,8 @@ class Submission:
 
     async def close(self) -> None:
         """Cancel the requests in progress and close the producer."""
-        for outstanding in list(self._outstanding.values()):
-            outstanding.result.cancel()
+        for task in (*(one.result for one in self._outstanding.values()), *self._comparing.values()):
+            task.cancel()
         self._give_up_producer()
         await self._endings.over()
 

@@ -41,7 +41,7 @@ class KnownAnswer(NamedTuple):
     source: int
     body: bytes
     content: int | None = None
-    """Hash of the request's content, if this gateway sent it."""
+    """Hash of the request's content, if this gateway knows it."""
 
 
 class _Head(msgspec.Struct):

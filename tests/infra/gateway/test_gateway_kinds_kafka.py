@@ -166,6 +166,11 @@ def test_a_case_of_several_stages_is_answered_repeated_and_refused_as_any_other(
             200,
             answers[last.id],
         )
+        before = sum(system.ends(system.topics.log).values())
+        repeats = (client.post("/predictions", encoded(first), Prefer="wait=60") for _ in range(20))
+        assert {answer[:2] for answer in await asyncio.gather(*repeats)} == {(200, answers[first.id])}
+        assert (await client.post("/predictions", encoded(first)))[:2] == (200, answers[first.id])
+        assert sum(system.ends(system.topics.log).values()) == before + 1, "one copy says the same for all"
         other = encoded(replace(last, weight=99.0))
         status, body, _ = await client.post("/predictions", other, Prefer="wait=60")
         assert (status, json.loads(body)["stage"]) == (422, "id"), body

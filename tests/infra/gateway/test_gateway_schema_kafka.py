@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,6 +34,8 @@ CHOSEN = settings(
     suppress_health_check=list(HealthCheck),
 )
 
+PATIENCE = 60
+"""How often a request is sent again."""
 EXAMPLES = 200
 """Requests for each of the operations."""
 
@@ -49,6 +52,11 @@ class Tried:
 
     def send(self, case: Any) -> None:
         answer = case.call(base_url=self._address, headers=self._headers, timeout=60)
+        for _ in range(PATIENCE):  # what Kafka does not answer in time, as on a busy machine, is asked again
+            if "retry-after" not in answer.headers:
+                break
+            time.sleep(float(answer.headers["retry-after"][0]))
+            answer = case.call(base_url=self._address, headers=self._headers, timeout=60)
         assert answer.status_code < 500, (case.as_curl_command(), answer.text)
         if answer.status_code >= 400:
             assert answer.json()["status"] == answer.status_code

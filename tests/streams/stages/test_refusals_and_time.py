@@ -205,6 +205,16 @@ def test_classes_are_as_many_as_an_answer_has_room_for_on_several_partitions_too
     assert found == letters(sorting, f"{__name__}:sorted_ones", 1)
 
 
+def test_a_repeat_goes_no_further_than_the_log() -> None:
+    chain = Chain(parcels, 2)
+    log = list(laid_out(parcels, events(100), 2, chain.itinerary.entry))
+    sends = [len(chain.stages[0][partition].step([record]).sends) for partition, record in log]
+    assert sum(sends) > 100
+    for partition, record in log:
+        again = record._replace(offset=record.offset + len(log))
+        assert chain.stages[0][partition].step([again]).sends == []
+
+
 def test_what_a_topic_between_stages_would_not_take_is_refused_before_it_is_sent() -> None:
     reader = Target(1, 0)
     sender = Sender(Writer(0, 0), [reader], step=1.0)
