@@ -35,7 +35,7 @@ from driftline.features.state.request_row import (
     is_plain,
 )
 from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
-from driftline.features.state.window_feed import WindowFeed
+from driftline.features.state.window_feed import Take, WindowFeed
 from driftline.features.state.windows.aggregate import new_table, reader_of, table_identity
 from driftline.features.state.windows.window import CountWindow
 from driftline.features.state.windows.window_table import BoundedTable, SavedTable, WindowTable
@@ -51,6 +51,10 @@ class FeatureParts:
     references: list[ReferencesState]
     views: dict[str, ViewState]
     ranges: RangesState
+
+
+def _take_nothing(event: Any, at: float) -> None:
+    """No window holds events of this type."""
 
 
 class FeatureState:
@@ -89,7 +93,7 @@ class FeatureState:
         for view in views:
             self._show(view)
         self._read_row = self._row.reader()
-        self._takes = {event: feed.take() for event, feed in self._feeds.items()}
+        self._updates = {event: self._update_of(event) for event in (*self._feeds, *self._lookups, ask)}
 
     def _table(self, feature: Window) -> WindowTable:
         identity = table_identity(feature)
@@ -144,22 +148,32 @@ class FeatureState:
         plain = is_plain(feature.event, feature.field)
         self._row.lookups.append(LookupReading(name, references, feature.by, feature.field, plain, ttl))
 
+    def _update_of(self, kind: type) -> Take:
+        """The function that adds events of a type: to windows alone, where they are nothing else."""
+        take = self._feeds[kind].take() if kind in self._feeds else _take_nothing
+        settles = kind is self._ask and self._is_ranged
+        lookups = self._lookups.get(kind, [])
+        if not settles and not lookups:
+            return take
+        names = [(name,) for event_type, name in self._references if event_type is kind]
+
+        def update(event: Any, at: float) -> None:
+            keys = [key_of(event) for _, key_of in lookups]
+            check_keys(names, keys)
+            take(event, at)
+            if settles:
+                self.settle()
+            for (references, _), key in zip(lookups, keys, strict=True):
+                references.put(key, at, event)
+
+        return update
+
     def update(self, event: Any, at: float) -> None:
         """Add an event at `at` (seconds). Raises FeatureValueError, with nothing changed, when user code
         fails or a value cannot be a key."""
-        kind = type(event)
-        lookups = self._lookups.get(kind)
-        if lookups is not None:
-            keys = [key_of(event) for _, key_of in lookups]
-            check_keys(((name,) for event_type, name in self._references if event_type is kind), keys)
-        take = self._takes.get(kind)
-        if take is not None:
-            take(event, at)
-        if kind is self._ask:
-            self.settle()
-        if lookups is not None:
-            for (references, _), key in zip(lookups, keys, strict=True):
-                references.put(key, at, event)
+        update = self._updates.get(event.__class__)
+        if update is not None:
+            update(event, at)
 
     def tallies(self) -> Mapping[tuple[type, str], Tally]:
         """The tally of each kind of reference, by event type and the field it is looked up by."""

@@ -281,12 +281,13 @@ class Pool:
         if self.intervals is not None:
             self.intervals.learn(abs(y - forecast.output), forecast.reach, forecast.serving)
         losses = self._losses(y, forecast, learned.loss)
-        self._weigh(y, outputs, losses)
+        if roster.combinations:
+            self._weigh(y, outputs, losses)
         if roster.referee is not None:
-            for decision in roster.referee.judge(losses, slices, offset, self._prior):
-                changes.append(self._decided(decision))
+            changes += map(self._decided, roster.referee.judge(losses, slices, offset, self._prior))
         learned.changes = changes
-        self._watch(y, forecast, at, offset, losses, learned)
+        if self.drift is not None:
+            self._watch(self.drift, y, forecast, at, offset, losses, learned)
         return learned
 
     def _teach(
@@ -327,6 +328,7 @@ class Pool:
 
     def _watch(
         self,
+        drift: DriftManager,
         y: Any,
         forecast: Forecast,
         at: float,
@@ -336,9 +338,8 @@ class Pool:
     ) -> None:
         """Look for drift in a label's results; if it makes comparisons of losses invalid, they start
         again."""
-        drift, monitoring = self.drift, self._scope.monitoring
-        if drift is None or monitoring is None:
-            return
+        monitoring = self._scope.monitoring
+        assert monitoring is not None
         if self._state.labels % monitoring.estimate_every == 0:
             learned.estimate = drift.estimate()
         learned.drifts = drift.learn(

@@ -6,6 +6,7 @@ some hundred records: nothing here depends on a model's answer, and each half ru
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -40,7 +41,7 @@ from driftline.streams.fold.route import Route, routes
 from driftline.streams.fold.watermark import Timeliness, Watermark
 from driftline.streams.records.dead_letter import dead_letter
 from driftline.streams.records.messages import Prediction
-from driftline.streams.records.output_size import check_answer
+from driftline.streams.records.output_size import AnswerRoom
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.waiting.packing import Packing
@@ -83,10 +84,11 @@ class Intake:
         self._joins = joins
         self._labels = LabelReader(task, rule)
         self._requests = RequestReader(case, rule)
+        self._room = AnswerRoom(case.features)
         self._is_multiclass = task.kind == "multiclass"
         self._refusals = case.refusals
         self._authority = Authority(case.name, case.operators, case.addressee)
-        self.accepted: dict[str, int] = {}
+        self.accepted: defaultdict[str, int] = defaultdict(int)
         """Events of each type since this object was made: no output depends on it, so it is not part of the
         state."""
         self.witness: Witness | None = None
@@ -257,7 +259,7 @@ class Intake:
         if route.asks:
             x = self._read(event, at)
             keys = self._requests.keys(event)
-            check_answer(record, keys, x)
+            self._room.check(record, keys, x)
         try:
             features.update(event, at)
         except FeatureValueError as error:
@@ -267,7 +269,7 @@ class Intake:
         state.seen.add(route.tag, event.id, content, watermark.max_at, at)
         if route.counted:
             state.counts.events += 1
-            self.accepted[route.tag] = self.accepted.get(route.tag, 0) + 1
+            self.accepted[route.tag] += 1
         if verdict == "ahead":
             self._refuse(record, refusal_reasons.ahead(event, watermark), turn.out)
         if x is not None:

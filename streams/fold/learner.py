@@ -56,6 +56,15 @@ class Results:
     void: int = 0
     drift_events: int = 0
 
+    def add(self, status: str, outcomes: int) -> None:
+        """So many more predictions have an outcome of this status."""
+        if status == "labelled":
+            self.labelled += outcomes
+        elif status == "unlabelled":
+            self.unlabelled += outcomes
+        else:
+            self.void += outcomes
+
 
 class LearnerParts(NamedTuple):
     """The state of a learner: its counts, estimates that no outcome has yet, and that of each pool."""
@@ -180,7 +189,7 @@ class Learner:
         if pending.learned and status != "unlabelled":
             self._pool(key).revise(example.label_before, label, forecast)
         elif status == "labelled" and example.is_due and pending.x is not None:
-            loss = self._learn(pending, label, at, offset, out)
+            loss = self._learn(key, pending, label, at, offset, out)
         elif status == "unlabelled" and not self._task.is_supervised:
             self._absorb(pending, forecast, at, offset, out)
         if status == "labelled":
@@ -191,9 +200,10 @@ class Learner:
             estimate = self._estimates.pop(key, None)
         if pending.silent:
             return
+        results = self.results
         if example.status_before != "open":
-            self._count(example.status_before, -1)
-        self._count(status, 1)
+            results.add(example.status_before, -1)
+        results.add(status, 1)
         outcomes = out.outcomes
         outcomes.append(self._outcome(example, forecast, loss, estimate, offset, _ordinal(outcomes, offset)))
 
@@ -201,12 +211,15 @@ class Learner:
         """Score and learn an example that was labelled before its deadline, which has come."""
         pending = lesson.pending
         if pending.x is not None and not pending.learned:
-            self._learn(pending, lesson.label, pending.deadline, offset, out)
+            key = self._pool_key(pending)
+            self._learn(key, pending, lesson.label, pending.deadline, offset, out)
 
-    def _learn(self, pending: PendingPrediction, label: Any, at: float, offset: int, out: Outputs) -> float:
+    def _learn(
+        self, key: str, pending: PendingPrediction, label: Any, at: float, offset: int, out: Outputs
+    ) -> float:
         """Let the key's pool learn a label at a time; drift and changes that follow are published, an
         estimate with the pool's next labelled outcome. Returns the loss."""
-        key, forecast = self._pool_key(pending), pending.forecast
+        forecast = pending.forecast
         assert pending.x is not None
         assert forecast is not None
         slices = self._slice_values(pending.keys) if self._slices else ()
@@ -292,9 +305,6 @@ class Learner:
             estimate,
         )
         return Output(offset, ordinal, pending.key.encode(), self._encode(outcome))
-
-    def _count(self, status: str, step: int) -> None:
-        setattr(self.results, status, getattr(self.results, status) + step)
 
     def _put_drifts(self, key: str, drifts: Iterable[Drift], offset: int, out: Outputs) -> None:
         for drift in drifts:

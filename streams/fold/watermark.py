@@ -190,12 +190,12 @@ class Watermark:
 
     def _confirm(self) -> None:
         """The others confirm the first event that waits; they may be ahead of it themselves."""
-        first, *others = self._unconfirmed
-        reached = self._reached
+        waited, reached = self._unconfirmed, self._reached
+        self._unconfirmed = []
         self._forget()
         self._doubted = inf
-        self._move(first)
-        for at in others:
+        self._move(waited[0])
+        for at in waited[1:]:
             if at >= self.value:
                 self._wait(at)
         if self._unconfirmed:
@@ -232,15 +232,22 @@ class Watermark:
         """How many events have to follow one that is ahead by `step` for it to be confirmed."""
         if step > FROM_THE_START:
             return QUORUM - 1
-        about_as_far = self._moved[max(0, _size(step) - 1)]
+        about_as_far = self._about_as_far(step)
         since = self._judged - about_as_far
         if since < FEW:
             return QUORUM - 1 if about_as_far == 0 and self.max_jump < step < FROM_THE_START else 1
-        return min(MOST, max(QUORUM - 1, since // SHARE))
+        share = since // SHARE
+        if share < QUORUM:
+            return QUORUM - 1
+        return share if share < MOST else MOST
+
+    def _about_as_far(self, step: float) -> int:
+        """The count of events when time last moved by half as much or more; 0 if it never has."""
+        return self._moved[_size(step) - 1] if step >= 1.0 else self._moved[0]
 
     def _is_too_far(self, step: float) -> bool:
         """Whether a step is beyond `max_jump`, and longer than those that time has made before."""
-        return self.max_jump < step < FROM_THE_START and self._moved[max(0, _size(step) - 1)] == 0
+        return self.max_jump < step < FROM_THE_START and self._about_as_far(step) == 0
 
     def _measure(self, transit: float) -> None:
         """Note an event's delay, unless an outage caused it."""
@@ -254,4 +261,5 @@ class Watermark:
 
 def _size(step: float) -> int:
     """Which power of two of seconds a step is below."""
-    return min(SIZES - 1, int(step).bit_length())
+    size = int(step).bit_length()
+    return size if size < SIZES else SIZES - 1

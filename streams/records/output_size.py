@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from driftline.features.declare.declaration import Elapsed, Feature, Window
 from driftline.streams.declare.topics import INPUT_LIMIT
 from driftline.streams.errors import Refused
 from driftline.streams.records.record import Record
@@ -39,20 +40,32 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}... ({len(text)} characters)"
 
 
-def check_answer(record: Record, keys: Mapping[str, Any], x: Mapping[str, Any]) -> None:
-    """Raises Refused when a request's keys and features do not fit into a prediction, or are no JSON."""
-    texts = 0
-    for value in x.values():
-        if value.__class__ is str:
-            texts += len(value)
-    if EXPANSION * (texts + (len(keys) + 1) * len(record.value or b"")) <= ANSWER:
-        return
-    try:
-        size = len(record.key or b"") + len(_encode(keys)) + len(_encode(x))
-    except Exception as error:
-        raise Refused("size", f"its keys and features cannot be written: {error}") from error
-    if size > ANSWER:
-        raise Refused("size", f"its keys and features take {size:,} bytes; an answer has room for {ANSWER:,}")
+class AnswerRoom:
+    """The room for the answers to a case's requests. Of its `features`, windows hold numbers; any other may
+    be a text."""
+
+    def __init__(self, features: Mapping[str, Feature]) -> None:
+        self._texts = tuple(
+            name for name, feature in features.items() if not isinstance(feature, (Window, Elapsed))
+        )
+
+    def check(self, record: Record, keys: Mapping[str, Any], x: Mapping[str, Any]) -> None:
+        """Raises Refused when a request's keys and features do not fit into a prediction, or are no JSON."""
+        texts = 0
+        for name in self._texts:
+            value = x.get(name)
+            if value.__class__ is str:
+                texts += len(value)
+        if EXPANSION * (texts + (len(keys) + 1) * len(record.value or b"")) <= ANSWER:
+            return
+        try:
+            size = len(record.key or b"") + len(_encode(keys)) + len(_encode(x))
+        except Exception as error:
+            raise Refused("size", f"its keys and features cannot be written: {error}") from error
+        if size > ANSWER:
+            raise Refused(
+                "size", f"its keys and features take {size:,} bytes; an answer has room for {ANSWER:,}"
+            )
 
 
 class Classes:

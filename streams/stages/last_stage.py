@@ -30,7 +30,7 @@ from driftline.streams.fold.learner_input import Question, Reply, RequestReader,
 from driftline.streams.fold.route import ONE_POOL, Route, routes
 from driftline.streams.records.dead_letter import dead_letter
 from driftline.streams.records.messages import Prediction
-from driftline.streams.records.output_size import Classes, check_answer
+from driftline.streams.records.output_size import AnswerRoom, Classes
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
@@ -97,6 +97,7 @@ class LastStage(LaterStage):
         self._decode = EventDecoder[Event]((*case.events, *SYSTEM_EVENTS)).decode
         self._routes = routes(case)
         self._requests = RequestReader(case, rule)
+        self._room = AnswerRoom(case.features)
         self._labels = LabelReader(case.task, rule)
         self._completion = Completion(case, judging=publication is None)
         self._publication = publication
@@ -227,7 +228,7 @@ class LastStage(LaterStage):
         x = self._completion.completed(told.read)
         keys = self._requests.keys(event)
         accepted = self._accepted(event, told, turn)
-        check_answer(accepted, keys, x)
+        self._room.check(accepted, keys, x)
         if problems := self._completion.accepted():  # reported, but no reason to refuse the request
             self._tell(accepted, Refused("range", "; ".join(problems)), turn.out)
         name, published, silent = self._requests.prediction_id(event), None, told.silent

@@ -28,7 +28,7 @@ from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.learner_input import RequestReader, interval_of, prediction_of
 from driftline.streams.fold.route import ONE_POOL
 from driftline.streams.records.dead_letter import dead_letter
-from driftline.streams.records.output_size import check_answer
+from driftline.streams.records.output_size import AnswerRoom
 from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.records.record import Record
 from driftline.streams.stages.itinerary import Itinerary
@@ -66,6 +66,7 @@ class ReplicaStage(LaterStage):
         self._codec = case.codec()
         self._decode = EventDecoder[Event](tuple(case.events)).decode
         self._requests = RequestReader(case, rule)
+        self._room = AnswerRoom(case.features)
         self._labels = LabelReader(case.task, rule)
         self._completion = Completion(case, judging=True)
         self._encode = msgspec.json.Encoder().encode
@@ -115,7 +116,7 @@ class ReplicaStage(LaterStage):
         requests, at = self._requests, event.at.timestamp()
         keys = requests.keys(event)
         x = self._completion.completed(told.read)
-        check_answer(accepted, keys, x)
+        self._room.check(accepted, keys, x)
         name, label_key = requests.prediction_id(event), self._labels.key(event)
         pending = requests.pending(name, event, at, x, keys, label_key, silent=told.silent)
         answer, forecast = self._asked(x, name)

@@ -170,7 +170,7 @@ class LatestWindow:
         ats = self.ats
         if not ats or at >= ats[-1]:
             ats.append(at)
-            self.values.append(_real(value))
+            self.values.append(value + 0.0)  # as `_real`
         else:
             self.values.insert(_insert_time(ats, at), _real(value))
 
@@ -184,7 +184,9 @@ class LatestWindow:
         """The newest value in (since, at]; of equal times, the one that arrived later. None when there is
         none."""
         ats = self.ats
-        index = len(ats) if ats and ats[-1] <= at else bisect_right(ats, at)
+        if ats and (newest := ats[-1]) <= at:
+            return self.values[-1] if newest > since else None
+        index = bisect_right(ats, at)
         if not index or ats[index - 1] <= since:
             return None
         return self.values[index - 1]
