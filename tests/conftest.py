@@ -206,9 +206,14 @@ class System:
 
     def places(self, topic: str) -> list[TopicPartition]:
         """The partitions of one of the case's topics, those between stages too."""
+        return [TopicPartition(topic, p) for p in range(self._counts[topic])]
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        """The partitions of each topic. They are asked for again and again, and the hash of the case's code,
+        which is in the names of topics between stages, takes 20 ms."""
         specs = [*self.topics.all(), *self.topics.between(code_of(self.case).short)]
-        count = next(spec.partitions for spec in specs if spec.name == topic)
-        return [TopicPartition(topic, p) for p in range(count)]
+        return {spec.name: spec.partitions for spec in specs}
 
     def ends(self, topic: str) -> dict[int, int]:
         """Where a reader of committed records ends, by partition: an open transaction is not passed."""

@@ -59,7 +59,7 @@ def _until_there(bootstrap: str, topics: Sequence[TopicSpec], mend: bool) -> Non
 def _numbered(deployment: Deployment, bootstrap: str) -> Deployment:
     """A chain's deployment in the epoch in which this code serves it, or will; a broker that does not answer
     is waited for."""
-    from driftline.streams.owner.partition_task import is_broker_trouble
+    from driftline.streams.owner.retry_pause import is_broker_trouble
     from driftline.streams.owner.upgrade.chain_standby import newest_epochs, next_number
 
     number = 0
@@ -81,7 +81,7 @@ def _numbered(deployment: Deployment, bootstrap: str) -> Deployment:
 
 def _refuse_other_code(deployment: Deployment, bootstrap: str) -> None:
     """Raises OtherCode where other code has published last; a broker that does not answer is waited for."""
-    from driftline.streams.owner.partition_task import is_broker_trouble
+    from driftline.streams.owner.retry_pause import is_broker_trouble
     from driftline.streams.owner.takeover import refuse_other_code
     from driftline.streams.records.ports import RecordsMissing
 

@@ -18,7 +18,6 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from driftline.errors import StateUnreadable
 from driftline.features.errors import FeaturesError
 from driftline.features.online.transient_failures import Outage
 from driftline.logs import about
@@ -28,21 +27,18 @@ from driftline.streams.owner.checkpointing import STORED_WITHIN, Checkpointing
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held, OwnedPartition
 from driftline.streams.owner.published_counts import PublishedTally
+from driftline.streams.owner.retry_pause import is_broker_trouble, pause_after
 from driftline.streams.owner.standstill import Standstill
 from driftline.streams.owner.takeover import OtherCode, take_over
 from driftline.streams.owner.topology import TopologyRefused
 from driftline.streams.owner.upgrade.chain_standby import ChainStandby
 from driftline.streams.owner.upgrade.standby import CLOSE_BEHIND, Standby
 from driftline.streams.records.outputs import Target
-from driftline.streams.records.ports import AppendFailed, BrokerSilent, Fenced, RecordsMissing, StoredRecord
+from driftline.streams.records.ports import StoredRecord
 
 log = logging.getLogger("driftline.worker")
 
 CustodyState = Literal["taking over", "recovering", "serving", "retrying", "refused", "given back"]
-RETRY_AFTER = 1.0
-FENCED_PAUSE = 3.0
-"""Seconds before a fenced partition is taken over again: a worker that was away learns from its next
-heartbeat that the partition is another's."""
 RENEW_AFTER = 12 * 3600.0
 """Seconds without a record after which a partition is taken over again: a broker forgets a producer,
 and with it the fence, after a day without sends."""
@@ -143,26 +139,19 @@ class PartitionTask:
                 await self._own()
                 await self._serve()
                 await self._set_down()
-            except Fenced as error:
-                await self._retry(error, FENCED_PAUSE)
-            except (AppendFailed, BrokerSilent, RecordsMissing, StateUnreadable) as error:
-                # records were deleted while they were read: a new take-over reports what that means; a state
-                # that is not whole any more is left for the one of a checkpoint
-                await self._retry(error, RETRY_AFTER)
             except OtherCode as error:
                 self.superseded = True
                 await self._refuse(error)
             except TopologyRefused as error:
                 await self._refuse_for_now(error)
-            except StreamsError as error:
-                await self._refuse(error)
             except FeaturesError:
                 raise  # the online store takes no rows, which is so for all partitions
             except Exception as error:
-                if is_broker_trouble(error):
-                    await self._retry(error, RETRY_AFTER)
-                else:
+                pause = pause_after(error)
+                if pause is None:
                     await self._refuse(error)
+                else:
+                    await self._retry(error, pause)
 
     async def _own(self) -> None:
         if self.state != "refused":  # as it is shown until the take-over succeeds
@@ -424,10 +413,3 @@ class PartitionTask:
                     "records_per_second": round((progress.at - progress.begin) / seconds, 1),
                 }
         return status | self._checkpointing.status()
-
-
-def is_broker_trouble(error: Exception) -> bool:
-    """Whether a retry may help."""
-    from aiokafka.errors import KafkaError
-
-    return isinstance(error, (BrokerSilent, KafkaError, OSError, TimeoutError))

@@ -21,7 +21,8 @@ from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.connection.async_clients import faust_credentials
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held
-from driftline.streams.owner.partition_task import Frame, PartitionTask, is_broker_trouble
+from driftline.streams.owner.partition_task import Frame, PartitionTask
+from driftline.streams.owner.retry_pause import is_broker_trouble
 from driftline.streams.owner.upgrade.handover import HANDOVER_LOOK_EVERY, Handover
 from driftline.streams.owner.upgrade.standby import Standby
 from driftline.streams.records.outputs import Target

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from driftline.streams.owner import partition_task, standstill
+from driftline.streams.owner import partition_task, retry_pause, standstill
 from tests.simulation.mutation import mutation
 
 OF_THE_TASK = (
@@ -17,23 +17,25 @@ OF_THE_TASK = (
         "a fenced partition is given up without a word",
         partition_task,
         "PartitionTask._run",
-        "await self._retry(error, FENCED_PAUSE)",
-        "return",
+        "pause = pause_after(error)\n",
+        "pause = pause_after(error)\n"
+        "            if type(error).__name__ == 'Fenced':\n"
+        "                return\n",
     ),
     mutation(
         "what is refused is taken over again",
-        partition_task,
-        "PartitionTask._run",
-        "        except StreamsError as error:\n            await self._refuse(error)\n",
-        "        except StreamsError as error:\n            await self._retry(error, RETRY_AFTER)\n",
+        retry_pause,
+        "pause_after",
+        "    if isinstance(error, StreamsError):\n        return None\n",
+        "    if isinstance(error, StreamsError):\n        return RETRY_AFTER\n",
         "lose_power",
     ),
     mutation(
         "an outage of the broker refuses the partition",
-        partition_task,
-        "PartitionTask._run",
-        "if is_broker_trouble(error):",
-        "if False:",
+        retry_pause,
+        "pause_after",
+        "RETRY_AFTER if is_broker_trouble(error) else None",
+        "None",
     ),
     mutation(
         "the first records handed over count as all since the log's start",

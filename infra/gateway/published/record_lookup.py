@@ -10,10 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from driftline.infra.gateway.problems import ANSWERS_IN, not_now
-from driftline.streams.connection import async_clients
-from driftline.streams.connection.closing import Endings
+from driftline.infra.gateway.published.kept_consumer import KeptConsumer
 
-LOOKUP_WAIT_MS = 10
 LOOKUP_POLL_MS = 200
 READ_ON = 1_000
 """The gap between two wanted records up to which the ones between are read, not skipped with a seek. A fetch
@@ -31,10 +29,8 @@ class RecordLookup:
     """
 
     def __init__(self, bootstrap: str, within: float = ANSWERS_IN) -> None:
-        self._bootstrap = bootstrap
         self._within = within
-        self._endings = Endings()
-        self._consumer: AIOKafkaConsumer | None = None
+        self._consumer = KeptConsumer(bootstrap)
         self._wanted: Wanted = defaultdict(dict)
         self._serving: asyncio.Task[None] | None = None
 
@@ -55,34 +51,20 @@ class RecordLookup:
             wanted, self._wanted = self._wanted, defaultdict(dict)
             try:
                 async with asyncio.timeout(self._within):
-                    await _read(await self._started(), wanted)
+                    await _read(await self._consumer.started(), wanted)
             except (KafkaError, OSError, TimeoutError) as error:
-                self._drop()  # the next read opens a new connection
+                self._consumer.drop()
                 for future in (each for futures in wanted.values() for each in futures.values()):
                     if not future.done():
                         future.set_exception(error)
                         future.exception()  # if no caller waits any more, asyncio would log it
-
-    async def _started(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            self._consumer = async_clients.consumer(
-                self._bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=LOOKUP_WAIT_MS
-            )
-            await self._consumer.start()
-        return self._consumer
-
-    def _drop(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            self._endings.begin(consumer)
 
     async def close(self) -> None:
         """Close the connection. Waiting calls get no result."""
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
-        self._drop()
-        await self._endings.over()
+        await self._consumer.close()
 
 
 async def _read(consumer: AIOKafkaConsumer, wanted: Wanted) -> None:

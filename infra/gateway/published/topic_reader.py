@@ -11,12 +11,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from driftline.infra.gateway.problems import ANSWERS_IN, not_now
+from driftline.infra.gateway.published.kept_consumer import KeptConsumer
 from driftline.infra.gateway.published.offset_vector import OffsetVector, gaps, within
 from driftline.infra.gateway.published.turns import Turns
-from driftline.streams.connection import async_clients
-from driftline.streams.connection.closing import Endings
 
-_FETCH_WAIT_MS = 10
 _POLL_MS = 200
 
 
@@ -78,9 +76,7 @@ class TopicReader:
     """
 
     def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
-        self._endings = Endings()
-        self._consumer: AIOKafkaConsumer | None = None
+        self._consumer = KeptConsumer(bootstrap)
         self._turns = Turns()
 
     async def reached(self, topic: str) -> None:
@@ -109,34 +105,17 @@ class TopicReader:
         try:
             async with self._turns.taken(else_=not_now()), asyncio.timeout(ANSWERS_IN) as patience:
                 try:
-                    yield await self._started(), patience
+                    yield await self._consumer.started(), patience
                 except BaseException as error:
                     if isinstance(error, (KafkaError, OSError, asyncio.CancelledError)):
-                        self._drop()  # the next request opens a new connection
+                        self._consumer.drop()
                     raise
         except (KafkaError, OSError, TimeoutError):
             raise not_now() from None
 
-    async def _started(self) -> AIOKafkaConsumer:
-        if self._consumer is None:
-            consumer = async_clients.consumer(
-                self._bootstrap,
-                auto_offset_reset="earliest",
-                fetch_max_wait_ms=_FETCH_WAIT_MS,
-            )
-            self._consumer = consumer
-            await consumer.start()
-        return self._consumer
-
-    def _drop(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            self._endings.begin(consumer)
-
     async def close(self) -> None:
         """Close the connection."""
-        self._drop()
-        await self._endings.over()
+        await self._consumer.close()
 
 
 async def _read(

@@ -10,7 +10,7 @@ from parcels import events, parcels, replicated
 
 from driftline import UseCase
 from driftline.streams.between.stage_record import Writer
-from driftline.streams.owner import partition_task
+from driftline.streams.owner import retry_pause
 from driftline.streams.records.outputs import KINDS
 from driftline.streams.simulation.sources import laid_out
 from tests.streams.owner.owned_chain import OwnedChain, Published
@@ -44,8 +44,8 @@ def check(chain: OwnedChain) -> None:
 def test_owners_that_are_killed_and_superseded_lose_and_repeat_nothing(
     seed: int, case: UseCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partition_task, "RETRY_AFTER", 0.0)
-    monkeypatch.setattr(partition_task, "FENCED_PAUSE", 1e6)  # who is fenced here does not come back
+    monkeypatch.setattr(retry_pause, "RETRY_AFTER", 0.0)
+    monkeypatch.setattr(retry_pause, "FENCED_PAUSE", 1e6)  # who is fenced here does not come back
 
     async def run() -> OwnedChain:
         random = Random(seed)

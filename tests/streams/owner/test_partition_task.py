@@ -1,4 +1,4 @@
-"""A partition in partition_task, beside a broker that may keep it waiting."""
+"""The task of a partition, beside a broker that may keep it waiting."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from driftline.streams.declare.topics import Topics
 from driftline.streams.errors import FoldFault
 from driftline.streams.fold import intake
 from driftline.streams.fold.processor import PartitionProcessor
-from driftline.streams.owner import partition_task as partition_task
-from driftline.streams.owner import standstill
+from driftline.streams.owner import partition_task, retry_pause, standstill
 from driftline.streams.owner.deployment import Deployment, code_of
 from driftline.streams.owner.partition_task import Frame, PartitionTask
 from driftline.streams.records.outputs import Outputs
@@ -100,7 +99,7 @@ def test_a_partition_is_refused_while_its_topics_cannot_be_served_busy_or_idle(
 def test_a_state_whose_files_are_torn_while_it_is_in_use_is_taken_over_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(partition_task, "RETRY_AFTER", 0.0)
+    monkeypatch.setattr(retry_pause, "RETRY_AFTER", 0.0)
     monkeypatch.setattr(intake, "RETAIN_EVERY", 4)
     log, predictions = Place(TOPICS.log, 0), Place(TOPICS.predictions, 0)
     shops = [name for name in map(str, range(20)) if partition_of(name.encode(), shop.orders.partitions) == 0]
@@ -327,7 +326,7 @@ def test_records_whose_outputs_failed_are_acknowledged_once_the_log_is_folded_ag
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Else they count for ever as waiting, and after some failures a transport hands no more over."""
-    monkeypatch.setattr(partition_task, "RETRY_AFTER", 0.0)
+    monkeypatch.setattr(retry_pause, "RETRY_AFTER", 0.0)
 
     async def run() -> None:
         broker = MemoryBroker()

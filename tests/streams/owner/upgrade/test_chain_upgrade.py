@@ -18,7 +18,7 @@ from driftline import HOUR, Member, Shared, UseCase, mean
 from driftline.streams.archive.epochs import decode_epoch, is_epoch
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold import inheritance
-from driftline.streams.owner import partition_task
+from driftline.streams.owner import partition_task, retry_pause
 from driftline.streams.owner.upgrade import handover
 from driftline.streams.owner.upgrade.chain_standby import succeeded
 from driftline.streams.proof.lineage import Lineage, lineage
@@ -55,8 +55,8 @@ CHANGES = {
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses, short logs have a settled part too, and whoever is fenced here does not come back soon."""
-    monkeypatch.setattr(partition_task, "RETRY_AFTER", 0.0)
-    monkeypatch.setattr(partition_task, "FENCED_PAUSE", 0.0)
+    monkeypatch.setattr(retry_pause, "RETRY_AFTER", 0.0)
+    monkeypatch.setattr(retry_pause, "FENCED_PAUSE", 0.0)
     monkeypatch.setattr(partition_task, "LOOK_EVERY_BESIDE", 0.0)
     monkeypatch.setattr(inheritance, "HELD_BACK", 40)
     monkeypatch.setattr(handover, "MARKERS", 5)
