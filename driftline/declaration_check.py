@@ -41,6 +41,10 @@ from driftline.errors import DeclarationError
 
 Duration = float | timedelta
 """Seconds, or a timedelta."""
+LONGEST = 1_000 * 366 * 86_400.0
+"""The longest duration, a thousand years in seconds: a deadline after the year 9999 would have no date."""
+SHORTEST = 1e-6
+"""The shortest duration above 0 in seconds: the times of events are whole microseconds."""
 _SHOWN = 60
 _WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|sec|min|hour|day)[a-z]*\s*", re.IGNORECASE)
 _UNITS = {"s": "SECOND", "m": "MINUTE", "h": "HOUR", "d": "DAY"}
@@ -340,14 +344,22 @@ def _number(value: Any, kind: type) -> Any:
 
 def _seconds(value: Any) -> float:
     if isinstance(value, timedelta):
-        return value.total_seconds()
+        return _possible(value.total_seconds(), value)
     if isinstance(value, Real) and not isinstance(value, bool):
         if not is_finite(value):
             raise _Wrong(f"expected a finite number of seconds, not {shown(value)}")
-        return value if isinstance(value, float) else float(value)
+        return _possible(float(value), value)
     written = _WRITTEN.fullmatch(value) if isinstance(value, str) else None
     hint = "" if written is None else f": write {written[1]} * {_UNITS[written[2][0].lower()]}"
     raise _Wrong(f"expected seconds or a timedelta, not {shown(value)}{hint}")
+
+
+def _possible(seconds: float, given: Any) -> float:
+    if abs(seconds) > LONGEST:
+        raise _Wrong(f"it must be at most a thousand years, not {shown(given)}")
+    if 0.0 < seconds < SHORTEST:
+        raise _Wrong(f"it must be a microsecond or more, not {shown(given)}")
+    return seconds
 
 
 def _class(value: Any, parts: tuple[Any, ...]) -> Any:

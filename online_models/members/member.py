@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Annotated, Any
 from zlib import crc32
 
-from driftline.declaration_check import AT_LEAST_0, check, shown
+from driftline.declaration_check import Bounds, check, shown
 from driftline.errors import pass_interrupt
 from driftline.online_models.combine.combination import Combination
 from driftline.online_models.drift.monitoring import Monitoring
@@ -20,6 +20,9 @@ from driftline.online_models.errors import ModelDeclarationError, reason_of
 from driftline.online_models.members.failures import Tolerance
 from driftline.online_models.promote.promotion import Promotion
 from driftline.online_models.tasks.baselines import check_name
+
+MOST_REPLICAS = 1_000
+"""The most replicas: each is a copy of the pool."""
 
 
 def copied(estimator: Any, name: str) -> Any:
@@ -267,8 +270,8 @@ class Shared(PerKey):
     Parameters
     ----------
     replicas
-        The number of copies of the pool that answer, each its share of the requests on a core of its own. One
-        learner learns from all of them. 0: one pool answers and learns.
+        The number of copies of the pool that answer, at most 1,000, each its share of the requests on a core
+        of its own. One learner learns from all of them. 0: one pool answers and learns.
     publish_every
         How often the learner publishes the pool to the replicas: a number of labels (at the start after 1, 2,
         4, ... of them), or a timedelta of event time. It also does so when another member serves.
@@ -279,7 +282,7 @@ class Shared(PerKey):
     driftline.online_models.errors.ModelDeclarationError: Shared is one pool for all: by= goes with PerKey
     """
 
-    replicas: Annotated[int, AT_LEAST_0] = field(default=0, kw_only=True)
+    replicas: Annotated[int, Bounds(0, MOST_REPLICAS)] = field(default=0, kw_only=True)
     publish_every: int | timedelta = field(default=1_000, kw_only=True)
 
     def __post_init__(self) -> None:

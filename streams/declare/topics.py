@@ -30,6 +30,8 @@ LONGEST_BETWEEN = BETWEEN_LIMIT - RECORD_OVERHEAD
 """The largest size in bytes of one record between stages."""
 
 
+MOST_PARTITIONS = 10_000
+"""The most partitions that a log may have: each has a state and a writer of its own."""
 LONGEST_NAME = 200
 """The longest name of a case with its namespace, in characters. Kafka allows 249 for a topic, Feast's
 registry and file systems 255 for names made from it, and each of these names has a suffix."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from driftline.declaration_check import (
     ABOVE_0,
     AT_LEAST_0,
-    AT_LEAST_1,
     ENDLESS,
+    Bounds,
     MaybeSeconds,
     Seconds,
     check,
@@ -41,7 +41,7 @@ from driftline.streams.declare.events import Event
 from driftline.streams.declare.plan import Plan, plan_of
 from driftline.streams.declare.retention import needed_for, seconds_of
 from driftline.streams.declare.several_tasks import case_of_task, cases_of_tasks, settle_tasks
-from driftline.streams.declare.topics import Topics
+from driftline.streams.declare.topics import INPUT_LIMIT, MOST_PARTITIONS, Topics
 from driftline.streams.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ class UseCase:
     models
         `PerKey(...)` or `Shared(...)`; for several tasks, a dict of them by the task's name.
     partitions
-        The number of partitions of the log, which cannot be changed later. If windows, labels or models need
-        data of several partitions, the case is a chain of stages (`driftline plan` shows them).
+        The number of partitions of the log, at most 10,000, which cannot be changed later. If windows, labels
+        or models need data of several partitions, the case is a chain of stages (`driftline plan` shows
+        them).
     slices
         Fields of the request. No promoted member may be worse on one of their values.
     source
@@ -106,7 +107,7 @@ class UseCase:
     dedup_horizon
         How long event ids are remembered, so that repeats are dropped.
     max_event_bytes
-        The largest size of an event's JSON.
+        The largest size of an event's JSON, at most a mebibyte: topics take no longer record.
     description
         A text for people.
     operators
@@ -146,14 +147,14 @@ class UseCase:
     key: str | None = field(default=None, kw_only=True)
     task: DeclaredTask = field(default=cast(Any, None))
     models: DeclaredModels = field(default=cast(Any, None))
-    partitions: Annotated[int, AT_LEAST_1] = 1
+    partitions: Annotated[int, Bounds(1, MOST_PARTITIONS)] = 1
     slices: Sequence[str] = ()
     source: str | None = None
     lateness: Annotated[MaybeSeconds, AT_LEAST_0] = field(default=cast(Any, None))
     max_jump: Annotated[Seconds, ABOVE_0] = field(default=cast(Any, 366 * DAY))
     dedup_horizon: Annotated[Seconds, AT_LEAST_0] = field(default=cast(Any, DAY))
     clock: Literal["event", "wall"] = "event"
-    max_event_bytes: Annotated[int, AT_LEAST_1] = 65_536
+    max_event_bytes: Annotated[int, Bounds(1, INPUT_LIMIT)] = 65_536
     description: str = field(default="", kw_only=True)
     operators: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     refusals: RefusingFeatures | None = field(default=None, kw_only=True)

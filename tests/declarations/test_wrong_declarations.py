@@ -48,6 +48,21 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a window's value of two": (lambda: window(value=of_two), "value: expected a function of one argument"),
     "an estimator of one": (lambda: member(build=lambda seed: seed), "build: expected a function of no arg"),
     "a label that is void": (lambda: label(void=[Settled]), "void: Settled brings the label"),
+    "a log of too many partitions": (
+        lambda: orders(partitions=10**9), "partitions: it must be at least 1 and at most 10,000",
+    ),
+    "too many replicas": (
+        lambda: dl.Shared(dl.Member("m", logistic), replicas=1_001), "replicas: it must be at least 0 and",
+    ),
+    "an event longer than a record": (
+        lambda: orders(max_event_bytes=2**21), "max_event_bytes: it must be at least 1 and at most 1,048,588",
+    ),
+    "a wait without an end": (
+        lambda: label(wait=timedelta.max), "wait: it must be at most a thousand years",
+    ),
+    "a lateness without an end": (lambda: orders(lateness=1e18), "at most a thousand years, not 1e+18"),
+    "a window of nothing": (lambda: window(over=1e-9), "over: it must be a microsecond or more, not 1e-09"),
+    "a wait of nothing": (lambda: label(wait=1e-300), "wait: it must be a microsecond or more"),
     "a duration beyond the floats": (lambda: orders(lateness=10**400), "a finite number of seconds"),
     "a number beyond the floats": (
         lambda: dl.Decision(false_positive=10**400, false_negative=1), "a finite number",
