@@ -16,6 +16,7 @@ from driftline.features.errors import FeaturesError, StoreUnreadable
 from driftline.features.online.client import FeatureClient
 from driftline.infra.gateway.access import Allow
 from driftline.infra.gateway.bodies import JSON, each_event
+from driftline.infra.gateway.client_patience import while_waited_for
 from driftline.infra.gateway.document.answers import of_any_route, of_sending, problems
 from driftline.infra.gateway.document.case_document import CaseDocument
 from driftline.infra.gateway.prefer_header import Preference
@@ -163,7 +164,7 @@ class CaseRoutes:
             known = ", ".join(views) or "none"
             raise no_view(self.case.name, view, known)
         try:
-            async with asyncio.timeout(ANSWERS_IN):
+            async with while_waited_for():
                 row = await self._features.get_async(view, key)
         except TimeoutError:
             raise no_store(f"no answer within {ANSWERS_IN:g} s: ask again") from None

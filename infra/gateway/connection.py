@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from driftline.infra.gateway.client_patience import ARRIVED
 
 log = logging.getLogger("driftline.gateway")
 
@@ -52,7 +54,10 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
+        now, before = self.loop.time(), self.scope
         super().data_received(data)
+        if self.scope is not before:  # a request has begun; its task may come late
+            cast(dict[str, Any], self.scope)[ARRIVED] = now
         self._wait_for_head()
 
     def _wait_for_head(self) -> None:

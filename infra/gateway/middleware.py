@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from driftline.infra.gateway import client_patience
 from driftline.infra.gateway.problems import (
     MEDIA_TYPE,
     Problem,
@@ -53,6 +54,7 @@ class Gate:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
             await problem_response(too_long(HEAD_BYTES), close=True)(scope, receive, send)
             return
+        client_patience.begin(scope)
         headers = Headers(scope=scope)
         request_id = headers.get(REQUEST_ID, "")[:128] or uuid.uuid4().hex
         about(request_id=request_id)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from driftline.infra.gateway.client_patience import while_waited_for
 from driftline.infra.gateway.problems import (
-    ANSWERS_IN,
     Problem,
     no_prediction,
     other_content,
@@ -94,7 +94,7 @@ class Submission:
         elif outstanding.content != content:
             raise other_content(request.id)
         try:
-            async with asyncio.timeout(ANSWERS_IN):
+            async with while_waited_for():
                 await outstanding.is_sent.wait()
         except TimeoutError:
             raise unknown_outcome(request.id) from None
@@ -184,7 +184,7 @@ class Submission:
         """Append an event to the log, a reference to every partition. Returns the positions. Raises
         Problem."""
         try:
-            async with asyncio.timeout(ANSWERS_IN):
+            async with while_waited_for():
                 return await self._appended(event)
         except TimeoutError:
             raise unknown_outcome(event.id) from None

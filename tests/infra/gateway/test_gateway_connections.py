@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import shop
 
-from driftline.infra.gateway import connection, middleware
+from driftline.infra.gateway import client_patience, connection, middleware
 from driftline.infra.local.kafka import free_port
 from tests.infra.gateway.served_app import Place, listening
 
@@ -178,3 +178,32 @@ def test_a_body_that_does_not_come_is_a_problem(connected: With, monkeypatch: py
         assert await client.rest() == b""
 
     connected(use)
+
+
+def test_a_client_waits_from_the_arrival_of_its_request_on(
+    connected: With, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late the gateway comes to it; what it then asks has a moment all the same."""
+    begun: list[tuple[float, float]] = []
+    patience = 100.0
+
+    def begin(scope: MutableMapping[str, Any]) -> None:
+        scope[client_patience.ARRIVED] -= len(begun) * patience / 2
+        before(scope)
+        now = asyncio.get_running_loop().time()
+        deadline = client_patience.while_waited_for().when()
+        assert deadline is not None
+        begun.append((deadline - scope[client_patience.ARRIVED], deadline - now))
+
+    async def use(place: Place, client: Connected) -> None:
+        for _ in range(3):
+            await client.send(place.head(f"GET {BASE}/schema"))
+            assert (await client.answer()).status == 200
+
+    before = client_patience.begin
+    monkeypatch.setattr(client_patience, "ANSWERS_IN", patience)
+    monkeypatch.setattr(client_patience, "begin", begin)
+    connected(use)
+    (first, _), (second, _), (_, third) = begun
+    assert [first, second] == [pytest.approx(patience), pytest.approx(patience)]
+    assert third >= client_patience.TRIED_FOR

@@ -11,6 +11,7 @@ import pytest
 import shop
 from kafka import TopicPartition
 
+from driftline.infra.gateway import client_patience
 from driftline.infra.gateway import submission as submission_module
 from driftline.infra.gateway.problems import Problem
 from driftline.infra.gateway.progress import FoldedOffsets
@@ -82,7 +83,7 @@ def test_a_producer_that_is_of_no_use_any_more_is_replaced(bootstrap: str) -> No
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients wait for Kafka for longer than a second."""
-    monkeypatch.setattr(submission_module, "ANSWERS_IN", PATIENCE)
+    monkeypatch.setattr(client_patience, "ANSWERS_IN", PATIENCE)
 
 
 @pytest.mark.usefixtures("patient")
