@@ -34,7 +34,7 @@ from driftline.garbage_collection import seldom_collected
 from driftline.object_size import StateSize
 from driftline.online_models.tasks.task import Binary, Label
 from driftline.streams.archive.storage import Storage
-from driftline.streams.checkpoints.checkpoint import Written
+from driftline.streams.checkpoints.checkpoint import CheckpointContent, Written, named
 from driftline.streams.checkpoints.folder import CheckpointFolder
 from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.code.hash_seed import pin
@@ -131,14 +131,18 @@ def checkpoint(state: Folded, folder: Path, folders: SegmentFolders) -> dict[str
     store = CheckpointFolder(Storage(str(folder)))
     processor = state.processor
 
-    def content() -> bytes:
-        folders.files(FOLDER).make_durable(processor.segments())
-        return processor.snapshot()
+    def content() -> CheckpointContent:
+        packed: list[list[str]] = []
+        snapshot = processor.snapshot(packed)
+        folders.files(FOLDER).make_durable(named(processor.segments(), packed))
+        return CheckpointContent(snapshot, packed)
 
     async def written() -> Written:
+        processor.paged.set_aside()
         return await store.begin(NAME, content).finish()
 
     cost = asyncio.run(written())
+    processor.paged.packed(cost.packed)
     return {"checkpoint_cpu_seconds": cost.seconds, "checkpoint_mb": cost.size / 2**20}
 
 

@@ -37,6 +37,7 @@ from driftline.features.state.request_row import (
 from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
 from driftline.features.state.window_feed import Take, WindowFeed
 from driftline.features.state.windows.aggregate import new_table, reader_of, table_identity
+from driftline.features.state.windows.paged_table import PagedTables
 from driftline.features.state.windows.window import CountWindow
 from driftline.features.state.windows.window_table import BoundedTable, SavedTable, WindowTable
 from driftline.object_size import SAMPLED, StateSize, size_of
@@ -93,6 +94,7 @@ class FeatureState:
         for view in views:
             self._show(view)
         self._read_row = self._row.reader()
+        self.paged = PagedTables(self._tables.values())
         self._updates = {event: self._update_of(event) for event in (*self._feeds, *self._lookups, ask)}
 
     def _table(self, feature: Window) -> WindowTable:
@@ -273,7 +275,7 @@ class FeatureState:
         for (window, event, value, by, *_), table in self._tables.items():
             values = f"{event.__name__}.{value}" if isinstance(value, str) else event.__name__
             name = f"{window.__name__} of {values} by {', '.join(by) or 'nothing'} over {table.over:g} s"
-            sizes[name] = size_of(len(table), islice(table.items(), SAMPLED))
+            sizes[name] = size_of(table.held_in_memory, islice(table.in_memory(), SAMPLED))
             if (packed := table.packed_size).held:
                 sizes[f"{name}, packed"] = packed
         return sizes

@@ -70,6 +70,11 @@ class MemoryBudget:
         self._shares.add(share)
         return share
 
+    @property
+    def users(self) -> int:
+        """How many share it."""
+        return len(self._shares)
+
     def excess(self, taken: float) -> float:
         """How many bytes a user that takes so many has to give back."""
         if sum(share.bytes for share in self._shares) <= self._limit:
@@ -89,8 +94,8 @@ class SegmentStore(Protocol):
         """Keep these bytes."""
         ...
 
-    def again(self, stored: Any) -> SegmentBytes:
-        """The bytes that a snapshot holds or names."""
+    def again(self, stored: Any, *, held: bool = True) -> SegmentBytes:
+        """The bytes that a snapshot holds or names; they may be `held` in memory too."""
         ...
 
 
@@ -122,7 +127,7 @@ class MemoryStore:
         """See `SegmentStore`."""
         return _Held(content)
 
-    def again(self, stored: Any) -> SegmentBytes:
+    def again(self, stored: Any, *, held: bool = True) -> SegmentBytes:
         """See `SegmentStore`."""
         return _Held(stored)
 

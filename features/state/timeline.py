@@ -29,6 +29,7 @@ from driftline.features.state.event_time import MICROSECONDS, NEVER, Time
 from driftline.features.state.feature_state import FeatureParts, FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.features.state.reference_tally import Tally
+from driftline.features.state.windows.paged_table import PagedTables
 from driftline.object_size import StateSize
 
 
@@ -182,6 +183,11 @@ class Timeline:
     def segments(self) -> list[str]:
         """As `FeatureState.segments`."""
         return self._features.segments()
+
+    @property
+    def paged(self) -> PagedTables:
+        """As `FeatureState.paged`."""
+        return self._features.paged
 
     def sizes(self) -> dict[str, StateSize]:
         """As `FeatureState.sizes`."""

@@ -22,9 +22,6 @@ from driftline.streams.stages.itinerary import itinerary_of
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.transport.kafka_broker import KafkaBroker
 
-EPOCHS_LOOKED_FOR = 64
-"""Code epochs whose topics are looked for in an archive."""
-
 
 def deploy(
     case: UseCase, settings: Settings, broker: KafkaBroker, rows: OnlineWriter | None = None
@@ -60,12 +57,13 @@ def archived_places(case: UseCase, settings: Settings, archive: Archive) -> Stag
     """The same as of what is archived."""
     places = stage_places(case, settings)
     behind = [Target(stage, 0) for stage in range(1, places.count)]
-    numbers = [
-        number
-        for number in range(EPOCHS_LOOKED_FOR)
-        if any(archive.end(*replace(places, number=number).input(target)) for target in behind)
-    ]
-    return replace(places, number=max(numbers, default=0))
+    if not behind:
+        return places
+    for number in reversed(places.epochs_in(archive.topics())):
+        of_epoch = replace(places, number=number)
+        if any(archive.end(*of_epoch.input(target)) for target in behind):
+            return of_epoch
+    return places
 
 
 def seal_of(settings: Settings) -> Seal:

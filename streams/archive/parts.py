@@ -106,6 +106,10 @@ class Archive:
     def uri(self) -> str:
         return self._storage.uri
 
+    def topics(self) -> list[str]:
+        """Names of the topics that may have something here, by one listing."""
+        return self._storage.folders()
+
     def manifest(self, topic: str, partition: int) -> Manifest | None:
         """What is archived of a topic partition; None when nothing is."""
         name = f"{_folder(topic, partition)}/_manifest.json"

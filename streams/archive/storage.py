@@ -62,6 +62,11 @@ class Storage:
         entries = self._fs.get_file_info(fs.FileSelector(self.path(folder), allow_not_found=True))
         return sorted(f"{folder}/{info.base_name}" for info in entries if info.type == fs.FileType.File)
 
+    def folders(self) -> list[str]:
+        """Names of the folders at the top, sorted."""
+        entries = self._fs.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
+        return sorted(info.base_name for info in entries if info.type == fs.FileType.Directory)
+
     def write(self, name: str, content: bytes) -> None:
         """Create or replace a file; folders in its name are made."""
         path = self.path(name)

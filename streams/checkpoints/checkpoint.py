@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -53,11 +54,21 @@ class Checkpoint(msgspec.Struct, frozen=True):
     state: bytes
 
 
+class CheckpointContent(NamedTuple):
+    """The bytes of a checkpoint, and the segments that were written for it, a list for each table of windows;
+    the name of one that could not be written is empty."""
+
+    sealed: bytes
+    packed: list[list[str]]
+
+
 class Written(NamedTuple):
-    """What a checkpoint has cost: seconds of CPU, and its bytes."""
+    """What a checkpoint has cost: seconds of CPU, and its bytes; and the segments written for it, as in
+    `CheckpointContent`."""
 
     seconds: float
     size: int
+    packed: list[list[str]]
 
 
 class Unfinished(Protocol):
@@ -83,7 +94,7 @@ class CheckpointStore(Protocol):
         """The bytes under a name; raises OSError."""
         ...
 
-    def begin(self, name: str, content: Callable[[], bytes]) -> Unfinished:
+    def begin(self, name: str, content: Callable[[], CheckpointContent]) -> Unfinished:
         """Write the result of `content()` from the state at this moment, even if the state changes later."""
         ...
 
@@ -99,6 +110,11 @@ def input_hash(record: StoredRecord) -> str:
         digest.update(b"-" if part is None else b"%d:" % len(part))
         digest.update(part or b"")
     return digest.hexdigest()
+
+
+def named(segments: Iterable[str], packed: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """All segments that a checkpoint names: those from before it, and those written for it that are files."""
+    return (*segments, *filter(None, chain.from_iterable(packed)))
 
 
 def checkpoint_name(folder: str, header: CheckpointHeader) -> str:

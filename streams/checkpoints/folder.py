@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from driftline.streams.archive.storage import Storage
-from driftline.streams.checkpoints.checkpoint import SUFFIX, Written
+from driftline.streams.checkpoints.checkpoint import SUFFIX, CheckpointContent, Written
 
 _LONGEST_REASON = 1000
 
@@ -25,7 +27,7 @@ _LONGEST_REASON = 1000
 class _ForkedWrite:
     """A child process that writes `content()` of the state at the fork to a file, synced."""
 
-    def __init__(self, path: Path, content: Callable[[], bytes]) -> None:
+    def __init__(self, path: Path, content: Callable[[], CheckpointContent]) -> None:
         self.path = path
         self._reading, writing = os.pipe()
         started = time.process_time()
@@ -41,12 +43,14 @@ class _ForkedWrite:
 
     def _wait(self) -> Written:
         with os.fdopen(self._reading, "rb") as answer:
-            reason = answer.read().decode(errors="replace")
+            told = answer.read()
         _, status, usage = os.wait4(self._pid, 0)
         if status:
             self.path.unlink(missing_ok=True)
-            raise OSError(f"writing {self.path.name} failed: {reason or os.waitstatus_to_exitcode(status)}")
-        return Written(self._cost + usage.ru_utime + usage.ru_stime, self.path.stat().st_size)
+            reason = told.decode(errors="replace") or os.waitstatus_to_exitcode(status)
+            raise OSError(f"writing {self.path.name} failed: {reason}")
+        packed = msgspec.json.decode(told, type=list[list[str]])
+        return Written(self._cost + usage.ru_utime + usage.ru_stime, self.path.stat().st_size, packed)
 
     async def abort(self) -> None:
         """End the child and remove what it wrote."""
@@ -58,16 +62,19 @@ class _ForkedWrite:
         self.path.unlink(missing_ok=True)
 
 
-def _write_and_exit(path: Path, content: Callable[[], bytes], telling: int) -> None:
+def _write_and_exit(path: Path, content: Callable[[], CheckpointContent], telling: int) -> None:
     """In the child: only this thread is left, so it uses nothing of the parent's but memory."""
     code = 1
     try:
         _close_sockets()
         gc.disable()  # a collection would touch, and so copy, every page
+        sealed, packed = content()
         with path.open("wb") as out:
-            out.write(content())
+            out.write(sealed)
             out.flush()
             os.fsync(out.fileno())
+        with os.fdopen(telling, "wb", closefd=False) as answer:
+            answer.write(msgspec.json.encode(packed))
         code = 0
     except BaseException as error:
         os.write(telling, f"{type(error).__name__}: {error}".encode()[:_LONGEST_REASON])
@@ -106,7 +113,7 @@ class CheckpointFolder:
             raise FileNotFoundError(f"{self._storage.path(name)} is not there any more")
         return content
 
-    def begin(self, name: str, content: Callable[[], bytes]) -> _UnfinishedFile:
+    def begin(self, name: str, content: Callable[[], CheckpointContent]) -> _UnfinishedFile:
         """See `CheckpointStore`."""
         return _UnfinishedFile(self._storage, name, content)
 
@@ -116,7 +123,7 @@ class CheckpointFolder:
 
 
 class _UnfinishedFile:
-    def __init__(self, storage: Storage, name: str, content: Callable[[], bytes]) -> None:
+    def __init__(self, storage: Storage, name: str, content: Callable[[], CheckpointContent]) -> None:
         self._storage = storage
         self._name = name
         self._write = _ForkedWrite(storage.aside(name), content)

@@ -123,12 +123,14 @@ class SegmentFiles:
         part.write_bytes(content)
         part.replace(path)
 
-    def again(self, stored: Any) -> SegmentBytes:
+    def again(self, stored: Any, *, held: bool = True) -> SegmentBytes:
         """See `SegmentStore`; `stored` may be the content itself, of a state that was all in memory. Raises
         SegmentLost."""
         if isinstance(stored, bytes):
             return self.keep(stored)
-        self._memory.hold(stored, self.content(stored))
+        content = self.content(stored)
+        if held:
+            self._memory.hold(stored, content)
         return _SegmentFile(self._folder / stored, self._memory)
 
     def content(self, name: str) -> bytes:
@@ -180,7 +182,7 @@ class _BackInMemory:
     def keep(self, content: bytes) -> SegmentBytes:
         return IN_MEMORY.keep(content)
 
-    def again(self, stored: Any) -> SegmentBytes:
+    def again(self, stored: Any, *, held: bool = True) -> SegmentBytes:
         return IN_MEMORY.keep(stored if isinstance(stored, bytes) else self._files.content(stored))
 
 

@@ -27,7 +27,6 @@ FOLD_ROOTS = (
 )
 """The modules that make the published bytes, and the estimators that declarations may use. These modules and
 everything they import are the fold."""
-PACKAGES = ("streams", "features", "online_models")
 PACKAGE_FOLDER = Path(__file__).parents[2]
 RECORD = Path(__file__).with_name("fold.json")
 
@@ -88,9 +87,10 @@ def modules_of_the_fold() -> dict[str, Path]:
 
 
 def _file(name: str) -> Path | None:
-    """The file of one of driftline's modules; None for any other name in an import."""
+    """The file of one of driftline's modules; None for any other name in an import, and for the root, which
+    only says where its names are."""
     root, *parts = name.split(".")
-    if root != "driftline" or not parts or parts[0] not in PACKAGES:
+    if root != "driftline" or not parts:
         return None
     path = PACKAGE_FOLDER.joinpath(*parts)
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)

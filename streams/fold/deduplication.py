@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from typing import Literal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from driftline.features.state.event_time import NEVER
 from driftline.streams.declare.event_codec import as_written
@@ -62,3 +64,39 @@ class SeenEvents:
 
     def __len__(self) -> int:
         return sum(len(seen) for seen in (*self._newer.values(), *self._older.values()))
+
+
+class SeenColumns(NamedTuple):
+    """Seen events of one type: their ids, the partition's time at each (float64), and the hashes of their
+    contents (uint32)."""
+
+    ids: list[str]
+    times: bytes
+    contents: bytes
+
+
+def seen_columns(seen: SeenEvents) -> tuple[Any, ...]:
+    """What `seen_again` makes seen events of: pickled one by one, they take ten times as long."""
+    halves = (
+        {tag: _columns(of_type) for tag, of_type in half.items()} for half in (seen._newer, seen._older)
+    )
+    return seen.horizon, seen._turn, *halves
+
+
+def _columns(of_type: dict[str, complex]) -> SeenColumns:
+    seen = np.fromiter(of_type.values(), np.complex128, len(of_type))
+    return SeenColumns(list(of_type), seen.real.tobytes(), seen.imag.astype(np.uint32).tobytes())
+
+
+def seen_again(
+    horizon: float, turn: float, newer: dict[str, SeenColumns], older: dict[str, SeenColumns]
+) -> SeenEvents:
+    """Seen events from their columns."""
+    seen = SeenEvents(horizon)
+    seen._turn = turn
+    for half, columns in ((seen._newer, newer), (seen._older, older)):
+        for tag, (ids, times, contents) in columns.items():
+            values = np.empty(len(ids), np.complex128)
+            values.real, values.imag = np.frombuffer(times), np.frombuffer(contents, np.uint32)
+            half[tag] = dict(zip(ids, values.tolist(), strict=True))
+    return seen

@@ -16,6 +16,7 @@ from driftline.features.quality.feature_schema import RefusingFeatures
 from driftline.features.state.event_time import NEVER
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
+from driftline.features.state.windows.paged_table import PagedTables
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.streams.declare.commands import Authority
@@ -149,6 +150,11 @@ class Intake:
     def sizes(self) -> dict[str, StateSize]:
         """How many windows and predictions there are, and what each takes of memory."""
         return self._features.sizes() | self.label_join.sizes()
+
+    @property
+    def paged(self) -> PagedTables:
+        """Its windows that may be in pages."""
+        return self._features.paged
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from driftline.features.state.event_time import Time
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.features.state.reference_tally import Tally
+from driftline.features.state.windows.paged_table import PagedTables
 from driftline.object_size import StateSize
 from driftline.streams.declare.commands import AuthorityState
 from driftline.streams.fold.deduplication import SeenEvents
@@ -21,6 +22,8 @@ class Features(Protocol):
     """Keeps the fold's features: `driftline.features.state.feature_state.FeatureState`, or an object that
     observes one."""
 
+    @property
+    def paged(self) -> PagedTables: ...
     def names(self) -> tuple[str, ...]: ...
     def read(self, request: Any, at: float) -> dict[str, Any]: ...
     def gather(self, request: Any, at: float) -> dict[str, Any]: ...

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from io import BytesIO
 from typing import Any, NamedTuple, Self
 
 from driftline.errors import StateUnreadable, pass_interrupt
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
+from driftline.features.state.windows.paged_table import PagedTables, reducers
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
@@ -17,6 +20,7 @@ from driftline.online_models.pool.report import merged_report
 from driftline.streams.declare.plan import refuse_chain
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import FoldFault, StreamsError
+from driftline.streams.fold.deduplication import SeenEvents, seen_again, seen_columns
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import Counts, IntakeParts
 from driftline.streams.fold.learner import Learner, LearnerParts, Results
@@ -24,7 +28,24 @@ from driftline.streams.fold.learner_input import Answered, Staleness, Witness
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
-from driftline.streams.waiting.queue_state import pickled
+from driftline.streams.waiting.queue_state import QueueState, StoredQueue
+
+
+def pickled(state: Any, packed: list[list[str]] | None = None) -> bytes:
+    """A snapshot of a state: one pickle, so that objects shared within it stay shared. With `packed`, windows
+    that have changed are packed into pages, which it names; their files are added to the list, table by
+    table."""
+    buffer = BytesIO()
+    pickler = pickle.Pickler(buffer, protocol=5)
+    table: dict[type, Any] = {
+        QueueState: lambda queue: (StoredQueue, tuple(queue.stored())),
+        SeenEvents: lambda seen: (seen_again, seen_columns(seen)),
+    }
+    if packed is not None:
+        table |= reducers(packed)
+    pickler.dispatch_table = copyreg.dispatch_table | table
+    pickler.dump(state)
+    return buffer.getvalue()
 
 
 class ProcessorState(NamedTuple):
@@ -62,9 +83,14 @@ class PartitionProcessor:
         """Everything that later steps depend on; nothing is copied."""
         return ProcessorState(self.next_offset, self.intake.state(), self.learner.state())
 
-    def snapshot(self) -> bytes:
-        """The pickled state."""
-        return pickled(self.state())
+    def snapshot(self, packed: list[list[str]] | None = None) -> bytes:
+        """The pickled state; see `pickled`."""
+        return pickled(self.state(), packed)
+
+    @property
+    def paged(self) -> PagedTables:
+        """Its windows that may be in pages."""
+        return self.intake.paged
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

@@ -7,9 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from driftline.features.state.segment_store import IN_MEMORY
 from driftline.streams.archive.epochs import Code
-from driftline.streams.checkpoints.checkpoint import Checkpoint, CheckpointHeader, CheckpointStore, encode
+from driftline.streams.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointContent,
+    CheckpointHeader,
+    CheckpointStore,
+    encode,
+    named,
+)
 from driftline.streams.checkpoints.sealing import Seal
 from driftline.streams.checkpoints.segment_collection import SegmentCollection
 from driftline.streams.checkpoints.segment_files import SegmentFolders, SegmentLost
@@ -237,11 +246,15 @@ class Deployment:
         files = self.segments.files(folder)
         return SegmentCollection(self.checkpoints, files, folder, log, partition, self.seal)
 
-    def sealed(self, header: CheckpointHeader, fold: PartitionFold) -> bytes:
+    def content(self, header: CheckpointHeader, fold: PartitionFold) -> CheckpointContent:
         """The checkpoint of a fold, when all that it refers to is durable; raises OSError."""
+        packed: list[list[str]] = []
+        state = fold.snapshot(packed)
+        segments = named(header.segments, packed)
         if self.segments is not None:
-            self.segments.files(self.folder(fold.partition)).make_durable(header.segments)
-        return encode(Checkpoint(header, fold.snapshot()), self.seal)
+            self.segments.files(self.folder(fold.partition)).make_durable(segments)
+        header = msgspec.structs.replace(header, segments=segments)
+        return CheckpointContent(encode(Checkpoint(header, state), self.seal), packed)
 
 
 def code_of(case: UseCase) -> Code:

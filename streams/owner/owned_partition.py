@@ -15,10 +15,12 @@ from driftline.streams.checkpoints.checkpoint import (
     Written,
     checkpoint_name,
     input_hash,
+    named,
     prune,
 )
 from driftline.streams.owner.aligned_fold import AlignedFold
 from driftline.streams.owner.deployment import Deployment
+from driftline.streams.owner.fold_checkpoint import FoldCheckpoint
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.published_counts import PublishedTally
@@ -49,7 +51,8 @@ class FoldProgress:
 
 
 class Snapshot(NamedTuple):
-    """A checkpoint on its way, to be finished once the online rows up to `ticket` are written."""
+    """A checkpoint on its way, to be finished once the online rows up to `ticket` are written. `segments` are
+    those written before it."""
 
     name: str
     next_offset: int
@@ -320,10 +323,7 @@ class OwnedPartition:
             return None
         deployment, header, processor = self._deployment, self.header(), self.processor
         name = checkpoint_name(deployment.folder(self.partition), header)
-        unfinished = deployment.checkpoints.begin(
-            name,
-            lambda: deployment.sealed(header, processor),
-        )
+        unfinished = FoldCheckpoint(deployment, name, header, processor)
         self._checkpointed = header.next_offset
         rows = deployment.rows
         ticket = rows.offered() if rows is not None else 0
@@ -341,7 +341,7 @@ class OwnedPartition:
             raise
         await prune(deployment.checkpoints, deployment.folder(self.partition), deployment.code, snapshot.name)
         if self._segments is not None:
-            await self._segments.collect(snapshot.name, snapshot.segments)
+            await self._segments.collect(snapshot.name, named(snapshot.segments, written.packed))
         return written
 
     async def _finished(self, snapshot: Snapshot) -> Written:

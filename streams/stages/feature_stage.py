@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from driftline.errors import pass_interrupt
 from driftline.features.errors import FeatureValueError
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.features.state.windows.paged_table import PagedTables
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.streams.between.sender import Sender
@@ -68,6 +69,11 @@ class FeatureStage(LaterStage):
     def sizes(self) -> dict[str, StateSize]:
         """How many windows there are, and what each takes of memory."""
         return self._features.sizes()
+
+    @property
+    def paged(self) -> PagedTables:
+        """Its windows that may be in pages."""
+        return self._features.paged
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
+from driftline.features.state.windows.paged_table import PagedTables
 from driftline.object_size import StateSize
 from driftline.streams.between.sender import Sender
 from driftline.streams.declare.events import Event
@@ -117,6 +118,11 @@ class IntakeStage(StageWork):
     def sizes(self) -> dict[str, StateSize]:
         """How many windows and predictions there are, and what each takes of memory."""
         return self.intake.sizes()
+
+    @property
+    def paged(self) -> PagedTables:
+        """Its windows that may be in pages."""
+        return self.intake.paged
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

@@ -69,6 +69,13 @@ class StagePlaces:
         """The input of a partition of a stage: the log for the first."""
         return Place(self.topics.of_stage(self.kind(target.stage), self.label), target.partition)
 
+    def epochs_in(self, topics: Sequence[str]) -> list[int]:
+        """The numbers of this code's epochs of which there are topics between stages among these."""
+        first = {self.topics.of_stage(self.kind(stage), self.code) for stage in range(1, self.count)}
+        later = (topic.rpartition("-") for topic in topics)
+        numbers = {int(number) for name, _, number in later if name in first and number.isdecimal()}
+        return sorted(numbers | ({0} if first & set(topics) else set()))
+
     def sent_to(self, stage: int) -> list[Place]:
         """All that a stage sends to."""
         return [] if self.itinerary is None else [self.input(to) for to in self.itinerary.targets(stage)]

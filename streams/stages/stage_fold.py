@@ -10,6 +10,7 @@ from driftline.errors import StateUnreadable, pass_interrupt
 from driftline.features.state.feature_state import FeatureState
 from driftline.features.state.online_view import RowKey, StampedRow
 from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
+from driftline.features.state.windows.paged_table import PagedTables
 from driftline.object_size import StateSize
 from driftline.online_models.errors import reason_of
 from driftline.online_models.pool.pool import Pool
@@ -19,6 +20,7 @@ from driftline.streams.between.stage_record import Writer
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import FoldFault, StreamsError
 from driftline.streams.fold.learner_input import Staleness, Witness
+from driftline.streams.fold.processor import pickled
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
 from driftline.streams.records.record import Record
@@ -30,7 +32,6 @@ from driftline.streams.stages.publication import Publication
 from driftline.streams.stages.replica_stage import ReplicaStage
 from driftline.streams.stages.stage_features import features_of
 from driftline.streams.stages.stage_work import StageWork
-from driftline.streams.waiting.queue_state import pickled
 
 TICKS_IN_A_WAIT = 1024
 """How often at least, within the wait for a label, a stage sends the time to each of its targets."""
@@ -97,9 +98,14 @@ class StageFold:
         """Everything that later steps depend on; nothing is copied."""
         return StageState(self.next_offset, self._sender.state(), self.work.state())
 
-    def snapshot(self) -> bytes:
-        """The pickled state."""
-        return pickled(self.state())
+    def snapshot(self, packed: list[list[str]] | None = None) -> bytes:
+        """The pickled state; see `pickled`."""
+        return pickled(self.state(), packed)
+
+    @property
+    def paged(self) -> PagedTables:
+        """Its windows that may be in pages."""
+        return self.work.paged
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from driftline.features.state.online_view import RowKey, StampedRow
+from driftline.features.state.windows.paged_table import PagedTables
 from driftline.object_size import StateSize
 from driftline.online_models.pool.pool import Pool
 from driftline.streams.between.writers import Writers
@@ -98,6 +99,11 @@ class StageWork(ABC):
 
     def pools_watched_by(self, witness: Witness | None) -> None:  # noqa: B027
         """From now on, report to a witness what the answers to requests do not show."""
+
+    @property
+    def paged(self) -> PagedTables:
+        """Its windows that may be in pages."""
+        return PagedTables()
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

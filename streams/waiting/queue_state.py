@@ -5,12 +5,9 @@ predictions wait, whichever are packed, and in whichever segments.
 
 from __future__ import annotations
 
-import copyreg
 from array import array
 from collections.abc import Callable
-from io import BytesIO
 from itertools import accumulate
-from pickle import Pickler
 from typing import Any, NamedTuple
 
 from driftline.streams.waiting.segment import StoredSegment
@@ -45,13 +42,3 @@ class QueueState:
         packed = [part for _, part in sorted(self._numbered())]
         ends = array("Q", accumulate(map(len, packed)))
         return PackedState, (ends.tobytes(), b"".join(packed))
-
-
-def pickled(state: Any) -> bytes:
-    """A snapshot of a state: one pickle, so that objects shared within it stay shared."""
-    buffer = BytesIO()
-    pickler = Pickler(buffer, protocol=5)
-    table: dict[type, Any] = {QueueState: lambda queue: (StoredQueue, tuple(queue.stored()))}
-    pickler.dispatch_table = copyreg.dispatch_table | table
-    pickler.dump(state)
-    return buffer.getvalue()

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from driftline.features.state.segment_store import IN_MEMORY
-from driftline.features.state.windows.cold_windows import ColdWindows, WindowPacking
 from driftline.features.state.windows.window import SumWindow
+from driftline.features.state.windows.window_pages import WindowPacking, WindowPages
 from driftline.streams.code.state_hash import state_hash
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
@@ -110,11 +110,11 @@ def _stored() -> dict[str, str]:
     ]
     window = SumWindow()
     window.add(1.5, 2.0)
-    cold = ColdWindows(WindowPacking(SumWindow()), IN_MEMORY)
-    cold.put([("k", window)])
+    pages = WindowPages(WindowPacking(SumWindow()), IN_MEMORY)
+    pages.put([("k", window)])
     contents = {
         "segment": Segment.of(packing, IN_MEMORY, predictions).stored.content,
-        "page": cold.stored()[0].content,
+        "page": pages.stored()[0].content,
     }
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 from driftline.streams.archive.epochs import Code
-from driftline.streams.checkpoints.checkpoint import Written
+from driftline.streams.checkpoints.checkpoint import CheckpointContent, Written
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.records.outputs import Output
 from driftline.streams.records.ports import (
@@ -184,7 +184,7 @@ class StoreConnection:
             raise FileNotFoundError(name)
         return content
 
-    def begin(self, name: str, content: Callable[[], bytes]) -> _Writing:
+    def begin(self, name: str, content: Callable[[], CheckpointContent]) -> _Writing:
         """See `CheckpointStore`."""
         writing = _Writing(self, self._world, self._process, name, content())
         self._world.marked_at[writing.content] = self._world.fenced_at[self._process]
@@ -202,13 +202,14 @@ class _Writing:
     """See `driftline.streams.checkpoints.checkpoint.Unfinished`."""
 
     def __init__(
-        self, store: StoreConnection, world: World, process: Process, name: str, content: bytes
+        self, store: StoreConnection, world: World, process: Process, name: str, content: CheckpointContent
     ) -> None:
         self._store = store
         self._world = world
         self._process = process
         self.name = name
-        self.content = content
+        self.content = content.sealed
+        self._packed = content.packed
 
     async def finish(self) -> Written:
         await asyncio.sleep(0)
@@ -219,7 +220,7 @@ class _Writing:
         self._store.unfinished.remove(self)
         self._world.store(self.name, self.content)
         self._world.note(self._process.name, f"stores {self.name}")
-        return Written(0.0, len(self.content))
+        return Written(0.0, len(self.content), self._packed)
 
     async def discard(self) -> None:
         if self in self._store.unfinished:

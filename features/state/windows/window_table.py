@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from driftline.features.state.event_time import NEVER
 from driftline.features.state.segment_store import SegmentStore
-from driftline.features.state.windows.cold_windows import ColdWindows, StoredPage, WindowPacking
 from driftline.features.state.windows.window import DistinctWindow, EventWindow
 from driftline.features.state.windows.window_columns import WindowColumn, as_columns, from_columns
+from driftline.features.state.windows.window_pages import StoredPage, WindowPacking, WindowPages
 from driftline.object_size import StateSize
 
 
@@ -72,6 +72,15 @@ class WindowTable(dict[Any, EventWindow]):
         """All keys with their windows, in memory or not."""
         return iter(self.items())
 
+    def in_memory(self) -> Iterator[tuple[Any, EventWindow]]:
+        """The keys whose windows are in memory, with those."""
+        return iter(self.items())
+
+    @property
+    def held_in_memory(self) -> int:
+        """How many keys have a window in memory."""
+        return len(self)
+
     @property
     def held(self) -> int:
         """How many keys have a window, in memory or not."""
@@ -96,9 +105,9 @@ class WindowTable(dict[Any, EventWindow]):
         table, pages = stored.saved()
         self._continue_from(table)
         if pages:
-            cold = ColdWindows(WindowPacking(self.kind(*self.arguments)), store)
-            cold.restore(pages)
-            for key, window in cold.items():
+            packed = WindowPages(WindowPacking(self.kind(*self.arguments)), store)
+            packed.restore(pages)
+            for key, window in packed.items():
                 self[key] = window
                 self._look_later(key)
 
@@ -152,7 +161,7 @@ def saved_table(
     beside: dict[str, Any],
     keys: list[Any],
     columns: dict[str, WindowColumn],
-    pages: Iterable[StoredPage],
+    pages: Sequence[StoredPage],
 ) -> SavedTable:
     """A snapshot of a table with windows in pages."""
     return SavedTable(_unpickled(kind, beside, keys, columns), pages)
@@ -162,7 +171,7 @@ class SavedTable(NamedTuple):
     """A table in a snapshot: what was in memory, and the pages of the rest."""
 
     table: WindowTable
-    pages: Iterable[StoredPage]
+    pages: Sequence[StoredPage]
 
     def saved(self) -> SavedTable:
         """Itself, as of any stored table."""

@@ -16,14 +16,13 @@ from driftline.streams.checkpoints.checkpoint import CheckpointHeader, Checkpoin
 from driftline.streams.checkpoints.tails import OutputMark, Tail, read_tail
 from driftline.streams.errors import REPORT_ONLY, StreamsError
 from driftline.streams.fold.inheritance import Bequest, Inheritance
-from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.fold.processor import PartitionProcessor, pickled
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.upgrade.upgrade_plan import Planner, UpgradePlan
 from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.records.ports import Extent, Place, StoredRecord
 from driftline.streams.records.positions import position_of
 from driftline.streams.records.published import PublishedOutputs
-from driftline.streams.waiting.queue_state import pickled
 
 
 class LogRemade(StreamsError):

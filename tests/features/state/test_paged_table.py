@@ -6,15 +6,14 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from driftline.errors import StateUnreadable
 from driftline.features.state.segment_store import IN_MEMORY, MemoryBudget, SegmentStore
-from driftline.features.state.windows import cold_windows, window_eviction
-from driftline.features.state.windows.cold_windows import WindowPacking
-from driftline.features.state.windows.paged_table import PagedBoundedTable, PagedTable
+from driftline.features.state.windows import paged_table, window_pages, window_paging
+from driftline.features.state.windows.paged_table import PagedBoundedTable, PagedTable, PagedTables
 from driftline.features.state.windows.stepped_window import SteppedSumWindow
 from driftline.features.state.windows.window import (
     CountWindow,
@@ -27,8 +26,10 @@ from driftline.features.state.windows.window import (
     SumWindow,
 )
 from driftline.features.state.windows.window_columns import attributes_of
+from driftline.features.state.windows.window_pages import WindowPacking
 from driftline.features.state.windows.window_table import BoundedTable, WindowTable
 from driftline.streams.checkpoints.segment_files import SegmentFolders
+from driftline.streams.fold.processor import pickled
 
 OVER = 50.0
 KEYS = range(200)
@@ -49,9 +50,10 @@ KINDS: list[tuple[type[EventWindow], tuple[Any, ...], Read]] = [
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cold_windows, "PAGE", 8)
-    monkeypatch.setattr(window_eviction, "PAGE", 8)
-    monkeypatch.setattr(window_eviction, "MEASURED_EVERY", 4)
+    monkeypatch.setattr(window_pages, "PAGE", 8)
+    monkeypatch.setattr(window_paging, "PAGE", 8)
+    monkeypatch.setattr(paged_table, "PAGE", 8)
+    monkeypatch.setattr(window_paging, "MEASURED_EVERY", 4)
 
 
 def on_disk(folder: Path, windows: int) -> SegmentStore:
@@ -98,19 +100,43 @@ def asked(table: WindowTable, read: Read, key: str, at: float) -> Any:
     return read(window, at, at - OVER) if has_any else None
 
 
-def go_on(tables: list[WindowTable], read: Read, random: Random, numbers: range) -> None:
-    """Put the same into all, some keys often and some seldom, and read the same from all."""
-    for number in numbers:
+class Op(NamedTuple):
+    """A value put under a key, and another key that is read then."""
+
+    number: int
+    key: str
+    value: float
+    asks: str
+
+
+def ops(random: Random, numbers: range) -> list[Op]:
+    """Some keys are put often and some seldom."""
+    return [
+        Op(
+            number,
+            f"k{int(random.triangular(0, len(KEYS), 0))}",
+            random.choice(VALUES),
+            f"k{random.randrange(len(KEYS))}",
+        )
+        for number in numbers
+    ]
+
+
+def apply(tables: list[WindowTable], read: Read, some: list[Op]) -> None:
+    """Put the same into all, and read the same from all."""
+    for number, key, value, asks in some:
         at = number / 10
-        key, value = f"k{int(random.triangular(0, len(KEYS), 0))}", random.choice(VALUES)
         for table in tables:
             put(table, key, at, value)
-        asks = f"k{random.randrange(len(KEYS))}"
         first, *others = [asked(table, read, asks, at) for table in tables]
         assert others == [first] * len(others)
         if number % 20 == 19:
             for table in tables:
                 table.retain(at)
+
+
+def go_on(tables: list[WindowTable], read: Read, random: Random, numbers: range) -> None:
+    apply(tables, read, ops(random, numbers))
 
 
 @pytest.mark.parametrize(("kind", "arguments", "read"), KINDS)
@@ -126,8 +152,8 @@ def test_what_is_read_is_the_same_wherever_windows_are(
         assert values(some, read, at) == values(all_there, read, at)
         found = {key: window.ats[-1] for key, window in some.windows() if window.ats[-1] > at - OVER}
         assert found == {k: window.ats[-1] for k, window in all_there.items() if window.ats[-1] > at - OVER}
-    assert (some.held > len(some)) == (limit < 10**9)
-    for turn in range(10):
+    assert (some.held > some.held_in_memory) == (limit < 10**9)
+    for turn in range(200):
         some.retain(10_000.0 + turn)
     assert some.held == 0
     assert some.segments() == []
@@ -150,14 +176,104 @@ def test_a_snapshot_is_gone_on_from_on_disk_and_in_memory(
     back = paged(store, kind, arguments)
     back.restore(pickle.loads(pickle.dumps(in_memory)), store)
     go_on([in_memory, back], read, Random(6), range(2_000, 2_500))
-    assert back.held > len(back)
+    assert back.held > back.held_in_memory
+
+
+def checkpoint(table: WindowTable) -> tuple[bytes, list[str]]:
+    """What a checkpoint writes, and the files that it has packed windows into."""
+    names: list[list[str]] = []
+    content = pickled(table, names)
+    return content, names[0]
+
+
+def restored(
+    content: bytes, kind: type[EventWindow], arguments: tuple[Any, ...], store: SegmentStore
+) -> WindowTable:
+    """A table that goes on from a snapshot; all in memory if the store has no budget."""
+    table = plain(kind, arguments) if store.budget is None else paged(store, kind, arguments)
+    table.restore(pickle.loads(content), store)
+    return table
+
+
+@pytest.mark.parametrize(("kind", "arguments", "read"), KINDS)
+@pytest.mark.parametrize("limit", [0, 20_000, 10**9])
+def test_checkpoints_pack_what_changed_and_are_gone_on_from_whatever_becomes_of_them(
+    kind: type[EventWindow], arguments: tuple[Any, ...], read: Read, limit: int, tmp_path: Path
+) -> None:
+    store = on_disk(tmp_path, limit)
+    in_files = SegmentFolders(tmp_path, None).store(FOLDER)
+    table = paged(store, kind, arguments)
+    tables, windows = [table, plain(kind, arguments)], PagedTables([table])
+    events = ops(Random(8), range(2_000))
+    for turn, begin in enumerate(range(0, len(events), 200)):
+        apply(tables, read, events[begin : begin + 100])
+        assert windows.set_aside()
+        assert not windows.set_aside()
+        content, names = checkpoint(table)
+        while_written = events[begin + 100 : begin + 130]
+        apply(tables, read, while_written)
+        if turn % 4 == 1:
+            windows.put_back()  # it failed
+        else:
+            lost = turn % 4 == 2
+            windows.packed([["" if lost and not number else name for number, name in enumerate(names)]])
+        if turn % 3 == 0:
+            again, in_memory = (restored(content, kind, arguments, each) for each in (store, in_files))
+            assert again.held_in_memory == 0
+            apply([again, in_memory], read, while_written)
+            tables += [again, in_memory]
+        apply(tables, read, events[begin + 130 : begin + 200])
+        found = [values(each, read, begin / 10 + 20.0) for each in tables]
+        assert found == [found[0]] * len(found)
+        if turn % 4 == 1:
+            tables += [restored(pickle.dumps(table), kind, arguments, each) for each in (store, in_files)]
+    for turn in range(400):
+        for each in tables:
+            each.retain(10_000.0 + turn)
+    assert [each.held for each in tables] == [0] * len(tables)
+
+
+def test_a_checkpoint_costs_what_changed(tmp_path: Path) -> None:
+    table = paged(on_disk(tmp_path, 10**9), SumWindow, ())
+    windows = PagedTables([table])
+
+    def packs() -> int:
+        windows.set_aside()
+        content, names = checkpoint(table)
+        windows.packed([names])
+        for _ in range(200):
+            table.retain(2.0)
+        assert table.held_in_memory == table.held
+        pages = [next(tmp_path.rglob(name)).read_bytes() for name in names]
+        assert len(content) < 6_000
+        return sum(int.from_bytes(page[:4], "little") for page in pages)
+
+    for number in range(len(KEYS)):
+        put(table, f"k{number}", 1.0, float(number))
+    assert packs() == len(KEYS)
+    assert packs() == 0
+    put(table, "k7", 2.0, 1.0)
+    assert table.get("k8") is not None  # a read changes nothing
+    assert packs() == 1
+
+
+def test_windows_that_few_change_at_a_time_are_in_few_pages(tmp_path: Path) -> None:
+    table = paged(on_disk(tmp_path, 10**9), SumWindow, ())
+    windows = PagedTables([table])
+    for number in range(100):
+        put(table, f"k{number % 16}", 1.0, float(number))
+        windows.set_aside()
+        windows.packed([checkpoint(table)[1]])
+        for _ in range(4):
+            table.retain(2.0)
+    assert len(table.segments()) < 16
 
 
 def test_a_page_that_is_another_while_it_is_in_use_is_not_read(tmp_path: Path) -> None:
     table = paged(on_disk(tmp_path, 0), SumWindow, ())
     for number in range(32):
         put(table, f"k{number}", 1.0, float(number))
-    for _ in range(8):
+    for _ in range(20):
         table.retain(2.0)
     first, second = (path for path in sorted(tmp_path.rglob("segments/*"))[:2])
     other = WindowPacking(SumWindow())
@@ -196,7 +312,7 @@ def test_equal_keys_are_one_and_those_of_one_hash_are_not() -> None:
     table = paged(Store(), CountWindow, ())
     for key in (1, "1", (1, "a"), hash("b"), "b", None):
         table[key].add(1.0, 1.0)
-    for _ in range(4):
+    for _ in range(8):
         table.retain(2.0)
     assert (len(table), table.held) == (0, 6)
     table[1.0].add(2.0, 1.0)

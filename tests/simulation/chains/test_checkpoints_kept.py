@@ -6,6 +6,7 @@ from random import Random
 
 from driftline.streams.checkpoints.checkpoint import (
     Checkpoint,
+    CheckpointContent,
     CheckpointHeader,
     checkpoint_name,
     encode,
@@ -34,7 +35,7 @@ async def stores(world: World, process: Process) -> None:
     for number in range(1, STORED + 1):
         header = CheckpointHeader(place.topic, "id", TARGET.partition, 2, number * 10, "", CODE, {})
         name, content = checkpoint_name(folder, header), encode(Checkpoint(header, b""), SEAL)
-        await connection.begin(name, lambda content=content: content).finish()
+        await connection.begin(name, lambda content=content: CheckpointContent(content, [])).finish()
         await prune(connection, folder, CODE, name)
 
 

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from driftline.streams.archive.storage import Storage
+from driftline.streams.checkpoints.checkpoint import CheckpointContent
 from driftline.streams.checkpoints.folder import CheckpointFolder
 
 
@@ -25,9 +26,12 @@ def sockets() -> bytes:
 
 
 def test_the_child_has_no_socket_of_its_parent(tmp_path: Path) -> None:
+    def content() -> CheckpointContent:
+        return CheckpointContent(sockets(), [])
+
     async def written() -> bytes:
         checkpoints = CheckpointFolder(Storage(str(tmp_path)))
-        await checkpoints.begin("00000/a.checkpoint", sockets).finish()
+        await checkpoints.begin("00000/a.checkpoint", content).finish()
         return await checkpoints.load("00000/a.checkpoint")
 
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from driftline.features.state.event_time import NEVER
 from driftline.features.state.segment_store import IN_MEMORY
+from driftline.streams.code.state_hash import state_hash
 from driftline.streams.fold.deduplication import SeenEvents
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, Lesson, ResolvedPrediction, Statement
+from driftline.streams.fold.processor import pickled
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
 
@@ -413,3 +416,14 @@ def test_events_are_duplicates_by_the_horizon_alone_whatever_is_forgotten(
             seen.add("asked", name, 7, now)
             accepted[name] = now
         assert len(seen) <= 2 * 6
+
+
+def test_seen_events_are_the_same_after_a_snapshot() -> None:
+    seen = SeenEvents(10.0)
+    for number, at in enumerate((-1.5, 3.0, 9.0, 12.0, 25.0)):
+        seen.add("order" if number % 2 else "product", f"e{number}", 2**32 - 1 - number, at)
+    again = pickle.loads(pickled(seen))
+    assert state_hash(again) == state_hash(seen) == state_hash(pickle.loads(pickle.dumps(seen)))
+    assert again.find("product", "e4", 2**32 - 5, 30.0) == "duplicate"
+    assert again.find("order", "e3", 1, 13.0) == "other content"
+    assert state_hash(pickle.loads(pickled(SeenEvents(1.0)))) == state_hash(SeenEvents(1.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from driftline.streams.checkpoints.checkpoint import Unfinished, Written
+from driftline.streams.checkpoints.checkpoint import CheckpointContent, Unfinished, Written
 from driftline.streams.records.outputs import Output
 from driftline.streams.records.ports import (
     Appender,
@@ -120,7 +120,7 @@ class MemoryCheckpoints:
     async def load(self, name: str) -> bytes:
         return self.stored[name]
 
-    def begin(self, name: str, content: Callable[[], bytes]) -> Unfinished:
+    def begin(self, name: str, content: Callable[[], CheckpointContent]) -> Unfinished:
         return _Writing(self, name, content())
 
     async def remove(self, name: str) -> None:
@@ -128,14 +128,14 @@ class MemoryCheckpoints:
 
 
 class _Writing:
-    def __init__(self, store: MemoryCheckpoints, name: str, content: bytes) -> None:
+    def __init__(self, store: MemoryCheckpoints, name: str, content: CheckpointContent) -> None:
         self._store = store
         self._name = name
         self._content = content
 
     async def finish(self) -> Written:
-        self._store.stored[self._name] = self._content
-        return Written(0.0, len(self._content))
+        self._store.stored[self._name] = self._content.sealed
+        return Written(0.0, len(self._content.sealed), self._content.packed)
 
     async def discard(self) -> None: ...
 

@@ -12,7 +12,7 @@ import shop
 
 from driftline.streams.checkpoints import cadence
 from driftline.streams.checkpoints.cadence import CheckpointBudget
-from driftline.streams.checkpoints.checkpoint import Unfinished
+from driftline.streams.checkpoints.checkpoint import CheckpointContent, Unfinished
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.declare.events import Event
@@ -191,7 +191,7 @@ class FullDisk(MemoryCheckpoints):
         super().__init__()
         self.full = True
 
-    def begin(self, name: str, content: Callable[[], bytes]) -> Unfinished:
+    def begin(self, name: str, content: Callable[[], CheckpointContent]) -> Unfinished:
         if self.full:
             raise OSError(28, "No space left on device")
         return super().begin(name, content)

@@ -19,11 +19,11 @@ from driftline.features.state.segment_store import IN_MEMORY
 from driftline.online_models.pool.pool import Forecast
 from driftline.streams.code.fold_version import recorded
 from driftline.streams.code.state_hash import state_hash
+from driftline.streams.fold.processor import pickled
 from driftline.streams.waiting import queue as waiting_queue
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
 from driftline.streams.waiting.queue import WaitingQueue
-from driftline.streams.waiting.queue_state import pickled
 
 VALUES = st.one_of(
     st.floats(), st.integers(), st.booleans(), st.text(), st.sampled_from([Decimal("1.10"), np.float64(0.1)])

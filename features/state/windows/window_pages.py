@@ -1,8 +1,8 @@
-"""Windows of keys that had no event lately, in pages of a store instead of memory.
+"""Windows of keys that had no event lately, in pages of a store: a copy of each, which may be in memory too.
 
-A page is an immutable segment of windows, each packed and read alone; one that is taken out is marked. An
-index of ten bytes a window finds a key's place. A page goes when nothing in it can be read any more: all is
-expired, or taken out. One of which little is left is packed again with others.
+A page is an immutable segment of windows, each packed and read alone; one that is taken out, as its key has
+an event, is marked. An index of ten bytes a window finds a key's place. A page goes when nothing in it can be
+read any more: all is expired, or taken out. Pages of which little is left are packed again, several in one.
 
 Layout of a page, integers in the machine's order: how many windows there are (4 bytes); where each ends (4
 each), counted from where the first begins; the windows, each a pickle of its key and its attributes, arrays
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pickle import loads
 from sys import getsizeof
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ PAGE_BITS = 11
 PAGE = 1 << PAGE_BITS
 """Windows packed at a time, which takes some milliseconds."""
 WORN = 4
-"""A page is packed again with others when a part in so many of its windows is left."""
+"""So many pages are packed again, in one, when each has fewer windows left than such a part of one."""
 _COUNT = 4
 _END = 4
 
@@ -78,7 +79,7 @@ class _Page:
 
     __slots__ = ("_content", "left", "newest", "pieces", "taken")
 
-    def __init__(self, content: SegmentBytes, newest: float, taken: bytes = b"") -> None:
+    def __init__(self, content: SegmentBytes, newest: float, taken: bytes | bytearray = b"") -> None:
         count = int.from_bytes(content.read(0, _COUNT), "little")
         begin = _COUNT + count * _END
         self._content = content
@@ -104,7 +105,7 @@ class _Page:
         return ((slot, piece) for slot, piece in enumerate(self.pieces) if not self.taken[slot])
 
 
-class ColdWindows:
+class WindowPages:
     """Packed windows of one table, by key. Raises StateUnreadable where a page is not what was written."""
 
     def __init__(self, packing: WindowPacking, store: SegmentStore) -> None:
@@ -120,18 +121,41 @@ class ColdWindows:
 
     def put(self, windows: Iterable[tuple[Any, EventWindow]]) -> None:
         """Pack windows, at most `PAGE`, whose keys have none here; each has an event."""
+        self._write(*self._packed(windows))
+
+    def apart(self, windows: Iterable[tuple[Any, EventWindow]]) -> tuple[str, StoredPage]:
+        """Pack such windows into a page that is not among those here: its file, empty if it could not be
+        written, and what a snapshot holds of it."""
+        keys, parts, newest = self._packed(windows)
+        content = self._keep(parts)
+        return content.name, StoredPage(content.stored, bytes(len(keys)), newest)
+
+    def add(self, name: str, keys: list[Any], windows: dict[Any, EventWindow]) -> None:
+        """Add a page that `apart` has written of windows with these keys, of which the `windows` are left."""
+        left = [(slot, key) for slot, key in enumerate(keys) if key in windows]
+        if left:
+            taken = bytearray(b"\1" * len(keys))
+            for slot, _ in left:
+                taken[slot] = 0
+            newest = max(window.ats[-1] for window in windows.values())
+            self._add(_Page(self._store.again(name, held=False), newest, taken), left)
+
+    def _packed(self, windows: Iterable[tuple[Any, EventWindow]]) -> tuple[list[Any], list[bytes], float]:
+        """Keys, packed windows, and the time of the newest event."""
         keys, parts, newest = [], [], NEVER
         for key, window in windows:
             keys.append(key)
             parts.append(self._packing.pack(key, window))
             newest = max(newest, window.ats[-1])
-        self._write(keys, parts, newest)
+        return keys, parts, newest
 
     def _write(self, keys: list[Any], parts: list[bytes], newest: float) -> None:
-        content = b"".join((len(parts).to_bytes(_COUNT, "little"), ends_of(parts).tobytes(), *parts))
-        self._add(_Page(self._store.keep(content), newest), enumerate(keys))
-        if self._index.entries > MOST_ENTRIES * self._count:
-            self._index.clean(len(parts), self._count, self._is_gone)
+        self._add(_Page(self._keep(parts), newest), enumerate(keys))
+
+    def _keep(self, parts: list[bytes]) -> SegmentBytes:
+        return self._store.keep(
+            b"".join((len(parts).to_bytes(_COUNT, "little"), ends_of(parts).tobytes(), *parts))
+        )
 
     def _add(self, page: _Page, keys: Iterable[tuple[int, Any]]) -> None:
         number = self._made
@@ -140,6 +164,8 @@ class ColdWindows:
         self._count += page.left
         begin = number << PAGE_BITS
         self._index.add((begin | slot, key) for slot, key in keys)
+        if self._index.entries > MOST_ENTRIES * self._count:
+            self._index.clean(page.left, self._count, self._is_gone)
 
     def _is_gone(self, place: int) -> bool:
         page = self._pages.get(place >> PAGE_BITS)
@@ -166,13 +192,24 @@ class ColdWindows:
         if found is None:
             return None
         number, slot, window = found
+        self._take(number, slot)
+        return window
+
+    def forget(self, key: Any) -> None:
+        """Take out the window of a key that has one here. It is read only if others may be this key's."""
+        places = [place for place in self._index.places(key) if not self._is_gone(place)]
+        if len(places) > 1:
+            self.take(key)
+        else:
+            self._take(places[0] >> PAGE_BITS, places[0] & PAGE - 1)
+
+    def _take(self, number: int, slot: int) -> None:
         page = self._pages[number]
         page.taken[slot] = 1
         page.left -= 1
         self._count -= 1
         if not page.left:
             del self._pages[number]
-        return window
 
     def items(self) -> Iterator[tuple[Any, EventWindow]]:
         """A copy of each key and its window."""
@@ -180,24 +217,29 @@ class ColdWindows:
             for _, packed in page.rest():
                 yield self._packing.unpack(packed)
 
-    def tidy(self, bound: float) -> None:
-        """Drop the pages without an event after `bound`, and pack again those of which little is left."""
-        worn = []
-        for number, page in list(self._pages.items()):
-            if page.newest <= bound or page.left * WORN < len(page.pieces):
-                del self._pages[number]
-                self._count -= page.left
-                if page.newest > bound:
-                    worn.append(page)
-        keys: list[Any] = []
-        parts: list[bytes] = []
-        for page in worn:
-            for _, packed in page.rest():
-                keys.append(self._packing.key(packed))
-                parts.append(packed)
-        newest = max((page.newest for page in worn), default=NEVER)
-        for begin in range(0, len(parts), PAGE):
-            self._write(keys[begin : begin + PAGE], parts[begin : begin + PAGE], newest)
+    def drop_expired(self, bound: float) -> list[Any]:
+        """Drop a page without an event after `bound`, if there is one; returns the keys that were in it."""
+        number = next((number for number, page in self._pages.items() if page.newest <= bound), None)
+        if number is None:
+            return []
+        page = self._pages.pop(number)
+        self._count -= page.left
+        return self._rest_of([page])[0]
+
+    def pack_worn(self) -> None:
+        """Pack again the pages of which little is left, if there are enough of them for one."""
+        worn = (n for n, page in self._pages.items() if page.left * WORN < PAGE)
+        numbers = list(islice(worn, WORN))
+        if len(numbers) == WORN:
+            pages = [self._pages.pop(number) for number in numbers]
+            self._count -= sum(page.left for page in pages)
+            keys, parts = self._rest_of(pages)
+            self._write(keys, parts, max(page.newest for page in pages))
+
+    def _rest_of(self, pages: Iterable[_Page]) -> tuple[list[Any], list[bytes]]:
+        """The keys in pages, and their packed windows."""
+        parts = [packed for page in pages for _, packed in page.rest()]
+        return [self._packing.key(packed) for packed in parts], parts
 
     @property
     def size(self) -> StateSize:

@@ -1,0 +1,172 @@
+"""Where the windows of a table are when memory is bounded.
+
+Those that have changed since the last checkpoint are in the table itself. A checkpoint packs them into pages
+of a store, which it names, so it costs what changed. A window in a page is in memory too, as a copy, until
+memory is needed. When the key has an event again, its window goes back into the table, and the one in the
+page counts no more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from driftline.features.state.segment_store import MemoryBudget, SegmentStore
+from driftline.features.state.windows.window import EventWindow
+from driftline.features.state.windows.window_pages import PAGE, StoredPage, WindowPacking, WindowPages
+from driftline.object_size import SAMPLED, size_of
+
+MEASURED_EVERY = 64
+"""Clean-ups between two measurements of the windows' size."""
+DROPPED_PAGES = 4
+"""As many windows as are in so many pages leave the memory at a time: the dict of them is then looked through
+from its beginning, where it has the places of those that left before."""
+PARTS = 4
+"""The work is done in so many parts, in turns, one at a clean-up: each takes some milliseconds, for which
+events wait."""
+
+
+class WindowPaging:
+    """The windows of one table that have not changed since they were packed, or are being packed: `aside` are
+    those that a checkpoint is packing; `copied` those of the pages that are in memory, first those that have
+    been for the longest time."""
+
+    def __init__(self, packing: WindowPacking, store: SegmentStore, budget: MemoryBudget) -> None:
+        self.pages = WindowPages(packing, store)
+        self.copied: dict[Any, EventWindow] = {}
+        self.aside: dict[Any, EventWindow] = {}
+        self._listed: list[Any] = []  # the keys of what is aside, when it was set aside
+        self._packed: deque[tuple[str, list[Any]]] = deque()
+        self._share = budget.share()
+        self._each = 0.0
+        self._looks = 0
+        self._turn = budget.users  # so that tables do not do the same part at the same time
+
+    def read(self, key: Any) -> EventWindow | None:
+        """A key's window, to be read only; it is in memory from now on. None if there is none."""
+        window = self.aside.get(key) or self.copied.get(key)
+        if window is None and self.pages:
+            window = self.pages.peek(key)
+            if window is not None:
+                self.copied[key] = window
+        return window
+
+    def peek(self, key: Any) -> EventWindow | None:
+        """A key's window, to be read only, which stays where it is."""
+        return self.aside.get(key) or self.copied.get(key) or self.pages.peek(key)
+
+    def take(self, key: Any) -> EventWindow | None:
+        """Take a key's window out, to be changed; None if there is none."""
+        window = self.aside.pop(key, None)
+        if window is not None or not self.pages:
+            return window
+        window = self.copied.pop(key, None)
+        if window is None:
+            return self.pages.take(key)
+        self.pages.forget(key)
+        return window
+
+    def windows(self) -> Iterator[tuple[Any, EventWindow]]:
+        """Each key and its window, to be read only."""
+        return chain(self.aside.items(), self.pages.items())
+
+    @property
+    def count(self) -> int:
+        """How many windows there are."""
+        return len(self.aside) + len(self.pages)
+
+    @property
+    def in_memory(self) -> int:
+        """How many of them are in memory."""
+        return len(self.aside) + len(self.copied)
+
+    def put(self, windows: dict[Any, EventWindow]) -> None:
+        """Pack windows, at most `PAGE`; they stay in memory."""
+        self.pages.put(windows.items())
+        self.copied.update(windows)
+
+    def set_aside(self, changed: dict[Any, EventWindow]) -> None:
+        """A checkpoint is going to pack these, and what is aside."""
+        self._packed.clear()
+        self.aside.update(changed)
+        self._listed = list(self.aside)
+
+    def apart(self, changed: dict[Any, EventWindow]) -> tuple[list[str], list[StoredPage]]:
+        """Pack what is aside and these into new pages, and leave them where they are; returns their files,
+        an empty one if a page could not be written, and what a snapshot holds."""
+        windows = chain(self.aside.items(), changed.items())
+        pages = [self.pages.apart(some) for some in _cut(windows)]
+        return [name for name, _ in pages], [page for _, page in pages]
+
+    def packed(self, names: Sequence[str]) -> dict[Any, EventWindow]:
+        """What was set aside is in these pages now; returns the windows of those that could not be
+        written."""
+        back: dict[Any, EventWindow] = {}
+        for name, keys in zip(names, _cut(iter(self._listed)), strict=True):
+            if name:
+                self._packed.append((name, keys))
+            else:
+                back.update((key, self.aside.pop(key)) for key in keys if key in self.aside)
+        self._listed = []
+        return back
+
+    def put_back(self) -> dict[Any, EventWindow]:
+        """What was set aside was not packed; returns it."""
+        back, self.aside = self.aside, {}
+        return back
+
+    def tidy(self, changed: dict[Any, EventWindow], bound: float, watermark: float) -> bool:
+        """Do the next part of the work. Whether some of the changed windows should be packed now, as
+        memory is needed."""
+        if not self._each or self._looks % MEASURED_EVERY == 0:
+            kinds = (changed, self.copied, self.aside)
+            sample = chain.from_iterable(islice(kind.items(), SAMPLED) for kind in kinds)
+            self._each = size_of(0, sample).bytes_each
+        self._looks += 1
+        part = (self._looks + self._turn) % PARTS
+        if part == 0:
+            if self._packed:
+                self._take_over(*self._packed.popleft(), bound, watermark)
+            elif changed and not self.copied:
+                return self._needs_memory(len(changed))
+        elif part == 1:
+            self._drop_copies(len(changed))
+        elif part == 2:
+            for key in self.pages.drop_expired(bound):
+                self.copied.pop(key, None)
+        else:
+            self.pages.pack_worn()
+        return False
+
+    def _take_over(self, name: str, keys: list[Any], bound: float, watermark: float) -> None:
+        """Add a page that a checkpoint has written."""
+        left = {}
+        for key in keys:
+            window = self.aside.pop(key, None)
+            if window is not None and window.ats[-1] > bound and window.retain(bound, watermark):
+                left[key] = window
+        self.pages.add(name, keys, left)
+        self.copied.update(left)
+
+    def _needs_memory(self, changed: int) -> bool:
+        self._share.bytes = self._each * (changed + self.in_memory)
+        return self._share.excess > 0
+
+    def _drop_copies(self, changed: int) -> None:
+        if self.copied and self._needs_memory(changed):
+            for key in list(islice(self.copied, DROPPED_PAGES * PAGE)):
+                del self.copied[key]
+
+    def restore(self, pages: Sequence[StoredPage]) -> None:
+        """Continue from pages of a snapshot, and from nothing else."""
+        self.copied, self.aside, self._listed = {}, {}, []
+        self._packed.clear()
+        self.pages.restore(pages)
+
+
+def _cut(things: Iterator[Any]) -> Iterator[list[Any]]:
+    """A page of them at a time."""
+    while some := list(islice(things, PAGE)):
+        yield some
