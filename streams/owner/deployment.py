@@ -16,6 +16,7 @@ from driftline.streams.checkpoints.checkpoint import (
     CheckpointContent,
     CheckpointHeader,
     CheckpointStore,
+    Written,
     encode,
     named,
 )
@@ -255,6 +256,43 @@ class Deployment:
             self.segments.files(self.folder(fold.partition)).make_durable(segments)
         header = msgspec.structs.replace(header, segments=segments)
         return CheckpointContent(encode(Checkpoint(header, state), self.seal), packed)
+
+
+class FoldCheckpoint:
+    """An `Unfinished` checkpoint of a fold, as of now: it packs the windows that have changed, and when it is
+    there, the fold uses what it has packed. Raises OSError when there is nowhere to write it."""
+
+    def __init__(
+        self, deployment: Deployment, name: str, header: CheckpointHeader, fold: PartitionFold
+    ) -> None:
+        self._windows = fold.paged
+        self._packs = self._windows.set_aside()
+        try:
+            content = deployment.content
+            self._written = deployment.checkpoints.begin(name, lambda: content(header, fold))
+        except OSError:
+            self._put_back()
+            raise
+
+    def _put_back(self) -> None:
+        if self._packs:
+            self._windows.put_back()
+
+    async def finish(self) -> Written:
+        """See `Unfinished`."""
+        try:
+            written = await self._written.finish()
+        except BaseException:
+            self._put_back()
+            raise
+        if self._packs:
+            self._windows.packed(written.packed)
+        return written
+
+    async def discard(self) -> None:
+        """See `Unfinished`."""
+        self._put_back()
+        await self._written.discard()
 
 
 def code_of(case: UseCase) -> Code:

@@ -19,8 +19,7 @@ from driftline.streams.checkpoints.checkpoint import (
     prune,
 )
 from driftline.streams.owner.aligned_fold import AlignedFold
-from driftline.streams.owner.deployment import Deployment
-from driftline.streams.owner.fold_checkpoint import FoldCheckpoint
+from driftline.streams.owner.deployment import Deployment, FoldCheckpoint
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.published_counts import PublishedTally

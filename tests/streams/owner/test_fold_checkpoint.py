@@ -21,8 +21,7 @@ from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.fold import intake
 from driftline.streams.fold.processor import PartitionProcessor
-from driftline.streams.owner.deployment import Deployment, code_of
-from driftline.streams.owner.fold_checkpoint import FoldCheckpoint
+from driftline.streams.owner.deployment import Deployment, FoldCheckpoint, code_of
 from driftline.streams.records.outputs import KINDS
 from driftline.streams.simulation.sources import LogRecord
 
