@@ -12,6 +12,7 @@ from driftline.infra.cli.cases import settings
 from driftline.infra.cli.console import print_json
 from driftline.infra.cli.parameters import AsJson
 from driftline.infra.report.figures import lasting
+from driftline.infra.report.labels import without_labels
 from driftline.infra.report.summary import in_quarantine
 
 commands = typer.Typer()
@@ -138,6 +139,7 @@ def status_text(status: dict[str, Any]) -> str:
         lines.extend(_silence(worker))
         lines.extend(_ends(worker))
         lines.extend(_refused(counts))
+        lines.extend(f"  {line}" for line in without_labels(counts, worker.get("labels", {})))
         lines.extend(f"  {trouble}" for text in worker.get("topics", ()) for trouble in text.splitlines())
         lines.extend(f"  {difference}" for difference in worker.get("references", ()))
         lines.extend(

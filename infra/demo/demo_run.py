@@ -20,6 +20,7 @@ from driftline.infra.report import summary
 from driftline.infra.report.run_records import RunRecords
 from driftline.infra.settings import Settings
 from driftline.streams.declare.usecase import UseCase, load_case
+from driftline.streams.fold.label_join import LabelTally
 from driftline.streams.fold.processor import Summary
 from driftline.streams.simulation.simulate import result
 
@@ -71,7 +72,9 @@ def _run(
             worker.stop()
     predictions = outcome.status["counts"]["predictions"]
     evidence, digests = read_back(str(settings.bootstrap), case, topics, predictions)
-    totals = Summary(outcome.status["counts"], outcome.status["models"])
+    totals = Summary(
+        outcome.status["counts"], LabelTally(**outcome.status["labels"]), outcome.status["models"]
+    )
     document = result(case, totals, outcome.seconds, outcome.cpu_seconds, digests)
     page = settings.home / "reports" / f"{case.name}.html"
     document |= {

@@ -40,6 +40,11 @@ def _older_than_declared(unit: str) -> str:
     return f"{_series(f'replica_staleness_{unit}')} > on (case) group_left () {allowed}"
 
 
+def _in_an_hour(counter: str) -> str:
+    """By how much a counter of a case grew in the last hour."""
+    return f"sum by (case) (increase({_series(counter)}[1h]))"
+
+
 ALERTS = (
     Alert(
         "DriftlinePartitionNotServed",
@@ -126,6 +131,30 @@ ALERTS = (
         "ticket",
         "{{ $labels.case }}: records of a producer with another partitioner than Kafka's are refused",
         {f'{_series("records")}{{{_P},result="misplaced"}}': "0x10 1+1x110"},
+    ),
+    Alert(
+        "DriftlineLabelsUnmatched",
+        f"{_in_an_hour('unmatched_labels')} > 100"
+        f" and {_in_an_hour('unmatched_labels')} > {_in_an_hour('matched_labels')}",
+        "15m",
+        "ticket",
+        "{{ $labels.case }}: {{ $value }} labels found no request in an hour, more than found one",
+        {
+            f"{_series('unmatched_labels')}{{{_P}}}": "0+10x120",
+            f"{_series('matched_labels')}{{{_P}}}": "0+1x120",
+        },
+    ),
+    Alert(
+        "DriftlineNoLabels",
+        f'sum by (case) (increase({_series("outcomes")}{{status="unlabelled"}}[6h])) > 100'
+        f' unless sum by (case) (increase({_series("outcomes")}{{status!="unlabelled"}}[6h])) > 0',
+        "15m",
+        "ticket",
+        "{{ $labels.case }}: no prediction has got a label for 6 hours, in which {{ $value }} waits ended",
+        {
+            f'{_series("outcomes")}{{{_P},status="unlabelled"}}': "0+10x120",
+            f'{_series("outcomes")}{{{_P},status="labelled"}}': "500x120",
+        },
     ),
     Alert(
         "DriftlineReplicasStale",

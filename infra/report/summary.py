@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from driftline.infra.report.figures import in_units
+from driftline.infra.report.labels import without_labels
 
 MEMBER_FIGURES = (
     "roc_auc", "pr_auc", "log_loss", "brier", "accuracy", "kappa", "cost", "rmse", "mae", "coverage", "width",
@@ -42,6 +43,8 @@ def print_summary(summary: dict[str, Any]) -> None:
             markup=False,
             soft_wrap=True,
         )
+    for line in without_labels(summary, summary["labels"]):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     models = _models(summary["models"])
     unbounded = console.options.update(max_width=1_000)
     if console.measure(models, options=unbounded).maximum > console.width:

@@ -123,6 +123,17 @@ class LabelJoinState(NamedTuple):
     unmatched: int
 
 
+@dataclass(slots=True)
+class LabelTally:
+    """How many labels, voids and corrections found a prediction, and how many found none."""
+
+    matched: int = 0
+    unmatched: int = 0
+
+    def __add__(self, other: LabelTally) -> LabelTally:
+        return LabelTally(self.matched + other.matched, self.unmatched + other.unmatched)
+
+
 _ByLabelKey = dict[Any, list[PendingPrediction]]
 
 
@@ -140,6 +151,8 @@ class LabelJoin:
         self.open = 0
         self.unmatched = 0
         self.due = NEVER_DUE
+        self.tally = LabelTally()
+        """Since this object was made: no output depends on it, so it is not part of the state."""
         self._waiting = WaitingQueue(packing, store, self._remember)
         self._closing = WaitingQueue(packing, store, self._remember)
         self._unanswered: _ByLabelKey = {}
@@ -218,7 +231,11 @@ class LabelJoin:
                 _remove(self._unanswered, pending.label_key, pending)
         else:
             found = self._corrected(statement)
-        self.unmatched += not found
+        if found:
+            self.tally.matched += 1
+        else:
+            self.unmatched += 1
+            self.tally.unmatched += 1
         for pending in found:
             self._tell(pending, statement, known)
 

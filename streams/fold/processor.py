@@ -23,6 +23,7 @@ from driftline.streams.errors import FoldFault, StreamsError
 from driftline.streams.fold.deduplication import SeenEvents, seen_again, seen_columns
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import Counts, IntakeParts
+from driftline.streams.fold.label_join import LabelTally
 from driftline.streams.fold.learner import Learner, LearnerParts, Results
 from driftline.streams.fold.learner_input import Answered, Staleness, Witness
 from driftline.streams.fold.reference_spread import KnownReferences
@@ -175,6 +176,11 @@ class PartitionProcessor:
         """Events of each type since this object was made."""
         return self.intake.accepted
 
+    @property
+    def labels(self) -> LabelTally:
+        """What became of labels since this object was made."""
+        return self.intake.label_join.tally
+
     def sizes(self) -> dict[str, StateSize]:
         """How many windows and predictions there are, and what each takes of memory."""
         return self.intake.sizes()
@@ -213,9 +219,10 @@ COUNT_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Counts and progressive metrics over a set of partitions."""
+    """Counts, what became of labels, and progressive metrics over a set of partitions."""
 
     counts: dict[str, int]
+    labels: LabelTally
     models: dict[str, dict[str, Any]]
 
 
@@ -233,4 +240,5 @@ def counts_of(processors: Sequence[PartitionProcessor]) -> dict[str, int]:
 def summarize(processors: Sequence[PartitionProcessor]) -> Summary:
     """Counts added over the partitions, and metrics merged."""
     pools = [pool for processor in processors for pool in processor.pools()]
-    return Summary(counts_of(processors), merged_report(pools))
+    labels = sum((processor.labels for processor in processors), LabelTally())
+    return Summary(counts_of(processors), labels, merged_report(pools))

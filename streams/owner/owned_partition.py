@@ -162,7 +162,7 @@ class OwnedPartition:
             yield
         self._outbox.prove_all(self._position(self._log.end))
         self._aligned.recovered(self)
-        self.tally.serving_begins(self.processor.accepted)
+        self.tally.serving_begins(self.processor.accepted, self.processor.labels.matched)
         await self._offer_lost_rows()
         self.progress.at = self.progress.until
 

@@ -26,10 +26,11 @@ class PublishedTally:
     """What a worker published of a partition, for its metrics: dead letters by stage, drift events by kind
     and severity, changes of models by kind. What is folded again at a take-over and was published before is
     not counted again. `appended_at` is the append time of the newest record answered, in ms, negative
-    without. `fold_seconds` is CPU since serving began, and `accepted_before` are the events, by type, that
-    the fold had accepted then."""
+    without. `fold_seconds` is CPU since serving began, `accepted_before` are the events, by type, that the
+    fold had accepted then, and `matched_before` the labels that had found a prediction."""
 
     accepted_before: Counter[str] = field(default_factory=Counter)
+    matched_before: int = 0
     fold_seconds: float = 0.0
     appended_at: int = -1
     dead_letters: Counter[str] = field(default_factory=Counter)
@@ -42,9 +43,11 @@ class PublishedTally:
         self.drift_events += before.drift_events
         self.model_changes += before.model_changes
 
-    def serving_begins(self, accepted: Mapping[str, int]) -> None:
-        """All that was in the log at the take-over is folded; `accepted` are its events, by type."""
+    def serving_begins(self, accepted: Mapping[str, int], matched: int) -> None:
+        """All that was in the log at the take-over is folded; `accepted` are its events, by type, and
+        `matched` is how many of its labels found a prediction."""
         self.accepted_before = Counter(accepted)
+        self.matched_before = matched
         self.fold_seconds = 0.0
 
     def published(self, appended: Mapping[str, Sequence[Output]]) -> None:

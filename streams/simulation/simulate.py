@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from typing import Any, Protocol
 
@@ -40,6 +40,7 @@ def result(
     return {
         "case": case.name,
         **counts,
+        "labels": asdict(summary.labels),
         "seconds": round(seconds, 3),
         "events_per_second": round(events / seconds, 1) if seconds else None,
         "cpu_us_per_event": round(cpu_seconds / events * 1e6, 3),

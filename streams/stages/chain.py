@@ -12,6 +12,7 @@ from driftline.streams.between.activations import NotSealed
 from driftline.streams.between.stage_record import Accepted
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import DeclarationError
+from driftline.streams.fold.label_join import LabelTally
 from driftline.streams.fold.processor import Summary, added
 from driftline.streams.records.outputs import Outputs, Target
 from driftline.streams.records.record import Record
@@ -70,4 +71,5 @@ class Chain:
         """Counts added over the partitions, and metrics merged."""
         folds = [fold for stage in self.stages for fold in stage]
         pools = [pool for fold in folds for pool in fold.pools()]
-        return Summary(added(fold.counts() for fold in folds), merged_report(pools))
+        labels = sum((fold.labels for fold in folds), LabelTally())
+        return Summary(added(fold.counts() for fold in folds), labels, merged_report(pools))

@@ -23,7 +23,7 @@ from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
-from driftline.streams.fold.label_join import JoinRule, LabelJoin, LabelJoinState
+from driftline.streams.fold.label_join import JoinRule, LabelJoin, LabelJoinState, LabelTally
 from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.learner import Learner, LearnerParts
 from driftline.streams.fold.learner_input import Question, Reply, RequestReader, Staleness, Turn, Witness
@@ -130,6 +130,11 @@ class LastStage(LaterStage):
     def staleness(self) -> Staleness | None:
         """Of the newest answer of a replica; None before it, and where the pool itself answers."""
         return self._staleness
+
+    @property
+    def labels(self) -> LabelTally:
+        """What became of labels since this object was made."""
+        return self.label_join.tally
 
     def sizes(self) -> dict[str, StateSize]:
         """How many predictions there are, and what each takes of memory."""

@@ -19,6 +19,7 @@ from driftline.streams.between.sender import Sender, SenderState
 from driftline.streams.between.stage_record import Writer
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import FoldFault, StreamsError
+from driftline.streams.fold.label_join import LabelTally
 from driftline.streams.fold.learner_input import Staleness, Witness
 from driftline.streams.fold.processor import pickled
 from driftline.streams.fold.reference_spread import KnownReferences
@@ -164,6 +165,11 @@ class StageFold:
     def accepted(self) -> Mapping[str, int]:
         """Events of each type since this object was made: the first stage accepts them."""
         return self.work.accepted
+
+    @property
+    def labels(self) -> LabelTally:
+        """What became of labels since this object was made: the last stage joins them."""
+        return self.work.labels
 
     def sizes(self) -> dict[str, StateSize]:
         """How many windows and predictions there are, and what each takes of memory."""

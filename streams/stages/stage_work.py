@@ -11,6 +11,7 @@ from driftline.features.state.windows.paged_table import PagedTables
 from driftline.object_size import StateSize
 from driftline.online_models.pool.pool import Pool
 from driftline.streams.between.writers import Writers
+from driftline.streams.fold.label_join import LabelTally
 from driftline.streams.fold.learner_input import Staleness, Witness
 from driftline.streams.fold.reference_spread import KnownReferences
 from driftline.streams.records.outputs import Outputs
@@ -75,6 +76,11 @@ class StageWork(ABC):
     def accepted(self) -> Mapping[str, int]:
         """Events of each type since this object was made."""
         return {}
+
+    @property
+    def labels(self) -> LabelTally:
+        """What became of labels since this object was made."""
+        return LabelTally()
 
     @property
     def staleness(self) -> Staleness | None:

@@ -47,6 +47,10 @@ MEASURES = {
             (*_OF_A_PARTITION, "status"),
         ),
         Measure(
+            "matched_labels", "counter", "Labels, voids and corrections with a prediction, since it serves",
+            _OF_A_PARTITION,
+        ),
+        Measure(
             "unmatched_labels", "counter", "Labels, voids and corrections without a prediction: from the log",
             _OF_A_PARTITION,
         ),

@@ -36,6 +36,7 @@ def add_partition(
     for status in _STATUSES:
         readings.set("outcomes", counts[status], *where, status)
     readings.set("predictions", counts["predictions"], *where)
+    readings.set("matched_labels", fold.labels.matched - tally.matched_before, *where)
     readings.set("unmatched_labels", counts["unmatched"], *where)
     readings.set("evicted_keys", counts["evicted_keys"], *where)
     for windows, keys in fold.window_keys.items():

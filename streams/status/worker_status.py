@@ -7,9 +7,11 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from driftline.streams.fold.label_join import LabelTally
 from driftline.streams.fold.processor import added
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import OwnedPartition
@@ -158,6 +160,7 @@ class WorkerStatus:
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "rss_bytes": resident_bytes(),
             "counts": added(processor.counts() for processor in processors),
+            "labels": asdict(sum((processor.labels for processor in processors), LabelTally())),
             "models": self._figures.models,
         }
 
