@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,10 @@ from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 
+FOLDED_ANEW = (
+    "the code that serves has folded the record anew when it took over: if it was accepted, a repeat is "
+    "dropped. Send a request under an id of its own"
+)
 RETRY_OF = "retry-of"
 """Header of an event that was sent again: partition:offset of its dead letter."""
 
@@ -39,11 +43,16 @@ class Retry:
 
 @dataclass(slots=True)
 class Retries:
-    """Plans the retries. Needs the broker only for letters that were cut."""
+    """Plans the retries. Needs the broker only for letters that were cut.
+
+    `taken_over` is, by partition of the log, the offset from which on the code that serves took records in as
+    they came: those before it has folded anew when it took over from other code.
+    """
 
     case: UseCase
     bootstrap: str
     topics: Topics
+    taken_over: Mapping[int, int] = field(default_factory=dict)
     _decoder: EventDecoder[Event] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,9 +77,23 @@ class Retries:
             return Retry(letter, problem=f"it is still refused: {refused}")
         except ValueError as error:
             return Retry(letter, problem=f"it is still refused: {error}")
+        if self._is_folded_anew(letter, value):
+            return Retry(letter, problem=FOLDED_ANEW)
         # an event for every partition was refused by one of them
         partition = letter.id.partition if key is None else partition_of(key, self.case.partitions)
         return Retry(letter, partition, key, value)
+
+    def _is_folded_anew(self, letter: DeadLetter, value: bytes) -> bool:
+        """Whether code that took over since has accepted the record itself, at its place in the log, or has
+        refused it again for a reason that is still there."""
+        assert letter.source is not None  # else the letter is final
+        if letter.source >= self.taken_over.get(letter.id.partition, 0) or letter.stage == "time":
+            return False
+        try:
+            self.case.codec().decode(value, letter.key)
+        except Refused:
+            return False
+        return letter.key is None or partition_of(letter.key, self.case.partitions) == letter.id.partition
 
     def _whole_value(self, letter: DeadLetter) -> bytes:
         if not letter.is_cut:

@@ -13,7 +13,7 @@ import pytest
 import shop
 
 from driftline.infra.errors import InfraError
-from driftline.infra.topics.dead_letter_retries import Retries
+from driftline.infra.topics.dead_letter_retries import FOLDED_ANEW, Retries
 from driftline.infra.topics.dead_letters import (
     BEHIND_THE_LOG,
     FINAL_STAGES,
@@ -43,11 +43,12 @@ def letter(
     key: bytes | None = b"s1",
     offset: int = 0,
     log_partitions: int = 3,
+    partition: int = 2,
 ) -> DeadLetter:
     refused = ArchivedRecord(7, 0, key, value, ())
     output = dead_letter(refused, Refused(stage, reason))
     written = ArchivedRecord(offset, 1_000 * offset, output.key, output.value, tuple(headers_of(output)))
-    return DeadLetter.of(2, written, log_partitions)
+    return DeadLetter.of(partition, written, log_partitions)
 
 
 def test_a_letter_is_what_its_record_says() -> None:
@@ -119,6 +120,27 @@ def test_an_event_goes_where_it_belongs_under_its_own_key(stage: str) -> None:
     assert retry.problem == ""
     assert (retry.key, retry.value) == (b"s1", VALUE)
     assert retry.partition == partition_of(b"s1", shop.orders.partitions)
+
+
+def test_what_the_code_that_serves_has_folded_anew_is_not_sent_unless_its_place_was_wrong() -> None:
+    """Code that took over has accepted at its place what the code before had refused there."""
+    home = partition_of(b"s1", shop.orders.partitions)
+    source = letter("decode").source
+    assert source is not None
+
+    def problem(stage: str, key: bytes, taken_over: int) -> str:
+        taken = dict.fromkeys(range(shop.orders.partitions), taken_over)
+        retries = Retries(shop.orders, "localhost:1", shop.orders.topics("t"), taken)
+        return retries.plan(letter(stage, key=key, partition=home)).problem
+
+    for stage in ("decode", "features", "label", "schema"):
+        assert problem(stage, b"s1", source) == ""
+        assert problem(stage, b"s1", source + 1) == FOLDED_ANEW
+    assert problem("time", b"s1", source + 1) == "", "its time may have come since"
+    assert problem("key", b"somebody", source + 1) == ""
+    astray = letter("partition", partition=(home + 1) % shop.orders.partitions)
+    taken = {astray.id.partition: source + 1}
+    assert Retries(shop.orders, "localhost:1", shop.orders.topics("t"), taken).plan(astray).problem == ""
 
 
 def test_a_fact_for_every_partition_goes_to_the_one_that_refused_it() -> None:

@@ -92,9 +92,13 @@ def test_letters_are_listed_and_those_that_can_be_accepted_are_sent_again(
     assert json.loads(late["value"])["id"] == "late"
     assert "only moves on" in late["retry"]
 
+    other = letters("retry", "shop:orders_anew", "--stage", "key", "--dry-run")
+    assert (other.returncode, "the workers run other code than this" in other.stderr) == (0, True)
+
     before = system.ends(system.topics.log)
     planned = letters("retry", "shop:orders", "--stage", "key", "--dry-run")
     assert planned.returncode == 0, planned.stderr
+    assert "other code" not in planned.stderr
     assert system.ends(system.topics.log) == before, "a dry run sends nothing"
 
     for stage in ("key", "partition"):
