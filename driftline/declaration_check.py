@@ -41,9 +41,9 @@ from driftline.errors import DeclarationError
 
 Duration = float | timedelta
 """Seconds, or a timedelta."""
-LONGEST = 1_000 * 366 * 86_400.0
+LONGEST_DURATION = 1_000 * 366 * 86_400.0
 """The longest duration, a thousand years in seconds: a deadline after the year 9999 would have no date."""
-SHORTEST = 1e-6
+SHORTEST_DURATION = 1e-6
 """The shortest duration above 0 in seconds: the times of events are whole microseconds."""
 _SHOWN = 60
 _WRITTEN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d|sec|min|hour|day)[a-z]*\s*", re.IGNORECASE)
@@ -355,9 +355,9 @@ def _seconds(value: Any) -> float:
 
 
 def _possible(seconds: float, given: Any) -> float:
-    if abs(seconds) > LONGEST:
+    if abs(seconds) > LONGEST_DURATION:
         raise _Wrong(f"it must be at most a thousand years, not {shown(given)}")
-    if 0.0 < seconds < SHORTEST:
+    if 0.0 < seconds < SHORTEST_DURATION:
         raise _Wrong(f"it must be a microsecond or more, not {shown(given)}")
     return seconds
 
