@@ -28,10 +28,10 @@ from driftline.streams.code.fold_version import fold_version
 from driftline.streams.declare.topics import Topics, TopicSpec
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.processor import PartitionProcessor
+from driftline.streams.owner.alignment import Alignment
 from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Broker, Place
-from driftline.streams.stages.alignment import Alignment
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold

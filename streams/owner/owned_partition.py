@@ -18,7 +18,7 @@ from driftline.streams.checkpoints.checkpoint import (
     named,
     prune,
 )
-from driftline.streams.owner.aligned_fold import AlignedFold
+from driftline.streams.owner.alignment import AlignedFold
 from driftline.streams.owner.deployment import Deployment, FoldCheckpoint
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.partition_fold import PartitionFold

@@ -19,6 +19,7 @@ from driftline.features.state.event_time import NEVER
 from driftline.garbage_collection import Garbage
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.connection.async_clients import faust_credentials
+from driftline.streams.owner.alignment import Alignment, bound_of
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held
 from driftline.streams.owner.partition_task import Frame, PartitionTask
@@ -26,7 +27,6 @@ from driftline.streams.owner.retry_pause import is_broker_trouble
 from driftline.streams.owner.upgrade.handover import HANDOVER_LOOK_EVERY, Handover
 from driftline.streams.owner.upgrade.standby import Standby
 from driftline.streams.records.outputs import Target
-from driftline.streams.stages.alignment import Alignment, bound_of
 from driftline.streams.status.endpoint import Endpoint
 from driftline.streams.status.worker_status import WorkerStatus
 from driftline.streams.transport import frame

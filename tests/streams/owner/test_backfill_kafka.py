@@ -20,7 +20,7 @@ from driftline.streams.archive.parts import Archive
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.offline.feature_history import HistoryWriter
 from driftline.streams.simulation.sources import with_closing_clock
-from tests.commands.forked_command import Command
+from tests.streams.owner.upgrade.upgrade_on_kafka import UpgradeUnderLoad
 
 PART = 250
 ADDED = {"bad_2h", "worst_order"}
@@ -56,39 +56,19 @@ def delete_what_is_archived(system: Any) -> None:
     assert any(ends.values())
 
 
-def serves(system: Any, worker: Command) -> bool:
-    """Whether this worker has folded all of the log."""
-    assert worker.poll() is None, "the worker ended"
-    ends = {str(number): end for number, end in system.ends(system.topics.log).items()}
-    found = [json.loads(path.read_text()) for path in (system.home / "status").glob("*.json")]
-    return any(status["pid"] == worker.pid and status["next_offsets"] == ends for status in found)
-
-
 @pytest.fixture
 def upgraded(system_of: Callable[..., Any], eventually: Eventually) -> Any:
     """A system whose case got the features while it served, and whose log is in the archive in part."""
     system = system_of("shop:orders")
-    old, _ = system.command("worker", "shop:orders")
-    system.produce(EVENTS[:3_000])
-    eventually(lambda: serves(system, old))
+    upgrade = UpgradeUnderLoad(system, EVENTS, eventually)
+    upgrade.serve(3_000)
+    eventually(lambda: system.folded(upgrade.old))
     done(system, "archive", "shop:orders", "--once", "--part-size", str(PART))
     done(system, "features", "history", "shop:orders")
     delete_what_is_archived(system)
-    new, said = system.command("upgrade", "shop:orders_with_more")
-    fed = 3_000
-
-    def ended() -> bool:
-        nonlocal fed
-        assert new.poll() is None, said.read_text()
-        if fed < 5_000:
-            system.produce(EVENTS[fed : fed + 10])
-            fed += 10
-        return old.poll() is not None
-
-    eventually(ended)
-    system.produce(EVENTS[fed:])
-    eventually(lambda: serves(system, new))
-    system.stop(new)
+    upgrade.take_over("shop:orders_with_more", 5_000)
+    eventually(lambda: system.folded(upgrade.new))
+    system.stop(upgrade.new)
     return system
 
 
@@ -177,7 +157,7 @@ def test_each_partition_is_folded_in_a_process_of_its_own_that_ends_with_the_upg
     system = system_of("shop:orders")
     old, _ = system.command("worker", "shop:orders")
     system.produce(EVENTS)
-    eventually(lambda: serves(system, old))
+    eventually(lambda: system.folded(old))
     new, said = system.command("upgrade", "shop:orders_with_more")
     seen: set[int] = set()
 

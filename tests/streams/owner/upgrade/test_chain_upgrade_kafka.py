@@ -10,6 +10,7 @@ from typing import Any
 import parcels
 
 from driftline.streams.simulation.sources import with_closing_clock
+from tests.streams.owner.upgrade.upgrade_on_kafka import UpgradeUnderLoad, gap_ms
 
 EVENTS = list(with_closing_clock(parcels.on_two, parcels.events(300)))
 
@@ -28,41 +29,19 @@ def test_new_code_takes_a_chain_over_while_events_come_and_both_epochs_are_audit
     system_of: Callable[..., Any], eventually: Callable[..., Any], record_property: Callable[..., None]
 ) -> None:
     system = system_of("parcels:on_two")
-    topics = system.topics
-    old, said = system.command("worker", "parcels:on_two")
-    fed = 0
-
-    def feed(count: int) -> None:
-        nonlocal fed
-        system.produce(EVENTS[fed : fed + count])
-        fed += count
-
-    feed(250)
+    topics, upgrade = system.topics, UpgradeUnderLoad(system, EVENTS, eventually)
+    upgrade.serve(250)
     eventually(lambda: sum(system.ends(topics.predictions).values()) > 50)
-    new, told = system.command("upgrade", "parcels:on_two_anew")
-
-    def ended() -> bool:
-        assert new.poll() is None, told.read_text()
-        if fed < 350:
-            feed(10)
-        return old.poll() is not None
-
-    eventually(ended)
-    assert old.returncode == 0, "one that is superseded must not be started again"
-    assert "other code has taken over" in said.read_text()
-    assert "published predictions" in told.read_text()
-    feed(len(EVENTS))
+    upgrade.take_over("parcels:on_two_anew", 350)
+    assert "other code has taken over" in upgrade.old_said.read_text()
+    assert "published predictions" in upgrade.new_said.read_text()
     requests = [event.id for event in EVENTS if isinstance(event, parcels.Sent)]
     eventually(lambda: sum(system.ends(topics.outcomes).values()) >= len(requests))
-    system.stop(new)
+    system.stop(upgrade.new)
     predictions = system.read(topics.predictions)
     answered = Counter(json.loads(record.value)["event_id"] for record in predictions)
     assert answered == Counter(requests)
-    served = {r.timestamp: json.loads(r.value)["model"]["name"] for r in predictions}
-    last = max(at for at, model in served.items() if model == "share")
-    first = min(at for at, model in served.items() if model == "half")
-    record_property("gap_ms", first - last)
-    print(f"gap {first - last} ms")
+    record_property("gap_ms", gap_ms(predictions, "share", "half"))
     outcomes = [json.loads(record.value) for record in system.read(topics.outcomes)]
     assert {one["event_id"] for one in outcomes} == set(requests)
     for topic in (topics.predictions, topics.outcomes):

@@ -12,17 +12,27 @@ among themselves.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from math import inf
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from driftline.features.state.event_time import NEVER
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.records.outputs import Target
+from driftline.streams.records.ports import StoredRecord
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_fold import tick_of
 
 MOST_TOGETHER = 256
 """Largest number of records that an intake folds between two checks."""
+ALIGNED_WITHIN = 10.0
+"""Seconds that an intake waits for another one that is behind and makes no progress."""
+ENDS_LOOK_EVERY = 0.05
+"""Seconds between looks of an intake that waits, whether those behind it have more to fold."""
+
+Records = Sequence[StoredRecord]
 
 
 def bound_of(case: UseCase, itinerary: Itinerary) -> float:
@@ -59,11 +69,31 @@ class Alignment:
         self._ended: dict[int, float] = {}
         self._come: dict[Target, float] = {}
         self._given_up: float | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def come_to(self, target: Target, watermark: float) -> None:
         """Note the event time of a partition of a later stage; `NEVER` while it is unknown for one of its
         writers, and before it is known here."""
-        self._come[target] = watermark
+        if self._come.get(target) != watermark:
+            self._come[target] = watermark
+            self.wake()
+
+    def wake(self) -> None:
+        """Have those that wait look again: somebody has moved on."""
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+
+    async def moved(self, within: float) -> None:
+        """Return when somebody has moved on, or after so many seconds."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within):
+                    await waiting
+        finally:
+            self._waiting.discard(waiting)
 
     def join(self, intake: AlignedIntake) -> None:
         """An intake of this process begins to fold, in place of an earlier one of the same partition."""
@@ -135,3 +165,77 @@ class Stride(NamedTuple):
             return Stride()
         fit = inf if took <= 0 else leeway / took * folded / 2
         return Stride(max(1, int(min(fit, MOST_TOGETHER, 2 * folded))))
+
+
+class AlignedOwner(AlignedIntake, Protocol):
+    """The owner of a partition, of the log or of a later stage."""
+
+    async def fold(self, records: Records) -> None:
+        """Fold records without regard to others."""
+        ...
+
+
+class AlignedFold:
+    """Folds the records of one partition: at once without an alignment; a later stage then reports its event
+    time; an intake gets no further ahead of the others than the alignment allows. It does not refer to its
+    owner, which is gone as soon as nobody else does."""
+
+    def __init__(self, alignment: Alignment | None, target: Target) -> None:
+        self._alignment = alignment
+        self._target = target
+
+    def begin(self, owner: AlignedOwner) -> None:
+        """The partition is taken over, and what its log holds will be folded."""
+        if self._alignment is not None and self._target.stage == 0:
+            self._alignment.join(owner)
+
+    def recovered(self, owner: AlignedOwner) -> None:
+        """What was there at the take-over is folded, which may have been nothing."""
+        if self._alignment is not None and self._target.stage > 0:
+            self._alignment.come_to(self._target, owner.watermark)
+
+    def end(self, owner: AlignedOwner) -> None:
+        """The owner ends: nobody waits for it by what it knows."""
+        if self._alignment is not None:
+            self._alignment.leave(owner)
+
+    def fold(self, owner: AlignedOwner, records: Records) -> Coroutine[Any, Any, None]:
+        """The fold of the next records; raises the errors of the owner's, and those of the broker."""
+        if self._alignment is None:
+            return owner.fold(records)
+        if self._target.stage == 0:
+            return self._fold_aligned(owner, records, self._alignment)
+        return self._fold_behind(owner, records, self._alignment)
+
+    async def _fold_behind(self, owner: AlignedOwner, records: Records, alignment: Alignment) -> None:
+        """Fold records of a later stage, and report its event time."""
+        await owner.fold(records)
+        alignment.come_to(self._target, owner.watermark)
+
+    async def _fold_aligned(self, owner: AlignedOwner, records: Records, alignment: Alignment) -> None:
+        """Fold records of the log no further ahead of later stages than the alignment allows, or wait for a
+        while."""
+        begin, stride = 0, Stride()
+        while begin < len(records):
+            before = owner.watermark
+            await self._until_others_come(owner, alignment)
+            piece = records[begin : begin + stride.records]
+            await owner.fold(piece)
+            alignment.wake()
+            begin += len(piece)
+            now = owner.watermark
+            stride = stride.after(len(piece), now - before, alignment.leeway(now))
+
+    async def _until_others_come(self, owner: AlignedOwner, alignment: Alignment) -> None:
+        now = asyncio.get_running_loop().time
+        looks_at = now()
+        until = looks_at + ALIGNED_WITHIN
+        while alignment.leeway(owner.watermark) < 0:
+            if now() >= until:
+                alignment.give_up()
+                return
+            if now() >= looks_at:
+                await alignment.look_for_ends(owner.watermark)
+                looks_at = now() + ENDS_LOOK_EVERY
+            else:
+                await alignment.moved(looks_at - now())

@@ -11,11 +11,11 @@ import pytest
 from parcels import events, parcels
 
 from driftline.features.state.event_time import NEVER
-from driftline.streams.owner import aligned_fold
+from driftline.streams.owner import alignment as module
+from driftline.streams.owner.alignment import MOST_TOGETHER, Alignment, Stride, bound_of
 from driftline.streams.owner.partition_task import Frame
 from driftline.streams.records.outputs import Target
 from driftline.streams.simulation.sources import laid_out, with_closing_clock
-from driftline.streams.stages.alignment import MOST_TOGETHER, Alignment, Stride, bound_of
 from driftline.streams.stages.itinerary import itinerary_of
 from tests.streams.owner.owned_chain import PATIENCE, OwnedChain
 
@@ -92,6 +92,18 @@ def test_an_intake_without_any_event_is_not_waited_for() -> None:
     assert alignment.leeway(500.0) == 10.0
 
 
+def test_an_intake_that_waits_goes_on_as_soon_as_a_later_stage_does() -> None:
+    async def run() -> None:
+        alignment = Alignment(10.0, 2)
+        waiting = asyncio.create_task(alignment.moved(within=10 * PATIENCE))
+        await asyncio.sleep(0)
+        alignment.come_to(DEPOT, 100.0)
+        async with asyncio.timeout(PATIENCE):
+            await waiting
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("stride", "took", "leeway", "expected"),
     [
@@ -139,7 +151,7 @@ def furthest_lead(bound: float, until: float) -> float:
 def test_an_intake_that_has_all_of_its_log_waits_for_one_that_gets_it_slowly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(aligned_fold, "ALIGNED_WITHIN", 60.0)
+    monkeypatch.setattr(module, "ALIGNED_WITHIN", 60.0)
     itinerary = itinerary_of(replace(parcels, partitions=2))
     assert itinerary is not None
     times = [e.at.timestamp() for e in events(400) if itinerary.entry(e)[1] == FAST.partition]
@@ -152,7 +164,7 @@ def test_an_intake_that_has_all_of_its_log_waits_for_one_that_gets_it_slowly(
 def test_a_chain_answers_at_once_though_a_partition_of_its_log_has_no_more_events(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(aligned_fold, "ALIGNED_WITHIN", inf)
+    monkeypatch.setattr(module, "ALIGNED_WITHIN", inf)
 
     async def run() -> None:
         chain, shared = OwnedChain(parcels, 2, Random(3)), Alignment(1.0, 2)
