@@ -27,6 +27,7 @@ def test_a_coordinator_on_its_way_and_a_late_timer_are_not_reported_and_other_tr
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     COORDINATION.error("Group Coordinator Request failed: %s", GroupCoordinatorNotAvailableError())
+    COORDINATION.warning("Marking the coordinator dead (node %s)for group %s.", 1, "g")
     COORDINATION.error("Group Coordinator Request failed: %s", GroupAuthorizationFailedError("g"))
     TIMERS.warning("Timer %s is overlapping (interval=%r runtime=%r)", "commit", 1.0, 2.0)
     TIMERS.warning("Timer %s failed", "commit")
