@@ -17,19 +17,22 @@ import json
 import pickle
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from time import perf_counter, process_time
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from driftline.bench.cases import without_extras
-from driftline.bench.speed.scale import chunked
+from driftline.bench.speed.scale import CHUNK, chunked
 from driftline.examples.payments import payments
 from driftline.examples.payments.events import Disputed, Payment
 from driftline.features.declare.constructors import count, field, mean
 from driftline.features.declare.declaration import DAY, Feature
+from driftline.features.state.feature_state import FeatureState
 from driftline.garbage_collection import seldom_collected
 from driftline.object_size import StateSize
 from driftline.online_models.tasks.task import Binary, Label
@@ -48,6 +51,8 @@ COMPARED = 40
 """Chunks of each of the two states that are timed in turns."""
 SMALL = 100_000
 """Open predictions of the state that the others are compared with."""
+MINUTE = 60_000
+"""Events of a minute at a thousand a second."""
 START = datetime(2024, 1, 1, tzinfo=UTC)
 DISPUTED = 0.02
 """Share of the payments that are disputed, any time later."""
@@ -143,7 +148,42 @@ def checkpoint(state: Folded, folder: Path, folders: SegmentFolders) -> dict[str
 
     cost = asyncio.run(written())
     processor.paged.packed(cost.packed)
-    return {"checkpoint_cpu_seconds": cost.seconds, "checkpoint_mb": cost.size / 2**20}
+    files = folders.files(FOLDER)
+    packed = sum(len(files.content(name)) for name in named((), cost.packed))
+    return {
+        "checkpoint_cpu_seconds": cost.seconds,
+        "checkpoint_mb": cost.size / 2**20,
+        "packed_mb": packed / 2**20,
+    }
+
+
+def steady_checkpoint(state: Folded, folder: Path, folders: SegmentFolders) -> dict[str, float]:
+    """The same, a minute after one before at a thousand events a second; and the CPU of the longest clean-up
+    meanwhile, for which events wait."""
+    first = checkpoint(state, folder, folders)
+    with _timed_cleanups() as times:
+        for _ in range(0, MINUTE, CHUNK):
+            state.processor.step(next(state.chunks))
+    steady = checkpoint(state, folder, folders)
+    return steady | {
+        "first_cpu_seconds": first["checkpoint_cpu_seconds"],
+        "longest_cleanup_ms": max(times) * 1e3,
+    }
+
+
+@contextmanager
+def _timed_cleanups() -> Iterator[list[float]]:
+    """CPU seconds of each clean-up of features."""
+    times: list[float] = []
+    retain = FeatureState.retain
+
+    def timed(features: FeatureState, watermark: float) -> None:
+        begins = process_time()
+        retain(features, watermark)
+        times.append(process_time() - begins)
+
+    with patch.object(FeatureState, "retain", timed):
+        yield times
 
 
 def restored(folder: Path, memory: int) -> dict[str, float]:
@@ -183,7 +223,7 @@ def measure(keys: int, memory: int, folder: Path, sizes: list[int]) -> Iterator[
             "ratio": of_large / of_small,
             "resident_mb": resident,
             "sizes": {name: _shown(one) for name, one in large.processor.sizes().items()},
-        } | checkpoint(large, folder / "large", folders[0])
+        } | steady_checkpoint(large, folder / "large", folders[0])
 
 
 if __name__ == "__main__":

@@ -25,11 +25,13 @@ from driftline.features.state.windows.window import EventWindow
 from driftline.features.state.windows.window_columns import attributes_of
 from driftline.object_size import StateSize
 
-PAGE_BITS = 11
-PAGE = 1 << PAGE_BITS
+SLOT_BITS = 11
+"""A page has at most two to the power of so many windows."""
+PAGE = 1 << 10
 """Windows packed at a time, which takes some milliseconds."""
 WORN = 4
 """So many pages are packed again, in one, when each has fewer windows left than such a part of one."""
+_SLOTS = (1 << SLOT_BITS) - 1
 _COUNT = 4
 _END = 4
 
@@ -162,20 +164,20 @@ class WindowPages:
         self._made += 1
         self._pages[number] = page
         self._count += page.left
-        begin = number << PAGE_BITS
+        begin = number << SLOT_BITS
         self._index.add((begin | slot, key) for slot, key in keys)
         if self._index.entries > MOST_ENTRIES * self._count:
             self._index.clean(page.left, self._count, self._is_gone)
 
     def _is_gone(self, place: int) -> bool:
-        page = self._pages.get(place >> PAGE_BITS)
-        return page is None or bool(page.taken[place & PAGE - 1])
+        page = self._pages.get(place >> SLOT_BITS)
+        return page is None or bool(page.taken[place & _SLOTS])
 
     def _find(self, key: Any) -> tuple[int, int, EventWindow] | None:
         """The number of the page with a key's window, the slot there, and the window."""
         for place in self._index.places(key):
             if not self._is_gone(place):
-                number, slot = place >> PAGE_BITS, place & PAGE - 1
+                number, slot = place >> SLOT_BITS, place & _SLOTS
                 found, window = self._packing.unpack(self._pages[number].pieces[slot])
                 if found == key:
                     return number, slot, window
@@ -201,7 +203,7 @@ class WindowPages:
         if len(places) > 1:
             self.take(key)
         else:
-            self._take(places[0] >> PAGE_BITS, places[0] & PAGE - 1)
+            self._take(places[0] >> SLOT_BITS, places[0] & _SLOTS)
 
     def _take(self, number: int, slot: int) -> None:
         page = self._pages[number]

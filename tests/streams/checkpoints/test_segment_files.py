@@ -30,6 +30,7 @@ from driftline.streams.owner.deployment import code_of
 from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.simulation.sources import LogRecord, layout, with_closing_clock
 from driftline.streams.waiting import queue
+from tests.streams.checkpoints.comparable_state import comparable
 
 CASE = fraud()
 FOLDER = "00000"
@@ -169,6 +170,7 @@ def test_a_fold_is_the_same_with_its_windows_on_disk(
     snapshot, pages = checkpointed(killed)
     assert pages
     assert living_keys(killed) == living_keys(in_memory)
+    assert state_hash(comparable(killed.state())) == state_hash(comparable(in_memory.state()))
     rest = fold(in_memory, payments_log[middle:])
     assert fold(killed, payments_log[middle:]) == rest
     # the killed one's last pages are named by no checkpoint, and change nothing of this one
@@ -176,6 +178,7 @@ def test_a_fold_is_the_same_with_its_windows_on_disk(
     for again in (restored, back_in_memory):
         again.restore(pickle.loads(snapshot))
         assert fold(again, payments_log[middle:]) == rest
+        assert state_hash(comparable(again.state())) == state_hash(comparable(in_memory.state()))
 
 
 def test_a_page_that_changed_ends_the_fold_and_is_no_fault_of_a_record(
