@@ -272,13 +272,24 @@ class FeatureState:
     def sizes(self) -> dict[str, StateSize]:
         """For each kind of window, the number of keys and the bytes of a key with its window."""
         sizes = {}
-        for (window, event, value, by, *_), table in self._tables.items():
-            values = f"{event.__name__}.{value}" if isinstance(value, str) else event.__name__
-            name = f"{window.__name__} of {values} by {', '.join(by) or 'nothing'} over {table.over:g} s"
+        for name, table in self._named_tables():
             sizes[name] = size_of(table.held_in_memory, islice(table.in_memory(), SAMPLED))
             if (packed := table.packed_size).held:
                 sizes[f"{name}, packed"] = packed
         return sizes
+
+    def packed_sizes(self) -> dict[str, float]:
+        """For each kind of window in memory, the bytes of one in a page, by a sample."""
+        return {name: table.packed_bytes() for name, table in self._named_tables() if len(table)}
+
+    def _named_tables(self) -> Iterator[tuple[str, WindowTable]]:
+        """Each table with what is said of it."""
+        for (window, event, value, by, *_), table in self._tables.items():
+            values = f"{event.__name__}.{value}" if isinstance(value, str) else event.__name__
+            yield (
+                f"{window.__name__} of {values} by {', '.join(by) or 'nothing'} over {table.over:g} s",
+                table,
+            )
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

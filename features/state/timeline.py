@@ -184,6 +184,10 @@ class Timeline:
         """As `FeatureState.segments`."""
         return self._features.segments()
 
+    def packed_sizes(self) -> dict[str, float]:
+        """As `FeatureState.packed_sizes`."""
+        return self._features.packed_sizes()
+
     @property
     def paged(self) -> PagedTables:
         """As `FeatureState.paged`."""

@@ -151,6 +151,10 @@ class Intake:
         """How many windows and predictions there are, and what each takes of memory."""
         return self._features.sizes() | self.label_join.sizes()
 
+    def packed_sizes(self) -> dict[str, float]:
+        """The bytes of a window or prediction in a file, by the names in `sizes`."""
+        return self._features.packed_sizes() | self.label_join.packed_sizes()
+
     @property
     def paged(self) -> PagedTables:
         """Its windows that may be in pages."""

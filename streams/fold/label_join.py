@@ -415,6 +415,12 @@ class LabelJoin:
             "predictions that wait, packed": added_sizes(queue.packed_size for queue in queues),
         }
 
+    def packed_sizes(self) -> dict[str, float]:
+        """The bytes of a prediction in a file, by a sample of those that are not packed; none without one."""
+        sample = [len(packed) for queue in (self._waiting, self._closing) for packed in queue.sample()]
+        names = ("predictions that wait", "predictions that wait, packed") if sample else ()
+        return {name: sum(sample) / len(sample) for name in names}
+
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""
         return self._waiting.segments() + self._closing.segments()

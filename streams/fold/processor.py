@@ -185,6 +185,10 @@ class PartitionProcessor:
         """How many windows and predictions there are, and what each takes of memory."""
         return self.intake.sizes()
 
+    def packed_sizes(self) -> dict[str, float]:
+        """The bytes of a window or prediction in a file, by the names in `sizes`."""
+        return self.intake.packed_sizes()
+
     def known_references(self) -> dict[str, KnownReferences]:
         """What is known of each kind of reference, by the kind's name."""
         return self.intake.known_references()

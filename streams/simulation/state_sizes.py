@@ -1,4 +1,5 @@
-"""The memory that the windows and open predictions of a case take, measured on events of its source."""
+"""What the windows and open predictions of a case take, in memory and on disk, measured on events of its
+source."""
 
 from __future__ import annotations
 
@@ -16,12 +17,16 @@ CHUNK = 500
 
 def measured_sizes(case: UseCase, events: int) -> Mapping[str, StateSize]:
     """How much there is of each kind of state in the first `events` of the case's source, on one partition,
-    which can hold any case; the most of each kind on the way, as a wait may be over before the end."""
+    which can hold any case; the most of each kind on the way, as a wait may be over before the end. On disk
+    is what one takes in a file where the worker's `memory` is limited."""
     alone = replace(case, partitions=1)
     processor = PartitionProcessor(alone, 0)
     records = (record for _, record in layout(alone, open_source(alone, None, events), 1))
     most: dict[str, StateSize] = {}
     while chunk := list(islice(records, CHUNK)):
         processor.step(chunk)
-        most = {name: max(size, most.get(name, size)) for name, size in processor.sizes().items()}
+        packed = processor.packed_sizes()
+        for name, size in processor.sizes().items():
+            whole = size._replace(disk_bytes_each=packed.get(name, size.disk_bytes_each))
+            most[name] = max(whole, most.get(name, whole))
     return most

@@ -9,10 +9,11 @@ from __future__ import annotations
 from bisect import insort_right
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from driftline.features.state.segment_store import SegmentStore
-from driftline.object_size import StateSize, size_of
+from driftline.object_size import SAMPLED, StateSize, size_of
 from driftline.streams.waiting.packed import SEGMENT, PackedPredictions
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, in_order_of_deadlines
@@ -106,6 +107,10 @@ class WaitingQueue:
         """How many are objects, and how much memory the newest one takes."""
         recent = self._recent
         return size_of(len(recent), [(recent[-1],)] if recent else [])
+
+    def sample(self) -> list[bytes]:
+        """Some of those that are objects, as they are packed."""
+        return [self._packing.pack(pending) for pending in islice(self._recent, SAMPLED)]
 
     @property
     def packed_size(self) -> StateSize:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from driftline.features.state.event_time import NEVER
@@ -12,7 +13,7 @@ from driftline.features.state.segment_store import SegmentStore
 from driftline.features.state.windows.window import DistinctWindow, EventWindow
 from driftline.features.state.windows.window_columns import WindowColumn, as_columns, from_columns
 from driftline.features.state.windows.window_pages import StoredPage, WindowPacking, WindowPages
-from driftline.object_size import StateSize
+from driftline.object_size import SAMPLED, StateSize
 
 
 class WindowTable(dict[Any, EventWindow]):
@@ -90,6 +91,12 @@ class WindowTable(dict[Any, EventWindow]):
     def packed_size(self) -> StateSize:
         """How many windows are in pages, and how much each takes of memory and on disk."""
         return StateSize(0, 0.0)
+
+    def packed_bytes(self) -> float:
+        """Bytes of a window in a page, by a sample of those in memory, of which there must be one."""
+        packing = WindowPacking(self.kind(*self.arguments))
+        sizes = [len(packing.pack(key, window)) for key, window in islice(self.items(), SAMPLED)]
+        return sum(sizes) / len(sizes)
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

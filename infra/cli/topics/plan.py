@@ -13,6 +13,7 @@ from driftline.infra.cli.console import print_json
 from driftline.infra.cli.parameters import AsJson, Case, Partitions
 
 if TYPE_CHECKING:
+    from driftline.object_size import StateSize
     from driftline.streams.declare.plan import Plan, Stage
 
 commands = typer.Typer()
@@ -30,8 +31,8 @@ def plan(
     """The stages that a case needs, and what each computes.
 
     Prints the topic, key and partitions of each stage, for each task if there are several. --partitions plans
-    for another number of partitions than the case's. --measure adds the memory that a key takes with its
-    window, and a prediction that waits.
+    for another number of partitions than the case's. --measure adds what a key takes with its window, and
+    a prediction that waits: in memory, and on disk where the worker's `memory` is limited.
     """
     from driftline.streams.owner.deployment import code_of
     from driftline.streams.simulation.state_sizes import measured_sizes
@@ -42,17 +43,26 @@ def plan(
         topics, code = declared.topics(settings().namespace), code_of(declared).short
         found = [(stage, topics.of_stage(stage.topic, code)) for stage in declared.plan.stages]
         sizes = measured_sizes(declared, measure) if measure else {}
-        sized = {name: {"count": size.held, "bytes_each": size.bytes_each} for name, size in sizes.items()}
+        sized = {name: _size_of(size) for name, size in sizes.items()}
         objects[declared.task.name] = _as_object(declared.plan, found) | {"sizes": sized}
         lines += [f"task {declared.task.name}, answers in {topics.predictions}:"]
         lines += _lines(declared.plan, found)
-        lines += [f"{size.bytes_each:,.0f} bytes: {name} ({size.held:,})" for name, size in sizes.items()]
+        lines += [_size_line(name, size) for name, size in sizes.items() if size.held]
         lines.append("")
     if as_json:
         print_json(objects if len(objects) > 1 else next(iter(objects.values())))
     else:
         # one task is what the case is about, and goes without saying
         print("\n".join(lines[:-1] if len(objects) > 1 else lines[1:-1]))
+
+
+def _size_of(size: StateSize) -> dict[str, float]:
+    return {"count": size.held, "bytes_each": size.bytes_each, "disk_bytes_each": size.disk_bytes_each}
+
+
+def _size_line(name: str, size: StateSize) -> str:
+    on_disk = f", {size.disk_bytes_each:,.0f} on disk" if size.disk_bytes_each else ""
+    return f"{size.bytes_each:,.0f} bytes{on_disk}: {name} ({size.held:,})"
 
 
 def _as_object(plan: Plan, found: Sequence[tuple[Stage, str]]) -> dict[str, object]:
