@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import parcels
 import pytest
 import shop
 import till
@@ -36,6 +37,7 @@ from driftline.streams.connection.roles import Role
 from driftline.streams.connection.security import own_security
 from driftline.streams.declare.topics import TopicSpec
 from driftline.streams.errors import NotLetIn
+from driftline.streams.owner.deployment import code_of
 from tests.commands.forked_command import completed
 
 Eventually = Callable[..., Any]
@@ -319,6 +321,49 @@ def test_a_broker_that_was_made_without_users_is_not_secured_afterwards(tmp_path
     (tmp_path / "kafka" / "data" / "meta.properties").touch()
     with pytest.raises(InfraError, match=r"was made without users.*--wipe"):
         LocalStack(tmp_path).up(secure=True)
+
+
+@pytest.mark.soak
+@pytest.mark.integration
+def test_a_chain_is_served_proved_handed_over_and_archived_by_the_rights_of_its_roles(
+    secured: Secured, become: Callable[[str], None], eventually: Eventually, tmp_path: Path
+) -> None:
+    case, new = "parcels:on_two", "parcels:on_two_anew"
+    topics = parcels.on_two.topics()
+    become("admin")
+    for role in (Role.WORKER, Role.PRODUCER, Role.CONSUMER, Role.OPERATOR, Role.ARCHIVER):
+        group = GROUP if role is Role.CONSUMER else None
+        allow(secured.bootstrap, f"User:{role}", rights(role, topics, group=group))
+    source, happened = tmp_path / "parcels.jsonl", list(parcels.events(60))
+    source.write_bytes(b"\n".join(msgspec.json.encode(event) for event in happened))
+    old_topics = {spec.name for spec in topics.between(code_of(parcels.on_two).short)}
+    workers = [secured.start("worker", "worker", case)]
+    try:
+        eventually(lambda: _has_topic(secured.bootstrap, topics.models))
+        secured.run("producer", "produce", case, str(source))
+        become("consumer")
+        with PredictionConsumer(parcels.on_two, group=GROUP, timeout=60) as consumer:
+            requests = sum(isinstance(event, parcels.Sent) for event in happened)
+            assert len(list(islice(consumer, requests))) == requests
+        secured.run("operator", "audit", case)
+        secured.run("operator", "lineage", "s10:breaks", case)
+        workers.append(secured.start("worker", "upgrade", new))
+        eventually(lambda: workers[0].poll() is not None)
+        assert workers[0].returncode == 0, workers[0].communicate()[0]
+        secured.run("operator", "audit", new)
+        secured.run("operator", "lineage", "s10:breaks", new)
+        become("admin")
+
+        def are_deleted() -> bool:
+            secured.run("archiver", "archive", new, "--once", "--part-size", "10")
+            return not any(_has_topic(secured.bootstrap, name) for name in old_topics)
+
+        eventually(are_deleted)
+        assert workers[1].poll() is None
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.communicate(timeout=120)
 
 
 @pytest.mark.soak
