@@ -193,8 +193,13 @@ class System:
 
     @cached_property
     def _consumer(self) -> KafkaConsumer:
-        """What asks for ends; it is asked again and again, and a new one takes ten times the CPU."""
-        return KafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed")
+        """Asks for ends, and reads; it does so again and again, and a new one takes ten times as long."""
+        return KafkaConsumer(
+            bootstrap_servers=self.bootstrap,
+            isolation_level="read_committed",
+            # a request behind a fetch that waits at a partition's end waits as long
+            fetch_max_wait_ms=10,
+        )
 
     def close(self) -> None:
         """Kill the workers."""
@@ -229,10 +234,9 @@ class System:
 
     def read(self, topic: str) -> list[Any]:
         """All records of a topic, those of a partition in their order."""
-        consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, isolation_level="read_committed")
+        consumer, places = self._consumer, self.places(topic)
+        consumer.assign(places)
         try:
-            places = self.places(topic)
-            consumer.assign(places)
             consumer.seek_to_beginning()
             ends = consumer.end_offsets(places)
             records: list[Any] = []
@@ -241,7 +245,7 @@ class System:
                     records.extend(fetched)
             return records
         finally:
-            consumer.close()
+            consumer.unsubscribe()
 
     def refolded(self, *, rows: bool = False) -> list[tuple[PartitionProcessor, Outputs]]:
         """What a run of the log without any fault makes: of each partition the processor and its outputs."""
