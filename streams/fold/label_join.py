@@ -27,7 +27,7 @@ from driftline.object_size import StateSize, added_sizes
 from driftline.online_models.tasks.task import UNLABELLED, Answers, Label
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction, PredictionStatus, in_order_of_time
-from driftline.streams.waiting.queue import NEVER_DUE, WaitingQueue
+from driftline.streams.waiting.queue import NEVER_DUE, WaitingQueue, packed_bytes
 from driftline.streams.waiting.queue_state import QueueState, StoredQueue
 
 
@@ -416,10 +416,8 @@ class LabelJoin:
         }
 
     def packed_sizes(self) -> dict[str, float]:
-        """The bytes of a prediction in a file, by a sample of those that are not packed; none without one."""
-        sample = [len(packed) for queue in (self._waiting, self._closing) for packed in queue.sample()]
-        names = ("predictions that wait", "predictions that wait, packed") if sample else ()
-        return {name: sum(sample) / len(sample) for name in names}
+        """The bytes of a prediction in a file, by the names in `sizes`."""
+        return dict.fromkeys(self.sizes(), packed_bytes((self._waiting, self._closing)))
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""

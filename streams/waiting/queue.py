@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import insort_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -108,9 +108,9 @@ class WaitingQueue:
         recent = self._recent
         return size_of(len(recent), [(recent[-1],)] if recent else [])
 
-    def sample(self) -> list[bytes]:
-        """Some of those that are objects, as they are packed."""
-        return [self._packing.pack(pending) for pending in islice(self._recent, SAMPLED)]
+    def sample(self) -> list[int]:
+        """The bytes of some of those that are objects, packed."""
+        return [len(self._packing.pack(pending)) for pending in islice(self._recent, SAMPLED)]
 
     @property
     def packed_size(self) -> StateSize:
@@ -142,3 +142,9 @@ class WaitingQueue:
         self._recent = deque(map(self._packing.unpack, stored.unpacked))
         for pending in self._recent:
             self._unpacked(pending)
+
+
+def packed_bytes(queues: Iterable[WaitingQueue]) -> float:
+    """Bytes of a packed prediction of these queues, by a sample; 0 if none waits."""
+    sizes = [size for queue in queues for size in queue.sample()]
+    return sum(sizes) / len(sizes) if sizes else 0.0
