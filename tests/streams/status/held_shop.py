@@ -14,12 +14,21 @@ from driftline import Event, Member, PerKey
 
 GATE = "HELD_SHOP_GATE"
 """The variable that names a FIFO: while it is there, a checkpoint waits until somebody writes to it."""
-WORKER = os.getpid()
-"""The process that imports this; the writer of a checkpoint is forked from it."""
+is_forked = False
+"""Whether this process was forked from the one that imported this, as the writer of a checkpoint is. Which
+process it is would be part of the code that answers, and each worker would have other code."""
 KEYS = 10_000
 FAILS_EVERY = 1_000
 COSTLY = 1_100
 """Requests of one shop which take 5 s of CPU together, so that a checkpoint of its partition is worth it."""
+
+
+def _note_fork() -> None:
+    global is_forked
+    is_forked = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
 
 
 class Held:
@@ -35,7 +44,7 @@ class Held:
         return {True: 0.25}
 
     def __getstate__(self) -> dict[str, Any]:
-        if GATE in os.environ and os.getpid() != WORKER:
+        if GATE in os.environ and is_forked:
             with suppress(FileNotFoundError):
                 open(os.environ[GATE], "rb").close()
         return {}
