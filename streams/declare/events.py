@@ -127,9 +127,12 @@ TIMELESS: tuple[type[Event], ...] = (Reference, WarmUp, Serve)
 """Events that reach the features and do not move event time."""
 
 
+_datetime_of = datetime.fromtimestamp
+
+
 def moment(at: float) -> datetime:
     """The UTC datetime of `at` seconds since the epoch, to the microsecond."""
-    return datetime.fromtimestamp(at, UTC)
+    return _datetime_of(at, UTC)
 
 
 _OF_EVERY_EVENT = {field.name: field.type for field in msgspec.structs.fields(Event)}
