@@ -53,6 +53,16 @@ def other_content(event_id: str) -> Problem:
     )
 
 
+def never_answered(event_id: str) -> Problem:
+    """The fold has dropped the request as a repeat of one that was not answered."""
+    return refused_event(
+        "id",
+        f"a request with the id {event_id!r} was taken in, and is not answered (any more): it was part of a "
+        "warm-up, of the past that other code had refused, or is older than what is kept. Send it under an "
+        "id of its own",
+    )
+
+
 def unknown_outcome(event_id: str) -> Problem:
     """Kafka did not acknowledge an event in time, so it may or may not be in the log."""
     return Problem(

@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 from driftline.infra.gateway.client_patience import while_waited_for
 from driftline.infra.gateway.problems import (
     Problem,
+    never_answered,
     no_prediction,
     other_content,
     refused_event,
@@ -35,6 +36,8 @@ from driftline.streams.records.positions import position_of
 
 FOLLOWED_FOR = 600.0
 """Seconds for which a request without an answer is remembered as in progress."""
+ASKED_AFTER = 2.0
+"""Seconds without an answer after which the workers are asked whether a request has been folded."""
 SENT_FOR = 20.0
 """Seconds for which an event is being sent, whether or not a client waits. The producer gives up earlier."""
 MOST_OUTSTANDING = 50_000
@@ -136,11 +139,12 @@ class Submission:
             is_sent.set()
             refused.append(refusals.at(position))
             async with asyncio.timeout(FOLLOWED_FOR):
-                waited: list[asyncio.Future[Any]] = [answer, *refused]
-                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                await self._decided(position, [answer, *refused])
             if answer.done():
                 return await self._own(request, content, position, answer.result())
-            raise refused_record(next(each.result() for each in refused if each.done()))
+            if ended := [each.result() for each in refused if each.done()]:
+                raise refused_record(ended[0])
+            raise never_answered(request.id)
         except TimeoutError:
             raise unknown_outcome(request.id) from None
         finally:
@@ -178,7 +182,27 @@ class Submission:
     async def _passed(self, position: LogPosition) -> None:
         """Return when a record has been folded and the dead letters until then have been read."""
         await self._progress.folded(*position)
-        await self._results.read_to_end(position[0])
+        await self._results.read_to_end(self._topics.dead_letters, position[0])
+
+    async def _decided(self, position: LogPosition, results: list[asyncio.Future[Any]]) -> None:
+        """Return when one of the results of a request is there, or none will come."""
+        # in a chain, what the log's stage has folded may still be on its way to its answer
+        within = None if self._topics.behind else ASKED_AFTER
+        done, _ = await asyncio.wait(results, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            return
+        dropped = asyncio.create_task(self._dropped(position))
+        try:
+            await asyncio.wait([*results, dropped], return_when=asyncio.FIRST_COMPLETED)
+            if dropped.done():
+                dropped.result()
+        finally:
+            dropped.cancel()
+
+    async def _dropped(self, position: LogPosition) -> None:
+        """Return when a request has been folded, and what was published for it has been read."""
+        await self._passed(position)
+        await self._results.read_to_end(self._topics.predictions, position[0])
 
     async def append(self, event: Event) -> list[LogPosition]:
         """Append an event to the log, a reference to every partition. Returns the positions. Raises

@@ -164,9 +164,9 @@ class PublishedResults:
             waiting = self._answers[event_id] = asyncio.get_running_loop().create_future()
         return waiting
 
-    async def read_to_end(self, partition: int) -> None:
-        """Return when all dead letters that a partition has now have been read."""
-        place = TopicPartition(self._topics.dead_letters, partition)
+    async def read_to_end(self, topic: str, partition: int) -> None:
+        """Return when all that a partition of predictions or dead letters has now has been read."""
+        place = TopicPartition(topic, partition)
         end: int | None = None
         while True:
             consumer = self._consumer

@@ -163,6 +163,27 @@ def test_a_client_chooses_how_long_it_waits_and_sends_many_at_once(gateways: Gat
     with_client(gateways, use)
 
 
+def test_a_request_that_was_part_of_a_warm_up_is_refused_as_it_will_not_be_answered(
+    system_of: Callable[..., Any], eventually: Callable[..., Any], tmp_path: Path
+) -> None:
+    system = system_of("shop:orders")
+    worker = system.start()
+    history = tmp_path / "history.jsonl"
+    history.write_bytes(b"\n".join(encoded(event) for event in shop.trade(20)))
+    assert system.run("produce", "shop:orders", history, "--warm-up").returncode == 0
+    eventually(lambda: system.folded(worker))
+
+    async def use(client: Client) -> None:
+        known = next(event for event in shop.trade(20) if isinstance(event, shop.Asked))
+        status, body, _ = await client.post("/predictions", encoded(known), Prefer="wait=60")
+        assert (status, json.loads(body)["stage"]) == (422, "id")
+        assert "part of a warm-up" in json.loads(body)["detail"]
+        new = encoded(asked(1, id="of-its-own"))
+        assert (await client.post("/predictions", new, Prefer="wait=60"))[0] == 200
+
+    with_client(Gateways(system), use)
+
+
 async def refusal(client: Client, event_id: str) -> tuple[int, bytes]:
     return (await client.get(f"/predictions/{event_id}"))[:2]
 
