@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from driftline.streams.declare.topics import Topics
@@ -79,6 +79,18 @@ class StagePlaces:
     def sent_to(self, stage: int) -> list[Place]:
         """All that a stage sends to."""
         return [] if self.itinerary is None else [self.input(to) for to in self.itinerary.targets(stage)]
+
+    def written_alone(self, owned: Collection[Target]) -> set[Place]:
+        """The inputs of those of these targets that are written by these alone."""
+        if self.itinerary is None:
+            return set()
+        of_others = {
+            to
+            for stage in range(self.count)
+            if not all(target in owned for target in self.targets_of(stage))
+            for to in self.itinerary.targets(stage)
+        }
+        return {self.input(target) for target in owned if target.stage and target not in of_others}
 
     def outputs(self, target: Target) -> dict[str, Place]:
         """What a partition of a stage alone writes for users, by kind. Of dead letters there is a partition

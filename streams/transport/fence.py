@@ -6,9 +6,9 @@ idempotent sends go out under the same producer id and the epoch after. A produc
 ProducerFenced (or InvalidProducerEpoch) from each of those partitions. Costs about 10 ms, once a
 take-over; later sends cost what they always do.
 
-This module, `driftline.streams.connection.closing`, `driftline.streams.connection.request_limit` and
-`driftline.streams.transport.frame` (an isolation level) use
-aiokafka's internals, no others.
+This module, `driftline.streams.connection.closing`, `driftline.streams.connection.request_limit`,
+`driftline.streams.transport.frame` (an isolation level) and
+`driftline.streams.transport.merged_requests` use aiokafka's internals, no others.
 """
 
 from __future__ import annotations

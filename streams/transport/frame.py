@@ -1,15 +1,19 @@
-"""A Faust transport that hands over whole chunks: one Faust event is one fetched chunk of a partition.
+"""A Faust transport that hands over whole chunks: one Faust event is one chunk of a partition's records.
 
 Faust's own path costs about 390 microseconds an event, this one about 8. Nothing is committed past
 a frame that has not been acknowledged. As every reader of the log does, it reads committed records only.
+
+Most chunks are fetched. Records between stages are often appended by the process that reads them: when the
+broker has acknowledged them and told their offsets, they are known here, and are not waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any, NamedTuple
 
 import faust
 from aiokafka import AIOKafkaConsumer
@@ -19,10 +23,12 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from driftline.streams.connection.request_limit import limit_requests
+from driftline.streams.transport.appended_records import AppendedRecords
 
 FRAME_RECORDS = 500
-WAITING_FRAMES = 8
-"""Frames of one partition that may wait to be acknowledged; more are left on the broker."""
+WAITING_RECORDS = 4_000
+"""Records of one partition that may wait to be acknowledged; more are left on the broker. (A limit of frames
+would hold small ones back, and with them each fetch: aiokafka waits for what it has fetched to be taken.)"""
 POLL = 1.0
 POLL_FULL = 0.02
 """Seconds that a fetch waits for records; short, as a partition may be left out of it."""
@@ -40,42 +46,85 @@ class CommittedConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[mi
         limit_requests(consumer._client)
         return consumer
 
+    async def fetch_all_but(self, unfetched: Collection[TP], read: Mapping[TP, int]) -> None:
+        """Fetch from all assigned partitions but these; of those that were left out, from the offset up to
+        which each is `read`."""
+        consumer = self._ensure_consumer()
+        for tp in consumer.paused() - unfetched:
+            if tp in read:
+                consumer.seek(tp, read[tp])
+            consumer.resume(tp)
+        consumer.pause(*(tp for tp in consumer.assignment() if tp in unfetched))
+
+
+class _Frame(NamedTuple):
+    """A frame that was handed over, and how many records it has."""
+
+    message: ConsumerMessage
+    records: int
+
+
+class _Waiting:
+    """The frames of a partition that are not acknowledged, in order."""
+
+    def __init__(self) -> None:
+        self._frames: deque[_Frame] = deque()
+        self._passed: int | None = None
+        self._records = 0
+
+    def add(self, message: ConsumerMessage, records: int) -> None:
+        """The next one."""
+        self._frames.append(_Frame(message, records))
+        self._records += records
+
+    def records(self) -> int:
+        """How many records wait."""
+        while self._frames and self._frames[0].message.acked:
+            first = self._frames.popleft()
+            self._records -= first.records
+            self._passed = first.message.offset + 1
+        return self._records
+
+    def passed(self) -> int | None:
+        """The offset before which all are acknowledged, if it has moved since the last call."""
+        self.records()
+        passed, self._passed = self._passed, None
+        return passed
+
 
 class FrameConsumer(driver.Consumer):  # type: ignore[misc]
     """Puts chunks of records, as lists, into the channels of their topic."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._frames: dict[TP, deque[ConsumerMessage]] = defaultdict(deque)
+        self._waiting: dict[TP, _Waiting] = defaultdict(_Waiting)
+        self._appended = AppendedRecords(monotonic)
+        self._unfetched: set[TP] = set()
 
     def _new_consumer_thread(self) -> CommittedConsumerThread:
         return CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     def _new_offset(self, tp: TP) -> int | None:
         """The offset after the last frame before which all are acknowledged."""
-        frames = self._frames[tp]
-        done: ConsumerMessage | None = None
-        while frames and frames[0].acked:
-            done = frames.popleft()
         self._acked[tp].clear()
         self._acked_index[tp].clear()
-        return None if done is None else done.offset + 1
+        return self._waiting[tp].passed()
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:
         """Fetch for the partitions that have room, so that a slow one never delays the others."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
+        await self._fetch_the_others()
         active = self._get_active_partitions()
-        roomy = {tp for tp in active if self._waiting(tp) < WAITING_FRAMES}
+        roomy = {tp for tp in active if self._has_room(tp)}
         if not roomy:
             await asyncio.sleep(POLL_FULL)
             return {}, active
         patience = timeout if len(roomy) == len(active) else POLL_FULL
         return await self._getmany(active_partitions=roomy, timeout=patience), active
 
-    def _waiting(self, tp: TP) -> int:
-        """Frames of a partition that are not acknowledged."""
-        return sum(not message.acked for message in self._frames[tp])
+    def _has_room(self, tp: TP) -> bool:
+        return self._waiting[tp].records() < WAITING_RECORDS
 
     def _is_dead(self, generation: int) -> bool:
         app = self.app
@@ -102,17 +151,8 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
                 for tp, frame in self._frames_of(records, active):
                     if self._is_dead(generation):
                         break  # the assignment has changed meanwhile
-                    last = frame[-1]
-                    message = ConsumerMessage(
-                        tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type,
-                        [], None, b"", None, 0, 0, tp, generation_id=generation,
-                    )  # fmt: skip
-                    # no await from here to the read offset: the frame is handed over whole or not at all
-                    self._frames[tp].append(message)
-                    for channel in self.app.topics._tp_index[tp]:
-                        message.incref()
-                        channel.queue.put_nowait(self.app.create_event(None, frame, {}, message))
-                    self._read_offset[tp] = last.offset + 1
+                    self._hand_over(tp, frame, generation)
+                    self._hand_over_appended(tp, generation)
         except self.consumer_stopped_errors:
             if not self.app.should_stop:
                 raise
@@ -133,11 +173,55 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
             for start in range(0, len(fresh), FRAME_RECORDS):
                 yield tp, fresh[start : start + FRAME_RECORDS]
 
+    def _hand_over(self, tp: TP, frame: Sequence[Any], generation: int) -> None:
+        """Hand over a whole frame, and note how far the partition is read."""
+        last = frame[-1]
+        message = ConsumerMessage(
+            tp.topic, tp.partition, last.offset, last.timestamp / 1000.0, last.timestamp_type,
+            [], None, b"", None, 0, 0, tp, generation_id=generation,
+        )  # fmt: skip
+        self._waiting[tp].add(message, len(frame))
+        for channel in self.app.topics._tp_index[tp]:
+            message.incref()
+            channel.queue.put_nowait(self.app.create_event(None, frame, {}, message))
+        self._read_offset[tp] = last.offset + 1
+
+    def write_alone(self, partitions: Collection[TP]) -> None:
+        """From now on, only this process writes to these partitions."""
+        self._appended.write_alone(partitions)
+
+    def appended(self, tp: TP, records: Sequence[Any]) -> None:
+        """The broker has acknowledged records that this process appended, at offsets one after the other.
+        They are handed over when they are the next ones of a partition that is read here."""
+        generation = self.app.consumer_generation_id
+        if tp in self._get_active_partitions() and not self._is_dead(generation):
+            self._appended.add(tp, records)
+            self._hand_over_appended(tp, generation)
+
+    def _hand_over_appended(self, tp: TP, generation: int) -> None:
+        """Hand over what was appended here and is next."""
+        while (read := self._read_offset[tp]) is not None and self._has_room(tp):
+            records = self._appended.take(tp, read)
+            if records is None:
+                return
+            for start in range(0, len(records), FRAME_RECORDS):
+                self._hand_over(tp, records[start : start + FRAME_RECORDS], generation)
+
+    async def _fetch_the_others(self) -> None:
+        """Have those partitions fetched from that need it, each from where it is read."""
+        unfetched = self._appended.unfetched() & self._get_active_partitions()
+        if unfetched != self._unfetched:
+            read = {tp: self._read_offset[tp] for tp in self._unfetched - unfetched}
+            self._unfetched = unfetched
+            await self._thread.call_thread(self._thread.fetch_all_but, unfetched, read)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget the frames of what another worker may own now."""
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
-            self._frames.pop(tp, None)
+            self._waiting.pop(tp, None)
+        self._appended.forget(revoked)
+        self._unfetched = set()
 
 
 class NoTables(TableManager):  # type: ignore[misc]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from contextlib import asynccontextmanager
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
@@ -36,6 +36,7 @@ from driftline.streams.records.ports import (
 )
 from driftline.streams.records.positions import headers_of
 from driftline.streams.transport.fence import fenced_producer
+from driftline.streams.transport.merged_requests import MergedRequests
 
 RECORDS_IN_READ = 128
 """Records that a read hands over at once: few enough not to delay other partitions."""
@@ -49,37 +50,75 @@ READ_WITHIN = 30.0
 """Seconds without an answer after which a read is given up."""
 
 
-class KafkaAppender:
-    """Sends batches with an idempotent producer and waits for each."""
+class AppendedRecord(NamedTuple):
+    """A record as the broker has it, known from its acknowledgement; `timestamp` is in ms, negative if the
+    broker did not tell it."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+OnAppended = Callable[[Place, Sequence[AppendedRecord]], object]
+
+
+class _Sent(NamedTuple):
+    """A batch of outputs that was sent."""
+
+    place: Place
+    outputs: Sequence[Output]
+    delivery: asyncio.Future[Any]
+
+
+class KafkaAppender:
+    """Sends batches with an idempotent producer and waits for each. `on_appended` is called with the records
+    of each batch for one of `told_of`, the topics that are read here too."""
+
+    def __init__(
+        self, producer: AIOKafkaProducer, told_of: Container[str] = (), on_appended: OnAppended | None = None
+    ) -> None:
         self._producer = producer
+        self._told_of = told_of
+        self._on_appended = on_appended
 
     async def append(self, batches: Mapping[Place, Sequence[Output]]) -> Mapping[Place, int]:
         """See `Appender`."""
         try:
-            sent = [
-                (place, count, delivery)
-                for place, outputs in batches.items()
-                for count, delivery in await self._send(place, outputs)
-            ]
-            for _, _, delivery in sent:
+            sent = [one for place, outputs in batches.items() for one in await self._send(place, outputs)]
+            for one in sent:
                 # when one fails, the others' errors are not awaited
-                delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
-            # a batch is delivered at the offset of its first record
-            return {place: (await delivery).offset + count for place, count, delivery in sent}
+                one.delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
+            return {one.place: await self._delivered(one) for one in sent}
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"another owner has taken over: {error}") from error
         except (KafkaError, OSError, TimeoutError) as error:
             raise AppendFailed(f"an output was not accepted: {type(error).__name__}: {error}") from error
 
-    async def _send(self, place: Place, outputs: Sequence[Output]) -> list[tuple[int, asyncio.Future[Any]]]:
-        """Send in as few batches as there is room for; returns the records and delivery of each, in order."""
-        sent = []
+    async def _send(self, place: Place, outputs: Sequence[Output]) -> list[_Sent]:
+        """Send in as few batches as there is room for; returns them in order."""
+        sent: list[_Sent] = []
+        begin = 0
         for batch in packed(self._producer, ((o.key, o.value, headers_of(o)) for o in outputs)):
+            end = begin + batch.record_count()
             delivery = await self._producer.send_batch(batch, place.topic, partition=place.partition)
-            sent.append((batch.record_count(), delivery))
+            sent.append(_Sent(place, outputs[begin:end], delivery))
+            begin = end
         return sent
+
+    async def _delivered(self, sent: _Sent) -> int:
+        """The offset after a batch, when it is acknowledged."""
+        first = await sent.delivery  # a batch is delivered at the offset of its first record
+        if self._on_appended is not None and sent.place.topic in self._told_of:
+            records = [
+                AppendedRecord(offset, first.timestamp, first.timestamp_type, o.key, o.value, headers_of(o))
+                for offset, o in enumerate(sent.outputs, first.offset)
+            ]
+            self._on_appended(sent.place, records)
+        end: int = first.offset + len(sent.outputs)
+        return end
 
     async def close(self) -> None:
         """See `Appender`."""
@@ -98,6 +137,13 @@ class KafkaBroker:
         self._idle: list[AIOKafkaConsumer] = []
         self._security = own_security()  # read once: a take-over must be short
         self._shapes = TopicShapes(bootstrap)
+        self._requests = MergedRequests()
+        self._told_of: Container[str] = ()
+        self._on_appended: OnAppended | None = None
+
+    def tell_appended(self, topics: Container[str], on_appended: OnAppended) -> None:
+        """From now on, call `on_appended` with what was appended to one of these topics and acknowledged."""
+        self._told_of, self._on_appended = topics, on_appended
 
     async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
         """See `Broker`."""
@@ -115,7 +161,8 @@ class KafkaBroker:
                 )
         except (KafkaError, OSError, TimeoutError) as error:
             raise AppendFailed(f"fencing failed: {type(error).__name__}: {error}") from error
-        return KafkaAppender(producer)
+        self._requests.join(producer.client)
+        return KafkaAppender(producer, self._told_of, self._on_appended)
 
     async def extents(self, places: Sequence[Place]) -> Mapping[Place, Extent]:
         """See `Broker`."""

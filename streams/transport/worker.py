@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ from driftline.streams.owner.retry_pause import is_broker_trouble
 from driftline.streams.owner.upgrade.handover import HANDOVER_LOOK_EVERY, Handover
 from driftline.streams.owner.upgrade.standby import Standby
 from driftline.streams.records.outputs import Target
+from driftline.streams.records.ports import Place
 from driftline.streams.status.endpoint import Endpoint
 from driftline.streams.status.worker_status import WorkerStatus
 from driftline.streams.transport import frame
 from driftline.streams.transport.clock_events import ClockEvents
+from driftline.streams.transport.kafka_broker import AppendedRecord, KafkaBroker
 from driftline.streams.transport.membership import Membership
 from driftline.streams.transport.process_restart import Lost
 from driftline.streams.transport.reference_watch import ReferenceWatch
@@ -125,6 +127,8 @@ class Worker:
             datadir=self._faust_folder,
         )
         frame.install(app)
+        if isinstance(self._deployment.broker, KafkaBroker):
+            self._deployment.broker.tell_appended(self._stages, self._appended)
         for name in self._stages:
             topic = app.topic(name, value_type=bytes, value_serializer="raw")
             app.agent(topic, name=f"{name}.fold")(self._dispatch)
@@ -152,6 +156,10 @@ class Worker:
     def _target(self, tp: TP) -> Target:
         return Target(self._stages[tp.topic].stage, tp.partition)
 
+    def _appended(self, place: Place, records: Sequence[AppendedRecord]) -> None:
+        """What a stage has appended for another one is read at once, where that is in this process."""
+        self.app.consumer.appended(TP(*place), records)
+
     async def _dispatch(self, stream: Any) -> None:
         """Give each frame to its partition; each is acknowledged when its outputs are."""
         frames = stream.noack()
@@ -171,6 +179,7 @@ class Worker:
             task = PartitionTask(stage, target.partition, self._budget, held, standby)
             self._partition_tasks[target] = task
             task.start().add_done_callback(self._done)
+        self._tell_written_alone()
         self._budget.partitions = max(1, len(self._partition_tasks))
         self._held.clear()  # states of partitions of other workers are not kept
         gc.unfreeze()  # nor excluded from the next garbage collection
@@ -178,6 +187,12 @@ class Worker:
     async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
         gone = {self._target(tp) for tp in revoked if tp.topic in self._stages}
         await self._give_back(gone & set(self._partition_tasks))
+        self._tell_written_alone()
+
+    def _tell_written_alone(self) -> None:
+        """Tell the consumer to which partitions only this process writes."""
+        alone = self._deployment.places.written_alone(self._partition_tasks)
+        self.app.consumer.write_alone({TP(*place) for place in alone})
 
     async def _give_back(self, targets: set[Target]) -> None:
         leaving = {target: self._partition_tasks.pop(target) for target in targets}

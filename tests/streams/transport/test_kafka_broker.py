@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.declare.topics import Topics
 from driftline.streams.records.outputs import Output
 from driftline.streams.records.ports import Fenced, Place
+from driftline.streams.records.positions import source_of
 from driftline.streams.transport.kafka_broker import KafkaBroker
 
 PATIENCE = 30.0
@@ -70,6 +72,52 @@ def test_when_a_fence_stands_its_markers_are_written_and_the_owner_before_is_ref
             await earlier.close()
             earlier = appender
         await earlier.close()
+
+    with_broker(bootstrap, work)
+
+
+def test_what_was_appended_is_told_as_a_reader_finds_it(bootstrap: str, topics: Topics) -> None:
+    told_of, not_told = Place(topics.outcomes, 0), Place(topics.models, 0)
+    outputs = [Output(offset, 0, b"k%d" % offset, LARGE) for offset in range(3)]  # several batches
+
+    async def work(broker: KafkaBroker) -> None:
+        told: list[tuple[Place, Any]] = []
+        broker.tell_appended({told_of.topic}, lambda place, records: told.extend((place, r) for r in records))
+        appender = await broker.fence("orders", [told_of, not_told])
+        ends = await appender.append({told_of: outputs, not_told: outputs})
+        await appender.close()
+        read = [record async for some in broker.read(told_of, 0, ends[told_of]) for record in some]
+        assert [place for place, _ in told] == [told_of] * 3
+        for (_, one), record in zip(told, read, strict=True):
+            assert (one.offset, one.key, one.value) == (record.offset, record.key, record.value)
+            assert (one.timestamp, one.timestamp_type) == (record.timestamp, record.timestamp_type)
+            assert [tuple(header) for header in one.headers] == [tuple(header) for header in record.headers]
+
+    with_broker(bootstrap, work)
+
+
+def test_of_owners_whose_outputs_go_out_together_only_the_one_that_was_superseded_is_refused(
+    bootstrap: str, topics: Topics
+) -> None:
+    outcomes, models = Place(topics.outcomes, 0), Place(topics.models, 0)
+
+    async def work(broker: KafkaBroker) -> None:
+        earlier = await broker.fence("first", [outcomes])
+        other = await broker.fence("second", [models])
+        newer = await broker.fence("first", [outcomes])
+        for offset in range(10):
+            refused, taken = await asyncio.gather(
+                earlier.append({outcomes: [Output(offset, 0, b"k", b"v")]}),
+                other.append({models: [Output(offset, 0, b"k", b"v")]}),
+                return_exceptions=True,
+            )
+            assert isinstance(refused, Fenced)
+            assert isinstance(taken, dict)
+        for appender in (earlier, other, newer):
+            await appender.close()
+        end = (await broker.extents([models]))[models].end
+        read = [record async for some in broker.read(models, 0, end) for record in some]
+        assert [source_of(record.headers) for record in read] == [(offset, 0) for offset in range(10)]
 
     with_broker(bootstrap, work)
 

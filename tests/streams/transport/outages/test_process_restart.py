@@ -33,7 +33,7 @@ def test_the_same_process_executes_its_command_again_from_any_thread(tmp_path: P
     process = subprocess.Popen(
         [sys.executable, str(script), "a", "b"],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+        env={"PYTHONPATH": str(Path(__file__).parents[4])},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -69,7 +69,7 @@ def test_a_worker_whose_broker_goes_away_while_it_starts_restarts_and_says_why(t
         "watches = {'topics': TopicsWatch(list), 'membership': Membership(lambda: True)}\n"
         "run(Worker(deployment, sys.argv[1], status_path=Path('status.json'), **watches), Told())\n"
     )
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nobody = f"127.0.0.1:{taken.getsockname()[1]}"
     ended = subprocess.run(
@@ -115,7 +115,7 @@ def test_who_restarts_again_and_again_waits_longer_each_time_and_ends_meanwhile_
     )
     process = subprocess.run(
         [sys.executable, str(script)],
-        env={"PYTHONPATH": str(Path(__file__).parents[3])},
+        env={"PYTHONPATH": str(Path(__file__).parents[4])},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
