@@ -65,12 +65,12 @@ class _Paged(WindowTable):
 
     def in_memory(self) -> Iterator[tuple[Any, EventWindow]]:
         """See `WindowTable`."""
-        return chain(self.items(), self.paging.aside.items(), self.paging.copied.items())
+        return chain(self.items(), self.paging.in_memory())
 
     @property
     def held_in_memory(self) -> int:
         """See `WindowTable`."""
-        return len(self) + self.paging.in_memory
+        return len(self) + self.paging.count_in_memory
 
     @property
     def held(self) -> int:
@@ -84,7 +84,7 @@ class _Paged(WindowTable):
 
     def segments(self) -> list[str]:
         """See `WindowTable`."""
-        return self.paging.pages.names()
+        return self.paging.names()
 
     def retain(self, watermark: float) -> None:
         """As `WindowTable.retain`; then windows are packed, if memory is needed."""
@@ -147,7 +147,7 @@ class _Paged(WindowTable):
         for name, value in self._beside().items():
             setattr(table, name, value)
         table.update(self._changed())
-        return SavedTable(table, self.paging.pages.stored())
+        return SavedTable(table, self.paging.stored())
 
     def _changed(self) -> dict[Any, EventWindow]:
         """The windows that are not in pages."""
@@ -160,14 +160,14 @@ class _Paged(WindowTable):
         return beside
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._reduced(self._changed(), self._beside(), self.paging.pages.stored())
+        return self._reduced(self._changed(), self._beside(), self.paging.stored())
 
     def reduced_apart(self, names: list[list[str]]) -> tuple[Any, ...]:
         """As `__reduce__`, of a checkpoint, which packs what has changed into new pages; the list of their
         files is added to `names`."""
         written, pages = self.paging.apart(self)
         names.append(written)
-        return self._reduced({}, self._beside() | {"due": deque()}, self.paging.pages.stored() + pages)
+        return self._reduced({}, self._beside() | {"due": deque()}, self.paging.stored() + pages)
 
     def _reduced(
         self, windows: dict[Any, EventWindow], beside: dict[str, Any], pages: list[StoredPage]

@@ -28,6 +28,22 @@ PARTS = 4
 events wait."""
 
 
+class _Written:
+    """What one checkpoint has packed: `pages` by file and keys, which the fold has not taken over yet, and
+    those of their `windows` that have not changed since."""
+
+    def __init__(self, windows: dict[Any, EventWindow]) -> None:
+        self.windows = windows
+        self.pages: deque[tuple[str, list[Any]]] = deque()
+
+    def stored(self) -> Iterator[StoredPage]:
+        """What a snapshot holds of the pages."""
+        for name, keys in self.pages:
+            left = [self.windows[key].ats[-1] for key in keys if key in self.windows]
+            if left:
+                yield StoredPage(name, bytes(key not in self.windows for key in keys), max(left))
+
+
 class WindowPaging:
     """The windows of one table that have not changed since they were packed, or are being packed: `aside` are
     those that a checkpoint is packing; `copied` those of the pages that are in memory, first those that have
@@ -38,7 +54,7 @@ class WindowPaging:
         self.copied: dict[Any, EventWindow] = {}
         self.aside: dict[Any, EventWindow] = {}
         self._listed: list[Any] = []  # the keys of what is aside, when it was set aside
-        self._packed: deque[tuple[str, list[Any]]] = deque()
+        self._written: deque[_Written] = deque()
         self._share = budget.share()
         self._each = 0.0
         self._looks = 0
@@ -46,7 +62,7 @@ class WindowPaging:
 
     def read(self, key: Any) -> EventWindow | None:
         """A key's window, to be read only; it is in memory from now on. None if there is none."""
-        window = self.aside.get(key) or self.copied.get(key)
+        window = self._in_memory(key)
         if window is None and self.pages:
             window = self.pages.peek(key)
             if window is not None:
@@ -55,11 +71,19 @@ class WindowPaging:
 
     def peek(self, key: Any) -> EventWindow | None:
         """A key's window, to be read only, which stays where it is."""
-        return self.aside.get(key) or self.copied.get(key) or self.pages.peek(key)
+        return self._in_memory(key) or self.pages.peek(key)
+
+    def _in_memory(self, key: Any) -> EventWindow | None:
+        window = self.copied.get(key) or self.aside.get(key)
+        for written in self._written:
+            window = window or written.windows.get(key)
+        return window
 
     def take(self, key: Any) -> EventWindow | None:
         """Take a key's window out, to be changed; None if there is none."""
         window = self.aside.pop(key, None)
+        for written in self._written:
+            window = window or written.windows.pop(key, None)
         if window is not None or not self.pages:
             return window
         window = self.copied.pop(key, None)
@@ -70,17 +94,35 @@ class WindowPaging:
 
     def windows(self) -> Iterator[tuple[Any, EventWindow]]:
         """Each key and its window, to be read only."""
-        return chain(self.aside.items(), self.pages.items())
+        written = chain.from_iterable(written.windows.items() for written in self._written)
+        return chain(self.aside.items(), written, self.pages.items())
+
+    def in_memory(self) -> Iterator[tuple[Any, EventWindow]]:
+        """Those that are in memory."""
+        written = chain.from_iterable(written.windows.items() for written in self._written)
+        return chain(self.aside.items(), written, self.copied.items())
 
     @property
     def count(self) -> int:
         """How many windows there are."""
-        return len(self.aside) + len(self.pages)
+        return len(self.pages) + self._count_apart
 
     @property
-    def in_memory(self) -> int:
+    def count_in_memory(self) -> int:
         """How many of them are in memory."""
-        return len(self.aside) + len(self.copied)
+        return len(self.copied) + self._count_apart
+
+    @property
+    def _count_apart(self) -> int:
+        return len(self.aside) + sum(len(written.windows) for written in self._written)
+
+    def names(self) -> list[str]:
+        """The files that a snapshot refers to."""
+        return [*self.pages.names(), *(name for written in self._written for name, _ in written.pages)]
+
+    def stored(self) -> list[StoredPage]:
+        """What a snapshot holds of the pages."""
+        return [*self.pages.stored(), *(page for written in self._written for page in written.stored())]
 
     def put(self, windows: dict[Any, EventWindow]) -> None:
         """Pack windows, at most `PAGE`; they stay in memory."""
@@ -88,9 +130,8 @@ class WindowPaging:
         self.copied.update(windows)
 
     def set_aside(self, changed: dict[Any, EventWindow]) -> None:
-        """A checkpoint is going to pack these, and what is aside."""
-        self._packed.clear()
-        self.aside.update(changed)
+        """A checkpoint is going to pack these. Nothing is aside."""
+        self.aside = dict(changed)
         self._listed = list(self.aside)
 
     def apart(self, changed: dict[Any, EventWindow]) -> tuple[list[str], list[StoredPage]]:
@@ -103,13 +144,15 @@ class WindowPaging:
     def packed(self, names: Sequence[str]) -> dict[Any, EventWindow]:
         """What was set aside is in these pages now; returns the windows of those that could not be
         written."""
-        back: dict[Any, EventWindow] = {}
+        written, back = _Written(self.aside), dict[Any, EventWindow]()
         for name, keys in zip(names, _cut(iter(self._listed)), strict=True):
             if name:
-                self._packed.append((name, keys))
+                written.pages.append((name, keys))
             else:
                 back.update((key, self.aside.pop(key)) for key in keys if key in self.aside)
-        self._listed = []
+        if written.pages:
+            self._written.append(written)
+        self.aside, self._listed = {}, []
         return back
 
     def put_back(self) -> dict[Any, EventWindow]:
@@ -121,16 +164,14 @@ class WindowPaging:
         """Do the next part of the work. Whether some of the changed windows should be packed now, as
         memory is needed."""
         if not self._each or self._looks % MEASURED_EVERY == 0:
-            kinds = (changed, self.copied, self.aside)
-            sample = chain.from_iterable(islice(kind.items(), SAMPLED) for kind in kinds)
+            sample = chain(islice(changed.items(), SAMPLED), islice(self.in_memory(), SAMPLED))
             self._each = size_of(0, sample).bytes_each
         self._looks += 1
         part = (self._looks + self._turn) % PARTS
-        if part == 0:
-            if self._packed:
-                self._take_over(*self._packed.popleft(), bound, watermark)
-            elif changed and not self.copied:
-                return self._needs_memory(len(changed))
+        if part % 2 == 0 and self._written:
+            self._take_over(bound, watermark)
+        elif part == 0:
+            return bool(changed) and not self.copied and self._needs_memory(len(changed))
         elif part == 1:
             self._drop_copies(len(changed))
         elif part == 2:
@@ -140,18 +181,22 @@ class WindowPaging:
             self.pages.pack_worn()
         return False
 
-    def _take_over(self, name: str, keys: list[Any], bound: float, watermark: float) -> None:
-        """Add a page that a checkpoint has written."""
+    def _take_over(self, bound: float, watermark: float) -> None:
+        """Take over the next page that a checkpoint has written."""
+        written = self._written[0]
+        name, keys = written.pages.popleft()
         left = {}
         for key in keys:
-            window = self.aside.pop(key, None)
+            window = written.windows.pop(key, None)
             if window is not None and window.ats[-1] > bound and window.retain(bound, watermark):
                 left[key] = window
         self.pages.add(name, keys, left)
         self.copied.update(left)
+        if not written.pages:
+            self._written.popleft()
 
     def _needs_memory(self, changed: int) -> bool:
-        self._share.bytes = self._each * (changed + self.in_memory)
+        self._share.bytes = self._each * (changed + self.count_in_memory)
         return self._share.excess > 0
 
     def _drop_copies(self, changed: int) -> None:
@@ -162,7 +207,7 @@ class WindowPaging:
     def restore(self, pages: Sequence[StoredPage]) -> None:
         """Continue from pages of a snapshot, and from nothing else."""
         self.copied, self.aside, self._listed = {}, {}, []
-        self._packed.clear()
+        self._written.clear()
         self.pages.restore(pages)
 
 

@@ -237,24 +237,25 @@ def test_a_checkpoint_costs_what_changed(tmp_path: Path) -> None:
     table = paged(on_disk(tmp_path, 10**9), SumWindow, ())
     windows = PagedTables([table])
 
-    def packs() -> int:
+    def packs(*, cleanups: int) -> int:
         windows.set_aside()
         content, names = checkpoint(table)
         windows.packed([names])
-        for _ in range(200):
+        for _ in range(cleanups):
             table.retain(2.0)
-        assert table.held_in_memory == table.held
+        assert table.held_in_memory == table.held == len(KEYS)
         pages = [next(tmp_path.rglob(name)).read_bytes() for name in names]
         assert len(content) < 6_000
         return sum(int.from_bytes(page[:4], "little") for page in pages)
 
     for number in range(len(KEYS)):
         put(table, f"k{number}", 1.0, float(number))
-    assert packs() == len(KEYS)
-    assert packs() == 0
-    put(table, "k7", 2.0, 1.0)
-    assert table.get("k8") is not None  # a read changes nothing
-    assert packs() == 1
+    assert packs(cleanups=0) == len(KEYS)
+    for cleanups in (0, 10, 200):  # it has taken over none of the pages, some, and all
+        assert packs(cleanups=cleanups) == 0
+        put(table, "k7", 2.0, 1.0)
+        assert table.get("k8") is not None  # a read changes nothing
+        assert packs(cleanups=0) == 1
 
 
 def test_windows_that_few_change_at_a_time_are_in_few_pages(tmp_path: Path) -> None:
