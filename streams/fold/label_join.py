@@ -400,8 +400,7 @@ class LabelJoin:
                 _remove(self._answered, (pending.label_key, name), pending)
 
     def pack(self) -> None:
-        """Pack the older ones if there are many; called when the learner has handled everything that is
-        known."""
+        """Pack the older ones if there are many; called when the learner has handled all that is known."""
         for pending in self._waiting.pack(self._is_over):
             self._remove(pending)
         for pending in self._closing.pack(lambda pending: not self._is_remembered(pending)):
