@@ -17,7 +17,7 @@ ARRIVED = "driftline.arrived"
 _arrived: ContextVar[float] = ContextVar("arrived")
 
 
-def begin(scope: MutableMapping[str, Any]) -> None:
+def note_arrival(scope: MutableMapping[str, Any]) -> None:
     """A request is begun with, in this task and those that it starts."""
     _arrived.set(scope.get(ARRIVED) or asyncio.get_running_loop().time())
 

@@ -54,7 +54,7 @@ class Gate:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
             await problem_response(too_long(HEAD_BYTES), close=True)(scope, receive, send)
             return
-        client_patience.begin(scope)
+        client_patience.note_arrival(scope)
         headers = Headers(scope=scope)
         request_id = headers.get(REQUEST_ID, "")[:128] or uuid.uuid4().hex
         about(request_id=request_id)

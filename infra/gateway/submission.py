@@ -36,7 +36,7 @@ from driftline.streams.records.positions import position_of
 
 FOLLOWED_FOR = 600.0
 """Seconds for which a request without an answer is remembered as in progress."""
-ASKED_AFTER = 2.0
+WORKERS_ASKED_AFTER = 2.0
 """Seconds without an answer after which the workers are asked whether a request has been folded."""
 SENT_FOR = 20.0
 """Seconds for which an event is being sent, whether or not a client waits. The producer gives up earlier."""
@@ -187,7 +187,7 @@ class Submission:
     async def _decided(self, position: LogPosition, results: list[asyncio.Future[Any]]) -> None:
         """Return when one of the results of a request is there, or none will come."""
         # in a chain, what the log's stage has folded may still be on its way to its answer
-        within = None if self._topics.behind else ASKED_AFTER
+        within = None if self._topics.behind else WORKERS_ASKED_AFTER
         done, _ = await asyncio.wait(results, timeout=within, return_when=asyncio.FIRST_COMPLETED)
         if done:
             return

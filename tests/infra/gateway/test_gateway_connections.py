@@ -187,7 +187,7 @@ def test_a_client_waits_from_the_arrival_of_its_request_on(
     begun: list[tuple[float, float]] = []
     patience = 100.0
 
-    def begin(scope: MutableMapping[str, Any]) -> None:
+    def note_arrival(scope: MutableMapping[str, Any]) -> None:
         scope[client_patience.ARRIVED] -= len(begun) * patience / 2
         before(scope)
         now = asyncio.get_running_loop().time()
@@ -200,9 +200,9 @@ def test_a_client_waits_from_the_arrival_of_its_request_on(
             await client.send(place.head(f"GET {BASE}/schema"))
             assert (await client.answer()).status == 200
 
-    before = client_patience.begin
+    before = client_patience.note_arrival
     monkeypatch.setattr(client_patience, "ANSWERS_IN", patience)
-    monkeypatch.setattr(client_patience, "begin", begin)
+    monkeypatch.setattr(client_patience, "note_arrival", note_arrival)
     connected(use)
     (first, _), (second, _), (_, third) = begun
     assert [first, second] == [pytest.approx(patience), pytest.approx(patience)]
