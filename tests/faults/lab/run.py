@@ -156,33 +156,33 @@ class Run:
     def _targets(self, partitions: Iterable[int] | None) -> list[Target]:
         return self.targets if partitions is None else [Target(0, partition) for partition in partitions]
 
+    def _until(self, worker: WorkerProcess, condition: Callable[[], bool], what: str) -> None:
+        """Wait for something that a worker does, as long as it lives and gets further in its topics."""
+
+        def done() -> bool:
+            self._must_live(worker)
+            return condition()
+
+        until(done, f"a worker {what}; see {worker.log}", progress=lambda: worker.offsets)
+
     def until_serving(self, worker: WorkerProcess, partitions: Iterable[int] | None = None) -> None:
         """Wait until a worker serves these partitions of the log (all of all stages)."""
         wanted = self.names(partitions)
-
-        def serving() -> bool:
-            self._must_live(worker)
-            return worker.in_state("serving") >= wanted
-
-        until(serving, f"a worker serves partitions {sorted(wanted)}; see {worker.log}")
+        self._until(
+            worker, lambda: worker.in_state("serving") >= wanted, f"serves partitions {sorted(wanted)}"
+        )
 
     def until_folded(self, worker: WorkerProcess, partitions: Iterable[int] | None = None) -> None:
         """Wait until a worker has folded these partitions of the log (all of all stages) to their end."""
-
-        def folded() -> bool:
-            self._must_live(worker)
-            return self.all_folded(worker, partitions)
-
-        until(
-            folded, f"a worker folds partitions {sorted(self.names(partitions))} to the end; see {worker.log}"
-        )
+        what = f"folds partitions {sorted(self.names(partitions))} to the end"
+        self._until(worker, lambda: self.all_folded(worker, partitions), what)
 
     def all_folded(self, worker: WorkerProcess, partitions: Iterable[int] | None = None) -> bool:
         """Whether a worker has folded all that is in these partitions of the log (all of all stages)."""
-        found = worker.partitions  # before the ends, which have all that was sent by then
+        found = worker.offsets  # before the ends, which have all that was sent by then
         behind: list[tuple[TopicPartition, int, int]] = []
         for target in self._targets(partitions):
-            folded = found.get(self.stages.name(target), {}).get("next_offset", 0)
+            folded = found.get(self.stages.name(target), 0)
             place = TopicPartition(*self.stages.input(target))
             if folded < (end := self.ends(place.topic)[place.partition]):
                 behind.append((place, folded, end))
@@ -197,11 +197,9 @@ class Run:
         wanted = share * sum(self.ends(self.topics.log).values())
 
         def passed() -> bool:
-            self._must_live(worker)
-            status = worker.status
-            return status is not None and sum(status["next_offsets"].values()) >= wanted
+            return sum((worker.status or {"next_offsets": {}})["next_offsets"].values()) >= wanted
 
-        until(passed, f"a worker folds {wanted:.0f} records; see {worker.log}")
+        self._until(worker, passed, f"folds {wanted:.0f} records")
 
     @staticmethod
     def _must_live(worker: WorkerProcess) -> None:
@@ -333,16 +331,18 @@ class Run:
             admin.delete_records({TopicPartition(topic, p): end for p, end in ends.items()})
 
     def until_published(self, share: float) -> None:
-        """Wait until about this share of all predictions is on its topic."""
-        # markers of fences count too, some for each take-over
+        """Wait until about this share of all predictions is on its topic, with some markers of fences."""
         wanted = int(share * self._counts[-1])
 
-        def published() -> bool:
+        def published() -> int:
+            return sum(self.ends(self.topics.predictions).values())
+
+        def enough() -> bool:
             if self.workers:
                 self.workers[-1].check()
-            return sum(self.ends(self.topics.predictions).values()) >= wanted
+            return published() >= wanted
 
-        until(published, f"{wanted} predictions are published")
+        until(enough, f"{wanted} predictions are published", progress=published)
 
     def next_prediction(self) -> Callable[[], float]:
         """Look at the topic's end; the function returned waits for the next prediction beyond it and

@@ -25,13 +25,21 @@ class LabError(Exception):
     """The run did not come to where it could be judged."""
 
 
-def until(condition: Callable[[], Any], what: str, within: float = PATIENCE) -> Any:
-    """Wait until a condition gives something true, and return that. A broker that is away answers no."""
-    deadline = time.monotonic() + within
+def until(
+    condition: Callable[[], Any],
+    what: str,
+    within: float = PATIENCE,
+    progress: Callable[[], Any] = lambda: None,
+) -> Any:
+    """Wait until a condition gives something true, and return that; seconds are counted from the last change
+    of `progress` on. A broker that is away answers no."""
+    deadline, before = time.monotonic() + within, None
     while time.monotonic() < deadline:
         with suppress(KafkaError):
             if found := condition():
                 return found
+            if (now := progress()) != before:
+                deadline, before = time.monotonic() + within, now
         time.sleep(0.02)
     raise LabError(f"not within {within:g} s: {what}")
 

@@ -52,6 +52,11 @@ class WorkerProcess:
         status = self.status
         return {} if status is None else dict(status["partitions"])
 
+    @property
+    def offsets(self) -> dict[str, int]:
+        """How far each of its partitions is folded."""
+        return {name: found.get("next_offset", 0) for name, found in self.partitions.items()}
+
     def in_state(self, state: str) -> set[str]:
         return {p for p, found in self.partitions.items() if found["state"] == state}
 
