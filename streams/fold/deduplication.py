@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import zlib
+from itertools import chain, islice
+from sys import getsizeof
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from driftline.features.state.event_time import NEVER
+from driftline.object_size import SAMPLED, StateSize, size_of
 from driftline.streams.declare.event_codec import as_written
 from driftline.streams.declare.events import Event
 
@@ -63,7 +66,18 @@ class SeenEvents:
         return "duplicate" if seen.imag == content else "other content"
 
     def __len__(self) -> int:
-        return sum(len(seen) for seen in (*self._newer.values(), *self._older.values()))
+        return sum(map(len, self._dicts()))
+
+    def _dicts(self) -> list[dict[str, complex]]:
+        return [*self._newer.values(), *self._older.values()]
+
+    @property
+    def size(self) -> StateSize:
+        """How many there are, and how much memory each takes."""
+        dicts = self._dicts()
+        one = size_of(len(self), islice(chain.from_iterable(seen.items() for seen in dicts), SAMPLED))
+        tables = sum(map(getsizeof, dicts)) / max(one.held, 1)
+        return one._replace(bytes_each=one.bytes_each + tables)
 
 
 class SeenColumns(NamedTuple):

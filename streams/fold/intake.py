@@ -148,8 +148,9 @@ class Intake:
         return self._features.keys_held()
 
     def sizes(self) -> dict[str, StateSize]:
-        """How many windows and predictions there are, and what each takes of memory."""
-        return self._features.sizes() | self.label_join.sizes()
+        """How many windows, predictions and ids of events there are, and what each takes of memory."""
+        ids = {"ids of events that would be repeats": self._s.seen.size}
+        return self._features.sizes() | self.label_join.sizes() | ids
 
     def packed_sizes(self) -> dict[str, float]:
         """The bytes of a window or prediction in a file, by the names in `sizes`."""
