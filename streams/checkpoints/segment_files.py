@@ -21,15 +21,14 @@ from driftline.atomic_file import sync_folder
 from driftline.errors import StateUnreadable
 from driftline.features.state.segment_store import IN_MEMORY, MemoryBudget, SegmentBytes, SegmentStore
 from driftline.streams.archive.storage import STALE
-from driftline.streams.errors import StreamsError
 
 log = logging.getLogger("driftline.worker")
 
 SEGMENTS = "segments"
 
 
-class SegmentLost(StreamsError):
-    """A segment that a state needs is missing or changed."""
+class SegmentLost(StateUnreadable):
+    """A segment that a state names is missing or changed."""
 
 
 class SegmentMemory:

@@ -27,6 +27,7 @@ from driftline.streams.code.state_hash import state_hash
 from driftline.streams.fold import intake
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import code_of
+from driftline.streams.owner.retry_pause import RETRY_AFTER, pause_after
 from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.simulation.sources import LogRecord, layout, with_closing_clock
 from driftline.streams.waiting import queue
@@ -189,6 +190,19 @@ def test_a_page_that_changed_ends_the_fold_and_is_no_fault_of_a_record(
         path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(StateUnreadable, match="changed while it was in use"):
         fold(stored, payments_log[1_000:])
+
+
+def test_a_page_that_is_lost_before_the_fold_takes_it_over_has_the_partition_taken_over_again(
+    payments_log: list[LogRecord], tmp_path: Path
+) -> None:
+    stored = PartitionProcessor(scaled(), 0, store=SegmentFolders(tmp_path, 0, 10**9).store(FOLDER))
+    fold(stored, payments_log[:500])
+    _, pages = checkpointed(stored)
+    for page in pages:
+        next(tmp_path.rglob(page)).unlink()
+    with pytest.raises(StateUnreadable, match="cannot be read") as raised:
+        fold(stored, payments_log[500:])
+    assert pause_after(raised.value) == RETRY_AFTER
 
 
 def test_windows_that_cannot_be_written_stay_in_memory_and_in_the_checkpoint(
