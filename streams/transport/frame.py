@@ -211,7 +211,8 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
         """Have those partitions fetched from that need it, each from where it is read."""
         unfetched = self._appended.unfetched() & self._get_active_partitions()
         if unfetched != self._unfetched:
-            read = {tp: self._read_offset[tp] for tp in self._unfetched - unfetched}
+            again = {tp: self._read_offset[tp] for tp in self._unfetched - unfetched}
+            read = {tp: offset for tp, offset in again.items() if offset is not None}  # None: as committed
             self._unfetched = unfetched
             await self._thread.call_thread(self._thread.fetch_all_but, unfetched, read)
 
