@@ -29,6 +29,7 @@ PASSING: frozenset[tuple[str, str]] = frozenset(
         ("Home", "last_stranger"),
         # counted for people, since the process began
         ("Intake", "accepted"),
+        ("LabelJoin", "tally"),
         # what is written before it is read
         ("PiecePickler", "_buffer"),
         # what nothing comes to any more may stay among them; the hash of the state compares the others
