@@ -94,6 +94,7 @@ class FeatureState:
         for view in views:
             self._show(view)
         self._read_row = self._row.reader()
+        self._gathered_names = tuple(self._row.names())
         self.paged = PagedTables(self._tables.values())
         self._updates = {event: self._update_of(event) for event in (*self._feeds, *self._lookups, ask)}
 
@@ -205,7 +206,7 @@ class FeatureState:
 
     def names(self) -> tuple[str, ...]:
         """The features in the order in which a request has them."""
-        return (*self._row.names(), *self._computed_names)
+        return (*self._gathered_names, *self._computed_names)
 
     def read(self, request: Any, at: float) -> dict[str, Any]:
         """The request's feature values; missing ones are absent. Raises FeatureValueError."""
@@ -224,7 +225,7 @@ class FeatureState:
         """Values that were gathered in several stages, in the order in which `gather` gives them."""
         if self._is_ranged:
             self._ranges.begin()
-        return {name: gathered[name] for name in self._row.names() if name in gathered}
+        return {name: gathered[name] for name in self._gathered_names if name in gathered}
 
     def complete(self, x: dict[str, Any]) -> None:
         """Apply the valid ranges to gathered values, and add the on-demand features. Raises
