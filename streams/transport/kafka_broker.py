@@ -88,9 +88,6 @@ class KafkaAppender:
         """See `Appender`."""
         try:
             sent = [one for place, outputs in batches.items() for one in await self._send(place, outputs)]
-            for one in sent:
-                # when one fails, the others' errors are not awaited
-                one.delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
             return {one.place: await self._delivered(one) for one in sent}
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"another owner has taken over: {error}") from error
@@ -104,6 +101,8 @@ class KafkaAppender:
         for batch in packed(self._producer, ((o.key, o.value, headers_of(o)) for o in outputs)):
             end = begin + batch.record_count()
             delivery = await self._producer.send_batch(batch, place.topic, partition=place.partition)
+            # when one fails, or a later one cannot be sent, this one's error is not awaited
+            delivery.add_done_callback(lambda done: done.cancelled() or done.exception())
             sent.append(_Sent(place, outputs[begin:end], delivery))
             begin = end
         return sent
