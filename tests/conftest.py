@@ -169,6 +169,11 @@ class System:
         path = self.home / "status" / f"{name}.json"
         return json.loads(path.read_text()) if path.exists() else None
 
+    @property
+    def statuses(self) -> list[dict[str, Any]]:
+        """What each worker has written to its status file."""
+        return [json.loads(path.read_text()) for path in (self.home / "status").glob("*.json")]
+
     def start(self) -> Command:
         """One more worker."""
         return self.command("worker", self.case_path)[0]
@@ -228,8 +233,7 @@ class System:
         """Whether this worker has folded all of the log."""
         assert worker.poll() is None, "the worker ended"
         ends = self.ends(self.topics.log)
-        statuses = [json.loads(path.read_text()) for path in (self.home / "status").glob("*.json")]
-        folded = [status["next_offsets"] for status in statuses if status["pid"] == worker.pid]
+        folded = [status["next_offsets"] for status in self.statuses if status["pid"] == worker.pid]
         return any(all(to.get(str(p), 0) >= end for p, end in ends.items()) for to in folded)
 
     def read(self, topic: str) -> list[Any]:

@@ -30,7 +30,7 @@ def log() -> logging.Logger:
 
 
 def written(log: logging.Logger) -> str:
-    """What it wrote."""
+    """What a logger has written to its one handler."""
     (handler,) = log.handlers
     assert isinstance(handler, logging.StreamHandler)
     return str(handler.stream.getvalue())

@@ -35,7 +35,7 @@ def member(**changed: Any) -> dl.UseCase:
 
 
 def of_two(event: Any, other: Any) -> bool:
-    """A function of more than the event."""
+    """A label's value that takes two arguments."""
     return bool(event.bad and other)
 
 

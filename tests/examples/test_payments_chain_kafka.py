@@ -30,11 +30,6 @@ KINDS = ("predictions", "outcomes", "drift", "models")
 Eventually = Callable[..., Any]
 
 
-def statuses(system: Any) -> list[dict[str, Any]]:
-    """Of both workers."""
-    return [json.loads(path.read_text()) for path in (system.home / "status").glob("*.json")]
-
-
 class Refolded:
     """What the recorded order of each stage's topic gives, in one pass without a fault."""
 
@@ -74,7 +69,7 @@ def run_and_kill(system: Any, events: list[Any], eventually: Eventually) -> None
     """Two workers, one of them killed half-way, until every request has its outcome."""
     killed = system.start()
     staying = system.start()
-    eventually(lambda: len(statuses(system)) == 2 and all(one["partitions"] for one in statuses(system)))
+    eventually(lambda: len(system.statuses) == 2 and all(one["partitions"] for one in system.statuses))
     system.produce(events[: LIMIT // 2])
     eventually(lambda: sum(system.ends(system.topics.predictions).values()) > 500)
     killed.kill()

@@ -22,15 +22,10 @@ CASE = parcels.replicated
 Eventually = Callable[..., Any]
 
 
-def statuses(system: Any) -> list[dict[str, Any]]:
-    """Of both workers."""
-    return [json.loads(path.read_text()) for path in (system.home / "status").glob("*.json")]
-
-
 def run(system: Any, events: list[Any], eventually: Eventually, *, kill: bool) -> None:
     """Two workers, one of which may be killed half-way, until every request has its outcome."""
     other, staying = system.start(), system.start()
-    eventually(lambda: len(statuses(system)) == 2 and all(one["partitions"] for one in statuses(system)))
+    eventually(lambda: len(system.statuses) == 2 and all(one["partitions"] for one in system.statuses))
     system.produce(events[: len(events) // 2])
     eventually(lambda: sum(system.ends(system.topics.predictions).values()) > 50)
     if kill:

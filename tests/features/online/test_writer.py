@@ -43,7 +43,7 @@ def connect(repo: OnlineStoreRepo) -> sqlite3.Connection:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for it; fails after the deadline."""
+    """Return when a condition holds; fails after the deadline."""
     async with asyncio.timeout(DEADLINE):
         while not condition():
             await asyncio.sleep(0.01)

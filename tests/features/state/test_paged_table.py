@@ -110,7 +110,7 @@ class Op(NamedTuple):
 
 
 def ops(random: Random, numbers: range) -> list[Op]:
-    """Some keys are put often and some seldom."""
+    """Operations of which some keys have many and some few."""
     return [
         Op(
             number,

@@ -49,7 +49,7 @@ def exact_variance(values: list[float]) -> Fraction:
 
 
 def decayed_mean(inside: Sequence[tuple[float, float]]) -> float:
-    """By the definition, in floats."""
+    """The decayed mean of (time, value), computed from its definition in floats."""
     newest = max(t for t, _ in inside)
     weights = [2.0 ** ((t - newest) / HALF_LIFE) for t, _ in inside]
     return fsum(w * v for w, (_, v) in zip(weights, inside, strict=True)) / fsum(weights)

@@ -34,7 +34,7 @@ LOST = "it restarts after 4 s: the network is gone"
 
 
 def shown(running: bool, **said: Any) -> list[str]:
-    """The lines below a worker's first one."""
+    """The lines of the status text below the first one of a worker."""
     worker = {"case": "orders", "pid": 7, "running": running, "counts": COUNTS, "partitions": {}} | said
     broker = {"running": True, "bootstrap": "127.0.0.1:9", "pid": None}
     return status_text({"broker": broker, "workers": [worker]}).splitlines()[2:]

@@ -52,7 +52,7 @@ class Drawn(Event, tag="drawn"):
 
 
 class Prediction(Event, tag="prediction"):
-    """Named as a record of ours is."""
+    """An event whose name is also that of a published record."""
 
     code: str
 

@@ -271,7 +271,7 @@ async def all_answered(port: int, key: str, numbers: Sequence[int], clients: int
 
 
 async def asked_fact(client: Client) -> Answer:
-    """The answer to a fact."""
+    """What the gateway answers when it is sent a label."""
     last = asked(1)
     fact = shop.Settled(id="fact", at=last.at, order=last.order, shop=last.shop, bad=0.0)
     return await client.post("/events", encoded(fact))

@@ -97,7 +97,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
 
 @pytest.fixture
 def become(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Has this process be a user from now on."""
+    """Gives this process the credentials of a user."""
 
     def be(user: str) -> None:
         for name, value in secured.variables(user).items():
@@ -117,7 +117,7 @@ def allowed(secured: Secured, become: Callable[[str], None]) -> None:
 
 
 def command_lines() -> str:
-    """Those of all processes of this machine."""
+    """The command lines of all processes of this machine."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

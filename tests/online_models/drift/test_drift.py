@@ -27,7 +27,7 @@ PROMISED = Monitoring().false_alarm_every
 
 
 def unit(number: int, asked: Asked, _: np.random.Generator) -> Asked:
-    """Miles become kilometres."""
+    """From `AT` on a distance comes in kilometres instead of miles."""
     return asked._replace(x=asked.x | {"distance": asked.x["distance"] * 1.609}) if number >= AT else asked
 
 
@@ -228,7 +228,7 @@ def test_the_estimate_follows_the_inputs_before_labels_come_and_is_withheld_when
 
 
 class Asking(Ask):
-    """Another request."""
+    """A request of another type, for tasks that are declared beside the first."""
 
 
 def test_numbers_and_classes_are_watched_too() -> None:

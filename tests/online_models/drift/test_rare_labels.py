@@ -28,7 +28,7 @@ TOTAL_BEFORE = 100
 
 
 class Ask:
-    """The request."""
+    """The type of the request, of which the monitors need no field."""
 
 
 TASK = Binary("b", ask=Ask, label=Label(Ask, on="id", value=lambda event: event, wait=1.0, at_expiry=False))

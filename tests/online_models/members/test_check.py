@@ -66,7 +66,7 @@ class Clocked(Fair):
 
 
 class Forgetful(Fair):
-    """Its pickle is without what it has learned."""
+    """A model whose pickle lacks what it has learned."""
 
     def __init__(self) -> None:
         self.n = 0
@@ -82,7 +82,7 @@ class Forgetful(Fair):
 
 
 class Closing(Fair):
-    """It can be pickled until it has learned."""
+    """A model that can be pickled only before it has learned."""
 
     def learn_one(self, x: dict[str, Any], y: bool) -> None:
         self.open = lambda: x

@@ -69,7 +69,7 @@ class Wrong(Obeys):
 
 
 class Says(Obeys):
-    """Never fails."""
+    """A model that learns without a failure."""
 
     def learn_one(self, x: dict[str, Any], y: Any = None) -> None:
         self.learned += 1

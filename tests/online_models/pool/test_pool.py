@@ -115,7 +115,7 @@ def test_a_member_that_raises_is_quarantined_with_its_reason_and_the_others_go_o
 
 
 class TurnsNaN(RaisesAt):
-    """Its third label spoils it."""
+    """A model whose answers are NaN once it has learned so many labels."""
 
     def learn_one(self, x: dict[str, Any], y: Any) -> None:
         self.left -= 1

@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from shop import START, Settled, orders
+from asking import orders_asked_by
+from shop import START
 
-from driftline import HOUR, Binary, Event, Label, UseCase, field
+from driftline import Event, UseCase
 from driftline.streams.clients.schema import topic_schemas
 from driftline.streams.errors import DeclarationError, Refused
 from driftline.streams.fold.processor import PartitionProcessor
@@ -29,20 +30,7 @@ class Tolerant(Event, tag="asked", forbid_unknown_fields=False):
     amount: float
 
 
-def case_of(asked: type[Event]) -> UseCase:
-    return UseCase(
-        "orders",
-        key="shop",
-        events=[asked, Settled],
-        features={"amount": field("amount")},
-        task=Binary(
-            "bad", ask=asked, label=Label(Settled, on="order", value=lambda e: e.bad > 0.5, wait=2 * HOUR)
-        ),
-        models=orders.models,
-    )
-
-
-RETIRED, TOLERANT = case_of(Asked), case_of(Tolerant)
+RETIRED, TOLERANT = orders_asked_by(Asked), orders_asked_by(Tolerant)
 
 
 def raw(**more: Any) -> bytes:
@@ -125,12 +113,12 @@ def test_a_subclass_keeps_what_its_base_has_retired() -> None:
 
 
 def test_retiring_is_other_code_and_in_the_schema() -> None:
-    assert RETIRED.spec_hash != case_of(Tolerant).spec_hash
+    assert RETIRED.spec_hash != orders_asked_by(Tolerant).spec_hash
 
     class More(Asked, tag="asked", retired=("shade",)):
         pass
 
-    assert case_of(More).spec_hash != RETIRED.spec_hash
+    assert orders_asked_by(More).spec_hash != RETIRED.spec_hash
     log = topic_schemas(RETIRED)["orders.events"]
     assert log["$defs"]["Asked"]["properties"]["colour"]["deprecated"] is True
     assert msgspec.json.encode(log)

@@ -217,7 +217,7 @@ def test_a_refused_event_changes_nothing_but_the_counts(name: str) -> None:
 
 
 class Panic(BaseException):
-    """As of a library in Rust: no Exception."""
+    """An error that is no Exception, as libraries in Rust raise."""
 
 
 @pytest.mark.parametrize("raised", [SystemExit(1), Panic("index out of bounds")])

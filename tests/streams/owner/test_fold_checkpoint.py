@@ -61,7 +61,7 @@ def header(deployment: Deployment, fold: PartitionProcessor) -> CheckpointHeader
 
 
 def checkpoint(deployment: Deployment, fold: PartitionProcessor) -> str:
-    """Its name; raises OSError."""
+    """Store a checkpoint of a fold and return its name; raises OSError."""
     name = f"00000/{fold.next_offset:020d}.checkpoint"
     asyncio.run(FoldCheckpoint(deployment, name, header(deployment, fold), fold).finish())
     return name

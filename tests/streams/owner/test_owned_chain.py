@@ -17,7 +17,7 @@ from tests.streams.owner.owned_chain import OwnedChain, Published
 
 
 def produce(chain: OwnedChain, number: int) -> None:
-    """Events come into the log."""
+    """Append the first so many events to the log."""
     for partition, record in laid_out(
         parcels, events(number), chain.stages[0].partitions, chain.itinerary.entry
     ):

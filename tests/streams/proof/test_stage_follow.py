@@ -30,7 +30,7 @@ def followers(chain: OwnedChain) -> StageFollowers:
 
 
 def follow(chain: OwnedChain, found: StageFollowers) -> None:
-    """Look until all is done."""
+    """Have every follower look until it has followed its topic to the end."""
     ends = {follower.name: len(chain.broker.at(follower.place)) for follower in found}
     done = dict.fromkeys(ends, False)
     while not all(done.values()):

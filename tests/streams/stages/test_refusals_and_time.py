@@ -56,7 +56,7 @@ def happened() -> Iterator[Event]:
 
 
 def told(case: UseCase, source: str, partitions: int) -> list[tuple[int, Outputs]]:
-    """What comes out, with its partition."""
+    """(partition, outputs) of every step of a simulation."""
     out: list[tuple[int, Outputs]] = []
     simulate(case, source, partitions=partitions, on_outputs=lambda *one: out.append(one))
     return out
@@ -174,7 +174,7 @@ class Sorted(Event, tag="sorted"):
 
 
 class Silent:
-    """Says nothing of any class."""
+    """A model that gives no class a probability."""
 
     def learn_one(self, x: dict[str, Any], y: str) -> None: ...
 

@@ -57,14 +57,14 @@ def repo(tmp_path: Path, online_store: str) -> OnlineStoreRepo:
 
 @pytest.fixture
 def live(tmp_path: Path, online_store: str) -> OnlineStoreRepo:
-    """Rows of it age by the wall clock."""
+    """A repository whose rows age by the wall clock."""
     made = repo_at(tmp_path / "feast", online_store, LIVE)
     made.apply()
     return made
 
 
 def feast_reads(repo: OnlineStoreRepo, *shops: str) -> list[Any]:
-    """Prices, by Feast's own way."""
+    """The prices of shops, as Feast itself reads them."""
     answer = repo.store.get_online_features(
         features=[f"{BY_SHOP}:price_1h"], entity_rows=[{"shop": shop} for shop in shops]
     )

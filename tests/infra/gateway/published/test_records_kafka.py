@@ -18,7 +18,7 @@ from tests.infra.gateway.gateways import Client, Gateways, asked, encoded
 
 @pytest.fixture
 def gateways(system_of: Callable[..., Any], eventually: Callable[..., Any]) -> Gateways:
-    """Of a case that takes commands."""
+    """The gateways of a case that takes commands, whose worker has answered some requests."""
     system = system_of("shop:operated")
     worker = system.start()
     system.produce(shop.trade(20))
@@ -43,7 +43,7 @@ def values(system: Any, kind: str) -> list[tuple[int, int, Any]]:
 
 
 async def pages(client: Client, kind: str, limit: int) -> list[tuple[int, int, Any]]:
-    """The same, read in pages."""
+    """All (partition, offset, record) of a kind, read in pages of so many."""
     found: list[tuple[int, int, Any]] = []
     since = ""
     while True:

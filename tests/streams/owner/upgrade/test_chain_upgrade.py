@@ -232,7 +232,7 @@ def traced(case: UseCase, chain: OwnedChain, prediction_id: str) -> Lineage:
 
 
 def topics_of(chain: OwnedChain) -> list[str]:
-    """What its stages read."""
+    """The topics that the stages of a chain read."""
     return [stage.topic for stage in chain.stages]
 
 

@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from shop import START, Constant, Settled, logistic
+from asking import orders_asked_by
+from shop import START, Constant, logistic
 
-from driftline import HOUR, Binary, Event, Label, Member, PerKey, UseCase, field
+from driftline import Event, Member, PerKey, UseCase
 from driftline.streams.archive.epochs import Code
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.code.fingerprint import Fingerprint
@@ -48,17 +49,13 @@ class Retired(Event, tag="asked", retired=("colour",)):
     amount: float
 
 
-def case_of(asked: type[Event], build: Any = logistic) -> UseCase:
-    return UseCase(
-        "orders",
-        key="shop",
-        events=[asked, Settled],
-        features={"amount": field("amount")},
-        task=Binary(
-            "bad", ask=asked, label=Label(Settled, on="order", value=lambda e: e.bad > 0.5, wait=2 * HOUR)
-        ),
-        models=PerKey(champion=Member("champion", build), frozen_after=20),
-    )
+def champion(build: Any) -> PerKey:
+    """A model alone, which stops to learn."""
+    return PerKey(champion=Member("champion", build), frozen_after=20)
+
+
+LOGISTIC = champion(logistic)
+COLOURED, PLAIN, RETIRED = (orders_asked_by(kind, LOGISTIC) for kind in (WithColour, WithoutColour, Retired))
 
 
 def log() -> list[bytes]:
@@ -75,7 +72,7 @@ def log() -> list[bytes]:
 
 
 def planned(new: UseCase, lines: Sequence[bytes], *, forget_letters: bool = False) -> UpgradePlan:
-    """What `new` says of a log that `case_of(WithColour)` has answered."""
+    """What `new` says of a log that `COLOURED` has answered."""
     topics, broker, checkpoints = Topics("orders", 1), MemoryBroker(), MemoryCheckpoints()
 
     def deployed(case: UseCase, name: str) -> Deployment:
@@ -87,7 +84,7 @@ def planned(new: UseCase, lines: Sequence[bytes], *, forget_letters: bool = Fals
             broker.at(place)
         for line in lines:
             broker.add(Place(topics.log, 0), b"s", line)
-        owned = await take_over(deployed(case_of(WithColour), "old"), 0)
+        owned = await take_over(deployed(COLOURED, "old"), 0)
         async for _ in owned.recover():
             pass
         if forget_letters:
@@ -103,7 +100,7 @@ def planned(new: UseCase, lines: Sequence[bytes], *, forget_letters: bool = Fals
 
 
 def test_a_deleted_field_is_seen_before_anything_is_lost() -> None:
-    plan = planned(case_of(WithoutColour), log())
+    plan = planned(PLAIN, log())
     assert plan.newly_refused == REQUESTS
     (reason,) = plan.refused.values()
     assert (reason.stage, reason.first) == ("decode", 0)
@@ -113,7 +110,7 @@ def test_a_deleted_field_is_seen_before_anything_is_lost() -> None:
 
 
 def test_a_retired_field_loses_nothing_and_changes_no_prediction() -> None:
-    plan = planned(case_of(Retired), log())
+    plan = planned(RETIRED, log())
     assert (plan.newly_refused, plan.refused_before, plan.records) == (0, 3, len(log()))
     assert (plan.answers, plan.other_answers) == (REQUESTS, 0)
 
@@ -124,13 +121,13 @@ def test_what_was_reported_but_accepted_before_counts_as_lost_when_it_is_refused
         at = (START + timedelta(days=1, minutes=n)).isoformat()
         event = {"type": "asked", "id": f"fast{n}", "at": at, "order": f"fast{n}", "shop": "s", "amount": 1.0}
         lines.insert(place, json.dumps(event | {"colour": "red"}).encode())
-    deleted, kept = planned(case_of(WithoutColour), lines), planned(case_of(Retired), lines)
+    deleted, kept = planned(PLAIN, lines), planned(RETIRED, lines)
     assert (deleted.newly_refused, deleted.refused_before) == (REQUESTS + 3, 3)
     assert (kept.newly_refused, kept.refused_before) == (0, 3)
 
 
 def test_predictions_that_would_be_others_are_counted() -> None:
-    plan = planned(case_of(Retired, Constant), log())
+    plan = planned(orders_asked_by(Retired, champion(Constant)), log())
     assert plan.newly_refused == 0
     assert plan.answers == plan.other_answers == REQUESTS
     assert 0 < plan.other_points < REQUESTS
@@ -140,13 +137,13 @@ def test_predictions_that_would_be_others_are_counted() -> None:
 def test_the_plan_is_the_same_wherever_the_published_settles(
     held_back: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = planned(case_of(WithoutColour), log())
+    expected = planned(PLAIN, log())
     monkeypatch.setattr("driftline.streams.fold.inheritance.HELD_BACK", held_back)
-    assert planned(case_of(WithoutColour), log()) == expected
+    assert planned(PLAIN, log()) == expected
 
 
 def test_what_was_refused_before_its_dead_letter_was_deleted_is_not_held_against_the_new_code() -> None:
-    plan = planned(case_of(Retired), log(), forget_letters=True)
+    plan = planned(RETIRED, log(), forget_letters=True)
     assert (plan.newly_refused, plan.refused_before, plan.unknown) == (0, 2, 1)
     assert "of 1 it is not known any more" in str(plan)
 
