@@ -72,8 +72,8 @@ def planned(case_path: str, case: UseCase, settings: Settings) -> UpgradePlan:
 
         try:
             run_worker(case, settings, upgrade_path=case_path, plan_only=True)
-        except OnlyPlanned as told:
-            return told.plan
+        except OnlyPlanned as planned:
+            return planned.plan
         return UpgradePlan()
     logs.begin()
     settings = settings.model_copy(update={"bootstrap": bootstrap_of(settings)})

@@ -43,13 +43,13 @@ class _ForkedWrite:
 
     def _wait(self) -> Written:
         with os.fdopen(self._reading, "rb") as answer:
-            told = answer.read()
+            output = answer.read()
         _, status, usage = os.wait4(self._pid, 0)
         if status:
             self.path.unlink(missing_ok=True)
-            reason = told.decode(errors="replace") or os.waitstatus_to_exitcode(status)
+            reason = output.decode(errors="replace") or os.waitstatus_to_exitcode(status)
             raise OSError(f"writing {self.path.name} failed: {reason}")
-        packed = msgspec.json.decode(told, type=list[list[str]])
+        packed = msgspec.json.decode(output, type=list[list[str]])
         return Written(self._cost + usage.ru_utime + usage.ru_stime, self.path.stat().st_size, packed)
 
     async def abort(self) -> None:

@@ -260,8 +260,8 @@ async def _known_epochs(
     # the intake of a chain tells from where on it reports refusals, when it follows that of other code
     letters = outputs["dead_letters"]
     extent = seen[letters] if letters in seen else (await deployment.broker.extents([letters]))[letters]
-    told = await epochs(deployment.broker, letters, extent.begin, extent.end)
-    return told if told and told[-1].epoch.number == deployment.number else []
+    announced = await epochs(deployment.broker, letters, extent.begin, extent.end)
+    return announced if announced and announced[-1].epoch.number == deployment.number else []
 
 
 async def _epochs_of_this_code(deployment: Deployment, place: Place, extent: Extent) -> list[Announced]:

@@ -29,9 +29,9 @@ class _Side:
         self.blocks: deque[tuple[bytes, SourcePosition]] = deque()
         self.source: SourcePosition = (-1, 0)
 
-    def add(self, told: StageRecord, value: bytes) -> None:
+    def add(self, sent: StageRecord, value: bytes) -> None:
         """The next record."""
-        self.source = (told.offset, told.ordinal)
+        self.source = (sent.offset, sent.ordinal)
         if self.digest.add(value):
             self.blocks.append((self.digest.short, self.source))
 
@@ -44,7 +44,7 @@ class Crossing(ABC):
         """The next record that the writer's topic gives."""
 
     @abstractmethod
-    def arrive(self, told: StageRecord, value: bytes) -> None:
+    def arrive(self, sent: StageRecord, value: bytes) -> None:
         """The next record in the reader's topic; one that has come before is passed over."""
 
     @abstractmethod
@@ -71,10 +71,10 @@ class RecordCrossing(Crossing):
         if self._is_equal:
             self._sent.add(decode_record(value), value)
 
-    def arrive(self, told: StageRecord, value: bytes) -> None:
+    def arrive(self, sent: StageRecord, value: bytes) -> None:
         """The next record in the reader's topic; one that has come before is passed over."""
-        if self._is_equal and told.number == self._arrived.digest.records + 1:
-            self._arrived.add(told, value)
+        if self._is_equal and sent.number == self._arrived.digest.records + 1:
+            self._arrived.add(sent, value)
 
     def compare(self) -> None:
         """Compare as far as both sides are known."""
@@ -126,7 +126,7 @@ class PoolCrossing(Crossing):
         """As of any crossing."""
         self._made.take(value)
 
-    def arrive(self, told: StageRecord, value: bytes) -> None:
+    def arrive(self, sent: StageRecord, value: bytes) -> None:
         """As of any crossing."""
         self._came.take(value)
 

@@ -250,10 +250,10 @@ def _learned(
         event = _event(history, case.codec(), *places.input(target), offset)
         return ModelLineage(model.name, model.version, At(offset, event.id, event.at))
     offset -= places.first_position
-    told = stage_record(history, places, target, offset)
-    if not told.event:
-        return ModelLineage(model.name, model.version, At(offset, "", moment(told.watermark)))
-    event = EventDecoder[Event]((*case.events, *SYSTEM_EVENTS)).decode(told.event)
+    arrived = stage_record(history, places, target, offset)
+    if not arrived.event:
+        return ModelLineage(model.name, model.version, At(offset, "", moment(arrived.watermark)))
+    event = EventDecoder[Event]((*case.events, *SYSTEM_EVENTS)).decode(arrived.event)
     return ModelLineage(model.name, model.version, At(offset, event.id, event.at))
 
 

@@ -53,18 +53,18 @@ def stops_of(
             f"{places.number} is recorded"
         )
     while True:
-        told = stage_record(history, places, target, offset) if target.stage else None
-        read = {} if told is None else told.read
+        sent = stage_record(history, places, target, offset) if target.stage else None
+        read = {} if sent is None else sent.read
         features = case.plan.stages[target.stage].features
         stops.insert(0, Stop(*places.input(target), offset, target.stage, read, features))
-        if told is None:
+        if sent is None:
             return _whole(case, stops)
-        if told.stage >= target.stage:
+        if sent.stage >= target.stage:
             raise StreamsError(
-                f"{places.input(target)}, offset {offset} comes from stage {told.stage}, which is not before "
+                f"{places.input(target)}, offset {offset} comes from stage {sent.stage}, which is not before "
                 f"stage {target.stage} here"
             )
-        target, offset = Target(*told.writer), told.offset
+        target, offset = Target(*sent.writer), sent.offset
 
 
 def _whole(case: UseCase, stops: list[Stop]) -> list[Stop]:

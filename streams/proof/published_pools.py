@@ -60,13 +60,15 @@ class PoolsSent:
 
     def take(self, value: bytes | None) -> bool:
         """Whether a record is a part of a pool, which is taken in."""
-        told = decode_model_record(value)
-        if told.part is None:
+        model_record = decode_model_record(value)
+        if model_record.part is None:
             return False
-        snapshot = self._activations.take(told)
+        snapshot = self._activations.take(model_record)
         if snapshot is not None:
-            found = self._hashes.of(told.part.whole, snapshot)
-            self.content.append(SentPool(told.number, told.offset, told.watermark, found))
+            found = self._hashes.of(model_record.part.whole, snapshot)
+            self.content.append(
+                SentPool(model_record.number, model_record.offset, model_record.watermark, found)
+            )
         return True
 
 

@@ -104,11 +104,11 @@ class Arrivals:
     def take(self, records: Iterable[StoredRecord]) -> None:
         """The next records of the partition. One that is missing fails the fold."""
         for record in records:
-            told = decode_record(record.value)
+            stage_record = decode_record(record.value)
             if self._pools is not None and self._pools.take(record.value):
                 continue
-            digested = self._digested.setdefault(told.writer, _Digested())
-            if told.number == digested.records + 1:
+            digested = self._digested.setdefault(stage_record.writer, _Digested())
+            if stage_record.number == digested.records + 1:
                 digested.add(record.value or b"")
 
     def received(self) -> dict[Writer, Received]:
@@ -149,9 +149,9 @@ class SentComparison:
             self._audit.checked += count
             self._audit.equal += count
         else:
-            told = decode_record(value)
+            stage_record = decode_record(value)
             span = f"one of the records {before * DIGEST_EVERY + 1} to {made.records}"
-            source = (told.offset, told.ordinal)
+            source = (stage_record.offset, stage_record.ordinal)
             difference = SentDifference(self._places, self._writer, reader)
             self._audit.differs(difference.of("different", source, span, known.hex(), made.short.hex()))
         if made.short != known or made.records == there.records:

@@ -78,8 +78,8 @@ class StageFollower(PartitionFollower):
         out = self._fold.step(records)
         if self._target.stage:
             for record in records:
-                told = decode_record(record.value)
-                self.arriving[told.writer].arrive(told, record.value or b"")
+                stage_record = decode_record(record.value)
+                self.arriving[stage_record.writer].arrive(stage_record, record.value or b"")
         for reader, value in out.sends:
             self.sent[reader].send(value)
         return out

@@ -49,9 +49,9 @@ class ChainSimulation:
             if record.key is not None:  # None: an event for every partition
                 silent.discard(partition)
             started = time.process_time()
-            told = list(self.chain.step(partition, record))
+            steps = list(self.chain.step(partition, record))
             self.cpu_seconds += time.process_time() - started
-            for one in told:
+            for one in steps:
                 if one.stage in told_of:
                     self._digests.add(one.partition, one.outputs)
                 yield one.partition, one.outputs

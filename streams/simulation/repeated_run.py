@@ -141,12 +141,16 @@ def _sent(partition: int, out: Outputs, case: UseCase) -> list[FoldOutput]:
     hashes of the states tell whether it is another."""
     sent = []
     for to, value in out.sends:
-        told = decode_model_record(value)
-        if told.part is None:
-            shown = {name: getattr(told, name) for name in told.__struct_fields__ if name != "part"}
-            content = msgspec.json.encode(shown | {"event": told.event.decode()})
+        model_record = decode_model_record(value)
+        if model_record.part is None:
+            shown = {
+                name: getattr(model_record, name) for name in model_record.__struct_fields__ if name != "part"
+            }
+            content = msgspec.json.encode(shown | {"event": model_record.event.decode()})
             kind = f"record for {_name(case, to)}"
-            sent.append(FoldOutput(kind, partition, told.offset, told.ordinal, None, content, ()))
+            sent.append(
+                FoldOutput(kind, partition, model_record.offset, model_record.ordinal, None, content, ())
+            )
     return sent
 
 

@@ -18,6 +18,7 @@ from driftline.features.online.transient_failures import Outage
 from driftline.streams.connection import async_clients
 from driftline.streams.connection.closing import end
 from driftline.streams.declare.events import Clock, moment
+from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.partition_task import PartitionTask
 from driftline.streams.records.outputs import Target
@@ -29,6 +30,17 @@ IDLE_LOOK_EVERY = 1.0
 """Seconds between checks for such partitions."""
 SENT_WITHIN = 10.0
 """Seconds within which due events must be sent."""
+
+
+def sent_after(case: UseCase) -> float:
+    """Seconds without a record after which a partition of a live case gets the time."""
+    return max(SENT_AFTER, tick_of(case)) if case.plan.is_chain else SENT_AFTER
+
+
+def clock_lag_of(case: UseCase) -> float:
+    """How many seconds a partition without events may be behind one that has some; 0 for a case that is not
+    live, where it may be behind by any number."""
+    return sent_after(case) + IDLE_LOOK_EVERY if case.clock == "wall" else 0.0
 
 
 class BrokerClock:
@@ -59,7 +71,7 @@ class ClockEvents:
         self._bootstrap = bootstrap
         self._tasks = tasks
         self._is_chain = deployment.stages > 1
-        self._sent_after = max(SENT_AFTER, tick_of(deployment.case)) if self._is_chain else SENT_AFTER
+        self._sent_after = sent_after(deployment.case)
         self._clock = BrokerClock()
         self._producer: AIOKafkaProducer | None = None
         self._outage = Outage("sending the time to idle partitions")

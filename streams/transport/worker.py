@@ -19,6 +19,7 @@ from driftline.features.state.event_time import NEVER
 from driftline.garbage_collection import Garbage
 from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.connection.async_clients import faust_credentials
+from driftline.streams.declare.usecase import UseCase
 from driftline.streams.owner.alignment import Alignment, bound_of
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import Held
@@ -28,10 +29,11 @@ from driftline.streams.owner.upgrade.handover import HANDOVER_LOOK_EVERY, Handov
 from driftline.streams.owner.upgrade.standby import Standby
 from driftline.streams.records.outputs import Target
 from driftline.streams.records.ports import Place
+from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.status.endpoint import Endpoint
 from driftline.streams.status.worker_status import WorkerStatus
 from driftline.streams.transport import frame
-from driftline.streams.transport.clock_events import ClockEvents
+from driftline.streams.transport.clock_events import ClockEvents, clock_lag_of
 from driftline.streams.transport.kafka_broker import AppendedRecord, KafkaBroker
 from driftline.streams.transport.membership import Membership
 from driftline.streams.transport.process_restart import Lost
@@ -44,6 +46,12 @@ STATUS_EVERY = 1.0
 TOPICS_EVERY = 15.0
 MEMBERSHIP_EVERY = 10.0
 """Seconds between statuses, and between checks of the topics' settings and of the group."""
+
+
+def alignment_of(case: UseCase, itinerary: Itinerary) -> Alignment:
+    """The alignment of a worker's intakes. Of a partition without events in another worker only the time is
+    known that it is sent: in a live case that is no reason to wait."""
+    return Alignment(bound_of(case, itinerary) + clock_lag_of(case), itinerary.plan.stages[0].partitions)
 
 
 class Worker:
@@ -71,7 +79,7 @@ class Worker:
     ) -> None:
         self.case = deployment.case
         if (itinerary := deployment.itinerary) is not None:
-            alignment = Alignment(bound_of(deployment.case, itinerary), deployment.partitions)
+            alignment = alignment_of(deployment.case, itinerary)
             deployment = replace(deployment, alignment=alignment, handover=handover)
         self._deployment = deployment
         stages = [deployment.of_stage(number) for number in range(deployment.stages)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from shop import Settled, orders
 
@@ -36,3 +37,17 @@ def asking(asked: type[Event]) -> UseCase:
 
 
 deleted, retired = asking(Deleted), asking(Retired)
+
+
+def orders_asked_by(asked: type[Event], models: Any = orders.models) -> UseCase:
+    """The orders, with the amount alone, where `asked` is the request."""
+    return UseCase(
+        "orders",
+        key="shop",
+        events=[asked, Settled],
+        features={"amount": field("amount")},
+        task=Binary(
+            "bad", ask=asked, label=Label(Settled, on="order", value=lambda e: e.bad > 0.5, wait=2 * HOUR)
+        ),
+        models=models,
+    )

@@ -25,7 +25,7 @@ from driftline.streams.stages.stage_fold import StageFold
 
 PATH = "parcels:payments_on_4"
 CASE = parcels.payments_on_4
-LIMIT = 6_000
+LIMIT = 3_000
 KINDS = ("predictions", "outcomes", "drift", "models")
 Eventually = Callable[..., Any]
 
@@ -71,7 +71,7 @@ def run_and_kill(system: Any, events: list[Any], eventually: Eventually) -> None
     staying = system.start()
     eventually(lambda: len(system.statuses) == 2 and all(one["partitions"] for one in system.statuses))
     system.produce(events[: LIMIT // 2])
-    eventually(lambda: sum(system.ends(system.topics.predictions).values()) > 500)
+    eventually(lambda: sum(system.ends(system.topics.predictions).values()) > LIMIT // 12)
     killed.kill()
     killed.wait()
     system.produce(events[LIMIT // 2 :])

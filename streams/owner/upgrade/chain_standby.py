@@ -55,8 +55,10 @@ class _Front:
             begin = max(self._at, extent.begin)
             async for records in self._broker.read(self._place, begin, min(until, extent.end)):
                 for record in records:
-                    told = decode_record(record.value)
-                    self._heard[told.writer] = max(told.watermark, self._heard.get(told.writer, NEVER))
+                    stage_record = decode_record(record.value)
+                    self._heard[stage_record.writer] = max(
+                        stage_record.watermark, self._heard.get(stage_record.writer, NEVER)
+                    )
         except (TopicMissing, RecordsMissing):
             return NEVER
         self._at = max(self._at, until)

@@ -92,7 +92,7 @@ class Handover:
     async def _plan(self, owned: Mapping[Target, OwnedPartition]) -> UpgradePlan:
         """What taking over would do, as far as this process has folded."""
         plan, letters = UpgradePlan(), await self._letters()
-        known = {name for told in letters.values() for name in told.values()}
+        known = {name for of_partition in letters.values() for name in of_partition.values()}
         for target, one in owned.items():
             if target.stage > 0 or one.held_back is None:
                 continue
@@ -103,8 +103,8 @@ class Handover:
         for partition, standby in self._standbys.items():
             plan.add(standby.answers)
             for letter in standby.refused:
-                told = dict(letter.headers)
-                refused = Refused(told["stage"].decode(), told["reason"].decode())
+                fields = dict(letter.headers)
+                refused = Refused(fields["stage"].decode(), fields["reason"].decode())
                 _judge(plan, partition, letter.offset, refused, was_refused=_id(letter.value) in known)
         return plan
 
@@ -117,12 +117,12 @@ class Handover:
         extents = await broker.extents(places)
         found: dict[int, dict[int, str]] = {}
         for place in places:
-            told = found[place.partition] = {}
+            ids = found[place.partition] = {}
             async for records in broker.read(place, extents[place].begin, extents[place].end):
                 for record in records:
                     stage = dict(record.headers).get("stage")
                     if stage is not None and stage.decode() not in REPORT_ONLY:
-                        told[position_of(record.headers)[0]] = _id(record.value)
+                        ids[position_of(record.headers)[0]] = _id(record.value)
         return found
 
 

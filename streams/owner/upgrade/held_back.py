@@ -32,8 +32,8 @@ class HeldBack:
     def take(self, out: Outputs, tails: Mapping[str, SourcePosition]) -> dict[str, Sequence[Output]]:
         """Hold outputs back: nothing is to be published."""
         for letter in out.dead_letters:
-            told = {name: value.decode() for name, value in letter.headers if name in ("stage", "reason")}
-            self.refused.append((letter.offset, Refused(told["stage"], told["reason"])))
+            fields = {name: value.decode() for name, value in letter.headers if name in ("stage", "reason")}
+            self.refused.append((letter.offset, Refused(fields["stage"], fields["reason"])))
             if (letter.offset, letter.ordinal) > tails["dead_letters"]:
                 self.letters.append(letter)
         return {}

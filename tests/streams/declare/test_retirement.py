@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from asking import orders_asked_by
+from fields import orders_asked_by
 from shop import START
 
 from driftline import Event, UseCase

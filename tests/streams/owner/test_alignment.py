@@ -17,6 +17,9 @@ from driftline.streams.owner.partition_task import Frame
 from driftline.streams.records.outputs import Target
 from driftline.streams.simulation.sources import laid_out, with_closing_clock
 from driftline.streams.stages.itinerary import itinerary_of
+from driftline.streams.stages.stage_fold import tick_of
+from driftline.streams.transport.clock_events import IDLE_LOOK_EVERY, SENT_AFTER
+from driftline.streams.transport.worker import alignment_of
 from tests.streams.owner.owned_chain import PATIENCE, OwnedChain
 
 FAST, SLOW = Target(0, 0), Target(0, 1)
@@ -43,6 +46,18 @@ def test_who_stands_still_is_waited_for_again_when_it_moves_on() -> None:
     assert alignment.leeway(500.0) == inf
     alignment.come_to(DEPOT, 101.0)
     assert alignment.leeway(500.0) < 0
+
+
+def test_of_a_live_case_an_intake_does_not_wait_for_one_of_another_worker_that_gets_only_the_time() -> None:
+    live = replace(parcels, partitions=2, clock="wall")
+    itinerary = itinerary_of(live)
+    assert itinerary is not None
+    now = 1e9
+    told = now - SENT_AFTER - IDLE_LOOK_EVERY - itinerary.last * tick_of(live)
+    for case, waits in ((live, False), (replace(live, clock="event"), True)):
+        alignment = alignment_of(case, itinerary)
+        alignment.come_to(QUESTIONS, told)
+        assert (alignment.leeway(now) < 0) is waits
 
 
 class Standing:

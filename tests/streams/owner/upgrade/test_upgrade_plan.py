@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from asking import orders_asked_by
+from fields import orders_asked_by
 from shop import START, Constant, logistic
 
 from driftline import Event, Member, PerKey, UseCase
