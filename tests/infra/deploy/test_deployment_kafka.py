@@ -6,11 +6,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +98,11 @@ class Deployment:
     def begin(self, service: str, command: list[str] | None = None) -> subprocess.Popen[bytes]:
         with (self.folder / f"{service}.log").open("ab") as log:
             self.processes[service] = subprocess.Popen(
-                command or self.command(service), env=self.environment(service), stdout=log, stderr=log
+                command or self.command(service),
+                env=self.environment(service),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # a shell's own processes end with it
             )
         return self.processes[service]
 
@@ -117,7 +123,8 @@ class Deployment:
 
     def end(self) -> None:
         for process in self.processes.values():
-            process.terminate()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
         for process in self.processes.values():
             try:
                 process.wait(60)
