@@ -59,7 +59,7 @@ ELSEWHERE = {
     "NotLetIn": "streams/connection",
     "EventProducer": "streams/clients",
     "PredictionConsumer": "streams/clients",
-    "Undelivered": "streams/transport",
+    "Undelivered": "streams/transport/outages",
     "load_case": "declarations",
     "NotFinite": "online_models/pool", "ModelsError": "online_models/pool",
     "FoldFault": "streams/fold", "NoCanonicalForm": "streams/code",

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient
@@ -21,6 +22,11 @@ from tests.commands.forked_command import completed_anew as driftline
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 CASES = str(Path(__file__).parents[2] / "cases")
+
+
+def counted(number: int) -> dict[str, Any]:
+    """The counts of a run, all the same, whose labels found their requests."""
+    return {**dict.fromkeys(summary.COUNTS, number), "labels": {"matched": number, "unmatched": 0}}
 
 
 def test_every_command_has_help() -> None:
@@ -216,7 +222,7 @@ def test_the_tables_of_a_run_keep_every_figure_whatever_the_width(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     metrics = {"roc_auc": 0.8647, "log_loss": 0.3724, "brier": 0.118, "accuracy": 0.8287, "kappa": 0.4746}
-    counts = dict.fromkeys(summary.COUNTS, 1_036_979)
+    counts = counted(1_036_979)
     found = {
         "case": "flights", "seconds": 1.0, "events_per_second": 1.0, "cpu_us_per_event": 1.0,
         "digest": "8c31",
@@ -233,7 +239,7 @@ def test_the_table_has_the_figures_of_the_task_and_those_of_the_newest_labels(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    found = dict.fromkeys(summary.COUNTS, 7) | {
+    found = counted(7) | {
         "case": "rides", "seconds": 1.0, "events_per_second": 1.0, "cpu_us_per_event": 1.0, "digest": "8c31",
         "refused": {"late": {"count": 3, "partition": 1, "offset": 40, "reason": "[it] came late, 86400 s"}},
         "models": {
@@ -256,7 +262,7 @@ def test_a_multiclass_table_has_accuracy_and_loss_of_the_newest_labels(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     figures = {"log_loss": 1.2512, "accuracy": 0.4378, "fading": {"log_loss": 0.3125, "accuracy": 0.9062}}
-    found = dict.fromkeys(summary.COUNTS, 7) | {
+    found = counted(7) | {
         "case": "kinds", "seconds": 1.0, "events_per_second": 1.0, "cpu_us_per_event": 1.0, "digest": "8c31",
         "models": {"trees": {"role": "champion", "n": 50} | figures},
     }  # fmt: skip
@@ -281,7 +287,7 @@ def test_a_member_in_quarantine_is_reported_with_its_reason_by_table_and_status(
         "cpu_us_per_event": 1.0,
         "digest": "8c31",
     }
-    summary.print_summary(dict.fromkeys(summary.COUNTS, 7) | run | {"models": models})
+    summary.print_summary(counted(7) | run | {"models": models})
     told = "forest is in quarantine, 10 failures so far: ValueError: [text] is no number"
     assert told in capsys.readouterr().err
     worker = {

@@ -66,7 +66,7 @@ def mail(**changes: Any) -> UseCase:
             "label", ask=Sorted, label=Label(Sorted, on="mail", value=lambda e: e.label or None, wait=HOUR)
         ),
         models=PerKey(champion=Member("bayes", naive_bayes.GaussianNB)),
-        max_event_bytes=4 * INPUT_LIMIT,
+        max_event_bytes=INPUT_LIMIT,
     )
     return replace(declared, **changes)
 
