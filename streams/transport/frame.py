@@ -86,10 +86,10 @@ class _Waiting:
         return self._records
 
     def passed(self) -> int | None:
-        """The offset before which all are acknowledged, if it has moved since the last call."""
+        """The offset before which all are acknowledged; None until the first one is. It is told again each
+        time: a commit may fail, and there may be no other record for long."""
         self.records()
-        passed, self._passed = self._passed, None
-        return passed
+        return self._passed
 
 
 class FrameConsumer(driver.Consumer):  # type: ignore[misc]
@@ -100,6 +100,7 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
         self._waiting: dict[TP, _Waiting] = defaultdict(_Waiting)
         self._appended = AppendedRecords(monotonic)
         self._unfetched: set[TP] = set()
+        self._committed: dict[TP, int] = {}
 
     def _new_consumer_thread(self) -> CommittedConsumerThread:
         return CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -109,6 +110,17 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         return self._waiting[tp].passed()
+
+    def _should_commit(self, tp: TP, offset: int) -> bool:
+        """Whether an offset is beyond what is committed. Faust takes a commit that failed for one that did
+        not, and the next record, with the next commit, may be long in coming."""
+        return offset > self._committed.get(tp, -1)
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        is_done = bool(await super()._commit(offsets))
+        if is_done:
+            self._committed.update(offsets)
+        return is_done
 
     async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP] | None]:
         """Fetch for the partitions that have room, so that a slow one never delays the others."""
@@ -221,6 +233,7 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._waiting.pop(tp, None)
+            self._committed.pop(tp, None)
         self._appended.forget(revoked)
         self._unfetched = set()
 

@@ -68,8 +68,13 @@ def test_replicas_answer_each_request_once_and_every_answer_is_proved_from_its_a
     assert found["checked"] == found["equal"] > 3 * len(predictions)
     assert found["unchecked"] == 0
     # the audit beside the workers has compared as much, pools too
-    eventually(lambda: figures(port).get("driftline_audit_checked", 0) >= found["checked"])
-    assert figures(port)["driftline_audit_checked"] == found["checked"]
+
+    def checked() -> float:
+        assert auditor.poll() is None, said.read_text()
+        return float(figures(port).get("driftline_audit_checked", 0))
+
+    eventually(lambda: checked() >= found["checked"])
+    assert checked() == found["checked"]
     assert figures(port)["driftline_audit_differences"] == figures(port)["driftline_audit_unchecked"] == 0
     auditor.send_signal(signal.SIGTERM)
     assert auditor.wait(60) == 0, said.read_text()

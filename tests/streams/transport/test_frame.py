@@ -114,8 +114,25 @@ def test_the_offset_to_commit_is_that_before_which_all_is_acknowledged(
     channel.messages[1].acked = True
     assert consumer._new_offset(STAGE) is None
     channel.messages[0].acked = True
-    assert consumer._new_offset(STAGE) == 15
-    assert consumer._new_offset(STAGE) is None
+    assert [consumer._new_offset(STAGE) for _ in range(2)] == [15, 15]  # the first commit may have failed
+
+
+def test_a_commit_that_failed_is_tried_again_without_another_record(consumer: FrameConsumer) -> None:
+    answers = iter((False, True))
+    committed: list[dict[TP, int]] = []
+
+    async def commit(offsets: dict[TP, int]) -> bool:
+        committed.append(offsets)
+        return next(answers)
+
+    consumer._thread = SimpleNamespace(commit=commit)
+    consumer._committed = {}
+    for is_due in (True, True, False):
+        assert consumer._should_commit(STAGE, 15) is is_due
+        if is_due:
+            asyncio.run(consumer._commit({STAGE: 15}))
+    assert committed == [{STAGE: 15}, {STAGE: 15}]
+    assert consumer._should_commit(STAGE, 16)
 
 
 def test_a_partition_that_is_fetched_from_again_goes_on_where_it_is_read() -> None:
