@@ -92,8 +92,8 @@ class PartitionTask:
         self._task: asyncio.Task[None] | None = None
         self._recovery_started = 0.0
         self._because = "assigned"
-        self.take_overs: Counter[str] = Counter()
         self._tally = PublishedTally()
+        self.take_overs: Counter[str] = Counter()
         """How often the partition was taken over here, by reason: assigned, renewed, or the name of an
         error."""
         self.partition = partition

@@ -182,8 +182,8 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
             # a seek sets it to the next offset to read, so it has to mean that here too: Faust's own code
             # takes it for the last one read, and skips the first record after each seek
             fresh = fetched if read is None else [r for r in fetched if r.offset >= read]
-            for start in range(0, len(fresh), FRAME_RECORDS):
-                yield tp, fresh[start : start + FRAME_RECORDS]
+            for frame in _cut(fresh):
+                yield tp, frame
 
     def _hand_over(self, tp: TP, frame: Sequence[Any], generation: int) -> None:
         """Hand over a whole frame, and note how far the partition is read."""
@@ -216,15 +216,18 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
             records = self._appended.take(tp, read)
             if records is None:
                 return
-            for start in range(0, len(records), FRAME_RECORDS):
-                self._hand_over(tp, records[start : start + FRAME_RECORDS], generation)
+            for frame in _cut(records):
+                self._hand_over(tp, frame, generation)
 
     async def _fetch_the_others(self) -> None:
         """Have those partitions fetched from that need it, each from where it is read."""
         unfetched = self._appended.unfetched() & self._get_active_partitions()
         if unfetched != self._unfetched:
-            again = {tp: self._read_offset[tp] for tp in self._unfetched - unfetched}
-            read = {tp: offset for tp, offset in again.items() if offset is not None}  # None: as committed
+            read = {
+                tp: offset
+                for tp in self._unfetched - unfetched
+                if (offset := self._read_offset[tp]) is not None  # else from the committed offset
+            }
             self._unfetched = unfetched
             await self._thread.call_thread(self._thread.fetch_all_but, unfetched, read)
 
@@ -236,6 +239,12 @@ class FrameConsumer(driver.Consumer):  # type: ignore[misc]
             self._committed.pop(tp, None)
         self._appended.forget(revoked)
         self._unfetched = set()
+
+
+def _cut(records: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The records in frames."""
+    for start in range(0, len(records), FRAME_RECORDS):
+        yield records[start : start + FRAME_RECORDS]
 
 
 class NoTables(TableManager):  # type: ignore[misc]

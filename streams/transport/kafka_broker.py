@@ -75,13 +75,16 @@ class _Sent(NamedTuple):
 
 class KafkaAppender:
     """Sends batches with an idempotent producer and waits for each. `on_appended` is called with the records
-    of each batch for one of `told_of`, the topics that are read here too."""
+    of each batch for one of `read_here`, the topics that are read here too."""
 
     def __init__(
-        self, producer: AIOKafkaProducer, told_of: Container[str] = (), on_appended: OnAppended | None = None
+        self,
+        producer: AIOKafkaProducer,
+        read_here: Container[str] = (),
+        on_appended: OnAppended | None = None,
     ) -> None:
         self._producer = producer
-        self._told_of = told_of
+        self._read_here = read_here
         self._on_appended = on_appended
 
     async def append(self, batches: Mapping[Place, Sequence[Output]]) -> Mapping[Place, int]:
@@ -110,7 +113,7 @@ class KafkaAppender:
     async def _delivered(self, sent: _Sent) -> int:
         """The offset after a batch, when it is acknowledged."""
         first = await sent.delivery  # a batch is delivered at the offset of its first record
-        if self._on_appended is not None and sent.place.topic in self._told_of:
+        if self._on_appended is not None and sent.place.topic in self._read_here:
             records = [
                 AppendedRecord(offset, first.timestamp, first.timestamp_type, o.key, o.value, headers_of(o))
                 for offset, o in enumerate(sent.outputs, first.offset)
@@ -137,12 +140,12 @@ class KafkaBroker:
         self._security = own_security()  # read once: a take-over must be short
         self._shapes = TopicShapes(bootstrap)
         self._requests = MergedRequests()
-        self._told_of: Container[str] = ()
+        self._read_here: Container[str] = ()
         self._on_appended: OnAppended | None = None
 
     def tell_appended(self, topics: Container[str], on_appended: OnAppended) -> None:
         """From now on, call `on_appended` with what was appended to one of these topics and acknowledged."""
-        self._told_of, self._on_appended = topics, on_appended
+        self._read_here, self._on_appended = topics, on_appended
 
     async def fence(self, owner: str, places: Sequence[Place]) -> Appender:
         """See `Broker`."""
@@ -161,7 +164,7 @@ class KafkaBroker:
         except (KafkaError, OSError, TimeoutError) as error:
             raise AppendFailed(f"fencing failed: {type(error).__name__}: {error}") from error
         self._requests.join(producer.client)
-        return KafkaAppender(producer, self._told_of, self._on_appended)
+        return KafkaAppender(producer, self._read_here, self._on_appended)
 
     async def extents(self, places: Sequence[Place]) -> Mapping[Place, Extent]:
         """See `Broker`."""

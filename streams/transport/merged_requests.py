@@ -22,7 +22,7 @@ MOST_BYTES = 1_048_576
 """Bytes of batches above which a request takes no further ones."""
 
 
-class _Waiting(NamedTuple):
+class _Unsent(NamedTuple):
     """A producer's request that is not sent, its batches, and what the producer waits for."""
 
     send: Callable[[int, ProduceRequest], Awaitable[Any]]
@@ -40,11 +40,11 @@ class _Node:
 
     def __init__(self, node_id: int) -> None:
         self._node_id = node_id
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Unsent] = deque()
         self._sending: set[asyncio.Task[None]] = set()
         self._is_called = False
 
-    def put(self, waiting: _Waiting) -> None:
+    def put(self, waiting: _Unsent) -> None:
         self._waiting.append(waiting)
         self._send_soon()
 
@@ -65,9 +65,9 @@ class _Node:
         self._sending.discard(task)
         self._send_soon()
 
-    def _taken(self) -> list[_Waiting]:
+    def _taken(self) -> list[_Unsent]:
         """Those that are sent together: a request has one batch for each partition."""
-        taken, left = [self._waiting.popleft()], deque[_Waiting]()
+        taken, left = [self._waiting.popleft()], deque[_Unsent]()
         partitions, size = set(taken[0].batches), taken[0].size
         for one in self._waiting:
             if partitions.isdisjoint(one.batches) and size + one.size <= MOST_BYTES:
@@ -79,7 +79,7 @@ class _Node:
         self._waiting = left
         return taken
 
-    async def _send_together(self, taken: list[_Waiting]) -> None:
+    async def _send_together(self, taken: list[_Unsent]) -> None:
         """Send a request, and give each producer the response; each finds its own partitions in it."""
         try:
             response = await taken[0].send(self._node_id, _together(taken))
@@ -95,7 +95,7 @@ class _Node:
                     one.response.set_result(response)
 
 
-def _together(taken: list[_Waiting]) -> ProduceRequest:
+def _together(taken: list[_Unsent]) -> ProduceRequest:
     first = taken[0].request
     if len(taken) == 1:
         return first
@@ -132,7 +132,7 @@ class MergedRequests:
             }
             response = asyncio.get_running_loop().create_future()
             node = self._nodes.setdefault(node_id, _Node(node_id))
-            node.put(_Waiting(send, request, batches, response))
+            node.put(_Unsent(send, request, batches, response))
             return await response
 
         client.send = together

@@ -97,15 +97,14 @@ def _planned(case: UseCase, letters: Iterator[DeadLetter]) -> Iterator[Retry]:
 def _taken_over(case: UseCase) -> dict[int, int]:
     """From which offset of each partition of the log on the newest code has taken records in as they came.
     Says so if that is not the code here."""
+    from driftline.infra.serving.deploy import stage_places
     from driftline.infra.serving.serve import open_history
     from driftline.streams.archive.log_reader import SHORT_SILENCE
     from driftline.streams.owner.deployment import code_of
     from driftline.streams.proof.stage_refold import stage_epochs
-    from driftline.streams.stages.itinerary import itinerary_of
-    from driftline.streams.stages.places import StagePlaces
 
     now, code = settings(), code_of(case)
-    places = StagePlaces(case.topics(now.namespace), code.short, itinerary_of(case))
+    places = stage_places(case, now)
     with open_history(case, now, SHORT_SILENCE) as history:
         known = {at.partition: stage_epochs(places, history, at) for at in places.targets_of(0)}
     newest = {partition: epochs[-1] for partition, epochs in known.items() if epochs}

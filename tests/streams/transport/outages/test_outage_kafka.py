@@ -13,6 +13,7 @@ from shop import asked
 
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.declare.usecase import load_case
+from tests.commands.forked_command import Command
 from tests.conftest import System
 from tests.faults.lab.proxy import ProxiedStack, Proxy
 
@@ -41,30 +42,33 @@ def behind_proxy(tmp_path: Path) -> Iterator[tuple[System, Proxy]]:
         stack.down(wipe=True)
 
 
+def ask(system: System, number: int) -> None:
+    """Send a request of now."""
+    system.produce([asked(number, 0, at=datetime.now(UTC))])
+
+
+def is_answered(system: System, number: int, worker: Command, said: Path) -> bool:
+    """Whether a request is answered, by a worker that has not ended."""
+    assert worker.poll() is None, said.read_text()
+    return any(f'"asked-{number}"' in r.value.decode() for r in system.read(system.topics.predictions))
+
+
 def test_a_live_case_goes_on_when_its_broker_is_back_and_has_said_so_once(
     behind_proxy: tuple[System, Proxy], eventually: Callable[..., Any]
 ) -> None:
     system, network = behind_proxy
     worker, said = system.command("worker", "shop:live", DRIFTLINE_BOOTSTRAP=network.address)
-
-    def ask(number: int) -> None:
-        system.produce([asked(number, 0, at=datetime.now(UTC))])
-
-    def is_answered(number: int) -> bool:
-        assert worker.poll() is None, said.read_text()
-        return any(f'"asked-{number}"' in r.value.decode() for r in system.read(system.topics.predictions))
-
-    ask(0)
-    eventually(lambda: is_answered(0))
+    ask(system, 0)
+    eventually(lambda: is_answered(system, 0, worker, said))
     # the worker tells the time when it knows that the answer has arrived: the network might hold that back
     eventually(lambda: sum(system.ends(system.topics.log).values()) > 1)
     before = len(said.read_text().splitlines())
     network.reset()
     # the request waits for its label: the worker wants to tell the time, and cannot
     eventually(lambda: "sending the time to idle partitions fails" in said.read_text())
-    ask(1)
+    ask(system, 1)
     network.restore()
-    eventually(lambda: is_answered(1))
+    eventually(lambda: is_answered(system, 1, worker, said))
     eventually(lambda: "sending the time to idle partitions works again" in said.read_text())
     assert len(said.read_text().splitlines()) - before < MOST_LINES, said.read_text()
     assert system.status is not None
@@ -79,13 +83,8 @@ def test_connections_that_the_network_has_forgotten_are_replaced(
 ) -> None:
     system, network = behind_proxy
     worker, said = system.command("worker", "shop:live", DRIFTLINE_BOOTSTRAP=network.address)
-
-    def is_answered(number: int) -> bool:
-        assert worker.poll() is None, said.read_text()
-        return any(f'"asked-{number}"' in r.value.decode() for r in system.read(system.topics.predictions))
-
     for number in range(2):
-        system.produce([asked(number, 0, at=datetime.now(UTC))])
-        eventually(lambda number=number: is_answered(number))
+        ask(system, number)
+        eventually(lambda number=number: is_answered(system, number, worker, said))
         network.half_open()
     system.stop(worker)
