@@ -142,6 +142,8 @@ class Alignment:
         """See which of the intakes that are too far behind one at this time are at the end of their log.
         Raises broker errors."""
         for number, intake in list(self._own.items()):
+            if self._own.get(number) is not intake:
+                continue  # it has left while another one was asked
             at = intake.watermark
             if at + self._bound >= watermark or self._stands(number):
                 continue

@@ -97,6 +97,23 @@ def test_who_is_at_the_end_of_its_log_is_not_waited_for_and_who_has_more_is() ->
     assert alignment.leeway(500.0) == -190.0, "it is another process's, where it may have more"
 
 
+def test_an_intake_that_leaves_while_another_one_is_asked_is_not_looked_at() -> None:
+    alignment = Alignment(10.0, 3)
+    leaving = Standing(2, 100.0, ended=True)
+
+    class Slow(Standing):
+        async def is_at_end(self) -> bool:
+            alignment.leave(leaving)
+            return await super().is_at_end()
+
+    for intake in (Standing(0, 500.0, ended=False), Slow(1, 100.0, ended=True), leaving):
+        alignment.join(intake)
+    asyncio.run(alignment.look_for_ends(500.0))
+    alignment.join(leaving)
+    alignment.come_to(DEPOT, 95.0)
+    assert alignment.leeway(500.0) == -390.0, "nobody has asked this one"
+
+
 def test_an_intake_without_any_event_is_not_waited_for() -> None:
     alignment = Alignment(10.0, 2)
     for intake in (Standing(0, 500.0, ended=False), Standing(1, NEVER, ended=True)):
