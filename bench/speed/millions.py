@@ -6,7 +6,8 @@ the same minutes. A line is printed at each size.
 
 python -m driftline.bench.speed.millions KEYS MEMORY_MB FOLDER OPEN [OPEN ...]
 
-Without sizes it goes on from the checkpoint that such a run has left, and prints what that took.
+Without sizes it goes on from the checkpoint that such a run has left, and prints what that took, and the same
+figures as before.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from random import Random
 from time import perf_counter, process_time
@@ -186,50 +188,72 @@ def _timed_cleanups() -> Iterator[list[float]]:
         yield times
 
 
-def restored(folder: Path, memory: int) -> dict[str, float]:
-    """What it takes to go on from the checkpoint of a large state."""
+def restored(keys: int, memory: int, folder: Path) -> dict[str, Any]:
+    """What it takes to go on from the checkpoint of a large state and to fold the minute after it, as a
+    worker does whose predecessor was killed; then what `measured` gives of that state."""
     begins, cpu = perf_counter(), process_time()
     folders = SegmentFolders(folder / "large", memory // 2, memory // 2)
-    processor = PartitionProcessor(wide(), 0, store=folders.store(FOLDER))
+    case = wide()
+    processor = PartitionProcessor(case, 0, store=folders.store(FOLDER))
     processor.restore(pickle.loads((folder / "large" / NAME).read_bytes()))
+    restore_seconds, restore_cpu = perf_counter() - begins, process_time() - cpu
+    happened = islice(events(keys), processor.next_offset, None)
+    large = Folded(processor, chunked(case, happened, processor.next_offset))
+    minute = [next(large.chunks) for _ in range(0, MINUTE, CHUNK)]
+    begins, cpu = perf_counter(), process_time()
+    for chunk in minute:
+        processor.step(chunk)
+    fold_seconds, fold_cpu = perf_counter() - begins, process_time() - cpu
+    small = begun(keys, SegmentFolders(folder / "small", memory // 2, memory // 2))
+    fill(small, SMALL)
     return {
-        "restored_open": processor.open,
-        "restore_seconds": perf_counter() - begins,
-        "restore_cpu_seconds": process_time() - cpu,
-    }
+        "restore_seconds": restore_seconds,
+        "restore_cpu_seconds": restore_cpu,
+        "minute_seconds": fold_seconds,
+        "minute_cpu_seconds": fold_cpu,
+    } | measured(large, small, folder / "large", folders)
 
 
 def _shown(size: StateSize) -> list[float]:
     return [size.held, round(size.bytes_each, 1), round(size.disk_bytes_each, 1)]
 
 
-@seldom_collected()  # as wherever a case is folded
 def measure(keys: int, memory: int, folder: Path, sizes: list[int]) -> Iterator[dict[str, Any]]:
-    """At each size: CPU us an event, of it and of the small state; resident MB; the cost of a checkpoint."""
+    """What `measured` gives, at each size."""
     folders = [SegmentFolders(folder / name, memory // 2, memory // 2) for name in ("large", "small")]
     large, small = (begun(keys, each) for each in folders)
     fill(small, SMALL)
     for size in sizes:
         fill(large, size)
-        gc.collect()
-        gc.freeze()  # as a worker does every minute
-        of_large, of_small = compared([large, small])
-        resident = resident_bytes() / 2**20
-        yield {
-            "keys": keys,
-            "open": large.processor.open,
-            "cpu_us_per_event": of_large,
-            "small_cpu_us_per_event": of_small,
-            "ratio": of_large / of_small,
-            "resident_mb": resident,
-            "sizes": {name: _shown(one) for name, one in large.processor.sizes().items()},
-        } | steady_checkpoint(large, folder / "large", folders[0])
+        yield {"keys": keys} | measured(large, small, folder / "large", folders[0])
+
+
+def measured(large: Folded, small: Folded, folder: Path, folders: SegmentFolders) -> dict[str, Any]:
+    """CPU us an event, of a large state and of the small one; resident MB; the cost of a checkpoint."""
+    gc.collect()
+    gc.freeze()  # as a worker does every minute
+    of_large, of_small = compared([large, small])
+    resident = resident_bytes() / 2**20
+    return {
+        "open": large.processor.open,
+        "cpu_us_per_event": of_large,
+        "small_cpu_us_per_event": of_small,
+        "ratio": of_large / of_small,
+        "resident_mb": resident,
+        "sizes": {name: _shown(one) for name, one in large.processor.sizes().items()},
+    } | steady_checkpoint(large, folder, folders)
+
+
+def main() -> None:
+    """Print what was asked for."""
+    key_count, megabytes, root, *open_counts = sys.argv[1:]
+    keys, memory, folder = int(key_count), int(megabytes) << 20, Path(root)
+    with seldom_collected():  # as wherever a case is folded
+        lines = measure(keys, memory, folder, [*map(int, open_counts)])
+        for line in lines if open_counts else [restored(keys, memory, folder)]:
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
     pin()
-    key_count, megabytes, root, *open_counts = sys.argv[1:]
-    if not open_counts:
-        print(json.dumps(restored(Path(root), int(megabytes) << 20)))
-    for line in measure(int(key_count), int(megabytes) << 20, Path(root), list(map(int, open_counts))):
-        print(json.dumps(line), flush=True)
+    main()

@@ -83,11 +83,12 @@ def chunks(case: UseCase, size: Size) -> Iterator[list[LogRecord]]:
     return chunked(case, islice(events(size), size.events))
 
 
-def chunked(case: UseCase, happened: Iterable[Event]) -> Iterator[list[LogRecord]]:
-    """A log of these events, encoded as it is read."""
+def chunked(case: UseCase, happened: Iterable[Event], first: int = 0) -> Iterator[list[LogRecord]]:
+    """A log of these events from the `first` offset on, encoded as it is read."""
     codec = case.codec()
     records = (
-        LogRecord(offset, codec.key(event), codec.encode(event)) for offset, event in enumerate(happened)
+        LogRecord(offset, codec.key(event), codec.encode(event))
+        for offset, event in enumerate(happened, first)
     )
     while chunk := list(islice(records, CHUNK)):
         yield chunk

@@ -3,6 +3,9 @@
 A hash table of bytes: the low bits of a key's hash choose a bucket, and an entry in it has further bits of
 the hash and the place. It holds no keys, so a caller compares the key with that of what is at the place. An
 entry of something that is gone stays in the table until its bucket is cleaned.
+
+It is built again at a restore, from the hashes of the keys, which are written beside what is packed: to read
+millions of keys would take longer than all the rest.
 """
 
 from __future__ import annotations
@@ -10,6 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from sys import getsizeof
 from typing import Any
+
+import numpy as np
+
+Hashes = np.ndarray[tuple[int], np.dtype[np.int64]]
+"""Hashes of keys, or places."""
 
 MOST_ENTRIES = 1.25
 """Entries for each thing that is left, above which an index is cleaned: while all are left, none goes."""
@@ -19,34 +27,89 @@ _TAG_BYTES = 4
 _PLACE_BYTES = 5
 _ENTRY = _TAG_BYTES + _PLACE_BYTES
 _TAGS = (1 << 8 * _TAG_BYTES) - 1
+_HASH = 8
+_HASHED_ALIKE = frozenset((str, int, float, bool, bytes))
+"""Types whose hashes are the same in every process with this one's hash seed; that of None is not."""
+_PROBE = "driftline"
+_AT_ONCE = 1 << 20
+"""Entries that are added at a time at a restore; that takes a hundred bytes each for a moment."""
+
+
+def hashes_of(keys: Iterable[Any]) -> Hashes:
+    """The hashes of keys, for `KeyIndex.add`."""
+    return np.fromiter(map(hash, keys), np.int64)
+
+
+def stored_hashes(hashes: Hashes, *, alike: bool) -> bytes:
+    """Hashes as they are written: `read_hashes` reads them. `alike` is whether other processes with this
+    one's hash seed have the same: see `are_hashed_alike`."""
+    probe = hash(_PROBE) if alike else 0
+    return probe.to_bytes(_HASH, "little", signed=True) + hashes.tobytes()
+
+
+def stored_size(count: int) -> int:
+    """How many bytes so many hashes take as they are written."""
+    return _HASH * (1 + count)
+
+
+def are_hashed_alike(keys: Iterable[Any]) -> bool:
+    """Whether every process with this one's hash seed has the same hashes of these keys."""
+    return all(map(_is_hashed_alike, keys))
+
+
+def read_hashes(stored: bytes) -> Hashes | None:
+    """What `stored_hashes` has written; None if this process has others."""
+    if int.from_bytes(stored[:_HASH], "little", signed=True) != hash(_PROBE):
+        return None
+    return np.frombuffer(stored, np.int64, offset=_HASH)
+
+
+def hashes_left(
+    taken: bytes | bytearray, stored: bytes, keys: Callable[[], Iterable[Any]]
+) -> tuple[Hashes, Hashes]:
+    """The slots of which `taken` has a 0, and the hashes of their keys: as they were stored for all slots, or
+    of the `keys` of these, which are asked for only if they are needed."""
+    slots = np.flatnonzero(np.frombuffer(taken, np.uint8) == 0)
+    hashes = read_hashes(stored)
+    return slots, hashes_of(keys()) if hashes is None else hashes[slots]
+
+
+def _is_hashed_alike(key: Any) -> bool:
+    kind = key.__class__
+    return kind in _HASHED_ALIKE or (kind is tuple and all(map(_is_hashed_alike, key)))
 
 
 class KeyIndex:
-    """Places by key. It is built again from what is packed, never stored: hashes of text differ between
-    processes. `entries` is how many it holds, those of what is gone included."""
+    """Places by the hash of a key. `entries` is how many it holds, those of what is gone included."""
 
     def __init__(self) -> None:
         self._buckets: list[bytearray | None] = [None] * _BUCKETS
         self._next = 0
         self.entries = 0
 
-    def add(self, places: Iterable[tuple[int, Any]]) -> None:
-        """At each of these places is something with this key."""
-        buckets, entries = self._buckets, self.entries
-        for place, key in places:
-            hashed = hash(key)
-            entry = (hashed >> _BUCKET_BITS & _TAGS) << 8 * _PLACE_BYTES | place
-            number = hashed & _BUCKETS - 1
-            bucket = buckets[number]
+    def add(self, places: Hashes, hashes: Hashes) -> None:
+        """At each of these places is something whose key has the hash beside it."""
+        count = len(places)
+        if not count:
+            return
+        numbers = (hashes & (_BUCKETS - 1)).astype(np.uint16)
+        order = np.argsort(numbers, kind="stable")
+        numbers = numbers[order]
+        entries = np.empty((count, _ENTRY), np.uint8)
+        entries[:, :_TAG_BYTES] = _big_endian((hashes[order] >> _BUCKET_BITS) & _TAGS)[:, -_TAG_BYTES:]
+        entries[:, _TAG_BYTES:] = _big_endian(places[order])[:, -_PLACE_BYTES:]
+        begins = np.flatnonzero(np.diff(numbers, prepend=np.uint16(_BUCKETS))).tolist()
+        content, begin = entries.tobytes(), 0
+        for number, end in zip(numbers[begins].tolist(), (*begins[1:], count), strict=True):
+            bucket = self._buckets[number]
             if bucket is None:
-                bucket = buckets[number] = bytearray()
-            bucket += entry.to_bytes(_ENTRY, "big")
-            entries += 1
-        self.entries = entries
+                bucket = self._buckets[number] = bytearray()
+            bucket += content[begin * _ENTRY : end * _ENTRY]
+            begin = end
+        self.entries += count
 
-    def places(self, key: Any) -> list[int]:
-        """Where something with this key may be, in the order in which it was added."""
-        hashed = hash(key)
+    def places(self, hashed: int) -> list[int]:
+        """Where something whose key has this hash may be, in the order in which it was added."""
         bucket = self._buckets[hashed & _BUCKETS - 1]
         if not bucket:
             return []
@@ -82,3 +145,33 @@ class KeyIndex:
                 kept += entry
         self.entries -= (len(bucket) - len(kept)) // _ENTRY
         bucket[:] = kept
+
+
+class IndexedLater:
+    """Adds to an index what several segments have, very many at a time: one by one takes three times as
+    long."""
+
+    def __init__(self, index: KeyIndex) -> None:
+        self._index = index
+        self._places: list[Hashes] = []
+        self._hashes: list[Hashes] = []
+        self._count = 0
+
+    def add(self, places: Hashes, hashes: Hashes) -> None:
+        """As of `KeyIndex`, at once or later."""
+        self._places.append(places)
+        self._hashes.append(hashes)
+        self._count += len(places)
+        if self._count >= _AT_ONCE:
+            self.finish()
+
+    def finish(self) -> None:
+        """All is added."""
+        if self._count:
+            self._index.add(np.concatenate(self._places), np.concatenate(self._hashes))
+            self._places, self._hashes, self._count = [], [], 0
+
+
+def _big_endian(numbers: Hashes) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """The eight bytes of each number."""
+    return numbers.astype(">u8").view(np.uint8).reshape(len(numbers), 8)

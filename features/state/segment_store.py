@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from itertools import accumulate, pairwise
 from pickle import Pickler
@@ -15,6 +15,9 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from driftline.errors import StateUnreadable
+
+_END = 4
+_CHECK = 4
 
 
 class SegmentBytes(Protocol):
@@ -90,8 +93,8 @@ class SegmentStore(Protocol):
         """The memory for what may be in segments or not; None if all of it may be in memory."""
         ...
 
-    def keep(self, content: bytes) -> SegmentBytes:
-        """Keep these bytes."""
+    def keep(self, content: bytes, *, held: bool = True) -> SegmentBytes:
+        """Keep these bytes; they may be `held` in memory too."""
         ...
 
     def again(self, stored: Any, *, held: bool = True) -> SegmentBytes:
@@ -123,7 +126,7 @@ class MemoryStore:
         """See `SegmentStore`."""
         return None
 
-    def keep(self, content: bytes) -> SegmentBytes:
+    def keep(self, content: bytes, *, held: bool = True) -> SegmentBytes:
         """See `SegmentStore`."""
         return _Held(content)
 
@@ -154,17 +157,18 @@ class PiecePickler:
 
 
 class Pieces:
-    """Pieces of bytes in a segment, one after another from `begin` on. Each is read alone and checked: a file
-    that was changed since it was written raises StateUnreadable, and gives no other piece."""
+    """Pieces of bytes in a segment, one after another; their `piece_columns` are before them, at `at`. Each
+    is read alone and checked: a file that was changed since it was written raises StateUnreadable, and gives
+    no other piece."""
 
     __slots__ = ("_begin", "_checks", "_content", "_ends")
 
-    def __init__(self, content: SegmentBytes, begin: int, ends: array[int]) -> None:
+    def __init__(self, content: SegmentBytes, at: int, count: int) -> None:
         self._content = content
-        self._begin = begin
-        self._ends = ends
-        whole = content.read(begin, begin + (ends[-1] if ends else 0))
-        self._checks = array("I", (zlib.crc32(piece) for piece in _cut(whole, ends)))
+        self._begin = at + count * (_END + _CHECK)
+        columns = content.read(at, self._begin)
+        cut = count * _END
+        self._ends, self._checks = array("I", columns[:cut]), array("I", columns[cut:])
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -198,9 +202,9 @@ class Pieces:
         return self._content.memory + getsizeof(self._ends) + getsizeof(self._checks)
 
 
-def ends_of(parts: Iterable[bytes]) -> array[int]:
-    """Where each piece ends, put one after another."""
-    return array("I", accumulate(map(len, parts)))
+def piece_columns(parts: Sequence[bytes]) -> bytes:
+    """Where each piece ends, put one after another, and its checksum: four bytes each, all ends first."""
+    return array("I", accumulate(map(len, parts))).tobytes() + array("I", map(zlib.crc32, parts)).tobytes()
 
 
 def _cut(whole: bytes, ends: array[int]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Segments of packed predictions and windows as files beside the checkpoints that name them.
+"""Segments of packed predictions, windows and ids of events as files beside the checkpoints that name them.
 
 A file is named by the sha256 of its content and never changes, so writing it again writes the same, and a
 sealed checkpoint vouches for every file that it names. Other files are never read. A file is written when its
@@ -100,7 +100,7 @@ class SegmentFiles:
         """See `SegmentStore`."""
         return self._budget
 
-    def keep(self, content: bytes) -> SegmentBytes:
+    def keep(self, content: bytes, *, held: bool = True) -> SegmentBytes:
         """See `SegmentStore`. A segment that cannot be written stays in memory, and in each checkpoint."""
         path = self._folder / hashlib.sha256(content).hexdigest()
         try:
@@ -112,7 +112,8 @@ class SegmentFiles:
                 error,
             )
             return IN_MEMORY.keep(content)
-        self._memory.hold(path.name, content)
+        if held:
+            self._memory.hold(path.name, content)
         return _SegmentFile(path, self._memory)
 
     def _write(self, path: Path, content: bytes) -> None:
@@ -126,7 +127,7 @@ class SegmentFiles:
         """See `SegmentStore`; `stored` may be the content itself, of a state that was all in memory. Raises
         SegmentLost."""
         if isinstance(stored, bytes):
-            return self.keep(stored)
+            return self.keep(stored, held=held)
         content = self.content(stored)
         if held:
             self._memory.hold(stored, content)
@@ -178,7 +179,7 @@ class _BackInMemory:
     def __init__(self, files: SegmentFiles) -> None:
         self._files = files
 
-    def keep(self, content: bytes) -> SegmentBytes:
+    def keep(self, content: bytes, *, held: bool = True) -> SegmentBytes:
         return IN_MEMORY.keep(content)
 
     def again(self, stored: Any, *, held: bool = True) -> SegmentBytes:

@@ -48,7 +48,8 @@ from driftline.streams.records.record import Record
 from driftline.streams.waiting.packing import Packing
 
 RETAIN_EVERY = 256
-"""Records between clean-ups of windows; no feature value depends on it."""
+"""Records between clean-ups of windows and ids; nothing that is put out depends on it."""
+IDS = "ids of events that would be repeats"
 
 
 _Decoded = tuple[Record, Event | Refused, int]
@@ -58,8 +59,8 @@ _Decoded = tuple[Record, Event | Refused, int]
 class Intake:
     """Validate, deduplicate, update features, remember requests, join labels. `label_join` holds the
     predictions that wait for their label, also for a take-over from other code; it stays empty if requests
-    and labels meet in another stage, where `joins` is False. Packed predictions are kept in the `store`.
-    `offset` is that of the current record, -1 before the first.
+    and labels meet in another stage, where `joins` is False. What is packed is kept in the `store`. `offset`
+    is that of the current record, -1 before the first.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class Intake:
         self._task = task
         self._codec = case.codec()
         watermark = Watermark(case.allowed_lateness, case.max_jump, case.clock_skew)
-        self._s = IntakeState(watermark, SeenEvents(case.dedup_horizon))
+        self._s = IntakeState(watermark)
+        self._seen = SeenEvents(case.dedup_horizon, store)
+        self._store = store
         self._is_live = case.is_live
         self._features = features
         self._home = Home(partition, case.partitions)
@@ -97,11 +100,14 @@ class Intake:
 
     def state(self) -> IntakeParts:
         """Everything that later records depend on; nothing is copied."""
-        return IntakeParts(self._s, self._features.state(), self.label_join.state(), self._authority.state())
+        return IntakeParts(
+            self._s, self._seen, self._features.state(), self.label_join.state(), self._authority.state()
+        )
 
     def restore(self, state: IntakeParts) -> None:
         """Continue from what `state` returned."""
         self._s = state.own
+        self._seen = SeenEvents.again(state.seen, self._store)
         self._features.restore(state.features)
         self.label_join.restore(state.pending)
         self._authority.restore(state.authority)
@@ -149,12 +155,15 @@ class Intake:
 
     def sizes(self) -> dict[str, StateSize]:
         """How many windows, predictions and ids of events there are, and what each takes of memory."""
-        ids = {"ids of events that would be repeats": self._s.seen.size}
+        ids = {IDS: self._seen.size}
+        if (packed := self._seen.packed_size).held:
+            ids[f"{IDS}, packed"] = packed
         return self._features.sizes() | self.label_join.sizes() | ids
 
     def packed_sizes(self) -> dict[str, float]:
-        """The bytes of a window or prediction in a file, by the names in `sizes`."""
-        return self._features.packed_sizes() | self.label_join.packed_sizes()
+        """The bytes of a window, a prediction or an id in a file, by the names in `sizes`."""
+        ids = {IDS: self._seen.packed_bytes()}
+        return self._features.packed_sizes() | self.label_join.packed_sizes() | ids
 
     @property
     def paged(self) -> PagedTables:
@@ -163,7 +172,7 @@ class Intake:
 
     def segments(self) -> list[str]:
         """The files that a snapshot refers to."""
-        return self._features.segments() + self.label_join.segments()
+        return self._features.segments() + self.label_join.segments() + self._seen.segments()
 
     def known_references(self) -> dict[str, KnownReferences]:
         """What this partition knows of each kind of reference, by the kind's name."""
@@ -191,6 +200,7 @@ class Intake:
             if state.records % RETAIN_EVERY == 0:
                 self._put_rows(out)
                 self._features.retain(state.watermark.value)
+                self._seen.retain(state.watermark.max_at)
             turn.out = silent if state.warming else out
             try:
                 if isinstance(event, Refused):
@@ -251,7 +261,7 @@ class Intake:
         watermark, at = state.watermark, event.at.timestamp()
         if route.keyed and record.key not in self._home.known:
             self._check_home(record)
-        novelty = state.seen.find(route.tag, event.id, content, watermark.max_at)
+        novelty = self._seen.find(route.tag, event.id, content, watermark.max_at)
         if novelty != "new":
             return self._repeated(event, route, novelty)
         if route.marks:
@@ -277,7 +287,7 @@ class Intake:
             raise refusal_reasons.without_features(error, features.problems()) from error
         self._move_time(event, route, at, appended, turn)
         features.come_to(watermark)
-        state.seen.add(route.tag, event.id, content, watermark.max_at, at)
+        self._seen.add(route.tag, event.id, content, watermark.max_at, at)
         if route.counted:
             state.counts.events += 1
             self.accepted[route.tag] += 1

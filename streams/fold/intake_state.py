@@ -12,7 +12,7 @@ from driftline.features.state.reference_tally import Tally
 from driftline.features.state.windows.paged_table import PagedTables
 from driftline.object_size import StateSize
 from driftline.streams.declare.commands import AuthorityState
-from driftline.streams.fold.deduplication import SeenEvents
+from driftline.streams.fold.deduplication import SeenEvents, StoredEvents
 from driftline.streams.fold.label_join import LabelJoinState
 from driftline.streams.fold.watermark import Watermark
 from driftline.streams.records.output_size import Classes
@@ -63,7 +63,6 @@ class IntakeState:
     warm-up, which are published when it ends."""
 
     watermark: Watermark
-    seen: SeenEvents
     records: int = 0
     warming: bool = False
     held_rows: dict[RowKey, StampedRow] = field(default_factory=dict)
@@ -75,6 +74,7 @@ class IntakeParts(NamedTuple):
     """The state of an intake with that of its parts."""
 
     own: IntakeState
+    seen: SeenEvents | StoredEvents
     features: Any
     pending: LabelJoinState
     authority: AuthorityState

@@ -20,7 +20,7 @@ from driftline.online_models.pool.report import merged_report
 from driftline.streams.declare.plan import refuse_chain
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import FoldFault, StreamsError
-from driftline.streams.fold.deduplication import SeenEvents, seen_again, seen_columns
+from driftline.streams.fold.deduplication import SeenEvents, StoredEvents
 from driftline.streams.fold.intake import Intake
 from driftline.streams.fold.intake_state import Counts, IntakeParts
 from driftline.streams.fold.label_join import LabelTally
@@ -40,7 +40,7 @@ def pickled(state: Any, packed: list[list[str]] | None = None) -> bytes:
     pickler = pickle.Pickler(buffer, protocol=5)
     table: dict[type, Any] = {
         QueueState: lambda queue: (StoredQueue, tuple(queue.stored())),
-        SeenEvents: lambda seen: (seen_again, seen_columns(seen)),
+        SeenEvents: lambda seen: (StoredEvents, tuple(seen.stored())),
     }
     if packed is not None:
         table |= reducers(packed)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import Any
 
-from driftline.features.state.key_index import MOST_ENTRIES, KeyIndex
+import numpy as np
+
+from driftline.features.state.key_index import MOST_ENTRIES, IndexedLater, KeyIndex
 from driftline.features.state.segment_store import SegmentStore
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
@@ -42,19 +44,19 @@ class PackedPredictions:
 
     def add(self, predictions: Sequence[PendingPrediction]) -> None:
         """Pack predictions, at most `SEGMENT`, which are in order of their deadlines."""
-        segment = Segment.of(self._packing, self._store, predictions)
-        self._put(segment, enumerate([pending.label_key for pending in predictions]))
+        segment, hashes = Segment.of(self._packing, self._store, predictions)
+        self._index.add(self._put(segment) | np.arange(segment.left), hashes)
         if self._index.entries > MOST_ENTRIES * self.count:
             self._index.clean(segment.left, self.count, self._is_gone)
 
-    def _put(self, segment: Segment, label_keys: Iterable[tuple[int, Any]]) -> None:
+    def _put(self, segment: Segment) -> int:
+        """Add a segment, but for the index; returns where its places begin."""
         number = self._made
         self._made += 1
         self._segments[number] = segment
         self.count += segment.left
-        begin = number << SEGMENT_BITS
-        self._index.add((begin | slot, label_key) for slot, label_key in label_keys)
         self._line_up(number, segment)
+        return number << SEGMENT_BITS
 
     def _is_gone(self, place: int) -> bool:
         segment = self._segments.get(place >> SEGMENT_BITS)
@@ -107,7 +109,7 @@ class PackedPredictions:
     def take(self, label_key: Any) -> list[PendingPrediction]:
         """Take out all that have a label key."""
         found = []
-        for place in self._index.places(label_key):
+        for place in self._index.places(hash(label_key)):
             if not self._is_gone(place):
                 number, slot = place >> SEGMENT_BITS, place & SEGMENT - 1
                 pending = self._segments[number].prediction(slot)
@@ -156,7 +158,10 @@ class PackedPredictions:
 
     def restore(self, segments: Iterable[StoredSegment]) -> None:
         """Continue from what `stored` returned."""
-        label_key = self._packing.label_key
+        found = IndexedLater(self._index)
         for stored in segments:
             segment = Segment.again(self._packing, self._store, stored)
-            self._put(segment, ((slot, label_key(packed)) for _, slot, packed in segment.rest()))
+            begin = self._put(segment)
+            slots, hashes = segment.hashed()
+            found.add(begin | slots, hashes)
+        found.finish()

@@ -2,8 +2,9 @@
 changed.
 
 Layout, numbers in the machine's order: how many there are (4 bytes); their numbers (8 each); their deadlines
-(8 each, a float), ascending; where each ends (4 each), counted from where the first begins; the predictions.
-So predictions whose deadlines are over can be passed by without being read.
+(8 each, a float), ascending; the hashes of their label keys (as `stored_hashes` writes them); where each
+ends, counted from where the first begins, and its checksum (4 each); the predictions. So predictions whose
+deadlines are over are passed by, and a restore finds all by their label keys, without reading them.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ from collections.abc import Iterator, Sequence
 from sys import getsizeof
 from typing import Any, NamedTuple, Self
 
-from driftline.features.state.segment_store import Pieces, SegmentBytes, SegmentStore, ends_of
+from driftline.features.state.key_index import (
+    Hashes,
+    are_hashed_alike,
+    hashes_left,
+    hashes_of,
+    stored_hashes,
+    stored_size,
+)
+from driftline.features.state.segment_store import Pieces, SegmentBytes, SegmentStore, piece_columns
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
 
 _COUNT = 4
 _NUMBER = 8
 _DEADLINE = 8
-_END = 4
 
 
 class Due(NamedTuple):
@@ -46,16 +54,16 @@ class Segment:
     """
 
     __slots__ = (
-        "_content", "_count", "_line", "_packing", "_pieces", "_read", "_taken", "at", "first", "left",
+        "_content", "_count", "_hashes_at", "_line", "_packing", "_pieces", "_read", "_taken", "at", "first",
+        "left",
     )  # fmt: skip
 
     def __init__(self, packing: Packing, content: SegmentBytes, taken: bytes = b"") -> None:
         count = self._count = int.from_bytes(content.read(0, _COUNT), "little")
-        ends = _COUNT + count * (_NUMBER + _DEADLINE)
-        begin = ends + count * _END
         self._packing = packing
         self._content = content
-        self._pieces = Pieces(content, begin, array("I", content.read(ends, begin)))
+        self._hashes_at = _COUNT + count * (_NUMBER + _DEADLINE)
+        self._pieces = Pieces(content, self._hashes_at + stored_size(count), count)
         self._line: tuple[array[int], array[float]] | None = None
         self._read: Pieces | list[bytes] = self._pieces
         self._taken = bytearray(taken or count)
@@ -65,14 +73,24 @@ class Segment:
         self._advance()
 
     @classmethod
-    def of(cls, packing: Packing, store: SegmentStore, predictions: Sequence[PendingPrediction]) -> Self:
-        """Pack predictions that are in order of their deadlines."""
+    def of(
+        cls, packing: Packing, store: SegmentStore, predictions: Sequence[PendingPrediction]
+    ) -> tuple[Self, Hashes]:
+        """Pack predictions that are in order of their deadlines; also returns the hashes of their label
+        keys."""
         parts = [packing.pack(pending) for pending in predictions]
         numbers = array("q", [pending.number for pending in predictions])
         deadlines = array("d", [pending.deadline for pending in predictions])
-        columns = (column.tobytes() for column in (numbers, deadlines, ends_of(parts)))
+        keys = [pending.label_key for pending in predictions]
+        hashes = hashes_of(keys)
+        columns = (
+            numbers.tobytes(),
+            deadlines.tobytes(),
+            stored_hashes(hashes, alike=are_hashed_alike(keys)),
+            piece_columns(parts),
+        )
         content = b"".join((len(parts).to_bytes(_COUNT, "little"), *columns, *parts))
-        return cls(packing, store.keep(content))
+        return cls(packing, store.keep(content)), hashes
 
     @classmethod
     def again(cls, packing: Packing, store: SegmentStore, stored: StoredSegment) -> Self:
@@ -140,6 +158,12 @@ class Segment:
         for slot, (number, packed, taken) in enumerate(zip(numbers, self._pieces, self._taken, strict=True)):
             if not taken:
                 yield number, slot, packed
+
+    def hashed(self) -> tuple[Hashes, Hashes]:
+        """The slots of the predictions that are left, and the hashes of their label keys."""
+        stored = self._content.read(self._hashes_at, self._hashes_at + stored_size(self._count))
+        label_key = self._packing.label_key
+        return hashes_left(self._taken, stored, lambda: (label_key(packed) for *_, packed in self.rest()))
 
     def _in_line(self) -> tuple[array[int], array[float]]:
         """Numbers and deadlines."""

@@ -17,6 +17,7 @@ from driftline.features.state.windows.window_pages import WindowPacking, WindowP
 from driftline.streams.code.state_hash import state_hash
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.fold.deduplication import MOST_IN_DICTS, SeenEvents
 from driftline.streams.fold.inheritance import Bequest, Inheritance
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.records.messages import Prediction
@@ -113,10 +114,20 @@ def _stored() -> dict[str, str]:
     pages = WindowPages(WindowPacking(SumWindow()), IN_MEMORY)
     pages.put([("k", window)])
     contents = {
-        "segment": Segment.of(packing, IN_MEMORY, predictions).stored.content,
+        "segment": Segment.of(packing, IN_MEMORY, predictions)[0].stored.content,
         "page": pages.stored()[0].content,
+        "ids": _packed_ids(),
     }
     return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def _packed_ids() -> bytes:
+    seen = SeenEvents(1e6)
+    for number in range(MOST_IN_DICTS):
+        seen.add("even" if number % 2 == 0 else "odd", f"e{number}", number, number / 2)
+    seen.retain(float(MOST_IN_DICTS))
+    content: bytes = seen.stored().segments[0].content
+    return content
 
 
 def _folded(golden_case: GoldenCase) -> dict[str, str]:

@@ -4,9 +4,10 @@ A page is an immutable segment of windows, each packed and read alone; one that 
 an event, is marked. An index of ten bytes a window finds a key's place. A page goes when nothing in it can be
 read any more: all is expired, or taken out. Pages of which little is left are packed again, several in one.
 
-Layout of a page, integers in the machine's order: how many windows there are (4 bytes); where each ends (4
-each), counted from where the first begins; the windows, each a pickle of its key and its attributes, arrays
-by their bytes.
+Layout of a page, integers in the machine's order: how many windows there are (4 bytes); the time of the
+newest event in them (8, a float); the hashes of their keys (as `stored_hashes` writes them); where each ends,
+counted from where the first begins, and its checksum (4 each); the windows, each a pickle of its key and its
+attributes, arrays by their bytes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,31 @@ from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pickle import loads
+from struct import Struct
 from sys import getsizeof
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from driftline.features.state.event_time import NEVER
-from driftline.features.state.key_index import MOST_ENTRIES, KeyIndex
-from driftline.features.state.segment_store import PiecePickler, Pieces, SegmentBytes, SegmentStore, ends_of
+from driftline.features.state.key_index import (
+    MOST_ENTRIES,
+    Hashes,
+    IndexedLater,
+    KeyIndex,
+    are_hashed_alike,
+    hashes_left,
+    hashes_of,
+    stored_hashes,
+    stored_size,
+)
+from driftline.features.state.segment_store import (
+    PiecePickler,
+    Pieces,
+    SegmentBytes,
+    SegmentStore,
+    piece_columns,
+)
 from driftline.features.state.windows.window import EventWindow
 from driftline.features.state.windows.window_columns import attributes_of
 from driftline.object_size import StateSize
@@ -32,17 +52,15 @@ PAGE = 1 << 10
 WORN = 4
 """So many pages are packed again, in one, when each has fewer windows left than such a part of one."""
 _SLOTS = (1 << SLOT_BITS) - 1
-_COUNT = 4
-_END = 4
+_HEAD = Struct("<Id")
 
 
 class StoredPage(NamedTuple):
-    """A page in a snapshot: what its store needs to read it again, a byte for each window, 1 if it was taken
-    out, and the time of the newest event in it."""
+    """A page in a snapshot: what its store needs to read it again, and a byte for each window, 1 if it was
+    taken out."""
 
     content: Any
     taken: bytes
-    newest: float
 
 
 class WindowPacking:
@@ -77,16 +95,14 @@ class WindowPacking:
 
 
 class _Page:
-    """`left` windows are in it still; the newest of their events is at `newest`."""
+    """`left` windows are in it still; none of their events is newer than `newest`."""
 
     __slots__ = ("_content", "left", "newest", "pieces", "taken")
 
-    def __init__(self, content: SegmentBytes, newest: float, taken: bytes | bytearray = b"") -> None:
-        count = int.from_bytes(content.read(0, _COUNT), "little")
-        begin = _COUNT + count * _END
+    def __init__(self, content: SegmentBytes, taken: bytes | bytearray = b"") -> None:
+        count, self.newest = _HEAD.unpack(content.read(0, _HEAD.size))
         self._content = content
-        self.pieces = Pieces(content, begin, array("I", content.read(_COUNT, begin)))
-        self.newest = newest
+        self.pieces = Pieces(content, _HEAD.size + stored_size(count), count)
         self.taken = bytearray(taken or count)
         self.left = self.taken.count(0)
 
@@ -96,7 +112,7 @@ class _Page:
 
     @property
     def stored(self) -> StoredPage:
-        return StoredPage(self._content.stored, bytes(self.taken), self.newest)
+        return StoredPage(self._content.stored, bytes(self.taken))
 
     @property
     def memory(self) -> int:
@@ -105,6 +121,13 @@ class _Page:
     def rest(self) -> Iterator[tuple[int, bytes]]:
         """Slot and bytes of each window that is left; they are read at once."""
         return ((slot, piece) for slot, piece in enumerate(self.pieces) if not self.taken[slot])
+
+    def hashed(self) -> tuple[Hashes, Hashes]:
+        """The slots of the windows that are left, and the hashes of their keys."""
+        stored = self._content.read(_HEAD.size, _HEAD.size + stored_size(len(self.taken)))
+        return hashes_left(
+            self.taken, stored, lambda: (WindowPacking.key(packed) for _, packed in self.rest())
+        )
 
 
 class WindowPages:
@@ -129,8 +152,8 @@ class WindowPages:
         """Pack such windows into a page that is not among those here: its file, empty if it could not be
         written, and what a snapshot holds of it."""
         keys, parts, newest = self._packed(windows)
-        content = self._keep(parts)
-        return content.name, StoredPage(content.stored, bytes(len(keys)), newest)
+        content = self._keep(keys, parts, newest)
+        return content.name, StoredPage(content.stored, bytes(len(keys)))
 
     def add(self, name: str, keys: list[Any], windows: dict[Any, EventWindow]) -> None:
         """Add a page that `apart` has written of windows with these keys, of which the `windows` are left."""
@@ -139,8 +162,9 @@ class WindowPages:
             taken = bytearray(b"\1" * len(keys))
             for slot, _ in left:
                 taken[slot] = 0
-            newest = max(window.ats[-1] for window in windows.values())
-            self._add(_Page(self._store.again(name, held=False), newest, taken), left)
+            slots, left_keys = zip(*left, strict=True)
+            page = _Page(self._store.again(name, held=False), taken)
+            self._add(page, np.array(slots), hashes_of(left_keys))
 
     def _packed(self, windows: Iterable[tuple[Any, EventWindow]]) -> tuple[list[Any], list[bytes], float]:
         """Keys, packed windows, and the time of the newest event."""
@@ -152,22 +176,26 @@ class WindowPages:
         return keys, parts, newest
 
     def _write(self, keys: list[Any], parts: list[bytes], newest: float) -> None:
-        self._add(_Page(self._keep(parts), newest), enumerate(keys))
+        page = _Page(self._keep(keys, parts, newest))
+        self._add(page, np.arange(len(keys)), hashes_of(keys))
 
-    def _keep(self, parts: list[bytes]) -> SegmentBytes:
-        return self._store.keep(
-            b"".join((len(parts).to_bytes(_COUNT, "little"), ends_of(parts).tobytes(), *parts))
-        )
+    def _keep(self, keys: list[Any], parts: list[bytes], newest: float) -> SegmentBytes:
+        hashes = stored_hashes(hashes_of(keys), alike=are_hashed_alike(keys))
+        head = _HEAD.pack(len(parts), newest)
+        return self._store.keep(b"".join((head, hashes, piece_columns(parts), *parts)))
 
-    def _add(self, page: _Page, keys: Iterable[tuple[int, Any]]) -> None:
+    def _add(self, page: _Page, slots: Hashes, hashes: Hashes) -> None:
+        self._index.add(self._put(page) | slots, hashes)
+        if self._index.entries > MOST_ENTRIES * self._count:
+            self._index.clean(page.left, self._count, self._is_gone)
+
+    def _put(self, page: _Page) -> int:
+        """Add a page, but for the index; returns where its places begin."""
         number = self._made
         self._made += 1
         self._pages[number] = page
         self._count += page.left
-        begin = number << SLOT_BITS
-        self._index.add((begin | slot, key) for slot, key in keys)
-        if self._index.entries > MOST_ENTRIES * self._count:
-            self._index.clean(page.left, self._count, self._is_gone)
+        return number << SLOT_BITS
 
     def _is_gone(self, place: int) -> bool:
         page = self._pages.get(place >> SLOT_BITS)
@@ -175,7 +203,7 @@ class WindowPages:
 
     def _find(self, key: Any) -> tuple[int, int, EventWindow] | None:
         """The number of the page with a key's window, the slot there, and the window."""
-        for place in self._index.places(key):
+        for place in self._index.places(hash(key)):
             if not self._is_gone(place):
                 number, slot = place >> SLOT_BITS, place & _SLOTS
                 found, window = self._packing.unpack(self._pages[number].pieces[slot])
@@ -199,7 +227,7 @@ class WindowPages:
 
     def forget(self, key: Any) -> None:
         """Take out the window of a key that has one here. It is read only if others may be this key's."""
-        places = [place for place in self._index.places(key) if not self._is_gone(place)]
+        places = [place for place in self._index.places(hash(key)) if not self._is_gone(place)]
         if len(places) > 1:
             self.take(key)
         else:
@@ -265,7 +293,10 @@ class WindowPages:
     def restore(self, pages: Iterable[StoredPage]) -> None:
         """Continue from what `stored` returned, and from nothing else."""
         self._pages, self._count, self._index = {}, 0, KeyIndex()
-        key = self._packing.key
-        for content, taken, newest in pages:
-            page = _Page(self._store.again(content), newest, taken)
-            self._add(page, ((slot, key(packed)) for slot, packed in page.rest()))
+        found = IndexedLater(self._index)
+        for content, taken in pages:
+            page = _Page(self._store.again(content), taken)
+            begin = self._put(page)
+            slots, hashes = page.hashed()
+            found.add(begin | slots, hashes)
+        found.finish()

@@ -39,9 +39,9 @@ class _Written:
     def stored(self) -> Iterator[StoredPage]:
         """What a snapshot holds of the pages."""
         for name, keys in self.pages:
-            left = [self.windows[key].ats[-1] for key in keys if key in self.windows]
-            if left:
-                yield StoredPage(name, bytes(key not in self.windows for key in keys), max(left))
+            taken = bytes(key not in self.windows for key in keys)
+            if 0 in taken:
+                yield StoredPage(name, taken)
 
 
 class WindowPaging:

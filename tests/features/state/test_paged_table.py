@@ -281,7 +281,7 @@ def test_a_page_that_is_another_while_it_is_in_use_is_not_read(tmp_path: Path) -
     held = {key for key, _ in table.windows()}
     assert len(held) == 32
     content = first.read_bytes()
-    for harm in (content[:-1], content[:40] + b"?" + content[41:], second.read_bytes(), b""):
+    for harm in (content[:-1], content[:-40] + b"?" + content[-39:], second.read_bytes(), b""):
         first.write_bytes(harm)
         reasons = []
         for key in sorted(held):
@@ -316,7 +316,11 @@ def test_equal_keys_are_one_and_those_of_one_hash_are_not() -> None:
     for _ in range(8):
         table.retain(2.0)
     assert (len(table), table.held) == (0, 6)
+    again = paged(Store(), CountWindow, ())
+    again.restore(pickle.loads(pickle.dumps(table)), Store())
     table[1.0].add(2.0, 1.0)
     assert table.held == 6
+    again[1.0].add(2.0, 1.0)
+    assert [len(again[key].ats) for key in (True, "1", (1, "a"), hash("b"), "b", None)] == [2, 1, 1, 1, 1, 1]
     assert [len(table[key].ats) for key in (True, "1", (1, "a"), hash("b"), "b", None)] == [2, 1, 1, 1, 1, 1]
     assert attributes_of(table[1]) == ["ats"]

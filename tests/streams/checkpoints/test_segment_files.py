@@ -24,7 +24,7 @@ from driftline.streams.checkpoints.sealing import Seal
 from driftline.streams.checkpoints.segment_collection import SegmentCollection
 from driftline.streams.checkpoints.segment_files import SegmentFolders, SegmentLost
 from driftline.streams.code.state_hash import state_hash
-from driftline.streams.fold import intake
+from driftline.streams.fold import deduplication, intake
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.owner.deployment import code_of
 from driftline.streams.owner.retry_pause import RETRY_AFTER, pause_after
@@ -45,6 +45,7 @@ def _packs_most(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (paged_table, window_pages, window_paging):
         monkeypatch.setattr(module, "PAGE", 8)
     monkeypatch.setattr(intake, "RETAIN_EVERY", 10)
+    monkeypatch.setattr(deduplication, "MOST_IN_DICTS", 20)
 
 
 @pytest.fixture(scope="module")

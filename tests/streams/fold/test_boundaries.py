@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import permutations
@@ -12,12 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftline.features.state.event_time import NEVER
 from driftline.features.state.segment_store import IN_MEMORY
-from driftline.streams.code.state_hash import state_hash
-from driftline.streams.fold.deduplication import SeenEvents
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, Lesson, ResolvedPrediction, Statement
-from driftline.streams.fold.processor import pickled
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
 
@@ -372,58 +367,3 @@ def test_requests_labels_voids_and_corrections_join_by_the_rules_however_they_in
     assert join.pending.open == 0
     assert join.pending.due == float("inf")
     assert len(join.pending) == 0
-
-
-def test_what_came_before_time_began_is_known_when_it_has() -> None:
-    seen = SeenEvents(10.0)
-    seen.add("t", "first", 1, NEVER, 995.0)
-    seen.add("t", "second", 1, 1_000.0, 1_000.0)
-    assert seen.find("t", "first", 1, 1_005.0) == "duplicate"
-    assert seen.find("t", "first", 1, 1_005.1) == "new"
-
-
-def test_an_event_is_known_for_just_the_horizon() -> None:
-    for wait, known in ((0.0, "duplicate"), (10.0, "duplicate"), (10.1, "new")):
-        seen = SeenEvents(10.0)
-        seen.add("asked", "first", 1, 0.0)
-        seen.add("asked", "a", 1, 5.0)
-        assert seen.find("asked", "a", 1, 5.0 + wait) == known
-        assert seen.find("asked", "b", 1, 5.0) == "new"
-
-
-def test_an_event_is_known_by_its_type_and_its_id() -> None:
-    seen = SeenEvents(10.0)
-    seen.add("asked", "a", 1, 0.0)
-    assert seen.find("settled", "a", 1, 0.0) == "new"
-    assert seen.find("asked", "a", 2, 0.0) == "other content"
-    seen.add("settled", "a", 2, 0.0)
-    assert [seen.find(tag, "a", 2, 0.0) for tag in ("asked", "settled")] == ["other content", "duplicate"]
-
-
-@settings(max_examples=400)
-@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from("abcdef")), max_size=40))
-def test_events_are_duplicates_by_the_horizon_alone_whatever_is_forgotten(
-    steps: list[tuple[int, str]],
-) -> None:
-    seen = SeenEvents(6.0)
-    accepted: dict[str, float] = {}
-    now = 0.0
-    for ahead, name in steps:
-        now += ahead
-        known = name in accepted and now - accepted[name] <= 6.0
-        assert (seen.find("asked", name, 7, now) == "duplicate") is known
-        if not known:
-            seen.add("asked", name, 7, now)
-            accepted[name] = now
-        assert len(seen) <= 2 * 6
-
-
-def test_seen_events_are_the_same_after_a_snapshot() -> None:
-    seen = SeenEvents(10.0)
-    for number, at in enumerate((-1.5, 3.0, 9.0, 12.0, 25.0)):
-        seen.add("order" if number % 2 else "product", f"e{number}", 2**32 - 1 - number, at)
-    again = pickle.loads(pickled(seen))
-    assert state_hash(again) == state_hash(seen) == state_hash(pickle.loads(pickle.dumps(seen)))
-    assert again.find("product", "e4", 2**32 - 5, 30.0) == "duplicate"
-    assert again.find("order", "e3", 1, 13.0) == "other content"
-    assert state_hash(pickle.loads(pickled(SeenEvents(1.0)))) == state_hash(SeenEvents(1.0))

@@ -143,4 +143,4 @@ def test_state_stays_bounded_when_keys_and_labels_pass() -> None:
     assert len(join) == 0
     assert len(join._waiting) <= 120 + 2
     assert len(join._closing) == 0
-    assert len(processor.intake.state().own.seen) <= 2 * 2 * 24 * 60 + 2
+    assert len(processor.intake.state().seen) <= 2 * 2 * 24 * 60 + 2

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftline.features.state.key_index import KeyIndex
+from driftline.features.state import key_index
+from driftline.features.state.key_index import KeyIndex, hashes_of
 from driftline.features.state.segment_store import IN_MEMORY
 from driftline.online_models.pool.pool import Forecast
 from driftline.streams.code.fold_version import recorded
@@ -152,14 +154,43 @@ def test_a_label_key_finds_all_its_predictions_equal_keys_being_one() -> None:
         assert sorted(found) == numbers
 
 
+@pytest.mark.usefixtures("packs_everything")
+@pytest.mark.parametrize("probe", ["driftline", "of another process"])
+@pytest.mark.parametrize("keys", [[1, "1", (1, "a"), "a"], [None, "a", ("a", None), 1]])
+def test_a_restore_finds_label_keys_by_their_hashes_or_reads_them(
+    probe: str, keys: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    before = WaitingQueue(Packing((), ()), IN_MEMORY, lambda _: None)
+    for number in range(40):
+        before.add(pending(f"e{number}", float(number), keys[number % 4], number))
+        before.pack(lambda _: False)
+    assert len(list(_taken(before, 10.5))) == 11
+    before.unpack("a")
+    before.pack(lambda _: False)
+    stored = pickle.loads(pickled(before.state(lambda _: False)))
+    monkeypatch.setattr(key_index, "_PROBE", probe)
+    read = Mock(wraps=Packing.label_key)
+    monkeypatch.setattr(Packing, "label_key", staticmethod(read))
+    again = WaitingQueue(Packing((), ()), IN_MEMORY, lambda one: found.append(one.number))
+    again.restore(stored)
+    assert read.called is (None in keys or probe != "driftline")
+    objects, found[:] = list(found), []
+    for of_key, key in enumerate(keys):
+        again.unpack(key)
+        found += [number for number in objects if number % 4 == of_key]
+        assert sorted(found) == [number for number in range(of_key, 40, 4) if number >= 11]
+        found.clear()
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=200))
 def test_an_index_forgets_what_is_gone_and_nothing_else(added: list[tuple[int, bool]]) -> None:
     index = KeyIndex()
-    index.add((place, label_key) for place, (label_key, _) in enumerate(added))
+    index.add(np.arange(len(added)), hashes_of(label_key for label_key, _ in added))
     index.clean(len(added), 1, lambda place: added[place][1])
     for label_key in range(6):
         left = [place for place, (key, is_gone) in enumerate(added) if key == label_key and not is_gone]
-        assert index.places(label_key) == left
+        assert index.places(hash(label_key)) == left
     assert index.entries == sum(not is_gone for _, is_gone in added)
 
 
