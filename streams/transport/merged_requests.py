@@ -3,6 +3,9 @@
 Each owner of a partition has a producer of its own, whose batches carry its fence. A request may hold batches
 of several producers, one for each partition, and the broker judges each batch by itself. A request costs this
 process and the broker far more than what is in it: those that wait at the same time are sent together.
+
+A broker answers a request when all its batches are written: a partition that is not written to all its
+replicas delays the others. So after a failure each producer sends alone, until it has an answer again.
 """
 
 from __future__ import annotations
@@ -22,10 +25,14 @@ MOST_BYTES = 1_048_576
 """Bytes of batches above which a request takes no further ones."""
 
 
+SendRequest = Callable[[int, ProduceRequest], Awaitable[Any]]
+"""Sends a request over a producer's own connection to a broker, and gives the response."""
+
+
 class _Unsent(NamedTuple):
     """A producer's request that is not sent, its batches, and what the producer waits for."""
 
-    send: Callable[[int, ProduceRequest], Awaitable[Any]]
+    send: SendRequest
     request: ProduceRequest
     batches: dict[TopicPartition, bytes]
     response: asyncio.Future[Any]
@@ -56,6 +63,9 @@ class _Node:
 
     def _send(self) -> None:
         self._is_called = False
+        self._forget_given_up()
+        if not self._waiting:
+            return
         task = asyncio.create_task(self._send_together(self._taken()))
         self._sending.add(task)
         task.add_done_callback(self._sent)
@@ -64,6 +74,10 @@ class _Node:
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sending.discard(task)
         self._send_soon()
+
+    def _forget_given_up(self) -> None:
+        """Nobody waits for a response to these any more: their producers have ended, and their clients."""
+        self._waiting = deque(one for one in self._waiting if not one.response.done())
 
     def _taken(self) -> list[_Unsent]:
         """Those that are sent together: a request has one batch for each partition."""
@@ -121,18 +135,30 @@ class MergedRequests:
     def join(self, client: AIOKafkaClient) -> None:
         """From now on, send this client's produce requests together with those of the others."""
         send = client.send
+        has_failed = False
 
         async def together(node_id: int, request: Any, *, group: Any = ConnectionGroup.DEFAULT) -> Any:
+            nonlocal has_failed
             if not isinstance(request, ProduceRequest):
                 return await send(node_id, request, group=group)
-            batches = {
-                TopicPartition(topic, part): batch
-                for topic, parts in request._topics
-                for part, batch in parts
-            }
-            response = asyncio.get_running_loop().create_future()
-            node = self._nodes.setdefault(node_id, _Node(node_id))
-            node.put(_Unsent(send, request, batches, response))
-            return await response
+            try:
+                if has_failed:
+                    response = await send(node_id, request, group=group)
+                else:
+                    response = await self._put(node_id, request, send)
+            except Exception:
+                has_failed = True
+                raise
+            has_failed = False
+            return response
 
         client.send = together
+
+    async def _put(self, node_id: int, request: ProduceRequest, send: SendRequest) -> Any:
+        """The response to a request that is sent with those of others."""
+        batches = {
+            TopicPartition(topic, part): batch for topic, parts in request._topics for part, batch in parts
+        }
+        response = asyncio.get_running_loop().create_future()
+        self._nodes.setdefault(node_id, _Node(node_id)).put(_Unsent(send, request, batches, response))
+        return await response

@@ -145,6 +145,39 @@ def test_a_producer_that_stops_waiting_takes_nothing_from_the_others() -> None:
     run(work)
 
 
+def test_after_a_failure_a_producer_sends_alone_until_it_has_an_answer() -> None:
+    async def work(bench: Bench) -> None:
+        both = (0, request(("a", 0, b"x"))), (1, request(("a", 1, b"y")))
+        failing = await bench.send(*both)
+        bench.sent[0].response.set_exception(RequestTimedOutError("no answer"))
+        await asyncio.gather(*failing, return_exceptions=True)
+        stuck, answered = await bench.send(*both)  # one of the two partitions is stuck still
+        assert [set(sent.batches) for sent in bench.sent[1:]] == [{("a", 0)}, {("a", 1)}]
+        bench.sent[2].response.set_result("response")
+        assert await answered == "response"
+        await bench.send((1, request(("a", 1, b"z"))), (2, request(("a", 2, b"z"))))
+        assert set(bench.sent[3].batches) == {("a", 1), ("a", 2)}
+        assert not stuck.done()
+
+    run(work)
+
+
+def test_what_a_producer_that_has_ended_had_not_sent_is_not_sent() -> None:
+    async def work(bench: Bench) -> None:
+        for number in range(UNDER_WAY):
+            await bench.send((number, request(("a", number, b"x"))))
+        gone, stays = await bench.send((4, request(("a", 4, b"y"))), (5, request(("a", 5, b"y"))))
+        gone.cancel()
+        await bench.settle()
+        bench.sent[0].response.set_result("response")
+        await bench.settle()
+        assert set(bench.sent[-1].batches) == {("a", 5)}
+        bench.sent[-1].response.set_result("response")
+        assert await stays == "response"
+
+    run(work)
+
+
 def test_brokers_do_not_wait_for_each_other_and_other_requests_go_as_they_are() -> None:
     async def work(bench: Bench) -> None:
         first = asyncio.create_task(bench.clients[0].send(1, request(("a", 0, b"x"))))
