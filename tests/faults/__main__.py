@@ -2,7 +2,7 @@
 
 Prints a table of the trials: what was violated and what was measured, with the load average of then, on
 which seconds depend. Exit code 1 when anything is violated, and then the run's files are kept.
-`--all --seeds 5` is the whole matrix.
+`--all --seeds 5` is the whole matrix, `--fault chain-sigkill --kills 50` a run with so many kills.
 """
 
 from __future__ import annotations
@@ -13,13 +13,18 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from driftline.streams.code.hash_seed import pin
-from tests.faults.courses.register import FAULTS
+from tests.faults.courses import chains, workers
+from tests.faults.courses.register import FAULTS, Fault, Outcome
 from tests.faults.lab.stack import Lab
 from tests.faults.trial import EVENTS, Trial, trial
+
+KILLS: dict[str, Callable[..., Outcome]] = {"sigkill": workers.kills, "chain-sigkill": chains.kills}
+"""The faults of which the number of kills may be given."""
 
 
 def _table(trials: Sequence[Trial]) -> str:
@@ -38,6 +43,11 @@ def _table(trials: Sequence[Trial]) -> str:
     return "\n".join(lines)
 
 
+def _killing(name: str, count: int | None) -> Fault | None:
+    """The course of a fault with so many kills; None for the one under its name."""
+    return partial(KILLS[name], count=count) if count else None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
@@ -46,12 +56,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
     parser.add_argument("--events", type=int, default=EVENTS)
+    parser.add_argument("--kills", type=int, help=f"how many, of {' or '.join(KILLS)}")
     given = parser.parse_args()
+    if given.kills and (given.all or not set(given.fault) <= KILLS.keys()):
+        parser.error(f"--kills is for {' and '.join(KILLS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the broker and the workers end too
     home = Path(tempfile.mkdtemp(prefix="driftline-faults-"))
     with Lab(home) as lab:
         trials = [
-            trial(lab, name, seed, given.events)
+            trial(lab, name, seed, given.events, course=_killing(name, given.kills))
             for seed in range(given.seed, given.seed + given.seeds)
             for name in (sorted(FAULTS) if given.all else given.fault)
         ]

@@ -15,6 +15,8 @@ from tests.faults.lab.run import Run
 from tests.faults.lab.stack import until
 
 BROKER_KILLS = 5
+MISSING = 20.0
+"""Seconds for which replicas are missing."""
 
 
 @fault
@@ -60,21 +62,44 @@ def send_refused(run: Run) -> Outcome:
     worker = run.worker()
     run.feed_to(0.5)
     run.until_published(run.random.uniform(0.1, 0.4))
-    topic = run.random.choice([run.topics.predictions, run.topics.outcomes])
-    _limit(run, topic, 400)
+    topic = run.random.choice(_written(run))
+    _set(run, topic, "max.message.bytes", 400)
     run.note(f"{topic} takes 400 bytes at most")
     run.feed_to(0.8)
     until_taken_over_again(worker, "MessageSizeTooLarge")
-    _limit(run, topic, 1_048_588)
+    _set(run, topic, "max.message.bytes", 1_048_588)
     run.note("it takes all again")
     return Outcome(run.settle(worker))
 
 
-def _limit(run: Run, topic: str, size: int) -> None:
+def _written(run: Run) -> list[str]:
+    """Topics that a worker writes to for each request."""
+    between = [one.name for one in run.topics.between(run.stages.code)]
+    return [run.topics.predictions, run.topics.outcomes, *between]
+
+
+@fault
+def replicas_missing(run: Run) -> Outcome:
+    """For a while a topic has fewer replicas than it needs to take anything; the others take all."""
+    worker = run.worker()
+    run.feed_to(0.5)
+    run.until_published(run.random.uniform(0.1, 0.4))
+    topic = run.random.choice(_written(run))
+    _set(run, topic, "min.insync.replicas", 2)
+    run.note(f"{topic} takes nothing for {MISSING:g} s")
+    run.feed_to(0.8)
+    time.sleep(MISSING)  # the fault itself
+    awaited = run.next_prediction()
+    run.feed_to(0.95)  # the topic may be that of the outcomes
+    _set(run, topic, "min.insync.replicas", 1)
+    run.measure("replicas back to next prediction", awaited())
+    return Outcome(run.settle(worker))
+
+
+def _set(run: Run, topic: str, setting: str, value: int) -> None:
     admin = run.admin
     try:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})
-        admin.alter_configs([resource])
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {setting: str(value)})])
     finally:
         admin.close()
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from tests.faults.courses.around import wrong_worker_clock
-from tests.faults.courses.broker import broker_kill
+from tests.faults.courses.around import network, wrong_worker_clock
+from tests.faults.courses.broker import (
+    answer_lost,
+    broker_kill,
+    broker_paused,
+    replicas_missing,
+    send_refused,
+    send_timed_out,
+)
 from tests.faults.courses.moves import killed, with_checkpoints
 from tests.faults.courses.register import CASES, FAULTS, Fault, Outcome, fault_of
 from tests.faults.courses.workers import out_of_group, scale, zombie_of
+from tests.faults.lab.proxy import Proxy
 from tests.faults.lab.run import Run
 from tests.faults.lab.stack import until
 from tests.faults.lab.worker_process import WorkerProcess
@@ -16,6 +24,8 @@ CHAIN_FOR_THREE = "tests.faults.cases:payments_on_3"
 LIVE_CHAIN = "tests.faults.cases:payments_live"
 LIVE_SECONDS = 20.0
 """For which events happen."""
+EXCHANGES = 6
+"""How often a worker comes and another one goes."""
 IDLE = 5
 """The partition of the log in which none does."""
 
@@ -52,6 +62,23 @@ def kills(run: Run, count: int) -> Outcome:
         run.feed_to((number + 2) / (count + 1))
         victim = run.random.randrange(2)
         workers[victim] = killed(run, workers[victim])
+    until_shared(run, workers)
+    return Outcome(run.settle(run.random.choice(workers)))
+
+
+@fault_of(CHAIN_FOR_THREE)
+def chain_exchange(run: Run) -> Outcome:
+    """Partitions go to and fro between workers that come and go, while events come."""
+    workers = pair(run)
+    for number in range(EXCHANGES):
+        run.feed_to((number + 1) / (EXCHANGES + 2))
+        workers.append(run.worker())
+        until(lambda: all(worker.in_state("serving") for worker in workers), "every worker serves")
+        run.feed_to((number + 2) / (EXCHANGES + 2))
+        awaited = run.next_prediction()
+        run.measure("SIGTERM to exit", workers.pop(run.random.randrange(2)).terminate())
+        run.feed_to((number + 3) / (EXCHANGES + 2))
+        run.measure("SIGTERM of one of several to next prediction", awaited())
     until_shared(run, workers)
     return Outcome(run.settle(run.random.choice(workers)))
 
@@ -124,6 +151,13 @@ def _register() -> None:
         "chain-scale": (CHAIN_FOR_THREE, scale),
         "chain-out-of-group": (CHAIN, out_of_group),
         "chain-broker-kill": (CHAIN, beside_another(broker_kill)),
+        "chain-broker-paused": (CHAIN, beside_another(broker_paused)),
+        "chain-network-reset": (CHAIN, beside_another(lambda run: network(run, Proxy.reset))),
+        "chain-network-half-open": (CHAIN, beside_another(lambda run: network(run, Proxy.half_open))),
+        "chain-replicas-missing": (CHAIN, replicas_missing),
+        "chain-send-refused": (CHAIN, send_refused),
+        "chain-send-timed-out": (CHAIN, send_timed_out),
+        "chain-answer-lost": (CHAIN, answer_lost),
         "chain-worker-clock": (CHAIN, beside_another(lambda run: wrong_worker_clock(run, 86_400.0))),
     }
     for name, (case, course) in courses.items():
