@@ -183,10 +183,20 @@ async def _tails(
 
 def _no_checkpoint_fits(deployment: Deployment, partition: int, refusals: Sequence[CheckpointRefusal]) -> str:
     reasons = "\n".join(f"  {refusal}" for refusal in refusals)
+    place = deployment.log(partition)
+    again = (
+        "To fold the log again from its start and publish what its outputs lack, remove this partition's "
+        "checkpoints first; to start again, choose another namespace"
+    )
+    if deployment.stage > 0:
+        again = (
+            f"If {place.topic} is whole, and only an output is another one, remove this partition's "
+            "checkpoints first: it is folded again from its start. If it is not, go on in another namespace: "
+            "the order of its records is recorded there alone"
+        )
     return (
-        f"{deployment.log(partition)}: no checkpoint fits what the broker holds:\n{reasons}\n"
-        "If the broker lost data, restore it. To fold the log again from its start and publish what its "
-        "outputs lack, remove this partition's checkpoints first; to start again, choose another namespace"
+        f"{place}: no checkpoint fits what the broker holds:\n{reasons}\n"
+        f"If the broker lost data, restore it. {again}"
     )
 
 

@@ -35,7 +35,7 @@ async def topology(deployment: Deployment) -> Mapping[str, TopicShape]:
 _RESTORE = (
     "Restore it from a backup. Where it is an output and the log is whole, what it held can be published "
     "again: stop the workers, remove the case's checkpoints, and start them, which creates the topic again. "
-    "Where it is the log, go on in another namespace"
+    "Where it is the log, or between stages, go on in another namespace"
 )
 
 

@@ -10,10 +10,13 @@ from parcels import events, parcels, replicated
 
 from driftline import UseCase
 from driftline.streams.between.stage_record import Writer
+from driftline.streams.checkpoints.cadence import CheckpointBudget
 from driftline.streams.owner import retry_pause
-from driftline.streams.records.outputs import KINDS
+from driftline.streams.owner.partition_task import PartitionTask
+from driftline.streams.records.outputs import KINDS, Target
+from driftline.streams.records.ports import TopicShape
 from driftline.streams.simulation.sources import laid_out
-from tests.streams.owner.owned_chain import OwnedChain, Published
+from tests.streams.owner.owned_chain import OwnedChain, Published, until
 
 
 def produce(chain: OwnedChain, number: int) -> None:
@@ -70,3 +73,29 @@ def test_owners_that_are_killed_and_superseded_lose_and_repeat_nothing(
         return chain
 
     check(asyncio.run(run()))
+
+
+def test_a_topic_between_stages_that_was_made_anew_is_refused_and_the_others_serve_on() -> None:
+    async def run() -> None:
+        chain = OwnedChain(parcels, 2, Random(1))
+        produce(chain, 100)
+        for target in chain.targets:
+            await chain.own(target)
+        await chain.serve()
+        target = Target(1, 0)
+        await chain.tasks[target].stop()
+        place = chain.place(target)
+        chain.broker.places[place] = []
+        chain.broker.shapes[place.topic] = TopicShape("another", chain.broker.counts[place.topic])
+        heir = PartitionTask(chain.stages[target.stage], target.partition, CheckpointBudget())
+        heir.start()
+        await until(lambda: heir.state == "refused")
+        assert f"{place} was recreated" in heir.reason
+        assert f"If {place.topic} is whole" in heir.reason
+        assert "go on in another namespace" in heir.reason
+        others = [task for to, task in chain.tasks.items() if to != target]
+        assert {task.state for task in others} == {"serving"}
+        for task in (heir, *others):
+            await task.stop()
+
+    asyncio.run(run())
