@@ -21,18 +21,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import count
 from pathlib import Path
 from random import Random
 from time import perf_counter, process_time
-from typing import Any, NamedTuple
+from typing import Any
 from unittest.mock import patch
+
+from msgspec import structs
 
 from driftline.bench.cases import without_extras
 from driftline.bench.speed.scale import CHUNK, chunked
 from driftline.examples.payments import payments
 from driftline.examples.payments.events import Disputed, Payment
-from driftline.features.declare.constructors import count, field, mean
+from driftline.features.declare.constructors import count as counted
+from driftline.features.declare.constructors import field, mean
 from driftline.features.declare.declaration import DAY, Feature
 from driftline.features.state.feature_state import FeatureState
 from driftline.garbage_collection import seldom_collected
@@ -45,14 +48,17 @@ from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.code.hash_seed import pin
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.fold.intake import RETAIN_EVERY
 from driftline.streams.fold.processor import PartitionProcessor
-from driftline.streams.simulation.sources import LogRecord
 from driftline.streams.status.worker_status import resident_bytes
+from driftline.streams.waiting.packed import SEGMENT
 
 COMPARED = 40
 """Chunks of each of the two states that are timed in turns."""
 SMALL = 100_000
 """Open predictions of the state that the others are compared with."""
+SETTLED = 50_000
+"""Predictions that are folded after the others were added at once."""
 MINUTE = 60_000
 """Events of a minute at a thousand a second."""
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -60,6 +66,7 @@ DISPUTED = 0.02
 """Share of the payments that are disputed, any time later."""
 SECONDS_BETWEEN = 0.25
 """Between two payments: ten million of them are within the thirty days of the windows."""
+AMOUNTS = [number / 4 + 0.01 for number in range(1_000)]
 FOLDER = "00000"
 NAME = f"{FOLDER}/0.checkpoint"
 
@@ -74,45 +81,85 @@ def wide() -> UseCase:
     )
     features: dict[str, Feature] = {
         "amount": field("amount"),
-        "of_card_30d": count(Payment, by="card", over=30 * DAY),
+        "of_card_30d": counted(Payment, by="card", over=30 * DAY),
         "card_amount_30d": mean(Payment, "amount", by="card", over=30 * DAY),
     }
     return replace(alone, partitions=1, features=features, task=task)
 
 
-def events(keys: int) -> Iterator[Event]:
-    """Payments with cards drawn alike, and disputes of any payment before, for ever."""
-    random = Random(7)
-    number = 0
-    while True:
-        number += 1
-        at = START + timedelta(seconds=number * SECONDS_BETWEEN)
-        card, amount = random.randrange(keys), round(random.lognormvariate(3.3, 0.6), 2)
-        yield Payment(
-            id=f"{number}",
-            at=at,
-            payment=f"p{number}",
-            card=f"c{card}",
-            merchant=f"m{card % 1000}",
-            device="d",
-            country="ES",
-            amount=amount,
-        )
-        if random.random() < DISPUTED:
-            yield Disputed(id=f"disputed-{number}", at=at, payment=f"p{random.randrange(number) + 1}")
+def events(keys: int, first: int = 0) -> Iterator[Event]:
+    """Payments with cards drawn alike, and disputes of any payment before, for ever, from the `first` on."""
+    for block in count(first // CHUNK):
+        random = Random(block)
+        for number in range(block * CHUNK, (block + 1) * CHUNK):
+            event = _event(number, keys, random)
+            if number >= first:
+                yield event
 
 
-class Folded(NamedTuple):
-    """A state, and the log that goes on."""
+def _event(number: int, keys: int, random: Random) -> Event:
+    at = START + timedelta(seconds=number * SECONDS_BETWEEN)
+    if random.random() < DISPUTED:
+        return Disputed(id=f"disputed-{number}", at=at, payment=f"p{random.randrange(number + 1)}")
+    card = random.randrange(keys)
+    return Payment(
+        id=f"{number}",
+        at=at,
+        payment=f"p{number}",
+        card=f"c{card}",
+        merchant=f"m{card % 1000}",
+        device="d",
+        country="ES",
+        amount=round(random.lognormvariate(3.3, 0.6), 2),
+    )
 
-    processor: PartitionProcessor
-    chunks: Iterator[list[LogRecord]]
+
+class Folded:
+    """A state of a case with so many keys, and the log that goes on."""
+
+    def __init__(self, processor: PartitionProcessor, keys: int) -> None:
+        self.processor = processor
+        self.keys = keys
+        self.goes_on()
+
+    def goes_on(self) -> None:
+        """The log goes on where the state is."""
+        offset = self.processor.next_offset
+        self.chunks = chunked(self.processor.case, events(self.keys, offset), offset)
 
 
 def begun(keys: int, folders: SegmentFolders) -> Folded:
     """A state before its first event."""
-    case = wide()
-    return Folded(PartitionProcessor(case, 0, store=folders.store(FOLDER)), chunked(case, events(keys)))
+    return Folded(PartitionProcessor(wide(), 0, store=folders.store(FOLDER)), keys)
+
+
+def load(state: Folded, until: int) -> None:
+    """Have so many predictions open, without folding, which would take ten times as long. For each payment
+    windows and predictions are added as the fold adds them, but nothing is predicted, learned or disputed;
+    the predictions are the last one that was folded, but for their names, numbers and times."""
+    processor, random = state.processor, Random(until)
+    join, features = processor.intake.label_join, processor.intake._features
+    waiting, like = join._waiting._packed, join._waiting._recent[-1]
+    begin = processor.next_offset
+    for number in range(begin, begin + until - join.open, SEGMENT):
+        predictions = []
+        for each in range(number, number + SEGMENT):
+            at, card = START.timestamp() + each * SECONDS_BETWEEN, f"c{random.randrange(state.keys)}"
+            for table in features._tables.values():
+                table[card].add(at, AMOUNTS[each % len(AMOUNTS)])
+            pending = structs.replace(
+                like, prediction_id=f"{each}:disputed", event_id=f"{each}", at=at, deadline=at + 60 * DAY,
+                key=card, label_key=f"p{each}", keys=like.keys | {"card": card, "payment": f"p{each}"},
+                number=join._added + len(predictions),
+            )  # fmt: skip
+            predictions.append(pending)
+        waiting.add(predictions)
+        join.open += SEGMENT
+        join._added += SEGMENT
+        for _ in range(SEGMENT // RETAIN_EVERY):
+            features.retain(at)
+        processor.next_offset += SEGMENT
+    state.goes_on()
 
 
 def fill(state: Folded, until: int) -> None:
@@ -151,6 +198,7 @@ def checkpoint(state: Folded, folder: Path, folders: SegmentFolders) -> dict[str
     cost = asyncio.run(written())
     processor.paged.packed(cost.packed)
     files = folders.files(FOLDER)
+    files.stored(named(processor.segments(), cost.packed))
     packed = sum(len(files.content(name)) for name in named((), cost.packed))
     return {
         "checkpoint_cpu_seconds": cost.seconds,
@@ -197,8 +245,7 @@ def restored(keys: int, memory: int, folder: Path) -> dict[str, Any]:
     processor = PartitionProcessor(case, 0, store=folders.store(FOLDER))
     processor.restore(pickle.loads((folder / "large" / NAME).read_bytes()))
     restore_seconds, restore_cpu = perf_counter() - begins, process_time() - cpu
-    happened = islice(events(keys), processor.next_offset, None)
-    large = Folded(processor, chunked(case, happened, processor.next_offset))
+    large = Folded(processor, keys)
     minute = [next(large.chunks) for _ in range(0, MINUTE, CHUNK)]
     begins, cpu = perf_counter(), process_time()
     for chunk in minute:
@@ -223,7 +270,9 @@ def measure(keys: int, memory: int, folder: Path, sizes: list[int]) -> Iterator[
     folders = [SegmentFolders(folder / name, memory // 2, memory // 2) for name in ("large", "small")]
     large, small = (begun(keys, each) for each in folders)
     fill(small, SMALL)
+    fill(large, CHUNK)
     for size in sizes:
+        load(large, size - SETTLED)
         fill(large, size)
         yield {"keys": keys} | measured(large, small, folder / "large", folders[0])
 

@@ -30,6 +30,7 @@ class SegmentCollection:
         """A checkpoint with these segments was `stored`, and older ones may have been removed. Raises
         OSError, and removes nothing then."""
         self._named[stored] = segments
+        self._files.stored(segments)
         names = await self._store.names(self._folder)
         for name in names:
             if name not in self._named:

@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,16 @@ class _SegmentFile:
 
 
 class SegmentFiles:
-    """The segments of one partition, in a folder: a `SegmentStore`."""
+    """The segments of one partition, in a folder: a `SegmentStore`. `durable` are the names of those that
+    survive a power loss."""
 
-    def __init__(self, folder: Path, memory: SegmentMemory, budget: MemoryBudget | None = None) -> None:
+    def __init__(
+        self, folder: Path, memory: SegmentMemory, budget: MemoryBudget | None, durable: set[str]
+    ) -> None:
         self._folder = folder
         self._memory = memory
         self._budget = budget
+        self._durable = durable
 
     @property
     def budget(self) -> MemoryBudget | None:
@@ -118,6 +122,7 @@ class SegmentFiles:
 
     def _write(self, path: Path, content: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._durable.discard(path.name)
         # written even if it exists: it may be torn, or so old that it is about to be removed
         part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
         part.write_bytes(content)
@@ -151,8 +156,10 @@ class SegmentFiles:
                 raise SegmentLost(f"segment {self._folder / name} is not there any more")
 
     def make_durable(self, names: Iterable[str]) -> None:
-        """Make these survive a power loss; raises OSError."""
+        """Make those of these survive a power loss that are not known to; raises OSError."""
         for name in names:
+            if name in self._durable:
+                continue
             file = os.open(self._folder / name, os.O_RDONLY)
             try:
                 os.fsync(file)
@@ -160,6 +167,11 @@ class SegmentFiles:
                 os.close(file)
         if self._folder.exists():
             sync_folder(self._folder)
+
+    def stored(self, names: Iterable[str]) -> None:
+        """A checkpoint that names these, and no others, has made them durable."""
+        self._durable.clear()
+        self._durable.update(names)
 
     def collect(self, used: Container[str]) -> None:
         """Remove files that no checkpoint names, except recent ones: the next checkpoint may name them."""
@@ -196,10 +208,12 @@ class SegmentFolders:
         self._memory = SegmentMemory(memory or 0)
         self._budget = None if windows is None else MemoryBudget(windows)
         self._is_limited = memory is not None
+        self._durable: defaultdict[str, set[str]] = defaultdict(set)
 
     def files(self, folder: str) -> SegmentFiles:
         """The files of the partition whose checkpoints are in a folder."""
-        return SegmentFiles(self._root / folder / SEGMENTS, self._memory, self._budget)
+        place = self._root / folder / SEGMENTS
+        return SegmentFiles(place, self._memory, self._budget, self._durable[folder])
 
     def store(self, folder: str) -> SegmentStore:
         """The store for the segments of that partition's fold."""

@@ -248,3 +248,28 @@ def test_segments_go_when_no_checkpoint_names_them_and_they_are_not_new(tmp_path
         assert {path.name for path in segments.iterdir()} == {new, recent}
 
     asyncio.run(course())
+
+
+def test_a_checkpoint_syncs_the_files_that_are_new_or_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = SegmentFolders(tmp_path, 0)
+    first, second, third = (folders.files(FOLDER).keep(content).name for content in (b"1", b"2", b"3"))
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda file: synced.append(Path(f"/proc/self/fd/{file}").readlink().name)
+    )
+
+    def made_durable(*names: str) -> set[str]:
+        synced.clear()
+        folders.files(FOLDER).make_durable(names)
+        return set(synced) - {"segments"}
+
+    assert made_durable(first, second) == {first, second}
+    assert made_durable(first, second) == {first, second}  # the first checkpoint was not stored
+    folders.files(FOLDER).stored([first, second])
+    assert made_durable(first, second, third) == {third}
+    folders.files(FOLDER).keep(b"1")
+    assert made_durable(first, second) == {first}
+    folders.files(FOLDER).stored([second])
+    assert made_durable(first, second) == {first}
