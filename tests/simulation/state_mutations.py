@@ -44,6 +44,13 @@ OF_THE_STATE = (
         "",
     ),
     mutation(
+        "ids of events before a checkpoint are not restored",
+        intake,
+        "Intake.restore",
+        "    self._seen = SeenEvents.again(state.seen, self._store)\n",
+        "",
+    ),
+    mutation(
         "a step of the fold forgets its last record",
         processor,
         "PartitionProcessor.step",
