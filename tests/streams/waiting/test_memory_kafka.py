@@ -1,4 +1,4 @@
-"""A worker of limited memory keeps what waits on disk, and loses and repeats nothing when it is killed."""
+"""A worker of limited memory has ids and what waits on disk; killed, it loses and repeats nothing."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ SystemOf = Callable[[str], Any]
 Eventually = Callable[..., Any]
 WAITING = UNPACKED + 2 * SEGMENT
 IN_A_MINUTE = WAITING / 60
+AGAIN = range(0, WAITING, 50)
+"""Requests that come once more, after all; most of their ids are on disk then."""
 
 
 def start(system: Any) -> Command:
@@ -45,13 +47,16 @@ def test_labels_find_predictions_on_disk_through_a_stop_and_a_kill(
 
     worker = start(system)
     system.produce(settled(n, 62) for n in range(1, WAITING, 2))
+    system.produce(asked(n, n / IN_A_MINUTE) for n in AGAIN)
     eventually(lambda: system.folded(worker))
     system.stop(worker)
 
     log = system.read(system.topics.log)
     for partition in range(system.case.partitions):
         of_partition = [record for record in log if record.partition == partition]
-        folded = PartitionProcessor(system.case, partition).step(of_partition)
+        processor = PartitionProcessor(system.case, partition)
+        folded = processor.step(of_partition)
+        assert processor.counts()["duplicates"] == (len(AGAIN) if of_partition else 0)
         for kind in ("predictions", "outcomes", "dead_letters"):
             published = [
                 (*position, record.value)
