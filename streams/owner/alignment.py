@@ -25,6 +25,9 @@ from driftline.streams.records.ports import StoredRecord
 from driftline.streams.stages.itinerary import Itinerary
 from driftline.streams.stages.stage_fold import tick_of
 
+FEWEST_TOGETHER = 16
+"""Records that an intake folds between two checks, if there are as many, even beyond the bound. Where events
+are far apart in time few fit into it, and each would be a request of its own at every stage."""
 MOST_TOGETHER = 256
 """Largest number of records that an intake folds between two checks."""
 ALIGNED_WITHIN = 10.0
@@ -159,14 +162,14 @@ class Alignment:
 class Stride(NamedTuple):
     """How many records an intake folds next, by the event time that those before took."""
 
-    records: int = 1
+    records: int = FEWEST_TOGETHER
 
     def after(self, folded: int, took: float, leeway: float) -> Stride:
         """The next one, where `folded` records took so many seconds of event time, and so many are left."""
         if leeway <= 0:
             return Stride()
         fit = inf if took <= 0 else leeway / took * folded / 2
-        return Stride(max(1, int(min(fit, MOST_TOGETHER, 2 * folded))))
+        return Stride(max(FEWEST_TOGETHER, int(min(fit, MOST_TOGETHER, 2 * folded))))
 
 
 class AlignedOwner(AlignedIntake, Protocol):

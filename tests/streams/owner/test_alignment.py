@@ -12,7 +12,7 @@ from parcels import events, parcels
 
 from driftline.features.state.event_time import NEVER
 from driftline.streams.owner import alignment as module
-from driftline.streams.owner.alignment import MOST_TOGETHER, Alignment, Stride, bound_of
+from driftline.streams.owner.alignment import FEWEST_TOGETHER, MOST_TOGETHER, Alignment, Stride, bound_of
 from driftline.streams.owner.partition_task import Frame
 from driftline.streams.records.outputs import Target
 from driftline.streams.simulation.sources import laid_out, with_closing_clock
@@ -139,10 +139,11 @@ def test_an_intake_that_waits_goes_on_as_soon_as_a_later_stage_does() -> None:
 @pytest.mark.parametrize(
     ("stride", "took", "leeway", "expected"),
     [
-        (8, 8.0, 100.0, 16),  # no more than twice as many as before
-        (8, 80.0, 60.0, 3),  # half of what would fit
-        (8, 80.0, -1.0, 1),
-        (8, 0.0, 60.0, 16),
+        (40, 40.0, 500.0, 80),  # no more than twice as many as before
+        (40, 40.0, 60.0, 30),  # half of what would fit
+        (40, 400.0, 60.0, FEWEST_TOGETHER),  # of events that are far apart few would fit
+        (40, 400.0, -1.0, FEWEST_TOGETHER),
+        (40, 0.0, 60.0, 80),
         (200, 1.0, inf, MOST_TOGETHER),
     ],
 )
