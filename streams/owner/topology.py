@@ -28,7 +28,9 @@ async def topology(deployment: Deployment) -> Mapping[str, TopicShape]:
         found = shapes[name].partitions
         # more partitions of an output do no harm: those that are written exist
         if found < count or (name in keyed and found != count):
-            raise TopologyRefused(_other_count(name, found, count))
+            is_between = deployment.topics.is_between(name)
+            tell = _other_count_between if is_between else _other_count
+            raise TopologyRefused(tell(name, found, count))
     return shapes
 
 
@@ -46,4 +48,13 @@ def _other_count(topic: str, count: int, declared: int) -> str:
         f"Declare partitions={count} again. For another count bring the log into another namespace: "
         f"`driftline replay CASE --values > events.jsonl` with partitions={count}, then, with the new count, "
         "`DRIFTLINE_NAMESPACE=other driftline produce CASE events.jsonl`"
+    )
+
+
+def _other_count_between(topic: str, count: int, declared: int) -> str:
+    return (
+        f"topic {topic}, which only the stages of the case write to, has {count} partitions instead of "
+        f"{declared}, and Kafka cannot take partitions away. Bring the log into another namespace: "
+        "`driftline replay CASE --values > events.jsonl`, then `DRIFTLINE_NAMESPACE=other driftline produce "
+        "CASE events.jsonl`"
     )

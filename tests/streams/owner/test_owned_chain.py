@@ -99,3 +99,19 @@ def test_a_topic_between_stages_that_was_made_anew_is_refused_and_the_others_ser
             await task.stop()
 
     asyncio.run(run())
+
+
+def test_a_topic_between_stages_with_other_partitions_is_refused_with_what_to_do() -> None:
+    async def run() -> None:
+        chain = OwnedChain(parcels, 2, Random(1))
+        target = Target(1, 0)
+        topic = chain.place(target).topic
+        chain.broker.counts[topic] = 3
+        task = PartitionTask(chain.stages[target.stage], target.partition, CheckpointBudget())
+        task.start()
+        await until(lambda: task.state == "refused")
+        assert f"topic {topic}, which only the stages of the case write to, has 3 partitions" in task.reason
+        assert "DRIFTLINE_NAMESPACE=other driftline produce" in task.reason
+        await task.stop()
+
+    asyncio.run(run())
