@@ -218,15 +218,15 @@ def test_config_show_tells_where_each_setting_comes_from_and_no_secret(given: Gi
         assert done.returncode == 0, done.stderr
         assert PASSWORD not in done.stdout + done.stderr
         assert KEY not in done.stdout + done.stderr
-    told = json.loads(done.stdout)
-    by_name = {one["name"]: one for one in told["settings"]}
+    report = json.loads(done.stdout)
+    by_name = {one["name"]: one for one in report["settings"]}
     assert by_name["namespace"] == {"name": "namespace", "value": "team", "source": "--set namespace"}
     assert (
         by_name["online_store"]["value"] == f"redis://me:{settings.MASK}@cache:6379?password={settings.MASK}"
     )
     assert by_name["home"]["source"] == "DRIFTLINE_HOME"
     assert by_name["foreign.bootstrap"] == {"name": "foreign.bootstrap", "value": None, "source": "default"}
-    assert told["unknown_variables"] == ["DRIFTLINE_BOOTSTRP"]
+    assert report["unknown_variables"] == ["DRIFTLINE_BOOTSTRP"]
     assert PASSWORD not in repr(read(Settings))
 
 

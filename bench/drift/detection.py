@@ -91,9 +91,9 @@ def judged(scenario: Scenario, drifts: Iterable[Drift]) -> Run:
     if not true:
         return Run(false, None, "", "")
     turns = true[0]
-    told_as = turns[-1]
+    reported = turns[-1]
     first = next(turn for turn in turns if turn.offset >= begins)
-    return Run(false, first.offset - begins, told_as.kind, told_as.suspects[0].subject)
+    return Run(false, first.offset - begins, reported.kind, reported.suspects[0].subject)
 
 
 def _judged(name: str, seed: int) -> Run:

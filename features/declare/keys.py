@@ -194,9 +194,9 @@ def never_equal(event: type, other: type, field: str) -> str | None:
     mine, others = (_classes_of(field_types(one).get(field)) for one in (event, other))
     if not mine or not others or any(_may_be_equal(a, b) for a in mine for b in others):
         return None
-    own, told_of_other = (" or ".join(one.__name__ for one in kinds) for kinds in (mine, others))
+    own, of_other = (" or ".join(one.__name__ for one in kinds) for kinds in (mine, others))
     return (
-        f"{event.__name__}.{field} is {own} and {other.__name__}.{field} is {told_of_other}, which are "
+        f"{event.__name__}.{field} is {own} and {other.__name__}.{field} is {of_other}, which are "
         "never equal: declare both alike"
     )
 

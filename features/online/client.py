@@ -272,7 +272,7 @@ class FeatureClient:
         selection, encoded = self._wanted(view, keys, features)
         with self._readable(view) as reader:
             rows = reader.read(view, selection.features, encoded)
-        return self._told(_rows(selection, keys, rows, at))
+        return self._counted(_rows(selection, keys, rows, at))
 
     async def get_async(
         self,
@@ -304,9 +304,9 @@ class FeatureClient:
         selection, encoded = self._wanted(view, keys, features)
         with self._readable(view) as reader:
             rows = await reader.read_async(view, selection.features, encoded)
-        return self._told(_rows(selection, keys, rows, at))
+        return self._counted(_rows(selection, keys, rows, at))
 
-    def _told(self, rows: list[FeatureRow]) -> list[FeatureRow]:
+    def _counted(self, rows: list[FeatureRow]) -> list[FeatureRow]:
         """The rows, counted."""
         if rows:
             self.reads.add(rows[0].view, Counter(row.status for row in rows))

@@ -22,20 +22,20 @@ class Intervals:
     shift) around what a pool serves; `coverage` is the share of labels that intervals are to hold.
 
     An interval reaches as far as the quantile 1 - a of the last `WIDTH_ERRORS` absolute errors. After each
-    label a += STEP * (1 - coverage - missed), where `missed` is 1 if an interval told *now* would not hold
-    the error. The one that was told is older by as many labels as are on their way, and its misses have been
-    corrected for since: by those, a would swing as far as labels are late. Where a falls below 0, for which
-    the method asks for the whole line, the interval reaches as far as the largest error, and once more at
-    a = -STEP, below which a does not fall.
+    label a += STEP * (1 - coverage - missed), where `missed` is 1 if an interval made *now* would not hold
+    the error. The one that was published is older by as many labels as are on their way, and its misses have
+    been corrected for since: by those, a would swing as far as labels are late. Where a falls below 0, for
+    which the method asks for the whole line, the interval reaches as far as the largest error, and once more
+    at a = -STEP, below which a does not fall.
 
     So, whatever the errors and however late the labels:
 
     - an interval is never wider than four times the largest of the last `WIDTH_ERRORS` errors (it reaches
       twice as far to either side), and as wide as that only while one is larger than all of them;
-    - of T labels, the share that intervals told as their errors came would hold differs from `coverage` by at
+    - of T labels, the share that intervals made as their errors came would hold differs from `coverage` by at
       most (1 + 2 STEP) / (STEP * T), and by the share of errors that exceed all of the last `WIDTH_ERRORS`;
-    - of intervals as they were told, it differs by so much more as there are errors that lie between the
-      reach that was told and the one when the label came: few where errors are steady, and where their scale
+    - of intervals as they were published, it differs by so much more as there are errors that lie between the
+      published reach and the one when the label came: few where errors are steady, and where their scale
       jumps at most as many as labels are on their way then.
     """
 

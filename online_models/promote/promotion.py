@@ -178,7 +178,7 @@ _Row = tuple[Sequence[float | None], Sequence[Any]]
 class _Comparison:
     """The comparison of one candidate with the serving member, on the labels that both have answered."""
 
-    __slots__ = ("baselines", "beats", "index", "since", "slices", "test", "told", "total")
+    __slots__ = ("baselines", "beats", "index", "since", "slices", "test", "total", "withheld_for")
 
     def __init__(self, index: int, test: PairedTest, since: int, beats: Sequence[int], slices: int) -> None:
         self.index = index
@@ -188,7 +188,7 @@ class _Comparison:
         self.beats = beats
         self.baselines = [_Gain() for _ in beats]
         self.slices: list[dict[Any, _Tally]] = [{} for _ in range(slices)]
-        self.told: list[str] = []
+        self.withheld_for: list[str] = []
 
     def add(self, rows: Sequence[_Row], serving: int, bound: float, margin: float) -> None:
         index = self.index
@@ -344,8 +344,8 @@ class Referee:
             if obstacle is None:
                 return [*decisions, self._promotion(comparison)]
             kind, reason = obstacle
-            if kind not in comparison.told:
-                comparison.told.append(kind)
+            if kind not in comparison.withheld_for:
+                comparison.withheld_for.append(kind)
                 decisions.append(
                     PromotionDecision("withheld", comparison.index, reason, self._evidence(comparison))
                 )

@@ -217,7 +217,7 @@ class _Description:
         try:
             parts = pickled_parts(value)
         except TypeError as error:
-            raise Undescribable(_told_of(self._path, value, str(error))) from error
+            raise Undescribable(_refusal(self._path, value, str(error))) from error
         with self._within(f"a {type(value).__qualname__}"):
             self._say("object")
             self._add(type(value))
@@ -255,13 +255,13 @@ class _Description:
             if name in function.__globals__:
                 self._add_used(f"global {name}", function.__globals__[name], use.attributes)
             elif name in _RUNS_TEXT:
-                raise Undescribable(_told_of(self._path, function, f"it calls {name}, which runs any code"))
+                raise Undescribable(_refusal(self._path, function, f"it calls {name}, which runs any code"))
         for wanted in use.imports:
             self._add_import(wanted, use.attributes)
 
     def _add_used(self, place: str, value: Any, attributes: Collection[str]) -> None:
         if value is import_module or (isinstance(value, ModuleType) and value.__name__ == "importlib"):
-            raise Undescribable(_told_of(self._path, value, "what it imports is known when it runs"))
+            raise Undescribable(_refusal(self._path, value, "what it imports is known when it runs"))
         self._refuse_generator(place, value)
         self._say(place)
         with self._within(place):
@@ -275,14 +275,14 @@ class _Description:
         owner = getattr(value, "__self__", value)
         if isinstance(owner, _GENERATORS):
             reason = "after a restart it would draw other numbers than before"
-            raise Undescribable(_told_of([*self._path, place], owner, reason))
+            raise Undescribable(_refusal([*self._path, place], owner, reason))
 
     def _add_import(self, wanted: Import, attributes: Collection[str]) -> None:
         top = wanted.module.partition(".")[0]
         if top not in self._packages and not _is_importable_as_users(top):
             self._say("import", wanted.module, *wanted.names, release(wanted.module))
             if top == "importlib":
-                raise Undescribable(_told_of(self._path, wanted, "what it imports is known when it runs"))
+                raise Undescribable(_refusal(self._path, wanted, "what it imports is known when it runs"))
             return
         try:
             module = import_module(wanted.module)
@@ -343,7 +343,7 @@ def _overloads(function: FunctionType) -> dict[type, Callable[..., Any]] | None:
     }
 
 
-def _told_of(path: Collection[str], value: Any, reason: str) -> str:
+def _refusal(path: Collection[str], value: Any, reason: str) -> str:
     where = " > ".join(path) or "the declaration"
     kind = type(value).__qualname__
     return (

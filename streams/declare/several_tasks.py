@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 class NoSingleTask:
     """Stands for the task of a case with several tasks. Every access to it raises DeclarationError with the
-    message `told`, so that no code works with one task and ignores the others."""
+    message `reason`, so that no code works with one task and ignores the others."""
 
-    __slots__ = ("_told",)
+    __slots__ = ("_reason",)
 
-    def __init__(self, told: str) -> None:
-        self._told = told
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):  # Python itself asks, for example when the object is copied
             raise AttributeError(name)
-        raise DeclarationError(self._told)
+        raise DeclarationError(self._reason)
 
 
 class ModelsByTask(dict[str, PerKey | Shared]):
     """The models of a case with several tasks, by the task's name. Attributes of one task's models raise
     DeclarationError, as in `NoSingleTask`."""
 
-    def __init__(self, models: Mapping[str, PerKey | Shared], told: str) -> None:
+    def __init__(self, models: Mapping[str, PerKey | Shared], reason: str) -> None:
         super().__init__(models)
-        self._told = told
+        self._reason = reason
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("__"):
             raise AttributeError(name)
-        raise DeclarationError(self._told)
+        raise DeclarationError(self._reason)
 
 
 def settle_tasks(case: UseCase, task: Any, models: Any) -> None:
@@ -53,11 +53,15 @@ def settle_tasks(case: UseCase, task: Any, models: Any) -> None:
     if len(tasks) == 1:
         settled: dict[str, Any] = {"task": tasks[0], "models": by_task[names[0]], "tasks": ()}
     else:
-        told = (
+        reason = (
             f"{case.name} has the tasks {', '.join(names)}, and this works with one of them: take the case "
             f"of one, .of({names[0]!r}); a command takes CASE@{names[0]}"
         )
-        settled = {"task": NoSingleTask(told), "models": ModelsByTask(by_task, told), "tasks": tuple(tasks)}
+        settled = {
+            "task": NoSingleTask(reason),
+            "models": ModelsByTask(by_task, reason),
+            "tasks": tuple(tasks),
+        }
     for name, value in settled.items():
         object.__setattr__(case, name, value)
 

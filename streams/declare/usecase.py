@@ -371,8 +371,8 @@ def load_case(path: str) -> UseCase:
     'flights'
     """
     check_argument(path, str, "the path of a case", DeclarationError)
-    module, colon, told = path.rpartition(":")
-    attribute, at, task = told.partition("@")
+    module, colon, name = path.rpartition(":")
+    attribute, at, task = name.partition("@")
     case = load_object(f"{module}{colon}{attribute}")
     if not isinstance(case, UseCase):
         raise DeclarationError(f"{path!r} is a {type(case).__name__}, not a UseCase")

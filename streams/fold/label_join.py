@@ -215,7 +215,7 @@ class LabelJoin:
                 self._close(pending, *self.rule.expiry, pending.deadline, True, known)
             elif self.rule.by_deadline and pending.status == "labelled":
                 known(Lesson(pending, pending.label, pending.closed_at))
-            if not pending.told_by or self.rule.is_corrected:
+            if not pending.answered_by or self.rule.is_corrected:
                 self._closing.add(pending)
         if self._forgotten is None:  # else they are asked for
             self._closing.pass_by(time, self.rule.corrections)
@@ -237,13 +237,13 @@ class LabelJoin:
             self.unmatched += 1
             self.tally.unmatched += 1
         for pending in found:
-            self._tell(pending, statement, known)
+            self._answer(pending, statement, known)
 
-    def _tell(self, pending: PendingPrediction, statement: Statement, known: Known) -> None:
+    def _answer(self, pending: PendingPrediction, statement: Statement, known: Known) -> None:
         """Answer this prediction, or correct it."""
         rule, name = self.rule, statement.event_id
-        if name not in pending.told_by:
-            pending.told_by += (name,)
+        if name not in pending.answered_by:
+            pending.answered_by += (name,)
             if rule.is_corrected:
                 self._add_answered(pending, name)
         if pending.status != statement.status or pending.label != statement.label:
@@ -336,8 +336,8 @@ class LabelJoin:
 
         def revise(pending: PendingPrediction) -> None:
             revision = published.get(pending.prediction_id, -1)
-            is_told = revision >= 0 and pending.prediction_id not in own
-            if not is_told and pending.status != "open" and not pending.silent:
+            is_published = revision >= 0 and pending.prediction_id not in own
+            if not is_published and pending.status != "open" and not pending.silent:
                 revision += 1
                 lacking.append(
                     ResolvedPrediction(pending, pending.status, pending.label, pending.closed_at, revision)
@@ -366,12 +366,12 @@ class LabelJoin:
         for of_key in self._unanswered.values():
             yield from of_key
         for (_, name), answered in self._answered.items():
-            yield from (pending for pending in answered if pending.told_by[0] == name)
+            yield from (pending for pending in answered if pending.answered_by[0] == name)
 
     def _is_remembered(self, pending: PendingPrediction) -> bool:
         """Whether a label or a correction may still change a waiting prediction; else it waits only to be
         learned from."""
-        return not pending.told_by or self.rule.is_corrected
+        return not pending.answered_by or self.rule.is_corrected
 
     def _is_over(self, pending: PendingPrediction) -> bool:
         """Whether nothing happens to a prediction at its deadline any more."""
@@ -380,11 +380,11 @@ class LabelJoin:
 
     def _remember(self, pending: PendingPrediction) -> None:
         """It is an object again."""
-        if not pending.told_by:
+        if not pending.answered_by:
             of_key = self._unanswered.setdefault(pending.label_key, [])
             insort_right(of_key, pending, key=in_order_of_time)
         elif self.rule.is_corrected:
-            for name in pending.told_by:
+            for name in pending.answered_by:
                 self._add_answered(pending, name)
 
     def _add_answered(self, pending: PendingPrediction, name: str) -> None:
@@ -393,10 +393,10 @@ class LabelJoin:
 
     def _remove(self, pending: PendingPrediction) -> None:
         """No label key leads to this object any more."""
-        if not pending.told_by:
+        if not pending.answered_by:
             _remove(self._unanswered, pending.label_key, pending)
         elif self.rule.is_corrected:
-            for name in pending.told_by:
+            for name in pending.answered_by:
                 _remove(self._answered, (pending.label_key, name), pending)
 
     def pack(self) -> None:

@@ -80,7 +80,7 @@ class PartitionTask:
         self._at_hand: deque[Frame] = deque()
         self._stopping = asyncio.Event()
         self._waits = False
-        self._told_strangers = False
+        self._reported_strangers = False
         self._was_beside = False
         self._looked = self._now()
         self._looking: asyncio.Task[None] | None = None
@@ -229,7 +229,7 @@ class PartitionTask:
     async def _taken_in(self, owned: OwnedPartition) -> None:
         """A frame was folded; its outputs are published later."""
         self._answered(owned.acknowledged)  # a frame that was folded before has no outputs to wait for
-        self._tell_strangers(owned)
+        self._report_strangers(owned)
         self._last_record = self._now()
         self._checkpointing.folded(owned)
         if self._checkpointing.is_due:
@@ -248,11 +248,11 @@ class PartitionTask:
         if served == self._served and self.state == "serving":
             self._frames.put_nowait(served)
 
-    def _tell_strangers(self, owned: OwnedPartition) -> None:
+    def _report_strangers(self, owned: OwnedPartition) -> None:
         """Report once that the partition gets records which belong in others."""
         reason = owned.processor.last_stranger
-        if reason and not self._told_strangers:
-            self._told_strangers = True
+        if reason and not self._reported_strangers:
+            self._reported_strangers = True
             log.error(
                 "partition %s: %s. Such records are dead letters of stage 'partition', and counted as "
                 "misplaced by `driftline status`",
@@ -282,9 +282,9 @@ class PartitionTask:
     async def _refuse(self, error: Exception) -> None:
         """Stop serving this partition until it is given back: continuing could lose or repeat something."""
         self.state = "refused"
-        is_told = isinstance(error, StreamsError)
-        fault = None if is_told and not isinstance(error, FoldFault) else error
-        self.reason = str(error) if is_told else f"a fault of driftline: {type(error).__name__}: {error}"
+        is_known = isinstance(error, StreamsError)
+        fault = None if is_known and not isinstance(error, FoldFault) else error
+        self.reason = str(error) if is_known else f"a fault of driftline: {type(error).__name__}: {error}"
         log.error("partition %s is not served: %s", self.name, self.reason, exc_info=fault)
         await self._drop()
         await self._stopping.wait()

@@ -41,7 +41,7 @@ class ChainSimulation:
 
     def fold(self, events: Iterable[Event | Recorded]) -> Iterator[tuple[int, Outputs]]:
         """Fold events; yields the outputs of each stage, with its partition there."""
-        told_of = (self.chain.itinerary.serving, self.chain.itinerary.last)
+        published_by = (self.chain.itinerary.serving, self.chain.itinerary.last)
         silent = set(range(self.partitions))
         home = self.chain.itinerary.entry
         placed = with_homes(self.case, events, self.partitions, home)
@@ -52,7 +52,7 @@ class ChainSimulation:
             steps = list(self.chain.step(partition, record))
             self.cpu_seconds += time.process_time() - started
             for one in steps:
-                if one.stage in told_of:
+                if one.stage in published_by:
                     self._digests.add(one.partition, one.outputs)
                 yield one.partition, one.outputs
         if silent:
@@ -83,7 +83,7 @@ def recorded_topics(case: UseCase, events: Iterable[Event]) -> dict[Target, list
     }
     for partition, record in laid_out(case, events, case.partitions, chain.itinerary.entry):
         topics[Target(0, partition)].append(record)
-        for told in chain.step(partition, record):
-            for target, value in told.outputs.sends:
+        for step in chain.step(partition, record):
+            for target, value in step.outputs.sends:
                 topics[target].append(Accepted(len(topics[target]), None, value))
     return topics

@@ -80,7 +80,7 @@ class Packing:
             p.silent,
             None
             if p.status == "open"
-            else (p.status, p.label, p.learned, p.revision, p.closed_at, p.told_by),
+            else (p.status, p.label, p.learned, p.revision, p.closed_at, p.answered_by),
         )
         return self._pickler.pickled(values)
 
@@ -109,7 +109,7 @@ class Packing:
         )
         if end is not None:
             p = pending
-            p.status, p.label, p.learned, p.revision, p.closed_at, p.told_by = end
+            p.status, p.label, p.learned, p.revision, p.closed_at, p.answered_by = end
         return pending
 
 

@@ -19,10 +19,10 @@ class PendingPrediction(msgspec.Struct, eq=False, gc=False):
     """One prediction until its label can no longer change.
 
     `forecast` and `prediction` are the learner's answer, once it has handled the request. `closed_at` is the
-    event time of what closed it last; `told_by` are the ids of the events that answered it, the label first
-    and then its corrections. A `silent` one was never published, so its outcome is not published either.
-    Without features `x` it is from other code, on a request that was refused here: there is nothing to learn
-    from it. `number` counts the predictions that began to wait before it.
+    event time of what closed it last; `answered_by` are the ids of the events that answered it, the label
+    first and then its corrections. A `silent` one was never published, so its outcome is not published
+    either. Without features `x` it is from other code, on a request that was refused here: there is nothing
+    to learn from it. `number` counts the predictions that began to wait before it.
     """
 
     prediction_id: str
@@ -41,7 +41,7 @@ class PendingPrediction(msgspec.Struct, eq=False, gc=False):
     revision: int = -1
     closed_at: float = 0.0
     silent: bool = False
-    told_by: tuple[str, ...] = ()
+    answered_by: tuple[str, ...] = ()
     number: int = -1
 
 

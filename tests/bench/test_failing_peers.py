@@ -94,11 +94,11 @@ def test_peers_on_kafka_that_stall_or_raise_are_reported_in_the_table(
     (child,) = tmp_path.rglob("child")
     eventually(lambda: ended(int(child.read_text())))
     assert "RuntimeError: the state of this peer is corrupt" in raised["failures"][0]
-    for found, told in ((stalled, "put out"), (raised, "ended with 1")):
+    for found, message in ((stalled, "put out"), (raised, "ended with 1")):
         (row,) = [row for row in table.peer_rows(peers_with("faust", found)) if "in a table" in row[0]]
         assert row[1] == "-"
         assert row[2].startswith("not measured: tests.bench.")
-        assert told in row[2]
+        assert message in row[2]
 
 
 def test_a_service_that_fails_under_load_leaves_the_figures_of_the_others(runs: KafkaRuns) -> None:

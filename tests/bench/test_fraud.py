@@ -28,8 +28,8 @@ def test_the_change_is_detected_and_nothing_else_is_reported(seed: int, payments
     found = run(fraud(), chargebacks(payments, seed))
     best = run(settled(), settlements(payments, seed))
     assert abs(found.figures["roc_auc"] - best.figures["roc_auc"]) <= 0.02
-    (told,) = found.confirmed
-    assert told["kind"] == "concept drift"
-    assert told["suspects"][0]["subject"].startswith(RANKING_OF_RARE)
-    days = (datetime.fromisoformat(told["at"]) - START).total_seconds() / 86_400
+    (incident,) = found.confirmed
+    assert incident["kind"] == "concept drift"
+    assert incident["suspects"][0]["subject"].startswith(RANKING_OF_RARE)
+    days = (datetime.fromisoformat(incident["at"]) - START).total_seconds() / 86_400
     assert DAYS / 2 + 25 <= days <= DAYS / 2 + 75

@@ -61,15 +61,15 @@ sales = UseCase(
 
 def event_of(record: ForeignRecord) -> Any:
     """A sale, a sale that was returned at once, a tariff for every partition, or nothing."""
-    told = record.json()
-    at = shop.START + timedelta(seconds=told["second"])
-    if told["what"] == "drawer opened":
+    content = record.json()
+    at = shop.START + timedelta(seconds=content["second"])
+    if content["what"] == "drawer opened":
         return None
-    if told["what"] == "tariff":
-        return Tariff(id=record.id, at=at, product="all", rate=told["rate"])
-    sold = Sold(id=record.id, at=at, shop=told["shop"], sale=record.id, amount=told["amount"])
-    if told["what"] == "returned":
-        return [sold, Returned(id=f"{record.id}:back", at=at, shop=told["shop"], sale=record.id)]
+    if content["what"] == "tariff":
+        return Tariff(id=record.id, at=at, product="all", rate=content["rate"])
+    sold = Sold(id=record.id, at=at, shop=content["shop"], sale=record.id, amount=content["amount"])
+    if content["what"] == "returned":
+        return [sold, Returned(id=f"{record.id}:back", at=at, shop=content["shop"], sale=record.id)]
     return sold
 
 

@@ -43,7 +43,7 @@ class Read(dl.Event, tag="read"):
     maybe: int | None = None
 
 
-class Told(dl.Event, tag="told"):
+class Judged(dl.Event, tag="judged"):
     region: Region
     code: UUID
     bad: bool
@@ -69,7 +69,7 @@ def doubled(level: int) -> int:
 
 
 readings = dl.UseCase(
-    "typed", key="region", events=[Read, Told, Kind], partitions=2, slices=KEYS,
+    "typed", key="region", events=[Read, Judged, Kind], partitions=2, slices=KEYS,
     features={
         **{name: dl.field(name) for name in
            ("flag", "unit", "side", "real", "price", "positive", "level", "anything", "maybe")},
@@ -81,7 +81,7 @@ readings = dl.UseCase(
         "home": dl.lookup(Kind, "region", by="code"),
         "twice": dl.on_demand(doubled, of="level", kind=int),
     },
-    task=dl.Binary("bad", ask=Read, label=dl.Label(Told, on="code", value=lambda e: e.bad, wait=dl.DAY)),
+    task=dl.Binary("bad", ask=Read, label=dl.Label(Judged, on="code", value=lambda e: e.bad, wait=dl.DAY)),
     models=dl.PerKey(champion=dl.Member("logistic", logistic)),
 )  # fmt: skip
 
@@ -102,4 +102,4 @@ def events(count: int = 60) -> Iterator[dl.Event]:
             code=code_of(n), day=date(2024, 5, 6), number=2**53 + 1 + n % 2, unit="m", side="left",
             level=list(Level)[n % 2], anything="a" if n % 2 else "b", maybe=None if n % 2 else 7,
         )  # fmt: skip
-        yield Told(id=f"t{n}", at=at + timedelta(minutes=1), region=region, code=code_of(n), bad=n % 2 == 0)
+        yield Judged(id=f"t{n}", at=at + timedelta(minutes=1), region=region, code=code_of(n), bad=n % 2 == 0)

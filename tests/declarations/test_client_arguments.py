@@ -46,7 +46,7 @@ def test_an_argument_of_another_kind_is_refused(name: str, argument: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("made", "told"),
+    ("made", "message"),
     [
         (lambda: dl.EventProducer(orders, NOWHERE), "EventProducer: case: expected a UseCase"),  # type: ignore[arg-type]
         (lambda: dl.FeatureClient(dl.UseCase), "expected a UseCase, not the class UseCase"),  # type: ignore[arg-type]
@@ -59,10 +59,10 @@ def test_an_argument_of_another_kind_is_refused(name: str, argument: str) -> Non
         (lambda: dl.new_command(**COMMAND | {"action": "promot"}), "Did you mean 'promote'?"),  # type: ignore[arg-type]
     ],
 )  # fmt: skip
-def test_the_message_says_what_was_expected(made: Callable[[], Any], told: str) -> None:
+def test_the_message_says_what_was_expected(made: Callable[[], Any], message: str) -> None:
     with pytest.raises(dl.DeclarationError) as caught:
         made()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_no_message_shows_a_private_key() -> None:

@@ -93,8 +93,8 @@ def test_history_and_training_set_have_them(tmp_path: Path) -> None:
     for command in (["history"], ["training-set", "--out", str(tmp_path / "set.parquet"), "--json"]):
         done = completed("features", command[0], "typed:readings", *command[1:], environment=environment)
         assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["rows"], told["share"]) == (60, 1.0)
+    report = json.loads(done.stdout)
+    assert (report["rows"], report["share"]) == (60, 1.0)
     table = parquet.read_table(tmp_path / "set.parquet")
     first = next(row for row in table.to_pylist() if row["prediction_id"] == "r0:bad")
     assert (first["key_region"], first["key_number"], first["level"]) == ("north", 2**53 + 1, Level.LOW.value)

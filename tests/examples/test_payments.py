@@ -50,7 +50,7 @@ def fold(case: UseCase, entries: Iterator[Event]) -> tuple[PartitionProcessor, O
     return processor, processor.step([record for _, record in layout(case, entries, 1)])
 
 
-def told(outputs: list[Any]) -> list[dict[str, Any]]:
+def decoded(outputs: list[Any]) -> list[dict[str, Any]]:
     return [json.loads(output.value) for output in outputs]
 
 
@@ -72,7 +72,7 @@ def test_any_chunking_gives_one_digest_and_one_model_for_all() -> None:
     processor, out = fold(payments, with_closing_clock(payments, iter(list(events(2_000)))))
     assert set(processor.learner.pools) == {""}
     assert processor.learner.pools[""].state().labels == processor.learner.results.labelled
-    assert len({one["keys"]["card"] for one in told(out.predictions)}) > 100
+    assert len({one["keys"]["card"] for one in decoded(out.predictions)}) > 100
 
 
 def test_rows_of_every_entity_are_kept_whichever_event_brings_it() -> None:
@@ -88,12 +88,14 @@ def test_without_a_key_answers_are_the_same_and_records_are_under_the_payment() 
     _, keyed = fold(payments, events(500))
     _, out = fold(keyless, events(500))
     answers = [
-        [(p["event_id"], p["probabilities"], p["features"]) for p in told(one.predictions)]
+        [(p["event_id"], p["probabilities"], p["features"]) for p in decoded(one.predictions)]
         for one in (keyed, out)
     ]
     assert answers[0] == answers[1]
-    assert [o.key.decode() for o in out.predictions] == [p["keys"]["payment"] for p in told(out.predictions)]
-    assert all("card" not in p["keys"] for p in told(out.predictions))
+    assert [o.key.decode() for o in out.predictions] == [
+        p["keys"]["payment"] for p in decoded(out.predictions)
+    ]
+    assert all("card" not in p["keys"] for p in decoded(out.predictions))
 
 
 def test_a_countrys_models_are_those_of_a_case_that_has_this_country_alone() -> None:
@@ -104,9 +106,9 @@ def test_a_countrys_models_are_those_of_a_case_that_has_this_country_alone() -> 
     shared = replace(case, models=Shared(case.models.champion, case.models.challengers))
     asked = {e.payment for e in events(6_000) if isinstance(e, Payment) and e.country == "DE"}
     _, alone = fold(shared, (e for e in events(6_000) if getattr(e, "payment", None) in asked))
-    wanted = [(p["id"], p["probabilities"]) for p in told(alone.predictions)]
+    wanted = [(p["id"], p["probabilities"]) for p in decoded(alone.predictions)]
     found = [
-        (p["id"], p["probabilities"]) for p in told(together.predictions) if p["keys"]["country"] == "DE"
+        (p["id"], p["probabilities"]) for p in decoded(together.predictions) if p["keys"]["country"] == "DE"
     ]
     assert found == wanted
     assert len({str(answer) for _, answer in found[-100:]}) > 50  # it has learned
@@ -121,11 +123,11 @@ def test_a_command_reaches_the_pool_of_its_country_alone() -> None:
     history = list(events(1_000))
     entries = [*history[:500], orders[0], *history[500:700], orders[1], *history[700:], orders[2]]
     _, out = fold(case, iter(entries))
-    changes = [(c["key"], c["kind"], c["serving"]) for c in told(out.models)]
+    changes = [(c["key"], c["kind"], c["serving"]) for c in decoded(out.models)]
     assert changes[0] == ("DE", "promotion", "share")
     assert changes[1][:2] == ("XX", "refused")
     assert {key for key, _, _ in changes[2:]} == set(COUNTRIES)
-    after = [p for p in told(out.predictions) if p["event_id"] in {e.id for e in history[500:]}]
+    after = [p for p in decoded(out.predictions) if p["event_id"] in {e.id for e in history[500:]}]
     assert {(p["keys"]["country"] == "DE", p["model"]["name"]) for p in after} == {
         (True, "share"), (False, "logistic")
     }  # fmt: skip

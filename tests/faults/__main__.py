@@ -32,8 +32,8 @@ def _table(trials: Sequence[Trial]) -> str:
     lines = ["| fault | violations | seconds measured (load average) |", "|---|---|---|"]
     seconds: dict[str, list[float]] = {}
     for one in trials:
-        told = "; ".join(f"{m.what} {m.seconds:.2f} ({m.load:.1f})" for m in one.measured)
-        lines.append(f"| {one.name} | {len(one.violations)} | {told} |")
+        durations = "; ".join(f"{m.what} {m.seconds:.2f} ({m.load:.1f})" for m in one.measured)
+        lines.append(f"| {one.name} | {len(one.violations)} | {durations} |")
         for measured in one.measured:
             seconds.setdefault(measured.what, []).append(measured.seconds)
     lines.append("")

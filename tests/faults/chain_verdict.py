@@ -81,12 +81,12 @@ def _sent_between(run: Run, folds: Mapping[Target, Fold], records: Records) -> I
     for target in run.targets:
         topic, partition = run.stages.input(target)
         for record in records[topic][partition] if target.stage else ():
-            told = decode_record(record.value)
-            first = found.setdefault((told.writer, target), [])
-            if told.number == len(first) + 1:
+            sent = decode_record(record.value)
+            first = found.setdefault((sent.writer, target), [])
+            if sent.number == len(first) + 1:
                 first.append(record.value)
-            elif told.number > len(first) or first[told.number - 1] != record.value:
-                yield f"{topic}-{partition}: record {told.number} of {told.writer} follows {len(first)}"
+            elif sent.number > len(first) or first[sent.number - 1] != record.value:
+                yield f"{topic}-{partition}: record {sent.number} of {sent.writer} follows {len(first)}"
                 return
     for way in expected.keys() | found.keys():
         if expected.get(way) != found.get(way):

@@ -210,7 +210,7 @@ def features_of(random: Random) -> dict[str, Any]:
         "thing": derive(odd_thing),
         "longer": derive(longer),
         "weight": lookup(Product, "weight", by="order", ttl=random.choice((None, 60.0))),
-        "told": lookup(Product, "text", by="thing"),
+        "described": lookup(Product, "text", by="thing"),
         "mean": mean(Settled, "bad", by=("shop",), over=over(), **ranged),
         "odd_mean": mean(Settled, odd_bad, by=by_of(Settled, by), over=over()),
         "count": count(Asked, by=by(), over=over(), max_keys=most),

@@ -86,7 +86,7 @@ class LogOf:
         self.records: list[LogRecord] = []
         self._seconds = 0.0
         self._appended = -1
-        self._told: list[str] = []
+        self._labels: list[str] = []
 
     def add(self, number: int) -> None:
         """The record that the number stands for."""
@@ -114,9 +114,9 @@ class LogOf:
         if kind != "clock":
             said |= fields_of(random, kind)
         if kind in ("settled", "dropped") and random.random() < 0.25:
-            said["corrects"] = random.choice((*self._told[-4:], "nobody", 7))
+            said["corrects"] = random.choice((*self._labels[-4:], "nobody", 7))
         if kind == "settled":
-            self._told.append(said["id"])
+            self._labels.append(said["id"])
         key = str(said.get("shop", "s")).encode()
         if random.random() < 0.12:
             random.choice(BREAKS)(random, said)

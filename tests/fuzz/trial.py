@@ -90,8 +90,8 @@ def check_counts(processor: PartitionProcessor, out: Outputs, records: Sequence[
     assert counts["dead_letters"] == len(out.dead_letters)
     assert len(refused) + counts["duplicates"] + counts["events"] <= len(records)
     assert counts["predictions"] == len(out.predictions)
-    told = sum(counts[name] for name in ("labelled", "unlabelled", "void", "pending"))
-    assert told == counts["predictions"]
+    total = sum(counts[name] for name in ("labelled", "unlabelled", "void", "pending"))
+    assert total == counts["predictions"]
     answered = Counter(json.loads(output.value)["id"] for output in out.predictions)
     if max(answered.values(), default=0) > 1:
         return  # an id came again when it was forgotten

@@ -146,8 +146,8 @@ def _folded(golden_case: GoldenCase) -> dict[str, str]:
         # before the end, while predictions wait and windows are full
         states.update(partition, 0, state_hash(processors[partition].state()).encode())
         _step(simulation, partition, records, digests)
-    told = {kind: combined(partitions) for kind, partitions in digests.items()}
-    return told | {"states": combined([states])}
+    result = {kind: combined(partitions) for kind, partitions in digests.items()}
+    return result | {"states": combined([states])}
 
 
 def _step(

@@ -86,7 +86,7 @@ OF_THE_STATE = (
         "",
     ),
     mutation(
-        "values outside of their range before a checkpoint are told again",
+        "values outside of their range before a checkpoint are reported again",
         feature_state,
         "FeatureState.restore",
         "    self._ranges.restore(state.ranges)\n",

@@ -84,7 +84,7 @@ OF_THE_TASK = (
         "remake_output",
     ),
     mutation(
-        "a standstill is not told",
+        "a standstill is not reported",
         standstill,
         "Standstill.look",
         "if seconds > ",

@@ -90,9 +90,9 @@ def test_a_violation_is_reported_with_the_command_that_replays_it(capsys: pytest
     mutation = next(mutation for mutation in MUTATIONS if mutation.name == "no fence")
     with mutation.change.applied():
         assert main(["--seeds", "0..5"]) == 1
-    told = re.search(r"replay: python -m tests\.simulation --seed (\d) --verbose", capsys.readouterr().out)
-    assert told is not None
-    assert main(["--seed", told[1], "--verbose"]) == 0
+    command = re.search(r"replay: python -m tests\.simulation --seed (\d) --verbose", capsys.readouterr().out)
+    assert command is not None
+    assert main(["--seed", command[1], "--verbose"]) == 0
     assert "is taking over" in capsys.readouterr().out
 
 

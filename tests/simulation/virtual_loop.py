@@ -174,6 +174,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Told by asyncio: a callback has raised, or a task of a dead process is forgotten."""
+        """Called by asyncio: a callback has raised, or a task of a dead process is forgotten."""
         if (error := context.get("exception")) is not None:
             self._failures.append(error)

@@ -93,7 +93,7 @@ class Worker:
         self._driver: asyncio.Task[None] | None = None
         self._revoked = False
         self._held: Held | None = None
-        self._told = ("", "")
+        self._logged = ("", "")
         self.deaf = False
         """Whether it is handed no records, as one whose connection is lost without its noticing."""
         self.task: PartitionTask | None = None
@@ -203,9 +203,9 @@ class Worker:
         failed = task.status().get("checkpoint_failed", "OSError")
         if not failed.startswith("OSError"):
             raise Violation(f"a checkpoint could not be stored, and the disk was not the cause: {failed}")
-        if self._told == (task.state, task.reason):
+        if self._logged == (task.state, task.reason):
             return
-        self._told = (task.state, task.reason)
+        self._logged = (task.state, task.reason)
         self._note(f"is {task.state}{': ' if task.reason else ''}{task.reason}")
         world = self._world
         if task.state == "retrying":

@@ -48,7 +48,7 @@ class _Front:
 
     async def settled(self, answered: int) -> float:
         """The event time before which all is answered, once all up to this source position is; `NEVER` where
-        that cannot be told."""
+        that cannot be known."""
         until = answered - self._first + 1
         try:
             extent = (await self._broker.extents([self._place]))[self._place]

@@ -188,8 +188,8 @@ class Standby:
 
 def refused_in(letters: Sequence[StoredRecord]) -> set[int]:
     """Offsets of the records behind dead letters, without those that were accepted nevertheless."""
-    told_only = {("stage", stage.encode()) for stage in REPORT_ONLY}
-    return {position_of(letter.headers)[0] for letter in letters if told_only.isdisjoint(letter.headers)}
+    report_only = {("stage", stage.encode()) for stage in REPORT_ONLY}
+    return {position_of(letter.headers)[0] for letter in letters if report_only.isdisjoint(letter.headers)}
 
 
 async def to_upgrade(deployment: Deployment) -> list[int]:

@@ -68,14 +68,14 @@ def codecs(run: Run) -> Outcome:
 
 @fault
 def topic_settings_of_others(run: Run) -> Outcome:
-    """A setting of the log that a guarantee rests on is altered: told, refused at a start, mended."""
+    """A setting of the log that a guarantee rests on is altered: reported, refused at a start, mended."""
     worker = run.worker()
     run.feed_to(0.5)
     run.until_published(run.random.uniform(0.1, 0.4))
     setting = run.random.choice(sorted(SETTINGS))
     _set(run, setting, SETTINGS[setting])
     run.note(f"{setting} of the log is {SETTINGS[setting]}")
-    until(lambda: setting in str((worker.status or {}).get("topics")), f"it is told; see {worker.log}")
+    until(lambda: setting in str((worker.status or {}).get("topics")), f"it is reported; see {worker.log}")
     worker.kill()
     refused = run.worker()
     until(lambda: not refused.alive, f"the next worker refuses to start; see {refused.log}")
@@ -109,9 +109,9 @@ def partitions_added(run: Run) -> Outcome:
         admin.create_partitions({run.topics.log: NewPartitions(count + 1)})
     finally:
         admin.close()
-    told = run.clock()
+    elapsed = run.clock()
     run.until_refused(worker, range(count + 1), f"has {count + 1} partitions", f"partitions={count + 1}")
-    run.measure("partition added to refused", told())
+    run.measure("partition added to refused", elapsed())
     run.finish_feed()
     run.measure("SIGTERM to exit", worker.terminate())
     return Outcome(refused=range(count))

@@ -192,7 +192,7 @@ class Proxy:
             await asyncio.sleep(due - self._loop.time())
             await self._passing.wait()
             if link.forgotten:
-                continue  # not even the end is told
+                continue  # not even the end is passed on
             if not piece:
                 writer.close()
                 return

@@ -183,7 +183,7 @@ def test_a_value_older_than_its_own_ttl_is_expired_before_its_row_is(repo: Onlin
 
 
 @pytest.mark.parametrize(
-    ("features", "told"),
+    ("features", "message"),
     [
         ({"r": ratio("amount", "x"), "amount": field("amount")}, "'amount', which is not declared before"),
         ({"r": difference("shop", "shop2")}, "needs 'shop'"),
@@ -193,8 +193,10 @@ def test_a_value_older_than_its_own_ttl_is_expired_before_its_row_is(repo: Onlin
         ({"s_at": field("amount"), "s": since(Asked, by="shop", over=HOUR)}, "feature 's_at': the store"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_computed_is_refused_at_the_declaration(features: dict[str, Any], told: str) -> None:
-    with pytest.raises(DeclarationError, match=told):
+def test_what_cannot_be_computed_is_refused_at_the_declaration(
+    features: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DeclarationError, match=message):
         replace(kinds, features=features)
 
 

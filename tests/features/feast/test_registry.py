@@ -33,7 +33,7 @@ def repo(tmp_path: Path) -> OnlineStoreRepo:
     return repo_at(tmp_path / "feast")
 
 
-def told(repo: OnlineStoreRepo) -> list[str]:
+def planned(repo: OnlineStoreRepo) -> list[str]:
     return [str(change) for change in repo.plan()]
 
 
@@ -49,14 +49,14 @@ def test_a_plan_tells_what_applying_then_does(repo: OnlineStoreRepo) -> None:
         "entity shop", "entity product", "feature view shops_by_shop", "feature view shops_by_shop_product",
         "feature service shops",
     ]  # fmt: skip
-    assert told(repo) == [f"create {name}" for name in objects]
+    assert planned(repo) == [f"create {name}" for name in objects]
     assert not repo.place.settings_file.exists()
     assert [str(change) for change in repo.apply()] == [f"create {name}" for name in objects]
-    assert told(repo) == [f"keep {name}" for name in objects]
+    assert planned(repo) == [f"keep {name}" for name in objects]
 
     more = FEATURES | {"sold_2h": count(Sold, by="shop", over=2 * HOUR)}
     wider = OnlineStoreRepo(repo.place, views("shops", more, "event"))
-    assert told(wider)[2] == "change feature view shops_by_shop: features, ttl"
+    assert planned(wider)[2] == "change feature view shops_by_shop: features, ttl"
     wider.apply()
     assert {change.action for change in wider.plan()} == {"keep"}
 
@@ -167,7 +167,7 @@ def test_a_registry_in_a_database_of_its_own_plans_applies_and_serves(
 
 @pytest.mark.parametrize("act", [OnlineStoreRepo.plan, OnlineStoreRepo.apply])
 @pytest.mark.parametrize(
-    ("registry", "told"),
+    ("registry", "message"),
     [
         ("postgresql+psycopg://somebody:secret@127.0.0.1:1/nowhere", "cannot be read or changed"),
         ("nosuch://somebody:secret@host/database", "DRIFTLINE_REGISTRY is no URL"),
@@ -177,9 +177,9 @@ def test_a_registry_in_a_database_of_its_own_plans_applies_and_serves(
     ],
 )
 def test_a_registry_out_of_reach_is_reported_without_its_password(
-    tmp_path: Path, act: Callable[[OnlineStoreRepo], Any], registry: str, told: str
+    tmp_path: Path, act: Callable[[OnlineStoreRepo], Any], registry: str, message: str
 ) -> None:
-    with pytest.raises(FeaturesError, match=told) as error:
+    with pytest.raises(FeaturesError, match=message) as error:
         act(OnlineStoreRepo(RepositoryLocation(tmp_path / "feast", "shops", registry=registry), DECLARED))
     assert "secret" not in str(error.value)
 

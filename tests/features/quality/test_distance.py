@@ -78,9 +78,9 @@ def test_distances_are_those_of_the_definitions() -> None:
 def test_stationary_streams_alarm_no_more_often_than_promised(draw: Callable[..., list[Any]]) -> None:
     chance, runs = 0.01, 20
     found = [alarms(windows_of(draw, seed, WINDOWS * 2), WINDOWS, chance) for seed in range(runs)]
-    told = sum(map(sum, found))
+    total = sum(map(sum, found))
     # 600 windows: 6 are promised; beyond 15 has a chance of 1 in 2,000 where the promise is just kept
-    assert told <= 15, f"{told} alarms in {runs * WINDOWS} windows"
+    assert total <= 15, f"{total} alarms in {runs * WINDOWS} windows"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_a_declared_bound_of_a_valid_range_is_the_bound(valid: Any, expected: tu
 
 
 @pytest.mark.parametrize(
-    ("kind", "feature", "change", "count", "told"),
+    ("kind", "feature", "change", "count", "message"),
     [
         ("presence", "wind", lambda n, x: None if n % 2 else x["wind"], 240, "60.0% missing"),
         ("presence", "carrier", lambda n, x: None if n == 7 else x["carrier"], 1, "0.2% missing"),
@@ -96,7 +96,7 @@ def test_a_declared_bound_of_a_valid_range_is_the_bound(valid: Any, expected: tu
     ],
 )
 def test_an_injected_anomaly_is_detected_and_named(
-    kind: str, feature: str, change: Any, count: int, told: str, schema: Schema
+    kind: str, feature: str, change: Any, count: int, message: str, schema: Schema
 ) -> None:
     if kind == "cardinality":
         features = schema.features | {feature: FeatureSchema("text", 0.0, distinct=300, values=("seat-1",))}
@@ -104,7 +104,7 @@ def test_an_injected_anomaly_is_detected_and_named(
     (found,) = found_in(schema, later(**{feature: change}))
     assert (found.feature, found.kind, found.severity, found.count) == (feature, kind, "alert", count)
     assert found.requests == 400
-    assert told in found.found
+    assert message in found.found
 
 
 def test_severity_is_declared_by_kind(schema: Schema) -> None:
@@ -128,7 +128,7 @@ def test_a_schema_read_back_is_the_same_and_has_a_line_a_field(schema: Schema) -
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (b'{"case": 1}', r"\$.case"),
         (b"{", "here is no schema"),
@@ -139,8 +139,8 @@ def test_a_schema_read_back_is_the_same_and_has_a_line_a_field(schema: Schema) -
         ),
     ],
 )
-def test_a_file_that_is_no_schema_is_reported_with_its_field(wrong: bytes, told: str) -> None:
-    with pytest.raises(SchemaError, match=told):
+def test_a_file_that_is_no_schema_is_reported_with_its_field(wrong: bytes, message: str) -> None:
+    with pytest.raises(SchemaError, match=message):
         Schema.of(wrong, "here")
 
 

@@ -54,10 +54,10 @@ class Naive:
     """Keeps all references, in order of arrival."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Any, float, Any]] = []
+        self.facts: list[tuple[Any, float, Any]] = []
 
     def find(self, key: Any, at: float) -> tuple[float, Any] | None:
-        holding = [(when, fact) for known, when, fact in self.told if known == key and when <= at]
+        holding = [(when, fact) for known, when, fact in self.facts if known == key and when <= at]
         return max(reversed(holding), key=lambda found: found[0], default=None)
 
 
@@ -76,7 +76,7 @@ def test_letting_go_and_restoring_change_no_result(
     kept, naive, watermark = References(ttl), Naive(), 0.0
     for number, ((key, at), step) in enumerate(zip(puts, steps, strict=False)):
         kept.put(key, at, number)
-        naive.told.append((key, at, number))
+        naive.facts.append((key, at, number))
         watermark += step
         kept.retain(watermark)
         restored = References(ttl)

@@ -135,7 +135,7 @@ def logs(draw: st.DrawFn, disorder: int) -> list[Event]:
     for number in range(draw(st.integers(1, 25))):
         now += draw(steps)
         at = now - (draw(st.integers(0, disorder)) if disorder else 0)
-        told = {
+        fields = {
             "id": f"e{number}",
             "at": shop.START + timedelta(seconds=at),
             "order": draw(st.sampled_from(["a", "b", "c"])),
@@ -143,15 +143,15 @@ def logs(draw: st.DrawFn, disorder: int) -> list[Event]:
         }
         number_drawn = draw(st.sampled_from([0.0, 0.1, 1.0, -3.5]))
         if draw(st.booleans()):
-            events.append(shop.Asked(**told, amount=number_drawn))
+            events.append(shop.Asked(**fields, amount=number_drawn))
         else:
-            events.append(shop.Settled(**told, bad=number_drawn))
+            events.append(shop.Settled(**fields, bad=number_drawn))
     return events
 
 
 @st.composite
 def logs_with_events_ahead(draw: st.DrawFn) -> list[Event]:
-    """A minute in which time is as told, and then events whose values are mostly the same: of three orders,
+    """A minute in which time is as given, and then events whose values are mostly the same: of three orders,
     some nearly a window ahead of those that follow, or on the very edge of one."""
     pieces = st.tuples(
         st.sampled_from([1.0, 0.0, 30.0, 60.0, 100.0, 299.999999]),
@@ -168,8 +168,8 @@ def logs_with_events_ahead(draw: st.DrawFn) -> list[Event]:
     ):
         now += step
         at = shop.START + timedelta(seconds=now + ahead)
-        told = {"id": f"e{number}", "at": at, "order": order, "shop": "s"}
-        events.append(shop.Asked(**told, amount=value) if asks else shop.Settled(**told, bad=value))
+        fields = {"id": f"e{number}", "at": at, "order": order, "shop": "s"}
+        events.append(shop.Asked(**fields, amount=value) if asks else shop.Settled(**fields, bad=value))
     return events
 
 

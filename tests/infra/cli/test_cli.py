@@ -288,14 +288,14 @@ def test_a_member_in_quarantine_is_reported_with_its_reason_by_table_and_status(
         "digest": "8c31",
     }
     summary.print_summary(counted(7) | run | {"models": models})
-    told = "forest is in quarantine, 10 failures so far: ValueError: [text] is no number"
-    assert told in capsys.readouterr().err
+    message = "forest is in quarantine, 10 failures so far: ValueError: [text] is no number"
+    assert message in capsys.readouterr().err
     worker = {
         "case": "rides", "pid": 1, "running": True, "partitions": {}, "models": models,
         "counts": {"events": 1, "predictions": 1, "drift_events": 0},
     }  # fmt: skip
     found = {"broker": {"running": False, "bootstrap": None, "pid": None}, "workers": [worker]}
-    assert f"  {told}" in status.status_text(found).splitlines()
+    assert f"  {message}" in status.status_text(found).splitlines()
 
 
 def test_a_simulation_writes_its_predictions_and_says_what_was_refused(tmp_path: Path) -> None:

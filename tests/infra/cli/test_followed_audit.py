@@ -32,7 +32,7 @@ def exit_code(found: int | Exception, monkeypatch: pytest.MonkeyPatch) -> int:
     return 0
 
 
-def test_a_difference_is_told_from_an_audit_that_cannot_go_on(
+def test_a_difference_is_distinguished_from_an_audit_that_cannot_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert [exit_code(found, monkeypatch) for found in (0, 3)] == [0, 1]

@@ -72,7 +72,7 @@ def test_a_worker_that_said_why_it_ended_is_shown_so_also_while_it_waits_to_rest
     assert line.endswith(f" ago: {LOST}")
 
 
-def test_labels_that_find_no_request_are_told() -> None:
+def test_labels_that_find_no_request_are_reported() -> None:
     labels = {"matched": 1, "unmatched": 300}
     assert any("300 of 301 labels" in line for line in shown(True, labels=labels))
     assert not any("labels" in line for line in shown(True, labels={"matched": 300, "unmatched": 1}))

@@ -55,8 +55,8 @@ async def an_hour(clients: list[Client], hour: int, orders: int) -> dict[str, by
     requests = lines(asked(hour, orders))
     answers = await answered(first, "/predictions", requests, "wait=60")
     assert await answered(second, "/predictions", requests, "wait=60") == answers, "by the other gateway"
-    told = await answered(second, "/events", lines(settled(hour, orders)), "respond-async")
-    assert {json.loads(line)["status"] for line in told} == {"accepted"}
+    statuses = await answered(second, "/events", lines(settled(hour, orders)), "respond-async")
+    assert {json.loads(line)["status"] for line in statuses} == {"accepted"}
     late = shop.asked(10**6 + hour, 60 * hour - 1, "s")
     status, body, _ = await first.post("/predictions", encoded(late))
     assert (status, json.loads(body)["stage"]) == (422, "late")

@@ -75,8 +75,8 @@ def document(*cases: UseCase, folder: Path) -> dict[str, Any]:
 def contents(operation: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Where each body is, its media type, and what is said of it."""
     bodies = {"body": operation.get("requestBody", {})} | operation["responses"]
-    for where, told in bodies.items():
-        for kind, content in told.get("content", {}).items():
+    for where, answer in bodies.items():
+        for kind, content in answer.get("content", {}).items():
             yield where, kind, content
 
 
@@ -87,8 +87,8 @@ def examples(content: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_body_and_answer_has_examples_of_its_schema(case: UseCase, tmp_path: Path) -> None:
-    told = document(case, folder=tmp_path)
-    for path, operations in told["paths"].items():
+    described = document(case, folder=tmp_path)
+    for path, operations in described["paths"].items():
         for method, operation in operations.items():
             assert "200" in operation["responses"]
             if not path.startswith("/v1/"):
@@ -98,10 +98,10 @@ def test_every_body_and_answer_has_examples_of_its_schema(case: UseCase, tmp_pat
             for where, kind, content in contents(operation):
                 found = examples(content)
                 assert found, (method, path, where, kind)
-                schema = content["schema"] | {"components": told["components"]}
+                schema = content["schema"] | {"components": described["components"]}
                 for example in found:
                     jsonschema.validate(example, schema)
-    assert told["components"]["securitySchemes"]["key"] == {
+    assert described["components"]["securitySchemes"]["key"] == {
         "type": "http",
         "scheme": "bearer",
         "description": "A key of `driftline gateway key NAME --scope SCOPE`",
@@ -110,15 +110,15 @@ def test_every_body_and_answer_has_examples_of_its_schema(case: UseCase, tmp_pat
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_example_of_an_event_is_one_that_the_case_takes(case: UseCase, tmp_path: Path) -> None:
-    told = document(case, folder=tmp_path)["paths"]
+    described = document(case, folder=tmp_path)["paths"]
     base = f"/v1/cases/{case.name}"
     codec, decode = case.codec(), EventDecoder(case.events).decode
     taken = set()
     for path in ("/predictions", "/events"):
         if set(case.events) == taken:
-            assert base + path not in told, "there is nothing else to send"
+            assert base + path not in described, "there is nothing else to send"
             continue
-        content = told[base + path]["post"]["requestBody"]["content"]
+        content = described[base + path]["post"]["requestBody"]["content"]
         for tag, example in content["application/json"]["examples"].items():
             event = decode(msgspec.json.encode(example["value"]))
             assert codec.decode(codec.encode(event), codec.key(event)) == event
@@ -129,18 +129,18 @@ def test_an_example_of_an_event_is_one_that_the_case_takes(case: UseCase, tmp_pa
 
 
 def test_a_class_of_the_users_own_is_described_though_no_example_is_made_of_it(tmp_path: Path) -> None:
-    told = document(drawings, shop.orders, folder=tmp_path)
-    body = told["paths"]["/v1/cases/drawings/predictions"]["post"]["requestBody"]["content"]
+    described = document(drawings, shop.orders, folder=tmp_path)
+    body = described["paths"]["/v1/cases/drawings/predictions"]["post"]["requestBody"]["content"]
     assert of_event(Drawn) is None
     assert body["application/json"]["examples"] == {}
     (reference,) = body["application/json"]["schema"]["anyOf"]
-    schema = reference | {"components": told["components"]}
+    schema = reference | {"components": described["components"]}
     drawn = {"type": "drawn", "id": "d", "at": "2024-05-06T08:00:00Z", "code": "c", "size": 1.0}
     tree = {"name": "a", "below": [{"name": "b", "below": []}]}
     jsonschema.validate(drawn | {"tree": tree}, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(drawn | {"tree": {"below": []}}, schema)
-    names = told["components"]["schemas"]
+    names = described["components"]["schemas"]
     assert names["drawings.log.Prediction"] != names["drawings.predictions.Prediction"]
     assert names["orders.predictions.Prediction"]["properties"]["features"]["properties"].keys() == set(
         shop.orders.features

@@ -134,7 +134,9 @@ def test_a_client_chooses_how_long_it_waits_and_sends_many_at_once(gateways: Gat
         await gateways.until_ready(second)
         async with aiohttp.ClientSession() as session:
             replica = Client(session, second, gateways.key)
-            assert await refusal(replica, "g8") == await refusal(client, "g8"), "told by any gateway"
+            assert await refusal(replica, "g8") == await refusal(client, "g8"), (
+                "any gateway gives the same refusal"
+            )
         assert (await client.post("/predictions", encoded(asked(8))))[0] == 200
         assert (await client.get("/predictions/g8"))[0] == 200, "mended and sent again under its id"
         odd = asked(7, id="a b/ü?#%2F")

@@ -118,9 +118,9 @@ def test_the_prediction_of_another_event_with_its_id_is_no_answer_to_a_request(b
             request = asyncio.create_task(sending.predict(shop.asked(1, 0.0, amount=99.0)))
             await asyncio.sleep(0)
             read_prediction(sending, namespace, place)
-            with pytest.raises(Problem) as told:
+            with pytest.raises(Problem) as error:
                 await request
-            assert (told.value.status, told.value.extra["stage"]) == (422, "id")
+            assert (error.value.status, error.value.extra["stage"]) == (422, "id")
         finally:
             await sending.close()
 
@@ -139,10 +139,10 @@ def test_a_request_that_is_on_its_way_is_not_sent_again_whoever_asks_without_wai
         try:
             async with sending._starting:  # there is no producer yet, as long as Kafka does not answer
                 for _ in range(2):
-                    told = await asyncio.gather(
+                    answers = await asyncio.gather(
                         *(sending.predict(event) for _ in range(50)), return_exceptions=True
                     )
-                    assert {(type(each), each.status) for each in told} == {(Problem, 503)}
+                    assert {(type(each), each.status) for each in answers} == {(Problem, 503)}
             async with asyncio.timeout(PATIENCE):
                 await sending._outstanding[event.id].is_sent.wait()
                 request = asyncio.create_task(sending.predict(event))
@@ -178,9 +178,9 @@ def test_no_more_requests_are_on_their_way_than_there_is_room_for(
             async with sending._starting:
                 first = [asyncio.create_task(sending.predict(shop.asked(number, 0.0))) for number in range(2)]
                 await asyncio.sleep(0)
-                with pytest.raises(Problem) as told:
+                with pytest.raises(Problem) as error:
                     await sending.predict(shop.asked(2, 0.0))
-                assert (told.value.status, told.value.headers["Retry-After"]) == (429, "1")
+                assert (error.value.status, error.value.headers["Retry-After"]) == (429, "1")
                 for each in first:
                     each.cancel()  # their clients go; they are on their way all the same
                 with pytest.raises(Problem) as again:

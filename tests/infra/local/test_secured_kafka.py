@@ -245,8 +245,8 @@ def test_a_bridge_works_with_its_rights_and_those_of_a_reader_of_the_foreign_kaf
     allow(secured.bootstrap, "User:gateway", [*foreign, group])  # as if it were a user of another Kafka
     producer = clients.producer(secured.bootstrap)
     for second in range(ASKED):
-        told = {"what": "sold", "second": second, "shop": "s", "amount": 1.0}
-        producer.send(till.till.topic, json.dumps(told).encode())
+        sale = {"what": "sold", "second": second, "shop": "s", "amount": 1.0}
+        producer.send(till.till.topic, json.dumps(sale).encode())
     producer.close()
     OnlineStoreRepo(
         RepositoryLocation.of("orders", secured.home, "", "sqlite", None), shop.orders.views()

@@ -204,8 +204,8 @@ def test_other_mistakes_of_the_command_line_are_reported(
 
 
 def test_a_stream_of_the_catalogue_tells_what_is_known_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    told = ["--models", "logistic,logistic-boosted", "--limit", "7000", "--delay", "50", "--json"]
-    cli.app(["evaluate", "rbf-recurring", *told], standalone_mode=False)
+    options = ["--models", "logistic,logistic-boosted", "--limit", "7000", "--delay", "50", "--json"]
+    cli.app(["evaluate", "rbf-recurring", *options], standalone_mode=False)
     found = json.loads(capsys.readouterr().out)
     assert [change["start"] for change in found["changes"]] == [5000]
     assert found["detectors"]["never"]["mtr"] == 0

@@ -58,8 +58,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     archive_of(flights, events, settings_of(home).archive_uri("flights"), 1_000)
     made = run(home, "history", "flights", "--json")
     assert made.returncode == 0, made.stderr
-    told = json.loads(made.stdout)
-    assert told["rows"] > EVENTS - 3_500
+    report = json.loads(made.stdout)
+    assert report["rows"] > EVENTS - 3_500
     return home
 
 
@@ -80,8 +80,8 @@ def made(home: Path) -> dict[str, Any]:
     """What the command says of the training set of all requests."""
     found = run(home, "training-set", "flights", "--out", str(home / "all.parquet"), "--json")
     assert found.returncode == 0, found.stderr
-    told: dict[str, Any] = json.loads(found.stdout)
-    return told
+    report: dict[str, Any] = json.loads(found.stdout)
+    return report
 
 
 def test_every_value_of_the_history_is_the_one_that_was_served(made: dict[str, Any]) -> None:
@@ -189,8 +189,8 @@ def test_a_plain_feast_script_reads_the_history_with_and_without_driftline_insta
     for folder in (repo_of(home).place.path, without_driftline(home, tmp_path)):
         script = [sys.executable, "-W", "ignore", "-c", PLAIN_FEAST, str(folder)]
         found = subprocess.run(script, capture_output=True, text=True, check=True, timeout=300)
-        loaded, told = json.loads(found.stdout.splitlines()[-1])
-        rows.append(json.loads(told))
+        loaded, feast_row = json.loads(found.stdout.splitlines()[-1])
+        rows.append(json.loads(feast_row))
     assert OURS.isdisjoint(loaded)  # the second one's
     assert rows[0] == rows[1]
     ((row,),) = rows[:1]

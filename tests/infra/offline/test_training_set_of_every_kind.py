@@ -55,16 +55,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], pa.T
         100,
     )
     run(home, "history", "kinds:kinds")
-    told = json.loads(run(home, "training-set", "kinds:kinds", "--out", str(home / "set.parquet"), "--json"))
+    report = json.loads(
+        run(home, "training-set", "kinds:kinds", "--out", str(home / "set.parquet"), "--json")
+    )
     run(home, "served", "kinds:kinds", "--out", str(home / "log.parquet"))
-    return told, parquet.read_table(home / "set.parquet"), parquet.read_table(home / "log.parquet")
+    return report, parquet.read_table(home / "set.parquet"), parquet.read_table(home / "log.parquet")
 
 
 def test_every_kind_of_feature_is_in_it_as_it_was_served(made: Any) -> None:
-    told, table, served = made
-    assert told["rows"] == told["comparison"]["predictions"] == ORDERS
-    assert told["share"] == 1.0
-    assert told["comparison"]["unpublished"] == []
+    report, table, served = made
+    assert report["rows"] == report["comparison"]["predictions"] == ORDERS
+    assert report["share"] == 1.0
+    assert report["comparison"]["unpublished"] == []
     assert set(kinds.features) <= set(table.column_names)
     assert table.select(served.column_names).equals(served)
     for name in kinds.features:
@@ -73,8 +75,8 @@ def test_every_kind_of_feature_is_in_it_as_it_was_served(made: Any) -> None:
 
 
 def test_a_difference_is_reported_for_what_is_computed_at_the_read_too(made: Any) -> None:
-    told, _, _ = made
-    compared = told["comparison"]["values"]
+    report, _, _ = made
+    compared = report["comparison"]["values"]
     of_the_request = {"amount", "doubled"}
     assert compared == ORDERS * len(set(kinds.features) - of_the_request)
 

@@ -14,9 +14,9 @@ SCRIPT = """
 import multiprocessing, os, threading
 from driftline.infra.processes.children import end_with_parent
 
-def work(told):
+def work(connection):
     end_with_parent()
-    told.send(os.getpid())
+    connection.send(os.getpid())
     threading.Event().wait()
 
 if __name__ == "__main__":

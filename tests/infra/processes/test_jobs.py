@@ -48,14 +48,14 @@ def unreported(job: Job, progress: int) -> None:
 
 
 def test_results_come_in_the_order_of_the_jobs_and_progress_by_job() -> None:
-    told: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    reports: dict[int, list[int]] = {0: [], 1: [], 2: []}
     jobs = [Job(2), Job(0), Job(1)]
     found = asyncio.run(
-        in_processes(square, jobs, lambda job, progress: told[job.partition].append(progress))
+        in_processes(square, jobs, lambda job, progress: reports[job.partition].append(progress))
     )
     assert found == [4, 0, 1]
-    assert [reported[0] for reported in told.values()] == [0, 1, 2]
-    processes = {reported[1] for reported in told.values()}
+    assert [reported[0] for reported in reports.values()] == [0, 1, 2]
+    processes = {reported[1] for reported in reports.values()}
     assert len(processes) == 3
     assert os.getpid() not in processes
 

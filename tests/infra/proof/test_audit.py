@@ -100,10 +100,10 @@ def test_what_a_worker_published_is_equal_under_its_arithmetic_and_unchecked_und
     assert traced["status"] == "labelled"
     assert traced["epoch"]["difference"] is None
     assert datetime.fromisoformat(traced["appended"]).year > 2024
-    told = system.run("lineage", WANTED, system.case_path)
-    assert told.returncode == 0
-    assert f"log offset {traced['request']['offset']}" in told.stdout
-    assert "labelled" in told.stdout
+    printed = system.run("lineage", WANTED, system.case_path)
+    assert printed.returncode == 0
+    assert f"log offset {traced['request']['offset']}" in printed.stdout
+    assert "labelled" in printed.stdout
 
 
 @pytest.mark.soak
@@ -150,10 +150,10 @@ def test_one_flipped_byte_is_detected_and_named_and_is_other_arithmetic_under_an
     assert (difference["partition"], difference["offset"]) == (record.partition, record.offset)
     assert difference["source"] == dict(record.headers)["source"].decode()
 
-    told = system.run("audit", system.case_path, "--prediction", WANTED)
-    assert told.returncode == 1
-    assert "probabilities.true" in told.stdout
-    assert difference["model"] in told.stdout
+    printed = system.run("audit", system.case_path, "--prediction", WANTED)
+    assert printed.returncode == 1
+    assert "probabilities.true" in printed.stdout
+    assert difference["model"] in printed.stdout
 
     at = difference["log_offset"]
     beside = audited(system, "--partition", str(record.partition), "--from", "3", "--to", str(at))

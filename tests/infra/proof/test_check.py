@@ -22,11 +22,11 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 
 def test_a_case_that_repeats_itself_is_reported() -> None:
-    code, told, _ = run("restless:calm")
+    code, output, _ = run("restless:calm")
     assert code == 0
-    assert "62 events folded twice" in told  # each partition has the closing clock
-    assert "hint" not in told
-    assert "outputs and all state are equal" in told
+    assert "62 events folded twice" in output  # each partition has the closing clock
+    assert "hint" not in output
+    assert "outputs and all state are equal" in output
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ def test_a_case_that_repeats_itself_is_reported() -> None:
 def test_one_that_does_not_is_reported_with_its_first_difference_and_the_cause(
     case: str, cause: str, suspect: str | None
 ) -> None:
-    code, told, _ = run(f"restless:{case}", "--json")
+    code, output, _ = run(f"restless:{case}", "--json")
     assert code == 1
-    found: dict[str, Any] = json.loads(told)
+    found: dict[str, Any] = json.loads(output)
     assert found["difference"].startswith("predictions, partition ")
     assert "features.restless is " in found["difference"]
     assert found["cause"] == cause
@@ -55,15 +55,15 @@ def test_one_that_does_not_is_reported_with_its_first_difference_and_the_cause(
 
 @pytest.mark.parametrize("case", ["calm_stages", "calm_replicas"])
 def test_stages_that_repeat_themselves_are_reported(case: str) -> None:
-    code, told, said = run(f"restless:{case}", "--limit", "60")
-    assert code == 0, told + said
-    assert "62 events folded twice" in told  # each partition has the closing clock
-    assert "outputs and all state are equal" in told
+    code, output, said = run(f"restless:{case}", "--limit", "60")
+    assert code == 0, output + said
+    assert "62 events folded twice" in output  # each partition has the closing clock
+    assert "outputs and all state are equal" in output
 
 
 def test_a_stage_that_does_not_repeat_itself_is_named() -> None:
-    code, told, _ = run("restless:count_in_stages", "--limit", "60", "--json")
-    found: dict[str, Any] = json.loads(told)
+    code, output, _ = run("restless:count_in_stages", "--limit", "60", "--json")
+    found: dict[str, Any] = json.loads(output)
     assert (code, found["cause"]) == (1, STATE)
     assert re.match(r"record for .*, partition by-depot/\d, of the record at offset", found["difference"])
     assert "read.restless is " in found["difference"]
@@ -71,18 +71,18 @@ def test_a_stage_that_does_not_repeat_itself_is_named() -> None:
 
 @pytest.mark.parametrize("case", ["restless:order", "zones:zones"])
 def test_what_only_another_hash_seed_changes_is_a_hint(case: str) -> None:
-    code, told, _ = run(case)
+    code, output, _ = run(case)
     assert code == 0
-    assert "outputs and all state are equal" in told
-    assert HINT in told
-    assert "first difference: predictions, partition " in told
+    assert "outputs and all state are equal" in output
+    assert HINT in output
+    assert "first difference: predictions, partition " in output
 
 
 def test_without_events_there_is_nothing_to_say(tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
-    code, told, _ = run("restless:calm", str(empty))
-    assert (code, "nothing to compare" in told) == (2, True)
+    code, output, _ = run("restless:calm", str(empty))
+    assert (code, "nothing to compare" in output) == (2, True)
 
 
 def test_what_cannot_run_is_one_line_and_exit_code_2() -> None:

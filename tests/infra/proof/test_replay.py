@@ -65,9 +65,9 @@ def laid_out(events: list[Any], partitions: int) -> dict[int, list[ArchivedRecor
 
 
 def source_of(logs: dict[int, list[ArchivedRecord]], refused: list[Any] | None = None) -> list[bytes]:
-    told = [] if refused is None else refused
+    letters = [] if refused is None else refused
     streams = {number: iter(records) for number, records in logs.items()}
-    return list(as_source(streams, flights.codec(), lambda *what: told.append(what)))
+    return list(as_source(streams, flights.codec(), lambda *what: letters.append(what)))
 
 
 @pytest.fixture(scope="module")
@@ -134,19 +134,19 @@ def shown(raw: bytes) -> Any:
     return json.loads(raw, parse_constant=refuse)
 
 
-def original(told: Any) -> bytes | None:
-    if isinstance(told, dict):
-        return base64.b64decode(told["base64"])
-    return None if told is None else str(told).encode()
+def original(entry: Any) -> bytes | None:
+    if isinstance(entry, dict):
+        return base64.b64decode(entry["base64"])
+    return None if entry is None else str(entry).encode()
 
 
 @given(raw=st.binary(max_size=30), key=st.none() | st.binary(max_size=10))
 def test_bytes_of_any_kind_are_one_line_that_loses_nothing(raw: bytes, key: bytes | None) -> None:
     value = b"x" + raw  # so it is no JSON
-    told = shown(record_as_json(3, record(7, key, value)))
-    assert (told["partition"], told["offset"]) == (3, 7)
-    assert original(told["key"]) == key
-    assert original(told["value"]) == value
+    entry = shown(record_as_json(3, record(7, key, value)))
+    assert (entry["partition"], entry["offset"]) == (3, 7)
+    assert original(entry["key"]) == key
+    assert original(entry["value"]) == value
 
 
 @pytest.mark.parametrize(
@@ -174,10 +174,10 @@ def test_a_record_between_stages_is_shown_with_its_writer_and_what_was_read() ->
     places = StagePlaces(parcels.on_two.topics(), "0a1b2c3d4e5f", chain.itinerary)
     _, first = next(iter(laid_out_by(parcels.on_two, parcels.events(1), 2, chain.itinerary.entry)))
     refused = encode_record(StageRecord(2, 2, 1, 3, 7, 0, NEVER, b"", refused=("features", "too odd")))
-    [told, *_] = chain.stages[0][0].step((first,)).sends
+    [sent, *_] = chain.stages[0][0].step((first,)).sends
     lines = [
         shown(record_as_json(1, between_stages(record(9, None, value), places)))["value"]
-        for value in (told.value, refused)
+        for value in (sent.value, refused)
     ]
     assert lines[0]["event"] == json.loads(first.value or b"")
     assert (lines[0]["from"], lines[0]["number"], lines[0]["source"]) == ("0", 1, "0:0")
@@ -227,8 +227,8 @@ def live_logs() -> dict[int, list[ArchivedRecord]]:
     last = shop.asked(100, 35, "s")
     append(home(last), last, 35 * 60)
     # a worker whose clock is a day ahead tells one partition the time
-    told = Clock(id="clock", at=shop.START + timedelta(days=1))
-    append(home(last), told, 40 * 60)
+    closing = Clock(id="clock", at=shop.START + timedelta(days=1))
+    append(home(last), closing, 40 * 60)
     later = shop.asked(101, 41, "s")
     append(home(later), later, 41 * 60)
     return logs
@@ -323,10 +323,10 @@ def test_the_year_so_far_is_replayed_after_kafka_forgot_it(
     assert folded["digest"] == simulate(flights, limit=EVENTS)["digest"]
 
     lines = console.run("replay", case, "--partition", "1", "--from", "490", "--to", "510", "--json")
-    told = [shown(line) for line in lines.splitlines()]
-    assert [entry["offset"] for entry in told] == list(range(490, 510))
-    assert {entry["partition"] for entry in told} == {1}
-    assert {"id", "at", "type"} <= told[0]["value"].keys()
+    entries = [shown(line) for line in lines.splitlines()]
+    assert [entry["offset"] for entry in entries] == list(range(490, 510))
+    assert {entry["partition"] for entry in entries} == {1}
+    assert {"id", "at", "type"} <= entries[0]["value"].keys()
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     assert console.run("replay", case, "--from", tomorrow) == b""
 
@@ -337,8 +337,8 @@ def test_poison_in_the_log_is_replayed_as_it_is_and_is_no_event(bootstrap: str, 
     producer = KafkaProducer(bootstrap_servers=bootstrap)
     producer.send(log, value=b"\xff\xfe", key=b"JFK", partition=0)
     producer.close()
-    told = console.run(
+    printed = console.run(
         "replay", "driftline.examples.flights:flights", "--partition", "0", "--json"
     ).splitlines()
-    assert shown(told[-1])["value"] == {"base64": "//4="}
+    assert shown(printed[-1])["value"] == {"base64": "//4="}
     assert console.run("replay", "driftline.examples.flights:flights", "--values") == before

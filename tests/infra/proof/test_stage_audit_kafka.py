@@ -41,12 +41,12 @@ def published(system: Any, places: StagePlaces) -> Iterator[Record]:
     yield places.outputs(Target(places.count - 1, 0))["models"], None, epoch.value, headers_of(epoch)
     for partition, record in laid_out(case, events(200), case.partitions, chain.itinerary.entry):
         yield places.input(Target(0, partition)), record.key, record.value, []
-        for told in chain.step(partition, record):
+        for step in chain.step(partition, record):
             for kind in KINDS:
-                outputs: list[Output] = getattr(told.outputs, kind)
-                place = places.outputs(Target(told.stage, told.partition)).get(kind)
+                outputs: list[Output] = getattr(step.outputs, kind)
+                place = places.outputs(Target(step.stage, step.partition)).get(kind)
                 yield from ((place, o.key, o.value, headers_of(o)) for o in outputs if place is not None)
-            yield from ((places.input(target), None, value, []) for target, value in told.outputs.sends)
+            yield from ((places.input(target), None, value, []) for target, value in step.outputs.sends)
 
 
 def said_by(system: Any, *arguments: str) -> tuple[int, str]:

@@ -41,10 +41,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ("--schema", str(home / "schema.json"), "--to", UNTIL, "--window", "2")
     made = run(home, "schema", "flights", "--freeze", *options)
     assert made.returncode == 0, made.stderr
-    told = json.loads((home / "schema.json").read_text())
-    assert "YV" not in told["features"]["carrier"]["domain"]
-    told["features"]["carrier"]["domain"].append("YV")  # one of few flights, first seen on the third day
-    (home / "edited.json").write_text(json.dumps(told))
+    content = json.loads((home / "schema.json").read_text())
+    assert "YV" not in content["features"]["carrier"]["domain"]
+    content["features"]["carrier"]["domain"].append("YV")  # one of few flights, first seen on the third day
+    (home / "edited.json").write_text(json.dumps(content))
     return home
 
 
@@ -75,13 +75,13 @@ def test_without_a_schema_the_way_to_one_is_reported(home: Path, tmp_path: Path)
 def test_statistics_of_every_feature(home: Path) -> None:
     found = run(home, "statistics", "flights", *schema_of(home), "--json", "--html", str(home / "data.html"))
     assert found.returncode == 0, found.stderr
-    told = json.loads(found.stdout)
-    assert told["reference"]["requests"] > 1_000
-    assert told["current"]["requests"] > 500
-    distance = told["current"]["features"]["distance"]
+    report = json.loads(found.stdout)
+    assert report["reference"]["requests"] > 1_000
+    assert report["current"]["requests"] > 500
+    distance = report["current"]["features"]["distance"]
     assert distance["missing"] == 0
     assert distance["minimum"] <= distance["quantiles"]["0.5"] <= distance["maximum"]
-    assert told["distances"]["carrier"]["ks"] is None
+    assert report["distances"]["carrier"]["ks"] is None
     page = (home / "data.html").read_text()
     assert page.count("<svg") == len(flights.features)
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
@@ -99,10 +99,10 @@ def test_clean_flights_have_no_anomalies(home: Path) -> None:
 
 
 def test_what_a_stricter_schema_does_not_expect_is_an_anomaly(home: Path) -> None:
-    told = json.loads((home / "edited.json").read_text())
-    told["features"]["carrier"]["domain"].remove("UA")
-    told["features"]["wind"]["high"] = 1.0
-    (home / "strict.json").write_text(json.dumps(told))
+    content = json.loads((home / "edited.json").read_text())
+    content["features"]["carrier"]["domain"].remove("UA")
+    content["features"]["wind"]["high"] = 1.0
+    (home / "strict.json").write_text(json.dumps(content))
     found = run(home, "anomalies", "flights", "--schema", str(home / "strict.json"))
     assert found.returncode == 1
     assert "carrier: domain" in found.stdout
@@ -159,9 +159,9 @@ def test_windows_and_anomalies_are_published_once(system_of: Any, eventually: An
         return made.stderr
 
     data("schema", "--window", "1", "--freeze")
-    told = json.loads(schema.read_text())
-    told["features"]["amount"]["high"] = 3.0
-    schema.write_text(json.dumps(told))
+    content = json.loads(schema.read_text())
+    content["features"]["amount"]["high"] = 3.0
+    schema.write_text(json.dumps(content))
     follower = subprocess.Popen(command("publish", "--follow"), env=system.environment)
     try:
         eventually(lambda: len(system.read(system.topics.anomalies)) == 8)
@@ -176,8 +176,8 @@ def test_windows_and_anomalies_are_published_once(system_of: Any, eventually: An
     system.stop(worker)
     assert "0 windows and 0 anomalies written" in data("publish")
     assert_published(system, 300)
-    told["features"]["amount"]["high"] = 300.0
-    schema.write_text(json.dumps(told))
+    content["features"]["amount"]["high"] = 300.0
+    schema.write_text(json.dumps(content))
     assert "10 windows and 10 anomalies written" in data("publish")
     newest = {(r.partition, r.key): r.value for r in system.read(system.topics.anomalies)}
     assert set(newest.values()) == {None}

@@ -61,7 +61,7 @@ def changed(days: float, kind: str, member: str, *, key: str = "EWR", reason: st
 
 def test_an_incident_is_one_row_from_its_warning_to_its_end() -> None:
     names = ["feature wind: mean", "feature miles: mean", "score: mean", "loss: mean"]
-    told = [
+    drifts = [
         turn(1, "warning", names[:1]),
         turn(1.5, "drift", names[:2]),
         turn(2, "drift", names, kind="concept drift"),
@@ -69,15 +69,15 @@ def test_an_incident_is_one_row_from_its_warning_to_its_end() -> None:
         turn(7, "warning", names[:1], incident="i2"),
         turn(8, "recovered", names[:1], incident="i2"),
     ]
-    (course,) = courses(told)
+    (course,) = courses(drifts)
     assert (course.last.kind, course.confirmed - course.began) == ("concept drift", timedelta(hours=12))
-    (row,) = incidents(told, [], "a").rows
+    (row,) = incidents(drifts, [], "a").rows
     assert (row.kind, row.suspects) == ("concept drift", names)
     assert (row.warned, row.lasted) == (12 * 3600, 4.5 * 86_400)
 
 
 def test_what_follows_belongs_to_the_same_key_s_latest_incident() -> None:
-    told = [
+    drifts = [
         turn(1, "drift", ["loss"]),
         turn(5, "drift", ["loss"], incident="i2"),
         turn(4, "drift", ["loss"], incident="i3", key="JFK"),
@@ -85,20 +85,21 @@ def test_what_follows_belongs_to_the_same_key_s_latest_incident() -> None:
     before, between, after = (changed(day, "promotion", "b") for day in (0.5, 2.0, 6.0))
     elsewhere = changed(2.5, "promotion", "b", key="JFK")
     found = {
-        course.last.incident: course.changes for course in courses(told, [after, elsewhere, before, between])
+        course.last.incident: course.changes
+        for course in courses(drifts, [after, elsewhere, before, between])
     }
     assert found == {"i1": (between,), "i2": (after,), "i3": ()}
 
 
 def test_a_row_says_what_the_system_did_and_what_was_lost_meanwhile() -> None:
     toll = Toll(640, 0.41, {"a": 0.45, "b": 0.41, "frozen": 0.52})
-    told = [
+    drifts = [
         turn(1, "drift", ["loss: mean"], change="loss", kind="concept drift"),
         turn(9, "recovered", ["loss: mean"], change="loss", kind="concept drift", toll=toll),
         turn(2, "drift", ["feature wind: mean"], incident="i2", key="JFK"),
     ]
     held = changed(1.5, "withheld", "c", reason="loses 0.1 more than the baseline prior")
-    found = incidents(told, [held, changed(3, "promotion", "b")], "a")
+    found = incidents(drifts, [held, changed(3, "promotion", "b")], "a")
     first, second = found.rows
     assert first.response == (
         "compared all members again; held c back after 12 h: loses 0.1 more than the baseline prior; "

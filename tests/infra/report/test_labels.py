@@ -32,26 +32,26 @@ def events(name: str) -> Iterator[Event]:
         ("order-{}", "101 of 101 labels, voids and corrections found no request"),
     ],
 )
-def test_labels_with_keys_that_nobody_asked_for_are_told(
+def test_labels_with_keys_that_nobody_asked_for_are_reported(
     name: str, said: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(simulation, "open_log", lambda *_: events(name))
     result = simulate(shop.orders)
     print_summary(result)
-    told = capsys.readouterr().err
+    written = capsys.readouterr().err
     assert result["labels"] == {
         "matched": 101 if said is None else 0,
         "unmatched": 0 if said is None else 101,
     }
-    assert ("found no request" in told) == (said is not None)
-    assert said is None or said in told
+    assert ("found no request" in written) == (said is not None)
+    assert said is None or said in written
 
 
-def test_predictions_without_any_label_are_told() -> None:
-    told = partial(without_labels, labels={"matched": 0, "unmatched": 0})
-    assert "none of the 100 predictions" in told({"unlabelled": NOTABLE, "labelled": 0, "void": 0})[0]
-    assert told({"unlabelled": NOTABLE, "labelled": 0, "void": 1}) == []
-    assert told({"unlabelled": NOTABLE - 1, "labelled": 0, "void": 0}) == []
+def test_predictions_without_any_label_are_reported() -> None:
+    lines_for = partial(without_labels, labels={"matched": 0, "unmatched": 0})
+    assert "none of the 100 predictions" in lines_for({"unlabelled": NOTABLE, "labelled": 0, "void": 0})[0]
+    assert lines_for({"unlabelled": NOTABLE, "labelled": 0, "void": 1}) == []
+    assert lines_for({"unlabelled": NOTABLE - 1, "labelled": 0, "void": 0}) == []
 
 
 def test_some_labels_without_a_request_are_usual() -> None:

@@ -38,10 +38,10 @@ def test_an_upgrade_that_would_lose_the_past_stops_unless_that_is_accepted(
     assert "--accept-refused" in stopped.stderr
     assert "Traceback" not in stopped.stderr
 
-    told = run("fields:retired", "--plan")
-    assert told.returncode == 0, told.stderr
-    assert f"of {2 * ORDERS} records of the past, the new code refuses 0" in told.stdout
-    assert f"of {ORDERS} published predictions" in told.stdout
+    plan = run("fields:retired", "--plan")
+    assert plan.returncode == 0, plan.stderr
+    assert f"of {2 * ORDERS} records of the past, the new code refuses 0" in plan.stdout
+    assert f"of {ORDERS} published predictions" in plan.stdout
     assert old.poll() is None, "the plan left the worker alone"
 
     new, said = system.command("upgrade", "fields:deleted", "--accept-refused")

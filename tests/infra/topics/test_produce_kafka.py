@@ -62,7 +62,7 @@ def test_the_offsets_sent_are_known_one_by_one(steps: list[tuple[int, int]]) -> 
     assert sent.ends() == {p: offset + 1 for p, offset in offsets.items() if offset >= 0}
 
 
-def test_letters_of_stages_behind_the_log_are_told_apart_from_those_of_what_was_sent() -> None:
+def test_dead_letters_of_later_stages_are_distinguished_from_those_of_what_was_sent() -> None:
     refusals = SentRefusals(Counter(), behind_the_log=3)
     first, second = refusals.lines("orders")
     assert first.startswith("3 dead letters have come meanwhile from stages behind the log")

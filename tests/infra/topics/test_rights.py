@@ -51,13 +51,13 @@ def test_no_right_reaches_another_case(role: Role) -> None:
 
 
 def test_rights_are_reported_as_kafkas_own_command_takes_them() -> None:
-    told = acl_commands(rights(Role.CONSUMER, TOPICS, group="my readers"), "User:consumer", "kafka:9093")
-    assert told[0] == (
+    commands = acl_commands(rights(Role.CONSUMER, TOPICS, group="my readers"), "User:consumer", "kafka:9093")
+    assert commands[0] == (
         "kafka-acls.sh --bootstrap-server kafka:9093 --command-config admin.properties --add "
         "--allow-principal User:consumer --operation Describe --operation Read "
         "--group 'my readers' --resource-pattern-type literal"
     )
-    assert len(told) == len({line.partition(" --topic ")[2] for line in told})
+    assert len(commands) == len({line.partition(" --topic ")[2] for line in commands})
 
 
 def test_only_the_worker_writes_between_stages_whatever_the_code() -> None:

@@ -77,7 +77,7 @@ def test_numbers_are_mixed_beyond_their_mean_in_any_unit(unit: float) -> None:
 
 
 def test_a_member_that_is_right_but_too_sure_is_not_left_for_one_that_is_wrong_but_cautious() -> None:
-    def told() -> Iterator[tuple[dict[str, float], bool]]:
+    def examples() -> Iterator[tuple[dict[str, float], bool]]:
         rng = random.Random(4)
         for _ in range(3_000):
             y, is_right = rng.random() < 0.5, rng.random() < 0.9
@@ -90,7 +90,7 @@ def test_a_member_that_is_right_but_too_sure_is_not_left_for_one_that_is_wrong_b
             )
 
     where = pool(TASK)
-    run(where, told())
+    run(where, examples())
     report = merged_report([where])
     assert report["a"]["log_loss"] > report["b"]["log_loss"]
     assert report["both"]["accuracy"] > report["a"]["accuracy"] - 0.005

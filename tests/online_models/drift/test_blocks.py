@@ -12,7 +12,7 @@ from driftline.online_models.drift.monitors.blocks import columns_of
 COMPLETE = {"a": 1.0, "b": "x"}
 
 
-def told(rows: list[dict[str, Any]], *names: str) -> list[list[Any]]:
+def columns_by_name(rows: list[dict[str, Any]], *names: str) -> list[list[Any]]:
     """The columns, with None for nan: nan equals nothing."""
     columns = columns_of(rows, names)
     return [[None if isinstance(v, float) and isnan(v) else v for v in column] for column in columns]
@@ -32,10 +32,10 @@ def told(rows: list[dict[str, Any]], *names: str) -> list[list[Any]]:
 def test_a_value_comes_in_the_column_of_its_name_wherever_it_stands(
     row: dict[str, Any], expected: list[Any]
 ) -> None:
-    columns = told([COMPLETE, row, COMPLETE], "a", "b")
+    columns = columns_by_name([COMPLETE, row, COMPLETE], "a", "b")
     assert columns == [[1.0, expected[0], 1.0], ["x", expected[1], "x"]]
 
 
 def test_one_name_has_one_column_and_none_has_none() -> None:
-    assert told([{"a": 1.0, "b": 2.0}, {"b": 2.0}, {}], "a") == [[1.0, None, None]]
-    assert told([COMPLETE], *()) == []
+    assert columns_by_name([{"a": 1.0, "b": 2.0}, {"b": 2.0}, {}], "a") == [[1.0, None, None]]
+    assert columns_by_name([COMPLETE], *()) == []

@@ -58,12 +58,12 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...], str, int]] = {
 
 def found(fault: Fault, seed: int) -> tuple[list[Drift], list[Drift]]:
     """What is confirmed before the change, and after it until the incident is over."""
-    told = [d for d in watched(Monitoring(), stream(seed, AT + 4_000, fault)) if d.severity == "drift"]
-    return [d for d in told if d.offset < AT], [d for d in told if d.offset >= AT]
+    drifts = [d for d in watched(Monitoring(), stream(seed, AT + 4_000, fault)) if d.severity == "drift"]
+    return [d for d in drifts if d.offset < AT], [d for d in drifts if d.offset >= AT]
 
 
 def detection(name: str, seeds: range) -> tuple[list[int], list[str], list[str]]:
-    """Delays in events since the change could be seen, first suspects, kinds (the last told of each)."""
+    """Delays in events since the change could be seen, first suspects, kinds (the last reported of each)."""
     fault, _, _, seen_after = FAULTS[name]
     delays, first, kinds = [], [], []
     for seed in seeds:
@@ -92,11 +92,11 @@ def test_a_large_change_of_unit_is_a_data_break_wherever_it_begins_and_however_s
     def scaled(number: int, asked: Asked, _: np.random.Generator) -> Asked:
         return asked._replace(x=asked.x | {feature: asked.x[feature] * factor}) if number >= at else asked
 
-    told = [d for d in watched(Monitoring(), stream(1, at + 1_000, scaled)) if d.severity == "drift"]
-    assert [d.incident for d in told if d.offset < at] == []
-    assert told[0].offset < at + 700
-    assert told[-1].kind == "data break"
-    assert told[-1].suspects[0][1:3] == (f"feature {feature}", "unit")
+    drifts = [d for d in watched(Monitoring(), stream(1, at + 1_000, scaled)) if d.severity == "drift"]
+    assert [d.incident for d in drifts if d.offset < at] == []
+    assert drifts[0].offset < at + 700
+    assert drifts[-1].kind == "data break"
+    assert drifts[-1].suspects[0][1:3] == (f"feature {feature}", "unit")
 
 
 @pytest.mark.soak
@@ -112,8 +112,8 @@ def test_no_change_is_missed_in_twenty_runs(name: str, capsys: pytest.CaptureFix
 
 
 def confirmed_on_stationary(seeds: range, count: int) -> int:
-    told = (d for seed in seeds for d in watched(Monitoring(), stream(seed, count)))
-    return len({(d.incident, d.offset) for d in told if d.severity == "drift"})
+    drifts = (d for seed in seeds for d in watched(Monitoring(), stream(seed, count)))
+    return len({(d.incident, d.offset) for d in drifts if d.severity == "drift"})
 
 
 def test_a_stream_that_does_not_change_keeps_the_promise() -> None:
@@ -139,18 +139,18 @@ def test_one_incident_tells_of_many_alarms_and_ends_after_the_cooldown() -> None
         shifted = {n: v + 5 if v.__class__ is float else v for n, v in asked.x.items() if n != "cancelled"}
         return Asked(asked.x | shifted, 0.9, not asked.y)
 
-    told = [d for d in watched(Monitoring(), stream(4, AT + 6_000, everything)) if d.offset >= AT]
-    incidents = {d.incident for d in told}
+    drifts = [d for d in watched(Monitoring(), stream(4, AT + 6_000, everything)) if d.offset >= AT]
+    incidents = {d.incident for d in drifts}
     assert len(incidents) == 1
-    assert told[-1].severity == "recovered"
-    assert len(told) <= 5
-    assert len(told[-1].suspects) > 5
-    assert told[-1].budget.requests - told[0].budget.requests >= Monitoring().cooldown
+    assert drifts[-1].severity == "recovered"
+    assert len(drifts) <= 5
+    assert len(drifts[-1].suspects) > 5
+    assert drifts[-1].budget.requests - drifts[0].budget.requests >= Monitoring().cooldown
 
 
 def test_labels_have_the_position_of_their_requests_and_their_own() -> None:
-    told = [d for d in found(error_jump, 4)[1] if d.labels is not None]
-    drift = told[0]
+    drifts = [d for d in found(error_jump, 4)[1] if d.labels is not None]
+    drift = drifts[0]
     assert drift.labels is not None
     assert drift.labels.last_offset == drift.offset
     assert drift.predictions.last_offset == drift.offset - DELAY
@@ -158,13 +158,13 @@ def test_labels_have_the_position_of_their_requests_and_their_own() -> None:
 
 
 def test_what_needs_no_label_is_reported_first() -> None:
-    told = found(unit, 5)[1]
-    assert told[0].labels is None
+    drifts = found(unit, 5)[1]
+    assert drifts[0].labels is None
 
 
 def test_a_manager_goes_on_the_same_from_a_snapshot() -> None:
     requests = list(stream(6, 4_000))
-    told: list[list[Drift]] = []
+    drifts: list[list[Drift]] = []
     hashes = []
     for cut in (4_000, 1_234):
         manager = DriftManager(Monitoring(), TASK, ["m"])
@@ -177,10 +177,10 @@ def test_a_manager_goes_on_the_same_from_a_snapshot() -> None:
             shift = {"wind": x["wind"] + 9} if offset > 3_000 else {}
             seen += manager.observe(x | shift, p, float(offset), offset)
             seen += manager.learn(y, p, TASK.loss(y, p), (None,), 0.0, offset, float(offset), offset, (p,))
-        told.append(seen)
+        drifts.append(seen)
         hashes.append(state_hash(manager.snapshot()))
-    assert told[0]
-    assert told[0] == told[1]
+    assert drifts[0]
+    assert drifts[0] == drifts[1]
     assert hashes[0] == hashes[1]
 
 
@@ -236,20 +236,20 @@ def test_numbers_and_classes_are_watched_too() -> None:
     generator = random.Random(8)
     number = DriftManager(Monitoring(), Regression("r", ask=Ask, label=label), ["m"])
     classes = DriftManager(Monitoring(), Multiclass("c", ask=Ask, label=label), ["m"])
-    told: dict[str, list[Drift]] = {"number": [], "classes": []}
+    drifts: dict[str, list[Drift]] = {"number": [], "classes": []}
     for offset in range(9_000):
         late = offset >= 6_000
         value = 1e6 * generator.gauss(0, 3 if late else 1)
         number.observe({"a": 1.0}, 0.0, 0.0, offset)
-        told["number"] += number.learn(value, 0.0, value**2, (None,), 0.0, offset, 0.0, offset, (0.0,))
+        drifts["number"] += number.learn(value, 0.0, value**2, (None,), 0.0, offset, 0.0, offset, (0.0,))
         y = "abc"[min(int(generator.random() * (5 if late else 3)), 2)]
         output = {"a": 0.34, "b": 0.33, "c": 0.33}
         classes.observe({"a": "x"}, output, 0.0, offset)
-        told["classes"] += classes.learn(y, output, 1.1, (None,), 0.0, offset, 0.0, offset, (output,))
-    assert [d.offset >= 6_000 for d in told["number"]] == [True] * len(told["number"])
-    assert told["number"][0].subject == "loss: mean"
-    assert told["number"][0].before.mean == pytest.approx(1e12, rel=0.2)
-    confirmed = [d for d in told["classes"] if d.severity == "drift"]
+        drifts["classes"] += classes.learn(y, output, 1.1, (None,), 0.0, offset, 0.0, offset, (output,))
+    assert [d.offset >= 6_000 for d in drifts["number"]] == [True] * len(drifts["number"])
+    assert drifts["number"][0].subject == "loss: mean"
+    assert drifts["number"][0].before.mean == pytest.approx(1e12, rel=0.2)
+    confirmed = [d for d in drifts["classes"] if d.severity == "drift"]
     assert {suspect.change for suspect in confirmed[-1].suspects} >= {"labels"}
 
 
@@ -257,22 +257,22 @@ def test_values_that_are_no_finite_numbers_count_as_missing() -> None:
     manager = DriftManager(Monitoring(), TASK, ["m"])
     odd = (math.nan, math.inf, -math.inf, 1e200, 10**400, "text", None)
     generator = random.Random(9)
-    told: list[Drift] = []
+    drifts: list[Drift] = []
     for offset in range(12_000):
         value = odd[offset % 7] if offset >= 8_000 and offset % 3 else generator.gauss(0, 1)
         x: dict[str, Any] = {"a": value, "tiny": generator.random() * 1e-170, "list": [1], "same": 5}
-        told += manager.observe(x, 0.5, 0.0, offset)
-    confirmed = [d for d in told if d.severity == "drift"]
+        drifts += manager.observe(x, 0.5, 0.0, offset)
+    confirmed = [d for d in drifts if d.severity == "drift"]
     assert confirmed[0].offset > 8_000
     assert confirmed[-1].suspects[0].subject == "feature a: missing rate"
 
 
 def test_features_that_are_not_to_be_watched_are_not() -> None:
     manager = DriftManager(Monitoring(unwatched=frozenset({"a"})), TASK, ["m"])
-    told: list[Drift] = []
+    drifts: list[Drift] = []
     for offset in range(8_000):
-        told += manager.observe({"a": float(offset), "b": "x"}, 0.5 + (offset % 7) / 100, 0.0, offset)
-    assert told == []
+        drifts += manager.observe({"a": float(offset), "b": "x"}, 0.5 + (offset % 7) / 100, 0.0, offset)
+    assert drifts == []
 
 
 def test_more_monitors_need_more_evidence_each() -> None:
@@ -283,7 +283,7 @@ def test_a_column_added_or_restarted_has_its_own_history() -> None:
     generator = np.random.default_rng(10)
     windows = Windows()
     windows.insert([0])
-    told = []
+    alarms = []
     for number in range(400):
         if number == 100:
             windows.insert([0])
@@ -291,10 +291,10 @@ def test_a_column_added_or_restarted_has_its_own_history() -> None:
         values[-1] += 0.5 * (number >= 300)
         block = np.stack([values, values**2 + 0.3, values, np.ones(len(values))])
         for exceedance in windows.update(block, 8.0):
-            told.append((number, exceedance.column))
+            alarms.append((number, exceedance.column))
             windows.restart(exceedance.column)
-    assert [column for _, column in told] == [1]
-    assert 300 <= told[0][0] < 310
+    assert [column for _, column in alarms] == [1]
+    assert 300 <= alarms[0][0] < 310
 
 
 def test_a_scale_is_of_the_middle_half_and_survives_constants() -> None:

@@ -116,7 +116,7 @@ def run(
     return found
 
 
-def told(found: list[tuple[str, list[ModelChange]]]) -> list[tuple[str, str]]:
+def changes_of(found: list[tuple[str, list[ModelChange]]]) -> list[tuple[str, str]]:
     return [(change.kind, change.member) for _, changes in found for change in changes]
 
 
@@ -128,7 +128,7 @@ def test_one_bad_answer_is_given_by_the_next_in_line_and_the_member_goes_on(
     where = pool(Member("steady", Says), task=task)
     found = run(where, [WELL] * 5 + [bad] + [WELL] * 30, y)
     assert [serving for serving, _ in found] == ["moody"] * 5 + ["steady"] + ["moody"] * 30
-    assert told(found) == [("failing", "moody"), ("recovered", "moody")]
+    assert changes_of(found) == [("failing", "moody"), ("recovered", "moody")]
     report = merged_report([where])
     assert (report["moody"]["live"], report["moody"]["n"], report["moody"]["failures"]) == (True, 35, 1)
 
@@ -150,7 +150,7 @@ def test_a_member_learns_from_a_request_that_it_could_not_answer() -> None:
 def test_what_fails_repeatedly_is_out_for_the_pause_then_on_probation_then_serves_again() -> None:
     where = pool(Member("steady", Says))
     found = run(where, [WELL] * 5 + [NAN] * 3 + [WELL] * 70)
-    assert told(found) == [(kind, "moody") for kind in ("failing", "quarantine", "probation", "return")]
+    assert changes_of(found) == [(kind, "moody") for kind in ("failing", "quarantine", "probation", "return")]
     served = [serving for serving, _ in found]
     # out from the 8th request on, anew at the 58th, and 10 examples are learned from before it serves
     assert served == ["moody"] * 5 + ["steady"] * (3 + 49 + 10) + ["moody"] * 11
@@ -170,7 +170,7 @@ def test_a_member_on_probation_does_not_stand_in() -> None:
 def test_pauses_double_so_that_what_always_fails_costs_little_and_tells_little() -> None:
     where = pool()
     found = run(where, [NAN] * 5_000)
-    kinds = [kind for kind, member in told(found) if member == "moody"]
+    kinds = [kind for kind, member in changes_of(found) if member == "moody"]
     assert kinds.count("quarantine") == kinds.count("probation") + 1 == kinds.count("failing") <= 8
     assert len(kinds) < 30
 
@@ -178,7 +178,7 @@ def test_pauses_double_so_that_what_always_fails_costs_little_and_tells_little()
 def test_failures_that_are_rare_enough_put_nobody_in_quarantine_and_tell_one_event() -> None:
     where = pool()
     found = run(where, [NAN if number % 12 == 0 else WELL for number in range(1_000)])
-    assert told(found) == [("failing", "moody")]
+    assert changes_of(found) == [("failing", "moody")]
 
 
 @pytest.mark.parametrize("spoiling", [SPOILS])
@@ -200,7 +200,7 @@ def test_none_before_the_first_label_is_no_failure_and_after_it_is_one() -> None
 
     (first, _), *_ = run(pool(), [WELL])
     assert first == "moody"
-    assert told(run(pool(), [WELL, {"predict": "none"}])) == [("failing", "moody")]
+    assert changes_of(run(pool(), [WELL, {"predict": "none"}])) == [("failing", "moody")]
 
 
 def test_by_the_command_add_a_quarantine_ends_at_once_with_its_probation() -> None:
@@ -209,7 +209,7 @@ def test_by_the_command_add_a_quarantine_ends_at_once_with_its_probation() -> No
     assert where.serving == "prior"
     assert add(where.roster, "moody").kind == "probation"
     found = run(where, [WELL] * 12)
-    assert told(found) == [("return", "moody")]
+    assert changes_of(found) == [("return", "moody")]
     assert where.serving == "moody"
 
 
@@ -217,7 +217,7 @@ def test_a_member_that_is_removed_in_quarantine_stays_out_until_it_is_added() ->
     where = pool()
     run(where, [NAN] * 3)
     assert remove(where.roster, "moody") == ModelChange("remove", "moody", "command", "")
-    assert not told(run(where, [WELL] * 100))
+    assert not changes_of(run(where, [WELL] * 100))
     assert add(where.roster, "moody").kind == "add"
     assert where.roster.seats[0].state.live
 
@@ -226,7 +226,7 @@ def test_who_was_promoted_meanwhile_goes_on_serving() -> None:
     where = pool(Member("steady", Says), Member("third", Says))
     run(where, [NAN] * 3)
     promote(where.roster, "third")
-    assert told(run(where, [WELL] * 80))[-1] == ("recovered", "moody")
+    assert changes_of(run(where, [WELL] * 80))[-1] == ("recovered", "moody")
     assert where.serving == "third"
 
 
@@ -237,7 +237,7 @@ def test_where_promotion_is_declared_evidence_decides_whether_it_serves_again() 
     )
     where = Pool(TASK, models, "k", 0)
     found = run(where, [NAN] * 3 + [WELL] * 500)
-    assert told(found)[-1] == ("recovered", "moody")
+    assert changes_of(found)[-1] == ("recovered", "moody")
     assert where.serving == "steady"
 
 
@@ -266,14 +266,14 @@ def test_the_frozen_baseline_that_fails_now_and_then_stays_what_it_was() -> None
     frozen = where.roster.seats[1]
     assert not frozen.state.live
     found = run(where, [WELL] * 80)
-    assert ("return", "frozen") in told(found)  # the champion is on probation still
+    assert ("return", "frozen") in changes_of(found)  # the champion is on probation still
     assert frozen.state.estimator.learned == 2
 
 
 def test_a_first_member_in_quarantine_is_frozen_once_it_is_back() -> None:
     where = pool(frozen_after=5)
     found = run(where, [NAN] * 3 + [WELL] * 60)
-    assert told(found).index(("probation", "moody")) < told(found).index(("frozen", "frozen"))
+    assert changes_of(found).index(("probation", "moody")) < changes_of(found).index(("frozen", "frozen"))
 
 
 def test_a_pool_restored_amid_failures_goes_on_the_same() -> None:

@@ -22,9 +22,9 @@ def runs() -> list[list[EstimatorTrial]]:
         subprocess.Popen(command, env=os.environ | {"PYTHONHASHSEED": seed}, stdout=subprocess.PIPE)
         for seed in ("1", "2")
     ]
-    told = [process.communicate()[0] for process in started]
+    outputs = [process.communicate()[0] for process in started]
     assert [process.returncode for process in started] == [0, 0]
-    return [msgspec.json.decode(text, type=list[EstimatorTrial]) for text in told]
+    return [msgspec.json.decode(text, type=list[EstimatorTrial]) for text in outputs]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: " ".join(row.split("|")[1:3]))

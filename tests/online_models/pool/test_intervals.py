@@ -55,9 +55,9 @@ def test_the_share_held_is_the_one_promised(scale: Callable[[int], float], cover
     assert abs(sum(found) / len(found) - coverage) <= (1 + STEP) / (STEP * len(found)) + 0.002
 
 
-class Told(NamedTuple):
-    """What came of intervals whose labels came later: how many held their error as they were told, how many
-    would have, told when the error came, and how many errors exceeded all recent ones."""
+class Coverage(NamedTuple):
+    """Of intervals whose labels came later: how many held their error as they were published, how many would
+    have held it if made when the error came, and how many errors exceeded all recent ones."""
 
     reaches: list[float]
     held: int
@@ -66,28 +66,28 @@ class Told(NamedTuple):
     judged: int
 
 
-def behind(intervals: Intervals, errors: Sequence[float], delay: int) -> Told:
+def behind(intervals: Intervals, errors: Sequence[float], delay: int) -> Coverage:
     """The published intervals, where each error is known `delay` answers later."""
     waiting: deque[tuple[float, float | None]] = deque()
     known: deque[float] = deque(maxlen=WIDTH_ERRORS)
-    reaches, held_told, held_now, records, judged = [], 0, 0, 0, 0
+    reaches, held_published, held_now, records, judged = [], 0, 0, 0, 0
     for error in errors:
         waiting.append((error, intervals.reach()))
         if len(waiting) > delay:
-            came, told = waiting.popleft()
+            came, published = waiting.popleft()
             now = intervals.reach()
             if now is not None:
                 judged += 1
                 held_now += came <= now
                 records += came > max(known)
-            intervals.learn(came, told, "m")
+            intervals.learn(came, published, "m")
             known.append(came)
-            held_told += told is not None and came <= told
-            if told is not None:
-                reaches.append(told)
+            held_published += published is not None and came <= published
+            if published is not None:
+                reaches.append(published)
             reach = intervals.reach()
             assert reach is None or reach <= 2.0 * max(known)
-    return Told(reaches, held_told, held_now, records, judged)
+    return Coverage(reaches, held_published, held_now, records, judged)
 
 
 @given(
@@ -129,7 +129,7 @@ def test_a_jump_of_the_scale_costs_coverage_only_while_labels_of_before_are_on_t
     missed = len(found.reaches) - found.held
     assert missed <= 0.1 * len(found.reaches) + delay + 1.05 / STEP
     assert max(found.reaches) <= 2.0 * max(errors)
-    # what is told once all that is known is of the new scale is as wide as that needs
+    # an interval made once all that is known is of the new scale is as wide as that needs
     settled = found.reaches[jump + delay + 2 * WIDTH_ERRORS :]
     assert sum(settled) / max(len(settled), 1) <= 1.645 * factor * 1.25
 

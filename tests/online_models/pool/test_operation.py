@@ -234,14 +234,14 @@ def test_promotions_are_frozen_and_unfrozen() -> None:
 def test_while_promotions_are_frozen_what_is_proven_is_reported_and_does_not_take_over() -> None:
     where = pool(member("a"), Member("b", Knows), promotion=Promotion(), baselines=False)
     freeze(where.roster)
-    told = []
+    changes = []
     for offset, name in enumerate(IDS):
         forecast, _ = where.predict({}, name)
-        told += where.learn({}, True, forecast, 0.0, offset, name).changes
+        changes += where.learn({}, True, forecast, 0.0, offset, name).changes
         if offset == 3_000:
             unfreeze(where.roster)
-    assert [(change.kind, change.reason) for change in told[:1]] == [("withheld", "promotions are frozen")]
-    assert told[1].kind == "promotion"
+    assert [(change.kind, change.reason) for change in changes[:1]] == [("withheld", "promotions are frozen")]
+    assert changes[1].kind == "promotion"
 
 
 def test_a_pool_is_operated_on_from_its_state() -> None:

@@ -1,6 +1,6 @@
 """What must hold at the end of a history of a chain.
 
-Some of it is told from the recorded order of each topic, folded again without a fault; some from the truth
+Some of it is known from the recorded order of each topic, folded again without a fault; some from the truth
 about the requests, which knows nothing of the fold.
 """
 
@@ -58,23 +58,23 @@ def check_sent(world: World, reference: Reference) -> None:
     for target in reference.folds:
         pools_here = PoolsSent(world.case.name, SEAL)
         for record in recorded(world, target) if target.stage else ():
-            told, value = decode_model_record(record.value), record.value or b""
-            if told.part is not None:
+            sent, value = decode_model_record(record.value), record.value or b""
+            if sent.part is not None:
                 if (content := compared(value, pools_here)) is not None:
-                    found.setdefault((told.writer, target), []).append(content)
+                    found.setdefault((sent.writer, target), []).append(content)
                 continue
-            first = found.setdefault((told.writer, target), [])
-            if told.number == len(first) + 1:
+            first = found.setdefault((sent.writer, target), [])
+            if sent.number == len(first) + 1:
                 first.append(value)
-            elif told.number > len(first) or first[told.number - 1] != value:
-                raise Violation(f"{told.writer} to {target}: record {told.number} follows {len(first)}")
+            elif sent.number > len(first) or first[sent.number - 1] != value:
+                raise Violation(f"{sent.writer} to {target}: record {sent.number} follows {len(first)}")
     if found != expected:
         different = [way for way in expected | found if found.get(way) != expected.get(way)]
         raise Violation(f"what was sent is not what the recorded order gives: {different}")
 
 
 def check_pools(world: World) -> None:
-    """Every answer of a replica is by the pool that was whole last in its topic: told by the parts alone."""
+    """Every answer of a replica is by the pool that was whole last in its topic: known by the parts alone."""
     assert world.itinerary is not None
     if not world.itinerary.is_replicated:
         return
@@ -85,9 +85,9 @@ def check_pools(world: World) -> None:
         for _, record in world.places[place].data():
             offset, _ = source_of(record.headers)  # type: ignore[misc]
             known = [labels for at, labels in through.items() if at < offset]
-            told = msgspec.json.decode(record.value or b"", type=_Answered).model.learned_through
-            if told != (known[-1] if known else -1):
-                raise Violation(f"{place}: the answer at {offset} knows {told}, not {known[-1:]}")
+            learned = msgspec.json.decode(record.value or b"", type=_Answered).model.learned_through
+            if learned != (known[-1] if known else -1):
+                raise Violation(f"{place}: the answer at {offset} knows {learned}, not {known[-1:]}")
 
 
 def _whole_pools(records: list[Stored], case: str) -> Iterator[tuple[int, int]]:
@@ -95,14 +95,14 @@ def _whole_pools(records: list[Stored], case: str) -> Iterator[tuple[int, int]]:
     parts: dict[tuple[int, bytes], dict[int, bytes]] = {}
     done = 0
     for record in records:
-        told = decode_model_record(record.value)
-        if told.part is None or told.number <= done:
+        sent = decode_model_record(record.value)
+        if sent.part is None or sent.number <= done:
             continue
-        here = parts.setdefault((told.number, told.part.whole), {})
-        here[told.part.index] = told.part.content
-        if len(here) == told.part.count:
+        here = parts.setdefault((sent.number, sent.part.whole), {})
+        here[sent.part.index] = sent.part.content
+        if len(here) == sent.part.count:
             sealed = b"".join(content for _, content in sorted(here.items()))
-            done = told.number
+            done = sent.number
             pool = pickle.loads(SEAL.open(sealed, f"pool {done} of {case}".encode()))
             yield record.offset, pool.state.learned_through
 
@@ -168,7 +168,7 @@ def _refused(world: World) -> set[str]:
 _REPORTED = {stage.encode() for stage in REPORT_ONLY}
 
 
-def check_fates(world: World, told: History, reference: Reference) -> None:
+def check_fates(world: World, truth: History, reference: Reference) -> None:
     """By the truth: every request is answered once or refused, and every answer has the outcome that follows
     from what was said of it."""
     refused = _refused(world)
@@ -176,14 +176,14 @@ def check_fates(world: World, told: History, reference: Reference) -> None:
         msgspec.json.decode(one.value or b"", type=_Answer).event_id
         for one in _published(world, "predictions")
     )
-    expected = Counter(fate.request for fate in told.fates if fate.request not in refused)
+    expected = Counter(fate.request for fate in truth.fates if fate.request not in refused)
     if answers != expected:
         raise Violation(f"lost are {expected - answers}, answered twice {answers - expected}")
     outcomes: dict[str, list[str]] = {}
     for one in _published(world, "outcomes"):
         outcome = msgspec.json.decode(one.value or b"", type=_Outcome)
         outcomes.setdefault(outcome.prediction_id.partition(":")[0], []).append(outcome.status)
-    for fate in told.fates:
+    for fate in truth.fates:
         if fate.request not in refused:
             _check_fate(fate, outcomes.get(fate.request, []), refused)
     if any(fold.open for fold in reference.folds.values()):

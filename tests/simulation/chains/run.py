@@ -41,11 +41,11 @@ def run(seed: int, focus: Focus | None = None, *, verbose: bool = False) -> Verd
     case = replicated if seed % 3 == 2 else deliveries
     itinerary = Itinerary(case, plan_of(case, partitions))
     world = World(random, case, loop, verdict.trace if verbose else None, itinerary)
-    told = history(random, random.randrange(10, 30), partitions)
+    truth = history(random, random.randrange(10, 30), partitions)
     try:
         with patch.object(sender, "LONGEST_PART", LONGEST_PART), loop.running():
-            _rage(world, told, focus)
-            _settle(world, told)
+            _rage(world, truth, focus)
+            _settle(world, truth)
     except Exception as error:
         verdict.violated_by(error)
     verdict.steps = loop.steps
@@ -54,8 +54,8 @@ def run(seed: int, focus: Focus | None = None, *, verbose: bool = False) -> Verd
     return verdict
 
 
-def _rage(world: World, told: History, focus: Focus | None) -> None:
-    group = Group(world, told.inputs, focus)
+def _rage(world: World, truth: History, focus: Focus | None) -> None:
+    group = Group(world, truth.inputs, focus)
     nature = Process("group")
     world.loop.spawn(nature, "producer", group.produce())
     world.loop.spawn(nature, "faults", group.rage())
@@ -78,7 +78,7 @@ def _until(world: World, group: Group | None, condition: Callable[[], bool], wha
                 worker.look()
 
 
-def _settle(world: World, told: History) -> None:
+def _settle(world: World, truth: History) -> None:
     """When nothing fails any more, one machine goes on with everything, and comes to its end."""
     world.goes_forward = True  # else a long topic takes a reader as long as if its connection were lost
     group = Group(world, [])
@@ -104,7 +104,7 @@ def _settle(world: World, told: History) -> None:
     reference = Reference(world, group.targets)
     check_sent(world, reference)
     check_published(world, reference)
-    check_fates(world, told, reference)
+    check_fates(world, truth, reference)
     check_pools(world)
     if world.happens(HASHED):
         _check_states(machine, reference)

@@ -60,8 +60,8 @@ def sell(system: Any, numbers: range, *others: bytes) -> set[str]:
     sent = []
     for number in numbers:
         name = SHOPS[number % len(SHOPS)]
-        told = {"what": "sold", "second": number, "shop": name, "amount": float(number)}
-        sent.append(producer.send(till.till.topic, json.dumps(told).encode(), name.encode()))
+        sale = {"what": "sold", "second": number, "shop": name, "amount": float(number)}
+        sent.append(producer.send(till.till.topic, json.dumps(sale).encode(), name.encode()))
     for value in others:
         producer.send(till.till.topic, value, b"till-7", headers=[("till", b"7")])
     producer.close()
@@ -83,8 +83,8 @@ def fold(system: Any) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
     folded = system.refolded()
     for _, out in folded:
         for output in out.predictions:
-            told = json.loads(output.value)
-            features[told["event_id"]] = {"shop": told["keys"]["shop"], **told["features"]}
+            prediction = json.loads(output.value)
+            features[prediction["event_id"]] = {"shop": prediction["keys"]["shop"], **prediction["features"]}
     return counts_of([processor for processor, _ in folded]), features
 
 
@@ -111,8 +111,8 @@ def letters(system: Any) -> list[Any]:
 def test_records_become_events_with_features_and_bad_ones_go_verbatim_to_the_dead_letters(
     system: Any, repo: OnlineStoreRepo
 ) -> None:
-    told = [b'{"what": "drawer opened", "second": 1}', b'{"what": "tariff", "second": 1, "rate": 0.2}']
-    ids = sell(system, range(300), *BAD, *told)
+    others = [b'{"what": "drawer opened", "second": 1}', b'{"what": "tariff", "second": 1, "rate": 0.2}']
+    ids = sell(system, range(300), *BAD, *others)
     report = bridged(system, "till:till")
     assert report == {
         "bridge": "till", "topic": "pos", "records": 306, "ignored": 1, "refused": 4, "events": 301,
@@ -171,7 +171,7 @@ def test_events_bridged_twice_keep_the_values_of_the_first_time(system: Any, rep
     consumer.close()
     assert bridged(system, "till:till")["records"] == 300
     counts, features = fold(system)
-    # the store has other values by now, so each copy is told as one with other content
+    # the store has other values by now, so each copy is reported as one with other content
     assert (counts["duplicates"], counts["dead_letters"]) == (0, 300)
     assert (features, counts | {"dead_letters": 0}) == (once[1], once[0])
     assert features.keys() == ids

@@ -90,9 +90,9 @@ def test_events_and_features_that_go_are_breaks() -> None:
     less = replace(orders, features={"amount": field("amount")})
     more: UseCase = replace(orders, events=[*orders.events, shop.Dropped])
     topics = orders.topics()
-    told = list(breaks(topic_schemas(more), topic_schemas(less), topics.log, topics.predictions))
-    assert told[0].startswith("event 'dropped' is gone")
-    assert [line.split(" ")[1] for line in told[1:]] == ["bad_1h", "asked_1h"]
+    lines = list(breaks(topic_schemas(more), topic_schemas(less), topics.log, topics.predictions))
+    assert lines[0].startswith("event 'dropped' is gone")
+    assert [line.split(" ")[1] for line in lines[1:]] == ["bad_1h", "asked_1h"]
 
 
 @pytest.fixture
@@ -109,8 +109,8 @@ def test_the_command_compares_with_a_file_or_a_case(printed: Path) -> None:
         return done.returncode, done.stdout, done.stderr
 
     assert run("check", "shop:orders", "--against", str(printed))[0] == 0
-    code, told, _ = run("check", "fields:deleted", "--against", "shop:orders")
-    assert (code, 'declare retired=("note",)' in told) == (1, True)
+    code, output, _ = run("check", "fields:deleted", "--against", "shop:orders")
+    assert (code, 'declare retired=("note",)' in output) == (1, True)
     printed.write_text("[]")
     code, _, said = run("check", "shop:orders", "--against", str(printed))
     assert (code, "not what `driftline schema CASE` prints" in said) == (2, True)

@@ -1,4 +1,4 @@
-"""The hash seed: pinned where driftline's commands run, told where it is not."""
+"""The hash seed: pinned where driftline's commands run, reported where it is not."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ LIBRARY = """
 import json, warnings
 from driftline.streams.simulation.simulate import simulate
 from zones import zones
-with warnings.catch_warnings(record=True) as told:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     simulate(zones, limit=10)
-print(json.dumps([str(one.message) for one in told if one.category.__name__ == "HashSeedWarning"]))
+print(json.dumps([str(one.message) for one in caught if one.category.__name__ == "HashSeedWarning"]))
 """
 
 
@@ -55,8 +55,8 @@ def test_a_command_keeps_its_process_arguments_and_input(tmp_path: Path) -> None
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        told, _ = process.communicate("input")
-    assert told == f"{process.pid} True ['a b', 'c'] input\n"
+        output, _ = process.communicate("input")
+    assert output == f"{process.pid} True ['a b', 'c'] input\n"
 
 
 def test_a_python_that_ignores_its_environment_goes_on_and_its_fingerprint_says_so() -> None:
@@ -84,9 +84,9 @@ def test_a_fingerprint_that_was_recorded_before_hash_seeds_were_is_that_of_a_pin
 def test_who_simulates_in_a_process_of_her_own_is_warned_of_another_hash_seed(
     seed: str, warnings: int
 ) -> None:
-    told = json.loads(run("-c", LIBRARY, seed=seed))
-    assert len(told) == warnings
-    assert all("Set PYTHONHASHSEED=0 before Python starts" in message for message in told)
+    messages = json.loads(run("-c", LIBRARY, seed=seed))
+    assert len(messages) == warnings
+    assert all("Set PYTHONHASHSEED=0 before Python starts" in message for message in messages)
 
 
 def test_these_tests_fold_under_the_pinned_hash_seed() -> None:

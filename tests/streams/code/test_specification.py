@@ -93,8 +93,8 @@ def decorated(x): return x - 0.875
 def cached(x): return x + 11
 
 @functools.singledispatch
-def told(x): return "any"
-@told.register
+def kind_of(x): return "any"
+@kind_of.register
 def _(x: int): return "whole"
 
 def makes():
@@ -109,7 +109,7 @@ def made(by):
 def value(x, extra=1):
     inner = lambda y: bounded(y) + (0.5 if y in NAMES else 0)
     if x is Level.HIGH or x > TABLE.sum() + CUTOFF: return Setting().rate + Point().norm()
-    return math.floor(inner(helpers.scaled(x))) + extra + decorated(x) + cached(x) + len(told(x))
+    return math.floor(inner(helpers.scaled(x))) + extra + decorated(x) + cached(x) + len(kind_of(x))
 
 def model():
     selected = compose.SelectType(float, int) | preprocessing.StandardScaler()
@@ -209,15 +209,15 @@ def changed(module: str, before: str, after: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str] | None, str]:
+def hash_of(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, str] | None, str]:
     """The hash of each variant; that of the sources as they stand under None."""
     changes = [*USED, *UNUSED]
     variants = [SOURCES, *(changed(*change) for change in changes)]
-    return dict(zip([None, *changes], hashes(tmp_path_factory.mktemp("told"), variants, 1), strict=True))
+    return dict(zip([None, *changes], hashes(tmp_path_factory.mktemp("variants"), variants, 1), strict=True))
 
 
-def test_every_process_says_the_same(told: dict[Any, str], tmp_path: Path) -> None:
-    assert hashes(tmp_path, [SOURCES], 2) == [told[None]]
+def test_every_process_says_the_same(hash_of: dict[Any, str], tmp_path: Path) -> None:
+    assert hashes(tmp_path, [SOURCES], 2) == [hash_of[None]]
 
 
 def test_values_of_every_sort_are_described_alike_in_every_process(tmp_path: Path) -> None:
@@ -227,16 +227,16 @@ def test_values_of_every_sort_are_described_alike_in_every_process(tmp_path: Pat
 
 @pytest.mark.parametrize("change", USED, ids=" -> ".join)
 def test_what_a_function_uses_is_described_also_when_it_is_imported_at_the_call(
-    told: dict[Any, str], change: tuple[str, str, str]
+    hash_of: dict[Any, str], change: tuple[str, str, str]
 ) -> None:
-    assert told[change] != told[None]
+    assert hash_of[change] != hash_of[None]
 
 
 @pytest.mark.parametrize("change", UNUSED, ids=" -> ".join)
 def test_what_it_does_not_use_is_not_nor_comments_and_places(
-    told: dict[Any, str], change: tuple[str, str, str]
+    hash_of: dict[Any, str], change: tuple[str, str, str]
 ) -> None:
-    assert told[change] == told[None]
+    assert hash_of[change] == hash_of[None]
 
 
 def test_an_estimator_that_has_learned_before_is_distinguished_from_a_new_one() -> None:

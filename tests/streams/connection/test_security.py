@@ -62,10 +62,10 @@ def secured(protocol: str, **settings: Any) -> KafkaSecurity:
 def test_every_library_is_reported_the_same(protocol: str, mechanism: str) -> None:
     security = secured(protocol, sasl_mechanism=mechanism, **USER)
     for token in (clients.FileToken, async_clients.AsyncFileToken):
-        told = arguments(security, token)
-        assert ("ssl_context" in told) == (protocol == "SASL_SSL")
-        told.pop("ssl_context", None)
-        assert told == {
+        options = arguments(security, token)
+        assert ("ssl_context" in options) == (protocol == "SASL_SSL")
+        options.pop("ssl_context", None)
+        assert options == {
             "security_protocol": protocol,
             "sasl_mechanism": mechanism,
             "sasl_plain_username": "worker",

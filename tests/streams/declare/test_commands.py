@@ -92,7 +92,7 @@ def test_a_command_to_one_pool_changes_that_one_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("commands", "told"),
+    ("commands", "expected"),
     [
         ([("rollback", {})], [("refused", "", "logistic", "rollback by ann: there is no promotion to undo")]),
         (
@@ -132,13 +132,13 @@ def test_a_command_to_one_pool_changes_that_one_alone() -> None:
     ],
 )
 def test_each_action_is_answered(
-    commands: list[tuple[str, dict[str, Any]]], told: list[tuple[str, ...]]
+    commands: list[tuple[str, dict[str, Any]]], expected: list[tuple[str, ...]]
 ) -> None:
     signed = [
         wanted(action, nonce, pool="s", **fields) for nonce, (action, fields) in enumerate(commands, start=1)
     ]
     found = [(kind, member, serving, reason) for kind, _, member, serving, reason in changes(fold(*signed))]
-    assert found == told
+    assert found == expected
 
 
 def test_a_pool_that_is_not_there_is_answered_by_the_partition_it_would_be_in() -> None:
@@ -153,8 +153,8 @@ def test_a_pool_that_is_not_there_is_answered_by_the_partition_it_would_be_in() 
         for partition in range(3)
     }
     home = partition_of(b"nowhere", 3)
-    told = ("refused", "nowhere", "constant", "logistic", "promote by ann: this key has no pool yet")
-    assert answers == {partition: [told] if partition == home else [] for partition in range(3)}
+    refusal = ("refused", "nowhere", "constant", "logistic", "promote by ann: this key has no pool yet")
+    assert answers == {partition: [refusal] if partition == home else [] for partition in range(3)}
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_nonces_outlast_a_restart_and_steps_change_nothing() -> None:
 
 
 def times(outcome: bytes) -> tuple[Any, ...]:
-    told = json.loads(outcome)
-    return tuple(told[name] for name in ("event_id", "at", "status", "horizon"))
+    fields = json.loads(outcome)
+    return tuple(fields[name] for name in ("event_id", "at", "status", "horizon"))
 
 
 def test_a_command_moves_no_time() -> None:

@@ -1,4 +1,4 @@
-"""Valid ranges in the fold: told once, treated as declared, never in the way."""
+"""Valid ranges in the fold: reported once, treated as declared, never in the way."""
 
 from __future__ import annotations
 

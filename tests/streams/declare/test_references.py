@@ -28,13 +28,13 @@ def known(*partitions: Sequence[Event]) -> dict[int, dict[str, KnownReferences]]
 
 
 def test_partitions_that_know_the_same_are_not_reported_whatever_the_order() -> None:
-    told = [product(n) for n in range(4)]
-    assert differences(known(told, told[::-1], [*told, told[0]])) == {}
+    products = [product(n) for n in range(4)]
+    assert differences(known(products, products[::-1], [*products, products[0]])) == {}
 
 
 def test_a_reference_that_one_partition_has_alone_is_reported_by_its_key() -> None:
-    told = [product(1), product(2)]
-    found = differences(known([*told, product(17, 5)], told, told))
+    products = [product(1), product(2)]
+    found = differences(known([*products, product(17, 5)], products, products))
     assert list(found) == [KIND]
     assert (
         "references of type product (by product) are not the same in every partition: 3 in partition 0 (the "

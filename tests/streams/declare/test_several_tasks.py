@@ -92,7 +92,7 @@ def test_topics_are_kept_as_long_as_the_task_with_the_longest_wait_needs() -> No
     assert {case.topics().retention for case in replace(questions, retention=90 * DAY).each()} == {90 * DAY}
 
 
-def test_who_reads_the_log_for_one_task_is_told_apart_from_who_reads_it_for_another() -> None:
+def test_who_reads_the_log_for_one_task_is_distinguished_from_who_reads_it_for_another() -> None:
     first, second = (case.topics() for case in questions.each())
     assert is_worker_group(f"{second.readers}.worker.0a1b", second.readers)
     assert not is_worker_group(f"{second.readers}.worker.0a1b", first.readers)

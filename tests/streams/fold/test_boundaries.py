@@ -239,7 +239,8 @@ def test_a_label_answers_those_open_requests_before_it_that_are_declared(answers
     join.label(1, 2)
     join.end()
     assert (
-        "".join(name for name, told in sorted(join.outcomes.items()) if told[0][0] == "labelled") == answered
+        "".join(name for name, history in sorted(join.outcomes.items()) if history[0][0] == "labelled")
+        == answered
     )
 
 
@@ -284,20 +285,20 @@ def became(at: float, others: Sequence[float], said: Sequence[Said]) -> list[Out
     """The rules in words, of a request at `at` among requests of its key, and all that is said of the key."""
     in_order = sorted(said, key=lambda s: (s[0], s[4] is not None, s[1] == "void"))
     found: list[Outcome] = []
-    told_by: list[str] = []
+    answered_by: list[str] = []
     for place, (when, status, label, name, corrects) in enumerate(in_order):
         if when < at or when > at + WAIT + CORRECTIONS:
             continue
         if corrects is None:
-            if told_by:
+            if answered_by:
                 continue
             if when > at + WAIT and (
                 status == "void" or any(open_at(other, in_order, place) for other in others)
             ):
                 continue
-        elif corrects not in told_by:
+        elif corrects not in answered_by:
             continue
-        told_by.append(name)
+        answered_by.append(name)
         if not found and when > at + WAIT:
             found.append(("unlabelled", None, at + WAIT, 0))
         if not found or found[-1][:2] != (status, label):
@@ -353,7 +354,7 @@ def test_requests_labels_voids_and_corrections_join_by_the_rules_however_they_in
 
     in_time = joined(sorted(range(len(steps)), key=lambda number: steps[number][0]))
     join = joined(data.draw(st.permutations(range(len(steps)))))
-    assert {name: told[-1] for name, told in join.outcomes.items()}.keys() == {
+    assert {name: history[-1] for name, history in join.outcomes.items()}.keys() == {
         f"r{n}" for n in range(len(asked))
     }
     if answers == "all":

@@ -1,4 +1,4 @@
-"""Labels of one class that come later than before are told as that, whenever labels are learned."""
+"""Labels of one class that come later than before are reported as that, whenever labels are learned."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def test_a_class_that_falls_behind_is_a_label_delay_and_nothing_else(at_expiry: 
         models=PerKey(Member("logistic", logistic)),
         source="tests.streams.fold.behind:events",
     )
-    told: list[dict[str, Any]] = []
+    drifts: list[dict[str, Any]] = []
 
     def take(_: int, out: Outputs) -> None:
-        told.extend(json.loads(output.value) for output in out.drift)
+        drifts.extend(json.loads(output.value) for output in out.drift)
 
     simulate(case, on_outputs=take)
-    confirmed = [event for event in told if event["severity"] == "drift"]
+    confirmed = [event for event in drifts if event["severity"] == "drift"]
     assert confirmed
     assert {event["kind"] for event in confirmed} == {"label delay"}
     behind = (START + timedelta(minutes=BEHIND)).isoformat()[:16]
     assert all(event["at"] > behind for event in confirmed)
-    assert any(s["subject"] == "delay of True: mean" for event in told for s in event["suspects"])
+    assert any(s["subject"] == "delay of True: mean" for event in drifts for s in event["suspects"])

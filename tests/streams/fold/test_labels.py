@@ -160,7 +160,7 @@ def test_what_becomes_of_requests_does_not_depend_on_how_the_log_interleaves_the
         correctable(answers=answers, at_expiry=at_expiry, wait=HOUR, void=[Dropped]), lateness=24 * HOUR
     )
 
-    def told(order: list[int]) -> tuple[dict[str, list[Any]], int]:
+    def outcomes_in(order: list[int]) -> tuple[dict[str, list[Any]], int]:
         log = Log()
         for n in order:
             what, minute, key = steps[n]
@@ -178,8 +178,8 @@ def test_what_becomes_of_requests_does_not_depend_on_how_the_log_interleaves_the
             found.setdefault(o["event_id"], []).append(known)
         return found, summarize([processor]).counts["unmatched"]
 
-    in_time = told(sorted(range(len(steps)), key=lambda n: steps[n][1]))
-    assert told(data.draw(st.permutations(range(len(steps))))) == in_time
+    in_time = outcomes_in(sorted(range(len(steps)), key=lambda n: steps[n][1]))
+    assert outcomes_in(data.draw(st.permutations(range(len(steps))))) == in_time
 
 
 def test_readings_of_one_machine_with_a_check_after_each_keep_the_word_of_their_own_check() -> None:
@@ -187,8 +187,8 @@ def test_readings_of_one_machine_with_a_check_after_each_keep_the_word_of_their_
     for n in range(200):
         log.ask(30 * n, "machine", id=f"q{n}").settle(30 * n + 5, "machine", bad=float(n % 7 == 3))
     _, out = fold(case(), log)
-    told = outcomes(out)
-    assert [(o["event_id"], o["label"]) for o in told] == [(f"q{n}", n % 7 == 3) for n in range(200)]
+    published = outcomes(out)
+    assert [(o["event_id"], o["label"]) for o in published] == [(f"q{n}", n % 7 == 3) for n in range(200)]
 
 
 @pytest.mark.parametrize("learn_at", [None, "label"])
@@ -205,8 +205,8 @@ def test_labels_that_ripen_unequally_are_learned_by_deadline_unless_declared_oth
             log.settle(n + 1, f"o{n}")
     processor = PartitionProcessor(declared, 0)
     out = processor.step(log.records)
-    told = [o["label"] for o in outcomes(out)]
-    assert told == [True] * 20  # whatever is learned, outcomes are told when they are known
+    labels = [o["label"] for o in outcomes(out)]
+    assert labels == [True] * 20  # whatever is learned, outcomes are published when they are known
     learned = summarize([processor]).models["logistic"]
     assert learned["n"] == (20 if learn_at else 0)
     out = processor.step(Log().clock(1_000).records)

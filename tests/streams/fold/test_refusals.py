@@ -1,4 +1,4 @@
-"""What is refused changes nothing; what the fold itself fails at is told as its own fault, with its place."""
+"""What is refused changes nothing; what the fold itself fails at is reported as its own, with its place."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def promoting(**changes: Any) -> UseCase:
 
 
 def trade(number: int) -> Iterator[Event]:
-    """Orders of one shop that turn out bad when their amount is high, told half a minute later."""
+    """Orders of one shop that turn out bad when their amount is high, known half a minute later."""
     for n in range(number):
         yield asked(n, n, product="pq"[n % 2])
         yield settled(n, n + 0.5)
@@ -42,7 +42,7 @@ def records(case: UseCase, events: Iterator[Event]) -> list[LogRecord]:
     ]
 
 
-def told(outputs: Sequence[Any]) -> list[dict[str, Any]]:
+def decoded(outputs: Sequence[Any]) -> list[dict[str, Any]]:
     return [json.loads(output.value) for output in outputs]
 
 
@@ -50,7 +50,7 @@ def test_a_promotion_is_reported_with_its_evidence_and_predictions_name_what_ser
     case = promoting()
     processor = PartitionProcessor(case, 0)
     out = processor.step(records(case, trade(600)))
-    (promotion,) = [change for change in told(out.models) if change["kind"] == "promotion"]
+    (promotion,) = [change for change in decoded(out.models) if change["kind"] == "promotion"]
     assert (promotion["member"], promotion["serving"], promotion["stage"]) == (
         "logistic",
         "logistic",
@@ -63,7 +63,7 @@ def test_a_promotion_is_reported_with_its_evidence_and_predictions_name_what_ser
         *(("product", "p"), ("product", "q"), ("shop", "s"))
     }
     offset = promotion["offset"]
-    for output, prediction in zip(out.predictions, told(out.predictions), strict=True):
+    for output, prediction in zip(out.predictions, decoded(out.predictions), strict=True):
         name, _, position = prediction["model"]["version"].partition("@0:")
         assert name == ("logistic" if output.offset > offset else "constant")
         assert int(position) == prediction["model"]["learned_through"] == output.offset - 1
@@ -81,7 +81,7 @@ def test_promotions_come_at_the_same_record_however_the_records_are_cut(cut: int
     case = promoting()
     log = records(case, trade(300))
     expected = PartitionProcessor(case, 0).step(log)
-    assert any(change["kind"] == "promotion" for change in told(expected.models))
+    assert any(change["kind"] == "promotion" for change in decoded(expected.models))
     found = folded_with_restarts(case, log, cut)
     assert all(getattr(found, kind) == getattr(expected, kind) for kind in KINDS)
 
@@ -89,8 +89,8 @@ def test_promotions_come_at_the_same_record_however_the_records_are_cut(cut: int
 def test_a_change_without_evidence_says_nothing_of_it() -> None:
     case = replace(promoting(), models=PerKey(Member("constant", Constant), frozen_after=5))
     out = PartitionProcessor(case, 0).step(records(case, trade(10)))
-    assert [change["kind"] for change in told(out.models)] == ["frozen"]
-    assert "evidence" not in told(out.models)[0]
+    assert [change["kind"] for change in decoded(out.models)] == ["frozen"]
+    assert "evidence" not in decoded(out.models)[0]
 
 
 def test_the_schema_of_the_models_topic_has_the_evidence() -> None:
@@ -115,7 +115,7 @@ def test_a_prediction_of_a_number_has_its_interval_and_the_share_held_so_far() -
     case = replace(case, models=PerKey(Member("middle", Middle), monitoring=None))
     log = records(case, trade(60))
     out = PartitionProcessor(case, 0).step(log)
-    found = told(out.predictions)
+    found = decoded(out.predictions)
     assert all("interval" not in prediction for prediction in found[:20])
     assert found[-1]["interval"] == {"low": 0.0, "high": 6.0, "coverage": 0.8, "held": 1.0}
     assert folded_with_restarts(case, log).predictions == out.predictions
@@ -138,10 +138,10 @@ def test_shared_models_are_one_pool_whatever_the_keys() -> None:
 
     shared = folded(Shared(Member("logistic", logistic)))
     assert list(shared.learner.pools) == [""]
-    told = merged_report(shared.learner.pools.values())
-    assert told["logistic"]["n"] == 60
+    report = merged_report(shared.learner.pools.values())
+    assert report["logistic"]["n"] == 60
     again = PartitionProcessor.restored(shared.case, 0, shared.snapshot())
-    assert merged_report(again.learner.pools.values()) == told
+    assert merged_report(again.learner.pools.values()) == report
     per_key = folded(PerKey(Member("logistic", logistic)))
     assert {key: merged_report([pool])["logistic"]["n"] for key, pool in per_key.learner.pools.items()} == {
         "s0": 20, "s1": 20, "s2": 20,

@@ -73,14 +73,14 @@ def test_what_is_learned_is_what_a_run_without_markers_learns() -> None:
 
 
 def test_figures_of_the_members_are_of_what_was_published_alone() -> None:
-    (warmed, told), (plain, _) = fold(WARMED), fold(PLAIN)
+    (warmed, published), (plain, _) = fold(WARMED), fold(PLAIN)
     labelled = summarize([warmed]).counts["labelled"]
     found, whole = summarize([warmed]).models, summarize([plain]).models
     assert {entry["n"] for entry in found.values()} == {labelled}
     assert all(entry["n"] > labelled for entry in whole.values())
     losses = [
         outcome["loss"]
-        for record in told.outcomes
+        for record in published.outcomes
         if (outcome := json.loads(record.value))["status"] == "labelled"
     ]
     serving = summarize([warmed]).models[CASE.models.champion.name]
@@ -97,8 +97,8 @@ def test_outcomes_of_the_history_that_become_known_later_are_not_published() -> 
     answered = {shop_prediction(o.value)[0] for o in out.predictions}
     assert {json.loads(o.value)["prediction_id"] for o in out.outcomes} == answered
     counts = summarize([processor]).counts
-    told = sum(counts[name] for name in ("labelled", "unlabelled", "void", "pending"))
-    assert counts["predictions"] == told == len(answered)
+    total = sum(counts[name] for name in ("labelled", "unlabelled", "void", "pending"))
+    assert counts["predictions"] == total == len(answered)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 50])

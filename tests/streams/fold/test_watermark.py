@@ -22,7 +22,7 @@ TAKEN = ("on time", "ahead")
 names = count()
 
 
-def told(
+def verdict_on(
     watermark: Watermark, at: float, name: str | None = None, appended: float | None = None
 ) -> Timeliness:
     """The verdict on an event, which is accepted whenever it can be."""
@@ -40,15 +40,15 @@ def confirmed(max_jump: float = YEAR, skew: float = 10.0) -> Watermark:
     """A watermark at 98 that three events have confirmed."""
     watermark = fresh(max_jump=max_jump, skew=skew)
     for n in range(3):
-        assert told(watermark, 100.0, f"first-{n}") == "on time"
+        assert verdict_on(watermark, 100.0, f"first-{n}") == "on time"
     return watermark
 
 
 def test_an_event_at_the_watermark_is_on_time_and_one_before_it_late() -> None:
     watermark = confirmed()
     assert watermark.value == 98.0
-    assert told(watermark, 98.0) == "on time"
-    assert told(watermark, 97.9) == "late"
+    assert verdict_on(watermark, 98.0) == "on time"
+    assert verdict_on(watermark, 97.9) == "late"
     assert watermark.value == 98.0
 
 
@@ -61,19 +61,19 @@ def test_nothing_moves_for_an_event_that_is_refused_for_another_reason() -> None
 
 def test_a_step_within_the_skew_of_clocks_moves_time_at_once_and_a_longer_one_when_others_agree() -> None:
     watermark = confirmed()
-    assert told(watermark, 110.0) == "on time"
+    assert verdict_on(watermark, 110.0) == "on time"
     assert watermark.max_at == 110.0
-    assert told(watermark, 120.1) == "on time"
+    assert verdict_on(watermark, 120.1) == "on time"
     assert (watermark.max_at, watermark.likely) == (110.0, 120.1)
-    assert told(watermark, 121.0) == "on time"
+    assert verdict_on(watermark, 121.0) == "on time"
     assert watermark.max_at == 121.0
 
 
 def test_the_start_needs_three_events_that_agree() -> None:
     watermark = fresh()
-    assert [told(watermark, at) for at in (START + YEAR, START, START + 1)] == ["on time"] * 3
+    assert [verdict_on(watermark, at) for at in (START + YEAR, START, START + 1)] == ["on time"] * 3
     assert watermark.max_at == NEVER
-    assert told(watermark, START + 2) == "on time"
+    assert verdict_on(watermark, START + 2) == "on time"
     assert watermark.max_at == START + 2
     assert watermark.contradicted == 1
 
@@ -81,7 +81,7 @@ def test_the_start_needs_three_events_that_agree() -> None:
 def test_one_fast_clock_among_many_events_moves_nothing_and_is_counted() -> None:
     watermark = fresh(lateness=5 * MINUTE)
     verdicts = Counter(
-        told(watermark, START + n * MINUTE + (DAY if n == 100 else 0)) for n in range(2 * 1440)
+        verdict_on(watermark, START + n * MINUTE + (DAY if n == 100 else 0)) for n in range(2 * 1440)
     )
     assert verdicts == {"on time": 2880}
     assert watermark.max_at == START + 2879 * MINUTE
@@ -94,9 +94,9 @@ def test_after_a_pause_a_few_events_are_reported_as_ahead_though_one_was_contrad
 ) -> None:
     watermark = fresh(lateness=5 * MINUTE)
     for n in range(length):
-        told(watermark, START + n * MINUTE + (DAY if n == length - 50 else 0))
+        verdict_on(watermark, START + n * MINUTE + (DAY if n == length - 50 else 0))
     resumed = START + length * MINUTE + 3 * DAY
-    verdicts = Counter(told(watermark, resumed + n * MINUTE) for n in range(2_000))
+    verdicts = Counter(verdict_on(watermark, resumed + n * MINUTE) for n in range(2_000))
     assert verdicts["ahead"] <= MOST
     assert verdicts["ahead"] + verdicts["on time"] == 2_000
 
@@ -104,7 +104,7 @@ def test_after_a_pause_a_few_events_are_reported_as_ahead_though_one_was_contrad
 def test_a_device_of_a_fleet_that_is_always_a_day_ahead_is_reported_and_nobody_is_late() -> None:
     watermark = fresh(lateness=5 * MINUTE)
     verdicts = Counter(
-        (n % 20 == 13, told(watermark, START + n * MINUTE + (DAY if n % 20 == 13 else 0)))
+        (n % 20 == 13, verdict_on(watermark, START + n * MINUTE + (DAY if n % 20 == 13 else 0)))
         for n in range(2 * 1440)
     )
     assert verdicts == {(False, "on time"): 2736, (True, "ahead"): 143, (True, "on time"): 1}
@@ -114,11 +114,11 @@ def test_a_device_of_a_fleet_that_is_always_a_day_ahead_is_reported_and_nobody_i
 def test_a_burst_of_a_fast_device_does_not_outweigh_a_stream() -> None:
     watermark = fresh(lateness=MINUTE)
     for n in range(1000):
-        told(watermark, START + n)
+        verdict_on(watermark, START + n)
     for n in range(MOST):
-        told(watermark, START + DAY + n)
+        verdict_on(watermark, START + DAY + n)
     assert watermark.max_at == START + 999
-    assert told(watermark, START + 1000) == "on time"
+    assert verdict_on(watermark, START + 1000) == "on time"
     assert watermark.max_at == START + 1000
 
 
@@ -138,7 +138,7 @@ def daily(events: int, gap: float, days: int) -> list[float]:
 )
 def test_defaults_lose_nothing_of_streams_that_pause(ats: Sequence[float]) -> None:
     watermark = fresh(lateness=0.0)
-    assert {told(watermark, at) for at in ats} == {"on time"}
+    assert {verdict_on(watermark, at) for at in ats} == {"on time"}
     assert watermark.likely == ats[-1]
     assert watermark.contradicted == 0
 
@@ -154,11 +154,11 @@ def test_no_event_is_lost_where_no_clock_is_wrong(
 ) -> None:
     watermark = fresh(lateness=lateness)
     delays = data.draw(st.lists(st.floats(0, lateness), min_size=len(ats), max_size=len(ats)))
-    told_times = [at - delay for at, delay in zip(ats, delays, strict=True)]
-    assert {told(watermark, at) for at in told_times} == {"on time"}
+    right_times = [at - delay for at, delay in zip(ats, delays, strict=True)]
+    assert {verdict_on(watermark, at) for at in right_times} == {"on time"}
     assert watermark.contradicted == 0
-    watermark.take_clock(max(told_times))
-    assert watermark.max_at == max(told_times)
+    watermark.take_clock(max(right_times))
+    assert watermark.max_at == max(right_times)
 
 
 @settings(max_examples=300)
@@ -183,9 +183,9 @@ def test_a_wrong_clock_loses_at_most_its_own_events(
     watermark = fresh(lateness=MINUTE, max_jump=max_jump)
     lost = 0
     for at, wrong in zip(ats, wrong_after, strict=False):
-        lost += told(watermark, at) not in TAKEN
+        lost += verdict_on(watermark, at) not in TAKEN
         if wrong:
-            told(watermark, at + ahead)
+            verdict_on(watermark, at + ahead)
     assert lost == 0
 
 
@@ -194,18 +194,18 @@ def test_a_wrong_clock_loses_at_most_its_own_events(
 def test_a_watermark_goes_on_from_its_state(ats: list[float], cut: int) -> None:
     one = fresh()
     for at in ats[:cut]:
-        told(one, at)
+        verdict_on(one, at)
     other = pickle.loads(pickle.dumps(one))
-    assert [(told(one, at), one.max_at, one.likely) for at in ats[cut:]] == [
-        (told(other, at), other.max_at, other.likely) for at in ats[cut:]
+    assert [(verdict_on(one, at), one.max_at, one.likely) for at in ats[cut:]] == [
+        (verdict_on(other, at), other.max_at, other.likely) for at in ats[cut:]
     ]
 
 
 def test_beyond_max_jump_an_event_is_refused_until_three_agree() -> None:
     watermark = confirmed(max_jump=1000.0)
-    assert [told(watermark, at) for at in (2000.0, 2001.0, 2002.0)] == ["future", "future", "on time"]
+    assert [verdict_on(watermark, at) for at in (2000.0, 2001.0, 2002.0)] == ["future", "future", "on time"]
     watermark = confirmed(max_jump=1000.0)
-    assert [told(watermark, at) for at in (2000.0, 101.0, 2001.0, 2002.0)] == [
+    assert [verdict_on(watermark, at) for at in (2000.0, 101.0, 2001.0, 2002.0)] == [
         "future", "on time", "future", "future",
     ]  # fmt: skip
     assert watermark.max_at == 101.0
@@ -213,13 +213,13 @@ def test_beyond_max_jump_an_event_is_refused_until_three_agree() -> None:
 
 def test_a_record_that_is_sent_again_has_no_second_vote() -> None:
     watermark = confirmed(max_jump=1000.0)
-    assert [told(watermark, 2000.0, "same") for _ in range(5)] == ["future"] * 5
+    assert [verdict_on(watermark, 2000.0, "same") for _ in range(5)] == ["future"] * 5
     assert watermark.max_at == 100.0
 
 
 def test_a_step_that_time_has_made_before_is_not_beyond_max_jump_again() -> None:
     watermark = fresh(lateness=0.0, max_jump=HOUR)
-    verdicts = [told(watermark, at) for at in daily(60, MINUTE, 5)]
+    verdicts = [verdict_on(watermark, at) for at in daily(60, MINUTE, 5)]
     assert Counter(verdicts) == {"on time": 298, "future": 2}
     assert verdicts[60:62] == ["future", "future"]
 
@@ -228,10 +228,10 @@ def test_the_append_time_says_what_is_from_the_future_whatever_others_say() -> N
     watermark = fresh(lateness=MINUTE)
     for n in range(100):
         now = START + n
-        assert told(watermark, now + DAY, appended=now) == "future"
-        assert told(watermark, now + 61.0, appended=now) == "future"
+        assert verdict_on(watermark, now + DAY, appended=now) == "future"
+        assert verdict_on(watermark, now + 61.0, appended=now) == "future"
     assert watermark.max_at == NEVER
-    assert told(watermark, START + 100 + 59.0, appended=START + 100) == "on time"
+    assert verdict_on(watermark, START + 100 + 59.0, appended=START + 100) == "on time"
     assert watermark.max_at == START + 100  # within the skew, but time is the broker's
 
 
@@ -239,7 +239,7 @@ def test_the_append_time_confirms_an_event_after_any_pause_at_once() -> None:
     watermark = fresh(lateness=MINUTE)
     for day in (0, 1, 31, 400):
         now = START + day * DAY
-        assert told(watermark, now - 0.5, appended=now) == "on time"
+        assert verdict_on(watermark, now - 0.5, appended=now) == "on time"
         assert watermark.max_at == now - 0.5
 
 
@@ -247,10 +247,11 @@ def test_what_reaches_a_live_case_late_is_judged_by_the_events_around_it() -> No
     watermark = fresh(lateness=5 * MINUTE)
     now = START + 30 * DAY
     verdicts = Counter(
-        told(watermark, START + n * MINUTE + (DAY if n == 100 else 0), appended=now + n) for n in range(2880)
+        verdict_on(watermark, START + n * MINUTE + (DAY if n == 100 else 0), appended=now + n)
+        for n in range(2880)
     )
     assert verdicts == {"on time": 2880}
-    assert told(watermark, now + 3000, appended=now + 3000) == "on time"
+    assert verdict_on(watermark, now + 3000, appended=now + 3000) == "on time"
     assert watermark.max_at == now + 3000
 
 
@@ -258,31 +259,31 @@ def test_what_reaches_a_live_case_late_is_judged_by_the_events_around_it() -> No
 def test_what_a_worker_with_a_wrong_clock_writes_is_never_ahead_of_the_brokers_time(wrong: float) -> None:
     watermark = fresh(lateness=0.0)
     for n in range(10):
-        assert told(watermark, START + n, appended=START + n) == "on time"
+        assert verdict_on(watermark, START + n, appended=START + n) == "on time"
     now = START + 20
     if watermark.is_news(now + wrong, appended=now):
         watermark.take_clock(now + wrong, appended=now)
     assert watermark.max_at == (now if wrong > 0 else START + 9)
-    assert told(watermark, now, appended=now) == "on time"
+    assert verdict_on(watermark, now, appended=now) == "on time"
 
 
 def test_a_clock_event_leaves_room_for_events_on_their_way() -> None:
     watermark = fresh(lateness=0.0)
-    told(watermark, START, appended=START + 1.5)
+    verdict_on(watermark, START, appended=START + 1.5)
     watermark.take_clock(START + 100, appended=START + 100)
     assert watermark.max_at == START + 97
     # what was on its way meanwhile
-    assert told(watermark, START + 99, appended=START + 101) == "on time"
+    assert verdict_on(watermark, START + 99, appended=START + 101) == "on time"
     # a quick network is noticed, once what was slow is long ago
     for n in range(3 * TRANSIT_OVER):
-        told(watermark, START + 200 + n, appended=START + 200 + n)
+        verdict_on(watermark, START + 200 + n, appended=START + 200 + n)
     watermark.take_clock(START + 2000, appended=START + 2000)
     assert watermark.max_at == START + 2000
 
 
 def test_a_clock_event_of_history_is_believed() -> None:
     watermark = confirmed()
-    told(watermark, 100.0 + DAY)
+    verdict_on(watermark, 100.0 + DAY)
     assert not watermark.is_news(99.0)
     assert watermark.is_news(100.0 + 2 * DAY)
     watermark.take_clock(100.0 + 2 * DAY)
@@ -311,8 +312,8 @@ def live_until(down: float, lateness: float = MINUTE) -> Watermark:
     """A live partition to which an event came each second, half a second old, until the broker went away."""
     watermark = fresh(lateness=lateness)
     for n in range(200, 0, -1):
-        told(watermark, down - n - 0.5, appended=down - n)
-    told(watermark, down - 0.5, appended=down)
+        verdict_on(watermark, down - n - 0.5, appended=down - n)
+    verdict_on(watermark, down - 0.5, appended=down)
     return watermark
 
 
@@ -328,12 +329,12 @@ def test_what_producers_held_during_an_outage_is_not_late_whoever_is_first_after
     back = START + lasted
     watermark = live_until(START, lateness)
     watermark.take_clock(back, back)  # the worker is back before the producers
-    assert told(watermark, back, appended=back + 0.1) == "on time"  # and one that held nothing
+    assert verdict_on(watermark, back, appended=back + 0.1) == "on time"  # and one that held nothing
     catches_up = min(lasted, MOST_TO_CATCH_UP) - 0.2
     for at, arrives in sorted(held, key=lambda one: one[1]):
         appended = back + 0.1 + arrives * catches_up
         watermark.take_clock(appended, appended)
-        assert told(watermark, START + at * lasted, appended=appended) == "on time"
+        assert verdict_on(watermark, START + at * lasted, appended=appended) == "on time"
     assert watermark.max_at >= back
 
 
@@ -346,12 +347,12 @@ def tell_time(watermark: Watermark, begin: float, end: float) -> None:
 def test_time_goes_on_a_minute_after_an_outage_and_what_came_late_through_it_slows_no_clock_event() -> None:
     watermark = live_until(START)
     before, back = watermark.value, START + 10 * MINUTE
-    assert told(watermark, START + 1, appended=back) == "on time"
+    assert verdict_on(watermark, START + 1, appended=back) == "on time"
     tell_time(watermark, back, back + 60.0)
     assert before <= watermark.value <= START - MINUTE
     tell_time(watermark, back + 60.0, back + 61.0)
     assert watermark.value == back + 60.0 - 2 * 0.5 - MINUTE
-    assert told(watermark, START + 2, appended=back + 61.0) == "late"
+    assert verdict_on(watermark, START + 2, appended=back + 61.0) == "late"
 
 
 def test_a_second_outage_while_producers_catch_up_keeps_what_was_held_in_the_first() -> None:
@@ -360,6 +361,6 @@ def test_a_second_outage_while_producers_catch_up_keeps_what_was_held_in_the_fir
     tell_time(watermark, back, back + 10.0)
     again = back + 40.0  # the broker was away for half a minute more
     tell_time(watermark, again, again + 29.0)
-    assert told(watermark, START + 1, appended=again + 29.0) == "on time"
+    assert verdict_on(watermark, START + 1, appended=again + 29.0) == "on time"
     tell_time(watermark, again + 29.0, again + 32.0)
-    assert told(watermark, START + 1, appended=again + 32.0) == "late"
+    assert verdict_on(watermark, START + 1, appended=again + 32.0) == "late"

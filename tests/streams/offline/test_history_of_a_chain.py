@@ -196,7 +196,7 @@ def test_each_stage_keeps_the_online_rows_of_its_own_views() -> None:
     chain = Chain(keyed, 2, rows=True)
     kept: list[set[str]] = [set() for _ in chain.stages]
     for partition, record in laid_out(keyed, islice(trade(), 20), 2, chain.itinerary.entry):
-        for told in chain.step(partition, record):
-            kept[told.stage] |= {view for view, _ in told.outputs.rows}
+        for step in chain.step(partition, record):
+            kept[step.stage] |= {view for view, _ in step.outputs.rows}
     assert kept[0] == {"keyed_by_shop", "keyed_by_shop_order", "keyed_by_product_shop"}
     assert kept[1] == {"keyed_by_product"}

@@ -181,16 +181,16 @@ class OwnedChain:
         found: dict[Writer, list[bytes]] = {}
         pools = PoolsSent(self._case.name, SEAL)
         for record in self.records(target):
-            told, value = decode_model_record(record.value), record.value or b""
-            if told.part is not None:
+            one, value = decode_model_record(record.value), record.value or b""
+            if one.part is not None:
                 if (content := compared(value, pools)) is not None:
-                    found.setdefault(told.writer, []).append(content)
+                    found.setdefault(one.writer, []).append(content)
                 continue
-            of_writer = found.setdefault(told.writer, [])
-            assert told.number <= len(of_writer) + 1, "a gap"
-            if told.number == len(of_writer) + 1:
+            of_writer = found.setdefault(one.writer, [])
+            assert one.number <= len(of_writer) + 1, "a gap"
+            if one.number == len(of_writer) + 1:
                 of_writer.append(value)
-            assert of_writer[told.number - 1] == value
+            assert of_writer[one.number - 1] == value
         return found
 
 

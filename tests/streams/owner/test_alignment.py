@@ -32,7 +32,7 @@ def test_an_intake_goes_on_by_what_the_last_of_those_behind_it_has_come_to() -> 
     alignment.come_to(DEPOT, 100.0)
     alignment.come_to(QUESTIONS, NEVER)
     assert alignment.leeway(NEVER) == 0.0, "it has no time to tell yet, and goes on"
-    assert alignment.leeway(90.0) < 0, "not all have told the time"
+    assert alignment.leeway(90.0) < 0, "not all have sent their time"
     alignment.come_to(QUESTIONS, 95.0)
     assert [alignment.leeway(at) for at in (95.0, 105.0, 107.0)] == [10.0, 0.0, -2.0]
     alignment.forget(QUESTIONS)
@@ -53,10 +53,10 @@ def test_of_a_live_case_an_intake_does_not_wait_for_one_of_another_worker_that_g
     itinerary = itinerary_of(live)
     assert itinerary is not None
     now = 1e9
-    told = now - SENT_AFTER - IDLE_LOOK_EVERY - itinerary.last * tick_of(live)
+    reached = now - SENT_AFTER - IDLE_LOOK_EVERY - itinerary.last * tick_of(live)
     for case, waits in ((live, False), (replace(live, clock="event"), True)):
         alignment = alignment_of(case, itinerary)
-        alignment.come_to(QUESTIONS, told)
+        alignment.come_to(QUESTIONS, reached)
         assert (alignment.leeway(now) < 0) is waits
 
 
@@ -88,7 +88,7 @@ def test_who_is_at_the_end_of_its_log_is_not_waited_for_and_who_has_more_is() ->
     asyncio.run(alignment.look_for_ends(500.0))
     assert alignment.leeway(500.0) == 10.0
     alignment.come_to(DEPOT, 80.0)
-    assert alignment.leeway(500.0) == -410.0, "a later stage has more to fold than what that one has told"
+    assert alignment.leeway(500.0) == -410.0, "a later stage has more to fold than what that one has sent"
     alignment.come_to(DEPOT, 100.0)
     ended.watermark = 120.0
     assert alignment.leeway(500.0) == -390.0, "it goes on"

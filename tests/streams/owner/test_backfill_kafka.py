@@ -89,8 +89,8 @@ class Always:
                 for records in history.records(system.topics.log, number, 0, end):
                     out = processor.step(records)
                     self.rows |= out.rows
-                    told = [json.loads(output.value) for output in out.predictions]
-                    self.features |= {each["event_id"]: each["features"] for each in told}
+                    answers = [json.loads(output.value) for output in out.predictions]
+                    self.features |= {each["event_id"]: each["features"] for each in answers}
 
 
 def test_a_feature_that_was_added_is_everywhere_as_if_it_had_always_been_there(
@@ -116,7 +116,7 @@ def test_a_feature_that_was_added_is_everywhere_as_if_it_had_always_been_there(
     assert [len(epochs) for epochs in always.epochs.values()] == [2, 2]
     assert all(0 < offset < system.ends(system.topics.log)[number] for number, offset in joined.items())
     with open_history(case, settings_of(system)) as history:
-        told = [
+        answers = [
             (number, dict(record.headers)["source"], json.loads(record.value))
             for number in range(case.partitions)
             for records in history.records(
@@ -124,8 +124,8 @@ def test_a_feature_that_was_added_is_everywhere_as_if_it_had_always_been_there(
             )
             for record in records
         ]
-    assert len(told) == len({each["event_id"] for *_, each in told}) == len(always.features)
-    for number, source, each in told:
+    assert len(answers) == len({each["event_id"] for *_, each in answers}) == len(always.features)
+    for number, source, each in answers:
         expected = always.features[each["event_id"]]
         if int(source.partition(b":")[0]) < joined[number]:
             expected = {name: value for name, value in expected.items() if name not in ADDED}

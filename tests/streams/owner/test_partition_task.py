@@ -92,8 +92,8 @@ def test_a_partition_is_refused_while_its_topics_cannot_be_served_busy_or_idle(
         await held.stop()
 
     asyncio.run(run())
-    told = [record for record in caplog.records if "is not served" in record.message]
-    assert len(told) == 1
+    warnings = [record for record in caplog.records if "is not served" in record.message]
+    assert len(warnings) == 1
 
 
 def test_a_state_whose_files_are_torn_while_it_is_in_use_is_taken_over_again(

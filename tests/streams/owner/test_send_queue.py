@@ -21,7 +21,7 @@ def folded(offset: int) -> Folded:
 
 
 class Broker:
-    """Acknowledges one batch at a time, when it is told to."""
+    """Acknowledges one batch at a time, when the test says so."""
 
     def __init__(self) -> None:
         self.batches: list[Folded] = []

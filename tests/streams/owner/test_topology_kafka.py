@@ -1,4 +1,4 @@
-"""Topics that somebody changes under workers: told at once, refused with what to do, published again."""
+"""Topics that somebody changes under workers: reported at once, refused with what to do, published again."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_partitions_that_are_added_while_a_worker_serves_refuse_them_all(
     system.produce(shop.trade(20))
     eventually(lambda: system.folded(worker))
     admin.create_partitions({system.topics.log: NewPartitions(3)})
-    told = eventually(lambda: reasons(system, worker, "refused", 3))
-    for reason in told:
+    refused_because = eventually(lambda: reasons(system, worker, "refused", 3))
+    for reason in refused_because:
         assert f"topic {system.topics.log} has 3 partitions, the case declares 2" in reason
         assert "partitions=3" in reason
     assert "is not served: topic" in (system.home / "worker-0.log").read_text()
@@ -63,15 +63,15 @@ def test_an_output_that_is_deleted_under_a_worker_is_refused_and_published_again
     eventually(lambda: reasons(system, worker, "serving"))
     before = system.digests()
     admin.delete_topics([system.topics.outcomes])
-    told = eventually(lambda: reasons(system, worker, "refused"))
-    for reason in told:
+    refused_because = eventually(lambda: reasons(system, worker, "refused"))
+    for reason in refused_because:
         assert f"there is no topic {system.topics.outcomes}" in reason
         assert "remove the case's checkpoints" in reason
     system.stop(worker)
 
     refused = system.start()  # with its checkpoints, which remember the topic of before
-    told = eventually(lambda: reasons(system, refused, "refused"))
-    for reason in told:
+    refused_because = eventually(lambda: reasons(system, refused, "refused"))
+    for reason in refused_because:
         assert f"{system.topics.outcomes}-" in reason
         assert "was recreated" in reason
         assert "remove this partition's checkpoints" in reason

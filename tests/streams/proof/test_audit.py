@@ -1,4 +1,4 @@
-"""The audit over records in memory: what is equal, what is not, and what cannot be told."""
+"""The audit over records in memory: what is equal, what is not, and what cannot be known."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def trace(history: InMemory, n: int, shown: int = 3) -> Lineage:
 
 
 def accepted(history: InMemory, before: int) -> list[tuple[int, dict[str, Any]]]:
-    """Offset and content of what entered the fold, told by what it put among the dead letters and by ids."""
+    """Offset and content of what entered the fold, known by what it put among the dead letters and by ids."""
     refused = {
         int(dict(r.headers)["source"].split(b":")[0])  # type: ignore[union-attr]
         for r in history.topics[TOPICS.dead_letters]
@@ -158,17 +158,17 @@ def accepted(history: InMemory, before: int) -> list[tuple[int, dict[str, Any]]]
     return found
 
 
-def assert_rests(name: str, told: Any, value: Any, behind: list[tuple[int, dict[str, Any]]]) -> None:
+def assert_rests(name: str, lineage: Any, value: Any, behind: list[tuple[int, dict[str, Any]]]) -> None:
     """A feature as traced has this value, from these events and no others."""
-    assert told.agrees, name
+    assert lineage.agrees, name
     exact = value is None or isinstance(value, str)
-    assert told.used == (value if exact else pytest.approx(value, rel=1e-9, abs=1e-12)), name
-    assert sorted(e.offset for e in told.newest) == [offset for offset, _ in behind], name
-    assert told.count == len(behind)
+    assert lineage.used == (value if exact else pytest.approx(value, rel=1e-9, abs=1e-12)), name
+    assert sorted(e.offset for e in lineage.newest) == [offset for offset, _ in behind], name
+    assert lineage.count == len(behind)
     if behind:
-        assert told.last == told.newest[-1]
-        assert told.first == told.newest[0]
-        assert told.first.at == min(e["at"] for _, e in behind)
+        assert lineage.last == lineage.newest[-1]
+        assert lineage.first == lineage.newest[0]
+        assert lineage.first.at == min(e["at"] for _, e in behind)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 37, 59, 61, 63, 64, 90, 118, 119])
@@ -239,7 +239,7 @@ def test_a_value_that_its_events_do_not_give_is_reported(history: InMemory, name
     predictions = history.topics[TOPICS.predictions]
     (place,) = (n for n, r in enumerate(predictions) if b'"asked-82:bad"' in (r.value or b""))
     content = msgspec.json.decode(predictions[place].value or b"")
-    told = content["features"][name]
+    published = content["features"][name]
     content["features"][name] = value
     if value is None:
         del content["features"][name]
@@ -247,7 +247,7 @@ def test_a_value_that_its_events_do_not_give_is_reported(history: InMemory, name
     found = trace(history, 82)
     assert not found.agrees
     assert [n for n, feature in found.features.items() if not feature.agrees] == [name]
-    assert (found.features[name].used, found.features[name].recomputed) == (value, told)
+    assert (found.features[name].used, found.features[name].recomputed) == (value, published)
 
 
 def test_the_model_the_code_and_the_outcomes_are_reported_with_their_places(history: InMemory) -> None:

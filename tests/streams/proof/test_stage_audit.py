@@ -105,8 +105,8 @@ def test_all_that_replicas_answer_and_are_sent_is_equal() -> None:
 def forge_newest_pool(chain: OwnedChain, more: int = 0) -> tuple[Place, int]:
     """The newest pool that came to a replica is another one, or comes once `more`; where, and its number."""
     replica = Target(chain.itinerary.serving, 0)
-    told = [(record.offset, decode_model_record(record.value)) for record in chain.records(replica)]
-    pools = [(offset, one) for offset, one in told if one.part is not None]
+    sent = [(record.offset, decode_model_record(record.value)) for record in chain.records(replica)]
+    pools = [(offset, one) for offset, one in sent if one.part is not None]
     offset, newest = pools[-1]
     activations = Activations(replicated.name, SEAL)
     activations.taken = newest.number - 1
@@ -142,14 +142,14 @@ def test_a_record_between_stages_that_is_another_is_found_where_it_lies(
     offset = served.records(target)[20].offset
 
     def altered(value: bytes) -> bytes:
-        told = decode_record(value)
-        return encode_record(msgspec.structs.replace(told, ordinal=told.ordinal + 1))
+        sent = decode_record(value)
+        return encode_record(msgspec.structs.replace(sent, ordinal=sent.ordinal + 1))
 
     change(served, target, offset, altered)
     found = {one.target: one.audit.first_difference for one in audited(served).values()}
     [(writer, difference)] = [(target, one) for target, one in found.items() if one is not None]
-    told = decode_record(served.records(target)[20].value)
-    assert writer == told.writer
+    stage_record = decode_record(served.records(target)[20].value)
+    assert writer == stage_record.writer
     assert (difference.topic, difference.partition) == served.place(target)
     assert "one of the records 1 to 64 from" in difference.field
 
@@ -178,10 +178,10 @@ def test_a_record_between_stages_that_is_gone_is_missing(served: OwnedChain) -> 
 def test_what_a_stage_has_that_nobody_sent_is_a_difference(served: OwnedChain) -> None:
     target = Target(1, 0)
     *_, record = served.records(target)
-    told = decode_record(record.value)
-    more = encode_record(msgspec.structs.replace(told, number=told.number + 1))
+    sent = decode_record(record.value)
+    more = encode_record(msgspec.structs.replace(sent, number=sent.number + 1))
     served.broker.add(served.place(target), None, more)
-    difference = audited(served)[Target(told.stage, told.partition)].audit.first_difference
+    difference = audited(served)[Target(sent.stage, sent.partition)].audit.first_difference
     assert difference is not None
     assert (difference.verdict, difference.topic) == ("not recomputed", served.place(target).topic)
 
@@ -220,8 +220,8 @@ def test_the_events_behind_a_value_are_those_of_the_stage_that_read_it(served: O
         for event in value.newest:
             record = served.broker.at(Place(stop.topic, stop.partition))[event.offset]
             assert record is not None
-            told = decode_record(record.value)
-            assert f'"id":"{event.id}"'.encode() in told.event
+            sent = decode_record(record.value)
+            assert f'"id":"{event.id}"'.encode() in sent.event
             assert event.offset < stop.offset
     assert found.features["of_sender"].count == found.prediction.features["of_sender"]
 
@@ -248,6 +248,6 @@ def test_what_a_model_had_learned_through_is_a_record_of_the_last_stage(served: 
     through = traced(served, answer.id).model.learned_through
     assert through is not None
     [record] = [r for r in served.records(served.targets[-1]) if r.offset == answer.model.learned_through]
-    told = decode_record(record.value)
+    sent = decode_record(record.value)
     assert through.offset == record.offset
-    assert (f'"id":"{through.id}"'.encode() in told.event) == bool(told.event)
+    assert (f'"id":"{through.id}"'.encode() in sent.event) == bool(sent.event)

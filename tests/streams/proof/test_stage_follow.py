@@ -56,25 +56,25 @@ def test_all_that_is_published_and_sent_is_compared_as_the_audit_does(served: Ow
 def test_another_record_between_stages_is_a_difference_of_its_writer(served: OwnedChain, stage: int) -> None:
     target = Target(stage, 0)
     record = served.records(target)[20]
-    told = decode_record(record.value)
-    other = encode_record(msgspec.structs.replace(told, ordinal=told.ordinal + 1))
+    sent = decode_record(record.value)
+    other = encode_record(msgspec.structs.replace(sent, ordinal=sent.ordinal + 1))
     change(served, target, record.offset, lambda _: other)
     found = followers(served)
     follow(served, found)
     said = differences(found)
-    assert list(said) == [served.stages[0].places.name(Target(*told.writer))]
+    assert list(said) == [served.stages[0].places.name(Target(*sent.writer))]
     assert "one of the records" in next(iter(said.values()))
 
 
 def test_what_came_to_a_stage_and_nobody_sent_is_a_difference(served: OwnedChain) -> None:
     *_, record = served.records(Target(1, 0))
-    told = decode_record(record.value)
-    more = encode_record(msgspec.structs.replace(told, number=told.number + 1))
+    sent = decode_record(record.value)
+    more = encode_record(msgspec.structs.replace(sent, number=sent.number + 1))
     served.broker.add(served.place(Target(1, 0)), None, more)
     found = followers(served)
     follow(served, found)
-    assert f"records {told.number + 1} to {told.number + 1} from 0" in differences(found).values() or (
-        f"records {told.number + 1} to {told.number + 1} from 1" in differences(found).values()
+    assert f"records {sent.number + 1} to {sent.number + 1} from 0" in differences(found).values() or (
+        f"records {sent.number + 1} to {sent.number + 1} from 1" in differences(found).values()
     )
 
 

@@ -154,9 +154,9 @@ def test_a_shift_is_reported_in_every_window_after_it(schema: Schema, shifted: A
     amount = msgspec.structs.replace(schema.features["amount"], high=100.0)
     wide = msgspec.structs.replace(schema, features={**schema.features, "amount": amount})
     judged = judge(case, wide, 0, counting(wide, shifted).counted().closed(HOUR, 0.0))
-    told = [one.statistics.at for one in judged if one.anomalies]
+    found = [one.statistics.at for one in judged if one.anomalies]
     after = [one.statistics.at for one in judged if one.statistics.at >= schema.reference.end]
-    assert told == after
+    assert found == after
     assert {(a.feature, a.kind) for one in judged for a in one.anomalies} == {("amount", "drift")}
 
 

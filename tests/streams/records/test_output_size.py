@@ -88,7 +88,7 @@ def folded(case: UseCase, *events: Event) -> tuple[PartitionProcessor, Outputs]:
     return processor, out
 
 
-def told(out: Outputs) -> list[tuple[str, str]]:
+def refusals(out: Outputs) -> list[tuple[str, str]]:
     return [(dict(o.headers)["stage"].decode(), dict(o.headers)["reason"].decode()) for o in out.dead_letters]
 
 
@@ -122,7 +122,7 @@ def test_what_fits_is_reported_verbatim_up_to_the_last_byte() -> None:
 def test_a_request_whose_answer_would_not_fit_is_refused_and_leaves_nothing_behind(text: str) -> None:
     case = mail()
     processor, out = folded(case, sorted_mail(1, text=text))
-    assert [stage for stage, _ in told(out)] == ["size"]
+    assert [stage for stage, _ in refusals(out)] == ["size"]
     assert out.predictions == []
     assert processor.intake.label_join.open == 0
     assert processor.intake.max_at is None
@@ -131,26 +131,26 @@ def test_a_request_whose_answer_would_not_fit_is_refused_and_leaves_nothing_behi
 def test_a_text_that_comes_from_elsewhere_counts() -> None:
     note = Note(id="n", at=shop.START, box="b", text="x" * 700_000)
     _, out = folded(mail(), note, sorted_mail(1, text="short"))
-    assert [stage for stage, _ in told(out)] == ["size"]
+    assert [stage for stage, _ in refusals(out)] == ["size"]
 
 
 def test_a_request_that_fits_is_answered_however_long_its_texts_are() -> None:
     _, out = folded(mail(), sorted_mail(1, text="x" * 200_000))
     assert json.loads(out.predictions[0].value)["features"]["again"] == "x" * 400_000
-    assert told(out) == []
+    assert refusals(out) == []
 
 
 def test_a_key_is_as_long_as_it_may_be_in_every_output_about_it() -> None:
     _, out = folded(mail(), sorted_mail(1, "k" * LONGEST_KEY), sorted_mail(2, "k" * (LONGEST_KEY + 1)))
     assert len(out.predictions) == 1
-    assert [stage for stage, _ in told(out)] == ["key"]
+    assert [stage for stage, _ in refusals(out)] == ["key"]
 
 
 def test_classes_are_as_many_as_an_answer_has_room_for() -> None:
     labels = [f"{n}-" + "c" * (LONGEST_CLASS // 2) for n in range(2 * CLASSES // LONGEST_CLASS + 10)]
     events = [sorted_mail(n, label=label) for n, label in enumerate(labels)]
     _, out = folded(mail(), *events, sorted_mail(10_000, label=labels[0]))
-    refused = [reason for stage, reason in told(out) if stage == "label"]
+    refused = [reason for stage, reason in refusals(out) if stage == "label"]
     assert 0 < len(refused) < 20
     assert "one class too many" in refused[0]
     known = len(events) - len(refused)
@@ -160,7 +160,7 @@ def test_classes_are_as_many_as_an_answer_has_room_for() -> None:
 
 def test_one_class_is_no_essay() -> None:
     _, out = folded(mail(), sorted_mail(1, label="c" * LONGEST_CLASS))
-    assert [stage for stage, _ in told(out)] == ["label"]
+    assert [stage for stage, _ in refusals(out)] == ["label"]
 
 
 class Untouched:

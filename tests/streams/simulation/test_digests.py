@@ -17,7 +17,7 @@ from driftline.streams.simulation.digest import DIGESTED, Digests
 from driftline.streams.simulation.simulate import simulate
 
 
-class Told:
+class Published:
     """What a run put out, by what it says."""
 
     def __init__(self) -> None:
@@ -30,25 +30,30 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told() -> Told:
-    return Told()
+def published() -> Published:
+    return Published()
 
 
 @pytest.fixture(scope="module")
-def expected(told: Told) -> dict[str, Any]:
-    return simulate(changing, on_outputs=told.take)
+def expected(published: Published) -> dict[str, Any]:
+    return simulate(changing, on_outputs=published.take)
 
 
-def test_the_case_has_incidents_promotions_and_obeyed_commands(expected: dict[str, Any], told: Told) -> None:
+def test_the_case_has_incidents_promotions_and_obeyed_commands(
+    expected: dict[str, Any], published: Published
+) -> None:
     assert expected["dead_letters"] == 0
-    kinds = {event["kind"] for event in told.drifts if event["severity"] == "drift"}
+    kinds = {event["kind"] for event in published.drifts if event["severity"] == "drift"}
     assert {"data break", "concept drift"} <= kinds
-    assert {event["key"] for event in told.drifts if event["severity"] == "recovered"} == {"s", "w"}
-    by_evidence = Counter(c["key"] for c in told.changes if c["kind"] == "promotion" and "evidence" in c)
+    assert {event["key"] for event in published.drifts if event["severity"] == "recovered"} == {
+        "s",
+        "w",
+    }
+    by_evidence = Counter(c["key"] for c in published.changes if c["kind"] == "promotion" and "evidence" in c)
     assert min(by_evidence["s"], by_evidence["w"]) >= 1
-    commanded = {c["reason"].split(" ")[0] for c in told.changes if " by ann" in c["reason"]}
+    commanded = {c["reason"].split(" ")[0] for c in published.changes if " by ann" in c["reason"]}
     assert commanded == {command["action"] for command in COMMANDS.values()}
-    assert not [change for change in told.changes if change["kind"] in ("refused", "quarantine")]
+    assert not [change for change in published.changes if change["kind"] in ("refused", "quarantine")]
 
 
 @pytest.mark.parametrize(("seed", "chunk"), [("1", "1"), ("2", "13"), ("3", "5000")])
@@ -72,11 +77,11 @@ def test_chunks_and_hash_seeds_change_no_digest(expected: dict[str, Any], seed: 
 
 
 def test_a_toll_tells_what_every_member_lost_while_an_incident_lasted(
-    expected: dict[str, Any], told: Told
+    expected: dict[str, Any], published: Published
 ) -> None:
-    tolls = [event["toll"] for event in told.drifts if event["toll"] is not None]
+    tolls = [event["toll"] for event in published.drifts if event["toll"] is not None]
     assert tolls
-    assert all(event["severity"] == "recovered" for event in told.drifts if event["toll"] is not None)
+    assert all(event["severity"] == "recovered" for event in published.drifts if event["toll"] is not None)
     for toll in tolls:
         assert toll["labels"] >= 128 / 2
         assert {"logistic", "frozen", "prior"} <= toll["members"].keys()

@@ -143,10 +143,10 @@ def test_every_view_has_its_rows_from_the_stage_of_its_key() -> None:
     rows: dict[Any, Any] = {}
     stages: dict[str, set[int]] = {}
     for partition, record in laid_out(parcels, events(100), 3, chain.itinerary.entry):
-        for told in chain.step(partition, record):
-            rows |= told.outputs.rows
-            for view, _ in told.outputs.rows:
-                stages.setdefault(view, set()).add(told.stage)
+        for step in chain.step(partition, record):
+            rows |= step.outputs.rows
+            for view, _ in step.outputs.rows:
+                stages.setdefault(view, set()).add(step.stage)
     assert stages == {"parcels_by_sender": {0}, "parcels_by_depot": {1}, "parcels_by_courier": {2}}
     one = PartitionProcessor(parcels, 0, rows=True)
     assert rows == one.step([record for _, record in layout(parcels, events(100), 1)]).rows

@@ -55,7 +55,7 @@ def happened() -> Iterator[Event]:
             yield event
 
 
-def told(case: UseCase, source: str, partitions: int) -> list[tuple[int, Outputs]]:
+def folded(case: UseCase, source: str, partitions: int) -> list[tuple[int, Outputs]]:
     """(partition, outputs) of every step of a simulation."""
     out: list[tuple[int, Outputs]] = []
     simulate(case, source, partitions=partitions, on_outputs=lambda *one: out.append(one))
@@ -65,7 +65,7 @@ def told(case: UseCase, source: str, partitions: int) -> list[tuple[int, Outputs
 def letters(case: UseCase, source: str, partitions: int) -> set[tuple[bytes, bytes | None]]:
     return {
         (dict(letter.headers)["reason"], letter.value)
-        for _, out in told(case, source, partitions)
+        for _, out in folded(case, source, partitions)
         for letter in out.dead_letters
     }
 
@@ -102,7 +102,7 @@ def answers_to(command: Command, case: UseCase, partitions: int) -> list[str]:
         out = [PartitionProcessor(case, 0).step(records)]
     else:
         placed = laid_out(case, log, partitions, chain.itinerary.entry)
-        out = [told.outputs for place, record in placed for told in chain.step(place, record)]
+        out = [step.outputs for place, record in placed for step in chain.step(place, record)]
     said = [msgspec.json.decode(model.value)["reason"] for one in out for model in one.models]
     return [reason for reason in said if "by ann" in reason]
 
@@ -162,10 +162,10 @@ def test_no_record_tells_a_time_beyond_its_own_event() -> None:
     sent = []
     for partition, record in laid_out(parcels, in_disorder(), 2, chain.itinerary.entry):
         sends = chain.stages[0][partition].step([record]).sends
-        sent += [told for told in (decode_record(send.value) for send in sends) if told.event]
+        sent += [one for one in (decode_record(send.value) for send in sends) if one.event]
     assert len(sent) > 1000
     decode = msgspec.json.Decoder(Sent).decode
-    assert [told for told in sent if told.watermark > decode(told.event).at.timestamp()] == []
+    assert [one for one in sent if one.watermark > decode(one.event).at.timestamp()] == []
 
 
 class Sorted(Event, tag="sorted"):

@@ -44,15 +44,15 @@ def folded(case: UseCase, partitions: int = 1, number: int = 150) -> tuple[Chain
     out: dict[Target, Outputs] = {}
     happened = with_closing_clock(case, events(number))
     for partition, record in laid_out(case, happened, partitions, chain.itinerary.entry):
-        for told in chain.step(partition, record):
-            out.setdefault(Target(told.stage, told.partition), Outputs()).extend(told.outputs)
+        for step in chain.step(partition, record):
+            out.setdefault(Target(step.stage, step.partition), Outputs()).extend(step.outputs)
     return chain, out
 
 
 def predictions(out: dict[Target, Outputs]) -> dict[str, Prediction]:
     """All answers, by their request."""
-    told = [output for one in out.values() for output in one.predictions]
-    decoded = [msgspec.json.decode(output.value, type=Prediction) for output in told]
+    step = [output for one in out.values() for output in one.predictions]
+    decoded = [msgspec.json.decode(output.value, type=Prediction) for output in step]
     return {prediction.event_id: prediction for prediction in decoded}
 
 
@@ -76,9 +76,9 @@ def test_an_answer_is_that_of_the_learner_at_the_label_that_it_names() -> None:
     shares: dict[int, float] = {}
     out: dict[Target, Outputs] = {}
     for partition, record in laid_out(case, with_closing_clock(case, events(150)), 1, chain.itinerary.entry):
-        for told in chain.step(partition, record):
-            out.setdefault(Target(told.stage, told.partition), Outputs()).extend(told.outputs)
-            if told.stage == chain.itinerary.last and (pools := chain.stages[-1][0].pools()):
+        for step in chain.step(partition, record):
+            out.setdefault(Target(step.stage, step.partition), Outputs()).extend(step.outputs)
+            if step.stage == chain.itinerary.last and (pools := chain.stages[-1][0].pools()):
                 shares[pools[0].learned_through] = pools[0].predict({})[0].output
     answers = list(predictions(out).values())
     assert len({answer.model.learned_through for answer in answers}) > 5
@@ -94,8 +94,8 @@ def test_a_pool_is_published_after_1_2_4_labels_and_then_every_so_many() -> None
     happened = with_closing_clock(parcels, events(150))
     counts = [0]
     for partition, record in laid_out(parcels, happened, 1, chain.itinerary.entry):
-        for told in chain.step(partition, record):
-            if told.stage == chain.itinerary.last and told.outputs.sends:
+        for step in chain.step(partition, record):
+            if step.stage == chain.itinerary.last and step.outputs.sends:
                 counts.append(chain.stages[-1][0].pools()[0].labels)
     # one record may make several labels known
     assert all(after - before >= min(16, max(1, before)) for before, after in pairwise(counts)), counts
@@ -104,9 +104,9 @@ def test_a_pool_is_published_after_1_2_4_labels_and_then_every_so_many() -> None
 
 def test_by_time_a_pool_is_published_when_so_much_has_passed_and_something_was_learned() -> None:
     _, out = folded(publishing(timedelta(minutes=2)))
-    told = [decode_model_record(send.value) for send in out[max(out)].sends]
-    times = sorted({one.watermark for one in told})
-    assert len(told) == 2 * len(times)
+    sent = [decode_model_record(send.value) for send in out[max(out)].sends]
+    times = sorted({one.watermark for one in sent})
+    assert len(sent) == 2 * len(times)
     assert all(after - before >= 120.0 for before, after in pairwise(times))
     assert len(times) >= 4
 
@@ -145,9 +145,9 @@ def _again(whole: Chain, place: Target, expected: Outputs) -> list[Output] | boo
     chain, out = Chain(replicated, 2), Outputs()
     happened = with_closing_clock(replicated, events(80))
     for partition, record in laid_out(replicated, happened, 2, chain.itinerary.entry):
-        for told in chain.step(partition, record):
-            if Target(told.stage, told.partition) == place:
-                out.extend(told.outputs)
+        for step in chain.step(partition, record):
+            if Target(step.stage, step.partition) == place:
+                out.extend(step.outputs)
         fold = chain.stages[place.stage][place.partition]
         fold.restore(pickle.loads(fold.snapshot()))
     kinds = ("predictions", "outcomes", "models", "drift", "dead_letters")
@@ -174,12 +174,12 @@ def parts(learned_through: int, number: int, size: int = 200) -> list[ModelRecor
     sender = Sender(Writer(2, 0), [Target(1, 0)], 1.0)
     state = PoolState(RosterState([], None), RunningPrior("binary"), learned_through)
     sealed = seal_snapshot(PoolSnapshot(state, 1, 0.0), SEAL, "parcels", number)
-    told = [sealed[at : at + size] for at in range(0, len(sealed), size)]
-    assert len(told) > 1
+    pieces = [sealed[at : at + size] for at in range(0, len(sealed), size)]
+    assert len(pieces) > 1
     sender.publish(sealed)
     [whole] = [decode_model_record(send.value) for send in sender.take()]
     assert whole.part is not None
-    cut = [PoolPart(whole.part.whole, index, len(told), piece) for index, piece in enumerate(told)]
+    cut = [PoolPart(whole.part.whole, index, len(pieces), piece) for index, piece in enumerate(pieces)]
     return [msgspec.structs.replace(whole, number=number, part=part) for part in cut]
 
 
@@ -231,11 +231,11 @@ class Breaking(Share):
 def test_a_member_that_fails_in_a_replica_is_put_in_quarantine_by_the_learner() -> None:
     models = Shared(Member("bad", Breaking), [Member("share", Share)], replicas=2, publish_every=50)
     chain, out = folded(replace(parcels, models=models))
-    told = [
+    changes = [
         msgspec.json.decode(o.value, type=ModelEvent) for o in out[Target(chain.itinerary.last, 0)].models
     ]
-    assert [(one.kind, one.member) for one in told][:2] == [("failing", "bad"), ("quarantine", "bad")]
-    assert "it broke" in told[0].reason
+    assert [(one.kind, one.member) for one in changes][:2] == [("failing", "bad"), ("quarantine", "bad")]
+    assert "it broke" in changes[0].reason
     assert {one.model.name for one in predictions(out).values()} <= {"share", "prior"}
     pools = chain.stages[chain.itinerary.serving][0].state().work.pool
     assert not pools.roster.seats[0].live  # published at once, and not with the next fifty labels

@@ -34,8 +34,8 @@ def folded(case: UseCase, log: Iterable[Event]) -> tuple[Outputs, list[Outputs]]
     every = []
     for partition, record in laid_out(case, log, 2, chain.itinerary.entry):
         out = Outputs()
-        for told in chain.step(partition, record):
-            out.extend(told.outputs)
+        for step in chain.step(partition, record):
+            out.extend(step.outputs)
         every.append(out)
     whole = Outputs()
     for out in every:
@@ -44,8 +44,8 @@ def folded(case: UseCase, log: Iterable[Event]) -> tuple[Outputs, list[Outputs]]
 
 
 def answers(out: Outputs) -> dict[str, Any]:
-    told = [msgspec.json.decode(one.value, type=Prediction) for one in out.predictions]
-    return {one.event_id: one.probabilities for one in told}
+    predictions = [msgspec.json.decode(one.value, type=Prediction) for one in out.predictions]
+    return {one.event_id: one.probabilities for one in predictions}
 
 
 @CASES

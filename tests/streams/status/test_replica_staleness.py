@@ -42,9 +42,9 @@ def test_staleness_is_what_was_learned_and_the_time_that_passed_since_the_pool_o
     published: dict[int, tuple[int, float]] = {}
     labels, found, expected = 0, [], []
     for partition, record in laid_out(case, events(150), 1, chain.itinerary.entry):
-        for told in chain.step(partition, record):
-            if told.stage != chain.itinerary.last:
-                for send in told.outputs.sends:
+        for step in chain.step(partition, record):
+            if step.stage != chain.itinerary.last:
+                for send in step.outputs.sends:
                     answered = decode_model_record(send.value)
                     if answered.answer is None:
                         continue
@@ -58,7 +58,7 @@ def test_staleness_is_what_was_learned_and_the_time_that_passed_since_the_pool_o
                 found.append(fold.staleness)
             if pools := fold.pools():
                 labels = pools[0].labels
-                for send in told.outputs.sends:
+                for send in step.outputs.sends:
                     published[pools[0].learned_through] = (labels, decode_model_record(send.value).watermark)
     assert found == expected
     assert len({one.labels for one in found}) > 3

@@ -38,8 +38,8 @@ def test_a_file_that_cannot_be_written_is_reported_and_written_when_it_can_be(
 def test_the_next_process_knows_how_the_one_before_it_ended(tmp_path: Path) -> None:
     path = tmp_path / "orders.json"
     assert StatusFile(path).before is None
-    told = ended("the disk is gone", failed=True)
-    StatusFile(path).write({"ended": told})
-    assert StatusFile(path).before == told
+    end = ended("the disk is gone", failed=True)
+    StatusFile(path).write({"ended": end})
+    assert StatusFile(path).before == end
     StatusFile(path).write({"ended": None})
     assert StatusFile(path).before is None

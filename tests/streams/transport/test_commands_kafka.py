@@ -36,8 +36,8 @@ def test_a_command_from_the_command_line_changes_what_serves_and_simulate_gives_
 
     log = [record.value for record in system.read(system.topics.log) if record.partition == 0]
     (command,) = [value for value in log if json.loads(value)["type"] == "command"]
-    told = [json.loads(record.value) for record in system.read(system.topics.models)]
-    promoted = [change for change in told if change.get("kind") == "promotion"]
+    changes = [json.loads(record.value) for record in system.read(system.topics.models)]
+    promoted = [change for change in changes if change.get("kind") == "promotion"]
     assert {(c["key"], c["member"], c["serving"], c["reason"]) for c in promoted} == {
         (shop, "constant", "constant", "promote by ann") for shop in "sw"
     }

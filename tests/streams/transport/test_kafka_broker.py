@@ -76,19 +76,21 @@ def test_when_a_fence_stands_its_markers_are_written_and_the_owner_before_is_ref
     with_broker(bootstrap, work)
 
 
-def test_what_was_appended_is_told_as_a_reader_finds_it(bootstrap: str, topics: Topics) -> None:
-    told_of, not_told = Place(topics.outcomes, 0), Place(topics.models, 0)
+def test_what_was_appended_is_handed_over_as_a_reader_finds_it(bootstrap: str, topics: Topics) -> None:
+    read_place, other_place = Place(topics.outcomes, 0), Place(topics.models, 0)
     outputs = [Output(offset, 0, b"k%d" % offset, LARGE) for offset in range(3)]  # several batches
 
     async def work(broker: KafkaBroker) -> None:
-        told: list[tuple[Place, Any]] = []
-        broker.tell_appended({told_of.topic}, lambda place, records: told.extend((place, r) for r in records))
-        appender = await broker.fence("orders", [told_of, not_told])
-        ends = await appender.append({told_of: outputs, not_told: outputs})
+        received: list[tuple[Place, Any]] = []
+        broker.tell_appended(
+            {read_place.topic}, lambda place, records: received.extend((place, r) for r in records)
+        )
+        appender = await broker.fence("orders", [read_place, other_place])
+        ends = await appender.append({read_place: outputs, other_place: outputs})
         await appender.close()
-        read = [record async for some in broker.read(told_of, 0, ends[told_of]) for record in some]
-        assert [place for place, _ in told] == [told_of] * 3
-        for (_, one), record in zip(told, read, strict=True):
+        read = [record async for some in broker.read(read_place, 0, ends[read_place]) for record in some]
+        assert [place for place, _ in received] == [read_place] * 3
+        for (_, one), record in zip(received, read, strict=True):
             assert (one.offset, one.key, one.value) == (record.offset, record.key, record.value)
             assert (one.timestamp, one.timestamp_type) == (record.timestamp, record.timestamp_type)
             assert [tuple(header) for header in one.headers] == [tuple(header) for header in record.headers]

@@ -1,4 +1,4 @@
-"""A reference that one partition has alone is told, by status and the worker, until all of them have it."""
+"""A reference that only one partition has is reported, by status and the worker, until all have it."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def test_a_reference_that_is_in_one_partition_only_is_reported_until_it_is_in_al
     eventually(lambda: system.folded(worker))
     settings = Settings(home=system.home, bootstrap=system.bootstrap, namespace=system.namespace)
 
-    def told() -> list[str]:
+    def reported() -> list[str]:
         """Of a worker that has come to the end of the log."""
         (found,) = collect(settings)["workers"]
         return list(found["references"])
 
-    assert told() == []
+    assert reported() == []
     foreign = KafkaProducer(bootstrap_servers=system.bootstrap, acks="all")
     stray = system.case.codec().encode(product(17))
     foreign.send(system.topics.log, stray, partition=0).get(30)
-    (found,) = eventually(told)
+    (found,) = eventually(reported)
     assert "references of type product (by product)" in found
     assert "2 in partition 0 (the newest: 'p17'); 1 in partition 1 (the newest: 'p1')" in found
     assert found in status_text(collect(settings))
@@ -45,6 +45,6 @@ def test_a_reference_that_is_in_one_partition_only_is_reported_until_it_is_in_al
 
     foreign.send(system.topics.log, stray, partition=1).get(30)
     foreign.close()
-    eventually(lambda: told() == [])
+    eventually(lambda: reported() == [])
     assert said.read_text().count(found) == 1
     system.stop(worker)

@@ -66,10 +66,10 @@ def test_labels_join_and_waits_end_whatever_the_clock_of_the_worker_says(
     start(system, wrong_by)
     system.produce(asked(n, 0, at=datetime.now(UTC)) for n in range(2))
 
-    def told() -> bool:
+    def reported() -> bool:
         return any(event["type"] == "clock" for event in values(system, system.topics.log))
 
-    eventually(told)
+    eventually(reported)
     system.produce([settled(0, 0, at=datetime.now(UTC))])
     eventually(lambda: statuses(system) == {"asked-0": "labelled", "asked-1": "unlabelled"})
     assert values(system, system.topics.dead_letters) == []

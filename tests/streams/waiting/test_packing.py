@@ -60,7 +60,13 @@ def test_every_value_comes_back_with_its_type(
         one.forecast = Forecast("m", "m@0:1", 1, output, (output, None), row=3, unanswered=(1,))
         one.prediction = output
     if is_closed:
-        one.status, one.label, one.learned, one.revision, one.told_by = "labelled", label, True, 1, ("l1",)
+        one.status, one.label, one.learned, one.revision, one.answered_by = (
+            "labelled",
+            label,
+            True,
+            1,
+            ("l1",),
+        )
     packed = packing.pack(one)
     again = packing.unpack(packed)
     assert state_hash(again) == state_hash(one)  # of values by their types, floats by their bits

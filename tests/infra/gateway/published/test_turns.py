@@ -1,4 +1,4 @@
-"""A line of requests: whose turn does not come is told so, and whose turn it is loses nothing by the line."""
+"""A queue of requests: one that waits too long is refused with Retry-After, and the others lose nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from driftline.infra.gateway.problems import Problem, being_traced
 from driftline.infra.gateway.published.turns import Turns
 
 
-def test_who_waits_in_vain_is_told_to_come_again_and_the_turn_goes_on() -> None:
+def test_a_request_that_waits_too_long_gets_retry_after_and_the_next_one_gets_its_turn() -> None:
     async def run() -> None:
         turns = Turns()
         within = 0
@@ -21,10 +21,10 @@ def test_who_waits_in_vain_is_told_to_come_again_and_the_turn_goes_on() -> None:
 
         async with turns.taken(else_=being_traced()):
             waiting = [asyncio.create_task(wait_in_line()) for _ in range(200)]
-            told = await asyncio.gather(*waiting, return_exceptions=True)
+            answers = await asyncio.gather(*waiting, return_exceptions=True)
             within += 1
         assert within == 1
-        assert {(type(each), each.status, each.headers["Retry-After"]) for each in told} == {
+        assert {(type(each), each.status, each.headers["Retry-After"]) for each in answers} == {
             (Problem, 429, "1")
         }
         async with turns.taken(else_=being_traced()):

@@ -164,12 +164,12 @@ def check_answers(world: Upgrade, chain: OwnedChain) -> None:
     assert set(outcomes) == set(requests)
     point = {one.event_id: one.prediction for one in predictions}
     expected = simulated(world)
-    for name, told in outcomes.items():
-        # a label that comes after the deadline corrects the outcome that was told then
-        assert [outcome.revision for outcome in told] == list(range(len(told)))
-        assert len(told) <= len(expected[name])
-        assert (told[-1].status, told[-1].label) == expected[name][-1]
-        assert {outcome.prediction for outcome in told} == {point[name]}
+    for name, revisions in outcomes.items():
+        # a label that comes after the deadline corrects the outcome that was published then
+        assert [outcome.revision for outcome in revisions] == list(range(len(revisions)))
+        assert len(revisions) <= len(expected[name])
+        assert (revisions[-1].status, revisions[-1].label) == expected[name][-1]
+        assert {outcome.prediction for outcome in revisions} == {point[name]}
 
 
 def decoded(chain: OwnedChain, topic: str, kind: type[T]) -> list[T]:

@@ -31,8 +31,8 @@ def test_new_code_takes_over_while_events_come(
     record_property("gap_ms", gap_ms(predictions, "logistic", "constant"))
     ids = [json.loads(r.value)["event_id"] for r in predictions]
     assert len(ids) == len(set(ids)) == sum(isinstance(event, shop.Asked) for event in EVENTS)
-    told = [json.loads(r.value) for r in system.read(topics.outcomes)]
-    assert sorted(o["prediction_id"] for o in told) == sorted(f"{name}:bad" for name in ids)
+    outcomes = [json.loads(r.value) for r in system.read(topics.outcomes)]
+    assert sorted(o["prediction_id"] for o in outcomes) == sorted(f"{name}:bad" for name in ids)
     for topic in (topics.predictions, topics.outcomes):
         for partition in range(2):
             places = [position for number, position in system.sources(topic) if number == partition]

@@ -117,7 +117,7 @@ def test_a_retired_field_loses_nothing_and_changes_no_prediction() -> None:
 
 def test_what_was_reported_but_accepted_before_counts_as_lost_when_it_is_refused_now() -> None:
     lines = log()
-    for n, place in enumerate((40, 60, 80)):  # one clock is a day ahead: contradicted, then told of twice
+    for n, place in enumerate((40, 60, 80)):  # one clock is a day ahead: contradicted, then confirmed twice
         at = (START + timedelta(days=1, minutes=n)).isoformat()
         event = {"type": "asked", "id": f"fast{n}", "at": at, "order": f"fast{n}", "shop": "s", "amount": 1.0}
         lines.insert(place, json.dumps(event | {"colour": "red"}).encode())
@@ -152,7 +152,7 @@ def test_what_a_warm_up_had_accepted_cannot_be_unreadable_now() -> None:
     planner = Planner(0)
     planner.refused(3, Refused("decode", "unknown field"), published=False)
     planner.refused(4, Refused("late", "before the watermark"), published=False)
-    planner.refused(5, Refused("range", "told, and accepted"), published=True)
+    planner.refused(5, Refused("range", "reported, and accepted"), published=True)
     assert (planner.plan.newly_refused, planner.plan.unknown) == (1, 1)
 
 

@@ -242,19 +242,19 @@ def check(world: Shop, before: Mapping[str, list[Any]]) -> None:
         assert all(a < b for a, b in pairwise(positions))
     predictions = {p["id"]: p for p in world.json("predictions")}
     assert len(predictions) == len(after["predictions"])
-    told_of_before = {json.loads(value)["id"] for _, _, value, _ in before["predictions"]}
+    predicted_before = {json.loads(value)["id"] for _, _, value, _ in before["predictions"]}
     revisions: dict[str, list[dict[str, Any]]] = {}
     for outcome in world.json("outcomes"):
         revisions.setdefault(outcome["prediction_id"], []).append(outcome)
     # of an outcome and its prediction, the old code may have published the outcome alone
-    alone = {json.loads(value)["prediction_id"] for _, _, value, _ in before["outcomes"]} - told_of_before
+    alone = {json.loads(value)["prediction_id"] for _, _, value, _ in before["outcomes"]} - predicted_before
     assert set(revisions) - alone <= set(predictions) <= set(revisions)
     for name in predictions:
-        told = revisions[name]
-        assert [o.get("revision", 0) for o in told] == list(range(len(told)))
-        assert [o.get("corrects") for o in told] == [None, *range(len(told) - 1)]
+        of_prediction = revisions[name]
+        assert [o.get("revision", 0) for o in of_prediction] == list(range(len(of_prediction)))
+        assert [o.get("corrects") for o in of_prediction] == [None, *range(len(of_prediction) - 1)]
         answer = predictions[name]
-        for outcome in told if name in told_of_before else told[-1:]:
+        for outcome in of_prediction if name in predicted_before else of_prediction[-1:]:
             assert outcome["prediction"] == answer["prediction"]
             assert outcome["model"] == answer["model"]["version"]
             assert outcome["keys"] == answer["keys"]

@@ -125,8 +125,8 @@ def test_requests_of_a_live_partition_that_falls_idle_expire_by_clock_events(
         log = system.read(system.topics.log)
         return [record.partition for record in log if json.loads(record.value)["type"] == "clock"]
 
-    told = clocks()
-    assert set(told) == {partition_of(idle.encode(), 2)}
+    appended = clocks()
+    assert set(appended) == {partition_of(idle.encode(), 2)}
     eventually(lambda: system.folded(worker))
     assert letters(system) == []
 
@@ -134,7 +134,7 @@ def test_requests_of_a_live_partition_that_falls_idle_expire_by_clock_events(
     later = datetime.now(UTC)
     system.produce([asked(10, 0, other, at=later), settled(10, 0, other, at=later + timedelta(seconds=1))])
     eventually(lambda: records(system, "outcomes")[3:])
-    assert clocks().count(partition_of(idle.encode(), 2)) == len(told)
+    assert clocks().count(partition_of(idle.encode(), 2)) == len(appended)
     eventually(lambda: system.folded(worker))
     assert system.status["counts"]["pending"] == 0
     assert_equals_the_fold(system)

@@ -126,9 +126,9 @@ def test_a_producer_names_what_was_not_acknowledged_and_it_can_be_sent_again(net
     unsent = [shop.asked(1, 1), shop.settled(1, 2)]
     for event in unsent:
         producer.send(event)
-    with pytest.raises(Undelivered, match="'asked-1'") as told:
+    with pytest.raises(Undelivered, match="'asked-1'") as error:
         producer.flush()
-    assert told.value.events == ("asked-1", "settled-1")
+    assert error.value.events == ("asked-1", "settled-1")
     network.restore()
     for event in unsent:
         producer.send(event)

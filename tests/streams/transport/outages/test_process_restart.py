@@ -59,7 +59,7 @@ def test_a_worker_whose_broker_goes_away_while_it_starts_restarts_and_says_why(t
         "from driftline.streams.transport.topics_watch import TopicsWatch\n"
         "from driftline.streams.transport.worker import Worker\n"
         "from driftline.streams.transport.worker_process import run\n"
-        "class Told(Renewals):\n"
+        "class Announced(Renewals):\n"
         "    def restart(self, reason):\n"
         "        print('anew:', reason, flush=True)\n"
         "        sys.exit(0)\n"
@@ -67,7 +67,7 @@ def test_a_worker_whose_broker_goes_away_while_it_starts_restarts_and_says_why(t
         "parts = MemoryBroker(), MemoryCheckpoints(), Seal(b'k' * KEY_BYTES), None\n"
         "deployment = Deployment(orders, code, Topics('orders', 1), *parts)\n"
         "watches = {'topics': TopicsWatch(list), 'membership': Membership(lambda: True)}\n"
-        "run(Worker(deployment, sys.argv[1], status_path=Path('status.json'), **watches), Told())\n"
+        "run(Worker(deployment, sys.argv[1], status_path=Path('status.json'), **watches), Announced())\n"
     )
     root = Path(__file__).parents[4]
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -82,9 +82,9 @@ def test_a_worker_whose_broker_goes_away_while_it_starts_restarts_and_says_why(t
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("anew: KafkaConnectionError")
-    told = json.loads((tmp_path / "status.json").read_text())["ended"]
-    assert told["failed"]
-    assert "KafkaConnectionError" in told["reason"]
+    end = json.loads((tmp_path / "status.json").read_text())["ended"]
+    assert end["failed"]
+    assert "KafkaConnectionError" in end["reason"]
 
 
 def test_who_restarts_again_and_again_waits_longer_each_time_and_ends_meanwhile_when_asked(
@@ -133,12 +133,12 @@ def test_a_process_that_has_lasted_restarts_sooner(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(process_restart, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setenv(process_restart.IN_A_ROW, "3")
     renewals = Renewals()
-    for now, told in (  # noqa: B007 (the clock reads it)
+    for now, announced in (  # noqa: B007 (the clock reads it)
         (0.0, "restarts after 8 s: a test"),
         (5.0, "restarts after 3 s: a test"),
         (9.0, "restarts: a test"),
     ):
-        assert renewals.announcement("a test") == told
+        assert renewals.announcement("a test") == announced
 
 
 def test_a_process_that_has_lasted_long_is_the_first_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
