@@ -41,6 +41,8 @@ log = logging.getLogger("driftline.worker")
 
 EPOCHS_READ_EVERY = 60.0
 """Seconds between two looks at which epochs of a chain are over."""
+CONNECTED_WITHIN = 10.0
+"""Seconds of an attempt to reach Kafka at the start; then the worker logs that, and tries again."""
 
 
 def _until_there(bootstrap: str, topics: Sequence[TopicSpec], mend: bool) -> None:
@@ -50,7 +52,7 @@ def _until_there(bootstrap: str, topics: Sequence[TopicSpec], mend: bool) -> Non
     from driftline.infra.topics.administration import ensure_topics
 
     _retried(
-        lambda: ensure_topics(bootstrap, topics, mend=mend),
+        lambda: ensure_topics(bootstrap, topics, mend=mend, within=CONNECTED_WITHIN),
         f"asking Kafka at {bootstrap} for the case's topics",
         lambda error: isinstance(error, KafkaError) and error.retriable,
     )

@@ -30,7 +30,12 @@ TOPICS_WITHIN = 30.0
 
 
 def ensure_topics(
-    bootstrap: str, specs: Sequence[TopicSpec], *, fresh: bool = False, mend: bool = False
+    bootstrap: str,
+    specs: Sequence[TopicSpec],
+    *,
+    fresh: bool = False,
+    mend: bool = False,
+    within: float | None = None,
 ) -> list[str]:
     """Create what is missing, with partitions and settings; returns the names created.
 
@@ -38,11 +43,12 @@ def ensure_topics(
     when every topic has its leaders. A topic that is there with another partition count, which decides
     where keys live, or with settings that break a guarantee raises InfraError before anything is created.
     `mend` gives such topics their settings instead, where that is still of use. `fresh` deletes the topics
-    first.
+    first. A broker that does not answer raises KafkaTimeoutError, `within` so many seconds if given.
     """
     from driftline.streams.connection import clients
 
-    with closing(clients.admin(bootstrap)) as admin:
+    patience = {} if within is None else {"bootstrap_timeout_ms": round(within * 1_000)}
+    with closing(clients.admin(bootstrap, **patience)) as admin:
         names = [spec.name for spec in specs]
         existing = set(admin.list_topics()).intersection(names)
         if fresh and existing:
