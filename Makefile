@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml requirements.lock
 demo: setup ## a year of flights through a real Kafka: predictions, features, drift, a report
 	$(BIN)/driftline demo --fresh
 
-test: setup ## the tests, on a real local Kafka for each of four processes
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+test: setup ## the tests, on a real local Kafka for each of five processes
+	$(BIN)/python -m pytest --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 check: setup ## lint, types, layers, and how much of each package the tests without a broker cover
 	$(BIN)/ruff format --check .

@@ -51,15 +51,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+LAST = 0.1
+"""The share of the files that do not wait which come after all that wait."""
+
+
 def taking_turns(files: Sequence[Path], waiting: Set[Path]) -> dict[Path, float]:
     """The place of each file, so that those that wait and those that do not are spread evenly; each kind is
-    in the order in which it came."""
+    in the order in which it came. The last files are those that do not wait: they are short, and when a
+    process has no more of them, the others are nearly done too."""
     places = {}
-    for kind in (
-        [file for file in files if file in waiting],
-        [file for file in files if file not in waiting],
+    for kind, until in (
+        ([file for file in files if file in waiting], 1.0 - LAST),
+        ([file for file in files if file not in waiting], 1.0),
     ):
-        places |= {file: (number + 0.5) / len(kind) for number, file in enumerate(kind)}
+        places |= {file: until * (number + 0.5) / len(kind) for number, file in enumerate(kind)}
     return places
 
 
@@ -70,7 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     have something to do all the time.
     """
     for item in items:
-        if {"bootstrap", "stack", "system_of"}.intersection(getattr(item, "fixturenames", ())):
+        if {"bootstrap", "lab", "stack", "system_of"}.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.integration)
     waiting = {item.path for item in items if item.get_closest_marker("integration")}
     places = taking_turns([*dict.fromkeys(item.path for item in items)], waiting)

@@ -9,9 +9,9 @@ from tests.conftest import taking_turns
 FILES = [Path(name) for name in "abcdefghi"]
 
 
-def test_files_that_wait_are_spread_evenly_among_the_others() -> None:
+def test_files_that_wait_are_spread_evenly_among_the_others_which_come_last() -> None:
     places = taking_turns(FILES, {Path(name) for name in "abc"})
-    assert "".join(str(path) for path in sorted(FILES, key=places.__getitem__)) == "daefbghci"
+    assert "".join(str(path) for path in sorted(FILES, key=places.__getitem__)) == "daefbgchi"
 
 
 def test_where_all_or_none_wait_the_order_stays() -> None:
