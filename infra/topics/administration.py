@@ -47,7 +47,7 @@ def ensure_topics(
     """
     from driftline.streams.connection import clients
 
-    patience = {} if within is None else {"bootstrap_timeout_ms": round(within * 1_000)}
+    patience: dict[str, Any] = {} if within is None else {"bootstrap_timeout_ms": round(within * 1_000)}
     with closing(clients.admin(bootstrap, **patience)) as admin:
         names = [spec.name for spec in specs]
         existing = set(admin.list_topics()).intersection(names)
