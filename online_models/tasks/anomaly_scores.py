@@ -14,7 +14,7 @@ NEWEST_SCORES = 1_000
 TOLERANCE = 1e-9
 """Numbers outside [0, 1] by at most this are rounding errors, and are clipped."""
 RANKED = (
-    f"a score is outside [0, 1]: from here on each is told as its rank among the newest {NEWEST_SCORES:,}"
+    f"a score is outside [0, 1]: from here on each is given as its rank among the newest {NEWEST_SCORES:,}"
 )
 """The message when scores are published as ranks from now on."""
 
