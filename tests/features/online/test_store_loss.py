@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import chdir
 from pathlib import Path
 
@@ -54,6 +54,19 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def written_again(repo: OnlineStoreRepo, lose: Callable[[OnlineWriter], Awaitable[None]]) -> None:
+    """The rows are written, lost, and offered again once the writer has noticed."""
+    writer = OnlineWriter(repo)
+    await writer.offer(ROWS)
+    await writer.written(writer.offered())
+    before = writer.incarnation
+    await lose(writer)
+    await until(lambda: writer.incarnation != before)
+    await writer.offer(ROWS)
+    await writer.written(writer.offered())
+    await writer.close()
+
+
 def test_feasts_own_plan_and_apply_change_nothing(repo: OnlineStoreRepo) -> None:
     put(repo, {"a": (1e9, {"price_1h": 2.5})})
     said = feast(repo, "plan")
@@ -66,19 +79,10 @@ def test_feasts_own_plan_and_apply_change_nothing(repo: OnlineStoreRepo) -> None
 def test_a_store_that_was_torn_down_is_created_again_and_said(
     repo: OnlineStoreRepo, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def run() -> None:
-        writer = OnlineWriter(repo)
-        before = writer.incarnation
-        await writer.offer(ROWS)
-        await writer.written(writer.offered())
-        before = writer.incarnation
+    async def torn_down(writer: OnlineWriter) -> None:
         await asyncio.to_thread(feast, repo, "teardown")
-        await until(lambda: writer.incarnation != before)
-        await writer.offer(ROWS)
-        await writer.written(writer.offered())
-        await writer.close()
 
-    asyncio.run(run())
+    asyncio.run(written_again(repo, torn_down))
     assert [price(repo, shop) for shop in "ab"] == [2.5, 2.5]
     assert "has lost rows: its tables are created again" in caplog.text
     assert {change.action for change in again(repo).plan()} == {"keep"}
@@ -89,12 +93,7 @@ def test_a_file_or_table_that_goes_is_created_again(harm: str, tmp_path: Path) -
     repo = repo_at(tmp_path / "feast")
     repo.apply()
 
-    async def run() -> None:
-        writer = OnlineWriter(repo)
-        before = writer.incarnation
-        await writer.offer(ROWS)
-        await writer.written(writer.offered())
-        before = writer.incarnation
+    async def harmed(writer: OnlineWriter) -> None:
         if harm == "file":
             repo.place.online_file.unlink()
         elif harm == "folder":
@@ -103,12 +102,8 @@ def test_a_file_or_table_that_goes_is_created_again(harm: str, tmp_path: Path) -
             with sqlite3.connect(repo.place.online_file) as other:
                 other.execute("DROP TABLE shops_shops_by_shop")
         await writer.offer(ROWS)  # what is being written then may go with the file
-        await until(lambda: writer.incarnation != before)
-        await writer.offer(ROWS)
-        await writer.written(writer.offered())
-        await writer.close()
 
-    asyncio.run(run())
+    asyncio.run(written_again(repo, harmed))
     assert [price(repo, shop) for shop in "ab"] == [2.5, 2.5]
 
 
