@@ -32,8 +32,10 @@ from driftline.streams.checkpoints.folder import CheckpointFolder
 from driftline.streams.declare.usecase import load_case
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.partition_task import PartitionTask
+from driftline.streams.records.outputs import Output
+from driftline.streams.records.ports import Place
 from driftline.streams.transport import kafka_broker, worker
-from driftline.streams.transport.kafka_broker import KafkaAppender, KafkaBroker
+from driftline.streams.transport.kafka_broker import KafkaAppender, KafkaBroker, _Sent
 from tests.commands.forked_command import begin
 
 
@@ -115,12 +117,12 @@ def _lose_answer(every: int) -> None:
         await delivery
         raise KafkaTimeoutError(f"answer {number} is lost")
 
-    async def losing(self: KafkaAppender, *args: Any) -> Any:
-        sent = await send(self, *args)
+    async def losing(self: KafkaAppender, place: Place, outputs: Sequence[Output]) -> list[_Sent]:
+        sent = await send(self, place, outputs)
         number, left = divmod(next(numbers), every)
         if left:
             return sent
-        return [(count, asyncio.ensure_future(lost(delivery, number - 1))) for count, delivery in sent]
+        return [one._replace(delivery=asyncio.ensure_future(lost(one.delivery, number - 1))) for one in sent]
 
     KafkaAppender._send = losing
 
