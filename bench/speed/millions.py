@@ -52,6 +52,7 @@ from driftline.streams.fold.intake import RETAIN_EVERY
 from driftline.streams.fold.processor import PartitionProcessor
 from driftline.streams.status.worker_status import resident_bytes
 from driftline.streams.waiting.packed import SEGMENT
+from driftline.streams.waiting.prediction import PendingPrediction
 
 COMPARED = 40
 """Chunks of each of the two states that are timed in turns."""
@@ -139,10 +140,11 @@ def load(state: Folded, until: int) -> None:
     the predictions are the last one that was folded, but for their names, numbers and times."""
     processor, random = state.processor, Random(until)
     join, features = processor.intake.label_join, processor.intake._features
+    assert isinstance(features, FeatureState)
     waiting, like = join._waiting._packed, join._waiting._recent[-1]
     begin = processor.next_offset
     for number in range(begin, begin + until - join.open, SEGMENT):
-        predictions = []
+        predictions: list[PendingPrediction] = []
         for each in range(number, number + SEGMENT):
             at, card = START.timestamp() + each * SECONDS_BETWEEN, f"c{random.randrange(state.keys)}"
             for table in features._tables.values():

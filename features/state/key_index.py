@@ -2,7 +2,8 @@
 
 A hash table of bytes: the low bits of a key's hash choose a bucket, and an entry in it has further bits of
 the hash and the place. It holds no keys, so a caller compares the key with that of what is at the place. An
-entry of something that is gone stays in the table until its bucket is cleaned.
+entry of something that is gone stays in the table until its bucket is cleaned. While there are few entries,
+there are few buckets, as an empty one takes 65 bytes.
 
 It is built again at a restore, from the hashes of the keys, which are written beside what is packed: to read
 millions of keys would take longer than all the rest.
@@ -11,6 +12,7 @@ millions of keys would take longer than all the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from sys import getsizeof
 from typing import Any
 
@@ -18,11 +20,17 @@ import numpy as np
 
 Hashes = np.ndarray[tuple[int], np.dtype[np.int64]]
 """Hashes of keys, or places."""
+Entries = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+"""Entries of an index, a row of bytes each."""
 
 MOST_ENTRIES = 1.25
 """Entries for each thing that is left, above which an index is cleaned: while all are left, none goes."""
-_BUCKET_BITS = 14
-_BUCKETS = 1 << _BUCKET_BITS
+_FEWEST_BITS = 8
+_MORE_BITS = 3
+_MOST_BITS = 14
+"""Bits of the hash that choose a bucket: so many at first, so many more at a time, so many at most."""
+_FULL = 64
+"""Entries in each bucket, beyond which there are more buckets."""
 _TAG_BYTES = 4
 _PLACE_BYTES = 5
 _ENTRY = _TAG_BYTES + _PLACE_BYTES
@@ -83,37 +91,54 @@ class KeyIndex:
     """Places by the hash of a key. `entries` is how many it holds, those of what is gone included."""
 
     def __init__(self) -> None:
-        self._buckets: list[bytearray | None] = [None] * _BUCKETS
+        self._bits = _FEWEST_BITS
+        self._buckets: list[bytearray | None] = [None] * (1 << self._bits)
         self._next = 0
         self.entries = 0
 
     def add(self, places: Hashes, hashes: Hashes) -> None:
         """At each of these places is something whose key has the hash beside it."""
         count = len(places)
-        if not count:
-            return
-        numbers = (hashes & (_BUCKETS - 1)).astype(np.uint16)
-        order = np.argsort(numbers, kind="stable")
-        numbers = numbers[order]
+        if self.entries + count > _FULL << self._bits and self._bits < _MOST_BITS:
+            self._make_room(self.entries + count)
         entries = np.empty((count, _ENTRY), np.uint8)
-        entries[:, :_TAG_BYTES] = _big_endian((hashes[order] >> _BUCKET_BITS) & _TAGS)[:, -_TAG_BYTES:]
-        entries[:, _TAG_BYTES:] = _big_endian(places[order])[:, -_PLACE_BYTES:]
-        begins = np.flatnonzero(np.diff(numbers, prepend=np.uint16(_BUCKETS))).tolist()
-        content, begin = entries.tobytes(), 0
-        for number, end in zip(numbers[begins].tolist(), (*begins[1:], count), strict=True):
+        entries[:, :_TAG_BYTES] = _big_endian((hashes >> _FEWEST_BITS) & _TAGS)[:, -_TAG_BYTES:]
+        entries[:, _TAG_BYTES:] = _big_endian(places)[:, -_PLACE_BYTES:]
+        self._deal(hashes, entries)
+        self.entries += count
+
+    def _deal(self, hashes: Hashes, entries: Entries) -> None:
+        """Add entries to the buckets of their hashes, of which the low bits are looked at."""
+        numbers = (hashes & len(self._buckets) - 1).astype(np.uint16)
+        order = np.argsort(numbers, kind="stable")
+        numbers, content = numbers[order], entries[order].tobytes()
+        begins = np.flatnonzero(np.diff(numbers, prepend=np.uint16(1 << _MOST_BITS))).tolist()
+        chosen = numbers[begins].tolist()
+        for number, (begin, end) in zip(chosen, pairwise((*begins, len(order))), strict=True):
             bucket = self._buckets[number]
             if bucket is None:
                 bucket = self._buckets[number] = bytearray()
             bucket += content[begin * _ENTRY : end * _ENTRY]
-            begin = end
-        self.entries += count
+
+    def _make_room(self, entries: int) -> None:
+        """Have so many buckets that so many entries fit in."""
+        before = self._buckets
+        while entries > _FULL << self._bits and self._bits < _MOST_BITS:
+            self._bits += _MORE_BITS
+        self._buckets, self._next = [None] * (1 << self._bits), 0
+        counts = [0 if bucket is None else len(bucket) // _ENTRY for bucket in before]
+        content = b"".join(bucket for bucket in before if bucket is not None)
+        dealt = np.frombuffer(content, np.uint8).reshape(-1, _ENTRY)
+        tags = np.ascontiguousarray(dealt[:, :_TAG_BYTES]).view(">u4").ravel().astype(np.int64)
+        lowest = np.repeat(np.arange(len(before)) & (1 << _FEWEST_BITS) - 1, counts)
+        self._deal(tags << _FEWEST_BITS | lowest, dealt)
 
     def places(self, hashed: int) -> list[int]:
         """Where something whose key has this hash may be, in the order in which it was added."""
-        bucket = self._buckets[hashed & _BUCKETS - 1]
+        bucket = self._buckets[hashed & len(self._buckets) - 1]
         if not bucket:
             return []
-        tag = (hashed >> _BUCKET_BITS & _TAGS).to_bytes(_TAG_BYTES, "big")
+        tag = (hashed >> _FEWEST_BITS & _TAGS).to_bytes(_TAG_BYTES, "big")
         found = []
         at = bucket.find(tag)
         while at >= 0:
@@ -131,11 +156,12 @@ class KeyIndex:
     def clean(self, added: int, living: int, is_gone: Callable[[int], bool]) -> None:
         """After so many entries were `added`, clean the next buckets: all buckets are cleaned by the time
         that as many entries were added as are `living`."""
-        for _ in range(min(_BUCKETS, _BUCKETS * added // max(living, 1) + 1)):
+        count = len(self._buckets)
+        for _ in range(min(count, count * added // max(living, 1) + 1)):
             bucket = self._buckets[self._next]
             if bucket:
                 self._clean(bucket, is_gone)
-            self._next = (self._next + 1) % _BUCKETS
+            self._next = (self._next + 1) % count
 
     def _clean(self, bucket: bytearray, is_gone: Callable[[int], bool]) -> None:
         kept = bytearray()
@@ -172,6 +198,6 @@ class IndexedLater:
             self._places, self._hashes, self._count = [], [], 0
 
 
-def _big_endian(numbers: Hashes) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+def _big_endian(numbers: Hashes) -> Entries:
     """The eight bytes of each number."""
     return numbers.astype(">u8").view(np.uint8).reshape(len(numbers), 8)

@@ -200,6 +200,31 @@ def test_an_index_forgets_what_is_gone_and_nothing_else(added: list[tuple[int, b
     assert index.entries == sum(not is_gone for _, is_gone in added)
 
 
+@pytest.mark.parametrize("full", [1, 2, 64])
+def test_an_index_finds_the_same_with_few_buckets_and_with_many(
+    full: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_index, "_FULL", full)
+    index, random = KeyIndex(), Random(3)
+    expected: dict[int, list[int]] = {}
+    for begin in range(0, 60_000, 1_500):
+        some = [random.randrange(-300, 300) if n % 2 else hash(str(random.random())) for n in range(1_500)]
+        index.add(np.arange(begin, begin + 1_500), np.array(some))
+        for place, hashed in enumerate(some, begin):
+            expected.setdefault(hashed, []).append(place)
+    assert index.entries == 60_000
+    assert {len(index._buckets)} <= {1 << 11, 1 << 14}
+    assert all(index.places(hashed) == places for hashed, places in expected.items())
+    assert not any(index.places(hash(str(number))) for number in range(1_000))
+
+
+def test_an_index_takes_little_memory_for_few_and_for_many() -> None:
+    for count in (2_048, 20_480, 300_000):
+        index = KeyIndex()
+        index.add(np.arange(count), hashes_of(f"p{number}" for number in range(count)))
+        assert index.memory < 20 * count
+
+
 @pytest.mark.usefixtures("packs_everything")
 def test_an_index_stays_small_while_predictions_come_and_go() -> None:
     queue = WaitingQueue(Packing((), ()), IN_MEMORY, lambda _: None)
