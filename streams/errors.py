@@ -7,6 +7,8 @@ REASON_BYTES = 4096
 """Bytes of a reason in a dead letter's header."""
 REPORT_ONLY = frozenset({"ahead", "range"})
 """Stages of dead letters that report a record which was accepted."""
+UPGRADE = "upgrade"
+"""The stage of dead letters of requests that were refused before an upgrade, and would be answered now."""
 
 
 class StreamsError(DriftlineError):

@@ -195,10 +195,10 @@ class FeatureState:
         for view in self._views:
             view.put_rows(rows)
 
-    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
-        """The newest online row of every key that has a value in a window of its view, changed or not."""
+    def every_row(self, watermark: float) -> Iterator[tuple[RowKey, StampedRow]]:
+        """The online row of every key, changed or not, as of the watermark (seconds); see `OnlineView`."""
         for view in self._views:
-            yield from view.every_row()
+            yield from view.every_row(watermark)
 
     def reader(self, view: View) -> Callable[[Any, float], dict[str, Any]]:
         """A function that gives the row of a key of the view as of a time."""

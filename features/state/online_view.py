@@ -69,14 +69,27 @@ class OnlineView:
             rows[self.name, texts_of(key)] = (stamps[key], self.values(key, at))
         touched.clear()
 
-    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
-        """The row of each key that has a value in a window."""
+    def every_row(self, watermark: float) -> Iterator[tuple[RowKey, StampedRow]]:
+        """The row of each key that has a value which an event at the watermark (seconds) can see: with the
+        values of the row that such an event would put, and the stamp of the key's newest event, so that the
+        next one's row wins. What `retain` has dropped by now, of which key, changes nothing.
+        """
         newest: dict[Any, float] = {}
         for table in self._tables:
+            bound = watermark - table.over
             for key, window in table.windows():
-                newest[key] = max(window.ats[-1], newest.get(key, NEVER))
+                if (at := window.ats[-1]) > bound:
+                    newest[key] = max(at, newest.get(key, NEVER))
         for key, at in newest.items():
-            yield (self.name, texts_of(key)), (self.state.stamps.get(key, at), self.values(key, at))
+            stamp = self.state.stamps.get(key, NEVER)
+            if not _is_kept(stamp, watermark):
+                stamp = at
+            yield (self.name, texts_of(key)), (stamp, self.values(key, self._as_of(at, watermark)))
+
+    def _as_of(self, newest: float, watermark: float) -> float:
+        """The time of the row that an event at the watermark would put, of a key with this newest event."""
+        is_believed = newest - watermark <= self._behind or watermark == NEVER
+        return max(newest, watermark) if is_believed else watermark
 
     def values(self, key: Any, at: float) -> dict[str, Any]:
         """The features of a key as of `at`; missing ones are absent."""
@@ -96,5 +109,10 @@ class OnlineView:
         state.stamps = {
             key: stamp
             for key, stamp in state.stamps.items()
-            if stamp + MICROSECOND > watermark or key in state.touched
+            if _is_kept(stamp, watermark) or key in state.touched
         }
+
+
+def _is_kept(stamp: float, watermark: float) -> bool:
+    """Whether the next row of a key, of an event at or after the watermark, could get this stamp too."""
+    return stamp + MICROSECOND > watermark

@@ -164,9 +164,9 @@ class Timeline:
     def put_rows(self, rows: dict[RowKey, StampedRow]) -> None:
         """Add nothing: a timeline writes no online rows."""
 
-    def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
+    def every_row(self, watermark: float) -> Iterator[tuple[RowKey, StampedRow]]:
         """As `FeatureState.every_row`."""
-        return self._features.every_row()
+        return self._features.every_row(watermark)
 
     def problems(self) -> list[str]:
         """As `FeatureState.problems`."""

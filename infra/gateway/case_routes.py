@@ -80,6 +80,7 @@ class CaseRoutes:
     async def close(self) -> None:
         """Cancel what is in progress and close the connections."""
         await self._submission.close()
+        await self._progress.close()
         await self._lookup.close()
         await self._records.close()
         if self._features is not None:

@@ -58,8 +58,8 @@ def never_answered(event_id: str) -> Problem:
     return refused_event(
         "id",
         f"a request with the id {event_id!r} was taken in, and is not answered (any more): it was part of a "
-        "warm-up, of the past that other code had refused, or is older than what is kept. Send it under an "
-        "id of its own",
+        "warm-up, or of what other code had refused long before an upgrade, or is older than what is kept. "
+        "Send it under an id of its own",
     )
 
 

@@ -1,34 +1,48 @@
-"""The workers' progress in the log of a case: the offsets before which every record has been folded."""
+"""The workers' progress in a case: the offsets before which every record has been folded, of the log and of
+the topics behind it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from driftline.features.online.transient_failures import Outage
-from driftline.infra.topics.committed_offsets import add_committed
+from driftline.infra.gateway.published.kept_consumer import KeptConsumer
+from driftline.infra.gateway.published.topic_reader import places_of
 from driftline.streams.connection import async_clients
 from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.declare.usecase import UseCase
 
 COMMITS_READ_EVERY = 0.2
 """Seconds between queries while a request waits. Workers commit once a second."""
+LOOKS_BEHIND_EVERY = 0.2
+"""Seconds for which requests are collected that are followed through the topics behind the log at once."""
+FOLLOWED_BEHIND_FOR = 600.0
+"""Seconds after which such a way is not followed any more."""
+
+Groups = frozenset[str]
 
 
 class FoldedOffsets:
-    """Waits until a position of the log has been folded. Queries the broker only while a request waits."""
+    """Waits until a position of the log has been folded, and what it has caused in the topics behind the log.
+    Queries the broker only while a request waits."""
 
     def __init__(self, case: UseCase, bootstrap: str, namespace: str) -> None:
-        topics = case.topics(namespace)
-        self._log, self._readers = topics.log, topics.readers
+        self._topics = case.topics(namespace)
         self._bootstrap = bootstrap
-        self._folded: dict[int, int] = {}
-        self._waiting: dict[int, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
+        self._committed: dict[str, dict[TopicPartition, int]] = {}
+        self._waiting: dict[TopicPartition, list[tuple[int, asyncio.Future[None]]]] = defaultdict(list)
         self._asked = asyncio.Event()
         self._outage = Outage(f"asking how far {case.name} is folded")
+        self._consumer = KeptConsumer(bootstrap)
+        self._reading = asyncio.Lock()
+        self._collecting: dict[Groups, asyncio.Task[None]] = {}
+        self._following: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Query until cancelled. Outages of the broker are waited out."""
@@ -46,14 +60,22 @@ class FoldedOffsets:
             finally:
                 await admin.close()
 
+    async def close(self) -> None:
+        """Follow nothing any more, and close the connection."""
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+        await self._consumer.close()
+
     async def _look(self, admin: AIOKafkaAdminClient) -> None:
         """Read the offsets that the workers' groups, of any code, have committed. The outputs of the records
         before them are published."""
         for group, *_ in await admin.list_consumer_groups():
-            if is_worker_group(group, self._readers):
-                add_committed(self._folded, self._log, await admin.list_consumer_group_offsets(group))
-        for partition, waiting in self._waiting.items():
-            through = self._folded.get(partition, 0)
+            if is_worker_group(group, self._topics.readers):
+                offsets = await admin.list_consumer_group_offsets(group)
+                self._committed[group] = {place: known.offset for place, known in offsets.items()}
+        for place, waiting in self._waiting.items():
+            through = self._folded(place)
             for offset, future in waiting:
                 if offset < through and not future.done():
                     future.set_result(None)
@@ -61,12 +83,75 @@ class FoldedOffsets:
         if not any(self._waiting.values()):
             self._asked.clear()
 
+    def _folded(self, place: TopicPartition) -> int:
+        """The offset before which all has been folded, by the furthest group."""
+        return max((offsets.get(place, 0) for offsets in self._committed.values()), default=0)
+
     def folded(self, partition: int, offset: int) -> asyncio.Future[None]:
         """Resolves when the record at this position of the log has been folded."""
+        return self._passed(TopicPartition(self._topics.log, partition), offset)
+
+    def _passed(self, place: TopicPartition, offset: int) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if offset < self._folded.get(partition, 0):
+        if offset < self._folded(place):
             future.set_result(None)
         else:
-            self._waiting[partition].append((offset, future))
+            self._waiting[place].append((offset, future))
             self._asked.set()
         return future
+
+    async def folded_behind(self, partition: int, offset: int) -> None:
+        """Return when a record of the log, and all that it has caused behind the log, has been folded by the
+        workers that have folded the record. Raises TimeoutError, where those have ended before."""
+        await self.folded(partition, offset)
+        place = TopicPartition(self._topics.log, partition)
+        groups = frozenset(name for name, known in self._committed.items() if known.get(place, 0) > offset)
+        task = self._collecting.get(groups)
+        if task is None:
+            task = self._collecting[groups] = asyncio.create_task(self._follow(groups))
+            self._following.add(task)
+            task.add_done_callback(self._ended)
+        await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Forget it. Retrieves its failure, or asyncio logs it when nobody waits any more."""
+        self._following.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def _follow(self, groups: Groups) -> None:
+        """Return when all that the topics behind the log hold by now has been folded, one after the other."""
+        await asyncio.sleep(LOOKS_BEHIND_EVERY)
+        del self._collecting[groups]  # who asks from here on may have caused more
+        async with asyncio.timeout(FOLLOWED_BEHIND_FOR):
+            for kind, _ in self._topics.behind:
+                ends = await self._ends(kind, groups)
+                await asyncio.gather(*(self._passed(place, end - 1) for place, end in ends.items()))
+
+    async def _ends(self, kind: str, groups: Groups) -> Mapping[TopicPartition, int]:
+        """The ends of the topics of this kind that these groups read."""
+        while True:
+            try:
+                async with self._reading:
+                    consumer = await self._consumer.started()
+                    topics = newest_of(self._topics.of_stage(kind), groups, await consumer.topics())
+                    ends = await consumer.end_offsets(await places_of(consumer, *topics))
+                return {place: end for place, end in ends.items() if end}
+            except (KafkaError, OSError) as error:
+                self._consumer.drop()
+                await asyncio.sleep(self._outage.failed(error))
+
+
+def newest_of(stage: str, groups: Iterable[str], topics: Iterable[str]) -> list[str]:
+    """Of the topics between stages that begin with this name, those that workers of these groups read: that
+    of the newest epoch of each group's code.
+
+    >>> newest_of("shop.by-card", ["shop.worker.0a1b"], ["shop.by-card.0a1b", "shop.by-card.0a1b-2"])
+    ['shop.by-card.0a1b-2']
+    """
+    found = []
+    for group in groups:
+        first = f"{stage}.{group.rpartition('.')[2]}"
+        numbers = [int(end) for name, _, end in (t.rpartition("-") for t in topics) if name == first]
+        found += [f"{first}-{max(numbers)}"] if numbers else [first]
+    return found

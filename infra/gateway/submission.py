@@ -186,9 +186,9 @@ class Submission:
 
     async def _decided(self, position: LogPosition, results: list[asyncio.Future[Any]]) -> None:
         """Return when one of the results of a request is there, or none will come."""
-        # in a chain, what the log's stage has folded may still be on its way to its answer
-        within = None if self._topics.behind else WORKERS_ASKED_AFTER
-        done, _ = await asyncio.wait(results, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            results, timeout=WORKERS_ASKED_AFTER, return_when=asyncio.FIRST_COMPLETED
+        )
         if done:
             return
         dropped = asyncio.create_task(self._dropped(position))
@@ -201,6 +201,10 @@ class Submission:
 
     async def _dropped(self, position: LogPosition) -> None:
         """Return when a request has been folded, and what was published for it has been read."""
+        if self._topics.behind:
+            await self._progress.folded_behind(*position)
+            await self._results.read_all_to_end()
+            return
         await self._passed(position)
         await self._results.read_to_end(self._topics.predictions, position[0])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,9 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
 
 FOLDED_ANEW = (
-    "the code that serves has folded the record anew when it took over: if it was accepted, a repeat is "
-    "dropped. Send a request under an id of its own"
+    "the code that serves has folded the record anew when it took over, and accepted it: a repeat is dropped"
 )
+REPEATED = "the code that serves still knows the request, and drops a repeat: send it under an id of its own"
 RETRY_OF = "retry-of"
 """Header of an event that was sent again: partition:offset of its dead letter."""
 
@@ -46,13 +46,15 @@ class Retries:
     """Plans the retries. Needs the broker only for letters that were cut.
 
     `taken_over` is, by partition of the log, the offset from which on the code that serves took records in as
-    they came: those before it has folded anew when it took over from other code.
+    they came: those before it has folded anew when it took over from other code. Of these, the requests that
+    the other code had refused are new when they come again; in a chain those that are `unanswered`, by id.
     """
 
     case: UseCase
     bootstrap: str
     topics: Topics
     taken_over: Mapping[int, int] = field(default_factory=dict)
+    unanswered: Container[str] = ()
     _decoder: EventDecoder[Event] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,7 +80,10 @@ class Retries:
         except ValueError as error:
             return Retry(letter, problem=f"it is still refused: {error}")
         if self._is_folded_anew(letter, value):
-            return Retry(letter, problem=FOLDED_ANEW)
+            if not isinstance(event, self.case.task.ask):
+                return Retry(letter, problem=FOLDED_ANEW)
+            if self.topics.behind and event.id not in self.unanswered:
+                return Retry(letter, problem=REPEATED)
         # an event for every partition was refused by one of them
         partition = letter.id.partition if key is None else partition_of(key, self.case.partitions)
         return Retry(letter, partition, key, value)

@@ -6,8 +6,10 @@ it carries no source position.
 from __future__ import annotations
 
 import hashlib
+import sys
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -63,11 +65,14 @@ class CodeEpoch(msgspec.Struct, frozen=True, tag="code", tag_field="kind", omit_
 
     `tails` holds, by kind of output, the last source position that earlier code published.
     `from_offset` is the first offset of the log that this code had not seen published; in a chain the source
-    position from which on this code published.
+    position from which on this code published. `asks` is the type of the requests that this code answers
+    (missing in older epochs).
 
     In a chain, `number` counts the epochs before this one, and `writers` the partitions that write to this
     one. The code before had published all predictions that it ever will of requests before `settled` (event
-    time, in seconds; `NEVER`: unknown), and nothing of what happened after `reached`.
+    time, in seconds; `NEVER`: unknown), and nothing of what happened after `reached`. `unanswered` are
+    the ids of the newest requests that it had refused; the intake forgets them at offset `forgets_at` of the
+    log, so that they are new when they are sent again.
     """
 
     partition: int
@@ -78,6 +83,23 @@ class CodeEpoch(msgspec.Struct, frozen=True, tag="code", tag_field="kind", omit_
     writers: int = 0
     settled: float = NEVER
     reached: float = NEVER
+    asks: str = ""
+    unanswered: tuple[str, ...] = ()
+    forgets_at: int = 0
+
+
+def stretches_asked(epochs: Sequence[CodeEpoch], asks: str) -> tuple[range, ...]:
+    """The log offsets at which the code of these epochs, oldest first, took events of this type for requests:
+    to other code they were facts. An epoch that names no type is taken to be of this one."""
+    begins = [0, *(epoch.from_offset for epoch in epochs[1:]), sys.maxsize]
+    stretches = zip(epochs, pairwise(begins), strict=False)  # without an epoch there is no stretch
+    return tuple(range(*ends) for epoch, ends in stretches if epoch.asks in ("", asks))
+
+
+def asked_before(epochs: Sequence[CodeEpoch], own: CodeEpoch) -> str:
+    """The type of the requests that the code before one of these epochs answered; "" if none is recorded."""
+    number = epochs.index(own)
+    return epochs[number - 1].asks if number else ""
 
 
 def epoch_output(epoch: CodeEpoch) -> Output:

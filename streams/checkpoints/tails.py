@@ -5,6 +5,7 @@ tell the position.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +33,18 @@ class Tail(NamedTuple):
     position: SourcePosition
     offset: int
     record: StoredRecord | None
+
+
+def marks_of(
+    places: Mapping[str, Place], extents: Mapping[Place, Extent], tails: Mapping[str, Tail]
+) -> dict[str, OutputMark]:
+    """The marks of the outputs of these kinds, whose tails have been read."""
+    return {
+        kind: OutputMark(
+            extents[place].topic_id, extents[place].end, tails[kind].position, tails[kind].offset
+        )
+        for kind, place in places.items()
+    }
 
 
 class BrokerChanged(StreamsError):

@@ -62,6 +62,11 @@ class Event(
     at: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
+def tag_of(kind: type[Event]) -> str:
+    """The name of an event type in the log: the `type` of its events."""
+    return str(kind.__struct_config__.tag)
+
+
 class Reference(Event):
     """A fact for every partition, such as a plane or a product. Features read it with `lookup`.
 

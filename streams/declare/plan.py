@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from driftline.features.declare.declaration import Elapsed, Feature, Lookup, OnDemand, Window
 from driftline.online_models.members.member import Shared
-from driftline.streams.declare.events import Event, Reference
+from driftline.streams.declare.events import Event, Reference, tag_of
 from driftline.streams.errors import DeclarationError
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ def replicas_of(case: UseCase) -> int:
 
 
 def _planned(case: UseCase, count: int, stages: Sequence[Stage], label_hops: int) -> Plan:
-    entries = {_tag(kind): _entry(kind, case.record_keys) for kind in case.events}
-    stops = {_tag(kind): tuple(_stops(case, stages, kind)) for kind in case.events}
+    entries = {tag_of(kind): _entry(kind, case.record_keys) for kind in case.events}
+    stops = {tag_of(kind): tuple(_stops(case, stages, kind)) for kind in case.events}
     return Plan(case.name, count, tuple(stages), entries, stops, label_hops)
 
 
@@ -234,10 +234,6 @@ def _windows(key: str, names: Iterable[str]) -> tuple[str, ...]:
 def _named(what: str, names: Iterable[str]) -> tuple[str, ...]:
     listed = ", ".join(names)
     return (f"{what}: {listed}",) if listed else ()
-
-
-def _tag(kind: type[Event]) -> str:
-    return str(kind.__struct_config__.tag)
 
 
 def _entry(kind: type[Event], fields: Iterable[str]) -> str | None:

@@ -252,6 +252,11 @@ class SeenEvents:
             of_type = self._newer[tag] = {}
         of_type[event_id] = complex(at if now == NEVER else now, content)
 
+    def forget(self, tag: str, event_id: str) -> None:
+        """An event of this type and id is new when it comes again."""
+        for half in (self._newer, self._older):
+            half.get(tag, {}).pop(event_id, None)
+
     def find(self, tag: str, event_id: str, content: int, now: float) -> Novelty:
         """Whether an event of this type and id was accepted within the horizon before `now`."""
         of_type = self._newer.get(tag)

@@ -1,7 +1,8 @@
 """How new code continues a partition whose outputs so far are from other code. Pure, like the fold itself.
 
 The new code folds the log from its start, but what is published stays: predictions that still wait for their
-label keep their published values, and outcomes their revisions. Everything follows from how far the other
+label keep their published values, and outcomes their revisions. A request that the other code has refused
+stays refused, so the same one is answered when it is sent again. Everything follows from how far the other
 code published, never from the moment of the upgrade: a fold after a crash inherits the same.
 """
 
@@ -28,16 +29,19 @@ PRUNE_AT = 100_000
 
 class Bequest(NamedTuple):
     """How far other code published: the tails of predictions and outcomes, and the furthest log offset
-    among the tails of all kinds."""
+    among the tails of all kinds. At the log offsets `asked` it took the same events for requests as this code
+    does."""
 
     predictions: SourcePosition
     outcomes: SourcePosition
     furthest: int
+    asked: Sequence[range] = ()
 
     @classmethod
-    def up_to(cls, tails: Mapping[str, SourcePosition]) -> Bequest:
+    def up_to(cls, tails: Mapping[str, SourcePosition], asked: Sequence[range] = ()) -> Bequest:
         """The outputs at or before these tails, by kind."""
-        return cls(tails.get("predictions", NOTHING), tails["outcomes"], max(tails.values())[0])
+        furthest = max(tails.values())[0]
+        return cls(tails.get("predictions", NOTHING), tails["outcomes"], furthest, asked)
 
     @property
     def settled(self) -> int:
@@ -126,7 +130,8 @@ class Inheritance:
         outcomes: Iterable[bytes],
     ) -> Outputs:
         self._note(outcomes)
-        out = self._processor.step(records, Answered(predictions, bequest.answered))
+        answered = Answered(predictions, bequest.answered, bequest.asked)
+        out = self._processor.step(records, answered)
         own = [output for output in out.predictions if output.offset > bequest.answered]
         self._own.update(self._prediction.decode(output.value).id for output in own)
         self._settle()

@@ -224,6 +224,12 @@ class Intake:
             pass_interrupt(error)
             return record, Refused("decode", reason_of(error)), 0
 
+    def forget(self, request_ids: Iterable[str]) -> None:
+        """The requests with these ids, which were refused later, are new when they come again."""
+        tag = self._routes[self._task.ask].tag
+        for request_id in request_ids:
+            self._s.seen.forget(tag, request_id)
+
     def put_rows(self, out: Outputs) -> None:
         """Put out the online feature rows that changed since the last time; a warm-up holds them back."""
         self._put_rows(out)
@@ -232,8 +238,8 @@ class Intake:
             self._s.held_rows = {}
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
-        """The newest online row of every key that has one; none during a warm-up."""
-        return iter(()) if self._s.warming else self._features.every_row()
+        """The online row of every key that has one, as of the watermark; none during a warm-up."""
+        return iter(()) if self._s.warming else self._features.every_row(self.watermark)
 
     def _put_rows(self, out: Outputs) -> None:
         self._features.put_rows(self._s.held_rows if self._s.warming else out.rows)
@@ -278,7 +284,7 @@ class Intake:
             if route.labels or route.voids:
                 said = self._said(event, at, label_key, route)
         if route.asks:
-            x = self._read(event, at)
+            x = self._read(event, at, turn)
             keys = self._requests.keys(event)
             self._room.check(record, keys, x)
         try:
@@ -353,8 +359,8 @@ class Intake:
         if self._joins:
             self.label_join.answer(said, turn.known)
 
-    def _read(self, event: Event, at: float) -> dict[str, Any]:
-        """The features of a request."""
+    def _read(self, event: Event, at: float, turn: Turn) -> dict[str, Any]:
+        """The features of a request. Raises Refused, also if other code has refused it before."""
         try:
             x = self._features.read(event, at)
             if self._refusals is not None:
@@ -368,6 +374,8 @@ class Intake:
         ) as error:  # such as a key that cannot be hashed, or a value that cannot be compared
             pass_interrupt(error)
             raise Refused("features", reason_of(error)) from error
+        if turn.answered is not None and turn.out.published and turn.answered.has_refused(turn.offset):
+            raise refusal_reasons.refused_before()
         return x
 
     def _check(self, refusals: RefusingFeatures, x: dict[str, Any]) -> None:
@@ -402,11 +410,10 @@ class Intake:
         silent = not turn.out.published
         published = None
         if (answered := turn.answered) is not None:
+            silent = silent or answered.is_passed(turn.offset)
             published = answered.predictions.pop(turn.offset, None)
             if published is not None:
                 prediction_id = published.id
-            elif turn.offset <= answered.through:
-                silent = True
         pending = self._requests.pending(prediction_id, event, at, x, keys, label_key, silent)
         turn.known(Question(pending, event.at, published))
         self._s.counts.predictions += not silent

@@ -3,7 +3,7 @@ an answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -54,11 +54,22 @@ class Staleness(NamedTuple):
 
 class Answered(NamedTuple):
     """What other code has published: `predictions`, by the offset of their request, stand whatever the models
-    here answer; other requests up to offset `through` were not answered, and never will be. Predictions are
-    taken out as the fold reaches them."""
+    here answer; other requests up to offset `through` were not answered, and never will be: at the offsets
+    `asked` they were refused, at others they were taken for facts. Those at the offsets `own` are answered
+    here, as this code has done before. Predictions are taken out as the fold reaches them."""
 
     predictions: dict[int, Prediction]
     through: int
+    asked: Sequence[range] = ()
+    own: Container[int] = ()
+
+    def is_passed(self, offset: int) -> bool:
+        """Whether the request at this offset was not answered, and never will be."""
+        return offset <= self.through and offset not in self.predictions and offset not in self.own
+
+    def has_refused(self, offset: int) -> bool:
+        """Whether the request at this offset was refused."""
+        return self.is_passed(offset) and any(offset in stretch for stretch in self.asked)
 
 
 class RequestReader:

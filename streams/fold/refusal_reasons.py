@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from driftline.features.errors import FeatureValueError
 from driftline.online_models.errors import reason_of
 from driftline.streams.declare.events import Event, Reference, moment
-from driftline.streams.errors import Refused
+from driftline.streams.errors import UPGRADE, Refused
 from driftline.streams.fold.watermark import Watermark
+
+
+def refused_before() -> Refused:
+    """The event is a request of before an upgrade, which the code of that time did not answer."""
+    return Refused(
+        UPGRADE,
+        "the code that served before this one did not answer the request, and this one would: send it again",
+    )
 
 
 def late(event: Event, watermark: Watermark) -> Refused:

@@ -25,6 +25,7 @@ from driftline.streams.checkpoints.segment_collection import SegmentCollection
 from driftline.streams.checkpoints.segment_files import SegmentFolders, SegmentLost
 from driftline.streams.code.fingerprint import numeric_fingerprint
 from driftline.streams.code.fold_version import fold_version
+from driftline.streams.declare.events import tag_of
 from driftline.streams.declare.topics import Topics, TopicSpec
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.fold.processor import PartitionProcessor
@@ -129,6 +130,16 @@ class Deployment:
     def is_beside(self) -> bool:
         """Whether other code still serves: this stage then sends to the later ones, and publishes nothing."""
         return self.handover is not None and not self.handover.is_done and not self.is_last
+
+    @property
+    def follows(self) -> bool:
+        """Whether this is the first stage of a chain that took over from other code."""
+        return self.stage == 0 and self.number > 0
+
+    @property
+    def asks(self) -> str:
+        """The type of the events that ask for predictions."""
+        return tag_of(self.case.task.ask)
 
     @property
     def first_position(self) -> int:

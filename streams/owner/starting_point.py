@@ -219,7 +219,7 @@ async def _from_the_start(
         raise TakeOverRefused(f"{error}. Restore a checkpoint, or choose another namespace") from error
     if deployment.is_last and deployment.number > 0:
         try:
-            fold, inherited = await succeeded(deployment, partition, known[-1].epoch)
+            fold, inherited = await succeeded(deployment, partition, [one.epoch for one in known])
         except NothingToInheritFrom as error:
             raise TakeOverRefused(f"{error}, or restore a checkpoint") from error
         return Start(fold, None, tails, None, inherited)

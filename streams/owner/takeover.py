@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 
 from driftline.features.state.event_time import NEVER
 from driftline.streams.archive.epochs import Announced, CodeEpoch, epoch_output, epochs, tails_of
-from driftline.streams.checkpoints.tails import OutputMark, Tail
+from driftline.streams.checkpoints.tails import Tail, marks_of
 from driftline.streams.errors import StreamsError
-from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.owned_partition import Held, OwnedPartition
 from driftline.streams.owner.starting_point import Start, TakeOverRefused, inherited_start, starting_point
 from driftline.streams.owner.topology import TopologyRefused, topology
 from driftline.streams.owner.upgrade.beside import chain_epoch, own_beside, reported_before
-from driftline.streams.owner.upgrade.chain_standby import ChainStandby
+from driftline.streams.owner.upgrade.chain_standby import ChainStandby, intake_succeeded
 from driftline.streams.owner.upgrade.held_back import Inherited
 from driftline.streams.owner.upgrade.standby import Standby
 from driftline.streams.records.outputs import Outputs
@@ -147,24 +146,23 @@ async def _resume(
     outbox = Outbox(
         appender,
         places,
-        {
-            kind: OutputMark(extents[place].topic_id, extents[place].end, tail.position, tail.offset)
-            for kind, place in places.items()
-            for tail in (start.tails[kind],)
-        },
+        marks_of(places, extents, start.tails),
         {kind: max(tail.position, before.get(kind, NOTHING)) for kind, tail in start.tails.items()},
         _unproved(start, before, first),
         deployment.places.input,
     )
     inherited = start.inherited
     if isinstance(start.standby, Standby):
-        inherited = _inherited_by(start.standby, start.tails, before)
+        inherited = await _inherited_by(start.standby, start.tails, before)
     legacy = None
     if isinstance(standby, ChainStandby):
         legacy = await standby.legacy(start.tails)
         inherited = standby.inherited(legacy)
-    if not known:
-        await _announce(deployment, partition, outbox, before, furthest, legacy)
+    epoch = known[-1].epoch if known else _new_epoch(deployment, partition, extent, before, furthest, legacy)
+    if epoch is not None and not known:
+        await outbox.announce("models" if deployment.is_last else "dead_letters", epoch_output(epoch))
+    if deployment.follows and epoch is not None:
+        inherited = await intake_succeeded(deployment, start.processor, epoch)
     owned = OwnedPartition(deployment, start.processor, outbox, extent, start.header, inherited)
     if held is not None and start.processor is held.processor:
         await owned.publish_letters(held.letters)
@@ -183,40 +181,39 @@ async def _before(
     positions = {kind: tail.position for kind, tail in tails.items()}
     if known:
         return known[-1].epoch.tails
-    if deployment.stage == 0 and deployment.number > 0:
+    if deployment.follows:
         return await reported_before(deployment, partition, positions)
     return positions if is_heir else dict.fromkeys(positions, NOTHING)
 
 
-async def _announce(
+def _new_epoch(
     deployment: Deployment,
     partition: int,
-    outbox: Outbox,
+    log: Extent,
     before: Mapping[str, SourcePosition],
     furthest: int,
     legacy: Legacy | None,
-) -> None:
-    """Say that the outputs beyond those before are this code's: with the models, and of a chain that was
-    taken over with the refusals of the log, too."""
+) -> CodeEpoch | None:
+    """Says that the outputs beyond those before are this code's: with the models, and of a chain that was
+    taken over with the refusals of the log, too. None of a stage that says nothing."""
     if deployment.is_last and deployment.itinerary is not None:
         legacy = Legacy(furthest + 1, NEVER, NEVER) if legacy is None else legacy
-        epoch = chain_epoch(deployment, partition, before, legacy)
-    elif deployment.is_last:
-        epoch = CodeEpoch(partition, furthest + 1, deployment.code, tails_of(before))
-    elif deployment.stage == 0 and deployment.number > 0:
+        return chain_epoch(deployment, partition, before, legacy)
+    code, tails = deployment.code, tails_of(before)
+    if deployment.is_last:
+        return CodeEpoch(partition, furthest + 1, code, tails, asks=deployment.asks)
+    if deployment.follows:
         first = before["dead_letters"][0] + 1
-        epoch = CodeEpoch(partition, first, deployment.code, tails_of(before), deployment.number)
-    else:
-        return
-    await outbox.announce("models" if deployment.is_last else "dead_letters", epoch_output(epoch))
+        return CodeEpoch(partition, first, code, tails, deployment.number, forgets_at=log.end)
+    return None
 
 
-def _inherited_by(
+async def _inherited_by(
     standby: Standby, tails: Mapping[str, Tail], before: Mapping[str, SourcePosition]
 ) -> Inherited | None:
     """The outputs still to be inherited; None if other code has published nothing."""
     standby.see(tails)
-    bequest = Bequest.up_to(before)
+    bequest = await standby.bequest(before)
     if bequest.furthest == NOTHING[0]:
         return None
 
@@ -255,7 +252,7 @@ async def _known_epochs(
     known = [await _epochs_of_this_code(deployment, place, extents[place]) for place in places]
     if own is not None:
         return known[0]
-    if deployment.stage > 0 or deployment.number == 0:
+    if not deployment.follows:
         return []
     # the intake of a chain tells from where on it reports refusals, when it follows that of other code
     letters = outputs["dead_letters"]

@@ -13,9 +13,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from driftline.streams.archive.epochs import Code, CodeEpoch, Stretches
+from driftline.streams.archive.epochs import Code, CodeEpoch, Stretches, stretches_asked
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.archive.topic_history import Past
+from driftline.streams.declare.events import tag_of
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import StreamsError
@@ -63,15 +64,16 @@ class _TakeOver(NamedTuple):
     own_until: int
 
 
-def _take_overs(code: Code, epochs: Sequence[CodeEpoch]) -> Iterator[_TakeOver]:
+def _take_overs(code: Code, epochs: Sequence[CodeEpoch], asks: str) -> Iterator[_TakeOver]:
     own_until = NOTHING[0]
     before: CodeEpoch | None = None
-    for epoch in epochs:
+    for number, epoch in enumerate(epochs):
         if before is not None and before.code != epoch.code:
             if before.code == code:
                 own_until = epoch.from_offset - 1
             elif epoch.code == code and epoch.from_offset > 0:
-                yield _TakeOver(Bequest.up_to(epoch.tails), own_until)
+                asked = stretches_asked(epochs[:number], asks)
+                yield _TakeOver(Bequest.up_to(epoch.tails, asked), own_until)
         before = epoch
 
 
@@ -91,7 +93,7 @@ class Refold:
         epochs: Sequence[CodeEpoch],
     ) -> None:
         self._processor = PartitionProcessor(case, partition)
-        self._take_overs = deque(_take_overs(code, epochs))
+        self._take_overs = deque(_take_overs(code, epochs, tag_of(case.task.ask)))
         self._stretches = Stretches("predictions", epochs, code)
         self._prediction = msgspec.json.Decoder(Prediction)
         if self._take_overs:
@@ -120,16 +122,18 @@ class Refold:
     def _fold(self, records: Sequence[StoredRecord], bequest: Bequest, *, own: bool) -> Outputs:
         """Fold records; other code's answers to their requests stand."""
         beyond = (records[-1].offset + 1, -1)
-        predictions = {
-            position[0]: _decoded(self._prediction, record.value)
-            for position, record in self._predictions.through(min(bequest.predictions, beyond))
-            if self._stretches.reason(position) is not None
-        }
+        predictions, own_answers = {}, set()
+        for position, record in self._predictions.through(min(bequest.predictions, beyond)):
+            if self._stretches.reason(position) is None:
+                own_answers.add(position[0])
+            else:
+                predictions[position[0]] = _decoded(self._prediction, record.value)
         outcomes = [
             record.value or b"" for _, record in self._outcomes.through(min(bequest.outcomes, beyond))
         ]
         if own:
-            return self._inheritance.fold(records, Answered(predictions, NOTHING[0]), outcomes)
+            answered = Answered(predictions, bequest.answered, bequest.asked, own_answers)
+            return self._inheritance.fold(records, answered, outcomes)
         return self._inheritance.step(records, bequest, predictions, outcomes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from driftline.streams.archive.epochs import Code, CodeEpoch, recorded_epochs
+from driftline.streams.archive.epochs import Code, CodeEpoch, asked_before, recorded_epochs
 from driftline.streams.archive.topic_history import Past
 from driftline.streams.between.activations import Sealing
 from driftline.streams.declare.usecase import UseCase
@@ -14,7 +14,7 @@ from driftline.streams.records.ports import Place, StoredRecord
 from driftline.streams.records.positions import SourcePosition, source_of
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold
-from driftline.streams.stages.succession import Legacy, Succession
+from driftline.streams.stages.succession import IntakeSuccession, Legacy, Succession
 
 
 class StageRefold:
@@ -37,12 +37,18 @@ class StageRefold:
         fold = StageFold(case, itinerary, *target, seal=seal, first_position=self.first_position)
         self._fold = fold
         self._succession: Succession | None = None
+        self._intake: IntakeSuccession | None = None
+        if places.number and target.stage == 0:
+            begins = _own(recorded_epochs(past, *places.outputs(target)["dead_letters"]), code, places.number)
+            if begins:
+                unanswered = _unanswered(past, places, code)
+                self._intake = IntakeSuccession(fold, begins[-1].forgets_at, unanswered)
         if places.number and target.stage == itinerary.last:
             outputs = places.outputs(target)
             epochs = recorded_epochs(past, *outputs["models"])
-            own = [epoch for epoch in epochs if epoch.code == code and epoch.number == places.number]
+            own = _own(epochs, code, places.number)
             if own:
-                self._succession = Succession(case, fold)
+                self._succession = Succession(case, fold, asked_before(epochs, own[-1]))
                 predictions, outcomes = (
                     _published(past, outputs[kind], own[-1].tails[kind])
                     for kind in ("predictions", "outcomes")
@@ -52,9 +58,22 @@ class StageRefold:
 
     def step(self, records: Sequence[StoredRecord]) -> Outputs:
         """As `StageFold.step`."""
+        if self._intake is not None:
+            return self._intake.step(records)
         if self._succession is None:
             return self._fold.step(records)
         return self._succession.step(records, self._legacy)
+
+
+def _own(epochs: Sequence[CodeEpoch], code: Code, number: int) -> list[CodeEpoch]:
+    return [epoch for epoch in epochs if epoch.code == code and epoch.number == number]
+
+
+def _unanswered(past: Past, places: StagePlaces, code: Code) -> Iterator[str]:
+    """The requests that the code before had refused when this code took its answering partitions over."""
+    for target in places.targets_of(places.count - 1):
+        for epoch in _own(recorded_epochs(past, *places.outputs(target)["models"]), code, places.number):
+            yield from epoch.unanswered
 
 
 def _published(past: Past, place: Place, tail: SourcePosition) -> Iterator[bytes]:

@@ -80,8 +80,8 @@ class FeatureStage(LaterStage):
         return self._features.segments()
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:
-        """The online row of every key of its windows; none during a warm-up."""
-        return iter(()) if self.warming else self._features.every_row()
+        """The online row of every key of its windows, as of the watermark; none during a warm-up."""
+        return iter(()) if self.warming else self._features.every_row(self.watermark)
 
     def counts(self) -> dict[str, int]:
         """Keys of windows dropped so far to make room for others."""

@@ -23,6 +23,7 @@ from driftline.streams.declare.events import SYSTEM_EVENTS, Command, Event
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import Refused
+from driftline.streams.fold import refusal_reasons
 from driftline.streams.fold.label_join import JoinRule, LabelJoin, LabelJoinState, LabelTally
 from driftline.streams.fold.label_statement import LabelReader
 from driftline.streams.fold.learner import Learner, LearnerParts
@@ -61,8 +62,14 @@ class Predecessor(Protocol):
         """The published answer to the request that came at this source position."""
         ...
 
-    def is_settled(self, at: float) -> bool:
-        """Whether no request of this time will be answered by that code any more."""
+    def is_passed(self, at: float, offset: int) -> bool:
+        """Whether the request of this time, which came at this source position, was not answered, and never
+        will be."""
+        ...
+
+    def refuses(self, event_id: str) -> bool:
+        """Whether it has refused the request with this id, to which there is no answer. Else it took the
+        event for a fact."""
         ...
 
     def unseen_before(self, watermark: float) -> Iterable[Prediction]:
@@ -234,13 +241,15 @@ class LastStage(LaterStage):
         keys = self._requests.keys(event)
         accepted = self._accepted(event, told, turn)
         self._room.check(accepted, keys, x)
-        if problems := self._completion.accepted():  # reported, but no reason to refuse the request
-            self._tell(accepted, Refused("range", "; ".join(problems)), turn.out)
         name, published, silent = self._requests.prediction_id(event), None, told.silent
         if self.predecessor is not None and not silent:
             published = self.predecessor.published(event.id, turn.offset)
             name = name if published is None else published.id
-            silent = published is None and self.predecessor.is_settled(at)
+            silent = published is None and self.predecessor.is_passed(at, turn.offset)
+            if silent and self.predecessor.refuses(event.id):
+                raise refusal_reasons.refused_before()
+        if problems := self._completion.accepted():  # reported, but no reason to refuse the request
+            self._tell(accepted, Refused("range", "; ".join(problems)), turn.out)
         pending = self._requests.pending(name, event, at, x, keys, label_key, silent=silent)
         out = turn.out
         if silent and out.published:

@@ -5,7 +5,8 @@ and in another order. What is published stays all the same: it is known by the e
 is still to be published follows from event times.
 
 - A request that the other code has answered keeps that answer.
-- Another one before the time at which that code was settled was refused there, and stays without an answer.
+- Another one before the time at which that code was settled was refused there. If it came while that code
+  still served, it stays refused, and the first stage takes it for a new one when it is sent again.
   Any other one is answered by the new code.
 - When time has passed all that the other code has published, the outcomes that it did not publish are.
 """
@@ -21,24 +22,30 @@ import msgspec
 
 from driftline.features.state.event_time import NEVER
 from driftline.streams.between.stage_record import StageRecord, decode_record
-from driftline.streams.declare.events import SYSTEM_EVENTS, Event
+from driftline.streams.declare.events import SYSTEM_EVENTS, Event, tag_of
 from driftline.streams.declare.retirement import EventDecoder
 from driftline.streams.declare.usecase import UseCase
 from driftline.streams.errors import StreamsError
 from driftline.streams.records.messages import Outcome, Prediction
 from driftline.streams.records.outputs import Output, Outputs
 from driftline.streams.records.ports import StoredRecord
+from driftline.streams.stages.intake_stage import IntakeStage
 from driftline.streams.stages.last_stage import LastStage
 from driftline.streams.stages.stage_fold import StageFold
+
+UNANSWERED_BYTES = 256 * 1024
+"""Bytes of the ids of refused requests that a code epoch names."""
 
 
 class Legacy(NamedTuple):
     """How far the other code has come: see `CodeEpoch`, whose `from_offset` is `begins` here. Times are
-    seconds since the epoch; `NEVER` where none is known, or nothing is published."""
+    seconds since the epoch; `NEVER` where none is known, or nothing is published. `unanswered` are the newest
+    requests that it has refused, by their ids."""
 
     begins: int
     settled: float
     reached: float
+    unanswered: tuple[str, ...] = ()
 
 
 def beside(settled: float) -> Legacy:
@@ -50,16 +57,19 @@ class Succession:
     """The steps of new code over the last stage's partition, until all of other code's outputs are passed.
 
     Before a step, all that is published of requests before the legacy's `settled` must have been told; after
-    the other code has ended, all that is published.
+    the other code has ended, all that is published. `asks` is the type of the requests that the other code
+    answered, "" if that is not recorded.
     """
 
-    def __init__(self, case: UseCase, fold: StageFold) -> None:
+    def __init__(self, case: UseCase, fold: StageFold, asks: str) -> None:
         if not isinstance(fold.work, LastStage):
             raise StreamsError("only the last stage has outputs to inherit")
         self._fold, self._stage = fold, fold.work
         self._stage.predecessor = self
         self._stage.label_join.inherit()
         self._ask = case.task.ask
+        self._asked_alike = asks in ("", tag_of(case.task.ask))
+        self._refused: dict[str, None] = {}
         self._decode = EventDecoder[Event]((*case.events, *SYSTEM_EVENTS)).decode
         self._heard = dict.fromkeys(fold.work.writers, NEVER)
         self._prediction = msgspec.json.Decoder(Prediction)
@@ -69,7 +79,7 @@ class Succession:
         self._revisions: dict[str, int] = {}
         self._own: set[str] = set()
         self._standing: set[int] = set()
-        self._settled = NEVER
+        self._legacy = beside(NEVER)
         self.withheld: list[Output] = []
         """Dead letters that are not published, as the other code has judged these records."""
         self.reached = NEVER
@@ -114,23 +124,43 @@ class Succession:
         is_request = event.__class__ is self._ask and told.refused is None and not told.silent
         return is_request and event.id not in self._published and event.at.timestamp() >= settled
 
+    @property
+    def unanswered(self) -> tuple[str, ...]:
+        """The ids of the newest requests that the other code has refused."""
+        newest, room = [], UNANSWERED_BYTES
+        for event_id in reversed(self._refused):
+            room -= len(event_id.encode())
+            if room < 0:
+                break
+            newest.append(event_id)
+        return tuple(reversed(newest))
+
     def published(self, event_id: str, offset: int) -> Prediction | None:
         """See `Predecessor`."""
         value = self._published.pop(event_id, None)
         if value is None:
             return None
+        self._refused.pop(event_id, None)
         self._standing.add(offset)
         return self._prediction.decode(value)
 
-    def is_settled(self, at: float) -> bool:
+    def is_passed(self, at: float, offset: int) -> bool:
         """See `Predecessor`."""
-        return at < self._settled
+        return at < self._legacy.settled and offset < self._legacy.begins
+
+    def refuses(self, event_id: str) -> bool:
+        """See `Predecessor`."""
+        if self._asked_alike:
+            self._refused[event_id] = None
+        return self._asked_alike
 
     def unseen_before(self, watermark: float) -> Iterator[Prediction]:
         """See `Predecessor`."""
         while self._by_time and self._by_time[0][0] < watermark:
-            value = self._published.pop(heappop(self._by_time)[1], None)
+            event_id = heappop(self._by_time)[1]
+            value = self._published.pop(event_id, None)
             if value is not None:
+                self._refused.pop(event_id, None)  # it was sent again, and answered then
                 yield self._prediction.decode(value)
 
     def step(self, records: Sequence[StoredRecord], legacy: Legacy) -> Outputs:
@@ -144,7 +174,7 @@ class Succession:
         return out
 
     def _inherit(self, records: Sequence[StoredRecord], legacy: Legacy) -> Outputs:
-        self._settled = legacy.settled
+        self._legacy = legacy
         out = self._fold.step(records)
         standing, self._standing = self._standing, set()
         out.predictions = [one for one in out.predictions if one.offset not in standing]
@@ -174,3 +204,34 @@ class Succession:
         outcome = self._stage.learner.outcome
         out.outcomes = [outcome(one, position, number) for number, one in enumerate(lacking)]
         self._stage.predecessor = None
+
+
+class IntakeSuccession:
+    """The steps of new code over a partition of the log: at offset `at`, where the other code has ended, it
+    forgets the requests that are `unanswered`, so that they are new when they are sent again."""
+
+    def __init__(self, fold: StageFold, at: int, unanswered: Iterable[str]) -> None:
+        if not isinstance(fold.work, IntakeStage):
+            raise StreamsError("only the first stage knows the requests that came before")
+        self._fold, self._intake = fold, fold.work.intake
+        self._at, self._unanswered = at, tuple(unanswered)
+        self.is_over = False
+        """Whether the fold goes on by itself."""
+        if fold.next_offset >= at:
+            self._end()
+
+    def step(self, records: Sequence[StoredRecord]) -> Outputs:
+        """As `StageFold.step`."""
+        before = [record for record in records if record.offset < self._at]
+        after = records[len(before) :]
+        out = self._fold.step(before) if before else Outputs()
+        if self._fold.next_offset >= self._at or after:
+            self._end()
+        if after:
+            out.extend(self._fold.step(after))
+        return out
+
+    def _end(self) -> None:
+        if not self.is_over and self._fold.next_offset <= self._at:
+            self._intake.forget(self._unanswered)
+        self.is_over = True

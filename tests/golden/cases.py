@@ -169,7 +169,8 @@ def _tell(digest: PartitionDigest, outputs: Iterable[Output]) -> None:
 
 
 def _inherited() -> dict[str, str]:
-    """New code takes over from other code, which answered and did not come to all outcomes."""
+    """New code takes over from other code, which refused a request, answered the others, and did not come to
+    all outcomes."""
     import msgspec
     from shop import orders, orders_anew, trade
 
@@ -178,12 +179,14 @@ def _inherited() -> dict[str, str]:
     published = PartitionProcessor(old, 0).step(records[:150])
     decode = msgspec.json.Decoder(Prediction).decode
     answered = {output.offset: decode(output.value) for output in published.predictions}
+    del answered[min(answered)]
     bequest = Bequest(
         *(
             (outputs[-1].offset, outputs[-1].ordinal)
             for outputs in (published.predictions, published.outcomes)
         ),
         furthest=149,
+        asked=[range(150)],
     )
     inheritance = Inheritance(PartitionProcessor(new, 0))
     out = inheritance.step(records, bequest, answered, [output.value for output in published.outcomes])

@@ -90,13 +90,14 @@ def _planned(case: UseCase, letters: Iterator[DeadLetter]) -> Iterator[Retry]:
     from driftline.infra.topics.dead_letter_retries import Retries
 
     now = settings()
-    retries = Retries(case, bootstrap_of(now), case.topics(now.namespace), _taken_over(case))
+    retries = Retries(case, bootstrap_of(now), case.topics(now.namespace), *_taken_over(case))
     return map(retries.plan, letters)
 
 
-def _taken_over(case: UseCase) -> dict[int, int]:
-    """From which offset of each partition of the log on the newest code has taken records in as they came.
-    Says so if that is not the code here."""
+def _taken_over(case: UseCase) -> tuple[dict[int, int], set[str]]:
+    """From which offset of each partition of the log on the newest code has taken records in as they came,
+    and which requests of a chain it takes for new ones although they came before. Says so if that is not the
+    code here."""
     from driftline.infra.serving.deploy import stage_places
     from driftline.infra.serving.serve import open_history
     from driftline.streams.archive.log_reader import SHORT_SILENCE
@@ -107,11 +108,13 @@ def _taken_over(case: UseCase) -> dict[int, int]:
     places = stage_places(case, now)
     with open_history(case, now, SHORT_SILENCE) as history:
         known = {at.partition: stage_epochs(places, history, at) for at in places.targets_of(0)}
+        last = [stage_epochs(places, history, at)[-1:] for at in places.targets_of(places.count - 1)]
     newest = {partition: epochs[-1] for partition, epochs in known.items() if epochs}
     differences = [code.difference(epoch.code) for epoch in newest.values()]
     if other := next(filter(None, differences), None):
         say(f"the workers run other code than this, and judge what is sent: {other}")
-    return {partition: epoch.from_offset for partition, epoch in newest.items()}
+    unanswered = {event_id for epochs in last for epoch in epochs for event_id in epoch.unanswered}
+    return {partition: epoch.from_offset for partition, epoch in newest.items()}, unanswered
 
 
 @commands.command()

@@ -26,6 +26,8 @@ class RefusedRecord(NamedTuple):
     is_behind: bool
     """Whether a stage behind the log refused it. The log's own stage accepted the event, so it drops
     repeats."""
+    epochs: int = 0
+    """How many code epochs had been read by then."""
 
 
 class _Head(msgspec.Struct):
@@ -44,6 +46,7 @@ class Refusals:
     def __init__(self, ask: type[Event], log_partitions: int) -> None:
         self._log_partitions = log_partitions
         self._ask = ask.__struct_config__.tag
+        self._epochs = 0
         self._read_head = msgspec.json.Decoder(_Head).decode
         self._by_position: OrderedDict[LogPosition, RefusedRecord] = OrderedDict()
         self._by_request: dict[str, RefusedRecord] = {}
@@ -54,7 +57,7 @@ class Refusals:
         """Add the refusal of the record with this value. Its position is the partition of its dead letter,
         and the offset in the topic that the stage reads."""
         is_behind = position[0] >= self._log_partitions
-        refusal = RefusedRecord(stage, reason, self._request_id(value), is_behind)
+        refusal = RefusedRecord(stage, reason, self._request_id(value), is_behind, self._epochs)
         self._by_position[position] = refusal
         if refusal.request_id is not None:
             self._by_request[refusal.request_id] = refusal
@@ -78,6 +81,10 @@ class Refusals:
         if oldest.request_id is not None and self._by_request.get(oldest.request_id) is oldest:
             del self._by_request[oldest.request_id]
 
+    def begin_epoch(self) -> None:
+        """Other code serves from here on: what a stage behind the log has refused may be sent again."""
+        self._epochs += 1
+
     def of_request(self, event_id: str) -> RefusedRecord | None:
         """The newest refusal of a request with this id."""
         return self._by_request.get(event_id)
@@ -93,10 +100,11 @@ class Refusals:
         return waiting
 
     def behind(self, request_id: str) -> asyncio.Future[RefusedRecord]:
-        """Resolves if a stage behind the log refuses the request with this id, or has refused it."""
+        """Resolves if a stage behind the log refuses the request with this id, or the code that serves has
+        refused it."""
         waiting: asyncio.Future[RefusedRecord] = asyncio.get_running_loop().create_future()
         known = self._by_request.get(request_id)
-        if known is not None and known.is_behind:
+        if known is not None and known.is_behind and known.epochs == self._epochs:
             waiting.set_result(known)
         else:
             self._waiting_behind[request_id] = waiting

@@ -119,6 +119,7 @@ class PublishedResults:
 
     def _read_record(self, place: TopicPartition, record: Any) -> None:
         if is_epoch(record):
+            self.refusals.begin_epoch()
             return
         source = position_of(record.headers)[0]
         if place.topic == self._topics.dead_letters:
@@ -180,6 +181,14 @@ class PublishedResults:
                     log.debug("asking again for the end of %s: %s", place, error)
             async with self._moved:
                 await self._moved.wait()
+
+    async def read_all_to_end(self) -> None:
+        """The same for all partitions of both."""
+        while self._consumer is None:
+            async with self._moved:
+                await self._moved.wait()
+        for place in self._consumer.assignment():
+            await self.read_to_end(place.topic, place.partition)
 
     def give_up(self, event_id: str) -> None:
         """Stop waiting for this prediction."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from driftline.streams.archive.epochs import CodeEpoch, tails_of
 from driftline.streams.checkpoints.checkpoint import CheckpointRefusal, load
-from driftline.streams.checkpoints.tails import OutputMark, read_tail
+from driftline.streams.checkpoints.tails import marks_of, read_tail
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.outbox import Outbox
 from driftline.streams.owner.owned_partition import OwnedPartition
@@ -35,12 +35,7 @@ async def own_beside(
         kind: await read_tail(deployment.broker, place, extents[place], None)
         for kind, place in places.items()
     }
-    marks = {
-        kind: OutputMark(
-            extents[places[kind]].topic_id, extents[places[kind]].end, tail.position, tail.offset
-        )
-        for kind, tail in tails.items()
-    }
+    marks = marks_of(places, extents, tails)
     held_back = HeldBack()
     positions = {kind: tail.position for kind, tail in tails.items()}
     outbox = Outbox(appender, places, marks, positions, {}, deployment.places.input, held_back)
@@ -62,6 +57,8 @@ def chain_epoch(
         len(deployment.itinerary.writers(deployment.stage)),
         legacy.settled,
         legacy.reached,
+        deployment.asks,
+        legacy.unanswered,
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from math import inf
 
 from driftline.features.state.event_time import NEVER
-from driftline.streams.archive.epochs import CodeEpoch, epochs
+from driftline.streams.archive.epochs import CodeEpoch, asked_before, epochs
 from driftline.streams.between.stage_record import Writer, decode_record
 from driftline.streams.checkpoints.checkpoint import CheckpointHeader, input_hash
 from driftline.streams.checkpoints.tails import OutputMark, Tail, read_tail
@@ -19,12 +19,14 @@ from driftline.streams.declare.plan import QUESTIONS
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold.inheritance import Bequest
 from driftline.streams.owner.deployment import Deployment
+from driftline.streams.owner.partition_fold import PartitionFold
 from driftline.streams.owner.upgrade.held_back import Inherited
 from driftline.streams.owner.upgrade.standby import (
     INHERITED,
     LogRemade,
     NothingToInheritFrom,
     newest_marks,
+    positions_of,
     refuse_deleted,
 )
 from driftline.streams.owner.upgrade.upgrade_plan import Planner, UpgradePlan
@@ -33,7 +35,7 @@ from driftline.streams.records.ports import Broker, Extent, Place, RecordsMissin
 from driftline.streams.records.positions import SourcePosition, position_of, source_of
 from driftline.streams.stages.places import StagePlaces
 from driftline.streams.stages.stage_fold import StageFold
-from driftline.streams.stages.succession import Legacy, Succession, beside
+from driftline.streams.stages.succession import IntakeSuccession, Legacy, Succession, beside
 
 
 class _Front:
@@ -84,7 +86,7 @@ class ChainStandby:
         fold = deployment.new_fold(partition)
         assert isinstance(fold, StageFold)
         self.processor = fold
-        self._succession = Succession(deployment.case, fold)
+        self._succession = Succession(deployment.case, fold, before.asks)
         self._planner = Planner(partition)
         fold.pools_watched_by(self._planner)
         self._places = deployment.outputs(partition)
@@ -118,7 +120,7 @@ class ChainStandby:
     async def approach(self) -> int:
         """Fold as far as it is known what the other code answers; returns the number of records."""
         marks = await self.marks()
-        bequest = Bequest.up_to({kind: tail.position for kind, tail in (await self._tails(marks)).items()})
+        bequest = Bequest.up_to(positions_of(await self._tails(marks)))
         self._settled = await self._front.settled(bequest.answered)
         # read once more: everything settled at the first reading can be read at the second
         await self._tell(await self._tails(marks))
@@ -148,11 +150,12 @@ class ChainStandby:
             raise LogRemade(
                 f"{self._places['models']}: another code has taken over during the upgrade: start it again"
             )
-        bequest = Bequest.up_to({kind: tail.position for kind, tail in tails.items()})
+        bequest = Bequest.up_to(positions_of(tails))
         self._settled = max(self._settled, await self._front.settled(bequest.answered))
         await self._tell(tails)
         begins = self.processor.first_position + self.processor.next_offset
-        return Legacy(begins, self._settled, self._succession.reached)
+        succession = self._succession
+        return Legacy(begins, self._settled, succession.reached, succession.unanswered)
 
     def inherited(self, legacy: Legacy) -> Inherited:
         """How the rest is folded."""
@@ -206,11 +209,15 @@ class ChainStandby:
         )
 
 
-async def succeeded(deployment: Deployment, partition: int, epoch: CodeEpoch) -> tuple[StageFold, Inherited]:
-    """A fold from the start of the last stage's topic, after this code has taken over with this epoch."""
+async def succeeded(
+    deployment: Deployment, partition: int, known: Sequence[CodeEpoch]
+) -> tuple[StageFold, Inherited]:
+    """A fold from the start of the last stage's topic, after this code has taken over. The epochs of the
+    partition are `known`, the newest is this code's."""
     fold = deployment.new_fold(partition)
     assert isinstance(fold, StageFold)
-    succession, places = Succession(deployment.case, fold), deployment.outputs(partition)
+    epoch, places = known[-1], deployment.outputs(partition)
+    succession = Succession(deployment.case, fold, asked_before(known, epoch))
     extents = await deployment.broker.extents(list(places.values()))
     refuse_deleted(deployment, partition, extents)
     published = {}
@@ -237,6 +244,24 @@ async def _published_until(broker: Broker, place: Place, extent: Extent, tail: S
                 return found
             found.append(record.value or b"")
     return found
+
+
+async def intake_succeeded(
+    deployment: Deployment, fold: PartitionFold, begins: CodeEpoch
+) -> Inherited | None:
+    """How a partition of the log is folded until this code, whose epoch `begins` there, forgets the requests
+    that the code before had refused; None once it has."""
+    assert isinstance(fold, StageFold)
+    newest = [epoch for epoch in await newest_epochs(deployment) if epoch is not None]
+    unanswered = [event_id for epoch in newest for event_id in epoch.unanswered]
+    succession = IntakeSuccession(fold, begins.forgets_at, unanswered)
+    if succession.is_over:
+        return None
+
+    async def fold_on(records: Sequence[StoredRecord]) -> Outputs:
+        return succession.step(records)
+
+    return Inherited(fold_on, lambda: succession.is_over)
 
 
 async def newest_epochs(deployment: Deployment) -> list[CodeEpoch | None]:

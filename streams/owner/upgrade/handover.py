@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from driftline.streams.archive.epochs import CodeEpoch
-from driftline.streams.errors import REPORT_ONLY, Refused
+from driftline.streams.errors import REPORT_ONLY, UPGRADE, Refused
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.owned_partition import OwnedPartition
 from driftline.streams.owner.upgrade.chain_standby import ChainStandby, newest_epochs
@@ -130,7 +130,9 @@ def _judge(plan: UpgradePlan, partition: int, offset: int, refused: Refused, *, 
     """Count a record that the new code refuses."""
     if refused.stage in REPORT_ONLY:
         return
-    if was_refused:
+    if refused.stage == UPGRADE:
+        plan.kept_refused += 1
+    elif was_refused:
         plan.refused_before += 1
     else:
         plan.refuse(partition, offset, refused)

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from driftline.streams.archive.epochs import epochs
+from driftline.streams.archive.epochs import epochs, stretches_asked
 from driftline.streams.checkpoints.checkpoint import CheckpointHeader, CheckpointRefusal, input_hash, load
 from driftline.streams.checkpoints.tails import OutputMark, Tail, read_tail
 from driftline.streams.errors import REPORT_ONLY, StreamsError
@@ -21,7 +21,7 @@ from driftline.streams.owner.deployment import Deployment
 from driftline.streams.owner.upgrade.upgrade_plan import Planner, UpgradePlan
 from driftline.streams.records.outputs import KINDS, Outputs
 from driftline.streams.records.ports import Extent, Place, StoredRecord
-from driftline.streams.records.positions import position_of
+from driftline.streams.records.positions import SourcePosition, position_of
 from driftline.streams.records.published import PublishedOutputs
 
 
@@ -100,7 +100,7 @@ class Standby:
         # read once more: everything settled at the first reading can be read at the second
         tails = await self._tails(marks)
         self.see(tails)
-        bequest = Bequest(tails["predictions"].position, tails["outcomes"].position, furthest)
+        bequest = (await self.bequest(positions_of(tails)))._replace(furthest=furthest)
         return await self._fold_up_to(min(bequest.settled + 1, log_end), bequest)
 
     async def plan(self) -> UpgradePlan:
@@ -109,9 +109,18 @@ class Standby:
         ahead = self.restored(self._deployment, self.partition, self.snapshot(), rows=self._rows)
         tails = await ahead._tails(await ahead.marks())
         ahead.see(tails)
-        bequest = Bequest.up_to({kind: tail.position for kind, tail in tails.items()})
+        bequest = await ahead.bequest(positions_of(tails))
         await ahead._fold_up_to(bequest.furthest + 1, bequest)
         return ahead._planner.plan
+
+    async def bequest(self, positions: Mapping[str, SourcePosition]) -> Bequest:
+        """What other code leaves that has published up to these source positions, by kind."""
+        deployment = self._deployment
+        models = deployment.outputs(self.partition)["models"]
+        extent = (await deployment.broker.extents([models]))[models]
+        known = await epochs(deployment.broker, models, extent.begin, extent.end)
+        asked = stretches_asked([announced.epoch for announced in known], deployment.asks)
+        return Bequest.up_to(positions, asked)
 
     async def _fold_up_to(self, end: int, bequest: Bequest) -> int:
         await self._read_letters()
@@ -184,6 +193,11 @@ class Standby:
             self._deployment.code,
             dict(await self.marks()),
         )
+
+
+def positions_of(tails: Mapping[str, Tail]) -> dict[str, SourcePosition]:
+    """The source positions of tails."""
+    return {kind: tail.position for kind, tail in tails.items()}
 
 
 def refused_in(letters: Sequence[StoredRecord]) -> set[int]:

@@ -8,12 +8,23 @@ from typing import Any
 
 import msgspec
 
-from driftline.streams.errors import REPORT_ONLY, Refused
+from driftline.streams.errors import REPORT_ONLY, UPGRADE, Refused
 
 REASONS = 12
 """Kinds of reason that are counted separately; rarer ones are counted together."""
 OTHER_REASONS = "other reasons"
 _VARYING = re.compile(r"[-+]?\d[\w:.+-]*|'[^']*'|\"[^\"]*\"")
+
+
+_COUNTS = (
+    "records",
+    "refused_before",
+    "kept_refused",
+    "unknown",
+    "answers",
+    "other_answers",
+    "other_points",
+)
 
 
 class RefusalReason(msgspec.Struct):
@@ -35,7 +46,8 @@ class UpgradePlan(msgspec.Struct):
     """Counts of the records of a log that the new code has folded.
 
     `refused` are those that the old code had accepted, grouped by similar reasons; `refused_before` those
-    that both refuse; for `unknown` ones it is no longer known what the old code did with them. `answers` are
+    that both refuse; `kept_refused` requests that the old code had not answered, which stay refused; for
+    `unknown` ones it is no longer known what the old code did with them. `answers` are
     published predictions to which the new code has an answer of its own, `other_answers` those where that
     differs, `other_points` those where the prediction itself differs.
     """
@@ -43,6 +55,7 @@ class UpgradePlan(msgspec.Struct):
     records: int = 0
     refused: dict[str, RefusalReason] = msgspec.field(default_factory=dict)
     refused_before: int = 0
+    kept_refused: int = 0
     unknown: int = 0
     answers: int = 0
     other_answers: int = 0
@@ -66,7 +79,7 @@ class UpgradePlan(msgspec.Struct):
 
     def add(self, other: UpgradePlan) -> None:
         """Add the result of another partition."""
-        for name in ("records", "refused_before", "unknown", "answers", "other_answers", "other_points"):
+        for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for reason in other.refused.values():
             self.refuse(reason.partition, reason.first, Refused(reason.stage, reason.reason), reason.records)
@@ -81,6 +94,11 @@ class UpgradePlan(msgspec.Struct):
             f"code which serves accepted ({self.refused_before:,} are refused by both{unknown})",
             *(f"  {reason}" for reason in reasons),
         ]
+        if self.kept_refused:
+            lines.append(
+                f"{self.kept_refused:,} requests of the past that the code which serves did not answer would "
+                "be answered now: they stay refused (`driftline dead-letters retry` sends them again)"
+            )
         if self.answers:
             lines.append(
                 f"of {self.answers:,} published predictions, {self.other_answers:,} would be "
@@ -104,7 +122,9 @@ class Planner:
         """The new code refuses a record; in a warm-up nothing is `published`."""
         if refused.stage in REPORT_ONLY:
             return
-        if offset in self.before:
+        if refused.stage == UPGRADE:
+            self.plan.kept_refused += 1
+        elif offset in self.before:
             self.plan.refused_before += 1
         # a warm-up's records were checked before they were sent: this one could be decoded then
         elif offset < self.known_from or (not published and refused.stage != "decode"):

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
+import parcels
 import pytest
 import shop
 
 from driftline.infra.local.kafka import LocalStack
+from driftline.streams.declare.events import Event
 from tests.infra.gateway.gateways import BASE, Answer, Client, Gateways, asked, encoded, published
 
 
@@ -28,12 +31,17 @@ def gateways(system_of: Callable[..., Any], eventually: Callable[..., Any]) -> G
     return Gateways(system)
 
 
-def with_client(gateways: Gateways, use: Callable[[Client], Awaitable[None]], key: str | None = "") -> None:
+def with_client(
+    gateways: Gateways,
+    use: Callable[[Client], Awaitable[None]],
+    key: str | None = "",
+    base: str = BASE,
+) -> None:
     async def run() -> None:
         port = gateways.ports[0] if gateways.ports else gateways.start()
         await gateways.until_ready(port)
         async with aiohttp.ClientSession() as session:
-            await use(Client(session, port, gateways.key if key == "" else key))
+            await use(Client(session, port, gateways.key if key == "" else key, base))
 
     asyncio.run(run())
 
@@ -165,25 +173,34 @@ def test_a_client_chooses_how_long_it_waits_and_sends_many_at_once(gateways: Gat
     with_client(gateways, use)
 
 
+@pytest.mark.parametrize(
+    ("case", "events"),
+    [("shop:orders", list(shop.trade(20))), ("parcels:on_two", list(parcels.events(40)))],
+    ids=["one stage", "a chain"],
+)
 def test_a_request_that_was_part_of_a_warm_up_is_refused_as_it_will_not_be_answered(
-    system_of: Callable[..., Any], eventually: Callable[..., Any], tmp_path: Path
+    case: str,
+    events: list[Event],
+    system_of: Callable[..., Any],
+    eventually: Callable[..., Any],
+    tmp_path: Path,
 ) -> None:
-    system = system_of("shop:orders")
+    system = system_of(case)
     worker = system.start()
     history = tmp_path / "history.jsonl"
-    history.write_bytes(b"\n".join(encoded(event) for event in shop.trade(20)))
-    assert system.run("produce", "shop:orders", history, "--warm-up").returncode == 0
+    history.write_bytes(b"\n".join(map(encoded, events)))
+    assert system.run("produce", case, history, "--warm-up").returncode == 0
     eventually(lambda: system.folded(worker))
 
     async def use(client: Client) -> None:
-        known = next(event for event in shop.trade(20) if isinstance(event, shop.Asked))
+        known = next(event for event in events if isinstance(event, system.case.task.ask))
         status, body, _ = await client.post("/predictions", encoded(known), Prefer="wait=60")
         assert (status, json.loads(body)["stage"]) == (422, "id")
         assert "part of a warm-up" in json.loads(body)["detail"]
-        new = encoded(asked(1, id="of-its-own"))
-        assert (await client.post("/predictions", new, Prefer="wait=60"))[0] == 200
+        new = msgspec.structs.replace(known, id="of-its-own", at=events[-1].at)
+        assert (await client.post("/predictions", encoded(new), Prefer="wait=60"))[0] == 200
 
-    with_client(Gateways(system), use)
+    with_client(Gateways(system, case), use, base=f"/v1/cases/{system.case.name}")
 
 
 async def refusal(client: Client, event_id: str) -> tuple[int, bytes]:

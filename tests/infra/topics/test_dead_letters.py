@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 import shop
+from parcels import Sent, on_two
+from parcels import events as parcel_events
 
 from driftline.infra.errors import InfraError
-from driftline.infra.topics.dead_letter_retries import FOLDED_ANEW, Retries
+from driftline.infra.topics.dead_letter_retries import FOLDED_ANEW, REPEATED, Retries
 from driftline.infra.topics.dead_letters import (
     BEHIND_THE_LOG,
     FINAL_STAGES,
@@ -122,25 +124,45 @@ def test_an_event_goes_where_it_belongs_under_its_own_key(stage: str) -> None:
     assert retry.partition == partition_of(b"s1", shop.orders.partitions)
 
 
+LABEL = CODEC.encode(shop.settled(1, 5.0, "s1"))
+HOME = partition_of(b"s1", shop.orders.partitions)
+
+
+def problem_of(letter: DeadLetter, taken_over: int) -> str:
+    """Why a letter is not retried, where the code that serves came to this offset of each partition."""
+    taken = dict.fromkeys(range(shop.orders.partitions), taken_over)
+    return Retries(shop.orders, "localhost:1", shop.orders.topics("t"), taken).plan(letter).problem
+
+
 def test_what_the_code_that_serves_has_folded_anew_is_not_sent_unless_its_place_was_wrong() -> None:
     """Code that took over has accepted at its place what the code before had refused there."""
-    home = partition_of(b"s1", shop.orders.partitions)
     source = letter("decode").source
     assert source is not None
-
-    def problem(stage: str, key: bytes, taken_over: int) -> str:
-        taken = dict.fromkeys(range(shop.orders.partitions), taken_over)
-        retries = Retries(shop.orders, "localhost:1", shop.orders.topics("t"), taken)
-        return retries.plan(letter(stage, key=key, partition=home)).problem
-
     for stage in ("decode", "features", "label", "schema"):
-        assert problem(stage, b"s1", source) == ""
-        assert problem(stage, b"s1", source + 1) == FOLDED_ANEW
-    assert problem("time", b"s1", source + 1) == "", "its time may have come since"
-    assert problem("key", b"somebody", source + 1) == ""
-    astray = letter("partition", partition=(home + 1) % shop.orders.partitions)
-    taken = {astray.id.partition: source + 1}
-    assert Retries(shop.orders, "localhost:1", shop.orders.topics("t"), taken).plan(astray).problem == ""
+        of_label = letter(stage, value=LABEL, partition=HOME)
+        assert problem_of(of_label, source) == ""
+        assert problem_of(of_label, source + 1) == FOLDED_ANEW
+    its_time_may_have_come = letter("time", value=LABEL, partition=HOME)
+    assert problem_of(its_time_may_have_come, source + 1) == ""
+    assert problem_of(letter("key", value=LABEL, key=b"somebody", partition=HOME), source + 1) == ""
+    astray = letter("partition", value=LABEL, partition=(HOME + 1) % shop.orders.partitions)
+    assert problem_of(astray, source + 1) == ""
+
+
+def test_a_request_that_was_refused_before_an_upgrade_can_be_retried() -> None:
+    """The code that took over has left it out. The stages of a chain know the newest of them."""
+    request = letter("features", partition=HOME)
+    assert request.source is not None
+    assert problem_of(request, request.source + 1) == ""
+    topics = on_two.topics("t")
+    parcel = next(event for event in parcel_events() if isinstance(event, Sent))
+    home = partition_of(parcel.sender.encode(), 2)
+    of_parcel = letter(
+        "features", value=on_two.codec().encode(parcel), key=parcel.sender.encode(), partition=home
+    )
+    for unanswered, problem in (((parcel.id,), ""), (("another",), REPEATED)):
+        taken = {home: request.source + 1}
+        assert Retries(on_two, "localhost:1", topics, taken, unanswered).plan(of_parcel).problem == problem
 
 
 def test_a_fact_for_every_partition_goes_to_the_one_that_refused_it() -> None:

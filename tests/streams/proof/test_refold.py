@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import shop
 
-from driftline import Member, PerKey
-from driftline.streams.archive.epochs import Code, CodeEpoch
+from driftline import Member, PerKey, derive
+from driftline.streams.archive.epochs import Code, CodeEpoch, stretches_asked
 from driftline.streams.archive.parts import ArchivedRecord
 from driftline.streams.checkpoints.tails import Tail
 from driftline.streams.code.fingerprint import Fingerprint
@@ -28,7 +29,17 @@ from driftline.streams.simulation.sources import layout
 from tests.streams.proof.in_memory import InMemory
 
 CASE = shop.orders
-OTHER_CASE = replace(CASE, models=PerKey(champion=Member("constant", shop.TurnsNaN), frozen_after=20))
+
+
+def refuses_some(event: Any) -> float:
+    return 1 / 0 if int(event.order[1:]) % 5 == 1 else 1.0
+
+
+OTHER_CASE = replace(
+    CASE,
+    models=PerKey(champion=Member("constant", shop.TurnsNaN), frozen_after=20),
+    features=CASE.features | {"picky": derive(refuses_some)},
+)
 TOPICS = CASE.topics()
 ARITHMETIC = Fingerprint("3.11", "b" * 64, "c" * 64)
 OWN, OTHER = Code("a" * 64, ARITHMETIC), Code("e" * 64, ARITHMETIC)
@@ -67,7 +78,7 @@ class Held(InMemory):
         standby.see(
             {kind: Tail(at, self.end(getattr(TOPICS, kind), 0) - 1, None) for kind, at in tails.items()}
         )
-        bequest = Bequest.up_to(tails)
+        bequest = Bequest.up_to(tails, stretches_asked(self.epochs, "asked"))
         for records in self.records(TOPICS.log, 0, 0, until):
             out = await standby.fold(records, bequest) if inherits else processor.step(records)
             for kind in KINDS:

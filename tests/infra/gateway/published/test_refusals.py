@@ -87,3 +87,19 @@ def test_a_request_that_a_stage_behind_the_log_has_refused_is_refused_when_it_co
         assert (await known.behind("asked-2")).reason == "behind"
 
     asyncio.run(run())
+
+
+def test_what_the_code_before_had_refused_behind_the_log_may_be_asked_again() -> None:
+    async def run() -> None:
+        known = Refusals(shop.Asked, 2)
+        known.add((2, 6), value(shop.asked(2, 1.0)), "features", "of the code before")
+        known.begin_epoch()
+        asked = known.behind("asked-2")
+        assert not asked.done()
+        found = known.of_request("asked-2")
+        assert found is not None
+        assert found.reason == "of the code before"
+        known.add((2, 7), value(shop.asked(2, 1.0)), "size", "of this code")
+        assert (await asked).reason == "of this code"
+
+    asyncio.run(run())

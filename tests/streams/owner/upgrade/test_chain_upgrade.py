@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import msgspec
 import pytest
-from parcels import Sent, Share, events, on_two, parcels
+from parcels import Sent, Share, events, fragile, on_two, parcels
 
-from driftline import HOUR, Member, Shared, UseCase, mean
+from driftline import HOUR, Member, Shared, UseCase, derive, mean
 from driftline.streams.archive.epochs import decode_epoch, is_epoch
 from driftline.streams.errors import StreamsError
 from driftline.streams.fold import inheritance
@@ -29,6 +29,7 @@ from driftline.streams.simulation.chain_simulation import ChainSimulation
 from driftline.streams.simulation.sources import laid_out, with_closing_clock
 from tests.streams.owner.owned_chain import OwnedChain
 from tests.streams.proof.in_memory import Held
+from tests.streams.proof.test_stage_audit import audited
 
 EVENTS = 120
 T = TypeVar("T")
@@ -66,12 +67,17 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 class Upgrade:
     """Old code and new code of a case, while events come, in an order that a seed decides."""
 
-    def __init__(self, new: UseCase, seed: int) -> None:
+    def __init__(self, new: UseCase, seed: int, old: UseCase, *, heavy: bool) -> None:
         self.random = Random(seed)
         self.new_case = new
-        self.old = OwnedChain(on_two, 2, self.random)
+        self.old = OwnedChain(old, 2, self.random)
         self.new: OwnedChain | None = None
-        self.events = list(with_closing_clock(on_two, events(EVENTS, seed)))
+        self.events = [
+            msgspec.structs.replace(event, weight=200.0)
+            if heavy and isinstance(event, Sent) and self.random.random() < 0.3
+            else event
+            for event in with_closing_clock(on_two, events(EVENTS, seed))
+        ]
         self._coming = iter(laid_out(on_two, self.events, 2, self.old.itinerary.entry))
 
     def produce(self, count: int) -> None:
@@ -114,9 +120,12 @@ class Upgrade:
                 await asyncio.sleep(0)
 
 
-async def upgraded(new: UseCase, seed: int, kills: int) -> Upgrade:
-    """All of a log, served by old code, then by new code; `kills` of either in the middle."""
-    world = Upgrade(new, seed)
+async def upgraded(
+    new: UseCase, seed: int, kills: int, old: UseCase = on_two, *, heavy: bool = False
+) -> Upgrade:
+    """All of a log, served by old code, then by new code; `kills` of either in the middle. Some parcels are
+    `heavy`."""
+    world = Upgrade(new, seed, old, heavy=heavy)
     random = world.random
     for target in world.old.targets:
         await world.old.own(target)
@@ -192,14 +201,14 @@ async def check_recomputed(chain: OwnedChain) -> None:
     """What the new code has published is what its topic and the other code's answers give."""
     last = chain.stages[-1]
     places = last.outputs(0)
-    epoch = [decode_epoch(r) for r in chain.broker.at(places["models"]) if r and is_epoch(r)][-1]
-    _, inherited = await succeeded(last, 0, epoch)
+    epochs = [decode_epoch(r) for r in chain.broker.at(places["models"]) if r and is_epoch(r)]
+    _, inherited = await succeeded(last, 0, epochs)
     out = Outputs()
     for record in chain.records(chain.targets[-1]):
         out.extend(await inherited.fold([record]))
     assert inherited.is_over()
     for kind in KINDS:
-        tail = epoch.tails[kind]
+        tail = epochs[-1].tails[kind]
         own = [
             (record.key, record.value, list(record.headers))
             for position, record in chain.broker.data(places[kind])
@@ -278,3 +287,47 @@ def test_a_prediction_of_code_with_other_stages_names_that_code() -> None:
             traced(on_two, world.old, of_new)
 
     asyncio.run(go())
+
+
+def carries_little(sent: Sent) -> float:
+    if sent.weight > 100:
+        raise ValueError("nobody carries that")
+    return sent.weight
+
+
+STRICT = {
+    "the log's stage": replace(on_two, features={**parcels.features, "light": derive(carries_little)}),
+    "a stage behind it": fragile,
+}
+
+
+@pytest.mark.parametrize("refused_by", STRICT)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_request_that_was_refused_is_answered_when_it_is_sent_again(refused_by: str, seed: int) -> None:
+    async def go() -> None:
+        world = await upgraded(on_two, seed, 0, STRICT[refused_by], heavy=True)
+        chain = world.new
+        assert chain is not None
+        requests = [event for event in world.events if isinstance(event, Sent)]
+        unanswered = [one for one in requests if one.id not in answers(chain)]
+        assert unanswered
+        assert all(one.weight > 100 for one in unanswered)
+        end = world.events[-1].at
+        for one in unanswered:
+            again = msgspec.structs.replace(one, at=end)
+            key, home = chain.itinerary.entry(again)
+            assert home is not None
+            chain.broker.add(chain.stages[0].log(home), key, on_two.codec().encode(again))
+        await chain.serve()
+        assert answers(chain) == Counter(one.id for one in requests)
+        for task in chain.tasks.values():
+            await task.stop()
+        done = audited(chain)
+        assert all(one.audit.first_difference is None for one in done.values())
+
+    asyncio.run(go())
+
+
+def answers(chain: OwnedChain) -> Counter[str]:
+    """How often each request was answered."""
+    return Counter(one.event_id for one in decoded(chain, chain.stages[0].topics.predictions, Prediction))
