@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice
 from sys import getsizeof
 from typing import Any, Literal, NamedTuple
@@ -97,6 +97,14 @@ class _IdBlock(NamedTuple):
                 return complex(array("d", self.times)[slot], array("I", self.contents)[slot])
         return None
 
+    def events(self) -> Iterator[_Seen]:
+        rows = zip(
+            array("I", self.types), self.ids, array("d", self.times), array("I", self.contents), strict=True
+        )
+        return (
+            _Seen(self.tags[of_type], event_id, time, content) for of_type, event_id, time, content in rows
+        )
+
     def hashes(self) -> Hashes:
         tags = hashes_of(self.tags)
         return tags[np.frombuffer(self.types, np.uint32)] ^ hashes_of(self.ids)
@@ -153,16 +161,34 @@ class _PackedEvents:
 
     def add(self, events: Sequence[_Seen]) -> None:
         """Pack events, at least one."""
+        segment, hashes = self._packed(events)
+        self._index.add(self._put(segment), hashes)
+        if self._index.entries > MOST_ENTRIES * self.count:
+            self._index.clean(len(events), self.count, self._is_gone)
+
+    def forget(self, tag: str, ids: Collection[str]) -> None:
+        """Pack the segments anew that have events of this type with these ids."""
+        segments, self._segments = list(self._segments.values()), {}
+        self._index, self.count = KeyIndex(), 0
+        found = IndexedLater(self._index)
+        for segment in segments:
+            events = [seen for block in segment.blocks for seen in _read(block).events()]
+            kept = [seen for seen in events if seen.tag != tag or seen.event_id not in ids]
+            if len(kept) == len(events):
+                found.add(self._put(segment), segment.hashes())
+            elif kept:
+                fewer, hashes = self._packed(kept)
+                found.add(self._put(fewer), hashes)
+        found.finish()
+
+    def _packed(self, events: Sequence[_Seen]) -> tuple[_IdSegment, Hashes]:
         blocks = [_IdBlock.of(some) for some in _cut(events)]
         hashes = np.concatenate([block.hashes() for block in blocks])
         parts = [_write(block) for block in blocks]
         counts = b"".join(number.to_bytes(_COUNT, "little") for number in (len(events), len(parts)))
         columns = stored_hashes(hashes, alike=True), piece_columns(parts)
         content = self._store.keep(b"".join((counts, *columns, *parts)), held=False)
-        places = self._put(_IdSegment(content, max(seen.time for seen in events)))
-        self._index.add(places, hashes)
-        if self._index.entries > MOST_ENTRIES * self.count:
-            self._index.clean(len(events), self.count, self._is_gone)
+        return _IdSegment(content, max(seen.time for seen in events)), hashes
 
     def _put(self, segment: _IdSegment) -> Hashes:
         """Add a segment, but for the index; returns the place of each of its events."""
@@ -252,10 +278,14 @@ class SeenEvents:
             of_type = self._newer[tag] = {}
         of_type[event_id] = complex(at if now == NEVER else now, content)
 
-    def forget(self, tag: str, event_id: str) -> None:
-        """An event of this type and id is new when it comes again."""
+    def forget(self, tag: str, ids: Collection[str]) -> None:
+        """Events of this type with these ids are new when they come again."""
+        packed = {event_id for event_id in ids if self._packed.find(tag, event_id) is not None}
         for half in (self._newer, self._older):
-            half.get(tag, {}).pop(event_id, None)
+            for event_id in ids:
+                half.get(tag, {}).pop(event_id, None)
+        if packed:
+            self._packed.forget(tag, packed)
 
     def find(self, tag: str, event_id: str, content: int, now: float) -> Novelty:
         """Whether an event of this type and id was accepted within the horizon before `now`."""

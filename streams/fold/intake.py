@@ -7,7 +7,7 @@ some hundred records: nothing here depends on a model's answer, and each half ru
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from driftline.errors import pass_interrupt
@@ -224,11 +224,9 @@ class Intake:
             pass_interrupt(error)
             return record, Refused("decode", reason_of(error)), 0
 
-    def forget(self, request_ids: Iterable[str]) -> None:
+    def forget(self, request_ids: Collection[str]) -> None:
         """The requests with these ids, which were refused later, are new when they come again."""
-        tag = self._routes[self._task.ask].tag
-        for request_id in request_ids:
-            self._s.seen.forget(tag, request_id)
+        self._seen.forget(self._routes[self._task.ask].tag, request_ids)
 
     def put_rows(self, out: Outputs) -> None:
         """Put out the online feature rows that changed since the last time; a warm-up holds them back."""

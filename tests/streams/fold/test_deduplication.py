@@ -54,6 +54,31 @@ def test_an_event_is_known_for_just_the_horizon() -> None:
         assert seen.find("asked", "b", 1, 5.0) == "new"
 
 
+@given(
+    accepted=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30)), max_size=60),
+    forgotten=st.sets(st.integers(0, 30)),
+    most=st.sampled_from([3, 20, 1_000]),
+)
+@settings(max_examples=50)
+def test_a_forgotten_event_is_new_wherever_it_was(
+    accepted: list[tuple[str, int]], forgotten: set[int], most: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setattr(deduplication, "MOST_IN_DICTS", most)
+        store = on_disk(Path(folder))
+        seen = SeenEvents(1_000.0, store)
+        for number, (tag, event_id) in enumerate(accepted):
+            seen.add(tag, str(event_id), 7, float(number))
+            seen.retain(float(number))
+        seen.forget("a", [str(event_id) for event_id in forgotten])
+        for known in (seen, again(seen, store)):
+            for tag, event_id in accepted:
+                expected = "new" if tag == "a" and event_id in forgotten else "duplicate"
+                assert known.find(tag, str(event_id), 7, 100.0) == expected
+        seen.add("a", "9", 7, 100.0)
+        assert seen.find("a", "9", 7, 100.0) == "duplicate"
+
+
 def test_an_event_is_known_by_its_type_and_its_id() -> None:
     seen = SeenEvents(10.0)
     seen.add("asked", "a", 1, 0.0)
