@@ -170,9 +170,9 @@ OF_THE_ORDER = (
     mutation(
         "a code epoch announced again calls what is published another code's",
         takeover,
-        "_announce",
-        "furthest + 1, deployment.code, tails_of(before))",
-        "furthest + 1, deployment.code, tails_of(outbox.tails))",
+        "_resume",
+        "extent, before, furthest, legacy)",
+        "extent, outbox.tails, furthest, legacy)",
         "lose_power",
     ),
     mutation(
