@@ -8,6 +8,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from tests.faults.courses.moves import (
     feed_on,
+    measure_return,
     until_taken_over_again,
 )
 from tests.faults.courses.register import Outcome, fault
@@ -32,7 +33,7 @@ def broker_kill(run: Run) -> Outcome:
         started = time.monotonic()
         run.lab.start_broker()
         run.measure("broker restart", time.monotonic() - started)
-        run.measure("broker back to next prediction", run.next_prediction()())
+        measure_return(run, "broker back", (number + 2.5) / (BROKER_KILLS + 1))
     return Outcome(run.settle(worker))
 
 
@@ -46,7 +47,7 @@ def broker_paused_for(run: Run, seconds: float) -> Outcome:
     run.note(f"the broker is paused for {seconds:g} s")
     time.sleep(seconds)  # the fault itself
     run.lab.resume_broker()
-    run.measure("broker back to next prediction", run.next_prediction()())
+    measure_return(run, "broker back", 0.95)
     return Outcome(run.settle(worker))
 
 
@@ -122,7 +123,7 @@ def send_timed_out(run: Run) -> Outcome:
         worker = run.worker()
     else:
         run.lab.resume_broker()
-    run.measure("broker back to next prediction", run.next_prediction()())
+    measure_return(run, "broker back", 0.95)
     return Outcome(run.settle(worker))
 
 

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 
 from tests.faults.courses.broker import BROKER_KILLS
+from tests.faults.courses.moves import measure_return
 from tests.faults.courses.register import Outcome, fault_of
 from tests.faults.lab.run import Run
 from tests.faults.lab.stack import LabError
@@ -45,9 +46,7 @@ def _away(run: Run, outages: list[float], lasts: float) -> Outcome:
         run.note(f"the broker was killed, for {seconds:g} s")
         time.sleep(seconds)  # the fault itself
         run.lab.start_broker()
-        awaited = run.next_prediction()
-        run.feed_to((number + 2.5) / (len(outages) + 1))  # what was held may have been answered already
-        run.measure("broker back to next prediction, live", awaited())
+        measure_return(run, "live, broker back", (number + 2.5) / (len(outages) + 1))
     outcome = Outcome(run.settle(worker))
     _none_refused(run)
     return outcome

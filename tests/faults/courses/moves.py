@@ -22,6 +22,14 @@ def killed(run: Run, worker: WorkerProcess) -> WorkerProcess:
     return worker
 
 
+def measure_return(run: Run, what: str, share: float) -> None:
+    """Measure until the next prediction, and feed up to this share: what was fed before the fault may have
+    been answered already."""
+    awaited = run.next_prediction()
+    run.feed_to(share)
+    run.measure(f"{what} to next prediction", awaited())
+
+
 def feed_on(run: Run, worker: WorkerProcess) -> None:
     """Feed a little more when all is folded, so that every frame is reached in the end."""
     if run.all_folded(worker) and run.fed < 0.95:
