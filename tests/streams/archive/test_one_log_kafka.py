@@ -32,6 +32,8 @@ COMPACTED = {
     "min.cleanable.dirty.ratio": "0.01",
     "max.compaction.lag.ms": "200",
 }
+BROKER = "1"
+"""The number of the tests' broker, which looks for what is to be compacted every 15 s by default."""
 KEPT = {"cleanup.policy": "delete", "segment.ms": "604800000"}
 AT_S = partition_of(b"s", 2)
 """The partition of shop s; shop w has the other one."""
@@ -42,10 +44,11 @@ def system(system_of: Callable[[str], Any]) -> Any:
     return system_of("shop:orders")
 
 
-def configure(system: Any, config: dict[str, str]) -> None:
+def configure(system: Any, config: dict[str, str], *, kind: str = "topic", name: str | None = None) -> None:
+    """Give the log, or what is named, this configuration."""
     admin = KafkaAdminClient(bootstrap_servers=system.bootstrap)
     try:
-        admin.alter_configs([ConfigResource("topic", system.topics.log, config)])
+        admin.alter_configs([ConfigResource(kind, name or system.topics.log, config)])
     finally:
         admin.close()
 
@@ -132,10 +135,12 @@ def filled_with_gaps(
 ) -> None:
     """A log from which compaction and a transaction that was rolled back have taken records."""
     # gaps that compaction left, before the log was given its settings
+    configure(system, {"log.cleaner.backoff.ms": "200"}, kind="broker", name=BROKER)
     configure(system, COMPACTED)
     send(plain, system, orders(0, 30, 0, of_both))
     eventually(lambda: compacted(system, plain))
     configure(system, KEPT)
+    configure(system, {}, kind="broker", name=BROKER)
 
     transactional.begin_transaction()
     send(transactional, system, orders(40, 20, 0, of_both))
