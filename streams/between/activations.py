@@ -53,25 +53,26 @@ class Activations:
         self.taken = 0
         self._parts: dict[bytes, dict[int, PoolPart]] = {}
 
-    def take(self, told: ModelRecord) -> PoolSnapshot | None:
+    def take(self, model_record: ModelRecord) -> PoolSnapshot | None:
         """The pool, where this part makes it whole. Raises RecordsLost where one before it is missing, and
         Unauthentic for one that nobody with this key has sealed."""
-        if told.number <= self.taken:
+        if model_record.number <= self.taken:
             return None
-        if told.number > self.taken + 1:
+        if model_record.number > self.taken + 1:
             raise RecordsLost(
-                f"pools {self.taken + 1} to {told.number - 1} that the learner has published are missing: "
-                "the topic was truncated, or deleted and made anew. Restore it, or go on in another namespace"
+                f"pools {self.taken + 1} to {model_record.number - 1} that the learner has published "
+                "are missing: the topic was truncated, or deleted and made anew. Restore it, or go on in "
+                "another namespace"
             )
-        part = told.part
+        part = model_record.part
         assert part is not None
         parts = self._parts.setdefault(part.whole, {})
         parts[part.index] = part
         if len(parts) < part.count:
             return None
         sealed = b"".join([parts[index].content for index in range(part.count)])
-        content = self._seal.open(sealed, _label(self._case, told.number))
-        self.taken, self._parts = told.number, {}
+        content = self._seal.open(sealed, _label(self._case, model_record.number))
+        self.taken, self._parts = model_record.number, {}
         snapshot = pickle.loads(content)  # sealed by whoever has the key of the checkpoints
         assert isinstance(snapshot, PoolSnapshot)
         return snapshot

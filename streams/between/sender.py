@@ -42,8 +42,8 @@ class Sender:
     def __init__(self, writer: Writer, targets: Iterable[Target], step: float) -> None:
         self._writer = writer
         self._step = step
-        self._told = dict.fromkeys(targets, NEVER)
-        self._counts = dict.fromkeys(self._told, 0)
+        self._sent_watermarks = dict.fromkeys(targets, NEVER)
+        self._counts = dict.fromkeys(self._sent_watermarks, 0)
         self._next = NEVER
         self._offset = self._ordinal = -1
         self._watermark = NEVER
@@ -52,7 +52,7 @@ class Sender:
 
     def begin(self, offset: int, watermark: float, *, silent: bool = False, ended: bool = False) -> None:
         """The next records are caused by the record at `offset`, with this `watermark`; in a warm-up they are
-        `silent`, and every target is told when that has `ended`."""
+        `silent`, and every target gets a record when that has `ended`."""
         self._offset, self._ordinal, self._watermark = offset, 0, watermark
         self._silent, self._ended = silent, ended
 
@@ -90,10 +90,10 @@ class Sender:
         """The record is done: send the time to the targets that need it."""
         if not self._ended and (self._watermark <= NEVER or self._watermark < self._next):
             return
-        for target, told in self._told.items():
-            if self._ended or self._watermark - told >= self._step:
+        for target, sent in self._sent_watermarks.items():
+            if self._ended or self._watermark - sent >= self._step:
                 self._append(target, b"", {}, None)
-        self._next = min(self._told.values(), default=inf) + self._step
+        self._next = min(self._sent_watermarks.values(), default=inf) + self._step
 
     def take(self) -> list[Send]:
         """The records since the last time."""
@@ -110,7 +110,7 @@ class Sender:
     ) -> None:
         stage, partition = self._writer
         number = self._counts[target] + 1
-        told = (
+        fields = (
             RECORD_VERSION,
             stage,
             partition,
@@ -123,7 +123,7 @@ class Sender:
             refused,
             self._silent,
         )
-        record = StageRecord(*told) if answer is None else ModelRecord(*told, answer)
+        record = StageRecord(*fields) if answer is None else ModelRecord(*fields, answer)
         value = encode_record(record)
         if len(value) > LONGEST_BETWEEN:
             raise Refused(
@@ -132,14 +132,14 @@ class Sender:
             )
         self._ordinal += 1
         self._counts[target] = number
-        self._told[target] = self._watermark
+        self._sent_watermarks[target] = self._watermark
         self._sends.append(Send(target, value))
 
     def state(self) -> SenderState:
         """The state of each target; nothing is copied."""
-        return SenderState(self._told, self._counts)
+        return SenderState(self._sent_watermarks, self._counts)
 
     def restore(self, state: SenderState) -> None:
         """Continue from what `state` returned."""
-        self._told, self._counts = state
-        self._next = min(self._told.values(), default=inf) + self._step
+        self._sent_watermarks, self._counts = state
+        self._next = min(self._sent_watermarks.values(), default=inf) + self._step

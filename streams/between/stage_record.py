@@ -14,7 +14,7 @@ from driftline.online_models.pool.pool import Failure
 from driftline.streams.errors import StreamsError
 
 RECORD_VERSION = 2
-"""Of the encoding, which has told whether a record is silent since version 2."""
+"""Of the encoding; a record says whether it is silent since version 2."""
 READ_VERSIONS = (1, 2)
 
 
@@ -121,7 +121,7 @@ def _checked(decode: Callable[[bytes], R], value: bytes | None) -> R:
 
 
 class Accepted(NamedTuple):
-    """An event as a record of the topic that it is read from, for what is told of it; `timestamp` is unknown
+    """An event as a record of the topic that it is read from, for reports about it; `timestamp` is unknown
     there."""
 
     offset: int

@@ -5,9 +5,9 @@ be answered long before labels that come from a slower partition are learned, an
 another order than that of the events. It only pauses intakes: answers depend on it only through the order in
 which records are appended.
 
-A partition of the log that has no more events does not move on, and what it has told holds the time of every
-later stage back. It is not waited for: once the later stages have come to its time, the others keep together
-among themselves.
+A partition of the log that has no more events does not move on, and the time that it sent last holds that
+of every later stage back. It is not waited for: once the later stages have come to its time, the others
+keep together among themselves.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class FeatureFold:
     ) -> None:
         stage = itinerary.plan.stages[target.stage]
         self._accepted = features_of(case, stage, False, AcceptedFeatures)
-        # nobody hears of it: what is sent is dropped, and no time is told
+        # its records are dropped, and it sends no ticks
         self._sender = Sender(Writer(*target), itinerary.targets(target.stage), inf)
         features = watched(self._accepted)
         self._work: Intake | FeatureStage = (

@@ -92,17 +92,17 @@ class FeatureStage(LaterStage):
         writers, sender = self._writers, self._sender
         for record in records:
             self.offset = record.offset
-            told, was_warming = decode_record(record.value), writers.warming
-            if not writers.take(told):
+            stage_record, was_warming = decode_record(record.value), writers.warming
+            if not writers.take(stage_record):
                 continue
             self._records += 1
             if self._records % RETAIN_EVERY == 0:
                 self._put_rows(out)
                 self._features.retain(writers.watermark)
             ended = was_warming and not writers.warming
-            sender.begin(record.offset, writers.watermark, silent=told.silent, ended=ended)
-            if told.event:
-                self._pass_on(told)
+            sender.begin(record.offset, writers.watermark, silent=stage_record.silent, ended=ended)
+            if stage_record.event:
+                self._pass_on(stage_record)
             sender.end()
         self._put_rows(out)
 
@@ -116,16 +116,16 @@ class FeatureStage(LaterStage):
             out.rows = self._held_rows | out.rows
             self._held_rows = {}
 
-    def _pass_on(self, told: StageRecord) -> None:
-        event = self._decode(told.event)
+    def _pass_on(self, stage_record: StageRecord) -> None:
+        event = self._decode(stage_record.event)
         try:
-            read = told.read | self._read(event)
+            read = stage_record.read | self._read(event)
             stop = self._itinerary.next_stop(event, self._number)
             if stop is not None:
-                self._sender.send(stop, told.event, read)
+                self._sender.send(stop, stage_record.event, read)
         except Refused as refused:
             place = self._itinerary.refusals_of(event)
-            self._sender.send(place, told.event, refused=refused)
+            self._sender.send(place, stage_record.event, refused=refused)
 
     def _read(self, event: Event) -> dict[str, Any]:
         """The values of the windows for a request, none for another event; then they count it."""

@@ -63,10 +63,10 @@ class IntakeStage(StageWork):
         sender = self._sender
         event, x = self._features.take()
         stop = None if event is None else self._itinerary.next_stop(event, 0)
-        told = _told_with(None if stop is None else event, self.intake.watermark)
+        reached = _watermark_with(None if stop is None else event, self.intake.watermark)
         was_warming, self._was_warming = self._was_warming, self.intake.warming
         ended = was_warming and not self.intake.warming
-        sender.begin(record.offset, told, silent=self.intake.warming, ended=ended)
+        sender.begin(record.offset, reached, silent=self.intake.warming, ended=ended)
         if turn.work:  # a command: nothing else makes work here
             turn.work.clear()
             if self._is_first:  # every partition has it, and the models must get it once
@@ -154,7 +154,7 @@ class IntakeStage(StageWork):
         self._was_warming = self.intake.warming
 
 
-def _told_with(sent: Event | None, watermark: float) -> float:
+def _watermark_with(sent: Event | None, watermark: float) -> float:
     """The watermark sent with the records that a record causes. An event that confirms others may move time
     beyond itself, but must not be before the watermark sent with it: the next record sends the rest."""
     return watermark if sent is None else min(watermark, sent.at.timestamp())

@@ -178,20 +178,20 @@ class LastStage(LaterStage):
         self._half = turn = Turn(out, None)
         for record in records:
             turn.offset = self._first_position + record.offset
-            told = self._decode_record(record.value)
-            if not writers.take(told):
+            stage_record = self._decode_record(record.value)
+            if not writers.take(stage_record):
                 continue
-            turn.out = quiet if told.silent else out
+            turn.out = quiet if stage_record.silent else out
             if self.predecessor is not None:
                 self._adopt(self.predecessor.unseen_before(writers.watermark))
             if writers.watermark > join.due:
                 join.expire(writers.watermark, turn.known)
-            if told.event:
-                event = self._decode(told.event)
+            if stage_record.event:
+                event = self._decode(stage_record.event)
                 try:
-                    self._take(event, told, turn)
+                    self._take(event, stage_record, turn)
                 except Refused as refused:
-                    self._tell(self._accepted(event, told, turn), refused, turn.out)
+                    self._tell(self._accepted(event, stage_record, turn), refused, turn.out)
             if self._publication is not None:
                 self._learn_and_publish(self._publication, turn)
         self._half = self.learner
@@ -209,23 +209,23 @@ class LastStage(LaterStage):
             changed = len(out.models) > before
             publication.look(pool, turn.offset, self._writers.watermark, changed=changed)
 
-    def _accepted(self, event: Event, told: StageRecord, turn: Turn) -> Accepted:
+    def _accepted(self, event: Event, stage_record: StageRecord, turn: Turn) -> Accepted:
         """The event as a record of this stage's topic."""
-        return Accepted(turn.offset, self._codec.key(event), told.event)
+        return Accepted(turn.offset, self._codec.key(event), stage_record.event)
 
-    def _take(self, event: Event, told: StageRecord, turn: Turn) -> None:
-        if told.refused is not None:
-            raise Refused(*told.refused)
+    def _take(self, event: Event, stage_record: StageRecord, turn: Turn) -> None:
+        if stage_record.refused is not None:
+            raise Refused(*stage_record.refused)
         if event.__class__ is Command:
             turn.known(event)
             return
         route, at = self._routes[event.__class__], event.at.timestamp()
         label_key = self._labels.key(event)
         if route.asks:
-            if told.__class__ is ModelRecord and told.answer is not None:
-                self._note(event, at, label_key, told, told.answer, turn)
+            if stage_record.__class__ is ModelRecord and stage_record.answer is not None:
+                self._note(event, at, label_key, stage_record, stage_record.answer, turn)
             else:
-                self._ask(event, at, label_key, told, turn)
+                self._ask(event, at, label_key, stage_record, turn)
         if route.labels or route.voids:
             self._answer(event, at, label_key, route, turn)
 
@@ -234,14 +234,14 @@ class LastStage(LaterStage):
         event: Event,
         at: float,
         label_key: Any,
-        told: StageRecord,
+        stage_record: StageRecord,
         turn: Turn,
     ) -> None:
-        x = self._completion.completed(told.read)
+        x = self._completion.completed(stage_record.read)
         keys = self._requests.keys(event)
-        accepted = self._accepted(event, told, turn)
+        accepted = self._accepted(event, stage_record, turn)
         self._room.check(accepted, keys, x)
-        name, published, silent = self._requests.prediction_id(event), None, told.silent
+        name, published, silent = self._requests.prediction_id(event), None, stage_record.silent
         if self.predecessor is not None and not silent:
             published = self.predecessor.published(event.id, turn.offset)
             name = name if published is None else published.id
@@ -266,12 +266,12 @@ class LastStage(LaterStage):
             self.label_join.add(self._requests.adopted(published, self._task))
 
     def _note(
-        self, event: Event, at: float, label_key: Any, told: StageRecord, answer: Answer, turn: Turn
+        self, event: Event, at: float, label_key: Any, stage_record: StageRecord, answer: Answer, turn: Turn
     ) -> None:
         """A replica has answered a request: it waits for its label here."""
-        x, keys = self._completion.completed(told.read), self._requests.keys(event)
+        x, keys = self._completion.completed(stage_record.read), self._requests.keys(event)
         name = self._requests.prediction_id(event)
-        pending = self._requests.pending(name, event, at, x, keys, label_key, silent=told.silent)
+        pending = self._requests.pending(name, event, at, x, keys, label_key, silent=stage_record.silent)
         forecast = Forecast(
             answer.serving, answer.version, answer.learned_through, answer.output, answer.outputs
         )

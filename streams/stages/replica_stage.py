@@ -79,7 +79,7 @@ class ReplicaStage(LaterStage):
         self._dead_letters = 0
 
     def counts(self) -> dict[str, int]:
-        """Answers, and refusals that are told of here."""
+        """Answers, and refusals that are published here."""
         return {"predictions": self._predictions, "dead_letters": self._dead_letters}
 
     def fold(self, records: Sequence[Record], out: Outputs) -> None:
@@ -87,42 +87,42 @@ class ReplicaStage(LaterStage):
         writers, sender = self._writers, self._sender
         for record in records:
             self.offset = record.offset
-            told = decode_model_record(record.value)
-            if told.part is not None:
-                self._hear(told)
+            model_record = decode_model_record(record.value)
+            if model_record.part is not None:
+                self._hear(model_record)
                 continue
             was_warming = writers.warming
-            if not writers.take(told):
+            if not writers.take(model_record):
                 continue
             ended = was_warming and not writers.warming
-            sender.begin(record.offset, writers.watermark, silent=told.silent, ended=ended)
-            if told.event:
-                event = self._decode(told.event)
-                accepted = Accepted(record.offset, self._codec.key(event), told.event)
+            sender.begin(record.offset, writers.watermark, silent=model_record.silent, ended=ended)
+            if model_record.event:
+                event = self._decode(model_record.event)
+                accepted = Accepted(record.offset, self._codec.key(event), model_record.event)
                 # what a warm-up causes is not published
-                own = Outputs(published=False) if told.silent else out
+                own = Outputs(published=False) if model_record.silent else out
                 try:
-                    self._answer(event, told, accepted, own)
+                    self._answer(event, model_record, accepted, own)
                 except Refused as refused:
                     self._tell(accepted, refused, own)
             sender.end()
 
-    def _hear(self, told: ModelRecord) -> None:
-        snapshot = self._activations.take(told)
+    def _hear(self, model_record: ModelRecord) -> None:
+        snapshot = self._activations.take(model_record)
         if snapshot is not None:
             self._pool.activate(snapshot)
 
-    def _answer(self, event: Event, told: ModelRecord, accepted: Accepted, out: Outputs) -> None:
+    def _answer(self, event: Event, model_record: ModelRecord, accepted: Accepted, out: Outputs) -> None:
         requests, at = self._requests, event.at.timestamp()
         keys = requests.keys(event)
-        x = self._completion.completed(told.read)
+        x = self._completion.completed(model_record.read)
         self._room.check(accepted, keys, x)
         name, label_key = requests.prediction_id(event), self._labels.key(event)
-        pending = requests.pending(name, event, at, x, keys, label_key, silent=told.silent)
+        pending = requests.pending(name, event, at, x, keys, label_key, silent=model_record.silent)
         answer, forecast = self._asked(x, name)
         pending.prediction = self._task.point(forecast.output)
         # sent before anything is put out: one that is too large to be learned from is refused
-        self._sender.answered(self._learner, told.event, told.read, answer)
+        self._sender.answered(self._learner, model_record.event, model_record.read, answer)
         if problems := self._completion.accepted():  # reported, but no reason to refuse the request
             self._tell(accepted, Refused("range", "; ".join(problems)), out)
         said = prediction_of(self._task, pending, event.at, forecast, interval_of(self._pool, forecast))

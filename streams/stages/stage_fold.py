@@ -49,7 +49,7 @@ class StageState(NamedTuple):
     """The state of one partition of a stage after the records before `next_offset`."""
 
     next_offset: int
-    told: SenderState
+    sender: SenderState
     work: Any
 
 
@@ -115,7 +115,7 @@ class StageFold:
     def restore(self, state: StageState) -> None:
         """Continue from what `state` returned."""
         self.next_offset = state.next_offset
-        self._sender.restore(state.told)
+        self._sender.restore(state.sender)
         self.work.restore(state.work)
 
     def every_row(self) -> Iterator[tuple[RowKey, StampedRow]]:

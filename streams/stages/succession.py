@@ -56,7 +56,7 @@ def beside(settled: float) -> Legacy:
 class Succession:
     """The steps of new code over the last stage's partition, until all of other code's outputs are passed.
 
-    Before a step, all that is published of requests before the legacy's `settled` must have been told; after
+    Before a step, all that is published of requests before the legacy's `settled` must have been noted; after
     the other code has ended, all that is published. `asks` is the type of the requests that the other code
     answered, "" if that is not recorded.
     """
@@ -110,18 +110,18 @@ class Succession:
         """
         heard = self._heard
         for number, record in enumerate(records):
-            told = decode_record(record.value)
-            before = heard[told.writer]
-            heard[told.writer] = max(before, told.watermark)
-            if min(heard.values()) > settled or (told.event and self._is_open(told, settled)):
-                heard[told.writer] = before
+            stage_record = decode_record(record.value)
+            before = heard[stage_record.writer]
+            heard[stage_record.writer] = max(before, stage_record.watermark)
+            if min(heard.values()) > settled or (stage_record.event and self._is_open(stage_record, settled)):
+                heard[stage_record.writer] = before
                 return number
         return len(records)
 
-    def _is_open(self, told: StageRecord, settled: float) -> bool:
+    def _is_open(self, stage_record: StageRecord, settled: float) -> bool:
         """Whether a record is a request that the other code may still answer."""
-        event = self._decode(told.event)
-        is_request = event.__class__ is self._ask and told.refused is None and not told.silent
+        event = self._decode(stage_record.event)
+        is_request = event.__class__ is self._ask and stage_record.refused is None and not stage_record.silent
         return is_request and event.id not in self._published and event.at.timestamp() >= settled
 
     @property
@@ -192,9 +192,9 @@ class Succession:
     def _settle(self) -> None:
         """Forget predictions that are over here and have their outcome."""
         join = self._stage.label_join
-        told = [one.prediction_id for one in join.forgotten if one.prediction_id in self._revisions]
+        corrected = [one.prediction_id for one in join.forgotten if one.prediction_id in self._revisions]
         join.settle(self._revisions, self._own)
-        for name in told:
+        for name in corrected:
             if name not in self._own:
                 del self._revisions[name]
 

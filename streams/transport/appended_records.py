@@ -1,6 +1,6 @@
 """Records that this process has appended to partitions that it reads itself.
 
-When the broker has acknowledged records and told their offsets, a reader in the same process knows them and
+When the broker has acknowledged records and given their offsets, a reader in the same process knows them and
 need not wait for a fetch. Where all who write to a partition are in this process, it is not fetched from as
 long as what they append has no gap. Once a second it is, for a moment: only the broker knows all.
 """

@@ -4,7 +4,7 @@ Faust's own path costs about 390 microseconds an event, this one about 8. Nothin
 a frame that has not been acknowledged. As every reader of the log does, it reads committed records only.
 
 Most chunks are fetched. Records between stages are often appended by the process that reads them: when the
-broker has acknowledged them and told their offsets, they are known here, and are not waited for.
+broker has acknowledged them and given their offsets, they are known here, and are not waited for.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class _Waiting:
         return self._records
 
     def passed(self) -> int | None:
-        """The offset before which all are acknowledged; None until the first one is. It is told again each
+        """The offset before which all are acknowledged; None until the first one is. It is returned each
         time: a commit may fail, and there may be no other record for long."""
         self.records()
         return self._passed

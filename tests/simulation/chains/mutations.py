@@ -67,8 +67,8 @@ MUTATIONS = {
     "what a stage has heard of its writers is not restored": Change(
         writers, "Writers.restore", "    self._heard = state\n", ""
     ),
-    "what a stage has told others is not restored": Change(
-        sender, "Sender.restore", "    self._told, self._counts = state\n", ""
+    "what a stage has sent to others is not restored": Change(
+        sender, "Sender.restore", "    self._sent_watermarks, self._counts = state\n", ""
     ),
     "the work of a stage is not restored": Change(
         stage_fold, "StageFold.restore", "    self.work.restore(state.work)\n", ""
@@ -89,10 +89,10 @@ MUTATIONS = {
         activations,
         "Activations.take",
         "    parts[part.index] = part\n",
-        "    parts[part.index] = part\n    self.taken = told.number\n",
+        "    parts[part.index] = part\n    self.taken = model_record.number\n",
     ),
     "a pool that a replica has taken is taken again when it comes once more": Change(
-        activations, "Activations.take", "if told.number <= self.taken:", "if False:"
+        activations, "Activations.take", "if model_record.number <= self.taken:", "if False:"
     ),
     "how old the pool of a replica is is not restored": Change(
         replica_stage, "ReplicaStage.restore", "    self._pool.at = state.pool_at\n", ""
