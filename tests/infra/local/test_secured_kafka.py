@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -79,10 +79,17 @@ class Secured:
 
     def run(self, user: str, *arguments: str, **others: str) -> str:
         """What a command of a user says; it has to end well."""
+        done = self._done(user, arguments, others)
+        return done.stdout + done.stderr
+
+    def json(self, user: str, *arguments: str, **others: str) -> Any:
+        """The JSON that a command of a user prints on standard output; it has to end well."""
+        return json.loads(self._done(user, (*arguments, "--json"), others).stdout)
+
+    def _done(self, user: str, arguments: Sequence[str], others: dict[str, str]) -> Any:
         done = completed(*arguments, environment=self.environment(user, others))
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, said
-        return said
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
 
 
 @pytest.fixture(scope="module")
@@ -375,8 +382,5 @@ def test_a_demo_runs_by_the_rights_that_are_printed_for_a_namespace_of_demos(
     become("admin")
     for role in (Role.WORKER, Role.PRODUCER, Role.OPERATOR):
         allow(secured.bootstrap, "User:operator", rights(role, shop.orders.topics(namespace)))
-    said = secured.run(
-        "operator", "demo", "shop:orders", "--limit", "200", "--json", DRIFTLINE_NAMESPACE=namespace
-    )
-    found = json.loads(said[said.index("{") :])
+    found = secured.json("operator", "demo", "shop:orders", "--limit", "200", DRIFTLINE_NAMESPACE=namespace)
     assert found["predictions"] == sum(isinstance(event, shop.Asked) for event in islice(shop.trade(), 200))
