@@ -38,6 +38,10 @@ from driftline.streams.transport import kafka_broker, worker
 from driftline.streams.transport.kafka_broker import KafkaAppender, KafkaBroker, _Sent
 from tests.commands.forked_command import begin
 
+MOST_LOST = 40
+"""Answers that a worker loses. The owners in a chain send thousands of batches, and after each answer that is
+lost a partition is taken over again."""
+
 
 class Boundary(NamedTuple):
     """A call of the product, and the side of it on which the process dies."""
@@ -109,7 +113,7 @@ def _disk_full_while(flag: Path) -> None:
 
 
 def _lose_answer(every: int) -> None:
-    """Let every so manieth batch be taken by the broker without anybody learning of it."""
+    """Let every so manieth batch be taken by the broker without anybody learning of it, until so many are."""
     numbers = itertools.count(1)
     send = KafkaAppender._send
 
@@ -120,7 +124,7 @@ def _lose_answer(every: int) -> None:
     async def losing(self: KafkaAppender, place: Place, outputs: Sequence[Output]) -> list[_Sent]:
         sent = await send(self, place, outputs)
         number, left = divmod(next(numbers), every)
-        if left:
+        if left or number > MOST_LOST:
             return sent
         return [one._replace(delivery=asyncio.ensure_future(lost(one.delivery, number - 1))) for one in sent]
 
