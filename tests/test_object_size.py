@@ -32,9 +32,9 @@ def test_a_fold_says_what_each_window_and_prediction_takes() -> None:
         processor.step(chunk)
     sizes = processor.sizes()
     objects, packed = (sizes.pop(f"predictions that wait{how}") for how in ("", ", packed"))
-    ids = sizes.pop("ids of events that would be repeats")
-    assert ids.held == sum(processor.accepted.values())
-    assert 120 < ids.bytes_each < 350
+    ids, packed_ids = (sizes.pop(f"ids of events that would be repeats{how}") for how in ("", ", packed"))
+    assert ids.held + packed_ids.held == sum(processor.accepted.values())
+    assert 50 < packed_ids.bytes_each < ids.bytes_each < 350
     assert packed.held == SEGMENT
     assert packed.held + objects.held > 5_000
     assert 200 < packed.bytes_each < objects.bytes_each / 3 < 600
