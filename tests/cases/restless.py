@@ -41,7 +41,9 @@ class Thing:
 
 
 def by_things(event: Any) -> float:
-    things = {Thing(2**number) for number in range(12)}
+    """So many that their order depends on the pages that they are in: where they are within a page may be the
+    same in every process."""
+    things = {Thing(number) for number in range(400)}
     return float(sum(place * thing.weight for place, thing in enumerate(things)))
 
 

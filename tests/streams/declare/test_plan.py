@@ -131,7 +131,7 @@ def test_the_command_measures_what_state_takes() -> None:
     asked = ["plan", "driftline.examples.payments:payments", "--measure", "1500"]
     sizes = json.loads(CliRunner().invoke(app, [*asked, "--json"]).stdout)["sizes"]
     assert sizes["predictions that wait"]["count"] > 500
-    assert sizes.pop("ids of events that would be repeats")["disk_bytes_each"] == 0
+    assert sizes["ids of events that would be repeats"]["count"] > 500
     there = {name: size for name, size in sizes.items() if size["count"]}
     assert all(size["bytes_each"] > size["disk_bytes_each"] > 20 for size in there.values())
     assert " on disk: predictions that wait (" in CliRunner().invoke(app, asked).stdout
