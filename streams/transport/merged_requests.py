@@ -19,7 +19,7 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.produce import ProduceRequest
 
-UNDER_WAY = 4
+UNDER_WAY = 2
 """Requests to one broker that may be under way at once. More would be sent at once instead of together."""
 MOST_BYTES = 1_048_576
 """Bytes of batches above which a request takes no further ones."""
