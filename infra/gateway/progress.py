@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -17,6 +17,7 @@ from driftline.infra.gateway.published.topic_reader import places_of
 from driftline.streams.connection import async_clients
 from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.declare.usecase import UseCase
+from driftline.streams.stages.places import epochs_of, of_epoch
 
 COMMITS_READ_EVERY = 0.2
 """Seconds between queries while a request waits. Workers commit once a second."""
@@ -142,16 +143,12 @@ class FoldedOffsets:
                 await asyncio.sleep(self._outage.failed(error))
 
 
-def newest_of(stage: str, groups: Iterable[str], topics: Iterable[str]) -> list[str]:
+def newest_of(stage: str, groups: Iterable[str], topics: Collection[str]) -> list[str]:
     """Of the topics between stages that begin with this name, those that workers of these groups read: that
     of the newest epoch of each group's code.
 
     >>> newest_of("shop.by-card", ["shop.worker.0a1b"], ["shop.by-card.0a1b", "shop.by-card.0a1b-2"])
     ['shop.by-card.0a1b-2']
     """
-    found = []
-    for group in groups:
-        first = f"{stage}.{group.rpartition('.')[2]}"
-        numbers = [int(end) for name, _, end in (t.rpartition("-") for t in topics) if name == first]
-        found += [f"{first}-{max(numbers)}"] if numbers else [first]
-    return found
+    firsts = (f"{stage}.{group.rpartition('.')[2]}" for group in groups)
+    return [of_epoch(first, max(epochs_of(first, topics), default=0)) for first in firsts]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from driftline.streams.declare.topics import is_worker_group
@@ -23,12 +22,7 @@ def folded_offsets(admin: Any, log: str, groups: list[str]) -> dict[int, int]:
     that."""
     folded: dict[int, int] = {}
     for committed in admin.list_group_offsets(groups).values() if groups else ():
-        add_committed(folded, log, committed)
+        for place, offset in committed.items():
+            if place.topic == log:  # the furthest group counts
+                folded[place.partition] = max(folded.get(place.partition, 0), offset.offset)
     return folded
-
-
-def add_committed(folded: dict[int, int], log: str, committed: Mapping[Any, Any]) -> None:
-    """Add what one group has committed, as either client library gives it; the furthest group counts."""
-    for place, offset in committed.items():
-        if place.topic == log:
-            folded[place.partition] = max(folded.get(place.partition, 0), offset.offset)

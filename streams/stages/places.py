@@ -29,7 +29,7 @@ class StagePlaces:
     def label(self) -> str:
         """What the names of topics between stages end with: the code, and the number of its epoch behind the
         first."""
-        return f"{self.code}-{self.number}" if self.number else self.code
+        return of_epoch(self.code, self.number)
 
     @property
     def first_position(self) -> int:
@@ -72,9 +72,7 @@ class StagePlaces:
     def epochs_in(self, topics: Sequence[str]) -> list[int]:
         """The numbers of this code's epochs of which there are topics between stages among these."""
         first = {self.topics.of_stage(self.kind(stage), self.code) for stage in range(1, self.count)}
-        later = (topic.rpartition("-") for topic in topics)
-        numbers = {int(number) for name, _, number in later if name in first and number.isdecimal()}
-        return sorted(numbers | ({0} if first & set(topics) else set()))
+        return sorted(set().union(*(epochs_of(name, topics) for name in first)))
 
     def sent_to(self, stage: int) -> list[Place]:
         """All that a stage sends to."""
@@ -120,3 +118,19 @@ class StagePlaces:
         """Where the checkpoints of a partition are: of every epoch in a folder of its own."""
         stage = f"{self.kind(target.stage)}-" if target.stage else ""
         return f"{stage}{target.partition:05d}" + (f"-{self.number}" if self.number else "")
+
+
+def of_epoch(first: str, number: int) -> str:
+    """What the first epoch of some code names `first`, of that code's epoch with this number."""
+    return f"{first}-{number}" if number else first
+
+
+def epochs_of(first: str, topics: Collection[str]) -> set[int]:
+    """The numbers of the epochs that have a topic among these, which the first epoch names `first`.
+
+    >>> sorted(epochs_of("by-card.0a1b", ["by-card.0a1b", "by-card.0a1b-2", "by-card.0a1b-x"]))
+    [0, 2]
+    """
+    later = (topic.rpartition("-") for topic in topics)
+    numbers = {int(number) for name, _, number in later if name == first and number.isdecimal()}
+    return numbers | ({0} if first in topics else set())

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from kafka import KafkaProducer
 
 from driftline.streams.declare.partitioning import partition_of
+from tests.faults.courses.moves import worker_that_answers
 from tests.faults.courses.register import FAULTS, Outcome, fault
 from tests.faults.lab.feed import PRODUCER
 from tests.faults.lab.proxy import Proxy
@@ -33,9 +34,7 @@ CLOCKS = {"day-ahead": 86_400, "day-behind": -86_400, "month-ahead": 30 * 86_400
 def network(run: Run, harm: Callable[[Proxy], None], lasts: float = LASTS) -> Outcome:
     """The worker's network is disturbed for a while; producers and readers are not."""
     run.reached_at = run.lab.network.address
-    worker = run.worker()
-    run.feed_to(0.5)
-    run.until_published(run.random.uniform(0.1, 0.4))
+    worker = worker_that_answers(run)
     run.feed_to(0.8)
     harm(run.lab.network)
     run.note(f"the network is disturbed for {lasts:g} s")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from kafka.admin import ConfigResource, ConfigResourceType
-
 from tests.faults.courses.moves import (
+    alter_topic,
     feed_on,
     measure_return,
     until_taken_over_again,
+    worker_that_answers,
 )
 from tests.faults.courses.register import Outcome, fault
 from tests.faults.lab.run import Run
@@ -39,9 +39,7 @@ def broker_kill(run: Run) -> Outcome:
 
 def broker_paused_for(run: Run, seconds: float) -> Outcome:
     """The broker answers nothing for a while, its connections stay open."""
-    worker = run.worker()
-    run.feed_to(0.5)
-    run.until_published(run.random.uniform(0.1, 0.4))
+    worker = worker_that_answers(run)
     run.feed_to(0.8)
     run.lab.pause_broker()
     run.note(f"the broker is paused for {seconds:g} s")
@@ -60,15 +58,13 @@ def broker_paused(run: Run) -> Outcome:
 @fault
 def send_refused(run: Run) -> Outcome:
     """An output larger than its topic allows, for a while: nothing may follow it until it is taken."""
-    worker = run.worker()
-    run.feed_to(0.5)
-    run.until_published(run.random.uniform(0.1, 0.4))
+    worker = worker_that_answers(run)
     topic = run.random.choice(_written(run))
-    _set(run, topic, "max.message.bytes", 400)
+    alter_topic(run, topic, "max.message.bytes", 400)
     run.note(f"{topic} takes 400 bytes at most")
     run.feed_to(0.8)
     until_taken_over_again(worker, "MessageSizeTooLarge")
-    _set(run, topic, "max.message.bytes", 1_048_588)
+    alter_topic(run, topic, "max.message.bytes", 1_048_588)
     run.note("it takes all again")
     return Outcome(run.settle(worker))
 
@@ -82,35 +78,23 @@ def _written(run: Run) -> list[str]:
 @fault
 def replicas_missing(run: Run) -> Outcome:
     """For a while a topic has fewer replicas than it needs to take anything; the others take all."""
-    worker = run.worker()
-    run.feed_to(0.5)
-    run.until_published(run.random.uniform(0.1, 0.4))
+    worker = worker_that_answers(run)
     topic = run.random.choice(_written(run))
-    _set(run, topic, "min.insync.replicas", 2)
+    alter_topic(run, topic, "min.insync.replicas", 2)
     run.note(f"{topic} takes nothing for {MISSING:g} s")
     run.feed_to(0.8)
     time.sleep(MISSING)  # the fault itself
     awaited = run.next_prediction()
     run.feed_to(0.95)  # the topic may be that of the outcomes
-    _set(run, topic, "min.insync.replicas", 1)
+    alter_topic(run, topic, "min.insync.replicas", 1)
     run.measure("replicas back to next prediction", awaited())
     return Outcome(run.settle(worker))
-
-
-def _set(run: Run, topic: str, setting: str, value: int) -> None:
-    admin = run.admin
-    try:
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {setting: str(value)})])
-    finally:
-        admin.close()
 
 
 @fault
 def send_timed_out(run: Run) -> Outcome:
     """The broker answers nothing until sends time out: it may take them yet, or have taken them."""
-    worker = run.worker("--request-timeout", "2")
-    run.feed_to(0.5)
-    run.until_published(run.random.uniform(0.1, 0.4))
+    worker = worker_that_answers(run, "--request-timeout", "2")
     run.feed_to(0.8)
     run.until_published(run.random.uniform(0.41, 0.6))
     run.lab.pause_broker()

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
+
+from kafka.admin import ConfigResource, ConfigResourceType
 
 from driftline.infra.topics.administration import ensure_topics
 from tests.faults.courses.register import Outcome
 from tests.faults.lab.run import Run
 from tests.faults.lab.stack import until
 from tests.faults.lab.worker_process import WorkerProcess
+
+
+def worker_that_answers(run: Run, *options: str) -> WorkerProcess:
+    """A worker that has answered some of the first half of the requests."""
+    worker = run.worker(*options)
+    run.feed_to(0.5)
+    run.until_published(run.random.uniform(0.1, 0.4))
+    return worker
+
+
+def alter_topic(run: Run, topic: str, setting: str, value: object) -> None:
+    """Give a setting of a topic another value."""
+    with closing(run.admin) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {setting: str(value)})])
 
 
 def killed(run: Run, worker: WorkerProcess) -> WorkerProcess:

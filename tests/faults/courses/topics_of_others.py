@@ -6,8 +6,9 @@ Registered beside those of `faults`; a run is judged in the same way.
 from __future__ import annotations
 
 from kafka import KafkaProducer
-from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions
+from kafka.admin import NewPartitions
 
+from tests.faults.courses.moves import alter_topic, worker_that_answers
 from tests.faults.courses.register import Outcome, fault
 from tests.faults.lab.feed import PRODUCER
 from tests.faults.lab.run import Run
@@ -57,7 +58,7 @@ def codecs(run: Run) -> Outcome:
     """The broker packs the log with one codec after the other; a SIGKILL among them."""
     worker = run.worker()
     for number, codec in enumerate(CODECS):
-        _set(run, "compression.type", codec)
+        alter_topic(run, run.topics.log, "compression.type", codec)
         run.feed_to((number + 1) / 4)
         run.until_fed()
     run.until_published(run.random.uniform(0.1, 0.5))
@@ -69,11 +70,9 @@ def codecs(run: Run) -> Outcome:
 @fault
 def topic_settings_of_others(run: Run) -> Outcome:
     """A setting of the log that a guarantee rests on is altered: reported, refused at a start, mended."""
-    worker = run.worker()
-    run.feed_to(0.5)
-    run.until_published(run.random.uniform(0.1, 0.4))
+    worker = worker_that_answers(run)
     setting = run.random.choice(sorted(SETTINGS))
-    _set(run, setting, SETTINGS[setting])
+    alter_topic(run, run.topics.log, setting, SETTINGS[setting])
     run.note(f"{setting} of the log is {SETTINGS[setting]}")
     until(lambda: setting in str((worker.status or {}).get("topics")), f"it is reported; see {worker.log}")
     worker.kill()
@@ -89,20 +88,10 @@ def topic_settings_of_others(run: Run) -> Outcome:
     return Outcome(run.settle(worker))
 
 
-def _set(run: Run, setting: str, value: str) -> None:
-    admin = run.admin
-    try:
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, run.topics.log, {setting: value})])
-    finally:
-        admin.close()
-
-
 @fault
 def partitions_added(run: Run) -> Outcome:
     """The log gets a partition more while a worker serves: refused at once, as keys may live there now."""
-    worker = run.worker()
-    run.feed_to(0.5)
-    run.until_published(run.random.uniform(0.1, 0.4))
+    worker = worker_that_answers(run)
     count = run.case.partitions
     admin = run.admin
     try:
