@@ -7,7 +7,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
@@ -25,6 +25,10 @@ LOOKS_BEHIND_EVERY = 0.2
 """Seconds for which requests are collected that are followed through the topics behind the log at once."""
 FOLLOWED_BEHIND_FOR = 600.0
 """Seconds after which such a way is not followed any more."""
+LOOKED_BACK = 16
+"""Offsets at a partition's end among which its newest record is looked for first."""
+_POLL_MS = 50
+"""Milliseconds between checks of the position: aiokafka waits on if there are only markers."""
 
 Groups = frozenset[str]
 
@@ -126,21 +130,45 @@ class FoldedOffsets:
         del self._collecting[groups]  # who asks from here on may have caused more
         async with asyncio.timeout(FOLLOWED_BEHIND_FOR):
             for kind, _ in self._topics.behind:
-                ends = await self._ends(kind, groups)
-                await asyncio.gather(*(self._passed(place, end - 1) for place, end in ends.items()))
+                newest = await self._newest(kind, groups)
+                await asyncio.gather(*(self._passed(*position) for position in newest.items()))
 
-    async def _ends(self, kind: str, groups: Groups) -> Mapping[TopicPartition, int]:
-        """The ends of the topics of this kind that these groups read."""
+    async def _newest(self, kind: str, groups: Groups) -> Mapping[TopicPartition, int]:
+        """The offset of the newest record in each partition of the topics of this kind that these groups
+        read, except where all has been folded."""
         while True:
             try:
                 async with self._reading:
                     consumer = await self._consumer.started()
                     topics = newest_of(self._topics.of_stage(kind), groups, await consumer.topics())
                     ends = await consumer.end_offsets(await places_of(consumer, *topics))
-                return {place: end for place, end in ends.items() if end}
+                    waiting = {place: end for place, end in ends.items() if self._folded(place) < end}
+                    found = [
+                        (place, await newest_record(consumer, place, self._folded(place), end))
+                        for place, end in waiting.items()
+                    ]
+                return {place: offset for place, offset in found if offset is not None}
             except (KafkaError, OSError) as error:
                 self._consumer.drop()
                 await asyncio.sleep(self._outage.failed(error))
+
+
+async def newest_record(
+    consumer: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int
+) -> int | None:
+    """The offset of the last record in [begin, end) of a partition; None if there are only markers of
+    transactions, such as a take-over leaves. Raises KafkaError."""
+    consumer.assign([place])
+    some = LOOKED_BACK
+    while True:
+        newest, at = None, max(begin, end - some)
+        consumer.seek(place, at)
+        while await consumer.position(place) < end:
+            records = (await consumer.getmany(place, timeout_ms=_POLL_MS)).get(place, ())
+            newest = max((each.offset for each in records if each.offset < end), default=newest)
+        if newest is not None or at == begin:
+            return newest
+        some *= 8
 
 
 def newest_of(stage: str, groups: Iterable[str], topics: Collection[str]) -> list[str]:

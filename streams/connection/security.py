@@ -8,6 +8,8 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from driftline.streams.connection.renewed_context import RenewedContext
+
 if TYPE_CHECKING:
     from driftline.settings import KafkaSecurity
 
@@ -42,10 +44,15 @@ def arguments(security: KafkaSecurity, token_provider: type[Any]) -> dict[str, A
     return named
 
 
-def ssl_context(security: KafkaSecurity) -> ssl.SSLContext:
+def ssl_context(security: KafkaSecurity) -> RenewedContext:
     """One context for all libraries, which would otherwise each make one with other defaults. A broker's
-    certificate is always verified; checking its host name is a setting.
+    certificate is always verified; checking its host name is a setting. Files that change are read again.
     """
+    files = security.ssl_cafile, security.ssl_certfile, security.ssl_keyfile
+    return RenewedContext(lambda: _context(security), tuple(file for file in files if file is not None))
+
+
+def _context(security: KafkaSecurity) -> ssl.SSLContext:
     from driftline.setting_sources import SettingsError
 
     name = "ssl_cafile"

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+import msgspec
+
 from driftline import HOUR, MINUTE, Binary, Event, Label, Member, PerKey, Shared, UseCase, count, field, mean
 from driftline.examples.payments import payments
 
@@ -121,3 +123,26 @@ def events(number: int = 300, seed: int = 1) -> Iterator[Event]:
 
 
 payments_on_4 = replace(payments, partitions=4)
+
+LOST = Binary(
+    "lost", ask=Sent, label=Label(Withdrawn, on="parcel", value=lambda _: True, wait=WAIT, at_expiry=False)
+)
+twofold = replace(
+    on_two,
+    task=None,
+    tasks=[parcels.task, LOST],
+    models={
+        "breaks": replicated.models,
+        "lost": replace(replicated.models, publish_every=timedelta(seconds=30)),
+    },
+)
+"""Two questions about a parcel, whose answers each have replicas at the end of a chain."""
+
+
+def heavier(number: int = 600) -> Iterator[Event]:
+    """Parcels as in `events`, of which the second half weighs 20 more."""
+    sent = 0
+    for event in events(number):
+        sent += isinstance(event, Sent)
+        is_later = isinstance(event, Sent) and 2 * sent > number
+        yield msgspec.structs.replace(event, weight=event.weight + 20.0) if is_later else event

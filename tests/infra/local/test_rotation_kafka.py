@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import shop
 import trustme
@@ -13,7 +15,7 @@ from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 from pydantic import SecretStr
 
 from driftline.client import EventProducer, PredictionConsumer
-from driftline.infra.local.kafka import HOST, LocalStack
+from driftline.infra.local.kafka import HOST, LocalStack, free_port
 from driftline.infra.local.secured import ADMIN, BROKER, _pkcs8
 from driftline.infra.topics.acls import allow
 from driftline.infra.topics.rights import rights
@@ -21,12 +23,13 @@ from driftline.streams.connection import clients
 from driftline.streams.connection.roles import Role
 from driftline.streams.connection.security import own_security
 from driftline.streams.errors import NotLetIn
+from tests.infra.deploy.test_deployment_kafka import answer
 from tests.infra.local.test_secured_kafka import Secured
 
 EACH = 20
 GROUPS = ("first", "second", "third")
 TOPICS = shop.orders.topics()
-ROLES = (Role.WORKER, Role.PRODUCER, Role.CONSUMER, Role.OPERATOR)
+ROLES = (Role.WORKER, Role.GATEWAY, Role.ARCHIVER, Role.PRODUCER, Role.CONSUMER, Role.OPERATOR)
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ class Users:
 @pytest.mark.soak
 @pytest.mark.integration
 def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
-    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
 ) -> None:
     secured = Secured(stack.up(secure=True).bootstrap, tmp_path, stack.users)
     users = Users(secured, monkeypatch)
@@ -121,7 +124,6 @@ def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
 
     users.become(ADMIN)
     before = replace_password(secured, Role.WORKER)
-    authority = trust_another(secured)
     users.refused(Role.WORKER, before)
     worker.terminate()
     worker.communicate(timeout=120)
@@ -129,14 +131,25 @@ def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
     worker = secured.start("worker", "worker", "shop:orders")
     users.answered(2)
 
+    port = free_port()
+    gateway = secured.start("gateway", "gateway", "serve", "shop:orders", "--port", str(port))
+    archive = secured.start("archiver", "archive", "shop:orders", "--part-size", "10")
+    key = secured.json("gateway", "gateway", "key", "all", "--scope", "produce")["key"]
+    eventually(lambda: answer(port, "/readyz")[0] == 200)
+    authority = trust_another(secured)
     certify(secured, authority)
     stack.down()
     stack.up(secure=True)
     Path(secured.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"]).write_bytes(authority.cert_pem.bytes())
     users.produce(2)
     users.answered(3)
-    assert worker.poll() is None
+    request = msgspec.json.encode(shop.asked(3 * EACH, 3 * EACH))
+    eventually(lambda: answer(port, "/v1/cases/orders/predictions", request, key)[0] == 200)
+    begun = 3 * EACH // 10
+    eventually(lambda: len(list((tmp_path / "archive").rglob("*.parquet"))) >= begun)
+    assert [one.poll() for one in (worker, gateway, archive)] == [None] * 3, "nothing was started again"
     said = secured.run("operator", "audit", "shop:orders")  # ends with 1 where something differs
-    worker.terminate()
-    said += worker.communicate(timeout=120)[0]
-    assert not [password for password in [*secured.passwords(), before] if password in said]
+    for one in (worker, gateway, archive):
+        one.terminate()
+        said += one.communicate(timeout=120)[0]
+    assert not [password for password in [*secured.passwords(), before, key] if password in said]

@@ -213,3 +213,91 @@ def test_a_client_of_what_has_no_tls_is_reported() -> None:
         listening.close()
         server.join(30)
         assert not server.is_alive()
+
+
+class Peer:
+    """A TLS server that wants a certificate of its clients, and remembers whose it was."""
+
+    def __init__(self, authority: trustme.CA) -> None:
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self.certify(authority)
+
+    def certify(self, authority: trustme.CA) -> None:
+        """Have a certificate of this authority from now on, and trust its clients."""
+        authority.configure_trust(self._context)
+        authority.issue_cert("127.0.0.1").configure_cert(self._context)
+
+    def met(self, context: ssl.SSLContext) -> str | None:
+        """The name in the certificate with which a client has come; None if one does not trust the other."""
+        names: list[str] = []
+
+        def handshake(connection: socket.socket) -> None:
+            with suppress(OSError), self._context.wrap_socket(connection, server_side=True) as client:
+                named = client.getpeercert() or {}
+                names.append(dict(named["subjectAltName"])["DNS"])  # type: ignore[arg-type]
+                client.sendall(b"met")
+
+        host, port = served_once(handshake).split(":")
+
+        async def by_loop() -> bytes:
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=context)
+            try:
+                return await reader.read(3)
+            finally:
+                writer.close()
+
+        with suppress(ssl.SSLError):
+            assert asyncio.run(by_loop()) == b"met"
+        return names[0] if names else None
+
+
+def write_identity(files: dict[str, Path], authority: trustme.CA, name: str) -> None:
+    """Write a client's certificate and key, of this authority, over those that are there."""
+    certificate = authority.issue_cert(name)
+    files["ssl_keyfile"].write_bytes(certificate.private_key_pem.bytes())
+    files["ssl_certfile"].write_bytes(certificate.cert_chain_pems[0].bytes())
+
+
+def test_certificates_that_are_renewed_are_those_of_the_next_connection(
+    files: dict[str, Path], authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_identity(files, authority, "first")
+    context = ssl_context(secured("SSL", **files))
+    peer = Peer(authority)
+    assert peer.met(context) == "first"
+    write_identity(files, authority, "second")
+    assert peer.met(context) == "second"
+
+    files["ssl_certfile"].write_bytes(authority.issue_cert("half").cert_chain_pems[0].bytes())
+    assert peer.met(context) == "second", "a certificate whose key is not there yet is none"
+    assert "those before are used on" in caplog.text
+
+    other = trustme.CA()
+    peer.certify(other)
+    assert peer.met(context) is None, "an authority that is not trusted yet"
+    write_identity(files, other, "third")
+    files["ssl_cafile"].write_bytes(other.cert_pem.bytes())
+    assert peer.met(context) == "third"
+    assert Peer(authority).met(context) is None, "one that is trusted no longer"
+
+
+def test_a_synchronous_client_has_the_renewed_certificate_too(
+    files: dict[str, Path], authority: trustme.CA
+) -> None:
+    write_identity(files, authority, "first")
+    context = ssl_context(secured("SSL", **files))
+    files["ssl_cafile"].write_bytes(trustme.CA().cert_pem.bytes())
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+
+    def handshake(connection: socket.socket) -> None:
+        with suppress(OSError):
+            serving.wrap_socket(connection, server_side=True).close()
+
+    host, port = served_once(handshake).split(":")
+    with (
+        socket.create_connection((host, int(port))) as plain,
+        pytest.raises(ssl.SSLCertVerificationError, match="unable to get local issuer certificate"),
+    ):
+        context.wrap_socket(plain, server_hostname=host)
