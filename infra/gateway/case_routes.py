@@ -16,7 +16,7 @@ from driftline.features.errors import FeaturesError, StoreUnreadable
 from driftline.features.online.client import FeatureClient
 from driftline.infra.gateway.access import Allow
 from driftline.infra.gateway.bodies import JSON, each_event
-from driftline.infra.gateway.client_patience import while_waited_for
+from driftline.infra.gateway.client_patience import is_there_in_time, while_waited_for
 from driftline.infra.gateway.document.answers import of_any_route, of_sending, problems
 from driftline.infra.gateway.document.case_document import CaseDocument
 from driftline.infra.gateway.prefer_header import Preference
@@ -200,8 +200,7 @@ class CaseRoutes:
                 f"and a {type(event).__name__} to {self._base}/events",
             )
         asked = asyncio.ensure_future(self._submission.predict(event))
-        done, _ = await asyncio.wait((asked,), timeout=preference.wait)
-        if done:
+        if await is_there_in_time(asked, preference.wait):
             return Response(asked.result(), media_type=JSON)
         asked.add_done_callback(_retrieve_failure)
         where = f"{self._base}/predictions/{quote(event.id, safe='')}"
@@ -228,11 +227,13 @@ class CaseRoutes:
         """Append an event, and answer when it has been folded, or with 202 when that takes longer than the
         client waits. Raises Problem."""
         positions = await self._submission.append(event)
+        folding = asyncio.ensure_future(self._submission.folded(positions))
         try:
-            async with asyncio.timeout(preference.wait):
-                await self._submission.folded(positions)
-        except TimeoutError:
-            return _accepted({"id": event.id, "status": "accepted"})
+            if not await is_there_in_time(folding, preference.wait):
+                return _accepted({"id": event.id, "status": "accepted"})
+            folding.result()
+        finally:
+            folding.cancel()
         return Response(msgspec.json.encode({"id": event.id, "status": "folded"}), media_type=JSON)
 
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from driftline.infra.gateway.client_patience import ARRIVED
+from driftline.infra.gateway.client_patience import ARRIVED, GONE
 
 log = logging.getLogger("driftline.gateway")
 
@@ -40,7 +40,8 @@ class _Alarm:
 
 
 class Connection(H11Protocol):
-    """Limits how long a client is waited for. `middleware` limits the time for a request's body."""
+    """Limits how long a client is waited for, and tells when it has gone. `middleware` limits the time for a
+    request's body."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -57,7 +58,7 @@ class Connection(H11Protocol):
         now, before = self.loop.time(), self.scope
         super().data_received(data)
         if self.scope is not before:  # a request has begun; its task may come late
-            cast(dict[str, Any], self.scope)[ARRIVED] = now
+            cast(dict[str, Any], self.scope).update({ARRIVED: now, GONE: self.loop.create_future()})
         self._wait_for_head()
 
     def _wait_for_head(self) -> None:
@@ -86,3 +87,6 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
         self._head.cancel()
         self._taking.cancel()
+        gone = (cast(dict[str, Any] | None, self.scope) or {}).get(GONE)
+        if gone is not None and not gone.done():
+            gone.set_result(None)
