@@ -20,7 +20,7 @@ from driftline.streams.declare.usecase import UseCase
 from driftline.streams.stages.places import epochs_of, of_epoch
 
 COMMITS_READ_EVERY = 0.2
-"""Seconds between queries while a request waits. Workers commit once a second."""
+"""Seconds between queries while a request waits. Workers commit twice a second."""
 LOOKS_BEHIND_EVERY = 0.2
 """Seconds for which requests are collected that are followed through the topics behind the log at once."""
 FOLLOWED_BEHIND_FOR = 600.0

@@ -130,7 +130,7 @@ class Worker:
             broker_session_timeout=10.0,
             broker_heartbeat_interval=1.0,
             broker_rebalance_timeout=20.0,
-            broker_commit_interval=1.0,
+            broker_commit_interval=0.5,
             consumer_metadata_max_age_ms=10_000,  # notices a log that is created again
             datadir=self._faust_folder,
         )
