@@ -88,6 +88,10 @@ def wide() -> UseCase:
     return replace(alone, partitions=1, features=features, task=task)
 
 
+payments_of_sixty_days = wide()
+"""The case, for a worker."""
+
+
 def events(keys: int, first: int = 0) -> Iterator[Event]:
     """Payments with cards drawn alike, and disputes of any payment before, for ever, from the `first` on."""
     for block in count(first // CHUNK):
@@ -121,12 +125,13 @@ class Folded:
     def __init__(self, processor: PartitionProcessor, keys: int) -> None:
         self.processor = processor
         self.keys = keys
-        self.goes_on()
+        at = processor.max_at
+        self.goes_on(0 if at is None else round((at - START.timestamp()) / SECONDS_BETWEEN) + 1)
 
-    def goes_on(self) -> None:
-        """The log goes on where the state is."""
-        offset = self.processor.next_offset
-        self.chunks = chunked(self.processor.case, events(self.keys, offset), offset)
+    def goes_on(self, number: int) -> None:
+        """The log goes on where the state is, with the event of this number."""
+        self.number = number
+        self.chunks = chunked(self.processor.case, events(self.keys, number), self.processor.next_offset)
 
 
 def begun(keys: int, folders: SegmentFolders) -> Folded:
@@ -136,14 +141,16 @@ def begun(keys: int, folders: SegmentFolders) -> Folded:
 
 def load(state: Folded, until: int) -> None:
     """Have so many predictions open, without folding, which would take ten times as long. For each payment
-    windows and predictions are added as the fold adds them, but nothing is predicted, learned or disputed;
-    the predictions are the last one that was folded, but for their names, numbers and times."""
+    windows and predictions are added as the fold adds them, but nothing is predicted, learned or disputed,
+    and the log has no record of it; the predictions are the last one that was folded, but for their names,
+    numbers and times."""
     processor, random = state.processor, Random(until)
     join, features = processor.intake.label_join, processor.intake._features
     assert isinstance(features, FeatureState)
     waiting, like = join._waiting._packed, join._waiting._recent[-1]
-    begin = processor.next_offset
-    for number in range(begin, begin + until - join.open, SEGMENT):
+    begin = Folded(processor, state.keys).number
+    numbers = range(begin, begin + until - join.open, SEGMENT)
+    for number in numbers:
         predictions: list[PendingPrediction] = []
         for each in range(number, number + SEGMENT):
             at, card = START.timestamp() + each * SECONDS_BETWEEN, f"c{random.randrange(state.keys)}"
@@ -160,8 +167,7 @@ def load(state: Folded, until: int) -> None:
         join._added += SEGMENT
         for _ in range(SEGMENT // RETAIN_EVERY):
             features.retain(at)
-        processor.next_offset += SEGMENT
-    state.goes_on()
+    state.goes_on(begin + len(numbers) * SEGMENT)
 
 
 def fill(state: Folded, until: int) -> None:

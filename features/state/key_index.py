@@ -149,6 +149,11 @@ class KeyIndex:
         return found
 
     @property
+    def least(self) -> int:
+        """Bytes of its entries: known at once, where `memory` looks at each bucket."""
+        return self.entries * _ENTRY
+
+    @property
     def memory(self) -> int:
         """Bytes of memory that it takes."""
         return getsizeof(self._buckets) + sum(getsizeof(one) for one in self._buckets if one is not None)

@@ -4,13 +4,13 @@ so reading it gives what was kept, and the fold stays a function of its records.
 
 from __future__ import annotations
 
+import sys
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from itertools import accumulate, pairwise
 from pickle import Pickler
-from sys import getsizeof
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -18,6 +18,8 @@ from driftline.errors import StateUnreadable
 
 _END = 4
 _CHECK = 4
+KNOWN_OF_PIECE = _END + _CHECK + 1
+"""Bytes in memory of each piece, with the one that says whether it was taken out."""
 
 
 class SegmentBytes(Protocol):
@@ -58,6 +60,11 @@ class Share:
         many."""
         return self._budget.excess(self.bytes)
 
+    @property
+    def room(self) -> float:
+        """How many bytes more all users together may take."""
+        return self._budget.room
+
 
 class MemoryBudget:
     """Bytes of memory that several users take together, `limit` of them at most; they look at it now and
@@ -74,15 +81,29 @@ class MemoryBudget:
         return share
 
     @property
+    def taken(self) -> float:
+        """How many bytes its users take together."""
+        return sum(share.bytes for share in self._shares)
+
+    @property
+    def room(self) -> float:
+        """How many bytes are left."""
+        return self._limit - self.taken
+
+    @property
     def users(self) -> int:
         """How many share it."""
         return len(self._shares)
 
     def excess(self, taken: float) -> float:
         """How many bytes a user that takes so many has to give back."""
-        if sum(share.bytes for share in self._shares) <= self._limit:
+        if self.room >= 0.0:
             return 0.0
         return max(0.0, taken - self._limit / len(self._shares))
+
+
+UNLIMITED = MemoryBudget(sys.maxsize)
+"""Of what is all in memory."""
 
 
 class SegmentStore(Protocol):
@@ -91,6 +112,11 @@ class SegmentStore(Protocol):
     @property
     def budget(self) -> MemoryBudget | None:
         """The memory for what may be in segments or not; None if all of it may be in memory."""
+        ...
+
+    def share(self) -> Share:
+        """The memory that a user of the store takes beside the bytes of its segments, to find them: so much
+        fewer of these are held in memory."""
         ...
 
     def keep(self, content: bytes, *, held: bool = True) -> SegmentBytes:
@@ -125,6 +151,10 @@ class MemoryStore:
     def budget(self) -> MemoryBudget | None:
         """See `SegmentStore`."""
         return None
+
+    def share(self) -> Share:
+        """See `SegmentStore`."""
+        return UNLIMITED.share()
 
     def keep(self, content: bytes, *, held: bool = True) -> SegmentBytes:
         """See `SegmentStore`."""
@@ -199,7 +229,7 @@ class Pieces:
     @property
     def memory(self) -> int:
         """Bytes of memory that they take."""
-        return self._content.memory + getsizeof(self._ends) + getsizeof(self._checks)
+        return self._content.memory + sys.getsizeof(self._ends) + sys.getsizeof(self._checks)
 
 
 def piece_columns(parts: Sequence[bytes]) -> bytes:

@@ -19,7 +19,13 @@ from typing import Any
 
 from driftline.atomic_file import sync_folder
 from driftline.errors import StateUnreadable
-from driftline.features.state.segment_store import IN_MEMORY, MemoryBudget, SegmentBytes, SegmentStore
+from driftline.features.state.segment_store import (
+    IN_MEMORY,
+    MemoryBudget,
+    SegmentBytes,
+    SegmentStore,
+    Share,
+)
 from driftline.streams.archive.storage import STALE
 
 log = logging.getLogger("driftline.worker")
@@ -32,10 +38,11 @@ class SegmentLost(StateUnreadable):
 
 
 class SegmentMemory:
-    """The segments of a worker that are in memory too: the newest, `limit` bytes of them at most."""
+    """The segments of a worker that are in memory too: the newest. They take `limit` bytes at most, with what
+    finds them and all others: the shares of `beside`."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.beside = MemoryBudget(limit)
         self._held: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
 
@@ -45,7 +52,8 @@ class SegmentMemory:
             return
         self._held[name] = content
         self._size += len(content)
-        while self._size > self._limit:
+        room = self.beside.room
+        while self._held and self._size > room:
             _, oldest = self._held.popitem(last=False)
             self._size -= len(oldest)
 
@@ -103,6 +111,10 @@ class SegmentFiles:
     def budget(self) -> MemoryBudget | None:
         """See `SegmentStore`."""
         return self._budget
+
+    def share(self) -> Share:
+        """See `SegmentStore`."""
+        return self._memory.beside.share()
 
     def keep(self, content: bytes, *, held: bool = True) -> SegmentBytes:
         """See `SegmentStore`. A segment that cannot be written stays in memory, and in each checkpoint."""
@@ -190,6 +202,9 @@ class _BackInMemory:
 
     def __init__(self, files: SegmentFiles) -> None:
         self._files = files
+
+    def share(self) -> Share:
+        return IN_MEMORY.share()
 
     def keep(self, content: bytes, *, held: bool = True) -> SegmentBytes:
         return IN_MEMORY.keep(content)

@@ -157,6 +157,7 @@ class _PackedEvents:
         self._segments: dict[int, _IdSegment] = {}
         self._made = 0
         self._index = KeyIndex()
+        self._share = store.share()
         self.count = 0
 
     def add(self, events: Sequence[_Seen]) -> None:
@@ -165,6 +166,7 @@ class _PackedEvents:
         self._index.add(self._put(segment), hashes)
         if self._index.entries > MOST_ENTRIES * self.count:
             self._index.clean(len(events), self.count, self._is_gone)
+        self._share.bytes = self._index.least
 
     def forget(self, tag: str, ids: Collection[str]) -> None:
         """Pack the segments anew that have events of this type with these ids."""
@@ -249,6 +251,7 @@ class _PackedEvents:
             segment = _IdSegment(self._store.again(content, held=False), newest)
             found.add(self._put(segment), segment.hashes())
         found.finish()
+        self._share.bytes = self._index.least
 
 
 class SeenEvents:

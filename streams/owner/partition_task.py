@@ -45,8 +45,8 @@ and with it the fence, after a day without sends."""
 LOOK_EVERY = 10.0
 """Seconds between checks for another owner's fence, for changed topics, and for records that wait although
 nothing has been answered since the last check."""
-
-
+COMES_BACK_SHARE = 0.125
+"""Largest share of the time in which windows come back into memory."""
 LOOK_EVERY_BESIDE = 0.1
 """Seconds between looks at what the code that serves has published, while this one folds beside it."""
 
@@ -80,6 +80,7 @@ class PartitionTask:
         self._at_hand: deque[Frame] = deque()
         self._stopping = asyncio.Event()
         self._waits = False
+        self._comes_back, self._comes_back_at = False, 0.0
         self._reported_strangers = False
         self._was_beside = False
         self._looked = self._now()
@@ -170,6 +171,7 @@ class PartitionTask:
         owned.on_acknowledged = self._answered
         owned.on_failure = partial(self._end_serving, self._served)
         self._checkpointing.begin()
+        self._comes_back = True
         self._recovery_started = self._now()
         self.state = "recovering"
         async for _ in owned.recover():
@@ -212,8 +214,7 @@ class PartitionTask:
             return
         begin: int | None = None
         while not self._stopping.is_set():
-            self._waits = True
-            frame = await self._frames.get()
+            frame = await self._next_frame(owned)
             self._waits = False
             if frame is None or frame == self._served:
                 break
@@ -225,6 +226,22 @@ class PartitionTask:
             begin = records[-1].offset + 1
             await self._taken_in(owned)
         await owned.settled()
+
+    async def _next_frame(self, owned: OwnedPartition) -> Frame | int | None:
+        """The next frame. While there is none, windows come back into memory, after a restore: for a share of
+        the time, so that a frame that comes meanwhile seldom waits."""
+        self._waits = True
+        while self._frames.empty() and self._comes_back:
+            left = self._comes_back_at - self._now()
+            if left <= 0.0:
+                begun = self._now()
+                self._comes_back = owned.processor.paged.read_ahead()
+                left = (self._now() - begun) / COMES_BACK_SHARE
+                self._comes_back_at = begun + left
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    return await self._frames.get()
+        return await self._frames.get()
 
     async def _taken_in(self, owned: OwnedPartition) -> None:
         """A frame was folded; its outputs are published later."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from driftline.features.state.key_index import MOST_ENTRIES, IndexedLater, KeyIndex
-from driftline.features.state.segment_store import SegmentStore
+from driftline.features.state.segment_store import KNOWN_OF_PIECE, SegmentStore
 from driftline.streams.waiting.packing import Packing
 from driftline.streams.waiting.prediction import PendingPrediction
 from driftline.streams.waiting.segment import Due, Segment, StoredSegment
@@ -30,6 +30,7 @@ class PackedPredictions:
         self._made = 0
         self._firsts: list[tuple[Due, int]] = []
         self._index = KeyIndex()
+        self._share = store.share()
         self.count = 0
 
     def __iter__(self) -> Iterator[PendingPrediction]:
@@ -48,6 +49,10 @@ class PackedPredictions:
         self._index.add(self._put(segment) | np.arange(segment.left), hashes)
         if self._index.entries > MOST_ENTRIES * self.count:
             self._index.clean(segment.left, self.count, self._is_gone)
+        self._take_share()
+
+    def _take_share(self) -> None:
+        self._share.bytes = self._index.least + KNOWN_OF_PIECE * self.count
 
     def _put(self, segment: Segment) -> int:
         """Add a segment, but for the index; returns where its places begin."""
@@ -165,3 +170,4 @@ class PackedPredictions:
             slots, hashes = segment.hashed()
             found.add(begin | slots, hashes)
         found.finish()
+        self._take_share()

@@ -122,6 +122,10 @@ class _Paged(WindowTable):
         self._clear_due()  # of a table that is not paged, or was stored before `due` had each key once
         self.paging.restore(pages)
 
+    def read_ahead(self) -> bool:
+        """See `WindowPaging`."""
+        return self.paging.read_ahead(self)
+
     def set_aside(self) -> None:
         """A checkpoint is going to pack the windows that have changed."""
         self.paging.set_aside(self)
@@ -191,7 +195,7 @@ class PagedBoundedTable(_Paged, BoundedTable):
 
 
 class PagedTables:
-    """The paged tables of one fold, for its checkpoints."""
+    """The paged tables of one fold, for its checkpoints, and for who continues from one."""
 
     def __init__(self, tables: Iterable[WindowTable] = ()) -> None:
         self._tables = [table for table in tables if isinstance(table, _Paged)]
@@ -206,6 +210,11 @@ class PagedTables:
         for table in self._tables:
             table.set_aside()
         return True
+
+    def read_ahead(self) -> bool:
+        """After a restore, have more windows of one table in memory, for a millisecond; whether there may be
+        more to come. What the fold puts out does not depend on it."""
+        return any(table.read_ahead() for table in self._tables)
 
     def packed(self, names: Sequence[Sequence[str]]) -> None:
         """The checkpoint has packed what was set aside into these files, by table."""

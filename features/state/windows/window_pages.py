@@ -35,6 +35,7 @@ from driftline.features.state.key_index import (
     stored_size,
 )
 from driftline.features.state.segment_store import (
+    KNOWN_OF_PIECE,
     PiecePickler,
     Pieces,
     SegmentBytes,
@@ -247,6 +248,15 @@ class WindowPages:
             for _, packed in page.rest():
                 yield self._packing.unpack(packed)
 
+    def ahead(self) -> Iterator[tuple[Any, EventWindow]]:
+        """A copy of each key and its window, those of the newest pages first; what is taken out before its
+        turn comes is left out."""
+        for number, page in sorted(self._pages.items(), reverse=True):
+            for _, packed in page.rest():
+                if number not in self._pages:
+                    break
+                yield self._packing.unpack(packed)
+
     def drop_expired(self, bound: float) -> list[Any]:
         """Drop a page without an event after `bound`, if there is one; returns the keys that were in it."""
         number = next((number for number, page in self._pages.items() if page.newest <= bound), None)
@@ -270,6 +280,11 @@ class WindowPages:
         """The keys in pages, and their packed windows."""
         parts = [packed for page in pages for _, packed in page.rest()]
         return [self._packing.key(packed) for packed in parts], parts
+
+    @property
+    def least(self) -> int:
+        """Bytes of memory that they take, without the buckets of the index: known at once."""
+        return self._index.least + KNOWN_OF_PIECE * self._count
 
     @property
     def size(self) -> StateSize:

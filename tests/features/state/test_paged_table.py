@@ -233,6 +233,68 @@ def test_checkpoints_pack_what_changed_and_are_gone_on_from_whatever_becomes_of_
     assert [each.held for each in tables] == [0] * len(tables)
 
 
+@pytest.mark.parametrize(("kind", "arguments", "read"), KINDS)
+@pytest.mark.parametrize("limit", [0, 30_000, 10**9])
+def test_windows_that_come_back_after_a_restore_are_those_that_were_there(
+    kind: type[EventWindow], arguments: tuple[Any, ...], read: Read, limit: int, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(window_paging, "READ_AHEAD", 5)
+    store = on_disk(tmp_path, limit)
+    before, all_there = paged(store, kind, arguments), plain(kind, arguments)
+    go_on([before, all_there], read, Random(4), range(1_000))
+    again = restored(checkpoint(before)[0], kind, arguments, store)
+    windows, came = PagedTables([again]), 0
+    assert again.held_in_memory == 0
+    for begin in range(1_000, 2_000, 7):
+        in_memory = again.held_in_memory
+        windows.read_ahead()
+        came += again.held_in_memory - in_memory
+        go_on([again, all_there], read, Random(begin), range(begin, begin + 7))
+        if begin % 200 == 0:
+            windows.set_aside()
+            windows.packed([checkpoint(again)[1]])
+        at = (begin + 7) / 10
+        assert values(again, read, at) == values(all_there, read, at)
+    assert came > 0
+    assert not windows.read_ahead()
+
+
+def test_windows_come_back_only_while_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_paging, "READ_AHEAD", 5)
+    before = paged(on_disk(tmp_path, 10**9), SumWindow, ())
+    for number in range(len(KEYS)):
+        put(before, f"k{number}", 1.0, float(number))
+    content = checkpoint(before)[0]
+    came = {}
+    for limit in (0, 30_000, 10**9):
+        table = restored(content, SumWindow, (), on_disk(tmp_path, limit))
+        windows = PagedTables([table])
+        while windows.read_ahead():
+            pass
+        came[limit] = table.held_in_memory
+    assert came[0] == window_paging.READ_AHEAD
+    assert came[0] < came[30_000] < came[10**9] == len(KEYS)
+
+
+def test_a_page_that_is_gone_before_its_windows_come_back_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_paging, "READ_AHEAD", 5)
+    store = on_disk(tmp_path, 10**9)
+    before = paged(store, CountWindow, ())
+    for number in range(len(KEYS)):
+        put(before, f"k{number}", 1.0, 1.0)
+    table = restored(checkpoint(before)[0], CountWindow, (), store)
+    assert PagedTables([table]).read_ahead()
+    for _ in range(400):  # all is expired
+        table.retain(1.0 + OVER)
+    assert table.held == 0
+    assert not PagedTables([table]).read_ahead()
+    assert table.held_in_memory == 0
+    assert table.get("k7") is None
+
+
 def test_a_checkpoint_costs_what_changed(tmp_path: Path) -> None:
     table = paged(on_disk(tmp_path, 10**9), SumWindow, ())
     windows = PagedTables([table])
@@ -308,7 +370,7 @@ def _of(value: float) -> SumWindow:
 def test_equal_keys_are_one_and_those_of_one_hash_are_not() -> None:
     class Store:
         budget = MemoryBudget(0)
-        keep, again = IN_MEMORY.keep, IN_MEMORY.again
+        keep, again, share = IN_MEMORY.keep, IN_MEMORY.again, IN_MEMORY.share
 
     table = paged(Store(), CountWindow, ())
     for key in (1, "1", (1, "a"), hash("b"), "b", None):

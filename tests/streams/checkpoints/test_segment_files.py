@@ -14,14 +14,14 @@ import pytest
 from driftline.bench.drift.fraud import chargebacks, fraud
 from driftline.bench.speed.scale import Size, chunks, scaled
 from driftline.errors import StateUnreadable
-from driftline.features.state.segment_store import IN_MEMORY, SegmentStore
+from driftline.features.state.segment_store import IN_MEMORY, KNOWN_OF_PIECE, SegmentStore, Share
 from driftline.features.state.windows import paged_table, window_pages, window_paging
 from driftline.streams.archive.storage import STALE, Storage
 from driftline.streams.checkpoints.checkpoint import Checkpoint, CheckpointContent, CheckpointHeader, encode
 from driftline.streams.checkpoints.folder import CheckpointFolder
 from driftline.streams.checkpoints.sealing import Seal
 from driftline.streams.checkpoints.segment_collection import SegmentCollection
-from driftline.streams.checkpoints.segment_files import SegmentFolders, SegmentLost
+from driftline.streams.checkpoints.segment_files import SegmentFiles, SegmentFolders, SegmentLost
 from driftline.streams.code.state_hash import state_hash
 from driftline.streams.fold import deduplication, intake
 from driftline.streams.fold.processor import PartitionProcessor
@@ -173,6 +173,54 @@ def test_a_fold_is_the_same_with_its_windows_on_disk(
         again.restore(pickle.loads(snapshot))
         assert fold(again, payments_log[middle:]) == rest
         assert state_hash(comparable(again.state())) == state_hash(comparable(in_memory.state()))
+
+
+def test_what_finds_segments_leaves_less_memory_for_their_bytes(tmp_path: Path) -> None:
+    store = SegmentFolders(tmp_path, 1_000).store(FOLDER)
+    kept = [store.keep(bytes([number]) * 300) for number in range(3)]
+    assert [one.memory for one in kept] == [300, 300, 300]
+    index, other = store.share(), store.share()
+    index.bytes, other.bytes = 300, 100
+    kept.append(store.keep(b"x" * 300))
+    assert [one.memory for one in kept] == [0, 0, 300, 300]
+    index.bytes = 2_000
+    kept.append(store.keep(b"y" * 300))
+    assert [one.memory for one in kept] == [0] * 5
+    assert [one.read(0, 300)[:1] for one in kept] == [b"\0", b"\1", b"\2", b"x", b"y"]
+    del index, other  # of folds that are gone
+    kept.append(store.keep(b"z" * 300))
+    assert kept[-1].memory == 300
+
+
+def test_a_fold_says_what_finds_its_packed_predictions_and_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[Share] = []
+    share = SegmentFiles.share
+
+    def noted(files: SegmentFiles) -> Share:
+        shares.append(share(files))
+        return shares[-1]
+
+    monkeypatch.setattr(SegmentFiles, "share", noted)
+
+    def told(of: PartitionProcessor) -> None:
+        sizes = of.sizes()
+        ids, waiting = sizes[f"{intake.IDS}, packed"].held, sizes["predictions that wait, packed"].held
+        assert min(ids, waiting) > 50
+        least = 9 * ids + (9 + KNOWN_OF_PIECE) * waiting
+        assert least <= sum(one.bytes for one in shares) <= 2 * least
+
+    folded, restored = (
+        PartitionProcessor(scaled(), 0, store=SegmentFolders(tmp_path, 0).store(FOLDER)) for _ in range(2)
+    )
+    for chunk in chunks(scaled(), Size(60, 1_000, 60.0)):
+        fold(folded, chunk)
+    told(folded)
+    for one in shares:
+        one.bytes = 0.0
+    restored.restore(pickle.loads(folded.snapshot()))
+    told(restored)
 
 
 def test_a_page_that_changed_ends_the_fold_and_is_no_fault_of_a_record(

@@ -53,11 +53,14 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-def task_of(broker: MemoryBroker, segments: SegmentFolders | None = None) -> PartitionTask:
-    seal = Seal(b"k" * KEY_BYTES)
-    deployment = Deployment(
-        shop.orders, code_of(shop.orders), TOPICS, broker, MemoryCheckpoints(), seal, segments=segments
-    )
+def task_of(
+    broker: MemoryBroker,
+    segments: SegmentFolders | None = None,
+    checkpoints: MemoryCheckpoints | None = None,
+) -> PartitionTask:
+    seal, code = Seal(b"k" * KEY_BYTES), code_of(shop.orders)
+    checkpoints = checkpoints or MemoryCheckpoints()
+    deployment = Deployment(shop.orders, code, TOPICS, broker, checkpoints, seal, segments=segments)
     return PartitionTask(deployment, 0, CheckpointBudget())
 
 
@@ -94,6 +97,39 @@ def test_a_partition_is_refused_while_its_topics_cannot_be_served_busy_or_idle(
     asyncio.run(run())
     warnings = [record for record in caplog.records if "is not served" in record.message]
     assert len(warnings) == 1
+
+
+def test_windows_come_back_into_memory_after_a_restore_while_no_records_come(tmp_path: Path) -> None:
+    log, checkpoints = Place(TOPICS.log, 0), MemoryCheckpoints()
+    shops = [name for name in map(str, range(90)) if partition_of(name.encode(), shop.orders.partitions) == 0]
+
+    def in_memory(held: PartitionTask) -> int:
+        """Windows in memory, whether they are in pages too or not."""
+        assert held.owned is not None
+        sizes = held.owned.processor.sizes().items()
+        return sum(size.held for name, size in sizes if " by " in name and not name.endswith(", packed"))
+
+    async def run() -> None:
+        broker = MemoryBroker()
+        for number in range(60):
+            event = shop.asked(number, number, shops[number % len(shops)])
+            broker.add(log, shop.orders.codec().key(event), shop.orders.codec().encode(event))
+        segments = SegmentFolders(tmp_path, 0, 10**9)
+        first = task_of(broker, segments, checkpoints)
+        first.start()
+        await until(lambda: first.state == "serving")
+        count = in_memory(first)
+        assert count > 0
+        await first.stop()
+        second = task_of(broker, segments, checkpoints)
+        second.start()
+        await until(lambda: second.state == "serving")
+        assert second.owned is not None
+        assert second.owned.progress.begin == 60
+        await until(lambda: in_memory(second) == count)
+        await second.stop()
+
+    asyncio.run(run())
 
 
 def test_a_state_whose_files_are_torn_while_it_is_in_use_is_taken_over_again(
