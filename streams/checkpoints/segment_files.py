@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import secrets
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
-from driftline.atomic_file import sync_folder
+from driftline.atomic_file import replacing, sync_folder
 from driftline.errors import StateUnreadable
 from driftline.features.state.segment_store import (
     IN_MEMORY,
@@ -136,9 +135,8 @@ class SegmentFiles:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._durable.discard(path.name)
         # written even if it exists: it may be torn, or so old that it is about to be removed
-        part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
-        part.write_bytes(content)
-        part.replace(path)
+        with replacing(path) as file:
+            file.write(content)
 
     def again(self, stored: Any, *, held: bool = True) -> SegmentBytes:
         """See `SegmentStore`; `stored` may be the content itself, of a state that was all in memory. Raises

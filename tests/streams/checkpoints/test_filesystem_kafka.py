@@ -15,6 +15,7 @@ import shop
 
 from driftline.infra.errors import InfraError
 from driftline.infra.settings import Settings
+from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.status.status_file import StatusFile
 from tests.conftest import System
 
@@ -74,6 +75,20 @@ def test_a_status_file_on_a_full_or_read_only_filesystem_is_written_once_it_can_
     file.write({"n": 4})
     assert "Read-only file system" in caplog.text
     assert file.path.read_text() == '{"n": 3}'
+
+
+def test_a_segment_for_which_there_is_no_room_leaves_nothing_behind(
+    mounted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = SegmentFolders(mounted, 0).files("00000")
+    kept = files.keep(b"kept")
+    ballast = fill(mounted)
+    with ballast.open("rb+") as file:
+        file.truncate(ballast.stat().st_size - 8192)
+    segment = bytes(100_000)
+    assert files.keep(segment).read(0, len(segment)) == segment
+    assert "stay in memory" in caplog.text
+    assert [path.name for path in (mounted / "00000" / "segments").iterdir()] == [kept.stored]
 
 
 def test_a_worker_whose_filesystem_is_full_serves_on_and_catches_up(
