@@ -7,13 +7,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from driftline.features.online.transient_failures import Outage
 from driftline.infra.gateway.published.kept_consumer import KeptConsumer
-from driftline.infra.gateway.published.topic_reader import places_of
+from driftline.infra.gateway.published.topic_reader import newest_record, places_of
 from driftline.streams.connection import async_clients
 from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.declare.usecase import UseCase
@@ -25,10 +25,6 @@ LOOKS_BEHIND_EVERY = 0.2
 """Seconds for which requests are collected that are followed through the topics behind the log at once."""
 FOLLOWED_BEHIND_FOR = 600.0
 """Seconds after which such a way is not followed any more."""
-LOOKED_BACK = 16
-"""Offsets at a partition's end among which its newest record is looked for first."""
-_POLL_MS = 50
-"""Milliseconds between checks of the position: aiokafka waits on if there are only markers."""
 
 Groups = frozenset[str]
 
@@ -147,28 +143,10 @@ class FoldedOffsets:
                         (place, await newest_record(consumer, place, self._folded(place), end))
                         for place, end in waiting.items()
                     ]
-                return {place: offset for place, offset in found if offset is not None}
+                return {place: record.offset for place, record in found if record is not None}
             except (KafkaError, OSError) as error:
                 self._consumer.drop()
                 await asyncio.sleep(self._outage.failed(error))
-
-
-async def newest_record(
-    consumer: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int
-) -> int | None:
-    """The offset of the last record in [begin, end) of a partition; None if there are only markers of
-    transactions, such as a take-over leaves. Raises KafkaError."""
-    consumer.assign([place])
-    some = LOOKED_BACK
-    while True:
-        newest, at = None, max(begin, end - some)
-        consumer.seek(place, at)
-        while await consumer.position(place) < end:
-            records = (await consumer.getmany(place, timeout_ms=_POLL_MS)).get(place, ())
-            newest = max((each.offset for each in records if each.offset < end), default=newest)
-        if newest is not None or at == begin:
-            return newest
-        some *= 8
 
 
 def newest_of(stage: str, groups: Iterable[str], topics: Collection[str]) -> list[str]:

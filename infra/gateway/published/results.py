@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,7 +21,7 @@ from aiokafka.errors import KafkaError
 from driftline.features.online.transient_failures import Outage
 from driftline.infra.gateway.published.positions_by_id import AnswerPlace, PositionsById
 from driftline.infra.gateway.published.refusals import Refusals
-from driftline.infra.gateway.published.topic_reader import places_of
+from driftline.infra.gateway.published.topic_reader import newest_record, places_of
 from driftline.streams.archive.epochs import is_epoch
 from driftline.streams.connection import async_clients
 from driftline.streams.declare.usecase import UseCase
@@ -102,13 +103,28 @@ class PublishedResults:
     async def _begin(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
         """Seek to where reading starts; returns the topics' ends at the start."""
         places = await places_of(consumer, self._topics.predictions, self._topics.dead_letters)
-        consumer.assign(places)
         ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
-        since = int((time.time() - self._horizon) * 1000)
+        now = await self._no_later_than_now(consumer, ends)
+        consumer.assign(places)
+        since = int((now - self._horizon) * 1000)
         begins = await consumer.offsets_for_times(dict.fromkeys(places, max(0, since)))
         for place, offset in begins.items():
             consumer.seek(place, ends[place] if offset is None else offset.offset)
         return ends
+
+    async def _no_later_than_now(
+        self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]
+    ) -> float:
+        """A time that is ahead neither of this machine's clock nor of the broker's, which records have their
+        times from: by a clock that is ahead, too few would be within the horizon."""
+        firsts = await consumer.beginning_offsets(list(ends))
+        found = [
+            await newest_record(consumer, place, firsts[place], end)
+            for place, end in ends.items()
+            if firsts[place] < end
+        ]
+        newest = max((record.timestamp / 1000 for record in found if record is not None), default=0.0)
+        return min(time.time(), newest)
 
     def _take(self, place: TopicPartition, record: Any) -> None:
         try:

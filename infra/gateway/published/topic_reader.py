@@ -16,6 +16,10 @@ from driftline.infra.gateway.published.offset_vector import OffsetVector, gaps, 
 from driftline.infra.gateway.published.turns import Turns
 
 _POLL_MS = 200
+LOOKED_BACK = 16
+"""Offsets at a partition's end among which its newest record is looked for first."""
+_LOOK_MS = 50
+"""Milliseconds between checks of the position: aiokafka waits on if there are only markers."""
 
 
 class RecordPage(NamedTuple):
@@ -41,6 +45,24 @@ async def places_of(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicParti
             raise UnknownTopicOrPartitionError(topic)
         places += [TopicPartition(topic, number) for number in sorted(numbers)]
     return places
+
+
+async def newest_record(
+    consumer: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int
+) -> Any | None:
+    """The last record in [begin, end) of a partition; None if there are only markers of transactions, such as
+    a take-over leaves. Leaves the consumer assigned to the partition. Raises KafkaError."""
+    consumer.assign([place])
+    some = LOOKED_BACK
+    while True:
+        newest, at = None, max(begin, end - some)
+        consumer.seek(place, at)
+        while await consumer.position(place) < end:
+            for record in (await consumer.getmany(place, timeout_ms=_LOOK_MS)).get(place, ()):
+                newest = record if record.offset < end else newest
+        if newest is not None or at == begin:
+            return newest
+        some *= 8
 
 
 class TopicExtent(NamedTuple):
