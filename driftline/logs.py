@@ -57,10 +57,12 @@ def as_set(root: logging.Logger, **fields: FieldValue) -> None:
         handler.addFilter(_Subjects(fields))
 
 
-def leave_out_connecting() -> None:
+def leave_out_chatter() -> None:
     """Have this process's log leave out what kafka-python says of each attempt to connect, several times a
-    second, and of a step that took long on a busy machine. An outage is reported by who waits for its end."""
+    second, and of a step that took long on a busy machine: an outage is reported by who waits for its end.
+    So too, that it cannot read what members of Faust's groups tell each other: nobody here asks for that."""
     logging.getLogger("kafka.net").setLevel(logging.CRITICAL)
+    logging.getLogger("kafka.admin").setLevel(logging.ERROR)
 
 
 class _Subjects(logging.Filter):

@@ -22,7 +22,7 @@ from driftline.infra.cli import (
 from driftline.infra.cli.cases import settings
 from driftline.infra.cli.console import explains_itself, say
 from driftline.infra.cli.topics import acl, dead_letters, models, plan, produce, schema, tail
-from driftline.logs import leave_out_connecting
+from driftline.logs import leave_out_chatter
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C has ended."""
@@ -79,7 +79,7 @@ def main() -> None:
     from driftline.streams.code.hash_seed import pin
 
     pin()
-    leave_out_connecting()
+    leave_out_chatter()
     try:
         app()
     except SystemExit as ended:

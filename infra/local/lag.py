@@ -28,10 +28,12 @@ def lags(bootstrap: str, log: str, answered: Mapping[int, int]) -> dict[int, Lag
 
 
 def _lag(reader: LogReader, log: str, partition: int, answered: int) -> Lag:
+    # asked before the stable offset: what is appended in between is no offset that waits
+    appended = reader.high_watermark(log, partition)
     begin, end = reader.extent(log, partition)
     # control markers and aborted records are in the log too, and get no answer
     first = reader.next_record(log, partition, max(begin, answered), end)
-    undecided = max(0, reader.high_watermark(log, partition) - end)
+    undecided = max(0, appended - end)
     transaction = reader.open_transaction(log, partition) if undecided else ""
     return Lag(0 if first is None else end - first, undecided, transaction)
 

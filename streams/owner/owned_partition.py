@@ -110,6 +110,7 @@ class OwnedPartition:
         self.acknowledged = processor.next_offset
         """The first offset whose outputs have not been acknowledged."""
         self._no_records_before = processor.next_offset
+        self._records_before = 0
         self.on_acknowledged: Callable[[int], object] = _nothing
         """Called with `acknowledged` when it has moved."""
         self.on_failure: Callable[[], object] = _nothing
@@ -381,8 +382,9 @@ class OwnedPartition:
         return self.processor.watermark
 
     async def is_at_end(self) -> bool:
-        """Whether everything that the log holds is answered; may be called at any time."""
-        if not self.is_settled:
+        """Whether everything that the log holds is answered; may be called at any time. In a backfill that is
+        asked often: the log is not read again before what was seen in it is answered."""
+        if not self.is_settled or self.answered_to < self._records_before:
             return False
         try:
             return not await self.goes_on()
@@ -394,10 +396,12 @@ class OwnedPartition:
         place, begin = self._deployment.log(self.partition), self.answered_to
         end = (await self._deployment.broker.extents([place]))[place].end
         until = min(end, begin + LOOK_AT)
-        goes_on = any([bool(records) async for records in self._deployment.broker.read(place, begin, until)])
-        if not goes_on:
+        read = [records async for records in self._deployment.broker.read(place, begin, until) if records]
+        if read:
+            self._records_before = read[-1][-1].offset + 1
+        else:
             self._no_records_before = until
-        return goes_on
+        return bool(read)
 
     @property
     def answered_to(self) -> int:

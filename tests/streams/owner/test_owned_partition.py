@@ -55,6 +55,32 @@ def test_records_handed_over_again_are_skipped() -> None:
     assert asyncio.run(repeated()) == 5
 
 
+def test_the_log_is_read_again_for_its_end_only_when_what_was_seen_in_it_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        broker = MemoryBroker()
+        owned, _ = await serving(broker, 5)
+        await owned.settled()
+        assert await owned.is_at_end()
+        for number in range(5, 8):
+            event = shop.asked(number, number, "w")
+            broker.add(LOG, CODEC.key(event), CODEC.encode(event))
+        assert not await owned.is_at_end()
+        with monkeypatch.context() as unreadable:
+            unreadable.delattr(MemoryBroker, "read")
+            assert not await owned.is_at_end()
+            log = [record for record in broker.at(LOG) if record is not None]
+            await owned.advance(log[5:7], 5)
+            await owned.settled()
+            assert not await owned.is_at_end()
+        await owned.advance(log[7:], 7)
+        await owned.settled()
+        assert await owned.is_at_end()
+
+    asyncio.run(run())
+
+
 def test_markers_of_transactions_behind_the_last_record_are_nothing_that_waits() -> None:
     async def run() -> None:
         broker = MemoryBroker()
