@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp
+import parcels
 import pytest
 import shop
+from msgspec.structs import replace
 
 from driftline.streams.declare.events import Event
 from tests.infra.gateway.gateways import Client, Gateways, encoded, published
@@ -90,4 +92,51 @@ def test_hours_of_traffic_are_audited_as_equal(
     assert audit.returncode == 0, audit.stdout + audit.stderr
     found = json.loads(audit.stdout)
     assert found["equal"] == found["checked"] > hours * orders
+    assert found["unchecked"] == 0
+
+
+AT_A_TIME = 400
+REPEATED = 50
+
+
+async def some_of_a_chain(clients: list[Client], part: int, some: list[Event]) -> dict[str, bytes]:
+    """Send some events in a row: the requests by one gateway, the first of them again by the other, and then
+    what became of parcels. Returns the predictions by event id."""
+    first, second = clients[part % 2], clients[(part + 1) % 2]
+    requests = [event for event in some if isinstance(event, parcels.Sent)]
+    facts = [replace(event, at=some[-1].at) for event in some if not isinstance(event, parcels.Sent)]
+    answers = await answered(first, "/predictions", lines(iter(requests)), "wait=60")
+    again = await answered(second, "/predictions", lines(iter(requests[:REPEATED])), "wait=60")
+    assert again == answers[:REPEATED], "by the other gateway"
+    statuses = await answered(second, "/events", lines(iter(facts)), "respond-async")
+    assert {json.loads(line)["status"] for line in statuses} == {"accepted"}
+    return {event.id: answer for event, answer in zip(requests, answers, strict=True)}
+
+
+@pytest.mark.soak
+def test_hours_of_a_chain_with_replicas_are_audited_as_equal(system_of: Callable[..., Any]) -> None:
+    system = system_of("parcels:twofold@breaks")
+    system.start()
+    gateways = Gateways(system, system.case_path)
+    happened = list(parcels.events(4_000))
+
+    async def run() -> dict[str, bytes]:
+        ports = [gateways.start(), gateways.start()]
+        for port in ports:
+            await gateways.until_ready(port)
+        answers: dict[str, bytes] = {}
+        async with aiohttp.ClientSession() as session:
+            clients = [Client(session, port, gateways.key, "/v1/cases/parcels") for port in ports]
+            for part, begin in enumerate(range(0, len(happened), AT_A_TIME)):
+                some = happened[begin : begin + AT_A_TIME]
+                answers |= await some_of_a_chain(clients, part, some)
+        return answers
+
+    answers = asyncio.run(run())
+    assert len(answers) == 4_000
+    assert published(system) == {event_id: [body] for event_id, body in answers.items()}
+    audit = system.run("audit", system.case_path, "--json")
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    found = json.loads(audit.stdout)
+    assert found["equal"] == found["checked"] > len(happened)
     assert found["unchecked"] == 0
