@@ -192,8 +192,9 @@ class LastStage(LaterStage):
                     self._take(event, stage_record, turn)
                 except Refused as refused:
                     self._tell(self._accepted(event, stage_record, turn), refused, turn.out)
-            if self._publication is not None:
-                self._learn_and_publish(self._publication, turn)
+            publication = self._publication
+            if publication is not None and (turn.work or publication.by_time):
+                self._learn_and_publish(publication, turn)
         self._half = self.learner
         self.learner.fold(turn.work)
         self.label_join.pack()

@@ -23,12 +23,13 @@ class Published(NamedTuple):
 
 
 class Publication:
-    """Publishes a pool when so many labels are learned, or so much event time has passed with one at least;
-    in the beginning, where each label counts for much, after 1, 2, 4, ... of them."""
+    """Publishes a pool when so many labels are learned, or (`by_time`) so much event time has passed with one
+    at least; in the beginning, where each label counts for much, after 1, 2, 4, ... of them."""
 
     def __init__(self, case: UseCase, sender: Sender, seal: Sealing) -> None:
         assert isinstance(case.models, Shared)
         every = case.models.publish_every
+        self.by_time = isinstance(every, timedelta)
         self._labels = None if isinstance(every, timedelta) else every
         self._seconds = every.total_seconds() if isinstance(every, timedelta) else 0.0
         self._case = case.name

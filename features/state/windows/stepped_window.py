@@ -11,7 +11,6 @@ from array import array
 from bisect import bisect_right
 
 from driftline.features.state.windows.window import (
-    ONE_ZERO,
     CountWindow,
     DecayedWindow,
     MaxWindow,
@@ -21,6 +20,7 @@ from driftline.features.state.windows.window import (
     Totals,
     add_to_totals,
     deviation,
+    one_zero,
 )
 
 
@@ -31,7 +31,7 @@ class SteppedCountWindow(CountWindow):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts = ONE_ZERO[:]
+        self.counts = one_zero()
 
     def add(self, at: float, value: float) -> None:
         """Count one event."""
@@ -56,7 +56,7 @@ class SteppedSumWindow(SumWindow):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts = ONE_ZERO[:]
+        self.counts = one_zero()
 
     def add(self, at: float, value: float) -> None:
         """Add one finite value to its step."""
@@ -83,7 +83,7 @@ class SteppedSquareWindow(SquareWindow):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts = ONE_ZERO[:]
+        self.counts = one_zero()
 
     def add(self, at: float, value: float) -> None:
         """Add one finite value to its step."""

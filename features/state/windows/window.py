@@ -24,9 +24,10 @@ SCALE_BITS = 128
 SCALE = 2.0**SCALE_BITS
 SQUARE_BITS = 2 * SCALE_BITS
 WEIGHT_BITS = 52
-NO_NUMBERS = array("d")
-ONE_ZERO = array("q", (0,))
-"""What new windows begin with: to copy an array takes a fraction of the time that making one does."""
+no_numbers = array("d").__copy__
+one_zero = array("q", (0,)).__copy__
+"""Make what new windows begin with: to copy an array takes a quarter of the time that making one does, and a
+third of that of a slice."""
 
 
 class CountWindow:
@@ -35,7 +36,7 @@ class CountWindow:
     __slots__ = ("ats",)
 
     def __init__(self) -> None:
-        self.ats = NO_NUMBERS[:]
+        self.ats = no_numbers()
 
     def add(self, at: float, value: float) -> None:
         """Count one event; its value does not matter."""
@@ -75,9 +76,9 @@ class SumWindow:
     __slots__ = ("ats", "bits", "totals")
 
     def __init__(self) -> None:
-        self.ats = NO_NUMBERS[:]
+        self.ats = no_numbers()
         self.bits = 0
-        self.totals: Totals = ONE_ZERO[:]
+        self.totals: Totals = one_zero()
 
     def add(self, at: float, value: float) -> None:
         """Add one finite value at its event time."""
@@ -127,7 +128,7 @@ class SquareWindow:
     __slots__ = ("ats", "squares", "totals")
 
     def __init__(self) -> None:
-        self.ats = NO_NUMBERS[:]
+        self.ats = no_numbers()
         self.totals = [0]
         self.squares = [0]
 
@@ -162,8 +163,8 @@ class LatestWindow:
     __slots__ = ("ats", "values")
 
     def __init__(self) -> None:
-        self.ats = NO_NUMBERS[:]
-        self.values = NO_NUMBERS[:]
+        self.ats = no_numbers()
+        self.values = no_numbers()
 
     def add(self, at: float, value: float) -> None:
         """Add one finite value at its event time."""
@@ -217,7 +218,7 @@ class DecayedWindow:
 
     def __init__(self, half_life: float) -> None:
         self.half_life = half_life
-        self.ats = NO_NUMBERS[:]
+        self.ats = no_numbers()
         self.base = 0
         self.weights = [0]
         self.totals = [0]
@@ -282,7 +283,7 @@ class DistinctWindow:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.ats = NO_NUMBERS[:]
+        self.ats = no_numbers()
         self.values: list[Any] = []
 
     def add(self, at: float, value: Any) -> None:
@@ -322,10 +323,10 @@ class MaxWindow:
     __slots__ = ("ats", "peak_ats", "peaks", "values")
 
     def __init__(self) -> None:
-        self.ats = NO_NUMBERS[:]
-        self.values = NO_NUMBERS[:]
-        self.peak_ats = NO_NUMBERS[:]
-        self.peaks = NO_NUMBERS[:]
+        self.ats = no_numbers()
+        self.values = no_numbers()
+        self.peak_ats = no_numbers()
+        self.peaks = no_numbers()
 
     def add(self, at: float, value: float) -> None:
         """Add one finite value at its event time."""

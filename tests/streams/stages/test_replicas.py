@@ -23,11 +23,14 @@ from driftline.streams.between.sender import Sender
 from driftline.streams.between.stage_record import ModelRecord, PoolPart, Writer, decode_model_record
 from driftline.streams.between.writers import RecordsLost
 from driftline.streams.errors import Unauthentic
+from driftline.streams.fold.learner_input import Turn
 from driftline.streams.records.messages import ModelEvent, Outcome, Prediction
 from driftline.streams.records.outputs import Output, Outputs, Target
 from driftline.streams.simulation.simulate import simulate
 from driftline.streams.simulation.sources import laid_out, with_closing_clock
 from driftline.streams.stages.chain import Chain
+from driftline.streams.stages.last_stage import LastStage
+from driftline.streams.stages.publication import Publication
 from tests.streams.owner.owned_chain import SEAL
 from tests.streams.stages.delivery import Delivery, labels_of
 from tests.streams.stages.test_chain import in_one_partition
@@ -109,6 +112,25 @@ def test_by_time_a_pool_is_published_when_so_much_has_passed_and_something_was_l
     assert len(sent) == 2 * len(times)
     assert all(after - before >= 120.0 for before, after in pairwise(times))
     assert len(times) >= 4
+
+
+def test_a_learner_is_asked_for_nothing_by_records_that_only_tell_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    learn = LastStage._learn_and_publish
+
+    def counted(stage: LastStage, publication: Publication, turn: Turn) -> None:
+        asked.append(len(turn.work))
+        learn(stage, publication, turn)
+
+    monkeypatch.setattr(LastStage, "_learn_and_publish", counted)
+    folded(publishing(16))
+    assert asked
+    assert 0 not in asked
+    asked.clear()
+    folded(publishing(timedelta(minutes=2)))
+    assert 0 in asked  # by time, a pool may be due
 
 
 def test_a_simulation_with_replicas_gives_the_same_each_time_and_all_of_a_case() -> None:
