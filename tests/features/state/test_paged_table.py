@@ -277,6 +277,18 @@ def test_windows_come_back_only_while_there_is_room(tmp_path: Path, monkeypatch:
     assert came[0] < came[30_000] < came[10**9] == len(KEYS)
 
 
+def test_a_page_that_changes_before_its_windows_come_back_gives_none(tmp_path: Path) -> None:
+    store = on_disk(tmp_path, 10**9)
+    before = paged(store, CountWindow, ())
+    for number in range(len(KEYS)):
+        put(before, f"k{number}", 1.0, 1.0)
+    table = restored(checkpoint(before)[0], CountWindow, (), store)
+    for path in tmp_path.rglob("segments/*"):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(StateUnreadable, match="changed while it was in use"):
+        PagedTables([table]).read_ahead()
+
+
 def test_a_page_that_is_gone_before_its_windows_come_back_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
