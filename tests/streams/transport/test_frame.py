@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 
 from driftline.streams.transport.appended_records import AppendedRecords
@@ -151,3 +152,18 @@ def test_a_partition_that_is_fetched_from_again_goes_on_where_it_is_read() -> No
     assert ("resume", ("a", 1)) in calls  # where it is read is not known: the committed offset
     assert calls[-1] == ("pause", {("a", 2), ("a", 3)})
     assert len(calls) == 4
+
+
+def test_faust_does_not_report_a_partition_that_is_long_without_a_commit() -> None:
+    reported: list[Any] = []
+    thread = object.__new__(CommittedConsumerThread)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: SimpleNamespace(timestamp=None))
+    subscriptions = SimpleNamespace(subscription=SimpleNamespace(assignment=assignment))
+    thread._consumer = SimpleNamespace(_fetcher=SimpleNamespace(_subscriptions=subscriptions))
+    thread.log = SimpleNamespace(error=lambda *line: reported.append(line))
+    thread.time_started, thread.tp_fetch_request_timeout_secs = 0.0, 60.0
+    AIOKafkaConsumerThread.verify_event_path(thread, 100.0, STAGE)
+    assert reported  # it would
+    reported.clear()
+    thread.verify_event_path(100.0, STAGE)
+    assert not reported
