@@ -52,7 +52,7 @@ class Share:
 
     def __init__(self, budget: MemoryBudget) -> None:
         self._budget = budget
-        self.bytes = 0.0
+        self.bytes: float = 0
 
     @property
     def excess(self) -> float:
