@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 
 from driftline.features.online.transient_failures import Outage
 from driftline.infra.gateway.published.kept_consumer import KeptConsumer
-from driftline.infra.gateway.published.topic_reader import newest_record, places_of
+from driftline.infra.gateway.published.topic_reader import last_records, places_of
 from driftline.streams.connection import async_clients
 from driftline.streams.declare.topics import is_worker_group
 from driftline.streams.declare.usecase import UseCase
@@ -138,12 +138,9 @@ class FoldedOffsets:
                     consumer = await self._consumer.started()
                     topics = newest_of(self._topics.of_stage(kind), groups, await consumer.topics())
                     ends = await consumer.end_offsets(await places_of(consumer, *topics))
-                    waiting = {place: end for place, end in ends.items() if self._folded(place) < end}
-                    found = [
-                        (place, await newest_record(consumer, place, self._folded(place), end))
-                        for place, end in waiting.items()
-                    ]
-                return {place: record.offset for place, record in found if record is not None}
+                    folded = {place: self._folded(place) for place in ends}
+                    found = await last_records(consumer, folded, ends)
+                return {place: record.offset for place, record in found.items()}
             except (KafkaError, OSError) as error:
                 self._consumer.drop()
                 await asyncio.sleep(self._outage.failed(error))

@@ -29,13 +29,17 @@ class Publication:
     def __init__(self, case: UseCase, sender: Sender, seal: Sealing) -> None:
         assert isinstance(case.models, Shared)
         every = case.models.publish_every
-        self.by_time = isinstance(every, timedelta)
         self._labels = None if isinstance(every, timedelta) else every
         self._seconds = every.total_seconds() if isinstance(every, timedelta) else 0.0
         self._case = case.name
         self._sender = sender
         self._seal = seal
         self._last = Published()
+
+    @property
+    def by_time(self) -> bool:
+        """Whether a pool may become due without anything that is learned."""
+        return self._labels is None
 
     def look(self, pool: Pool, offset: int, watermark: float, *, changed: bool) -> None:
         """The record at `offset` is folded, where time has come to `watermark`: publish the pool if it is

@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 from driftline.features.online.transient_failures import Outage
 from driftline.infra.gateway.published.positions_by_id import AnswerPlace, PositionsById
 from driftline.infra.gateway.published.refusals import Refusals
-from driftline.infra.gateway.published.topic_reader import newest_record, places_of
+from driftline.infra.gateway.published.topic_reader import last_records, places_of
 from driftline.streams.archive.epochs import is_epoch
 from driftline.streams.connection import async_clients
 from driftline.streams.declare.usecase import UseCase
@@ -118,12 +118,8 @@ class PublishedResults:
         """A time that is ahead neither of this machine's clock nor of the broker's, which records have their
         times from: by a clock that is ahead, too few would be within the horizon."""
         firsts = await consumer.beginning_offsets(list(ends))
-        found = [
-            await newest_record(consumer, place, firsts[place], end)
-            for place, end in ends.items()
-            if firsts[place] < end
-        ]
-        newest = max((record.timestamp / 1000 for record in found if record is not None), default=0.0)
+        found = await last_records(consumer, firsts, ends)
+        newest = max((record.timestamp / 1000 for record in found.values()), default=0.0)
         return min(time.time(), newest)
 
     def _take(self, place: TopicPartition, record: Any) -> None:

@@ -47,11 +47,23 @@ async def places_of(consumer: AIOKafkaConsumer, *topics: str) -> list[TopicParti
     return places
 
 
-async def newest_record(
-    consumer: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int
-) -> Any | None:
-    """The last record in [begin, end) of a partition; None if there are only markers of transactions, such as
-    a take-over leaves. Leaves the consumer assigned to the partition. Raises KafkaError."""
+async def last_records(
+    consumer: AIOKafkaConsumer,
+    begins: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+) -> dict[TopicPartition, Any]:
+    """The last record in [begin, end) of each partition, except where there is none: there may be only
+    markers of transactions, such as a take-over leaves. Changes what the consumer is assigned to. Raises
+    KafkaError."""
+    found = {
+        place: await _last_record(consumer, place, begins[place], end)
+        for place, end in ends.items()
+        if begins[place] < end
+    }
+    return {place: record for place, record in found.items() if record is not None}
+
+
+async def _last_record(consumer: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int) -> Any | None:
     consumer.assign([place])
     some = LOOKED_BACK
     while True:

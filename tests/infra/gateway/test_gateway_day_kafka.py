@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,7 @@ import shop
 from msgspec.structs import replace
 
 from driftline.streams.declare.events import Event
-from tests.infra.gateway.gateways import Client, Gateways, encoded, published
+from tests.infra.gateway.gateways import BASE, Client, Gateways, encoded, published
 
 SHOPS = "suvwxyz"
 
@@ -67,32 +68,40 @@ async def an_hour(clients: list[Client], hour: int, orders: int) -> dict[str, by
     return {event.id: answer for event, answer in zip(asked(hour, orders), answers, strict=True)}
 
 
+async def by_two(
+    gateways: Gateways, base: str, sendings: Iterable[Callable[[list[Client]], Awaitable[dict[str, bytes]]]]
+) -> dict[str, bytes]:
+    """The predictions by event id of all that is sent, one after the other, to two gateways."""
+    ports = [gateways.start(), gateways.start()]
+    for port in ports:
+        await gateways.until_ready(port)
+    answers: dict[str, bytes] = {}
+    async with aiohttp.ClientSession() as session:
+        clients = [Client(session, port, gateways.key, base) for port in ports]
+        for send in sendings:
+            answers |= await send(clients)
+    return answers
+
+
+def see_that_all_is_equal(system: Any, answers: dict[str, bytes], least: int) -> None:
+    """The answers are what is published, each once, and the audit compares more than `least` records."""
+    assert published(system) == {event_id: [body] for event_id, body in answers.items()}
+    audit = system.run("audit", system.case_path, "--json")
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    found = json.loads(audit.stdout)
+    assert found["equal"] == found["checked"] > least
+    assert found["unchecked"] == 0
+
+
 @pytest.mark.parametrize(("hours", "orders"), [(6, 20), pytest.param(24, 1_000, marks=pytest.mark.soak)])
 def test_hours_of_traffic_are_audited_as_equal(
     system_of: Callable[..., Any], hours: int, orders: int
 ) -> None:
     system = system_of("shop:orders")
     system.start()
-    gateways = Gateways(system)
-
-    async def run() -> dict[str, bytes]:
-        ports = [gateways.start(), gateways.start()]
-        for port in ports:
-            await gateways.until_ready(port)
-        answers: dict[str, bytes] = {}
-        async with aiohttp.ClientSession() as session:
-            clients = [Client(session, port, gateways.key) for port in ports]
-            for hour in range(hours):
-                answers |= await an_hour(clients, hour, orders)
-        return answers
-
-    answers = asyncio.run(run())
-    assert published(system) == {event_id: [body] for event_id, body in answers.items()}
-    audit = system.run("audit", system.case_path, "--json")
-    assert audit.returncode == 0, audit.stdout + audit.stderr
-    found = json.loads(audit.stdout)
-    assert found["equal"] == found["checked"] > hours * orders
-    assert found["unchecked"] == 0
+    hourly = [partial(an_hour, hour=hour, orders=orders) for hour in range(hours)]
+    answers = asyncio.run(by_two(Gateways(system), BASE, hourly))
+    see_that_all_is_equal(system, answers, hours * orders)
 
 
 AT_A_TIME = 400
@@ -117,26 +126,11 @@ async def some_of_a_chain(clients: list[Client], part: int, some: list[Event]) -
 def test_hours_of_a_chain_with_replicas_are_audited_as_equal(system_of: Callable[..., Any]) -> None:
     system = system_of("parcels:twofold@breaks")
     system.start()
-    gateways = Gateways(system, system.case_path)
     happened = list(parcels.events(4_000))
-
-    async def run() -> dict[str, bytes]:
-        ports = [gateways.start(), gateways.start()]
-        for port in ports:
-            await gateways.until_ready(port)
-        answers: dict[str, bytes] = {}
-        async with aiohttp.ClientSession() as session:
-            clients = [Client(session, port, gateways.key, "/v1/cases/parcels") for port in ports]
-            for part, begin in enumerate(range(0, len(happened), AT_A_TIME)):
-                some = happened[begin : begin + AT_A_TIME]
-                answers |= await some_of_a_chain(clients, part, some)
-        return answers
-
-    answers = asyncio.run(run())
+    parts = [
+        partial(some_of_a_chain, part=part, some=happened[begin : begin + AT_A_TIME])
+        for part, begin in enumerate(range(0, len(happened), AT_A_TIME))
+    ]
+    answers = asyncio.run(by_two(Gateways(system, system.case_path), "/v1/cases/parcels", parts))
     assert len(answers) == 4_000
-    assert published(system) == {event_id: [body] for event_id, body in answers.items()}
-    audit = system.run("audit", system.case_path, "--json")
-    assert audit.returncode == 0, audit.stdout + audit.stderr
-    found = json.loads(audit.stdout)
-    assert found["equal"] == found["checked"] > len(happened)
-    assert found["unchecked"] == 0
+    see_that_all_is_equal(system, answers, len(happened))
