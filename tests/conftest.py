@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from kafka import KafkaConsumer, TopicPartition
 from driftline.infra.local.kafka import LocalStack, answers, free_port
 from driftline.infra.topics.administration import ensure_topics
 from driftline.streams.clients.producer import EventProducer
+from driftline.streams.connection.log_throttling import LIBRARIES
 from driftline.streams.declare.events import Event
 from driftline.streams.declare.topics import Topics
 from driftline.streams.declare.usecase import UseCase, load_case
@@ -305,6 +307,15 @@ def system_of(bootstrap: str, tmp_path: Path) -> Iterator[Callable[..., System]]
     yield made
     for system in systems:
         system.close()
+
+
+@pytest.fixture(autouse=True)
+def _own_logs() -> None:
+    """No test sees what another has left out of the libraries' logs, as each command does."""
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in LIBRARIES]:
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.NOTSET)
+        logger.filters.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError, GroupCoordinatorNotAvailableError
@@ -15,17 +14,10 @@ TIMERS = logging.getLogger("mode.timers")
 GROUPS = logging.getLogger("kafka.admin._groups")
 
 
-@pytest.fixture(autouse=True)
-def _filters() -> Iterator[None]:
-    leave_out_what_passes()
-    yield
-    for logger in (COORDINATION, TIMERS, GROUPS):
-        logger.filters.clear()
-
-
 def test_a_coordinator_on_its_way_and_a_late_timer_are_not_reported_and_other_trouble_is(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    leave_out_what_passes()
     COORDINATION.error("Group Coordinator Request failed: %s", GroupCoordinatorNotAvailableError())
     COORDINATION.warning("Marking the coordinator dead (node %s)for group %s.", 1, "g")
     COORDINATION.error("Group Coordinator Request failed: %s", GroupAuthorizationFailedError("g"))
