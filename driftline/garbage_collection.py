@@ -11,9 +11,9 @@ from contextlib import contextmanager
 NEW_OBJECTS = 50_000
 """Objects made and not freed after which the newest are walked through. Python's own 700 are fewer than what
 a step of some hundred records holds until its outputs are out: it would be walked through more than once."""
-TIDY_EVERY = 60.0
-"""Seconds between garbage collections that set apart what survives: those to come need not walk through all
-windows and waiting predictions."""
+TIDY_EVERY = 1.0
+"""Seconds between garbage collections that set apart what survives: those to come need not walk through it,
+and what a minute makes would take a tenth of a second, for which answers wait."""
 COLLECT_EVERY = 3600.0
 """Seconds between collections of everything, for which answers wait: a tenth of a second and more."""
 

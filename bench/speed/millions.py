@@ -17,7 +17,7 @@ import gc
 import json
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -193,15 +193,15 @@ def checkpoint(state: Folded, folder: Path, folders: SegmentFolders) -> dict[str
     store = CheckpointFolder(Storage(str(folder)))
     processor = state.processor
 
-    def content() -> CheckpointContent:
+    def take() -> Callable[[], CheckpointContent]:
         packed: list[list[str]] = []
         snapshot = processor.snapshot(packed)
         folders.files(FOLDER).make_durable(named(processor.segments(), packed))
-        return CheckpointContent(snapshot, packed)
+        return lambda: CheckpointContent(snapshot, packed)
 
     async def written() -> Written:
         processor.paged.set_aside()
-        return await store.begin(NAME, content).finish()
+        return await store.begin(NAME, take).finish()
 
     cost = asyncio.run(written())
     processor.paged.packed(cost.packed)

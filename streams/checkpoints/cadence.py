@@ -9,6 +9,9 @@ LEAST_FOLDED = 5.0
 MOST_FOLDED = 60.0
 """Seconds after which a checkpoint is worth it with less folding, too; after so many seconds of folding it is
 due at any cost."""
+SPREAD = 0.25
+"""Share of `MOST_FOLDED` over which a worker spreads the checkpoints of its partitions that are due after it:
+each delays answers a little, and one after the other without a pause would delay them by the sum."""
 
 
 class CheckpointBudget:
@@ -20,6 +23,20 @@ class CheckpointBudget:
         self._share = share
         self.partitions = 1
         self.busy = 0
+        self._rested = float("-inf")
+
+    def begin(self) -> None:
+        """One is being taken."""
+        self.busy += 1
+
+    def taken(self, now: float) -> None:
+        """One was written, or could not be."""
+        self.busy -= 1
+        self._rested = now + SPREAD * MOST_FOLDED / self.partitions
+
+    def is_rested(self, now: float) -> bool:
+        """Whether the pause after the last one is over."""
+        return now >= self._rested
 
     def pause_after(self, cost: float) -> float:
         """Seconds until a partition can afford the next one."""
@@ -44,17 +61,22 @@ class Cadence:
         """Whether a checkpoint should be taken, if anything has been folded since the last."""
         if self._folding >= MOST_FOLDED:
             return True
-        if now < self._affordable or (self._budget.busy and now - self._taken < 2.0 * MOST_FOLDED):
+        if now < self._affordable:
             return False
-        return self._folding >= LEAST_FOLDED or now - self._taken >= MOST_FOLDED
+        waited = now - self._taken
+        if waited >= 2.0 * MOST_FOLDED:
+            return True
+        if self._budget.busy:
+            return False
+        return self._folding >= LEAST_FOLDED or (waited >= MOST_FOLDED and self._budget.is_rested(now))
 
     def begin(self) -> None:
         """One is being taken."""
-        self._budget.busy += 1
+        self._budget.begin()
         self._folding = 0.0
 
     def taken(self, now: float, cost: float) -> None:
         """It was written, or could not be, for `cost` seconds of CPU."""
-        self._budget.busy -= 1
+        self._budget.taken(now)
         self._taken = now
         self._affordable = now + self._budget.pause_after(cost)

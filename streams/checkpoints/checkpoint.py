@@ -62,6 +62,10 @@ class CheckpointContent(NamedTuple):
     packed: list[list[str]]
 
 
+TakeState = Callable[[], Callable[[], CheckpointContent]]
+"""Takes a state as it is now. What it returns makes the checkpoint of it, at any time and in any thread."""
+
+
 class Written(NamedTuple):
     """What a checkpoint has cost: seconds of CPU, and its bytes; and the segments written for it, as in
     `CheckpointContent`."""
@@ -94,8 +98,8 @@ class CheckpointStore(Protocol):
         """The bytes under a name; raises OSError."""
         ...
 
-    def begin(self, name: str, content: Callable[[], CheckpointContent]) -> Unfinished:
-        """Write the result of `content()` from the state at this moment, even if the state changes later."""
+    def begin(self, name: str, take: TakeState) -> Unfinished:
+        """Write the checkpoint of the state at this moment, even if the state changes later."""
         ...
 
     async def remove(self, name: str) -> None:

@@ -1,7 +1,9 @@
 """Checkpoints in a folder, or in an object store through pyarrow.fs.
 
 The state is pickled and sealed in a forked child: the fork freezes the state at its offset within
-milliseconds, and the worker serves on while the child writes. (Redis saves its data set likewise.)
+milliseconds, and the worker serves on while the child writes. (Redis saves its data set likewise.) But each
+page of memory that the worker changes meanwhile is copied then, which takes as long again: a state that is
+pickled sooner is pickled in the worker, and sealed and written in a thread.
 """
 
 from __future__ import annotations
@@ -14,31 +16,52 @@ import signal
 import stat
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from driftline.streams.archive.storage import Storage
-from driftline.streams.checkpoints.checkpoint import SUFFIX, CheckpointContent, Written
+from driftline.streams.checkpoints.checkpoint import SUFFIX, CheckpointContent, TakeState, Written
 
 _LONGEST_REASON = 1000
+QUICK = 0.05
+QUICK_HERE = 0.03
+"""Seconds of CPU that a partition's last checkpoint took, in a child or here, below which its next one is
+taken here. A fork and its copies take the worker 0.03."""
+
+
+class _Write(Protocol):
+    path: Path
+    quick: float
+
+    async def done(self) -> Written:
+        """Wait for the end; returns what it took. Raises OSError when it failed."""
+        ...
+
+    async def abort(self) -> None:
+        """End it and remove what it wrote."""
+        ...
 
 
 class _ForkedWrite:
-    """A child process that writes `content()` of the state at the fork to a file, synced."""
+    """A child process that writes the checkpoint of the state at the fork to a file, synced."""
 
-    def __init__(self, path: Path, content: Callable[[], CheckpointContent]) -> None:
+    quick = QUICK
+
+    def __init__(self, path: Path, take: TakeState) -> None:
         self.path = path
         self._reading, writing = os.pipe()
         started = time.process_time()
         self._pid = os.fork()
         if self._pid == 0:
-            _write_and_exit(path, content, writing)
+            _write_and_exit(path, take, writing)
         os.close(writing)
         self._cost = time.process_time() - started
 
     async def done(self) -> Written:
-        """Wait for the child; returns what it took. Raises OSError when it failed."""
+        """See `_Write`."""
         return await asyncio.to_thread(self._wait)
 
     def _wait(self) -> Written:
@@ -47,13 +70,12 @@ class _ForkedWrite:
         _, status, usage = os.wait4(self._pid, 0)
         if status:
             self.path.unlink(missing_ok=True)
-            reason = output.decode(errors="replace") or os.waitstatus_to_exitcode(status)
-            raise OSError(f"writing {self.path.name} failed: {reason}")
+            raise _failed(self.path, output.decode(errors="replace") or os.waitstatus_to_exitcode(status))
         packed = msgspec.json.decode(output, type=list[list[str]])
         return Written(self._cost + usage.ru_utime + usage.ru_stime, self.path.stat().st_size, packed)
 
     async def abort(self) -> None:
-        """End the child and remove what it wrote."""
+        """See `_Write`."""
         os.kill(self._pid, signal.SIGKILL)
         try:
             await self.done()
@@ -62,22 +84,73 @@ class _ForkedWrite:
         self.path.unlink(missing_ok=True)
 
 
-def _write_and_exit(path: Path, content: Callable[[], CheckpointContent], telling: int) -> None:
+class _ThreadedWrite:
+    """Takes a state here, and writes its checkpoint to a file in a thread, synced."""
+
+    quick = QUICK_HERE
+
+    def __init__(self, path: Path, take: TakeState) -> None:
+        self.path = path
+        started = time.thread_time()
+        try:
+            self._content = take()
+        except Exception as error:
+            raise _failed(path, _told(error)) from error
+        self._cost = time.thread_time() - started
+        self._writing: asyncio.Task[Written] | None = None
+
+    async def done(self) -> Written:
+        """See `_Write`."""
+        self._writing = self._writing or asyncio.create_task(asyncio.to_thread(self._write))
+        return await asyncio.shield(self._writing)
+
+    def _write(self) -> Written:
+        started = time.thread_time()
+        try:
+            size, packed = _write_synced(self.path, self._content)
+        except Exception as error:
+            self.path.unlink(missing_ok=True)
+            raise _failed(self.path, _told(error)) from error
+        return Written(self._cost + time.thread_time() - started, size, packed)
+
+    async def abort(self) -> None:
+        """See `_Write`."""
+        if self._writing is not None:
+            with suppress(OSError):
+                await self._writing
+        self.path.unlink(missing_ok=True)
+
+
+def _failed(path: Path, reason: object) -> OSError:
+    return OSError(f"writing {path.name} failed: {reason}")
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _write_synced(path: Path, content: Callable[[], CheckpointContent]) -> tuple[int, list[list[str]]]:
+    """Write a checkpoint; returns its bytes, and the segments written for it."""
+    sealed, packed = content()
+    with path.open("wb") as out:
+        out.write(sealed)
+        out.flush()
+        os.fsync(out.fileno())
+    return len(sealed), packed
+
+
+def _write_and_exit(path: Path, take: TakeState, telling: int) -> None:
     """In the child: only this thread is left, so it uses nothing of the parent's but memory."""
     code = 1
     try:
         _close_sockets()
         gc.disable()  # a collection would touch, and so copy, every page
-        sealed, packed = content()
-        with path.open("wb") as out:
-            out.write(sealed)
-            out.flush()
-            os.fsync(out.fileno())
+        _, packed = _write_synced(path, take())
         with os.fdopen(telling, "wb", closefd=False) as answer:
             answer.write(msgspec.json.encode(packed))
         code = 0
     except BaseException as error:
-        os.write(telling, f"{type(error).__name__}: {error}".encode()[:_LONGEST_REASON])
+        os.write(telling, _told(error).encode()[:_LONGEST_REASON])
     finally:
         os._exit(code)
 
@@ -100,6 +173,7 @@ class CheckpointFolder:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._quick: set[str] = set()
 
     async def names(self, folder: str) -> Sequence[str]:
         """See `CheckpointStore`."""
@@ -113,9 +187,13 @@ class CheckpointFolder:
             raise FileNotFoundError(f"{self._storage.path(name)} is not there any more")
         return content
 
-    def begin(self, name: str, content: Callable[[], CheckpointContent]) -> _UnfinishedFile:
+    def begin(self, name: str, take: TakeState) -> _UnfinishedFile:
         """See `CheckpointStore`."""
-        return _UnfinishedFile(self._storage, name, content)
+        kind = _ThreadedWrite if name.rpartition("/")[0] in self._quick else _ForkedWrite
+        return _UnfinishedFile(self._storage, name, kind(self._storage.aside(name), take), self._took)
+
+    def _took(self, name: str, is_quick: bool) -> None:
+        (self._quick.add if is_quick else self._quick.discard)(name.rpartition("/")[0])
 
     async def remove(self, name: str) -> None:
         """See `CheckpointStore`."""
@@ -123,13 +201,15 @@ class CheckpointFolder:
 
 
 class _UnfinishedFile:
-    def __init__(self, storage: Storage, name: str, content: Callable[[], CheckpointContent]) -> None:
+    def __init__(self, storage: Storage, name: str, write: _Write, took: Callable[[str, bool], None]) -> None:
         self._storage = storage
         self._name = name
-        self._write = _ForkedWrite(storage.aside(name), content)
+        self._write = write
+        self._took = took
 
     async def finish(self) -> Written:
         written = await self._write.done()
+        self._took(self._name, written.seconds < self._write.quick)
         await asyncio.to_thread(self._storage.adopt, self._write.path, self._name)
         return written
 

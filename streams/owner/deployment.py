@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -258,15 +258,21 @@ class Deployment:
         files = self.segments.files(folder)
         return SegmentCollection(self.checkpoints, files, folder, log, partition, self.seal)
 
-    def content(self, header: CheckpointHeader, fold: PartitionFold) -> CheckpointContent:
-        """The checkpoint of a fold, when all that it refers to is durable; raises OSError."""
+    def take(self, header: CheckpointHeader, fold: PartitionFold) -> Callable[[], CheckpointContent]:
+        """Take the state of a fold. What is returned makes its checkpoint, when all that it refers to is
+        durable; that raises OSError."""
         packed: list[list[str]] = []
         state = fold.snapshot(packed)
         segments = named(header.segments, packed)
-        if self.segments is not None:
-            self.segments.files(self.folder(fold.partition)).make_durable(segments)
-        header = msgspec.structs.replace(header, segments=segments)
-        return CheckpointContent(encode(Checkpoint(header, state), self.seal), packed)
+        files = None if self.segments is None else self.segments.files(self.folder(fold.partition))
+
+        def content() -> CheckpointContent:
+            if files is not None:
+                files.make_durable(segments)
+            whole = msgspec.structs.replace(header, segments=segments)
+            return CheckpointContent(encode(Checkpoint(whole, state), self.seal), packed)
+
+        return content
 
 
 class FoldCheckpoint:
@@ -279,8 +285,8 @@ class FoldCheckpoint:
         self._windows = fold.paged
         self._packs = self._windows.set_aside()
         try:
-            content = deployment.content
-            self._written = deployment.checkpoints.begin(name, lambda: content(header, fold))
+            take = deployment.take
+            self._written = deployment.checkpoints.begin(name, lambda: take(header, fold))
         except OSError:
             self._put_back()
             raise

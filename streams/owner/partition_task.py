@@ -45,6 +45,8 @@ and with it the fence, after a day without sends."""
 LOOK_EVERY = 10.0
 """Seconds between checks for another owner's fence, for changed topics, and for records that wait although
 nothing has been answered since the last check."""
+_EVENLY = 0.618034
+"""Multiples of it, without what is before their point, lie evenly between 0 and 1: the golden ratio."""
 COMES_BACK_SHARE = 0.125
 """Largest share of the time in which windows come back into memory."""
 LOOK_EVERY_BESIDE = 0.1
@@ -83,7 +85,9 @@ class PartitionTask:
         self._comes_back, self._comes_back_at = False, 0.0
         self._reported_strangers = False
         self._was_beside = False
-        self._looked = self._now()
+        # at other times than the worker's other partitions: answers wait for what all of them ask at once
+        turn = (partition * deployment.stages + deployment.stage) * _EVENLY % 1.0
+        self._looked = self._now() - turn * LOOK_EVERY
         self._looking: asyncio.Task[None] | None = None
         self._outage: Outage | None = None
         self.name = deployment.name(partition)

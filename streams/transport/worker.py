@@ -189,8 +189,9 @@ class Worker:
             task.start().add_done_callback(self._done)
         self._tell_written_alone()
         self._budget.partitions = max(1, len(self._partition_tasks))
-        self._held.clear()  # states of partitions of other workers are not kept
-        gc.unfreeze()  # nor excluded from the next garbage collection
+        if self._held:
+            self._held.clear()  # states of partitions of other workers are not kept
+            gc.unfreeze()  # nor excluded from the next garbage collection
 
     async def _revoked(self, _app: Any, revoked: set[TP], **_: Any) -> None:
         gone = {self._target(tp) for tp in revoked if tp.topic in self._stages}

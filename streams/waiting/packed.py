@@ -15,8 +15,10 @@ from driftline.streams.waiting.prediction import PendingPrediction
 from driftline.streams.waiting.segment import Due, Segment, StoredSegment
 
 SEGMENT_BITS = 11
-SEGMENT = 1 << SEGMENT_BITS
-"""Predictions packed at a time, which takes a few milliseconds."""
+"""A segment has at most two to the power of so many predictions."""
+_SLOTS = (1 << SEGMENT_BITS) - 1
+SEGMENT = 512
+"""Predictions packed at a time, for which answers wait: seven microseconds each."""
 
 
 class PackedPredictions:
@@ -44,7 +46,7 @@ class PackedPredictions:
                 yield number, packed
 
     def add(self, predictions: Sequence[PendingPrediction]) -> None:
-        """Pack predictions, at most `SEGMENT`, which are in order of their deadlines."""
+        """Pack predictions, which are in order of their deadlines."""
         segment, hashes = Segment.of(self._packing, self._store, predictions)
         self._index.add(self._put(segment) | np.arange(segment.left), hashes)
         if self._index.entries > MOST_ENTRIES * self.count:
@@ -65,7 +67,7 @@ class PackedPredictions:
 
     def _is_gone(self, place: int) -> bool:
         segment = self._segments.get(place >> SEGMENT_BITS)
-        return segment is None or segment.is_taken(place & SEGMENT - 1)
+        return segment is None or segment.is_taken(place & _SLOTS)
 
     def _line_up(self, number: int, segment: Segment) -> None:
         if segment.first is not None:
@@ -116,7 +118,7 @@ class PackedPredictions:
         found = []
         for place in self._index.places(hash(label_key)):
             if not self._is_gone(place):
-                number, slot = place >> SEGMENT_BITS, place & SEGMENT - 1
+                number, slot = place >> SEGMENT_BITS, place & _SLOTS
                 pending = self._segments[number].prediction(slot)
                 if pending.label_key == label_key:
                     found.append(pending)

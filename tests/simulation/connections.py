@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 from driftline.streams.archive.epochs import Code
-from driftline.streams.checkpoints.checkpoint import CheckpointContent, Written
+from driftline.streams.checkpoints.checkpoint import CheckpointContent, TakeState, Written
 from driftline.streams.owner.deployment import Deployment
 from driftline.streams.records.outputs import Output
 from driftline.streams.records.ports import (
@@ -184,9 +184,9 @@ class StoreConnection:
             raise FileNotFoundError(name)
         return content
 
-    def begin(self, name: str, content: Callable[[], CheckpointContent]) -> _Writing:
+    def begin(self, name: str, take: TakeState) -> _Writing:
         """See `CheckpointStore`."""
-        writing = _Writing(self, self._world, self._process, name, content())
+        writing = _Writing(self, self._world, self._process, name, take()())
         self._world.marked_at[writing.content] = self._world.fenced_at[self._process]
         self.unfinished.append(writing)
         return writing

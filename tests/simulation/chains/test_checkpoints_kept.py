@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 from driftline.streams.checkpoints.checkpoint import (
@@ -35,7 +36,8 @@ async def stores(world: World, process: Process) -> None:
     for number in range(1, STORED + 1):
         header = CheckpointHeader(place.topic, "id", TARGET.partition, 2, number * 10, "", CODE, {})
         name, content = checkpoint_name(folder, header), encode(Checkpoint(header, b""), SEAL)
-        await connection.begin(name, lambda content=content: CheckpointContent(content, [])).finish()
+        made = partial(CheckpointContent, content, [])
+        await connection.begin(name, lambda made=made: made).finish()
         await prune(connection, folder, CODE, name)
 
 

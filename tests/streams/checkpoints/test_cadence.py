@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from driftline.streams.checkpoints.cadence import (
     CHECKPOINT_SHARE,
     LEAST_FOLDED,
     MOST_FOLDED,
+    SPREAD,
     Cadence,
     CheckpointBudget,
 )
@@ -44,9 +47,12 @@ def test_all_checkpoints_of_a_worker_take_at_most_a_share_of_its_time(
     assert {number for _, number in taken} == set(range(partitions))
 
 
-def test_they_are_taken_one_after_another_though_all_are_due_at_once() -> None:
-    taken = simulated(3, 0.01, 0.5, 200)
-    assert taken[:3] == [(MOST_FOLDED, 0), (MOST_FOLDED + 1, 1), (MOST_FOLDED + 2, 2)]
+def test_they_are_taken_one_after_another_with_pauses_though_all_are_due_at_once() -> None:
+    taken = simulated(3, 0.01, 1.0, 200)
+    apart = 1 + SPREAD * MOST_FOLDED / 3
+    assert taken[:3] == [(MOST_FOLDED + number * apart, number) for number in range(3)]
+    begun = [at for at, _ in simulated(12, 0.01, 1.0, 600)]
+    assert min(later - earlier for earlier, later in pairwise(begun)) >= 1 + SPREAD * MOST_FOLDED / 12
 
 
 def test_little_folding_is_worth_one_a_minute_and_much_is_worth_more() -> None:
@@ -56,7 +62,7 @@ def test_little_folding_is_worth_one_a_minute_and_much_is_worth_more() -> None:
 
 def test_a_minute_of_folding_makes_one_due_at_any_cost() -> None:
     budget = CheckpointBudget()
-    budget.busy = 1  # another partition's takes long
+    budget.begin()  # another partition's takes long
     cadence = Cadence(budget, 0.0)
     cadence.folded(MOST_FOLDED - 1.0)
     assert not cadence.due(100.0)

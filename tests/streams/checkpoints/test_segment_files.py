@@ -7,6 +7,7 @@ import os
 import pickle
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -275,7 +276,8 @@ def test_segments_go_when_no_checkpoint_names_them_and_they_are_not_new(tmp_path
     async def stored(offset: int, *named: str) -> str:
         header = CheckpointHeader("log", "id", 0, 1, offset, "", code, {}, segments=named)
         name = f"{FOLDER}/{offset:020d}-{code.short}.checkpoint"
-        await store.begin(name, lambda: CheckpointContent(encode(Checkpoint(header, b""), seal), [])).finish()
+        made = partial(CheckpointContent, encode(Checkpoint(header, b""), seal), [])
+        await store.begin(name, lambda: made).finish()
         return name
 
     async def course() -> None:

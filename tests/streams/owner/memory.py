@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from driftline.streams.checkpoints.checkpoint import CheckpointContent, Unfinished, Written
+from driftline.streams.checkpoints.checkpoint import CheckpointContent, TakeState, Unfinished, Written
 from driftline.streams.records.outputs import Output
 from driftline.streams.records.ports import (
     Appender,
@@ -120,8 +120,8 @@ class MemoryCheckpoints:
     async def load(self, name: str) -> bytes:
         return self.stored[name]
 
-    def begin(self, name: str, content: Callable[[], CheckpointContent]) -> Unfinished:
-        return _Writing(self, name, content())
+    def begin(self, name: str, take: TakeState) -> Unfinished:
+        return _Writing(self, name, take()())
 
     async def remove(self, name: str) -> None:
         self.stored.pop(name, None)

@@ -1,5 +1,5 @@
-"""A checkpoint whose writer is killed at any of its writes: the fold goes on as if none had been tried, and
-the checkpoint before is whole."""
+"""A checkpoint whose writer is killed at any of its writes, or whose disk refuses one: the fold goes on as if
+none had been tried, and the checkpoint before is whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from driftline.bench.speed.scale import Size, chunks, scaled
 from driftline.features.state.windows import paged_table, window_pages, window_paging
 from driftline.streams.archive.storage import Storage
 from driftline.streams.checkpoints.checkpoint import CheckpointHeader, load
-from driftline.streams.checkpoints.folder import CheckpointFolder
+from driftline.streams.checkpoints.folder import CheckpointFolder, _ForkedWrite, _ThreadedWrite
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.fold import intake
@@ -77,52 +77,63 @@ def folded(fold: PartitionProcessor, records: list[LogRecord]) -> list[tuple[str
     return [(kind, output.value) for kind in KINDS for output in getattr(out, kind)]
 
 
-class Killer:
-    """Kills a child of this process at one of its writes."""
+class Faults:
+    """Fails one of the writes of a checkpoint: a child of this process is killed there, or the write that
+    this process does itself is refused."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, in_child: bool) -> None:
         self._parent = os.getpid()
         self.at = -1
-        self._done = 0
+        self.done = 0
+        self._in_child = in_child
+        for kind in (_ForkedWrite, _ThreadedWrite):
+            monkeypatch.setattr(kind, "quick", -1.0 if in_child else float("inf"))
         for owner, name in WRITES:
-            monkeypatch.setattr(owner, name, self._deadly(getattr(owner, name)))
+            monkeypatch.setattr(owner, name, self._failing(getattr(owner, name)))
 
-    def _deadly(self, write: Callable[..., Any]) -> Callable[..., Any]:
-        def deadly(*arguments: Any) -> Any:
-            if os.getpid() != self._parent:
-                if self._done == self.at:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                self._done += 1
+    def _failing(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        def failing(*arguments: Any) -> Any:
+            is_child = os.getpid() != self._parent
+            if is_child == self._in_child and self.at >= 0:
+                self.done += 1
+                if self.done > self.at:
+                    if is_child:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    raise OSError(28, "No space left on device")
             return write(*arguments)
 
-        return deadly
+        return failing
 
 
-def every_kill(killer: Killer, checkpointing: Callable[[], str]) -> Iterator[None]:
-    """After each write at which a checkpoint was killed, until one is not."""
-    for killer.at in range(10_000):
+def every_fault(faults: Faults, checkpointing: Callable[[], str]) -> Iterator[None]:
+    """After each checkpoint that failed, at one write after the other, until none does."""
+    for at in range(10_000):
+        faults.at, faults.done = at, 0
         try:
             checkpointing()
         except OSError:
+            faults.at = -1
             yield
         else:
+            faults.at = -1
             return
 
 
-def test_a_checkpoint_that_is_killed_at_any_write_changes_nothing(
-    log: list[LogRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("in_child", "least"), [(True, 21), (False, 3)])
+def test_a_checkpoint_that_fails_at_any_write_changes_nothing(
+    log: list[LogRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_child: bool, least: int
 ) -> None:
-    deployment, killer = deployed(tmp_path), Killer(monkeypatch)
+    deployment, faults = deployed(tmp_path), Faults(monkeypatch, in_child)
     fold, in_memory = cast(PartitionProcessor, deployment.new_fold(0)), PartitionProcessor(CASE, 0)
     assert folded(fold, log[:80]) == folded(in_memory, log[:80])
     before = checkpoint(deployment, fold)
-    at, kills = 80, 0
-    for _ in every_kill(killer, lambda: checkpoint(deployment, fold)):
-        kills += 1
+    at, failed = 80, 0
+    for _ in every_fault(faults, lambda: checkpoint(deployment, fold)):
+        failed += 1
         some = log[at : at + 2]
         assert folded(fold, some) == folded(in_memory, some)
         at += len(some)
-    assert kills > 20
+    assert failed >= least
     assert at < len(log)
     rest = folded(in_memory, log[at:])
     last = checkpoint(deployment, fold)

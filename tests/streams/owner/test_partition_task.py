@@ -12,7 +12,7 @@ import shop
 
 from driftline.streams.checkpoints import cadence
 from driftline.streams.checkpoints.cadence import CheckpointBudget
-from driftline.streams.checkpoints.checkpoint import CheckpointContent, Unfinished
+from driftline.streams.checkpoints.checkpoint import TakeState, Unfinished
 from driftline.streams.checkpoints.sealing import KEY_BYTES, Seal
 from driftline.streams.checkpoints.segment_files import SegmentFolders
 from driftline.streams.declare.events import Event
@@ -227,10 +227,10 @@ class FullDisk(MemoryCheckpoints):
         super().__init__()
         self.full = True
 
-    def begin(self, name: str, content: Callable[[], CheckpointContent]) -> Unfinished:
+    def begin(self, name: str, take: TakeState) -> Unfinished:
         if self.full:
             raise OSError(28, "No space left on device")
-        return super().begin(name, content)
+        return super().begin(name, take)
 
 
 def deployed(broker: MemoryBroker, checkpoints: MemoryCheckpoints) -> Deployment:
