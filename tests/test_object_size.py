@@ -35,7 +35,8 @@ def test_a_fold_says_what_each_window_and_prediction_takes() -> None:
     ids, packed_ids = (sizes.pop(f"ids of events that would be repeats{how}") for how in ("", ", packed"))
     assert ids.held + packed_ids.held == sum(processor.accepted.values())
     assert 50 < packed_ids.bytes_each < ids.bytes_each < 350
-    assert packed.held == SEGMENT
+    assert packed.held > 0
+    assert packed.held % SEGMENT == 0
     assert packed.held + objects.held > 5_000
     assert 200 < packed.bytes_each < objects.bytes_each / 3 < 600
     assert {name.split(" by ")[1].split(" ")[0] for name in sizes} == {"card", "merchant", "device"}

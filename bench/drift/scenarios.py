@@ -277,7 +277,7 @@ CHANGING = (
         both(rhythm(DAY, 0.1), after(70_033, partial(_turned, 20_000))),
         70_033,
         ("concept drift",),
-        "loss: mean",
+        ("loss: mean", "calibration: mean"),
         season=DAY,
     ),
     Scenario(
@@ -287,7 +287,7 @@ CHANGING = (
         after(20_000, partial(_turned, 20_000)),
         20_000,
         ("concept drift",),
-        "loss: mean",
+        ("loss: mean", "calibration: mean"),
     ),
     Scenario(
         "concept turns over 20,000 labels, model learns",

@@ -37,9 +37,9 @@ Change = Callable[[int, Asked, np.random.Generator], Asked]
 @dataclass(frozen=True)
 class Scenario:
     """A stream of `count` requests, `a_day` each day. `change` begins at request `begins` (None: never), and
-    should be reported as one of `kinds` with the first suspect `first`. `delay` is the mean delay of labels,
-    in requests, exponentially distributed. If it `learns`, a logistic regression answers. `season` is the
-    declared season of the monitors, in seconds."""
+    should be reported as one of `kinds` with a first suspect that begins like `first`. `delay` is the mean
+    delay of labels, in requests, exponentially distributed. If it `learns`, a logistic regression answers.
+    `season` is the declared season of the monitors, in seconds."""
 
     name: str
     count: int
@@ -47,7 +47,7 @@ class Scenario:
     change: Change | None = None
     begins: int | None = None
     kinds: tuple[str, ...] = ()
-    first: str = ""
+    first: str | tuple[str, ...] = ""
     delay: float = 200.0
     learns: bool = False
     season: float | None = None
