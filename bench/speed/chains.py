@@ -127,7 +127,12 @@ def measure(
 
 
 def ratios(found: dict[str, Any], stages: int) -> dict[str, float | None]:
-    """What the shapes say of each other; None where one of two figures was not measured."""
+    """What the shapes say of each other; None where one of two figures was not measured.
+
+    `two_workers_speed` is as measured, where producer, broker and both workers share this machine's cores;
+    `two_workers_speed_apart` is by the CPU of an event: what two workers reach
+    that have a core each, as one has.
+    """
     one, chain, two = (found[name] for name in SHAPES)
 
     def compared(name: str, above: dict[str, Any], below: dict[str, Any]) -> float | None:
@@ -138,10 +143,12 @@ def ratios(found: dict[str, Any], stages: int) -> dict[str, float | None]:
         return ours["p99_ms"] / least["p99_ms"] if ours and least else None
 
     times = compared("cpu_us_per_event", chain, one)
+    apart = compared("cpu_us_per_event", chain, two)
     added = None if times is None else (times - 1.0) * one["cpu_us_per_event"] / (stages - 1)
     return {
         "added_us_per_stage": added,
         "two_workers_speed": compared("events_per_second", two, chain),
+        "two_workers_speed_apart": apart and 2.0 * apart,
     } | {f"latency_p99_{rate}": p99(rate) for rate in PACE_SECONDS}
 
 

@@ -33,6 +33,7 @@ def test_what_a_stage_adds_is_a_share_of_what_the_chain_takes_more() -> None:
     assert ratios(found, 4) == {
         "added_us_per_stage": pytest.approx(15.0),
         "two_workers_speed": pytest.approx(1.6),
+        "two_workers_speed_apart": pytest.approx(2.0 * 145.0 / 150.0),
         "latency_p99_200": pytest.approx(2.5),
         "latency_p99_1000": None,
     }
