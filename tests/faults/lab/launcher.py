@@ -58,7 +58,9 @@ BOUNDARIES = {
     "after-fence": Boundary(KafkaBroker, KafkaBroker.fence, True),
     "before-rows": Boundary(RowStore, RowStore.put, False),
     "after-rows": Boundary(RowStore, RowStore.put, True),
-    "after-fork": Boundary(checkpoint_folder._ForkedWrite, checkpoint_folder._ForkedWrite.__init__, True),
+    "state-taken": Boundary(
+        checkpoint_folder._UnfinishedFile, checkpoint_folder._UnfinishedFile.__init__, True
+    ),
     "before-rename": Boundary(Storage, Storage.adopt, False),
     "after-rename": Boundary(Storage, Storage.adopt, True),
     "before-prune": Boundary(CheckpointFolder, CheckpointFolder.remove, False),

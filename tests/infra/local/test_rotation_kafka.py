@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,17 @@ import msgspec
 import pytest
 import shop
 import trustme
+from cryptography import x509
 from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
 from pydantic import SecretStr
 
 from driftline.client import EventProducer, PredictionConsumer
+from driftline.infra.local import secured as secured_broker
 from driftline.infra.local.kafka import HOST, LocalStack, free_port
-from driftline.infra.local.secured import ADMIN, BROKER, _pkcs8
+from driftline.infra.local.secured import ADMIN, BROKER, SecuredBroker, _pkcs8
 from driftline.infra.topics.acls import allow
 from driftline.infra.topics.rights import rights
+from driftline.settings import KafkaSecurity
 from driftline.streams.connection import clients
 from driftline.streams.connection.roles import Role
 from driftline.streams.connection.security import own_security
@@ -71,6 +76,47 @@ def certify(secured: Secured, authority: trustme.CA) -> None:
     chain = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
     trusted = Path(secured.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"])
     (trusted.parent / "broker.pem").write_bytes(_pkcs8(certificate.private_key_pem.bytes()) + chain)
+
+
+class ClientCertificate:
+    """The one certificate of all clients of a secured Kafka that asks for one: an authority of the clients'
+    own signs it, and it ends after some seconds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self._authority = trustme.CA(organization_name="clients")
+        self.file = folder / "client.pem"
+        make, variables, security = SecuredBroker.make, SecuredBroker.variables, SecuredBroker.security
+
+        def with_clients(broker: SecuredBroker, host: str) -> None:
+            make(broker, host)
+            trusted = Path(broker.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"])
+            trusted.write_bytes(trusted.read_bytes() + self._authority.cert_pem.bytes())
+
+        asks = "listener.name.clients.ssl.client.auth=required\n"
+        monkeypatch.setattr(secured_broker, "_PROPERTIES", secured_broker._PROPERTIES + asks)
+        monkeypatch.setattr(SecuredBroker, "make", with_clients)
+        certfile = {"DRIFTLINE_SSL_CERTFILE": str(self.file)}
+        monkeypatch.setattr(SecuredBroker, "variables", lambda *given: {**variables(*given), **certfile})
+        monkeypatch.setattr(
+            SecuredBroker, "security", lambda *given: self.presented(security(*given), self.file)
+        )
+
+    @staticmethod
+    def presented(security: KafkaSecurity, file: Path) -> KafkaSecurity:
+        return security.model_copy(update={"ssl_certfile": file})
+
+    def issue(self, seconds: float) -> None:
+        """Replace the certificate by one that is valid for so long."""
+        ends = datetime.now(UTC) + timedelta(seconds=seconds)
+        issued = self._authority.issue_cert("clients", not_after=ends)
+        new = self.file.with_suffix(".new")
+        issued.private_key_and_cert_chain_pem.write_to_path(str(new))
+        new.replace(self.file)
+
+    @staticmethod
+    def is_over(former: Path) -> bool:
+        """Whether an earlier one has ended."""
+        return datetime.now(UTC) > x509.load_pem_x509_certificate(former.read_bytes()).not_valid_after_utc
 
 
 class Users:
@@ -153,3 +199,43 @@ def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
         one.terminate()
         said += one.communicate(timeout=120)[0]
     assert not [password for password in [*secured.passwords(), before, key] if password in said]
+
+
+@pytest.mark.soak
+@pytest.mark.integration
+def test_a_clients_certificate_is_renewed_and_nothing_is_lost(
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    certificate = ClientCertificate(monkeypatch, tmp_path)
+    certificate.issue(90)
+    secured = Secured(stack.up(secure=True).bootstrap, tmp_path, stack.users)
+    users = Users(secured, monkeypatch)
+    users.become(ADMIN)
+    for role in ROLES:
+        for group in GROUPS if role is Role.CONSUMER else (None,):
+            allow(secured.bootstrap, f"User:{role}", rights(role, TOPICS, group=group))
+    worker = secured.start("worker", "worker", "shop:orders")
+    users.produce(0)
+    users.answered(1)
+    port = free_port()
+    gateway = secured.start("gateway", "gateway", "serve", "shop:orders", "--port", str(port))
+    key = secured.json("gateway", "gateway", "key", "all", "--scope", "produce")["key"]
+    eventually(lambda: answer(port, "/readyz")[0] == 200)
+
+    former = shutil.copy(certificate.file, tmp_path / "former.pem")
+    certificate.issue(3_600)
+    eventually(lambda: certificate.is_over(former), within=120)
+    stack.down()
+    stack.up(secure=True)
+    users.produce(1)
+    users.answered(2)
+    request = msgspec.json.encode(shop.asked(2 * EACH, 2 * EACH))
+    eventually(lambda: answer(port, "/v1/cases/orders/predictions", request, key)[0] == 200)
+    assert [one.poll() for one in (worker, gateway)] == [None] * 2, "nothing was started again"
+    users.become(ADMIN)
+    with pytest.raises(NotLetIn):
+        clients.admin(secured.bootstrap, certificate.presented(own_security(), former))
+    secured.run("operator", "audit", "shop:orders")
+    for one in (worker, gateway):
+        one.terminate()
+        one.communicate(timeout=120)
