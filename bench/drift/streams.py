@@ -37,9 +37,9 @@ Change = Callable[[int, Asked, np.random.Generator], Asked]
 @dataclass(frozen=True)
 class Scenario:
     """A stream of `count` requests, `a_day` each day. `change` begins at request `begins` (None: never), and
-    should be reported as one of `kinds` with a first suspect that begins like `first`. `delay` is the mean
-    delay of labels, in requests, exponentially distributed. If it `learns`, a logistic regression answers.
-    `season` is the declared season of the monitors, in seconds."""
+    should be reported as one of `kinds` with a first suspect that begins like `first`, or one of them.
+    `delay` is the mean delay of labels, in requests, exponentially distributed. If it `learns`, a logistic
+    regression answers. `season` is the declared season of the monitors, in seconds."""
 
     name: str
     count: int

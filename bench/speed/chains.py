@@ -130,8 +130,7 @@ def ratios(found: dict[str, Any], stages: int) -> dict[str, float | None]:
     """What the shapes say of each other; None where one of two figures was not measured.
 
     `two_workers_speed` is as measured, where producer, broker and both workers share this machine's cores;
-    `two_workers_speed_apart` is by the CPU of an event: what two workers reach
-    that have a core each, as one has.
+    `two_workers_speed_apart` is by the CPU of an event: of two workers that have a core each, as one has.
     """
     one, chain, two = (found[name] for name in SHAPES)
 

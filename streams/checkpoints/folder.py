@@ -17,6 +17,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,15 +27,13 @@ from driftline.streams.archive.storage import Storage
 from driftline.streams.checkpoints.checkpoint import SUFFIX, CheckpointContent, TakeState, Written
 
 _LONGEST_REASON = 1000
-QUICK = 0.05
-QUICK_HERE = 0.03
-"""Seconds of CPU that a partition's last checkpoint took, in a child or here, below which its next one is
-taken here. A fork and its copies take the worker 0.03."""
 
 
 class _Write(Protocol):
     path: Path
     quick: float
+    """Seconds of CPU below which, if a partition's checkpoint took less this way, its next one is taken here.
+    A fork and its copies take the worker 0.03."""
 
     async def done(self) -> Written:
         """Wait for the end; returns what it took. Raises OSError when it failed."""
@@ -48,7 +47,7 @@ class _Write(Protocol):
 class _ForkedWrite:
     """A child process that writes the checkpoint of the state at the fork to a file, synced."""
 
-    quick = QUICK
+    quick = 0.05
 
     def __init__(self, path: Path, take: TakeState) -> None:
         self.path = path
@@ -77,17 +76,15 @@ class _ForkedWrite:
     async def abort(self) -> None:
         """See `_Write`."""
         os.kill(self._pid, signal.SIGKILL)
-        try:
+        with suppress(OSError):
             await self.done()
-        except OSError:
-            return
         self.path.unlink(missing_ok=True)
 
 
 class _ThreadedWrite:
     """Takes a state here, and writes its checkpoint to a file in a thread, synced."""
 
-    quick = QUICK_HERE
+    quick = 0.03
 
     def __init__(self, path: Path, take: TakeState) -> None:
         self.path = path
@@ -173,7 +170,7 @@ class CheckpointFolder:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._quick: set[str] = set()
+        self._quick: dict[str, bool] = {}
 
     async def names(self, folder: str) -> Sequence[str]:
         """See `CheckpointStore`."""
@@ -189,11 +186,10 @@ class CheckpointFolder:
 
     def begin(self, name: str, take: TakeState) -> _UnfinishedFile:
         """See `CheckpointStore`."""
-        kind = _ThreadedWrite if name.rpartition("/")[0] in self._quick else _ForkedWrite
-        return _UnfinishedFile(self._storage, name, kind(self._storage.aside(name), take), self._took)
-
-    def _took(self, name: str, is_quick: bool) -> None:
-        (self._quick.add if is_quick else self._quick.discard)(name.rpartition("/")[0])
+        folder = name.rpartition("/")[0]
+        kind = _ThreadedWrite if self._quick.get(folder, False) else _ForkedWrite
+        took = partial(self._quick.__setitem__, folder)
+        return _UnfinishedFile(self._storage, name, kind(self._storage.aside(name), take), took)
 
     async def remove(self, name: str) -> None:
         """See `CheckpointStore`."""
@@ -201,7 +197,7 @@ class CheckpointFolder:
 
 
 class _UnfinishedFile:
-    def __init__(self, storage: Storage, name: str, write: _Write, took: Callable[[str, bool], None]) -> None:
+    def __init__(self, storage: Storage, name: str, write: _Write, took: Callable[[bool], object]) -> None:
         self._storage = storage
         self._name = name
         self._write = write
@@ -209,7 +205,7 @@ class _UnfinishedFile:
 
     async def finish(self) -> Written:
         written = await self._write.done()
-        self._took(self._name, written.seconds < self._write.quick)
+        self._took(written.seconds < self._write.quick)
         await asyncio.to_thread(self._storage.adopt, self._write.path, self._name)
         return written
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -285,8 +286,7 @@ class FoldCheckpoint:
         self._windows = fold.paged
         self._packs = self._windows.set_aside()
         try:
-            take = deployment.take
-            self._written = deployment.checkpoints.begin(name, lambda: take(header, fold))
+            self._written = deployment.checkpoints.begin(name, partial(deployment.take, header, fold))
         except OSError:
             self._put_back()
             raise

@@ -46,7 +46,7 @@ class PackedPredictions:
                 yield number, packed
 
     def add(self, predictions: Sequence[PendingPrediction]) -> None:
-        """Pack predictions, which are in order of their deadlines."""
+        """Pack predictions, at most as many as a segment has, which are in order of their deadlines."""
         segment, hashes = Segment.of(self._packing, self._store, predictions)
         self._index.add(self._put(segment) | np.arange(segment.left), hashes)
         if self._index.entries > MOST_ENTRIES * self.count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,9 +66,13 @@ def replace_password(secured: Secured, user: str) -> str:
 def trust_another(secured: Secured) -> trustme.CA:
     """Put another authority beside the one that clients trust, and the broker."""
     authority = trustme.CA(organization_name="another")
-    trusted = Path(secured.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"])
-    trusted.write_bytes(trusted.read_bytes() + authority.cert_pem.bytes())
+    add(authority, Path(secured.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"]))
     return authority
+
+
+def add(authority: trustme.CA, trusted: Path) -> None:
+    """Put an authority into a file of trusted ones."""
+    trusted.write_bytes(trusted.read_bytes() + authority.cert_pem.bytes())
 
 
 def certify(secured: Secured, authority: trustme.CA) -> None:
@@ -89,8 +94,7 @@ class ClientCertificate:
 
         def with_clients(broker: SecuredBroker, host: str) -> None:
             make(broker, host)
-            trusted = Path(broker.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"])
-            trusted.write_bytes(trusted.read_bytes() + self._authority.cert_pem.bytes())
+            add(self._authority, Path(broker.variables(ADMIN)["DRIFTLINE_SSL_CAFILE"]))
 
         asks = "listener.name.clients.ssl.client.auth=required\n"
         monkeypatch.setattr(secured_broker, "_PROPERTIES", secured_broker._PROPERTIES + asks)
@@ -153,12 +157,12 @@ class Users:
             clients.admin(self._secured.bootstrap, former)
 
 
-@pytest.mark.soak
-@pytest.mark.integration
-def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
-    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
-) -> None:
-    secured = Secured(stack.up(secure=True).bootstrap, tmp_path, stack.users)
+def served(
+    stack: LocalStack, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Secured, Users, subprocess.Popen[str]]:
+    """A secured Kafka where every role has its rights, its users, and a worker that has answered the first
+    part."""
+    secured = Secured(stack.up(secure=True).bootstrap, folder, stack.users)
     users = Users(secured, monkeypatch)
     users.become(ADMIN)
     for role in ROLES:
@@ -167,6 +171,24 @@ def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
     worker = secured.start("worker", "worker", "shop:orders")
     users.produce(0)
     users.answered(1)
+    return secured, users, worker
+
+
+def with_gateway(secured: Secured, eventually: Callable[..., Any]) -> tuple[subprocess.Popen[str], int, str]:
+    """A gateway that is ready, its port, and a key to produce."""
+    port = free_port()
+    gateway = secured.start("gateway", "gateway", "serve", "shop:orders", "--port", str(port))
+    key = secured.json("gateway", "gateway", "key", "all", "--scope", "produce")["key"]
+    eventually(lambda: answer(port, "/readyz")[0] == 200)
+    return gateway, port, key
+
+
+@pytest.mark.soak
+@pytest.mark.integration
+def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    secured, users, worker = served(stack, tmp_path, monkeypatch)
 
     users.become(ADMIN)
     before = replace_password(secured, Role.WORKER)
@@ -177,11 +199,8 @@ def test_a_password_and_the_certificates_are_replaced_and_nothing_is_lost(
     worker = secured.start("worker", "worker", "shop:orders")
     users.answered(2)
 
-    port = free_port()
-    gateway = secured.start("gateway", "gateway", "serve", "shop:orders", "--port", str(port))
+    gateway, port, key = with_gateway(secured, eventually)
     archive = secured.start("archiver", "archive", "shop:orders", "--part-size", "10")
-    key = secured.json("gateway", "gateway", "key", "all", "--scope", "produce")["key"]
-    eventually(lambda: answer(port, "/readyz")[0] == 200)
     authority = trust_another(secured)
     certify(secured, authority)
     stack.down()
@@ -208,19 +227,8 @@ def test_a_clients_certificate_is_renewed_and_nothing_is_lost(
 ) -> None:
     certificate = ClientCertificate(monkeypatch, tmp_path)
     certificate.issue(90)
-    secured = Secured(stack.up(secure=True).bootstrap, tmp_path, stack.users)
-    users = Users(secured, monkeypatch)
-    users.become(ADMIN)
-    for role in ROLES:
-        for group in GROUPS if role is Role.CONSUMER else (None,):
-            allow(secured.bootstrap, f"User:{role}", rights(role, TOPICS, group=group))
-    worker = secured.start("worker", "worker", "shop:orders")
-    users.produce(0)
-    users.answered(1)
-    port = free_port()
-    gateway = secured.start("gateway", "gateway", "serve", "shop:orders", "--port", str(port))
-    key = secured.json("gateway", "gateway", "key", "all", "--scope", "produce")["key"]
-    eventually(lambda: answer(port, "/readyz")[0] == 200)
+    secured, users, worker = served(stack, tmp_path, monkeypatch)
+    gateway, port, key = with_gateway(secured, eventually)
 
     former = shutil.copy(certificate.file, tmp_path / "former.pem")
     certificate.issue(3_600)

@@ -42,6 +42,15 @@ class Counter:
         return lambda: CheckpointContent(taken, [["a-file"]])
 
 
+async def opened(tmp_path: Path, is_quick: bool) -> CheckpointFolder:
+    """A folder whose next checkpoint is taken here, as one was written quickly, or by a child, as there is
+    none."""
+    checkpoints = CheckpointFolder(Storage(str(tmp_path)))
+    if is_quick:
+        await checkpoints.begin(NAMES[0], Counter().take).finish()
+    return checkpoints
+
+
 def written(tmp_path: Path, counter: Counter) -> list[tuple[int, bool]]:
     """Of one checkpoint after the other: its value, and whether this process took it. The state goes on while
     each is written."""
@@ -91,9 +100,7 @@ def test_a_state_that_cannot_be_written_is_an_os_error_and_leaves_nothing(
     tmp_path: Path, take: Callable[[], Callable[[], CheckpointContent]], is_quick: bool
 ) -> None:
     async def run() -> None:
-        checkpoints = CheckpointFolder(Storage(str(tmp_path)))
-        if is_quick:
-            await checkpoints.begin(NAMES[0], Counter().take).finish()
+        checkpoints = await opened(tmp_path, is_quick)
         with pytest.raises(OSError, match=r"1\.checkpoint.*failed: ValueError: no state"):
             await checkpoints.begin(NAMES[1], take).finish()
 
@@ -104,9 +111,7 @@ def test_a_state_that_cannot_be_written_is_an_os_error_and_leaves_nothing(
 @pytest.mark.parametrize("is_quick", [False, True])
 def test_one_that_is_given_up_leaves_nothing(tmp_path: Path, is_quick: bool) -> None:
     async def run() -> None:
-        checkpoints = CheckpointFolder(Storage(str(tmp_path)))
-        if is_quick:
-            await checkpoints.begin(NAMES[0], Counter().take).finish()
+        checkpoints = await opened(tmp_path, is_quick)
         await checkpoints.begin(NAMES[1], Counter().take).discard()
 
     asyncio.run(run())
